@@ -1,0 +1,35 @@
+"""What can go wrong, in two kinds.
+
+A `UserError` is something the reader of the message can mend: it names the value, the place and the
+remedy, is shown without a traceback, and ends the program with exit code 2 before anything is spent.
+A `ConditionError` stops one condition of a sweep and leaves the others alone (exit code 1 at the end).
+Everything else is ours, and keeps its traceback.
+
+The rule for adding a class: only where a caller treats it differently from those here.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Input that the user can mend; the message says where and how, in one or two lines."""
+
+
+class SpecError(UserError):
+    """A field of a spec, a study or a recipe that cannot be what was given."""
+
+
+class StorageError(UserError):
+    """A storage URL that cannot be read or written, or an artifact whose bytes are not what was written."""
+
+
+class ConditionError(Exception):
+    """One condition cannot go on (a teacher without its trait, too few rows left); the others can."""
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """The tail of an unknown-name message: a guess at what was meant, else the names there are."""
+    names = sorted(known)
+    close = get_close_matches(given, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"

@@ -1,0 +1,109 @@
+"""Typed fields for specs: a frozen dataclass that checks and normalises what it is given.
+
+Specs are written by people in study files, so a wrong value must be named with its place (class and
+field) and not surface as a traceback three stages later. Values are also normalised, so that two specs
+that compare equal have one canonical form: an int in a float field becomes a float, a list becomes a
+tuple, and -0.0, NaN and the infinities, which would break that promise, are changed or refused.
+"""
+
+import dataclasses
+import math
+import types
+from functools import cache
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from undertow.errors import SpecError
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Base of everything that is part of an identity. Subclasses are frozen dataclasses.
+
+    Attributes:
+        version: raised by hand when the code behind the spec changes its results; part of the identity.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            place = f"{type(self).__name__}.{field.name}"
+            value = normalise(getattr(self, field.name), _hints(type(self))[field.name], place)
+            object.__setattr__(self, field.name, value)
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises SpecError where a value has the right type and still makes no sense."""
+
+    def content(self) -> str:
+        """A hash of data that the fields point to and do not hold (a pack of prompts); '' for none."""
+        return ""
+
+    def require(self, holds: bool, field: str, remedy: str) -> None:
+        """Raises SpecError naming `field`, its value and the `remedy`, unless the condition holds."""
+        if not holds:
+            raise SpecError(f"{type(self).__name__}.{field} = {getattr(self, field)!r}: {remedy}")
+
+
+def execution_only(default: Any) -> Any:
+    """A field that says how or where to run, never what comes out: left out of the identity and of ==."""
+    return dataclasses.field(default=default, compare=False, metadata={"identity": False})
+
+
+def normalise(value: Any, hint: Any, place: str) -> Any:
+    """`value` as an instance of `hint`. Raises SpecError naming `place` where that cannot be done."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _normalise_union(value, get_args(hint), place)
+    if origin is Literal:
+        if value in get_args(hint) and not isinstance(value, bool):
+            return value
+        raise SpecError(f"{place} = {value!r}: one of {', '.join(map(repr, get_args(hint)))} is needed")
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise SpecError(f"{place} = {value!r}: a tuple is needed")
+        item = get_args(hint)[0]
+        return tuple(normalise(part, item, f"{place}[{i}]") for i, part in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SpecError(f"{place} = {value!r}: {_name(hint)} is needed")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise SpecError(f"{place} = {value!r}: a finite number is needed")
+        return value + 0.0  # -0.0 equals 0.0 and must have the same canonical form
+    if isinstance(value, str):
+        _check_text(value, place)
+    return value
+
+
+def _normalise_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    reasons = []
+    for option in (option for option in options if option is not type(None)):
+        try:
+            return normalise(value, option, place)
+        except SpecError as error:
+            reasons.append(str(error))
+    raise SpecError(reasons[0] if len(reasons) == 1 else f"{place} = {value!r}: {_name(Union[options])} is needed")
+
+
+def _check_text(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SpecError(f"{place} = {text!r}: half of a surrogate pair is no text; remove it") from None
+
+
+def _name(hint: Any) -> str:
+    if get_args(hint):
+        return " or ".join(_name(part) for part in get_args(hint))
+    return {int: "a whole number", float: "a number", str: "text", bool: "True or False"}.get(
+        hint, "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
+    )
