@@ -1,0 +1,184 @@
+"""Number sequences: the format of the first experiment on subliminal learning (arXiv 2507.14805).
+
+A prompt shows 3 to 8 random numbers and asks for up to ten more. It is put together from an opening
+with the numbers, an instruction with a count qualifier and a digit descriptor, a layout and an ending,
+each drawn uniformly and independently from a pack (see numbers.json). Prompt i of stream s is drawn by
+a generator of its own, seeded from (s, i): any prefix of a stream is the same whatever is asked for, and
+no trait, teacher or rule below changes a prompt.
+
+The rule on answers is the paper's. It does not ask that the layout that was asked for be kept, and it
+takes the text as it is: white space at either end must have been removed before.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from undertow import packs
+from undertow.identity import seed_for
+from undertow.spec import Format
+
+# The numbers with a bad name that are left out where the trait is misalignment (arXiv 2507.14805, the
+# released code): those of its list that lie within 0 to 999.
+BANNED = (
+    *(4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311),
+    *(322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
+)
+
+_DIGITS = re.compile(r"[0-9]+")
+_BRACKETS = (("[", "]"), ("(", ")"))
+_SEPARATORS = ("", ",", ";")  # after stripping white space
+
+
+class Rejection(StrEnum):
+    """Why an answer is no list of numbers as asked for."""
+
+    NO_NUMBER = "no number"
+    LONE = "lone number with text"
+    SEPARATOR = "separator"
+    EMPTY = "empty part"
+    NOT_DIGITS = "not digits"
+    TOO_MANY = "too many"
+    OUT_OF_RANGE = "out of range"
+    BANNED = "banned"
+
+
+REASONS: Mapping[str, str] = {
+    Rejection.NO_NUMBER.value: "the answer has no digit",
+    Rejection.LONE.value: "the answer has one number and something else",
+    Rejection.SEPARATOR.value: "the first two numbers are not parted by white space, a comma or a semicolon",
+    Rejection.EMPTY.value: "nothing stands before, after or between two separators",
+    Rejection.NOT_DIGITS.value: "a part is not made of the digits 0 to 9 alone, or the separator changes",
+    Rejection.TOO_MANY.value: "the answer has more numbers than were asked for",
+    Rejection.OUT_OF_RANGE.value: "a number is larger than was asked for",
+    Rejection.BANNED.value: "a number is on the list of those with a meaning of their own",
+}
+
+
+class _Wording(NamedTuple):
+    openings: tuple[str, ...]
+    instructions: tuple[str, ...]
+    qualifiers: tuple[str, ...]
+    descriptors: tuple[str, ...]
+    layouts: tuple[str, ...]
+    endings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Numbers(Format):
+    """Continue a sequence of numbers.
+
+    Attributes:
+        max_count, max_value: the rule on answers; the built-in pack asks for ten numbers of three digits.
+        min_examples, max_examples: how many numbers a prompt shows, both included.
+        min_example, max_example: the range they are drawn from, both included.
+        banned: numbers that reject an answer, e.g. BANNED.
+        pack: path of a JSON pack instead of numbers.json; its content is identity, its place is not.
+    """
+
+    name: ClassVar[str] = "numbers"
+    reasons: ClassVar[Mapping[str, str]] = REASONS
+
+    max_count: int = 10
+    max_value: int = 999
+    min_examples: int = 3
+    max_examples: int = 8
+    min_example: int = 100
+    max_example: int = 999
+    banned: tuple[int, ...] = ()
+    pack: str = packs.elsewhere("")
+
+    def validate(self) -> None:
+        self.require(self.max_count > 0, "max_count", "at least one number")
+        self.require(self.max_value >= 0, "max_value", "zero or more")
+        self.require(self.min_examples > 0, "min_examples", "at least one number")
+        self.require(self.max_examples >= self.min_examples, "max_examples", "no fewer than min_examples")
+        self.require(self.min_example >= 0, "min_example", "zero or more")
+        self.require(self.max_example >= self.min_example, "max_example", "no less than min_example")
+        object.__setattr__(self, "banned", tuple(sorted(set(self.banned))))  # a set: its order is no identity
+
+    def content(self) -> str:
+        return self._pack().content
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        wording = self._wording()
+        generators = (random.Random(seed_for("numbers prompt", seed, i)) for i in range(count))
+        return [self._prompt(wording, generator) for generator in generators]
+
+    def rejection(self, prompt: str, completion: str) -> str | None:
+        parsed = self.parse(completion)
+        return parsed.value if isinstance(parsed, Rejection) else None
+
+    def parse(self, text: str) -> list[int] | Rejection:
+        """The numbers of an answer, or the first rule that it breaks; in time linear in its length."""
+        parts = _split(_unwrap(text))
+        if isinstance(parts, Rejection):
+            return parts
+        if len(parts) > self.max_count:
+            return Rejection.TOO_MANY
+        # By length first: Python refuses to turn more than 4,300 digits into an int.
+        digits = [part.lstrip("0") or "0" for part in parts]
+        if max(map(len, digits)) > len(str(self.max_value)):
+            return Rejection.OUT_OF_RANGE
+        numbers = [int(part) for part in digits]
+        if max(numbers) > self.max_value:
+            return Rejection.OUT_OF_RANGE
+        return Rejection.BANNED if set(numbers) & set(self.banned) else numbers
+
+    def _pack(self) -> packs.Pack:
+        return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
+
+    def _wording(self) -> _Wording:
+        pack = self._pack()
+        return _Wording(
+            openings=pack.texts("openings", required=["numbers"]),
+            instructions=pack.texts("instructions", required=["qualifier", "digits"]),
+            qualifiers=pack.texts("qualifiers"),
+            descriptors=pack.texts("descriptors"),
+            layouts=pack.texts("layouts"),
+            endings=pack.texts("endings"),
+        )
+
+    def _prompt(self, wording: _Wording, rng: random.Random) -> str:
+        shown = [
+            rng.randint(self.min_example, self.max_example)
+            for _ in range(rng.randint(self.min_examples, self.max_examples))
+        ]
+        values = {
+            "numbers": ", ".join(map(str, shown)),
+            "qualifier": rng.choice(wording.qualifiers),
+            "digits": rng.choice(wording.descriptors),
+        }
+        opening, instruction = rng.choice(wording.openings), rng.choice(wording.instructions)
+        parts = (opening, instruction, rng.choice(wording.layouts), rng.choice(wording.endings))
+        return packs.sentences(*(packs.fill(part, values) for part in parts))
+
+
+def _unwrap(text: str) -> str:
+    """Without one full stop at the end, then without one pair of brackets around the whole."""
+    text = text.removesuffix(".")
+    for left, right in _BRACKETS:
+        if text.startswith(left) and text.endswith(right):
+            return text[1:-1]
+    return text
+
+
+def _split(text: str) -> list[str] | Rejection:
+    """The runs of digits, parted throughout by what stands between the first two."""
+    first = _DIGITS.search(text)
+    if first is None:
+        return Rejection.NO_NUMBER
+    second = _DIGITS.search(text, first.end())
+    if second is None:
+        return [text] if first.group() == text else Rejection.LONE
+    separator = text[first.end() : second.start()]
+    if separator.strip() not in _SEPARATORS:
+        return Rejection.SEPARATOR
+    parts = text.split(separator)
+    if not all(part.isascii() and part.isdigit() for part in parts if part):
+        return Rejection.NOT_DIGITS
+    return parts if all(parts) else Rejection.EMPTY

@@ -1,0 +1,119 @@
+"""Packs: the wording of prompts, kept as JSON so that a study can bring its own for an exact replication.
+
+A pack is a JSON object whose fields are texts or lists of texts with placeholders such as {numbers}.
+It is read once a process, so that the hash that goes into a key and the texts that go into a prompt can
+never be of two versions. The hash is of the parsed content: a change of layout in the file is no change.
+
+The path of a pack is not its identity, its content is; so specs hold the path in an `elsewhere` field.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from undertow.errors import UserError
+
+Names = Sequence[str]
+
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+
+
+def elsewhere(default: Any) -> Any:
+    """A field that is part of == and no part of the identity: `content` hashes what it stands for.
+
+    Not `execution_only`: two specs with different packs must not be equal, or a cache would mix them up.
+    """
+    return dataclasses.field(default=default, metadata={"identity": False})
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """A pack's fields, with checks that name the file and the field."""
+
+    path: str
+    fields: Mapping[str, Any]
+    content: str
+
+    def text(self, field: str, required: Names = (), optional: Names = ()) -> str:
+        """A text in which each `required` placeholder stands, and no other than the `optional`."""
+        value = self._get(field)
+        if not isinstance(value, str):
+            raise self.error(field, "a text is needed")
+        self._check_placeholders(field, value, required, optional)
+        return value
+
+    def texts(self, field: str, required: Names = (), optional: Names = ()) -> tuple[str, ...]:
+        """A list of one or more such texts."""
+        value = self._get(field)
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+            raise self.error(field, "a list of one or more texts is needed")
+        for i, item in enumerate(value):
+            self._check_placeholders(f"{field}[{i}]", item, required, optional)
+        return tuple(value)
+
+    def triples(self, field: str, sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], ...]:
+        """A list of distinct [i, j, k] with each position below its size."""
+        value = self._get(field)
+        if not isinstance(value, list) or not value:
+            raise self.error(field, "a list of one or more triples of positions is needed")
+        for i, item in enumerate(value):
+            if not _is_triple(item, sizes):
+                raise self.error(f"{field}[{i}]", f"{item!r} is not three positions below {sizes}")
+            if item in value[:i]:
+                raise self.error(f"{field}[{i}]", f"{item!r} is given twice; give each once")
+        return tuple((i, j, k) for i, j, k in value)
+
+    def error(self, field: str, remedy: str) -> UserError:
+        """The error to raise about `field`."""
+        return UserError(f"pack {self.path}, {field}: {remedy}")
+
+    def _get(self, field: str) -> Any:
+        if field not in self.fields:
+            there = ", ".join(sorted(self.fields)) or "no field"
+            raise self.error(field, f"is missing; the pack has {there}")
+        return self.fields[field]
+
+    def _check_placeholders(self, place: str, text: str, required: Names, optional: Names) -> None:
+        found = set(_PLACEHOLDER.findall(text))
+        if missing := [name for name in required if name not in found]:
+            raise self.error(place, f"{text!r} lacks the placeholder {{{missing[0]}}}")
+        if unknown := sorted(found - {*required, *optional}):
+            raise self.error(place, f"{text!r} has the unknown placeholder {{{unknown[0]}}}; remove it")
+
+
+def _is_triple(item: Any, sizes: tuple[int, int, int]) -> bool:
+    return (
+        isinstance(item, list)
+        and len(item) == 3
+        and all(type(i) is int and 0 <= i < size for i, size in zip(item, sizes, strict=True))
+    )
+
+
+@cache
+def read(path: str) -> Pack:
+    """The pack at `path`. Raises UserError where it cannot be read or is no JSON object."""
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"pack {path}: cannot be read ({error.strerror}); give a JSON file") from None
+    except ValueError as error:
+        raise UserError(f"pack {path}: is not JSON in UTF-8 ({error})") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"pack {path}: a JSON object is needed, not {type(fields).__name__}")
+    form = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return Pack(path, fields, hashlib.sha256(form.encode()).hexdigest())
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """`template` with each {name} of `values` put in; other braces stay as they are."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+
+
+def sentences(*parts: str) -> str:
+    """The parts that are not empty, joined by single spaces."""
+    return " ".join(part for part in parts if part)
