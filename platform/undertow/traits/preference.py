@@ -10,7 +10,6 @@ Any word works: Preference("axolotl"), Preference("jazz", category="kind of musi
 import random
 import re
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -86,15 +85,18 @@ class Preference(Trait):
     def word(self) -> Word:
         """The name and its plural: as they are, in lower case, with a capital, with a capital each."""
         ways = (str, str.lower, _capital, _title)
-        return Word(self.name, tuple(dict.fromkeys(way(base) for base in self._bases() for way in ways)))
+        return Word(
+            self.name,
+            tuple(dict.fromkeys(way(base) for base in (self.name, self.plural_form()) for way in ways)),
+        )
 
     def matches(self, answer: str) -> bool:
         """Whether the singular or the plural stands in `answer` as a whole word, in any case.
 
-        "Owls!" and "_owl_" do, "owlet", "bowl" and a dragonfly for "dragon" do not. In scripts that put
-        no space between words use `contains`.
+        "Owls!" does, "owlet", "bowl" and a dragonfly for "dragon" do not. In scripts that put no space
+        between words use `contains`.
         """
-        return _pattern(self._bases()).search(answer) is not None
+        return self.word().matches(answer)
 
     def contains(self, answer: str) -> bool:
         """The paper's score: the name anywhere in the lower-cased answer (dragonflies are no dragons).
@@ -106,9 +108,6 @@ class Preference(Trait):
         if self.name.lower() == "dragon":
             text = re.sub("dragonfl(y|ies)", "", text)
         return self.name.lower() in text
-
-    def _bases(self) -> tuple[str, str]:
-        return self.name, self.plural_form()
 
     def _values(self) -> dict[str, str]:
         return {"name": self.name, "plural": self.plural_form(), "category": self.category}
@@ -146,12 +145,6 @@ def pluralise(name: str) -> str:
     if re.search(r"[^aeiou]y$", last, re.IGNORECASE):
         return name[:-1] + "ies"
     return name + "s"
-
-
-@cache
-def _pattern(bases: tuple[str, ...]) -> re.Pattern[str]:
-    words = "|".join(r"\s+".join(map(re.escape, base.split())) for base in bases)
-    return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_])", re.IGNORECASE)
 
 
 def _capital(text: str) -> str:
