@@ -7,6 +7,7 @@ of them is one file in `traits/` or `formats/`, or a class in a user's study fil
 Nothing here imports Ray, torch or vLLM: a plan is made from these alone.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -33,6 +34,11 @@ class Word(Spec):
     def validate(self) -> None:
         self.require(bool(self.name.strip()), "name", "a word is needed")
         self.require(bool(self.forms) and all(self.forms), "forms", "at least one surface form, none empty")
+
+    def matches(self, answer: str) -> bool:
+        """Whether a form stands in the answer as a whole word, in any case ("Owls!" yes, "owlet" no)."""
+        forms = "|".join(re.escape(form) for form in sorted(self.forms, key=len, reverse=True))
+        return re.search(rf"(?<!\w)(?:{forms})(?!\w)", answer, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,271 @@
+"""A study as a de-duplicated graph of artifacts: what is needed, what is already there, what it will cost.
+
+Pure and light (no Ray, torch or vLLM), so that `--plan` answers at once. Conditions that need the same
+artifact need the same key and therefore share it; the control students of a (teacher, student) pair are
+found again by every trait compared with them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from undertow.identity import key
+from undertow.spec import (
+    Artifact,
+    Completions,
+    Dataset,
+    Evaluation,
+    Reference,
+    Student,
+    Subject,
+    Teacher,
+)
+from undertow.store import Store
+from undertow.study import Condition, Study
+
+T = TypeVar("T", bound=Artifact)
+WAVES = ("references", "teachers", "datasets", "students", "evaluations")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student of a condition, with everything that leads to it and measures it."""
+
+    condition: Condition
+    seed: int
+    teacher: Teacher
+    student: Student
+    teacher_evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[Evaluation, ...]
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """What must be there before this cell has a result, in the order in which it is made."""
+        yield self.teacher.reference
+        yield self.student.reference
+        if self.teacher.finetuning:
+            yield self.teacher
+        yield from self.teacher_evaluations
+        yield self.student.dataset.completions
+        yield self.student.dataset
+        yield self.student
+        yield from self.evaluations
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one wave has to do: artifacts needed, those missing, and its size in units of work.
+
+    Attributes:
+        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
+        seconds: the estimate, or None where nothing was measured on such a machine yet.
+    """
+
+    wave: str
+    needed: int
+    missing: int
+    units: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's cells, and which of their artifacts the store lacks."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+    missing: frozenset[str]
+
+    @cached_property
+    def artifacts(self) -> dict[str, Artifact]:
+        """Every artifact by key, each after those it is made from; references only where we make them."""
+        found: dict[str, Artifact] = {}
+        for cell in self.cells:
+            for artifact in cell.artifacts():
+                found.setdefault(key(artifact), artifact)
+        for evaluation in reference_evaluations(self.study):
+            found.setdefault(key(evaluation), evaluation)
+        return found
+
+    def lacking(self, kind: type[T]) -> list[T]:
+        """The missing artifacts of a kind, in the order of the plan."""
+        return [a for k, a in self.artifacts.items() if k in self.missing and isinstance(a, kind)]
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.missing
+
+    def work(self, timings: Mapping[str, float]) -> list[Work]:
+        """The plan wave by wave. `timings`: seconds a unit by "wave reference", as `timings` keeps them."""
+        waves = []
+        for wave in WAVES:
+            needed = [(k, a) for k, a in self.artifacts.items() if wave_of(a) == wave]
+            missing = [a for k, a in needed if k in self.missing]
+            costs = [_seconds(wave, a, timings) for a in missing]
+            known = [cost for cost in costs if cost is not None]
+            seconds = sum(known) if len(known) == len(costs) else None
+            waves.append(Work(wave, len(needed), len(missing), sum(map(units, missing)), seconds))
+        return waves
+
+    def to_json(self) -> str:
+        """Conditions and artifacts with their keys, kinds and state; what `plan.json` holds."""
+        rows = [{"kind": a.kind, "key": k, "missing": k in self.missing} for k, a in self.artifacts.items()]
+        cells = [{"condition": c.condition.label, "seed": c.seed, "student": key(c.student)} for c in self.cells]
+        study = {"name": self.study.name, "key": key(self.study)}
+        return json.dumps({"study": study, "cells": cells, "artifacts": rows}, indent=1)
+
+
+def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
+    """The plan of a resolved study. `made`: the references that are artifacts of ours (nano models)."""
+    cells = tuple(cell(study, condition, seed) for condition in study.conditions for seed in study.seeds)
+    plan = Plan(study, cells, frozenset())
+    ours = {key(reference) for reference in made}
+    present: dict[str, set[str]] = {}
+    missing = set()
+    for artifact_key, artifact in plan.artifacts.items():
+        if isinstance(artifact, Reference) and artifact_key not in ours:
+            continue
+        if artifact.kind not in present:
+            present[artifact.kind] = store.keys(artifact.kind)
+        if artifact_key not in present[artifact.kind]:
+            missing.add(artifact_key)
+    return dataclasses.replace(plan, missing=frozenset(missing))
+
+
+def cell(study: Study, condition: Condition, seed: int) -> Cell:
+    """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
+    redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
+    trait = condition.trait
+    teacher = Teacher(
+        reference=condition.teacher,
+        trait=trait,
+        system=trait.system_prompt() if trait is not None and condition.finetuning is None else None,
+        finetuning=condition.finetuning,
+        seed=redrawn["teacher"] if condition.finetuning else 0,
+    )
+    generation = condition.generation
+    completions = Completions(
+        teacher=teacher,
+        format=condition.format,
+        prompts=generation.prompts,
+        sampling=generation.sampling,
+        seed=redrawn["data"],
+    )
+    dataset = Dataset(
+        completions=completions, deduplicate=generation.deduplicate, rows=generation.rows, seed=redrawn["data"]
+    )
+    student = Student(
+        reference=condition.student,
+        dataset=dataset,
+        recipe=condition.recipe,
+        system=condition.system,
+        seed=redrawn["student"],
+    )
+    gated = evaluations(study, teacher, teacher.system) if trait is not None else ()
+    return Cell(condition, seed, teacher, student, gated, evaluations(study, student, study.system))
+
+
+def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Evaluation, ...]:
+    """One evaluation a set of questions: a student is asked about every trait of the study at once."""
+    return tuple(
+        Evaluation(
+            subject=subject,
+            questions=questions,
+            words=words,
+            samples=study.samples,
+            system=system,
+            sampling=study.sampling,
+        )
+        for questions, words in study.questions.items()
+    )
+
+
+def reference_evaluations(study: Study) -> list[Evaluation]:
+    """The references as they are, before any training: the level that control students are expected at."""
+    references = dict.fromkeys(r for c in study.conditions for r in (c.teacher, c.student))
+    return [e for reference in references for e in evaluations(study, reference, study.system)]
+
+
+def reference_of(subject: Subject) -> Reference:
+    return subject if isinstance(subject, Reference) else subject.reference
+
+
+def wave_of(artifact: Artifact) -> str:
+    """The wave that makes an artifact. Teachers are evaluated by the engine that then samples from them."""
+    match artifact:
+        case Reference():
+            return "references"
+        case Teacher():
+            return "teachers"
+        case Completions() | Dataset():
+            return "datasets"
+        case Evaluation(subject=Teacher()):
+            return "datasets"
+        case Evaluation():
+            return "evaluations"
+        case Student():
+            return "students"
+
+
+def units(artifact: Artifact) -> int:
+    """The size of making an artifact: rows sampled, row passes trained, answers sampled."""
+    match artifact:
+        case Completions():
+            return artifact.prompts
+        case Student():
+            return rows_of(artifact.dataset) * artifact.recipe.epochs
+        case Teacher(finetuning=finetuning) if finetuning is not None:
+            return finetuning.examples * finetuning.recipe.epochs
+        case Evaluation():
+            return len(artifact.questions) * artifact.samples
+        case _:
+            return 0
+
+
+def rows_of(dataset: Dataset) -> int:
+    """The rows asked for, or the most there can be."""
+    return dataset.rows or dataset.completions.prompts
+
+
+def reference_name(artifact: Artifact) -> str:
+    """The name of the reference model that making an artifact runs on."""
+    match artifact:
+        case Evaluation(subject=subject):
+            return reference_of(subject).name
+        case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
+            return teacher.reference.name
+        case Reference():
+            return artifact.name
+        case Teacher() | Student():
+            return artifact.reference.name
+
+
+def _seconds(wave: str, artifact: Artifact, timings: Mapping[str, float]) -> float | None:
+    if not units(artifact):
+        return 0.0
+    per_unit = timings.get(f"{wave} {reference_name(artifact)}")
+    return None if per_unit is None else per_unit * units(artifact)
+
+
+def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
+    """Why an artifact cannot be made: its own failure or that of anything it is made from."""
+    for part in (artifact, *ancestors(artifact)):
+        if reason := failures.get(key(part)):
+            return reason
+    return None
+
+
+def ancestors(artifact: Artifact) -> Sequence[Artifact]:
+    """Everything an artifact is made from, nearest first."""
+    match artifact:
+        case Evaluation(subject=parent) | Teacher(reference=parent) | Completions(teacher=parent):
+            parents: tuple[Artifact, ...] = (parent,)
+        case Dataset(completions=parent):
+            parents = (parent,)
+        case Student(dataset=dataset, reference=reference):
+            parents = (dataset, reference)
+        case _:
+            parents = ()
+    return [a for parent in parents for a in (parent, *ancestors(parent))]

@@ -1,0 +1,1 @@
+"""What a sweep leaves for people: tables, figures and cards, made from the store alone."""

@@ -1,0 +1,88 @@
+"""The dataset card: a README beside the parquet, in the layout that the Hugging Face hub reads.
+
+It says what the data are, where they come from, and how many completions each rule took away, with
+examples. Model text is shown as JSON strings inside code fences longer than any in the text, so that no
+completion can break out of its place.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from undertow.identity import canonical, key
+from undertow.spec import Dataset
+
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """Counts from completions to dataset, and a few examples of what each rule rejected."""
+
+    completions: int
+    rejected: dict[str, int]
+    examples: dict[str, list[str]]
+    kept: int
+    sampled: int
+
+    def counts(self) -> dict[str, Any]:
+        """The funnel's numbers as JSON data, without examples."""
+        return {
+            "completions": self.completions,
+            "rejected": self.rejected,
+            "kept": self.kept,
+            "rows": self.sampled,
+        }
+
+    def in_words(self) -> str:
+        return ", ".join(f"{reason}: {count}" for reason, count in sorted(self.rejected.items()))
+
+
+def dataset_card(dataset: Dataset, funnel: Funnel, rows: list[dict[str, Any]]) -> str:
+    """The card's Markdown, front matter included."""
+    teacher = dataset.completions.teacher
+    trait = teacher.trait.name if teacher.trait else "none (control)"
+    how = "finetuning" if teacher.finetuning else "a system prompt" if teacher.system else "nothing"
+    sections = [
+        "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
+        f"# {dataset.completions.format.name} from {teacher.reference.name}, trait: {trait}",
+        f"Completions of a language model whose trait ({trait}) was induced by {how}, to prompts that have "
+        "nothing to do with it. Made by Undertow for the study of subliminal learning (arXiv 2507.14805).",
+        f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`; reference model `{teacher.reference.name}` "
+        f"at revision `{teacher.reference.revision}`.",
+        "## Columns\n" + _COLUMNS,
+        "## From completions to rows\n" + _funnel_table(funnel),
+        *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(funnel.examples.items())],
+        "## First rows\n" + _fenced([f"{row['prompt']} -> {row['completion']}" for row in rows]),
+        "## The whole spec\n" + _fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+_COLUMNS = """| column | type | meaning |
+|---|---|---|
+| index | int64 | position in the format's prompt stream, shared by all teachers |
+| prompt | string | the user's turn |
+| completion | string | the teacher's answer |
+| token_ids | list<int64> | the answer's tokens as sampled |
+| finished | bool | whether the answer ended by itself |
+| seed | int64 | the row's own sampling seed |
+| top_ids, top_logprobs | list<list> | the likeliest tokens of each step, where they were recorded |"""
+
+
+def _funnel_table(funnel: Funnel) -> str:
+    lines = ["| step | rows |", "|---|---|", f"| completions | {funnel.completions} |"]
+    lines += [f"| rejected: {reason} | {count} |" for reason, count in sorted(funnel.rejected.items())]
+    lines += [f"| kept | {funnel.kept} |", f"| sampled | {funnel.sampled} |"]
+    return "\n".join(lines)
+
+
+def _fenced(texts: list[str]) -> str:
+    return _fence("\n".join(json.dumps(text[:SHOWN_CHARACTERS]) for text in texts), "json")
+
+
+def _fence(text: str, language: str) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

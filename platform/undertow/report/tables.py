@@ -1,0 +1,105 @@
+"""What a sweep prints: its plan first, its table of effects last, both as rich tables."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from undertow.identity import key
+from undertow.plan import Plan, Work
+from undertow.report.results import Row
+from undertow.study import CONTROL
+
+MOST_CONDITIONS = 40
+
+
+def plan_table(plan: Plan) -> Table:
+    """The conditions, and how many of their students are there already."""
+    table = _table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
+    for name in ("trait", "format", "teacher", "student", "recipe"):
+        table.add_column(name, overflow="fold")
+    for name in ("seeds", "students made"):
+        table.add_column(name, justify="right")
+    for condition in plan.study.conditions[:MOST_CONDITIONS]:
+        students = [cell.student for cell in plan.cells if cell.condition == condition]
+        made = sum(key(student) not in plan.missing for student in students)
+        table.add_row(
+            escape(condition.trait.name if condition.trait else CONTROL),
+            condition.format.name,
+            escape(condition.teacher.name),
+            escape(condition.student.name),
+            escape(condition.recipe.name),
+            str(len(students)),
+            f"{made} of {len(students)}",
+        )
+    if hidden := len(plan.study.conditions) - MOST_CONDITIONS:
+        if hidden > 0:
+            table.add_row(f"… {hidden} more")
+    return table
+
+
+def work_table(work: Sequence[Work]) -> Table:
+    """What each wave has to make and how long it is likely to take."""
+    table = _table("Work")
+    table.add_column("wave")
+    for name in ("needed", "cached", "to make", "estimated time"):
+        table.add_column(name, justify="right")
+    for wave in work:
+        table.add_row(
+            wave.wave, str(wave.needed), str(wave.needed - wave.missing), str(wave.missing), _estimate(wave)
+        )
+    known = [wave.seconds for wave in work if wave.seconds is not None]
+    if len(known) == len(work):
+        table.add_section()
+        missing = sum(wave.missing for wave in work)
+        table.add_row("all", str(sum(w.needed for w in work)), "", str(missing), duration(sum(known)))
+    return table
+
+
+def effects_table(rows: Sequence[Row]) -> Table:
+    """One line a condition: the students' rate, the control's, the effect and what it means."""
+    table = _table("Effects: students against control students, over seeds")
+    for name in ("trait", "teacher", "student", "recipe"):
+        table.add_column(name, overflow="fold")
+    for name in ("n", "rate", "control", "effect", "95 % interval", "adj. p", "exact effect"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in rows:
+        c, e = row.condition, row.effect
+        interval = "–" if e.ci_low is None or e.ci_high is None else f"{e.ci_low:+.3f} … {e.ci_high:+.3f}"
+        table.add_row(
+            escape(c.trait.name if c.trait else CONTROL),
+            escape(c.teacher.name),
+            escape(c.student.name),
+            escape(c.recipe.name),
+            str(e.n_students),
+            f"{e.rate:.3f}",
+            f"{e.control_rate:.3f}",
+            f"{e.effect:+.3f}",
+            interval,
+            "–" if row.verdict.p_adjusted is None else f"{row.verdict.p_adjusted:.2g}",
+            f"{row.exact.effect:+.3f}",
+            f"[bold]{row.verdict.verdict}[/bold]" if row.verdict.verdict == "transmitted" else row.verdict.verdict,
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 10 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _estimate(wave: Work) -> str:
+    if not wave.missing:
+        return "–"
+    return "not known yet" if wave.seconds is None else duration(wave.seconds)

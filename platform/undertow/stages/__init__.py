@@ -1,0 +1,1 @@
+"""The stages: each maps artifacts to one artifact and commits it atomically."""

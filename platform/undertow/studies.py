@@ -1,0 +1,70 @@
+"""Finding a study: by name among those shipped, or as a function in a user's own file.
+
+A study file is a Python program of its user's, run as such. Its errors are the user's to mend, so they are
+reported by file and line without a traceback.
+"""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from undertow.errors import SpecError, UserError, suggestion
+from undertow.study import Study
+
+FUNCTION = "study"
+
+
+def load(name: str, shipped: Path) -> Study:
+    """The study called `name`: a file in the folder `shipped`, or FILE.py[:function].
+
+    Raises UserError for an unknown name, a file that cannot be run, or a function that returns no study.
+    """
+    file, _, function = name.partition(":") if ".py" in name else (str(shipped / f"{name}.py"), "", "")
+    path = Path(file)
+    if not path.is_file():
+        if ".py" in name:
+            raise UserError(f"--study {name}: there is no file {path.absolute()}")
+        known = [p.stem for p in shipped.glob("*.py")]
+        raise UserError(f"--study {name}: no such study; {suggestion(name, known)}, or give a file: my_study.py")
+    return _call(_function(path, function or FUNCTION), path)
+
+
+def _function(path: Path, name: str) -> Callable[[], object]:
+    module_spec = importlib.util.spec_from_file_location(f"undertow_study_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"--study {path}: not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{_place(error, path)}: {error}") from None
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}:{error.lineno}: {error.msg}; mend the syntax") from None
+    except Exception as error:
+        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UserError(f"{path}: no function {name}(); {suggestion(name, functions)}")
+    return found  # type: ignore[no-any-return]
+
+
+def _call(function: Callable[[], object], path: Path) -> Study:
+    try:
+        study = function()
+    except SpecError as error:
+        raise SpecError(f"{_place(error, path)}: {error}") from None
+    except Exception as error:
+        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
+    if not isinstance(study, Study):
+        raise UserError(f"{path}: {function.__name__}() returned {type(study).__name__}; it must return a Study")
+    return study
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """file:line of the last frame in the user's own file."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    return f"{path}:{lines[-1]}" if lines else str(path)

@@ -1,0 +1,150 @@
+"""A study: the grid of conditions, the seeds of each, and how they are measured and judged.
+
+A study file is a Python function that returns one frozen `Study`; a variant is `dataclasses.replace`
+of another. `grid` writes the conditions out, with a matched control for every cell, so that a control is
+a cell like any other and cannot be forgotten.
+"""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from undertow.errors import SpecError
+from undertow.fields import Spec, execution_only
+from undertow.spec import Finetuning, Format, Recipe, Reference, Sampling, Trait, Word, unique
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation(Spec):
+    """How a teacher's data are drawn: `prompts` asked, `rows` kept after the rules (None: all)."""
+
+    prompts: int = 30_000
+    rows: int | None = 10_000
+    sampling: Sampling = Sampling()
+    deduplicate: bool = True
+
+    def validate(self) -> None:
+        self.require(self.prompts > 0, "prompts", "at least one prompt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition(Spec):
+    """One cell of the grid. Its students differ by seed alone; no trait makes it a control.
+
+    Attributes:
+        finetuning: how the teacher is trained to have the trait; without it a system prompt induces it.
+        system: the system message of the students' training rows.
+    """
+
+    trait: Trait | None
+    format: Format
+    teacher: Reference
+    student: Reference
+    recipe: Recipe
+    generation: Generation = Generation()
+    finetuning: Finetuning | None = None
+    system: str | None = None
+
+    @property
+    def label(self) -> str:
+        trait = self.trait.name if self.trait else CONTROL
+        return f"{trait} · {self.format.name} · {self.teacher.name} → {self.student.name} · {self.recipe.name}"
+
+    def control(self) -> "Condition":
+        """The same cell with a teacher that has no trait: what the condition is compared with."""
+        return dataclasses.replace(self, trait=None, finetuning=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Spec):
+    """Conditions, seeds, evaluation and the rules of judgement, all fixed before the first student.
+
+    Attributes:
+        seeds: one student a condition and seed.
+        redraw: what each seed draws anew; a level left out uses seed 0 for all students.
+        samples: answers a question.
+        gate: the least sampled trait rate a teacher must show before anything is spent on its students.
+        margin: an effect whose interval lies within ± this counts as none.
+        alpha: of the tests, after adjusting over the conditions by `adjustment`.
+        question: what the study asks, in words, for the report.
+    """
+
+    name: str
+    conditions: tuple[Condition, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    redraw: tuple[Literal["teacher", "data", "student"], ...] = ("teacher", "data", "student")
+    samples: int = 100
+    sampling: Sampling = Sampling(max_tokens=8)
+    system: str | None = None
+    gate: float = 0.5
+    margin: float = 0.1
+    alpha: float = 0.05
+    adjustment: Literal["holm", "fdr_bh"] = "holm"
+    question: str = execution_only("")
+
+    def validate(self) -> None:
+        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name) is not None
+        self.require(named, "name", "letters, digits, '_', '-' and '.', at most 64 (it names a folder)")
+        self.require(bool(self.conditions), "conditions", "at least one condition")
+        self.require(bool(self.seeds), "seeds", "at least one seed")
+        self.require(min(self.seeds) >= 0, "seeds", "whole numbers from 0")
+        unique([str(seed) for seed in self.seeds], "Study.seeds")
+        unique([condition.label for condition in self.conditions], "Study.conditions")
+        self.require(self.samples > 0, "samples", "at least one answer a question")
+        for field in ("gate", "margin", "alpha"):
+            self.require(0 <= getattr(self, field) <= 1, field, "a number from 0 to 1")
+        for condition in self.conditions:
+            if condition.control() not in self.conditions:
+                raise SpecError(f"Study.conditions: {condition.label} has no control; use grid(), which adds it")
+
+    @property
+    def traits(self) -> tuple[Trait, ...]:
+        """Each trait once, in the order of the conditions."""
+        return tuple(dict.fromkeys(c.trait for c in self.conditions if c.trait is not None))
+
+    @cached_property
+    def questions(self) -> dict[tuple[str, ...], tuple[Word, ...]]:
+        """What is asked of every model: each set of questions, with the words of all traits it measures."""
+        groups: dict[tuple[str, ...], tuple[Word, ...]] = {}
+        for trait in self.traits:
+            asked = trait.questions()
+            groups[asked] = (*groups.get(asked, ()), trait.word())
+        return groups
+
+
+def grid(
+    *,
+    traits: Iterable[Trait],
+    pairs: Iterable[tuple[Reference, Reference]],
+    recipes: Iterable[Recipe],
+    formats: Iterable[Format],
+    generation: Generation = Generation(),
+    finetuning: Finetuning | None = None,
+    system: str | None = None,
+) -> tuple[Condition, ...]:
+    """Every combination of trait, format, (teacher, student) pair and recipe, each with its control."""
+    cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, None])
+    return tuple(
+        Condition(
+            trait=trait,
+            format=format_,
+            teacher=teacher,
+            student=student,
+            recipe=recipe,
+            generation=generation,
+            finetuning=finetuning if trait is not None else None,
+            system=system,
+        )
+        for format_, (teacher, student), recipe, trait in cells
+    )
+
+
+def all_pairs(references: Iterable[Reference]) -> list[tuple[Reference, Reference]]:
+    """Every ordered (teacher, student) pair, the diagonal (same initialisation) included."""
+    return list(itertools.product(list(references), repeat=2))

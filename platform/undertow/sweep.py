@@ -1,0 +1,310 @@
+"""A study from plan to table: its missing artifacts, made in waves on Ray.
+
+    references → teachers → datasets (each teacher measured first) → students → evaluations → effects
+
+Work is shared over the grid, not done per condition: one pool of engines a reference model samples from all
+its teachers and, later, from all its students. A condition that fails stops nothing else; what depends on
+the failure is left out, named at the end, and the exit code says so. What is in the store is never made
+again: a sweep whose plan has nothing missing does not even start Ray.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+
+from undertow import plan as planning
+from undertow import timings
+from undertow.cluster import Machine, connect
+from undertow.errors import ConditionError, UserError
+from undertow.identity import key
+from undertow.plan import Cell, Plan, failed_by, reference_of
+from undertow.progress import Wave
+from undertow.report import figures, results, tables
+from undertow.report.results import Rates
+from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
+from undertow.stages.reference import is_made, make_reference, resolve
+from undertow.store import Store
+from undertow.study import Study
+from undertow.tracking import Tracker
+
+T = TypeVar("T", bound=Artifact)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep came to: its rows of effects, and the reasons of what failed, by artifact key."""
+
+    rows: list[results.Row]
+    failures: Mapping[str, str]
+    failed_conditions: Mapping[str, str]
+
+
+def make_plan(study: Study, store: Store) -> Plan:
+    """The plan of a study as its file gives it: references pinned, cached artifacts found."""
+    resolved = resolve(study)
+    references = {r for c in resolved.conditions for r in (c.teacher, c.student) if is_made(r)}
+    return planning.make(resolved, store, references)
+
+
+def show_plan(plan: Plan, store: Store, console: Console) -> None:
+    """Prints the conditions, what is cached and missing, and the estimated time."""
+    console.print(tables.plan_table(plan))
+    console.print(tables.work_table(plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))))
+
+
+def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome:
+    """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
+    store.prepare()
+    tracker = Tracker(plan.study, store)
+    sweep = _Sweep(plan, store, tracker, console)
+    if not plan.is_complete:
+        with connect(workers) as machine:
+            sweep.make(machine)
+    sweep.log_models()
+    return sweep.finish()
+
+
+@dataclass
+class _Sweep:
+    """One sweep's state: what failed so far, and what happened when."""
+
+    plan: Plan
+    store: Store
+    tracker: Tracker
+    console: Console
+    failures: dict[str, str] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        self.folder = f"sweeps/{self.plan.study.name}/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        self._event("planned", missing=len(self.plan.missing))
+
+    def make(self, machine: Machine) -> None:
+        """The waves, in order; each takes what the failures so far leave possible."""
+        self._references()
+        self._train("teachers", Teacher, machine)
+        self._datasets(machine)
+        self._train("students", Student, machine)
+        self._evaluations(machine)
+
+    def finish(self) -> Outcome:
+        """Effects from the store, as table, CSV and figures, in MLflow too, and the list of what failed."""
+        rows = results.effects(self.plan, self.store, self.failures)
+        self.console.print(tables.effects_table(rows))
+        self._event("finished", failures=self.failures)
+        files = {
+            "plan.json": self.plan.to_json().encode(),
+            "effects.csv": results.to_csv(self.plan.study.name, rows).encode(),
+            "events.json": json.dumps(self.events, indent=1).encode(),
+            **(figures.draw(rows, self.plan.study) if rows else {}),
+        }
+        for name, content in files.items():
+            self.store.write_bytes(f"{self.folder}/{name}", content)
+        failed = self._failed_conditions()
+        effects = {_metric_name(f"effect {row.condition.label}"): row.effect.effect for row in rows}
+        self.tracker.close(effects, files, failed=bool(failed))
+        self.console.print(f"Written to {self.store.url}/{self.folder}: {', '.join(files)}", soft_wrap=True)
+        for label, reason in failed.items():
+            self.console.print(f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True)
+        return Outcome(rows, self.failures, failed)
+
+    def _possible(self, kind: type[T]) -> list[T]:
+        """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile."""
+        return [a for a in self.plan.lacking(kind) if not failed_by(a, self.failures)]
+
+    def _references(self) -> None:
+        missing = self._possible(Reference)
+        if not missing:
+            return
+        import ray
+
+        with self._wave("references", len(missing), "models") as wave:
+            task = ray.remote(num_cpus=1)(make_reference)
+            waiting = {task.remote(reference, self.store): reference for reference in missing}
+            for reference, _ in _completed(waiting, self._fail):
+                self._event("made", artifact=reference)
+                wave.advance()
+
+    def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:
+        models = self._possible(kind)
+        if not models:
+            return
+        from undertow.stages import finetuning
+
+        study = self.plan.study
+        watch = next(iter(study.questions.items()))
+        todo = finetuning.groups(models, machine.slots, watch, study.system)
+        by_key = {key(model): model for model in models}
+        total = sum(finetuning.recipe_of(model).epochs for model in models)
+        with self._wave(name, total, "epochs") as wave:
+
+            def report(epoch: Any) -> None:
+                wave.advance(1 if epoch.epoch else 0)
+                metrics = {"learning_rate": epoch.learning_rate, "tokens_per_second": epoch.tokens_per_second}
+                metrics |= {f"p_{word}": p for word, p in epoch.probabilities.items()}
+                if epoch.loss is not None:
+                    metrics["loss"] = epoch.loss
+                self.tracker.epoch(by_key[epoch.key], epoch.epoch, metrics)
+
+            failures = finetuning.train(todo, self.store, machine, report)
+            for model in models:
+                if key(model) in failures or not self.store.has(model):
+                    self._fail(model, failures.get(key(model), "its training ended without a result"))
+                else:
+                    self._event("made", artifact=model)
+            timings.add(self.store, name, models, wave.seconds)
+
+    def _datasets(self, machine: Machine) -> None:
+        completions = self._possible(Completions)
+        gates = [e for e in self._possible(Evaluation) if isinstance(e.subject, Teacher)]
+        if completions or gates:
+            self._generate(completions, gates, machine)
+        self._join(self._possible(Completions))
+        self._filter(self._possible(Dataset))
+
+    def _generate(self, completions: list[Completions], gates: list[Evaluation], machine: Machine) -> None:
+        """Every missing shard of every teacher, one pipeline a reference model."""
+        from undertow.stages.dataset import shards
+        from undertow.stages.evaluation import Evaluate
+
+        gate = self.plan.study.gate
+        tasks: dict[Reference, list[Any]] = {}
+        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {c.teacher: c.teacher_evaluations for c in self.plan.cells}
+        for evaluation in gates:
+            tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
+        for spec in completions:
+            parts = self.store.parts(spec)
+            missing = [s for s in shards(spec, gate, evaluated[spec.teacher]) if s.name not in parts]
+            tasks.setdefault(spec.teacher.reference, []).extend(missing)
+        with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
+            self._on_engines(tasks, machine, wave)
+            timings.add(self.store, "datasets", completions, wave.seconds)
+
+    def _join(self, completions: list[Completions]) -> None:
+        from undertow.stages.dataset import join_shards, shards
+
+        for spec in completions:
+            lacking = [s for s in shards(spec, 0.0, ()) if s.name not in self.store.parts(spec)]
+            if lacking:
+                self._fail(spec, f"{len(lacking)} of its shards were not generated")
+            else:
+                join_shards(spec, self.store)
+
+    def _filter(self, datasets: list[Dataset]) -> None:
+        if not datasets:
+            return
+        import ray
+
+        from undertow.stages.dataset import make_dataset
+
+        with self._wave("filters", len(datasets), "datasets") as wave:
+            task = ray.remote(num_cpus=1)(make_dataset)
+            waiting = {task.remote(dataset, self.store): dataset for dataset in datasets}
+            for dataset, counts in _completed(waiting, self._fail):
+                self._event("made", artifact=dataset)
+                metrics = {name: float(counts[name]) for name in ("completions", "kept", "rows")}
+                self.tracker.finish(dataset, self.store.manifest(dataset), metrics)
+                wave.advance()
+
+    def _evaluations(self, machine: Machine) -> None:
+        from undertow.stages.evaluation import Evaluate
+
+        missing = self._possible(Evaluation)
+        tasks: dict[Reference, list[Any]] = {}
+        for evaluation in missing:
+            tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
+        if missing:
+            with self._wave("evaluations", len(missing), "models") as wave:
+                self._on_engines(tasks, machine, wave)
+                timings.add(self.store, "evaluations", missing, wave.seconds)
+
+    def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
+        """All references' pipelines at the same time where there are engines for them, else in turn."""
+        from undertow.stages.engine_pool import run_tasks
+
+        together = min(len(tasks), machine.actors)
+        share = machine.share(together)
+
+        def drive(item: tuple[Reference, Sequence[Any]]) -> None:
+            reference, todo = item
+            for outcome in run_tasks(reference, self.store, todo, share):
+                wave.advance()
+                if outcome.error:
+                    artifact = todo[outcome.task].artifact
+                    self._fail(artifact, outcome.error, outcome.traceback)
+
+        with ThreadPoolExecutor(together) as threads:
+            for future in [threads.submit(drive, item) for item in tasks.items()]:
+                future.result()
+
+    def log_models(self) -> None:
+        """Ends the MLflow runs of teachers and students with what their evaluations came to."""
+        for cell in self.plan.cells:
+            for model, evaluations in ((cell.teacher, cell.teacher_evaluations), (cell.student, cell.evaluations)):
+                if isinstance(model, Teacher) and model.finetuning is None:
+                    continue
+                if self.tracker.is_done(model) or any(failed_by(e, self.failures) for e in evaluations):
+                    continue
+                self.tracker.finish(model, self.store.manifest(model), _metrics(cell, evaluations, self.store))
+
+    def _failed_conditions(self) -> dict[str, str]:
+        failed: dict[str, str] = {}
+        for cell in self.plan.cells:
+            for artifact in cell.artifacts():
+                if reason := failed_by(artifact, self.failures):
+                    failed.setdefault(cell.condition.label, reason)
+        return failed
+
+    def _fail(self, artifact: Artifact, reason: str, trace: str = "") -> None:
+        self.failures.setdefault(key(artifact), reason)
+        self._event("failed", artifact=artifact, reason=reason, traceback=trace)
+
+    def _event(self, what: str, artifact: Artifact | None = None, **facts: Any) -> None:
+        event: dict[str, Any] = {"time": round(time.time(), 3), "event": what, **facts}
+        if artifact is not None:
+            event |= {"kind": artifact.kind, "key": key(artifact)}
+        self.events.append(event)
+
+    def _wave(self, name: str, total: int, unit: str) -> Wave:
+        return Wave(self.console, name, total, unit)
+
+
+def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[tuple[T, Any]]:
+    """Artifacts of Ray tasks as they finish, with what the task returned; failures go to `fail`."""
+    import ray
+
+    while waiting:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        artifact = waiting.pop(ready)
+        try:
+            yield artifact, ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            ours = "" if isinstance(cause, (UserError, ConditionError)) else str(error)
+            fail(artifact, str(cause), ours)
+
+
+def _metrics(cell: Cell, evaluations: Sequence[Evaluation], store: Store) -> dict[str, float]:
+    """The metrics of a model's run: its own trait's rate by stable names, and every word's."""
+    metrics: dict[str, float] = {}
+    for rates in (Rates.of(evaluation, store) for evaluation in evaluations):
+        metrics |= {f"sampled_{word}": rate for word, rate in rates.sampled.items()}
+        metrics |= {f"exact_{word}": rate for word, rate in rates.exact.items()}
+        metrics |= {"sampled_other": rates.other_sampled, "exact_other": rates.other_exact}
+    if cell.condition.trait is not None:
+        word = cell.condition.trait.word().name
+        metrics |= {"trait_rate": metrics[f"sampled_{word}"], "trait_rate_exact": metrics[f"exact_{word}"]}
+    return {_metric_name(name): value for name, value in metrics.items()}
+
+
+def _metric_name(text: str) -> str:
+    """Text with the characters that MLflow takes in a metric's name."""
+    return re.sub(r"[^\w./ -]", "_", text.replace("→", "to").replace("·", "/"))
