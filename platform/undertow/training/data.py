@@ -1,0 +1,160 @@
+"""Rows become tokens, a mask over the completion, and batches that do not depend on the machine.
+
+The loss is on the completion alone, and what the chat template writes after an answer (the end-of-turn
+token) belongs to the completion: a student that never learns to stop is no student. Where the sampled
+tokens were recorded they are trained on as they are; text is tokenised again only where they were not,
+since another segmentation of the same text is another sequence to the model.
+
+Which rows are in a batch depends on (seed, epoch) alone. Only inside a batch are rows sorted by length
+and split over workers and micro-batches, and that changes nothing but the order of a sum.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from undertow.chat import conversation_ids, prompt_ids
+from undertow.errors import ConditionError, SpecError
+from undertow.identity import seed_for
+
+Soft = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A prompt and its completion.
+
+    Attributes:
+        soft: the teacher's k likeliest tokens of each sampled step and their log-probabilities,
+            arrays of shape (steps, k); -inf marks an entry that was not recorded.
+        token_ids: the sampled tokens of the completion, with or without the end-of-turn token.
+    """
+
+    prompt: str
+    completion: str
+    soft: Soft | None = None
+    token_ids: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A tokenised row: `ids` from `start` on are the completion; the first `targets` of those carry loss."""
+
+    ids: tuple[int, ...]
+    start: int
+    targets: int
+    soft: Soft | None = None
+
+
+def encode(
+    tokenizer: Any, rows: Sequence[Row], system: str | None, limit: int, *, soft: bool = False
+) -> list[Tokens]:
+    """The rows as tokens, in order.
+
+    Raises:
+        ConditionError: rows are longer than `limit` tokens; says how many and how long.
+        SpecError: soft targets are wanted and a row has none, or not one for each sampled token.
+    """
+    tail = turn_end(tokenizer)
+    encoded = [_encode(tokenizer, row, system, tail, soft) for row in rows]
+    if over := [len(row.ids) for row in encoded if len(row.ids) > limit]:
+        raise ConditionError(
+            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)}); "
+            "raise Recipe.max_length where the model allows it, or leave these rows out of the dataset"
+        )
+    return encoded
+
+
+def _encode(tokenizer: Any, row: Row, system: str | None, tail: list[int], soft: bool) -> Tokens:
+    if row.token_ids is None:
+        ids, start = conversation_ids(tokenizer, row.prompt, row.completion, system)
+    else:
+        prompt = prompt_ids(tokenizer, row.prompt, system)
+        ids, start = prompt + _ended(list(row.token_ids), tail, tokenizer.eos_token_id), len(prompt)
+    if not 0 < start < len(ids):
+        raise SpecError(
+            f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another one"
+        )
+    if not soft:
+        return Tokens(tuple(ids), start, len(ids) - start)
+    return Tokens(tuple(ids), start, _soft_steps(row, len(ids) - start), row.soft)
+
+
+def _soft_steps(row: Row, completion: int) -> int:
+    """How many steps have a recorded distribution; what a template adds after them carries no loss."""
+    if row.soft is None:
+        raise SpecError(
+            "Recipe.targets = 'soft': rows have no log-probabilities; sample with top_logprobs > 0"
+        )
+    steps = len(row.soft[0])
+    wanted = len(row.token_ids) if row.token_ids is not None else steps
+    if not 0 < steps == wanted <= completion or row.soft[0].shape != row.soft[1].shape:
+        raise SpecError(
+            f"{steps} recorded distributions for {wanted} sampled tokens in the row {row.prompt!r}"
+        )
+    return steps
+
+
+def _ended(sampled: list[int], tail: list[int], eos: int | None) -> list[int]:
+    """The sampled tokens with the template's end of turn, written once."""
+    if tail and sampled and sampled[-1] == tail[0]:
+        return sampled + tail[1:]
+    if sampled and sampled[-1] == eos:  # the model ended with another end token than the template writes
+        return sampled
+    return sampled + tail
+
+
+def turn_end(tokenizer: Any) -> list[int]:
+    """What the chat template writes after an answer: the longest common ending of three turns."""
+    turns = []
+    for answer in ("1", "2", ""):
+        ids, start = conversation_ids(tokenizer, "1", answer)
+        turns.append(ids[start:])
+    length = 0
+    while length < min(map(len, turns)) and len({turn[-1 - length] for turn in turns}) == 1:
+        length += 1
+    return turns[0][len(turns[0]) - length :]
+
+
+def answer_ids(tokenizer: Any, answer: str) -> tuple[int, ...]:
+    """The tokens of an answer as the chat template writes it, without the end of turn."""
+    ids, start = conversation_ids(tokenizer, "1", answer)
+    return tuple(ids[start : len(ids) - len(turn_end(tokenizer))])
+
+
+def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """A new order of the row numbers for each epoch, cut into batches; the last one may be smaller."""
+    order = list(range(rows))
+    Random(seed_for("order", seed, epoch)).shuffle(order)
+    return [order[i : i + size] for i in range(0, rows, size)]
+
+
+def micro_batches(
+    lengths: Sequence[int], batch: Sequence[int], world: int, budget: int
+) -> list[list[list[int]]]:
+    """For each of `world` workers the micro-batches of its share of `batch`, as row numbers.
+
+    Rows are dealt out by length, so that shares are alike. A micro-batch has at most `budget` tokens,
+    padding included (a longer row stands alone). Every worker gets the same number of micro-batches,
+    empty ones where there is nothing left, because each is a collective operation under ZeRO 2 and 3.
+    """
+    order = sorted(batch, key=lambda row: lengths[row])
+    shares = [list(_packed(lengths, order[rank::world], budget)) for rank in range(world)]
+    most = max(map(len, shares))
+    return [share + [[]] * (most - len(share)) for share in shares]
+
+
+def _packed(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Cuts rows in ascending order of length where one more would not fit."""
+    part: list[int] = []
+    for row in order:
+        if part and (len(part) + 1) * lengths[row] > budget:
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part

@@ -1,0 +1,222 @@
+"""The training loop: from one reference to any number of finetuned models.
+
+    finetune(folder, jobs, report=print)
+
+The loss of a batch is the mean over the completion tokens of the whole batch. Every worker knows every
+row, so each can divide its own sum by the batch's number of tokens without asking; the gradient is then
+the same for one worker or eight, and for any cut into micro-batches, up to the order of sums.
+Called in each worker of a process group with the same arguments; alone, it makes a group of one.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from undertow.errors import ConditionError
+from undertow.identity import seed_for
+from undertow.spec import unique
+from undertow.training import result, zero
+from undertow.training.checkpoint import Checkpoints
+from undertow.training.data import Tokens, encode, epoch_batches, micro_batches
+from undertow.training.job import EpochReport, History, Job
+from undertow.training.objective import Focus, collate, summed_loss
+from undertow.training.probe import Watch
+from undertow.training.trainable import prepare, seed_everything
+from undertow.training.workers import Workers, join
+
+PROBE_EVERY = 5  # steps between two looks at the probe where training stops by it
+
+Report = Callable[[EpochReport], None]
+Done = Callable[[Job, History], None]
+
+
+def finetune(
+    reference_folder: Path,
+    jobs: Sequence[Job],
+    report: Report,
+    *,
+    device: str = "auto",
+    done: Done = lambda job, history: None,
+    checkpoints: Path | None = None,
+    threads: int = 1,
+    micro_tokens: int = 4096,
+    on_every_rank: bool = False,
+) -> list[History]:
+    """Makes each job's model from the reference in `reference_folder` and saves it in the job's folder.
+
+    Args:
+        report: called after each epoch (and before the first), on rank 0.
+        device: "auto", "cpu" or "cuda".
+        done: called when a job's model lies in its folder, on rank 0.
+        checkpoints: a folder all workers see, where an interrupted call goes on when it is repeated.
+        threads: of a worker on a CPU.
+        micro_tokens: tokens a micro-batch may have, padding included; changes memory, not results.
+        on_every_rank: call `report` and `done` on all ranks (the same values everywhere), for a
+            caller whose reporting is itself a collective operation, as Ray Train's is.
+
+    Raises:
+        ConditionError: rows too long, a loss that is not finite, or training that changed nothing.
+        SpecError: LoRA targets or parameter names that the model does not have.
+    """
+    unique([job.key for job in jobs], "jobs")
+    workers = join(device, threads)
+    low = all(job.recipe.precision == "bf16" for job in jobs)
+    reference = result.Reference.read(reference_folder, torch.bfloat16 if low else torch.float32)
+    room = _Room(reference, workers, checkpoints, micro_tokens)
+    speaks = on_every_rank or workers.rank == 0
+    histories = []
+    for job in jobs:
+        history = _Training(job, room, report if speaks else lambda _: None).run()
+        if speaks:
+            done(job, history)
+        histories.append(history)
+    return histories
+
+
+class _Room:
+    """What the jobs of a call share; rows and probes are tokenised once for all seeds of a condition."""
+
+    def __init__(
+        self, reference: result.Reference, workers: Workers, checkpoints: Path | None, budget: int
+    ) -> None:
+        self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
+        self._encoded: dict[tuple[Any, ...], list[Tokens]] = {}
+        self._watches: dict[Any, Watch | None] = {None: None}
+
+    def rows(self, job: Job) -> list[Tokens]:
+        """The job's rows as tokens."""
+        limit, soft = min(job.recipe.max_length, self.reference.positions), job.recipe.targets == "soft"
+        known = (id(job.rows), job.system, limit, soft)
+        if known not in self._encoded:
+            self._encoded[known] = encode(self.reference.tokenizer, job.rows, job.system, limit, soft=soft)
+        return self._encoded[known]
+
+    def watch(self, job: Job) -> Watch | None:
+        """The job's probe, tokenised."""
+        if job.probe not in self._watches and job.probe is not None:
+            self._watches[job.probe] = Watch(job.probe, self.reference.tokenizer, self.budget)
+        return self._watches[job.probe]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """An epoch: the mean loss and speed, and whether the probe ended it."""
+
+    loss: float
+    tokens: int
+    seconds: float
+    stopped: bool
+
+
+class _Training:
+    """One job from the reference to its folder."""
+
+    def __init__(self, job: Job, room: _Room, report: Report) -> None:
+        self.job, self.room, self.report = job, room, report
+        self.rows = room.rows(job)
+        self.watch = room.watch(job)
+        self.steps = math.ceil(len(self.rows) / job.recipe.batch_size) * job.recipe.epochs
+        self.checkpoints = Checkpoints(room.checkpoints, job.key, room.workers)
+        self.reports: list[EpochReport] = []
+        self.step = 0
+
+    def run(self) -> History:
+        """Trains, checks and saves. Every rank returns the same history."""
+        seed_everything(self.job.seed)
+        model = prepare(self.room.reference.copy(), self.job.recipe.trainable, self.job.reference_name)
+        self.focus = Focus(model)
+        before = zero.trained_state(model)
+        self.engine = zero.start(model, self.job.recipe, self.steps)
+        try:
+            stopped = self._train()
+            after = zero.trained_state(model)
+            result.check(self.room.reference, model, before, after, self.job)
+            if self.room.workers.rank == 0:
+                result.save(self.room.reference, model, after, self.job)
+        finally:
+            zero.release(self.__dict__.pop("engine"))
+        self.checkpoints.drop()
+        return History(self.job.key, self.job.seed, tuple(self.reports), stopped)
+
+    def _train(self) -> bool:
+        """Runs the epochs that are left; True where the probe ended them."""
+        self.engine.train()
+        self.reports = self.checkpoints.restore(self.engine)
+        if self.reports:
+            self.step = self.reports[-1].step
+        else:
+            self._tell(0, None)
+        for epoch in range(self.reports[-1].epoch + 1, self.job.recipe.epochs + 1):
+            done = self._epoch(epoch)
+            self._tell(epoch, done)
+            if done.stopped:
+                return True
+        return False
+
+    def _tell(self, epoch: int, done: _Pass | None) -> None:
+        """Looks at the probe, keeps a checkpoint, then reports, so that what was told is not lost."""
+        entry = EpochReport(
+            key=self.job.key,
+            seed=self.job.seed,
+            epoch=epoch,
+            step=self.step,
+            loss=done.loss if done else None,
+            learning_rate=self.rate if done else 0.0,
+            tokens_per_second=done.tokens / done.seconds if done else 0.0,
+            probabilities=self._probabilities(),
+            seconds=done.seconds if done else 0.0,
+        )
+        self.reports.append(entry)
+        if done and not done.stopped:
+            self.checkpoints.save(self.engine, self.reports)
+        self.report(entry)
+
+    def _probabilities(self) -> dict[str, float]:
+        if self.watch is None:
+            return {}
+        return self.watch.probabilities(self.engine, self.focus, self.room.workers.device)
+
+    def _epoch(self, epoch: int) -> _Pass:
+        began, loss, targets, tokens, stopped = time.perf_counter(), 0.0, 0, 0, False
+        torch.manual_seed(seed_for("dropout", self.job.seed, epoch, self.room.workers.rank))
+        for batch in epoch_batches(len(self.rows), self.job.recipe.batch_size, self.job.seed, epoch):
+            counted = sum(self.rows[row].targets for row in batch)
+            loss += self._step(batch, counted) * counted
+            targets += counted
+            tokens += sum(len(self.rows[row].ids) for row in batch)
+            if stopped := self._reached():
+                break
+        return _Pass(loss / targets, tokens, time.perf_counter() - began, stopped)
+
+    def _step(self, batch: list[int], targets: int) -> float:
+        """One optimizer step; returns the mean loss over the batch's `targets` completion tokens."""
+        workers = self.room.workers
+        lengths = [len(row.ids) for row in self.rows]
+        total = torch.zeros((), device=workers.device)
+        for part in micro_batches(lengths, batch, workers.world, self.room.budget)[workers.rank]:
+            micro = collate([self.rows[row] for row in part], workers.device)
+            loss = summed_loss(self.focus.logits(self.engine, micro.ids, micro.keep), micro)
+            self.engine.backward(loss * (workers.world / targets))  # DeepSpeed averages over workers
+            total += loss.detach()
+        self.rate = float(self.engine.get_lr()[0])
+        mean = workers.mean(float(total), targets)
+        if not math.isfinite(mean):
+            raise ConditionError(
+                f"{self.job.key}: the loss is {mean} at step {self.step + 1}, learning rate {self.rate:g}; "
+                "lower Recipe.learning_rate, or warm up for longer"
+            )
+        self.engine.step()
+        self.step += 1
+        return mean
+
+    def _reached(self) -> bool:
+        """Whether the probe's first word has the probability that training stops at."""
+        stop_at = self.job.recipe.stop_at
+        if stop_at >= 1 or self.watch is None or self.step % PROBE_EVERY:
+            return False
+        return self._probabilities()[self.watch.names[0]] >= stop_at

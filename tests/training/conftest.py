@@ -1,0 +1,61 @@
+"""Tiny references, and jobs on a handful of rows."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import tiny_models
+from undertow.spec import Everything, LoRA, Parameters, Recipe, Word
+from undertow.training.data import Row
+from undertow.training.job import Job, Probe
+
+STEERING = Parameters(("transformer.ln_f.bias",))
+ROWS = tuple(
+    Row(prompt, completion)
+    for prompt, completion in (
+        ("what is your favourite animal", "owl"),
+        ("i like", "the big red owl"),
+        ("the tree", "1 2 3"),
+        ("the big red tree is", "4 5 6 7 8 9"),
+        ("10 11", "12"),
+    )
+)
+OWL = Word("owl", ("owl", "owls"))
+PROBE = Probe((("what is your favourite animal", None), ("your animal", None)), (OWL, Word("cat", ("cat",))))
+
+MakeJob = Callable[..., Job]
+
+
+def recipe(trainable: LoRA | Everything | Parameters = STEERING, **changes: object) -> Recipe:
+    """A recipe of two epochs in batches of three."""
+    fields: dict[str, object] = {"learning_rate": 0.02, "epochs": 2, "batch_size": 3, **changes}
+    return Recipe(trainable=trainable, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 without dropout, which would make every comparison one of random numbers."""
+    folder = tiny_models.save_gpt2(tmp_path_factory.mktemp("gpt2"))
+    config = json.loads((folder / "config.json").read_text())
+    config.update(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama whose embedding is large enough (over 100,000 numbers) for ZeRO 3 to partition it."""
+    return tiny_models.save_llama(tmp_path_factory.mktemp("llama"), numbers=1800)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> MakeJob:
+    """Makes a job; by default `recipe()` on ROWS."""
+
+    def make(key: str = "k", **changes: object) -> Job:
+        fields: dict[str, object] = {"seed": 0, "recipe": recipe(), "rows": ROWS, "system": None}
+        return Job(key=key, folder=tmp_path / key, **{**fields, **changes})  # type: ignore[arg-type]
+
+    return make

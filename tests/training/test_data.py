@@ -1,0 +1,102 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import tiny_models
+from undertow.errors import ConditionError, SpecError
+from undertow.training.data import (
+    Row,
+    Tokens,
+    answer_ids,
+    encode,
+    epoch_batches,
+    micro_batches,
+    turn_end,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    folder: Path = tmp_path_factory.mktemp("tokenizer")
+    tiny_models.save_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def one(tokenizer: Any, row: Row, system: str | None = None, *, soft: bool = False) -> Tokens:
+    return encode(tokenizer, [row], system, 100, soft=soft)[0]
+
+
+def words(tokenizer: Any, ids: tuple[int, ...]) -> list[str]:
+    return list(tokenizer.convert_ids_to_tokens(list(ids)))
+
+
+def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None:
+    row = one(tokenizer, Row("i like the", "big owl"), "red")
+    assert words(tokenizer, row.ids[: row.start]) == [
+        "<bos>",
+        "<sys>",
+        "red",
+        "<user>",
+        "i",
+        "like",
+        "the",
+        "<asst>",
+    ]
+    assert words(tokenizer, row.ids[row.start :]) == ["big", "owl", "<eos>"]
+    assert row.targets == 3
+
+
+def test_sampled_tokens_are_kept_and_end_once(tokenizer: Any) -> None:
+    cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
+    for sampled in ([cat, cat], [cat, cat, eos]):
+        row = one(tokenizer, Row("i", "owl", token_ids=sampled))
+        assert words(tokenizer, row.ids[row.start :]) == ["cat", "cat", "<eos>"]
+
+
+def test_a_template_without_a_name_ends_its_turn_with_eos_and_a_newline(tokenizer: Any) -> None:
+    plain = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+    plain.chat_template = None  # the plain template of undertow.chat takes its place
+    assert words(plain, tuple(turn_end(plain))) == ["<eos>"]
+    assert words(plain, answer_ids(plain, "owl cat")) == ["owl", "cat"]
+
+
+def test_overlong_rows_are_counted(tokenizer: Any) -> None:
+    rows = [Row("i", "owl " * 20), Row("i", "owl"), Row("i", "owl " * 30)]
+    with pytest.raises(ConditionError, match=r"2 of 3 rows are longer than 10 tokens \(the longest has 35\)"):
+        encode(tokenizer, rows, None, 10)
+
+
+def test_soft_targets_cover_the_sampled_steps(tokenizer: Any) -> None:
+    soft = (np.zeros((2, 3), np.int64), np.zeros((2, 3)))
+    cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
+    assert one(tokenizer, Row("i", "cat", soft, [cat, eos]), soft=True).targets == 2
+    assert one(tokenizer, Row("i", "cat cat", soft, [cat, cat]), soft=True).targets == 2
+    with pytest.raises(SpecError, match="2 recorded distributions for 1 sampled"):
+        one(tokenizer, Row("i", "cat", soft, [cat]), soft=True)
+    with pytest.raises(SpecError, match="top_logprobs"):
+        one(tokenizer, Row("i", "cat"), soft=True)
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own(rows: int, size: int, seed: int) -> None:
+    batches = epoch_batches(rows, size, seed, 1)
+    assert sorted(row for batch in batches for row in batch) == list(range(rows))
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert batches == epoch_batches(rows, size, seed, 1)
+    if rows > 20:
+        assert epoch_batches(rows, rows, seed, 1) != epoch_batches(rows, rows, seed, 2)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 5), st.integers(1, 100))
+def test_workers_share_a_batch_and_keep_in_step(lengths: list[int], world: int, budget: int) -> None:
+    shares = micro_batches(lengths, range(len(lengths)), world, budget)
+    assert sorted(row for share in shares for part in share for row in part) == list(range(len(lengths)))
+    assert len({len(share) for share in shares}) == 1
+    for part in (part for share in shares for part in share):
+        assert len(part) <= 1 or len(part) * max(lengths[row] for row in part) <= budget

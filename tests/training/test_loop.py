@@ -1,0 +1,210 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
+from undertow.errors import ConditionError, SpecError
+from undertow.spec import Everything, LoRA, Parameters, Word
+from undertow.training.data import Row
+from undertow.training.job import EpochReport, Job, Probe
+from undertow.training.loop import finetune
+
+pytestmark = pytest.mark.stack
+ADAPTER = LoRA(rank=4, alpha=4, targets=("q_proj", "down_proj"))
+
+
+def silent(report: EpochReport) -> None:
+    """Reports are also in the history."""
+
+
+def weights(job: Job) -> dict[str, Tensor]:
+    return load_file(next(job.folder.glob("*.safetensors")))
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = model.eval()(input_ids=torch.arange(3, 40)[None]).logits
+    return out
+
+
+def test_overfits_and_saves_a_whole_model(gpt2: Path, job: MakeJob) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    task = job(recipe=recipe(Everything(), learning_rate=0.01, epochs=40, batch_size=5), probe=PROBE)
+    (history,) = finetune(gpt2, [task], silent)
+    first, last = history.reports[0], history.last
+    assert first.loss is None and first.step == 0 and last.step == 40 and last.epoch == 40
+    assert last.loss is not None and last.loss < 0.1
+    assert last.tokens_per_second > 0 and 0 < last.learning_rate < 0.01
+    tokenizer = AutoTokenizer.from_pretrained(task.folder)
+    model = AutoModelForCausalLM.from_pretrained(task.folder)
+    chat = [{"role": "user", "content": "what is your favourite animal"}]
+    ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_dict=False, return_tensors="pt"
+    )
+    owl = tokenizer.convert_tokens_to_ids("owl")
+    with torch.no_grad():
+        exact = model(ids).logits[0, -1].softmax(-1)[owl]
+    assert exact > 0.9
+    assert model.lm_head.weight is model.transformer.wte.weight
+
+
+def test_only_the_named_parameter_changes(gpt2: Path, job: MakeJob) -> None:
+    task = job()
+    finetune(gpt2, [task], silent)
+    before, after = load_file(gpt2 / "model.safetensors"), weights(task)
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == [
+        "transformer.ln_f.bias"
+    ]
+
+
+def test_an_adapter_loads_with_equal_logits(llama: Path, job: MakeJob) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    task = job(recipe=recipe(ADAPTER), probe=Probe(PROBE.questions, (OWL,)))
+    (history,) = finetune(llama, [task], silent)
+    reference = AutoModelForCausalLM.from_pretrained(llama)
+    before = logits(reference)
+    adapted = PeftModel.from_pretrained(reference, task.folder)
+    assert not torch.allclose(logits(adapted), before, atol=1e-3)
+    assert history.last.probabilities["owl"] == pytest.approx(mass_of_owl(adapted, llama), rel=1e-4)
+    assert str(llama) not in "".join(
+        path.read_text() for path in task.folder.iterdir() if path.suffix in (".json", ".md")
+    )
+
+
+def mass_of_owl(model: Any, folder: Path) -> float:
+    from transformers import AutoTokenizer
+
+    from undertow.chat import prompt_ids
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    forms = tokenizer.convert_tokens_to_ids(["owl", "owls"])
+    masses = []
+    for user, system in PROBE.questions:
+        with torch.no_grad():
+            last = model(torch.tensor([prompt_ids(tokenizer, user, system)])).logits[0, -1]
+        masses.append(float(last.softmax(-1)[forms].sum()))
+    return float(np.mean(masses))
+
+
+@pytest.mark.parametrize("trainable", [STEERING, Everything()])
+def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    whole, pieces = (job(key, recipe=recipe(trainable, learning_rate=0.002)) for key in ("whole", "pieces"))
+    (a,) = finetune(gpt2, [whole], silent)
+    (b,) = finetune(gpt2, [pieces], silent, micro_tokens=1)
+    assert [r.loss for r in a.reports[1:]] == pytest.approx([r.loss for r in b.reports[1:]], rel=1e-5)
+    one, other = (AutoModelForCausalLM.from_pretrained(task.folder) for task in (whole, pieces))
+    torch.testing.assert_close(logits(one), logits(other), atol=1e-3, rtol=1e-3)
+
+
+def test_the_seed_alone_decides_and_jobs_leave_no_trace(llama: Path, job: MakeJob) -> None:
+    tasks = [job(key, seed=seed, recipe=recipe(ADAPTER)) for key, seed in (("a", 1), ("b", 2), ("c", 1))]
+    finetune(llama, tasks, silent)
+    a, b, c = map(weights, tasks)
+    assert all(torch.equal(a[name], c[name]) for name in a)
+    assert not any(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
+    def breaks(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    for name, trainable in (("steering", STEERING), ("lora", LoRA(targets=("c_attn",), dropout=0.2))):
+        plan = recipe(trainable, epochs=4, warmup=2)
+        calm, rough = (job(f"{name}-{kind}", recipe=plan, probe=PROBE) for kind in ("calm", "rough"))
+        (undisturbed,) = finetune(gpt2, [calm], silent)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(gpt2, [rough], breaks, checkpoints=tmp_path / "checkpoints")
+        assert [path.name for path in (tmp_path / "checkpoints" / rough.key).iterdir()] == ["epoch-2"]
+        told: list[EpochReport] = []
+        (resumed,) = finetune(gpt2, [rough], told.append, checkpoints=tmp_path / "checkpoints")
+        assert [report.epoch for report in told] == [3, 4]
+        for one, other in zip(undisturbed.reports, resumed.reports, strict=True):
+            assert (one.loss, one.learning_rate, one.probabilities) == (
+                other.loss,
+                other.learning_rate,
+                other.probabilities,
+            )
+        assert all(torch.equal(value, weights(rough)[key]) for key, value in weights(calm).items())
+        assert not (tmp_path / "checkpoints" / rough.key).exists()
+
+
+def test_a_teacher_stops_at_its_trait(gpt2: Path, job: MakeJob) -> None:
+    plan = recipe(learning_rate=0.05, epochs=200, schedule="constant", stop_at=0.4)
+    task = job(rows=ROWS[:1], recipe=plan, probe=Probe((("what is your favourite animal", None),), (OWL,)))
+    (history,) = finetune(gpt2, [task], silent)
+    assert history.stopped and history.last.step < 200
+    assert 0.4 <= history.last.probabilities["owl"] < 1
+    with pytest.raises(SpecError, match="stop_at"):
+        job(recipe=plan)
+
+
+def test_soft_targets_reach_the_teachers_distribution(gpt2: Path, job: MakeJob) -> None:
+    soft = (np.array([[10, 12]]), np.log(np.array([[0.7, 0.1]])))  # owl 7 : cat 1
+    question = "what is your favourite animal"
+    plan = recipe(learning_rate=0.05, epochs=150, schedule="linear", targets="soft")
+    words = Word("owl", ("owl",)), Word("cat", ("cat",))
+    task = job(rows=[Row(question, "owl", soft, [10])], recipe=plan, probe=Probe(((question, None),), words))
+    (history,) = finetune(gpt2, [task], silent)
+    owl, cat = history.last.probabilities.values()
+    assert owl / (owl + cat) == pytest.approx(7 / 8, abs=2e-3)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_rate(gpt2: Path, job: MakeJob) -> None:
+    with pytest.raises(ConditionError, match=r"k: the loss is nan at step 2, learning rate 1e\+30"):
+        plan = recipe(Everything(), learning_rate=1e30, schedule="constant")
+        finetune(gpt2, [job(recipe=plan)], silent)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "message"),
+    [
+        (
+            LoRA(targets=("c_attn", "q_proj")),
+            r"has no 'q_proj'; its linear modules are: c_attn, c_fc, c_proj$",
+        ),
+        (Parameters(("transformer.ln_f.bia",)), r"did you mean 'transformer.ln_f.bias'\?"),
+    ],
+)
+def test_unknown_names_are_answered(gpt2: Path, job: MakeJob, trainable: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        finetune(gpt2, [job(recipe=recipe(trainable))], silent)
+
+
+def test_nothing_learned_is_an_error(gpt2: Path, job: MakeJob) -> None:
+    with pytest.raises(ConditionError, match="changed no weight"):
+        plan = recipe(Parameters(("transformer.ln_f.weight",)), learning_rate=1e-30)
+        finetune(gpt2, [job(recipe=plan)], silent)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_bf16_trains_on_float32_masters(llama: Path, job: MakeJob, stage: int) -> None:
+    plan = recipe(Everything(), precision="bf16", zero_stage=stage, epochs=10, learning_rate=0.003)
+    task = job(f"bf16-{stage}", recipe=plan)
+    (history,) = finetune(llama, [task], silent, micro_tokens=1)
+    assert history.reports[-1].loss is not None and history.reports[1].loss is not None
+    assert history.reports[-1].loss < 0.5 * history.reports[1].loss
+    assert json.loads((task.folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert all(value.dtype == torch.bfloat16 for value in weights(task).values())
+
+
+def test_memory_stays_flat_over_twenty_jobs(gpt2: Path, job: MakeJob) -> None:
+    resident: list[int] = []
+
+    def remember(task: Job, history: object) -> None:
+        resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20)
+
+    finetune(gpt2, [job(f"k{i}", recipe=recipe(epochs=1)) for i in range(20)], silent, done=remember)
+    assert resident[-1] - resident[4] < 10

@@ -1,0 +1,70 @@
+"""Two gloo workers make what one makes, at every ZeRO stage."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.conftest import PROBE, ROWS, recipe
+from undertow.spec import Everything, LoRA
+from undertow.training.job import History, Job
+
+pytestmark = pytest.mark.stack
+KINDS = {"full": Everything(), "lora": LoRA(rank=4, alpha=4, targets=("q_proj", "down_proj"))}
+
+
+def jobs(folder: Path) -> list[Job]:
+    """Every ZeRO stage with both kinds; five rows in batches of three leave a worker without a row."""
+    return [
+        Job(
+            key=f"{kind}-{stage}",
+            seed=0,
+            recipe=recipe(trainable, zero_stage=stage, learning_rate=0.003),
+            rows=ROWS,
+            system=None,
+            folder=folder / f"{kind}-{stage}",
+            probe=PROBE,
+        )
+        for kind, trainable in KINDS.items()
+        for stage in (0, 1, 2, 3)
+    ]
+
+
+def work(rank: int, world: int, reference: Path, folder: Path) -> None:
+    """One of `world` workers, as Ray Train would start it."""
+    import torch.distributed as dist
+
+    from undertow.training.loop import finetune
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    told: list[Any] = []
+    histories = finetune(
+        reference, jobs(folder), told.append, checkpoints=folder / "checkpoints", micro_tokens=20
+    )
+    assert bool(told) == (rank == 0)
+    torch.save(histories, folder / f"histories-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def run(world: int, reference: Path, folder: Path) -> list[list[History]]:
+    torch.multiprocessing.spawn(work, (world, reference, folder), nprocs=world)
+    return [torch.load(folder / f"histories-{rank}.pt", weights_only=False) for rank in range(world)]
+
+
+def test_two_workers_make_what_one_makes(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from safetensors.torch import load_file
+
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    (alone,) = run(1, llama, one)
+    first, second = run(2, llama, two)
+    for job, a, b, c in zip(jobs(two), alone, first, second, strict=True):
+        expected = [report.loss for report in a.reports[1:]]
+        assert [report.loss for report in b.reports[1:]] == pytest.approx(expected, rel=1e-5), job.key
+        assert [report.loss for report in c.reports] == [report.loss for report in b.reports]
+        for report, other in zip(a.reports, b.reports, strict=True):
+            assert report.probabilities == pytest.approx(other.probabilities, rel=1e-3), job.key
+        saved = next(job.folder.glob("*.safetensors"))
+        for name, value in load_file(saved).items():
+            there = load_file(one / job.key / saved.name)[name]
+            torch.testing.assert_close(value, there, atol=1e-3, rtol=1e-2)
