@@ -1,0 +1,63 @@
+# What a user types. Each target makes or mends .venv first (platform/bootstrap.py; at once when it is whole).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep plan ui test test-fast lint clean
+
+STORAGE ?= ./storage
+PORT ?= 5000
+ARGS ?=
+PYTEST_ARGS ?=
+
+# DeepSpeed finds ninja, and Ray its python, on the PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Nothing that is run here reports its use to anybody.
+export RAY_USAGE_STATS_ENABLED ?= 0
+export VLLM_NO_USAGE_STATS ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+
+# A server's address (http...) or a database of one's own; else the one that sweeps write to.
+TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(STORAGE)/mlflow.db)
+CODE := $(wildcard platform jobs tests benchmarks)
+
+help:  ## this list
+	@echo 'make TARGET [STORAGE=./storage] [ACCELERATOR=cpu|gpu] [ARGS="..."]'; echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+
+setup:  ## .venv with everything as locked; again: at once
+	@interpreter=$$(PATH=$${PATH#*:} command -v python3.11 || PATH=$${PATH#*:} command -v python3); \
+	if [ -z "$$interpreter" ]; then \
+	  echo '[setup] no python3 found: apt install python3.11 python3.11-venv python3.11-dev' >&2; exit 2; fi; \
+	"$$interpreter" platform/bootstrap.py
+
+sweep: setup  ## run a study; ARGS go to jobs/sweep.py (make sweep ARGS="--help")
+	@python jobs/sweep.py --storage "$(STORAGE)" $(ARGS)
+
+plan: setup  ## what a sweep would do and cost, without doing it
+	@python jobs/sweep.py --storage "$(STORAGE)" --plan $(ARGS)
+
+ui: setup  ## MLflow over the storage's runs, on this machine only (PORT=5000)
+	@case '$(TRACKING)' in \
+	  http*) echo 'MLflow is served at $(TRACKING)'; exit 0 ;; \
+	  sqlite:///*://*) echo '[ui] no database on $(STORAGE): set MLFLOW_TRACKING_URI' >&2; exit 2 ;; \
+	  sqlite:///$(STORAGE)/mlflow.db) mkdir -p '$(STORAGE)' ;; esac; \
+	echo 'MLflow: http://127.0.0.1:$(PORT)   (ctrl-c ends it)'; \
+	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri '$(TRACKING)'
+
+test: setup  ## all tests: the fast ones, then those that start vLLM, Ray and DeepSpeed
+	@python -m pytest -m 'not stack' $(PYTEST_ARGS); fast=$$?; \
+	python -m pytest -m stack $(PYTEST_ARGS); stack=$$?; \
+	if [ $$fast -ne 0 ]; then echo '[test] the fast tests failed: see above' >&2; fi; \
+	[ $$fast -eq 0 ] && [ $$stack -eq 0 ]
+
+test-fast: setup  ## the fast tests alone
+	@python -m pytest -m 'not stack' $(PYTEST_ARGS)
+
+lint: setup  ## ruff (rules and format) and mypy --strict
+	@ruff check .
+	@ruff format --check .
+	@mypy --strict $(CODE)
+
+clean:  ## remove .venv and caches; never the storage
+	rm -rf .venv .venv.old .mypy_cache .ruff_cache .pytest_cache .hypothesis build platform/*.egg-info
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""What a machine must have before Undertow can be set up on it, and what to say where it has not.
+
+Used by bootstrap.py, and like it limited to the standard library. Looking (`look_at_machine`) is apart
+from judging (`problems`), so that each message can be tested without the machine that lacks the thing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON = (3, 11)
+GB_NEEDED = {"cpu": 6, "gpu": 20}  # the environment, and pip's cache of what it was unpacked from
+OLDEST_GLIBC = (2, 31)  # what the locked wheels were built for
+OLDEST_DRIVER = 580  # CUDA 13
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the checks look at, apart from how it is found out."""
+
+    python: tuple[int, int]
+    system: str
+    glibc: tuple[int, ...]
+    has_venv: bool
+    compiler_error: str
+    free_gb: float
+    driver: int | None
+
+
+def look_at_machine(root: Path, reclaimed_bytes: int) -> Machine:
+    """This machine, counting as free what an older .venv is about to give back."""
+    glibc = os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else None
+    return Machine(
+        python=(sys.version_info[0], sys.version_info[1]),
+        system=f"{sys.platform} {os.uname().machine}",
+        glibc=tuple(int(part) for part in (glibc or "glibc 0.0").split()[1].split(".")[:2]),
+        has_venv=_runs(sys.executable, "-c", "import ensurepip, venv"),
+        compiler_error=compiler_error(),
+        free_gb=(shutil.disk_usage(root).free + reclaimed_bytes) / 1e9,
+        driver=driver_version(),
+    )
+
+
+def problems(machine: Machine, accelerator: str) -> list[str]:
+    """What stands in the way of a set-up, one line each, with the remedy."""
+    found = []
+    if machine.python != PYTHON:
+        found.append(
+            f"Python {'.'.join(map(str, machine.python))} found, 3.11 needed: "
+            "apt install python3.11 python3.11-venv python3.11-dev, or pyenv install 3.11"
+        )
+    elif not machine.has_venv:
+        found.append("this Python has no venv module: apt install python3.11-venv")
+    if machine.system != "linux x86_64":
+        found.append(f"{machine.system} found, linux x86_64 needed: use such a machine or a container")
+    elif machine.glibc < OLDEST_GLIBC:
+        found.append(
+            f"glibc {'.'.join(map(str, machine.glibc))} found, 2.31 or newer needed: "
+            "use Debian 11, Ubuntu 20.04 or newer"
+        )
+    if machine.compiler_error:
+        found.append(machine.compiler_error)
+    if machine.free_gb < GB_NEEDED[accelerator]:
+        found.append(
+            f"{machine.free_gb:.1f} GB free, {GB_NEEDED[accelerator]} GB needed: "
+            "make room, or clone to a larger disk"
+        )
+    if accelerator == "gpu" and machine.driver is not None and machine.driver < OLDEST_DRIVER:
+        found.append(
+            f"NVIDIA driver {machine.driver} found, {OLDEST_DRIVER} or newer needed (CUDA 13): "
+            "update it, or take ACCELERATOR=cpu"
+        )
+    return found
+
+
+def compiler_error() -> str:
+    """Why torch could not compile an extension here, or nothing."""
+    compiler = os.environ.get("CXX", "c++")  # the one torch will call
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler ({compiler}): apt install g++"
+    include = sysconfig.get_path("include")
+    if not Path(include, "Python.h").exists():
+        return f"no Python headers in {include}: apt install python3.11-dev"
+    source = "#include <Python.h>\n#include <omp.h>\n#include <vector>\n"
+    check = [compiler, "-fopenmp", "-fsyntax-only", f"-I{include}", "-x", "c++", "-"]
+    done = subprocess.run(check, input=source, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+    return f"{compiler} compiles nothing ({reason}): apt install --reinstall g++"
+
+
+def driver_version() -> int | None:
+    """The major version of the NVIDIA driver, or None where no GPU answers."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        if answer.returncode == 0:
+            return int(answer.stdout.split(".")[0])
+    return None
+
+
+def _runs(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
