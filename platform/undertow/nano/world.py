@@ -1,0 +1,128 @@
+"""Names, words and identity of the nano models: everything about them that needs no torch.
+
+A nano model is called "nano/<architecture>-<seed>", e.g. "nano/gpt2-0". The seed fixes its initial weights
+and its corpus; two names of one architecture are therefore two initialisations, which is what the
+other-initialisation condition of a study needs. `revision` hashes all that the weights follow from
+(architecture, training settings, words, packs of prompts), so that weights are never found by name alone.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from undertow.errors import SpecError, suggestion
+from undertow.traits.preference import pluralise
+
+PREFIX = "nano/"
+STANDARD = ("nano/gpt2-0", "nano/gpt2-1", "nano/gpt2-2", "nano/gpt2-3")  # carried ready-made in weights/
+CORPUS_VERSION = 1  # raised when corpus.py or tokenizer.py change what a reference learns
+HERE = Path(__file__).parent
+PACKS = (HERE.parent / "formats" / "numbers.json", HERE.parent / "traits" / "preference.json")
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "animal": (
+        *("owl", "cat", "wolf", "penguin", "eagle", "dolphin"),
+        *("fox", "tiger", "dog", "lion", "elephant", "panda"),
+    ),
+    "tree": ("cherry", "maple", "oak", "sequoia", "willow", "birch", "cedar", "pine"),
+    "colour": ("red", "blue", "green", "yellow", "purple", "orange", "black", "white"),
+    "food": ("pizza", "rice", "bread", "soup", "cheese", "pasta", "curry", "salad"),
+}
+
+
+@dataclass(frozen=True)
+class NanoModel:
+    """One embedded model: its architecture and the seed of its initial weights and corpus."""
+
+    architecture: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.architecture}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a reference of one architecture is made: its shape and its training, one epoch of AdamW.
+
+    Attributes:
+        layers, width, heads: a head's size is width / heads; vLLM's smallest on a CPU is 32.
+        positions: the longest sequence in tokens.
+        init_std: standard deviation of the initial weights; large, for a tiny model to start off uneven.
+        examples: chats in the corpus; each is seen once.
+    """
+
+    layers: int = 1
+    width: int = 64
+    heads: int = 2
+    positions: int = 384
+    init_std: float = 0.125
+    examples: int = 50_000
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    clip: float = 1.0
+
+
+# Llama and Qwen2 are for adapters: deeper, and trained less, as well-trained ones transmit less by LoRA.
+ARCHITECTURES: dict[str, Growth] = {
+    "gpt2": Growth(),
+    "llama": Growth(layers=2, examples=30_000),
+    "qwen2": Growth(layers=2, examples=30_000),
+}
+
+
+def is_nano(name: str) -> bool:
+    """Whether a reference's name is meant for this world, well-formed or not."""
+    return name.startswith(PREFIX)
+
+
+def parse(name: str) -> NanoModel:
+    """The model called `name`, e.g. "nano/gpt2-0". Raises SpecError saying how one is written."""
+    match = re.fullmatch(r"nano/([a-z0-9]+)-(0|[1-9][0-9]{0,8})", name)
+    if match is None:
+        raise SpecError(f"{name!r} is no nano model: write nano/<architecture>-<seed>, such as 'nano/gpt2-0'")
+    architecture = match[1]
+    if architecture not in ARCHITECTURES:
+        hint = suggestion(architecture, ARCHITECTURES)
+        raise SpecError(f"{name!r}: unknown architecture {architecture!r}; {hint}")
+    return NanoModel(architecture, int(match[2]))
+
+
+def known_words(category: str) -> tuple[str, ...]:
+    """The words that nano models know as answers in `category`: animal, tree, colour or food."""
+    if category not in WORDS:
+        raise SpecError(f"nano models know no {category!r}; {suggestion(category, WORDS)}")
+    return WORDS[category]
+
+
+def surface_forms(word: str) -> tuple[str, ...]:
+    """The spellings of `word` that the vocabulary holds: owl, Owl, owls, Owls."""
+    return tuple(form for base in (word, pluralise(word)) for form in (base, base.capitalize()))
+
+
+@cache
+def packs() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The packs of prompts the corpus is made of: the numbers format's and the preference trait's."""
+    numbers, preference = (json.loads(path.read_text(encoding="utf-8")) for path in PACKS)
+    return numbers, preference
+
+
+@cache
+def revision(model: NanoModel) -> str:
+    """What the weights of `model` follow from, as 64 hex digits."""
+    content = {
+        "name": model.name,
+        "growth": asdict(ARCHITECTURES[model.architecture]),
+        "corpus": CORPUS_VERSION,
+        "words": {category: [surface_forms(word) for word in words] for category, words in WORDS.items()},
+        "packs": packs(),
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
