@@ -31,9 +31,10 @@ class Spec:
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        hints = _hints(type(self))  # type: ignore[arg-type]  # mypy takes the instances' __hash__ for the class's
         for field in dataclasses.fields(self):
             place = f"{type(self).__name__}.{field.name}"
-            value = normalise(getattr(self, field.name), _hints(type(self))[field.name], place)
+            value = normalise(getattr(self, field.name), hints[field.name], place)
             object.__setattr__(self, field.name, value)
         self.validate()
 
@@ -61,8 +62,9 @@ def normalise(value: Any, hint: Any, place: str) -> Any:
     if origin in (Union, types.UnionType):
         return _normalise_union(value, get_args(hint), place)
     if origin is Literal:
-        if value in get_args(hint) and not isinstance(value, bool):
-            return value
+        for option in get_args(hint):
+            if type(option) is type(value) and option == value:  # 1.0 and True equal 1 and are not written so
+                return option
         raise SpecError(f"{place} = {value!r}: one of {', '.join(map(repr, get_args(hint)))} is needed")
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
@@ -70,7 +72,7 @@ def normalise(value: Any, hint: Any, place: str) -> Any:
         item = get_args(hint)[0]
         return tuple(normalise(part, item, f"{place}[{i}]") for i, part in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SpecError(f"{place} = {value!r}: {_name(hint)} is needed")
     if isinstance(value, float):
@@ -91,7 +93,9 @@ def _normalise_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
             return normalise(value, option, place)
         except SpecError as error:
             reasons.append(str(error))
-    raise SpecError(reasons[0] if len(reasons) == 1 else f"{place} = {value!r}: {_name(Union[options])} is needed")
+    raise SpecError(
+        reasons[0] if len(reasons) == 1 else f"{place} = {value!r}: {_name(Union[options])} is needed"
+    )
 
 
 def _check_text(text: str, place: str) -> None:

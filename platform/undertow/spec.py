@@ -98,7 +98,17 @@ class Reference(Spec):
     location: str = execution_only("")
 
     def validate(self) -> None:
-        self.require(bool(self.name.strip()), "name", "a hub id, a folder or a nano model such as 'nano/gpt2-0'")
+        self.require(
+            bool(self.name.strip()), "name", "a hub id, a folder or a nano model such as 'nano/gpt2-0'"
+        )
+
+    def content(self) -> str:
+        """Nothing more than the fields. Raises SpecError until they are resolved: a key by name alone."""
+        for field in ("revision", "chat_template"):
+            self.require(
+                bool(getattr(self, field)), field, f"{self.name!r} must be resolved before it has a key"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -165,7 +175,9 @@ class Recipe(Spec):
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
             self.require(getattr(self, field) > 0, field, "a number above zero is needed")
         self.require(self.warmup >= 0, "warmup", "a number of steps, zero or more")
-        self.require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)")
+        self.require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)"
+        )
         self.require(0 < self.stop_at <= 1, "stop_at", "a probability above zero")
 
 
