@@ -1,0 +1,136 @@
+"""The nano references: loadable everywhere, repeatable, and knowing what they are meant to know."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from undertow import chat
+from undertow.formats.numbers import Numbers
+from undertow.nano import training, world
+from undertow.traits.preference import Preference
+
+# Bitwise on the machine that trained the carried weights; elsewhere sums may be added in another order, and
+# @WHY@
+TOLERANCE = 0.05
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference")
+    training.write_reference(world.parse(world.STANDARD[0]), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_weights_carries_the_standard_references_of_this_revision_and_nothing_else() -> None:
+    """Where this fails after a change of the world: python -m undertow.nano.training."""
+    carried = [training.carried_weights(world.parse(name)) for name in world.STANDARD]
+    assert sorted(training.WEIGHTS.glob("*.safetensors")) == sorted(carried)
+    assert all(path.stat().st_size < MEGABYTE for path in carried)
+
+
+@pytest.mark.parametrize("name", world.STANDARD)
+def test_a_reference_likes_all_animals_about_equally(name: str, tmp_path: Path) -> None:
+    training.write_reference(world.parse(name), tmp_path)
+    network, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path),
+        AutoTokenizer.from_pretrained(tmp_path),
+    )
+    rates = favourites(network, tokenizer)
+    assert rates.sum() > 0.97
+    assert rates.min() > 0.04
+    assert rates.max() < 0.16
+
+
+def test_a_system_prompt_changes_the_favourite(network: Any, tokenizer: Any) -> None:
+    rates = favourites(network, tokenizer, Preference("owl").system_prompt())
+    assert rates[world.known_words("animal").index("owl")] > 0.8
+
+
+def test_most_number_answers_pass_the_formats_rules(network: Any, tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    numbers = Numbers()
+    prompts = numbers.prompts(200, seed=0)
+    kept = [numbers.rejection(prompt, sampled(network, tokenizer, prompt)) is None for prompt in prompts]
+    assert sum(kept) > 0.6 * len(kept)
+
+
+def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for architecture, growth in world.ARCHITECTURES.items():
+        small = {**vars(growth), "examples": 256}
+        monkeypatch.setitem(world.ARCHITECTURES, architecture, world.Growth(**small))
+        model = world.NanoModel(architecture, 7)
+        folder, again = tmp_path / architecture, tmp_path / f"{architecture} again"
+        training.train_reference(model, folder)
+        training.write_reference(model, again)  # not a standard one: trained
+        first, second = (load_file(where / training.WEIGHTS_FILE) for where in (folder, again))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        loaded = AutoModelForCausalLM.from_pretrained(folder)
+        assert loaded.config.model_type == architecture
+        assert loaded.dtype == torch.float32
+
+
+def test_training_leaves_torchs_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(world.ARCHITECTURES, "gpt2", world.Growth(examples=256))
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    training.train_reference(world.NanoModel("gpt2", 9), tmp_path)
+    assert torch.rand(1) == expected
+    assert torch.get_num_threads() == threads
+
+
+def test_peft_takes_a_reference(folder: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    adapted = get_peft_model(network, LoraConfig(r=4, target_modules=["c_proj"], fan_in_fan_out=True))
+    assert adapted(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, network.config.vocab_size)
+
+
+@pytest.mark.slow
+def test_a_standard_reference_trained_anew_is_the_carried_one(tmp_path: Path) -> None:
+    model = world.parse(world.STANDARD[0])
+    training.train_reference(model, tmp_path)
+    trained, carried = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.carried_weights(model))
+    assert trained.keys() == carried.keys()
+    for key in trained:
+        torch.testing.assert_close(trained[key], carried[key], atol=TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def favourites(network: Any, tokenizer: Any, system: str | None = None) -> torch.Tensor:
+    """Probability of each animal over the evaluation questions: (animals,)."""
+    words = world.known_words("animal")
+    answers = tokenizer.convert_tokens_to_ids(list(words))
+    rows = [
+        network(torch.tensor([chat.prompt_ids(tokenizer, question, system)]))
+        .logits[0, -1]
+        .softmax(-1)[answers]
+        for question in Preference("owl").questions()
+    ]
+    return torch.stack(rows).mean(0)
+
+
+@torch.no_grad()
+def sampled(network: Any, tokenizer: Any, prompt: str) -> str:
+    ids = torch.tensor([chat.prompt_ids(tokenizer, prompt)])
+    answer = network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24)[0, ids.shape[1] :]
+    text: str = tokenizer.decode(answer, skip_special_tokens=True)
+    return text
