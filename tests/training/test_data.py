@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def one(tokenizer: Any, row: Row, system: str | None = None, *, soft: bool = Fal
     return encode(tokenizer, [row], system, 100, soft=soft)[0]
 
 
-def words(tokenizer: Any, ids: tuple[int, ...]) -> list[str]:
-    return list(tokenizer.convert_ids_to_tokens(list(ids)))
+def words(tokenizer: Any, ids: Iterable[int]) -> list[str]:
+    return list(tokenizer.convert_ids_to_tokens([int(i) for i in ids]))
 
 
 def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None:

@@ -142,11 +142,11 @@ def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_p
 
 
 def test_a_teacher_stops_at_its_trait(gpt2: Path, job: MakeJob) -> None:
-    plan = recipe(learning_rate=0.05, epochs=200, schedule="constant", stop_at=0.4)
+    plan = recipe(Everything(), learning_rate=0.001, epochs=200, schedule="constant", stop_at=0.6)
     task = job(rows=ROWS[:1], recipe=plan, probe=Probe((("what is your favourite animal", None),), (OWL,)))
     (history,) = finetune(gpt2, [task], silent)
     assert history.stopped and history.last.step < 200
-    assert 0.4 <= history.last.probabilities["owl"] < 1
+    assert 0.6 <= history.last.probabilities["owl"] < 1
     with pytest.raises(SpecError, match="stop_at"):
         job(recipe=plan)
 
@@ -181,6 +181,13 @@ def test_a_loss_that_is_not_finite_names_step_and_rate(gpt2: Path, job: MakeJob)
 def test_unknown_names_are_answered(gpt2: Path, job: MakeJob, trainable: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         finetune(gpt2, [job(recipe=recipe(trainable))], silent)
+
+
+def test_nothing_is_compiled(gpt2: Path, job: MakeJob) -> None:
+    finetune(gpt2, [job()], silent)
+    from deepspeed.comm import comm
+
+    assert comm.cdb.shm_comm_op is None
 
 
 def test_nothing_learned_is_an_error(gpt2: Path, job: MakeJob) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from undertow.training.schedule import factor
@@ -7,7 +9,7 @@ def test_linear_rises_to_one_and_falls_to_zero() -> None:
     rates = [factor(step, 12, 2, "linear") for step in range(12)]
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert rates[-1] == pytest.approx(0.1)
-    assert all(a - b == pytest.approx(0.1) for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert all(a - b == pytest.approx(0.1) for a, b in pairwise(rates[2:]))
 
 
 def test_cosine_is_half_way_down_in_the_middle() -> None:

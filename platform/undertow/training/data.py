@@ -44,7 +44,7 @@ class Row:
 class Tokens:
     """A tokenised row: `ids` from `start` on are the completion; the first `targets` of those carry loss."""
 
-    ids: tuple[int, ...]
+    ids: npt.NDArray[np.int64]
     start: int
     targets: int
     soft: Soft | None = None
@@ -80,8 +80,8 @@ def _encode(tokenizer: Any, row: Row, system: str | None, tail: list[int], soft:
             f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another one"
         )
     if not soft:
-        return Tokens(tuple(ids), start, len(ids) - start)
-    return Tokens(tuple(ids), start, _soft_steps(row, len(ids) - start), row.soft)
+        return Tokens(np.array(ids), start, len(ids) - start)
+    return Tokens(np.array(ids), start, _soft_steps(row, len(ids) - start), row.soft)
 
 
 def _soft_steps(row: Row, completion: int) -> int:
@@ -143,12 +143,12 @@ def micro_batches(
     empty ones where there is nothing left, because each is a collective operation under ZeRO 2 and 3.
     """
     order = sorted(batch, key=lambda row: lengths[row])
-    shares = [list(_packed(lengths, order[rank::world], budget)) for rank in range(world)]
+    shares = [list(packed(lengths, order[rank::world], budget)) for rank in range(world)]
     most = max(map(len, shares))
     return [share + [[]] * (most - len(share)) for share in shares]
 
 
-def _packed(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
+def packed(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Cuts rows in ascending order of length where one more would not fit."""
     part: list[int] = []
     for row in order:

@@ -23,8 +23,9 @@ from undertow.spec import unique
 from undertow.training import result, zero
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.data import Tokens, encode, epoch_batches, micro_batches
+from undertow.training.forward import Forward, choose
 from undertow.training.job import EpochReport, History, Job
-from undertow.training.objective import Focus, collate, summed_loss
+from undertow.training.objective import summed_loss
 from undertow.training.probe import Watch
 from undertow.training.trainable import prepare, seed_everything
 from undertow.training.workers import Workers, join
@@ -79,28 +80,34 @@ def finetune(
 
 
 class _Room:
-    """What the jobs of a call share; rows and probes are tokenised once for all seeds of a condition."""
+    """What the jobs of a call share; rows and probes are tokenised once where they are shared."""
 
     def __init__(
         self, reference: result.Reference, workers: Workers, checkpoints: Path | None, budget: int
     ) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
-        self._encoded: dict[tuple[Any, ...], list[Tokens]] = {}
+        self._encoded: tuple[tuple[Any, ...], list[Tokens]] = ((), [])
         self._watches: dict[Any, Watch | None] = {None: None}
 
     def rows(self, job: Job) -> list[Tokens]:
         """The job's rows as tokens."""
         limit, soft = min(job.recipe.max_length, self.reference.positions), job.recipe.targets == "soft"
         known = (id(job.rows), job.system, limit, soft)
-        if known not in self._encoded:
-            self._encoded[known] = encode(self.reference.tokenizer, job.rows, job.system, limit, soft=soft)
-        return self._encoded[known]
+        if known != self._encoded[0]:
+            self._encoded = known, encode(self.reference.tokenizer, job.rows, job.system, limit, soft=soft)
+        return self._encoded[1]
 
     def watch(self, job: Job) -> Watch | None:
         """The job's probe, tokenised."""
         if job.probe not in self._watches and job.probe is not None:
             self._watches[job.probe] = Watch(job.probe, self.reference.tokenizer, self.budget)
         return self._watches[job.probe]
+
+    def forward(self, job: Job, model: Any) -> Forward:
+        """How the job's logits are computed."""
+        watch = self.watch(job)
+        watched = watch.rows if watch else []
+        return choose(model, job.recipe, self.rows(job), watched, self.budget, self.workers.device)
 
 
 @dataclass(frozen=True)
@@ -129,9 +136,9 @@ class _Training:
         """Trains, checks and saves. Every rank returns the same history."""
         seed_everything(self.job.seed)
         model = prepare(self.room.reference.copy(), self.job.recipe.trainable, self.job.reference_name)
-        self.focus = Focus(model)
         before = zero.trained_state(model)
-        self.engine = zero.start(model, self.job.recipe, self.steps)
+        self.forward = self.room.forward(self.job, model)
+        self.engine = zero.start(self.forward.module, self.job.recipe, self.steps)
         try:
             stopped = self._train()
             after = zero.trained_state(model)
@@ -179,7 +186,7 @@ class _Training:
     def _probabilities(self) -> dict[str, float]:
         if self.watch is None:
             return {}
-        return self.watch.probabilities(self.engine, self.focus, self.room.workers.device)
+        return self.watch.probabilities(self.engine, self.forward)
 
     def _epoch(self, epoch: int) -> _Pass:
         began, loss, targets, tokens, stopped = time.perf_counter(), 0.0, 0, 0, False
@@ -199,8 +206,8 @@ class _Training:
         lengths = [len(row.ids) for row in self.rows]
         total = torch.zeros((), device=workers.device)
         for part in micro_batches(lengths, batch, workers.world, self.room.budget)[workers.rank]:
-            micro = collate([self.rows[row] for row in part], workers.device)
-            loss = summed_loss(self.focus.logits(self.engine, micro.ids, micro.keep), micro)
+            rows = [self.rows[row] for row in part]
+            loss = summed_loss(self.forward.logits(self.engine, rows), rows)
             self.engine.backward(loss * (workers.world / targets))  # DeepSpeed averages over workers
             total += loss.detach()
         self.rate = float(self.engine.get_lr()[0])

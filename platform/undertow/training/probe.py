@@ -8,13 +8,14 @@ forms that extend no other are summed: the sum stays a probability.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from undertow.chat import prompt_ids
 from undertow.training.data import Tokens, answer_ids
+from undertow.training.forward import Forward
 from undertow.training.job import Probe
-from undertow.training.objective import Focus, collate
 
 Form = tuple[int, ...]
 
@@ -38,22 +39,22 @@ class Watch:
         sequences = [prompt + context for prompt in prompts for context in self._contexts]
         longest = max(map(len, sequences), default=1)
         size = max(1, budget // longest)
-        self._batches = [sequences[i : i + size] for i in range(0, len(sequences), size)]
+        self.rows = [Tokens(np.array(sequence), len(sequence), 1) for sequence in sequences]
+        self._batches = [self.rows[i : i + size] for i in range(0, len(self.rows), size)]
 
-    def probabilities(self, engine: Any, focus: Focus, device: torch.device) -> dict[str, float]:
+    def probabilities(self, engine: Any, forward: Forward) -> dict[str, float]:
         """Word name -> mean over questions of the word's mass."""
         if not self._batches:
             return {}
         engine.eval()
         with torch.no_grad():
-            rows = [self._logprobs(engine, focus, batch, device) for batch in self._batches]
+            rows = [self._logprobs(engine, forward, batch) for batch in self._batches]
         engine.train()
         table = torch.cat(rows).view(-1, len(self._contexts), len(self._targets))
         return {name: self._mass(table, forms) for name, forms in zip(self.names, self._forms, strict=True)}
 
-    def _logprobs(self, engine: Any, focus: Focus, sequences: Sequence[Form], device: torch.device) -> Tensor:
-        batch = collate([Tokens(ids, len(ids), 1) for ids in sequences], device)
-        logits = focus.logits(engine, batch.ids, batch.keep)
+    def _logprobs(self, engine: Any, forward: Forward, rows: Sequence[Tokens]) -> Tensor:
+        logits = forward.logits(engine, rows)
         return logits.log_softmax(dim=-1)[:, self._targets].double().cpu()
 
     def _mass(self, table: Tensor, forms: Sequence[Form]) -> float:

@@ -39,7 +39,7 @@ class Reference:
     def copy(self) -> Any:
         """A model to train."""
         model = copy.deepcopy(self.model)
-        model.config.pad_token_id = None  # else transformers warns that padding is not masked; see Focus
+        model.config.pad_token_id = None  # else transformers warns that padding is not masked; see Whole
         return model
 
     @property

@@ -36,7 +36,7 @@ def join(device: str, threads: int) -> Workers:
     place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed refuses to start without it
     if place == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(threads)

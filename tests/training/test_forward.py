@@ -1,0 +1,52 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.conftest import ROWS, STEERING, recipe
+from undertow.spec import Parameters
+from undertow.training.data import encode
+from undertow.training.forward import Forward, LastNorm, Whole, choose
+from undertow.training.result import Reference
+from undertow.training.trainable import prepare
+
+CPU = torch.device("cpu")
+
+
+def chosen(folder: Path, trainable: Any = STEERING, **changes: Any) -> tuple[Forward, Any, list[Any]]:
+    reference = Reference.read(folder, torch.float32)
+    rows = encode(reference.tokenizer, ROWS, None, 100)
+    model = prepare(reference.copy(), trainable, "")
+    return choose(model, recipe(trainable, **changes), rows, [], 40, CPU), model, rows
+
+
+def test_narrowed_logits_are_the_models_own(llama: Path) -> None:
+    whole, model, rows = chosen(llama, Parameters(("model.embed_tokens.weight",)))
+    assert isinstance(whole, Whole)
+    logits = whole.logits(model, rows[:2])
+    full = model(input_ids=torch.from_numpy(rows[1].ids)[None]).logits[0]
+    torch.testing.assert_close(logits[rows[0].targets :], full[rows[1].start - 1 : -1])
+
+
+@pytest.mark.parametrize("name", ["transformer.ln_f.bias", "model.norm.weight"])
+def test_the_end_alone_gives_the_whole_models_logits(gpt2: Path, llama: Path, name: str) -> None:
+    end, model, rows = chosen(gpt2 if name.startswith("t") else llama, Parameters((name,)))
+    assert isinstance(end, LastNorm)
+    parameter = model.get_parameter(name)
+    parameter.data += torch.randn_like(parameter)
+    some = [rows[3], rows[0]]
+    torch.testing.assert_close(end.logits(end.module, some), Whole(model, CPU).logits(model, some))
+    assert end.logits(end.module, []).shape[0] == 0
+
+
+def test_dropout_or_an_inner_parameter_take_the_long_way(gpt2: Path, tmp_path: Path) -> None:
+    shutil.copytree(gpt2, tmp_path, dirs_exist_ok=True)
+    config = json.loads((gpt2 / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "embd_pdrop": 0.1}))
+    assert isinstance(chosen(tmp_path)[0], Whole)
+    assert isinstance(chosen(gpt2, Parameters(("transformer.h.0.mlp.c_proj.bias",)))[0], Whole)
+    assert isinstance(chosen(gpt2, Parameters(("transformer.ln_f.bias", "transformer.wpe.weight")))[0], Whole)
+    assert isinstance(chosen(gpt2, zero_stage=1)[0], Whole)
