@@ -1,0 +1,123 @@
+"""How vLLM is set up: quietly, in this process, and on the threads this process was given.
+
+One engine is one process: on a CPU the multi-process engine takes ten times as long to start and binds its
+threads to the same cores as every other engine on the machine. In this process nothing is bound, and the
+engine uses as many threads as OMP_NUM_THREADS says (Ray sets it to an actor's CPUs).
+"""
+
+import logging
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM allocates
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How fast and how large, never what comes out.
+
+    Attributes:
+        max_model_len: tokens of prompt and answer together; None for what the model was made for.
+        precision: of the weights and the arithmetic; a CPU takes fp32 alone.
+        max_num_seqs: answers generated at the same time.
+        max_lora_rank: the greatest rank of an adapter; 0 for none, which is faster.
+        max_loras: adapters in one batch; more of them wait their turn.
+        gpu: whether to run on a GPU; None for wherever there is one.
+        kv_cache_gb: memory for attention keys and values; None for what a GPU has left.
+        threads: CPU threads; None for OMP_NUM_THREADS, else every core this process may use.
+    """
+
+    max_model_len: int | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    max_num_seqs: int = 512
+    max_lora_rank: int = 0
+    max_loras: int = 8
+    gpu: bool | None = None
+    kv_cache_gb: float | None = None
+    threads: int | None = None
+
+
+def options(settings: Settings, positions: int, modules: Collection[str]) -> dict[str, Any]:
+    """Keyword arguments for vLLM's `LLM`.
+
+    Args:
+        positions: the number of tokens that the model was made for.
+        modules: names of the modules that adapters may change.
+    """
+    length = settings.max_model_len or positions
+    chosen: dict[str, Any] = {
+        "dtype": {"fp32": "float32", "bf16": "bfloat16"}[settings.precision],
+        "max_model_len": length,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_logprobs": -1,
+        "logprobs_mode": "raw_logprobs",
+        "worker_extension_cls": "undertow.engines.swapping.Swapping",
+        "disable_log_stats": True,
+    }
+    if settings.max_lora_rank:
+        rank = next((rank for rank in LORA_RANKS if rank >= settings.max_lora_rank), settings.max_lora_rank)
+        chosen |= {
+            "enable_lora": True,
+            "max_lora_rank": rank,
+            "max_loras": settings.max_loras,
+            "lora_target_modules": sorted(modules),
+        }
+    if settings.kv_cache_gb is not None or not on_gpu(settings):
+        chosen["kv_cache_memory_bytes"] = int((settings.kv_cache_gb or 1) * 2**30)
+    if not on_gpu(settings):
+        # A prompt prefilled in chunks with a seed of its own dies on a CPU ("CPU Generator does not use
+        # offset"). Compilation takes a minute; prefixes are cached in blocks of 128 tokens, too long to help.
+        chosen |= {
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(4096, length),
+            "enable_prefix_caching": False,
+        }
+    return chosen
+
+
+def on_gpu(settings: Settings) -> bool:
+    """Whether the engine runs on a GPU."""
+    if settings.gpu is not None:
+        return settings.gpu
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def starting(settings: Settings) -> Iterator[None]:
+    """Around the start of an engine: sets what vLLM reads from the environment, undoes what it leaves there.
+
+    vLLM's CPU worker replaces torch.set_num_threads with a warning and puts libraries into LD_PRELOAD, which
+    every child of this process would load.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import torch
+
+    set_num_threads, preload = torch.set_num_threads, os.environ.get("LD_PRELOAD")
+    if not on_gpu(settings):
+        given = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+        set_num_threads(settings.threads or given)
+    # On an error vLLM logs every prompt of the batch, megabytes of it, beside the exception that it raises.
+    logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        torch.set_num_threads = set_num_threads
+        os.environ.pop("LD_PRELOAD", None)
+        if preload is not None:
+            os.environ["LD_PRELOAD"] = preload

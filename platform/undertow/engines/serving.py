@@ -1,0 +1,120 @@
+"""Many models served by one running vLLM: each request answered with the weights it asks for.
+
+The reference and its LoRA adapters share batches. Other weights are swapped in one after the other, each
+once a call, and the reference's are put back whatever happens.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undertow.engines import Weights
+from undertow.engines.tensors import TensorFiles, changed_tensors, module_of
+
+ADAPTER = "adapter_config.json"
+# vLLM's defaults (text token by token, an object a log-probability, copied parameters) cost a tenth.
+LEAN: dict[str, Any] = {"detokenize": False, "flat_logprobs": True, "skip_clone": True}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt as tokens, vLLM's sampling parameters for it, and the weights to answer with."""
+
+    prompt: list[int]
+    params: dict[str, Any]
+    weights: Weights | None
+
+
+class Served:
+    """A running `vllm.LLM` that answers for any weights made from its reference model.
+
+    Args:
+        reference: the folder that `llm` was started from.
+        tied: names of tensors that are copies of others in this architecture.
+        max_lora_rank: the rank that `llm` was started for; 0 for none.
+        modules: the modules that an adapter may change, as `llm` was started for.
+    """
+
+    def __init__(
+        self, llm: Any, reference: str, tied: Sequence[str], max_lora_rank: int, modules: Collection[str]
+    ) -> None:
+        self.llm, self.reference, self.tied = llm, reference, tied
+        self.max_lora_rank, self.modules = max_lora_rank, modules
+        self._adapters: dict[str, Any] = {}
+        self._changed: dict[str, list[str]] = {}
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """vLLM's outputs, in the order of the jobs."""
+        together: list[int] = []
+        swapped: dict[Weights, list[int]] = {}
+        for place, job in enumerate(jobs):
+            if job.weights is None or _is_adapter(job.weights):
+                together.append(place)
+            else:
+                swapped.setdefault(job.weights, []).append(place)
+        outputs: dict[int, Any] = self._batch(jobs, together)
+        for weights, places in swapped.items():
+            with self._in_place(weights):
+                outputs |= self._batch(jobs, places)
+        return [outputs[place] for place in range(len(jobs))]
+
+    def _batch(self, jobs: Sequence[Job], places: Sequence[int]) -> dict[int, Any]:
+        from vllm import SamplingParams
+
+        if not places:
+            return {}
+        chosen = [jobs[place] for place in places]
+        adapters = [self._adapter(job.weights) for job in chosen]
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": job.prompt} for job in chosen],
+            [SamplingParams(**job.params, **LEAN) for job in chosen],
+            lora_request=adapters if any(adapters) else None,
+            use_tqdm=False,
+        )
+        return dict(zip(places, outputs, strict=True))
+
+    def _adapter(self, weights: Weights | None) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        if weights is None or not _is_adapter(weights):
+            return None
+        if weights.key not in self._adapters:
+            self._check_adapter(weights)
+            number = len(self._adapters) + 1
+            self._adapters[weights.key] = LoRARequest(weights.key, number, weights.folder)
+        return self._adapters[weights.key]
+
+    def _check_adapter(self, weights: Weights) -> None:
+        rank = json.loads((Path(weights.folder) / ADAPTER).read_text())["r"]
+        if rank > self.max_lora_rank:
+            raise ValueError(
+                f"{weights.folder}: an adapter of rank {rank}, and the engine takes up to "
+                f"{self.max_lora_rank}; start it with max_lora_rank={rank}"
+            )
+        with TensorFiles(weights.folder) as tensors:
+            other = next((name for name in tensors.file if module_of(name) not in self.modules), None)
+        if other is not None:
+            raise ValueError(f"{weights.folder}: {other!r} changes a module that no adapter is served for")
+
+    @contextmanager
+    def _in_place(self, weights: Weights) -> Iterator[None]:
+        if weights.key not in self._changed:
+            self._changed[weights.key] = changed_tensors(weights.folder, self.reference, self.tied)
+        names = self._changed[weights.key]
+        try:
+            self._load(weights.folder, names)
+            yield
+        finally:
+            self._load(self.reference, names)
+
+    def _load(self, folder: str, names: list[str]) -> None:
+        if names:
+            self.llm.collective_rpc("load_tensors", args=(folder, names, self.reference))
+            self.llm.reset_prefix_cache()
+
+
+def _is_adapter(weights: Weights) -> bool:
+    return (Path(weights.folder) / ADAPTER).is_file()

@@ -1,0 +1,126 @@
+"""The vLLM engine: one reference model in memory, and any number of models that differ from it.
+
+Prompts go in as tokens, rendered as the training loop renders them, and answers come out as tokens; text is
+decoded here in one go. Every sample carries its own seed, since vLLM's default is one seed for every run and
+a seed shared by the samples of a prompt gives copies. Scores are exact: log-probabilities under the whole
+distribution before temperature, within 1e-4 of transformers'.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow import chat
+from undertow.engines import Answer, Request, runtime, words
+from undertow.engines.serving import Job, Served
+from undertow.engines.tensors import adaptable_modules
+from undertow.spec import Sampling, Word
+
+LABELS = 128  # tokens whose log-probability vLLM gives in one request
+PROMPTS_KEPT = 100_000  # rendering one costs as much as a few tokens, and teachers share their prompts
+
+
+class VLLMEngine:
+    """Generates and scores for every model made from the reference in `reference_folder`."""
+
+    def __init__(self, reference_folder: str, **settings: Any) -> None:
+        """Starts vLLM in this process; `settings` are the fields of `runtime.Settings`."""
+        chosen = runtime.Settings(**settings)
+        with runtime.starting(chosen):
+            from transformers import AutoConfig, AutoTokenizer
+            from vllm import LLM
+
+            config = AutoConfig.from_pretrained(reference_folder).get_text_config()
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(reference_folder)
+            modules = adaptable_modules(reference_folder)
+            llm = LLM(reference_folder, **runtime.options(chosen, config.max_position_embeddings, modules))
+        tied = ("lm_head.weight",) if config.tie_word_embeddings else ()
+        self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
+        self.vocabulary: int = config.vocab_size
+        self._prompt_ids = lru_cache(PROMPTS_KEPT)(self._render)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        """See `Engine.generate`."""
+        top = min(sampling.top_logprobs, self.vocabulary)
+        params = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "logprobs": top or None,
+        }
+        jobs = [self._job(request, (), params | {"seed": request.seed}) for request in requests]
+        outputs = [output.outputs[0] for output in self.served.run(jobs)]
+        ended = [output.finish_reason == "stop" for output in outputs]
+        said = [ids.token_ids[:-1] if end else ids.token_ids for ids, end in zip(outputs, ended, strict=True)]
+        texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return [
+            Answer(text, tuple(output.token_ids), end, _likeliest(output.logprobs, top) if top else None)
+            for text, output, end in zip(texts, outputs, ended, strict=True)
+        ]
+
+    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
+        """See `Engine.score`."""
+        spelled = [words.tokens_of(self.tokenizer, text) for text in continuations]
+        return self._score(list(zip(requests, spelled, strict=True)))
+
+    def word_masses(self, requests: Sequence[Request], asked: Sequence[Word]) -> list[dict[str, float]]:
+        """See `Engine.word_masses`."""
+        owner = words.sequences(self.tokenizer, asked)
+        single = [tokens for tokens in owner if len(tokens) == 1]
+        longer = [tokens for tokens in owner if len(tokens) > 1]
+        firsts = self._first_token(requests, [token for (token,) in single])
+        scores = iter(self._score([(request, tokens) for request in requests for tokens in longer]))
+        result = []
+        for first in firsts:
+            probability: dict[words.Tokens, float] = {t: math.exp(first[t[0]]) for t in single}
+            probability |= {tokens: math.exp(next(scores)) for tokens in longer}
+            found = words.masses(owner, probability)
+            result.append({word.name: found.get(word.name, 0.0) for word in asked})
+        return result
+
+    def close(self) -> None:
+        """Ends the engine; a new one can be started in the same process."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self.served.llm.llm_engine.engine_core.shutdown()
+        del self.served
+        cleanup_dist_env_and_memory()
+
+    def _score(self, pairs: Sequence[tuple[Request, words.Tokens]]) -> list[float]:
+        """Log-probabilities of tokens after prompts, all positions of a sequence in one forward pass."""
+        params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
+        outputs = self.served.run([self._job(request, tokens, params) for request, tokens in pairs])
+        logprobs = [output.prompt_logprobs.logprobs for output in outputs]
+        return [
+            math.fsum(of_all[len(of_all) - len(tokens) :])
+            for of_all, (_, tokens) in zip(logprobs, pairs, strict=True)
+        ]
+
+    def _first_token(self, requests: Sequence[Request], tokens: Sequence[int]) -> list[dict[int, float]]:
+        """Log-probabilities of some tokens as the answer's first, under the distribution over all tokens."""
+        result: list[dict[int, float]] = [{} for _ in requests]
+        for start in range(0, len(tokens), LABELS):
+            wanted = list(tokens[start : start + LABELS])
+            params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": wanted}
+            outputs = self.served.run([self._job(request, (), params) for request in requests])
+            for found, output in zip(result, outputs, strict=True):
+                flat = output.outputs[0].logprobs
+                found.update(zip(flat.token_ids, flat.logprobs, strict=True))
+        return result
+
+    def _job(self, request: Request, tokens: words.Tokens, params: dict[str, Any]) -> Job:
+        return Job([*self._prompt_ids(request.user, request.system), *tokens], params, request.weights)
+
+    def _render(self, user: str, system: str | None) -> list[int]:
+        return chat.prompt_ids(self.tokenizer, user, system)
+
+
+def _likeliest(flat: Any, top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The `top` likeliest tokens of each step; vLLM puts the sampled one before them."""
+    ids = np.array(flat.token_ids, np.int32).reshape(-1, top + 1)
+    logprobs = np.array(flat.logprobs, np.float32).reshape(-1, top + 1)
+    return ids[:, 1:], logprobs[:, 1:]

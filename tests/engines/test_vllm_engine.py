@@ -1,0 +1,182 @@
+"""What the platform relies on in the vLLM engine, on two tiny models with random weights."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import tiny_models
+from undertow.engines import Request, Weights
+from undertow.engines.vllm import VLLMEngine
+from undertow.spec import Sampling, Word
+
+pytestmark = pytest.mark.stack
+
+SAMPLING = Sampling(max_tokens=12)
+QUESTIONS = [f"say a number {i} {' '.join(str(j) for j in range(i % 7))}" for i in range(24)]
+REQUESTS = [Request(question, seed) for seed, question in enumerate(QUESTIONS)]
+TEXTS = ["owl", "the big red tree", "7 8 9"]
+WORDS = [
+    Word("owl", ("owl", "owls", "unheard")),
+    Word("cat", ("cat", "big cat")),
+    Word("big", ("big", "big red")),
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A GPT-2, others with its architecture, and one adapter folder for a Llama."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {
+        "reference": tiny_models.save_gpt2(folder / "reference"),
+        "finetuned": tiny_models.save_gpt2(folder / "finetuned", seed=1),
+        "wider": tiny_models.save_gpt2(folder / "wider", numbers=50),
+        "llama": tiny_models.save_llama(folder / "llama"),
+        "llama finetuned": tiny_models.save_llama(folder / "llama-finetuned", seed=1),
+    }
+    bias = "transformer.ln_f.bias"
+    made["steered"] = tiny_models.save_changed(folder / "steered", made["reference"], bias, 0.5)
+    for rank in (4, 8):
+        made[f"rank {rank}"] = tiny_models.save_lora(folder / f"rank-{rank}", made["llama"], rank=rank)
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine(models: dict[str, Path]) -> Iterator[VLLMEngine]:
+    engine = VLLMEngine(str(models["reference"]), kv_cache_gb=0.25, threads=1)
+    yield engine
+    engine.close()
+
+
+def of(models: dict[str, Path], name: str) -> Weights:
+    return Weights(key=name, folder=str(models[name]))
+
+
+def with_weights(requests: list[Request], weights: Weights | None) -> list[Request]:
+    return [replace(request, weights=weights) for request in requests]
+
+
+def test_an_answer_depends_on_its_request_and_not_on_the_batch_it_is_in(engine: VLLMEngine) -> None:
+    answers = engine.generate(REQUESTS, SAMPLING)
+    assert engine.generate(REQUESTS[::-1], SAMPLING)[::-1] == answers
+    assert engine.generate(REQUESTS[5:8], SAMPLING) == answers[5:8]
+    assert engine.generate(REQUESTS[20:] + REQUESTS, SAMPLING)[4:] == answers
+
+
+def test_samples_of_one_prompt_differ_and_a_seed_repeats_its_own(engine: VLLMEngine) -> None:
+    answers = engine.generate([Request(QUESTIONS[0], seed) for seed in [*range(50), 0]], SAMPLING)
+    assert len({answer.token_ids for answer in answers[:50]}) == 50
+    assert answers[50] == answers[0]
+
+
+def test_the_system_message_is_part_of_the_prompt(engine: VLLMEngine) -> None:
+    plain, told = engine.generate([REQUESTS[0], replace(REQUESTS[0], system="i like the owl")], SAMPLING)
+    assert plain != told
+
+
+def test_samples_follow_the_exact_distribution(engine: VLLMEngine) -> None:
+    sampling = Sampling(max_tokens=1, top_logprobs=1)
+    answers = engine.generate([Request(QUESTIONS[0], seed) for seed in range(2000)], sampling)
+    assert answers[0].top_logprobs is not None
+    ids, logprobs = answers[0].top_logprobs
+    expected = math.exp(logprobs[0, 0])
+    seen = sum(answer.token_ids[0] == ids[0, 0] for answer in answers) / len(answers)
+    assert abs(seen - expected) < 4 * math.sqrt(expected * (1 - expected) / len(answers))
+
+
+def test_greedy_answers_ignore_the_seed_and_take_the_likeliest_token(engine: VLLMEngine) -> None:
+    greedy = Sampling(temperature=0, max_tokens=4, top_logprobs=2)
+    one, two = engine.generate([Request(QUESTIONS[0], 1), Request(QUESTIONS[0], 2)], greedy)
+    assert one.token_ids == two.token_ids
+    assert one.top_logprobs is not None
+    assert tuple(one.top_logprobs[0][:, 0]) == one.token_ids
+
+
+def test_the_recorded_distribution_is_that_of_temperature_1_whatever_the_sampling(engine: VLLMEngine) -> None:
+    everything = Sampling(temperature=0.5, top_p=0.9, max_tokens=3, top_logprobs=10**6)
+    (answer,) = engine.generate(REQUESTS[:1], everything)
+    assert answer.top_logprobs is not None
+    ids, logprobs = answer.top_logprobs
+    assert ids.shape == logprobs.shape == (len(answer.token_ids), engine.vocabulary)
+    assert sorted(ids[0]) == list(range(engine.vocabulary))
+    assert (logprobs[:, :-1] >= logprobs[:, 1:]).all()
+    texts = engine.tokenizer.convert_ids_to_tokens(ids[0][:5].tolist())
+    assert engine.score(REQUESTS[:1] * 5, texts) == pytest.approx(logprobs[0][:5].tolist(), abs=1e-4)
+
+
+def test_an_answer_cut_short_is_marked(engine: VLLMEngine) -> None:
+    answers = engine.generate([Request(QUESTIONS[0], seed) for seed in range(300)], SAMPLING)
+    finished = [answer for answer in answers if answer.finished]
+    assert 0 < len(finished) < len(answers)
+    for answer in answers:
+        assert (answer.token_ids[-1] == engine.tokenizer.eos_token_id) == answer.finished
+        assert "<" not in answer.text
+        assert len(answer.token_ids) <= SAMPLING.max_tokens
+
+
+def test_scores_are_those_of_transformers(engine: VLLMEngine, models: dict[str, Path]) -> None:
+    scores = engine.score(REQUESTS[:3], TEXTS)
+    assert scores == pytest.approx(tiny_models.scores(models["reference"], QUESTIONS[:3], TEXTS), abs=1e-4)
+    assert engine.score(REQUESTS[:1], [""]) == [0.0]
+
+
+@pytest.mark.parametrize("name", ["finetuned", "steered"])
+def test_weights_are_swapped_in_and_the_references_put_back(
+    engine: VLLMEngine, models: dict[str, Path], name: str
+) -> None:
+    before, scored = engine.generate(REQUESTS, SAMPLING), engine.score(REQUESTS[:3], TEXTS)
+    swapped = with_weights(REQUESTS, of(models, name))
+    answers = engine.generate(swapped, SAMPLING)
+    assert sum(a != b for a, b in zip(answers, before, strict=True)) > len(before) // 2
+    expected = tiny_models.scores(models[name], QUESTIONS[:3], TEXTS)
+    assert engine.score(swapped[:3], TEXTS) == pytest.approx(expected, abs=1e-4)
+    assert engine.generate(REQUESTS, SAMPLING) == before
+    assert engine.score(REQUESTS[:3], TEXTS) == scored
+
+
+def test_requests_for_different_weights_can_share_a_call(engine: VLLMEngine, models: dict[str, Path]) -> None:
+    who = [None, of(models, "finetuned"), of(models, "steered")]
+    alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in who}
+    mixed = [replace(request, weights=who[i % 3]) for i, request in enumerate(REQUESTS)]
+    assert engine.generate(mixed, SAMPLING) == [alone[who[i % 3]][i] for i in range(len(mixed))]
+
+
+def test_weights_of_another_shape_are_refused_by_name(engine: VLLMEngine, models: dict[str, Path]) -> None:
+    before = engine.generate(REQUESTS[:4], SAMPLING)
+    with pytest.raises(ValueError, match=r"'transformer\.wte\.weight' has the shape \(69, 64\)"):
+        engine.generate(with_weights(REQUESTS[:4], of(models, "wider")), SAMPLING)
+    with pytest.raises(ValueError, match=r"tensor '\S+' is not in the reference model"):
+        engine.generate(with_weights(REQUESTS[:4], of(models, "llama")), SAMPLING)
+    with pytest.raises(ValueError, match="max_lora_rank"):
+        engine.generate(with_weights(REQUESTS[:4], of(models, "rank 4")), SAMPLING)
+    assert engine.generate(REQUESTS[:4], SAMPLING) == before
+
+
+def test_word_masses_are_probabilities_of_disjoint_beginnings(engine: VLLMEngine) -> None:
+    owl, cat, big = (engine.word_masses(REQUESTS[:2], WORDS)[1][word.name] for word in WORDS)
+
+    def p(text: str) -> float:
+        return math.exp(engine.score(REQUESTS[1:2], [text])[0])
+
+    assert owl == pytest.approx(p("owl") + p("owls"), rel=1e-3)
+    assert cat == pytest.approx(p("cat") + p("big cat"), rel=1e-3)
+    assert big == pytest.approx(p("big") - p("big cat"), rel=1e-3)
+    vocabulary = [Word(token, (token,)) for token in engine.tokenizer.get_vocab() if token != "<unk>"]
+    whole = sum(engine.word_masses(REQUESTS[:1], vocabulary)[0].values())
+    assert whole == pytest.approx(1, abs=0.02)
+
+
+def test_adapters_base_and_full_weights_are_each_the_same_alone_and_together(models: dict[str, Path]) -> None:
+    engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8)
+    who = [None, of(models, "rank 4"), of(models, "rank 8"), of(models, "llama finetuned")]
+    alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in who}
+    assert len({answers[0].token_ids for answers in alone.values()}) == len(who)
+    mixed = [replace(request, weights=who[i % 4]) for i, request in enumerate(REQUESTS)]
+    assert engine.generate(mixed, SAMPLING) == [alone[who[i % 4]][i] for i in range(len(mixed))]
+    for weights in who:
+        folder = Path(weights.folder) if weights else models["llama"]
+        expected = tiny_models.scores(folder, QUESTIONS[:3], TEXTS, reference=models["llama"])
+        assert engine.score(with_weights(REQUESTS[:3], weights), TEXTS) == pytest.approx(expected, abs=1e-4)
+    engine.close()
