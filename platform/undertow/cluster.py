@@ -23,8 +23,8 @@ QUIET = {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors draw an error line about arguments that is none
+    "RAY_worker_maximum_startup_concurrency": "16",  # at 2 CPUs Ray warns of every Train group's processes
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -82,6 +82,16 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def _quiet_ray_data() -> None:
+    """Ray Data sets its logger up when it is imported: errors alone reach the console, all goes to its file."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if type(handler).__name__ == "PlainRayHandler":
+            handler.setLevel(logging.ERROR)
+
+
 @contextmanager
 def connect(workers: int) -> Iterator[Machine]:
     """Ray, joined where RAY_ADDRESS names a cluster, else started here and ended with the block."""
@@ -99,7 +109,7 @@ def connect(workers: int) -> Iterator[Machine]:
             logging_level=logging.ERROR,
             _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
         )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    _quiet_ray_data()
     try:
         resources = ray.cluster_resources()
         yield Machine.of(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), workers)

@@ -49,7 +49,7 @@ class Wave:
         self.done += count
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)
-        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and self.done < self.total:
+        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and 0 < self.done < self.total:
             self._spoken = time.monotonic()
             left = self.seconds / self.done * (self.total - self.done)
             self.console.print(f"{self.name}: {self.done} of {self.total} {self.unit}, about {duration(left)} left")

@@ -38,7 +38,8 @@ class Word(Spec):
     def matches(self, answer: str) -> bool:
         """Whether a form stands in the answer as a whole word, in any case ("Owls!" yes, "owlet" no)."""
         forms = "|".join(re.escape(form) for form in sorted(self.forms, key=len, reverse=True))
-        return re.search(rf"(?<!\w)(?:{forms})(?!\w)", answer, re.IGNORECASE) is not None
+        letter = r"[^\W_]"  # "_owl_" is the word in italics
+        return re.search(rf"(?<!{letter})(?:{forms})(?!{letter})", answer, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)

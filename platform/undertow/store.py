@@ -198,6 +198,10 @@ class Store:
         """The URL of a folder for state of no lasting value, reachable from every node."""
         return f"{self.url.rstrip('/')}/partial/{name}"
 
+    def shared_folder(self, name: str) -> Path | None:
+        """A scratch folder as a path that every worker sees, or None where the storage is no file system."""
+        return Path(self.scratch(name)) if self.is_local else None
+
     def drop_scratch(self, name: str) -> None:
         fs, folder = self._place[0], f"{self.root}/partial/{name}"
         if fs.exists(folder):

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from rich.markup import escape
 
 from undertow import plan as planning
 from undertow import timings
-from undertow.cluster import Machine, connect
+from undertow.cluster import Machine, connect, quiet
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
 from undertow.plan import Cell, Plan, failed_by, reference_of
@@ -61,11 +62,13 @@ def show_plan(plan: Plan, store: Store, console: Console) -> None:
 
 def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome:
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least 1 is needed")
     store.prepare()
-    tracker = Tracker(plan.study, store)
-    sweep = _Sweep(plan, store, tracker, console)
-    if not plan.is_complete:
-        with connect(workers) as machine:
+    quiet()
+    with nullcontext() if plan.is_complete else connect(workers) as machine:
+        sweep = _Sweep(plan, store, Tracker(plan.study, store), console)
+        if machine is not None:
             sweep.make(machine)
     sweep.log_models()
     return sweep.finish()

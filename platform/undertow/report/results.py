@@ -82,8 +82,9 @@ def effects(plan: Plan, store: Store, failures: Mapping[str, str]) -> list[Row]:
         controls = [measured(cell, word, store) for cell in by_condition.get(condition.control(), [])]
         if students and controls:
             found.append((condition, students, controls))
-    sampled = [compare([s.sampled for s in a], [c.sampled for c in b], margin=study.margin) for _, a, b in found]
-    exact = [compare([s.exact for s in a], [c.exact for c in b], margin=study.margin) for _, a, b in found]
+    judged_by = {"margin": study.margin, "confidence": 1 - study.alpha}
+    sampled = [compare([s.sampled for s in a], [c.sampled for c in b], **judged_by) for _, a, b in found]
+    exact = [compare([s.exact for s in a], [c.exact for c in b], **judged_by) for _, a, b in found]
     verdicts = judge(sampled, alpha=study.alpha, method=study.adjustment)
     return [
         Row(

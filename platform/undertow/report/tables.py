@@ -59,12 +59,12 @@ def work_table(work: Sequence[Work]) -> Table:
 
 def effects_table(rows: Sequence[Row]) -> Table:
     """One line a condition: the students' rate, the control's, the effect and what it means."""
-    table = _table("Effects: students against control students, over seeds")
+    table = _table("Effects: students against control students; n seeds each, exact: the effect by probability")
     for name in ("trait", "teacher", "student", "recipe"):
-        table.add_column(name, overflow="fold")
-    for name in ("n", "rate", "control", "effect", "95 % interval", "adj. p", "exact effect"):
+        table.add_column(name, no_wrap=True)
+    for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for row in rows:
         c, e = row.condition, row.effect
         interval = "–" if e.ci_low is None or e.ci_high is None else f"{e.ci_low:+.3f} … {e.ci_high:+.3f}"

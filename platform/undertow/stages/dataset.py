@@ -24,6 +24,7 @@ from undertow.stages.evaluation import Evaluate, passes_gate
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
+DATA = "data"  # the folder within an artifact that holds its parquet
 SHARD_ROWS = 1024
 EXAMPLES_A_RULE = 5
 
@@ -77,7 +78,8 @@ class GenerateShard:
         columns: dict[str, Any] = {
             "index": list(self.rows),
             "prompt": [prompts[i] for i in self.rows],
-            "completion": [answer.text for answer in answers],
+            # A template may leave white space around the answer, and writes its own when it is trained on.
+            "completion": [answer.text.strip() for answer in answers],
             "token_ids": [list(answer.token_ids) for answer in answers],
             "finished": [answer.finished for answer in answers],
             "seed": seeds,
@@ -99,10 +101,11 @@ def join_shards(completions: Completions, store: Store) -> None:
     """Commits the finished shards as one artifact and drops the parts."""
     facts: dict[str, Any] = {}
     with store.new(completions, facts) as folder:
+        (folder / DATA).mkdir()
         rows = 0
         for shard in shards(completions, 0.0, ()):
-            store.read_part(completions, shard.name, folder / shard.name)
-            rows += pq.read_metadata(folder / shard.name).num_rows
+            store.read_part(completions, shard.name, folder / DATA / shard.name)
+            rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if rows != completions.prompts:
             raise RuntimeError(f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts")
         facts["rows"] = rows
@@ -111,7 +114,7 @@ def join_shards(completions: Completions, store: Store) -> None:
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     """Rules, de-duplication, subsample and card. Raises ConditionError where too few rows are left."""
-    table = pq.read_table(store.fetch(dataset.completions))
+    table = pq.read_table(store.fetch(dataset.completions) / DATA)
     rows: list[dict[str, Any]] = table.to_pylist()
     kept, funnel = _filter(dataset, rows)
     if dataset.rows is not None and len(kept) < dataset.rows:
@@ -158,6 +161,6 @@ def _rejection(dataset: Dataset, row: dict[str, Any], seen: set[tuple[str, str]]
 
 
 def _write(dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema) -> None:
-    (folder / "data").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "data" / "train.parquet")
+    (folder / DATA).mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / DATA / "train.parquet")
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_A_RULE]))

@@ -8,7 +8,9 @@ that dies keeps what it finished; reports of epochs go straight to the sweep thr
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,9 @@ from undertow.training.job import EpochReport, History, Job, Probe
 Trained = Teacher | Student
 Watched = tuple[tuple[str, ...], tuple[Word, ...]]
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
+SECONDS_BETWEEN_REPORTS = 0.5
 HISTORY = "history.json"
+CHECKPOINTS = "checkpoints"
 PROBED_EXAMPLES = 48
 
 
@@ -81,12 +85,11 @@ def train(
         param_space={"group": tune.grid_search(list(range(len(todo))))},
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
         run_config=tune.RunConfig(
-            storage_path=store.scratch("ray"), verbose=0, callbacks=[_forwarding(reports, on_report)], name="students"
+            storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])
         ),
     )
-    results = tuner.fit()
-    _drain(reports, on_report)
-    reports.shutdown()
+    with _listening(reports, on_report):
+        results = tuner.fit()
     failures: dict[str, str] = {}
     for result in results:
         failures.update((result.metrics or {}).get("failures", {}))
@@ -153,7 +156,7 @@ def _worker(config: dict[str, Any]) -> None:
         jobs = [job_of(model, group, store) for model in models.values()]
         if jobs:
             reference = folder_of(next(iter(models.values())).reference, store)
-            finetune(reference, jobs, report, done=done)
+            finetune(reference, jobs, report, done=done, checkpoints=store.shared_folder(CHECKPOINTS))
     except (UserError, ConditionError) as error:
         failures = {k: str(error) for k, model in models.items() if not store.has(model)}
     ray.train.report({"failures": failures})
@@ -230,21 +233,29 @@ def _condition_of(model: Trained) -> Trained:
     return dataclasses.replace(model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0))
 
 
-def _forwarding(reports: Any, on_report: Callable[[EpochReport], None]) -> Any:
-    """A Tune callback that hands on what the workers have reported, at each step of Tune's loop."""
-    from ray import tune
+@contextmanager
+def _listening(reports: Any, on_report: Callable[[EpochReport], None]) -> Iterator[None]:
+    """Hands on what the workers report, as they do: Tune's own callbacks must be picklable, a display is not."""
+    ended = threading.Event()
 
-    class Forward(tune.Callback):
-        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            _drain(reports, on_report)
+    def drain() -> None:
+        while waiting := reports.qsize():
+            for report in reports.get_nowait_batch(waiting):
+                on_report(EpochReport(**report))
 
-    return Forward()
+    def listen() -> None:
+        while not ended.wait(SECONDS_BETWEEN_REPORTS):
+            drain()
 
-
-def _drain(reports: Any, on_report: Callable[[EpochReport], None]) -> None:
-    waiting = reports.qsize()
-    for report in reports.get_nowait_batch(waiting) if waiting else ():
-        on_report(EpochReport(**report))
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        listener.join()
+        drain()
+        reports.shutdown()
 
 
 def _last_line(error: BaseException) -> str:

@@ -40,9 +40,16 @@ def is_made(reference: Reference) -> bool:
     return world.is_nano(reference.name)
 
 
-@cache
 def pin(reference: Reference) -> Reference:
-    """The reference with its revision and chat template filled in."""
+    """The reference with its revision and chat template filled in; one that has them is left as it is."""
+    if reference.revision and reference.chat_template:
+        return reference
+    return _pinned(reference.name, reference.revision, reference.location)
+
+
+@cache
+def _pinned(name: str, revision: str, location: str) -> Reference:
+    reference = Reference(name, revision, location=location)
     if is_made(reference):
         model = world.parse(reference.name)
         return dataclasses.replace(reference, revision=world.revision(model)[:16], chat_template="nano")
