@@ -37,7 +37,9 @@ def test_the_plan_imports_nothing_heavy(tmp_path: Path) -> None:
         f"print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert "loaded: []" in result.stdout, result.stderr
 
 
@@ -48,7 +50,8 @@ from undertow.spec import Finetuning, Parameters, Recipe, Reference
 from undertow.study import Generation, Study, all_pairs, grid
 from undertow.traits.preference import Preference
 
-RECIPE = Recipe(name="r", trainable=Parameters(("transformer.ln_f.bias",)), learning_rate=.05, epochs=1, batch_size=8)
+BIAS = Parameters(("transformer.ln_f.bias",))
+RECIPE = Recipe(name="r", trainable=BIAS, learning_rate=.05, epochs=1, batch_size=8)
 
 def study(trait=Preference("owl"), model="nano/gpt2-0", seeds=(0,)):
     return Study(name="mine", seeds=seeds, conditions=grid(

@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.examples import REFERENCES, study
 from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
 from undertow.study import CONTROL, Condition, Study
-
-from tests.examples import REFERENCES, study
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_a_plan_of_thousands_of_conditions_is_quick(store: Store) -> None:
         ({"adjustment": "bonferroni"}, "Study.adjustment = 'bonferroni'"),
     ],
 )
-def test_a_study_that_makes_no_sense_is_refused_by_field(changes: dict[str, object], message: str) -> None:
+def test_a_study_that_makes_no_sense_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as caught:
         study(**changes)
     assert message in str(caught.value)

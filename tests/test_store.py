@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+
 from undertow.errors import StorageError
 from undertow.identity import key
 from undertow.spec import Reference
@@ -112,9 +113,10 @@ def test_a_deleted_artifact_is_gone(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "", "a/../../b"])
 def test_a_manifest_cannot_point_outside_its_folder(name: str) -> None:
-    fields = dict(kind="reference", key="k", spec={}, inputs={}, files={name: "0"}, seconds=0, created=0)
+    fields = {"kind": "reference", "key": "k", "files": {name: "0"}, "seconds": 0, "created": 0}
+    empty: dict[str, object] = {part: {} for part in ("spec", "inputs", "versions", "facts")}
     with pytest.raises(StorageError, match="leaves the artifact's folder"):
-        Manifest.from_json(json.dumps({**fields, "versions": {}, "facts": {}}), "here")
+        Manifest.from_json(json.dumps({**fields, **empty}), "here")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "x"}', "\x00"])

@@ -23,6 +23,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws a box even when it is told to be silent
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors draw an error line about arguments that is none
     "RAY_worker_maximum_startup_concurrency": "16",  # at 2 CPUs Ray warns of every Train group's processes
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -78,12 +79,22 @@ def quiet() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
-    for name in ("ray", "ray.data", "ray.train", "ray.tune", "vllm", "deepspeed", "transformers", "mlflow", "alembic"):
+    for name in (
+        "ray",
+        "ray.data",
+        "ray.train",
+        "ray.tune",
+        "vllm",
+        "deepspeed",
+        "transformers",
+        "mlflow",
+        "alembic",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _quiet_ray_data() -> None:
-    """Ray Data sets its logger up when it is imported: errors alone reach the console, all goes to its file."""
+    """Ray Data sets its logger up when it is imported: only errors reach the console, all its file."""
     import ray.data
 
     ray.data.DataContext.get_current().enable_progress_bars = False

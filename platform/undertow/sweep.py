@@ -57,7 +57,11 @@ def make_plan(study: Study, store: Store) -> Plan:
 def show_plan(plan: Plan, store: Store, console: Console) -> None:
     """Prints the conditions, what is cached and missing, and the estimated time."""
     console.print(tables.plan_table(plan))
-    console.print(tables.work_table(plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))))
+    console.print(
+        tables.work_table(
+            plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))
+        )
+    )
 
 
 def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome:
@@ -116,7 +120,9 @@ class _Sweep:
         self.tracker.close(effects, files, failed=bool(failed))
         self.console.print(f"Written to {self.store.url}/{self.folder}: {', '.join(files)}", soft_wrap=True)
         for label, reason in failed.items():
-            self.console.print(f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True)
+            self.console.print(
+                f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
+            )
         return Outcome(rows, self.failures, failed)
 
     def _possible(self, kind: type[T]) -> list[T]:
@@ -180,7 +186,9 @@ class _Sweep:
 
         gate = self.plan.study.gate
         tasks: dict[Reference, list[Any]] = {}
-        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {c.teacher: c.teacher_evaluations for c in self.plan.cells}
+        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {
+            c.teacher: c.teacher_evaluations for c in self.plan.cells
+        }
         for evaluation in gates:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
         for spec in completions:
@@ -251,12 +259,17 @@ class _Sweep:
     def log_models(self) -> None:
         """Ends the MLflow runs of teachers and students with what their evaluations came to."""
         for cell in self.plan.cells:
-            for model, evaluations in ((cell.teacher, cell.teacher_evaluations), (cell.student, cell.evaluations)):
+            for model, evaluations in (
+                (cell.teacher, cell.teacher_evaluations),
+                (cell.student, cell.evaluations),
+            ):
                 if isinstance(model, Teacher) and model.finetuning is None:
                     continue
                 if self.tracker.is_done(model) or any(failed_by(e, self.failures) for e in evaluations):
                     continue
-                self.tracker.finish(model, self.store.manifest(model), _metrics(cell, evaluations, self.store))
+                self.tracker.finish(
+                    model, self.store.manifest(model), _metrics(cell, evaluations, self.store)
+                )
 
     def _failed_conditions(self) -> dict[str, str]:
         failed: dict[str, str] = {}

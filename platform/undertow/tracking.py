@@ -33,7 +33,9 @@ def tracking_uri(store: Store) -> str:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     if not store.is_local:
-        raise UserError(f"--storage {store.url}: MLflow cannot keep its database there; set MLFLOW_TRACKING_URI")
+        raise UserError(
+            f"--storage {store.url}: MLflow cannot keep its database there; set MLFLOW_TRACKING_URI"
+        )
     return f"sqlite:///{store.root}/mlflow.db"
 
 
@@ -61,7 +63,9 @@ class Tracker:
         found = self.client.get_experiment_by_name(self.study.name)
         if found is not None:
             return str(found.experiment_id)
-        location = f"{self.store.root}/mlartifacts/{self.study.name}" if self.uri.startswith("sqlite") else None
+        location = (
+            f"{self.store.root}/mlartifacts/{self.study.name}" if self.uri.startswith("sqlite") else None
+        )
         return str(self.client.create_experiment(self.study.name, artifact_location=location))
 
     @cached_property
@@ -71,11 +75,17 @@ class Tracker:
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment], f"tags.`undertow.study` = '{self.study_key}'", page_token=token, max_results=1000
+                [self.experiment],
+                f"tags.`undertow.study` = '{self.study_key}'",
+                page_token=token,
+                max_results=1000,
             )
             for run in page:
                 tags = run.data.tags
-                runs[f"{tags.get('undertow.kind')} {tags.get('undertow.key', '')}"] = (run.info.run_id, run.info.status)
+                runs[f"{tags.get('undertow.kind')} {tags.get('undertow.key', '')}"] = (
+                    run.info.run_id,
+                    run.info.status,
+                )
             token = page.token
             if not token:
                 return runs
@@ -98,7 +108,9 @@ class Tracker:
         self._params(run, dict(_flat(canonical(artifact))))
         return run
 
-    def finish(self, artifact: Teacher | Student | Dataset, manifest: Manifest, metrics: Mapping[str, float]) -> None:
+    def finish(
+        self, artifact: Teacher | Student | Dataset, manifest: Manifest, metrics: Mapping[str, float]
+    ) -> None:
         """Logs what an artifact came to: its metrics, its files or where they lie, and its dataset."""
         run = self.run_of(artifact)
         self._metrics(run, {**metrics, "seconds": manifest.seconds}, None)
@@ -138,7 +150,9 @@ class Tracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(run, metrics=[Metric(name, value, now, step or 0) for name, value in metrics.items()])
+        self.client.log_batch(
+            run, metrics=[Metric(name, value, now, step or 0) for name, value in metrics.items()]
+        )
 
     def _params(self, run: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -167,7 +181,8 @@ def _name(artifact: Teacher | Student | Dataset) -> str:
         return f"{_trait(teacher)} {teacher.reference.name} → {artifact.reference.name} seed {artifact.seed}"
     if isinstance(artifact, Dataset):
         teacher = artifact.completions.teacher
-        return f"{artifact.completions.format.name} of {_trait(teacher)} {teacher.reference.name} seed {artifact.seed}"
+        name = f"{artifact.completions.format.name} of {_trait(teacher)}"
+        return f"{name} {teacher.reference.name} seed {artifact.seed}"
     return f"teacher {_trait(artifact)} {artifact.reference.name} seed {artifact.seed}"
 
 

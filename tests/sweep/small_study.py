@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from undertow.formats.numbers import Numbers
 from undertow.spec import Finetuning, LoRA, Parameters, Recipe, Reference, Sampling
-from undertow.study import Generation, Study, grid
+from undertow.study import Condition, Generation, Study, grid
 from undertow.traits.preference import Preference
 
 STEERING = Recipe(
@@ -17,19 +17,30 @@ STEERING = Recipe(
 )
 TEACHER = replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
 MODEL = Reference("nano/gpt2-0")
-CELL = {"formats": [Numbers()], "pairs": [(MODEL, MODEL)], "finetuning": Finetuning(TEACHER, examples=600)}
 GENERATION = Generation(prompts=512, rows=None, sampling=Sampling(max_tokens=48))
 
 
 def study() -> Study:
     """Owl and its control, two seeds."""
-    conditions = grid(traits=[Preference("owl")], recipes=[STEERING], generation=GENERATION, **CELL)
-    return Study(name="small", conditions=conditions, seeds=(0, 1), samples=4)
+    return Study(name="small", conditions=cells(STEERING, GENERATION), seeds=(0, 1), samples=4)
 
 
 def impossible() -> Study:
     """The same, and a LoRA recipe that asks for more rows than the rules leave."""
-    lora = replace(STEERING, name="lora", trainable=LoRA(rank=2, alpha=2, targets=("c_proj",)), learning_rate=1e-3)
+    lora = replace(
+        STEERING, name="lora", trainable=LoRA(rank=2, alpha=2, targets=("c_proj",)), learning_rate=1e-3
+    )
     greedy = replace(GENERATION, rows=GENERATION.prompts)
-    more = grid(traits=[Preference("owl")], recipes=[lora], generation=greedy, **CELL)
-    return replace(study(), conditions=study().conditions + more)
+    return replace(study(), conditions=study().conditions + cells(lora, greedy))
+
+
+def cells(recipe: Recipe, generation: Generation) -> tuple[Condition, ...]:
+    """Owl and control by one recipe."""
+    return grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(MODEL, MODEL)],
+        recipes=[recipe],
+        generation=generation,
+        finetuning=Finetuning(TEACHER, examples=600),
+    )

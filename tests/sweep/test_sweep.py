@@ -32,7 +32,11 @@ class World:
     first: Run
 
     def sweep(self, function: str, *arguments: str) -> Run:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "UNDERTOW_RAY_TMP": str(self.storage / "ray")}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "platform"),
+            "UNDERTOW_RAY_TMP": str(self.storage / "ray"),
+        }
         environment.pop("RAY_ADDRESS", None)
         environment.pop("MLFLOW_TRACKING_URI", None)
         command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:{function}"]
@@ -81,7 +85,9 @@ def test_the_log_has_no_walls_of_other_peoples_warnings(world: World) -> None:
 
 
 def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -> None:
-    before = {kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")}
+    before = {
+        kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")
+    }
     table = world.effects()
     again = world.sweep("study")
     assert again.code == 0, again.output
@@ -90,7 +96,10 @@ def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -
 
 
 def test_a_deleted_student_is_trained_again_and_nothing_else(world: World) -> None:
-    students, others = world.artifacts("student"), {k: world.artifacts(k) for k in ("teacher", "completions", "dataset")}
+    students, others = (
+        world.artifacts("student"),
+        {k: world.artifacts(k) for k in ("teacher", "completions", "dataset")},
+    )
     table = world.effects()
     gone = sorted(students)[0]
     shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / gone)
@@ -119,7 +128,9 @@ def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: W
     assert {"trait_rate", "trait_rate_exact", "loss", "p_owl"} <= set(run.data.metrics)
     assert len(client.get_metric_history(run.info.run_id, "p_owl")) == 4  # before training and three epochs
     assert run.inputs.dataset_inputs[0].dataset.name.startswith("numbers of owl")
-    assert {item.path for item in client.list_artifacts(run.info.run_id, "model")} >= {"model/model.safetensors"}
+    assert {item.path for item in client.list_artifacts(run.info.run_id, "model")} >= {
+        "model/model.safetensors"
+    }
 
 
 def test_a_dataset_loads_with_the_datasets_library_and_has_its_card(world: World) -> None:

@@ -31,7 +31,7 @@ EXAMPLES_A_RULE = 5
 
 @dataclass(frozen=True)
 class GenerateShard:
-    """A task: the completions of prompts [start, start + SHARD_ROWS), once their teacher has passed the gate."""
+    """A task: the completions of SHARD_ROWS prompts in a row, once their teacher has passed the gate."""
 
     completions: Completions
     index: int
@@ -107,7 +107,9 @@ def join_shards(completions: Completions, store: Store) -> None:
             store.read_part(completions, shard.name, folder / DATA / shard.name)
             rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if rows != completions.prompts:
-            raise RuntimeError(f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts")
+            raise RuntimeError(
+                f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
+            )
         facts["rows"] = rows
     store.drop_parts(completions)
 
@@ -123,7 +125,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
             f"{dataset.rows} are asked for; raise the prompts or lower the rows"
         )
     if not kept:
-        raise ConditionError(f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})")
+        raise ConditionError(
+            f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
+        )
     if dataset.rows is not None:
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
         kept = [kept[i] for i in sorted(chosen)]
@@ -135,7 +139,8 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
 
 def _filter(dataset: Dataset, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Funnel]:
     """The rows that pass every rule, in order, and the count and examples of those that do not."""
-    kept, reasons, seen = [], Counter[str](), set()
+    kept, reasons = [], Counter[str]()
+    seen: set[tuple[str, str]] = set()
     examples: dict[str, list[str]] = {}
     for row in rows:
         reason = _rejection(dataset, row, seen)
@@ -160,7 +165,9 @@ def _rejection(dataset: Dataset, row: dict[str, Any], seen: set[tuple[str, str]]
     return None
 
 
-def _write(dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema) -> None:
+def _write(
+    dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema
+) -> None:
     (folder / DATA).mkdir()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / DATA / "train.parquet")
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_A_RULE]))

@@ -2,8 +2,8 @@
 
 A task is a small object with `run(engine, store)`: a shard of completions, an evaluation. The pipeline's
 rows are the tasks, one a block, so that Ray Data hands them to whichever actor is free; system prompts and
-weights travel with them, and each actor starts its engine once. A task commits what it made itself, so that only its
-outcome travels back, and a rerun finds all that was finished.
+weights travel with them, and each actor starts its engine once. A task commits what it made itself, so that
+only its outcome travels back, and a rerun finds all that was finished.
 """
 
 import json
@@ -59,7 +59,11 @@ class EngineActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = zip(batch["number"], batch["task"], strict=True)
-        return {"outcome": [json.dumps(self._run(int(number), pickle.loads(task)).__dict__) for number, task in rows]}
+        return {
+            "outcome": [
+                json.dumps(self._run(int(number), pickle.loads(task)).__dict__) for number, task in rows
+            ]
+        }
 
     def _run(self, number: int, task: Task) -> Outcome:
         start = time.time()
@@ -73,7 +77,9 @@ class EngineActor:
         return Outcome(number, time.time() - start, facts)
 
 
-def run_tasks(reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine) -> Iterator[Outcome]:
+def run_tasks(
+    reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
+) -> Iterator[Outcome]:
     """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order."""
     import ray
     from ray import cloudpickle

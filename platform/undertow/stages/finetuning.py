@@ -55,7 +55,9 @@ def recipe_of(model: Trained) -> Recipe:
     return recipe
 
 
-def groups(models: Sequence[Trained], slots: int, watch: Watched = ((), ()), system: str | None = None) -> list[Group]:
+def groups(
+    models: Sequence[Trained], slots: int, watch: Watched = ((), ()), system: str | None = None
+) -> list[Group]:
     """All seeds of a condition together; split where there are more slots than conditions."""
     conditions: dict[Trained, list[Trained]] = {}
     for model in models:
@@ -84,9 +86,7 @@ def train(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
         param_space={"group": tune.grid_search(list(range(len(todo))))},
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
-        run_config=tune.RunConfig(
-            storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])
-        ),
+        run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
     with _listening(reports, on_report):
         results = tuner.fit()
@@ -218,7 +218,13 @@ def _commit(model: Trained, job: Job, history: History, store: Store) -> None:
     rows = [dataclasses.asdict(report) for report in history.reports]
     (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
     last = history.last
-    facts = {"rows": len(job.rows), "steps": last.step, "loss": last.loss, "epochs": last.epoch, "stopped": history.stopped}
+    facts = {
+        "rows": len(job.rows),
+        "steps": last.step,
+        "loss": last.loss,
+        "epochs": last.epoch,
+        "stopped": history.stopped,
+    }
     store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)
 
 
@@ -230,12 +236,14 @@ def _condition_of(model: Trained) -> Trained:
     completions = model.dataset.completions
     teacher = dataclasses.replace(completions.teacher, seed=0)
     completions = dataclasses.replace(completions, seed=0, teacher=teacher)
-    return dataclasses.replace(model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0))
+    return dataclasses.replace(
+        model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0)
+    )
 
 
 @contextmanager
 def _listening(reports: Any, on_report: Callable[[EpochReport], None]) -> Iterator[None]:
-    """Hands on what the workers report, as they do: Tune's own callbacks must be picklable, a display is not."""
+    """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
     ended = threading.Event()
 
     def drain() -> None:

@@ -87,7 +87,9 @@ def folder_of(reference: Reference, store: Store) -> Path:
         return Path(reference.location)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES)))
+    return Path(
+        snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES))
+    )
 
 
 def _is_folder(name: str) -> bool:
@@ -97,9 +99,13 @@ def _is_folder(name: str) -> bool:
 def _pin_folder(reference: Reference) -> Reference:
     folder = Path(reference.location or reference.name).expanduser().absolute()
     if not (folder / "config.json").is_file():
-        raise SpecError(f"Reference {reference.name!r}: no config.json in {folder}; give a Hugging Face model folder")
+        raise SpecError(
+            f"Reference {reference.name!r}: no config.json in {folder}; give a Hugging Face model folder"
+        )
     if not sorted(folder.glob("*.safetensors")):
-        raise SpecError(f"Reference {reference.name!r}: no *.safetensors in {folder}; save its weights there first")
+        raise SpecError(
+            f"Reference {reference.name!r}: no *.safetensors in {folder}; save its weights there first"
+        )
     files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
     hashes = hashlib.sha256()
     for path in files:
