@@ -28,18 +28,18 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How fast and how large, never what comes out.
+    """How fast and how large; but for rounding by `precision`, never what comes out.
 
     Attributes:
         max_model_len: tokens of prompt and answer together; None for what the model was made for.
         precision: of weights and arithmetic; None for fp32 on a CPU and the model's own on a GPU. On some
             CPUs vLLM's bf16 kernels kill the process.
-        max_num_seqs: answers generated at the same time. On one core a tiny model gives 440 rows/s with
-            64, 560 with 256, 590 with 512 and 600 with 1024.
+        max_num_seqs: answers generated at the same time. A tiny model on one core of a busy machine: 440
+            rows/s with 64, 500 with 256, 560 with 512, 610 with 1024 (medians of 5, one process).
         max_lora_rank: the greatest rank of an adapter; 0 for none, which is faster.
         max_loras: adapters in one batch; more of them wait their turn.
         gpu: whether to run on a GPU; None for wherever there is one.
-        kv_cache_gb: memory for attention keys and values; None for what a GPU has left.
+        kv_cache_gb: memory for attention keys and values; None for 1 on a CPU and what is left on a GPU.
         threads: CPU threads; None for OMP_NUM_THREADS, else every core this process may use.
     """
 
