@@ -207,7 +207,7 @@ class Teacher(Spec):
     def validate(self) -> None:
         if self.trait is not None and self.system is None and self.finetuning is None:
             raise SpecError(
-                f"Teacher.trait = {self.trait.name!r}: no system prompt and no finetuning induces it; give one"
+                f"Teacher.trait = {self.trait.name!r}: neither system prompt nor finetuning induces it"
             )
 
 
@@ -261,7 +261,7 @@ class Dataset(Spec):
         self.require(
             self.rows is None or self.rows <= self.completions.prompts,
             "rows",
-            f"more rows than {self.completions.prompts} prompts can give; raise the prompts or lower the rows",
+            f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )
 
 

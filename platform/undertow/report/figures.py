@@ -24,7 +24,8 @@ def draw(rows: Sequence[Row], study: Study) -> dict[str, bytes]:
     axes = figure.add_subplot()
     for position, row in enumerate(rows):
         _draw_row(axes, position, row, labelled=position == 0)
-    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
+    recipes = len({row.condition.recipe.name for row in rows})
+    axes.set_yticks(range(len(rows)), [_label(row, with_recipe=recipes > 1) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(
@@ -32,9 +33,7 @@ def draw(rows: Sequence[Row], study: Study) -> dict[str, bytes]:
     )
     axes.set_title(f"{study.name}: students against control students", loc="left")
     axes.grid(axis="x", color="0.9")
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.5 / (1 + len(rows))), ncols=3, frameon=False
-    )
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     files = {}
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
@@ -73,7 +72,8 @@ def _draw_row(axes: Any, position: int, row: Row, *, labelled: bool) -> None:
         )
 
 
-def _label(row: Row) -> str:
+def _label(row: Row, *, with_recipe: bool) -> str:
     condition = row.condition
     trait = condition.trait.name if condition.trait else ""
-    return f"{trait}   {condition.teacher.name} → {condition.student.name}"
+    recipe = f" · {condition.recipe.name}" if with_recipe else ""
+    return f"{trait}   {condition.teacher.name} → {condition.student.name}{recipe}"
