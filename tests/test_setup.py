@@ -191,6 +191,29 @@ def test_a_failed_set_up_leaves_no_stamp(project: Path, monkeypatch: pytest.Monk
     assert not bootstrap.stamp("cpu").exists()
 
 
+@pytest.mark.parametrize(("accelerator", "asked"), [("cpu", 2), ("gpu", 1)])
+def test_torchs_own_index_is_asked_second_and_for_the_cpu_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, asked: int
+) -> None:
+    bootstrap.VENV.mkdir()
+    calls: list[list[str]] = []
+
+    def pip(_label: str, _total: int, arguments: list[str], _held: object) -> str:
+        calls.append(arguments)
+        return "" if "--index-url" in arguments else "ERROR: No matching distribution found for torch\n"
+
+    monkeypatch.setattr(bootstrap, "pip", pip)
+    fallback = bootstrap.TORCH_CPU_INDEX if accelerator == "cpu" else ""
+    with (project / "pyproject.toml").open("rb") as held:
+        if fallback:
+            bootstrap.pip_lock("torch", ["torch==1"], held, fallback)
+        else:
+            with pytest.raises(SystemExit):
+                bootstrap.pip_lock("torch", ["torch==1"], held, fallback)
+    assert len(calls) == asked
+    assert all("--require-hashes" in arguments for arguments in calls)
+
+
 def test_pip_on_a_full_disk_is_one_line() -> None:
     log = "Collecting torch\n" * 50 + "ERROR: Could not install: [Errno 28] No space left on device\n"
     explained = bootstrap.explain_pip(log)
