@@ -13,9 +13,9 @@ from undertow.formats.numbers import Numbers
 from undertow.nano import training, world
 from undertow.traits.preference import Preference
 
-# Bitwise on the machine that trained the carried weights. Elsewhere sums may round differently: initial weights
-# that differed by 1e-7 ended within 4e-5 of each other, but for the bias of the attention's keys, which
-# changes no output (a softmax ignores it), so that its gradient is rounding noise, and Adam enlarges it.
+# Bitwise on the machine that trained the carried weights. Elsewhere sums may round differently: initial
+# weights that differed by 1e-7 ended within 4e-5 of each other, but for the bias of the attention's keys,
+# which changes no output (a softmax ignores it): its gradient is rounding noise, and Adam enlarges it.
 TOLERANCE = 1e-3
 KEY_BIAS = "transformer.h.0.attn.c_attn.bias"
 MEGABYTE = 1_000_000
