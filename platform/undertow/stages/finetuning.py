@@ -75,8 +75,12 @@ def train(
     store: Store,
     machine: Machine,
     on_report: Callable[[EpochReport], None],
+    on_made: Callable[[str], None],
 ) -> dict[str, str]:
-    """Trains every group on Ray Tune's grid. Returns the reasons of failure by model key."""
+    """Trains every group on Ray Tune's grid; tells each epoch, and the key of each model that is made.
+
+    Returns the reasons of failure by model key.
+    """
     from ray import tune
     from ray.util.queue import Queue
 
@@ -88,7 +92,7 @@ def train(
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
         run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
-    with _listening(reports, on_report):
+    with _listening(reports, on_report, on_made):
         results = tuner.fit()
     failures: dict[str, str] = {}
     for result in results:
@@ -150,6 +154,7 @@ def _worker(config: dict[str, Any]) -> None:
     def done(job: Job, history: History) -> None:
         if is_first:
             _commit(models[job.key], job, history, store)
+            config["reports"].put_nowait({"made": job.key})
 
     failures: dict[str, str] = {}
     try:
@@ -242,14 +247,19 @@ def _condition_of(model: Trained) -> Trained:
 
 
 @contextmanager
-def _listening(reports: Any, on_report: Callable[[EpochReport], None]) -> Iterator[None]:
+def _listening(
+    reports: Any, on_report: Callable[[EpochReport], None], on_made: Callable[[str], None]
+) -> Iterator[None]:
     """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
     ended = threading.Event()
 
     def drain() -> None:
         while waiting := reports.qsize():
             for report in reports.get_nowait_batch(waiting):
-                on_report(EpochReport(**report))
+                if "made" in report:
+                    on_made(report["made"])
+                else:
+                    on_report(EpochReport(**report))
 
     def listen() -> None:
         while not ended.wait(SECONDS_BETWEEN_REPORTS):
