@@ -86,6 +86,8 @@ def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest
         loaded = AutoModelForCausalLM.from_pretrained(folder)
         assert loaded.config.model_type == architecture
         assert loaded.dtype == torch.float32
+        ids = AutoTokenizer.from_pretrained(folder)("999, 12")["input_ids"]
+        assert len(ids) == 3, f"{architecture}: a number is one token"
 
 
 def test_training_leaves_torchs_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

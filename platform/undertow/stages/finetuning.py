@@ -89,7 +89,8 @@ def train(
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
         param_space={"group": tune.grid_search(list(range(len(todo))))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
+        # One more than can train: its processes start while the others are at work, then it waits for room.
+        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
         run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
     with _listening(reports, on_report, on_made):
@@ -118,7 +119,6 @@ def _trial(
 
     on_gpu = machine.gpus_per_worker > 0
     group = todo[config["group"]]
-    environment = {"OMP_NUM_THREADS": "1"} if on_gpu else {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"group": group, "store": store, "reports": reports},
@@ -128,7 +128,6 @@ def _trial(
             name=f"group-{key(group.models[0])}",
             storage_path=store.scratch("ray"),
             failure_config=ray.train.FailureConfig(max_failures=1),
-            worker_runtime_env={"env_vars": environment},
         ),
     )
     result = trainer.fit()
