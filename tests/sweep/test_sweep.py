@@ -96,6 +96,14 @@ def test_the_log_has_no_walls_of_other_peoples_warnings(world: World) -> None:
     assert len(world.first.output.splitlines()) < 60, world.first.output
 
 
+def test_a_study_of_fewer_traits_shares_all_models_and_asks_its_own_questions_of_them(world: World) -> None:
+    kinds = ("teacher", "completions", "dataset", "student")
+    before = {kind: world.artifacts(kind) for kind in kinds}
+    smaller = world.sweep("study")
+    assert smaller.code == 0, smaller.output
+    assert {kind: world.artifacts(kind) for kind in kinds} == before
+
+
 def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -> None:
     before = {
         kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")
