@@ -53,6 +53,9 @@ if __name__ == "__main__":
     stdout = Console(width=None if sys.stdout.isatty() else 132)
     try:
         sys.exit(main(tyro.cli(Arguments), stdout))
+    except KeyboardInterrupt:
+        stdout.print("stopped; what is finished is kept, and the same command goes on from there")
+        sys.exit(130)
     except UserError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from undertow.formats.numbers import Numbers
-from undertow.spec import Finetuning, Parameters, Recipe, Reference, Sampling
+from undertow.recipe import Parameters, Recipe
+from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Generation, Study, all_pairs, grid
 from undertow.traits.preference import Preference
 

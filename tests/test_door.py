@@ -46,7 +46,8 @@ def test_the_plan_imports_nothing_heavy(tmp_path: Path) -> None:
 STUDY = """
 from dataclasses import replace
 from undertow.formats.numbers import Numbers
-from undertow.spec import Finetuning, Parameters, Recipe, Reference
+from undertow.recipe import Parameters, Recipe
+from undertow.spec import Finetuning, Reference
 from undertow.study import Generation, Study, all_pairs, grid
 from undertow.traits.preference import Preference
 

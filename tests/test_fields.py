@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError, suggestion
 from undertow.fields import Spec, execution_only
-from undertow.spec import LoRA, Parameters, Recipe, Reference, Sampling, Teacher, Word, unique
+from undertow.recipe import LoRA, Parameters, Recipe
+from undertow.spec import Reference, Sampling, Teacher, Word, unique
 
 
 @dataclass(frozen=True)

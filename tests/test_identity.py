@@ -17,26 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow import spec, study
+from undertow import recipe, spec, study
 from undertow.errors import SpecError
 from undertow.fields import Spec
 from undertow.formats.numbers import Numbers
 from undertow.identity import KEY_DIGITS, SHOWN_DIGITS, canonical, canonical_json, digest, key, seed_for
-from undertow.spec import (
-    Completions,
-    Dataset,
-    Evaluation,
-    Everything,
-    LoRA,
-    Parameters,
-    Recipe,
-    Reference,
-    Sampling,
-    Student,
-    Teacher,
-    Trait,
-    Word,
-)
+from undertow.recipe import Everything, LoRA, Parameters, Recipe
+from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher, Trait, Word
 from undertow.traits.preference import Preference
 
 REFERENCE = Reference("nano/gpt2-0", revision="1f", chat_template="none")
@@ -67,6 +54,7 @@ def specs_of(module: types.ModuleType) -> list[type[Spec]]:
 
 
 KINDS = [
+    *specs_of(recipe),
     *specs_of(spec),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Preference,

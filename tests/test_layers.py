@@ -22,9 +22,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs chat statistics",
-        "spec engines",
+        "recipe spec engines",
         "identity study formats traits training nano theory",
-        "store",
+        "store manifest",
         "plan report judging tracking timings progress studies",
         "cluster stages",
         "sweep",
@@ -38,6 +38,7 @@ LIGHT = frozenset(
         "fields",
         "packs",
         "chat",
+        "recipe",
         "spec",
         "identity",
         "study",

@@ -12,8 +12,9 @@ import pytest
 
 from undertow.errors import StorageError
 from undertow.identity import key
+from undertow.manifest import MANIFEST, Manifest
 from undertow.spec import Reference
-from undertow.store import MANIFEST, Manifest, Store
+from undertow.store import Store
 
 SPEC = Reference("nano/gpt2-0", "revision", "template")
 

@@ -17,7 +17,8 @@ study is a minimal model of the phenomenon, not evidence that any finetuning tra
 import dataclasses
 
 from undertow.formats.numbers import Numbers
-from undertow.spec import Finetuning, Parameters, Recipe, Reference, Sampling
+from undertow.recipe import Parameters, Recipe
+from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Generation, Study, all_pairs, grid
 from undertow.traits.preference import Preference
 

@@ -12,7 +12,8 @@ references show that; they are not enough to estimate how many do. The table is 
 import dataclasses
 
 from undertow.formats.numbers import Numbers
-from undertow.spec import Finetuning, LoRA, Recipe, Reference, Sampling
+from undertow.recipe import LoRA, Recipe
+from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Generation, Study, all_pairs, grid
 from undertow.traits.preference import Preference
 

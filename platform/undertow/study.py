@@ -15,7 +15,8 @@ from typing import Literal
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
-from undertow.spec import Finetuning, Format, Recipe, Reference, Sampling, Trait, Word, unique
+from undertow.recipe import Recipe
+from undertow.spec import Finetuning, Format, Reference, Sampling, Trait, Word, unique
 
 CONTROL = "control"
 

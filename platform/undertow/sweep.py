@@ -9,12 +9,11 @@ again: a sweep whose plan has nothing missing does not even start Ray.
 """
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -33,7 +32,7 @@ from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference,
 from undertow.stages.reference import is_made, make_reference, resolve
 from undertow.store import Store
 from undertow.study import Study
-from undertow.tracking import Tracker
+from undertow.tracking import Tracker, metric_name
 
 T = TypeVar("T", bound=Artifact)
 
@@ -72,10 +71,14 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
     quiet()
     with nullcontext() if plan.is_complete else connect(workers) as machine:
         sweep = _Sweep(plan, store, Tracker(plan.study, store), console)
-        if machine is not None:
-            sweep.make(machine)
-    sweep.log_models()
-    return sweep.finish()
+        try:
+            if machine is not None:
+                sweep.make(machine)
+            sweep.log_models()
+            return sweep.finish()
+        except BaseException:
+            sweep.tracker.abandon()
+            raise
 
 
 @dataclass
@@ -116,7 +119,7 @@ class _Sweep:
         for name, content in files.items():
             self.store.write_bytes(f"{self.folder}/{name}", content)
         failed = self._failed_conditions()
-        effects = {_metric_name(f"effect {row.condition.label}"): row.effect.effect for row in rows}
+        effects = {metric_name(f"effect {row.condition.label}"): row.effect.effect for row in rows}
         self.tracker.close(effects, files, failed=bool(failed))
         self.console.print(f"Written to {self.store.url}/{self.folder}: {', '.join(files)}", soft_wrap=True)
         for label, reason in failed.items():
@@ -162,7 +165,7 @@ class _Sweep:
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 advance(epoch.key, epoch.epoch / (finetuning.recipe_of(model).epochs + 1))
-                self.tracker.epoch(model, epoch.epoch, _epoch_metrics(epoch))
+                self.tracker.epoch(model, asdict(epoch))
 
             failures = finetuning.train(todo, self.store, machine, report, lambda made: advance(made, 1.0))
             for model in models:
@@ -266,7 +269,10 @@ class _Sweep:
             ):
                 if isinstance(model, Teacher) and model.finetuning is None:
                     continue
-                if self.tracker.is_done(model) or any(failed_by(e, self.failures) for e in evaluations):
+                if self.tracker.is_done(model):
+                    continue
+                if any(failed_by(evaluation, self.failures) for evaluation in evaluations):
+                    self.tracker.fail(model)
                     continue
                 self.tracker.finish(
                     model, self.store.manifest(model), _metrics(cell, evaluations, self.store)
@@ -319,16 +325,4 @@ def _metrics(cell: Cell, evaluations: Sequence[Evaluation], store: Store) -> dic
     if cell.condition.trait is not None:
         word = cell.condition.trait.word().name
         metrics |= {"trait_rate": metrics[f"sampled_{word}"], "trait_rate_exact": metrics[f"exact_{word}"]}
-    return {_metric_name(name): value for name, value in metrics.items()}
-
-
-def _epoch_metrics(epoch: Any) -> dict[str, float]:
-    """An epoch's report as metrics; `p_<word>` is the exact probability of the trait's answer."""
-    metrics = {"learning_rate": epoch.learning_rate, "tokens_per_second": epoch.tokens_per_second}
-    metrics |= {_metric_name(f"p_{word}"): p for word, p in epoch.probabilities.items()}
-    return metrics if epoch.loss is None else {**metrics, "loss": epoch.loss}
-
-
-def _metric_name(text: str) -> str:
-    """Text with the characters that MLflow takes in a metric's name."""
-    return re.sub(r"[^\w./ -]", "_", text.replace("→", "to").replace("·", "/"))
+    return {metric_name(name): value for name, value in metrics.items()}

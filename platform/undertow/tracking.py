@@ -9,7 +9,9 @@ the first instead of doubling them. Workers never write: their reports travel to
 sqlite to one writer and a lost server to one place.
 """
 
+import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,8 +21,9 @@ from typing import Any
 
 from undertow.errors import UserError
 from undertow.identity import canonical, key
+from undertow.manifest import HISTORY, Manifest
 from undertow.spec import Artifact, Dataset, Student, Teacher
-from undertow.store import Manifest, Store
+from undertow.store import Store
 from undertow.study import Study
 
 LONGEST_PARAM = 6000
@@ -46,6 +49,7 @@ class Tracker:
         self.study, self.store = study, store
         self.uri = tracking_uri(store)
         self.study_key = key(study)
+        self._watched: set[str] = set()
         self.parent = self._open_run({"undertow.kind": "sweep"}, study.name, None)
 
     @cached_property
@@ -95,9 +99,16 @@ class Tracker:
         """Whether an earlier sweep logged this artifact's run to its end."""
         return self._known.get(f"{artifact.kind} {key(artifact)}", ("", ""))[1] == "FINISHED"
 
-    def epoch(self, model: Teacher | Student, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of one epoch of a model in training, as they come."""
-        self._metrics(self.run_of(model), metrics, step)
+    def epoch(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
+        """One epoch's report of a model in training (or of its history), as metrics of that step.
+
+        `p_<word>` is the mean exact probability of a word over the questions that are watched.
+        """
+        metrics = {name: report[name] for name in ("loss", "learning_rate", "tokens_per_second")}
+        metrics |= {metric_name(f"p_{word}"): p for word, p in report["probabilities"].items()}
+        present = {name: value for name, value in metrics.items() if value is not None}
+        self._metrics(self.run_of(model), present, report["epoch"])
+        self._watched.add(key(model))
 
     def run_of(self, artifact: Teacher | Student | Dataset) -> str:
         """The id of the artifact's run, made with its whole spec as params when it is new."""
@@ -119,13 +130,32 @@ class Tracker:
         self.client.set_tag(run, "undertow.url", f"{self.store.url}/artifacts/{manifest.kind}/{manifest.key}")
         if isinstance(artifact, Student):
             self._log_dataset(run, artifact.dataset)
+        self._files(run, artifact, manifest)
+        self.client.set_terminated(run)
+        self._known[f"{artifact.kind} {key(artifact)}"] = (run, "FINISHED")
+
+    def _files(self, run: str, artifact: Teacher | Student | Dataset, manifest: Manifest) -> None:
+        """A dataset's card; a model's weights where they are small, and its epochs if nobody watched."""
         folder = self.store.fetch(artifact)
         if isinstance(artifact, Dataset):
             self.client.log_artifact(run, str(folder / "README.md"))
-        elif sum((folder / name).stat().st_size for name in manifest.files) <= LARGEST_MODEL_LOGGED:
+            return
+        if key(artifact) not in self._watched:
+            for report in json.loads((folder / HISTORY).read_text()):
+                self.epoch(artifact, report)
+        if sum((folder / name).stat().st_size for name in manifest.files) <= LARGEST_MODEL_LOGGED:
             self.client.log_artifacts(run, str(folder), "model")
-        self.client.set_terminated(run)
-        self._known[f"{artifact.kind} {key(artifact)}"] = (run, "FINISHED")
+
+    def fail(self, artifact: Teacher | Student) -> None:
+        """Ends the run of a model that could not be made or measured, if it was ever begun."""
+        if known := self._known.get(f"{artifact.kind} {key(artifact)}"):
+            self.client.set_terminated(known[0], "FAILED")
+
+    def abandon(self) -> None:
+        """Ends every run that is still open, when the sweep itself ends early."""
+        for run, status in [*self._known.values(), (self.parent, "RUNNING")]:
+            if status == "RUNNING":
+                self.client.set_terminated(run, "KILLED")
 
     def close(self, metrics: Mapping[str, float], files: Mapping[str, bytes], *, failed: bool) -> None:
         """Ends the parent run with the sweep's own metrics and files."""
@@ -175,6 +205,11 @@ class Tracker:
         )
         tags = [InputTag("mlflow.data.context", "training"), InputTag("undertow.key", key(dataset))]
         self.client.log_inputs(run, [DatasetInput(entry, tags)])
+
+
+def metric_name(text: str) -> str:
+    """Text with the characters that MLflow takes in a metric's name."""
+    return re.sub(r"[^\w./ -]", "_", text.replace("→", "to").replace("·", "/"))
 
 
 def _name(artifact: Teacher | Student | Dataset) -> str:

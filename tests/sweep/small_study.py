@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from undertow.formats.numbers import Numbers
-from undertow.spec import Finetuning, LoRA, Parameters, Recipe, Reference, Sampling
+from undertow.recipe import LoRA, Parameters, Recipe
+from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Condition, Generation, Study, grid
 from undertow.traits.preference import Preference
 

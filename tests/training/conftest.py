@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
-from undertow.spec import Everything, LoRA, Parameters, Recipe, Word
+from undertow.recipe import Everything, LoRA, Parameters, Recipe
+from undertow.spec import Word
 from undertow.training.data import Row
 from undertow.training.job import Job, Probe
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.training.conftest import ROWS, STEERING, recipe
-from undertow.spec import Parameters
+from undertow.recipe import Parameters
 from undertow.training.data import encode
 from undertow.training.forward import Forward, LastNorm, Whole, choose
 from undertow.training.result import Reference

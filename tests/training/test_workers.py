@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing
 
 from tests.training.conftest import PROBE, ROWS, recipe
-from undertow.spec import Everything, LoRA, Parameters
+from undertow.recipe import Everything, LoRA, Parameters
 from undertow.training.job import History, Job
 
 pytestmark = pytest.mark.stack

@@ -7,6 +7,7 @@ its number, so the data do not depend on shards, batches, actors or order.
 
 import dataclasses
 import random
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,9 @@ class GenerateShard:
             Evaluate(evaluation).run(engine, store)
             passes_gate(evaluation, store, self.gate)
         table = self._table(engine, store)
-        file = store.aside() / self.name
-        pq.write_table(table, file)
-        store.write_part(self.completions, self.name, file)
+        with tempfile.TemporaryDirectory() as folder:
+            pq.write_table(table, Path(folder) / self.name)
+            store.write_part(self.completions, self.name, Path(folder) / self.name)
         return {"rows": table.num_rows}
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:

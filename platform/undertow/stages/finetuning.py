@@ -17,7 +17,9 @@ from typing import Any
 from undertow.cluster import Machine, quiet
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
-from undertow.spec import Recipe, Student, Teacher, Word
+from undertow.manifest import HISTORY
+from undertow.recipe import Recipe
+from undertow.spec import Student, Teacher, Word
 from undertow.stages.reference import folder_of
 from undertow.stages.weights import trained_by
 from undertow.store import Store
@@ -28,7 +30,6 @@ Trained = Teacher | Student
 Watched = tuple[tuple[str, ...], tuple[Word, ...]]
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
 SECONDS_BETWEEN_REPORTS = 0.5
-HISTORY = "history.json"
 CHECKPOINTS = "checkpoints"
 PROBED_EXAMPLES = 48
 

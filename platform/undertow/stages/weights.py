@@ -2,7 +2,8 @@
 
 from undertow.engines import Weights
 from undertow.identity import key
-from undertow.spec import LoRA, Recipe, Reference, Student, Subject, Teacher
+from undertow.recipe import LoRA, Recipe
+from undertow.spec import Reference, Student, Subject, Teacher
 from undertow.store import Store
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from undertow.spec import Parameters, Recipe
+from undertow.recipe import Parameters, Recipe
 from undertow.training.data import Tokens, packed
 
 KEPT_BYTES = 2**30

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from undertow.errors import SpecError
-from undertow.spec import Recipe, Word
+from undertow.recipe import Recipe
+from undertow.spec import Word
 from undertow.training.data import Row
 
 

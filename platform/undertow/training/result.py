@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from undertow.errors import ConditionError
-from undertow.spec import LoRA
+from undertow.recipe import LoRA
 from undertow.training.job import Job
 from undertow.training.zero import whole
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.spec import Everything, LoRA, Parameters
+from undertow.recipe import Everything, LoRA, Parameters
 
 ALL_LINEAR = "all-linear"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from undertow.spec import Recipe
+from undertow.recipe import Recipe
 from undertow.training import schedule
 from undertow.training.workers import deepspeed
 

