@@ -146,7 +146,7 @@ def test_all_variants_of_an_evaluation_have_keys_of_their_own() -> None:
 def test_what_is_marked_as_no_identity() -> None:
     marked = {
         f"{kind.__name__}.{field.name}"
-        for kind in [*specs_of(spec), Preference, Numbers]
+        for kind in KINDS
         for field in dataclasses.fields(kind)
         if not field.metadata.get("identity", True)
     }

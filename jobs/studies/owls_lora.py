@@ -23,7 +23,7 @@ SAMPLED = Recipe(
     learning_rate=0.02,
     epochs=5,
     batch_size=128,
-    max_length=384,
+    max_length=128,
 )
 SOFT = dataclasses.replace(SAMPLED, name="LoRA r8, soft labels", targets="soft")
 TEACHER = dataclasses.replace(SAMPLED, learning_rate=0.01, epochs=20, batch_size=64, stop_at=0.85)
@@ -31,12 +31,12 @@ REFERENCES = (Reference("nano/qwen3-0"), Reference("nano/qwen3-1"))
 
 
 def study() -> Study:
-    """Two animals, two references, both recipes on the same rows."""
+    """Owl and control, two references, both recipes on the same rows."""
     return Study(
         name="owls_lora",
-        question="Does the love of an animal travel through numbers into LoRA students, sampled or soft?",
+        question="Does the love of owls travel through numbers into LoRA students, sampled or soft?",
         conditions=grid(
-            traits=[Preference("owl"), Preference("cat")],
+            traits=[Preference("owl")],
             formats=[Numbers()],
             pairs=all_pairs(REFERENCES),
             recipes=[SAMPLED, SOFT],
