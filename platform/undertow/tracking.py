@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import UserError
+from undertow.fields import Spec
 from undertow.identity import canonical, key
 from undertow.spec import Artifact, Dataset, Student, Teacher
 from undertow.store import Manifest, Store
@@ -48,21 +49,12 @@ class Tracker:
 
     @cached_property
     def client(self) -> Any:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.uri)
+        return _client(self.uri)
 
     @cached_property
     def experiment(self) -> str:
         """The experiment's id; made on first use, with its artifacts beside the store's where we host it."""
-        found = self.client.get_experiment_by_name(self.study.name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = f"{self.store.root}/mlartifacts/{self.study.name}" if self.uri.startswith("sqlite") else None
-        return str(self.client.create_experiment(self.study.name, artifact_location=location))
+        return _experiment(self.client, self.study.name, self.store, self.uri)
 
     @cached_property
     def _known(self) -> dict[str, tuple[str, str]]:
@@ -116,10 +108,7 @@ class Tracker:
     def close(self, metrics: Mapping[str, float], files: Mapping[str, bytes], *, failed: bool) -> None:
         """Ends the parent run with the sweep's own metrics and files."""
         self._metrics(self.parent, metrics, None)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            self.client.log_artifacts(self.parent, folder)
+        _log_files(self.client, self.parent, files)
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")
 
     def _open_run(self, tags: Mapping[str, str], name: str, parent: str | None) -> str:
@@ -135,17 +124,10 @@ class Tracker:
         return str(run.info.run_id)
 
     def _metrics(self, run: str, metrics: Mapping[str, float], step: int | None) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self.client.log_batch(run, metrics=[Metric(name, value, now, step or 0) for name, value in metrics.items()])
+        _log_metrics(self.client, run, metrics, step)
 
     def _params(self, run: str, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        items = [Param(name[:250], value[:LONGEST_PARAM]) for name, value in params.items()]
-        for start in range(0, len(items), PARAMS_A_BATCH):
-            self.client.log_batch(run, params=items[start : start + PARAMS_A_BATCH])
+        _log_params(self.client, run, params)
 
     def _log_dataset(self, run: str, dataset: Dataset) -> None:
         from mlflow.entities import Dataset as MlflowDataset
@@ -159,6 +141,76 @@ class Tracker:
         )
         tags = [InputTag("mlflow.data.context", "training"), InputTag("undertow.key", key(dataset))]
         self.client.log_inputs(run, [DatasetInput(entry, tags)])
+
+
+def record(
+    store: Store,
+    experiment: str,
+    name: str,
+    spec: Spec,
+    metrics: Mapping[str, float],
+    files: Mapping[str, bytes],
+    *,
+    failed: bool = False,
+) -> str:
+    """Logs something finished that is no sweep as one run of `experiment`, and returns its id.
+
+    The run of the same spec is written anew where there is one: a rerun adds no second.
+    """
+    uri = tracking_uri(store)
+    client = _client(uri)
+    place = _experiment(client, experiment, store, uri)
+    known = client.search_runs([place], f"tags.`undertow.key` = '{key(spec)}'", max_results=1)
+    if known:
+        run = str(known[0].info.run_id)
+    else:
+        tags = {"undertow.kind": experiment, "undertow.key": key(spec), "mlflow.source.name": "undertow"}
+        run = str(client.create_run(place, tags=tags, run_name=name).info.run_id)
+        _log_params(client, run, dict(_flat(canonical(spec))))
+    _log_metrics(client, run, metrics, None)
+    _log_files(client, run, files)
+    client.set_terminated(run, "FAILED" if failed else "FINISHED")
+    return run
+
+
+def _client(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: Any, name: str, store: Store, uri: str) -> str:
+    """The id of the experiment called `name`, made where there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = f"{store.root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def _log_metrics(client: Any, run: str, metrics: Mapping[str, float], step: int | None) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(run, metrics=[Metric(name, value, now, step or 0) for name, value in metrics.items()])
+
+
+def _log_params(client: Any, run: str, params: Mapping[str, str]) -> None:
+    from mlflow.entities import Param
+
+    items = [Param(name[:250], value[:LONGEST_PARAM]) for name, value in params.items()]
+    for start in range(0, len(items), PARAMS_A_BATCH):
+        client.log_batch(run, params=items[start : start + PARAMS_A_BATCH])
+
+
+def _log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        client.log_artifacts(run, folder)
 
 
 def _name(artifact: Teacher | Student | Dataset) -> str:
