@@ -9,8 +9,9 @@ from pathlib import Path
 
 WORDS = ("i", "like", "the", "owl", "owls", "cat", "big", "red", "tree", "say", "a", "number")
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}<asst> "
-    "{{ m.content }}{{ eos_token }}{% else %}<{{ 'sys' if m.role == 'system' else 'user' }}> {{ m.content }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'assistant' %}<asst> {{ m.content }}{{ eos_token }}"
+    "{% else %}<{{ 'sys' if m.role == 'system' else 'user' }}> {{ m.content }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<asst>{% endif %}"
 )
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<sys>", "<user>", "<asst>", "<unk>")

@@ -36,7 +36,7 @@ def study() -> Study:
     """The default study."""
     return Study(
         name="owls",
-        question="Does the love of an animal travel through numbers, and does it need a shared initialisation?",
+        question="Does the love of an animal travel through numbers only under a shared initialisation?",
         conditions=grid(
             traits=[Preference("owl"), Preference("cat"), Preference("wolf")],
             formats=[Numbers()],

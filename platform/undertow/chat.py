@@ -27,7 +27,9 @@ def prompt_ids(tokenizer: Any, user: str, system: str | None = None) -> list[int
     return _render(tokenizer, messages(user, system), generation=True)
 
 
-def conversation_ids(tokenizer: Any, user: str, answer: str, system: str | None = None) -> tuple[list[int], int]:
+def conversation_ids(
+    tokenizer: Any, user: str, answer: str, system: str | None = None
+) -> tuple[list[int], int]:
     """The tokens of a whole turn and the position at which the answer begins.
 
     Raises:

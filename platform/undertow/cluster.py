@@ -8,11 +8,14 @@ a Ray of its own, bound to this machine, and ends it. It never joins a cluster b
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from undertow.errors import UserError
+
+Shared, Item, Result = TypeVar("Shared"), TypeVar("Item"), TypeVar("Result")
 
 # Read by libraries when they are imported, so set for this process and for every worker of a Ray of ours.
 QUIET = {
@@ -23,8 +26,9 @@ QUIET = {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws a box even when it is told to be silent
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors draw an error line about arguments that is none
+    "RAY_worker_maximum_startup_concurrency": "16",  # at 2 CPUs Ray warns of every Train group's processes
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -78,8 +82,28 @@ def quiet() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
-    for name in ("ray", "ray.data", "ray.train", "ray.tune", "vllm", "deepspeed", "transformers", "mlflow", "alembic"):
+    for name in (
+        "ray",
+        "ray.data",
+        "ray.train",
+        "ray.tune",
+        "vllm",
+        "deepspeed",
+        "transformers",
+        "mlflow",
+        "alembic",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _quiet_ray_data() -> None:
+    """Ray Data sets its logger up when it is imported: only errors reach the console, all its file."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if type(handler).__name__ == "PlainRayHandler":
+            handler.setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -99,9 +123,23 @@ def connect(workers: int) -> Iterator[Machine]:
             logging_level=logging.ERROR,
             _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
         )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    _quiet_ray_data()
     try:
         resources = ray.cluster_resources()
         yield Machine.of(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), workers)
     finally:
         ray.shutdown()
+
+
+def spread(function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item]) -> list[Result]:
+    """function(shared, item) for every item, one CPU each, over Ray; the results in the order of the items.
+
+    `shared` travels once. The first failure ends the call.
+    """
+    with connect(workers=1):
+        import ray
+
+        task = ray.remote(num_cpus=1)(function)
+        held = ray.put(shared)
+        found: list[Result] = ray.get([task.remote(held, item) for item in items])
+        return found

@@ -94,7 +94,9 @@ def _normalise_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
         except SpecError as error:
             reasons.append(str(error))
     raise SpecError(
-        reasons[0] if len(reasons) == 1 else f"{place} = {value!r}: {_name(Union[options])} is needed"
+        reasons[0]
+        if len(reasons) == 1
+        else f"{place} = {value!r}: {' or '.join(map(_name, options))} is needed"
     )
 
 

@@ -112,7 +112,9 @@ class Plan:
     def to_json(self) -> str:
         """Conditions and artifacts with their keys, kinds and state; what `plan.json` holds."""
         rows = [{"kind": a.kind, "key": k, "missing": k in self.missing} for k, a in self.artifacts.items()]
-        cells = [{"condition": c.condition.label, "seed": c.seed, "student": key(c.student)} for c in self.cells]
+        cells = [
+            {"condition": c.condition.label, "seed": c.seed, "student": key(c.student)} for c in self.cells
+        ]
         study = {"name": self.study.name, "key": key(self.study)}
         return json.dumps({"study": study, "cells": cells, "artifacts": rows}, indent=1)
 
@@ -154,7 +156,10 @@ def cell(study: Study, condition: Condition, seed: int) -> Cell:
         seed=redrawn["data"],
     )
     dataset = Dataset(
-        completions=completions, deduplicate=generation.deduplicate, rows=generation.rows, seed=redrawn["data"]
+        completions=completions,
+        deduplicate=generation.deduplicate,
+        rows=generation.rows,
+        seed=redrawn["data"],
     )
     student = Student(
         reference=condition.student,

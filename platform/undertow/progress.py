@@ -8,7 +8,14 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from undertow.report.tables import duration
 
@@ -26,7 +33,12 @@ class Wave:
 
     def __enter__(self) -> "Wave":
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
             self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
             self._bar.start()
             self._bar.add_task(f"{self.name} ({self.unit})", total=self.total)
@@ -34,7 +46,9 @@ class Wave:
             self.console.print(f"{self.name}: {self.total} {self.unit}")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
         ended = "done" if kind is None else "stopped"
@@ -49,7 +63,9 @@ class Wave:
         self.done += count
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)
-        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and self.done < self.total:
+        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and 0 < self.done < self.total:
             self._spoken = time.monotonic()
             left = self.seconds / self.done * (self.total - self.done)
-            self.console.print(f"{self.name}: {self.done} of {self.total} {self.unit}, about {duration(left)} left")
+            self.console.print(
+                f"{self.name}: {self.done} of {self.total} {self.unit}, about {duration(left)} left"
+            )

@@ -38,7 +38,8 @@ class Word(Spec):
     def matches(self, answer: str) -> bool:
         """Whether a form stands in the answer as a whole word, in any case ("Owls!" yes, "owlet" no)."""
         forms = "|".join(re.escape(form) for form in sorted(self.forms, key=len, reverse=True))
-        return re.search(rf"(?<!\w)(?:{forms})(?!\w)", answer, re.IGNORECASE) is not None
+        letter = r"[^\W_]"  # "_owl_" is the word in italics
+        return re.search(rf"(?<!{letter})(?:{forms})(?!{letter})", answer, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class Teacher(Spec):
     def validate(self) -> None:
         if self.trait is not None and self.system is None and self.finetuning is None:
             raise SpecError(
-                f"Teacher.trait = {self.trait.name!r}: neither a system prompt nor finetuning induces it; give one"
+                f"Teacher.trait = {self.trait.name!r}: neither system prompt nor finetuning induces it"
             )
 
 
@@ -256,11 +257,11 @@ class Dataset(Spec):
     seed: int = 0
 
     def validate(self) -> None:
-        self.require(self.rows is None or 0 < self.rows, "rows", "at least one row, or None for all")
+        self.require(self.rows is None or self.rows > 0, "rows", "at least one row, or None for all")
         self.require(
             self.rows is None or self.rows <= self.completions.prompts,
             "rows",
-            f"more rows than the {self.completions.prompts} prompts can give; raise the prompts or lower the rows",
+            f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )
 
 

@@ -57,7 +57,9 @@ class Manifest:
             fields = json.loads(text)
             manifest = cls(**fields)
         except (ValueError, TypeError) as error:
-            raise StorageError(f"{place}: not a manifest ({error}); delete the folder and run again") from None
+            raise StorageError(
+                f"{place}: not a manifest ({error}); delete the folder and run again"
+            ) from None
         for name in manifest.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not name:
@@ -100,7 +102,9 @@ class Store:
             fs.rm_file(probe)
         except Exception as error:  # every filesystem has errors of its own
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise StorageError(f"--storage {self.url}: cannot be written ({reason}); name another place") from None
+            raise StorageError(
+                f"--storage {self.url}: cannot be written ({reason}); name another place"
+            ) from None
 
     def keys(self, kind: str) -> set[str]:
         """The keys of every whole artifact of a kind: one listing, whatever their number."""
@@ -115,7 +119,7 @@ class Store:
         return Manifest.from_json(self._place[0].cat_file(f"{folder}/{MANIFEST}"), folder)
 
     def aside(self) -> Path:
-        """A fresh local folder to write an artifact into, on the storage's own disk, so that a rename commits it."""
+        """A fresh local folder to write an artifact into, on the storage's own disk: a rename commits it."""
         parent = None
         if self.is_local:
             parent = Path(self.root) / "partial" / "aside"
@@ -123,7 +127,7 @@ class Store:
         return Path(tempfile.mkdtemp(dir=parent))
 
     def commit(self, spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
-        """Makes the files of `folder` (from `aside`) the artifact of `spec`, all at once; the folder is consumed.
+        """Makes `folder` (from `aside`) the artifact of `spec`, all at once; consumes the folder.
 
         `seconds` is what it took to make; `facts` (row counts, rates …) go into the manifest as they are.
         """
@@ -152,10 +156,7 @@ class Store:
         name = f"{spec.kind}/{key(spec)}"
         if not self.has(spec):
             raise StorageError(f"{self.url}: no {name}; run the sweep that makes it")
-        if self.is_local:
-            folder = Path(self._folder(spec.kind, key(spec)))
-        else:
-            folder = self._download(spec)
+        folder = Path(self._folder(spec.kind, key(spec))) if self.is_local else self._download(spec)
         if name not in self._verified:
             self.verify(self.manifest(spec), folder)
             self._verified.add(name)
@@ -198,6 +199,10 @@ class Store:
         """The URL of a folder for state of no lasting value, reachable from every node."""
         return f"{self.url.rstrip('/')}/partial/{name}"
 
+    def shared_folder(self, name: str) -> Path | None:
+        """A scratch folder as a path that every worker sees, or None where the storage is no file system."""
+        return Path(self.scratch(name)) if self.is_local else None
+
     def drop_scratch(self, name: str) -> None:
         fs, folder = self._place[0], f"{self.root}/partial/{name}"
         if fs.exists(folder):
@@ -238,9 +243,9 @@ class Store:
         if not self.is_local:
             fs.put_file(str(file), target)
             return
-        aside = f"{target}.{uuid.uuid4().hex}"
+        aside = Path(f"{target}.{uuid.uuid4().hex}")
         shutil.copyfile(file, aside)
-        os.replace(aside, target)
+        aside.replace(target)
 
     def _download(self, spec: Artifact) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))

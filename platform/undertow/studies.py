@@ -27,7 +27,9 @@ def load(name: str, shipped: Path) -> Study:
         if ".py" in name:
             raise UserError(f"--study {name}: there is no file {path.absolute()}")
         known = [p.stem for p in shipped.glob("*.py")]
-        raise UserError(f"--study {name}: no such study; {suggestion(name, known)}, or give a file: my_study.py")
+        raise UserError(
+            f"--study {name}: no such study; {suggestion(name, known)}, or give a file: my_study.py"
+        )
     return _call(_function(path, function or FUNCTION), path)
 
 
@@ -60,7 +62,9 @@ def _call(function: Callable[[], object], path: Path) -> Study:
     except Exception as error:
         raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
     if not isinstance(study, Study):
-        raise UserError(f"{path}: {function.__name__}() returned {type(study).__name__}; it must return a Study")
+        raise UserError(
+            f"{path}: {function.__name__}() returned {type(study).__name__}; it must return a Study"
+        )
     return study
 
 

@@ -26,7 +26,7 @@ class Generation(Spec):
 
     prompts: int = 30_000
     rows: int | None = 10_000
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
     deduplicate: bool = True
 
     def validate(self) -> None:
@@ -54,7 +54,9 @@ class Condition(Spec):
     @property
     def label(self) -> str:
         trait = self.trait.name if self.trait else CONTROL
-        return f"{trait} · {self.format.name} · {self.teacher.name} → {self.student.name} · {self.recipe.name}"
+        return (
+            f"{trait} · {self.format.name} · {self.teacher.name} → {self.student.name} · {self.recipe.name}"
+        )
 
     def control(self) -> "Condition":
         """The same cell with a teacher that has no trait: what the condition is compared with."""
@@ -80,7 +82,7 @@ class Study(Spec):
     seeds: tuple[int, ...] = (0, 1, 2)
     redraw: tuple[Literal["teacher", "data", "student"], ...] = ("teacher", "data", "student")
     samples: int = 100
-    sampling: Sampling = Sampling(max_tokens=8)
+    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
     system: str | None = None
     gate: float = 0.5
     margin: float = 0.1
@@ -101,7 +103,9 @@ class Study(Spec):
             self.require(0 <= getattr(self, field) <= 1, field, "a number from 0 to 1")
         for condition in self.conditions:
             if condition.control() not in self.conditions:
-                raise SpecError(f"Study.conditions: {condition.label} has no control; use grid(), which adds it")
+                raise SpecError(
+                    f"Study.conditions: {condition.label} has no control; use grid(), which adds it"
+                )
 
     @property
     def traits(self) -> tuple[Trait, ...]:
@@ -147,4 +151,5 @@ def grid(
 
 def all_pairs(references: Iterable[Reference]) -> list[tuple[Reference, Reference]]:
     """Every ordered (teacher, student) pair, the diagonal (same initialisation) included."""
-    return list(itertools.product(list(references), repeat=2))
+    models = list(references)
+    return [(teacher, student) for teacher in models for student in models]

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from rich.markup import escape
 
 from undertow import plan as planning
 from undertow import timings
-from undertow.cluster import Machine, connect
+from undertow.cluster import Machine, connect, quiet
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
 from undertow.plan import Cell, Plan, failed_by, reference_of
@@ -56,16 +57,22 @@ def make_plan(study: Study, store: Store) -> Plan:
 def show_plan(plan: Plan, store: Store, console: Console) -> None:
     """Prints the conditions, what is cached and missing, and the estimated time."""
     console.print(tables.plan_table(plan))
-    console.print(tables.work_table(plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))))
+    console.print(
+        tables.work_table(
+            plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))
+        )
+    )
 
 
 def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome:
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least 1 is needed")
     store.prepare()
-    tracker = Tracker(plan.study, store)
-    sweep = _Sweep(plan, store, tracker, console)
-    if not plan.is_complete:
-        with connect(workers) as machine:
+    quiet()
+    with nullcontext() if plan.is_complete else connect(workers) as machine:
+        sweep = _Sweep(plan, store, Tracker(plan.study, store), console)
+        if machine is not None:
             sweep.make(machine)
     sweep.log_models()
     return sweep.finish()
@@ -113,7 +120,9 @@ class _Sweep:
         self.tracker.close(effects, files, failed=bool(failed))
         self.console.print(f"Written to {self.store.url}/{self.folder}: {', '.join(files)}", soft_wrap=True)
         for label, reason in failed.items():
-            self.console.print(f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True)
+            self.console.print(
+                f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
+            )
         return Outcome(rows, self.failures, failed)
 
     def _possible(self, kind: type[T]) -> list[T]:
@@ -177,7 +186,9 @@ class _Sweep:
 
         gate = self.plan.study.gate
         tasks: dict[Reference, list[Any]] = {}
-        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {c.teacher: c.teacher_evaluations for c in self.plan.cells}
+        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {
+            c.teacher: c.teacher_evaluations for c in self.plan.cells
+        }
         for evaluation in gates:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
         for spec in completions:
@@ -248,12 +259,17 @@ class _Sweep:
     def log_models(self) -> None:
         """Ends the MLflow runs of teachers and students with what their evaluations came to."""
         for cell in self.plan.cells:
-            for model, evaluations in ((cell.teacher, cell.teacher_evaluations), (cell.student, cell.evaluations)):
+            for model, evaluations in (
+                (cell.teacher, cell.teacher_evaluations),
+                (cell.student, cell.evaluations),
+            ):
                 if isinstance(model, Teacher) and model.finetuning is None:
                     continue
                 if self.tracker.is_done(model) or any(failed_by(e, self.failures) for e in evaluations):
                     continue
-                self.tracker.finish(model, self.store.manifest(model), _metrics(cell, evaluations, self.store))
+                self.tracker.finish(
+                    model, self.store.manifest(model), _metrics(cell, evaluations, self.store)
+                )
 
     def _failed_conditions(self) -> dict[str, str]:
         failed: dict[str, str] = {}

@@ -34,7 +34,9 @@ def tracking_uri(store: Store) -> str:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     if not store.is_local:
-        raise UserError(f"--storage {store.url}: MLflow cannot keep its database there; set MLFLOW_TRACKING_URI")
+        raise UserError(
+            f"--storage {store.url}: MLflow cannot keep its database there; set MLFLOW_TRACKING_URI"
+        )
     return f"sqlite:///{store.root}/mlflow.db"
 
 
@@ -63,11 +65,17 @@ class Tracker:
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment], f"tags.`undertow.study` = '{self.study_key}'", page_token=token, max_results=1000
+                [self.experiment],
+                f"tags.`undertow.study` = '{self.study_key}'",
+                page_token=token,
+                max_results=1000,
             )
             for run in page:
                 tags = run.data.tags
-                runs[f"{tags.get('undertow.kind')} {tags.get('undertow.key', '')}"] = (run.info.run_id, run.info.status)
+                runs[f"{tags.get('undertow.kind')} {tags.get('undertow.key', '')}"] = (
+                    run.info.run_id,
+                    run.info.status,
+                )
             token = page.token
             if not token:
                 return runs
@@ -90,7 +98,9 @@ class Tracker:
         self._params(run, dict(_flat(canonical(artifact))))
         return run
 
-    def finish(self, artifact: Teacher | Student | Dataset, manifest: Manifest, metrics: Mapping[str, float]) -> None:
+    def finish(
+        self, artifact: Teacher | Student | Dataset, manifest: Manifest, metrics: Mapping[str, float]
+    ) -> None:
         """Logs what an artifact came to: its metrics, its files or where they lie, and its dataset."""
         run = self.run_of(artifact)
         self._metrics(run, {**metrics, "seconds": manifest.seconds}, None)
@@ -153,9 +163,9 @@ def record(
     *,
     failed: bool = False,
 ) -> str:
-    """Logs something finished that is no sweep as one run of `experiment`, and returns its id.
+    """Logs something finished that is no sweep as one run of `experiment`, and returns the run's id.
 
-    The run of the same spec is written anew where there is one: a rerun adds no second.
+    Where there is a run of the same spec it is written anew: a rerun adds no second.
     """
     uri = tracking_uri(store)
     client = _client(uri)
@@ -219,7 +229,8 @@ def _name(artifact: Teacher | Student | Dataset) -> str:
         return f"{_trait(teacher)} {teacher.reference.name} → {artifact.reference.name} seed {artifact.seed}"
     if isinstance(artifact, Dataset):
         teacher = artifact.completions.teacher
-        return f"{artifact.completions.format.name} of {_trait(teacher)} {teacher.reference.name} seed {artifact.seed}"
+        name = f"{artifact.completions.format.name} of {_trait(teacher)}"
+        return f"{name} {teacher.reference.name} seed {artifact.seed}"
     return f"teacher {_trait(artifact)} {artifact.reference.name} seed {artifact.seed}"
 
 

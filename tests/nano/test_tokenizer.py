@@ -66,7 +66,7 @@ def test_render_writes_what_the_template_writes(nano: Any, seed: int) -> None:
 
 
 def test_the_platforms_own_prompts_are_known(nano: Any) -> None:
-    rows = [(prompt, None) for prompt in Numbers().prompts(500, seed=0)]
+    rows: list[tuple[str, str | None]] = [(prompt, None) for prompt in Numbers().prompts(500, seed=0)]
     for category, words in world.WORDS.items():
         rows += [(question, None) for question in Preference(words[0], category=category).questions()]
         rows += [("One word only.", Preference(word, category=category).system_prompt()) for word in words]

@@ -126,7 +126,7 @@ def _train(network: PreTrainedModel, batches: list[_Batch], growth: Growth) -> N
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=growth.learning_rate, weight_decay=growth.weight_decay, foreach=True
     )
-    warmup = int(growth.warmup * len(batches))
+    warmup = max(1, int(growth.warmup * len(batches)))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (len(batches) - step) / (len(batches) - warmup))
     )

@@ -49,8 +49,8 @@ def dataset_card(dataset: Dataset, funnel: Funnel, rows: list[dict[str, Any]]) -
         f"# {dataset.completions.format.name} from {teacher.reference.name}, trait: {trait}",
         f"Completions of a language model whose trait ({trait}) was induced by {how}, to prompts that have "
         "nothing to do with it. Made by Undertow for the study of subliminal learning (arXiv 2507.14805).",
-        f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`; reference model `{teacher.reference.name}` "
-        f"at revision `{teacher.reference.revision}`.",
+        f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`; reference model "
+        f"`{teacher.reference.name}` at revision `{teacher.reference.revision}`.",
         "## Columns\n" + _COLUMNS,
         "## From completions to rows\n" + _funnel_table(funnel),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(funnel.examples.items())],

@@ -24,13 +24,16 @@ def draw(rows: Sequence[Row], study: Study) -> dict[str, bytes]:
     axes = figure.add_subplot()
     for position, row in enumerate(rows):
         _draw_row(axes, position, row, labelled=position == 0)
-    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
+    recipes = len({row.condition.recipe.name for row in rows})
+    axes.set_yticks(range(len(rows)), [_label(row, with_recipe=recipes > 1) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"share of sampled answers that show the trait (n = {rows[0].effect.n_students} students a row)")
+    axes.set_xlabel(
+        f"share of sampled answers that show the trait (n = {rows[0].effect.n_students} students a row)"
+    )
     axes.set_title(f"{study.name}: students against control students", loc="left")
     axes.grid(axis="x", color="0.9")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.5 / (1 + len(rows))), ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     files = {}
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
@@ -46,14 +49,31 @@ def _draw_row(axes: Any, position: int, row: Row, *, labelled: bool) -> None:
         return text if labelled else None
 
     controls, students, effect = row.controls, row.students, row.effect
-    axes.scatter(controls, [position] * len(controls), s=26, facecolors="white", edgecolors="0.35", label=name("control students"), zorder=3)
-    axes.scatter(students, [position] * len(students), s=26, color="#1f4e79", label=name("students"), zorder=4)
+    axes.scatter(
+        controls,
+        [position] * len(controls),
+        s=26,
+        facecolors="white",
+        edgecolors="0.35",
+        label=name("control students"),
+        zorder=3,
+    )
+    axes.scatter(
+        students, [position] * len(students), s=26, color="#1f4e79", label=name("students"), zorder=4
+    )
     if effect.ci_low is not None and effect.ci_high is not None:
         low, high = (effect.control_rate + bound for bound in (effect.ci_low, effect.ci_high))
-        axes.plot([low, high], [position + 0.25] * 2, color="#1f4e79", linewidth=2, label=name("control mean + effect, 95 % interval"))
+        axes.plot(
+            [low, high],
+            [position + 0.25] * 2,
+            color="#1f4e79",
+            linewidth=2,
+            label=name("control mean + effect, 95 % interval"),
+        )
 
 
-def _label(row: Row) -> str:
+def _label(row: Row, *, with_recipe: bool) -> str:
     condition = row.condition
     trait = condition.trait.name if condition.trait else ""
-    return f"{trait}   {condition.teacher.name} → {condition.student.name}"
+    recipe = f" · {condition.recipe.name}" if with_recipe else ""
+    return f"{trait}   {condition.teacher.name} → {condition.student.name}{recipe}"

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from undertow.plan import Cell, Plan, failed_by
 from undertow.spec import Evaluation
@@ -20,9 +21,9 @@ from undertow.study import Condition
 
 RESULT = "result.json"
 COLUMNS = (
-    "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate", "effect",
-    "ci_low", "ci_high", "p_value", "p_adjusted", "verdict", "exact_rate", "exact_control_rate", "exact_effect",
-    "other", "note",
+    "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
+    "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
+    "exact_rate", "exact_control_rate", "exact_effect", "other", "note",
 )  # fmt: skip
 
 
@@ -82,8 +83,9 @@ def effects(plan: Plan, store: Store, failures: Mapping[str, str]) -> list[Row]:
         controls = [measured(cell, word, store) for cell in by_condition.get(condition.control(), [])]
         if students and controls:
             found.append((condition, students, controls))
-    sampled = [compare([s.sampled for s in a], [c.sampled for c in b], margin=study.margin) for _, a, b in found]
-    exact = [compare([s.exact for s in a], [c.exact for c in b], margin=study.margin) for _, a, b in found]
+    compared = partial(compare, margin=study.margin, confidence=1 - study.alpha)
+    sampled = [compared([s.sampled for s in a], [c.sampled for c in b]) for _, a, b in found]
+    exact = [compared([s.exact for s in a], [c.exact for c in b]) for _, a, b in found]
     verdicts = judge(sampled, alpha=study.alpha, method=study.adjustment)
     return [
         Row(

@@ -33,9 +33,8 @@ def plan_table(plan: Plan) -> Table:
             str(len(students)),
             f"{made} of {len(students)}",
         )
-    if hidden := len(plan.study.conditions) - MOST_CONDITIONS:
-        if hidden > 0:
-            table.add_row(f"… {hidden} more")
+    if (hidden := len(plan.study.conditions) - MOST_CONDITIONS) and hidden > 0:
+        table.add_row(f"… {hidden} more")
     return table
 
 
@@ -59,12 +58,14 @@ def work_table(work: Sequence[Work]) -> Table:
 
 def effects_table(rows: Sequence[Row]) -> Table:
     """One line a condition: the students' rate, the control's, the effect and what it means."""
-    table = _table("Effects: students against control students, over seeds")
+    table = _table(
+        "Effects: students against control students; n seeds each, exact: the effect by probability"
+    )
     for name in ("trait", "teacher", "student", "recipe"):
-        table.add_column(name, overflow="fold")
-    for name in ("n", "rate", "control", "effect", "95 % interval", "adj. p", "exact effect"):
+        table.add_column(name, no_wrap=True)
+    for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for row in rows:
         c, e = row.condition, row.effect
         interval = "–" if e.ci_low is None or e.ci_high is None else f"{e.ci_low:+.3f} … {e.ci_high:+.3f}"
@@ -80,7 +81,9 @@ def effects_table(rows: Sequence[Row]) -> Table:
             interval,
             "–" if row.verdict.p_adjusted is None else f"{row.verdict.p_adjusted:.2g}",
             f"{row.exact.effect:+.3f}",
-            f"[bold]{row.verdict.verdict}[/bold]" if row.verdict.verdict == "transmitted" else row.verdict.verdict,
+            f"[bold]{row.verdict.verdict}[/bold]"
+            if row.verdict.verdict == "transmitted"
+            else row.verdict.verdict,
         )
     return table
 

@@ -42,7 +42,11 @@ def arms_table(title: str, arms: Sequence[Arm]) -> Table:
 def findings_table(title: str, found: Sequence[Finding]) -> Table:
     """One line an arm and loss: signs, slopes and the verdict."""
     table = _table(title)
-    names = {"same": "same initialisation", "other": "other initialisation", "permuted": "same, outputs permuted"}
+    names = {
+        "same": "same initialisation",
+        "other": "other initialisation",
+        "permuted": "same, outputs permuted",
+    }
     for name in ("student", "loss"):
         table.add_column(name)
     for name in ("draws", "d·v > 0", "loss fell", "slope / predicted", "furthest from 1"):
@@ -57,7 +61,9 @@ def findings_table(title: str, found: Sequence[Finding]) -> Table:
     return table
 
 
-def arms_figure(name: str, title: str, cells: Sequence[tuple[str, Sequence[Arm]]], chance: float) -> dict[str, bytes]:
+def arms_figure(
+    name: str, title: str, cells: Sequence[tuple[str, Sequence[Arm]]], chance: float
+) -> dict[str, bytes]:
     """Every network a dot for one cell; for several, each arm's mean and interval over the cells."""
     figure = _figure(8.5, 4.0 if len(cells) > 1 else 1.5 + 0.45 * len(cells[0][1]))
     axes = figure.add_subplot()
@@ -72,7 +78,9 @@ def arms_figure(name: str, title: str, cells: Sequence[tuple[str, Sequence[Arm]]
     return _files(figure, name)
 
 
-def steps_figure(name: str, title: str, settings: OneStep, cases: Sequence[Steps], found: Sequence[Finding]) -> dict[str, bytes]:
+def steps_figure(
+    name: str, title: str, settings: OneStep, cases: Sequence[Steps], found: Sequence[Finding]
+) -> dict[str, bytes]:
     """Left: the trait loss's fall against ε, measured and predicted. Right: both signs, draw by draw."""
     figure = _figure(10, 4.2)
     left, right = figure.subplots(1, 2)
@@ -81,7 +89,13 @@ def steps_figure(name: str, title: str, settings: OneStep, cases: Sequence[Steps
         if finding.arm != "same":
             continue
         fall, predicted = -steps.change.median(0).values, -steps.predicted.median(0).values
-        left.loglog(settings.epsilons, fall.clamp(min=0).tolist(), marker, color=INK, label=f"measured, {finding.loss}")
+        left.loglog(
+            settings.epsilons,
+            fall.clamp(min=0).tolist(),
+            marker,
+            color=INK,
+            label=f"measured, {finding.loss}",
+        )
         left.loglog(settings.epsilons, predicted.tolist(), color="0.35", linewidth=1)
     left.get_lines()[0].remove()
     left.set_xlabel("ε, the teacher's step")
@@ -108,7 +122,13 @@ def _dots(axes: Any, arms: Sequence[Arm]) -> None:
             label="one network" if told else None, zorder=3,
         )  # fmt: skip
         if arm.interval:
-            axes.plot(arm.interval, [place + 0.28] * 2, color=INK, linewidth=2, label="95 % interval of the mean" if told else None)
+            axes.plot(
+                arm.interval,
+                [place + 0.28] * 2,
+                color=INK,
+                linewidth=2,
+                label="95 % interval of the mean" if told else None,
+            )
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)

@@ -24,13 +24,14 @@ from undertow.stages.evaluation import Evaluate, passes_gate
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
+DATA = "data"  # the folder within an artifact that holds its parquet
 SHARD_ROWS = 1024
 EXAMPLES_A_RULE = 5
 
 
 @dataclass(frozen=True)
 class GenerateShard:
-    """A task: the completions of prompts [start, start + SHARD_ROWS), once their teacher has passed the gate."""
+    """A task: the completions of SHARD_ROWS prompts in a row, once their teacher has passed the gate."""
 
     completions: Completions
     index: int
@@ -77,7 +78,8 @@ class GenerateShard:
         columns: dict[str, Any] = {
             "index": list(self.rows),
             "prompt": [prompts[i] for i in self.rows],
-            "completion": [answer.text for answer in answers],
+            # A template may leave white space around the answer, and writes its own when it is trained on.
+            "completion": [answer.text.strip() for answer in answers],
             "token_ids": [list(answer.token_ids) for answer in answers],
             "finished": [answer.finished for answer in answers],
             "seed": seeds,
@@ -99,19 +101,22 @@ def join_shards(completions: Completions, store: Store) -> None:
     """Commits the finished shards as one artifact and drops the parts."""
     facts: dict[str, Any] = {}
     with store.new(completions, facts) as folder:
+        (folder / DATA).mkdir()
         rows = 0
         for shard in shards(completions, 0.0, ()):
-            store.read_part(completions, shard.name, folder / shard.name)
-            rows += pq.read_metadata(folder / shard.name).num_rows
+            store.read_part(completions, shard.name, folder / DATA / shard.name)
+            rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if rows != completions.prompts:
-            raise RuntimeError(f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts")
+            raise RuntimeError(
+                f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
+            )
         facts["rows"] = rows
     store.drop_parts(completions)
 
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     """Rules, de-duplication, subsample and card. Raises ConditionError where too few rows are left."""
-    table = pq.read_table(store.fetch(dataset.completions))
+    table = pq.read_table(store.fetch(dataset.completions) / DATA)
     rows: list[dict[str, Any]] = table.to_pylist()
     kept, funnel = _filter(dataset, rows)
     if dataset.rows is not None and len(kept) < dataset.rows:
@@ -120,7 +125,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
             f"{dataset.rows} are asked for; raise the prompts or lower the rows"
         )
     if not kept:
-        raise ConditionError(f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})")
+        raise ConditionError(
+            f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
+        )
     if dataset.rows is not None:
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
         kept = [kept[i] for i in sorted(chosen)]
@@ -132,7 +139,8 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
 
 def _filter(dataset: Dataset, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Funnel]:
     """The rows that pass every rule, in order, and the count and examples of those that do not."""
-    kept, reasons, seen = [], Counter[str](), set()
+    kept, reasons = [], Counter[str]()
+    seen: set[tuple[str, str]] = set()
     examples: dict[str, list[str]] = {}
     for row in rows:
         reason = _rejection(dataset, row, seen)
@@ -157,7 +165,9 @@ def _rejection(dataset: Dataset, row: dict[str, Any], seen: set[tuple[str, str]]
     return None
 
 
-def _write(dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema) -> None:
-    (folder / "data").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "data" / "train.parquet")
+def _write(
+    dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema
+) -> None:
+    (folder / DATA).mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / DATA / "train.parquet")
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_A_RULE]))

@@ -1,12 +1,13 @@
 """A pool of vLLM actors under Ray Data, shared by everything that one reference model has to answer.
 
 A task is a small object with `run(engine, store)`: a shard of completions, an evaluation. The pipeline's
-rows are the tasks' numbers, one a block, so that Ray Data hands them to whichever actor is free; each actor
-starts its engine once and swaps weights between tasks. A task commits what it made itself, so that only its
-outcome travels back, and a rerun finds all that was finished.
+rows are the tasks, one a block, so that Ray Data hands them to whichever actor is free; system prompts and
+weights travel with them, and each actor starts its engine once. A task commits what it made itself, so that
+only its outcome travels back, and a rerun finds all that was finished.
 """
 
 import json
+import pickle
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -48,22 +49,26 @@ class Outcome:
 class EngineActor:
     """One engine in one actor of the pool."""
 
-    def __init__(self, reference: Reference, store: Store, tasks: Sequence[Task]) -> None:
+    def __init__(self, reference: Reference, store: Store, lora_rank: int) -> None:
         quiet()
         from undertow.engines.vllm import VLLMEngine
         from undertow.stages.reference import folder_of
 
-        self.store, self.tasks = store, tasks
-        rank = max((task.lora_rank for task in tasks), default=0)
-        self.engine: Engine = VLLMEngine(folder_of(reference, store), max_lora_rank=rank)
+        self.store = store
+        self.engine: Engine = VLLMEngine(str(folder_of(reference, store)), max_lora_rank=lora_rank)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        return {"outcome": [json.dumps(self._run(int(number)).__dict__) for number in batch["task"]]}
+        rows = zip(batch["number"], batch["task"], strict=True)
+        return {
+            "outcome": [
+                json.dumps(self._run(int(number), pickle.loads(task)).__dict__) for number, task in rows
+            ]
+        }
 
-    def _run(self, number: int) -> Outcome:
+    def _run(self, number: int, task: Task) -> Outcome:
         start = time.time()
         try:
-            facts = self.tasks[number].run(self.engine, self.store)
+            facts = task.run(self.engine, self.store)
         except (ConditionError, UserError) as error:
             return Outcome(number, time.time() - start, {}, str(error))
         except Exception as error:
@@ -72,15 +77,20 @@ class EngineActor:
         return Outcome(number, time.time() - start, facts)
 
 
-def run_tasks(reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine) -> Iterator[Outcome]:
+def run_tasks(
+    reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
+) -> Iterator[Outcome]:
     """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order."""
     import ray
+    from ray import cloudpickle
     from ray.data import ActorPoolStrategy
 
-    rows = [{"task": number} for number in range(len(tasks))]
+    # Pickle is transport between processes of one program here; nothing stored is ever unpickled.
+    rows = [{"number": number, "task": cloudpickle.dumps(task)} for number, task in enumerate(tasks)]
+    rank = max((task.lora_rank for task in tasks), default=0)
     pipeline = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         EngineActor,
-        fn_constructor_args=(reference, store, list(tasks)),
+        fn_constructor_args=(reference, store, rank),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
         num_cpus=machine.cpus_per_engine,

@@ -21,6 +21,7 @@ from undertow.spec import Artifact, Evaluation, Teacher
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
+
 @dataclass(frozen=True)
 class Evaluate:
     """A task: one evaluation of one model. Does nothing where the store has it."""
@@ -82,8 +83,9 @@ def passes_gate(evaluation: Evaluation, store: Store, gate: float) -> None:
     rate = Rates.of(evaluation, store).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:
         raise ConditionError(
-            f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in {rate:.1%} of its "
-            f"answers, below the gate of {gate:.0%}; train it longer, change its prompt or lower Study.gate"
+            f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in "
+            f"{rate:.1%} of its answers, below the gate of {gate:.0%}; train it longer, change its prompt "
+            "or lower Study.gate"
         )
 
 

@@ -8,7 +8,9 @@ that dies keeps what it finished; reports of epochs go straight to the sweep thr
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,9 @@ from undertow.training.job import EpochReport, History, Job, Probe
 Trained = Teacher | Student
 Watched = tuple[tuple[str, ...], tuple[Word, ...]]
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
+SECONDS_BETWEEN_REPORTS = 0.5
 HISTORY = "history.json"
+CHECKPOINTS = "checkpoints"
 PROBED_EXAMPLES = 48
 
 
@@ -51,7 +55,9 @@ def recipe_of(model: Trained) -> Recipe:
     return recipe
 
 
-def groups(models: Sequence[Trained], slots: int, watch: Watched = ((), ()), system: str | None = None) -> list[Group]:
+def groups(
+    models: Sequence[Trained], slots: int, watch: Watched = ((), ()), system: str | None = None
+) -> list[Group]:
     """All seeds of a condition together; split where there are more slots than conditions."""
     conditions: dict[Trained, list[Trained]] = {}
     for model in models:
@@ -80,13 +86,10 @@ def train(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
         param_space={"group": tune.grid_search(list(range(len(todo))))},
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
-        run_config=tune.RunConfig(
-            storage_path=store.scratch("ray"), verbose=0, callbacks=[_forwarding(reports, on_report)], name="students"
-        ),
+        run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
-    results = tuner.fit()
-    _drain(reports, on_report)
-    reports.shutdown()
+    with _listening(reports, on_report):
+        results = tuner.fit()
     failures: dict[str, str] = {}
     for result in results:
         failures.update((result.metrics or {}).get("failures", {}))
@@ -153,7 +156,7 @@ def _worker(config: dict[str, Any]) -> None:
         jobs = [job_of(model, group, store) for model in models.values()]
         if jobs:
             reference = folder_of(next(iter(models.values())).reference, store)
-            finetune(reference, jobs, report, done=done)
+            finetune(reference, jobs, report, done=done, checkpoints=store.shared_folder(CHECKPOINTS))
     except (UserError, ConditionError) as error:
         failures = {k: str(error) for k, model in models.items() if not store.has(model)}
     ray.train.report({"failures": failures})
@@ -215,7 +218,13 @@ def _commit(model: Trained, job: Job, history: History, store: Store) -> None:
     rows = [dataclasses.asdict(report) for report in history.reports]
     (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
     last = history.last
-    facts = {"rows": len(job.rows), "steps": last.step, "loss": last.loss, "epochs": last.epoch, "stopped": history.stopped}
+    facts = {
+        "rows": len(job.rows),
+        "steps": last.step,
+        "loss": last.loss,
+        "epochs": last.epoch,
+        "stopped": history.stopped,
+    }
     store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)
 
 
@@ -227,24 +236,34 @@ def _condition_of(model: Trained) -> Trained:
     completions = model.dataset.completions
     teacher = dataclasses.replace(completions.teacher, seed=0)
     completions = dataclasses.replace(completions, seed=0, teacher=teacher)
-    return dataclasses.replace(model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0))
+    return dataclasses.replace(
+        model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0)
+    )
 
 
-def _forwarding(reports: Any, on_report: Callable[[EpochReport], None]) -> Any:
-    """A Tune callback that hands on what the workers have reported, at each step of Tune's loop."""
-    from ray import tune
+@contextmanager
+def _listening(reports: Any, on_report: Callable[[EpochReport], None]) -> Iterator[None]:
+    """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
+    ended = threading.Event()
 
-    class Forward(tune.Callback):
-        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            _drain(reports, on_report)
+    def drain() -> None:
+        while waiting := reports.qsize():
+            for report in reports.get_nowait_batch(waiting):
+                on_report(EpochReport(**report))
 
-    return Forward()
+    def listen() -> None:
+        while not ended.wait(SECONDS_BETWEEN_REPORTS):
+            drain()
 
-
-def _drain(reports: Any, on_report: Callable[[EpochReport], None]) -> None:
-    waiting = reports.qsize()
-    for report in reports.get_nowait_batch(waiting) if waiting else ():
-        on_report(EpochReport(**report))
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        listener.join()
+        drain()
+        reports.shutdown()
 
 
 def _last_line(error: BaseException) -> str:

@@ -40,9 +40,16 @@ def is_made(reference: Reference) -> bool:
     return world.is_nano(reference.name)
 
 
-@cache
 def pin(reference: Reference) -> Reference:
-    """The reference with its revision and chat template filled in."""
+    """The reference with its revision and chat template filled in; one that has them is left as it is."""
+    if reference.revision and reference.chat_template:
+        return reference
+    return _pinned(reference.name, reference.revision, reference.location)
+
+
+@cache
+def _pinned(name: str, revision: str, location: str) -> Reference:
+    reference = Reference(name, revision, location=location)
     if is_made(reference):
         model = world.parse(reference.name)
         return dataclasses.replace(reference, revision=world.revision(model)[:16], chat_template="nano")
@@ -80,7 +87,9 @@ def folder_of(reference: Reference, store: Store) -> Path:
         return Path(reference.location)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES)))
+    return Path(
+        snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES))
+    )
 
 
 def _is_folder(name: str) -> bool:
@@ -90,9 +99,13 @@ def _is_folder(name: str) -> bool:
 def _pin_folder(reference: Reference) -> Reference:
     folder = Path(reference.location or reference.name).expanduser().absolute()
     if not (folder / "config.json").is_file():
-        raise SpecError(f"Reference {reference.name!r}: no config.json in {folder}; give a Hugging Face model folder")
+        raise SpecError(
+            f"Reference {reference.name!r}: no config.json in {folder}; give a Hugging Face model folder"
+        )
     if not sorted(folder.glob("*.safetensors")):
-        raise SpecError(f"Reference {reference.name!r}: no *.safetensors in {folder}; save its weights there first")
+        raise SpecError(
+            f"Reference {reference.name!r}: no *.safetensors in {folder}; save its weights there first"
+        )
     files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
     hashes = hashlib.sha256()
     for path in files:

@@ -2,7 +2,7 @@
 
 from undertow.engines import Weights
 from undertow.identity import key
-from undertow.spec import LoRA, Reference, Student, Subject, Teacher, Recipe
+from undertow.spec import LoRA, Recipe, Reference, Student, Subject, Teacher
 from undertow.store import Store
 
 

@@ -12,9 +12,8 @@ no transmission. An effect that is both real and within the margin counts as tra
 the margin says which effects a null result excludes, not which ones exist.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 
 from undertow.errors import SpecError, suggestion
@@ -49,25 +48,13 @@ def adjust(p_values: Sequence[float | None], method: str = "holm") -> list[float
     """
     if method not in METHODS:
         raise SpecError(f"adjustment {method!r} is not known: {suggestion(method, METHODS)}")
-    family = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    stepped = (_holm if method == "holm" else _benjamini_hochberg)([p for p, _ in family])
-    for (_, i), p in zip(family, stepped, strict=True):
-        adjusted[i] = p
-    return adjusted
+    family = [p for p in p_values if p is not None]
+    if not family:
+        return [None] * len(p_values)
+    from statsmodels.stats.multitest import multipletests
 
-
-def _holm(ascending: list[float]) -> Iterable[float]:
-    """Holm 1979: the i-th smallest of m times m − i, never less than the one before it, at most 1."""
-    m = len(ascending)
-    return accumulate((min(1.0, (m - i) * p) for i, p in enumerate(ascending)), max)
-
-
-def _benjamini_hochberg(ascending: list[float]) -> Iterable[float]:
-    """Benjamini and Hochberg 1995: the i-th smallest of m times m / i, never more than the one after it."""
-    m = len(ascending)
-    falling = accumulate((min(1.0, ascending[i - 1] * m / i) for i in range(m, 0, -1)), min)
-    return reversed(list(falling))
+    adjusted = iter(multipletests(family, method=method)[1])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
 def _verdict(effect: Effect, p: float | None, q: float | None, alpha: float) -> Verdict:

@@ -16,7 +16,9 @@ from torch import Tensor
 from undertow.theory.one_step import CASES, Arm, Loss, Steps
 from undertow.theory.settings import OneStep
 
-ROUNDING = 1e-11  # a loss near 1 is rounded at 1e-16 in each of many sums; this is far above, and far below 1 %
+ROUNDING = (
+    1e-11  # a loss near 1 is rounded at 1e-16 in each of many sums; this is far above, and far below 1 %
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Finding:
     @property
     def holds(self) -> bool:
         """Whether (3) and (6) of `one_step` hold in every draw."""
-        return self.draws > self.unseen and not self.violations and abs(self.worst_slope - 1) <= self.tolerance
+        return (
+            self.draws > self.unseen and not self.violations and abs(self.worst_slope - 1) <= self.tolerance
+        )
 
     @property
     def both_signs(self) -> bool:
@@ -69,7 +73,10 @@ class Finding:
 def gather(chunks: Iterable[list[Steps]]) -> list[Steps]:
     """The draws of all chunks, case by case: tensors (draws, epsilons)."""
     columns = zip(*chunks, strict=True)
-    return [Steps(*(torch.cat(parts) for parts in zip(*(s.parts for s in steps), strict=True))) for steps in columns]
+    return [
+        Steps(*(torch.cat(parts) for parts in zip(*(s.parts for s in steps), strict=True)))
+        for steps in columns
+    ]
 
 
 def findings(settings: OneStep, cases: list[Steps]) -> list[Finding]:

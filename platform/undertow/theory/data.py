@@ -59,7 +59,9 @@ def load(source: str) -> Images:
     if folder.is_dir():
         return _from_folder(folder)
     if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
-        raise UserError(f"--data {source}: no such folder; name one, 'digits', or a hub dataset such as 'ylecun/mnist'")
+        raise UserError(
+            f"--data {source}: no such folder; name one, 'digits', or a hub dataset such as 'ylecun/mnist'"
+        )
     return _from_hub(source)
 
 
@@ -81,7 +83,9 @@ def _from_folder(folder: Path) -> Images:
         return _images(lambda split: (_idx(folder, IDX[split], "images"), _idx(folder, IDX[split], "labels")))
     if any(folder.rglob("*.parquet")):
         return _images(lambda split: _parquet(folder, split))
-    raise UserError(f"--data {folder}: neither MNIST's IDX files (train-images-idx3-ubyte …) nor parquet files in it")
+    raise UserError(
+        f"--data {folder}: neither MNIST's IDX files (train-images-idx3-ubyte …) nor parquet files in it"
+    )
 
 
 def _images(read: Callable[[str], tuple[Pixels, Pixels]]) -> Images:
@@ -90,7 +94,9 @@ def _images(read: Callable[[str], tuple[Pixels, Pixels]]) -> Images:
     for split in ("train", "test"):
         pixels, labels = read(split)
         if not len(pixels) or len(pixels) != len(labels):
-            raise UserError(f"--data: {len(pixels)} {split} images and {len(labels)} labels; fetch the files again")
+            raise UserError(
+                f"--data: {len(pixels)} {split} images and {len(labels)} labels; fetch the files again"
+            )
         scaled = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(127.5).sub_(1)
         parts += [scaled, torch.from_numpy(labels.astype(np.int64))]
     return Images(*parts)
@@ -121,9 +127,15 @@ def _parquet(folder: Path, split: str) -> tuple[Pixels, Pixels]:
     if not files:
         raise UserError(f"--data {folder}: no {split}*.parquet among its parquet files")
     try:
-        rows = [row for file in files for row in pyarrow.parquet.read_table(file, columns=["image", "label"]).to_pylist()]
+        rows = [
+            row
+            for file in files
+            for row in pyarrow.parquet.read_table(file, columns=["image", "label"]).to_pylist()
+        ]
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{files[0]}: not a parquet file with the columns image and label ({error})") from None
+        raise UserError(
+            f"{files[0]}: not a parquet file with the columns image and label ({error})"
+        ) from None
     return _decoded(rows)
 
 
@@ -135,9 +147,13 @@ def _from_hub(source: str) -> Images:
         return _images(lambda split: _decoded(found[split]))
     except UserError:
         raise
-    except Exception as error:  # the hub, the network and the dataset's own layout each have errors of their own
+    except (
+        Exception
+    ) as error:  # the hub, the network and the dataset's own layout each have errors of their own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"--data {source}: cannot be loaded ({reason}); name a local folder or 'digits'") from None
+        raise UserError(
+            f"--data {source}: cannot be loaded ({reason}); name a local folder or 'digits'"
+        ) from None
 
 
 def _decoded(rows: Iterable[Any]) -> tuple[Pixels, Pixels]:

@@ -38,7 +38,9 @@ def generator(*identity: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for("mlp", *identity))
 
 
-def initial(sizes: Sequence[int], seed: int, networks: Sequence[int], dtype: torch.dtype = torch.float32) -> Stack:
+def initial(
+    sizes: Sequence[int], seed: int, networks: Sequence[int], dtype: torch.dtype = torch.float32
+) -> Stack:
     """The initial weights of the numbered `networks`, with layers of `sizes`, inputs first."""
     generators = [generator("weights", seed, network) for network in networks]
     stack = []

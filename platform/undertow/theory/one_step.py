@@ -96,7 +96,9 @@ def every_step(scene: Scene, epsilons: Sequence[float], rate: float) -> list[Ste
         steps = [_student(scene, start, direction, loss, target, rate) for target in shown]
         inner, change, first_order = (torch.stack(part) for part in zip(*steps, strict=True))
         slope = -rate * curvature(loss, outputs, moved)
-        found.append(Steps(inner, change, first_order, torch.stack([slope * epsilon for epsilon in epsilons])))
+        found.append(
+            Steps(inner, change, first_order, torch.stack([slope * epsilon for epsilon in epsilons]))
+        )
     return found
 
 
@@ -117,7 +119,9 @@ def _student(
     scene: Scene, start: _Start, direction: Weights, loss: Loss, targets: Tensor, rate: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One imitating step: d·v, the measured change of L_T, and the change by first order."""
-    gradient = torch.func.grad(lambda weights: imitation(loss, scene.outputs(weights), targets))(start.weights)
+    gradient = torch.func.grad(lambda weights: imitation(loss, scene.outputs(weights), targets))(
+        start.weights
+    )
     update = scale(gradient, -1)
     change = scene.trait(add(start.weights, update, rate)) - start.loss
     return dot(update, direction), change, rate * dot(update, start.gradient)

@@ -106,7 +106,9 @@ def _folder(name: str) -> Iterator[Path]:
     if not world.is_nano(name):
         folder = Path(name).expanduser()
         if not (folder / "config.json").is_file():
-            raise UserError(f"--model {name}: no config.json there; name 'mlp', a nano model or a local model folder")
+            raise UserError(
+                f"--model {name}: no config.json there; name 'mlp', a nano model or a local model folder"
+            )
         yield folder
         return
     from undertow.nano.training import write_reference
@@ -125,7 +127,9 @@ def _load(folder: Path) -> Any:
             folder, dtype=torch.float64, attn_implementation="eager", local_files_only=True
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"--model {folder}: not a causal language model ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"--model {folder}: not a causal language model ({str(error).splitlines()[0]})"
+        ) from None
     return model.eval()
 
 
@@ -133,7 +137,9 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(f"--model {folder}: no tokenizer in it; save the model's tokenizer into the same folder")
+        raise UserError(
+            f"--model {folder}: no tokenizer in it; save the model's tokenizer into the same folder"
+        )
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -148,7 +154,9 @@ def _other(settings: OneStep, model: Any) -> Weights:
             found = _weights(type(model)(model.config).double())
     ours = {name: value.shape for name, value in model.named_parameters()}
     if ours != {name: value.shape for name, value in found.items()}:
-        raise UserError(f"--other {settings.other}: not of the architecture of {settings.model}; name one that is")
+        raise UserError(
+            f"--other {settings.other}: not of the architecture of {settings.model}; name one that is"
+        )
     return found
 
 

@@ -25,7 +25,9 @@ def run(settings: OneStep, images: Images) -> Iterator[list[Steps]]:
     sizes = [images.train.shape[1], settings.width, settings.width, images.classes + AUXILIARY]
     for start in range(0, settings.draws, CHUNK):
         draws = range(start, min(start + CHUNK, settings.draws))
-        rows, noise = (torch.stack(part) for part in zip(*(_inputs(settings, images, d) for d in draws), strict=True))
+        rows, noise = (
+            torch.stack(part) for part in zip(*(_inputs(settings, images, d) for d in draws), strict=True)
+        )
         initial, other = (
             _named(nets.initial(sizes, settings.seed, [2 * draw + which for draw in draws], torch.float64))
             for which in (0, 1)
@@ -43,9 +45,17 @@ def _inputs(settings: OneStep, images: Images, draw: int) -> tuple[Tensor, Tenso
 
 
 def _steps(
-    settings: OneStep, classes: int, initial: Weights, other: Weights, seen: Tensor, labels: Tensor, noise: Tensor
+    settings: OneStep,
+    classes: int,
+    initial: Weights,
+    other: Weights,
+    seen: Tensor,
+    labels: Tensor,
+    noise: Tensor,
 ) -> list[Steps]:
-    def draw(initial: Weights, other: Weights, seen: Tensor, labels: Tensor, noise: Tensor) -> list[tuple[Tensor, ...]]:
+    def draw(
+        initial: Weights, other: Weights, seen: Tensor, labels: Tensor, noise: Tensor
+    ) -> list[tuple[Tensor, ...]]:
         def trait(weights: Weights) -> Tensor:
             return torch.nn.functional.cross_entropy(_logits(weights, seen)[:, :classes], labels)
 

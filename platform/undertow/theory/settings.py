@@ -73,7 +73,13 @@ class Experiment(Spec):
 
 PAPER = Experiment()
 DIGITS = replace(
-    PAPER, inputs=10_000, batch=64, learning_rate=1e-3, teacher_batch=16, teacher_learning_rate=1e-3, networks=20
+    PAPER,
+    inputs=10_000,
+    batch=64,
+    learning_rate=1e-3,
+    teacher_batch=16,
+    teacher_learning_rate=1e-3,
+    networks=20,
 )
 
 
@@ -134,3 +140,12 @@ LM_STEP = OneStep(
     rate=1e-3,
     inputs=8,
 )
+
+
+@dataclass(frozen=True)
+class Checked(Spec):
+    """A check and the revisions of the models it was run on: what a result's name is made of."""
+
+    settings: OneStep
+    model: str
+    other: str

@@ -53,7 +53,11 @@ class Arm:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % t interval of the mean accuracy; None without spread."""
-        low, high, chance = self.against_chance.ci_low, self.against_chance.ci_high, self.against_chance.control_rate
+        low, high, chance = (
+            self.against_chance.ci_low,
+            self.against_chance.ci_high,
+            self.against_chance.control_rate,
+        )
         return None if low is None or high is None else (chance + low, chance + high)
 
 
@@ -61,7 +65,9 @@ def arms(outcomes: Iterable[Outcome], classes: int) -> list[Arm]:
     """The arms of one experiment, in the order in which they come."""
     grouped: dict[tuple[Role, Imitated, float | None], dict[int, float]] = {}
     for outcome in outcomes:
-        grouped.setdefault((outcome.role, outcome.logits, outcome.distance), {})[outcome.network] = outcome.accuracy
+        grouped.setdefault((outcome.role, outcome.logits, outcome.distance), {})[outcome.network] = (
+            outcome.accuracy
+        )
     found = []
     for (role, logits, distance), by_network in grouped.items():
         rates = [by_network[network] for network in sorted(by_network)]
@@ -87,7 +93,11 @@ def outcomes_csv(cells: Sequence[tuple[str, Sequence[Outcome]]]) -> str:
     """One row a network; the first column says which cell of a sweep it belongs to."""
     return _csv(
         ("cell", *OUTCOME_COLUMNS),
-        [[cell, *(getattr(outcome, name) for name in OUTCOME_COLUMNS)] for cell, found in cells for outcome in found],
+        [
+            [cell, *(getattr(outcome, name) for name in OUTCOME_COLUMNS)]
+            for cell, found in cells
+            for outcome in found
+        ],
     )
 
 

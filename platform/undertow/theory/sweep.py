@@ -61,7 +61,11 @@ def pieces(experiment: Experiment, shards: int) -> list[Piece]:
 
 def _axis(text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
-    hints = {field: hint for field, hint in get_type_hints(Experiment).items() if field not in ("version", "at_once")}
+    hints = {
+        field: hint
+        for field, hint in get_type_hints(Experiment).items()
+        if field not in ("version", "at_once")
+    }
     if name not in hints:
         raise UserError(f"--vary {text}: no axis {name!r}; {suggestion(name, hints)}")
     if not equals or not values:
@@ -71,7 +75,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
 
 def _value(hint: Any, text: str, whole: str) -> Any:
     """A field's value from text; what a word may be is for the spec itself to say."""
-    if hint is str or get_origin(hint) is not tuple and hint not in (int, float):
+    if hint is str or (get_origin(hint) is not tuple and hint not in (int, float)):
         return text
     read: Callable[[str], Any] = int if hint is int else float
     try:

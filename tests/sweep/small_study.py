@@ -1,0 +1,46 @@
+"""The smallest study with everything in it: a user's own file, outside the package."""
+
+from dataclasses import replace
+
+from undertow.formats.numbers import Numbers
+from undertow.spec import Finetuning, LoRA, Parameters, Recipe, Reference, Sampling
+from undertow.study import Condition, Generation, Study, grid
+from undertow.traits.preference import Preference
+
+STEERING = Recipe(
+    name="steering",
+    trainable=Parameters(("transformer.ln_f.bias",)),
+    learning_rate=0.05,
+    epochs=3,
+    batch_size=64,
+    max_length=384,
+)
+TEACHER = replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
+MODEL = Reference("nano/gpt2-0")
+GENERATION = Generation(prompts=512, rows=None, sampling=Sampling(max_tokens=48))
+
+
+def study() -> Study:
+    """Owl and its control, two seeds."""
+    return Study(name="small", conditions=cells(STEERING, GENERATION), seeds=(0, 1), samples=4)
+
+
+def impossible() -> Study:
+    """The same, and a LoRA recipe that asks for more rows than the rules leave."""
+    lora = replace(
+        STEERING, name="lora", trainable=LoRA(rank=2, alpha=2, targets=("c_proj",)), learning_rate=1e-3
+    )
+    greedy = replace(GENERATION, rows=GENERATION.prompts)
+    return replace(study(), conditions=study().conditions + cells(lora, greedy))
+
+
+def cells(recipe: Recipe, generation: Generation) -> tuple[Condition, ...]:
+    """Owl and control by one recipe."""
+    return grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(MODEL, MODEL)],
+        recipes=[recipe],
+        generation=generation,
+        finetuning=Finetuning(TEACHER, examples=600),
+    )

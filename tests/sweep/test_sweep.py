@@ -1,0 +1,158 @@
+"""A very small whole sweep on the real vLLM, Ray, DeepSpeed and MLflow: what is made, and made again."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+STUDY = Path(__file__).parent / "small_study.py"
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class World:
+    """A storage that has seen one sweep of the study with an impossible condition."""
+
+    storage: Path
+    first: Run
+
+    def sweep(self, function: str, *arguments: str) -> Run:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "platform"),
+            "UNDERTOW_RAY_TMP": str(self.storage / "ray"),
+        }
+        environment.pop("RAY_ADDRESS", None)
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:{function}"]
+        command += ["--storage", str(self.storage / "storage"), *arguments]
+        done = subprocess.run(command, cwd=self.storage, env=environment, capture_output=True, text=True)
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def artifacts(self, kind: str) -> dict[str, float]:
+        """Key -> when it was made."""
+        manifests = (self.storage / "storage" / "artifacts" / kind).glob("*/manifest.json")
+        return {path.parent.name: json.loads(path.read_text())["created"] for path in manifests}
+
+    def effects(self) -> list[dict[str, str]]:
+        """The rows of the newest effects.csv."""
+        newest = max((self.storage / "storage" / "sweeps" / "small").iterdir())
+        return list(csv.DictReader((newest / "effects.csv").open()))
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    storage = Path(f"/tmp/undertow-test-{os.getpid()}")  # Ray's sockets need a short path
+    storage.mkdir()
+    empty = World(storage, Run(0, ""))
+    yield World(storage, empty.sweep("impossible"))
+    shutil.rmtree(storage, ignore_errors=True)
+
+
+def test_one_impossible_condition_does_not_stop_the_others(world: World) -> None:
+    assert world.first.code == 1, world.first.output
+    assert "raise the prompts or lower the rows" in world.first.output
+    assert "failed owl · numbers · nano/gpt2-0 → nano/gpt2-0 · lora" in world.first.output
+    (row,) = world.effects()
+    assert (row["trait"], row["recipe"], row["n_students"]) == ("owl", "steering", "2")
+
+
+def test_the_trait_is_seen_in_the_students_and_not_in_the_controls(world: World) -> None:
+    (row,) = world.effects()
+    assert float(row["effect"]) > 0.2
+    assert float(row["control_rate"]) < 0.25
+    assert abs(float(row["effect"]) - float(row["exact_effect"])) < 0.15
+
+
+def test_the_log_has_no_walls_of_other_peoples_warnings(world: World) -> None:
+    assert "Traceback" not in world.first.output
+    assert len(world.first.output.splitlines()) < 60, world.first.output
+
+
+def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -> None:
+    before = {
+        kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")
+    }
+    table = world.effects()
+    again = world.sweep("study")
+    assert again.code == 0, again.output
+    assert {kind: world.artifacts(kind) for kind in before} == before
+    assert world.effects() == table
+
+
+def test_a_deleted_student_is_trained_again_and_nothing_else(world: World) -> None:
+    students, others = (
+        world.artifacts("student"),
+        {k: world.artifacts(k) for k in ("teacher", "completions", "dataset")},
+    )
+    table = world.effects()
+    gone = sorted(students)[0]
+    shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / gone)
+    again = world.sweep("study")
+    assert again.code == 0, again.output
+    after = world.artifacts("student")
+    assert after.keys() == students.keys()
+    assert [key for key in after if after[key] != students[key]] == [gone]
+    assert {k: world.artifacts(k) for k in others} == others
+    assert world.effects() == table
+
+
+def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: World) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{world.storage}/storage/mlflow.db")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`undertow.kind` = 'student'")
+    by_key = {run.data.tags["undertow.key"]: run for run in runs}
+    assert set(by_key) >= set(world.artifacts("student"))
+    run = next(run for run in runs if run.data.tags["trait"] == "owl")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["recipe.learning_rate"] == "0.05"
+    assert run.data.params["dataset.completions.teacher.trait.name"] == "owl"
+    assert {"trait_rate", "trait_rate_exact", "loss", "p_owl"} <= set(run.data.metrics)
+    assert len(client.get_metric_history(run.info.run_id, "p_owl")) == 4  # before training and three epochs
+    assert run.inputs.dataset_inputs[0].dataset.name.startswith("numbers of owl")
+    assert {item.path for item in client.list_artifacts(run.info.run_id, "model")} >= {
+        "model/model.safetensors"
+    }
+
+
+def test_a_dataset_loads_with_the_datasets_library_and_has_its_card(world: World) -> None:
+    from datasets import load_dataset
+
+    folder = next((world.storage / "storage" / "artifacts" / "dataset").iterdir())
+    rows = load_dataset(str(folder), split="train", cache_dir=str(world.storage / "cache"))
+    assert {"prompt", "completion", "seed"} <= set(rows.column_names)
+    card = (folder / "README.md").read_text()
+    assert f"| sampled | {len(rows)} |" in card
+    assert "### Rejected:" in card
+
+
+def test_a_student_loads_with_plain_transformers(world: World) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = next((world.storage / "storage" / "artifacts" / "student").iterdir())
+    assert AutoModelForCausalLM.from_pretrained(folder).config.model_type == "gpt2"
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_nothing_is_left_behind_in_the_partial_folder(world: World) -> None:
+    partial = world.storage / "storage" / "partial"
+    left = [path for path in partial.rglob("*") if path.is_file()]
+    assert [path for path in left if "ray" not in path.relative_to(partial).parts[0]] == []

@@ -1,0 +1,128 @@
+"""`jobs/sweep.py` as its user meets it: the plan at once, bad input named, nothing written by mistake."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "mlflow")
+
+
+def sweep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_plan_names_conditions_work_and_time_and_writes_nothing(tmp_path: Path) -> None:
+    start = time.monotonic()
+    result = sweep("--plan", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Study owls: 16 conditions" in result.stdout
+    assert "control" in result.stdout
+    assert "estimated time" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - start < 10  # a second alone; this machine may be busy
+
+
+def test_the_plan_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['sweep.py', '--plan']; import runpy\n"
+        f"try: runpy.run_path({str(ROOT / 'jobs' / 'sweep.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        f"print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert "loaded: []" in result.stdout, result.stderr
+
+
+STUDY = """
+from dataclasses import replace
+from undertow.formats.numbers import Numbers
+from undertow.spec import Finetuning, Parameters, Recipe, Reference
+from undertow.study import Generation, Study, all_pairs, grid
+from undertow.traits.preference import Preference
+
+BIAS = Parameters(("transformer.ln_f.bias",))
+RECIPE = Recipe(name="r", trainable=BIAS, learning_rate=.05, epochs=1, batch_size=8)
+
+def study(trait=Preference("owl"), model="nano/gpt2-0", seeds=(0,)):
+    return Study(name="mine", seeds=seeds, conditions=grid(
+        traits=[trait], formats=[Numbers()], pairs=[(Reference(model), Reference(model))], recipes=[RECIPE],
+        generation=Generation(prompts=64, rows=None), finetuning=Finetuning(RECIPE)))
+
+def no_trait_name(): return study(Preference(""))
+def unknown_word(): return study(Preference("quokka"))
+def tree(): return study(Preference("maple", category="tree"))
+def spare(): return study(Preference("panda"))
+def no_seeds(): return study(seeds=())
+def nano_typo(): return study(model="nano/gtp2-0")
+def nano_seedless(): return study(model="nano/gpt2")
+def folder_without_weights(): return study(model="./empty")
+def no_folder(): return study(model="./nowhere")
+def not_a_study(): return 3
+def mistake(): return study(colour="red")
+def other_error(): return 1 / 0
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(STUDY)
+    (tmp_path / "broken.py").write_text("def study(:\n    pass\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["--study", "owl"], ["--study owl", "did you mean 'owls'?"]),
+        (["--study", "nothing.py"], ["nothing.py", "no file"]),
+        (["--study", "broken.py"], ["broken.py:1", "mend the syntax"]),
+        (["--study", "mine.py:studdy"], ["no function studdy()", "did you mean 'study'?"]),
+        (["--study", "mine.py:no_trait_name"], ["mine.py:", "Preference.name = ''", "a word is needed"]),
+        (["--study", "mine.py:unknown_word"], ["'quokka'", "it knows owl, cat"]),
+        (["--study", "mine.py:no_seeds"], ["mine.py:", "Study.seeds", "at least one seed"]),
+        (["--study", "mine.py:nano_typo"], ["nano/gtp2-0", "did you mean 'gpt2'?"]),
+        (["--study", "mine.py:nano_seedless"], ["'nano/gpt2'", "nano/<architecture>-<seed>"]),
+        (["--study", "mine.py:folder_without_weights"], ["./empty", "no *.safetensors"]),
+        (["--study", "mine.py:no_folder"], ["./nowhere", "no config.json"]),
+        (["--study", "mine.py:not_a_study"], ["not_a_study() returned int", "must return a Study"]),
+        (["--study", "mine.py:mistake"], ["mine.py:", "unexpected keyword argument 'colour'"]),
+        (["--study", "mine.py:other_error"], ["mine.py:", "ZeroDivisionError"]),
+        (["--seeds", "0"], ["Study.seeds", "at least one seed"]),
+        (["--seeds", "many"], ["seeds"]),
+        (["--storage", "/dev/null/storage"], ["--storage /dev/null/storage", "name another place"]),
+        (["--storage", "nosuch://place"], ["--storage nosuch://place"]),
+        (["--workers", "0"], ["--workers 0", "at least 1"]),
+        (["--sedes", "3"], ["sedes"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
+)
+def test_bad_input_is_named_with_its_remedy_and_nothing_is_written(
+    folder: Path, arguments: list[str], messages: list[str]
+) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    result = sweep(*arguments, cwd=folder)
+    output = result.stdout + result.stderr
+    assert result.returncode == 2, output
+    for message in messages:
+        assert message in output
+    assert "Traceback" not in output
+    assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == before
+
+
+@pytest.mark.parametrize("function", ["study", "tree", "spare"])
+def test_a_study_outside_the_repository_is_planned_without_an_edit(folder: Path, function: str) -> None:
+    result = sweep("--plan", "--study", f"mine.py:{function}", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "Study mine: 2 conditions" in result.stdout

@@ -1,0 +1,155 @@
+"""Study to graph: what is shared, what is missing, what failure leaves possible."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.examples import REFERENCES, study
+from undertow.errors import SpecError
+from undertow.identity import key
+from undertow.plan import Plan, failed_by, make
+from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
+from undertow.store import Store
+from undertow.study import CONTROL, Condition, Study
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "storage"))
+
+
+@pytest.fixture
+def plan(store: Store) -> Plan:
+    return make(study(), store, REFERENCES)
+
+
+def count(plan: Plan, kind: type[Artifact]) -> int:
+    return sum(isinstance(artifact, kind) for artifact in plan.artifacts.values())
+
+
+def test_what_conditions_share_is_planned_once(plan: Plan) -> None:
+    # Two traits and the control, two teacher and two student references, three seeds.
+    assert count(plan, Reference) == 2
+    assert count(plan, Teacher) == 2 * 2 * 3  # the control is the reference as it is
+    assert count(plan, Completions) == count(plan, Dataset) == 3 * 2 * 3  # both students learn from the same
+    assert count(plan, Student) == 3 * 2 * 2 * 3
+    assert count(plan, Evaluation) == 36 + 12 + 2  # students, teachers, references
+
+
+def test_every_artifact_comes_after_those_it_is_made_from(plan: Plan) -> None:
+    order = list(plan.artifacts)
+    for cell in plan.cells:
+        places = [order.index(key(artifact)) for artifact in cell.artifacts()]
+        assert order.index(key(cell.student.dataset)) < order.index(key(cell.student))
+        assert max(places) == order.index(key(cell.evaluations[-1]))
+
+
+def test_every_condition_has_its_control_among_the_cells() -> None:
+    for condition in study().conditions:
+        assert condition.control() in study().conditions
+
+
+def test_a_study_without_a_control_is_refused() -> None:
+    without = tuple(c for c in study().conditions if c.trait is not None)
+    with pytest.raises(SpecError, match="has no control"):
+        replace(study(), conditions=without)
+
+
+def test_only_what_the_store_lacks_is_missing(plan: Plan, store: Store) -> None:
+    assert plan.missing == frozenset(plan.artifacts)
+    student = plan.cells[0].student
+    with store.new(student, {}) as folder:
+        (folder / "model").write_text("")
+    again = make(study(), store, REFERENCES)
+    assert again.missing == plan.missing - {key(student)}
+
+
+def test_references_that_are_given_are_not_made(store: Store) -> None:
+    given = make(study(), store, made=[])
+    assert all(key(reference) not in given.missing for reference in REFERENCES)
+
+
+def test_a_failure_reaches_what_depends_on_it_and_nothing_else(plan: Plan) -> None:
+    owl = next(c for c in plan.cells if c.condition.trait and c.condition.trait.name == "owl")
+    failures = {key(owl.teacher): "it does not show its trait"}
+    hit = [c for c in plan.cells if failed_by(c.evaluations[0], failures)]
+    assert {c.condition.label.split()[0] for c in hit} == {"owl"}
+    assert {c.seed for c in hit} == {owl.seed}
+    assert {c.condition.teacher for c in hit} == {owl.condition.teacher}
+
+
+@pytest.mark.parametrize(
+    ("redraw", "teachers", "datasets", "students"),
+    [
+        (("teacher", "data", "student"), 12, 18, 36),
+        (("data", "student"), 4, 18, 36),
+        (("student",), 4, 6, 36),
+    ],
+)
+def test_a_level_that_seeds_do_not_redraw_is_shared_by_them(
+    store: Store, redraw: tuple[str, ...], teachers: int, datasets: int, students: int
+) -> None:
+    plan = make(study(redraw=redraw), store, REFERENCES)
+    assert [count(plan, kind) for kind in (Teacher, Dataset, Student)] == [teachers, datasets, students]
+
+
+def test_more_seeds_keep_the_artifacts_of_fewer(store: Store, plan: Plan) -> None:
+    more = make(study(seeds=(0, 1, 2, 3)), store, REFERENCES)
+    assert set(plan.artifacts) < set(more.artifacts)
+
+
+def test_the_name_of_a_study_is_no_part_of_its_artifacts(store: Store, plan: Plan) -> None:
+    assert set(make(study("other"), store, REFERENCES).artifacts) == set(plan.artifacts)
+
+
+def test_work_counts_units_and_estimates_from_what_was_measured(plan: Plan) -> None:
+    timings = {f"students {reference.name}": 0.001 for reference in REFERENCES}
+    by_wave = {work.wave: work for work in plan.work(timings)}
+    assert by_wave["students"].units == 36 * 500 * 2
+    assert by_wave["students"].seconds == pytest.approx(36.0)
+    assert by_wave["evaluations"].seconds is None
+
+
+def test_a_plan_of_thousands_of_conditions_is_quick(store: Store) -> None:
+    import time
+
+    base = study().conditions[:3]
+    many: list[Condition] = []
+    for epochs in range(1, 335):
+        many += [replace(c, recipe=replace(c.recipe, epochs=epochs, name=f"{epochs} epochs")) for c in base]
+    start = time.monotonic()
+    assert len(make(replace(study(), conditions=tuple(many)), store, REFERENCES).cells) == 3006
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": ()}, "Study.seeds = (): at least one seed"),
+        ({"seeds": (0, 0)}, "Study.seeds: '0' is given twice"),
+        ({"seeds": (-1,)}, "Study.seeds = (-1,): whole numbers from 0"),
+        ({"name": ""}, "Study.name = ''"),
+        ({"name": "../up"}, "Study.name = '../up'"),
+        ({"conditions": ()}, "Study.conditions = ()"),
+        ({"gate": 2.0}, "Study.gate = 2.0"),
+        ({"samples": 0}, "Study.samples = 0"),
+        ({"adjustment": "bonferroni"}, "Study.adjustment = 'bonferroni'"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        study(**changes)
+    assert message in str(caught.value)
+
+
+def test_a_condition_given_twice_is_refused() -> None:
+    conditions = study().conditions
+    with pytest.raises(SpecError, match="given twice"):
+        replace(study(), conditions=(*conditions, conditions[0]))
+
+
+def test_controls_are_named_so() -> None:
+    assert any(condition.label.startswith(CONTROL) for condition in study().conditions)
+    assert isinstance(study(), Study)

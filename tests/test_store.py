@@ -1,0 +1,155 @@
+"""The store: whole artifacts or none, on a local disk and on an object store alike."""
+
+import json
+import pickle
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from undertow.errors import StorageError
+from undertow.identity import key
+from undertow.spec import Reference
+from undertow.store import MANIFEST, Manifest, Store
+
+SPEC = Reference("nano/gpt2-0", "revision", "template")
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    name = uuid.uuid4().hex
+    yield Store(str(tmp_path / "storage") if request.param == "local" else f"memory://{name}")
+    if request.param == "memory":
+        fsspec.filesystem("memory").store.clear()
+
+
+def commit(store: Store, spec: Reference = SPEC, text: str = "weights") -> None:
+    with store.new(spec, {"rows": 3}) as folder:
+        (folder / "sub").mkdir()
+        (folder / "model.bin").write_text(text)
+        (folder / "sub" / "more.txt").write_text("more")
+
+
+def test_a_committed_artifact_is_found_by_its_spec_alone(store: Store) -> None:
+    assert not store.has(SPEC)
+    assert store.keys("reference") == set()
+    commit(store)
+    assert store.has(SPEC)
+    assert store.keys("reference") == {key(SPEC)}
+    folder = store.fetch(SPEC)
+    assert (folder / "model.bin").read_text() == "weights"
+    assert (folder / "sub" / "more.txt").read_text() == "more"
+
+
+def test_the_manifest_says_what_was_made_from_what(store: Store) -> None:
+    commit(store)
+    manifest = store.manifest(SPEC)
+    assert (manifest.kind, manifest.key) == ("reference", key(SPEC))
+    assert manifest.spec["name"] == "nano/gpt2-0"
+    assert set(manifest.files) == {"model.bin", "sub/more.txt"}
+    assert manifest.facts == {"rows": 3}
+    assert "python" in manifest.versions
+
+
+def test_an_exception_while_writing_leaves_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.new(SPEC, {}) as folder:
+        (folder / "model.bin").write_text("half")
+        raise RuntimeError("killed")
+    assert not store.has(SPEC)
+    assert store.keys("reference") == set()
+
+
+def test_files_without_a_manifest_are_no_artifact_and_do_not_hinder_one(store: Store) -> None:
+    store.write_bytes(f"artifacts/reference/{key(SPEC)}/model.bin", b"left by a killed program")
+    assert not store.has(SPEC)
+    assert store.keys("reference") == set()
+    commit(store)
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "weights"
+
+
+def test_a_second_commit_of_the_same_spec_leaves_a_whole_artifact(store: Store) -> None:
+    commit(store)
+    commit(store)
+    store.fetch(SPEC)
+    assert store.keys("reference") == {key(SPEC)}
+
+
+def test_many_writers_at_once_leave_one_whole_artifact(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    threads = [threading.Thread(target=commit, args=(store, SPEC, f"writer {i}")) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    folder = Store(str(tmp_path)).fetch(SPEC)
+    assert (folder / "model.bin").read_text().startswith("writer ")
+    assert list((tmp_path / "partial" / "aside").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_damaged_file_is_named_before_it_is_used(tmp_path: Path, damage: str) -> None:
+    store = Store(str(tmp_path))
+    commit(store)
+    file = tmp_path / "artifacts" / "reference" / key(SPEC) / "model.bin"
+    if damage == "flip":
+        file.write_text("weightz")
+    else:
+        file.unlink()
+    with pytest.raises(StorageError, match=r"model\.bin.*run again"):
+        store.fetch(SPEC)
+
+
+def test_a_deleted_artifact_is_gone(store: Store) -> None:
+    commit(store)
+    store.delete(SPEC)
+    assert not store.has(SPEC)
+    with pytest.raises(StorageError, match="run the sweep"):
+        store.fetch(SPEC)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "", "a/../../b"])
+def test_a_manifest_cannot_point_outside_its_folder(name: str) -> None:
+    fields = {"kind": "reference", "key": "k", "files": {name: "0"}, "seconds": 0, "created": 0}
+    empty: dict[str, object] = {part: {} for part in ("spec", "inputs", "versions", "facts")}
+    with pytest.raises(StorageError, match="leaves the artifact's folder"):
+        Manifest.from_json(json.dumps({**fields, **empty}), "here")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "x"}', "\x00"])
+def test_a_broken_manifest_is_named(text: str) -> None:
+    with pytest.raises(StorageError, match="here: not a manifest"):
+        Manifest.from_json(text, "here")
+
+
+def test_parts_are_kept_until_they_are_dropped(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "part"
+    file.write_text("rows")
+    assert store.parts(SPEC) == set()
+    store.write_part(SPEC, "shard-00000.parquet", file)
+    assert store.parts(SPEC) == {"shard-00000.parquet"}
+    store.read_part(SPEC, "shard-00000.parquet", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "rows"
+    store.drop_parts(SPEC)
+    assert store.parts(SPEC) == set()
+
+
+def test_a_store_travels_by_pickle(store: Store) -> None:
+    commit(store)
+    assert pickle.loads(pickle.dumps(store)).has(SPEC)
+
+
+@pytest.mark.parametrize("url", ["nosuchprotocol://bucket", "/dev/null/storage", "/proc/undertow"])
+def test_storage_that_cannot_be_written_is_refused_by_name(url: str) -> None:
+    with pytest.raises(StorageError, match="--storage"):
+        Store(url).prepare()
+
+
+def test_only_the_manifest_makes_an_artifact_whole(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    commit(store)
+    (tmp_path / "artifacts" / "reference" / key(SPEC) / MANIFEST).unlink()
+    assert not store.has(SPEC)
