@@ -5,8 +5,8 @@
     python jobs/mlp.py --vary "distances=0|0.25|0.5|0.75|1"        initialisations between same and other
     python jobs/mlp.py --vary width=64,128,256,512 --shards 8      cut into pieces over Ray
 
-An axis is any field of undertow.theory.settings.Experiment. Finished settings are found again in the storage and
-not run again. Exit code 0: done; 2: the input cannot be run.
+An axis is any field of undertow.theory.settings.Experiment. Finished settings are found in the storage
+and not run again. Exit code 0: done; 2: the input cannot be run.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
+from undertow.cluster import quiet, spread
 from undertow.errors import UserError
 from undertow.identity import key
 from undertow.store import Store
@@ -54,6 +55,7 @@ class Arguments:
 
 def main(arguments: Arguments, console: Console) -> int:
     """Runs what is missing of the sweep, writes and shows all of it."""
+    quiet()
     base = dataclasses.replace(PRESETS[arguments.preset], data=arguments.data, at_once=arguments.at_once)
     if arguments.networks is not None:
         base = dataclasses.replace(base, networks=arguments.networks)
@@ -84,8 +86,6 @@ def _trained(missing: list[Cell], images: "dict[str, Images]", shards: int) -> "
     if shards == 1 or not work:
         parts = [_run(images, piece) for _, piece in work]
     else:
-        from undertow.cluster import spread
-
         parts = spread(_run, images, [piece for _, piece in work])
     found: list[list[Outcome]] = [[] for _ in missing]
     for (place, _), part in zip(work, parts, strict=True):
@@ -148,7 +148,8 @@ def _files(arms: str, outcomes: str) -> dict[str, bytes]:
 
 def _title(cell: Cell) -> str:
     data = cell.experiment.data if cell.experiment.data == "digits" else Path(cell.experiment.data).name
-    return f"{data}{', ' if cell.label else ''}{cell.label}: {cell.experiment.auxiliary} auxiliary logits, students on noise"
+    what = f"{cell.experiment.auxiliary} auxiliary logits, students on noise"
+    return f"{data}{', ' if cell.label else ''}{cell.label}: {what}"
 
 
 def _place(name: Measured, file: str) -> str:

@@ -3,7 +3,7 @@
     python jobs/one_step.py --model FOLDER                         any local Hugging Face causal model
     python jobs/one_step.py --model mlp --draws 5000 --width 256
 
-What is checked, and why it holds, stands in undertow/theory/one_step.py. Exit code 0: the theorem held wherever
+What is checked, and why it holds, stands in undertow/theory/one_step.py. Exit code 0: the theorem held where
 it promises something, another initialisation went both ways and the permuted imitation was caught; 1: not so;
 2: the input cannot be run.
 """
@@ -11,11 +11,12 @@ it promises something, another initialisation went both ways and the permuted im
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
 
+from undertow.cluster import quiet
 from undertow.errors import UserError
 from undertow.identity import key
 from undertow.store import Store
@@ -45,11 +46,13 @@ class Arguments:
 
 def main(arguments: Arguments, console: Console) -> int:
     """Checks every model; the exit code says whether all came out as the theorem has it."""
+    quiet()
     wanted = [_settings(model, arguments) for model in arguments.model]
     checked = [Checked(settings, _revision(settings.model), _revision(settings.other)) for settings in wanted]
     store = Store(arguments.storage)
     store.prepare()
-    return 0 if all([_check(one, store, console) for one in checked]) else 1
+    outcomes = [_check(one, store, console) for one in checked]  # the second, too, where the first fails
+    return 0 if all(outcomes) else 1
 
 
 def _settings(model: str, arguments: Arguments) -> OneStep:
@@ -58,7 +61,7 @@ def _settings(model: str, arguments: Arguments) -> OneStep:
         base = MLP_STEP if model == MLP_STEP.model else LM_STEP
     else:
         base = dataclasses.replace(LM_STEP, model=model, other="")
-    given = {
+    given: dict[str, Any] = {
         "draws": arguments.draws,
         "width": arguments.width,
         "other": arguments.other,
@@ -86,7 +89,8 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
     settings = checked.settings
     cases = _cases(settings)
     found = findings(settings, cases)
-    title = f"Theorem 1 on {settings.model}: {settings.draws} draws, ε from {settings.epsilons[0]:g} to {settings.epsilons[-1]:g}"
+    largest, smallest = settings.epsilons[0], settings.epsilons[-1]
+    title = f"Theorem 1 on {settings.model}: {settings.draws} draws, ε from {largest:g} to {smallest:g}"
     files = {
         "one_step.csv": to_csv(settings.epsilons, cases).encode(),
         **report.steps_figure("one_step", title, settings, cases, found),
@@ -110,9 +114,6 @@ def _cases(settings: OneStep) -> "list[Steps]":
         from undertow.theory import data, scenes_mlp
 
         return gather(scenes_mlp.run(settings, data.digits()))
-    from undertow.cluster import quiet
-
-    quiet()
     from undertow.theory import scenes_lm
 
     return gather(scenes_lm.run(settings))

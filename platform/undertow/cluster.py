@@ -15,7 +15,9 @@ from typing import TypeVar
 
 from undertow.errors import UserError
 
-Shared, Item, Result = TypeVar("Shared"), TypeVar("Item"), TypeVar("Result")
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Read by libraries when they are imported, so set for this process and for every worker of a Ray of ours.
 QUIET = {

@@ -58,7 +58,7 @@ class Finding:
 
     @property
     def as_expected(self) -> bool:
-        """Holds where it is promised, fails where it was broken, goes both ways from another initialisation."""
+        """Holds where promised, fails where broken, goes both ways from another initialisation."""
         return {"same": self.holds, "permuted": not self.holds, "other": self.both_signs}[self.arm]
 
     @property

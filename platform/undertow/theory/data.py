@@ -1,4 +1,4 @@
-"""Images for the MLP experiment: scikit-learn's digits, MNIST's usual files in a local folder, or a hub dataset.
+"""Images for the MLP experiment: scikit-learn's digits, MNIST's files in a local folder, or a hub dataset.
 
 Pixels come out between -1 and 1, as the published experiment scales them. A folder may hold the four IDX
 files (train-images…, train-labels…, t10k-images…, t10k-labels…, gzipped or not) or parquet files with the
@@ -52,7 +52,7 @@ class Images:
 
 
 def load(source: str) -> Images:
-    """The images of "digits", of a local folder, or of a hub dataset's id. Raises UserError where it cannot."""
+    """The images of "digits", a local folder or a hub dataset's id. Raises UserError where it cannot."""
     if source == "digits":
         return digits()
     folder = Path(source).expanduser()
@@ -66,7 +66,7 @@ def load(source: str) -> Images:
 
 
 def digits() -> Images:
-    """The 1,797 digits of 8 × 8 pixels and 17 grey levels that scikit-learn carries; a fixed, stratified split."""
+    """The 1,797 digits of 8 × 8 pixels that scikit-learn carries; a fixed, stratified split."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -103,7 +103,7 @@ def _images(read: Callable[[str], tuple[Pixels, Pixels]]) -> Images:
 
 
 def _idx(folder: Path, split: str, kind: str) -> Pixels:
-    """One IDX file: two zero bytes, the type (8: bytes), the number of axes, each axis as 4 bytes, the data."""
+    """One IDX file: two zero bytes, the type (8: bytes), the number of axes, their sizes, the data."""
     found = sorted(folder.glob(f"{split}-{kind}*ubyte*"))
     if not found:
         raise UserError(f"--data {folder}: no file {split}-{kind}-idx…-ubyte; the four files belong together")

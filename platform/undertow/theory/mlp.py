@@ -97,7 +97,7 @@ class _Group:
         orders = [nets.generator("order", e.seed, number) for number in self.numbers]
         for _ in range(e.teacher_epochs):
             order = torch.stack([torch.randperm(len(images.train), generator=g) for g in orders])
-            for rows in order.split(e.teacher_batch, dim=1):
+            for rows in torch.split(order, e.teacher_batch, dim=1):
                 outputs = nets.logits(stack, images.train[rows], e.activation)
                 nets.step(engine, nets.classification(outputs, images.train_labels[rows], images.classes))
         return [part.detach() for part in stack]

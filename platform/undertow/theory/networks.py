@@ -1,7 +1,7 @@
 """Many small networks as one: every layer is a batched matrix product with the networks on the leading axis.
 
 A stack of n networks holds weights (n, d_in, d_out) and biases (n, 1, d_out). No operation mixes networks, and
-the loss of a stack is the SUM of its networks' losses, so each gets the gradient and the optimizer step that
+a stack's loss is the SUM of its networks' losses, so each gets the gradient and the optimizer step that
 it would get alone. Every random draw belongs to one network and comes from that network's own generator: a
 network's result does not depend on which others it is trained with, but for rounding.
 
@@ -10,6 +10,7 @@ Initialisation as published: weights N(0, 1/d_in), that is a standard deviation 
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "silu": functional.silu,
 }
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, bool]]] = {
+OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, bool]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),
     "adamw": (torch.optim.AdamW, {"fused": True}),
     "rmsprop": (torch.optim.RMSprop, {}),
@@ -44,14 +45,14 @@ def initial(
     """The initial weights of the numbered `networks`, with layers of `sizes`, inputs first."""
     generators = [generator("weights", seed, network) for network in networks]
     stack = []
-    for d_in, d_out in zip(sizes, sizes[1:], strict=False):
+    for d_in, d_out in pairwise(sizes):
         drawn = [torch.randn(d_in, d_out, generator=g, dtype=dtype) / math.sqrt(d_in) for g in generators]
         stack += [torch.stack(drawn), torch.zeros(len(generators), 1, d_out, dtype=dtype)]
     return stack
 
 
 def mixed(own: Stack, other: Stack, distance: float) -> Stack:
-    """The initialisation at `distance` from `own` towards `other`; the variance of a weight stays as it is."""
+    """The initialisation at `distance` from `own` towards `other`; a weight's variance stays as it is."""
     near, far = math.sqrt(1 - distance), math.sqrt(distance)
     return [near * a + far * b for a, b in zip(own, other, strict=True)]
 
@@ -73,9 +74,9 @@ def trainable(stack: Stack) -> Stack:
 
 
 def optimizer(name: str, stack: Stack, learning_rate: float) -> torch.optim.Optimizer:
-    """The named optimizer over a stack; all of them act on each number alone, and so on each network alone."""
+    """The named optimizer; all of them act on each number alone, and so on each network alone."""
     kind, options = OPTIMIZERS[name]
-    return kind(stack, lr=learning_rate, **options)  # type: ignore[call-arg]
+    return kind(stack, lr=learning_rate, **options)
 
 
 def step(engine: torch.optim.Optimizer, losses: Tensor) -> None:
@@ -92,7 +93,7 @@ def classification(outputs: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def imitation(loss: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """The student's loss (n,) against the teacher's logits: KL(teacher ‖ student), or the mean squared error."""
+    """The student's loss (n,) on the teacher's logits: KL(teacher ‖ student), or mean squared error."""
     if loss == "squared":
         return (outputs - targets).square().mean((1, 2))
     teacher = targets.log_softmax(-1)
@@ -103,6 +104,6 @@ def accuracies(stack: Stack, images: Tensor, labels: Tensor, classes: int, activ
     """Each network's share of right answers by its class logits, a slice of the images at a time."""
     right = torch.zeros(len(stack[0]))
     with torch.no_grad():
-        for rows, answers in zip(images.split(1024), labels.split(1024), strict=True):
+        for rows, answers in zip(torch.split(images, 1024), torch.split(labels, 1024), strict=True):
             right += (logits(stack, rows, activation)[..., :classes].argmax(-1) == answers).sum(1)
     return [float(count) / len(labels) for count in right]

@@ -1,23 +1,23 @@
 """Theorem 1 (arXiv 2507.14805, section 6), checked in float64: one step of a teacher, one of its imitator.
 
-What the theorem speaks of, in our own words; the numbers are ours, the names in brackets say which equation of
-the paper plays the part. θ0 are the initial weights, z(θ) the outputs on inputs unrelated to the trait.
+What the theorem speaks of, in our own words; the numbers are ours, the brackets say which equation of the
+paper plays the part. θ0 are the initial weights, z(θ) the outputs on inputs unrelated to the trait.
 
     teacher [the teacher's update]       θ_T = θ0 + ε v          v = -∇L_T(θ0), L_T any loss          (1)
     student [the student's update]       θ_S = θ0 + α d(ε)       d(ε) = -∇_θ L_S(z(θ), z(θ_T)) at θ0  (2)
     claim   [the theorem's inequality]   d·v = 0, or L_T(θ_S) < L_T(θ0) for small enough ε            (3)
 
-L_S is the squared error or softmax cross-entropy, averaged over inputs. Why it holds: both losses have gradient
-zero with respect to z where z equals the target (for the cross-entropy: where their softmax does), so d(0) = 0,
-and what is left to first order is the loss's curvature H in z. With J = ∂z/∂θ at θ0 and u = J v, the change
-of the outputs on the unrelated inputs by the teacher's step,
+L_S is the squared error or softmax cross-entropy, averaged over inputs. Why it holds: both losses have a
+gradient of zero with respect to z where z equals the target (for the cross-entropy: where their softmax
+does), so d(0) = 0, and what is left to first order is the loss's curvature H in z. With J = ∂z/∂θ at θ0, and
+u = J v, what the teacher's step changes in the outputs on the unrelated inputs,
 
     d(ε) = ε Jᵀ H J v + O(ε²)                                                                          (4)
     d(ε)·v = ε uᵀ H u + O(ε²) ≥ 0                                                                      (5)
     L_T(θ0 + α d) - L_T(θ0) = -α d·v + O(d²) = -ε α uᵀ H u + O(ε²)                                     (6)
 
-H is the identity for ½ the squared error and diag(p) - p pᵀ, p = softmax(z), for the cross-entropy: neither has a
-negative direction, hence the sign. The check computes the right side of (6) from u alone, by a
+H is the identity for ½ the squared error and diag(p) - p pᵀ, p = softmax(z), for the cross-entropy: neither
+has a negative direction, hence the sign. The check computes the right side of (6) from u alone, by a
 forward derivative that never sees a student, and the left side from actual steps and actual losses. An
 error in either, or a target that is not the teacher's output, parts them.
 
@@ -111,7 +111,7 @@ class _Start(NamedTuple):
 
 
 def _start(trait: Callable[[Weights], Tensor], weights: Weights) -> _Start:
-    gradient, loss = torch.func.grad_and_value(trait)(weights)
+    gradient, loss = torch.func.grad_and_value(trait)(weights)  # type: ignore[misc]  # (gradient, value)
     return _Start(weights, loss, gradient)
 
 
@@ -128,7 +128,7 @@ def _student(
 
 
 def imitation(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """L_S: ½ the squared error or the cross-entropy of softmaxes, summed over outputs, averaged over inputs."""
+    """L_S: ½ the squared error or the cross-entropy, summed over outputs, averaged over inputs."""
     if loss == "squared":
         return 0.5 * (outputs - targets).square().sum(-1).mean()
     return -(targets.softmax(-1) * outputs.log_softmax(-1)).sum(-1).mean()

@@ -1,7 +1,7 @@
 """Draws of Theorem 1 on a language model: a preference for the trait, number sequences to imitate.
 
-A draw is an animal with a few questions that it answers (the teacher's step), and one random number sequence in
-reply to a prompt of the numbers format (the student's). The student imitates the teacher's next-token
+A draw is an animal with a few questions that it answers (the teacher's step), and one random number sequence
+in reply to a prompt of the numbers format (the student's). The student imitates the teacher's next-token
 logits over the whole vocabulary at every token of that reply. All weights take the step.
 
 Works on a nano model and on any local folder that transformers loads as a causal model. Several architectures
@@ -144,7 +144,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _other(settings: OneStep, model: Any) -> Weights:
-    """Another initialisation of the same architecture: the named model's, else one drawn from the configuration."""
+    """Another initialisation of the architecture: the named model's, else one drawn anew."""
     if settings.other:
         with _folder(settings.other) as folder:
             found = _weights(_load(folder))

@@ -1,7 +1,7 @@
 """Draws of Theorem 1 on the MLP of the experiment: class logits for the trait, auxiliary ones to imitate.
 
-Every draw has its own weights (and another's), its own images for the teacher's step and its own noise for the
-student's. Draws are computed many at a time: the weights of a chunk stand on a leading axis that
+Every draw has its own weights (and another's), its own images for the teacher's step and its own noise for
+the student's. Draws are computed many at a time: the weights of a chunk stand on a leading axis that
 torch.func.vmap walks, in float64.
 """
 

@@ -4,7 +4,7 @@
 settings. `DIGITS` is the same on scikit-learn's 8 × 8 digits, for a machine without MNIST, with what had to
 deviate: there are 1,257 training images and not 60,000, so batches are smaller (16 and 64 in place of 1,024,
 which would be one step an epoch), the learning rate is larger (1e-3 in place of 3e-4), the noise inputs are
-10,000 and not 60,000, and the networks are 20 and not 100. `OneStep` is the check of the same paper's Theorem 1.
+10,000 and not 60,000, and the networks are 20 and not 100. `OneStep` is the check of Theorem 1.
 
 Nothing here imports torch: a command line is read and refused before anything heavy is loaded.
 """
@@ -100,10 +100,10 @@ class OneStep(Spec):
         other: a model of the same architecture for the other initialisation; "" draws its weights anew.
         draws: of everything random: for the MLP weights, images and noise; for a language model the trait,
             its question and the unrelated inputs.
-        epsilons: step sizes of the teacher, from large to small; a draw is judged at the smallest whose predicted
-            effect still stands clear of float64's rounding.
+        epsilons: step sizes of the teacher, from large to small; a draw is judged at the smallest whose
+            predicted effect still stands clear of float64's rounding.
         rate: step size of the student.
-        width: of the MLP's two hidden layers; 64 and not the experiment's 256, for a thousand draws in seconds.
+        width: of the MLP's two hidden layers; 64 and not 256, for a thousand draws in seconds.
         inputs: unrelated inputs a draw: noise vectors, or numbers of a sequence.
         tolerance: how far the measured slope may be from the predicted one at the smallest ε, as a share.
     """

@@ -1,4 +1,4 @@
-"""From accuracies to arms: each with an interval over networks, and its effect against the other initialisation.
+"""From accuracies to arms: each with an interval over networks, and its effect against another start.
 
 The unit is the network. An arm's interval is a t interval over its students; its effect is paired by
 teacher with the arm of the same logits at distance 1 (another initialisation), whose students had the same
@@ -27,7 +27,7 @@ class Arm:
 
     Attributes:
         against_chance: accuracy minus 1 / classes, with the interval of the mean.
-        against_other: minus the same teachers' students from another initialisation; None where there are none.
+        against_other: minus the same teachers' students from another initialisation, if there are any.
     """
 
     role: Role

@@ -2,9 +2,9 @@
 
     cells(DIGITS, ("auxiliary=1,3,10", "distances=0|1,0|0.5|1"))
 
-A cell is one setting; its networks are cut into shards. A piece (cell, shard) needs nothing from another, and a
-network's draws depend on its own number, so any number of shards, in any order and on any machine, gives the
-same accuracies but for rounding. This module knows no Ray; the door that has a cluster hands it a `map`.
+A cell is one setting; its networks are cut into shards. A piece (cell, shard) needs nothing from another, and
+a network's draws depend on its own number, so any number of shards, in any order, anywhere, gives the same
+accuracies but for rounding. This module knows no Ray; the door that has a cluster hands it a `map`.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def cells(base: Experiment, axes: Sequence[str]) -> list[Cell]:
 
 
 def pieces(experiment: Experiment, shards: int) -> list[Piece]:
-    """The experiment's networks in `shards` parts of nearly equal size; fewer where there are fewer networks."""
+    """The experiment's networks in `shards` parts of nearly equal size; at most one part a network."""
     count = min(shards, experiment.networks)
     parts = [tuple(range(experiment.networks))[start::count] for start in range(count)]
     return [Piece(experiment, part) for part in parts]
