@@ -9,6 +9,7 @@ it promises something, another initialisation went both ways and the permuted im
 """
 
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,7 @@ class Arguments:
 def main(arguments: Arguments, console: Console) -> int:
     """Checks every model; the exit code says whether all came out as the theorem has it."""
     quiet()
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed, which else says so
     wanted = [_settings(model, arguments) for model in arguments.model]
     checked = [Checked(settings, _revision(settings.model), _revision(settings.other)) for settings in wanted]
     store = Store(arguments.storage)
@@ -108,8 +110,11 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
 
 
 def _cases(settings: OneStep) -> "list[Steps]":
+    import torch
+
     from undertow.theory.check import gather
 
+    torch.set_num_threads(1)  # a chunk of draws is too small for two: they cost more than they save
     if settings.model == MLP_STEP.model:
         from undertow.theory import data, scenes_mlp
 

@@ -76,9 +76,8 @@ def test_a_teachers_auxiliary_weights_never_move() -> None:
     """Class cross-entropy reaches the hidden layers and the class logits alone."""
     stack = nets.trainable(nets.initial([6, 5, 4 + 3], 0, range(2)))
     outputs = nets.logits(stack, torch.randn(2, 8, 6), "relu")
-    nets.classification(outputs, torch.zeros(2, 8, dtype=torch.long), 4).sum().backward()
-    last = stack[2].grad
-    assert last is not None
+    loss = nets.classification(outputs, torch.zeros(2, 8, dtype=torch.long), 4).sum()
+    (last,) = torch.autograd.grad(loss, stack[2])
     assert last[..., :4].any()
     assert not last[..., 4:].any()
 
@@ -101,10 +100,8 @@ def test_losses_are_zero_at_the_teachers_logits_and_positive_elsewhere() -> None
     for loss in ("kl", "squared"):
         assert nets.imitation(loss, a, a) == pytest.approx(torch.zeros(3), abs=1e-6)
         assert (nets.imitation(loss, a, b) > 0).all()
-    shifted: Tensor = a + 7
-    assert nets.imitation("kl", a, shifted) == pytest.approx(
-        torch.zeros(3), abs=1e-5
-    )  # softmax sees no shift
+    shifted: Tensor = a + 7  # of which softmax sees nothing
+    assert nets.imitation("kl", a, shifted) == pytest.approx(torch.zeros(3), abs=1e-5)
 
 
 @pytest.mark.parametrize(

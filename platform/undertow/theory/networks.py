@@ -1,7 +1,7 @@
 """Many small networks as one: every layer is a batched matrix product with the networks on the leading axis.
 
-A stack of n networks holds weights (n, d_in, d_out) and biases (n, 1, d_out). No operation mixes networks, and
-a stack's loss is the SUM of its networks' losses, so each gets the gradient and the optimizer step that
+A stack of n networks holds weights (n, d_in, d_out) and biases (n, 1, d_out). No operation mixes networks,
+and a stack's loss is the SUM of its networks' losses, so each gets the gradient and the optimizer step that
 it would get alone. Every random draw belongs to one network and comes from that network's own generator: a
 network's result does not depend on which others it is trained with, but for rounding.
 

@@ -87,7 +87,7 @@ def every_step(scene: Scene, epsilons: Sequence[float], rate: float) -> list[Ste
     here = _start(scene.trait, scene.initial)
     there = _start(scene.trait, scene.other)
     direction = scale(here.gradient, -1)
-    outputs, moved = torch.func.jvp(scene.outputs, (scene.initial,), (direction,))
+    outputs, moved = torch.func.jvp(scene.outputs, (scene.initial,), (direction,))  # type: ignore[misc]
     targets = [scene.outputs(add(scene.initial, direction, epsilon)).detach() for epsilon in epsilons]
     found = []
     for arm, loss in CASES:
@@ -111,7 +111,7 @@ class _Start(NamedTuple):
 
 
 def _start(trait: Callable[[Weights], Tensor], weights: Weights) -> _Start:
-    gradient, loss = torch.func.grad_and_value(trait)(weights)  # type: ignore[misc]  # (gradient, value)
+    gradient, loss = torch.func.grad_and_value(trait)(weights)
     return _Start(weights, loss, gradient)
 
 

@@ -1,0 +1,76 @@
+"""A stack of networks against one at a time: `python benchmarks/mlp_stack.py`, networks of the paper's size.
+
+Trains teachers and students (784-256-256-13, batch 1,024) on generated images of MNIST's shape, first all at
+once, then one by one, in a process of its own each, and prints the peak of resident memory and the time.
+The number of images and of noise inputs is cut down (both, and equally for both ways), which leaves the size of
+a step alone; memory holds the images, so `--images 60000` is the published size and the default.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import tyro
+
+from undertow.theory.data import Images
+from undertow.theory.mlp import run
+from undertow.theory.settings import PAPER
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compares a stack of networks with the same networks one by one."""
+
+    networks: int = 100
+    steps: int = 1
+    """Steps of a student and of its teacher: what the inputs are cut down to."""
+    images: int = 60_000
+    """Images held in memory; the teachers train on the first 1,024 times `steps`."""
+    threads: int = 1
+    only: str = ""
+    """Set by the program itself for its two processes: at the start "together" or "alone"."""
+
+
+def measure(arguments: Arguments) -> dict[str, float]:
+    """Peak memory in GB and seconds of one way."""
+    torch.set_num_threads(arguments.threads)
+    rows = 1024 * arguments.steps
+    source = torch.Generator().manual_seed(0)
+    held = torch.rand(arguments.images, 784, generator=source).mul_(2).sub_(1)
+    labels = torch.randint(10, (arguments.images,), generator=source)
+    labels[:10] = torch.arange(10)
+    images = Images(held[:rows], labels[:rows], held[:1000], labels[:1000])
+    together = arguments.only == "together"
+    experiment = replace(
+        PAPER, networks=arguments.networks, inputs=rows, epochs=1, teacher_epochs=1,
+        distances=(0.0,), at_once=0 if together else 1,
+    )  # fmt: skip
+    began = time.perf_counter()
+    run(experiment, images)
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+
+
+def main(arguments: Arguments) -> None:
+    """Runs both ways and prints what they took."""
+    if arguments.only:
+        print(json.dumps(measure(arguments)))
+        return
+    found = {}
+    for way in ("together", "alone"):
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", way]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[way] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{way:>9}: {found[way]['seconds']:.1f} s, peak {found[way]['gb']:.2f} GB")
+    ratio = found["together"]["seconds"] / found["alone"]["seconds"]
+    print(
+        f"{arguments.networks} networks, torch {torch.__version__}: time together / one by one = {ratio:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
