@@ -51,8 +51,8 @@ class Arguments:
     """Parts that a setting's networks are cut into; with more than one, Ray runs them."""
     threads: int = 1
     """Processor threads of this process; more than one pays for networks as wide as the paper's on MNIST."""
-    at_once: int = 0
-    """Networks trained together, 0 for all of a shard: bounds memory, leaves the results alone."""
+    at_once: int = DIGITS.at_once
+    """Networks in a stack, 0 for all of a shard: bounds memory, leaves the results alone."""
 
 
 def main(arguments: Arguments, console: Console) -> int:

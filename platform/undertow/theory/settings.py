@@ -33,7 +33,8 @@ class Experiment(Spec):
             √(1 - m) · (the teacher's initial weights) + √m · (another network's), which keeps the variance of
             every weight: 0 is the same initialisation, 1 another one.
         batch, learning_rate, epochs: the students'; `teacher_...`: the teachers'.
-        at_once: networks trained together, 0 for all; bounds memory and leaves the results alone.
+        at_once: networks in a stack, 0 for all; bounds memory, leaves the results alone. On a CPU larger stacks
+            leave its caches and are slower (benchmarks/mlp_stack.py).
     """
 
     data: str = "digits"
@@ -54,7 +55,7 @@ class Experiment(Spec):
     distances: tuple[float, ...] = (0.0, 1.0)
     networks: int = 100
     seed: int = 0
-    at_once: int = execution_only(0)
+    at_once: int = execution_only(25)
 
     def validate(self) -> None:
         for name in ("auxiliary", "width", "inputs", "batch", "teacher_batch"):
