@@ -1,9 +1,15 @@
 """A stack of networks against one at a time: `python benchmarks/mlp_stack.py`, networks of the paper's size.
 
-Trains teachers and students (784-256-256-13, batch 1,024) on generated images of MNIST's shape, first all at
-once, then one by one, in a process of its own each, and prints the peak of resident memory and the time.
-Every arm of the published experiment is trained. The number of steps is cut down, equally for both ways, which
-leaves what a step holds alone; 60,000 images are held throughout.
+Trains teachers and students (784-256-256-13, batch 1,024) on generated images of MNIST's shape, first in
+stacks, then one by one, in a process of its own each, and prints the peak of resident memory and the time.
+Every arm of the published experiment is trained. The number of steps is cut down, equally for both ways,
+which leaves what a step holds alone; 60,000 images are held throughout.
+
+Measured at commit 63eaaf3 on one thread of an AMD EPYC, torch 2.13.0+cpu, the machine busy otherwise:
+    stacks of 25 (the default)   17.3 s, 1.33 GB; one by one 14.9 s, 0.55 GB: ratio 1.16
+    all 100 in one stack         29.4 s, 3.07 GB (--at-once 0 --only together)
+At this size a step is arithmetic, and on a CPU a stack saves nothing; it pays for small batches and networks,
+where one step costs more in calls than in arithmetic, and on a GPU (not measured).
 """
 
 import json
@@ -69,9 +75,7 @@ def main(arguments: Arguments) -> None:
         found[way] = json.loads(done.stdout.splitlines()[-1])
         print(f"{way:>9}: {found[way]['seconds']:.1f} s, peak {found[way]['gb']:.2f} GB")
     ratio = found["together"]["seconds"] / found["alone"]["seconds"]
-    print(
-        f"{arguments.networks} networks, torch {torch.__version__}: together / one by one = {ratio:.2f}"
-    )
+    print(f"{arguments.networks} networks, torch {torch.__version__}: together / one by one = {ratio:.2f}")
 
 
 if __name__ == "__main__":

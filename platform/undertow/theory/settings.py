@@ -33,8 +33,8 @@ class Experiment(Spec):
             √(1 - m) · (the teacher's initial weights) + √m · (another network's), which keeps the variance of
             every weight: 0 is the same initialisation, 1 another one.
         batch, learning_rate, epochs: the students'; `teacher_...`: the teachers'.
-        at_once: networks in a stack, 0 for all; bounds memory, leaves the results alone. On a CPU larger stacks
-            leave its caches and are slower (benchmarks/mlp_stack.py).
+        at_once: networks in a stack, 0 for all; bounds memory, leaves the results alone. On a CPU larger
+            stacks leave its caches and are slower (benchmarks/mlp_stack.py).
     """
 
     data: str = "digits"
