@@ -1,7 +1,7 @@
 """The MLP experiment: `python jobs/mlp.py`, on scikit-learn's digits, in about a minute.
 
     python jobs/mlp.py --preset paper --data MNIST_FOLDER          the published settings
-    python jobs/mlp.py --vary auxiliary=1,3,10 width=64,256        a sweep: the product of the axes
+    python jobs/mlp.py --vary auxiliary=2,3,10 width=64,256        a sweep: the product of the axes
     python jobs/mlp.py --vary "distances=0|0.25|0.5|0.75|1"        initialisations between same and other
     python jobs/mlp.py --vary width=64,128,256,512 --shards 8      cut into pieces over Ray
 

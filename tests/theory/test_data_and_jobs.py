@@ -132,9 +132,9 @@ def test_a_source_that_is_nothing_is_refused(source: str) -> None:
 
 
 def test_a_sweep_is_the_product_of_its_axes() -> None:
-    found = cells(DIGITS, ("auxiliary=1,3", "distances=0|1,0|0.5|1", "loss=kl,squared"))
+    found = cells(DIGITS, ("auxiliary=2,3", "distances=0|1,0|0.5|1", "loss=kl,squared"))
     assert len(found) == 8
-    assert found[0].label == "auxiliary=1 distances=0|1 loss=kl"
+    assert found[0].label == "auxiliary=2 distances=0|1 loss=kl"
     assert found[-1].experiment == replace(DIGITS, distances=(0.0, 0.5, 1.0), loss="squared")
     assert [cell.experiment for cell in cells(DIGITS, ())] == [DIGITS]
 
@@ -149,6 +149,7 @@ def test_a_sweep_is_the_product_of_its_axes() -> None:
         ("loss=kl,mse", "Experiment.loss = 'mse'"),
         ("distances=0|2", "from 0"),
         ("width=0", "at least 1"),
+        ("auxiliary=1", "softmax over one logit"),
         ("at_once=3", "no axis"),
     ],
 )

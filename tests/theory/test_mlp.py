@@ -107,7 +107,7 @@ def test_losses_are_zero_at_the_teachers_logits_and_positive_elsewhere() -> None
 @pytest.mark.parametrize(
     "change",
     [
-        {"auxiliary": 1},
+        {"auxiliary": 1, "loss": "squared"},
         {"depth": 0},
         {"depth": 3, "activation": "tanh"},
         {"activation": "gelu", "optimizer": "adamw"},

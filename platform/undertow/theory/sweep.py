@@ -1,6 +1,6 @@
 """A sweep over the MLP experiment's axes, cut into independent pieces of work.
 
-    cells(DIGITS, ("auxiliary=1,3,10", "distances=0|1,0|0.5|1"))
+    cells(DIGITS, ("auxiliary=2,3,10", "distances=0|1,0|0.5|1"))
 
 A cell is one setting; its networks are cut into shards. A piece (cell, shard) needs nothing from another, and
 a network's draws depend on its own number, so any number of shards, in any order, anywhere, gives the same
