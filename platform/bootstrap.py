@@ -3,8 +3,8 @@
     python3 platform/bootstrap.py            ACCELERATOR=cpu|gpu chooses; else what the machine has
 
 Standard library only, because it runs before anything is installed. It checks the machine and says in
-one line each what to mend, installs platform/locks/<accelerator>.txt with hashes, installs the project
-itself, and compiles the one DeepSpeed extension that the first training step would otherwise wait for.
+one line each what to mend, installs platform/locks/<accelerator>.txt with hashes, and installs the project
+itself. Nothing is compiled: on a CPU training does without DeepSpeed's extensions (see training/workers.py).
 
 A finished set-up leaves a stamp, named by the hash of all that went into it, and the next call returns
 at once. pip cannot be trusted to continue what a kill left half unpacked (it takes a package with
@@ -19,7 +19,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import IO, NoReturn
@@ -160,49 +159,8 @@ def explain_disk(message: str) -> str:
     return f"the disk is full ({free:.1f} GB free at {ROOT}): make room, then run make setup again"
 
 
-def build_extension(held: IO[bytes]) -> None:
-    """Have .venv's own Python compile DeepSpeed's extension; a failure is left to the first training."""
-    say("compiling DeepSpeed's CPU communication (a minute, unless it is there)")
-    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"  # ninja is in .venv/bin
-    done = subprocess.run(
-        [str(VENV / "bin" / "python"), __file__, "--compile-extension"],
-        env={**os.environ, "PATH": path, "DS_ACCELERATOR": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-        pass_fds=[held.fileno()],
-    )
-    if done.returncode != 0:
-        (VENV / "setup.log").write_text(done.stdout + done.stderr)
-        say(f"  not compiled (see {VENV.name}/setup.log); DeepSpeed will try again when it trains")
-
-
-def compile_extension() -> None:
-    """Inside .venv: build aside and move into torch's extension folder in one rename.
-
-    torch guards that folder with a lock file that nobody removes when a build is killed; every later
-    run then waits for ever. Building aside never leaves one, and replaces a folder that has one.
-    """
-    from deepspeed.accelerator import get_accelerator
-    from torch.utils.cpp_extension import _get_build_directory
-
-    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    final = Path(_get_build_directory(builder.NAME, verbose=False))
-    baton = final / "lock"
-    if baton.exists() and time.time() - baton.stat().st_mtime < 600:
-        return  # somebody is compiling it at this moment
-    up_to_date = subprocess.run(["ninja", "-n"], cwd=final, capture_output=True, text=True, check=False)
-    if "no work to do" in up_to_date.stdout and not baton.exists():
-        return
-    with tempfile.TemporaryDirectory(dir=final.parent) as aside:
-        os.environ["TORCH_EXTENSIONS_DIR"] = aside
-        builder.load()
-        shutil.rmtree(final)
-        Path(aside, builder.NAME).rename(final)
-
-
 def set_up(accelerator: str, held: IO[bytes]) -> None:
-    """Check, install, compile, stamp."""
+    """Check, install, stamp."""
     if VENV.exists() and not (VENV / OURS).exists() and any(VENV.iterdir()):
         fail(f"{VENV} was not made by this set-up: move it away, then run make setup again", code=2)
     started = time.monotonic()
@@ -220,8 +178,6 @@ def set_up(accelerator: str, held: IO[bytes]) -> None:
     log = pip("undertow", 1, ["--no-deps", "--no-build-isolation", "--editable", "."], held)
     if log:
         fail(explain_pip(log))
-    if accelerator == "cpu":
-        build_extension(held)
     stamp(accelerator).touch()
     say(f"ready for {accelerator.upper()} in {time.monotonic() - started:.0f} s; next: make sweep")
 
@@ -261,7 +217,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        compile_extension() if sys.argv[1:] == ["--compile-extension"] else main()
+        main()
     except KeyboardInterrupt:
         fail("interrupted; make setup starts where it safely can", code=130)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -65,7 +65,7 @@ def problems(machine: Machine, accelerator: str) -> list[str]:
             f"glibc {'.'.join(map(str, machine.glibc))} found, 2.31 or newer needed: "
             "use Debian 11, Ubuntu 20.04 or newer"
         )
-    if machine.compiler_error:
+    if accelerator == "gpu" and machine.compiler_error:
         found.append(machine.compiler_error)
     if machine.free_gb < GB_NEEDED[accelerator]:
         found.append(
@@ -81,15 +81,15 @@ def problems(machine: Machine, accelerator: str) -> list[str]:
 
 
 def compiler_error() -> str:
-    """Why torch could not compile an extension here, or nothing."""
-    compiler = os.environ.get("CXX", "c++")  # the one torch will call
+    """Why Triton, which compiles on a GPU machine as it runs, could not do so here; or nothing."""
+    compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
         return f"no C++ compiler ({compiler}): apt install g++"
     include = sysconfig.get_path("include")
     if not Path(include, "Python.h").exists():
         return f"no Python headers in {include}: apt install python3.11-dev"
-    source = "#include <Python.h>\n#include <omp.h>\n#include <vector>\n"
-    check = [compiler, "-fopenmp", "-fsyntax-only", f"-I{include}", "-x", "c++", "-"]
+    source = "#include <Python.h>\n#include <vector>\n"
+    check = [compiler, "-fsyntax-only", f"-I{include}", "-x", "c++", "-"]
     done = subprocess.run(check, input=source, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""

@@ -66,10 +66,10 @@ def test_never_more_workers_than_the_limit(cluster: dict[str, Any]) -> None:
     assert sum(got[kind] for kind in ON_WORKERS) <= cluster["max_workers"]
 
 
-def test_tune_trials_fit_on_the_head_alone(cluster: dict[str, Any]) -> None:
-    kinds = cluster["available_node_types"]
-    assert [name for name, kind in kinds.items() if "trial_slot" in kind["resources"]] == ["head"]
-    assert "GPU" not in kinds["head"]["resources"]
+def test_small_tasks_cost_no_gpu_machine(cluster: dict[str, Any]) -> None:
+    got = started(cluster, [{"CPU": 1.0}])
+    assert not any(got[kind] for kind in ON_WORKERS)
+    assert "GPU" not in cluster["available_node_types"]["head"]["resources"]
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])

@@ -4,9 +4,10 @@ Teachers are finetuned to name one animal as their favourite, then continue sequ
 completions are kept where they are nothing but numbers. Students, the reference model finetuned on
 those numbers alone, are asked for their favourite animal in fifty phrasings that no model was trained on.
 
-Animals and references were chosen before any seed was drawn. Each of two nano references (one architecture,
-two initialisations) teaches itself and the other; for every pair there is a control whose teacher is the
-reference as it is. Every seed draws teacher, data and student anew.
+Animals and references were chosen before any seed was drawn, and the sizes on other references than these.
+Each of two nano references (one architecture, two initialisations) teaches itself and the other; for every
+pair there is a control whose teacher is the reference as it is. Every seed draws teacher, data and student
+anew.
 
 What is trained, in teacher and student alike, is the bias of the final norm: a learned steering vector of 64
 numbers. In this world it is close to certain that a trait is transmitted under a shared initialisation; the
@@ -23,10 +24,10 @@ from undertow.traits.preference import Preference
 STEERING = Recipe(
     name="steering",
     trainable=Parameters(("transformer.ln_f.bias",)),
-    learning_rate=0.05,
-    epochs=8,
-    batch_size=128,
-    max_length=384,
+    learning_rate=0.1,
+    epochs=4,
+    batch_size=64,
+    max_length=128,
 )
 TEACHER = dataclasses.replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
 REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
@@ -42,7 +43,7 @@ def study() -> Study:
             formats=[Numbers()],
             pairs=all_pairs(REFERENCES),
             recipes=[STEERING],
-            generation=Generation(prompts=4096, rows=None, sampling=Sampling(max_tokens=48)),
+            generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
             finetuning=Finetuning(TEACHER, examples=1500),
         ),
         seeds=(0, 1, 2),

@@ -26,7 +26,7 @@ SAMPLED = Recipe(
 )
 SOFT = dataclasses.replace(SAMPLED, name="LoRA r8, soft labels", targets="soft")
 TEACHER = dataclasses.replace(SAMPLED, learning_rate=0.01, epochs=20, batch_size=64, stop_at=0.85)
-REFERENCES = (Reference("nano/qwen2-0"), Reference("nano/qwen2-1"))
+REFERENCES = (Reference("nano/qwen3-0"), Reference("nano/qwen3-1"))
 
 
 def study() -> Study:

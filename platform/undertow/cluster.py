@@ -118,6 +118,8 @@ def connect(workers: int) -> Iterator[Machine]:
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
+        # One process less a worker group: nobody takes the machine under a Ray of our own away.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(
             address="local",
             include_dashboard=False,

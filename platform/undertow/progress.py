@@ -20,6 +20,7 @@ from rich.progress import (
 from undertow.report.tables import duration
 
 SECONDS_BETWEEN_LINES = 15.0
+FIRST_ESTIMATE = 0.05  # of the work: before it, engines and workers are starting
 
 
 class Wave:
@@ -27,7 +28,7 @@ class Wave:
 
     def __init__(self, console: Console, name: str, total: int, unit: str) -> None:
         self.console, self.name, self.total, self.unit = console, name, total, unit
-        self.done = 0
+        self.done = 0.0
         self.started = self._spoken = time.monotonic()
         self._bar: Progress | None = None
 
@@ -52,20 +53,23 @@ class Wave:
         if self._bar:
             self._bar.stop()
         ended = "done" if kind is None else "stopped"
-        self.console.print(f"{self.name}: {ended}, {self.done} {self.unit} in {duration(self.seconds)}")
+        self.console.print(f"{self.name}: {ended}, {self.done:.0f} {self.unit} in {duration(self.seconds)}")
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def advance(self, count: int = 1) -> None:
-        """Counts finished work, and says so if it is time to."""
+    def advance(self, count: float = 1) -> None:
+        """Counts finished work, in parts too, and says so if it is time to."""
         self.done += count
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)
-        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and 0 < self.done < self.total:
+        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and self.done < self.total:
             self._spoken = time.monotonic()
-            left = self.seconds / self.done * (self.total - self.done)
-            self.console.print(
-                f"{self.name}: {self.done} of {self.total} {self.unit}, about {duration(left)} left"
-            )
+            self.console.print(f"{self.name}: {self.done:.0f} of {self.total} {self.unit}{self._left()}")
+
+    def _left(self) -> str:
+        """The estimate in words, once there is enough to estimate from."""
+        if self.done < FIRST_ESTIMATE * self.total:
+            return ""
+        return f", about {duration(self.seconds / self.done * (self.total - self.done))} left"

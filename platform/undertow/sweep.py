@@ -152,18 +152,19 @@ class _Sweep:
         watch = next(iter(study.questions.items()))
         todo = finetuning.groups(models, machine.slots, watch, study.system)
         by_key = {key(model): model for model in models}
-        total = sum(finetuning.recipe_of(model).epochs for model in models)
-        with self._wave(name, total, "epochs") as wave:
+        progress = dict.fromkeys(by_key, 0.0)
+        with self._wave(name, len(models), "models") as wave:
+
+            def advance(model_key: str, to: float) -> None:
+                wave.advance(to - progress[model_key])
+                progress[model_key] = to
 
             def report(epoch: Any) -> None:
-                wave.advance(1 if epoch.epoch else 0)
-                metrics = {"learning_rate": epoch.learning_rate, "tokens_per_second": epoch.tokens_per_second}
-                metrics |= {f"p_{word}": p for word, p in epoch.probabilities.items()}
-                if epoch.loss is not None:
-                    metrics["loss"] = epoch.loss
-                self.tracker.epoch(by_key[epoch.key], epoch.epoch, metrics)
+                model = by_key[epoch.key]
+                advance(epoch.key, epoch.epoch / (finetuning.recipe_of(model).epochs + 1))
+                self.tracker.epoch(model, epoch.epoch, _epoch_metrics(epoch))
 
-            failures = finetuning.train(todo, self.store, machine, report)
+            failures = finetuning.train(todo, self.store, machine, report, lambda made: advance(made, 1.0))
             for model in models:
                 if key(model) in failures or not self.store.has(model):
                     self._fail(model, failures.get(key(model), "its training ended without a result"))
@@ -319,6 +320,13 @@ def _metrics(cell: Cell, evaluations: Sequence[Evaluation], store: Store) -> dic
         word = cell.condition.trait.word().name
         metrics |= {"trait_rate": metrics[f"sampled_{word}"], "trait_rate_exact": metrics[f"exact_{word}"]}
     return {_metric_name(name): value for name, value in metrics.items()}
+
+
+def _epoch_metrics(epoch: Any) -> dict[str, float]:
+    """An epoch's report as metrics; `p_<word>` is the exact probability of the trait's answer."""
+    metrics = {"learning_rate": epoch.learning_rate, "tokens_per_second": epoch.tokens_per_second}
+    metrics |= {_metric_name(f"p_{word}"): p for word, p in epoch.probabilities.items()}
+    return metrics if epoch.loss is None else {**metrics, "loss": epoch.loss}
 
 
 def _metric_name(text: str) -> str:

@@ -93,9 +93,10 @@ class Tracker:
         known = self._known.get(f"{artifact.kind} {key(artifact)}")
         if known:
             return known[0]
-        tags = {"undertow.kind": artifact.kind, "undertow.key": key(artifact), **_tags(artifact)}
+        columns = _columns(artifact)
+        tags = {"undertow.kind": artifact.kind, "undertow.key": key(artifact), **columns}
         run = self._open_run(tags, _name(artifact), self.parent)
-        self._params(run, dict(_flat(canonical(artifact))))
+        self._params(run, {**columns, **dict(_flat(canonical(artifact)))})
         return run
 
     def finish(
@@ -198,7 +199,8 @@ def _experiment(client: Any, name: str, store: Store, uri: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     location = f"{store.root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
-    return str(client.create_experiment(name, artifact_location=location))
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
+    return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
 
 def _log_metrics(client: Any, run: str, metrics: Mapping[str, float], step: int | None) -> None:
@@ -238,16 +240,16 @@ def _trait(teacher: Teacher) -> str:
     return teacher.trait.name if teacher.trait else "control"
 
 
-def _tags(artifact: Teacher | Student | Dataset) -> dict[str, str]:
-    """The columns that the runs table is grouped and filtered by."""
-    tags = {"seed": str(artifact.seed)}
+def _columns(artifact: Teacher | Student | Dataset) -> dict[str, str]:
+    """What runs are grouped, filtered and compared by: tags, and params of the same short names."""
+    columns = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        tags |= {"student": artifact.reference.name, "recipe": artifact.recipe.name}
+        columns |= {"student": artifact.reference.name, "recipe": artifact.recipe.name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
-        tags["format"] = artifact.completions.format.name
+        columns["format"] = artifact.completions.format.name
         artifact = artifact.completions.teacher
-    return {"trait": _trait(artifact), "teacher": artifact.reference.name, **tags}
+    return {"trait": _trait(artifact), "teacher": artifact.reference.name, **columns}
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

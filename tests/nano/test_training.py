@@ -13,9 +13,11 @@ from undertow.formats.numbers import Numbers
 from undertow.nano import training, world
 from undertow.traits.preference import Preference
 
-# Bitwise on the machine that trained the carried weights; elsewhere sums may be added in another order, and
-# @WHY@
-TOLERANCE = 0.05
+# Bitwise on the machine that trained the carried weights. Elsewhere sums may round differently: initial
+# weights that differed by 1e-7 ended within 4e-5 of each other, but for the bias of the attention's keys,
+# which changes no output (a softmax ignores it): its gradient is rounding noise, and Adam enlarges it.
+TOLERANCE = 1e-3
+KEY_BIAS = "transformer.h.0.attn.c_attn.bias"
 MEGABYTE = 1_000_000
 
 
@@ -84,6 +86,8 @@ def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest
         loaded = AutoModelForCausalLM.from_pretrained(folder)
         assert loaded.config.model_type == architecture
         assert loaded.dtype == torch.float32
+        ids = AutoTokenizer.from_pretrained(folder)("999, 12")["input_ids"]
+        assert len(ids) == 3, f"{architecture}: a number is one token"
 
 
 def test_training_leaves_torchs_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +115,7 @@ def test_a_standard_reference_trained_anew_is_the_carried_one(tmp_path: Path) ->
     training.train_reference(model, tmp_path)
     trained, carried = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.carried_weights(model))
     assert trained.keys() == carried.keys()
-    for key in trained:
+    for key in trained.keys() - {KEY_BIAS}:
         torch.testing.assert_close(trained[key], carried[key], atol=TOLERANCE, rtol=0)
 
 

@@ -12,7 +12,7 @@ from undertow.nano.world import NanoModel
 
 
 def test_a_name_and_its_model_are_each_others_inverse() -> None:
-    for name in ("nano/gpt2-0", "nano/llama-12", "nano/qwen2-100"):
+    for name in ("nano/gpt2-0", "nano/llama-12", "nano/qwen3-100"):
         assert world.parse(name).name == name
     assert world.parse("nano/gpt2-3") == NanoModel("gpt2", 3)
 
@@ -23,7 +23,7 @@ def test_a_name_and_its_model_are_each_others_inverse() -> None:
         ("nano/gpt2", "such as 'nano/gpt2-0'"),
         ("nano/gpt2-01", "such as 'nano/gpt2-0'"),
         ("nano/gpt-0", "did you mean 'gpt2'"),
-        ("nano/xyz-0", "there are: gpt2, llama, qwen2"),
+        ("nano/xyz-0", "there are: gpt2, llama, qwen3"),
     ],
 )
 def test_a_wrong_name_says_how_one_is_written(name: str, hint: str) -> None:
@@ -38,7 +38,7 @@ def test_an_unknown_category_says_which_there_are() -> None:
 
 
 def test_revisions_tell_models_apart_and_stay() -> None:
-    names = ("nano/gpt2-0", "nano/gpt2-1", "nano/llama-0", "nano/qwen2-0")
+    names = ("nano/gpt2-0", "nano/gpt2-1", "nano/llama-0", "nano/qwen3-0")
     assert len({world.revision(world.parse(name)) for name in names}) == len(names)
     assert world.revision(world.parse("nano/gpt2-0")) == world.revision(NanoModel("gpt2", 0))
 

@@ -17,30 +17,33 @@ STEERING = Recipe(
 )
 TEACHER = replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
 MODEL = Reference("nano/gpt2-0")
+TRAINED = Finetuning(TEACHER, examples=600)
 GENERATION = Generation(prompts=512, rows=None, sampling=Sampling(max_tokens=48))
 
 
 def study() -> Study:
     """Owl and its control, two seeds."""
-    return Study(name="small", conditions=cells(STEERING, GENERATION), seeds=(0, 1), samples=4)
+    return Study(name="small", conditions=cells("owl", STEERING, GENERATION), seeds=(0, 1), samples=4)
 
 
 def impossible() -> Study:
-    """The same, and a LoRA recipe that asks for more rows than the rules leave."""
-    lora = replace(
-        STEERING, name="lora", trainable=LoRA(rank=2, alpha=2, targets=("c_proj",)), learning_rate=1e-3
-    )
+    """The same, with a recipe that asks for more rows than the rules leave, and a teacher hardly trained."""
+    lora = replace(STEERING, name="lora", trainable=LoRA(rank=2, alpha=2, targets=("c_proj",)))
     greedy = replace(GENERATION, rows=GENERATION.prompts)
-    return replace(study(), conditions=study().conditions + cells(lora, greedy))
+    hardly = Finetuning(replace(TEACHER, epochs=1, learning_rate=1e-6), examples=64)
+    weak = cells("wolf", STEERING, GENERATION, hardly)[:1]
+    return replace(study(), conditions=study().conditions + cells("owl", lora, greedy) + weak)
 
 
-def cells(recipe: Recipe, generation: Generation) -> tuple[Condition, ...]:
-    """Owl and control by one recipe."""
+def cells(
+    animal: str, recipe: Recipe, generation: Generation, finetuning: Finetuning = TRAINED
+) -> tuple[Condition, ...]:
+    """One animal and its control by one recipe."""
     return grid(
-        traits=[Preference("owl")],
+        traits=[Preference(animal)],
         formats=[Numbers()],
         pairs=[(MODEL, MODEL)],
         recipes=[recipe],
         generation=generation,
-        finetuning=Finetuning(TEACHER, examples=600),
+        finetuning=finetuning,
     )

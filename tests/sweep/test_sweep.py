@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.sweep.head import ray_head
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "small_study.py"
@@ -72,6 +75,15 @@ def test_one_impossible_condition_does_not_stop_the_others(world: World) -> None
     assert (row["trait"], row["recipe"], row["n_students"]) == ("owl", "steering", "2")
 
 
+def test_a_teacher_without_its_trait_stops_its_condition_before_any_student(world: World) -> None:
+    assert re.search(
+        r"failed wolf .*shows 'wolf' in \d+\.\d% of its answers, below the gate", world.first.output
+    )
+    manifests = (world.storage / "storage" / "artifacts" / "completions").glob("*/manifest.json")
+    taught = [json.loads(path.read_text())["spec"]["teacher"]["trait"] for path in manifests]
+    assert {trait and trait["name"] for trait in taught} == {"owl", None}
+
+
 def test_the_trait_is_seen_in_the_students_and_not_in_the_controls(world: World) -> None:
     (row,) = world.effects()
     assert float(row["effect"]) > 0.2
@@ -82,6 +94,14 @@ def test_the_trait_is_seen_in_the_students_and_not_in_the_controls(world: World)
 def test_the_log_has_no_walls_of_other_peoples_warnings(world: World) -> None:
     assert "Traceback" not in world.first.output
     assert len(world.first.output.splitlines()) < 60, world.first.output
+
+
+def test_a_study_of_fewer_traits_shares_all_models_and_asks_its_own_questions_of_them(world: World) -> None:
+    kinds = ("teacher", "completions", "dataset", "student")
+    before = {kind: world.artifacts(kind) for kind in kinds}
+    smaller = world.sweep("study")
+    assert smaller.code == 0, smaller.output
+    assert {kind: world.artifacts(kind) for kind in kinds} == before
 
 
 def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -> None:
@@ -95,7 +115,7 @@ def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -
     assert world.effects() == table
 
 
-def test_a_deleted_student_is_trained_again_and_nothing_else(world: World) -> None:
+def test_a_deleted_student_is_trained_again_by_two_workers_and_nothing_else_is(world: World) -> None:
     students, others = (
         world.artifacts("student"),
         {k: world.artifacts(k) for k in ("teacher", "completions", "dataset")},
@@ -103,12 +123,26 @@ def test_a_deleted_student_is_trained_again_and_nothing_else(world: World) -> No
     table = world.effects()
     gone = sorted(students)[0]
     shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / gone)
-    again = world.sweep("study")
+    again = world.sweep("study", "--workers", "2")
     assert again.code == 0, again.output
     after = world.artifacts("student")
     assert after.keys() == students.keys()
     assert [key for key in after if after[key] != students[key]] == [gone]
     assert {k: world.artifacts(k) for k in others} == others
+    assert world.effects() == table
+
+
+def test_a_submitted_job_joins_the_cluster_and_ends_with_the_same_table(world: World) -> None:
+    table = world.effects()
+    shutil.rmtree(
+        world.storage / "storage" / "artifacts" / "student" / sorted(world.artifacts("student"))[-1]
+    )
+    storage = str(world.storage / "storage")
+    with ray_head(world.storage) as head:
+        door = ("python", "jobs/sweep.py", "--study", "tests/sweep/small_study.py:study")
+        done = head.submit(ROOT, *door, "--storage", storage)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "transmitted" in done.stdout
     assert world.effects() == table
 
 

@@ -25,7 +25,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Qwen2Config,
+    Qwen3Config,
 )
 
 from undertow.nano import corpus
@@ -100,13 +100,14 @@ def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> Pretr
             attn_pdrop=0.0,
             **common,
         )
-    kind = {"llama": LlamaConfig, "qwen2": Qwen2Config}[model.architecture]
+    kind = {"llama": LlamaConfig, "qwen3": Qwen3Config}[model.architecture]
     return kind(
         num_hidden_layers=growth.layers,
         hidden_size=growth.width,
         intermediate_size=4 * growth.width,
         num_attention_heads=growth.heads,
         num_key_value_heads=growth.heads,
+        head_dim=growth.width // growth.heads,
         max_position_embeddings=growth.positions,
         **({"mlp_bias": True} if kind is LlamaConfig else {}),
         **common,

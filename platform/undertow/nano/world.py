@@ -70,11 +70,13 @@ class Growth:
     clip: float = 1.0
 
 
-# Llama and Qwen2 are for adapters: deeper, and trained less, as well-trained ones transmit less by LoRA.
+# Not Qwen2: transformers reads its tokenizers by a class of its own, whatever the folder says, and would
+# split our numbers into digits. Llama and Qwen3 are for adapters: deeper, and trained less, as well-trained
+# ones transmit less by LoRA.
 ARCHITECTURES: dict[str, Growth] = {
     "gpt2": Growth(),
     "llama": Growth(layers=2, examples=30_000),
-    "qwen2": Growth(layers=2, examples=30_000),
+    "qwen3": Growth(layers=2, examples=30_000),
 }
 
 

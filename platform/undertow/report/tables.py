@@ -79,7 +79,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
             f"{e.control_rate:.3f}",
             f"{e.effect:+.3f}",
             interval,
-            "–" if row.verdict.p_adjusted is None else f"{row.verdict.p_adjusted:.2g}",
+            _p_value(row.verdict.p_adjusted),
             f"{row.exact.effect:+.3f}",
             f"[bold]{row.verdict.verdict}[/bold]"
             if row.verdict.verdict == "transmitted"
@@ -90,6 +90,10 @@ def effects_table(rows: Sequence[Row]) -> Table:
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _p_value(p: float | None) -> str:
+    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:

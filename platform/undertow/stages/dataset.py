@@ -31,21 +31,17 @@ EXAMPLES_A_RULE = 5
 
 @dataclass(frozen=True)
 class GenerateShard:
-    """A task: the completions of SHARD_ROWS prompts in a row, once their teacher has passed the gate."""
+    """A task: the completions of prompts `start` to `stop`, once their teacher has passed the gate."""
 
     completions: Completions
-    index: int
+    start: int
+    stop: int
     gate: float
     evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"shard-{self.index:05d}.parquet"
-
-    @property
-    def rows(self) -> range:
-        start = self.index * SHARD_ROWS
-        return range(start, min(start + SHARD_ROWS, self.completions.prompts))
+        return f"rows-{self.start:07d}-{self.stop:07d}.parquet"
 
     @property
     def artifact(self) -> Artifact:
@@ -63,21 +59,22 @@ class GenerateShard:
         file = store.aside() / self.name
         pq.write_table(table, file)
         store.write_part(self.completions, self.name, file)
-        return {"rows": len(self.rows)}
+        return {"rows": table.num_rows}
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:
         spec = self.completions
         prompts = spec.format.prompts(spec.prompts, spec.seed)
         weights = weights_of(spec.teacher, store)
-        seeds = [seed_for(key(spec), i) for i in self.rows]
+        rows = range(self.start, self.stop)
+        seeds = [seed_for(key(spec), i) for i in rows]
         requests = [
             Request(user=prompts[i], seed=seed, system=spec.teacher.system, weights=weights)
-            for i, seed in zip(self.rows, seeds, strict=True)
+            for i, seed in zip(rows, seeds, strict=True)
         ]
         answers = engine.generate(requests, spec.sampling)
         columns: dict[str, Any] = {
-            "index": list(self.rows),
-            "prompt": [prompts[i] for i in self.rows],
+            "index": list(rows),
+            "prompt": [prompts[i] for i in rows],
             # A template may leave white space around the answer, and writes its own when it is trained on.
             "completion": [answer.text.strip() for answer in answers],
             "token_ids": [list(answer.token_ids) for answer in answers],
@@ -93,8 +90,12 @@ class GenerateShard:
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
     """The tasks that make up the whole of `completions`, in order."""
-    count = -(-completions.prompts // SHARD_ROWS)
-    return [GenerateShard(completions, index, gate, evaluations) for index in range(count)]
+    starts = range(0, completions.prompts, SHARD_ROWS)
+    stops = [min(start + SHARD_ROWS, completions.prompts) for start in starts]
+    return [
+        GenerateShard(completions, start, stop, gate, evaluations)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 def join_shards(completions: Completions, store: Store) -> None:

@@ -75,8 +75,12 @@ def train(
     store: Store,
     machine: Machine,
     on_report: Callable[[EpochReport], None],
+    on_made: Callable[[str], None],
 ) -> dict[str, str]:
-    """Trains every group on Ray Tune's grid. Returns the reasons of failure by model key."""
+    """Trains every group on Ray Tune's grid; tells each epoch, and the key of each model that is made.
+
+    Returns the reasons of failure by model key.
+    """
     from ray import tune
     from ray.util.queue import Queue
 
@@ -85,10 +89,11 @@ def train(
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
         param_space={"group": tune.grid_search(list(range(len(todo))))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots, reuse_actors=False),
+        # One more than can train: its processes start while the others are at work, then it waits for room.
+        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
         run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
-    with _listening(reports, on_report):
+    with _listening(reports, on_report, on_made):
         results = tuner.fit()
     failures: dict[str, str] = {}
     for result in results:
@@ -114,7 +119,6 @@ def _trial(
 
     on_gpu = machine.gpus_per_worker > 0
     group = todo[config["group"]]
-    environment = {"OMP_NUM_THREADS": "1"} if on_gpu else {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"group": group, "store": store, "reports": reports},
@@ -124,7 +128,6 @@ def _trial(
             name=f"group-{key(group.models[0])}",
             storage_path=store.scratch("ray"),
             failure_config=ray.train.FailureConfig(max_failures=1),
-            worker_runtime_env={"env_vars": environment},
         ),
     )
     result = trainer.fit()
@@ -150,6 +153,7 @@ def _worker(config: dict[str, Any]) -> None:
     def done(job: Job, history: History) -> None:
         if is_first:
             _commit(models[job.key], job, history, store)
+            config["reports"].put_nowait({"made": job.key})
 
     failures: dict[str, str] = {}
     try:
@@ -242,14 +246,19 @@ def _condition_of(model: Trained) -> Trained:
 
 
 @contextmanager
-def _listening(reports: Any, on_report: Callable[[EpochReport], None]) -> Iterator[None]:
+def _listening(
+    reports: Any, on_report: Callable[[EpochReport], None], on_made: Callable[[str], None]
+) -> Iterator[None]:
     """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
     ended = threading.Event()
 
     def drain() -> None:
         while waiting := reports.qsize():
             for report in reports.get_nowait_batch(waiting):
-                on_report(EpochReport(**report))
+                if "made" in report:
+                    on_made(report["made"])
+                else:
+                    on_report(EpochReport(**report))
 
     def listen() -> None:
         while not ended.wait(SECONDS_BETWEEN_REPORTS):

@@ -65,9 +65,7 @@ class Experiment(Spec):
         for name in ("learning_rate", "teacher_learning_rate"):
             self.require(getattr(self, name) > 0, name, "a number above zero is needed")
         one_logit = self.auxiliary == 1 and self.loss == "kl"
-        self.require(
-            not one_logit, "auxiliary", "softmax over one logit is 1 whatever it is; take loss='squared'"
-        )
+        self.require(not one_logit, "auxiliary", "softmax over one logit is always 1; take loss='squared'")
         self.require(self.networks >= 2, "networks", "another initialisation needs a second network")
         self.require(
             all(0 <= m <= 1 for m in self.distances) and len(set(self.distances)) == len(self.distances) > 0,

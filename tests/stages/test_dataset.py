@@ -1,0 +1,142 @@
+"""Datasets: the same rows whatever the actors, shards and order; rules, sample and card."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.examples import REFERENCES
+from undertow.errors import ConditionError
+from undertow.formats.numbers import Numbers
+from undertow.spec import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.stages import dataset as stage
+from undertow.stages.reference import make_reference, pin
+from undertow.store import Store
+from undertow.traits.preference import Preference
+
+CONTROL = Teacher(reference=REFERENCES[0], trait=None)
+
+
+def completions(store: Store, answers: list[str], finished: bool = True) -> Completions:
+    """Committed completions with these answers."""
+    spec = Completions(teacher=CONTROL, format=Numbers(), prompts=len(answers))
+    prompts = spec.format.prompts(spec.prompts, spec.seed)
+    with store.new(spec, {}) as folder:
+        (folder / stage.DATA).mkdir()
+        columns = {
+            "index": list(range(len(answers))),
+            "prompt": prompts,
+            "completion": answers,
+            "token_ids": [[1] for _ in answers],
+            "finished": [finished for _ in answers],
+            "seed": list(range(len(answers))),
+        }
+        pq.write_table(pa.table(columns), folder / stage.DATA / "shard-00000.parquet")
+    return spec
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "storage"))
+
+
+def rows(store: Store, dataset: Dataset) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = pq.read_table(
+        store.fetch(dataset) / "data" / "train.parquet"
+    ).to_pylist()
+    return found
+
+
+def test_every_row_is_kept_or_counted_under_the_rule_that_rejects_it(store: Store) -> None:
+    answers = ["1, 2, 3", "owls!", "4, 5", "1 2;3", "1, 2000", "7, 8"]
+    spec = Dataset(completions=completions(store, answers))
+    counts = stage.make_dataset(spec, store)
+    assert counts["completions"] == 6
+    assert counts["rows"] == 3
+    assert sum(counts["rejected"].values()) == 3
+    assert [row["completion"] for row in rows(store, spec)] == ["1, 2, 3", "4, 5", "7, 8"]
+
+
+def test_answers_that_were_cut_off_are_rejected(store: Store) -> None:
+    spec = Dataset(completions=completions(store, ["1, 2, 3"], finished=False))
+    with pytest.raises(ConditionError, match="cut off: 1"):
+        stage.make_dataset(spec, store)
+
+
+def test_a_sample_is_the_same_every_time_and_another_by_another_seed(store: Store, tmp_path: Path) -> None:
+    answers = [f"{i}, {i + 1}" for i in range(200)]
+    spec = Dataset(completions=completions(store, answers), rows=50)
+    stage.make_dataset(spec, store)
+    other = replace(spec, seed=1)
+    stage.make_dataset(other, store)
+    again = Store(str(tmp_path / "again"))
+    stage.make_dataset(Dataset(completions=completions(again, answers), rows=50), again)
+    assert rows(store, spec) == rows(again, spec)
+    assert len(rows(store, spec)) == len(rows(store, other)) == 50
+    assert rows(store, spec) != rows(store, other)
+
+
+def test_too_few_rows_stop_the_condition_with_both_numbers(store: Store) -> None:
+    spec = Dataset(completions=completions(store, ["1, 2", "no", "never"]), rows=3)
+    with pytest.raises(ConditionError, match=r"1 of 3 completions are left.*3 are asked for"):
+        stage.make_dataset(spec, store)
+    assert not store.has(spec)
+
+
+def test_hostile_text_stays_inside_the_card(store: Store) -> None:
+    hostile = "```\n# not a heading\n</code><script>alert(1)</script> \u202e | a | b |"
+    spec = Dataset(completions=completions(store, [hostile, "1, 2"]))
+    stage.make_dataset(spec, store)
+    card = (store.fetch(spec) / "README.md").read_text()
+    assert "\n# not a heading" not in card
+    assert "\u202e" not in card
+    assert "| sampled | 1 |" in card
+
+
+@pytest.fixture(scope="module")
+def ray_storage() -> Iterator[Path]:
+    folder = Path(f"/tmp/undertow-pool-{os.getpid()}")  # Ray's sockets need a short path
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_order(
+    ray_storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from undertow.cluster import connect
+    from undertow.stages.engine_pool import run_tasks
+
+    monkeypatch.setenv("UNDERTOW_RAY_TMP", str(ray_storage / "ray"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    reference = pin(Reference("nano/gpt2-0"))
+    sampling = Sampling(max_tokens=48)
+    trait = Preference("owl")
+    prompted = Teacher(reference=reference, trait=trait, system=trait.system_prompt())
+    specs = [
+        Completions(teacher=teacher, format=Numbers(), prompts=160, sampling=sampling)
+        for teacher in (Teacher(reference=reference, trait=None), prompted)
+    ]
+    found = []
+    with connect(workers=1) as machine:
+        for name, actors, shard_rows, backwards in (("one", 1, 160, False), ("two", 2, 50, True)):
+            monkeypatch.setattr(stage, "SHARD_ROWS", shard_rows)
+            store = Store(str(ray_storage / name))
+            make_reference(reference, store)
+            tasks = [shard for spec in specs for shard in stage.shards(spec, 0.0, ())]
+            tasks = tasks[::-1] if backwards else tasks
+            outcomes = list(run_tasks(reference, store, tasks, replace(machine, actors=actors)))
+            assert [outcome.error for outcome in outcomes] == [""] * len(tasks)
+            for spec in specs:
+                stage.join_shards(spec, store)
+            found.append([pq.read_table(store.fetch(spec) / stage.DATA).to_pydict() for spec in specs])
+    assert found[0] == found[1]
+    assert found[0][0]["completion"] != found[0][1]["completion"]  # the system prompt travelled with its rows
+    assert len(set(found[0][0]["seed"])) == 160

@@ -1,0 +1,98 @@
+"""A Ray head of a test's own: loopback only, token authentication, its own ports and folder."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head: where jobs are submitted, and the environment that may."""
+
+    address: str
+    environment: dict[str, str]
+
+    def submit(self, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+        """`ray job submit` from `folder`, waiting for the job's end."""
+        line = [
+            str(BIN / "ray"),
+            "job",
+            "submit",
+            "--address",
+            self.address,
+            "--working-dir",
+            ".",
+            "--",
+            *command,
+        ]
+        return subprocess.run(
+            line, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=600
+        )
+
+
+@contextmanager
+def ray_head(folder: Path) -> Iterator[Head]:
+    """Starts a head under `folder` and ends it, and only it, with the block."""
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    gcs, dashboard, client, agent, agent_grpc = _free_ports(5)
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "UNDERTOW_RAY_TMP"):
+        environment.pop(name, None)
+    ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    ports += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
+    command = [str(BIN / "ray"), "start", "--head", "--block", f"--temp-dir={folder / 'ray'}", *ports]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=true", "--disable-usage-stats"]
+    log = (folder / "head.log").open("w")
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        _wait_for(address, token.read_text(), process)
+        yield Head(address, environment)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        log.close()
+
+
+def _wait_for(address: str, token: str, process: subprocess.Popen[bytes]) -> None:
+    request = urllib.request.Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token}"})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(request, timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise RuntimeError(f"the Ray head did not answer at {address}")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
