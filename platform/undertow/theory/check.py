@@ -54,7 +54,9 @@ class Finding:
 
     @property
     def both_signs(self) -> bool:
-        return 0 < self.lowered < self.draws - self.unseen
+        """Of d·v or of the change: the student's step is not small there, and a coarse one mostly hurts."""
+        seen = self.draws - self.unseen
+        return 0 < self.lowered < seen or 0 < self.aligned < seen
 
     @property
     def as_expected(self) -> bool:
