@@ -1,7 +1,7 @@
 # What a user types. Each target makes or mends .venv first (platform/bootstrap.py; at once when it is whole).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan ui test test-fast lint clean
+.PHONY: help setup sweep plan theory ui test test-fast lint clean
 
 STORAGE ?= ./storage
 PORT ?= 5000
@@ -35,6 +35,12 @@ sweep: setup  ## run a study; ARGS go to jobs/sweep.py (make sweep ARGS="--help"
 
 plan: setup  ## what a sweep would do and cost, without doing it
 	@python jobs/sweep.py --storage "$(STORAGE)" --plan $(ARGS)
+
+theory: setup  ## the MLP experiment and Theorem 1, with figures; under 3 minutes on 2 cores
+	@mlp=0; steps=0; \
+	python jobs/mlp.py --storage "$(STORAGE)" || mlp=$$?; \
+	python jobs/one_step.py --storage "$(STORAGE)" || steps=$$?; \
+	if [ $$mlp -ne 0 ]; then exit $$mlp; fi; exit $$steps
 
 ui: setup  ## MLflow over the storage's runs, on this machine only (PORT=5000)
 	@case '$(TRACKING)' in \

@@ -25,7 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "recipe spec engines",
         "identity study formats traits training nano theory",
         "store manifest",
-        "plan report judging tracking timings progress studies",
+        "plan report judging runs tracking timings progress studies",
         "cluster stages",
         "sweep",
         "jobs",

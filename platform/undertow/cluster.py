@@ -8,11 +8,16 @@ a Ray of its own, bound to this machine, and ends it. It never joins a cluster b
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from undertow.errors import UserError
+
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Read by libraries when they are imported, so set for this process and for every worker of a Ray of ours.
 QUIET = {
@@ -128,3 +133,17 @@ def connect(workers: int) -> Iterator[Machine]:
         yield Machine.of(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), workers)
     finally:
         ray.shutdown()
+
+
+def spread(function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item]) -> list[Result]:
+    """function(shared, item) for every item, one CPU each, over Ray; the results in the order of the items.
+
+    `shared` travels once. The first failure ends the call.
+    """
+    with connect(workers=1):
+        import ray
+
+        task = ray.remote(num_cpus=1)(function)
+        held = ray.put(shared)
+        found: list[Result] = ray.get([task.remote(held, item) for item in items])
+        return found

@@ -28,11 +28,12 @@ from undertow.plan import Cell, Plan, failed_by, reference_of
 from undertow.progress import Wave
 from undertow.report import figures, results, tables
 from undertow.report.results import Rates
+from undertow.runs import metric_name
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.stages.reference import is_made, make_reference, resolve
 from undertow.store import Store
 from undertow.study import Study
-from undertow.tracking import Tracker, metric_name
+from undertow.tracking import Tracker
 
 T = TypeVar("T", bound=Artifact)
 

@@ -10,36 +10,27 @@ sqlite to one writer and a lost server to one place.
 """
 
 import json
-import os
-import re
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from undertow.errors import UserError
 from undertow.identity import canonical, key
 from undertow.manifest import HISTORY, Manifest
+from undertow.runs import (
+    client_of,
+    experiment_of,
+    flat,
+    log_files,
+    log_metrics,
+    log_params,
+    metric_name,
+    tracking_uri,
+)
 from undertow.spec import Artifact, Dataset, Student, Teacher
 from undertow.store import Store
 from undertow.study import Study
 
-LONGEST_PARAM = 6000
 LARGEST_MODEL_LOGGED = 64 * 2**20  # bytes: above it a run links to the store and holds no copy
-PARAMS_A_BATCH = 100
-
-
-def tracking_uri(store: Store) -> str:
-    """MLFLOW_TRACKING_URI, else a sqlite file under the storage folder."""
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
-    if not store.is_local:
-        raise UserError(
-            f"--storage {store.url}: MLflow cannot keep its database there; set MLFLOW_TRACKING_URI"
-        )
-    return f"sqlite:///{store.root}/mlflow.db"
 
 
 class Tracker:
@@ -54,24 +45,12 @@ class Tracker:
 
     @cached_property
     def client(self) -> Any:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.uri)
+        return client_of(self.uri)
 
     @cached_property
     def experiment(self) -> str:
         """The experiment's id; made on first use, with its artifacts beside the store's where we host it."""
-        found = self.client.get_experiment_by_name(self.study.name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = (
-            f"{self.store.root}/mlartifacts/{self.study.name}" if self.uri.startswith("sqlite") else None
-        )
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
-        return str(self.client.create_experiment(self.study.name, artifact_location=location, tags=tags))
+        return experiment_of(self.client, self.study.name, self.store, self.uri)
 
     @cached_property
     def _known(self) -> dict[str, tuple[str, str]]:
@@ -118,7 +97,7 @@ class Tracker:
         columns = _columns(artifact)
         tags = {"undertow.kind": artifact.kind, "undertow.key": key(artifact), **columns}
         run = self._open_run(tags, _name(artifact), self.parent)
-        self._params(run, {**columns, **dict(_flat(canonical(artifact)))})
+        self._params(run, {**columns, **dict(flat(canonical(artifact)))})
         return run
 
     def finish(
@@ -160,10 +139,7 @@ class Tracker:
     def close(self, metrics: Mapping[str, float], files: Mapping[str, bytes], *, failed: bool) -> None:
         """Ends the parent run with the sweep's own metrics and files."""
         self._metrics(self.parent, metrics, None)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            self.client.log_artifacts(self.parent, folder)
+        log_files(self.client, self.parent, files)
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")
 
     def _open_run(self, tags: Mapping[str, str], name: str, parent: str | None) -> str:
@@ -179,19 +155,10 @@ class Tracker:
         return str(run.info.run_id)
 
     def _metrics(self, run: str, metrics: Mapping[str, float], step: int | None) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self.client.log_batch(
-            run, metrics=[Metric(name, value, now, step or 0) for name, value in metrics.items()]
-        )
+        log_metrics(self.client, run, metrics, step)
 
     def _params(self, run: str, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        items = [Param(name[:250], value[:LONGEST_PARAM]) for name, value in params.items()]
-        for start in range(0, len(items), PARAMS_A_BATCH):
-            self.client.log_batch(run, params=items[start : start + PARAMS_A_BATCH])
+        log_params(self.client, run, params)
 
     def _log_dataset(self, run: str, dataset: Dataset) -> None:
         from mlflow.entities import Dataset as MlflowDataset
@@ -205,11 +172,6 @@ class Tracker:
         )
         tags = [InputTag("mlflow.data.context", "training"), InputTag("undertow.key", key(dataset))]
         self.client.log_inputs(run, [DatasetInput(entry, tags)])
-
-
-def metric_name(text: str) -> str:
-    """Text with the characters that MLflow takes in a metric's name."""
-    return re.sub(r"[^\w./ -]", "_", text.replace("→", "to").replace("·", "/"))
 
 
 def _name(artifact: Teacher | Student | Dataset) -> str:
@@ -237,12 +199,3 @@ def _columns(artifact: Teacher | Student | Dataset) -> dict[str, str]:
         columns["format"] = artifact.completions.format.name
         artifact = artifact.completions.teacher
     return {"trait": _trait(artifact), "teacher": artifact.reference.name, **columns}
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A canonical spec as dotted names and texts, for MLflow's params."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _flat(part, f"{prefix}.{name}" if prefix else name)
-    else:
-        yield prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,170 @@
+"""Images for the MLP experiment: scikit-learn's digits, MNIST's files in a local folder, or a hub dataset.
+
+Pixels come out between -1 and 1, as the published experiment scales them. A folder may hold the four IDX
+files (train-images…, train-labels…, t10k-images…, t10k-labels…, gzipped or not) or parquet files with the
+columns `image` and `label`, named train… and test…. What was read is hashed into the results' name,
+so that another dataset under an old name is never taken for the old one.
+"""
+
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from undertow.errors import UserError
+
+Pixels = NDArray[np.uint8]
+TEST_SHARE = 0.3  # of scikit-learn's digits: 1,257 images to train on, 540 to test with
+IDX = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as rows (count, pixels) of float32 in [-1, 1], labels as int64 from 0."""
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+    @property
+    def classes(self) -> int:
+        return int(self.train_labels.max()) + 1
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        content = hashlib.sha256()
+        for part in (self.train, self.train_labels, self.test, self.test_labels):
+            content.update(str(tuple(part.shape)).encode())
+            content.update(part.contiguous().numpy().data)
+        return content.hexdigest()
+
+
+def load(source: str) -> Images:
+    """The images of "digits", a local folder or a hub dataset's id. Raises UserError where it cannot."""
+    if source == "digits":
+        return digits()
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder)
+    if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
+        raise UserError(
+            f"--data {source}: no such folder; name one, 'digits', or a hub dataset such as 'ylecun/mnist'"
+        )
+    return _from_hub(source)
+
+
+def digits() -> Images:
+    """The 1,797 digits of 8 × 8 pixels that scikit-learn carries; a fixed, stratified split."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = load_digits(return_X_y=True)
+    train, test, train_labels, test_labels = train_test_split(
+        pixels / 8 - 1, labels, test_size=TEST_SHARE, random_state=0, stratify=labels
+    )
+    floats = [torch.tensor(part, dtype=torch.float32) for part in (train, test)]
+    return Images(floats[0], torch.tensor(train_labels), floats[1], torch.tensor(test_labels))
+
+
+def _from_folder(folder: Path) -> Images:
+    if any(folder.glob("*ubyte*")):
+        return _images(lambda split: (_idx(folder, IDX[split], "images"), _idx(folder, IDX[split], "labels")))
+    if any(folder.rglob("*.parquet")):
+        return _images(lambda split: _parquet(folder, split))
+    raise UserError(
+        f"--data {folder}: neither MNIST's IDX files (train-images-idx3-ubyte …) nor parquet files in it"
+    )
+
+
+def _images(read: Callable[[str], tuple[Pixels, Pixels]]) -> Images:
+    """Both splits from a reader of bytes: pixels (count, …) and labels (count,)."""
+    parts: list[Tensor] = []
+    for split in ("train", "test"):
+        pixels, labels = read(split)
+        if not len(pixels) or len(pixels) != len(labels):
+            raise UserError(
+                f"--data: {len(pixels)} {split} images and {len(labels)} labels; fetch the files again"
+            )
+        scaled = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(127.5).sub_(1)
+        parts += [scaled, torch.from_numpy(labels.astype(np.int64))]
+    return Images(*parts)
+
+
+def _idx(folder: Path, split: str, kind: str) -> Pixels:
+    """One IDX file: two zero bytes, the type (8: bytes), the number of axes, their sizes, the data."""
+    found = sorted(folder.glob(f"{split}-{kind}*ubyte*"))
+    if not found:
+        raise UserError(f"--data {folder}: no file {split}-{kind}-idx…-ubyte; the four files belong together")
+    content = found[0].read_bytes()
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("it does not begin as an IDX file of bytes does")
+        axes = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(axes)
+    except (ValueError, IndexError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{found[0]}: not an IDX file ({error}); fetch it again") from None
+
+
+def _parquet(folder: Path, split: str) -> tuple[Pixels, Pixels]:
+    import pyarrow
+    import pyarrow.parquet
+
+    files = sorted(folder.rglob(f"{split}*.parquet"))
+    if not files:
+        raise UserError(f"--data {folder}: no {split}*.parquet among its parquet files")
+    try:
+        rows = [
+            row
+            for file in files
+            for row in pyarrow.parquet.read_table(file, columns=["image", "label"]).to_pylist()
+        ]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(
+            f"{files[0]}: not a parquet file with the columns image and label ({error})"
+        ) from None
+    return _decoded(rows)
+
+
+def _from_hub(source: str) -> Images:
+    import datasets
+
+    try:
+        found = datasets.load_dataset(source)
+        return _images(lambda split: _decoded(found[split]))
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # the hub, the network and the dataset's own layout each have errors of their own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"--data {source}: cannot be loaded ({reason}); name a local folder or 'digits'"
+        ) from None
+
+
+def _decoded(rows: Iterable[Any]) -> tuple[Pixels, Pixels]:
+    """Pixels and labels of rows whose image is a picture, or the bytes of one as parquet files hold it."""
+    from PIL import Image
+
+    pixels, labels = [], []
+    for row in rows:
+        image = row["image"]
+        if isinstance(image, dict):
+            image = Image.open(io.BytesIO(image["bytes"]))
+        pixels.append(np.asarray(image.convert("L"), np.uint8))
+        labels.append(row["label"])
+    return np.stack(pixels), np.asarray(labels, np.uint8)
