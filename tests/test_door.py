@@ -90,7 +90,7 @@ def folder(tmp_path: Path) -> Path:
         (["--study", "nothing.py"], ["nothing.py", "no file"]),
         (["--study", "broken.py"], ["broken.py:1", "mend the syntax"]),
         (["--study", "mine.py:studdy"], ["no function studdy()", "did you mean 'study'?"]),
-        (["--study", "mine.py:no_trait_name"], ["mine.py:", "Preference.name = ''", "a word is needed"]),
+        (["--study", "mine.py:no_trait_name"], ["mine.py:17: Preference.name = ''", "a word is needed"]),
         (["--study", "mine.py:unknown_word"], ["'quokka'", "it knows owl, cat"]),
         (["--study", "mine.py:no_seeds"], ["mine.py:", "Study.seeds", "at least one seed"]),
         (["--study", "mine.py:nano_typo"], ["nano/gtp2-0", "did you mean 'gpt2'?"]),
@@ -127,3 +127,18 @@ def test_a_study_outside_the_repository_is_planned_without_an_edit(folder: Path,
     result = sweep("--plan", "--study", f"mine.py:{function}", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "Study mine: 2 conditions" in result.stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "studies").glob("*.py")), ids=lambda path: path.stem)
+def test_every_shipped_study_is_planned_by_its_name(path: Path, tmp_path: Path) -> None:
+    result = sweep("--plan", "--study", path.stem, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"Study {path.stem}:" in result.stdout
+
+
+def test_the_study_in_the_readme_is_planned(tmp_path: Path) -> None:
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_study.py").write_text(code)
+    result = sweep("--plan", "--study", "my_study.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Study pandas: 8 conditions" in result.stdout

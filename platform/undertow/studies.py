@@ -70,5 +70,6 @@ def _call(function: Callable[[], object], path: Path) -> Study:
 
 def _place(error: BaseException, path: Path) -> str:
     """file:line of the last frame in the user's own file."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
     return f"{path}:{lines[-1]}" if lines else str(path)
