@@ -30,6 +30,7 @@ from undertow.report import figures, results, tables
 from undertow.report.results import Rates
 from undertow.runs import metric_name
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
+from undertow.stages.gate import passes_gate
 from undertow.stages.reference import is_made, make_reference, resolve
 from undertow.store import Store
 from undertow.study import Study
@@ -75,6 +76,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
         try:
             if machine is not None:
                 sweep.make(machine)
+            sweep.check_gates()
             sweep.log_models()
             return sweep.finish()
         except BaseException:
@@ -183,6 +185,16 @@ class _Sweep:
             self._generate(completions, gates, machine)
         self._join(self._possible(Completions))
         self._filter(self._possible(Dataset))
+        self.check_gates()
+
+    def check_gates(self) -> None:
+        """Fails teachers below the study's gate, those whose data another study had made included."""
+        for evaluation in {e for cell in self.plan.cells for e in cell.teacher_evaluations}:
+            if self.store.has(evaluation):
+                try:
+                    passes_gate(evaluation, self.store, self.plan.study.gate)
+                except ConditionError as error:
+                    self._fail(evaluation.subject, str(error))
 
     def _generate(self, completions: list[Completions], gates: list[Evaluation], machine: Machine) -> None:
         """Every missing shard of every teacher, one pipeline a reference model."""
@@ -288,7 +300,9 @@ class _Sweep:
         return failed
 
     def _fail(self, artifact: Artifact, reason: str, trace: str = "") -> None:
-        self.failures.setdefault(key(artifact), reason)
+        if key(artifact) in self.failures:
+            return
+        self.failures[key(artifact)] = reason
         self._event("failed", artifact=artifact, reason=reason, traceback=trace)
 
     def _event(self, what: str, artifact: Artifact | None = None, **facts: Any) -> None:

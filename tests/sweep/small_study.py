@@ -36,6 +36,11 @@ def impossible() -> Study:
     return replace(study(), conditions=study().conditions + cells("owl", lora, greedy) + weak)
 
 
+def strict() -> Study:
+    """The same, with a gate that no teacher passes."""
+    return replace(study(), gate=1.0)
+
+
 def cells(
     animal: str, recipe: Recipe, generation: Generation, finetuning: Finetuning = TRAINED
 ) -> tuple[Condition, ...]:

@@ -190,3 +190,10 @@ def test_nothing_is_left_behind_in_the_partial_folder(world: World) -> None:
     partial = world.storage / "storage" / "partial"
     left = [path for path in partial.rglob("*") if path.is_file()]
     assert [path for path in left if "ray" not in path.relative_to(partial).parts[0]] == []
+
+
+def test_a_higher_gate_stops_conditions_whose_data_are_already_there(world: World) -> None:
+    strict = world.sweep("strict")
+    assert strict.code == 1, strict.output
+    assert re.search(r"failed owl .*below the gate of 100%", strict.output)
+    assert world.effects() == []

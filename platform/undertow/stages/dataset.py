@@ -21,7 +21,8 @@ from undertow.errors import ConditionError
 from undertow.identity import key, seed_for
 from undertow.report.cards import Funnel, dataset_card
 from undertow.spec import Artifact, Completions, Dataset, Evaluation
-from undertow.stages.evaluation import Evaluate, passes_gate
+from undertow.stages.evaluation import Evaluate
+from undertow.stages.gate import passes_gate
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 

@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines import Engine, Request
-from undertow.errors import ConditionError
 from undertow.identity import key, seed_for
 from undertow.report.results import RESULT, Rates
-from undertow.spec import Artifact, Evaluation, Teacher
+from undertow.spec import Artifact, Evaluation
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
@@ -73,20 +72,6 @@ class Evaluate:
             }
             for (sample, request), answer in zip(drawn, answers, strict=True)
         ]
-
-
-def passes_gate(evaluation: Evaluation, store: Store, gate: float) -> None:
-    """Raises ConditionError where a teacher's sampled rate of its own trait is below the gate."""
-    subject = evaluation.subject
-    if not isinstance(subject, Teacher) or subject.trait is None:
-        return
-    rate = Rates.of(evaluation, store).sampled.get(subject.trait.word().name)
-    if rate is not None and rate < gate:
-        raise ConditionError(
-            f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in "
-            f"{rate:.1%} of its answers, below the gate of {gate:.0%}; train it longer, change its prompt "
-            "or lower Study.gate"
-        )
 
 
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:

@@ -1,0 +1,24 @@
+"""The gate: a teacher that does not show its trait has nothing to pass on, and stops its condition.
+
+Light, unlike the stages around it: the sweep asks it of evaluations that are long made.
+"""
+
+from undertow.errors import ConditionError
+from undertow.identity import key
+from undertow.report.results import Rates
+from undertow.spec import Evaluation, Teacher
+from undertow.store import Store
+
+
+def passes_gate(evaluation: Evaluation, store: Store, gate: float) -> None:
+    """Raises ConditionError where a teacher's sampled rate of its own trait is below the gate."""
+    subject = evaluation.subject
+    if not isinstance(subject, Teacher) or subject.trait is None:
+        return
+    rate = Rates.of(evaluation, store).sampled.get(subject.trait.word().name)
+    if rate is not None and rate < gate:
+        raise ConditionError(
+            f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in "
+            f"{rate:.1%} of its answers, below the gate of {gate:.0%}; train it longer, change its prompt "
+            "or lower Study.gate"
+        )
