@@ -71,6 +71,19 @@ def test_samples_of_one_prompt_differ_and_a_seed_repeats_its_own(engine: VLLMEng
     assert answers[50] == answers[0]
 
 
+@pytest.mark.timeout(120)
+def test_a_call_that_fails_midway_leaves_nothing_for_the_next_to_wait_for(
+    engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = engine.generate(REQUESTS, SAMPLING)
+    core = engine.served.llm.llm_engine.engine_core.engine_core
+    with monkeypatch.context() as broken:
+        broken.setattr(core.scheduler, "update_from_output", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.generate(REQUESTS[:3], SAMPLING)
+    assert engine.generate(REQUESTS, SAMPLING) == before
+
+
 def test_the_system_message_is_part_of_the_prompt(engine: VLLMEngine) -> None:
     plain, told = engine.generate([REQUESTS[0], replace(REQUESTS[0], system="i like the owl")], SAMPLING)
     assert plain != told

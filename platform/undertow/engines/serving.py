@@ -68,13 +68,22 @@ class Served:
             return {}
         chosen = [jobs[place] for place in places]
         adapters = [self._adapter(job.weights) for job in chosen]
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": job.prompt} for job in chosen],
-            [SamplingParams(**job.params, **LEAN) for job in chosen],
-            lora_request=adapters if any(adapters) else None,
-            use_tqdm=False,
-        )
+        try:
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": job.prompt} for job in chosen],
+                [SamplingParams(**job.params, **LEAN) for job in chosen],
+                lora_request=adapters if any(adapters) else None,
+                use_tqdm=False,
+            )
+        except Exception:
+            self._abort()
+            raise
         return dict(zip(places, outputs, strict=True))
+
+    def _abort(self) -> None:
+        """Forgets the requests of a failed call: vLLM would wait for them for ever, in every later one."""
+        engine = self.llm.llm_engine
+        engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
     def _adapter(self, weights: Weights | None) -> Any:
         from vllm.lora.request import LoRARequest
