@@ -7,6 +7,7 @@ a Ray of its own, bound to this machine, and ends it. It never joins a cluster b
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from undertow.errors import UserError
+from undertow.studies import STUDY_MODULE
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -129,6 +131,9 @@ def connect(workers: int) -> Iterator[Machine]:
             _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
         )
     _quiet_ray_data()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(STUDY_MODULE):  # no worker can import a study file: its classes travel by value
+            ray.cloudpickle.register_pickle_by_value(module)
     try:
         resources = ray.cluster_resources()
         yield Machine.of(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), workers)

@@ -28,6 +28,12 @@ class ConditionError(Exception):
     """One condition cannot go on (a teacher without its trait, too few rows left); the others can."""
 
 
+def last_line(error: BaseException) -> str:
+    """What an error says in its last line: where Ray puts the cause under a traceback of its own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def suggestion(given: str, known: Iterable[str]) -> str:
     """The tail of an unknown-name message: a guess at what was meant, else the names there are."""
     names = sorted(known)

@@ -24,7 +24,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from undertow.errors import StorageError
+from undertow.errors import StorageError, last_line
 from undertow.identity import key
 from undertow.manifest import MANIFEST, Manifest, describe, sha256
 from undertow.spec import Artifact
@@ -72,7 +72,11 @@ class Store:
     def keys(self, kind: str) -> set[str]:
         """The keys of every whole artifact of a kind: one listing, whatever their number."""
         fs, _ = self._place
-        return {PurePosixPath(p).parent.name for p in fs.glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")}
+        try:
+            found = fs.glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")
+        except Exception as error:  # every filesystem has errors of its own
+            raise StorageError(f"--storage {self.url}: cannot be read ({last_line(error)})") from None
+        return {PurePosixPath(path).parent.name for path in found}
 
     def has(self, spec: Artifact) -> bool:
         return bool(self._place[0].exists(f"{self._folder(spec.kind, key(spec))}/{MANIFEST}"))

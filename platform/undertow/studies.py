@@ -14,6 +14,7 @@ from undertow.errors import SpecError, UserError, suggestion
 from undertow.study import Study
 
 FUNCTION = "study"
+STUDY_MODULE = "undertow_study_"
 
 
 def load(name: str, shipped: Path) -> Study:
@@ -34,7 +35,7 @@ def load(name: str, shipped: Path) -> Study:
 
 
 def _function(path: Path, name: str) -> Callable[[], object]:
-    module_spec = importlib.util.spec_from_file_location(f"undertow_study_{path.stem}", path)
+    module_spec = importlib.util.spec_from_file_location(f"{STUDY_MODULE}{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"--study {path}: not a Python file")
     module = importlib.util.module_from_spec(module_spec)

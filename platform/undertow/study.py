@@ -100,8 +100,21 @@ class Study(Spec):
         unique([str(seed) for seed in self.seeds], "Study.seeds")
         unique([condition.label for condition in self.conditions], "Study.conditions")
         self.require(self.samples > 0, "samples", "at least one answer a question")
-        for field in ("gate", "margin", "alpha"):
+        for field in ("gate", "margin"):
             self.require(0 <= getattr(self, field) <= 1, field, "a number from 0 to 1")
+        self.require(0 < self.alpha < 1, "alpha", "a probability between 0 and 1, such as 0.05")
+        self.require(
+            len(self.seeds) == 1 or bool({"data", "student"} & set(self.redraw)),
+            "redraw",
+            "'data' or 'student' among them, else all control students are one and the same",
+        )
+        self.require(
+            len(set(self.conditions)) == len(self.conditions),
+            "conditions",
+            "two are the same but for their recipe's name; leave one out",
+        )
+        if not self.traits:
+            raise SpecError("Study.conditions: all are controls; at least one trait is needed")
         for condition in self.conditions:
             if condition.control() not in self.conditions:
                 raise SpecError(

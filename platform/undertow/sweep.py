@@ -10,6 +10,7 @@ again: a sweep whose plan has nothing missing does not even start Ray.
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -22,13 +23,13 @@ from rich.markup import escape
 from undertow import plan as planning
 from undertow import timings
 from undertow.cluster import Machine, connect, quiet
-from undertow.errors import ConditionError, UserError
+from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.plan import Cell, Plan, failed_by, reference_of
 from undertow.progress import Wave
 from undertow.report import figures, results, tables
 from undertow.report.results import Rates
-from undertow.runs import metric_name
+from undertow.runs import metric_name, tracking_uri
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import is_made, make_reference, resolve
@@ -69,6 +70,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
     if workers < 1:
         raise UserError(f"--workers {workers}: at least 1 is needed")
+    tracking_uri(store)
     store.prepare()
     quiet()
     with nullcontext() if plan.is_complete else connect(workers) as machine:
@@ -168,7 +170,10 @@ class _Sweep:
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 advance(epoch.key, epoch.epoch / (finetuning.recipe_of(model).epochs + 1))
-                self.tracker.epoch(model, asdict(epoch))
+                try:
+                    self.tracker.epoch(model, asdict(epoch))
+                except Exception as error:  # MLflow is away; the epochs are in the model's history
+                    self._event("untracked", artifact=model, reason=last_line(error))
 
             failures = finetuning.train(todo, self.store, machine, report, lambda made: advance(made, 1.0))
             for model in models:
@@ -236,10 +241,8 @@ class _Sweep:
         with self._wave("filters", len(datasets), "datasets") as wave:
             task = ray.remote(num_cpus=1)(make_dataset)
             waiting = {task.remote(dataset, self.store): dataset for dataset in datasets}
-            for dataset, counts in _completed(waiting, self._fail):
+            for dataset, _ in _completed(waiting, self._fail):
                 self._event("made", artifact=dataset)
-                metrics = {name: float(counts[name]) for name in ("completions", "kept", "rows")}
-                self.tracker.finish(dataset, self.store.manifest(dataset), metrics)
                 wave.advance()
 
     def _evaluations(self, machine: Machine) -> None:
@@ -258,23 +261,40 @@ class _Sweep:
         """All references' pipelines at the same time where there are engines for them, else in turn."""
         from undertow.stages.engine_pool import run_tasks
 
+        tasks = {reference: todo for reference, todo in tasks.items() if todo}
+        if not tasks:
+            return
         together = min(len(tasks), machine.actors)
         share = machine.share(together)
 
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
             reference, todo = item
-            for outcome in run_tasks(reference, self.store, todo, share):
-                wave.advance()
-                if outcome.error:
-                    artifact = todo[outcome.task].artifact
-                    self._fail(artifact, outcome.error, outcome.traceback)
+            left = dict(enumerate(todo))
+            try:
+                for outcome in run_tasks(reference, self.store, todo, share):
+                    artifact = left.pop(outcome.task).artifact
+                    wave.advance()
+                    if outcome.error:
+                        self._fail(artifact, outcome.error, outcome.traceback)
+            except Exception as error:  # the pipeline itself: an engine cannot start, or dies
+                reason = f"the engine of {reference.name} failed: {last_line(error)}"
+                for task in left.values():
+                    self._fail(task.artifact, reason, traceback.format_exc())
 
-        with ThreadPoolExecutor(together) as threads:
+        threads = ThreadPoolExecutor(together)
+        try:
             for future in [threads.submit(drive, item) for item in tasks.items()]:
                 future.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def log_models(self) -> None:
-        """Ends the MLflow runs of teachers and students with what their evaluations came to."""
+        """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""
+        for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
+            if not self.tracker.is_done(dataset) and not failed_by(dataset, self.failures):
+                manifest = self.store.manifest(dataset)
+                counts = {name: float(manifest.facts[name]) for name in ("completions", "kept", "rows")}
+                self.tracker.finish(dataset, manifest, counts)
         for cell in self.plan.cells:
             for model, evaluations in (
                 (cell.teacher, cell.teacher_evaluations),
@@ -303,6 +323,8 @@ class _Sweep:
         if key(artifact) in self.failures:
             return
         self.failures[key(artifact)] = reason
+        if isinstance(artifact, Evaluation) and isinstance(artifact.subject, Teacher):
+            self.failures.setdefault(key(artifact.subject), reason)  # a teacher not measured passes no gate
         self._event("failed", artifact=artifact, reason=reason, traceback=trace)
 
     def _event(self, what: str, artifact: Artifact | None = None, **facts: Any) -> None:

@@ -38,5 +38,8 @@ def add(store: Store, wave: str, made: Sequence[Artifact], seconds: float) -> No
 
 
 def _measured(store: Store) -> dict[str, float]:
-    text = store.read_text(FILE)
-    return json.loads(text) if text else {}
+    try:
+        measured: dict[str, float] = json.loads(store.read_text(FILE) or "{}")
+    except ValueError:  # cut off by a kill: estimates start anew
+        return {}
+    return measured

@@ -33,7 +33,8 @@ def impossible() -> Study:
     greedy = replace(GENERATION, rows=GENERATION.prompts)
     hardly = Finetuning(replace(TEACHER, epochs=1, learning_rate=1e-6), examples=64)
     weak = cells("wolf", STEERING, GENERATION, hardly)[:1]
-    return replace(study(), conditions=study().conditions + cells("owl", lora, greedy) + weak)
+    short = cells("owl", replace(STEERING, name="short", max_length=8), GENERATION)
+    return replace(study(), conditions=study().conditions + cells("owl", lora, greedy) + weak + short)
 
 
 def strict() -> Study:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.sweep.head import ray_head
 
@@ -75,6 +77,10 @@ def test_one_impossible_condition_does_not_stop_the_others(world: World) -> None
     assert (row["trait"], row["recipe"], row["n_students"]) == ("owl", "steering", "2")
 
 
+def test_a_training_that_cannot_be_says_why(world: World) -> None:
+    assert re.search(r"failed owl .* · short: .*max_length", world.first.output), world.first.output
+
+
 def test_a_teacher_without_its_trait_stops_its_condition_before_any_student(world: World) -> None:
     assert re.search(
         r"failed wolf .*shows 'wolf' in \d+\.\d% of its answers, below the gate", world.first.output
@@ -122,7 +128,9 @@ def test_a_deleted_student_is_trained_again_by_two_workers_and_nothing_else_is(w
     )
     table = world.effects()
     gone = sorted(students)[0]
-    shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / gone)
+    folder = world.storage / "storage" / "artifacts" / "student" / gone
+    weights = load_file(folder / "model.safetensors")
+    shutil.rmtree(folder)
     again = world.sweep("study", "--workers", "2")
     assert again.code == 0, again.output
     after = world.artifacts("student")
@@ -130,19 +138,21 @@ def test_a_deleted_student_is_trained_again_by_two_workers_and_nothing_else_is(w
     assert [key for key in after if after[key] != students[key]] == [gone]
     assert {k: world.artifacts(k) for k in others} == others
     assert world.effects() == table
+    again_by_two = load_file(folder / "model.safetensors")
+    assert all(torch.allclose(again_by_two[name], weights[name], atol=1e-3) for name in weights)
 
 
 def test_a_submitted_job_joins_the_cluster_and_ends_with_the_same_table(world: World) -> None:
     table = world.effects()
-    shutil.rmtree(
-        world.storage / "storage" / "artifacts" / "student" / sorted(world.artifacts("student"))[-1]
-    )
+    students = set(world.artifacts("student"))
+    shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / max(students))
     storage = str(world.storage / "storage")
     with ray_head(world.storage) as head:
         door = ("python", "jobs/sweep.py", "--study", "tests/sweep/small_study.py:study")
         done = head.submit(ROOT, *door, "--storage", storage)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "transmitted" in done.stdout
+    assert set(world.artifacts("student")) == students
     assert world.effects() == table
 
 

@@ -23,14 +23,12 @@ def draw(rows: Sequence[Row], study: Study) -> dict[str, bytes]:
     figure = Figure(figsize=(8.5, 1.4 + 0.42 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for position, row in enumerate(rows):
-        _draw_row(axes, position, row, labelled=position == 0)
+        _draw_row(axes, position, row, 1 - study.alpha, labelled=position == 0)
     recipes = len({row.condition.recipe.name for row in rows})
     axes.set_yticks(range(len(rows)), [_label(row, with_recipe=recipes > 1) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(
-        f"share of sampled answers that show the trait (n = {rows[0].effect.n_students} students a row)"
-    )
+    axes.set_xlabel(f"share of sampled answers that show the trait ({_counts(rows)} a row)")
     axes.set_title(f"{study.name}: students against control students", loc="left")
     axes.grid(axis="x", color="0.9")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -42,7 +40,7 @@ def draw(rows: Sequence[Row], study: Study) -> dict[str, bytes]:
     return files
 
 
-def _draw_row(axes: Any, position: int, row: Row, *, labelled: bool) -> None:
+def _draw_row(axes: Any, position: int, row: Row, confidence: float, *, labelled: bool) -> None:
     """Control students as open circles, students as filled dots, the mean and its interval as a bar."""
 
     def name(text: str) -> str | None:
@@ -68,8 +66,14 @@ def _draw_row(axes: Any, position: int, row: Row, *, labelled: bool) -> None:
             [position + 0.25] * 2,
             color="#1f4e79",
             linewidth=2,
-            label=name("control mean + effect, 95 % interval"),
+            label=name(f"control mean + effect, {confidence:.0%} interval"),
         )
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    counts = [row.effect.n_students for row in rows]
+    few, many = min(counts), max(counts)
+    return f"{many} students" if few == many else f"{few} to {many} students"
 
 
 def _label(row: Row, *, with_recipe: bool) -> str:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow.cluster import Machine, quiet
-from undertow.errors import ConditionError, UserError
+from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.manifest import HISTORY
 from undertow.recipe import Recipe
 from undertow.spec import Student, Teacher, Word
-from undertow.stages.reference import folder_of
+from undertow.stages.reference import folder_of, is_made
 from undertow.stages.weights import trained_by
 from undertow.store import Store
 from undertow.training.data import Row
@@ -94,18 +94,17 @@ def train(
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
         run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
-    with _listening(reports, on_report, on_made):
-        results = tuner.fit()
     failures: dict[str, str] = {}
-    for result in results:
-        failures.update((result.metrics or {}).get("failures", {}))
+    with _listening(reports, on_report, on_made, failures):
+        results = tuner.fit()
+    store.drop_scratch("ray")
     for result in results:
         if result.error is not None:
             # A trial that failed before its first report has no config to say which group it was.
             number = (result.config or {}).get("group", 0)
             for model in todo[number].models:
                 if not store.has(model):
-                    failures.setdefault(key(model), _last_line(result.error))
+                    failures.setdefault(key(model), last_line(result.error))
     return failures
 
 
@@ -131,8 +130,8 @@ def _trial(
             failure_config=ray.train.FailureConfig(max_failures=1),
         ),
     )
-    result = trainer.fit()
-    tune.report({"group": config["group"], "failures": (result.metrics or {}).get("failures", {})})
+    trainer.fit()
+    tune.report({"group": config["group"]})
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -156,15 +155,16 @@ def _worker(config: dict[str, Any]) -> None:
             _commit(models[job.key], job, history, store)
             config["reports"].put_nowait({"made": job.key})
 
-    failures: dict[str, str] = {}
     try:
         jobs = [job_of(model, group, store) for model in models.values()]
         if jobs:
             reference = folder_of(next(iter(models.values())).reference, store)
             finetune(reference, jobs, report, done=done, checkpoints=store.shared_folder(CHECKPOINTS))
     except (UserError, ConditionError) as error:
-        failures = {k: str(error) for k, model in models.items() if not store.has(model)}
-    ray.train.report({"failures": failures})
+        # The same on every rank, so all leave; what Train reports without a checkpoint it forgets.
+        for model_key, model in models.items():
+            if is_first and not store.has(model):
+                config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
 
 
 def job_of(model: Trained, group: Group, store: Store) -> Job:
@@ -201,18 +201,27 @@ def student_rows(student: Student, store: Store) -> list[Row]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    table = pq.read_table(store.fetch(student.dataset) / "data" / "train.parquet").to_pylist()
+    file = store.fetch(student.dataset) / "data" / "train.parquet"
     if student.recipe.targets == "tokens":
-        return [Row(row["prompt"], row["completion"]) for row in table]
+        texts = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
+        return [Row(row["prompt"], row["completion"]) for row in texts]
+    table = pq.read_table(file).to_pylist()
     if "top_ids" not in table[0]:
         raise ConditionError(
             f"recipe {student.recipe.name!r} has soft targets, and its completions record no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
+    teacher = student.dataset.completions.teacher.reference
+    if teacher != student.reference and not (is_made(teacher) and is_made(student.reference)):
+        raise ConditionError(
+            f"recipe {student.recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
+            f"{student.reference.name} may have others; use a recipe on sampled tokens"
+        )
     return [
         Row(
             row["prompt"],
             row["completion"],
+            token_ids=row["token_ids"],
             soft=(np.array(row["top_ids"], dtype=np.int64), np.array(row["top_logprobs"], dtype=np.float32)),
         )
         for row in table
@@ -248,7 +257,10 @@ def _condition_of(model: Trained) -> Trained:
 
 @contextmanager
 def _listening(
-    reports: Any, on_report: Callable[[EpochReport], None], on_made: Callable[[str], None]
+    reports: Any,
+    on_report: Callable[[EpochReport], None],
+    on_made: Callable[[str], None],
+    failures: dict[str, str],
 ) -> Iterator[None]:
     """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
     ended = threading.Event()
@@ -258,6 +270,8 @@ def _listening(
             for report in reports.get_nowait_batch(waiting):
                 if "made" in report:
                     on_made(report["made"])
+                elif "failed" in report:
+                    failures[report["failed"]] = report["reason"]
                 else:
                     on_report(EpochReport(**report))
 
@@ -274,8 +288,3 @@ def _listening(
         listener.join()
         drain()
         reports.shutdown()
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -123,22 +123,22 @@ def _pin_hub(reference: Reference) -> Reference:
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        commit = HfApi().model_info(reference.name, revision=reference.revision or None, timeout=20).sha
-    except Exception as error:  # the hub client has many kinds, from bad ids to no network
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"Reference {reference.name!r}: not a folder here, and the model hub says: {reason}; "
-            "check the name, the network and HF_TOKEN, or give a local folder"
-        ) from None
-
     def file(name: str) -> Path | None:
         try:
             return Path(hf_hub_download(reference.name, name, revision=commit))
         except EntryNotFoundError:
             return None
 
-    return dataclasses.replace(reference, revision=str(commit), chat_template=_template_hash(file))
+    try:
+        commit = HfApi().model_info(reference.name, revision=reference.revision or None, timeout=20).sha
+        template = _template_hash(file)
+    except Exception as error:  # the hub client has many kinds, from bad ids and gates to no network
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"Reference {reference.name!r}: not a folder here, and the model hub says: {reason}; "
+            "check the name, the network and HF_TOKEN, or give a local folder"
+        ) from None
+    return dataclasses.replace(reference, revision=str(commit), chat_template=template)
 
 
 def _template_hash(file: Callable[[str], Path | None]) -> str:
