@@ -276,6 +276,8 @@ class _Sweep:
                     wave.advance()
                     if outcome.error:
                         self._fail(artifact, outcome.error, outcome.traceback)
+                    elif outcome.retried:
+                        self._event("retried", artifact=artifact, traceback=outcome.retried)
             except Exception as error:  # the pipeline itself: an engine cannot start, or dies
                 reason = f"the engine of {reference.name} failed: {last_line(error)}"
                 for task in left.values():
