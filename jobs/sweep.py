@@ -50,7 +50,7 @@ def main(arguments: Arguments, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    stdout = Console(width=None if sys.stdout.isatty() else 132)
+    stdout = Console(width=None if sys.stdout.isatty() else 160)
     try:
         sys.exit(main(tyro.cli(Arguments), stdout))
     except KeyboardInterrupt:
