@@ -10,7 +10,6 @@ and not run again. Exit code 0: done; 2: the input cannot be run.
 """
 
 import dataclasses
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import tyro
 from rich.console import Console
 
 from undertow.cluster import quiet, spread
+from undertow.door import enter
 from undertow.errors import UserError
 from undertow.identity import key
 from undertow.store import Store
@@ -163,9 +163,4 @@ def _place(name: Measured, file: str) -> str:
 
 
 if __name__ == "__main__":
-    stdout = Console(width=None if sys.stdout.isatty() else 130)
-    try:
-        sys.exit(main(tyro.cli(Arguments), stdout))
-    except UserError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    enter(main, Arguments)

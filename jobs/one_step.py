@@ -10,7 +10,6 @@ it promises something, another initialisation went both ways and the permuted im
 
 import dataclasses
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from undertow.cluster import quiet
-from undertow.errors import UserError
+from undertow.door import enter
 from undertow.identity import key
 from undertow.store import Store
 from undertow.theory.settings import LM_STEP, MLP_STEP, Checked, OneStep
@@ -132,9 +131,4 @@ def _metrics(found: "list[Finding]") -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    stdout = Console(width=None if sys.stdout.isatty() else 130)
-    try:
-        sys.exit(main(tyro.cli(Arguments), stdout))
-    except UserError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    enter(main, Arguments)

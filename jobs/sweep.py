@@ -5,7 +5,6 @@ condition failed (the others are there); 2: the input cannot be run, and nothing
 """
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from undertow.errors import UserError
+from undertow.door import enter
 from undertow.store import Store
 from undertow.studies import load
 from undertow.sweep import make_plan, run, show_plan
@@ -50,12 +49,4 @@ def main(arguments: Arguments, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    stdout = Console(width=None if sys.stdout.isatty() else 160)
-    try:
-        sys.exit(main(tyro.cli(Arguments), stdout))
-    except KeyboardInterrupt:
-        stdout.print("stopped; what is finished is kept, and the same command goes on from there")
-        sys.exit(130)
-    except UserError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    enter(main, Arguments)

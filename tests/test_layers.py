@@ -26,7 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "identity study formats traits training nano theory",
         "store manifest",
         "plan report judging runs tracking timings progress studies",
-        "cluster stages",
+        "cluster stages door",
         "sweep",
         "jobs",
     )

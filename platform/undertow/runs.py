@@ -85,7 +85,9 @@ def log_metrics(client: Any, run: str, metrics: Mapping[str, float], step: int |
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    client.log_batch(run, metrics=[Metric(name, value, now, step or 0) for name, value in metrics.items()])
+    client.log_batch(
+        run, metrics=[Metric(metric_name(name), value, now, step or 0) for name, value in metrics.items()]
+    )
 
 
 def log_params(client: Any, run: str, params: Mapping[str, str]) -> None:

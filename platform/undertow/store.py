@@ -139,12 +139,6 @@ class Store:
             if sha256(path) != expected:
                 raise StorageError(f"{path}: changed since it was written; delete {folder} and run again")
 
-    def delete(self, spec: Artifact) -> None:
-        """Removes an artifact, its manifest first, so that it is never half there."""
-        fs, folder = self._place[0], self._folder(spec.kind, key(spec))
-        fs.rm_file(f"{folder}/{MANIFEST}")
-        fs.rm(folder, recursive=True)
-
     def parts(self, spec: Artifact) -> set[str]:
         """Names of the finished parts of an artifact that is not yet whole."""
         fs, folder = self._place[0], self._partial(spec)

@@ -25,11 +25,10 @@ from undertow import timings
 from undertow.cluster import Machine, connect, quiet
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
-from undertow.plan import Cell, Plan, failed_by, reference_of
+from undertow.plan import Plan, failed_by, reference_of
 from undertow.progress import Wave
 from undertow.report import figures, results, tables
-from undertow.report.results import Rates
-from undertow.runs import metric_name, tracking_uri
+from undertow.runs import tracking_uri
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import is_made, make_reference, resolve
@@ -104,7 +103,7 @@ class _Sweep:
 
     def make(self, machine: Machine) -> None:
         """The waves, in order; each takes what the failures so far leave possible."""
-        self._references()
+        self._on_tasks("references", "models", make_reference, self._possible(Reference))
         self._train("teachers", Teacher, machine)
         self._datasets(machine)
         self._train("students", Student, machine)
@@ -124,7 +123,7 @@ class _Sweep:
         for name, content in files.items():
             self.store.write_bytes(f"{self.folder}/{name}", content)
         failed = self._failed_conditions()
-        effects = {metric_name(f"effect {row.condition.label}"): row.effect.effect for row in rows}
+        effects = {f"effect {row.condition.label}": row.effect.effect for row in rows}
         self.tracker.close(effects, files, failed=bool(failed))
         self.console.print(f"Written to {self.store.url}/{self.folder}: {', '.join(files)}", soft_wrap=True)
         for label, reason in failed.items():
@@ -137,17 +136,19 @@ class _Sweep:
         """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile."""
         return [a for a in self.plan.lacking(kind) if not failed_by(a, self.failures)]
 
-    def _references(self) -> None:
-        missing = self._possible(Reference)
-        if not missing:
+    def _on_tasks(
+        self, name: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T]
+    ) -> None:
+        """Makes artifacts that need a CPU and no engine, each in a Ray task of its own."""
+        if not artifacts:
             return
         import ray
 
-        with self._wave("references", len(missing), "models") as wave:
-            task = ray.remote(num_cpus=1)(make_reference)
-            waiting = {task.remote(reference, self.store): reference for reference in missing}
-            for reference, _ in _completed(waiting, self._fail):
-                self._event("made", artifact=reference)
+        with self._wave(name, len(artifacts), unit) as wave:
+            task = ray.remote(num_cpus=1)(make)
+            waiting = {task.remote(artifact, self.store): artifact for artifact in artifacts}
+            for artifact in _completed(waiting, self._fail):
+                self._event("made", artifact=artifact)
                 wave.advance()
 
     def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:
@@ -184,12 +185,14 @@ class _Sweep:
             timings.add(self.store, name, models, wave.seconds)
 
     def _datasets(self, machine: Machine) -> None:
+        from undertow.stages.dataset import make_dataset
+
         completions = self._possible(Completions)
         gates = [e for e in self._possible(Evaluation) if isinstance(e.subject, Teacher)]
         if completions or gates:
             self._generate(completions, gates, machine)
         self._join(self._possible(Completions))
-        self._filter(self._possible(Dataset))
+        self._on_tasks("filters", "datasets", make_dataset, self._possible(Dataset))
         self.check_gates()
 
     def check_gates(self) -> None:
@@ -230,20 +233,6 @@ class _Sweep:
                 self._fail(spec, f"{len(lacking)} of its shards were not generated")
             else:
                 join_shards(spec, self.store)
-
-    def _filter(self, datasets: list[Dataset]) -> None:
-        if not datasets:
-            return
-        import ray
-
-        from undertow.stages.dataset import make_dataset
-
-        with self._wave("filters", len(datasets), "datasets") as wave:
-            task = ray.remote(num_cpus=1)(make_dataset)
-            waiting = {task.remote(dataset, self.store): dataset for dataset in datasets}
-            for dataset, _ in _completed(waiting, self._fail):
-                self._event("made", artifact=dataset)
-                wave.advance()
 
     def _evaluations(self, machine: Machine) -> None:
         from undertow.stages.evaluation import Evaluate
@@ -310,7 +299,7 @@ class _Sweep:
                     self.tracker.fail(model)
                     continue
                 self.tracker.finish(
-                    model, self.store.manifest(model), _metrics(cell, evaluations, self.store)
+                    model, self.store.manifest(model), results.metrics(cell, evaluations, self.store)
                 )
 
     def _failed_conditions(self) -> dict[str, str]:
@@ -339,29 +328,17 @@ class _Sweep:
         return Wave(self.console, name, total, unit)
 
 
-def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[tuple[T, Any]]:
-    """Artifacts of Ray tasks as they finish, with what the task returned; failures go to `fail`."""
+def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:
+    """Artifacts as their Ray tasks finish; failures go to `fail`."""
     import ray
 
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
         artifact = waiting.pop(ready)
         try:
-            yield artifact, ray.get(ready)
+            ray.get(ready)
+            yield artifact
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             ours = "" if isinstance(cause, (UserError, ConditionError)) else str(error)
             fail(artifact, str(cause), ours)
-
-
-def _metrics(cell: Cell, evaluations: Sequence[Evaluation], store: Store) -> dict[str, float]:
-    """The metrics of a model's run: its own trait's rate by stable names, and every word's."""
-    metrics: dict[str, float] = {}
-    for rates in (Rates.of(evaluation, store) for evaluation in evaluations):
-        metrics |= {f"sampled_{word}": rate for word, rate in rates.sampled.items()}
-        metrics |= {f"exact_{word}": rate for word, rate in rates.exact.items()}
-        metrics |= {"sampled_other": rates.other_sampled, "exact_other": rates.other_exact}
-    if cell.condition.trait is not None:
-        word = cell.condition.trait.word().name
-        metrics |= {"trait_rate": metrics[f"sampled_{word}"], "trait_rate_exact": metrics[f"exact_{word}"]}
-    return {metric_name(name): value for name, value in metrics.items()}

@@ -23,7 +23,6 @@ from undertow.runs import (
     log_files,
     log_metrics,
     log_params,
-    metric_name,
     tracking_uri,
 )
 from undertow.spec import Artifact, Dataset, Student, Teacher
@@ -84,7 +83,7 @@ class Tracker:
         `p_<word>` is the mean exact probability of a word over the questions that are watched.
         """
         metrics = {name: report[name] for name in ("loss", "learning_rate", "tokens_per_second")}
-        metrics |= {metric_name(f"p_{word}"): p for word, p in report["probabilities"].items()}
+        metrics |= {f"p_{word}": p for word, p in report["probabilities"].items()}
         present = {name: value for name, value in metrics.items() if value is not None}
         self._metrics(self.run_of(model), present, report["epoch"])
         self._watched.add(key(model))

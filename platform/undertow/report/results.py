@@ -112,6 +112,19 @@ def measured(cell: Cell, word: str, store: Store) -> Measured:
     raise KeyError(f"no evaluation of the study asks about {word!r}")
 
 
+def metrics(cell: Cell, evaluations: Sequence[Evaluation], store: Store) -> dict[str, float]:
+    """The metrics of a model's run: its own trait's rate by stable names, and every word's."""
+    found: dict[str, float] = {}
+    for rates in (Rates.of(evaluation, store) for evaluation in evaluations):
+        found |= {f"sampled_{word}": rate for word, rate in rates.sampled.items()}
+        found |= {f"exact_{word}": rate for word, rate in rates.exact.items()}
+        found |= {"sampled_other": rates.other_sampled, "exact_other": rates.other_exact}
+    if cell.condition.trait is not None:
+        word = cell.condition.trait.word().name
+        found |= {"trait_rate": found[f"sampled_{word}"], "trait_rate_exact": found[f"exact_{word}"]}
+    return found
+
+
 def to_csv(study: str, rows: Sequence[Row]) -> str:
     """`effects.csv`: one row a condition, columns as in COLUMNS, empty where there is no value."""
     text = io.StringIO()
