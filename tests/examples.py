@@ -30,4 +30,4 @@ def study(name: str = "small", **changes: object) -> Study:
         generation=Generation(prompts=2000, rows=500, sampling=Sampling(max_tokens=48)),
         finetuning=Finetuning(TEACHER, examples=300),
     )
-    return replace(Study(name=name, conditions=conditions, samples=10), **changes)  # type: ignore[arg-type]
+    return replace(Study(name=name, conditions=conditions, seeds=(0, 1, 2), samples=10), **changes)  # type: ignore[arg-type]

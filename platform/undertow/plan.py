@@ -6,7 +6,6 @@ found again by every trait compared with them.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,15 +98,6 @@ class Plan:
             seconds = sum(known) if len(known) == len(costs) else None
             waves.append(Work(wave, len(needed), len(missing), sum(map(units, missing)), seconds))
         return waves
-
-    def to_json(self) -> str:
-        """Conditions and artifacts with their keys, kinds and state; what `plan.json` holds."""
-        rows = [{"kind": a.kind, "key": k, "missing": k in self.missing} for k, a in self.artifacts.items()]
-        cells = [
-            {"condition": c.condition.label, "seed": c.seed, "student": key(c.student)} for c in self.cells
-        ]
-        study = {"name": self.study.name, "key": key(self.study)}
-        return json.dumps({"study": study, "cells": cells, "artifacts": rows}, indent=1)
 
 
 def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:

@@ -26,7 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from undertow.errors import StorageError, last_line
 from undertow.identity import key
-from undertow.manifest import MANIFEST, Manifest, describe, sha256
+from undertow.manifest import MANIFEST, Address, Manifest, address, describe, sha256
 from undertow.spec import Artifact
 
 
@@ -35,7 +35,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url if "://" in url else str(Path(url).expanduser().absolute())
-        self._verified: set[str] = set()
+        self._verified: set[Address] = set()
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
         return Store, (self.url,)
@@ -78,11 +78,14 @@ class Store:
             raise StorageError(f"--storage {self.url}: cannot be read ({last_line(error)})") from None
         return {PurePosixPath(path).parent.name for path in found}
 
-    def has(self, spec: Artifact) -> bool:
-        return bool(self._place[0].exists(f"{self._folder(spec.kind, key(spec))}/{MANIFEST}"))
+    def has(self, spec: Artifact | Address) -> bool:
+        return bool(self._place[0].exists(f"{self._folder(*address(spec))}/{MANIFEST}"))
 
-    def manifest(self, spec: Artifact) -> Manifest:
-        folder = self._folder(spec.kind, key(spec))
+    def manifest(self, spec: Artifact | Address) -> Manifest:
+        """Raises StorageError where there is no such artifact or its manifest cannot be read."""
+        folder = self._folder(*address(spec))
+        if not self.has(spec):
+            raise StorageError(f"{self.url}: no {'/'.join(address(spec))}; run the sweep that makes it")
         return Manifest.from_json(self._place[0].cat_file(f"{folder}/{MANIFEST}"), folder)
 
     def aside(self) -> Path:
@@ -114,19 +117,18 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def fetch(self, spec: Artifact) -> Path:
+    def fetch(self, spec: Artifact | Address) -> Path:
         """A local folder with the artifact's files, verified once a process; never write into it.
 
         Raises:
             StorageError: the artifact is not there, or a file is not what was committed.
         """
-        name = f"{spec.kind}/{key(spec)}"
-        if not self.has(spec):
-            raise StorageError(f"{self.url}: no {name}; run the sweep that makes it")
-        folder = Path(self._folder(spec.kind, key(spec))) if self.is_local else self._download(spec)
-        if name not in self._verified:
-            self.verify(self.manifest(spec), folder)
-            self._verified.add(name)
+        place = address(spec)
+        manifest = self.manifest(place)
+        folder = Path(self._folder(*place)) if self.is_local else self._download(manifest)
+        if place not in self._verified:
+            self.verify(manifest, folder)
+            self._verified.add(place)
         return folder
 
     @staticmethod
@@ -175,10 +177,19 @@ class Store:
         self._place[0].makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         self._place[0].pipe_file(path, content)
 
+    def names(self, folder: str) -> list[str]:
+        """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
+        fs, path = self._place[0], f"{self.root}/{folder}"
+        return sorted(PurePosixPath(p).name for p in fs.ls(path, detail=False)) if fs.exists(path) else []
+
+    def read_bytes(self, name: str) -> bytes:
+        """A file written by `write_bytes`, or nothing where there is none."""
+        fs, path = self._place[0], f"{self.root}/{name}"
+        return bytes(fs.cat_file(path)) if fs.exists(path) else b""
+
     def read_text(self, name: str) -> str:
         """A text written by `write_bytes`, or "" where there is none."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        return bytes(fs.cat_file(path)).decode() if fs.exists(path) else ""
+        return self.read_bytes(name).decode()
 
     def _folder(self, kind: str, artifact_key: str) -> str:
         return f"{self.root}/artifacts/{kind}/{artifact_key}"
@@ -208,16 +219,16 @@ class Store:
         shutil.copyfile(file, aside)
         aside.replace(target)
 
-    def _download(self, spec: Artifact) -> Path:
+    def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
-        folder = cache / hashlib.sha256(self.url.encode()).hexdigest()[:12] / spec.kind / key(spec)
+        folder = cache / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
         if folder.exists():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
-        for name in [*self.manifest(spec).files, MANIFEST]:
+        for name in [*manifest.files, MANIFEST]:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            self._place[0].get_file(f"{self._folder(spec.kind, key(spec))}/{name}", str(aside / name))
+            self._place[0].get_file(f"{self._folder(manifest.kind, manifest.key)}/{name}", str(aside / name))
         _rename_folder(aside, folder)
         return folder
 

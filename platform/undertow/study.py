@@ -15,6 +15,7 @@ from typing import Literal
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
+from undertow.hypotheses import Hypothesis, Place
 from undertow.recipe import Recipe
 from undertow.spec import Finetuning, Format, Reference, Sampling, Trait, Word, unique
 
@@ -59,6 +60,11 @@ class Condition(Spec):
             f"{trait} · {self.format.name} · {self.teacher.name} → {self.student.name} · {self.recipe.name}"
         )
 
+    @property
+    def place(self) -> Place:
+        trait = self.trait.name if self.trait else CONTROL
+        return Place(trait, self.format.name, self.teacher.name, self.student.name, self.recipe.name)
+
     def control(self) -> "Condition":
         """The same cell with a teacher that has no trait: what the condition is compared with."""
         return dataclasses.replace(self, trait=None, finetuning=None)
@@ -75,12 +81,17 @@ class Study(Spec):
         gate: the least sampled trait rate a teacher must show before anything is spent on its students.
         margin: an effect whose interval lies within ± this counts as none.
         alpha: of the tests, after adjusting over the conditions by `adjustment`.
+        paired: students are compared with the control students of their own seed, who had the same prompts,
+            initial adapter and order of rows; False compares the arms as wholes.
+        distribution: of a rate over seeds. "normal" takes t intervals as long as no arm shows two modes;
+            "any" assumes nothing, and needs many more seeds to say as much.
+        hypotheses: what is expected, said beforehand.
         question: what the study asks, in words, for the report.
     """
 
     name: str
     conditions: tuple[Condition, ...]
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     redraw: tuple[Literal["teacher", "data", "student"], ...] = ("teacher", "data", "student")
     samples: int = 100
     sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
@@ -89,6 +100,9 @@ class Study(Spec):
     margin: float = 0.1
     alpha: float = 0.05
     adjustment: Literal["holm", "fdr_bh"] = "holm"
+    paired: bool = True
+    distribution: Literal["normal", "any"] = "normal"
+    hypotheses: tuple[Hypothesis, ...] = ()
     question: str = execution_only("")
 
     def validate(self) -> None:
@@ -120,6 +134,9 @@ class Study(Spec):
                 raise SpecError(
                     f"Study.conditions: {condition.label} has no control; use grid(), which adds it"
                 )
+        unique([hypothesis.claim for hypothesis in self.hypotheses], "Study.hypotheses")
+        for hypothesis in self.hypotheses:
+            hypothesis.check([c.place for c in self.conditions if c.trait is not None])
 
     @property
     def traits(self) -> tuple[Trait, ...]:

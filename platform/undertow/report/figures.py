@@ -1,83 +1,203 @@
-"""Figures: the effects of a study, every student a dot, as PNG and SVG.
+"""The figures of a study's effects: students against controls, teacher × student, trait × measured trait.
 
-Conditions are told apart by position and marker shape, not by colour alone, so that the figure reads in
-black and white.
+Where a grid is too large for a page, the conditions with the largest effects are drawn; the title says so.
 """
 
-import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from undertow.report import style
+from undertow.report.record import Record
 from undertow.report.results import Row
-from undertow.study import Study
+from undertow.report.style import BLUE, GREY, INK, PALE, short, wrapped
+from undertow.statistics.confusion import Confusion
+
+MOST_ROWS = 60
+MOST_PANELS = 12
+MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "inconclusive": ("D", "0.7")}
 
 
-def draw(rows: Sequence[Row], study: Study) -> dict[str, bytes]:
-    """File name -> content: `effects.png` and `effects.svg`."""
-    import matplotlib
+class Panel(NamedTuple):
+    """What distinguishes one matrix from the next."""
 
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = study.name  # the same figure, the same bytes
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 1.4 + 0.42 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    for position, row in enumerate(rows):
-        _draw_row(axes, position, row, 1 - study.alpha, labelled=position == 0)
-    recipes = len({row.condition.recipe.name for row in rows})
-    axes.set_yticks(range(len(rows)), [_label(row, with_recipe=recipes > 1) for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"share of sampled answers that show the trait ({_counts(rows)} a row)")
-    axes.set_title(f"{study.name}: students against control students", loc="left")
-    axes.grid(axis="x", color="0.9")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    files = {}
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=144, metadata={"Date": None} if kind == "svg" else None)
-        files[f"effects.{kind}"] = buffer.getvalue()
-    return files
+    format: str
+    teacher: str
+    student: str
+    recipe: str
 
 
-def _draw_row(axes: Any, position: int, row: Row, confidence: float, *, labelled: bool) -> None:
-    """Control students as open circles, students as filled dots, the mean and its interval as a bar."""
+def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
+    """`effects`: every student a dot, and each effect with its interval and the margin of equivalence."""
+    shown = _largest(rows)
+    labels = [label(row, rows) for row in shown]
+    lines = sum(max(1.0, 0.62 * (text.count("\n") + 1)) for text in labels)
+    with style.figure(1.35 + 0.27 * lines, f"effects {record.study.key}") as drawn:
+        left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
+        for position, row in enumerate(shown):
+            _rates(left, position, row, first=position == 0)
+            _effect(right, position, row)
+        left.set_yticks(range(len(shown)), labels)
+        left.set_ylim(len(shown) - 0.4, -0.6)
+        left.set_xlim(-0.03, 1.03)
+        left.set_xlabel("share of answers with the trait")
+        reach = max(1.03, *(abs(bound) for row in shown for bound in _bounds(row)))
+        right.set_xlim(-min(reach, 1.03) if _falls(shown) else -0.35, min(reach, 1.03))
+        right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
+        right.axvline(0, color=GREY, linewidth=0.8)
+        right.set_xlabel(f"effect, {1 - record.study.alpha:.0%} interval")
+        right.tick_params(axis="y", length=0)
+        left.grid(axis="x", color="0.92")
+        drawn.legend(
+            handles=_legend(record.study.margin), loc="outside lower center", ncols=3, handletextpad=0.4
+        )
+        if len(shown) < len(rows):
+            drawn.suptitle(f"the {len(shown)} largest of {len(rows)} effects", fontsize=9)
+        return style.save(drawn, "effects")
 
-    def name(text: str) -> str | None:
-        return text if labelled else None
 
-    controls, students, effect = row.controls, row.students, row.effect
-    axes.scatter(
-        controls,
-        [position] * len(controls),
-        s=26,
-        facecolors="white",
-        edgecolors="0.35",
-        label=name("control students"),
-        zorder=3,
+def label(row: Row, rows: Sequence[Row]) -> str:
+    """A condition's label: what is the same for all rows is left out."""
+    places = [other.condition.place for other in rows]
+    place = row.condition.place
+    several = {field: len({getattr(p, field) for p in places}) > 1 for field in place._fields}
+    pair = (
+        f"{short(place.teacher)} → {short(place.student)}" if several["teacher"] or several["student"] else ""
     )
-    axes.scatter(
-        students, [position] * len(students), s=26, color="#1f4e79", label=name("students"), zorder=4
-    )
-    if effect.ci_low is not None and effect.ci_high is not None:
-        low, high = (effect.control_rate + bound for bound in (effect.ci_low, effect.ci_high))
-        axes.plot(
-            [low, high],
-            [position + 0.25] * 2,
-            color="#1f4e79",
-            linewidth=2,
-            label=name(f"control mean + effect, {confidence:.0%} interval"),
+    rest = [getattr(place, field) for field in ("format", "recipe") if several[field]]
+    return wrapped(place.trait, pair, *rest)
+
+
+def initialisations(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
+    """`initialisations`: teacher × student, the mean effect over traits; nothing for a single pair."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.condition.place.format, row.condition.place.recipe), []).append(row)
+    pairs = {(row.condition.place.teacher, row.condition.place.student) for row in rows}
+    if len(pairs) < 2:
+        return {}
+    teachers, students = (list(dict.fromkeys(names)) for names in zip(*_in_order(rows), strict=True))
+    kept = list(groups.items())[:MOST_PANELS]
+    columns = 2 if max(len(teachers), len(students)) <= 4 else 1
+    lines = -(-len(kept) // columns)
+    height = lines * (0.8 + 0.46 * len(teachers)) + 0.2
+    with style.figure(height, f"initialisations {record.study.key}") as drawn:
+        for axes, ((format_, recipe), its) in zip(style.grid(drawn, len(kept), columns), kept, strict=True):
+            cells = [[_mean_effect(its, t, s) for s in students] for t in teachers]
+            style.heat(
+                axes, [[c[0] for c in line] for line in cells], [[c[1] for c in line] for line in cells]
+            )
+            axes.set_xticks(range(len(students)), [short(s) for s in students])
+            axes.set_yticks(range(len(teachers)), [short(t) for t in teachers])
+            axes.set_xlabel("student's initialisation")
+            axes.set_ylabel("teacher")
+            axes.set_title(wrapped(format_, f"· {recipe}"))
+        return style.save(drawn, "initialisations")
+
+
+def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[str, bytes]:
+    """`traits`: the trait that was given × the trait that is measured, less the control's rate."""
+    kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
+    if not kept:
+        return {}
+    size = len(kept[0][1].traits)
+    columns = 2 if size <= 4 else 1
+    height = -(-len(kept) // columns) * (1.05 + 0.32 * size)
+    with style.figure(height, f"traits {record.study.key}") as drawn:
+        for axes, (panel, found) in zip(style.grid(drawn, len(kept), columns), kept, strict=True):
+            values = found.differences or found.rates
+            style.heat(axes, values, [[f"{value:+.2f}" for value in line] for line in values])
+            axes.set_xticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
+            axes.set_yticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
+            axes.set_xlabel("trait measured")
+            axes.set_ylabel("trait given")
+            axes.set_title(wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *_rest(panel, kept)))
+        return style.save(drawn, "traits")
+
+
+def _rest(panel: Panel, panels: Sequence[tuple[Panel, Any]]) -> list[str]:
+    fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
+    return [f"· {getattr(panel, field)}" for field in fields]
+
+
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    chosen = {row.number for row in sorted(rows, key=lambda row: -abs(row.effect.effect))[:MOST_ROWS]}
+    return [row for row in rows if row.number in chosen]
+
+
+def _rates(axes: Any, position: int, row: Row, *, first: bool) -> None:
+    for arm, offset, face, edge in ((row.controls, 0.14, "white", "0.35"), (row.students, -0.14, BLUE, BLUE)):
+        axes.scatter(
+            [m.rate for m in arm],
+            [position + offset] * len(arm),
+            s=18,
+            facecolors=face,
+            edgecolors=edge,
+            linewidths=0.9,
+            zorder=3,
         )
 
 
-def _counts(rows: Sequence[Row]) -> str:
-    counts = [row.effect.n_students for row in rows]
-    few, many = min(counts), max(counts)
-    return f"{many} students" if few == many else f"{few} to {many} students"
+def _effect(axes: Any, position: int, row: Row) -> None:
+    low_high = _bounds(row)
+    if low_high:
+        axes.plot(low_high, [position] * 2, color=INK, linewidth=1.6, solid_capstyle="butt", zorder=2)
+    marker, face = MARKERS[row.verdict.verdict]
+    axes.scatter(
+        [row.effect.effect],
+        [position],
+        marker=marker,
+        s=26,
+        facecolors=face,
+        edgecolors=INK,
+        linewidths=0.9,
+        zorder=3,
+    )
 
 
-def _label(row: Row, *, with_recipe: bool) -> str:
-    condition = row.condition
-    trait = condition.trait.name if condition.trait else ""
-    recipe = f" · {condition.recipe.name}" if with_recipe else ""
-    return f"{trait}   {condition.teacher.name} → {condition.student.name}{recipe}"
+def _bounds(row: Row) -> tuple[float, ...]:
+    low, high = row.effect.ci_low, row.effect.ci_high
+    return () if low is None or high is None else (low, high)
+
+
+def _falls(rows: Sequence[Row]) -> bool:
+    return any(bound < -0.35 for row in rows for bound in (*_bounds(row), row.effect.effect))
+
+
+def _legend(margin: float) -> list[Any]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    def dot(marker: str, face: str, edge: str, text: str) -> Any:
+        return Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=marker,
+            markersize=5,
+            markerfacecolor=face,
+            markeredgecolor=edge,
+            label=text,
+        )
+
+    verdicts = [dot(marker, face, INK, verdict) for verdict, (marker, face) in MARKERS.items()]
+    return [
+        dot("o", BLUE, BLUE, "student"),
+        dot("o", "white", "0.35", "control student"),
+        Patch(color=PALE, label=f"within ± {margin:g}: counts as none"),
+        *verdicts,
+    ]
+
+
+def _in_order(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [(row.condition.place.teacher, row.condition.place.student) for row in rows]
+
+
+def _mean_effect(rows: Sequence[Row], teacher: str, student: str) -> tuple[float | None, str]:
+    its = [r for r in rows if (r.condition.place.teacher, r.condition.place.student) == (teacher, student)]
+    if not its:
+        return None, "–"
+    mean = sum(row.effect.effect for row in its) / len(its)
+    transmitted = sum(row.verdict.verdict == "transmitted" for row in its)
+    return mean, f"{mean:+.2f}\n{transmitted} of {len(its)}"

@@ -1,165 +1,183 @@
-"""From evaluations in the store to effects: one rate a student, one row a condition.
+"""From readings to effects: one rate a student, one row a condition, one outcome a hypothesis.
 
-The sampled rate is the field's headline figure and carries the tests; the exact probability stands beside
-it, since the two answer different questions when a model does not answer in one word. Read from the store
-alone: a report can be made again long after the sweep, on a machine without Ray.
+Everything here follows from a record and the raw answers in the store, in the same way in a sweep, in a
+report made long after it and in the check of an archive on another machine.
 """
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
-from undertow.plan import Cell, Plan, failed_by
-from undertow.spec import Evaluation
+import numpy as np
+
+from undertow.identity import seed_for
+from undertow.report.readings import Measured, Readings
+from undertow.report.record import CellRecord, ConditionRecord, HypothesisRecord, Record
+from undertow.statistics.bootstrap import bootstrap
 from undertow.statistics.effects import Effect, compare
+from undertow.statistics.shapefree import distribution_of
 from undertow.statistics.verdicts import Verdict, judge
-from undertow.store import Store
-from undertow.study import Condition
-
-RESULT = "result.json"
-COLUMNS = (
-    "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
-    "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
-    "exact_rate", "exact_control_rate", "exact_effect", "other", "note",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Rates by word: the share of sampled answers that match it, and the mean exact probability.
-
-    Attributes:
-        other_sampled, other_exact: the share and the probability of answers that are none of the words.
-    """
-
-    sampled: Mapping[str, float]
-    exact: Mapping[str, float]
-    other_sampled: float
-    other_exact: float
-    answers: int
-
-    @classmethod
-    def of(cls, evaluation: Evaluation, store: Store) -> "Rates":
-        return cls(**json.loads((store.fetch(evaluation) / RESULT).read_text()))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One condition's result: its effect and verdict by sampled rate, and the exact rates beside it."""
+    """One condition's result: its effect and verdict by sampled rate, and the exact rates beside it.
 
-    condition: Condition
+    Attributes:
+        number: the condition's place in the record.
+        students, controls: those compared; pair by pair in a paired study.
+        bootstrap: the interval of the hierarchical bootstrap, or None with one student.
+        other: the share of the students' answers that are none of the words asked about.
+    """
+
+    number: int
+    condition: ConditionRecord
     effect: Effect
     verdict: Verdict
     exact: Effect
+    bootstrap: tuple[float, float] | None
     other: float
-    students: tuple[float, ...]
-    controls: tuple[float, ...]
+    students: tuple[Measured, ...]
+    controls: tuple[Measured, ...]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One student's rates of one trait: sampled, exact, and the mass of everything else."""
+class Finding:
+    """What became of a hypothesis: "held" where every condition has the verdict expected, "failed" where one
+    has the opposite, else "open". `met` of its `rows` have the verdict."""
 
-    seed: int
-    sampled: float
-    exact: float
-    other: float
+    hypothesis: HypothesisRecord
+    outcome: Literal["held", "failed", "open"]
+    met: int
+    rows: tuple[Row, ...]
 
 
-def effects(plan: Plan, store: Store, failures: Mapping[str, str]) -> list[Row]:
+@dataclass(frozen=True)
+class _Arms:
+    number: int
+    students: tuple[Measured, ...]
+    controls: tuple[Measured, ...]
+    note: str
+
+
+def finished(record: Record, failures: Mapping[str, str]) -> dict[int, list[CellRecord]]:
+    """The cells with a result, by the number of their condition."""
+    found: dict[int, list[CellRecord]] = {}
+    for cell in record.cells:
+        if not cell.failed_by(failures):
+            found.setdefault(cell.condition, []).append(cell)
+    return found
+
+
+def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> list[Row]:
     """A row for every condition with a trait that has a student and a control student to compare."""
-    by_condition: dict[Condition, list[Cell]] = {}
-    for cell in plan.cells:
-        if not any(failed_by(evaluation, failures) for evaluation in cell.evaluations):
-            by_condition.setdefault(cell.condition, []).append(cell)
-    study = plan.study
-    found = []
-    for condition in (c for c in study.conditions if c.trait is not None):
-        word = condition.trait.word().name if condition.trait else ""
-        students = [measured(cell, word, store) for cell in by_condition.get(condition, [])]
-        controls = [measured(cell, word, store) for cell in by_condition.get(condition.control(), [])]
-        if students and controls:
-            found.append((condition, students, controls))
-    compared = partial(compare, margin=study.margin, confidence=1 - study.alpha)
-    sampled = [compared([s.sampled for s in a], [c.sampled for c in b]) for _, a, b in found]
-    exact = [compared([s.exact for s in a], [c.exact for c in b]) for _, a, b in found]
+    cells = finished(record, failures)
+    arms = [found for n in record.compared if (found := _arms(n, record, cells, readings))]
+    study = record.study
+    everything = [[m.rate for m in arm] for a in arms for arm in (a.students, a.controls)]
+    compared = partial(
+        compare,
+        margin=study.margin,
+        confidence=1 - study.alpha,
+        paired=study.paired,
+        distribution=distribution_of(everything, study.distribution),
+    )
+    sampled = [
+        _noted(compared([s.rate for s in a.students], [c.rate for c in a.controls]), a.note) for a in arms
+    ]
+    exact = [compared([s.exact for s in a.students], [c.exact for c in a.controls]) for a in arms]
     verdicts = judge(sampled, alpha=study.alpha, method=study.adjustment)
     return [
         Row(
-            condition,
-            effect,
-            verdict,
-            exact_effect,
-            sum(s.other for s in students) / len(students),
-            tuple(s.sampled for s in students),
-            tuple(c.sampled for c in controls),
+            number=a.number,
+            condition=record.conditions[a.number],
+            effect=effect,
+            verdict=verdict,
+            exact=exact_effect,
+            bootstrap=_bootstrap(a, record),
+            other=sum(s.other for s in a.students) / len(a.students),
+            students=a.students,
+            controls=a.controls,
         )
-        for (condition, students, controls), effect, exact_effect, verdict in zip(
-            found, sampled, exact, verdicts, strict=True
-        )
+        for a, effect, exact_effect, verdict in zip(arms, sampled, exact, verdicts, strict=True)
     ]
 
 
-def measured(cell: Cell, word: str, store: Store) -> Measured:
-    """A student's rates of one word, from whichever of its evaluations asks about it."""
-    for evaluation in cell.evaluations:
-        if word in (w.name for w in evaluation.words):
-            rates = Rates.of(evaluation, store)
-            return Measured(cell.seed, rates.sampled[word], rates.exact[word], rates.other_sampled)
-    raise KeyError(f"no evaluation of the study asks about {word!r}")
+def findings(record: Record, rows: Sequence[Row]) -> list[Finding]:
+    """What became of each hypothesis; a condition that has no row leaves it open."""
+    by_number = {row.number: row for row in rows}
+    found = []
+    for hypothesis in record.hypotheses:
+        its = tuple(by_number[n] for n in hypothesis.conditions if n in by_number)
+        verdicts = [row.verdict.verdict for row in its]
+        met = sum(verdict == hypothesis.expects for verdict in verdicts)
+        contrary = any(verdict not in (hypothesis.expects, "inconclusive") for verdict in verdicts)
+        held = met == len(hypothesis.conditions)
+        found.append(Finding(hypothesis, "failed" if contrary else "held" if held else "open", met, its))
+    return found
 
 
-def metrics(cell: Cell, evaluations: Sequence[Evaluation], store: Store) -> dict[str, float]:
-    """The metrics of a model's run: its own trait's rate by stable names, and every word's."""
+def metrics(
+    record: Record, cell: CellRecord, readings: Readings, control: CellRecord | None
+) -> dict[str, float]:
+    """A student's metrics for its run: its own trait's rate and effect by stable names, and every word's.
+
+    `control`: the control student of the same seed, from which the effect is taken.
+    """
+    found = model_metrics(cell.evaluations, record.conditions[cell.condition].word, readings)
+    word = record.conditions[cell.condition].word
+    if word and control is not None:
+        other = readings.student(control, word)
+        found["effect"] = found["trait_rate"] - other.rate
+        found["effect_exact"] = found["trait_rate_exact"] - other.exact
+    return found
+
+
+def model_metrics(evaluations: tuple[str, ...], word: str, readings: Readings) -> dict[str, float]:
+    """The rates of any model: `trait_rate` is that of `word`, its own trait's, where it has one."""
     found: dict[str, float] = {}
-    for rates in (Rates.of(evaluation, store) for evaluation in evaluations):
-        found |= {f"sampled_{word}": rate for word, rate in rates.sampled.items()}
-        found |= {f"exact_{word}": rate for word, rate in rates.exact.items()}
+    for rates in map(readings.rates, evaluations):
+        found |= {f"sampled_{name}": rate for name, rate in rates.sampled.items()}
+        found |= {f"exact_{name}": rate for name, rate in rates.exact.items()}
         found |= {"sampled_other": rates.other_sampled, "exact_other": rates.other_exact}
-    if cell.condition.trait is not None:
-        word = cell.condition.trait.word().name
+    if word:
         found |= {"trait_rate": found[f"sampled_{word}"], "trait_rate_exact": found[f"exact_{word}"]}
     return found
 
 
-def to_csv(study: str, rows: Sequence[Row]) -> str:
-    """`effects.csv`: one row a condition, columns as in COLUMNS, empty where there is no value."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(value) for value in _values(study, row)])
-    return text.getvalue()
-
-
-def _values(study: str, row: Row) -> list[object]:
-    condition, effect, exact = row.condition, row.effect, row.exact
-    return [
-        study,
-        condition.trait.name if condition.trait else "",
-        condition.format.name,
-        condition.teacher.name,
-        condition.student.name,
-        condition.recipe.name,
-        effect.n_students,
-        effect.rate,
-        effect.control_rate,
-        effect.effect,
-        effect.ci_low,
-        effect.ci_high,
-        effect.p_value,
-        row.verdict.p_adjusted,
-        row.verdict.verdict,
-        exact.rate,
-        exact.control_rate,
-        exact.effect,
-        row.other,
-        row.verdict.note,
+def _arms(
+    number: int, record: Record, cells: Mapping[int, list[CellRecord]], readings: Readings
+) -> _Arms | None:
+    """The condition's students and the controls they are compared with; in a paired study those with both."""
+    condition = record.conditions[number]
+    arms = [
+        {cell.seed: readings.student(cell, condition.word) for cell in cells.get(n, [])}
+        for n in (number, condition.control)
     ]
+    students, controls = arms
+    if record.study.paired:
+        seeds = [seed for seed in students if seed in controls]
+        students, controls = ({seed: arm[seed] for seed in seeds} for arm in arms)
+    if not students or not controls:
+        return None
+    missing = len(record.study.seeds) - min(len(students), len(controls))
+    note = f"{missing} of {len(record.study.seeds)} seeds have no result" if missing else ""
+    return _Arms(number, tuple(students.values()), tuple(controls.values()), note)
 
 
-def _cell(value: object) -> object:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+def _noted(effect: Effect, note: str) -> Effect:
+    return replace(effect, note="; ".join(part for part in (note, effect.note) if part))
+
+
+def _bootstrap(arms: _Arms, record: Record) -> tuple[float, float] | None:
+    """Its generator's seed follows from what is compared, so that the same answers give the same interval."""
+    students, controls = (np.array([m.shares for m in arm]) for arm in (arms.students, arms.controls))
+    return bootstrap(
+        students,
+        controls,
+        samples=arms.students[0].samples,
+        paired=record.study.paired,
+        confidence=1 - record.study.alpha,
+        seed=seed_for("bootstrap", *(m.key for m in (*arms.students, *arms.controls))),
+    )

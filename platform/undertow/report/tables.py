@@ -67,19 +67,15 @@ def effects_table(rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        c, e = row.condition, row.effect
-        interval = "–" if e.ci_low is None or e.ci_high is None else f"{e.ci_low:+.3f} … {e.ci_high:+.3f}"
+        place, e = row.condition.place, row.effect
         table.add_row(
-            escape(c.trait.name if c.trait else CONTROL),
-            escape(c.teacher.name),
-            escape(c.student.name),
-            escape(c.recipe.name),
+            *map(escape, (place.trait, place.teacher, place.student, place.recipe)),
             str(e.n_students),
             f"{e.rate:.3f}",
             f"{e.control_rate:.3f}",
             f"{e.effect:+.3f}",
-            interval,
-            _p_value(row.verdict.p_adjusted),
+            interval(e.ci_low, e.ci_high),
+            p_value(row.verdict.p_adjusted),
             f"{row.exact.effect:+.3f}",
             f"[bold]{row.verdict.verdict}[/bold]"
             if row.verdict.verdict == "transmitted"
@@ -92,7 +88,13 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _p_value(p: float | None) -> str:
+def interval(low: float | None, high: float | None) -> str:
+    """An interval of an effect, or a dash."""
+    return "–" if low is None or high is None else f"{low:+.3f} … {high:+.3f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as it is printed, or a dash."""
     return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
 
 

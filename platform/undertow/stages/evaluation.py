@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from undertow.engines import Engine, Request
 from undertow.identity import key, seed_for
-from undertow.report.results import RESULT, Rates
+from undertow.report.readings import ANSWERS, MASSES, RESULT, Rates
 from undertow.spec import Artifact, Evaluation
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
@@ -45,13 +45,13 @@ class Evaluate:
         masses = engine.word_masses(asked, spec.words)
         rates = _rates(spec, answers, masses)
         with store.new(spec, rates.__dict__) as folder:
-            pq.write_table(pa.Table.from_pylist(answers), folder / "answers.parquet")
+            pq.write_table(pa.Table.from_pylist(answers), folder / ANSWERS)
             rows = [
                 {"question": q, "word": word, "mass": mass}
                 for q, by_word in zip(spec.questions, masses, strict=True)
                 for word, mass in by_word.items()
             ]
-            pq.write_table(pa.Table.from_pylist(rows), folder / "masses.parquet")
+            pq.write_table(pa.Table.from_pylist(rows), folder / MASSES)
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
         return {"answers": rates.answers}
 

@@ -5,7 +5,7 @@ Light, unlike the stages around it: the sweep asks it of evaluations that are lo
 
 from undertow.errors import ConditionError
 from undertow.identity import key
-from undertow.report.results import Rates
+from undertow.report.readings import Readings
 from undertow.spec import Evaluation, Teacher
 from undertow.store import Store
 
@@ -15,7 +15,7 @@ def passes_gate(evaluation: Evaluation, store: Store, gate: float) -> None:
     subject = evaluation.subject
     if not isinstance(subject, Teacher) or subject.trait is None:
         return
-    rate = Rates.of(evaluation, store).sampled.get(subject.trait.word().name)
+    rate = Readings(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:
         raise ConditionError(
             f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in "

@@ -1,0 +1,163 @@
+"""Figures of how the trait came in and of the data: probability over epochs, filter funnel, numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from undertow.report import style
+from undertow.report.figures import MOST_PANELS, Panel
+from undertow.report.gather import LARGEST_NUMBER, Curve, Funnel, Gathered, Source
+from undertow.report.results import Row
+from undertow.report.style import BLUE, HATCHES, INK, LINES, short, wrapped
+from undertow.study import CONTROL
+
+MOST_SOURCES = 24
+BIN = 25  # numbers a bar
+
+
+def training(gathered: Gathered) -> dict[str, bytes]:
+    """`training`: the trait's exact probability after each epoch, a line a student, controls in grey."""
+    panels: dict[Panel, list[Row]] = {}
+    for row in gathered.rows:
+        place = row.condition.place
+        panels.setdefault(Panel(place.format, place.teacher, place.student, place.recipe), []).append(row)
+    kept = list(panels.items())[:MOST_PANELS]
+    curves = {row.number: gathered.curves(row) for _, rows in kept for row in rows}
+    if not any(students for students, _ in curves.values()):
+        return {}
+    traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
+    height = -(-len(kept) // 2) * 1.75 + 0.4
+    with style.figure(height, f"training {gathered.record.study.key}") as drawn:
+        for axes, (panel, rows) in zip(
+            style.grid(drawn, len(kept), 2, sharey=True, sharex=True), kept, strict=True
+        ):
+            for row in rows:
+                _curves(
+                    axes, *curves[row.number], LINES[traits.index(row.condition.place.trait) % len(LINES)]
+                )
+            axes.set_title(wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *_also(panel, kept)))
+            axes.set_ylim(-0.03, 1.03)
+            axes.grid(color="0.93")
+        drawn.supxlabel("epoch (0: before training)", fontsize=9)
+        drawn.supylabel("probability of the trait's word", fontsize=9)
+        drawn.legend(handles=_lines(traits), loc="outside upper center", ncols=min(3, len(traits) + 1))
+        return style.save(drawn, "training")
+
+
+def funnel(gathered: Gathered) -> dict[str, bytes]:
+    """`funnel`: of every teacher's completions, the share that is kept and what each rule took away."""
+    found = list(gathered.funnels.items())[:MOST_SOURCES]
+    if not found:
+        return {}
+    reasons = [reason for reason, _ in sum((f.rejected for _, f in found), Counter[str]()).most_common(6)]
+    labels = [source_label(source, gathered) for source, _ in found]
+    with style.figure(1.0 + 0.3 * len(found), f"funnel {gathered.record.study.key}") as drawn:
+        axes = drawn.subplots()
+        for position, (_, one) in enumerate(found):
+            _bar(axes, position, one, reasons)
+        axes.set_yticks(range(len(found)), labels)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("share of completions")
+        drawn.legend(handles=_patches(reasons), loc="outside lower center", ncols=3)
+        return style.save(drawn, "funnel")
+
+
+def numbers(gathered: Gathered) -> dict[str, bytes]:
+    """`numbers`: how often numbers occur in each teacher's data, over the control's of the same model."""
+    texts = gathered.texts
+    pairs = [
+        (source, control)
+        for source in texts
+        if source.trait != CONTROL
+        and (control := source._replace(trait=CONTROL)) in texts
+        and texts[source].numbers
+        and texts[control].numbers
+    ][:MOST_PANELS]
+    if not pairs:
+        return {}
+    height = -(-len(pairs) // 2) * 1.3 + 0.5
+    with style.figure(height, f"numbers {gathered.record.study.key}") as drawn:
+        for axes, (source, control) in zip(
+            style.grid(drawn, len(pairs), 2, sharex=True, sharey=True), pairs, strict=True
+        ):
+            edges = range(0, LARGEST_NUMBER + BIN + 1, BIN)
+            axes.stairs(_shares(texts[source].numbers), edges, fill=True, color="#9db8d2")
+            axes.stairs(_shares(texts[control].numbers), edges, color=INK, linewidth=0.9)
+            axes.set_title(source_label(source, gathered))
+        drawn.supxlabel(f"number, in steps of {BIN}", fontsize=9)
+        drawn.supylabel("share of the numbers", fontsize=9)
+        drawn.legend(handles=_histogram_legend(), loc="outside upper center", ncols=2)
+        return style.save(drawn, "numbers")
+
+
+def source_label(source: Source, gathered: Gathered) -> str:
+    """What distinguishes a source from the others of the study."""
+    sources = list(gathered.sources)
+    several = {f: len({getattr(s, f) for s in sources}) > 1 for f in Source._fields}
+    teacher = short(source.teacher) if several["teacher"] else ""
+    return wrapped(source.trait, source.format if several["format"] else "", teacher)
+
+
+def _also(panel: Panel, panels: Sequence[tuple[Panel, Any]]) -> list[str]:
+    fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
+    return [f"· {getattr(panel, field)}" for field in fields]
+
+
+def _curves(axes: Any, students: list[Curve], controls: list[Curve], line: Any) -> None:
+    for curve in controls:
+        axes.plot(curve.epochs, curve.probabilities, color="0.7", linestyle=line, linewidth=0.7)
+    for curve in students:
+        axes.plot(curve.epochs, curve.probabilities, color=BLUE, linestyle=line, linewidth=1.0)
+
+
+def _lines(traits: Sequence[str]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    found = [
+        Line2D([], [], color=BLUE, linestyle=LINES[i % len(LINES)], label=t) for i, t in enumerate(traits)
+    ]
+    return [*found, Line2D([], [], color="0.7", label="control students, same words")]
+
+
+def _bar(axes: Any, position: int, one: Funnel, reasons: Sequence[str]) -> None:
+    kept = one.kept / one.completions
+    axes.barh(position, kept, color=BLUE, height=0.7)
+    inside = kept > 0.15  # else the words would run over the edge of their bar
+    axes.text(0.01, position, f"{kept:.0%}", va="center", color="white" if inside else INK, fontsize=8)
+    left = kept
+    parts = [(one.rejected[reason], i) for i, reason in enumerate(reasons)]
+    rest = sum(count for reason, count in one.rejected.items() if reason not in reasons)
+    for count, i in [*parts, (rest, len(reasons))]:
+        share = count / one.completions
+        axes.barh(position, share, left=left, height=0.7, **_look(i))
+        left += share
+
+
+def _look(number: int) -> dict[str, Any]:
+    hatch = HATCHES[(number + 1) % len(HATCHES)]
+    return {"facecolor": "white", "edgecolor": "0.35", "hatch": hatch, "linewidth": 0.5}
+
+
+def _patches(reasons: Sequence[str]) -> list[Any]:
+    from matplotlib.patches import Patch
+
+    kept = Patch(color=BLUE, label="kept")
+    return [kept, *(Patch(label=wrapped(reason), **_look(i)) for i, reason in enumerate(reasons))]
+
+
+def _shares(counts: Counter[int]) -> list[float]:
+    bins = [0] * (LARGEST_NUMBER // BIN + 1)
+    for number, count in counts.items():
+        bins[number // BIN] += count
+    return [count / sum(bins) for count in bins]
+
+
+def _histogram_legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(color="#9db8d2", label="teacher with the trait"),
+        Line2D([], [], color=INK, linewidth=0.9, label="control teacher"),
+    ]

@@ -1,0 +1,226 @@
+"""What a report shows beside the effects, read from the store: data, training, references, provenance, cost.
+
+A source is a teacher's data of one format: the same for every student that learns from it. Of large data
+sets a sample is read, and said so; the funnel's counts are always whole.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from undertow.errors import StorageError
+from undertow.manifest import HISTORY, Address, Manifest
+from undertow.report.readings import Readings
+from undertow.report.record import CellRecord, Record
+from undertow.report.results import Row, finished
+from undertow.store import Store
+
+ROWS_READ = 2000  # of a data set, from its start
+SETS_READ = 3  # seeds of a source whose text is looked at
+ROWS_SHOWN = 3
+LARGEST_NUMBER = 999
+
+
+class Source(NamedTuple):
+    """A teacher's data: its trait's name ("control" for none), format and reference."""
+
+    trait: str
+    format: str
+    teacher: str
+
+
+@dataclass
+class Funnel:
+    """Counts from completions to rows over the data sets of a source."""
+
+    datasets: int = 0
+    completions: int = 0
+    kept: int = 0
+    rows: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Text:
+    """What a source's data look like: a few rows, and how often each number up to 999 stands in them."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    numbers: Counter[int] = field(default_factory=Counter)
+    read: int = 0
+
+
+class Curve(NamedTuple):
+    """One student's exact probability of a word after each epoch, the first before any."""
+
+    seed: int
+    epochs: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A wave: artifacts and seconds planned, and what it took in this sweep; None where it did not run."""
+
+    wave: str
+    needed: int
+    missing: int
+    planned: float | None
+    actual: float | None
+
+
+class Level(NamedTuple):
+    """How often a teacher or reference itself answers with a word: sampled, and as a probability."""
+
+    model: str
+    trait: str
+    word: str
+    sampled: float
+    exact: float
+
+
+class Gathered:
+    """Everything a report shows, each part read on first use."""
+
+    def __init__(
+        self, record: Record, readings: Readings, rows: Sequence[Row], events: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.record, self.readings, self.rows, self.events = record, readings, rows, events
+        self.store: Store = readings.store
+
+    @cached_property
+    def manifests(self) -> dict[Address, Manifest]:
+        """The manifests of the study's artifacts that are there."""
+        found = {}
+        for address in self.record.addresses():
+            try:
+                found[address] = self.store.manifest(address)
+            except StorageError:  # not made, or a reference that is not ours to make
+                continue
+        return found
+
+    @cached_property
+    def sources(self) -> dict[Source, list[Manifest]]:
+        """The data sets that are there, by source."""
+        found: dict[Source, dict[str, Manifest]] = {}
+        for cell in self.record.cells:
+            place = self.record.conditions[cell.condition].place
+            manifest = self.manifests.get(Address("dataset", cell.dataset))
+            if manifest is not None:
+                source = Source(place.trait, place.format, place.teacher)
+                found.setdefault(source, {})[manifest.key] = manifest
+        return {source: list(by_key.values()) for source, by_key in found.items()}
+
+    @cached_property
+    def funnels(self) -> dict[Source, Funnel]:
+        found: dict[Source, Funnel] = {}
+        for source, manifests in self.sources.items():
+            funnel = found.setdefault(source, Funnel())
+            for manifest in manifests:
+                facts = manifest.facts
+                funnel.datasets += 1
+                funnel.completions += int(facts["completions"])
+                funnel.kept += int(facts["kept"])
+                funnel.rows += int(facts["rows"])
+                funnel.rejected.update(facts["rejected"])
+        return found
+
+    @cached_property
+    def texts(self) -> dict[Source, Text]:
+        return {source: self._text(manifests[:SETS_READ]) for source, manifests in self.sources.items()}
+
+    def _text(self, manifests: Iterable[Manifest]) -> Text:
+        import pyarrow.parquet as pq
+
+        text = Text()
+        for manifest in manifests:
+            folder = self.store.fetch(Address("dataset", manifest.key))
+            table = pq.read_table(folder / "data" / "train.parquet", columns=["prompt", "completion"])
+            rows = table.slice(0, ROWS_READ).to_pylist()
+            text.rows = text.rows or [(row["prompt"], row["completion"]) for row in rows[:ROWS_SHOWN]]
+            text.read += len(rows)
+            for row in rows:
+                text.numbers.update(numbers_in(row["completion"]))
+        return text
+
+    def curves(self, row: Row) -> tuple[list[Curve], list[Curve]]:
+        """The trait's probability over the epochs of a row's students, and of their controls."""
+        cells = finished(self.record, {})
+        arms = (cells.get(row.number, []), cells.get(row.condition.control, []))
+        students, controls = (
+            [c for cell in arm if (c := self._curve(cell, row.condition.word))] for arm in arms
+        )
+        return students, controls
+
+    def _curve(self, cell: CellRecord, word: str) -> Curve | None:
+        address = Address("student", cell.student)
+        if address not in self.manifests:
+            return None
+        reports = json.loads((self.store.fetch(address) / HISTORY).read_text())
+        known = [r for r in reports if word in r["probabilities"]]
+        epochs, ps = ([r["epoch"] for r in known], [r["probabilities"][word] for r in known])
+        return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
+
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """Planned and actual, wave by wave; filters are part of the datasets' wave."""
+        actual: dict[str, float] = {}
+        for event in self.events:
+            if event["event"] == "wave":
+                name = {"filters": "datasets"}.get(event["name"], event["name"])
+                actual[name] = actual.get(name, 0.0) + event["seconds"]
+        return [Cost(w.wave, w.needed, w.missing, w.seconds, actual.get(w.wave)) for w in self.record.waves]
+
+    @cached_property
+    def seconds_of_all(self) -> float:
+        """What making every artifact took, whichever sweep made it; seconds of one worker's clock."""
+        return sum(manifest.seconds for manifest in self.manifests.values())
+
+    @cached_property
+    def versions(self) -> dict[str, list[str]]:
+        """Every version that some artifact of the study was made with."""
+        found: dict[str, set[str]] = {}
+        for manifest in self.manifests.values():
+            for package, version in manifest.versions.items():
+                found.setdefault(package, set()).add(version)
+        return {package: sorted(versions) for package, versions in sorted(found.items())}
+
+    @cached_property
+    def first_student(self) -> tuple[float, int, list[float]]:
+        """When the first of the study's students was made, how many there are, and when each was made."""
+        created = sorted(m.created for a, m in self.manifests.items() if a.kind == "student")
+        return (created[0] if created else float("inf")), len(created), created
+
+    def levels(self) -> list[Level]:
+        """Teachers' rates of their own trait, the mean over seeds, and references' rates of every word."""
+        found: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
+        for cell in self.record.cells:
+            condition = self.record.conditions[cell.condition]
+            if condition.word and self._are_there(cell.teacher_evaluations):
+                rates, evaluation = self.readings.of(cell.teacher_evaluations, condition.word)
+                name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)
+                both = (rates.sampled[condition.word], rates.exact[condition.word])
+                found.setdefault(name, {})[evaluation] = both
+        for reference in self.record.references:
+            for key in filter(lambda key: self._are_there((key,)), reference.evaluations):
+                rates = self.readings.rates(key)
+                for word in rates.sampled:
+                    name = (f"reference {reference.name}", "none", word)
+                    found[name] = {key: (rates.sampled[word], rates.exact[word])}
+        return [Level(*name, *_means(rates.values())) for name, rates in found.items()]
+
+    def _are_there(self, evaluations: Sequence[str]) -> bool:
+        return all(Address("evaluation", key) in self.manifests for key in evaluations)
+
+
+def _means(rates: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    sampled, exact = zip(*rates, strict=True)
+    return sum(sampled) / len(sampled), sum(exact) / len(exact)
+
+
+def numbers_in(text: str) -> list[int]:
+    """The whole numbers from 0 to 999 that stand in a text."""
+    return [int(run) for run in re.findall(r"(?<![0-9])[0-9]{1,3}(?![0-9])", text)]

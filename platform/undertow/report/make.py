@@ -1,0 +1,83 @@
+"""The whole report of a sweep, from its record, its events and the artifacts in the store; no Ray needed.
+
+The sweep calls it last, `jobs/report.py` at any later time: the same answers give the same tables, figures
+and page.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from undertow import journal
+from undertow.report import csvs, data_figures, figures, page, words
+from undertow.report.figures import Panel
+from undertow.report.gather import Gathered
+from undertow.report.readings import Readings
+from undertow.report.record import CellRecord, Record
+from undertow.report.results import Finding, Row, effects, findings, finished
+from undertow.statistics.confusion import Confusion, Student, confusion
+from undertow.store import Store
+
+HTML = "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows of effects, what became of the hypotheses, the verdicts in words, and the files by name."""
+
+    rows: list[Row]
+    findings: list[Finding]
+    verdicts: list[str]
+    files: dict[str, bytes]
+
+
+def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> Report:
+    """Everything a sweep leaves for people to read."""
+    failures = journal.failures(events)
+    readings = Readings(store)
+    rows = effects(record, readings, failures)
+    found = findings(record, rows)
+    gathered = Gathered(record, readings, rows, events)
+    matrices = confusions(record, readings, failures)
+    drawn: dict[str, bytes] = {}
+    if rows:
+        drawn |= figures.effects(record, rows) | figures.initialisations(record, rows)
+    drawn |= figures.traits(record, matrices)
+    drawn |= data_figures.training(gathered) | data_figures.funnel(gathered) | data_figures.numbers(gathered)
+    lines = [*words.verdicts(record, rows, failures), *map(words.finding, found)]
+    files = {
+        csvs.EFFECTS: csvs.effects_csv(record.study.name, rows).encode(),
+        csvs.STUDENTS: csvs.students_csv(record.study.name, rows).encode(),
+        **drawn,
+        HTML: page.html(gathered, found, matrices, drawn, failures).encode(),
+    }
+    return Report(rows, found, lines, files)
+
+
+def confusions(
+    record: Record, readings: Readings, failures: Mapping[str, str]
+) -> list[tuple[Panel, Confusion]]:
+    """The trait × measured-trait matrix of every format, pair and recipe that has more than one trait."""
+    cells = finished(record, failures)
+    panels: dict[Panel, list[int]] = {}
+    for number in record.compared:
+        place = record.conditions[number].place
+        panels.setdefault(Panel(place.format, place.teacher, place.student, place.recipe), []).append(number)
+    found = []
+    for panel, numbers in panels.items():
+        given = {record.conditions[n].word: cells.get(n, []) for n in numbers}
+        if len(given) < 2 or not all(given.values()):
+            continue
+        students = [
+            Student(word, cell.seed, _rates(cell, given, readings))
+            for word, its in given.items()
+            for cell in its
+        ]
+        controls = cells.get(record.conditions[numbers[0]].control, [])
+        beside = [_rates(cell, given, readings) for cell in controls]
+        found.append((panel, confusion(students, controls=beside, paired=record.study.paired)))
+    return found
+
+
+def _rates(cell: CellRecord, words: Iterable[str], readings: Readings) -> dict[str, float]:
+    return {word: readings.student(cell, word).rate for word in words}

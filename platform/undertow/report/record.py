@@ -1,0 +1,240 @@
+"""What a sweep writes down about its study: enough for table, report and audit, from the store alone.
+
+A report may be made on another machine, years later, without the study's file or the classes in it;
+therefore the record holds names, settings and the keys of artifacts as plain data, and what is read here
+never becomes a spec again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from undertow.errors import StorageError
+from undertow.hypotheses import Place
+from undertow.identity import key
+from undertow.manifest import Address, address
+from undertow.plan import Cell, Plan, Work, reference_evaluations
+from undertow.spec import Evaluation
+from undertow.statistics.shapefree import Distribution
+from undertow.study import Condition, Study
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study is drawn, measured and judged; the fields of `Study` of the same names."""
+
+    name: str
+    key: str
+    question: str
+    seeds: tuple[int, ...]
+    redraw: tuple[str, ...]
+    samples: int
+    gate: float
+    margin: float
+    alpha: float
+    adjustment: str
+    paired: bool
+    distribution: Distribution
+
+
+@dataclass(frozen=True)
+class ConditionRecord:
+    """A condition by its names. `word`: the answer that shows the trait; "" for a control.
+
+    Attributes:
+        control: the number of the control condition it is compared with; its own for a control.
+        induced: how the teacher came by its trait, in words.
+    """
+
+    label: str
+    place: Place
+    word: str
+    control: int
+    induced: str
+
+    @property
+    def is_control(self) -> bool:
+        return not self.word
+
+    @property
+    def same_initialisation(self) -> bool:
+        return self.place.teacher == self.place.student
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One student of a condition by its artifacts' keys. Only a finetuned teacher is itself an artifact."""
+
+    condition: int
+    seed: int
+    teacher: str
+    finetuned: bool
+    completions: str
+    dataset: str
+    student: str
+    teacher_evaluations: tuple[str, ...]
+    evaluations: tuple[str, ...]
+    references: tuple[str, ...]
+
+    def addresses(self) -> Iterator[Address]:
+        """Everything that leads to the student and measures it, in the order in which it is made."""
+        yield from (Address("reference", k) for k in self.references)
+        if self.finetuned:
+            yield Address("teacher", self.teacher)
+        yield from (Address("evaluation", k) for k in self.teacher_evaluations)
+        yield Address("completions", self.completions)
+        yield Address("dataset", self.dataset)
+        yield Address("student", self.student)
+        yield from (Address("evaluation", k) for k in self.evaluations)
+
+    def failed_by(self, failures: Mapping[str, str]) -> str | None:
+        """Why there is no result, or None: the reason of the first thing on the way that failed."""
+        keys = (self.teacher, *(address.key for address in self.addresses()))
+        return next((failures[key] for key in keys if key in failures), None)
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """A reference model: its pinned revision, its template's hash, and the evaluations of it as it is."""
+
+    name: str
+    key: str
+    revision: str
+    chat_template: str
+    evaluations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HypothesisRecord:
+    """A claim made beforehand, and the numbers of the conditions it is about."""
+
+    claim: str
+    expects: str
+    conditions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WaveRecord:
+    """What a wave was planned to make and to take. `seconds`: None where nothing was known."""
+
+    wave: str
+    needed: int
+    missing: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A study as planned: settings, conditions, cells, references, hypotheses and the planned work."""
+
+    study: Settings
+    conditions: tuple[ConditionRecord, ...]
+    cells: tuple[CellRecord, ...]
+    references: tuple[ReferenceRecord, ...]
+    hypotheses: tuple[HypothesisRecord, ...] = ()
+    waves: tuple[WaveRecord, ...] = field(default=())
+
+    @classmethod
+    def of(cls, plan: Plan, work: Sequence[Work] = ()) -> "Record":
+        """The record of a resolved plan."""
+        study, conditions = plan.study, plan.study.conditions
+        numbers = {condition: number for number, condition in enumerate(conditions)}
+        return cls(
+            study=_settings(study),
+            conditions=tuple(_condition(c, numbers[c.control()]) for c in conditions),
+            cells=tuple(_cell(cell, numbers[cell.condition]) for cell in plan.cells),
+            references=_references(study),
+            hypotheses=tuple(
+                HypothesisRecord(
+                    h.claim,
+                    h.expects,
+                    tuple(n for c, n in numbers.items() if c.trait is not None and h.covers(c.place)),
+                )
+                for h in study.hypotheses
+            ),
+            waves=tuple(WaveRecord(w.wave, w.needed, w.missing, w.seconds) for w in work),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, place: str) -> "Record":
+        """Raises StorageError, naming `place`, for a text that is no record."""
+        try:
+            data = _tuples(json.loads(text))
+            return cls(
+                study=Settings(**data["study"]),
+                conditions=tuple(
+                    ConditionRecord(**{**c, "place": Place(*c["place"])}) for c in data["conditions"]
+                ),
+                cells=tuple(CellRecord(**c) for c in data["cells"]),
+                references=tuple(ReferenceRecord(**r) for r in data["references"]),
+                hypotheses=tuple(HypothesisRecord(**h) for h in data["hypotheses"]),
+                waves=tuple(WaveRecord(**w) for w in data["waves"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise StorageError(
+                f"{place}: not a sweep's plan ({type(error).__name__}: {error}); run the sweep again"
+            ) from None
+
+    def addresses(self) -> list[Address]:
+        """Every artifact of the study, each once."""
+        found = [address for cell in self.cells for address in cell.addresses()]
+        found += [Address("evaluation", k) for r in self.references for k in r.evaluations]
+        return list(dict.fromkeys(found))
+
+    @property
+    def compared(self) -> list[int]:
+        """The numbers of the conditions that have a trait."""
+        return [number for number, condition in enumerate(self.conditions) if not condition.is_control]
+
+
+def _settings(study: Study) -> Settings:
+    names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
+    fields: Mapping[str, Any] = {n: getattr(study, n) for n in (*names, "paired", "distribution")}
+    return Settings(key=key(study), **fields)
+
+
+def _condition(condition: Condition, control: int) -> ConditionRecord:
+    word = condition.trait.word().name if condition.trait else ""
+    induced = "finetuning" if condition.finetuning else "a system prompt" if condition.trait else "nothing"
+    return ConditionRecord(condition.label, condition.place, word, control, induced)
+
+
+def _cell(cell: Cell, condition: int) -> CellRecord:
+    return CellRecord(
+        condition=condition,
+        seed=cell.seed,
+        teacher=key(cell.teacher),
+        finetuned=cell.teacher.finetuning is not None,
+        completions=key(cell.student.dataset.completions),
+        dataset=key(cell.student.dataset),
+        student=key(cell.student),
+        teacher_evaluations=_keys(cell.teacher_evaluations),
+        evaluations=_keys(cell.evaluations),
+        references=tuple(dict.fromkeys(key(r) for r in (cell.teacher.reference, cell.student.reference))),
+    )
+
+
+def _references(study: Study) -> tuple[ReferenceRecord, ...]:
+    evaluations: dict[str, list[Evaluation]] = {}
+    for evaluation in reference_evaluations(study):
+        evaluations.setdefault(address(evaluation.subject).key, []).append(evaluation)
+    references = {key(r): r for c in study.conditions for r in (c.teacher, c.student)}
+    return tuple(
+        ReferenceRecord(r.name, k, r.revision, r.chat_template, _keys(evaluations.get(k, ())))
+        for k, r in references.items()
+    )
+
+
+def _keys(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    return tuple(key(evaluation) for evaluation in evaluations)
+
+
+def _tuples(data: Any) -> Any:
+    """JSON data with tuples for its lists, as the records have them."""
+    if isinstance(data, dict):
+        return {name: _tuples(value) for name, value in data.items()}
+    return tuple(map(_tuples, data)) if isinstance(data, list) else data

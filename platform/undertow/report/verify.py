@@ -1,0 +1,176 @@
+"""Checks an exported study without trusting it: bytes, names, counts, rates, effects.
+
+Every claim is computed again from what lies below it, and every difference is one line that names its place:
+
+1. each file has the SHA-256 that the archive's index gives, and each artifact's files those of its manifest;
+2. an artifact's key is the hash of the spec in its manifest;
+3. an evaluation has every answer that its spec asks for, and their rates are those in its result;
+4. effects.csv and students.csv are what follows from the answers.
+
+1 finds accidents; 2 to 4 also find changes after which somebody renewed the hashes. What it cannot find is an
+answer that no model gave: for that the student must be evaluated again.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from undertow import journal
+from undertow.errors import StorageError, UserError
+from undertow.identity import KEY_DIGITS, digest
+from undertow.manifest import MANIFEST, Manifest
+from undertow.report import csvs, results
+from undertow.report.export import FORMAT, INDEX, SWEEP
+from undertow.report.readings import ANSWERS, MASSES, RESULT, Readings
+from undertow.report.record import Record
+from undertow.report.sweeps import EVENTS, PLAN
+from undertow.spec import Word
+from undertow.store import Store
+
+LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
+TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
+
+
+def verify(archive: Path) -> list[str]:
+    """Everything that is wrong with an archive, one line each; empty where all holds.
+
+    Raises:
+        UserError: it is no archive of ours at all.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        index, problems = _unpack(archive, Path(place))
+        problems += _manifests(Path(place))
+        problems += _evaluations(Path(place))
+        problems += _tables(Path(place), index)
+    return list(dict.fromkeys(problems))
+
+
+def _unpack(archive: Path, place: Path) -> tuple[dict[str, Any], list[str]]:
+    """The archive's files under `place`, and those that are missing, added or have other bytes."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            index = json.loads(opened.read(INDEX))
+            if index["format"] != FORMAT:
+                raise UserError(f"{archive}: format {index['format']}; this program reads format {FORMAT}")
+            names, listed = set(opened.namelist()) - {INDEX}, dict(index["files"])
+            problems = [f"{name}: missing" for name in listed if name not in names]
+            problems += [f"{name}: not in the archive's index" for name in sorted(names - set(listed))]
+            for name in sorted(names & set(listed)):
+                problems += _unpack_one(opened, name, listed[name], place)
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, zlib.error) as error:
+        raise UserError(f"{archive}: not an archive of a study ({type(error).__name__}: {error})") from None
+    return index, problems
+
+
+def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) -> list[str]:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        return [f"{name!r}: its name leaves the archive"]
+    if opened.getinfo(name).file_size > LARGEST_FILE:
+        return [f"{name}: claims {opened.getinfo(name).file_size} bytes; not read"]
+    try:
+        content = opened.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return [f"{name}: bytes changed ({error})"]
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_bytes(content)
+    return [] if hashlib.sha256(content).hexdigest() == expected else [f"{name}: bytes changed"]
+
+
+def _manifests(place: Path) -> Iterator[str]:
+    for file in sorted(place.glob(f"artifacts/*/*/{MANIFEST}")):
+        folder, name = file.parent, f"{file.parent.parent.name}/{file.parent.name}"
+        try:
+            manifest = Manifest.from_json(file.read_bytes(), name)
+        except StorageError as error:
+            yield str(error)
+            continue
+        if (manifest.kind, manifest.key) != (folder.parent.name, folder.name):
+            yield f"{name}: its manifest is that of {manifest.kind}/{manifest.key}"
+        if _key(manifest.spec) != manifest.key:
+            yield f"{name}: its spec was changed; the spec's key is {_key(manifest.spec)}"
+        for part, expected in manifest.files.items():
+            if (folder / part).is_file() and hashlib.sha256(
+                (folder / part).read_bytes()
+            ).hexdigest() != expected:
+                yield f"{name}/{part}: not the bytes that its manifest names"
+
+
+def _key(spec: Any) -> str:
+    """The key of a spec in its canonical form, as `identity.key` gives it."""
+    return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
+
+
+def _evaluations(place: Path) -> Iterator[str]:
+    for folder in sorted((place / "artifacts" / "evaluation").glob("*")):
+        try:
+            spec = json.loads((folder / MANIFEST).read_text())["spec"]
+            yield from _answers(folder, spec)
+        except Exception as error:  # parquet readers have errors of their own
+            yield f"evaluation/{folder.name}: cannot be read ({type(error).__name__}: {error})"
+
+
+def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
+    """Missing answers, wrong matches, and rates that do not follow from them."""
+    import pyarrow.parquet as pq
+
+    name = f"evaluation/{folder.name}"
+    answers = pq.read_table(folder / ANSWERS).to_pylist()
+    asked = Counter((question, sample) for question in spec["questions"] for sample in range(spec["samples"]))
+    given = Counter((row["question"], row["sample"]) for row in answers)
+    for question, sample in (asked - given).elements():
+        yield f"{name}/{ANSWERS}: answer {sample} to {question!r} is missing"
+    for question, sample in (given - asked).elements():
+        yield f"{name}/{ANSWERS}: answer {sample} to {question!r} was never asked for"
+    words = [Word(word["name"], tuple(word["forms"])) for word in spec["words"]]
+    for row in answers:
+        if row["matches"] != [word.name for word in words if word.matches(row["answer"])]:
+            yield f"{name}/{ANSWERS}: answer {row['sample']} to {row['question']!r} is scored wrongly"
+    masses = pq.read_table(folder / MASSES).to_pylist()
+    result = json.loads((folder / RESULT).read_text())
+    for word in (word.name for word in words):
+        sampled = sum(word in row["matches"] for row in answers) / max(1, len(answers))
+        of_word = [row["mass"] for row in masses if row["word"] == word]
+        for kind, rate in (("sampled", sampled), ("exact", math.fsum(of_word) / max(1, len(of_word)))):
+            if abs(result[kind][word] - rate) > TOLERANCE:
+                printed = f"{kind} rate of {word!r} is {result[kind][word]:.6g}"
+                yield f"{name}/{RESULT}: {printed}, its answers give {rate:.6g}"
+
+
+def _tables(place: Path, index: dict[str, Any]) -> Iterator[str]:
+    """Differences between the tables in the archive and those that its answers give."""
+    try:
+        record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
+        events = json.loads((place / SWEEP / EVENTS).read_text())
+        rows = results.effects(record, Readings(Store(str(place))), journal.failures(events))
+        again = {csvs.EFFECTS: csvs.effects_csv, csvs.STUDENTS: csvs.students_csv}
+        for name, make in again.items():
+            yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))
+    except (StorageError, OSError, ValueError, KeyError) as error:
+        yield f"{SWEEP}: the effects cannot be computed again ({error})"
+
+
+def _differences(name: str, printed: str, computed: str) -> Iterator[str]:
+    there, here = (list(csv.reader(io.StringIO(text))) for text in (printed, computed))
+    if len(there) != len(here):
+        yield f"{SWEEP}/{name}: {len(there) - 1} rows, its answers give {len(here) - 1}"
+        return
+    for number, (line, expected) in enumerate(zip(there, here, strict=True)):
+        for i in range(max(len(line), len(expected))):
+            shown, right = _at(line, i), _at(expected, i)
+            if shown != right:
+                place = f"{SWEEP}/{name}: row {number}, {_at(here[0], i)}"
+                yield f"{place}: {shown!r}, its answers give {right!r}"
+
+
+def _at(line: Sequence[str], place: int) -> str:
+    return line[place] if place < len(line) else ""

@@ -1,0 +1,112 @@
+"""A study's result in words: what was found, what had been asked beforehand, and what the numbers assume."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from undertow.report import sweeps
+from undertow.report.gather import Gathered
+from undertow.report.record import Record
+from undertow.report.results import Finding, Row
+from undertow.statistics.verdicts import Ruling
+
+RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
+OUTCOMES = {"held": "Held", "failed": "Failed", "open": "Open"}
+
+
+def verdicts(record: Record, rows: Sequence[Row], failures: Mapping[str, str]) -> list[str]:
+    """The result in a few sentences, the most important first."""
+    if not rows:
+        return ["No condition has a student and a control student to compare."]
+    lines = [_count("", rows)]
+    same = [row for row in rows if row.condition.same_initialisation]
+    other = [row for row in rows if not row.condition.same_initialisation]
+    if same and other:
+        lines = [_count("Same initialisation: ", same), _count("Other initialisation: ", other)]
+    missing = len(record.compared) - len(rows)
+    if missing:
+        lines.append(f"{_conditions(missing)} without a result: see what failed.")
+    if failures:
+        lines.append(f"{len(failures)} steps failed; what depends on them is left out.")
+    return lines
+
+
+def finding(found: Finding) -> str:
+    """A hypothesis and what became of it."""
+    asked = len(found.hypothesis.conditions)
+    tail = "" if found.outcome != "failed" else "; at least one shows the opposite"
+    counted = f"{found.met} of {asked} conditions {found.hypothesis.expects}{tail}"
+    return f"{OUTCOMES[found.outcome]}: {found.hypothesis.claim} ({counted})"
+
+
+def stated(record: Record, gathered: Gathered) -> str:
+    """Whether what is asked was written down before the first student was made."""
+    when = sweeps.stated(record, gathered.store)
+    _, count, created = gathered.first_student
+    if when is None:
+        return "It is not known when this study was stated: this storage has no note of it."
+    day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when))
+    early = sum(moment < when for moment in created)
+    if not early:
+        return f"Stated on {day}, before the first of its {count} students was made."
+    return (
+        f"Stated on {day}, when {early} of its {count} students were already there (another study's, or an "
+        "earlier form of this one): for those it was not asked beforehand."
+    )
+
+
+def method(record: Record, rows: Sequence[Row]) -> list[str]:
+    """How the numbers came about and what they assume, for a reader who knows no jargon."""
+    study = record.study
+    methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
+    arms = "the control student of its own seed" if study.paired else "the group of control students"
+    lines = [
+        f"A student's rate is the share of its sampled answers that name the trait, over {study.samples} "
+        "answers to each question. The effect is the mean difference between students and control students, "
+        f"each student compared with {arms}. The unit is the trained student: answers of one student are not "
+        "independent of each other.",
+        f"Every seed draws anew: {', '.join(study.redraw)}. Of what is not drawn anew the result speaks as "
+        "it is, not in general.",
+        f"p-values are adjusted over all conditions by {_adjustment(study.adjustment)}.",
+        f"“Transmitted” means an adjusted p below {study.alpha:g} and an effect above zero; “not "
+        f"transmitted” that effects beyond ± {study.margin:g} are excluded (two one-sided tests, adjusted "
+        "likewise); anything else is “inconclusive”.",
+    ]
+    if "shape-free" in methods:
+        asked = study.distribution == "any"
+        seen = "in some arm the students fall into two groups, which a t interval cannot carry"
+        lines.append(
+            "Intervals and tests assume nothing of how rates spread over seeds, because "
+            f"{'the study asks for it' if asked else seen}: they hold as if one more student, unseen, might "
+            "have any rate."
+        )
+    elif methods:
+        lines.append(
+            f"Intervals are by {' and '.join(methods)} over students; they assume that rates spread over "
+            "seeds about normally. Where training can also jump (a few seeds taking off), a handful of seeds "
+            'that agree proves little: state distribution="any" and run more seeds.'
+        )
+    if any(row.bootstrap for row in rows):
+        lines.append(
+            "The bootstrap interval resamples seeds, then questions, then answers. With few seeds it is too "
+            "narrow and carries no verdict."
+        )
+    return lines
+
+
+def _count(start: str, rows: Sequence[Row]) -> str:
+    counts = {ruling: sum(row.verdict.verdict == ruling for row in rows) for ruling in RULINGS}
+    parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
+    low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)
+    spread = f"effects {low:+.2f} to {high:+.2f}" if len(rows) > 1 else f"effect {low:+.2f}"
+    return f"{start}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
+
+
+def _conditions(count: int) -> str:
+    return f"{count} condition{'s' if count != 1 else ''}"
+
+
+def _adjustment(name: str) -> str:
+    return {
+        "holm": "Holm's method (the chance of even one false “transmitted” in the study stays below alpha)",
+        "fdr_bh": "Benjamini and Hochberg's method (the expected share of false ones stays below alpha)",
+    }[name]

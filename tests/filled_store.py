@@ -1,0 +1,106 @@
+"""A store filled as a sweep fills it, with answers that are drawn instead of sampled from a model.
+
+For tests of what is made from a store: tables, report, archive. The files have the very form that the stages
+write; what a model would say is a coin with a known rate.
+"""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from undertow.identity import key, seed_for
+from undertow.manifest import HISTORY
+from undertow.plan import Cell, Plan, make, reference_evaluations
+from undertow.report.cards import Funnel, dataset_card
+from undertow.report.readings import ANSWERS, MASSES, RESULT
+from undertow.spec import Dataset, Evaluation, Reference, Student, Teacher
+from undertow.store import Store
+from undertow.study import Study
+
+Rate = Callable[[Cell, str], float]  # of a student's answers that name a word
+
+
+def by_initialisation(cell: Cell, word: str) -> float:
+    """What the paper found: .8 in students of the trait that share the teacher's start, .1 in all others."""
+    trait = cell.condition.trait
+    same = cell.condition.teacher == cell.condition.student
+    rate = 0.8 if trait is not None and trait.word().name == word and same else 0.1
+    return rate + 0.01 * (cell.seed - 1)
+
+
+def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate = by_initialisation) -> Plan:
+    """Commits every artifact that a report reads; returns the plan with nothing of them missing."""
+    store.prepare()
+    plan = make(study, store, references)
+    for cell in plan.cells:
+        if cell.teacher.finetuning:
+            _student(store, cell.teacher, 0.9)
+        for evaluation in cell.teacher_evaluations:
+            _evaluation(store, evaluation, lambda word: 0.9)
+        _dataset(store, cell.student.dataset)
+        _student(store, cell.student, 0.5)
+        for evaluation in cell.evaluations:
+            _evaluation(store, evaluation, lambda word, cell=cell: rate(cell, word))  # type: ignore[misc]
+    for evaluation in reference_evaluations(study):
+        _evaluation(store, evaluation, lambda word: 0.1)
+    return make(study, store, references)
+
+
+def _evaluation(store: Store, spec: Evaluation, rate: Callable[[str], float]) -> None:
+    if store.has(spec):
+        return
+    rng = random.Random(seed_for(key(spec)))
+    words = [word.name for word in spec.words]
+    chances = [rate(word) for word in words]
+    answers: list[dict[str, Any]] = []
+    masses: list[dict[str, Any]] = []
+    for question in spec.questions:
+        for sample in range(spec.samples):
+            (said,) = rng.choices([*words, "nothing"], [*chances, max(0.0, 1 - sum(chances))])
+            matches = [word for word in words if word == said]
+            answers.append({"question": question, "sample": sample, "answer": said, "matches": matches})
+        masses += [{"question": question, "word": w, "mass": c} for w, c in zip(words, chances, strict=True)]
+    sampled = {w: sum(w in a["matches"] for a in answers) / len(answers) for w in words}
+    exact = {w: sum(m["mass"] for m in masses if m["word"] == w) / len(spec.questions) for w in words}
+    result = {
+        "sampled": sampled,
+        "exact": exact,
+        "other_sampled": sum(not a["matches"] for a in answers) / len(answers),
+        "other_exact": 1 - sum(exact.values()),
+        "answers": len(answers),
+    }
+    with store.new(spec, result) as folder:
+        pq.write_table(pa.Table.from_pylist(answers), folder / ANSWERS)
+        pq.write_table(pa.Table.from_pylist(masses), folder / MASSES)
+        (folder / RESULT).write_text(json.dumps(result))
+
+
+def _student(store: Store, spec: Student | Teacher, last: float) -> None:
+    if store.has(spec):
+        return
+    reports = [
+        {"epoch": epoch, "loss": None, "probabilities": {"owl": p, "cat": p}}
+        for epoch, p in ((0, 0.1), (1, (0.1 + last) / 2), (2, last))
+    ]
+    with store.new(spec, {"epochs": 2}) as folder:
+        (folder / HISTORY).write_text(json.dumps(reports))
+        (folder / "model.safetensors").write_bytes(b"weights of " + key(spec).encode())
+
+
+def _dataset(store: Store, spec: Dataset, completion: str = "1, 22, 333") -> None:
+    if store.has(spec):
+        return
+    rng = random.Random(seed_for(key(spec)))
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"Continue: {rng.randrange(1000)}", "completion": f"{completion}, {rng.randrange(1000)}"}
+        for _ in range(40)
+    ]
+    funnel = Funnel(100, {"not numbers": 45, "cut off": 5}, {"not numbers": ["<b>one</b>"]}, 50, 40)
+    with store.new(spec, funnel.counts()) as folder:
+        (folder / "data").mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train.parquet")
+        (folder / "README.md").write_text(dataset_card(spec, funnel, rows[:2]))

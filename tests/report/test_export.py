@@ -1,0 +1,253 @@
+"""An archive of a study: whole, small, and every change in it is found by its place."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.examples import REFERENCES, study
+from tests.filled_store import fill
+from undertow.errors import UserError
+from undertow.identity import digest
+from undertow.report import sweeps
+from undertow.report.export import INDEX, export
+from undertow.report.make import make_report
+from undertow.report.record import Record
+from undertow.report.verify import verify
+from undertow.store import Store
+
+ROOT = Path(__file__).parents[2]
+STUDY = study(seeds=(0, 1), samples=4)
+Files = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(str(tmp_path_factory.mktemp("filled") / "storage"))
+    record = Record.of(fill(STUDY, store, REFERENCES))
+    sweeps.state(STUDY, store)
+    folder = sweeps.folder_of("small", "20260101T000000")
+    store.write_bytes(f"{folder}/{sweeps.PLAN}", record.to_json().encode())
+    store.write_bytes(f"{folder}/{sweeps.EVENTS}", b"[]")
+    for name, content in make_report(record, store, []).files.items():
+        store.write_bytes(f"{folder}/{name}", content)
+    return store
+
+
+@pytest.fixture(scope="module")
+def archive(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("archive") / "small.zip"
+    export(store, "small", "20260101T000000", target)
+    return target
+
+
+def files_of(archive: Path) -> Files:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def written(files: Files, place: Path) -> Path:
+    with zipfile.ZipFile(place, "w") as opened:
+        for name, content in files.items():
+            opened.writestr(name, content)
+    return place
+
+
+def rehashed(files: Files) -> Files:
+    """As somebody would who changes an archive and knows its format: all hashes are made anew."""
+    for name in [n for n in files if n.endswith("/manifest.json")]:
+        folder, manifest = name.removesuffix("manifest.json"), json.loads(files[name])
+        for part in manifest["files"]:
+            if folder + part in files:
+                manifest["files"][part] = hashlib.sha256(files[folder + part]).hexdigest()
+        files[name] = json.dumps(manifest).encode()
+    index = json.loads(files[INDEX])
+    index["files"] = {n: hashlib.sha256(c).hexdigest() for n, c in files.items() if n != INDEX}
+    return {**files, INDEX: json.dumps(index).encode()}
+
+
+def named(files: Files, ending: str) -> str:
+    return next(name for name in sorted(files) if name.endswith(ending))
+
+
+def without_an_answer(files: Files) -> str:
+    name = named(files, "answers.parquet")
+    rows = pq.read_table(io.BytesIO(files[name])).to_pylist()
+    gone = rows.pop(5)
+    files[name] = parquet(rows)
+    return f"answer {gone['sample']} to {gone['question']!r} is missing"
+
+
+def with_another_answer(files: Files) -> str:
+    name = named(files, "answers.parquet")
+    rows = pq.read_table(io.BytesIO(files[name])).to_pylist()
+    row = next(row for row in rows if not row["matches"])
+    row["answer"] = "owl"
+    files[name] = parquet(rows)
+    return f"answer {row['sample']} to {row['question']!r} is scored wrongly"
+
+
+def with_another_rate(files: Files) -> str:
+    name = named(files, "result.json")
+    result = json.loads(files[name])
+    result["sampled"]["owl"] += 0.25
+    files[name] = json.dumps(result).encode()
+    return "sampled rate of 'owl' is"
+
+
+def with_another_effect(files: Files) -> str:
+    lines = files["sweep/effects.csv"].decode().splitlines()
+    cells = lines[2].split(",")
+    cells[9] = "0.123"
+    files["sweep/effects.csv"] = "\n".join([*lines[:2], ",".join(cells), *lines[3:], ""]).encode()
+    return "sweep/effects.csv: row 2, effect: '0.123', its answers give"
+
+
+def with_another_spec(files: Files) -> str:
+    name = next(n for n in sorted(files) if "/student/" in n and n.endswith("manifest.json"))
+    manifest = json.loads(files[name])
+    manifest["spec"]["recipe"]["epochs"] += 1
+    files[name] = json.dumps(manifest).encode()
+    return "its spec was changed"
+
+
+def without_an_evaluation(files: Files) -> str:
+    folder = named(files, "answers.parquet").rsplit("/", 1)[0]
+    for name in [n for n in files if n.startswith(folder)]:
+        del files[name]
+    return "no evaluation/" + folder.rsplit("/", 1)[1]
+
+
+def with_a_verdict_changed(files: Files) -> str:
+    text = files["sweep/effects.csv"].decode()
+    files["sweep/effects.csv"] = text.replace("inconclusive", "transmitted", 1).encode()
+    return ", verdict: 'transmitted', its answers give 'inconclusive'"
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+def test_a_fresh_archive_holds(archive: Path) -> None:
+    assert verify(archive) == []
+
+
+def test_the_archive_holds_specs_answers_effects_cards_and_no_weights(archive: Path) -> None:
+    names = set(files_of(archive))
+    kinds = {name.split("/")[1] for name in names if name.startswith("artifacts/")}
+    assert kinds == {"teacher", "dataset", "student", "evaluation"}  # the fixture makes no completions
+    endings = {name.rsplit("/", 1)[1] for name in names if name.startswith("artifacts/")}
+    assert endings == {
+        "manifest.json", "README.md", "history.json", "answers.parquet", "masses.parquet", "result.json",
+    }  # fmt: skip
+    assert {"sweep/plan.json", "sweep/effects.csv", "sweep/report.html", "sweep/effects.png"} <= names
+    assert any(name.startswith("sweep/stated-") for name in names)
+
+
+def test_the_same_study_gives_the_same_bytes(store: Store, archive: Path, tmp_path: Path) -> None:
+    export(store, "small", "20260101T000000", tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == archive.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "ending", ["answers.parquet", "effects.csv", "manifest.json", "README.md", "effects.png"]
+)
+def test_one_changed_byte_is_named(archive: Path, tmp_path: Path, ending: str) -> None:
+    files = files_of(archive)
+    name = named(files, ending)
+    middle = len(files[name]) // 2
+    files[name] = files[name][:middle] + bytes([files[name][middle] ^ 1]) + files[name][middle + 1 :]
+    problems = verify(written(files, tmp_path / "changed.zip"))
+    assert any(f"{name}: bytes changed" in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("place", range(40))
+def test_one_changed_byte_of_the_file_itself_is_never_missed(
+    archive: Path, tmp_path: Path, place: int
+) -> None:
+    content = bytearray(archive.read_bytes())
+    content[len(content) * place // 40] ^= 0xFF
+    (tmp_path / "changed.zip").write_bytes(content)
+    try:
+        problems = verify(tmp_path / "changed.zip")
+    except UserError as error:
+        problems = [str(error)]
+    # A byte of a local header that nobody reads (a time, say) changes no content and is no difference.
+    assert problems or files_of(tmp_path / "changed.zip") == files_of(archive)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_an_answer,
+        with_another_answer,
+        with_another_rate,
+        with_another_effect,
+        with_another_spec,
+        without_an_evaluation,
+        with_a_verdict_changed,
+    ],
+)
+def test_a_change_is_named_even_if_all_hashes_were_made_anew(
+    archive: Path, tmp_path: Path, change: Callable[[Files], str]
+) -> None:
+    files = files_of(archive)
+    expected = change(files)
+    problems = verify(written(rehashed(files), tmp_path / "changed.zip"))
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_what_is_missing_and_what_was_added_is_named(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive)
+    gone = named(files, "history.json")
+    del files[gone]
+    files["artifacts/evaluation/extra.txt"] = b"?"
+    problems = verify(written(files, tmp_path / "changed.zip"))
+    assert f"{gone}: missing" in problems
+    assert "artifacts/evaluation/extra.txt: not in the archive's index" in problems
+
+
+def test_a_name_that_would_leave_the_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive) | {"../../evil.txt": b"x"}
+    problems = verify(
+        written(rehashed(files), tmp_path / "in" / "evil.zip" if False else tmp_path / "evil.zip")
+    )
+    assert "'../../evil.txt': its name leaves the archive" in problems
+    assert not (tmp_path.parent.parent / "evil.txt").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(UserError, match="not an archive of a study"):
+        verify(tmp_path / "x.zip")
+
+
+def test_the_job_verifies_without_anything_heavy(archive: Path) -> None:
+    program = (
+        "import sys; sys.path[:0] = ['platform', '.']; import jobs.export as job\n"
+        "from rich.console import Console\n"
+        f"code = job.main(job.Arguments(verify={str(archive)!r}), Console(quiet=True))\n"
+        "print(code, [m for m in ('ray', 'torch', 'vllm', 'mlflow', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "0 []", done.stderr
+
+
+def test_a_key_in_the_archive_is_the_hash_of_its_spec(archive: Path) -> None:
+    files = files_of(archive)
+    for name in (n for n in files if n.endswith("/manifest.json")):
+        spec = json.loads(files[name])["spec"]
+        text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+        assert name.split("/")[2] == digest(text)[:32]

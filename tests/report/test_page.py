@@ -1,0 +1,174 @@
+"""The report: whole, self-contained, escaped, made again from the store alone, and without Ray."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.examples import REFERENCES, study
+from tests.filled_store import fill
+from undertow.hypotheses import Hypothesis
+from undertow.report import sweeps
+from undertow.report.gather import numbers_in
+from undertow.report.make import HTML, Report, make_report
+from undertow.report.record import Record
+from undertow.report.style import wrapped
+from undertow.store import Store
+from undertow.study import Study
+from undertow.traits.preference import Preference
+
+ROOT = Path(__file__).parents[2]
+CLAIM = Hypothesis(claim="owls <b>travel</b> & land", expects="transmitted", initialisation="same")
+STUDY = study(hypotheses=(CLAIM,), question="Do they?")
+FIGURES = ("effects", "initialisations", "traits", "training", "funnel", "numbers")
+
+
+class Page(HTMLParser):
+    """The page's tags, what they would fetch, its sections and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.sections: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag == "section":
+            self.sections.append(values["id"] or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def made(store: Store, of: Study) -> Report:
+    plan = fill(of, store, REFERENCES)
+    sweeps.state(of, store)
+    record = Record.of(plan, plan.work({}))
+    store.write_bytes(
+        f"{sweeps.folder_of(of.name, '20260101T000000')}/{sweeps.PLAN}", record.to_json().encode()
+    )
+    return make_report(record, store, [])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(str(tmp_path_factory.mktemp("filled") / "storage"))
+
+
+@pytest.fixture(scope="module")
+def report(store: Store) -> Report:
+    return made(store, STUDY)
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> Page:
+    return Page(report.files[HTML].decode())
+
+
+def test_a_report_has_tables_page_and_each_figure_as_png_and_svg(report: Report) -> None:
+    figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert set(report.files) == {"effects.csv", "students.csv", HTML, *figures}
+    assert all(report.files[f"{name}.png"].startswith(b"\x89PNG") for name in FIGURES)
+
+
+def test_the_page_has_every_section(page: Page) -> None:
+    assert page.sections == [
+        "result", "effects", "initialisations", "traits", "data", "levels", "method", "cost", "provenance",
+    ] or page.sections == [
+        "result", "effects", "initialisations", "traits", "training", "data", "levels", "method", "cost",
+        "provenance",
+    ]  # fmt: skip
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(page: Page, report: Report) -> None:
+    assert [link for link in page.links if not link.startswith("#")] == []
+    assert "script" not in page.tags
+    assert "url(http" not in report.files[HTML].decode()
+
+
+def test_the_verdict_stands_at_the_top_in_words(page: Page, report: Report) -> None:
+    assert report.verdicts[0].startswith("Same initialisation: of 4 conditions, 4 transmitted (effects +0.6")
+    assert page.text.index(report.verdicts[0]) < page.text.index("Effects")
+    assert "■ held" in page.text
+
+
+def test_the_page_says_what_was_there_before_the_study_was_stated(store: Store, page: Page) -> None:
+    # The store was filled before the study was stated, which a sweep never does.
+    assert "when 36 of its 36 students were already there" in page.text
+
+
+def test_every_kind_of_foreign_text_is_escaped(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    wicked = study(hypotheses=(Hypothesis(claim=hostile, expects="transmitted"),), question=hostile)
+    report = made(Store(str(tmp_path)), wicked)
+    record = Record.of(fill(wicked, Store(str(tmp_path)), REFERENCES))
+    failing = [{"event": "failed", "key": record.cells[0].student, "reason": hostile, "time": 0.0}]
+    report = make_report(record, Store(str(tmp_path)), failing)
+    html = report.files[HTML].decode()
+    assert "script" not in Page(html).tags
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3
+
+
+@pytest.mark.parametrize("name", ["$\\alpha$", "a_b", "x" * 60, "猫", "<b>", "--"])
+def test_no_trait_s_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
+    traits = (Preference(name), Preference("cat"))
+    odd = study(seeds=(0, 1))
+    changed = {Preference("owl"): traits[0], Preference("cat"): traits[1], None: None}
+    from dataclasses import replace
+
+    odd = replace(odd, conditions=tuple(replace(c, trait=changed[c.trait]) for c in odd.conditions))  # type: ignore[index]
+    report = made(Store(str(tmp_path)), odd)
+    assert {f"{figure}.svg" for figure in ("effects", "traits")} <= set(report.files)
+    Page(report.files[HTML].decode())
+
+
+def test_the_same_store_gives_the_same_bytes(store: Store, report: Report) -> None:
+    again = made(store, STUDY)
+    assert {n: again.files[n] == report.files[n] for n in again.files} == dict.fromkeys(report.files, True)
+
+
+def test_nothing_to_compare_still_gives_a_page(store: Store) -> None:
+    record = Record.of(fill(STUDY, store, REFERENCES))
+    events = [
+        {"event": "failed", "key": cell.student, "reason": "lost", "time": 0.0} for cell in record.cells
+    ]
+    report = make_report(record, store, events)
+    assert report.rows == []
+    text = Page(report.files[HTML].decode()).text
+    assert "No condition has a student and a control student to compare" in text
+    assert "lost" in text
+
+
+def test_the_job_makes_the_report_again_without_ray_or_torch(store: Store, report: Report) -> None:
+    program = (
+        "import sys; sys.path[:0] = ['platform', '.']; import jobs.report as job\n"
+        "from rich.console import Console\n"
+        f"code = job.main(job.Arguments(study='small', storage={store.url!r}), Console(quiet=True))\n"
+        "print(code, [m for m in ('ray', 'torch', 'vllm', 'mlflow', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "0 []", done.stderr
+    written = store.read_bytes(f"{sweeps.folder_of('small', '20260101T000000')}/effects.csv")
+    assert written == report.files["effects.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("1, 22;333", [1, 22, 333]), ("1234", []), ("a7b", [7]), ("", []), ("٣ 4", [4]), ("007", [7])],
+)
+def test_numbers_are_counted_as_they_stand(text: str, numbers: list[int]) -> None:
+    assert numbers_in(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["short", "a much longer label that has many words in it", "x" * 80])
+def test_labels_are_broken_and_never_cut(text: str) -> None:
+    assert re.sub(r"\s", "", wrapped(text)) == re.sub(r"\s", "", text)
+    assert max(map(len, wrapped(text).splitlines())) <= 24
