@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
-from undertow.statistics.effects import Effect, compare
+from undertow.statistics.effects import Effect, compare, infer
 
 ARMS = [
     ([0.61, 0.58, 0.70], [0.12, 0.10, 0.15]),
@@ -36,6 +36,7 @@ def test_unpaired_is_welch(students: list[float], controls: list[float], confide
     )
     assert (effect.n_students, effect.n_controls) == (len(students), len(controls))
     assert effect.effect == effect.rate - effect.control_rate
+    assert effect.method == "Welch t"
 
 
 @pytest.mark.parametrize(("students", "controls"), [arms for arms in ARMS if len(arms[0]) == len(arms[1])])
@@ -48,6 +49,7 @@ def test_paired_is_a_t_test_of_the_differences(students: list[float], controls: 
     assert effect.p_equivalence == pytest.approx(
         ttost_paired(np.array(students), np.array(controls), -0.1, 0.1)[0]
     )
+    assert effect.method == "paired t"
 
 
 def test_by_hand() -> None:
@@ -75,6 +77,7 @@ def test_one_student_gives_no_interval(
     assert effect.effect == pytest.approx(effect.rate - effect.control_rate)
     assert numbers_of(effect) == (None, None, None, None)
     assert note in effect.note
+    assert effect.method == ""
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,7 @@ def test_without_spread_nothing_is_certain(
     assert effect.p_value == pytest.approx(p_value)
     assert (effect.ci_low, effect.ci_high, effect.p_equivalence) == (None, None, None)
     assert "no spread between students" in effect.note
+    assert effect.method == "permutation"
 
 
 def test_the_permutation_p_value_is_the_exact_one() -> None:
@@ -165,6 +169,23 @@ def test_no_number_is_nan_and_intervals_hold_the_effect(
     if effect.ci_low is not None and effect.ci_high is not None:
         assert effect.ci_low <= effect.effect <= effect.ci_high
         assert effect.p_value != 0
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_many_at_once_are_each_by_itself(paired: bool) -> None:
+    """The core with leading axes, shared controls and some comparisons without spread."""
+    rng = np.random.default_rng(0)
+    students, controls = rng.random((4, 3, 3)), rng.random((4, 1, 3))
+    students[0], controls[0], students[1, 0] = 0.5, 0.2, 0.5
+    many = infer(students, controls, margin=0.1, paired=paired)
+    for study, condition in np.ndindex(4, 3):
+        one = compare(
+            students[study, condition].tolist(), controls[study, 0].tolist(), margin=0.1, paired=paired
+        )
+        for array, number in zip(many, numbers_of(one), strict=True):
+            assert float(array[study, condition]) == pytest.approx(
+                math.nan if number is None else number, nan_ok=True
+            )
 
 
 def test_pairs_belong_together() -> None:

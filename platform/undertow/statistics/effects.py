@@ -3,22 +3,26 @@
 The unit of inference is the trained student. Answers of one student are not independent draws of what
 training does, so a rate enters here once a student however many answers are behind it, and one student
 gives no interval. Seeds of one condition can differ a great deal, and differently in the two arms;
-therefore Welch's test, which does not assume equal variances, or on request the paired test by seed.
+therefore Welch's test, which does not assume equal variances, or the paired test where the students of
+a seed share what the seed drew (prompts, LoRA initialisation, order of rows) with their control. Where
+seeds may fall into two modes, neither holds, and `distribution="any"` asks for what does (`shapefree`).
 
 Two questions, two p-values: is there an effect (two-sided, against zero), and is there none worth
-speaking of (two one-sided tests against ± margin: Schuirmann 1987, doi 10.1007/BF01068419).
+speaking of (two one-sided tests against ± margin). `compare` answers for one condition, `infer` for as many
+as a simulation draws, by the same code.
 
-Not covered: the spread of answers within a student, and rates so close to 0 or 1 that a t interval
-leaves [0, 1]; the interval is given as it is.
+Not covered: the spread of answers within a student (see `bootstrap`), and rates so close to 0 or 1 that
+a t interval leaves [0, 1]; the interval is given as it is.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import variance
-from typing import NamedTuple
 
-ROUNDING = 1e-12  # rates that differ by less than this share of the largest are equal but for rounding
+import numpy as np
+
+from undertow.statistics.shapefree import Distribution, shape_free
+from undertow.statistics.ttests import Array, Inference, flat, t_tests
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Effect:
         p_value: two-sided, of no effect.
         p_equivalence: of an effect of at least the margin, in either direction; small: there is none.
         note: what the reader must know about the numbers, or "".
+        method: of interval and tests: "paired t", "Welch t", "shape-free", "permutation" (no spread: a
+            p-value alone), or "" (one student: neither).
     """
 
     n_students: int
@@ -43,14 +49,7 @@ class Effect:
     p_value: float | None = None
     p_equivalence: float | None = None
     note: str = ""
-
-
-class _Tests(NamedTuple):
-    ci_low: float | None = None
-    ci_high: float | None = None
-    p_value: float | None = None
-    p_equivalence: float | None = None
-    note: str = ""
+    method: str = ""
 
 
 def compare(
@@ -60,108 +59,79 @@ def compare(
     margin: float,
     confidence: float = 0.95,
     paired: bool = False,
+    distribution: Distribution = "normal",
 ) -> Effect:
     """The effect of a condition with one rate a student against its control with one rate a student.
 
     `paired`: rates[i] and control_rates[i] share their seed (and what the seed drew), which is worth it
     where the seed moves both the same way; it needs as many controls as students.
+    `distribution`: of rates over seeds; "any" asks only that rates lie within [0, 1], and costs width.
 
     Raises:
-        ValueError: an arm is empty, a rate is not finite, or pairs do not match.
+        ValueError: an arm is empty, a rate is not finite (or, under "any", not within [0, 1]), or pairs
+            do not match.
     """
     _check(rates, control_rates, margin, confidence, paired)
-    students, controls = [float(rate) for rate in rates], [float(rate) for rate in control_rates]
-    test = _paired if paired else _welch
-    rate, control_rate = _mean(students), _mean(controls)
-    return Effect(
-        n_students=len(students),
-        n_controls=len(controls),
-        rate=rate,
-        control_rate=control_rate,
-        effect=rate - control_rate,
-        **test(students, controls, margin, confidence)._asdict(),
+    n, m = len(rates), len(control_rates)
+    rate, control_rate = math.fsum(rates) / n, math.fsum(control_rates) / m
+    arms = (n, m, rate, control_rate, rate - control_rate)
+    if min(n, m) == 1:
+        return Effect(*arms, note=_one_student(n, paired))
+    students, controls = np.array(rates, dtype=float), np.array(control_rates, dtype=float)
+    found = infer(
+        students, controls, margin=margin, confidence=confidence, paired=paired, distribution=distribution
     )
+    low, high, p_value, p_equivalence = (None if np.isnan(value) else float(value) for value in found)
+    method, note = ("shape-free", "") if distribution == "any" else _spread(students, controls, paired)
+    if method == "permutation" and p_value != 1:
+        note += "; p-value by permutation"
+    return Effect(*arms, low, high, p_value, p_equivalence, note, method)
 
 
-def _welch(students: list[float], controls: list[float], margin: float, confidence: float) -> _Tests:
-    if len(students) < 2 or len(controls) < 2:
-        arm = "condition" if len(students) < 2 else "control"
-        return _Tests(note=f"one student in the {arm}: no interval without a second seed")
-    rounding = _rounding(students, controls)
-    if _range(students) <= rounding and _range(controls) <= rounding:
-        same = abs(students[0] - controls[0]) <= rounding
-        return _without_spread(same, math.comb(len(students) + len(controls), len(students)))
-    shares = [variance(arm) / len(arm) for arm in (students, controls)]
-    error = math.sqrt(sum(shares))
-    weights = [share / sum(shares) for share in shares]
-    freedom = 1 / (weights[0] ** 2 / (len(students) - 1) + weights[1] ** 2 / (len(controls) - 1))
-    difference = _mean(students) - _mean(controls)
-    return _t_tests(difference, error, freedom, margin, confidence, _spread_note(students, controls))
+def infer(
+    students: Array,
+    controls: Array,
+    *,
+    margin: float,
+    confidence: float | None = 0.95,
+    paired: bool = False,
+    distribution: Distribution = "normal",
+) -> Inference:
+    """The core of `compare`, for arms (..., n) and (..., m) whose leading axes broadcast.
 
-
-def _paired(students: list[float], controls: list[float], margin: float, confidence: float) -> _Tests:
-    differences = [student - control for student, control in zip(students, controls, strict=True)]
-    if len(differences) < 2:
-        return _Tests(note="one pair of students: no interval without a second seed")
-    rounding = _rounding(students, controls)
-    if _range(differences) <= rounding:
-        return _without_spread(abs(differences[0]) <= rounding, 2 ** len(differences))
-    error = math.sqrt(variance(differences) / len(differences))
-    return _t_tests(_mean(differences), error, len(differences) - 1, margin, confidence)
-
-
-def _t_tests(
-    difference: float, error: float, freedom: float, margin: float, confidence: float, note: str = ""
-) -> _Tests:
-    """From a difference and its standard error: the interval, the test against zero and against ± margin."""
-    from scipy.special import stdtr, stdtrit
-
-    reach = float(stdtrit(freedom, (1 + confidence) / 2)) * error
-    below, above = (
-        stdtr(freedom, (difference - margin) / error),
-        stdtr(freedom, -(difference + margin) / error),
-    )
-    return _Tests(
-        ci_low=difference - reach,
-        ci_high=difference + reach,
-        p_value=2 * float(stdtr(freedom, -abs(difference) / error)),
-        p_equivalence=float(max(below, above)),
-        note=note,
-    )
-
-
-def _without_spread(same: bool, arrangements: int) -> _Tests:
-    """What is left where no student differs from the next, so that a t test would divide by zero.
-
-    Then t is undefined or infinite, and "p = 0" from three students would be false certainty. The exact
-    permutation test needs no variance: of all `arrangements` of the rates into arms (or of the signs of
-    the differences), the one at hand and its mirror image are the most extreme. Equivalence cannot be had:
-    seeds are known to be bimodal, and a few equal ones do not exclude another mode.
+    At least two students an arm, as many in both where they are paired. Without a confidence there is no
+    interval (nan), which is faster under "any".
     """
-    note = "no spread between students: no interval" + ("" if same else "; p-value by permutation")
-    return _Tests(p_value=1.0 if same else min(1.0, 2 / arrangements), note=note)
+    shape = np.broadcast_shapes(students.shape[:-1], controls.shape[:-1])
+    method = t_tests if distribution == "normal" else shape_free
+    return method(
+        np.broadcast_to(students, (*shape, students.shape[-1])),
+        np.broadcast_to(controls, (*shape, controls.shape[-1])),
+        margin=margin,
+        confidence=confidence,
+        paired=paired,
+    )
 
 
-def _spread_note(students: list[float], controls: list[float]) -> str:
-    """One constant arm: Welch's formula takes its variance as zero and the other arm's degrees of freedom."""
-    rounding = _rounding(students, controls)
-    if _range(students) <= rounding:
-        return "no spread between students: the interval rests on the controls' spread"
-    if _range(controls) <= rounding:
-        return "no spread between controls: the interval rests on the students' spread"
-    return ""
+def _one_student(n_students: int, paired: bool) -> str:
+    arm = "one student in the " + ("condition" if n_students == 1 else "control")
+    return f"{'one pair of students' if paired else arm}: no interval without a second seed"
 
 
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
+def _spread(students: Array, controls: Array, paired: bool) -> tuple[str, str]:
+    """The method that the spread at hand allows, and what a reader must know of it.
 
-
-def _range(values: list[float]) -> float:
-    return max(values) - min(values)
-
-
-def _rounding(students: list[float], controls: list[float]) -> float:
-    return ROUNDING * max(1e-100, *map(abs, (*students, *controls)))  # squares of less would be zero
+    One constant arm: Welch's formula takes its variance as zero and the other arm's degrees of freedom.
+    """
+    if flat(students, controls, paired):
+        return "permutation", "no spread between students: no interval"
+    if paired:
+        return "paired t", ""
+    if flat(students, students[:1], paired=False):
+        return "Welch t", "no spread between students: the interval rests on the controls' spread"
+    if flat(controls, controls[:1], paired=False):
+        return "Welch t", "no spread between controls: the interval rests on the students' spread"
+    return "Welch t", ""
 
 
 def _check(
