@@ -1,4 +1,4 @@
-"""How often do real students that differ by nothing look different? Control against control, on the nano world.
+"""How often do students that differ by nothing look different? Control against control, on the nano world.
 
     python benchmarks/false_positives.py --storage storage      about 10 minutes on 2 cores
 
@@ -27,7 +27,7 @@ from undertow.plan import Plan
 from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.spec import Reference
-from undertow.statistics.ttests import infer
+from undertow.statistics.effects import infer
 from undertow.store import Store
 from undertow.studies import load
 from undertow.study import Study, grid
