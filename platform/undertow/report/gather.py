@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from undertow import journal
 from undertow.errors import StorageError
 from undertow.manifest import HISTORY, Address, Manifest
+from undertow.report import sweeps
 from undertow.report.readings import Readings
 from undertow.report.record import CellRecord, Record
 from undertow.report.results import Row, finished
@@ -63,13 +65,17 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """A wave: artifacts and seconds planned, and what it took in this sweep; None where it did not run."""
+    """A wave: artifacts and seconds planned, what it took in this sweep, and in all sweeps of the study.
+
+    None where it did not run.
+    """
 
     wave: str
     needed: int
     missing: int
     planned: float | None
     actual: float | None
+    ever: float | None
 
 
 class Level(NamedTuple):
@@ -166,18 +172,18 @@ class Gathered:
 
     @cached_property
     def costs(self) -> list[Cost]:
-        """Planned and actual, wave by wave; filters are part of the datasets' wave."""
-        actual: dict[str, float] = {}
-        for event in self.events:
-            if event["event"] == "wave":
-                name = {"filters": "datasets"}.get(event["name"], event["name"])
-                actual[name] = actual.get(name, 0.0) + event["seconds"]
-        return [Cost(w.wave, w.needed, w.missing, w.seconds, actual.get(w.wave)) for w in self.record.waves]
-
-    @cached_property
-    def seconds_of_all(self) -> float:
-        """What making every artifact took, whichever sweep made it; seconds of one worker's clock."""
-        return sum(manifest.seconds for manifest in self.manifests.values())
+        """Planned and actual, wave by wave."""
+        name = self.record.study.name
+        now = _seconds(self.events)
+        before = [
+            _seconds(journal.read(self.store, name, sweep))
+            for sweep in sweeps.of_study(self.store, self.record.study)
+        ]
+        ever = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
+        return [
+            Cost(w.wave, w.needed, w.missing, w.seconds, now.get(w.wave), ever.get(w.wave))
+            for w in self.record.waves
+        ]
 
     @cached_property
     def versions(self) -> dict[str, list[str]]:
@@ -214,6 +220,16 @@ class Gathered:
 
     def _are_there(self, evaluations: Sequence[str]) -> bool:
         return all(Address("evaluation", key) in self.manifests for key in evaluations)
+
+
+def _seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """What each wave took; filters are part of the datasets' wave."""
+    found: dict[str, float] = {}
+    for event in events:
+        if event["event"] == "wave":
+            name = {"filters": "datasets"}.get(event["name"], event["name"])
+            found[name] = found.get(name, 0.0) + event["seconds"]
+    return found
 
 
 def _means(rates: Iterable[tuple[float, float]]) -> tuple[float, float]:

@@ -51,7 +51,6 @@ def html(
         "texts": [_text(source, gathered) for source in gathered.texts],
         "levels": gathered.levels(),
         "costs": [_cost(cost) for cost in gathered.costs],
-        "seconds_of_all": duration(gathered.seconds_of_all),
         "artifacts": len(gathered.manifests),
         "failed": _failed(gathered, failures),
         "versions": gathered.versions,
@@ -175,6 +174,7 @@ def _cost(cost: Any) -> dict[str, str]:
         "missing": f"{cost.missing:,}",
         "planned": "not known" if cost.planned is None else duration(cost.planned) if cost.missing else "–",
         "actual": "–" if cost.actual is None else duration(cost.actual),
+        "ever": "–" if cost.ever is None else duration(cost.ever),
     }
 
 

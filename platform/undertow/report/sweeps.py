@@ -12,7 +12,7 @@ import time
 
 from undertow.errors import StorageError, UserError, suggestion
 from undertow.identity import canonical, key
-from undertow.report.record import Record
+from undertow.report.record import Record, Settings
 from undertow.store import Store
 from undertow.study import Study
 
@@ -44,6 +44,13 @@ def read(store: Store, study: str, sweep: str) -> Record:
     if not text:
         raise StorageError(f"{store.url}/{place}: not there; run the sweep, or name one that was")
     return Record.from_json(text, f"{store.url}/{place}")
+
+
+def of_study(store: Store, study: Settings) -> list[str]:
+    """The sweeps of the very same study: a study that was changed keeps its name and not its key."""
+    times = [name for name in store.names(folder_of(study.name)) if name[:1].isdigit()]
+    texts = {time: store.read_text(f"{folder_of(study.name, time)}/{PLAN}") for time in times}
+    return [time for time, text in texts.items() if f'"key": "{study.key}"' in text]
 
 
 def state(study: Study, store: Store) -> None:
