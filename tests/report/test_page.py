@@ -99,6 +99,11 @@ def test_the_verdict_stands_at_the_top_in_words(page: Page, report: Report) -> N
     assert "■ held" in page.text
 
 
+def test_what_no_claim_covers_is_told_from_what_was_asked(page: Page) -> None:
+    cells = re.findall("(beforehand|afterwards)(?=[+-])", page.text)
+    assert (cells.count("beforehand"), cells.count("afterwards")) == (4, 4)
+
+
 def test_the_page_says_what_was_there_before_the_study_was_stated(store: Store, page: Page) -> None:
     # The store was filled before the study was stated, which a sweep never does.
     assert "when 36 of its 36 students were already there" in page.text

@@ -40,7 +40,7 @@ def html(
         "hypotheses": [_hypothesis(finding) for finding in findings],
         "stated": words.stated(record, gathered),
         "method": words.method(record, gathered.rows),
-        "effects": _effects(gathered.rows),
+        "effects": _effects(gathered.rows, findings),
         "shared": _same_for_all(gathered.rows) if gathered.rows else "",
         "notes": _notes(gathered.rows),
         "diagonals": [_diagonal(panel, found) for panel, found in matrices],
@@ -92,16 +92,20 @@ def _hypothesis(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _effects(rows: Sequence[Row]) -> list[dict[str, str]]:
+def _effects(rows: Sequence[Row], findings: Sequence[Finding]) -> list[dict[str, str]]:
     """The table of effects, a column a name; what is the same for all rows has no column."""
     names = {field for field in Place._fields if len({getattr(r.condition.place, field) for r in rows}) > 1}
-    return [_effect(row, names | {"trait"}) for row in rows]
+    beforehand = {number for finding in findings for number in finding.hypothesis.conditions}
+    asked = {row.number: "beforehand" if row.number in beforehand else "afterwards" for row in rows}
+    told = len(set(asked.values())) > 1
+    return [_effect(row, names | {"trait"}, asked[row.number] if told else "") for row in rows]
 
 
-def _effect(row: Row, names: set[str]) -> dict[str, str]:
+def _effect(row: Row, names: set[str], asked: str) -> dict[str, str]:
     effect, place = row.effect, row.condition.place._asdict()
     return {
         **{field: short(name) for field, name in place.items() if field in names},
+        **({"asked": asked} if asked else {}),
         "effect": f"{effect.effect:+.3f}",
         "interval": interval(effect.ci_low, effect.ci_high),
         "verdict": f"{MARKS[row.verdict.verdict]} {row.verdict.verdict}",
