@@ -41,7 +41,18 @@ OPENING = """# Coverage and error rates, measured
 Columns: students an arm. "Pairs" share their seed; "arms apart" share nothing. "Rule" is what a study does by
 itself: t, and shape-free for all its conditions as soon as one arm shows two modes.
 """
-CLOSING = """"""
+CLOSING = """## In words
+
+Where seeds have one mode, t holds up: its intervals cover as they say from 3 seeds, and Holm keeps the errors
+of a study of 50 conditions within 5 %, shared controls or not. The bootstrap is too narrow at every number of
+seeds here; it shows where an effect's spread comes from and decides nothing.
+
+Where seeds fall into two modes, only the shape-free interval holds up. The others fail most where few or
+most seeds take off, because the students at hand then often show one mode alone; the bootstrap is no better
+than t. The rule saves studies of several conditions, since some arm of them gives the second mode away. It
+cannot save a study of one condition, or of a few, whose seeds hide it: there it is t. Then state
+distribution="any", and ask `python jobs/power.py --took-off SHARE` for the seeds that this takes.
+"""
 
 
 @dataclass(frozen=True)

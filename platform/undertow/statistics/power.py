@@ -10,7 +10,6 @@ Beside it stands normal theory where that is exact: statsmodels' `TTestPower` fo
 divided by the conditions (Bonferroni, the first step of Holm).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -25,7 +24,7 @@ STUDIES = 10_000  # the standard error of a chance of .8 is then .004
 ROUGHLY = 400  # studies that settle what is far from the answer
 ONE_BY_ONE = 12  # up to here each number of seeds is tried: with two modes, chances need not grow with it
 MOST_SEEDS = {"t": 400, "paired shape-free": 150, "shape-free": 24}  # the last costs the 4th power of seeds
-EFFECT_STEP = 0.0005
+EFFECT_STEP = 0.002
 
 Claim = Literal["transmitted", "not transmitted"]
 
@@ -83,13 +82,10 @@ def least_seeds(design: Design, claim: Claim, power: float) -> int | None:
 
     None where that takes more than MOST_SEEDS. For "not transmitted" give a law without an effect.
     """
-    most = MOST_SEEDS[_tool(design)]
+    most = most_seeds(design)
 
     def enough(seeds: int) -> bool:
-        rough = chance(design, seeds, claim, studies=ROUGHLY)
-        if abs(rough - power) > 5 * np.sqrt(power * (1 - power) / ROUGHLY):
-            return rough > power
-        return chance(design, seeds, claim, studies=studies_at(design, seeds)) >= power
+        return _reaches(design, seeds, claim, power)
 
     for seeds in range(2, min(ONE_BY_ONE, most) + 1):
         if enough(seeds):
@@ -105,9 +101,22 @@ def least_seeds(design: Design, claim: Claim, power: float) -> int | None:
     return high
 
 
+def _reaches(design: Design, seeds: int, claim: Claim, power: float) -> bool:
+    """Whether the chance reaches the power: from few studies where they settle it, else from many."""
+    rough = chance(design, seeds, claim, studies=ROUGHLY)
+    if abs(rough - power) > 5 * np.sqrt(power * (1 - power) / ROUGHLY):
+        return rough > power
+    return chance(design, seeds, claim, studies=studies_at(design, seeds)) >= power
+
+
 def studies_at(design: Design, seeds: int) -> int:
     """How many studies are simulated near an answer."""
     return STUDIES if _tool(design) != "shape-free" or seeds <= ONE_BY_ONE else 1_000
+
+
+def most_seeds(design: Design) -> int:
+    """Where `least_seeds` gives up."""
+    return MOST_SEEDS[_tool(design)]
 
 
 def _tool(design: Design) -> str:
@@ -126,16 +135,12 @@ def least_effect(design: Design, seeds: int, power: float) -> float | None:
 
     def enough(effect: float) -> bool:
         law = with_effect(design.law, effect)
-        return chance(replace(design, law=law), seeds, "transmitted") >= power
+        return _reaches(replace(design, law=law), seeds, "transmitted", power)
 
-    if not enough(largest):
+    low, high = 0.0, largest
+    if not enough(high):
         return None
-    return _least(enough, largest, EFFECT_STEP)
-
-
-def _least(enough: Callable[[float], bool], high: float, step: float) -> float:
-    low = 0.0
-    while high - low > step:
+    while high - low > EFFECT_STEP:
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
@@ -155,7 +160,8 @@ def without_effect(law: Law) -> Law:
 def coverage(design: Design, seeds: int, confidence: float = 0.95) -> float:
     """How often the interval holds the law's effect."""
     rng = np.random.default_rng([1, seeds])
-    students, controls = design.law.draw((studies_at(design, seeds), 1, seeds), rng)
+    shape = (studies_at(design, seeds) // 5, 1, seeds)  # intervals cost more than verdicts
+    students, controls = design.law.draw(shape, rng)
     found = infer_by(
         design.judge,
         students,
