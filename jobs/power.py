@@ -46,7 +46,7 @@ class Arguments:
     effect: float | None = None
     """Rate minus control rate that should be called "transmitted"; 0.3 if nothing else is said."""
     sd: float | None = None
-    """Standard deviation of students' rates over seeds (with --took-off: within a mode)."""
+    """Standard deviation of students' rates over seeds (with --took-off: within a mode, not from a pilot)."""
     control_sd: float | None = None
     """The same for control students."""
     correlation: float | None = None
@@ -107,10 +107,13 @@ def designed(arguments: Arguments, pilot: Pilot | None) -> Design:
     _check(arguments)
     modes = arguments.took_off is not None
     defaults = Pilot(0.03 if modes else 0.1, 0.02 if modes else 0.05, 0.0, 0, 0, ())
+    known = replace(pilot, sd=defaults.sd) if pilot and modes else pilot or defaults  # its sd spans the modes
     stated = {name: getattr(arguments, name) for name in ("sd", "control_sd", "correlation")}
     spread: dict[str, float] = {
-        name: getattr(pilot or defaults, name) if value is None else value for name, value in stated.items()
+        name: getattr(known, name) if value is None else value for name, value in stated.items()
     }
+    if not arguments.paired:
+        spread["correlation"] = 0.0
     if spread["sd"] == spread["control_sd"] == 0:
         raise UserError(
             "--sd 0, --control-sd 0: without spread over seeds there is nothing to plan; state one"
@@ -155,7 +158,7 @@ def sentences(arguments: Arguments, designs: list[Design], pilot: Pilot | None) 
     design = designs[-1]
     if pilot is not None:
         yield (
-            f"Pilot: {pilot.students} students in {pilot.conditions} conditions; sd {pilot.sd:.3f}, "
+            f"Pilot: {pilot.students} students, conditions: {pilot.conditions}; sd {pilot.sd:.3f}, "
             f"control sd {pilot.control_sd:.3f}, correlation {pilot.correlation:+.2f}."
         )
     seeds = least_seeds(design, "transmitted", arguments.power)

@@ -39,7 +39,7 @@ def test_two_modes_are_judged_three_ways() -> None:
 def test_a_pilot_gives_the_spread(tmp_path: Path, as_folder: bool) -> None:
     (tmp_path / "students.csv").write_text(PILOT, encoding="utf-8")
     text = printed(Arguments(pilot=tmp_path if as_folder else tmp_path / "students.csv"))
-    assert "Pilot: 4 students in 2 conditions" in text
+    assert "Pilot: 4 students, conditions: 2; sd" in text
 
 
 def test_what_is_stated_wins_over_the_pilot() -> None:
@@ -47,7 +47,18 @@ def test_what_is_stated_wins_over_the_pilot() -> None:
     law = designed(Arguments(sd=0.2, effect=0.1), pilot).law
     assert isinstance(law, Normal)
     assert (law.sd, law.control_sd, law.effect) == (0.2, pilot.control_sd, 0.1)
-    assert isinstance(designed(Arguments(took_off=0.2), None).law, Bimodal)
+
+
+def test_a_pilots_sd_is_not_that_within_a_mode() -> None:
+    pilot = read_pilot(PILOT, "x")
+    law = designed(Arguments(took_off=0.2), pilot).law
+    assert isinstance(law, Bimodal)
+    assert (law.sd, law.control_sd) == (0.03, pilot.control_sd)
+
+
+def test_arms_apart_have_no_correlation() -> None:
+    assert designed(Arguments(correlation=0.5, paired=False), None).law.correlation == 0
+    assert designed(Arguments(correlation=0.5), None).law.correlation == 0.5
 
 
 @pytest.mark.parametrize(
