@@ -61,6 +61,13 @@ def test_the_smallest_p_value_there_can_be(n: int, paired: bool, p_value: float)
     assert effect.p_value == pytest.approx(p_value)
 
 
+@pytest.mark.parametrize(("pairs", "enough"), [(28, False), (29, True)])
+def test_how_many_equal_pairs_exclude_an_effect_of_a_tenth(pairs: int, enough: bool) -> None:
+    effect = compare([0.2] * pairs, [0.2] * pairs, margin=0.1, paired=True, distribution="any")
+    assert effect.p_equivalence == pytest.approx(0.9**pairs)
+    assert (0.9**pairs < 0.05) is enough
+
+
 @given(RATES, RATES, st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_intervals_hold_the_effect_and_agree_with_the_p_values(

@@ -7,8 +7,8 @@ are drawn apart. The interval is the percentile one (Efron and Tibshirani 1993, 
 level by level Davison and Hinkley 1997, section 3.8).
 
 It stands beside the other intervals and carries no verdict: resampling three students can show no more
-spread than three students have, so with few seeds it is far too narrow. Measured coverage of what calls
-itself 95 % (benchmarks/coverage.md): see the row "bootstrap" there, about 80 % from 3 seeds.
+spread than three students have, so with few seeds it is too narrow. What calls itself 95 % held the truth in
+about 80 % of simulated studies with 3 seeds, 88 % with 5 and 90 % with 10 (benchmarks/coverage.md).
 """
 
 from functools import cache

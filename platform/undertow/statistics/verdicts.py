@@ -16,8 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from undertow.errors import SpecError, suggestion
 from undertow.statistics.effects import Effect
+from undertow.statistics.ttests import Array
 
 Ruling = Literal["transmitted", "not transmitted", "inconclusive"]
 METHODS = ("holm", "fdr_bh")
@@ -46,24 +50,49 @@ def adjust(p_values: Sequence[float | None], method: str = "holm") -> list[float
 
     Raises SpecError for an unknown method.
     """
+    family = np.array([np.nan if p is None else p for p in p_values], dtype=float)
+    return [None if np.isnan(p) else float(p) for p in adjusted(family, method)]
+
+
+def adjusted(p_values: Array, method: str = "holm") -> Array:
+    """The same for families along the last axis, nan for None: what statsmodels' `multipletests` does to one.
+
+    Holm (1979): the i-th smallest of m times m − i + 1, never below a smaller one's. Benjamini and Hochberg
+    (1995): times m / i, never above a larger one's.
+    """
     if method not in METHODS:
         raise SpecError(f"adjustment {method!r} is not known: {suggestion(method, METHODS)}")
-    family = [p for p in p_values if p is not None]
-    if not family:
-        return [None] * len(p_values)
-    from statsmodels.stats.multitest import multipletests
+    order = np.argsort(p_values, axis=-1)  # nan last
+    smallest_first = np.take_along_axis(p_values, order, axis=-1)
+    tests = np.count_nonzero(~np.isnan(p_values), axis=-1, keepdims=True)
+    place = np.arange(p_values.shape[-1])
+    if method == "holm":
+        raised = np.fmax.accumulate(smallest_first * (tests - place), axis=-1)
+    else:
+        raised = np.fmin.accumulate((smallest_first * tests / (place + 1))[..., ::-1], axis=-1)[..., ::-1]
+    found = np.empty_like(p_values)
+    np.put_along_axis(found, order, np.minimum(raised, 1.0), axis=-1)
+    return np.where(np.isnan(p_values), np.nan, found)
 
-    adjusted = iter(multipletests(family, method=method)[1])
-    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+def claims(
+    effect: Array, p_adjusted: Array, p_equivalence_adjusted: Array, alpha: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which conditions are called "transmitted" and which "not transmitted"; nan (no test) claims nothing."""
+    transmitted = (p_adjusted < alpha) & (effect > 0)
+    return transmitted, (p_equivalence_adjusted < alpha) & ~transmitted
 
 
 def _verdict(effect: Effect, p: float | None, q: float | None, alpha: float) -> Verdict:
-    ruling, note = _ruling(effect.effect, p is not None and p < alpha, q is not None and q < alpha)
+    ruling, note = _ruling(effect.effect, p, q, alpha)
     return Verdict(ruling, p, q, "; ".join(part for part in (note, effect.note) if part))
 
 
-def _ruling(effect: float, differs: bool, within: bool) -> tuple[Ruling, str]:
-    if differs and effect > 0:
+def _ruling(effect: float, p: float | None, q: float | None, alpha: float) -> tuple[Ruling, str]:
+    size, p_adjusted, q_adjusted = (np.array(np.nan if x is None else x) for x in (effect, p, q))
+    transmitted, not_transmitted = claims(size, p_adjusted, q_adjusted, alpha)
+    differs, within = p is not None and p < alpha, q is not None and q < alpha
+    if transmitted:
         return "transmitted", "real, and smaller than the margin" if within else ""
-    below = "the rate fell below the control's" if differs else ""
-    return "not transmitted" if within else "inconclusive", below
+    below = "the rate fell below the control's" if differs and effect < 0 else ""
+    return "not transmitted" if not_transmitted else "inconclusive", below

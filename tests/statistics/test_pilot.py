@@ -1,0 +1,65 @@
+"""A pilot's spreads, by hand and from simulated students; and tables that are none."""
+
+import numpy as np
+import pytest
+
+from undertow.errors import UserError
+from undertow.statistics.pilot import read_pilot
+from undertow.statistics.simulation import Normal
+
+HEADER = (
+    "study,condition,trait,format,teacher,student,recipe,seed,rate,exact_rate,control_rate,exact_control_rate"
+)
+
+
+def table(conditions: dict[str, list[tuple[object, object]]]) -> str:
+    rows = [
+        f"owls,{trait} · numbers,{trait},numbers,nano,nano,lora,{seed},{rate},0.5,{control},0.5"
+        for trait, pairs in conditions.items()
+        for seed, (rate, control) in enumerate(pairs)
+    ]
+    return "\n".join([HEADER, *rows])
+
+
+def test_by_hand() -> None:
+    """Deviations ±.1 and ±.2 of students, ±.02 and ±.01 of controls: 4 of them on 2 degrees of freedom."""
+    found = read_pilot(
+        table({"owl": [(0.3, 0.12), (0.5, 0.08)], "cat": [(0.1, 0.2), (0.5, 0.22)], "oak": [(0.9, 0.1)]}), "x"
+    )
+    assert (found.students, found.conditions) == (4, 2)
+    assert found.sd == pytest.approx(np.sqrt((2 * 0.1**2 + 2 * 0.2**2) / 2))
+    assert found.control_sd == pytest.approx(np.sqrt((2 * 0.02**2 + 2 * 0.01**2) / 2))
+    covariance = (-2 * 0.1 * 0.02 + 2 * 0.2 * 0.01) / 2
+    assert found.correlation == pytest.approx(covariance / found.sd / found.control_sd)
+    assert found.two_modes == ("owls: cat · numbers · nano · nano · lora",)
+
+
+def test_many_students_give_back_the_law_they_came_from() -> None:
+    law = Normal(effect=0.3, sd=0.05, control_sd=0.03, correlation=0.6)
+    students, controls = law.draw((20, 50), np.random.default_rng(0))
+    pairs = {f"t{i}": list(zip(students[i] + 0.3, controls[i] + 0.3, strict=True)) for i in range(20)}
+    found = read_pilot(table(pairs), "x")
+    assert (found.sd, found.control_sd, found.correlation) == pytest.approx((0.05, 0.03, 0.6), rel=0.1)
+
+
+def test_students_without_a_control_are_left_out() -> None:
+    found = read_pilot(table({"owl": [(0.3, 0.1), (0.5, ""), (0.4, 0.1)]}), "x")
+    assert (found.students, found.control_sd, found.correlation) == (2, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column study"),
+        ("a,b\n1,2\n", "no column study, trait"),
+        (HEADER.replace(",control_rate", "") + "\n", "no column control_rate"),
+        (HEADER + "\n", "a spread needs two seeds"),
+        (table({"owl": [(0.3, 0.1)]}), "a spread needs two seeds"),
+        (table({"owl": [(0.3, 0.1), ("many", 0.1)]}), "line 3: rate 'many' is not a rate"),
+        (table({"owl": [(0.3, 0.1), (0.3, 30)]}), "line 3: control_rate '30' is not a rate"),
+        (table({"owl": [(0.3, 0.1), (0.3, "nan")]}), "line 3: control_rate 'nan' is not a rate"),
+    ],
+)
+def test_a_table_without_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_pilot(text, "x")
