@@ -34,7 +34,7 @@ from undertow.stages.gate import passes_gate
 from undertow.stages.reference import is_made, make_reference, resolve
 from undertow.store import Store
 from undertow.study import Study
-from undertow.tracking import Tracker
+from undertow.tracking.tracker import Tracker
 
 T = TypeVar("T", bound=Artifact)
 
