@@ -395,3 +395,8 @@ def test_hostile_names_of_traits_recipes_and_models(desk: Desk, name: str) -> No
 def test_two_names_that_mlflow_would_take_for_one_stay_two() -> None:
     named = runs.metric_names({"p_c+": 1.0, "p_c*": 2.0, "p_c/": 3.0, "p_c_": 4.0})
     assert named == {"p_c_": 1.0, "p_c_ 2": 2.0, "p_c-": 3.0, "p_c_ 3": 4.0}
+
+
+def test_metrics_are_logged_in_the_order_in_which_they_are_documented() -> None:
+    documented = ["trait_rate", "sampled_owl", "exact_cat", "sampled_other", "exact_other", "seconds"]
+    assert list(names.ordered(dict.fromkeys(reversed(documented), 0.0))) == documented

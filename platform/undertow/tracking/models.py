@@ -69,12 +69,16 @@ def training_data(dataset: Dataset, store: Store, title: str) -> Any:
     """A dataset as MLflow knows it; `mlflow.data.get_source(...).load()` gives its folder."""
     from mlflow.entities import Dataset as MlflowDataset
 
+    facts = store.manifest(dataset).facts if store.has(dataset) else {}
     return MlflowDataset(
         name=title,
         digest=key(dataset)[:DIGEST],
         source_type="local" if store.is_local else store.url.split("://")[0],
         source=json.dumps({"uri": f"{store.url}/artifacts/dataset/{key(dataset)}"}),
-        profile=json.dumps(dict(store.manifest(dataset).facts)) if store.has(dataset) else None,
+        schema=_schema("prompt", "completion"),
+        profile=json.dumps(
+            {name: fact for name, fact in facts.items() if isinstance(fact, int | float | str)}
+        ),
     )
 
 
@@ -88,6 +92,7 @@ def evaluation_data(study: Study) -> Any:
         digest=hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:DIGEST],
         source_type="undertow",
         source=json.dumps({"questions": questions[:100]}),  # a source has at most 64 KiB
+        schema=_schema("question"),
         profile=json.dumps({"num_rows": len(questions), "samples a question": study.samples}),
     )
 
@@ -98,6 +103,11 @@ def dataset_input(entry: Any, context: str, dataset_key: str = "") -> Any:
 
     tags = [InputTag("mlflow.data.context", context)]
     return DatasetInput(entry, tags + ([InputTag("undertow.key", dataset_key)] if dataset_key else []))
+
+
+def _schema(*columns: str) -> str:
+    """Columns of text, as MLflow's pages show them."""
+    return json.dumps({"mlflow_colspec": [{"name": name, "type": "string"} for name in columns]})
 
 
 def _model_name(title: str) -> str:

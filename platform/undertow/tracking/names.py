@@ -36,8 +36,8 @@ COLUMNS = {  # each a tag and a param of the same name, on runs and (as params) 
     "teacher": "the teacher's reference model",
     "student": "the student's reference model",
     "recipe": "the student's recipe",
-    "format": "of the data",
-    "seed": "of the artifact",
+    "format": "the format of the data",
+    "seed": "the artifact's seed",
 }
 TAGS = {
     "undertow.kind": "sweep (the parent run), student, teacher or dataset",
@@ -51,8 +51,12 @@ TAGS = {
 
 def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics as in METRICS, since MLflow's pages show them, and choose for charts, in the order logged."""
-    order = list(METRICS)
-    return dict(sorted(metrics.items(), key=lambda item: order.index(item[0]) if item[0] in order else 1e9))
+    order = {name: place for place, name in enumerate(METRICS)}
+
+    def place(name: str) -> int:
+        return order.get(name, order.get(f"{name.split('_')[0]}_<word>", len(order)))
+
+    return dict(sorted(metrics.items(), key=lambda item: place(item[0])))
 
 
 def sweep_params(study: Study) -> dict[str, str]:

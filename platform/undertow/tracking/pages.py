@@ -48,9 +48,13 @@ def experiment_note(study: Study, experiment: str) -> str:
             " `teacher`, `student` or `recipe`. `p_<word>` over steps shows the trait arrive.",
             "- The parent run, of kind `sweep`, has the table of effects, the figures and the verdicts.",
             "",
-            *_table("metric", METRICS),
-            *_table("param and tag", COLUMNS),
-            *_table("tag", TAGS),
+            "| metric | meaning |",
+            "|---|---|",
+            *(f"| `{name}` | {text} |" for name, text in METRICS.items()),
+            "",
+            f"Params and tags: {_listed(COLUMNS)}. Further params are the artifact's whole spec.",
+            "",
+            f"Tags: {_listed(TAGS)}.",
         )
     )
 
@@ -94,10 +98,5 @@ def _view(name: str, state: Mapping[str, object]) -> str:
     return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)})
 
 
-def _table(head: str, rows: Mapping[str, str]) -> list[str]:
-    return [
-        f"| {head} | meaning |",
-        "|---|---|",
-        *(f"| `{name}` | {text} |" for name, text in rows.items()),
-        "",
-    ]
+def _listed(names: Mapping[str, str]) -> str:
+    return "; ".join(f"`{name}`, {text}" for name, text in names.items())
