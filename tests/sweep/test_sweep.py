@@ -174,8 +174,9 @@ def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: W
     assert run.inputs.dataset_inputs[0].dataset.name.startswith("numbers of owl")
     models = client.search_logged_models([experiment.experiment_id], "tags.`undertow.kind` = 'student'")
     assert {model.tags["undertow.key"] for model in models} >= set(world.artifacts("student"))
-    (model,) = [model for model in models if model.source_run_id == run.info.run_id]
-    assert "model.safetensors" in {item.path for item in client.list_logged_model_artifacts(model.model_id)}
+    (output,) = run.outputs.model_outputs
+    assert output.model_id in {model.model_id for model in models}
+    assert "model.safetensors" in {item.path for item in client.list_logged_model_artifacts(output.model_id)}
 
 
 def test_a_dataset_loads_with_the_datasets_library_and_has_its_card(world: World) -> None:
