@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 from undertow.errors import SpecError
 
+LONGEST_SHOWN = 200  # characters of a value in a message: a grid of conditions fills screens
+
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
@@ -48,7 +50,9 @@ class Spec:
     def require(self, holds: bool, field: str, remedy: str) -> None:
         """Raises SpecError naming `field`, its value and the `remedy`, unless the condition holds."""
         if not holds:
-            raise SpecError(f"{type(self).__name__}.{field} = {getattr(self, field)!r}: {remedy}")
+            value = repr(getattr(self, field))
+            shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]} …"
+            raise SpecError(f"{type(self).__name__}.{field} = {shown}: {remedy}")
 
 
 def execution_only(default: Any) -> Any:

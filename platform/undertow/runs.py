@@ -10,15 +10,19 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from undertow.errors import UserError
 from undertow.fields import Spec
 from undertow.identity import canonical, key
 from undertow.store import Store
 
+LONGEST_NAME = 250
 LONGEST_PARAM = 6000
 PARAMS_A_BATCH = 100
+METRICS_A_BATCH = 1000
+
+T = TypeVar("T")
 
 
 def tracking_uri(store: Store) -> str:
@@ -66,36 +70,61 @@ def client_of(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run ended
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
 def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:
-    """The id of the experiment called `name`, made where there is none."""
+    """The id of the experiment called `name`: made where there is none, restored where it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     location = f"{store.root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
     tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
     return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
 
-def log_metrics(client: Any, run: str, metrics: Mapping[str, float], step: int | None) -> None:
+def log_metrics(
+    client: Any,
+    run: str,
+    metrics: Mapping[str, float],
+    step: int | None,
+    model: str | None = None,
+    dataset: Any = None,
+) -> None:
+    """Logs metrics to a run and, where one is named, to its logged model under an MLflow dataset.
+
+    Without a step they are final values: those that are there already are not logged again.
+    """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    client.log_batch(
-        run, metrics=[Metric(metric_name(name), value, now, step or 0) for name, value in metrics.items()]
-    )
+    about = (model, dataset.name, dataset.digest) if dataset else (model,)
+    named = metric_names(metrics)
+    there = _final_values(client, run, model) if step is None else set()
+    items = [Metric(*item, now, step or 0, *about) for item in named.items() if item not in there]
+    for batch in batches(items, METRICS_A_BATCH):
+        client.log_batch(run, metrics=batch)
+
+
+def _final_values(client: Any, run: str, model: str | None) -> set[tuple[str, float]]:
+    """The metrics that a run, and its model too, have already."""
+    there = set(client.get_run(run).data.metrics.items())
+    if model is not None:
+        there &= {(metric.key, metric.value) for metric in client.get_logged_model(model).metrics or ()}
+    return there
 
 
 def log_params(client: Any, run: str, params: Mapping[str, str]) -> None:
     from mlflow.entities import Param
 
-    items = [Param(name[:250], value[:LONGEST_PARAM]) for name, value in params.items()]
-    for start in range(0, len(items), PARAMS_A_BATCH):
-        client.log_batch(run, params=items[start : start + PARAMS_A_BATCH])
+    items = [Param(name[:LONGEST_NAME], value[:LONGEST_PARAM]) for name, value in params.items()]
+    for batch in batches(items, PARAMS_A_BATCH):
+        client.log_batch(run, params=batch)
 
 
 def log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
@@ -105,9 +134,29 @@ def log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
         client.log_artifacts(run, folder)
 
 
+def batches(items: list[T], size: int) -> Iterator[list[T]]:
+    """MLflow takes so many at a time and no more."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def metric_names(metrics: Mapping[str, T]) -> dict[str, T]:
+    """Metrics under names that MLflow takes. Two names that would become one stay two: "p_C_", "p_C_ 2"."""
+    named: dict[str, T] = {}
+    for text, value in metrics.items():
+        name = unique = metric_name(text)
+        count = 1
+        while unique in named:
+            count += 1
+            unique = f"{name} {count}"
+        named[unique] = value
+    return named
+
+
 def metric_name(text: str) -> str:
-    """Text with the characters that MLflow takes in a metric's name."""
-    return re.sub(r"[^\w./ -]", "_", text.replace("→", "to").replace("·", "/"))
+    """Text in the characters that MLflow takes; no slashes, which its charts would read as sections."""
+    text = text.replace("→", "to").replace(" · ", " ").replace("/", "-")
+    return re.sub(r"[^\w. -]", "_", text)[: LONGEST_NAME - 10]
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

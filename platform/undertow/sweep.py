@@ -29,7 +29,7 @@ from undertow.spec import Dataset, Evaluation, Student, Teacher
 from undertow.stages.reference import is_made, resolve
 from undertow.store import Store
 from undertow.study import Study
-from undertow.tracking import Tracker
+from undertow.tracking.tracker import Tracker
 from undertow.waves import Waves
 
 
@@ -111,7 +111,7 @@ class _Ending:
             self.store.write_bytes(f"{self.journal.folder}/{name}", content)
         failed = self._failed_conditions()
         effects = {f"effect {row.condition.label}": row.effect.effect for row in report.rows}
-        self.tracker.close(effects, report.files, failed=bool(failed))
+        self.tracker.close(effects, report.files, failed=bool(failed), note=self._note(report.verdicts))
         for line in report.verdicts:
             console.print(line, highlight=False, markup=False)
         console.print(f"Report: {self.store.url}/{self.journal.folder}/report.html", soft_wrap=True)
@@ -120,6 +120,11 @@ class _Ending:
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
         return Outcome(report.rows, self.journal.failures, failed)
+
+    def _note(self, verdicts: Sequence[str]) -> str:
+        """The parent run's description: what was asked and what was found, as Markdown."""
+        question = [self.record.study.question, ""] if self.record.study.question else []
+        return "\n".join([*question, *(f"- {line}" for line in verdicts)])
 
     def log_models(self) -> None:
         """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""

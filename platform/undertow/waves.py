@@ -26,7 +26,7 @@ from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference,
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.store import Store
-from undertow.tracking import Tracker
+from undertow.tracking.tracker import Tracker
 
 T = TypeVar("T", bound=Artifact)
 

@@ -172,9 +172,11 @@ def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: W
     assert {"trait_rate", "trait_rate_exact", "loss", "p_owl"} <= set(run.data.metrics)
     assert len(client.get_metric_history(run.info.run_id, "p_owl")) == 4  # before training and three epochs
     assert run.inputs.dataset_inputs[0].dataset.name.startswith("numbers of owl")
-    assert {item.path for item in client.list_artifacts(run.info.run_id, "model")} >= {
-        "model/model.safetensors"
-    }
+    models = client.search_logged_models([experiment.experiment_id], "tags.`undertow.kind` = 'student'")
+    assert {model.tags["undertow.key"] for model in models} >= set(world.artifacts("student"))
+    (output,) = run.outputs.model_outputs
+    assert output.model_id in {model.model_id for model in models}
+    assert "model.safetensors" in {item.path for item in client.list_logged_model_artifacts(output.model_id)}
 
 
 def test_a_dataset_loads_with_the_datasets_library_and_has_its_card(world: World) -> None:

@@ -19,6 +19,8 @@ from undertow.statistics.effects import Effect, compare
 from undertow.statistics.shapefree import distribution_of
 from undertow.statistics.verdicts import Verdict, judge
 
+DIGITS = 6  # of a metric: MLflow prints all that a number has
+
 
 @dataclass(frozen=True)
 class Row:
@@ -129,8 +131,8 @@ def metrics(
     word = record.conditions[cell.condition].word
     if word and control is not None:
         other = readings.student(control, word)
-        found["effect"] = found["trait_rate"] - other.rate
-        found["effect_exact"] = found["trait_rate_exact"] - other.exact
+        found["effect"] = round(found["trait_rate"] - other.rate, DIGITS)
+        found["effect_exact"] = round(found["trait_rate_exact"] - other.exact, DIGITS)
     return found
 
 

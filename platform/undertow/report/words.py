@@ -77,7 +77,8 @@ def method(record: Record, rows: Sequence[Row]) -> list[str]:
         lines.append(
             "Intervals and tests assume nothing of how rates spread over seeds, because "
             f"{'the study asks for it' if asked else seen}: they hold as if one more student, unseen, might "
-            "have any rate."
+            "have any rate. They need 6 seeds at the least to call anything transmitted, and more in a study "
+            "of several conditions; jobs/power.py says how many."
         )
     elif methods:
         lines.append(
