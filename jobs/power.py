@@ -1,6 +1,6 @@
 """How many seeds does a study need? `python jobs/power.py --effect 0.3 --sd 0.1 --conditions 10`
 
-    python jobs/power.py --pilot storage/studies/owls --effect 0.2     spreads from a finished sweep
+    python jobs/power.py --pilot storage/sweeps/owls/TIME --effect 0.2  spreads from a finished sweep
     python jobs/power.py --seeds 5 --conditions 10                     what five seeds can show
     python jobs/power.py --took-off 0.6 --take 0.9                     seeds that fall into two modes
 
