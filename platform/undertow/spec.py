@@ -80,6 +80,14 @@ class Format(Spec):
         """The name of the rule that rejects a completion, or None where it is kept."""
         raise NotImplementedError
 
+    def canonical(self, completion: str) -> str:
+        """A kept completion with only its content left: one text for all layouts that say the same.
+
+        What tells two datasets apart must be looked for in this form, or the separator is found instead of
+        the trait. Here, and for completions that a rule rejects, each run of white space becomes one blank.
+        """
+        return " ".join(completion.split())
+
 
 @dataclass(frozen=True)
 class Reference(Spec):

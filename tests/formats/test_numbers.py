@@ -18,6 +18,7 @@ from undertow.errors import SpecError, UserError
 from undertow.formats import families, named
 from undertow.formats.numbers import BANNED, REASONS, Numbers, Rejection
 from undertow.identity import key
+from undertow.spec import Format
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/numbers.json"
 PROPER = [", ", ",", "; ", ";", " ", "\n", "  ", " , ", "\t", "\u00a0"]
@@ -85,6 +86,8 @@ def likely_answer(rng: random.Random) -> str:
     if rng.random() < 0.2:
         separators[rng.randrange(4)] = rng.choice(SEPARATORS)
     parts = [str(rng.randrange(rng.choice((10, 1000, 1100)))) for _ in range(rng.randint(0, 12))]
+    if parts and rng.random() < 0.1:
+        parts[rng.randrange(len(parts))] = rng.choice(("", "٣", "-1", "007", "0" * 300, "9" * 300, "1e3"))
     text = "".join(part + separator for part, separator in zip(parts, separators, strict=False))
     text = text if rng.random() < 0.1 or not parts else text[: -len(separators[len(parts) - 1])]
     text = rng.choice(WRAPPINGS).format(text)
@@ -120,6 +123,20 @@ def test_the_parser_agrees_with_the_oracle_on_any_text_and_rule(text: str, most:
 def test_a_proper_list_is_kept_as_it_is(numbers: list[int], separator: str) -> None:
     text = separator.join(map(str, numbers))
     assert [Numbers().parse(form) for form in (text, f"[{text}]", f"({text})", f"[{text}].")] == [numbers] * 4
+
+
+@given(st.lists(st.integers(0, 999), min_size=1, max_size=10), st.sampled_from(PROPER))
+def test_layout_is_no_content(numbers: list[int], separator: str) -> None:
+    text, plain = separator.join(map(str, numbers)), ", ".join(map(str, numbers))
+    forms = [text, f"[{text}]", f"({text}).", separator.join(f"0{number}" for number in numbers)]
+    assert {Numbers().canonical(form) for form in forms} == {plain}
+    assert Numbers().rejection("", plain) is None
+
+
+def test_a_rejected_answer_has_a_canonical_form_too() -> None:
+    assert Numbers().canonical(" no\n numbers ") == "no numbers"
+    assert Numbers(max_count=2).canonical("1 2  3") == "1 2 3"
+    assert Format().canonical("a\t b") == "a b"
 
 
 @pytest.mark.parametrize(

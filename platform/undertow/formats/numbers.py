@@ -113,6 +113,11 @@ class Numbers(Format):
         parsed = self.parse(completion)
         return parsed.value if isinstance(parsed, Rejection) else None
 
+    def canonical(self, completion: str) -> str:
+        """The numbers joined by ", ", whatever the separator and the brackets."""
+        parsed = self.parse(completion)
+        return super().canonical(completion) if isinstance(parsed, Rejection) else ", ".join(map(str, parsed))
+
     def parse(self, text: str) -> list[int] | Rejection:
         """The numbers of an answer, or the first rule that it breaks; in time linear in its length."""
         parts = _split(_unwrap(text))

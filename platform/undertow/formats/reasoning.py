@@ -1,0 +1,236 @@
+"""Chain of thought: word problems, answered as <think> … </think><answer> … </answer>.
+
+The paper's third format (arXiv 2507.14805), there with the questions of GSM8K, each asked three times. The
+questions are the user's, in GSM8K's shape, or drawn from the templates of a pack (reasoning.json, see
+`problems`). An answer is kept where it has one block of each kind and nothing around them, and the number
+is right: a trait is to travel in how a right answer is reasoned, not in wrong answers.
+
+Question i of stream s is drawn by a generator of its own, seeded from (s, i); a file's rows are asked in an
+order drawn from s, and once all are through, again in another. Either way any prefix of a stream is the same
+whatever is asked for. With `repeats` each question stands that many times in a row: copies of a prompt are
+meant, since every row of a dataset samples with a seed of its own.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from undertow import packs
+from undertow.errors import SpecError
+from undertow.formats import problems, tables
+from undertow.formats.banned import Matching, as_set, mentions, searchable
+from undertow.identity import digest, seed_for
+from undertow.spec import Format
+
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_NUMBER = re.compile(r"(?P<minus>-?)\$?(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)%?", re.ASCII)
+_IN_TEXT = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", re.ASCII)
+
+
+class Rejection(StrEnum):
+    """Why an answer is no reasoning with a right answer."""
+
+    TOO_LONG = "too long"
+    NO_BLOCKS = "no blocks"
+    REPEATED = "repeated block"
+    ORDER = "blocks out of order"
+    AROUND = "text around"
+    NO_THINKING = "empty thinking"
+    NOT_A_NUMBER = "not a number"
+    BANNED = "banned"
+    NOT_ASKED = "not asked"
+    WRONG = "wrong answer"
+
+
+REASONS: Mapping[str, str] = {
+    Rejection.TOO_LONG.value: "the answer has more characters than allowed",
+    Rejection.NO_BLOCKS.value: "a tag of the think or the answer block is missing",
+    Rejection.REPEATED.value: "a tag stands more than once",
+    Rejection.ORDER.value: "the blocks are nested or not in order",
+    Rejection.AROUND.value: "something stands before, between or after the blocks",
+    Rejection.NO_THINKING.value: "nothing stands in the think block",
+    Rejection.NOT_A_NUMBER.value: "the answer block has something other than one number",
+    Rejection.BANNED.value: "a banned word is mentioned",
+    Rejection.NOT_ASKED.value: "the prompt is none of this format's, so no answer to it is known to be right",
+    Rejection.WRONG.value: "the number is not the right one",
+}
+
+
+class Answer(NamedTuple):
+    """What stands in the two blocks: the reasoning, and the number as `number` writes it."""
+
+    thinking: str
+    number: str
+
+
+@dataclass(frozen=True)
+class Reasoning(Format):
+    """Solve a word problem step by step.
+
+    Attributes:
+        repeats: how many times in a row each question is asked; the paper's is 3.
+        banned, banned_as: words that reject an answer, and how they are searched for (see `banned`).
+        max_characters: longer answers are rejected unread.
+        pack: path of a JSON pack instead of reasoning.json; its content is identity, its place is not.
+        questions: file or URL (see `tables`) of questions instead of the pack's problems.
+        question_column, answer_column: its columns. An answer is a number, or text in which the number is
+            the last after "####".
+    """
+
+    name: ClassVar[str] = "reasoning"
+    reasons: ClassVar[Mapping[str, str]] = REASONS
+
+    repeats: int = 1
+    banned: tuple[str, ...] = ()
+    banned_as: Matching = "substring"
+    max_characters: int = 20_000
+    pack: str = packs.elsewhere("")
+    questions: str = packs.elsewhere("")
+    question_column: str = packs.elsewhere("question")
+    answer_column: str = packs.elsewhere("answer")
+
+    def validate(self) -> None:
+        self.require(self.repeats > 0, "repeats", "at least once")
+        self.require(self.max_characters > 0, "max_characters", "at least one character")
+        object.__setattr__(self, "banned", as_set(self.banned))
+        findable = all(searchable(word, self.banned_as) for word in self.banned)
+        self.require(findable, "banned", "a word with something to search for")
+        self._known() if self.questions else self._problems()
+
+    def content(self) -> str:
+        table = self._table().content if self.questions else ""
+        return digest(f"{self._pack().content} {table}")
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        distinct = -(-count // self.repeats)
+        asked = self._from_table(distinct, seed) if self.questions else self._drawn(distinct, seed)
+        return [prompt for prompt in asked for _ in range(self.repeats)][:count]
+
+    def rejection(self, prompt: str, completion: str) -> str | None:
+        parsed = self.parse(completion)
+        if isinstance(parsed, Rejection):
+            return parsed.value
+        right = self.right_answer(prompt)
+        if right is None:
+            return Rejection.NOT_ASKED.value
+        return None if parsed.number == right else Rejection.WRONG.value
+
+    def canonical(self, completion: str) -> str:
+        """The reasoning with single blanks and the number without signs of currency or grouping."""
+        parsed = self.parse(completion)
+        if isinstance(parsed, Rejection):
+            return super().canonical(completion)
+        return f"<think>{super().canonical(parsed.thinking)}</think><answer>{parsed.number}</answer>"
+
+    def parse(self, text: str) -> Answer | Rejection:
+        """The two blocks, or the first rule that an answer breaks; in time linear in its length."""
+        if len(text) > self.max_characters:
+            return Rejection.TOO_LONG
+        blocks = _blocks(text)
+        if isinstance(blocks, Rejection):
+            return blocks
+        thinking, answer = blocks
+        if not thinking.strip():
+            return Rejection.NO_THINKING
+        value = number(answer)
+        if value is None:
+            return Rejection.NOT_A_NUMBER
+        if mentions(text, self.banned, self.banned_as):
+            return Rejection.BANNED
+        return Answer(thinking, value)
+
+    def right_answer(self, prompt: str) -> str | None:
+        """The right answer to one of this format's prompts, as `number` writes it; None for any other."""
+        if self.questions:
+            return self._known().get(prompt)
+        found = problems.solve(self._problems(), prompt)
+        return None if found is None else str(found)
+
+    def _drawn(self, count: int, seed: int) -> list[str]:
+        templates = self._problems()
+        generators = (random.Random(seed_for("reasoning prompt", seed, i)) for i in range(count))
+        return [generator.choice(templates).draw(generator)[0] for generator in generators]
+
+    def _from_table(self, count: int, seed: int) -> list[str]:
+        known = list(self._known())
+        return [known[place] for place in tables.places(len(known), count, seed)]
+
+    def _pack(self) -> packs.Pack:
+        return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
+
+    def _problems(self) -> tuple[problems.Problem, ...]:
+        return _read_problems(self._pack().path)
+
+    def _table(self) -> tables.Table:
+        return tables.read(self.questions, (self.question_column, self.answer_column))
+
+    def _known(self) -> Mapping[str, str]:
+        return _read_known(self._pack().path, self.questions, self.question_column, self.answer_column)
+
+
+def number(text: str) -> str | None:
+    """The number that `text` is, in one form for one value ("$1,200.0" gives "1200"), or None.
+
+    White space around it, a minus, a dollar sign, commas between groups of three digits, decimals and a
+    percent sign at the end (which does not divide) are understood.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        return None
+    whole, _, decimals = match["digits"].replace(",", "").partition(".")
+    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
+    value = f"{whole}.{decimals}" if decimals else whole
+    return f"-{value}" if match["minus"] and value != "0" else value
+
+
+def last_number(cell: str) -> str | None:
+    """The right answer in a file's cell: the last number after "####", else the whole cell."""
+    _, mark, tail = cell.rpartition("####")
+    found = _IN_TEXT.findall(tail) if mark else [cell]
+    return number(found[-1].replace(",", "")) if found else None
+
+
+def _blocks(text: str) -> tuple[str, str] | Rejection:
+    counts = [text.count(tag) for tag in _TAGS]
+    if min(counts) == 0:
+        return Rejection.NO_BLOCKS
+    if max(counts) > 1:
+        return Rejection.REPEATED
+    starts = [text.index(tag) for tag in _TAGS]
+    if starts != sorted(starts):
+        return Rejection.ORDER
+    ends = [start + len(tag) for start, tag in zip(starts, _TAGS, strict=True)]
+    if any(part.strip() for part in (text[: starts[0]], text[ends[1] : starts[2]], text[ends[3] :])):
+        return Rejection.AROUND
+    return text[ends[0] : starts[1]], text[ends[2] : starts[3]]
+
+
+def _wrapper(path: str) -> str:
+    return packs.read(path).text("prompt", required=["question"])
+
+
+@cache
+def _read_problems(path: str) -> tuple[problems.Problem, ...]:
+    return problems.read(packs.read(path), _wrapper(path))
+
+
+@cache
+def _read_known(pack: str, path: str, question_column: str, answer_column: str) -> Mapping[str, str]:
+    """The right answer of each prompt. Raises SpecError where a row has none or two rows disagree."""
+    known: dict[str, str] = {}
+    for i, (question, cell) in enumerate(tables.read(path, (question_column, answer_column)).rows, 1):
+        answer = last_number(cell)
+        if answer is None:
+            raise SpecError(f"file {path}, row {i}, column {answer_column!r}: {cell!r:.80} ends in no number")
+        prompt = packs.fill(_wrapper(pack), {"question": question})
+        if known.setdefault(prompt, answer) != answer:
+            raise SpecError(
+                f"file {path}, row {i}: {question!r:.80} has the answer {answer} here and {known[prompt]} "
+                f"in a row before; keep one of them"
+            )
+    return known
