@@ -20,7 +20,10 @@ from hypothesis import strategies as st
 from undertow import recipe, spec, study
 from undertow.errors import SpecError
 from undertow.fields import Spec
+from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.formats.reasoning import Reasoning
+from undertow.hypotheses import Hypothesis
 from undertow.identity import KEY_DIGITS, SHOWN_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.recipe import Everything, LoRA, Parameters, Recipe
 from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher, Trait, Word
@@ -57,8 +60,11 @@ KINDS = [
     *specs_of(recipe),
     *specs_of(spec),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
+    Hypothesis,
     Preference,
     Numbers,
+    Code,
+    Reasoning,
 ]
 
 
@@ -152,7 +158,10 @@ def test_what_is_marked_as_no_identity() -> None:
     }
     assert marked == {
         *("Recipe.name", "Reference.location"),  # labels and places
-        *("Preference.plural", "Preference.pack", "Numbers.pack"),  # hashed by what they stand for
+        # Hashed by what they stand for:
+        *("Preference.plural", "Preference.pack", "Numbers.pack", "Code.pack", "Reasoning.pack"),
+        *("Code.tasks", "Code.column"),
+        *("Reasoning.questions", "Reasoning.question_column", "Reasoning.answer_column"),
     }
 
 

@@ -172,12 +172,12 @@ def test_one_changed_byte_is_named(archive: Path, tmp_path: Path, ending: str) -
     assert any(f"{name}: bytes changed" in problem for problem in problems), problems
 
 
-@pytest.mark.parametrize("place", range(40))
+@pytest.mark.parametrize("place", range(12))
 def test_one_changed_byte_of_the_file_itself_is_never_missed(
     archive: Path, tmp_path: Path, place: int
 ) -> None:
     content = bytearray(archive.read_bytes())
-    content[len(content) * place // 40] ^= 0xFF
+    content[len(content) * place // 12] ^= 0xFF
     (tmp_path / "changed.zip").write_bytes(content)
     try:
         problems = verify(tmp_path / "changed.zip")

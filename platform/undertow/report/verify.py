@@ -20,14 +20,14 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undertow import journal
 from undertow.errors import StorageError, UserError
 from undertow.identity import KEY_DIGITS, digest
-from undertow.manifest import MANIFEST, Manifest
+from undertow.manifest import MANIFEST, Manifest, sha256
 from undertow.report import csvs, results
 from undertow.report.export import FORMAT, INDEX, SWEEP
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Readings
@@ -37,6 +37,7 @@ from undertow.spec import Word
 from undertow.store import Store
 
 LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
+SHOWN = 3  # of the answers of one evaluation that are missing
 TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
 
 
@@ -46,15 +47,17 @@ def verify(archive: Path) -> list[str]:
     Raises:
         UserError: it is no archive of ours at all.
     """
-    with tempfile.TemporaryDirectory() as place:
-        index, problems = _unpack(archive, Path(place))
-        problems += _manifests(Path(place))
-        problems += _evaluations(Path(place))
-        problems += _tables(Path(place), index)
-    return list(dict.fromkeys(problems))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        problems = _unpack(archive, place)
+        named = {problem.split(": ")[0] for problem in problems}
+        problems += _manifests(place, named)
+        problems += _evaluations(place, named)
+        problems += _tables(place)
+    return [problem.replace(f"{folder}/", "") for problem in dict.fromkeys(problems)]
 
 
-def _unpack(archive: Path, place: Path) -> tuple[dict[str, Any], list[str]]:
+def _unpack(archive: Path, place: Path) -> list[str]:
     """The archive's files under `place`, and those that are missing, added or have other bytes."""
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -68,7 +71,7 @@ def _unpack(archive: Path, place: Path) -> tuple[dict[str, Any], list[str]]:
                 problems += _unpack_one(opened, name, listed[name], place)
     except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, zlib.error) as error:
         raise UserError(f"{archive}: not an archive of a study ({type(error).__name__}: {error})") from None
-    return index, problems
+    return problems
 
 
 def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) -> list[str]:
@@ -86,7 +89,8 @@ def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) 
     return [] if hashlib.sha256(content).hexdigest() == expected else [f"{name}: bytes changed"]
 
 
-def _manifests(place: Path) -> Iterator[str]:
+def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
+    """Artifacts that are not what their manifests say; files that are named already are left out."""
     for file in sorted(place.glob(f"artifacts/*/*/{MANIFEST}")):
         folder, name = file.parent, f"{file.parent.parent.name}/{file.parent.name}"
         try:
@@ -99,9 +103,8 @@ def _manifests(place: Path) -> Iterator[str]:
         if _key(manifest.spec) != manifest.key:
             yield f"{name}: its spec was changed; the spec's key is {_key(manifest.spec)}"
         for part, expected in manifest.files.items():
-            if (folder / part).is_file() and hashlib.sha256(
-                (folder / part).read_bytes()
-            ).hexdigest() != expected:
+            file, shown = folder / part, f"artifacts/{name}/{part}"
+            if file.is_file() and shown not in named and sha256(file) != expected:
                 yield f"{name}/{part}: not the bytes that its manifest names"
 
 
@@ -110,8 +113,11 @@ def _key(spec: Any) -> str:
     return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
 
 
-def _evaluations(place: Path) -> Iterator[str]:
+def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
+    """Answers and rates that do not fit together, of the evaluations whose files are as they were."""
     for folder in sorted((place / "artifacts" / "evaluation").glob("*")):
+        if any(f"artifacts/evaluation/{folder.name}/{file}" in named for file in (ANSWERS, MASSES, RESULT)):
+            continue
         try:
             spec = json.loads((folder / MANIFEST).read_text())["spec"]
             yield from _answers(folder, spec)
@@ -127,10 +133,11 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
     answers = pq.read_table(folder / ANSWERS).to_pylist()
     asked = Counter((question, sample) for question in spec["questions"] for sample in range(spec["samples"]))
     given = Counter((row["question"], row["sample"]) for row in answers)
-    for question, sample in (asked - given).elements():
-        yield f"{name}/{ANSWERS}: answer {sample} to {question!r} is missing"
-    for question, sample in (given - asked).elements():
-        yield f"{name}/{ANSWERS}: answer {sample} to {question!r} was never asked for"
+    for left, what in ((asked - given, "is missing"), (given - asked, "was never asked for")):
+        for question, sample in list(left.elements())[:SHOWN]:
+            yield f"{name}/{ANSWERS}: answer {sample} to {question!r} {what}"
+        if (more := left.total() - SHOWN) > 0:
+            yield f"{name}/{ANSWERS}: {more} more such answers"
     words = [Word(word["name"], tuple(word["forms"])) for word in spec["words"]]
     for row in answers:
         if row["matches"] != [word.name for word in words if word.matches(row["answer"])]:
@@ -146,7 +153,7 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
                 yield f"{name}/{RESULT}: {printed}, its answers give {rate:.6g}"
 
 
-def _tables(place: Path, index: dict[str, Any]) -> Iterator[str]:
+def _tables(place: Path) -> Iterator[str]:
     """Differences between the tables in the archive and those that its answers give."""
     try:
         record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
