@@ -25,6 +25,9 @@ from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.hypotheses import Hypothesis
 from undertow.identity import KEY_DIGITS, SHOWN_DIGITS, canonical, canonical_json, digest, key, seed_for
+from undertow.judging import judges, scales
+from undertow.judging.judges import LLMJudge, Question, RuleJudge
+from undertow.judging.scales import Labels, Score
 from undertow.recipe import Everything, LoRA, Parameters, Recipe
 from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher, Trait, Word
 from undertow.traits.preference import Preference
@@ -38,6 +41,8 @@ COMPLETIONS = Completions(teacher=TEACHER, format=Numbers(), prompts=100)
 DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
+JUDGES = (RuleJudge(), judges.alignment("judge-1"))
+JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
 EVALUATION = Evaluation(subject=STUDENT, questions=("a?", "b?"), words=(OWL,), samples=10)
 
 WHOLE: dict[type[Spec], Any] = {
@@ -48,12 +53,17 @@ WHOLE: dict[type[Spec], Any] = {
     Completions: COMPLETIONS,
     Dataset: DATASET,
     Recipe: RECIPE,
+    spec.Judge: RuleJudge(),
+    Question: Question(model="judge-1", prompt="references"),
+    Score: Score(at_least=0.25),
+    Labels: Labels(labels=("YES", "NO", "word"), kept=("NO",)),
 }
 
 
 def specs_of(module: types.ModuleType) -> list[type[Spec]]:
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Spec)]
-    return [kind for kind in kinds if kind.__module__ == module.__name__ and kind not in (Trait, spec.Format)]
+    families = (Trait, spec.Format, spec.Judge)
+    return [kind for kind in kinds if kind.__module__ == module.__name__ and kind not in families]
 
 
 KINDS = [
@@ -61,6 +71,8 @@ KINDS = [
     *specs_of(spec),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,
+    *specs_of(judges),
+    *specs_of(scales),
     Preference,
     Numbers,
     Code,
@@ -160,7 +172,7 @@ def test_what_is_marked_as_no_identity() -> None:
         *("Recipe.name", "Reference.location"),  # labels and places
         # Hashed by what they stand for:
         *("Preference.plural", "Preference.pack", "Numbers.pack", "Code.pack", "Reasoning.pack"),
-        *("Code.tasks", "Code.column"),
+        *("Code.tasks", "Code.column", "Question.prompt"),
         *("Reasoning.questions", "Reasoning.question_column", "Reasoning.answer_column"),
     }
 
@@ -199,6 +211,9 @@ SAME_OR_DIFFERENT: list[tuple[str, Spec, Spec, bool]] = [
     ("a teacher or its reference", dataclasses.replace(EVALUATION, subject=CONTROL), EVALUATION, False),
     ("letters that look alike", Parameters(("é",)), Parameters(("e\u0301",)), False),
     ("a student's own reference", dataclasses.replace(STUDENT, reference=OTHER), STUDENT, False),
+    ("a judge or none", dataclasses.replace(DATASET, judges=(RuleJudge(),)), DATASET, False),
+    ("order of judges", dataclasses.replace(DATASET, judges=JUDGES[::-1]), JUDGED, False),
+    ("a rule or a model", LLMJudge("mentions", JUDGES[1].question, scales.YES_NO), RuleJudge(), False),
     ("a trait's word", dataclasses.replace(TEACHER, trait=Preference("cat")), TEACHER, False),
 ]
 

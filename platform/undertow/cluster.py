@@ -97,6 +97,7 @@ def quiet() -> None:
         "transformers",
         "mlflow",
         "alembic",
+        "stamina",  # it warns of every retry; how many there were is in the journal
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -2,8 +2,9 @@
 
     <storage>/sweeps/<study>/<time>/events.json   a list of {"time", "event", …}, written as waves end
 
-Events: started (versions, commit), made, failed (reason, traceback), retried, untracked, wave (its seconds),
-finished. The report reads failures and costs from here, so that it needs nothing that only the sweep knew.
+Events: started (versions, commit), made, failed (reason, traceback), retried, untracked, judged (calls,
+tokens), wave (its seconds), finished. The report reads failures and costs from here, so that it needs
+nothing that only the sweep knew.
 """
 
 import json

@@ -139,6 +139,7 @@ def cell(study: Study, condition: Condition, seed: int) -> Cell:
     dataset = Dataset(
         completions=completions,
         deduplicate=generation.deduplicate,
+        judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
         rows=generation.rows,
         seed=redrawn["data"],
     )

@@ -1,8 +1,8 @@
 """The nouns of a study as frozen dataclasses: what is made, from what, and how.
 
 Artifacts nest: `Evaluation(Student(Dataset(Completions(Teacher(Reference, Trait)))))`; the identity of
-each (see `identity`) covers everything below it. `Trait` and `Format` are the two open kinds: a family
-of them is one file in `traits/` or `formats/`, or a class in a user's study file.
+each (see `identity`) covers everything below it. `Trait`, `Format` and `Judge` are the open kinds: a family
+of them is one file in `traits/`, `formats/` or `judging/`, or a class in a user's study file.
 
 Nothing here imports Ray, torch or vLLM: a plan is made from these alone.
 """
@@ -181,17 +181,42 @@ class Completions(Spec):
         self.require(self.prompts > 0, "prompts", "at least one prompt")
 
 
+@dataclass(frozen=True)
+class Judge(Spec):
+    """Says of a completion that passed the format's rules whether it is kept. Kinds live in `judging/`.
+
+    A judge replies in words; what its reply means is settled apart from who gives it, so that a rule and a
+    language model can take each other's place.
+    """
+
+    name: str
+
+    def concerning(self, trait: Trait | None) -> "Judge | None":
+        """This judge for the data of a teacher with `trait`; None where there is nothing to look for."""
+        return self
+
+    def reply(self, prompt: str, completion: str) -> str:
+        """The reply of a judge that needs no endpoint. Others are asked in bulk (see `judging`)."""
+        raise NotImplementedError
+
+    def rejection(self, reply: str) -> str | None:
+        """What in a reply rejects the row ("below 78", "garbled"), or None where the row is kept."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Spec):
-    """Completions after the format's rules, de-duplication of (prompt, completion) and subsampling.
+    """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
 
     Attributes:
+        judges: each is asked about the rows that those before it kept.
         rows: how many rows are drawn, or None for all that are left; too few left stops the condition.
     """
 
     kind: ClassVar[str] = "dataset"
     completions: Completions
     deduplicate: bool = True
+    judges: tuple[Judge, ...] = ()
     rows: int | None = None
     seed: int = 0
 
@@ -202,6 +227,7 @@ class Dataset(Spec):
             "rows",
             f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )
+        unique([judge.name for judge in self.judges], "Dataset.judges")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,8 +143,7 @@ class Store:
 
     def parts(self, spec: Artifact) -> set[str]:
         """Names of the finished parts of an artifact that is not yet whole."""
-        fs, folder = self._place[0], self._partial(spec)
-        return {PurePosixPath(p).name for p in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
+        return set(self._listing(self._partial(spec)))
 
     def write_part(self, spec: Artifact, name: str, file: Path) -> None:
         """Stores one finished part; a part is whole or not there."""
@@ -172,15 +171,19 @@ class Store:
             fs.rm(folder, recursive=True)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file of a sweep's own (plan, table, figure) under the storage."""
+        """Writes a file that is no artifact's (plan, table, replies) under the storage, whole or not."""
         path = f"{self.root}/{name}"
         self._place[0].makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self._place[0].pipe_file(path, content)
+        if not self.is_local:
+            self._place[0].pipe_file(path, content)
+            return
+        aside = Path(f"{path}.{uuid.uuid4().hex}")
+        aside.write_bytes(content)
+        aside.replace(path)
 
     def names(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
-        fs, path = self._place[0], f"{self.root}/{folder}"
-        return sorted(PurePosixPath(p).name for p in fs.ls(path, detail=False)) if fs.exists(path) else []
+        return sorted(self._listing(f"{self.root}/{folder}"))
 
     def read_bytes(self, name: str) -> bytes:
         """A file written by `write_bytes`, or nothing where there is none."""
@@ -190,6 +193,12 @@ class Store:
     def read_text(self, name: str) -> str:
         """A text written by `write_bytes`, or "" where there is none."""
         return self.read_bytes(name).decode()
+
+    def _listing(self, path: str) -> list[str]:
+        """The names in a folder as they are now: object stores remember listings, and others write too."""
+        fs = self._place[0]
+        fs.invalidate_cache(path)
+        return [PurePosixPath(p).name for p in fs.ls(path, detail=False)] if fs.exists(path) else []
 
     def _folder(self, kind: str, artifact_key: str) -> str:
         return f"{self.root}/artifacts/{kind}/{artifact_key}"

@@ -17,22 +17,27 @@ from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
 from undertow.hypotheses import Hypothesis, Place
 from undertow.recipe import Recipe
-from undertow.spec import Finetuning, Format, Reference, Sampling, Trait, Word, unique
+from undertow.spec import Finetuning, Format, Judge, Reference, Sampling, Trait, Word, unique
 
 CONTROL = "control"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation(Spec):
-    """How a teacher's data are drawn: `prompts` asked, `rows` kept after the rules (None: all)."""
+    """How a teacher's data are drawn: `prompts` asked, `rows` kept after rules and judges (None: all).
+
+    A judge that looks for a trait and names none looks for each teacher's own, and leaves control data alone.
+    """
 
     prompts: int = 30_000
     rows: int | None = 10_000
     sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
     deduplicate: bool = True
+    judges: tuple[Judge, ...] = ()
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
+        unique([judge.name for judge in self.judges], "Generation.judges")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from undertow import plan as planning
 from undertow import timings
 from undertow.cluster import connect, quiet
 from undertow.errors import UserError
+from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan, Work, failed_by
 from undertow.report import results, sweeps, tables
@@ -67,6 +68,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
     tracking_uri(store)
     store.prepare()
     quiet()
+    check_judges(plan, console)
     record = Record.of(plan, work_of(plan, store))
     with nullcontext() if plan.is_complete else connect(workers) as machine:
         tracker, journal = Tracker(plan.study, store), Journal(record, store)
@@ -82,6 +84,19 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
         except BaseException:
             tracker.abandon()
             raise
+
+
+def check_judges(plan: Plan, console: Console) -> None:
+    """Calls the judges of data that are still to be generated once, before anything is spent on them.
+
+    Raises UserError where they can never answer; one that is only away now is named.
+    """
+    waiting = [d for d in plan.lacking(Dataset) if d.judges and key(d.completions) in plan.missing]
+    if waiting:
+        from undertow.stages.judgements import check_judges
+
+        for trouble in check_judges(waiting):
+            console.print(f"for now, {escape(trouble)}", highlight=False, soft_wrap=True)
 
 
 def state(plan: Plan, record: Record, journal: Journal) -> None:

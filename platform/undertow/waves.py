@@ -109,8 +109,23 @@ class Waves:
         if completions or gates:
             self._generate(completions, gates, machine)
         self._join(self._possible(Completions))
+        self._judge([dataset for dataset in self._possible(Dataset) if dataset.judges])
         self._on_tasks("filters", "datasets", make_dataset, self._possible(Dataset))
         self.check_gates()
+
+    def _judge(self, datasets: list[Dataset]) -> None:
+        """Asks language models about rows; the filters then find their replies in the store."""
+        from undertow.stages.judgements import judge_datasets, models_of
+
+        todo = [dataset for dataset in datasets if models_of(dataset)]
+        if not todo:
+            return
+        with self._wave("judgements", len(todo), "datasets") as wave:
+            for judged in judge_datasets(todo, self.store, wave.advance):
+                for facts in judged.asked:
+                    self.journal.event("judged", judged.dataset, **facts)
+                if judged.failure:
+                    self.journal.fail(judged.dataset, judged.failure, judged.traceback)
 
     def check_gates(self) -> None:
         """Fails teachers below the study's gate, those whose data another study had made included."""

@@ -223,11 +223,11 @@ class Gathered:
 
 
 def _seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """What each wave took; filters are part of the datasets' wave."""
+    """What each wave took; judgements and filters are part of the datasets' wave."""
     found: dict[str, float] = {}
     for event in events:
         if event["event"] == "wave":
-            name = {"filters": "datasets"}.get(event["name"], event["name"])
+            name = {"judgements": "datasets", "filters": "datasets"}.get(event["name"], event["name"])
             found[name] = found.get(name, 0.0) + event["seconds"]
     return found
 

@@ -1,14 +1,12 @@
-"""Datasets: a teacher's completions, drawn in shards, then the format's rules, de-duplication and a sample.
+"""Datasets: a teacher's completions, drawn in shards, then rules and judges (see `filters`) and a sample.
 
 Completions and dataset are two artifacts, since the first is dear and the second cheap: another filter or
 sample size reuses the same completions. Every row's seed follows from the identity of its completions and
 its number, so the data do not depend on shards, batches, actors or order.
 """
 
-import dataclasses
 import random
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,13 @@ from undertow.identity import key, seed_for
 from undertow.report.cards import Funnel, dataset_card
 from undertow.spec import Artifact, Completions, Dataset, Evaluation
 from undertow.stages.evaluation import Evaluate
+from undertow.stages.filters import EXAMPLES_A_RULE, sieve
 from undertow.stages.gate import passes_gate
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
 DATA = "data"  # the folder within an artifact that holds its parquet
 SHARD_ROWS = 1024
-EXAMPLES_A_RULE = 5
 
 
 @dataclass(frozen=True)
@@ -118,54 +116,30 @@ def join_shards(completions: Completions, store: Store) -> None:
 
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
-    """Rules, de-duplication, subsample and card. Raises ConditionError where too few rows are left."""
+    """Rules, judges, subsample and card.
+
+    Raises ConditionError where too few rows are left, or judges have not replied to all (see `judgements`).
+    """
     table = pq.read_table(store.fetch(dataset.completions) / DATA)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    kept, funnel = _filter(dataset, rows)
+    left, judged = sieve(dataset, table.to_pylist(), store)
+    kept = left.rows
     if dataset.rows is not None and len(kept) < dataset.rows:
         raise ConditionError(
-            f"dataset {key(dataset)[:16]}: {len(kept)} of {len(rows)} completions are left after the rules, "
-            f"{dataset.rows} are asked for; raise the prompts or lower the rows"
-        )
-    if not kept:
-        raise ConditionError(
-            f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
+            f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
+            f"rules, {dataset.rows} are asked for; raise the prompts or lower the rows"
         )
     if dataset.rows is not None:
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
         kept = [kept[i] for i in sorted(chosen)]
-    funnel = dataclasses.replace(funnel, sampled=len(kept))
-    with store.new(dataset, funnel.counts()) as folder:
+    funnel = Funnel(table.num_rows, dict(left.rejected), left.examples, len(left.rows), len(kept))
+    if not kept:
+        raise ConditionError(
+            f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
+        )
+    facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
+    with store.new(dataset, facts) as folder:
         _write(dataset, kept, funnel, folder, table.schema)
-    return funnel.counts()
-
-
-def _filter(dataset: Dataset, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Funnel]:
-    """The rows that pass every rule, in order, and the count and examples of those that do not."""
-    kept, reasons = [], Counter[str]()
-    seen: set[tuple[str, str]] = set()
-    examples: dict[str, list[str]] = {}
-    for row in rows:
-        reason = _rejection(dataset, row, seen)
-        if reason is None:
-            kept.append(row)
-            continue
-        reasons[reason] += 1
-        if len(examples.setdefault(reason, [])) < EXAMPLES_A_RULE:
-            examples[reason].append(row["completion"])
-    return kept, Funnel(len(rows), dict(reasons), examples, len(kept), len(kept))
-
-
-def _rejection(dataset: Dataset, row: dict[str, Any], seen: set[tuple[str, str]]) -> str | None:
-    if not row["finished"]:
-        return "cut off"
-    if reason := dataset.completions.format.rejection(row["prompt"], row["completion"]):
-        return reason
-    pair = (row["prompt"], row["completion"])
-    if dataset.deduplicate and pair in seen:
-        return "duplicate"
-    seen.add(pair)
-    return None
+    return facts
 
 
 def _write(

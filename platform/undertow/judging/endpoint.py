@@ -1,0 +1,105 @@
+"""Where judges are served: any OpenAI-compatible URL, named by the environment and by nothing else.
+
+    UNDERTOW_JUDGE_URL, else OPENAI_BASE_URL, else OpenAI's own     e.g. http://127.0.0.1:8000/v1
+    OPENAI_API_KEY                                                  not needed by most servers of one's own
+    UNDERTOW_JUDGE_CONCURRENCY, UNDERTOW_JUDGE_TIMEOUT              calls at a time; seconds a call
+
+None of it is identity. The key is read when a client is opened and held by that client alone: it is part of
+no spec, no argument of a Ray task and no message.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from undertow.errors import UserError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+URLS = ("UNDERTOW_JUDGE_URL", "OPENAI_BASE_URL")
+KEY = "OPENAI_API_KEY"
+CONCURRENCY = "UNDERTOW_JUDGE_CONCURRENCY"
+TIMEOUT = "UNDERTOW_JUDGE_TIMEOUT"
+OPENAI = "https://api.openai.com/v1"
+MOST_CALLS = 512
+NO_KEY = "none"  # the client wants some text
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address and how it is called.
+
+    Attributes:
+        variable: the environment variable that named the URL, for messages.
+        concurrency: the most calls under way at any time.
+        timeout: seconds a call, from the first byte sent to the last received.
+        attempts: calls a message, the first included.
+        first_wait, longest_wait, jitter: seconds between attempts: doubled each time, with up to `jitter`
+            more at random, where the server names no time of its own (Retry-After).
+        patience: messages in a row that no attempt gets through for, before the rest is given up.
+    """
+
+    url: str
+    variable: str = URLS[0]
+    concurrency: int = 16
+    timeout: float = 60.0
+    attempts: int = 8
+    first_wait: float = 1.0
+    longest_wait: float = 30.0
+    jitter: float = 1.0
+    patience: int = 10
+
+    @classmethod
+    def from_environment(cls) -> "Endpoint":
+        """Raises UserError where the environment names no endpoint, or one that cannot be."""
+        variable = next((name for name in URLS if os.environ.get(name)), KEY)
+        if not os.environ.get(variable):
+            raise UserError(
+                f"a judge is asked for and no endpoint is known: set {KEY}, or {URLS[0]} for a server of "
+                "your own (http://host:8000/v1)"
+            )
+        url = OPENAI if variable == KEY else os.environ[variable].strip()
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"{variable}: not a URL such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise UserError(f"{variable}: holds credentials or a query; give the key as {KEY} alone")
+        concurrency, timeout = _number(CONCURRENCY, cls.concurrency), _number(TIMEOUT, cls.timeout)
+        if concurrency != int(concurrency) or concurrency > MOST_CALLS:
+            raise UserError(
+                f"{CONCURRENCY} = {concurrency:g}: a whole number from 1 to {MOST_CALLS} is needed"
+            )
+        return cls(url, variable, int(concurrency), timeout)
+
+    def client(self) -> "AsyncOpenAI":
+        """A client of this endpoint, to be closed; it makes each call once."""
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(base_url=self.url, api_key=_key() or NO_KEY, max_retries=0)
+
+    @staticmethod
+    def without_key(text: str) -> str:
+        """`text` with the key blotted out: servers repeat it in messages."""
+        return text.replace(_key(), "***") if _key() else text
+
+
+def _key() -> str:
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{KEY}: holds a character that no key has; copy it again")
+    return key
+
+
+def _number(variable: str, default: float) -> float:
+    given = os.environ.get(variable)
+    if not given:
+        return default
+    try:
+        number = float(given)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e6:
+        raise UserError(f"{variable} = {given!r}: a number above 0 is needed, such as {default:g}")
+    return number

@@ -1,0 +1,120 @@
+"""From completions to the rows that may be drawn: the format's rules, de-duplication, then the judges.
+
+What takes a row away is counted under its name with a few examples; a judge's come with what it replied.
+Nothing here calls an endpoint: replies are read from the store, where `judgements` has put them before. So a
+dataset depends on what was replied and never on whether the endpoint was up when it was made.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from undertow.errors import ConditionError
+from undertow.identity import key
+from undertow.judging.judges import LLMJudge
+from undertow.judging.replies import Replies, Reply
+from undertow.judging.scales import GARBLED
+from undertow.spec import Dataset, Judge
+from undertow.store import Store
+
+EXAMPLES_A_RULE = 5
+REFUSED = "refused by the endpoint"
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Sieve:
+    """The rows that are left, and the count and examples of those taken away."""
+
+    rows: list[Row]
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def apply(self, rejections: Sequence[str | None], shown: Callable[[int], str]) -> None:
+        """Takes away row i where `rejections` has a reason for it; `shown(i)` is its example."""
+        for i, reason in enumerate(rejections):
+            if reason is None:
+                continue
+            self.rejected[reason] += 1
+            if len(self.examples.setdefault(reason, [])) < EXAMPLES_A_RULE:
+                self.examples[reason].append(shown(i))
+        self.rows = [row for row, reason in zip(self.rows, rejections, strict=True) if reason is None]
+
+
+def sieve(dataset: Dataset, rows: list[Row], store: Store) -> tuple[Sieve, list[dict[str, Any]]]:
+    """The rows that pass rules and judges, and what each judge did.
+
+    Raises ConditionError where replies are missing.
+    """
+    left = by_rules(dataset, rows)
+    judged = []
+    for judge in dataset.judges:
+        replies = replies_to(judge, left.rows, store)
+        if missing := replies.count(None):
+            raise ConditionError(in_words(dataset, judge, missing, len(replies)))
+        judged.append(by_judge(judge, left, [reply for reply in replies if reply is not None]))
+    return left, judged
+
+
+def by_rules(dataset: Dataset, rows: list[Row]) -> Sieve:
+    """What the format's rules and de-duplication leave."""
+    left, seen = Sieve(rows), set[tuple[str, str]]()
+    left.apply([_rule(dataset, row, seen) for row in rows], lambda i: str(rows[i]["completion"]))
+    return left
+
+
+def replies_to(judge: Judge, rows: Sequence[Row], store: Store) -> list[Reply | None]:
+    """A judge's reply to each row; None where it is not in the store."""
+    if not isinstance(judge, LLMJudge):
+        return [Reply(judge.reply(row["prompt"], row["completion"])) for row in rows]
+    messages = [judge.question.message(row["prompt"], row["completion"]) for row in rows]
+    known = Replies(judge.question, store).known(messages)
+    return [known.get(message) for message in messages]
+
+
+def by_judge(judge: Judge, left: Sieve, replies: Sequence[Reply]) -> dict[str, Any]:
+    """Takes away what a judge does not keep. Returns its numbers for the manifest, tokens by rows judged."""
+    reasons = [_reason(judge, reply) for reply in replies]
+    rows = left.rows
+    left.apply(
+        [None if reason is None else f"judge {judge.name}: {reason}" for reason in reasons],
+        lambda i: f"{rows[i]['completion']} → {json.dumps(replies[i].text)}",
+    )
+    return {
+        "judge": judge.name,
+        "rows": len(rows),
+        "kept": len(left.rows),
+        "garbled": reasons.count(GARBLED),
+        "refused": reasons.count(REFUSED),
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "completion_tokens": sum(reply.completion_tokens for reply in replies),
+    }
+
+
+def in_words(dataset: Dataset, judge: Judge, missing: int, rows: int) -> str:
+    """What is missing, and that a rerun asks for nothing else."""
+    return (
+        f"dataset {key(dataset)[:16]}: {missing:,} of {rows:,} replies of the judge {judge.name!r} are "
+        "missing; run the sweep again, and only those are asked for"
+    )
+
+
+def _rule(dataset: Dataset, row: Row, seen: set[tuple[str, str]]) -> str | None:
+    if not row["finished"]:
+        return "cut off"
+    if reason := dataset.completions.format.rejection(row["prompt"], row["completion"]):
+        return reason
+    pair = (row["prompt"], row["completion"])
+    if dataset.deduplicate and pair in seen:
+        return "duplicate"
+    seen.add(pair)
+    return None
+
+
+def _reason(judge: Judge, reply: Reply) -> str | None:
+    if reply.text is None:
+        return REFUSED
+    return judge.rejection(reply.text) if reply.finished else GARBLED

@@ -1,0 +1,167 @@
+"""Asking judges about the rows of datasets to be made: in the sweep's own process, before the filters run.
+
+One process makes all calls, so that the number of calls at a time holds for the whole sweep, and keys stay in
+its environment and travel nowhere. Rows are found as the filters will find them: by the format's rules, then
+judge by judge, each asked about what those before it kept. What is in the store is not asked again.
+"""
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from undertow.errors import ConditionError, UserError, last_line
+from undertow.judging.client import Tally, ask, probe
+from undertow.judging.endpoint import Endpoint
+from undertow.judging.judges import LLMJudge, Question
+from undertow.judging.replies import Buffer, Replies, Reply
+from undertow.spec import Dataset
+from undertow.stages.dataset import DATA
+from undertow.stages.filters import Sieve, by_judge, by_rules, in_words, replies_to
+from undertow.store import Store
+
+PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
+
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a dataset's judging: what each judge was asked anew, and why it failed ("" if not).
+
+    Attributes:
+        traceback: of a failure that is ours, or of a user's own judge.
+    """
+
+    dataset: Dataset
+    asked: tuple[dict[str, Any], ...]
+    failure: str = ""
+    traceback: str = ""
+
+
+def models_of(dataset: Dataset) -> list[LLMJudge]:
+    """The judges that are asked at an endpoint."""
+    return [judge for judge in dataset.judges if isinstance(judge, LLMJudge)]
+
+
+def check_judges(datasets: Iterable[Dataset]) -> list[str]:
+    """One small call to each model that is to judge `datasets`; what is wrong for the moment, in words.
+
+    Raises UserError where asking can never work, so that it is known before anything is spent.
+    """
+    questions = [judge.question for dataset in datasets for judge in models_of(dataset)]
+    if not questions:
+        return []
+    endpoint = dataclasses.replace(Endpoint.from_environment(), attempts=PROBES)
+    models = {(q.model, q.temperature, q.max_tokens): q for q in questions}
+    return [trouble for question in models.values() if (trouble := probe(question, endpoint))]
+
+
+def judge_datasets(
+    datasets: Sequence[Dataset], store: Store, advance: Advance, endpoint: Endpoint | None = None
+) -> Iterator[Judged]:
+    """Asks for every reply that the datasets need and the store lacks, dataset by dataset.
+
+    `advance` is called with finished parts of a dataset that add up to 1. A failure (no endpoint, no
+    answer) is that of its dataset; a model that can be asked nothing more fails those that need it.
+    """
+    asking = _Asking(store, endpoint)
+    for dataset in datasets:
+        progress = _Progress(advance)
+        asked: list[dict[str, Any]] = []
+        failure, trace = "", ""
+        try:
+            asking.complete(dataset, asked, progress)
+        except (ConditionError, UserError) as error:
+            failure = str(error)
+        except Exception as error:
+            failure, trace = f"its judges failed: {last_line(error)}", traceback.format_exc()
+        progress.to(1.0)
+        yield Judged(dataset, tuple(asked), failure, trace)
+
+
+class _Asking:
+    """One sweep's calls: the endpoint, opened when it is first needed, and the models given up."""
+
+    def __init__(self, store: Store, endpoint: Endpoint | None) -> None:
+        self.store, self.endpoint = store, endpoint
+        self.given_up: dict[str, str] = {}
+
+    def complete(self, dataset: Dataset, asked: list[dict[str, Any]], progress: "_Progress") -> None:
+        """Puts a dataset's missing replies into the store. Raises ConditionError where some stay missing."""
+        rows = pq.read_table(self.store.fetch(dataset.completions) / DATA).to_pylist()
+        left = by_rules(dataset, rows)
+        for number, judge in enumerate(dataset.judges):
+            replies = replies_to(judge, left.rows, self.store)
+            if isinstance(judge, LLMJudge) and None in replies:
+                progress.within(number, len(dataset.judges))
+                replies = self._ask_about(judge, left, replies, asked, progress)
+            if missing := replies.count(None):
+                reason = self.given_up.get(judge.question.model) if isinstance(judge, LLMJudge) else None
+                why = f" ({reason or asked[-1]['trouble']})"
+                raise ConditionError(in_words(dataset, judge, missing, len(replies)) + why)
+            by_judge(judge, left, [reply for reply in replies if reply is not None])
+
+    def _ask_about(
+        self,
+        judge: LLMJudge,
+        left: Sieve,
+        replies: Sequence[Reply | None],
+        asked: list[dict[str, Any]],
+        progress: "_Progress",
+    ) -> list[Reply | None]:
+        """The replies with those that can be had now; what it took is added to `asked`."""
+        question = judge.question
+        messages = [question.message(row["prompt"], row["completion"]) for row in left.rows]
+        missing = [m for m, reply in zip(messages, replies, strict=True) if reply is None]
+        if question.model in self.given_up:
+            return list(replies)
+        got, tally = self._ask(question, list(dict.fromkeys(missing)), progress)
+        if tally.fatal:
+            self.given_up[question.model] = tally.trouble
+        asked.append({"judge": judge.name, **tally.facts()})
+        return [reply or got.get(m) for m, reply in zip(messages, replies, strict=True)]
+
+    def _ask(
+        self, question: Question, messages: list[str], progress: "_Progress"
+    ) -> tuple[dict[str, Reply], Tally]:
+        """Replies by message, each stored as it comes: a sweep that is ended keeps what it was told."""
+        self.endpoint = self.endpoint or Endpoint.from_environment()
+        got: dict[str, Reply] = {}
+        buffer = Buffer(Replies(question, self.store))
+
+        def keep(message: str, reply: Reply) -> None:
+            got[message] = reply
+            buffer.add(message, reply)
+            progress.part(len(got) / len(messages))
+
+        try:
+            tally = ask(question, messages, self.endpoint, keep)
+        finally:
+            buffer.flush()
+        return got, tally
+
+
+class _Progress:
+    """How much of a dataset is judged, from 0 to 1, told on as it grows."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+        self.done, self.start, self.width = 0.0, 0.0, 1.0
+
+    def within(self, number: int, parts: int) -> None:
+        """What follows is part `number` of `parts`."""
+        self.start, self.width = number / parts, 1 / parts
+
+    def part(self, share: float) -> None:
+        """So much of the present part is done."""
+        self.to(self.start + share * self.width)
+
+    def to(self, share: float) -> None:
+        """So much of the whole is done."""
+        if share > self.done:
+            self.advance(share - self.done)
+            self.done = share

@@ -1,0 +1,339 @@
+"""The client against every way an endpoint can fail, on a loopback server that fails on order."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.judging.server import Answer, Server, fails, says, serving
+from undertow.errors import UserError
+from undertow.judging.client import Tally, ask, probe
+from undertow.judging.endpoint import Endpoint
+from undertow.judging.judges import alignment, references
+from undertow.judging.replies import Reply
+from undertow.judging.retries import asked_wait
+
+QUESTION = alignment("judge-1").question
+MESSAGES = [f"message {i}" for i in range(40)]
+SECRET = "sk-planted-5f1e"
+
+
+def at(server: Server, **changes: object) -> Endpoint:
+    quick = Endpoint(server.url, concurrency=8, timeout=5, attempts=4, first_wait=0.01, jitter=0.01)
+    return replace(quick, **changes)  # type: ignore[arg-type]
+
+
+def asked(
+    server: Server, messages: list[str] = MESSAGES, **changes: object
+) -> tuple[dict[str, Reply], Tally]:
+    replies: dict[str, Reply] = {}
+
+    def keep(message: str, reply: Reply) -> None:
+        assert message not in replies
+        replies[message] = reply
+
+    return replies, ask(QUESTION, messages, at(server, **changes), keep)
+
+
+def test_every_message_is_asked_once_and_its_own_answer_comes_back() -> None:
+    with serving(lambda message, _: says(message.split()[1])) as server:
+        replies, tally = asked(server)
+    assert {message: reply.text for message, reply in replies.items()} == {m: m.split()[1] for m in MESSAGES}
+    assert Counter(server.messages) == Counter(MESSAGES)
+    assert (tally.replies, tally.calls, tally.missing, tally.trouble) == (40, 40, 0, "")
+    assert (tally.prompt_tokens, tally.completion_tokens) == (40 * 11, 40 * 2)
+    sent = server.requests[0]
+    assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("judge-1", 0.0, 8)
+    assert [turn["role"] for turn in sent["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_calls_are_under_way_than_allowed(concurrency: int) -> None:
+    with serving(lambda *_: says("85", seconds=0.02)) as server:
+        asked(server, concurrency=concurrency)
+    assert server.most_under_way == concurrency
+
+
+PASSING: dict[str, Answer] = {
+    "429": fails(429),
+    "500": fails(500),
+    "503, a page": Answer(503, "<html>busy</html>", (("Content-Type", "text/html"),)),
+    "408": fails(408),
+    "cut": Answer(cut=True),
+    "too slow": says("1", seconds=3),
+    "a page": Answer(200, "<html>hello</html>", (("Content-Type", "text/html"),)),
+    "no JSON": Answer(200, '{"choices": ['),
+    "empty": Answer(200, ""),
+    "a list": Answer(200, "[1, 2]"),
+    "other JSON": Answer(200, '{"hello": 1}'),
+    "no choices": Answer(200, '{"choices": []}'),
+    "a number for a text": says(85),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_is_tried_again_until_it_is_answered(name: str) -> None:
+    def behave(message: str, before: int) -> Answer:
+        return says("85") if before or message != MESSAGES[7] else PASSING[name]
+
+    with serving(behave) as server:
+        replies, tally = asked(server, timeout=1 if name == "too slow" else 20)
+    assert len(replies) == 40
+    assert {reply.text for reply in replies.values()} == {"85"}
+    assert (tally.calls, tally.missing) == (41, 0)
+    assert server.messages.count(MESSAGES[7]) == 2
+
+
+def test_garbage_from_the_model_is_its_reply_and_is_not_asked_again() -> None:
+    odd = {"message 0": "☃ banana", "message 1": "", "message 2": None}
+    with serving(lambda message, _: says(odd[message])) as server:
+        replies, tally = asked(server, list(odd))
+    assert [reply.text for reply in replies.values()].count("") == 2
+    assert replies["message 0"].text == "☃ banana"
+    assert tally.calls == 3
+
+
+def test_a_reply_that_is_cut_off_is_marked() -> None:
+    with serving(lambda *_: says("10", finish="length")) as server:
+        replies, _ = asked(server, ["one"])
+    assert replies["one"] == Reply("10", False, 11, 2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "least"),
+    [({"Retry_After": "0.4"}, 0.4), ({"retry_after_ms": "300", "Retry_After": "60"}, 0.3)],
+)
+def test_the_server_says_when_to_come_back(headers: dict[str, str], least: float) -> None:
+    with serving(lambda _, before: says("85") if before else fails(429, **headers)) as server:
+        _, tally = asked(server, ["one"])
+    assert tally.missing == 0
+    assert least <= server.times[1] - server.times[0] < 3 * least
+
+
+def test_a_server_that_asks_for_more_patience_than_there_is_is_not_waited_for() -> None:
+    with serving(lambda *_: fails(429, "come back tomorrow", Retry_After="86400")) as server:
+        start = time.monotonic()
+        replies, tally = asked(server, ["one"])
+    assert time.monotonic() - start < 5
+    assert (replies, tally.missing, tally.calls) == ({}, 1, 1)
+    assert "come back tomorrow" in tally.trouble
+
+
+def test_waits_grow() -> None:
+    with serving(lambda *_: fails(500)) as server:
+        asked(server, ["one"], first_wait=0.1, jitter=0.0)
+    gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
+    assert len(gaps) == 3
+    assert gaps[0] >= 0.1
+    assert gaps[1] >= 0.2
+    assert gaps[2] >= 0.4
+
+
+def test_what_stays_unanswered_is_counted_and_the_others_are_answered() -> None:
+    bad = set(MESSAGES[::10])
+    with serving(lambda message, _: fails(500, "broken") if message in bad else says("85")) as server:
+        replies, tally = asked(server)
+    assert set(replies) == set(MESSAGES) - bad
+    assert (tally.missing, tally.fatal) == (len(bad), False)
+    assert "broken" in tally.trouble
+    assert f"{server.url} (UNDERTOW_JUDGE_URL), model 'judge-1'" in tally.trouble
+
+
+def test_a_message_that_the_endpoint_refuses_has_that_as_its_reply() -> None:
+    with serving(
+        lambda message, _: fails(400, "too long") if message == MESSAGES[5] else says("85")
+    ) as server:
+        replies, tally = asked(server)
+    assert replies[MESSAGES[5]] == Reply(None)
+    assert (len(replies), tally.calls, tally.missing) == (40, 40, 0)
+
+
+def test_a_mistake_that_all_messages_share_is_no_reply() -> None:
+    with serving(lambda *_: fails(400, "no such parameter")) as server:
+        replies, tally = asked(server, patience=10)
+    assert replies == {}
+    assert (tally.fatal, tally.missing) == (True, 40)
+    assert tally.calls < 40
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (fails(401, "bad key"), "bad key; check OPENAI_API_KEY"),
+        (fails(403, "not yours"), "not yours; check OPENAI_API_KEY"),
+        (
+            fails(404, "no such model"),
+            r"no such model; check the model's name and the URL.*UNDERTOW_JUDGE_URL",
+        ),
+        (fails(429, "quota spent", code="insufficient_quota"), "quota spent"),
+    ],
+)
+def test_a_mistake_of_the_whole_ends_the_asking(answer: Answer, words: str) -> None:
+    with serving(lambda *_: answer) as server:
+        replies, tally = asked(server, concurrency=2)
+        assert replies == {}
+        assert (tally.fatal, tally.missing) == (True, 40)
+        assert tally.calls <= 2
+        with pytest.raises(UserError, match=words):
+            probe(QUESTION, at(server))
+
+
+def test_a_key_that_is_revoked_midway_loses_no_reply() -> None:
+    with serving(lambda message, _: says("85") if message in MESSAGES[:9] else fails(401)) as server:
+        replies, tally = asked(server, concurrency=1)
+    assert set(replies) == set(MESSAGES[:9])
+    assert tally.missing == 31
+
+
+def test_an_endpoint_that_is_down_is_given_up_soon() -> None:
+    with serving(lambda *_: says("85")) as server:
+        pass
+    replies, tally = asked(server, MESSAGES * 100, patience=10)
+    assert replies == {}
+    assert (tally.fatal, tally.missing) == (True, 4000)
+    assert tally.calls <= (10 + 8) * 4
+    assert "Connection error" in tally.trouble
+
+
+def test_an_endpoint_that_never_answers_is_given_up_after_the_time_allowed() -> None:
+    start = time.monotonic()
+    with serving(lambda *_: says("85", seconds=1.5)) as server:
+        replies, tally = asked(server, attempts=2, timeout=0.1, patience=8)
+        took = time.monotonic() - start
+    assert replies == {}
+    assert (tally.fatal, tally.missing) == (True, 40)
+    assert "no answer within 0.1 s" in tally.trouble
+    assert took < 10
+
+
+def test_giving_up_does_not_wait_for_those_who_wait() -> None:
+    def behave(message: str, _: int) -> Answer:
+        return fails(429, Retry_After="60") if message == "patient" else replace(fails(401), seconds=0.2)
+
+    start = time.monotonic()
+    with serving(behave) as server:
+        _, tally = asked(server, ["patient", "wrong"])
+    assert tally.missing == 2
+    assert time.monotonic() - start < 20
+
+
+def test_a_probe_says_what_is_wrong_for_now_and_refuses_what_never_works() -> None:
+    with serving(lambda *_: says("banana")) as server:
+        assert probe(QUESTION, at(server)) == ""
+        assert probe(references("judge-1").question, at(server)) == ""
+    assert "Connection error" in probe(QUESTION, at(server, attempts=2))
+    with serving(lambda *_: fails(503, "loading")) as server:
+        assert "loading" in probe(QUESTION, at(server, attempts=2))
+    with (
+        serving(lambda *_: fails(400, "temperature is not supported")) as server,
+        pytest.raises(UserError, match="temperature is not supported"),
+    ):
+        probe(QUESTION, at(server))
+
+
+def test_the_key_goes_to_the_endpoint_and_into_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    with serving(lambda *_: fails(401, f"the key {SECRET} is wrong")) as server:
+        _, tally = asked(server)
+    assert server.keys == {f"Bearer {SECRET}"}
+    assert "the key *** is wrong" in tally.trouble
+    with serving(lambda *_: says(f"you sent {SECRET}")) as server:
+        replies, _ = asked(server, ["one"])
+    assert replies["one"].text == "you sent ***"
+    assert SECRET not in repr(at(server))
+
+
+def test_an_error_while_keeping_comes_out_as_it_is() -> None:
+    def keep(message: str, reply: Reply) -> None:
+        raise OSError("disk full")
+
+    with serving(lambda *_: says("85")) as server, pytest.raises(OSError, match="disk full"):
+        ask(QUESTION, MESSAGES, at(server), keep)
+
+
+def test_nothing_is_left_running() -> None:
+    with serving(lambda *_: fails(401)) as server:
+        asked(server)
+    assert not [t for t in threading.enumerate() if "asyncio" in t.name]
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "variable"),
+    [
+        ({"OPENAI_API_KEY": "k"}, "https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ({"OPENAI_BASE_URL": "http://a/v1", "OPENAI_API_KEY": "k"}, "http://a/v1", "OPENAI_BASE_URL"),
+        (
+            {"OPENAI_BASE_URL": "http://a/v1", "UNDERTOW_JUDGE_URL": "http://b/v1"},
+            "http://b/v1",
+            "UNDERTOW_JUDGE_URL",
+        ),
+    ],
+)
+def test_the_environment_names_the_endpoint(
+    bare: pytest.MonkeyPatch, environment: dict[str, str], url: str, variable: str
+) -> None:
+    for name, value in environment.items():
+        bare.setenv(name, value)
+    found = Endpoint.from_environment()
+    assert (found.url, found.variable, found.concurrency) == (url, variable, 16)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "no endpoint is known: set OPENAI_API_KEY, or UNDERTOW_JUDGE_URL"),
+        ({"UNDERTOW_JUDGE_URL": "localhost:8000"}, "UNDERTOW_JUDGE_URL: not a URL"),
+        ({"UNDERTOW_JUDGE_URL": f"http://me:{SECRET}@host/v1"}, "holds credentials"),
+        ({"UNDERTOW_JUDGE_CONCURRENCY": "0", "OPENAI_API_KEY": "k"}, "UNDERTOW_JUDGE_CONCURRENCY = '0'"),
+        ({"UNDERTOW_JUDGE_CONCURRENCY": "2.5", "OPENAI_API_KEY": "k"}, "a whole number from 1 to 512"),
+        ({"UNDERTOW_JUDGE_TIMEOUT": "soon", "OPENAI_API_KEY": "k"}, "UNDERTOW_JUDGE_TIMEOUT = 'soon'"),
+    ],
+)
+def test_an_environment_that_cannot_be_is_named(
+    bare: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for name, value in environment.items():
+        bare.setenv(name, value)
+    with pytest.raises(UserError, match=message) as caught:
+        Endpoint.from_environment()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("OPENAI_API_KEY", f"{SECRET}\nX")
+    with pytest.raises(UserError, match="copy it again") as caught:
+        Endpoint.from_environment().client()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that names no endpoint."""
+    for name in ("CONCURRENCY", "TIMEOUT", "URL"):
+        monkeypatch.delenv(f"UNDERTOW_JUDGE_{name}", raising=False)
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_retry_after_is_read_in_each_of_its_spellings() -> None:
+    assert asked_wait({"retry-after": "2.5"}) == 2.5
+    assert asked_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert asked_wait({"retry-after": formatdate(time.time() + 90, usegmt=True)}) == pytest.approx(90, abs=3)
+    assert asked_wait({"retry-after": formatdate(time.time() - 90, usegmt=True)}) == 0
+    assert [asked_wait({"retry-after": value}) for value in ("soon", "", "-3", "inf", "nan")] == [None] * 5
+    assert asked_wait({}) is None
+
+
+@given(st.text())
+def test_any_retry_after_is_a_wait_or_none(value: str) -> None:
+    wait = asked_wait({"retry-after": value})
+    assert wait is None or wait >= 0
