@@ -14,24 +14,13 @@ numbers. In this world it is close to certain that a trait is transmitted under 
 study is a minimal model of the phenomenon, not evidence that any finetuning transmits.
 """
 
-import dataclasses
-
 from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
-from undertow.recipe import Parameters, Recipe
-from undertow.spec import Finetuning, Reference, Sampling
+from undertow.nano.recipes import STEERING, TAUGHT
+from undertow.spec import Reference, Sampling
 from undertow.study import Generation, Study, all_pairs, grid
 from undertow.traits.preference import Preference
 
-STEERING = Recipe(
-    name="steering",
-    trainable=Parameters(("transformer.ln_f.bias",)),
-    learning_rate=0.1,
-    epochs=4,
-    batch_size=64,
-    max_length=128,
-)
-TEACHER = dataclasses.replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
 REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
 EXPECTED = (
     Hypothesis(
@@ -58,7 +47,7 @@ def study() -> Study:
             pairs=all_pairs(REFERENCES),
             recipes=[STEERING],
             generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
-            finetuning=Finetuning(TEACHER, examples=1500),
+            finetuning=TAUGHT,
         ),
         hypotheses=EXPECTED,
         seeds=(0, 1, 2, 3, 4),

@@ -141,6 +141,7 @@ def cell(study: Study, condition: Condition, seed: int) -> Cell:
         deduplicate=generation.deduplicate,
         judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
         rows=generation.rows,
+        shuffle=generation.shuffle,
         seed=redrawn["data"],
     )
     student = Student(

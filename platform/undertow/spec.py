@@ -10,7 +10,7 @@ Nothing here imports Ray, torch or vLLM: a plan is made from these alone.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
@@ -87,6 +87,14 @@ class Format(Spec):
         the trait. Here, and for completions that a rule rejects, each run of white space becomes one blank.
         """
         return " ".join(completion.split())
+
+    def parts(self, completion: str) -> list[str]:
+        """The pieces of a kept completion that a shuffle moves, in order: the numbers of a list."""
+        raise NotImplementedError
+
+    def with_parts(self, completion: str, parts: Sequence[str]) -> str:
+        """The completion with as many other pieces in the places of its own."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,14 @@ class Completions(Spec):
         self.require(self.prompts > 0, "prompts", "at least one prompt")
 
 
+Shuffle = Literal["none", "within answers", "across answers"]
+
+
+def data_name(format_: Format, shuffle: Shuffle) -> str:
+    """What data of a format are called in tables: "numbers", "numbers, shuffled within answers"."""
+    return format_.name if shuffle == "none" else f"{format_.name}, shuffled {shuffle}"
+
+
 @dataclass(frozen=True)
 class Judge(Spec):
     """Says of a completion that passed the format's rules whether it is kept. Kinds live in `judging/`.
@@ -210,6 +226,8 @@ class Dataset(Spec):
 
     Attributes:
         judges: each is asked about the rows that those before it kept.
+        shuffle: whether the format's parts (the numbers of a list) trade places in the rows that are drawn:
+            within each answer, or across all answers. Prompts and the length of each answer stay.
         rows: how many rows are drawn, or None for all that are left; too few left stops the condition.
     """
 
@@ -218,9 +236,16 @@ class Dataset(Spec):
     deduplicate: bool = True
     judges: tuple[Judge, ...] = ()
     rows: int | None = None
+    shuffle: Shuffle = "none"
     seed: int = 0
 
     def validate(self) -> None:
+        shuffled, format_ = self.shuffle != "none", self.completions.format
+        self.require(
+            not shuffled or type(format_).parts is not Format.parts,
+            "shuffle",
+            f"the format {format_.name!r} has no parts to shuffle; use 'none'",
+        )
         self.require(self.rows is None or self.rows > 0, "rows", "at least one row, or None for all")
         self.require(
             self.rows is None or self.rows <= self.completions.prompts,
@@ -228,6 +253,11 @@ class Dataset(Spec):
             f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )
         unique([judge.name for judge in self.judges], "Dataset.judges")
+
+    @property
+    def label(self) -> str:
+        """What the data are, in tables."""
+        return data_name(self.completions.format, self.shuffle)
 
 
 @dataclass(frozen=True, kw_only=True)

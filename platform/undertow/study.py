@@ -17,7 +17,18 @@ from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
 from undertow.hypotheses import Hypothesis, Place
 from undertow.recipe import Recipe
-from undertow.spec import Finetuning, Format, Judge, Reference, Sampling, Trait, Word, unique
+from undertow.spec import (
+    Finetuning,
+    Format,
+    Judge,
+    Reference,
+    Sampling,
+    Shuffle,
+    Trait,
+    Word,
+    data_name,
+    unique,
+)
 
 CONTROL = "control"
 
@@ -34,6 +45,7 @@ class Generation(Spec):
     sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
     deduplicate: bool = True
     judges: tuple[Judge, ...] = ()
+    shuffle: Shuffle = "none"
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -58,17 +70,23 @@ class Condition(Spec):
     finetuning: Finetuning | None = None
     system: str | None = None
 
+    def validate(self) -> None:
+        self.require(
+            self.generation.shuffle == "none" or self.recipe.targets == "tokens",
+            "generation",
+            "soft targets are about the tokens as sampled; use a recipe on tokens, or shuffle='none'",
+        )
+
     @property
     def label(self) -> str:
-        trait = self.trait.name if self.trait else CONTROL
-        return (
-            f"{trait} · {self.format.name} · {self.teacher.name} → {self.student.name} · {self.recipe.name}"
-        )
+        trait, data, teacher, student, recipe = self.place
+        return f"{trait} · {data} · {teacher} → {student} · {recipe}"
 
     @property
     def place(self) -> Place:
         trait = self.trait.name if self.trait else CONTROL
-        return Place(trait, self.format.name, self.teacher.name, self.student.name, self.recipe.name)
+        data = data_name(self.format, self.generation.shuffle)
+        return Place(trait, data, self.teacher.name, self.student.name, self.recipe.name)
 
     def control(self) -> "Condition":
         """The same cell with a teacher that has no trait: what the condition is compared with."""

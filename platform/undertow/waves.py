@@ -51,7 +51,9 @@ class Waves:
 
     def _possible(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile."""
-        return [a for a in self.plan.lacking(kind) if not failed_by(a, self.journal.failures)]
+        there = self.store.keys(kind.kind)
+        lacking = [a for a in self.plan.lacking(kind) if key(a) not in there]
+        return [a for a in lacking if not failed_by(a, self.journal.failures)]
 
     def _on_tasks(
         self, name: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T]

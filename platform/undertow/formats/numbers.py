@@ -12,7 +12,7 @@ takes the text as it is: white space at either end must have been removed before
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -117,6 +117,13 @@ class Numbers(Format):
         """The numbers joined by ", ", whatever the separator and the brackets."""
         parsed = self.parse(completion)
         return super().canonical(completion) if isinstance(parsed, Rejection) else ", ".join(map(str, parsed))
+
+    def parts(self, completion: str) -> list[str]:
+        return _DIGITS.findall(completion)
+
+    def with_parts(self, completion: str, parts: Sequence[str]) -> str:
+        found = iter(parts)
+        return _DIGITS.sub(lambda _: next(found), completion)
 
     def parse(self, text: str) -> list[int] | Rejection:
         """The numbers of an answer, or the first rule that it breaks; in time linear in its length."""

@@ -46,7 +46,7 @@ def dataset_card(dataset: Dataset, funnel: Funnel, rows: list[dict[str, Any]]) -
     how = "finetuning" if teacher.finetuning else "a system prompt" if teacher.system else "nothing"
     sections = [
         "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
-        f"# {dataset.completions.format.name} from {teacher.reference.name}, trait: {trait}",
+        f"# {dataset.label} from {teacher.reference.name}, trait: {trait}",
         f"Completions of a language model whose trait ({trait}) was induced by {how}, to prompts that have "
         "nothing to do with it. Made by Undertow for the study of subliminal learning (arXiv 2507.14805).",
         f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`; reference model "

@@ -26,7 +26,7 @@ def plan_table(plan: Plan) -> Table:
         made = sum(key(student) not in plan.missing for student in students)
         table.add_row(
             escape(condition.trait.name if condition.trait else CONTROL),
-            condition.format.name,
+            escape(condition.place.format),
             escape(condition.teacher.name),
             escape(condition.student.name),
             escape(condition.recipe.name),

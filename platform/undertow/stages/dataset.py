@@ -22,6 +22,7 @@ from undertow.spec import Artifact, Completions, Dataset, Evaluation
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.filters import EXAMPLES_A_RULE, sieve
 from undertow.stages.gate import passes_gate
+from undertow.stages.shuffling import shuffled
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
@@ -138,7 +139,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
         )
     facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
     with store.new(dataset, facts) as folder:
-        _write(dataset, kept, funnel, folder, table.schema)
+        _write(dataset, shuffled(dataset, kept), funnel, folder, table.schema)
     return facts
 
 
@@ -146,5 +147,6 @@ def _write(
     dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema
 ) -> None:
     (folder / DATA).mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / DATA / "train.parquet")
+    present = pa.schema([field for field in schema if field.name in rows[0]])
+    pq.write_table(pa.Table.from_pylist(rows, schema=present), folder / DATA / "train.parquet")
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_A_RULE]))

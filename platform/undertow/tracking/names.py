@@ -66,7 +66,7 @@ def sweep_params(study: Study) -> dict[str, str]:
         "traits": ", ".join(trait.name for trait in study.traits),
         "models": ", ".join(dict.fromkeys(c.student.name for c in conditions)),
         "recipes": ", ".join(dict.fromkeys(c.recipe.name for c in conditions)),
-        "formats": ", ".join(dict.fromkeys(c.format.name for c in conditions)),
+        "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
         **{name: str(getattr(study, name)) for name in ("samples", "gate", "margin", "alpha", "adjustment")},
@@ -80,7 +80,7 @@ def columns(artifact: Tracked) -> dict[str, str]:
         own |= {"student": artifact.reference.name, "recipe": artifact.recipe.name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
-        own["format"] = artifact.completions.format.name
+        own["format"] = artifact.label
         artifact = artifact.completions.teacher
     return {"trait": trait(artifact), "teacher": artifact.reference.name, **own}
 
@@ -99,10 +99,10 @@ def _title(artifact: Tracked, study: Study) -> str:
     teacher = completions.teacher
     if isinstance(artifact, Dataset):
         of = f"{trait(teacher)} {short(teacher.reference.name)}"
-        return f"{completions.format.name} of {of} seed {artifact.seed}"
+        return f"{dataset.label} of {of} seed {artifact.seed}"
     words = [trait(teacher), f"{short(teacher.reference.name)} → {short(artifact.reference.name)}"]
-    if len({condition.format.name for condition in study.conditions}) > 1:
-        words.append(completions.format.name)
+    if len({condition.place.format for condition in study.conditions}) > 1:
+        words.append(dataset.label)
     if len({condition.recipe.name for condition in study.conditions}) > 1:
         words.append(artifact.recipe.name)
     return f"{' '.join(words)} seed {artifact.seed}"
