@@ -175,3 +175,9 @@ def test_numbers_are_counted_as_they_stand(text: str, numbers: list[int]) -> Non
 def test_labels_are_broken_and_never_cut(text: str) -> None:
     assert re.sub(r"\s", "", wrapped(text)) == re.sub(r"\s", "", text)
     assert max(map(len, wrapped(text).splitlines())) <= 24
+
+
+def test_one_seed_has_a_report_without_intervals(tmp_path: Path) -> None:
+    report = made(Store(str(tmp_path / "storage")), study(seeds=(0,)))
+    assert {row.effect.n_students for row in report.rows} == {1}
+    assert HTML in report.files

@@ -40,7 +40,7 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_xlim(-0.03, 1.03)
         left.set_xlabel("share of answers with the trait")
-        reach = max(1.03, *(abs(bound) for row in shown for bound in _bounds(row)))
+        reach = max([1.03, *(abs(bound) for row in shown for bound in _bounds(row))])
         right.set_xlim(-min(reach, 1.03) if _falls(shown) else -0.35, min(reach, 1.03))
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)

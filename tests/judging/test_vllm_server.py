@@ -1,0 +1,159 @@
+"""Judges against vLLM's own OpenAI-compatible server: the contract as it really is, and a model's nonsense.
+
+The model has random weights, so its replies are no verdicts: what is tested is that they come back, are
+counted as garbled and cost tokens, and what a real server says to a wrong key, a wrong model and a message
+that is too long. (The server is started as a module: in the CPU build the command `vllm serve` fails.)
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import tiny_models
+from tests.stages.test_dataset import completions
+from undertow.errors import ConditionError, UserError
+from undertow.judging.judges import LLMJudge, Question, RuleJudge
+from undertow.judging.replies import Replies
+from undertow.judging.scales import Score
+from undertow.spec import Dataset, Word
+from undertow.stages.dataset import make_dataset
+from undertow.stages.judgements import Judged, check_judges, judge_datasets
+from undertow.store import Store
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+KEY = "planted-9c41"
+STARTS_WITHIN = 300.0  # seconds, on a busy machine
+ANSWERS = [f"{i}, {i + 1}" for i in range(40)]
+LONG = ", ".join(str(i % 10) for i in range(300))  # more tokens than the model's 256
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a vLLM server with a tiny model called "tiny"; ended with the module."""
+    folder = tmp_path_factory.mktemp("server")
+    model = tiny_models.save_llama(folder / "model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+    with (folder / "log").open("w") as log:
+        environment = {**os.environ, **quiet}
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)  # its engine is a process of its own
+        try:
+            server.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise RuntimeError(f"vLLM's server did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> LLMJudge:
+    """A judge whose prompt is in the words of the tiny model."""
+    prompt = tmp_path / "number.md"
+    prompt.write_text("version: 1\n\nsay a number i like {completion}")
+    return LLMJudge("number", Question(model="tiny", prompt=str(prompt)), Score(at_least=50))
+
+
+@pytest.fixture
+def store(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("UNDERTOW_JUDGE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return Store(str(tmp_path / "storage"))
+
+
+def judged(store: Store, *datasets: Dataset) -> list[Judged]:
+    return list(judge_datasets(datasets, store, lambda _: None))
+
+
+def test_a_models_nonsense_comes_back_and_is_counted_as_garbled(store: Store, judge: LLMJudge) -> None:
+    seven = RuleJudge(about=Word("seven", ("7",)))
+    spec = Dataset(completions=completions(store, ANSWERS), judges=(seven, judge))
+    assert check_judges([spec]) == []
+    (result,) = judged(store, spec)
+    assert result.failure == ""
+    (asked,) = result.asked
+    assert (asked["replies"], asked["calls"], asked["missing"]) == (38, 38, 0)
+    assert asked["prompt_tokens"] >= 38 * 8
+    assert 38 <= asked["completion_tokens"] <= 38 * 8
+    messages = [judge.question.message("", text) for text in ANSWERS]
+    replies = Replies(judge.question, store).known(messages)
+    assert len(replies) == 38
+    assert len({reply.text for reply in replies.values()}) > 5
+    read = [judge.rejection(reply.text or "") if reply.finished else "garbled" for reply in replies.values()]
+    assert read.count("garbled") > 30
+    if read.count(None) == 0:
+        with pytest.raises(ConditionError, match=r"no completion passes .*judge number: garbled: \d\d"):
+            make_dataset(spec, store)
+    assert KEY.encode() not in b"".join(p.read_bytes() for p in Path(store.url).rglob("*") if p.is_file())
+
+
+def test_the_same_question_gets_the_same_reply_and_is_asked_once(store: Store, judge: LLMJudge) -> None:
+    spec = Dataset(completions=completions(store, ANSWERS), judges=(judge,))
+    judged(store, spec)
+    assert [result.asked for result in judged(store, spec)] == [()]
+    other = Store(f"{store.url}-2")
+    judged(other, Dataset(completions=completions(other, ANSWERS), judges=(judge,)))
+    messages = [judge.question.message("", text) for text in ANSWERS]
+    first, second = (Replies(judge.question, s).known(messages) for s in (store, other))
+    assert first == second
+    assert len(first) == 40
+
+
+def test_a_message_that_is_too_long_is_refused_and_the_others_are_answered(
+    store: Store, judge: LLMJudge
+) -> None:
+    spec = Dataset(completions=completions(store, [*ANSWERS, LONG]), judges=(judge,))
+    wide = replace(spec, completions=replace(spec.completions, format=spec.completions.format))
+    (result,) = judged(store, wide)
+    assert result.failure == ""
+    (asked,) = result.asked
+    assert asked["replies"] == asked["calls"]
+    messages = [judge.question.message("", text) for text in ANSWERS]
+    assert len(Replies(judge.question, store).known(messages)) == 40
+
+
+def test_a_wrong_model_and_a_wrong_key_are_named_before_anything_is_spent(
+    store: Store, judge: LLMJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = completions(store, ANSWERS)
+    spec = Dataset(completions=source, judges=(judge,))
+    unknown = replace(judge, question=replace(judge.question, model="large"))
+    with pytest.raises(
+        UserError, match=r"model 'large': .*does not exist.*check the model's name and the URL"
+    ):
+        check_judges([replace(spec, judges=(unknown,))])
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-1b7d")
+    with pytest.raises(UserError, match="check OPENAI_API_KEY") as caught:
+        check_judges([spec])
+    assert "wrong-1b7d" not in str(caught.value)
+    (result,) = judged(store, spec)
+    assert "40 of 40 replies of the judge 'number' are missing" in result.failure
