@@ -61,7 +61,9 @@ def effects_table(rows: Sequence[Row]) -> Table:
     table = _table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
-    for name in ("trait", "teacher", "student", "recipe"):
+    several = len({row.condition.place.format for row in rows}) > 1
+    names = ("trait", *(["format"] if several else []), "teacher", "student", "recipe")
+    for name in names:
         table.add_column(name, no_wrap=True)
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -69,7 +71,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         place, e = row.condition.place, row.effect
         table.add_row(
-            *map(escape, (place.trait, place.teacher, place.student, place.recipe)),
+            *(escape(getattr(place, name)) for name in names),
             str(e.n_students),
             f"{e.rate:.3f}",
             f"{e.control_rate:.3f}",
