@@ -41,7 +41,7 @@ class Tally:
     Attributes:
         calls: made, attempts that failed included.
         missing: messages without a reply at the end.
-        trouble: why the last of them has none; "" where all have.
+        trouble: what was said of the last message that was refused or given up; "" where none was.
         fatal: nothing more can be asked of this model in this sweep.
     """
 

@@ -5,7 +5,7 @@
 
 Parts are written whole and never changed, so several sweeps may write at the same time; where two asked the
 same, the earlier part counts. The raw reply is kept, not its meaning: a change of threshold or of how
-replies are read needs no new call.
+replies are read needs no new call. To ask anew (the server was set up wrongly, say), delete the folder.
 """
 
 import dataclasses

@@ -92,7 +92,8 @@ class _Asking:
 
     def complete(self, dataset: Dataset, asked: list[dict[str, Any]], progress: "_Progress") -> None:
         """Puts a dataset's missing replies into the store. Raises ConditionError where some stay missing."""
-        rows = pq.read_table(self.store.fetch(dataset.completions) / DATA).to_pylist()
+        folder = self.store.fetch(dataset.completions) / DATA
+        rows = pq.read_table(folder, columns=["prompt", "completion", "finished"]).to_pylist()
         left = by_rules(dataset, rows)
         for number, judge in enumerate(dataset.judges):
             replies = replies_to(judge, left.rows, self.store)
