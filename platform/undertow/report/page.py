@@ -47,6 +47,7 @@ def html(
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
         },
+        "several_formats": len({source.format for source in gathered.sources}) > 1,
         "funnels": [_funnel(source, gathered) for source in gathered.funnels],
         "texts": [_text(source, gathered) for source in gathered.texts],
         "levels": gathered.levels(),
