@@ -12,6 +12,7 @@ import pytest
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.hypotheses import Hypothesis
+from undertow.plan import Cell
 from undertow.report import sweeps
 from undertow.report.gather import numbers_in
 from undertow.report.make import HTML, Report, make_report
@@ -136,6 +137,19 @@ def test_no_trait_s_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
 def test_the_same_store_gives_the_same_bytes(store: Store, report: Report) -> None:
     again = made(store, STUDY)
     assert {n: again.files[n] == report.files[n] for n in again.files} == dict.fromkeys(report.files, True)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_students_without_any_interval_still_give_a_report(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    def certain(cell: Cell, word: str) -> float:
+        trait = cell.condition.trait
+        return float(trait is not None and trait.word().name == word)
+
+    of, store = study(seeds=seeds), Store(str(tmp_path))
+    report = make_report(Record.of(fill(of, store, REFERENCES, certain)), store, [])
+    assert all(row.effect.ci_low is None for row in report.rows)
+    assert {"effects.svg", "effects.csv", "students.csv", HTML} <= set(report.files)
+    assert "4 inconclusive" in report.verdicts[0]
 
 
 def test_nothing_to_compare_still_gives_a_page(store: Store) -> None:
