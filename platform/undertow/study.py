@@ -55,10 +55,7 @@ class Condition(Spec):
 
     @property
     def label(self) -> str:
-        trait = self.trait.name if self.trait else CONTROL
-        return (
-            f"{trait} · {self.format.name} · {self.teacher.name} → {self.student.name} · {self.recipe.name}"
-        )
+        return self.place.label
 
     @property
     def place(self) -> Place:
