@@ -23,6 +23,10 @@ class Place(NamedTuple):
     student: str
     recipe: str
 
+    @property
+    def label(self) -> str:
+        return f"{self.trait} · {self.format} · {self.teacher} → {self.student} · {self.recipe}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis(Spec):

@@ -56,11 +56,12 @@ class Manifest:
         try:
             fields = json.loads(text)
             manifest = cls(**fields)
-        except (ValueError, TypeError) as error:
+            names = [str(name) for name, _ in manifest.files.items()]
+        except (ValueError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"{place}: not a manifest ({error}); delete the folder and run again"
             ) from None
-        for name in manifest.files:
+        for name in names:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not name:
                 raise StorageError(f"{place}: the file name {name!r} leaves the artifact's folder")

@@ -79,8 +79,7 @@ class Condition(Spec):
 
     @property
     def label(self) -> str:
-        trait, data, teacher, student, recipe = self.place
-        return f"{trait} · {data} · {teacher} → {student} · {recipe}"
+        return self.place.label
 
     @property
     def place(self) -> Place:

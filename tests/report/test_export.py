@@ -66,7 +66,7 @@ def rehashed(files: Files) -> Files:
     """As somebody would who changes an archive and knows its format: all hashes are made anew."""
     for name in [n for n in files if n.endswith("/manifest.json")]:
         folder, manifest = name.removesuffix("manifest.json"), json.loads(files[name])
-        for part in manifest["files"]:
+        for part in manifest["files"] or ():
             if folder + part in files:
                 manifest["files"][part] = hashlib.sha256(files[folder + part]).hexdigest()
         files[name] = json.dumps(manifest).encode()
@@ -133,6 +133,92 @@ def with_a_verdict_changed(files: Files) -> str:
     return ", verdict: 'transmitted', its answers give 'inconclusive'"
 
 
+def with_a_record(change: Callable[[Any], None], expected: str) -> Callable[[Files], str]:
+    """A change of the record, which decides what is compared with what and by which rules."""
+
+    def changed(files: Files) -> str:
+        record = json.loads(files["sweep/plan.json"])
+        change(record)
+        files["sweep/plan.json"] = json.dumps(record).encode()
+        return expected
+
+    return changed
+
+
+def with_another_alpha(record: Any) -> None:
+    record["study"]["alpha"] = 0.5
+
+
+def with_another_claim(record: Any) -> None:
+    record["hypotheses"] = [{"claim": "no", "expects": "not transmitted", "conditions": [0]}]
+
+
+def without_a_seed(record: Any) -> None:
+    record["cells"] = [cell for cell in record["cells"] if cell["seed"] != 0]
+
+
+def with_another_control(record: Any) -> None:
+    record["conditions"][0]["control"] = 5
+
+
+def with_another_name(record: Any) -> None:
+    record["conditions"][0]["place"][3] = record["conditions"][3]["place"][3]
+
+
+def with_another_students_answers(record: Any) -> None:
+    record["cells"][0]["evaluations"] = record["cells"][-1]["evaluations"]
+
+
+def with_another_word(record: Any) -> None:
+    for condition in record["conditions"]:
+        condition["word"] = {"owl": "cat", "cat": "owl", "": ""}[condition["word"]]
+
+
+def with_other_answers(files: Files) -> str:
+    name = named(files, "result.json")
+    files[name] = json.dumps(json.loads(files[name]) | {"other_sampled": 0.0}).encode()
+    return "sampled rate of other answers is 0, its answers give"
+
+
+def without_a_mass(files: Files) -> str:
+    name = named(files, "masses.parquet")
+    files[name] = parquet(pq.read_table(io.BytesIO(files[name])).to_pylist()[1:])
+    return "masses.parquet: not one mass for each question and word"
+
+
+def without_a_references_evaluation(files: Files) -> str:
+    (key,) = json.loads(files["sweep/plan.json"])["references"][0]["evaluations"]
+    for name in [n for n in files if key in n]:
+        del files[name]
+    return f"evaluation/{key}: not in the archive"
+
+
+def without_a_student(files: Files) -> str:
+    folder = next(n for n in sorted(files) if n.startswith("artifacts/student/")).rsplit("/", 1)[0]
+    for name in [n for n in files if n.startswith(folder)]:
+        del files[name]
+    return f"{folder.removeprefix('artifacts/')}: not in the archive"
+
+
+def with_another_stated_study(files: Files) -> str:
+    name = next(n for n in files if n.startswith("sweep/stated-"))
+    text = json.loads(files[name])
+    text["study"]["alpha"] = 0.5
+    files[name] = json.dumps(text).encode()
+    return "its study was changed"
+
+
+def with_events_that_are_none(files: Files) -> str:
+    files["sweep/events.json"] = b"[1]"
+    return "the effects cannot be computed again (TypeError"
+
+
+def with_a_manifest_of_no_files(files: Files) -> str:
+    name = named(files, "manifest.json")
+    files[name] = json.dumps(json.loads(files[name]) | {"files": None}).encode()
+    return "not a manifest"
+
+
 def parquet(rows: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
@@ -197,6 +283,20 @@ def test_one_changed_byte_of_the_file_itself_is_never_missed(
         with_another_spec,
         without_an_evaluation,
         with_a_verdict_changed,
+        with_other_answers,
+        without_a_mass,
+        without_a_references_evaluation,
+        without_a_student,
+        with_another_stated_study,
+        with_events_that_are_none,
+        with_a_manifest_of_no_files,
+        with_a_record(with_another_alpha, "plan.json: alpha is 0.5, the study as stated has 0.05"),
+        with_a_record(with_another_claim, "plan.json: its hypotheses are not those"),
+        with_a_record(without_a_seed, "plan.json: its cells are not the conditions and seeds"),
+        with_a_record(with_another_control, "condition 0 is not compared with its control, condition 2"),
+        with_a_record(with_another_name, "plan.json: condition 0 is"),
+        with_a_record(with_another_students_answers, "seed 0: what it was measured on has another"),
+        with_a_record(with_another_word, "plan.json: its traits' words are"),
     ],
 )
 def test_a_change_is_named_even_if_all_hashes_were_made_anew(
@@ -223,6 +323,28 @@ def test_a_name_that_would_leave_the_archive_is_refused(archive: Path, tmp_path:
     problems = verify(written(rehashed(files), tmp_path / "evil.zip"))
     assert "'../../evil.txt': its name leaves the archive" in problems
     assert not (tmp_path.parent.parent / "evil.txt").exists()
+
+
+def test_two_files_of_one_name_are_named(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive)
+    with (
+        pytest.warns(UserWarning, match="Duplicate"),
+        zipfile.ZipFile(tmp_path / "twice.zip", "w") as opened,
+    ):
+        opened.writestr("sweep/effects.csv", b"what other programs may unpack")
+        for name, content in files.items():
+            opened.writestr(name, content)
+    assert "sweep/effects.csv: is there 2 times" in verify(tmp_path / "twice.zip")
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown method"])
+def test_a_file_that_cannot_be_unpacked_is_named(
+    archive: Path, tmp_path: Path, offset: int, value: int
+) -> None:
+    content = bytearray(archive.read_bytes())
+    content[content.find(b"PK\x01\x02") + offset] = value
+    (tmp_path / "changed.zip").write_bytes(content)
+    assert any(": bytes changed (" in problem for problem in verify(tmp_path / "changed.zip"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all"])

@@ -12,6 +12,7 @@ import pytest
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.hypotheses import Hypothesis
+from undertow.plan import Cell
 from undertow.report import sweeps
 from undertow.report.gather import numbers_in
 from undertow.report.make import HTML, Report, make_report
@@ -23,7 +24,7 @@ from undertow.traits.preference import Preference
 
 ROOT = Path(__file__).parents[2]
 CLAIM = Hypothesis(claim="owls <b>travel</b> & land", expects="transmitted", initialisation="same")
-STUDY = study(hypotheses=(CLAIM,), question="Do they?")
+STUDY = study(hypotheses=(CLAIM,), question="Do they?", seeds=(0, 1, 2, 3, 4))
 FIGURES = ("effects", "initialisations", "traits", "training", "funnel", "numbers")
 
 
@@ -94,7 +95,7 @@ def test_the_page_fetches_nothing_and_runs_nothing(page: Page, report: Report) -
 
 
 def test_the_verdict_stands_at_the_top_in_words(page: Page, report: Report) -> None:
-    assert report.verdicts[0].startswith("Same initialisation: of 4 conditions, 4 transmitted (effects +0.6")
+    assert report.verdicts[0].startswith("Same initialisation: of 4 conditions, 4 transmitted (effects +0.")
     assert page.text.index(report.verdicts[0]) < page.text.index("Effects")
     assert "■ held" in page.text
 
@@ -106,7 +107,7 @@ def test_what_no_claim_covers_is_told_from_what_was_asked(page: Page) -> None:
 
 def test_the_page_says_what_was_there_before_the_study_was_stated(store: Store, page: Page) -> None:
     # The store was filled before the study was stated, which a sweep never does.
-    assert "when 36 of its 36 students were already there" in page.text
+    assert "when 60 of its 60 students were already there" in page.text
 
 
 def test_every_kind_of_foreign_text_is_escaped(tmp_path: Path) -> None:
@@ -136,6 +137,19 @@ def test_no_trait_s_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
 def test_the_same_store_gives_the_same_bytes(store: Store, report: Report) -> None:
     again = made(store, STUDY)
     assert {n: again.files[n] == report.files[n] for n in again.files} == dict.fromkeys(report.files, True)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_students_without_any_interval_still_give_a_report(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    def certain(cell: Cell, word: str) -> float:
+        trait = cell.condition.trait
+        return float(trait is not None and trait.word().name == word)
+
+    of, store = study(seeds=seeds), Store(str(tmp_path))
+    report = make_report(Record.of(fill(of, store, REFERENCES, certain)), store, [])
+    assert all(row.effect.ci_low is None for row in report.rows)
+    assert {"effects.svg", "effects.csv", "students.csv", HTML} <= set(report.files)
+    assert "4 inconclusive" in report.verdicts[0]
 
 
 def test_nothing_to_compare_still_gives_a_page(store: Store) -> None:

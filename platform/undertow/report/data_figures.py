@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from undertow.report import style
-from undertow.report.figures import MOST_PANELS, Panel
+from undertow.report.figures import MOST_PANELS, Panel, panel_title
 from undertow.report.gather import LARGEST_NUMBER, Curve, Funnel, Gathered, Source
 from undertow.report.results import Row
 from undertow.report.style import BLUE, HATCHES, INK, LINES, short, wrapped
@@ -35,7 +35,7 @@ def training(gathered: Gathered) -> dict[str, bytes]:
                 _curves(
                     axes, *curves[row.number], LINES[traits.index(row.condition.place.trait) % len(LINES)]
                 )
-            axes.set_title(wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *_also(panel, kept)))
+            axes.set_title(panel_title(panel, kept))
             axes.set_ylim(-0.03, 1.03)
             axes.grid(color="0.93")
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
@@ -97,11 +97,6 @@ def source_label(source: Source, gathered: Gathered) -> str:
     several = {f: len({getattr(s, f) for s in sources}) > 1 for f in Source._fields}
     teacher = short(source.teacher) if several["teacher"] else ""
     return wrapped(source.trait, source.format if several["format"] else "", teacher)
-
-
-def _also(panel: Panel, panels: Sequence[tuple[Panel, Any]]) -> list[str]:
-    fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
-    return [f"· {getattr(panel, field)}" for field in fields]
 
 
 def _curves(axes: Any, students: list[Curve], controls: list[Curve], line: Any) -> None:

@@ -40,8 +40,7 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_xlim(-0.03, 1.03)
         left.set_xlabel("share of answers with the trait")
-        reach = max([1.03, *(abs(bound) for row in shown for bound in _bounds(row))])
-        right.set_xlim(-min(reach, 1.03) if _falls(shown) else -0.35, min(reach, 1.03))
+        right.set_xlim(-1.03 if _falls(shown) else -0.35, 1.03)
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
         right.set_xlabel(f"effect, {1 - record.study.alpha:.0%} interval")
@@ -110,13 +109,15 @@ def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[
             axes.set_yticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
             axes.set_xlabel("trait measured")
             axes.set_ylabel("trait given")
-            axes.set_title(wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *_rest(panel, kept)))
+            axes.set_title(panel_title(panel, kept))
         return style.save(drawn, "traits")
 
 
-def _rest(panel: Panel, panels: Sequence[tuple[Panel, Any]]) -> list[str]:
+def panel_title(panel: Panel, panels: Sequence[tuple[Panel, Any]]) -> str:
+    """Teacher and student of a panel; format and recipe where the panels have several."""
     fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
-    return [f"· {getattr(panel, field)}" for field in fields]
+    rest = [f"· {getattr(panel, field)}" for field in fields]
+    return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest)
 
 
 def _largest(rows: Sequence[Row]) -> list[Row]:

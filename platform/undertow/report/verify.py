@@ -1,14 +1,16 @@
 """Checks an exported study without trusting it: bytes, names, counts, rates, effects.
 
-Every claim is computed again from what lies below it, and every difference is one line that names its place:
+Every difference is one line that names its place:
 
 1. each file has the SHA-256 that the archive's index gives, and each artifact's files those of its manifest;
 2. an artifact's key is the hash of the spec in its manifest;
-3. an evaluation has every answer that its spec asks for, and their rates are those in its result;
-4. effects.csv and students.csv are what follows from the answers.
+3. an evaluation has every answer and mass that its spec asks for, and their rates are those in its result;
+4. the record is that of the study as stated, and its students were made as it says (see `lineage`);
+5. effects.csv and students.csv are what follows from record and answers.
 
-1 finds accidents; 2 to 4 also find changes after which somebody renewed the hashes. What it cannot find is an
-answer that no model gave: for that the student must be evaluated again.
+1 finds accidents; 2 to 5 also find changes after which somebody renewed the hashes. What they cannot find: an
+answer that no model gave (for that the student must be evaluated again), a failure that was no failure (its
+seed is named as missing), a study stated anew. Page, figures, cards and histories have their hashes alone.
 """
 
 import csv
@@ -18,7 +20,6 @@ import json
 import math
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,9 +27,8 @@ from typing import Any
 
 from undertow import journal
 from undertow.errors import StorageError, UserError
-from undertow.identity import KEY_DIGITS, digest
 from undertow.manifest import MANIFEST, Manifest, sha256
-from undertow.report import csvs, results
+from undertow.report import csvs, lineage, results
 from undertow.report.export import FORMAT, INDEX, SWEEP
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Readings
 from undertow.report.record import Record
@@ -39,6 +39,8 @@ from undertow.store import Store
 LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
 SHOWN = 3  # of the answers of one evaluation that are missing
 TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
+
+Rows = Sequence[dict[str, Any]]
 
 
 def verify(archive: Path) -> list[str]:
@@ -64,12 +66,16 @@ def _unpack(archive: Path, place: Path) -> list[str]:
             index = json.loads(opened.read(INDEX))
             if index["format"] != FORMAT:
                 raise UserError(f"{archive}: format {index['format']}; this program reads format {FORMAT}")
-            names, listed = set(opened.namelist()) - {INDEX}, dict(index["files"])
-            problems = [f"{name}: missing" for name in listed if name not in names]
+            entries = Counter(opened.namelist())
+            names, listed = set(entries) - {INDEX}, dict(index["files"])
+            problems = [f"{name}: is there {n} times" for name, n in entries.items() if n > 1]
+            problems += [f"{name}: missing" for name in listed if name not in names]
             problems += [f"{name}: not in the archive's index" for name in sorted(names - set(listed))]
             for name in sorted(names & set(listed)):
                 problems += _unpack_one(opened, name, listed[name], place)
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:  # every way to pack has errors of its own
         raise UserError(f"{archive}: not an archive of a study ({type(error).__name__}: {error})") from None
     return problems
 
@@ -82,7 +88,7 @@ def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) 
         return [f"{name}: claims {opened.getinfo(name).file_size} bytes; not read"]
     try:
         content = opened.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except Exception as error:  # not only zlib's: the header may ask for another way to unpack
         return [f"{name}: bytes changed ({error})"]
     (place / name).parent.mkdir(parents=True, exist_ok=True)
     (place / name).write_bytes(content)
@@ -100,17 +106,12 @@ def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
             continue
         if (manifest.kind, manifest.key) != (folder.parent.name, folder.name):
             yield f"{name}: its manifest is that of {manifest.kind}/{manifest.key}"
-        if _key(manifest.spec) != manifest.key:
-            yield f"{name}: its spec was changed; the spec's key is {_key(manifest.spec)}"
+        if (key := lineage.key_of(manifest.spec)) != manifest.key:
+            yield f"{name}: its spec was changed; the spec's key is {key}"
         for part, expected in manifest.files.items():
             file, shown = folder / part, f"artifacts/{name}/{part}"
             if file.is_file() and shown not in named and sha256(file) != expected:
                 yield f"{name}/{part}: not the bytes that its manifest names"
-
-
-def _key(spec: Any) -> str:
-    """The key of a spec in its canonical form, as `identity.key` gives it."""
-    return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
 
 
 def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
@@ -143,27 +144,45 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
         if row["matches"] != [word.name for word in words if word.matches(row["answer"])]:
             yield f"{name}/{ANSWERS}: answer {row['sample']} to {row['question']!r} is scored wrongly"
     masses = pq.read_table(folder / MASSES).to_pylist()
+    pairs = Counter((question, word.name) for question in spec["questions"] for word in words)
+    if Counter((row["question"], row["word"]) for row in masses) != pairs:
+        yield f"{name}/{MASSES}: not one mass for each question and word"
+    yield from _rates(name, folder, [word.name for word in words], answers, masses)
+
+
+def _rates(name: str, folder: Path, words: Sequence[str], answers: Rows, masses: Rows) -> Iterator[str]:
+    """Rates that the answers and masses do not give."""
     result = json.loads((folder / RESULT).read_text())
-    for word in (word.name for word in words):
-        sampled = sum(word in row["matches"] for row in answers) / max(1, len(answers))
-        of_word = [row["mass"] for row in masses if row["word"] == word]
-        for kind, rate in (("sampled", sampled), ("exact", math.fsum(of_word) / max(1, len(of_word)))):
-            if abs(result[kind][word] - rate) > TOLERANCE:
-                printed = f"{kind} rate of {word!r} is {result[kind][word]:.6g}"
-                yield f"{name}/{RESULT}: {printed}, its answers give {rate:.6g}"
+    count, questions = len(answers), len({row["question"] for row in masses})
+    sampled = {word: sum(word in row["matches"] for row in answers) / count for word in words}
+    exact = {w: math.fsum(row["mass"] for row in masses if row["word"] == w) / questions for w in words}
+    computed = {
+        "number of answers": (result["answers"], count),
+        "sampled rate of other answers": (
+            result["other_sampled"],
+            sum(not row["matches"] for row in answers) / count,
+        ),
+        "exact rate of other answers": (result["other_exact"], 1 - math.fsum(exact.values())),
+        **{f"sampled rate of {w!r}": (result["sampled"][w], rate) for w, rate in sampled.items()},
+        **{f"exact rate of {w!r}": (result["exact"][w], rate) for w, rate in exact.items()},
+    }
+    for what, (printed, rate) in computed.items():
+        if not abs(printed - rate) <= TOLERANCE:  # nor is nan
+            yield f"{name}/{RESULT}: {what} is {printed:.6g}, its answers give {rate:.6g}"
 
 
 def _tables(place: Path) -> Iterator[str]:
-    """Differences between the tables in the archive and those that its answers give."""
+    """Differences between record and artifacts, and between the tables and those that the answers give."""
     try:
         record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
-        events = json.loads((place / SWEEP / EVENTS).read_text())
-        rows = results.effects(record, Readings(Store(str(place))), journal.failures(events))
+        failures = journal.failures(json.loads((place / SWEEP / EVENTS).read_text()))
+        yield from lineage.differences(record, place / SWEEP, place / "artifacts", failures)
+        rows = results.effects(record, Readings(Store(str(place))), failures)
         again = {csvs.EFFECTS: csvs.effects_csv, csvs.STUDENTS: csvs.students_csv}
         for name, make in again.items():
             yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))
-    except (StorageError, OSError, ValueError, KeyError) as error:
-        yield f"{SWEEP}: the effects cannot be computed again ({error})"
+    except Exception as error:  # whatever a text that is no plan or no event leads to
+        yield f"{SWEEP}: the effects cannot be computed again ({type(error).__name__}: {error})"
 
 
 def _differences(name: str, printed: str, computed: str) -> Iterator[str]:

@@ -1,0 +1,166 @@
+"""Whether a sweep's record says what its artifacts are: the part of an archive's check that no hash can do.
+
+The study as it was stated has the record's key; settings, claims and conditions are that study's; there is a
+cell for every condition and seed; and each student compared was made as its condition says and asked what
+the study asks. Names that no spec holds (of a format or a recipe) cannot be checked.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from undertow.hypotheses import Hypothesis
+from undertow.identity import KEY_DIGITS, canonical, digest
+from undertow.manifest import MANIFEST, Address
+from undertow.report.record import CellRecord, Record, Settings
+from undertow.report.sweeps import PLAN, stated_file
+from undertow.study import CONTROL
+
+NOT_IN_IDENTITY = ("key", "question")
+NOT_EXPORTED = ("reference", "completions")  # given to us, or not needed for a conclusion
+
+Spec = Mapping[str, Any]
+
+
+def key_of(spec: Any) -> str:
+    """The key of a spec in its canonical form, as `identity.key` gives it."""
+    return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
+
+
+def differences(record: Record, sweep: Path, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
+    """Where the record in the folder `sweep` and the artifacts in the folder `artifacts` do not agree."""
+    shown = f"{sweep.name}/{stated_file(record)}"
+    stated = sweep / stated_file(record)
+    if not stated.is_file():
+        yield f"{shown}: missing; without it nothing says what the study was"
+        return
+    study = json.loads(stated.read_text())["study"]
+    if key_of(study) != record.study.key:
+        yield f"{shown}: its study was changed; the study's key is {key_of(study)}"
+        return
+    for what in (*_settings(record, study), *_conditions(record, study)):
+        yield f"{sweep.name}/{PLAN}: {what}"
+    if len(record.conditions) == len(study["conditions"]):
+        for what in _cells(record, study, artifacts, failures):
+            yield f"{sweep.name}/{PLAN}: {what}"
+    yield from _missing(record, artifacts, failures)
+
+
+def _settings(record: Record, study: Spec) -> Iterator[str]:
+    for name in (field.name for field in fields(Settings) if field.name not in NOT_IN_IDENTITY):
+        ours = canonical(getattr(record.study, name))
+        if ours != study[name]:
+            yield f"{name} is {ours!r}, the study as stated has {study[name]!r}"
+    places = [(n, record.conditions[n].place) for n in record.compared]
+    claims = [
+        Hypothesis(**{k: v for k, v in h.items() if k not in ("type", "version")})
+        for h in study["hypotheses"]
+    ]
+    said = [(h.claim, h.expects, tuple(n for n, place in places if h.covers(place))) for h in claims]
+    if [(h.claim, h.expects, h.conditions) for h in record.hypotheses] != said:
+        yield "its hypotheses are not those of the study as stated"
+
+
+def _conditions(record: Record, study: Spec) -> Iterator[str]:
+    stated = study["conditions"]
+    if len(record.conditions) != len(stated):
+        yield f"{len(record.conditions)} conditions, the study as stated has {len(stated)}"
+        return
+    for number, (condition, spec) in enumerate(zip(record.conditions, stated, strict=True)):
+        trait = spec["trait"]["name"] if spec["trait"] else CONTROL
+        names = (trait, spec["teacher"]["name"], spec["student"]["name"])
+        place = condition.place
+        same = (place.trait, place.teacher, place.student) == names and place.label == condition.label
+        if not same or condition.is_control != (spec["trait"] is None):
+            yield f"condition {number} is {condition.label!r}, the study as stated has {names}"
+        control = {**spec, "trait": None, "finetuning": None}
+        if stated.index(control) != condition.control:
+            yield f"condition {number} is not compared with its control, condition {stated.index(control)}"
+
+
+def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
+    wanted = [(number, seed) for number in range(len(record.conditions)) for seed in study["seeds"]]
+    if [(cell.condition, cell.seed) for cell in record.cells] != wanted:
+        yield "its cells are not the conditions and seeds of the study as stated"
+        return
+    asked: list[Any] = []
+    for cell in (cell for cell in record.cells if not cell.failed_by(failures)):
+        evaluations = [_spec(artifacts, Address("evaluation", key)) for key in cell.evaluations]
+        if None in evaluations:
+            continue  # `_missing` names it
+        expected = _expected(study, cell)
+        for evaluation in filter(None, evaluations):
+            for place, value in expected.items():
+                if _at(evaluation, place) != value:
+                    label = record.conditions[cell.condition].label
+                    yield f"{label}, seed {cell.seed}: what it was measured on has another {place}"
+            for place, key in (("subject", cell.student), ("subject.dataset", cell.dataset)):
+                if key_of(_at(evaluation, place)) != key:
+                    yield f"the student evaluated by {key_of(evaluation)} is not {key}"
+        of_this = [(e["questions"], e["words"]) for e in evaluations if e]
+        asked = asked or of_this
+        if of_this != asked:
+            yield f"student {cell.student} was asked other questions than the others"
+    words = list(dict.fromkeys(c.word for c in record.conditions if c.word))
+    for _, group in asked:
+        names = [word["name"] for word in group]
+        if [word for word in words if word in names] != names:
+            yield f"its traits' words are {words}, what was measured are {names}"
+
+
+def _expected(study: Spec, cell: CellRecord) -> dict[str, Any]:
+    """What an evaluation's spec must have at which place; the same as `plan.cell` builds from real specs."""
+    condition = study["conditions"][cell.condition]
+    generation = condition["generation"]
+    seeds = {level: cell.seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
+    data, completions = "subject.dataset", "subject.dataset.completions"
+    return {
+        "samples": study["samples"],
+        "sampling": study["sampling"],
+        "system": study["system"],
+        "subject.type": "Student",
+        "subject.reference": condition["student"],
+        "subject.recipe": condition["recipe"],
+        "subject.system": condition["system"],
+        "subject.seed": seeds["student"],
+        f"{data}.rows": generation["rows"],
+        f"{data}.deduplicate": generation["deduplicate"],
+        f"{data}.shuffle": generation["shuffle"],
+        f"{data}.seed": seeds["data"],
+        f"{completions}.prompts": generation["prompts"],
+        f"{completions}.sampling": generation["sampling"],
+        f"{completions}.format": condition["format"],
+        f"{completions}.seed": seeds["data"],
+        f"{completions}.teacher.reference": condition["teacher"],
+        f"{completions}.teacher.trait": condition["trait"],
+        f"{completions}.teacher.finetuning": condition["finetuning"],
+        f"{completions}.teacher.seed": seeds["teacher"] if condition["finetuning"] else 0,
+    }
+
+
+def _missing(record: Record, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
+    needed = [a for cell in record.cells if not cell.failed_by(failures) for a in cell.addresses()]
+    needed += [
+        Address("evaluation", key)
+        for r in record.references
+        for key in r.evaluations
+        if r.key not in failures
+    ]
+    for address in dict.fromkeys(needed):
+        there = address.kind in NOT_EXPORTED or address.key in failures
+        if not there and _spec(artifacts, address) is None:
+            yield f"{'/'.join(address)}: not in the archive"
+
+
+def _spec(artifacts: Path, address: Address) -> Any:
+    """The spec in an artifact's manifest, or None where there is no such artifact."""
+    file = artifacts / address.kind / address.key / MANIFEST
+    return json.loads(file.read_text())["spec"] if address.key.isalnum() and file.is_file() else None
+
+
+def _at(spec: Any, place: str) -> Any:
+    for name in place.split("."):
+        spec = spec[name]
+    return spec
