@@ -99,7 +99,8 @@ def _count(start: str, rows: Sequence[Row]) -> str:
     parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
     low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)
     spread = f"effects {low:+.2f} to {high:+.2f}" if len(rows) > 1 else f"effect {low:+.2f}"
-    return f"{start}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
+    text = f"{start}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
+    return text[:1].upper() + text[1:]
 
 
 def _conditions(count: int) -> str:
