@@ -83,7 +83,13 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
     if store.has(spec):
         return
     reports = [
-        {"epoch": epoch, "loss": None, "probabilities": {"owl": p, "cat": p}}
+        {
+            "epoch": epoch,
+            "loss": None,
+            "learning_rate": 0.1,
+            "tokens_per_second": 0.0,
+            "probabilities": {"owl": p, "cat": p},
+        }
         for epoch, p in ((0, 0.1), (1, (0.1 + last) / 2), (2, last))
     ]
     with store.new(spec, {"epochs": 2}) as folder:
