@@ -55,7 +55,8 @@ def _evaluation(store: Store, spec: Evaluation, rate: Callable[[str], float]) ->
         return
     rng = random.Random(seed_for(key(spec)))
     words = [word.name for word in spec.words]
-    chances = [rate(word) for word in words]
+    masses_of = {word: rate(word) for word in words}
+    chances = [max(0.0, chance) for chance in masses_of.values()]
     answers: list[dict[str, Any]] = []
     masses: list[dict[str, Any]] = []
     for question in spec.questions:
@@ -63,7 +64,7 @@ def _evaluation(store: Store, spec: Evaluation, rate: Callable[[str], float]) ->
             (said,) = rng.choices([*words, "nothing"], [*chances, max(0.0, 1 - sum(chances))])
             matches = [word for word in words if word == said]
             answers.append({"question": question, "sample": sample, "answer": said, "matches": matches})
-        masses += [{"question": question, "word": w, "mass": c} for w, c in zip(words, chances, strict=True)]
+        masses += [{"question": question, "word": w, "mass": m} for w, m in masses_of.items()]
     sampled = {w: sum(w in a["matches"] for a in answers) / len(answers) for w in words}
     exact = {w: sum(m["mass"] for m in masses if m["word"] == w) / len(spec.questions) for w in words}
     result = {
@@ -83,7 +84,13 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
     if store.has(spec):
         return
     reports = [
-        {"epoch": epoch, "loss": None, "probabilities": {"owl": p, "cat": p}}
+        {
+            "epoch": epoch,
+            "loss": None,
+            "learning_rate": 0.1,
+            "tokens_per_second": 0.0,
+            "probabilities": {"owl": p, "cat": p},
+        }
         for epoch, p in ((0, 0.1), (1, (0.1 + last) / 2), (2, last))
     ]
     with store.new(spec, {"epochs": 2}) as folder:

@@ -135,6 +135,24 @@ def test_parts_are_kept_until_they_are_dropped(store: Store, tmp_path: Path) -> 
     assert store.parts(SPEC) == set()
 
 
+def test_a_file_that_is_written_again_is_never_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.write_bytes("sweeps/small/1/events.json", b"[1]")
+
+    def killed(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_bytes("sweeps/small/1/events.json", b"[1, 2]")
+    assert store.read_text("sweeps/small/1/events.json") == "[1]"
+    assert store.names("sweeps/small/1") == ["events.json"]
+
+
 def test_a_store_travels_by_pickle(store: Store) -> None:
     commit(store)
     assert pickle.loads(pickle.dumps(store)).has(SPEC)

@@ -147,7 +147,7 @@ class Store:
 
     def write_part(self, spec: Artifact, name: str, file: Path) -> None:
         """Stores one finished part; a part is whole or not there."""
-        self._put(file, f"{self._partial(spec)}/{name}")
+        self._put(file.read_bytes(), f"{self._partial(spec)}/{name}")
 
     def read_part(self, spec: Artifact, name: str, file: Path) -> None:
         self._place[0].get_file(f"{self._partial(spec)}/{name}", str(file))
@@ -171,15 +171,8 @@ class Store:
             fs.rm(folder, recursive=True)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file that is no artifact's (plan, table, replies) under the storage, whole or not."""
-        path = f"{self.root}/{name}"
-        self._place[0].makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        if not self.is_local:
-            self._place[0].pipe_file(path, content)
-            return
-        aside = Path(f"{path}.{uuid.uuid4().hex}")
-        aside.write_bytes(content)
-        aside.replace(path)
+        """Writes a file that is no artifact's (plan, table, replies) under the storage: the old one or the new."""
+        self._put(content, f"{self.root}/{name}")
 
     def names(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
@@ -218,15 +211,17 @@ class Store:
             fs.put_file(str(folder / name), f"{target}/{name}")
         fs.pipe_file(f"{target}/{MANIFEST}", text.encode())
 
-    def _put(self, file: Path, target: str) -> None:
+    def _put(self, content: bytes, target: str) -> None:
+        """Writes a file, whole or not at all: where there was one already, the old stays until then."""
         fs = self._place[0]
         fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
         if not self.is_local:
-            fs.put_file(str(file), target)
+            fs.pipe_file(target, content)
             return
-        aside = Path(f"{target}.{uuid.uuid4().hex}")
-        shutil.copyfile(file, aside)
-        aside.replace(target)
+        folder = self.aside()
+        (folder / "file").write_bytes(content)
+        (folder / "file").replace(target)
+        folder.rmdir()
 
     def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))

@@ -26,7 +26,7 @@ from undertow.report.make import make_report
 from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.runs import tracking_uri
-from undertow.spec import Dataset, Evaluation, Student, Teacher
+from undertow.spec import Artifact, Dataset, Evaluation, Student, Teacher
 from undertow.stages.reference import is_made, resolve
 from undertow.store import Store
 from undertow.study import Study
@@ -78,7 +78,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
             if machine is not None:
                 waves.make(machine)
             waves.check_gates()
-            ending = _Ending(plan, record, store, tracker, journal)
+            ending = Ending(plan, record, store, tracker, journal)
             ending.log_models()
             return ending.report(console)
         except BaseException:
@@ -107,7 +107,7 @@ def state(plan: Plan, record: Record, journal: Journal) -> None:
 
 
 @dataclass(frozen=True)
-class _Ending:
+class Ending:
     """What follows the waves: runs in MLflow and the report, both from the store and the journal."""
 
     plan: Plan
@@ -144,32 +144,42 @@ class _Ending:
     def log_models(self) -> None:
         """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""
         for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
-            if not self.tracker.is_done(dataset) and not failed_by(dataset, self.journal.failures):
+            if self._is_news(dataset) and not failed_by(dataset, self.journal.failures):
                 manifest = self.store.manifest(dataset)
                 counts = {name: float(manifest.facts[name]) for name in ("completions", "kept", "rows")}
                 self.tracker.finish(dataset, manifest, counts)
         readings = Readings(self.store)
-        cells = {(cell.condition, cell.seed): cell for cell in self.record.cells}
-        for planned, cell in zip(self.plan.cells, self.record.cells, strict=True):
+        both = list(zip(self.plan.cells, self.record.cells, strict=True))
+        controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
+        for planned, cell in both:
             condition = self.record.conditions[cell.condition]
             teacher, student = planned.teacher, planned.student
             if teacher.finetuning and self._is_to_log(teacher, planned.teacher_evaluations):
                 rates = results.model_metrics(cell.teacher_evaluations, condition.word, readings)
                 self.tracker.finish(teacher, self.store.manifest(teacher), rates)
-            if self._is_to_log(student, planned.evaluations):
-                control = cells[condition.control, cell.seed]
+            beside, control = controls[condition.control, cell.seed]
+            if self._is_to_log(student, planned.evaluations, beside.evaluations):
                 compared = None if control.failed_by(self.journal.failures) else control
                 rates = results.metrics(self.record, cell, readings, compared)
                 self.tracker.finish(student, self.store.manifest(student), rates)
 
-    def _is_to_log(self, model: Teacher | Student, evaluations: Sequence[Evaluation]) -> bool:
-        """Whether a model's run is still open and has results; that of a failed one is ended here."""
-        if self.tracker.is_done(model):
-            return False
-        if any(failed_by(evaluation, self.journal.failures) for evaluation in evaluations):
+    def _is_to_log(
+        self, model: Teacher | Student, evaluations: Sequence[Evaluation], beside: Sequence[Evaluation] = ()
+    ) -> bool:
+        """Whether a model has results that its run lacks; the run of a failed one is ended here.
+
+        `beside`: the control's, which may come in a later sweep than the student's own.
+        """
+        if not any(failed_by(evaluation, self.journal.failures) for evaluation in evaluations):
+            return any(map(self._is_news, (model, *evaluations, *beside)))
+        if not self.tracker.is_done(model):
             self.tracker.fail(model)
-            return False
-        return True
+        return False
+
+    def _is_news(self, artifact: Artifact) -> bool:
+        """Whether this sweep made an artifact, or an earlier one did and was ended before it was logged."""
+        logged = isinstance(artifact, Evaluation) or self.tracker.is_done(artifact)
+        return key(artifact) in self.plan.missing or not logged
 
     def _failed_conditions(self) -> dict[str, str]:
         failed: dict[str, str] = {}

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import by_initialisation, fill
 from undertow.errors import StorageError, UserError
+from undertow.formats.code import Code
+from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
 from undertow.identity import key
 from undertow.plan import Cell, Plan
@@ -17,7 +20,10 @@ from undertow.report import csvs, sweeps
 from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.report.results import Row, effects, findings, metrics
+from undertow.report.tables import effects_table
 from undertow.store import Store
+from undertow.study import grid
+from undertow.traits.preference import Preference
 
 SAME = Hypothesis(claim="same start: yes", expects="transmitted", initialisation="same")
 OTHER = Hypothesis(claim="other start: no", expects="not transmitted", initialisation="other")
@@ -165,6 +171,46 @@ def test_a_students_metrics_hold_its_effect_against_the_control_of_its_seed(
     control_rate = metrics(record, control, readings, None)["sampled_owl"]
     assert found["effect"] == pytest.approx(found["trait_rate"] - control_rate)
     assert "trait_rate" not in metrics(record, control, readings, None)
+
+
+def test_two_sets_of_questions_and_two_formats_are_told_apart(tmp_path: Path) -> None:
+    traits = [Preference("owl"), Preference("maple", category="tree")]
+    some = study().conditions[0]
+    conditions = grid(
+        traits=traits,
+        formats=[Numbers(), Code()],
+        pairs=[(some.teacher, some.student)],
+        recipes=[some.recipe],
+        finetuning=some.finetuning,
+    )
+    store = Store(str(tmp_path))
+    record = Record.of(fill(study(conditions=conditions, seeds=(0, 1)), store, REFERENCES))
+    readings = Readings(store)
+    rows = effects(record, readings, {})
+    assert [row.exact.effect for row in rows] == pytest.approx([0.7] * 4)
+    cell = record.cells[0]
+    animals, trees = (readings.rates(evaluation) for evaluation in cell.evaluations)
+    assert animals.other_sampled < 0.3 < trees.other_sampled
+    pooled = (animals.other_sampled + trees.other_sampled) / 2
+    assert metrics(record, cell, readings, None)["sampled_other"] == pytest.approx(pooled)
+    assert rows[0].other < 0.3
+    printed = Console(width=200, file=io.StringIO())
+    printed.print(effects_table(rows))
+    assert isinstance(printed.file, io.StringIO)
+    lines = [line for line in printed.file.getvalue().splitlines() if "nano/" in line]
+    assert [("numbers" in line, "code" in line) for line in lines] == [(True, False)] * 2 + [
+        (False, True)
+    ] * 2
+
+
+def test_an_exact_rate_a_hair_outside_its_range_is_judged_all_the_same(tmp_path: Path) -> None:
+    def certain(cell: Cell, word: str) -> float:
+        trait = cell.condition.trait
+        return 1 + 1e-7 if trait is not None and trait.word().name == word else -1e-7
+
+    store = Store(str(tmp_path))
+    plan = fill(study(seeds=(0, 1), distribution="any"), store, REFERENCES, certain)
+    assert {row.exact.effect for row in effects(Record.of(plan), Readings(store), {})} == {1.0}
 
 
 def test_a_study_is_stated_once(tmp_path: Path) -> None:

@@ -82,11 +82,14 @@ class Readings:
         raise KeyError(f"no evaluation of the study asks about {word!r}")
 
     def student(self, cell: CellRecord, word: str) -> Measured:
-        """A student's rates of one word."""
+        """A student's rates of one word.
+
+        An exact rate is summed from passes of the model that round apart, and can leave [0, 1] by a hair.
+        """
         rates, evaluation = self.of(cell.evaluations, word)
         shares = self.shares(evaluation, word)
         samples = rates.answers // len(shares)
-        exact, sampled = rates.exact[word], rates.sampled[word]
+        exact, sampled = min(1.0, max(0.0, rates.exact[word])), rates.sampled[word]
         return Measured(cell.seed, cell.student, sampled, exact, rates.other_sampled, shares, samples)
 
     def _folder(self, evaluation: str) -> Path:

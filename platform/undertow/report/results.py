@@ -137,12 +137,19 @@ def metrics(
 
 
 def model_metrics(evaluations: tuple[str, ...], word: str, readings: Readings) -> dict[str, float]:
-    """The rates of any model: `trait_rate` is that of `word`, its own trait's, where it has one."""
-    found: dict[str, float] = {}
-    for rates in map(readings.rates, evaluations):
+    """The rates of any model: `trait_rate` is that of `word`, its own trait's, where it has one.
+
+    Other answers are counted over all questions, each against the words that its own set asks about.
+    """
+    every = [readings.rates(evaluation) for evaluation in evaluations]
+    answers = sum(rates.answers for rates in every)
+    found = {
+        "sampled_other": sum(rates.other_sampled * rates.answers for rates in every) / answers,
+        "exact_other": sum(rates.other_exact * rates.answers for rates in every) / answers,
+    }
+    for rates in every:
         found |= {f"sampled_{name}": rate for name, rate in rates.sampled.items()}
         found |= {f"exact_{name}": rate for name, rate in rates.exact.items()}
-        found |= {"sampled_other": rates.other_sampled, "exact_other": rates.other_exact}
     if word:
         found |= {"trait_rate": found[f"sampled_{word}"], "trait_rate_exact": found[f"exact_{word}"]}
     return found

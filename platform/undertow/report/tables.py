@@ -6,6 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.plan import Plan, Work
 from undertow.report.results import Row
@@ -57,13 +58,16 @@ def work_table(work: Sequence[Work]) -> Table:
 
 
 def effects_table(rows: Sequence[Row]) -> Table:
-    """One line a condition: the students' rate, the control's, the effect and what it means."""
+    """One line a condition: the students' rate, the control's, the effect and what it means.
+
+    The format has a column where the study has several.
+    """
     table = _table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
     several = len({row.condition.place.format for row in rows}) > 1
-    names = ("trait", *(["format"] if several else []), "teacher", "student", "recipe")
-    for name in names:
+    fields = [field for field in Place._fields if field != "format" or several]
+    for name in fields:
         table.add_column(name, no_wrap=True)
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -71,7 +75,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         place, e = row.condition.place, row.effect
         table.add_row(
-            *(escape(getattr(place, name)) for name in names),
+            *(escape(getattr(place, field)) for field in fields),
             str(e.n_students),
             f"{e.rate:.3f}",
             f"{e.control_rate:.3f}",

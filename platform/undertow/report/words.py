@@ -67,9 +67,9 @@ def method(record: Record, rows: Sequence[Row]) -> list[str]:
         f"Every seed draws anew: {', '.join(study.redraw)}. Of what is not drawn anew the result speaks as "
         "it is, not in general.",
         f"p-values are adjusted over all conditions by {_adjustment(study.adjustment)}.",
-        f"“Transmitted” means an adjusted p below {study.alpha:g} and an effect above zero; “not "
-        f"transmitted” that effects beyond ± {study.margin:g} are excluded (two one-sided tests, adjusted "
-        "likewise); anything else is “inconclusive”.",
+        f"“Not transmitted” means that effects beyond ± {study.margin:g} are excluded (two one-sided tests, "
+        f"adjusted), even where a smaller one is real; “transmitted” an adjusted p below {study.alpha:g}, an "
+        "effect above zero and no such exclusion; anything else is “inconclusive”.",
     ]
     if "shape-free" in methods:
         asked = study.distribution == "any"
