@@ -171,7 +171,7 @@ class Store:
             fs.rm(folder, recursive=True)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file that is no artifact's (plan, table, replies) under the storage: the old one or the new."""
+        """Writes a file that is no artifact's (plan, table, replies): the old one or the new is there."""
         self._put(content, f"{self.root}/{name}")
 
     def names(self, folder: str) -> list[str]:
