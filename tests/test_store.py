@@ -153,6 +153,22 @@ def test_a_file_that_is_written_again_is_never_half_there(
     assert store.names("sweeps/small/1") == ["events.json"]
 
 
+@pytest.mark.parametrize("damage", ["changed", "missing", "unknown"])
+def test_one_file_is_read_and_verified_without_the_others(tmp_path: Path, damage: str) -> None:
+    store, spec = Store(str(tmp_path)), Reference("some/model", "revision", "none")
+    with store.new(spec, {}) as folder:
+        (folder / "history.json").write_text("[]")
+        (folder / "weights").write_text("much")
+    assert store.content(spec, "history.json") == b"[]"
+    file = tmp_path / "artifacts" / "reference" / key(spec) / "history.json"
+    if damage == "changed":
+        file.write_text("[1]")
+    elif damage == "missing":
+        file.unlink()
+    with pytest.raises(StorageError, match=damage if damage == "changed" else "missing"):
+        store.content(spec, "history.json" if damage != "unknown" else "../manifest.json")
+
+
 def test_a_store_travels_by_pickle(store: Store) -> None:
     commit(store)
     assert pickle.loads(pickle.dumps(store)).has(SPEC)

@@ -131,6 +131,21 @@ class Store:
             self._verified.add(place)
         return folder
 
+    def content(self, spec: Artifact | Address, name: str) -> bytes:
+        """One file of an artifact, verified, without those beside it: a history without the weights.
+
+        Raises:
+            StorageError: the artifact or the file is not there, or the file is not what was committed.
+        """
+        folder, files = self._folder(*address(spec)), self.manifest(spec).files
+        path = f"{folder}/{name}"
+        if name not in files or not self._place[0].exists(path):
+            raise StorageError(f"{path}: missing; delete {folder} and run again")
+        content = bytes(self._place[0].cat_file(path))
+        if hashlib.sha256(content).hexdigest() != files[name]:
+            raise StorageError(f"{path}: changed since it was written; delete {folder} and run again")
+        return content
+
     @staticmethod
     def verify(manifest: Manifest, folder: Path) -> None:
         """Raises StorageError naming the first file that is missing or has other bytes than committed."""

@@ -14,6 +14,7 @@ from tests.filled_store import fill
 from undertow.hypotheses import Hypothesis
 from undertow.plan import Cell
 from undertow.report import sweeps
+from undertow.report.export import export
 from undertow.report.gather import numbers_in
 from undertow.report.make import HTML, Report, make_report
 from undertow.report.record import Record
@@ -162,6 +163,17 @@ def test_nothing_to_compare_still_gives_a_page(store: Store) -> None:
     text = Page(report.files[HTML].decode()).text
     assert "No condition has a student and a control student to compare" in text
     assert "lost" in text
+
+
+def test_a_report_and_an_archive_of_a_remote_storage_fetch_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    store = Store(f"memory://{tmp_path.name}")
+    small = study(seeds=(0, 1))
+    made(store, small)
+    export(store, small.name, "20260101T000000", tmp_path / "small.zip")
+    assert [path.name for path in (tmp_path / "cache").rglob("*.safetensors")] == []
 
 
 def test_the_job_makes_the_report_again_without_ray_or_torch(store: Store, report: Report) -> None:

@@ -81,11 +81,9 @@ def _sweep_files(store: Store, study: str, sweep: str, record: Record) -> Iterat
 def _artifact_files(store: Store, address: Address, adapters: bool) -> Iterator[tuple[str, bytes]]:
     wanted = (*ALWAYS.get(address.kind, ()), *(ADAPTERS if adapters and address.kind == "student" else ()))
     manifest = store.manifest(address)
-    names = [name for name in manifest.files if "" in wanted or name in wanted]
-    if names:
-        folder = store.fetch(address)
-        for name in names:
-            yield f"artifacts/{address.kind}/{address.key}/{name}", (folder / name).read_bytes()
+    for name in manifest.files:
+        if "" in wanted or name in wanted:
+            yield f"artifacts/{address.kind}/{address.key}/{name}", store.content(address, name)
     yield f"artifacts/{address.kind}/{address.key}/{MANIFEST}", manifest.to_json().encode()
 
 

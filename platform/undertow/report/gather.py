@@ -4,6 +4,7 @@ A source is a teacher's data of one format: the same for every student that lear
 sets a sample is read, and said so; the funnel's counts are always whole.
 """
 
+import io
 import json
 import re
 from collections import Counter
@@ -143,8 +144,8 @@ class Gathered:
 
         text = Text()
         for manifest in manifests:
-            folder = self.store.fetch(Address("dataset", manifest.key))
-            table = pq.read_table(folder / "data" / "train.parquet", columns=["prompt", "completion"])
+            content = self.store.content(Address("dataset", manifest.key), "data/train.parquet")
+            table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
             rows = table.slice(0, ROWS_READ).to_pylist()
             text.rows = text.rows or [(row["prompt"], row["completion"]) for row in rows[:ROWS_SHOWN]]
             text.read += len(rows)
@@ -165,7 +166,7 @@ class Gathered:
         address = Address("student", cell.student)
         if address not in self.manifests:
             return None
-        reports = json.loads((self.store.fetch(address) / HISTORY).read_text())
+        reports = json.loads(self.store.content(address, HISTORY))
         known = [r for r in reports if word in r["probabilities"]]
         epochs, ps = ([r["epoch"] for r in known], [r["probabilities"][word] for r in known])
         return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
