@@ -15,6 +15,7 @@ from rich.console import Console
 
 from undertow.door import enter
 from undertow.errors import UserError
+from undertow.manifest import sha256
 from undertow.report import sweeps
 from undertow.report.export import export
 from undertow.report.verify import verify
@@ -53,6 +54,7 @@ def write(arguments: Arguments, console: Console) -> int:
         f"{target}: {done.artifacts} artifacts in {done.files} files, {done.size / 2**20:.1f} MiB",
         soft_wrap=True,
     )
+    console.print(f"SHA-256 {sha256(target)}: publish it, and nobody can exchange the archive for another")
     for name in done.missing:
         console.print(f"not in the store, so not in the archive: {name}", soft_wrap=True)
     return 0
@@ -64,6 +66,7 @@ def check(archive: Path, console: Console) -> int:
     problems = verify(archive)
     for problem in problems:
         console.print(problem, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"SHA-256 {sha256(archive)}", soft_wrap=True)
     console.print(
         f"{archive}: {len(problems)} differences" if problems else f"{archive}: all holds", soft_wrap=True
     )

@@ -22,7 +22,7 @@ from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan, Work, failed_by
 from undertow.report import results, sweeps, tables
-from undertow.report.make import make_report
+from undertow.report.make import HTML, make_report
 from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.runs import tracking_uri
@@ -78,9 +78,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
             if machine is not None:
                 waves.make(machine)
             waves.check_gates()
-            ending = Ending(plan, record, store, tracker, journal)
-            ending.log_models()
-            return ending.report(console)
+            return Ending(plan, record, store, tracker, journal).report(console)
         except BaseException:
             tracker.abandon()
             raise
@@ -117,23 +115,27 @@ class Ending:
     journal: Journal
 
     def report(self, console: Console) -> Outcome:
-        """The report from the store, as table, CSV, figures and page, in MLflow too, and what failed."""
+        """Table, CSV, figures and page from the store; then the same and all models in MLflow.
+
+        In this order, since the files need no server: where MLflow is away they are there all the same.
+        """
         self.journal.event("finished")
         self.journal.write()
         report = make_report(self.record, self.store, self.journal.events)
         console.print(tables.effects_table(report.rows))
         for name, content in report.files.items():
             self.store.write_bytes(f"{self.journal.folder}/{name}", content)
-        failed = self._failed_conditions()
-        effects = {f"effect {row.condition.label}": row.effect.effect for row in report.rows}
-        self.tracker.close(effects, report.files, failed=bool(failed), note=self._note(report.verdicts))
         for line in report.verdicts:
             console.print(line, highlight=False, markup=False)
-        console.print(f"Report: {self.store.url}/{self.journal.folder}/report.html", soft_wrap=True)
+        console.print(f"Report: {self.store.url}/{self.journal.folder}/{HTML}", soft_wrap=True)
+        failed = results.failed_conditions(self.record, self.journal.failures)
         for label, reason in failed.items():
             console.print(
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
+        self.log_models()
+        effects = {f"effect {row.condition.label}": row.effect.effect for row in report.rows}
+        self.tracker.close(effects, report.files, failed=bool(failed), note=self._note(report.verdicts))
         return Outcome(report.rows, self.journal.failures, failed)
 
     def _note(self, verdicts: Sequence[str]) -> str:
@@ -180,10 +182,3 @@ class Ending:
         """Whether this sweep made an artifact, or an earlier one did and was ended before it was logged."""
         logged = isinstance(artifact, Evaluation) or self.tracker.is_done(artifact)
         return key(artifact) in self.plan.missing or not logged
-
-    def _failed_conditions(self) -> dict[str, str]:
-        failed: dict[str, str] = {}
-        for cell in self.record.cells:
-            if reason := cell.failed_by(self.journal.failures):
-                failed.setdefault(self.record.conditions[cell.condition].label, reason)
-        return failed

@@ -124,7 +124,7 @@ def without_an_evaluation(files: Files) -> str:
     folder = named(files, "answers.parquet").rsplit("/", 1)[0]
     for name in [n for n in files if n.startswith(folder)]:
         del files[name]
-    return "no evaluation/" + folder.rsplit("/", 1)[1]
+    return f"evaluation/{folder.rsplit('/', 1)[1]}: not in the archive"
 
 
 def with_a_verdict_changed(files: Files) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,16 @@ def test_a_failed_control_reaches_every_trait_that_it_is_the_control_of(record: 
     found = effects(record, Readings(store), {control.student: "gone"})
     touched = [row.number for row in found if row.effect.n_students == 4]
     assert touched == [n for n in record.compared if record.conditions[n].control == control.condition]
+
+
+def test_a_sweep_that_was_ended_reports_what_is_there(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Record.of(fill(study(), store, REFERENCES))
+    lost = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
+    shutil.rmtree(tmp_path / "artifacts" / "evaluation" / lost.evaluations[0])
+    (row,) = [r for r in effects(record, Readings(store), {}) if r.number == lost.condition]
+    assert (row.effect.n_students, row.effect.n_controls) == (2, 2)
+    assert "1 of 3 seeds have no result" in row.verdict.note
 
 
 def test_seeds_in_two_modes_take_the_t_method_from_all_conditions(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
     hashes: dict[str, str] = {}
     missing: list[str] = []
     count = 0
+    aside = target.with_name(f".{target.name}.part")
     try:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _sweep_files(store, study, sweep, record):
                 _add(archive, hashes, name, content)
             for address in record.addresses():
@@ -64,6 +65,7 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
                     missing.append("/".join(address))
             index = {"format": FORMAT, "study": study, "sweep": sweep, "files": hashes}
             _write(archive, INDEX, json.dumps(index, indent=1, sort_keys=True).encode())
+        aside.replace(target)
     except OSError as error:
         raise UserError(f"--to {target}: cannot be written ({error.strerror}); name another place") from None
     return Exported(count, len(hashes), target.stat().st_size, tuple(missing))

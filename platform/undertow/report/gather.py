@@ -155,7 +155,7 @@ class Gathered:
 
     def curves(self, row: Row) -> tuple[list[Curve], list[Curve]]:
         """The trait's probability over the epochs of a row's students, and of their controls."""
-        cells = finished(self.record, {})
+        cells = finished(self.record, self.readings, {})
         arms = (cells.get(row.number, []), cells.get(row.condition.control, []))
         students, controls = (
             [c for cell in arm if (c := self._curve(cell, row.condition.word))] for arm in arms
@@ -196,10 +196,9 @@ class Gathered:
         return {package: sorted(versions) for package, versions in sorted(found.items())}
 
     @cached_property
-    def first_student(self) -> tuple[float, int, list[float]]:
-        """When the first of the study's students was made, how many there are, and when each was made."""
-        created = sorted(m.created for a, m in self.manifests.items() if a.kind == "student")
-        return (created[0] if created else float("inf")), len(created), created
+    def students_made(self) -> list[float]:
+        """When each of the study's students was made, in seconds since 1970, the first first."""
+        return sorted(m.created for a, m in self.manifests.items() if a.kind == "student")
 
     def levels(self) -> list[Level]:
         """Teachers' rates of their own trait, the mean over seeds, and references' rates of every word."""

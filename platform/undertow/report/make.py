@@ -58,7 +58,7 @@ def confusions(
     record: Record, readings: Readings, failures: Mapping[str, str]
 ) -> list[tuple[Panel, Confusion]]:
     """The trait × measured-trait matrix of every format, pair and recipe that has more than one trait."""
-    cells = finished(record, failures)
+    cells = finished(record, readings, failures)
     panels: dict[Panel, list[int]] = {}
     for number in record.compared:
         place = record.conditions[number].place

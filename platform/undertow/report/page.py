@@ -15,7 +15,7 @@ from undertow.hypotheses import Place
 from undertow.report import words
 from undertow.report.figures import Panel
 from undertow.report.gather import Gathered, Source
-from undertow.report.results import Finding, Row
+from undertow.report.results import Finding, Row, failed_conditions
 from undertow.report.style import short
 from undertow.report.tables import duration, interval, p_value
 from undertow.statistics.confusion import Confusion
@@ -53,7 +53,7 @@ def html(
         "levels": gathered.levels(),
         "costs": [_cost(cost) for cost in gathered.costs],
         "artifacts": len(gathered.manifests),
-        "failed": _failed(gathered, failures),
+        "failed": list(failed_conditions(record, failures).items()),
         "versions": gathered.versions,
         "references": record.references,
         "students": _students(gathered),
@@ -181,14 +181,6 @@ def _cost(cost: Any) -> dict[str, str]:
         "actual": "–" if cost.actual is None else duration(cost.actual),
         "ever": "–" if cost.ever is None else duration(cost.ever),
     }
-
-
-def _failed(gathered: Gathered, failures: Mapping[str, str]) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
-    for cell in gathered.record.cells:
-        if reason := cell.failed_by(failures):
-            found.setdefault(gathered.record.conditions[cell.condition].label, reason)
-    return list(found.items())
 
 
 def _students(gathered: Gathered) -> list[tuple[str, int, str, str]]:

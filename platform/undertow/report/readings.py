@@ -8,6 +8,7 @@ once, however many conditions its student is compared in.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ class Readings:
         self.store = store
         self._rates: dict[str, Rates] = {}
         self._shares: dict[str, dict[str, tuple[float, ...]]] = {}
+
+    def has(self, evaluations: tuple[str, ...]) -> bool:
+        """Whether all of these evaluations are there."""
+        return self._there.issuperset(evaluations)
+
+    @cached_property
+    def _there(self) -> set[str]:
+        return self.store.keys("evaluation")
 
     def rates(self, evaluation: str) -> Rates:
         """The rates of the evaluation with this key."""

@@ -63,18 +63,27 @@ class _Arms:
     note: str
 
 
-def finished(record: Record, failures: Mapping[str, str]) -> dict[int, list[CellRecord]]:
-    """The cells with a result, by the number of their condition."""
+def finished(record: Record, readings: Readings, failures: Mapping[str, str]) -> dict[int, list[CellRecord]]:
+    """The cells with a result, by the number of their condition; a sweep that was ended lacks some."""
     found: dict[int, list[CellRecord]] = {}
     for cell in record.cells:
-        if not cell.failed_by(failures):
+        if not cell.failed_by(failures) and readings.has(cell.evaluations):
             found.setdefault(cell.condition, []).append(cell)
+    return found
+
+
+def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, str]:
+    """Why conditions lack a student, by their labels: the first reason of each."""
+    found: dict[str, str] = {}
+    for cell in record.cells:
+        if reason := cell.failed_by(failures):
+            found.setdefault(record.conditions[cell.condition].label, reason)
     return found
 
 
 def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> list[Row]:
     """A row for every condition with a trait that has a student and a control student to compare."""
-    cells = finished(record, failures)
+    cells = finished(record, readings, failures)
     arms = [found for n in record.compared if (found := _arms(n, record, cells, readings))]
     study = record.study
     everything = [[m.rate for m in arm] for a in arms for arm in (a.students, a.controls)]

@@ -41,7 +41,8 @@ def finding(found: Finding) -> str:
 def stated(record: Record, gathered: Gathered) -> str:
     """Whether what is asked was written down before the first student was made."""
     when = sweeps.stated(record, gathered.store)
-    _, count, created = gathered.first_student
+    created = gathered.students_made
+    count = len(created)
     if when is None:
         return "It is not known when this study was stated: this storage has no note of it."
     day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when))

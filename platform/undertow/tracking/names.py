@@ -7,6 +7,7 @@ description. Beside the columns, a run has its artifact's whole spec as params, 
 
 from collections.abc import Mapping
 
+from undertow.report.style import short
 from undertow.spec import Dataset, Student, Teacher
 from undertow.study import CONTROL, Study
 
@@ -110,8 +111,3 @@ def _title(artifact: Tracked, study: Study) -> str:
 
 def trait(teacher: Teacher) -> str:
     return teacher.trait.name if teacher.trait else CONTROL
-
-
-def short(reference: str) -> str:
-    """The last part of a hub id, a folder or a nano model's name."""
-    return reference.rstrip("/").rsplit("/", 1)[-1]
