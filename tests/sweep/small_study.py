@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from undertow.formats.numbers import Numbers
-from undertow.recipe import LoRA, Parameters, Recipe
+from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Condition, Generation, Study, grid
 from undertow.traits.preference import Preference
@@ -29,12 +29,12 @@ def study() -> Study:
 
 def impossible() -> Study:
     """The same, with a recipe that asks for more rows than the rules leave, and a teacher hardly trained."""
-    lora = replace(STEERING, name="lora", trainable=LoRA(rank=2, alpha=2, targets=("c_proj",)))
+    longer = replace(STEERING, name="longer", epochs=4)
     greedy = replace(GENERATION, rows=GENERATION.prompts)
     hardly = Finetuning(replace(TEACHER, epochs=1, learning_rate=1e-6), examples=64)
     weak = cells("wolf", STEERING, GENERATION, hardly)[:1]
     short = cells("owl", replace(STEERING, name="short", max_length=8), GENERATION)
-    return replace(study(), conditions=study().conditions + cells("owl", lora, greedy) + weak + short)
+    return replace(study(), conditions=study().conditions + cells("owl", longer, greedy) + weak + short)
 
 
 def strict() -> Study:

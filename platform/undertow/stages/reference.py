@@ -16,9 +16,10 @@ from typing import Any
 from undertow.errors import SpecError, UserError
 from undertow.identity import digest
 from undertow.nano import world
+from undertow.recipe import LoRA
 from undertow.spec import Reference, Trait
 from undertow.store import Store
-from undertow.study import Study
+from undertow.study import Condition, Study
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
@@ -31,6 +32,7 @@ def resolve(study: Study) -> Study:
         if condition.trait is not None:
             for reference in (teacher, student):
                 check_word(condition.trait, reference)
+        check_adapters(condition)
         conditions.append(dataclasses.replace(condition, teacher=teacher, student=student))
     return dataclasses.replace(study, conditions=tuple(conditions))
 
@@ -69,6 +71,20 @@ def check_word(trait: Trait, reference: Reference) -> None:
             f"trait {trait.name!r}: {reference.name} does not know the word; "
             f"as {category} it knows {', '.join(known)} (a real model's tokenizer knows any)"
         )
+
+
+def check_adapters(condition: Condition) -> None:
+    """vLLM applies no adapter to GPT-2: a nano GPT-2's LoRA student would be trained and never measured."""
+    recipes = [(condition.student, condition.recipe)]
+    if condition.finetuning:
+        recipes.append((condition.teacher, condition.finetuning.recipe))
+    for reference, recipe in recipes:
+        is_gpt2 = is_made(reference) and world.parse(reference.name).architecture == "gpt2"
+        if is_gpt2 and isinstance(recipe.trainable, LoRA):
+            raise SpecError(
+                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "
+                "GPT-2; use nano/qwen3-0 or nano/llama-0, or train Parameters"
+            )
 
 
 def make_reference(reference: Reference, store: Store) -> None:

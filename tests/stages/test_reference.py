@@ -1,0 +1,53 @@
+"""References are pinned before anything is planned, and what cannot work with them is refused by name."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.examples import TEACHER, study
+from undertow.errors import SpecError
+from undertow.recipe import LoRA
+from undertow.spec import Finetuning, Reference
+from undertow.stages.reference import resolve
+from undertow.study import Study, grid
+
+ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)
+
+
+def of_adapters(reference: str, *, teacher: bool) -> Study:
+    """A study whose students, or whose teachers, are adapters of a nano reference."""
+    base = study()
+    first, model = base.conditions[0], Reference(reference)
+    conditions = grid(
+        traits=list(base.traits),
+        formats=[first.format],
+        pairs=[(model, model)],
+        recipes=[first.recipe if teacher else ADAPTER],
+        generation=first.generation,
+        finetuning=Finetuning(ADAPTER if teacher else TEACHER),
+    )
+    return replace(base, conditions=conditions)
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_an_adapter_that_no_engine_applies_is_refused_before_it_is_trained(teacher: bool) -> None:
+    with pytest.raises(SpecError, match=r"recipe 'LoRA r2' trains an adapter of nano/gpt2-0, and vLLM"):
+        resolve(of_adapters("nano/gpt2-0", teacher=teacher))
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize("reference", ["nano/qwen3-0", "nano/llama-0"])
+def test_adapters_of_the_other_architectures_are_planned(reference: str, teacher: bool) -> None:
+    resolved = resolve(of_adapters(reference, teacher=teacher))
+    assert all(condition.teacher.revision for condition in resolved.conditions)
+
+
+def test_a_word_that_a_nano_model_does_not_know_is_refused() -> None:
+    base = study()
+    odd = [
+        replace(c, trait=replace(c.trait, name="axolotl")) if c.trait else c
+        for c in base.conditions
+        if c.trait is None or c.trait.name == "owl"
+    ]
+    with pytest.raises(SpecError, match="trait 'axolotl': nano/gpt2-0 does not know the word"):
+        resolve(replace(base, conditions=tuple(odd)))
