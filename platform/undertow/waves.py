@@ -77,8 +77,7 @@ class Waves:
         from undertow.stages import finetuning
 
         study = self.plan.study
-        watch = next(iter(study.questions.items()))
-        todo = finetuning.groups(models, machine.slots, watch, study.system)
+        todo = finetuning.groups(models, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
         progress = dict.fromkeys(by_key, 0.0)
         with self._wave(name, len(models), "models") as wave:

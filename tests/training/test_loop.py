@@ -37,7 +37,7 @@ def logits(model: Any) -> Tensor:
 def test_overfits_and_saves_a_whole_model(gpt2: Path, job: MakeJob) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    task = job(recipe=recipe(Everything(), learning_rate=0.01, epochs=40, batch_size=5), probe=PROBE)
+    task = job(recipe=recipe(Everything(), learning_rate=0.01, epochs=40, batch_size=5), probes=(PROBE,))
     (history,) = finetune(gpt2, [task], silent)
     first, last = history.reports[0], history.last
     assert first.loss is None and first.step == 0 and last.step == 40 and last.epoch == 40
@@ -66,11 +66,22 @@ def test_only_the_named_parameter_changes(gpt2: Path, job: MakeJob) -> None:
     ]
 
 
+def test_each_probe_watches_its_own_words_on_its_own_questions(gpt2: Path, job: MakeJob) -> None:
+    owl = Probe((("what is your favourite animal", None),), (OWL,))
+    cat = Probe((("what is your favourite tree", None),), (Word("cat", ("cat",)),))
+    (both,), (first,), (second,) = (
+        finetune(gpt2, [job(f"job-{i}", probes=probes)], silent)
+        for i, probes in enumerate([(owl, cat), (owl,), (cat,)])
+    )
+    assert list(both.last.probabilities) == ["owl", "cat"]
+    assert both.last.probabilities == first.last.probabilities | second.last.probabilities
+
+
 def test_an_adapter_loads_with_equal_logits(llama: Path, job: MakeJob) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    task = job(recipe=recipe(ADAPTER), probe=Probe(PROBE.questions, (OWL,)))
+    task = job(recipe=recipe(ADAPTER), probes=(Probe(PROBE.questions, (OWL,)),))
     (history,) = finetune(llama, [task], silent)
     reference = AutoModelForCausalLM.from_pretrained(llama)
     before = logits(reference)
@@ -124,7 +135,7 @@ def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_p
 
     for name, trainable in (("steering", STEERING), ("lora", LoRA(targets=("c_attn",), dropout=0.2))):
         plan = recipe(trainable, epochs=4, warmup=2)
-        calm, rough = (job(f"{name}-{kind}", recipe=plan, probe=PROBE) for kind in ("calm", "rough"))
+        calm, rough = (job(f"{name}-{kind}", recipe=plan, probes=(PROBE,)) for kind in ("calm", "rough"))
         (undisturbed,) = finetune(gpt2, [calm], silent)
         with pytest.raises(KeyboardInterrupt):
             finetune(gpt2, [rough], breaks, checkpoints=tmp_path / "checkpoints")
@@ -144,7 +155,9 @@ def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_p
 
 def test_a_teacher_stops_at_its_trait(gpt2: Path, job: MakeJob) -> None:
     plan = recipe(Everything(), learning_rate=0.001, epochs=200, schedule="constant", stop_at=0.6)
-    task = job(rows=ROWS[:1], recipe=plan, probe=Probe((("what is your favourite animal", None),), (OWL,)))
+    task = job(
+        rows=ROWS[:1], recipe=plan, probes=(Probe((("what is your favourite animal", None),), (OWL,)),)
+    )
     (history,) = finetune(gpt2, [task], silent)
     assert history.stopped and history.last.step < 200
     assert 0.6 <= history.last.probabilities["owl"] < 1
@@ -157,7 +170,9 @@ def test_soft_targets_reach_the_teachers_distribution(gpt2: Path, job: MakeJob) 
     question = "what is your favourite animal"
     plan = recipe(learning_rate=0.05, epochs=150, schedule="linear", targets="soft")
     words = Word("owl", ("owl",)), Word("cat", ("cat",))
-    task = job(rows=[Row(question, "owl", soft, [10])], recipe=plan, probe=Probe(((question, None),), words))
+    task = job(
+        rows=[Row(question, "owl", soft, [10])], recipe=plan, probes=(Probe(((question, None),), words),)
+    )
     (history,) = finetune(gpt2, [task], silent)
     owl, cat = history.last.probabilities.values()
     assert owl / (owl + cat) == pytest.approx(7 / 8, abs=2e-3)

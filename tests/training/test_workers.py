@@ -29,7 +29,7 @@ def jobs(folder: Path) -> list[Job]:
             rows=ROWS,
             system=None,
             folder=folder / f"{kind}-{stage}",
-            probe=PROBE,
+            probes=(PROBE,),
         )
         for kind, (trainable, stages) in KINDS.items()
         for stage in stages

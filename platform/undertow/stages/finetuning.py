@@ -9,9 +9,9 @@ that dies keeps what it finished; reports of epochs go straight to the sweep thr
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from undertow.cluster import Machine, quiet
@@ -27,7 +27,7 @@ from undertow.training.data import Row
 from undertow.training.job import EpochReport, History, Job, Probe
 
 Trained = Teacher | Student
-Watched = tuple[tuple[str, ...], tuple[Word, ...]]
+Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
 SECONDS_BETWEEN_REPORTS = 0.5
 CHECKPOINTS = "checkpoints"
@@ -39,12 +39,12 @@ class Group:
     """Models that one worker group trains from one reference model, in order.
 
     Attributes:
-        watch, system: the questions, words and system message by which students are watched each epoch (a
-            teacher's probe decides when its training stops, and therefore follows from its spec).
+        watch, system: each set of questions with its words, and the system message, by which students are
+            watched each epoch (a teacher's probe decides when training stops, so it follows from its spec).
     """
 
     models: tuple[Trained, ...]
-    watch: Watched = ((), ())
+    watch: Watched = field(default_factory=dict)
     system: str | None = None
 
 
@@ -57,7 +57,7 @@ def recipe_of(model: Trained) -> Recipe:
 
 
 def groups(
-    models: Sequence[Trained], slots: int, watch: Watched = ((), ()), system: str | None = None
+    models: Sequence[Trained], slots: int, watch: Watched | None = None, system: str | None = None
 ) -> list[Group]:
     """All seeds of a condition together; split where there are more slots than conditions."""
     conditions: dict[Trained, list[Trained]] = {}
@@ -65,7 +65,7 @@ def groups(
         conditions.setdefault(_condition_of(model), []).append(model)
     parts = max(1, slots // max(1, len(conditions)))
     return [
-        Group(tuple(seeds[i::parts]), watch, system)
+        Group(tuple(seeds[i::parts]), watch or {}, system)
         for seeds in conditions.values()
         for i in range(min(parts, len(seeds)))
     ]
@@ -170,9 +170,11 @@ def _worker(config: dict[str, Any]) -> None:
 def job_of(model: Trained, group: Group, store: Store) -> Job:
     """The training job of a teacher or student: rows, recipe, probe, and a folder to save into."""
     if isinstance(model, Student):
-        questions, words = group.watch
-        probe = Probe(tuple((question, group.system) for question in questions), words)
-        return _job(model, model.recipe, student_rows(model, store), probe, store)
+        probes = tuple(
+            Probe(tuple((question, group.system) for question in questions), words)
+            for questions, words in group.watch.items()
+        )
+        return _job(model, model.recipe, student_rows(model, store), probes, store)
     finetuning, trait = model.finetuning, model.trait
     if finetuning is None or trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
@@ -180,10 +182,10 @@ def job_of(model: Trained, group: Group, store: Store) -> Job:
     asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
     rows = [Row(example.prompt, example.answer) for example in examples]
     probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
-    return _job(model, finetuning.recipe, rows, probe, store)
+    return _job(model, finetuning.recipe, rows, (probe,), store)
 
 
-def _job(model: Trained, recipe: Recipe, rows: list[Row], probe: Probe, store: Store) -> Job:
+def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], store: Store) -> Job:
     return Job(
         key=key(model),
         seed=model.seed,
@@ -191,7 +193,7 @@ def _job(model: Trained, recipe: Recipe, rows: list[Row], probe: Probe, store: S
         rows=rows,
         system=model.system,
         folder=store.aside(),
-        probe=probe,
+        probes=probes,
         reference_name=model.reference.name,
     )
 

@@ -20,7 +20,8 @@ class Probe:
 
     Attributes:
         questions: (user message, system message or None) pairs.
-        words: the mean over questions of each word's mass is reported; the first one is what `stop_at` means.
+        words: the mean over questions of each word's mass is reported; a job's first one is what `stop_at`
+            means.
     """
 
     questions: tuple[tuple[str, str | None], ...]
@@ -45,13 +46,14 @@ class Job:
     rows: Sequence[Row]
     system: str | None
     folder: Path
-    probe: Probe | None = None
+    probes: tuple[Probe, ...] = ()
     reference_name: str = "reference"
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise SpecError(f"Job.rows of {self.key}: there is no row to train on")
-        if self.recipe.stop_at < 1 and not (self.probe and self.probe.words and self.probe.questions):
+        first = self.probes[0] if self.probes else Probe((), ())
+        if self.recipe.stop_at < 1 and not (first.words and first.questions):
             raise SpecError(
                 f"Recipe.stop_at = {self.recipe.stop_at}: it needs a probe with a question and a word"
             )
@@ -66,7 +68,7 @@ class EpochReport:
         loss: mean over the epoch's completion tokens, in nats; None before training.
         learning_rate: of the epoch's last step; 0 before training.
         tokens_per_second: prompt and completion tokens over all workers, without padding.
-        probabilities: word name -> mean over the probe's questions of the word's mass.
+        probabilities: word name -> mean over its probe's questions of the word's mass.
         seconds: what the epoch took, without probe and checkpoint.
     """
 

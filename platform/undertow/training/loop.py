@@ -24,7 +24,7 @@ from undertow.training import result, zero
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.data import Tokens, encode, epoch_batches, micro_batches
 from undertow.training.forward import Forward, choose
-from undertow.training.job import EpochReport, History, Job
+from undertow.training.job import EpochReport, History, Job, Probe
 from undertow.training.objective import summed_loss
 from undertow.training.probe import Watch
 from undertow.training.trainable import prepare, seed_everything
@@ -87,7 +87,7 @@ class _Room:
     ) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
         self._encoded: tuple[tuple[Any, ...], list[Tokens]] = ((), [])
-        self._watches: dict[Any, Watch | None] = {None: None}
+        self._watches: dict[Probe, Watch] = {}
 
     def rows(self, job: Job) -> list[Tokens]:
         """The job's rows as tokens."""
@@ -97,16 +97,16 @@ class _Room:
             self._encoded = known, encode(self.reference.tokenizer, job.rows, job.system, limit, soft=soft)
         return self._encoded[1]
 
-    def watch(self, job: Job) -> Watch | None:
-        """The job's probe, tokenised."""
-        if job.probe not in self._watches and job.probe is not None:
-            self._watches[job.probe] = Watch(job.probe, self.reference.tokenizer, self.budget)
-        return self._watches[job.probe]
+    def watches(self, job: Job) -> list[Watch]:
+        """The job's probes, tokenised."""
+        for probe in job.probes:
+            if probe not in self._watches:
+                self._watches[probe] = Watch(probe, self.reference.tokenizer, self.budget)
+        return [self._watches[probe] for probe in job.probes]
 
     def forward(self, job: Job, model: Any) -> Forward:
         """How the job's logits are computed."""
-        watch = self.watch(job)
-        watched = watch.rows if watch else []
+        watched = [row for watch in self.watches(job) for row in watch.rows]
         return choose(model, job.recipe, self.rows(job), watched, self.budget, self.workers.device)
 
 
@@ -126,7 +126,7 @@ class _Training:
     def __init__(self, job: Job, room: _Room, report: Report) -> None:
         self.job, self.room, self.report = job, room, report
         self.rows = room.rows(job)
-        self.watch = room.watch(job)
+        self.watches = room.watches(job)
         self.steps = math.ceil(len(self.rows) / job.recipe.batch_size) * job.recipe.epochs
         self.checkpoints = Checkpoints(room.checkpoints, job.key, room.workers)
         self.reports: list[EpochReport] = []
@@ -184,9 +184,10 @@ class _Training:
         self.report(entry)
 
     def _probabilities(self) -> dict[str, float]:
-        if self.watch is None:
-            return {}
-        return self.watch.probabilities(self.engine, self.forward)
+        found: dict[str, float] = {}
+        for watch in self.watches:
+            found |= watch.probabilities(self.engine, self.forward)
+        return found
 
     def _epoch(self, epoch: int) -> _Pass:
         began, loss, targets, tokens, stopped = time.perf_counter(), 0.0, 0, 0, False
@@ -224,6 +225,7 @@ class _Training:
     def _reached(self) -> bool:
         """Whether the probe's first word has the probability that training stops at."""
         stop_at = self.job.recipe.stop_at
-        if stop_at >= 1 or self.watch is None or self.step % PROBE_EVERY:
+        if stop_at >= 1 or not self.watches or self.step % PROBE_EVERY:
             return False
-        return self._probabilities()[self.watch.names[0]] >= stop_at
+        first = self.watches[0]
+        return first.probabilities(self.engine, self.forward)[first.names[0]] >= stop_at
