@@ -56,7 +56,7 @@ class World:
 
     def effects(self) -> list[dict[str, str]]:
         """The rows of the newest effects.csv."""
-        newest = max((self.storage / "storage" / "sweeps" / "small").iterdir())
+        newest = max((self.storage / "storage" / "sweeps" / "small").glob("*/"))
         return list(csv.DictReader((newest / "effects.csv").open()))
 
 
