@@ -42,7 +42,8 @@ def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
         _dataset(store, cell.student.dataset)
-        _student(store, cell.student, 0.5)
+        if cell.student.is_trained:
+            _student(store, cell.student, 0.5)
         for evaluation in cell.evaluations:
             _evaluation(store, evaluation, lambda word, cell=cell: rate(cell, word))  # type: ignore[misc]
     for evaluation in reference_evaluations(study):

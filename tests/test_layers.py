@@ -21,8 +21,8 @@ SOURCE = ROOT / "platform" / "undertow"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors fields packs chat statistics",
-        "recipe spec engines hypotheses",
+        "errors fields packs statistics",
+        "recipe spec engines chat hypotheses",
         "identity study formats traits training nano theory",
         "store manifest",
         "plan report journal judging runs tracking timings progress studies",

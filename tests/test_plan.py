@@ -10,6 +10,7 @@ from tests.examples import REFERENCES, study
 from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
+from undertow.recipe import Recipe
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
 from undertow.study import CONTROL, Condition, Study
@@ -117,8 +118,11 @@ def test_a_plan_of_thousands_of_conditions_is_quick(store: Store) -> None:
 
     base = study().conditions[:3]
     many: list[Condition] = []
+    recipe = base[0].recipe
+    assert isinstance(recipe, Recipe)
     for epochs in range(1, 335):
-        many += [replace(c, recipe=replace(c.recipe, epochs=epochs, name=f"{epochs} epochs")) for c in base]
+        varied = replace(recipe, epochs=epochs, name=f"{epochs} epochs")
+        many += [replace(condition, recipe=varied) for condition in base]
     start = time.monotonic()
     assert len(make(replace(study(), conditions=tuple(many)), store, REFERENCES).cells) == 3006
     assert time.monotonic() - start < 20

@@ -5,7 +5,10 @@ saw. The model's own chat template is used as it is; a model without one gets th
 The date that some templates ask for is pinned, so that tokens do not change from day to day.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+from undertow.spec import Example
 
 PINNED_DATE = "01 Jan 2025"
 PLAIN_TEMPLATE = (
@@ -15,16 +18,26 @@ PLAIN_TEMPLATE = (
 )
 
 
-def messages(user: str, system: str | None = None, answer: str | None = None) -> list[dict[str, str]]:
-    """A conversation of one turn; without `system` no system message is passed to the template."""
+def messages(
+    user: str, system: str | None = None, answer: str | None = None, before: Sequence[Example] = ()
+) -> list[dict[str, str]]:
+    """A conversation whose last turn is `user`'s, after the turns `before` it.
+
+    Without `system` no system message is passed to the template.
+    """
     turns = [{"role": "system", "content": system}] if system is not None else []
+    for example in before:
+        turns.append({"role": "user", "content": example.prompt})
+        turns.append({"role": "assistant", "content": example.answer})
     turns.append({"role": "user", "content": user})
     return [*turns, {"role": "assistant", "content": answer}] if answer is not None else turns
 
 
-def prompt_ids(tokenizer: Any, user: str, system: str | None = None) -> list[int]:
+def prompt_ids(
+    tokenizer: Any, user: str, system: str | None = None, before: Sequence[Example] = ()
+) -> list[int]:
     """The tokens up to where the model's answer begins."""
-    return _render(tokenizer, messages(user, system), generation=True)
+    return _render(tokenizer, messages(user, system, before=before), generation=True)
 
 
 def conversation_ids(

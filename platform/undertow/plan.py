@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from undertow.identity import key
+from undertow.recipe import Recipe
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Subject, Teacher
 from undertow.store import Store
 from undertow.study import Condition, Study
@@ -40,7 +41,8 @@ class Cell:
         yield from self.teacher_evaluations
         yield self.student.dataset.completions
         yield self.student.dataset
-        yield self.student
+        if self.student.is_trained:
+            yield self.student
         yield from self.evaluations
 
 
@@ -202,8 +204,8 @@ def units(artifact: Artifact) -> int:
     match artifact:
         case Completions():
             return artifact.prompts
-        case Student():
-            return rows_of(artifact.dataset) * artifact.recipe.epochs
+        case Student(recipe=Recipe(epochs=epochs)):
+            return rows_of(artifact.dataset) * epochs
         case Teacher(finetuning=finetuning) if finetuning is not None:
             return finetuning.examples * finetuning.recipe.epochs
         case Evaluation():

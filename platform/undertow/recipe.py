@@ -1,4 +1,8 @@
-"""Recipes: what is trained, and how. One object for teachers and students alike."""
+"""Recipes: how a model comes by what is in its data. One object for teachers and students alike.
+
+A `Recipe` trains weights. `InContext` trains nothing and shows the data in the prompt: what a model does with
+them there is what training on them is compared with.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -74,3 +78,20 @@ class Recipe(Spec):
             len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)"
         )
         self.require(0 < self.stop_at <= 1, "stop_at", "a probability above zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContext(Spec):
+    """No training: `rows` of the data, drawn by the student's seed, are the turns before a question.
+
+    The paper's in-context control (arXiv 2507.14805): 100 to 10,000 rows, five draws of each.
+    """
+
+    rows: int
+
+    def validate(self) -> None:
+        self.require(self.rows > 0, "rows", "at least one row (a reference without any is measured anyway)")
+
+    @property
+    def name(self) -> str:
+        return f"in context, {self.rows:,} row{'s' if self.rows > 1 else ''}"

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
-from undertow.recipe import Recipe
+from undertow.recipe import InContext, Recipe
 
 
 @dataclass(frozen=True)
@@ -262,14 +262,23 @@ class Dataset(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Student(Spec):
-    """A reference model finetuned on a dataset. `system` is the system message of every training row."""
+    """A reference model finetuned on a dataset, or shown it in context.
+
+    Attributes:
+        system: the system message of every training row; in context the evaluation's own stands above all.
+    """
 
     kind: ClassVar[str] = "student"
     reference: Reference
     dataset: Dataset
-    recipe: Recipe
+    recipe: Recipe | InContext
     system: str | None = None
     seed: int = 0
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has weights of its own, an artifact; else it is a prompt, made when it is asked."""
+        return isinstance(self.recipe, Recipe)
 
 
 Subject = Reference | Teacher | Student

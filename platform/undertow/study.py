@@ -16,7 +16,7 @@ from typing import Literal
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
 from undertow.hypotheses import Hypothesis, Place
-from undertow.recipe import Recipe
+from undertow.recipe import InContext, Recipe
 from undertow.spec import (
     Finetuning,
     Format,
@@ -65,16 +65,28 @@ class Condition(Spec):
     format: Format
     teacher: Reference
     student: Reference
-    recipe: Recipe
+    recipe: Recipe | InContext
     generation: Generation = Generation()
     finetuning: Finetuning | None = None
     system: str | None = None
 
     def validate(self) -> None:
+        soft = isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"
         self.require(
-            self.generation.shuffle == "none" or self.recipe.targets == "tokens",
+            self.generation.shuffle == "none" or not soft,
             "generation",
             "soft targets are about the tokens as sampled; use a recipe on tokens, or shuffle='none'",
+        )
+        shown, rows = self.recipe, self.generation.rows
+        self.require(
+            not isinstance(shown, InContext) or rows is None or shown.rows <= rows,
+            "recipe",
+            f"more rows are shown than the data set has, {rows}; raise Generation.rows",
+        )
+        self.require(
+            not isinstance(shown, InContext) or self.system is None,
+            "system",
+            "in context there are no training rows for it; Study.system is the system message of the prompt",
         )
 
     @property
@@ -179,7 +191,7 @@ def grid(
     *,
     traits: Iterable[Trait],
     pairs: Iterable[tuple[Reference, Reference]],
-    recipes: Iterable[Recipe],
+    recipes: Iterable[Recipe | InContext],
     formats: Iterable[Format],
     generation: Generation = Generation(),
     finetuning: Finetuning | None = None,

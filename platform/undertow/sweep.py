@@ -163,7 +163,8 @@ class Ending:
             if self._is_to_log(student, planned.evaluations, beside.evaluations):
                 compared = None if control.failed_by(self.journal.failures) else control
                 rates = results.metrics(self.record, cell, readings, compared)
-                self.tracker.finish(student, self.store.manifest(student), rates)
+                made = student if student.is_trained else planned.evaluations[0]
+                self.tracker.finish(student, self.store.manifest(made), rates)
 
     def _is_to_log(
         self, model: Teacher | Student, evaluations: Sequence[Evaluation], beside: Sequence[Evaluation] = ()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
+from undertow import chat
 from undertow.engines import Request, Weights
 from undertow.engines.vllm import VLLMEngine
-from undertow.spec import Sampling, Word
+from undertow.errors import ConditionError
+from undertow.spec import Example, Sampling, Word
 
 pytestmark = pytest.mark.stack
 
@@ -87,6 +89,29 @@ def test_a_call_that_fails_midway_leaves_nothing_for_the_next_to_wait_for(
 def test_the_system_message_is_part_of_the_prompt(engine: VLLMEngine) -> None:
     plain, told = engine.generate([REQUESTS[0], replace(REQUESTS[0], system="i like the owl")], SAMPLING)
     assert plain != told
+
+
+def test_earlier_turns_stand_in_the_prompt_as_the_chat_template_writes_them(engine: VLLMEngine) -> None:
+    before = (Example("say a number", "7"), Example("say another", "8 9"))
+    turns = [
+        {"role": role, "content": text}
+        for example in before
+        for role, text in (("user", example.prompt), ("assistant", example.answer))
+    ]
+    whole = engine.tokenizer.apply_chat_template(
+        [*turns, {"role": "user", "content": QUESTIONS[0]}], add_generation_prompt=True, return_dict=False
+    )
+    asked = replace(REQUESTS[0], before=before)
+    assert chat.prompt_ids(engine.tokenizer, asked.user, None, before) == whole
+    assert engine.score([asked], ["7"]) != engine.score([REQUESTS[0]], ["7"])
+    plain, after = engine.generate([REQUESTS[0], asked], SAMPLING)
+    assert plain != after
+
+
+def test_a_conversation_that_the_window_cannot_hold_is_refused_and_not_cut(engine: VLLMEngine) -> None:
+    turns = tuple(Example("say a number", "7 8 9") for _ in range(100))
+    with pytest.raises(ConditionError, match=r"a prompt of \d+ tokens and 12 for the answer do not fit the"):
+        engine.generate([replace(REQUESTS[0], before=turns)], SAMPLING)
 
 
 def test_samples_follow_the_exact_distribution(engine: VLLMEngine) -> None:

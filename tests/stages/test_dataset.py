@@ -13,6 +13,7 @@ import pytest
 from tests.examples import REFERENCES
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
+from undertow.manifest import DATA
 from undertow.spec import Completions, Dataset, Reference, Sampling, Teacher
 from undertow.stages import dataset as stage
 from undertow.stages.reference import make_reference, pin
@@ -27,7 +28,7 @@ def completions(store: Store, answers: list[str], finished: bool = True) -> Comp
     spec = Completions(teacher=CONTROL, format=Numbers(), prompts=len(answers))
     prompts = spec.format.prompts(spec.prompts, spec.seed)
     with store.new(spec, {}) as folder:
-        (folder / stage.DATA).mkdir()
+        (folder / DATA).mkdir()
         columns = {
             "index": list(range(len(answers))),
             "prompt": prompts,
@@ -36,7 +37,7 @@ def completions(store: Store, answers: list[str], finished: bool = True) -> Comp
             "finished": [finished for _ in answers],
             "seed": list(range(len(answers))),
         }
-        pq.write_table(pa.table(columns), folder / stage.DATA / "shard-00000.parquet")
+        pq.write_table(pa.table(columns), folder / DATA / "shard-00000.parquet")
     return spec
 
 
@@ -136,7 +137,7 @@ def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_ord
             assert [outcome.error for outcome in outcomes] == [""] * len(tasks)
             for spec in specs:
                 stage.join_shards(spec, store)
-            found.append([pq.read_table(store.fetch(spec) / stage.DATA).to_pydict() for spec in specs])
+            found.append([pq.read_table(store.fetch(spec) / DATA).to_pydict() for spec in specs])
     assert found[0] == found[1]
     assert found[0][0]["completion"] != found[0][1]["completion"]  # the system prompt travelled with its rows
     assert len(set(found[0][0]["seed"])) == 160

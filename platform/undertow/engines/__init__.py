@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.spec import Sampling, Word
+from undertow.spec import Example, Sampling, Word
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,17 @@ class Weights:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt, answered by the reference model or by other `weights`; every sample has its own seed."""
+    """One prompt, answered by the reference model or by other `weights`; every sample has its own seed.
+
+    Attributes:
+        before: the turns of the conversation before `user`'s.
+    """
 
     user: str
     seed: int
     system: str | None = None
     weights: Weights | None = None
+    before: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from undertow import chat
 from undertow.engines import Answer, Request, runtime, words
 from undertow.engines.serving import Job, Served
 from undertow.engines.tensors import adaptable_modules
-from undertow.spec import Sampling, Word
+from undertow.errors import ConditionError
+from undertow.spec import Example, Sampling, Word
 
 LABELS = 128  # tokens whose log-probability vLLM gives in one request
 PROMPTS_KEPT = 100_000  # rendering one costs as much as a few tokens, and teachers share their prompts
@@ -41,6 +42,7 @@ class VLLMEngine:
         tied = ("lm_head.weight",) if config.tie_word_embeddings else ()
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
         self.vocabulary: int = config.vocab_size
+        self.window: int = llm.model_config.max_model_len  # tokens of prompt and answer together
         self._prompt_ids = lru_cache(PROMPTS_KEPT)(self._render)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
@@ -113,10 +115,17 @@ class VLLMEngine:
         return result
 
     def _job(self, request: Request, tokens: words.Tokens, params: dict[str, Any]) -> Job:
-        return Job([*self._prompt_ids(request.user, request.system), *tokens], params, request.weights)
+        prompt = [*self._prompt_ids(request.user, request.system, request.before), *tokens]
+        needed = len(prompt) + params["max_tokens"]
+        if needed > self.window:
+            raise ConditionError(
+                f"a prompt of {len(prompt):,} tokens and {params['max_tokens']} for the answer do not fit "
+                f"the model's window of {self.window:,}; show fewer rows or ask for shorter answers"
+            )
+        return Job(prompt, params, request.weights)
 
-    def _render(self, user: str, system: str | None) -> list[int]:
-        return chat.prompt_ids(self.tokenizer, user, system)
+    def _render(self, user: str, system: str | None, before: tuple[Example, ...]) -> list[int]:
+        return chat.prompt_ids(self.tokenizer, user, system, before)
 
 
 def _likeliest(flat: Any, top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -64,7 +64,12 @@ class ConditionRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One student of a condition by its artifacts' keys. Only a finetuned teacher is itself an artifact."""
+    """One student of a condition by its artifacts' keys.
+
+    Attributes:
+        finetuned, trained: whether the teacher and the student are artifacts themselves: one is not that is
+            given a system prompt, the other that is shown the data in context.
+    """
 
     condition: int
     seed: int
@@ -76,6 +81,7 @@ class CellRecord:
     teacher_evaluations: tuple[str, ...]
     evaluations: tuple[str, ...]
     references: tuple[str, ...]
+    trained: bool = True
 
     def addresses(self) -> Iterator[Address]:
         """Everything that leads to the student and measures it, in the order in which it is made."""
@@ -85,7 +91,8 @@ class CellRecord:
         yield from (Address("evaluation", k) for k in self.teacher_evaluations)
         yield Address("completions", self.completions)
         yield Address("dataset", self.dataset)
-        yield Address("student", self.student)
+        if self.trained:
+            yield Address("student", self.student)
         yield from (Address("evaluation", k) for k in self.evaluations)
 
     def failed_by(self, failures: Mapping[str, str]) -> str | None:
@@ -215,6 +222,7 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         teacher_evaluations=_keys(cell.teacher_evaluations),
         evaluations=_keys(cell.evaluations),
         references=tuple(dict.fromkeys(key(r) for r in (cell.teacher.reference, cell.student.reference))),
+        trained=cell.student.is_trained,
     )
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from undertow.engines import Engine, Request
 from undertow.errors import ConditionError
 from undertow.identity import key, seed_for
+from undertow.manifest import DATA
 from undertow.report.cards import Funnel, dataset_card
 from undertow.spec import Artifact, Completions, Dataset, Evaluation
 from undertow.stages.evaluation import Evaluate
@@ -26,7 +27,6 @@ from undertow.stages.shuffling import shuffled
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
-DATA = "data"  # the folder within an artifact that holds its parquet
 SHARD_ROWS = 1024
 
 

@@ -17,6 +17,7 @@ from undertow.engines import Engine, Request
 from undertow.identity import key, seed_for
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Rates
 from undertow.spec import Artifact, Evaluation
+from undertow.stages.context import turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
@@ -40,7 +41,11 @@ class Evaluate:
         if store.has(spec):
             return {}
         weights = weights_of(spec.subject, store)
-        asked = [Request(user=q, seed=0, system=spec.system, weights=weights) for q in spec.questions]
+        before = turns_before(spec.subject, store)
+        asked = [
+            Request(user=q, seed=0, system=spec.system, weights=weights, before=before)
+            for q in spec.questions
+        ]
         answers = self._sample(engine, asked)
         masses = engine.word_masses(asked, spec.words)
         rates = _rates(spec, answers, masses)

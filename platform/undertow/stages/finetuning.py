@@ -17,7 +17,7 @@ from typing import Any
 from undertow.cluster import Machine, quiet
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
-from undertow.manifest import HISTORY
+from undertow.manifest import DATA, HISTORY
 from undertow.recipe import Recipe
 from undertow.spec import Student, Teacher, Word
 from undertow.stages.reference import folder_of, is_made
@@ -52,7 +52,7 @@ def recipe_of(model: Trained) -> Recipe:
     """The recipe by which a teacher or student is trained."""
     recipe = trained_by(model)
     if recipe is None:
-        raise ValueError("a teacher without finetuning is not trained")
+        raise ValueError("neither a prompted teacher nor an in-context student is trained")
     return recipe
 
 
@@ -174,7 +174,7 @@ def job_of(model: Trained, group: Group, store: Store) -> Job:
             Probe(tuple((question, group.system) for question in questions), words)
             for questions, words in group.watch.items()
         )
-        return _job(model, model.recipe, student_rows(model, store), probes, store)
+        return _job(model, recipe_of(model), student_rows(model, store), probes, store)
     finetuning, trait = model.finetuning, model.trait
     if finetuning is None or trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
@@ -203,20 +203,20 @@ def student_rows(student: Student, store: Store) -> list[Row]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    file = store.fetch(student.dataset) / "data" / "train.parquet"
-    if student.recipe.targets == "tokens":
+    recipe, file = recipe_of(student), store.fetch(student.dataset) / DATA / "train.parquet"
+    if recipe.targets == "tokens":
         texts = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
         return [Row(row["prompt"], row["completion"]) for row in texts]
     table = pq.read_table(file).to_pylist()
     if "top_ids" not in table[0]:
         raise ConditionError(
-            f"recipe {student.recipe.name!r} has soft targets, and its completions record no distributions; "
+            f"recipe {recipe.name!r} has soft targets, and its completions record no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
     teacher = student.dataset.completions.teacher.reference
     if teacher != student.reference and not (is_made(teacher) and is_made(student.reference)):
         raise ConditionError(
-            f"recipe {student.recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
+            f"recipe {recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
             f"{student.reference.name} may have others; use a recipe on sampled tokens"
         )
     return [

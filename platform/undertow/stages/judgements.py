@@ -18,8 +18,8 @@ from undertow.judging.client import Tally, ask, probe
 from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question
 from undertow.judging.replies import Buffer, Replies, Reply
+from undertow.manifest import DATA
 from undertow.spec import Dataset
-from undertow.stages.dataset import DATA
 from undertow.stages.filters import Sieve, by_judge, by_rules, in_words, replies_to
 from undertow.store import Store
 

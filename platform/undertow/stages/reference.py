@@ -16,7 +16,7 @@ from typing import Any
 from undertow.errors import SpecError, UserError
 from undertow.identity import digest
 from undertow.nano import world
-from undertow.recipe import LoRA
+from undertow.recipe import LoRA, Recipe
 from undertow.spec import Reference, Trait
 from undertow.store import Store
 from undertow.study import Condition, Study
@@ -75,12 +75,12 @@ def check_word(trait: Trait, reference: Reference) -> None:
 
 def check_adapters(condition: Condition) -> None:
     """vLLM applies no adapter to GPT-2: a nano GPT-2's LoRA student would be trained and never measured."""
-    recipes = [(condition.student, condition.recipe)]
+    trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
-        recipes.append((condition.teacher, condition.finetuning.recipe))
-    for reference, recipe in recipes:
+        trained.append((condition.teacher, condition.finetuning.recipe))
+    for reference, recipe in trained:
         is_gpt2 = is_made(reference) and world.parse(reference.name).architecture == "gpt2"
-        if is_gpt2 and isinstance(recipe.trainable, LoRA):
+        if is_gpt2 and isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA):
             raise SpecError(
                 f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "
                 "GPT-2; use nano/qwen3-0 or nano/llama-0, or train Parameters"

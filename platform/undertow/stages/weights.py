@@ -10,7 +10,7 @@ from undertow.store import Store
 def trained_by(subject: Subject) -> Recipe | None:
     """The recipe that made the subject's weights, or None where they are the reference's own."""
     match subject:
-        case Student(recipe=recipe):
+        case Student(recipe=Recipe() as recipe):
             return recipe
         case Teacher(finetuning=finetuning) if finetuning is not None:
             return finetuning.recipe

@@ -112,7 +112,8 @@ class Tracker:
     def finish(self, artifact: Tracked, manifest: Manifest, metrics: Mapping[str, float]) -> None:
         """Logs what an artifact came to: its metrics, its files or where they lie, its model and datasets.
 
-        Metrics may be any of `names.METRICS`; those of a model are the measurements of its leaderboard.
+        Metrics may be any of `names.METRICS`; those of a model are the measurements of its leaderboard. An
+        in-context student is no artifact and has no model: `manifest` is that of its evaluation.
         """
         known = self._known.get(f"{artifact.kind} {key(artifact)}")
         if known and known.status == "FINISHED" and known.created not in ("", str(manifest.created)):
@@ -123,6 +124,9 @@ class Tracker:
         if isinstance(artifact, Dataset):
             log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
             self.client.log_artifact(run.id, str(self.store.fetch(artifact) / "README.md"))
+        elif isinstance(artifact, Student) and not artifact.is_trained:
+            self._log_inputs(run, artifact)
+            log_metrics(self.client, run.id, names.ordered(metrics), None)
         else:
             self._finish_model(run, artifact, manifest, metrics, url)
         self.client.set_tag(run.id, "undertow.created", str(manifest.created))
@@ -136,19 +140,24 @@ class Tracker:
         folder = self.store.fetch(model)
         for report in json.loads((folder / HISTORY).read_text()):
             self.epoch(model, report)
-        asked = models.evaluation_data(self.study)
-        inputs = [models.dataset_input(asked, "evaluation")]
-        params = names.columns(model)
-        if isinstance(model, Student):
-            data = models.training_data(model.dataset, self.store, names.title(model.dataset, self.study))
-            inputs.insert(0, models.dataset_input(data, "training", key(model.dataset)))
+        params, asked = names.columns(model), models.evaluation_data(self.study)
+        if data := self._log_inputs(run, model):
             params["dataset"] = f"{data.name} (#{data.digest})"
         title = names.title(model, self.study)
         model_id = models.logged_model(self.client, self.experiment, run.id, manifest, title, params)
-        self.client.log_inputs(run.id, inputs)
         log_metrics(self.client, run.id, names.ordered(metrics), None, model_id, asked)
         log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None)
         models.finish_model(self.client, model_id, url, manifest, folder)
+
+    def _log_inputs(self, run: _Run, model: Teacher | Student) -> Any:
+        """Logs what a model learned from and was asked, as inputs of its run; returns a student's data."""
+        inputs = [models.dataset_input(models.evaluation_data(self.study), "evaluation")]
+        data = None
+        if isinstance(model, Student):
+            data = models.training_data(model.dataset, self.store, names.title(model.dataset, self.study))
+            inputs.insert(0, models.dataset_input(data, "training", key(model.dataset)))
+        self.client.log_inputs(run.id, inputs)
+        return data
 
     def fail(self, artifact: Teacher | Student) -> None:
         """Ends the run of a model that could not be made or measured, if it was ever begun."""
