@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,7 +69,7 @@ def test_it_has_no_weights_of_its_own(store: Store) -> None:
     assert (weights_of(READER, store), lora_rank(READER)) == (None, 0)
 
 
-def in_context(**changes: object) -> Study:
+def in_context(**changes: Any) -> Study:
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
