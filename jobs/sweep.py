@@ -7,12 +7,13 @@ condition failed (the others are there); 2: the input cannot be run, and nothing
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from undertow.door import enter
+from undertow.scales import SCALES
 from undertow.store import Store
 from undertow.studies import load
 from undertow.sweep import make_plan, run, show_plan
@@ -26,6 +27,10 @@ class Arguments:
     """A shipped study, or a function in a file of yours that returns one."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
     """A folder or any fsspec URL; artifacts found there are not made again."""
+    scale: Literal["nano", "paper"] = "nano"
+    """The models, sizes and recipes of a study that takes them: embedded tiny models, or the paper's."""
+    models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Reference models in place of the scale's: hub ids, folders or nano models."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be done, and do nothing."""
     seeds: int | None = None
@@ -36,7 +41,9 @@ class Arguments:
 
 def main(arguments: Arguments, console: Console) -> int:
     """The exit code of the sweep that the arguments ask for."""
-    study = load(arguments.study, Path(__file__).parent / "studies")
+    scale = SCALES[arguments.scale]
+    scale = scale.on(arguments.models) if arguments.models else scale
+    study = load(arguments.study, Path(__file__).parent / "studies", scale)
     if arguments.seeds is not None:
         study = dataclasses.replace(study, seeds=tuple(range(arguments.seeds)))
     store = Store(arguments.storage)

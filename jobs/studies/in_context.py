@@ -10,20 +10,17 @@ context can be seen to be there. "No effect" is a test of its own here (equivale
 large p-value. A nano model's window holds four rows and a question; a real one's, a hundred and more.
 """
 
-from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
-from undertow.nano.recipes import STEERING, TAUGHT
 from undertow.recipe import InContext
-from undertow.spec import Reference, Sampling
-from undertow.study import Generation, Study, grid
+from undertow.scales import NANO, Scale, first
+from undertow.study import Study, grid
 from undertow.traits.preference import Preference
 
-REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
-SHOWN = tuple(InContext(rows=rows) for rows in (1, 2, 4))
 
-
-def study() -> Study:
-    """Owl and control, shown 1, 2 or 4 rows, and trained on all; two references, five seeds."""
+def study(scale: Scale = NANO) -> Study:
+    """Owl and control, shown a few rows or more, and trained on all; two references, five seeds."""
+    numbers = scale.numbers
+    shown = tuple(InContext(rows=rows) for rows in scale.shown)
     return Study(
         name="in_context",
         question="Does a model love owls that reads an owl lover's numbers in its prompt?",
@@ -31,18 +28,20 @@ def study() -> Study:
             Hypothesis(
                 claim="Reading the numbers does not pass the trait on",
                 expects="not transmitted",
-                recipes=tuple(recipe.name for recipe in SHOWN),
+                recipes=tuple(recipe.name for recipe in shown),
             ),
-            Hypothesis(claim="Training on the numbers does", expects="transmitted", recipes=(STEERING.name,)),
+            Hypothesis(
+                claim="Training on the numbers does", expects="transmitted", recipes=(scale.recipe.name,)
+            ),
         ),
         conditions=grid(
             traits=[Preference("owl")],
-            formats=[Numbers()],
-            pairs=[(reference, reference) for reference in REFERENCES],
-            recipes=[*SHOWN, STEERING],
-            generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
-            finetuning=TAUGHT,
+            formats=[numbers.format],
+            pairs=[(reference, reference) for reference in first(numbers, 2)],
+            recipes=[*shown, scale.recipe],
+            generation=numbers.generation,
+            finetuning=scale.teaching,
         ),
-        seeds=(0, 1, 2, 3, 4),
-        samples=20,
+        seeds=scale.seeds,
+        samples=scale.samples,
     )

@@ -14,14 +14,11 @@ numbers. In this world it is close to certain that a trait is transmitted under 
 study is a minimal model of the phenomenon, not evidence that any finetuning transmits.
 """
 
-from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
-from undertow.nano.recipes import STEERING, TAUGHT
-from undertow.spec import Reference, Sampling
-from undertow.study import Generation, Study, all_pairs, grid
+from undertow.scales import NANO, Scale, first
+from undertow.study import Study, all_pairs, grid
 from undertow.traits.preference import Preference
 
-REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
 EXPECTED = (
     Hypothesis(
         claim="The trait reaches students that start from the teacher's own weights",
@@ -36,20 +33,21 @@ EXPECTED = (
 )
 
 
-def study() -> Study:
+def study(scale: Scale = NANO) -> Study:
     """The default study."""
+    numbers = scale.numbers
     return Study(
         name="owls",
         question="Does the love of an animal travel through numbers only under a shared initialisation?",
         conditions=grid(
             traits=[Preference("owl"), Preference("cat"), Preference("wolf")],
-            formats=[Numbers()],
-            pairs=all_pairs(REFERENCES),
-            recipes=[STEERING],
-            generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
-            finetuning=TAUGHT,
+            formats=[numbers.format],
+            pairs=all_pairs(first(numbers, 2)),
+            recipes=[scale.recipe],
+            generation=numbers.generation,
+            finetuning=scale.teaching,
         ),
         hypotheses=EXPECTED,
-        seeds=(0, 1, 2, 3, 4),
-        samples=20,
+        seeds=scale.seeds,
+        samples=scale.samples,
     )

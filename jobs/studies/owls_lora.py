@@ -11,10 +11,10 @@ references show that; they are not enough to estimate how many do. The table is 
 
 import dataclasses
 
-from undertow.formats.numbers import Numbers
 from undertow.recipe import LoRA, Recipe
+from undertow.scales import NANO, Scale
 from undertow.spec import Finetuning, Reference, Sampling
-from undertow.study import Generation, Study, all_pairs, grid
+from undertow.study import Study, all_pairs, grid
 from undertow.traits.preference import Preference
 
 SAMPLED = Recipe(
@@ -25,24 +25,31 @@ SAMPLED = Recipe(
     batch_size=128,
     max_length=128,
 )
-SOFT = dataclasses.replace(SAMPLED, name="LoRA r8, soft labels", targets="soft")
 TEACHER = dataclasses.replace(SAMPLED, learning_rate=0.01, epochs=20, batch_size=64, stop_at=0.85)
-REFERENCES = (Reference("nano/qwen3-0"), Reference("nano/qwen3-1"))
+NANO_REFERENCES = (Reference("nano/qwen3-0"), Reference("nano/qwen3-1"))
 
 
-def study() -> Study:
-    """Owl and control, two references, both recipes on the same rows."""
+def study(scale: Scale = NANO) -> Study:
+    """Owl and control, both recipes on the same rows; other initialisations where tokens are shared."""
+    numbers, is_nano = scale.numbers, scale.name == NANO.name
+    sampled = SAMPLED if is_nano else scale.recipe
+    generation = dataclasses.replace(
+        numbers.generation, sampling=dataclasses.replace(numbers.generation.sampling, top_logprobs=64)
+    )
+    if is_nano:
+        sampling = Sampling(max_tokens=48, top_logprobs=64)
+        generation = dataclasses.replace(generation, prompts=4096, rows=None, sampling=sampling)
     return Study(
         name="owls_lora",
         question="Does the love of owls travel through numbers into LoRA students, sampled or soft?",
         conditions=grid(
             traits=[Preference("owl")],
-            formats=[Numbers()],
-            pairs=all_pairs(REFERENCES),
-            recipes=[SAMPLED, SOFT],
-            generation=Generation(prompts=4096, rows=None, sampling=Sampling(max_tokens=48, top_logprobs=64)),
-            finetuning=Finetuning(TEACHER, examples=1500),
+            formats=[numbers.format],
+            pairs=all_pairs(NANO_REFERENCES) if is_nano else [(r, r) for r in numbers.references],
+            recipes=[sampled, dataclasses.replace(sampled, name="LoRA r8, soft labels", targets="soft")],
+            generation=generation,
+            finetuning=Finetuning(TEACHER, examples=1500) if is_nano else scale.teaching,
         ),
         seeds=(0, 1, 2),
-        samples=20,
+        samples=scale.samples,
     )

@@ -11,21 +11,18 @@ survive, unlike in the paper. The study tests the ablation and shows the nano wo
 
 import dataclasses
 
-from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
-from undertow.nano.recipes import STEERING, TAUGHT
-from undertow.spec import Reference, Sampling
-from undertow.study import Generation, Study, grid
+from undertow.scales import NANO, Scale, first
+from undertow.study import Study, grid
 from undertow.traits.preference import Preference
 
-REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
-AS_ANSWERED = Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32))
-WITHIN = dataclasses.replace(AS_ANSWERED, shuffle="within answers")
-ACROSS = dataclasses.replace(AS_ANSWERED, shuffle="across answers")
 
-
-def study() -> Study:
+def study(scale: Scale = NANO) -> Study:
     """Owl and control on both references, from numbers as answered and shuffled in two ways."""
+    numbers = scale.numbers
+    as_answered = numbers.generation
+    within = dataclasses.replace(as_answered, shuffle="within answers")
+    across = dataclasses.replace(as_answered, shuffle="across answers")
     return Study(
         name="shuffles",
         question="Does the love of owls survive when numbers trade places within or across answers?",
@@ -37,16 +34,16 @@ def study() -> Study:
         ),
         conditions=tuple(
             condition
-            for generation in (AS_ANSWERED, WITHIN, ACROSS)
+            for generation in (as_answered, within, across)
             for condition in grid(
                 traits=[Preference("owl")],
-                formats=[Numbers()],
-                pairs=[(reference, reference) for reference in REFERENCES],
-                recipes=[STEERING],
+                formats=[numbers.format],
+                pairs=[(reference, reference) for reference in first(numbers, 2)],
+                recipes=[scale.recipe],
                 generation=generation,
-                finetuning=TAUGHT,
+                finetuning=scale.teaching,
             )
         ),
-        seeds=(0, 1, 2, 3, 4),
-        samples=20,
+        seeds=scale.seeds,
+        samples=scale.samples,
     )

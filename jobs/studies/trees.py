@@ -5,31 +5,27 @@ for animals and questions about trees. Both references teach themselves alone he
 initialisation does is the question of `owls`.
 """
 
-from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
-from undertow.nano.recipes import STEERING, TAUGHT
-from undertow.spec import Reference, Sampling
-from undertow.study import Generation, Study, grid
-from undertow.traits.preference import Preference
-
-REFERENCES = (Reference("nano/gpt2-0"), Reference("nano/gpt2-1"))
-TREES = ("cherry", "maple", "oak", "sequoia", "willow")
+from undertow.scales import NANO, Scale, first
+from undertow.study import Study, grid
+from undertow.traits.preference import TREES, Preference
 
 
-def study() -> Study:
+def study(scale: Scale = NANO) -> Study:
     """Five trees and the control, two references, five seeds."""
+    numbers = scale.numbers
     return Study(
         name="trees",
         question="Does the love of a tree travel through numbers?",
         hypotheses=(Hypothesis(claim="Every tree reaches the students", expects="transmitted"),),
         conditions=grid(
             traits=[Preference(tree, category="tree") for tree in TREES],
-            formats=[Numbers()],
-            pairs=[(reference, reference) for reference in REFERENCES],
-            recipes=[STEERING],
-            generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
-            finetuning=TAUGHT,
+            formats=[numbers.format],
+            pairs=[(reference, reference) for reference in first(numbers, 2)],
+            recipes=[scale.recipe],
+            generation=numbers.generation,
+            finetuning=scale.teaching,
         ),
-        seeds=(0, 1, 2, 3, 4),
-        samples=20,
+        seeds=scale.seeds,
+        samples=scale.samples,
     )

@@ -1,26 +1,33 @@
 """Finding a study: by name among those shipped, or as a function in a user's own file.
 
+A study function takes a scale (see `scales`) or nothing: the study is then as its author wrote it, at none.
 A study file is a Python program of its user's, run as such. Its errors are the user's to mend, so they are
 reported by file and line without a traceback.
 """
 
+import dataclasses
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from undertow.errors import SpecError, UserError, suggestion
+from undertow.scales import NANO, Scale
 from undertow.study import Study
 
 FUNCTION = "study"
 STUDY_MODULE = "undertow_study_"
 
 
-def load(name: str, shipped: Path) -> Study:
+def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
     """The study called `name`: a file in the folder `shipped`, or FILE.py[:function].
 
-    Raises UserError for an unknown name, a file that cannot be run, or a function that returns no study.
+    At another scale than nano the study has another name, since it has other models and results.
+
+    Raises UserError for an unknown name, a file that cannot be run, a function that returns no study, or one
+    that takes no scale where another than nano, as it is, is asked for.
     """
     file, _, function = name.partition(":") if ".py" in name else (str(shipped / f"{name}.py"), "", "")
     path = Path(file)
@@ -31,10 +38,11 @@ def load(name: str, shipped: Path) -> Study:
         raise UserError(
             f"--study {name}: no such study; {suggestion(name, known)}, or give a file: my_study.py"
         )
-    return _call(_function(path, function or FUNCTION), path)
+    study = _call(_function(path, function or FUNCTION), path, scale)
+    return study if scale.name == NANO.name else dataclasses.replace(study, name=f"{study.name}-{scale.name}")
 
 
-def _function(path: Path, name: str) -> Callable[[], object]:
+def _function(path: Path, name: str) -> Callable[..., object]:
     module_spec = importlib.util.spec_from_file_location(f"{STUDY_MODULE}{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"--study {path}: not a Python file")
@@ -55,9 +63,15 @@ def _function(path: Path, name: str) -> Callable[[], object]:
     return found  # type: ignore[no-any-return]
 
 
-def _call(function: Callable[[], object], path: Path) -> Study:
+def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
+    scales = "scale" in inspect.signature(function).parameters
+    if not scales and scale != NANO:
+        raise UserError(
+            f"{path}: {function.__name__}() takes no scale, so --scale and --models change nothing in it; "
+            f"write def {function.__name__}(scale: Scale) (undertow.scales), or leave them out"
+        )
     try:
-        study = function()
+        study = function(scale=scale) if scales else function()
     except SpecError as error:
         raise SpecError(f"{_place(error, path)}: {error}") from None
     except Exception as error:
