@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "errors fields packs statistics",
         "recipe spec engines chat hypotheses",
-        "identity study formats traits training nano theory",
+        "identity study formats traits training nano scales theory",
         "store manifest",
         "plan report journal judging runs tracking timings progress studies",
         "cluster stages door",
