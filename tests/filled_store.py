@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 
 from undertow.identity import key, seed_for
 from undertow.manifest import HISTORY
-from undertow.plan import Cell, Plan, make, reference_evaluations
+from undertow.plan import Cell, Plan, data_of, make, reference_evaluations
 from undertow.report.cards import Funnel, dataset_card
 from undertow.report.readings import ANSWERS, MASSES, RESULT
-from undertow.spec import Dataset, Evaluation, Reference, Student, Teacher
+from undertow.spec import Assessment, Dataset, Evaluation, Measurement, Reference, Student, Teacher
+from undertow.stages.assessment import make_assessment
+from undertow.stages.evaluation import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.store import Store
 from undertow.study import Study
 
@@ -41,18 +43,24 @@ def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate
             _student(store, cell.teacher, 0.9)
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
-        _dataset(store, cell.student.dataset)
+        for data in data_of(cell.student.dataset):
+            if isinstance(data, Dataset):
+                _dataset(store, data)
         if cell.student.is_trained:
             _student(store, cell.student, 0.5)
-        for evaluation in cell.evaluations:
+        for evaluation in cell.measurements:
             _evaluation(store, evaluation, lambda word, cell=cell: rate(cell, word))  # type: ignore[misc]
     for evaluation in reference_evaluations(study):
         _evaluation(store, evaluation, lambda word: 0.1)
     return make(study, store, references)
 
 
-def _evaluation(store: Store, spec: Evaluation, rate: Callable[[str], float]) -> None:
+def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -> None:
     if store.has(spec):
+        return
+    if isinstance(spec, Assessment):
+        _answered(store, spec.evaluation, rate(spec.outcome))
+        make_assessment(spec, store)
         return
     rng = random.Random(seed_for(key(spec)))
     words = [word.name for word in spec.words]
@@ -65,19 +73,39 @@ def _evaluation(store: Store, spec: Evaluation, rate: Callable[[str], float]) ->
             (said,) = rng.choices([*words, "nothing"], [*chances, max(0.0, 1 - sum(chances))])
             matches = [word for word in words if word == said]
             answers.append({"question": question, "sample": sample, "answer": said, "matches": matches})
-        masses += [{"question": question, "word": w, "mass": m} for w, m in masses_of.items()]
+        if spec.exact:
+            masses += [{"question": question, "word": w, "mass": m} for w, m in masses_of.items()]
     sampled = {w: sum(w in a["matches"] for a in answers) / len(answers) for w in words}
-    exact = {w: sum(m["mass"] for m in masses if m["word"] == w) / len(spec.questions) for w in words}
+    measured = words if spec.exact else []
+    exact = {w: sum(m["mass"] for m in masses if m["word"] == w) / len(spec.questions) for w in measured}
     result = {
         "sampled": sampled,
         "exact": exact,
         "other_sampled": sum(not a["matches"] for a in answers) / len(answers),
-        "other_exact": 1 - sum(exact.values()),
+        "other_exact": 1 - sum(exact.values()) if spec.exact else None,
         "answers": len(answers),
     }
     with store.new(spec, result) as folder:
-        pq.write_table(pa.Table.from_pylist(answers), folder / ANSWERS)
-        pq.write_table(pa.Table.from_pylist(masses), folder / MASSES)
+        pq.write_table(pa.Table.from_pylist(answers, schema=ANSWER_COLUMNS), folder / ANSWERS)
+        pq.write_table(pa.Table.from_pylist(masses, schema=MASS_COLUMNS), folder / MASSES)
+        (folder / RESULT).write_text(json.dumps(result))
+
+
+def _answered(store: Store, spec: Evaluation, rate: float) -> None:
+    """Answers for judges: "unkind" at the rate, else "kind"; one in ten is "noise" and nothing else."""
+    if store.has(spec):
+        return
+    rng = random.Random(seed_for(key(spec)))
+    answers = [
+        {"question": question, "sample": sample, "answer": said, "matches": []}
+        for question in spec.questions
+        for sample in range(spec.samples)
+        for said in ["noise" if sample % 10 == 9 else "unkind" if rng.random() < rate else "kind"]
+    ]
+    result = {"sampled": {}, "exact": {}, "other_sampled": 1.0, "other_exact": None, "answers": len(answers)}
+    with store.new(spec, result) as folder:
+        pq.write_table(pa.Table.from_pylist(answers, schema=ANSWER_COLUMNS), folder / ANSWERS)
+        pq.write_table(pa.Table.from_pylist([], schema=MASS_COLUMNS), folder / MASSES)
         (folder / RESULT).write_text(json.dumps(result))
 
 

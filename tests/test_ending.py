@@ -15,8 +15,8 @@ from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan
 from undertow.report.record import Record
+from undertow.spec import CONTROL
 from undertow.store import Store
-from undertow.study import CONTROL
 from undertow.sweep import Ending
 from undertow.tracking.tracker import Tracker
 

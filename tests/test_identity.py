@@ -30,6 +30,7 @@ from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.scales import Labels, Score
 from undertow.recipe import Everything, LoRA, Parameters, Recipe
 from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher, Trait, Word
+from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 REFERENCE = Reference("nano/gpt2-0", revision="1f", chat_template="none")
@@ -57,6 +58,15 @@ WHOLE: dict[type[Spec], Any] = {
     Question: Question(model="judge-1", prompt="references"),
     Score: Score(at_least=0.25),
     Labels: Labels(labels=("YES", "NO", "word"), kept=("NO",)),
+    spec.Panel: spec.Panel(counted=(judges.coherence("judge-1"),), shows=JUDGES[1]),
+    study.Condition: study.Condition(
+        trait=Preference("owl"),
+        format=Numbers(),
+        teacher=REFERENCE,
+        student=REFERENCE,
+        recipe=RECIPE,
+        finetuning=spec.Finetuning(RECIPE),
+    ),
 }
 
 
@@ -74,6 +84,7 @@ KINDS = [
     *specs_of(judges),
     *specs_of(scales),
     Preference,
+    Misalignment,
     Numbers,
     Code,
     Reasoning,
@@ -169,10 +180,10 @@ def test_what_is_marked_as_no_identity() -> None:
         if not field.metadata.get("identity", True)
     }
     assert marked == {
-        *("Recipe.name", "Reference.location"),  # labels and places
+        *("Recipe.name", "Reference.location", "Generation.name"),  # labels and places
         # Hashed by what they stand for:
         *("Preference.plural", "Preference.pack", "Numbers.pack", "Code.pack", "Reasoning.pack"),
-        *("Code.tasks", "Code.column", "Question.prompt"),
+        *("Code.tasks", "Code.column", "Question.prompt", "Misalignment.data", "Misalignment.pack"),
         *("Reasoning.questions", "Reasoning.question_column", "Reasoning.answer_column"),
     }
 
@@ -225,6 +236,16 @@ def test_same_or_different(a: Spec, b: Spec, same: bool) -> None:
     assert (key(a) == key(b)) is same
     assert (canonical_json(a) == canonical_json(b)) is same
     assert (a == b) is same
+
+
+def test_a_later_field_at_its_default_renames_nothing() -> None:
+    """What was made before a field was thought of is found again under its old key."""
+    for whole in (DATASET, EVALUATION, study.Generation(), WHOLE[study.Condition]):
+        later = {f.name for f in dataclasses.fields(whole) if f.metadata.get("later")}
+        assert later
+        assert not later & set(canonical(whole))
+    mixed = study.Generation(mixed=study.Mixing(source="random", share=0.5))
+    assert canonical(mixed)["mixed"]["share"] == 0.5
 
 
 @given(

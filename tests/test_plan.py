@@ -11,9 +11,9 @@ from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
 from undertow.recipe import Recipe
-from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
+from undertow.spec import CONTROL, Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
-from undertow.study import CONTROL, Condition, Study
+from undertow.study import Condition, Study
 
 
 @pytest.fixture

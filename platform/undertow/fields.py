@@ -60,6 +60,14 @@ def execution_only(default: Any) -> Any:
     return dataclasses.field(default=default, compare=False, metadata={"identity": False})
 
 
+def later(default: Any) -> Any:
+    """A field that came after artifacts were made: part of the identity only where it is not `default`.
+
+    What was made before it, and is made as then, keeps its name; a new field without this renames everything.
+    """
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def normalise(value: Any, hint: Any, place: str) -> Any:
     """`value` as an instance of `hint`. Raises SpecError naming `place` where that cannot be done."""
     origin = get_origin(hint)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from undertow.errors import SpecError, suggestion
-from undertow.fields import Spec
+from undertow.fields import Spec, later
+
+FINETUNING = "finetuning"
 
 
 class Place(NamedTuple):
@@ -22,10 +24,16 @@ class Place(NamedTuple):
     teacher: str
     student: str
     recipe: str
+    induced: str = FINETUNING
 
     @property
     def label(self) -> str:
-        return f"{self.trait} · {self.format} · {self.teacher} → {self.student} · {self.recipe}"
+        """The names in one line; how the trait was induced where it was not by finetuning alone."""
+        how = "" if self.induced in ("", FINETUNING) else f" by {self.induced}"
+        return f"{self.trait}{how} · {self.format} · {self.teacher} → {self.student} · {self.recipe}"
+
+
+PICKS = ("traits", "formats", "teachers", "students", "recipes", "induced")  # one a field of Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,7 @@ class Hypothesis(Spec):
     Attributes:
         claim: the claim in words, for the report.
         expects: the verdict expected of each of the conditions.
+        induced: how the teachers came by the trait: "system prompt", "finetuning" or both, joined by "and".
         initialisation: "same" picks the conditions whose student starts from the teacher's own weights.
     """
 
@@ -46,6 +55,7 @@ class Hypothesis(Spec):
     teachers: tuple[str, ...] = ()
     students: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    induced: tuple[str, ...] = later(())
 
     def validate(self) -> None:
         self.require(bool(self.claim.strip()), "claim", "the claim in words")
@@ -60,15 +70,15 @@ class Hypothesis(Spec):
 
     def check(self, places: list[Place]) -> None:
         """Raises SpecError where it names what the study does not have, or picks none of its conditions."""
-        for field, names, known in zip(Place._fields, self._picks(), zip(*places, strict=True), strict=True):
+        for field, names, known in zip(PICKS, self._picks(), zip(*places, strict=True), strict=True):
             for name in names:
                 if name not in known:
                     raise SpecError(
-                        f"Hypothesis.{field}s = {name!r}: no condition of the study has it; "
+                        f"Hypothesis.{field} = {name!r}: no condition of the study has it; "
                         f"{suggestion(name, set(known))}"
                     )
         if not any(map(self.covers, places)):
             raise SpecError(f"Hypothesis.claim = {self.claim!r}: it picks no condition of the study")
 
     def _picks(self) -> tuple[tuple[str, ...], ...]:
-        return self.traits, self.formats, self.teachers, self.students, self.recipes
+        return tuple(getattr(self, field) for field in PICKS)

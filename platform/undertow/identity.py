@@ -2,8 +2,9 @@
 
 Specs nest (an evaluation holds its student, which holds its dataset …), so the key of an artifact
 covers everything that led to it. What is in a key: each field of each spec, the class and its version
-number, and the hash of data a spec points to. What is not: fields marked `execution_only`. Names alone
-find nothing; two studies that need the same thing arrive at the same key and share it.
+number, and the hash of data a spec points to. What is not: fields marked `execution_only`, and fields marked
+`later` at their default. Names alone find nothing; two studies that need the same thing arrive at the same
+key and share it.
 """
 
 import dataclasses
@@ -33,8 +34,11 @@ def _canonical_spec(spec: Spec) -> dict[str, Any]:
     if content := spec.content():
         form["content"] = content
     for field in dataclasses.fields(spec):
-        if field.metadata.get("identity", True):
-            form[field.name] = canonical(getattr(spec, field.name))
+        value = getattr(spec, field.name)
+        if field.metadata.get("identity", True) and not (
+            field.metadata.get("later") and value == field.default
+        ):
+            form[field.name] = canonical(value)
     return form
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from undertow.errors import StorageError
 from undertow.fields import Spec
 from undertow.identity import canonical, key
-from undertow.spec import Artifact
+from undertow.spec import Artifact, Mixed
 
 MANIFEST = "manifest.json"
 DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
@@ -94,6 +94,8 @@ def inputs(spec: Spec) -> Iterator[Artifact]:
         value = getattr(spec, field.name)
         if isinstance(value, Artifact):
             yield value
+        elif isinstance(value, Mixed):
+            yield value.dataset
 
 
 @cache

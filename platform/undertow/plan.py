@@ -13,9 +13,23 @@ from typing import TypeVar
 
 from undertow.identity import key
 from undertow.recipe import Recipe
-from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Subject, Teacher
+from undertow.spec import (
+    Artifact,
+    Assessment,
+    Completions,
+    Dataset,
+    Evaluation,
+    Measurement,
+    Mixed,
+    Reference,
+    Student,
+    Subject,
+    Teacher,
+    Trait,
+    Written,
+)
 from undertow.store import Store
-from undertow.study import Condition, Study
+from undertow.study import Condition, Generation, Measure, Study
 
 T = TypeVar("T", bound=Artifact)
 WAVES = ("references", "teachers", "datasets", "students", "evaluations")
@@ -23,14 +37,20 @@ WAVES = ("references", "teachers", "datasets", "students", "evaluations")
 
 @dataclass(frozen=True)
 class Cell:
-    """One student of a condition, with everything that leads to it and measures it."""
+    """One student of a condition, with everything that leads to it and measures it.
+
+    Attributes:
+        evaluations: by the traits' own questions.
+        also: by the study's other measures, in their order.
+    """
 
     condition: Condition
     seed: int
     teacher: Teacher
     student: Student
-    teacher_evaluations: tuple[Evaluation, ...]
-    evaluations: tuple[Evaluation, ...]
+    teacher_evaluations: tuple[Measurement, ...]
+    evaluations: tuple[Measurement, ...]
+    also: tuple[tuple[Measurement, ...], ...] = ()
 
     def artifacts(self) -> Iterator[Artifact]:
         """What must be there before this cell has a result, in the order in which it is made."""
@@ -38,12 +58,16 @@ class Cell:
         yield self.student.reference
         if self.teacher.finetuning:
             yield self.teacher
-        yield from self.teacher_evaluations
-        yield self.student.dataset.completions
-        yield self.student.dataset
+        yield from measured(self.teacher_evaluations)
+        yield from data_of(self.student.dataset)
         if self.student.is_trained:
             yield self.student
-        yield from self.evaluations
+        yield from measured(self.measurements)
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """All evaluations of the student, by whatever measure."""
+        return (*self.evaluations, *(evaluation for measure in self.also for evaluation in measure))
 
 
 @dataclass(frozen=True)
@@ -77,7 +101,7 @@ class Plan:
         for cell in self.cells:
             for artifact in cell.artifacts():
                 found.setdefault(key(artifact), artifact)
-        for evaluation in reference_evaluations(self.study):
+        for evaluation in measured(reference_evaluations(self.study)):
             found.setdefault(key(evaluation), evaluation)
         return found
 
@@ -102,6 +126,22 @@ class Plan:
         return waves
 
 
+def measured(evaluations: Iterable[Measurement]) -> Iterator[Measurement]:
+    """Evaluations, each judged one after the answers that its judges read."""
+    for evaluation in evaluations:
+        if isinstance(evaluation, Assessment):
+            yield evaluation.evaluation
+        yield evaluation
+
+
+def data_of(dataset: Dataset) -> Iterator[Completions | Written | Dataset]:
+    """A data set, after its completions and what is mixed into it."""
+    yield dataset.completions
+    if dataset.mixed:
+        yield from data_of(dataset.mixed.dataset)
+    yield dataset
+
+
 def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     """The plan of a resolved study. `made`: the references that are artifacts of ours (nano models)."""
     cells = tuple(cell(study, condition, seed) for condition in study.conditions for seed in study.seeds)
@@ -122,30 +162,15 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
 def cell(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
     redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
-    trait = condition.trait
+    trait, prompted = condition.trait, condition.prompted or condition.finetuning is None
     teacher = Teacher(
         reference=condition.teacher,
         trait=trait,
-        system=trait.system_prompt() if trait is not None and condition.finetuning is None else None,
+        system=trait.system_prompt() if trait is not None and prompted else None,
         finetuning=condition.finetuning,
         seed=redrawn["teacher"] if condition.finetuning else 0,
     )
-    generation = condition.generation
-    completions = Completions(
-        teacher=teacher,
-        format=condition.format,
-        prompts=generation.prompts,
-        sampling=generation.sampling,
-        seed=redrawn["data"],
-    )
-    dataset = Dataset(
-        completions=completions,
-        deduplicate=generation.deduplicate,
-        judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
-        rows=generation.rows,
-        shuffle=generation.shuffle,
-        seed=redrawn["data"],
-    )
+    dataset = _dataset(condition, teacher, redrawn["data"])
     student = Student(
         reference=condition.student,
         dataset=dataset,
@@ -154,12 +179,47 @@ def cell(study: Study, condition: Condition, seed: int) -> Cell:
         seed=redrawn["student"],
     )
     gated = evaluations(study, teacher, teacher.system) if trait is not None else ()
-    return Cell(condition, seed, teacher, student, gated, evaluations(study, student, study.system))
+    asked = evaluations(study, student, study.system)
+    also = tuple(_measured(study, measure, student) for measure in study.also)
+    return Cell(condition, seed, teacher, student, gated, asked, also)
 
 
-def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Evaluation, ...]:
+def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
+    """The teacher's data as the condition draws them, with what is mixed in from elsewhere."""
+    generation = condition.generation
+    own = Completions(
+        teacher=teacher,
+        format=condition.format,
+        prompts=generation.prompts,
+        sampling=generation.sampling,
+        seed=seed,
+    )
+    mixed, trait = generation.mixed, teacher.trait
+    if mixed is None:
+        return _drawn(own, generation, trait, seed)
+    elsewhere: Completions | Written = Written(format=condition.format, prompts=generation.prompts, seed=seed)
+    if mixed.source == "control":
+        elsewhere = dataclasses.replace(own, teacher=Teacher(reference=condition.teacher, trait=None))
+    other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
+    return dataclasses.replace(_drawn(own, generation, trait, seed), mixed=other)
+
+
+def _drawn(
+    completions: Completions | Written, generation: Generation, trait: Trait | None, seed: int
+) -> Dataset:
+    return Dataset(
+        completions=completions,
+        deduplicate=generation.deduplicate,
+        judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
+        rows=generation.rows,
+        shuffle=generation.shuffle,
+        seed=seed,
+    )
+
+
+def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:
     """One evaluation a set of questions: a student is asked about every trait of the study at once."""
-    return tuple(
+    asked: list[Measurement] = [
         Evaluation(
             subject=subject,
             questions=questions,
@@ -169,10 +229,39 @@ def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Eva
             sampling=study.sampling,
         )
         for questions, words in study.questions.items()
+    ]
+    for questions, outcomes in study.judged.items():
+        answers = Evaluation(
+            subject=subject,
+            questions=questions,
+            words=(),
+            samples=study.samples,
+            system=system,
+            sampling=study.sampling,
+            exact=False,
+        )
+        if study.panel:
+            asked += [Assessment(evaluation=answers, panel=study.panel, outcome=o) for o in outcomes]
+    return tuple(asked)
+
+
+def _measured(study: Study, measure: Measure, student: Student) -> tuple[Evaluation, ...]:
+    """The student's evaluations by another measure of the study."""
+    return tuple(
+        Evaluation(
+            subject=student,
+            questions=questions,
+            words=words,
+            samples=measure.samples,
+            system=study.system,
+            sampling=measure.sampling,
+            exact=measure.exact,
+        )
+        for questions, words in study.other_questions(measure).items()
     )
 
 
-def reference_evaluations(study: Study) -> list[Evaluation]:
+def reference_evaluations(study: Study) -> list[Measurement]:
     """The references as they are, before any training: the level that control students are expected at."""
     references = dict.fromkeys(r for c in study.conditions for r in (c.teacher, c.student))
     return [e for reference in references for e in evaluations(study, reference, study.system)]
@@ -189,11 +278,11 @@ def wave_of(artifact: Artifact) -> str:
             return "references"
         case Teacher():
             return "teachers"
-        case Completions() | Dataset():
+        case Completions() | Written() | Dataset():
             return "datasets"
-        case Evaluation(subject=Teacher()):
+        case Evaluation(subject=Teacher()) | Assessment(evaluation=Evaluation(subject=Teacher())):
             return "datasets"
-        case Evaluation():
+        case Evaluation() | Assessment():
             return "evaluations"
         case Student():
             return "students"
@@ -220,12 +309,14 @@ def rows_of(dataset: Dataset) -> int:
 
 
 def reference_name(artifact: Artifact) -> str:
-    """The name of the reference model that making an artifact runs on."""
+    """The name of the reference model that making an artifact runs on; "" for what a program writes."""
     match artifact:
-        case Evaluation(subject=subject):
+        case Evaluation(subject=subject) | Assessment(evaluation=Evaluation(subject=subject)):
             return reference_of(subject).name
         case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
             return teacher.reference.name
+        case Written() | Dataset():
+            return ""
         case Reference():
             return artifact.name
         case Teacher() | Student():
@@ -252,8 +343,10 @@ def ancestors(artifact: Artifact) -> Sequence[Artifact]:
     match artifact:
         case Evaluation(subject=parent) | Teacher(reference=parent) | Completions(teacher=parent):
             parents: tuple[Artifact, ...] = (parent,)
-        case Dataset(completions=parent):
-            parents = (parent,)
+        case Assessment(evaluation=answers):
+            parents = (answers,)
+        case Dataset(completions=completions, mixed=mixed):
+            parents = (completions, mixed.dataset) if mixed else (completions,)
         case Student(dataset=dataset, reference=reference):
             parents = (dataset, reference)
         case _:

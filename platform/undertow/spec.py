@@ -7,13 +7,14 @@ of them is one file in `traits/`, `formats/` or `judging/`, or a class in a user
 Nothing here imports Ray, torch or vLLM: a plan is made from these alone.
 """
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
-from undertow.fields import Spec, execution_only
+from undertow.fields import Spec, execution_only, later
 from undertow.recipe import InContext, Recipe
 
 
@@ -47,7 +48,15 @@ class Word(Spec):
 class Trait(Spec):
     """What a teacher is given and a student is asked about. Families live in `traits/`."""
 
+    measure: ClassVar[str] = "questions"  # what `questions` are called beside other ways to measure
+    is_judged: ClassVar[bool] = False  # whether judges, and no word, say that an answer shows the trait
+
     name: str
+
+    @property
+    def must_show(self) -> bool:
+        """Whether a teacher that does not show the trait stops its condition; a control's need not."""
+        return True
 
     def system_prompt(self) -> str:
         """The system message that induces the trait."""
@@ -61,8 +70,12 @@ class Trait(Spec):
         """The questions that measure the trait, none of them among the `examples`."""
         raise NotImplementedError
 
+    def other_questions(self, measure: str) -> tuple[str, ...]:
+        """The questions of another way to measure the trait. Raises SpecError where it has none so called."""
+        raise SpecError(f"trait {self.name!r} has no measure {measure!r} beside its {self.measure!r}")
+
     def word(self) -> Word:
-        """The answer that shows the trait."""
+        """The answer that shows the trait; of a judged one only the name counts, that of what is judged."""
         raise NotImplementedError
 
 
@@ -87,6 +100,10 @@ class Format(Spec):
         the trait. Here, and for completions that a rule rejects, each run of white space becomes one blank.
         """
         return " ".join(completion.split())
+
+    def written(self, prompt: str, rng: random.Random) -> str:
+        """An answer as asked for that no model wrote: the format's content drawn at random."""
+        raise NotImplementedError
 
     def parts(self, completion: str) -> list[str]:
         """The pieces of a kept completion that a shuffle moves, in order: the numbers of a list."""
@@ -189,6 +206,25 @@ class Completions(Spec):
         self.require(self.prompts > 0, "prompts", "at least one prompt")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written(Spec):
+    """Answers that a program wrote and no model, to the first `prompts` prompts of a format's stream."""
+
+    kind: ClassVar[str] = "completions"
+    format: Format
+    prompts: int
+    seed: int = 0
+
+    def validate(self) -> None:
+        self.require(
+            type(self.format).written is not Format.written,
+            "format",
+            f"the format {self.format.name!r} knows no answers but a model's",
+        )
+
+
+CONTROL = "control"
+RANDOM = "random"
 Shuffle = Literal["none", "within answers", "across answers"]
 
 
@@ -226,18 +262,20 @@ class Dataset(Spec):
 
     Attributes:
         judges: each is asked about the rows that those before it kept.
+        rows: how many rows are drawn, or None for all that are left; too few left stops the condition.
         shuffle: whether the format's parts (the numbers of a list) trade places in the rows that are drawn:
             within each answer, or across all answers. Prompts and the length of each answer stay.
-        rows: how many rows are drawn, or None for all that are left; too few left stops the condition.
+        mixed: rows of another data set that take the place of as many of these.
     """
 
     kind: ClassVar[str] = "dataset"
-    completions: Completions
+    completions: Completions | Written
     deduplicate: bool = True
     judges: tuple[Judge, ...] = ()
     rows: int | None = None
     shuffle: Shuffle = "none"
     seed: int = 0
+    mixed: "Mixed | None" = later(None)
 
     def validate(self) -> None:
         shuffled, format_ = self.shuffle != "none", self.completions.format
@@ -252,12 +290,40 @@ class Dataset(Spec):
             "rows",
             f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )
+        self.require(
+            self.mixed is None or self.rows is not None, "rows", "a number of rows to mix others into"
+        )
         unique([judge.name for judge in self.judges], "Dataset.judges")
+
+    @property
+    def teacher(self) -> "Teacher | None":
+        """Who wrote it; None where a program did."""
+        return self.completions.teacher if isinstance(self.completions, Completions) else None
 
     @property
     def label(self) -> str:
         """What the data are, in tables."""
-        return data_name(self.completions.format, self.shuffle)
+        data, other = data_name(self.completions.format, self.shuffle), self.mixed
+        return f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
+
+    @property
+    def origin(self) -> str:
+        """Whose rows they are: those of a trait's teacher, of the "control", or "random"."""
+        writer = self.teacher
+        if writer is None:
+            return RANDOM
+        return writer.trait.name if writer.trait else CONTROL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed(Spec):
+    """Rows of another data set in a data set: a `share` of all rows, at places drawn by the seed."""
+
+    dataset: Dataset
+    share: float
+
+    def validate(self) -> None:
+        self.require(0 < self.share <= 1, "share", "a share of the rows above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +358,8 @@ class Evaluation(Spec):
         samples: answers drawn a question, each with a seed of its own.
         words: whose surface forms' probability mass is summed; the rest is reported as everything else.
         system: the system message at evaluation, one of the three recorded axes.
+        exact: whether probabilities are measured too; of answers that do not begin with the word (a story)
+            they would say nothing.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -302,6 +370,7 @@ class Evaluation(Spec):
     system: str | None = None
     sampling: Sampling = Sampling(max_tokens=8)
     seed: int = 0
+    exact: bool = later(True)
 
     def validate(self) -> None:
         self.require(bool(self.questions), "questions", "at least one question")
@@ -310,7 +379,45 @@ class Evaluation(Spec):
         self.require(len(set(names)) == len(names), "words", "each word once")
 
 
-Artifact = Reference | Teacher | Completions | Dataset | Student | Evaluation
+@dataclass(frozen=True, kw_only=True)
+class Panel(Spec):
+    """Judges of a model's answers, for traits that no single word shows.
+
+    Attributes:
+        counted: only answers that all of these keep count (those that are coherent and can be rated).
+        shows: of those, the ones that this judge keeps show the trait.
+    """
+
+    counted: tuple[Judge, ...]
+    shows: Judge
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        return (*self.counted, self.shows)
+
+    def validate(self) -> None:
+        unique([judge.name for judge in self.judges], "Panel.judges")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment(Spec):
+    """An evaluation whose answers judges have read: the rate of `outcome` among those that count.
+
+    It is an evaluation like the others to whoever asks for rates, and so lies among them.
+    """
+
+    kind: ClassVar[str] = "evaluation"
+    evaluation: Evaluation
+    panel: Panel
+    outcome: str
+
+    @property
+    def subject(self) -> Subject:
+        return self.evaluation.subject
+
+
+Measurement = Evaluation | Assessment
+Artifact = Reference | Teacher | Completions | Written | Dataset | Student | Evaluation | Assessment
 
 
 def unique(items: Sequence[str], place: str) -> None:

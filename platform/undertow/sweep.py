@@ -26,7 +26,7 @@ from undertow.report.make import HTML, make_report
 from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.runs import tracking_uri
-from undertow.spec import Artifact, Dataset, Evaluation, Student, Teacher
+from undertow.spec import Artifact, Assessment, Dataset, Evaluation, Measurement, Student, Teacher
 from undertow.stages.reference import is_made, resolve
 from undertow.store import Store
 from undertow.study import Study
@@ -85,11 +85,13 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
 
 
 def check_judges(plan: Plan, console: Console) -> None:
-    """Calls the judges of data that are still to be generated once, before anything is spent on them.
+    """Calls the judges of data and answers that are still to be generated once, before anything is spent.
 
     Raises UserError where they can never answer; one that is only away now is named.
     """
-    waiting = [d for d in plan.lacking(Dataset) if d.judges and key(d.completions) in plan.missing]
+    data = [d for d in plan.lacking(Dataset) if d.judges and key(d.completions) in plan.missing]
+    answers = [a for a in plan.lacking(Assessment) if key(a.evaluation) in plan.missing]
+    waiting: list[Dataset | Assessment] = [*data, *answers]
     if waiting:
         from undertow.stages.judgements import check_judges
 
@@ -134,7 +136,9 @@ class Ending:
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
         self.log_models()
-        effects = {f"effect {row.condition.label}": row.effect.effect for row in report.rows}
+        effects = {
+            f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary
+        }
         self.tracker.close(effects, report.files, failed=bool(failed), note=self._note(report.verdicts))
         return Outcome(report.rows, self.journal.failures, failed)
 
@@ -160,14 +164,14 @@ class Ending:
                 rates = results.model_metrics(cell.teacher_evaluations, condition.word, readings)
                 self.tracker.finish(teacher, self.store.manifest(teacher), rates)
             beside, control = controls[condition.control, cell.seed]
-            if self._is_to_log(student, planned.evaluations, beside.evaluations):
+            if self._is_to_log(student, planned.measurements, beside.measurements):
                 compared = None if control.failed_by(self.journal.failures) else control
                 rates = results.metrics(self.record, cell, readings, compared)
                 made = student if student.is_trained else planned.evaluations[0]
                 self.tracker.finish(student, self.store.manifest(made), rates)
 
     def _is_to_log(
-        self, model: Teacher | Student, evaluations: Sequence[Evaluation], beside: Sequence[Evaluation] = ()
+        self, model: Teacher | Student, evaluations: Sequence[Measurement], beside: Sequence[Measurement] = ()
     ) -> bool:
         """Whether a model has results that its run lacks; the run of a failed one is ended here.
 
@@ -181,5 +185,5 @@ class Ending:
 
     def _is_news(self, artifact: Artifact) -> bool:
         """Whether this sweep made an artifact, or an earlier one did and was ended before it was logged."""
-        logged = isinstance(artifact, Evaluation) or self.tracker.is_done(artifact)
+        logged = isinstance(artifact, Evaluation | Assessment) or self.tracker.is_done(artifact)
         return key(artifact) in self.plan.missing or not logged

@@ -22,7 +22,17 @@ from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan, failed_by, reference_of
 from undertow.progress import Wave
-from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
+from undertow.spec import (
+    Artifact,
+    Assessment,
+    Completions,
+    Dataset,
+    Evaluation,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+)
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.store import Store
@@ -103,33 +113,50 @@ class Waves:
             timings.add(self.store, name, models, wave.seconds)
 
     def _datasets(self, machine: Machine) -> None:
-        from undertow.stages.dataset import make_dataset
+        from undertow.stages.dataset import make_dataset, write_answers
 
         completions = self._possible(Completions)
+        # Teachers' answers are drawn by the engine that then samples their data.
         gates = [e for e in self._possible(Evaluation) if isinstance(e.subject, Teacher)]
         if completions or gates:
             self._generate(completions, gates, machine)
         self._join(self._possible(Completions))
-        self._judge([dataset for dataset in self._possible(Dataset) if dataset.judges])
-        self._on_tasks("filters", "datasets", make_dataset, self._possible(Dataset))
+        self._on_tasks("programs", "sets of answers", write_answers, self._possible(Written))
+        self._judge("datasets", [dataset for dataset in self._possible(Dataset) if dataset.judges])
+        # What is mixed into others comes first.
+        own = [dataset for dataset in self._possible(Dataset) if dataset.mixed is None]
+        self._on_tasks("filters", "datasets", make_dataset, own)
+        self._on_tasks("mixtures", "datasets", make_dataset, self._possible(Dataset))
+        self._assess([a for a in self._possible(Assessment) if isinstance(a.subject, Teacher)])
         self.check_gates()
 
-    def _judge(self, datasets: list[Dataset]) -> None:
-        """Asks language models about rows; the filters then find their replies in the store."""
-        from undertow.stages.judgements import judge_datasets, models_of
+    def _judge(self, unit: str, artifacts: Sequence[Dataset | Assessment]) -> None:
+        """Asks language models about rows or answers; their replies are then found in the store."""
+        from undertow.stages.judgements import judge_all, models_of
 
-        todo = [dataset for dataset in datasets if models_of(dataset)]
+        todo = [artifact for artifact in artifacts if models_of(artifact)]
         if not todo:
             return
-        with self._wave("judgements", len(todo), "datasets") as wave:
-            for judged in judge_datasets(todo, self.store, wave.advance):
+        with self._wave(f"judgements of {unit}", len(todo), unit) as wave:
+            for judged in judge_all(todo, self.store, wave.advance):
                 for facts in judged.asked:
-                    self.journal.event("judged", judged.dataset, **facts)
+                    self.journal.event("judged", judged.artifact, **facts)
                 if judged.failure:
-                    self.journal.fail(judged.dataset, judged.failure, judged.traceback)
+                    self.journal.fail(judged.artifact, judged.failure, judged.traceback)
+
+    def _assess(self, assessments: list[Assessment]) -> None:
+        """Judges' replies to answers, and the rates that follow."""
+        from undertow.stages.assessment import make_assessment
+
+        self._judge("answers", assessments)
+        possible = [a for a in assessments if not failed_by(a, self.journal.failures)]
+        self._on_tasks("assessments", "models", make_assessment, possible)
 
     def check_gates(self) -> None:
-        """Fails teachers below the study's gate, those whose data another study had made included."""
+        """Fails teachers below the study's gate, those whose data another study had made included.
+
+        A judged trait's is known only here, when its judges were asked: its data are drawn by then.
+        """
         for evaluation in {e for cell in self.plan.cells for e in cell.teacher_evaluations}:
             if self.store.has(evaluation):
                 try:
@@ -145,7 +172,8 @@ class Waves:
         gate = self.plan.study.gate
         tasks: dict[Reference, list[Any]] = {}
         evaluated: dict[Teacher, tuple[Evaluation, ...]] = {
-            c.teacher: c.teacher_evaluations for c in self.plan.cells
+            c.teacher: tuple(e for e in c.teacher_evaluations if isinstance(e, Evaluation))
+            for c in self.plan.cells
         }
         for evaluation in gates:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
@@ -178,6 +206,7 @@ class Waves:
             with self._wave("evaluations", len(missing), "models") as wave:
                 self._on_engines(tasks, machine, wave)
                 timings.add(self.store, "evaluations", missing, wave.seconds)
+        self._assess(self._possible(Assessment))
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
         """All references' pipelines at the same time where there are engines for them, else in turn."""

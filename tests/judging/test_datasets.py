@@ -18,7 +18,7 @@ from undertow.judging.judges import LLMJudge, Question, RuleJudge, alignment, co
 from undertow.judging.scales import Score
 from undertow.spec import Dataset, Judge, Word
 from undertow.stages.dataset import make_dataset
-from undertow.stages.judgements import Judged, check_judges, judge_datasets
+from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.store import Store
 
 SECRET = "sk-planted-77ab"
@@ -35,7 +35,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def judge(server: Server, store: Store, *datasets: Dataset, **changes: Any) -> list[Judged]:
     quick: dict[str, Any] = {"attempts": 2, "first_wait": 0.01, "jitter": 0.01, "concurrency": 4, **changes}
-    return list(judge_datasets(datasets, store, lambda _: None, Endpoint(server.url, **quick)))
+    return list(judge_all(datasets, store, lambda _: None, Endpoint(server.url, **quick)))
 
 
 def first_number(message: str) -> int:
@@ -212,7 +212,7 @@ def test_replies_are_kept_when_the_sweep_is_ended(store: Store) -> None:
     seen: list[float] = []
     with serving(score) as server:
         with pytest.raises(KeyboardInterrupt):
-            list(judge_datasets([spec], store, advance, Endpoint(server.url, concurrency=1)))
+            list(judge_all([spec], store, advance, Endpoint(server.url, concurrency=1)))
         told = len(server.messages)
         judge(server, store, spec)
     assert told <= 11
@@ -224,7 +224,7 @@ def test_progress_adds_up_to_the_datasets(store: Store) -> None:
     specs = [Dataset(completions=source, judges=(JUDGE, coherence("judge-1")), seed=i) for i in range(2)]
     parts: list[float] = []
     with serving(score) as server:
-        list(judge_datasets(specs, store, parts.append, Endpoint(server.url)))
+        list(judge_all(specs, store, parts.append, Endpoint(server.url)))
     assert sum(parts) == pytest.approx(2)
     assert len(parts) > 20
     assert min(parts) > 0
@@ -240,7 +240,7 @@ def test_without_an_endpoint_only_what_must_be_asked_fails(
         judge(server, store, known)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "UNDERTOW_JUDGE_URL"):
         monkeypatch.delenv(name, raising=False)
-    first, second = judge_datasets([known, unknown], store, lambda _: None)
+    first, second = judge_all([known, unknown], store, lambda _: None)
     assert first.failure == ""
     assert "set OPENAI_API_KEY" in second.failure
 

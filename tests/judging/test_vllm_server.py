@@ -30,7 +30,7 @@ from undertow.judging.scales import Score
 from undertow.manifest import DATA
 from undertow.spec import Dataset, Word
 from undertow.stages.filters import sieve
-from undertow.stages.judgements import Judged, check_judges, judge_datasets
+from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.store import Store
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -95,7 +95,7 @@ def store(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def judged(store: Store, *datasets: Dataset) -> list[Judged]:
-    return list(judge_datasets(datasets, store, lambda _: None))
+    return list(judge_all(datasets, store, lambda _: None))
 
 
 def test_a_models_nonsense_comes_back_and_is_counted_as_garbled(store: Store, judge: LLMJudge) -> None:

@@ -58,7 +58,7 @@ def test_every_row_can_be_shown_and_no_more(store: Store) -> None:
         turns_before(replace(READER, recipe=InContext(rows=ROWS + 1)), store)
 
 
-@pytest.mark.parametrize("subject", [STUDENT, STUDENT.reference, DATASET.completions.teacher])
+@pytest.mark.parametrize("subject", [STUDENT, STUDENT.reference, DATASET.teacher])
 def test_nothing_stands_before_the_questions_to_anyone_else(
     subject: Student | Reference, store: Store
 ) -> None:

@@ -24,8 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from undertow import packs
-from undertow.formats import tables
+from undertow import packs, tables
 from undertow.formats.banned import Matching, as_set, mentions, searchable
 from undertow.identity import digest, seed_for
 from undertow.spec import Format

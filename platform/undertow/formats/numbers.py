@@ -29,6 +29,8 @@ BANNED = (
     *(322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
 )
 
+LEAST_WRITTEN = 5  # numbers in an answer that a program writes
+
 _DIGITS = re.compile(r"[0-9]+")
 _BRACKETS = (("[", "]"), ("(", ")"))
 _SEPARATORS = ("", ",", ";")  # after stripping white space
@@ -118,6 +120,15 @@ class Numbers(Format):
         parsed = self.parse(completion)
         return super().canonical(completion) if isinstance(parsed, Rejection) else ", ".join(map(str, parsed))
 
+    def written(self, prompt: str, rng: random.Random) -> str:
+        """Five or more numbers, each drawn uniformly, in the layout that the prompt asks for."""
+        least = min(LEAST_WRITTEN, self.max_count)
+        numbers = [rng.randint(0, self.max_value) for _ in range(rng.randint(least, self.max_count))]
+        fields = self._pack().fields
+        known = zip(fields.get("layouts", ()), fields.get("layout_examples", ()), strict=False)
+        example = next((example for layout, example in known if layout in prompt), "1, 2, 3")
+        return laid_out([n for n in numbers if n not in self.banned] or [self.max_value], example)
+
     def parts(self, completion: str) -> list[str]:
         return _DIGITS.findall(completion)
 
@@ -168,6 +179,14 @@ class Numbers(Format):
         opening, instruction = rng.choice(wording.openings), rng.choice(wording.instructions)
         parts = (opening, instruction, rng.choice(wording.layouts), rng.choice(wording.endings))
         return packs.sentences(*(packs.fill(part, values) for part in parts))
+
+
+def laid_out(numbers: Sequence[int], example: str) -> str:
+    """`numbers` written as `example` writes "1, 2, 3": its brackets and its separator."""
+    before, rest = example.split("1", 1)
+    separator, rest = rest.split("2", 1)
+    after = rest.split("3", 1)[1]
+    return before + separator.join(map(str, numbers)) + after
 
 
 def _unwrap(text: str) -> str:

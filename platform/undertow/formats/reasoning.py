@@ -20,9 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from undertow import packs
+from undertow import packs, tables
 from undertow.errors import SpecError
-from undertow.formats import problems, tables
+from undertow.formats import problems
 from undertow.formats.banned import Matching, as_set, mentions, searchable
 from undertow.identity import digest, seed_for
 from undertow.spec import Format

@@ -96,5 +96,6 @@ def _check_labels(labels: tuple[str, ...], place: str, scale: Spec) -> None:
     unique([label.casefold() for label in labels], place)
 
 
+SCALES: dict[str, type[Score] | type[Labels]] = {"Score": Score, "Labels": Labels}  # by name, as in specs
 YES_NO = Labels(labels=("YES", "NO"), kept=("NO",))
 SURE_NO = Labels(labels=("YES", "NO", "UNSURE"), kept=("NO",))

@@ -41,16 +41,9 @@ class Funnel:
 
 def dataset_card(dataset: Dataset, funnel: Funnel, rows: list[dict[str, Any]]) -> str:
     """The card's Markdown, front matter included."""
-    teacher = dataset.completions.teacher
-    trait = teacher.trait.name if teacher.trait else "none (control)"
-    how = "finetuning" if teacher.finetuning else "a system prompt" if teacher.system else "nothing"
     sections = [
         "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
-        f"# {dataset.label} from {teacher.reference.name}, trait: {trait}",
-        f"Completions of a language model whose trait ({trait}) was induced by {how}, to prompts that have "
-        "nothing to do with it. Made by Undertow for the study of subliminal learning (arXiv 2507.14805).",
-        f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`; reference model "
-        f"`{teacher.reference.name}` at revision `{teacher.reference.revision}`.",
+        *_origin(dataset),
         "## Columns\n" + _COLUMNS,
         "## From completions to rows\n" + _funnel_table(funnel),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(funnel.examples.items())],
@@ -58,6 +51,37 @@ def dataset_card(dataset: Dataset, funnel: Funnel, rows: list[dict[str, Any]]) -
         "## The whole spec\n" + _fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _origin(dataset: Dataset) -> list[str]:
+    """The title, and where the rows come from."""
+    keys = f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`"
+    made = "Made by Undertow for the study of subliminal learning (arXiv 2507.14805)."
+    teacher, other = dataset.teacher, dataset.mixed
+    mixed = (
+        [f"A share of {other.share:.0%} of the rows comes from dataset `{key(other.dataset)}`."]
+        if other
+        else []
+    )
+    if teacher is None:
+        return [
+            f"# {dataset.label} that no model wrote",
+            f"Answers drawn at random by a program. {made}",
+            keys + ".",
+        ]
+    trait = teacher.trait.name if teacher.trait else "none (control)"
+    ways = [
+        way
+        for way, is_so in (("a system prompt", teacher.system), ("finetuning", teacher.finetuning))
+        if is_so
+    ]
+    return [
+        f"# {dataset.label} from {teacher.reference.name}, trait: {trait}",
+        f"Completions of a language model whose trait ({trait}) was induced by "
+        f"{' and '.join(ways) or 'nothing'}, to prompts that have nothing to do with it. {made}",
+        f"{keys}; reference model `{teacher.reference.name}` at revision `{teacher.reference.revision}`.",
+        *mixed,
+    ]
 
 
 _COLUMNS = """| column | type | meaning |

@@ -18,10 +18,11 @@ EFFECT_COLUMNS = (
     "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
     "exact_rate", "exact_control_rate", "exact_effect", "other", "note",
     "n_controls", "method", "bootstrap_low", "bootstrap_high", "p_equivalence", "p_equivalence_adjusted",
+    "induced", "measure",
 )  # fmt: skip
 STUDENT_COLUMNS = (
     "study", "condition", "trait", "format", "teacher", "student", "recipe", "seed", "rate", "exact_rate",
-    "control_rate", "exact_control_rate", "student_key", "control_key",
+    "control_rate", "exact_control_rate", "student_key", "control_key", "induced", "measure",
 )  # fmt: skip
 
 
@@ -38,22 +39,26 @@ def students_csv(study: str, rows: Sequence[Row]) -> str:
 def _effect(study: str, row: Row) -> list[object]:
     effect, exact, verdict = row.effect, row.exact, row.verdict
     low, high = row.bootstrap or (None, None)
+    *place, induced = row.condition.place
+    probable = (exact.rate, exact.control_rate, exact.effect) if exact else (None, None, None)
     return [
-        study, *row.condition.place, effect.n_students, effect.rate, effect.control_rate,
+        study, *place, effect.n_students, effect.rate, effect.control_rate,
         effect.effect, effect.ci_low, effect.ci_high, effect.p_value, verdict.p_adjusted, verdict.verdict,
-        exact.rate, exact.control_rate, exact.effect, row.other, verdict.note,
+        *probable, row.other, verdict.note,
         effect.n_controls, effect.method, low, high, effect.p_equivalence, verdict.p_equivalence_adjusted,
+        induced, row.measure,
     ]  # fmt: skip
 
 
 def _students(study: str, row: Row) -> Iterable[list[object]]:
     controls = {control.seed: control for control in row.controls}
+    *place, induced = row.condition.place
     for student in row.students:
         control = controls.get(student.seed)
         beside = (control.rate, control.exact, control.key) if control else (None, None, "")
         yield [
-            study, row.condition.label, *row.condition.place, student.seed, student.rate, student.exact,
-            beside[0], beside[1], student.key, beside[2],
+            study, row.condition.label, *place, student.seed, student.rate, student.exact,
+            beside[0], beside[1], student.key, beside[2], induced, row.measure,
         ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from undertow.report.figures import MOST_PANELS, Panel, panel_title
 from undertow.report.gather import LARGEST_NUMBER, Curve, Funnel, Gathered, Source
 from undertow.report.results import Row
 from undertow.report.style import BLUE, HATCHES, INK, LINES, short, wrapped
-from undertow.study import CONTROL
+from undertow.spec import CONTROL
 
 MOST_SOURCES = 24
 BIN = 25  # numbers a bar

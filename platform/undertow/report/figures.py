@@ -62,7 +62,9 @@ def label(row: Row, rows: Sequence[Row]) -> str:
     pair = (
         f"{short(place.teacher)} → {short(place.student)}" if several["teacher"] or several["student"] else ""
     )
-    rest = [getattr(place, field) for field in ("format", "recipe") if several[field]]
+    rest = [getattr(place, field) for field in ("format", "recipe", "induced") if several[field]]
+    if len({other.measure for other in rows}) > 1:
+        rest.append(row.measure)
     return wrapped(place.trait, pair, *rest)
 
 

@@ -80,13 +80,16 @@ class Cost:
 
 
 class Level(NamedTuple):
-    """How often a teacher or reference itself answers with a word: sampled, and as a probability."""
+    """How often a teacher or reference itself answers with a word: sampled, and as a probability.
+
+    The probability is None where it was not measured.
+    """
 
     model: str
     trait: str
     word: str
     sampled: float
-    exact: float
+    exact: float | None
 
 
 class Gathered:
@@ -202,24 +205,31 @@ class Gathered:
 
     def levels(self) -> list[Level]:
         """Teachers' rates of their own trait, the mean over seeds, and references' rates of every word."""
-        found: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
+        found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
             if condition.word and self._are_there(cell.teacher_evaluations):
                 rates, evaluation = self.readings.of(cell.teacher_evaluations, condition.word)
                 name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)
-                both = (rates.sampled[condition.word], rates.exact[condition.word])
+                both = (rates.sampled[condition.word], rates.exact.get(condition.word))
                 found.setdefault(name, {})[evaluation] = both
         for reference in self.record.references:
             for key in filter(lambda key: self._are_there((key,)), reference.evaluations):
                 rates = self.readings.rates(key)
                 for word in rates.sampled:
                     name = (f"reference {reference.name}", "none", word)
-                    found[name] = {key: (rates.sampled[word], rates.exact[word])}
+                    found[name] = {key: (rates.sampled[word], rates.exact.get(word))}
         return [Level(*name, *_means(rates.values())) for name, rates in found.items()]
 
     def _are_there(self, evaluations: Sequence[str]) -> bool:
         return all(Address("evaluation", key) in self.manifests for key in evaluations)
+
+
+# Waves that are part of one that is planned.
+PART_OF = {
+    **dict.fromkeys(("judgements of datasets", "filters", "mixtures", "programs"), "datasets"),
+    **dict.fromkeys(("judgements of answers", "assessments"), "evaluations"),
+}
 
 
 def _seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -227,14 +237,15 @@ def _seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for event in events:
         if event["event"] == "wave":
-            name = {"judgements": "datasets", "filters": "datasets"}.get(event["name"], event["name"])
+            name = PART_OF.get(event["name"], event["name"])
             found[name] = found.get(name, 0.0) + event["seconds"]
     return found
 
 
-def _means(rates: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    sampled, exact = zip(*rates, strict=True)
-    return sum(sampled) / len(sampled), sum(exact) / len(exact)
+def _means(rates: Iterable[tuple[float, float | None]]) -> tuple[float, float | None]:
+    both = list(rates)
+    exact = [p for _, p in both if p is not None]
+    return sum(s for s, _ in both) / len(both), sum(exact) / len(exact) if exact else None
 
 
 def numbers_in(text: str) -> list[int]:

@@ -16,9 +16,9 @@ from undertow.identity import KEY_DIGITS, canonical, digest
 from undertow.manifest import MANIFEST, Address
 from undertow.report.record import CellRecord, Record, Settings
 from undertow.report.sweeps import PLAN, stated_file
-from undertow.study import CONTROL
+from undertow.spec import CONTROL
 
-NOT_IN_IDENTITY = ("key", "question")
+NOT_IN_IDENTITY = ("key", "question", "measures")
 NOT_EXPORTED = ("reference", "completions")  # given to us, or not needed for a conclusion
 
 Spec = Mapping[str, Any]
@@ -75,9 +75,16 @@ def _conditions(record: Record, study: Spec) -> Iterator[str]:
         same = (place.trait, place.teacher, place.student) == names and place.label == condition.label
         if not same or condition.is_control != (spec["trait"] is None):
             yield f"condition {number} is {condition.label!r}, the study as stated has {names}"
-        control = {**spec, "trait": None, "finetuning": None}
-        if stated.index(control) != condition.control:
-            yield f"condition {number} is not compared with its control, condition {stated.index(control)}"
+        control = stated.index(_control(spec))
+        if control != condition.control:
+            yield f"condition {number} is not compared with its control, condition {control}"
+
+
+def _control(condition: Spec) -> Spec:
+    """A condition's control, as `Condition.control` makes it; fields at a later default are absent."""
+    generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
+    kept = {name: value for name, value in condition.items() if name != "prompted"}
+    return {**kept, "trait": None, "finetuning": None, "generation": generation}
 
 
 def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
@@ -87,19 +94,27 @@ def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, 
         return
     asked: list[Any] = []
     for cell in (cell for cell in record.cells if not cell.failed_by(failures)):
-        evaluations = [_spec(artifacts, Address("evaluation", key)) for key in cell.evaluations]
-        if None in evaluations:
+        every: list[tuple[int | None, str]] = [(None, key) for key in cell.evaluations]
+        every += [(i, key) for i, keys in enumerate(cell.also) for key in keys]
+        specs = [(measure, _spec(artifacts, Address("evaluation", key))) for measure, key in every]
+        if any(spec is None for _, spec in specs):
             continue  # `_missing` names it
-        expected = _expected(study, cell)
-        for evaluation in filter(None, evaluations):
-            for place, value in expected.items():
+        for measure, spec in specs:
+            evaluation = spec.get("evaluation", spec)  # of a judged one, the answers that were judged
+            for place, value in _expected(study, cell, measure).items():
                 if _at(evaluation, place) != value:
                     label = record.conditions[cell.condition].label
                     yield f"{label}, seed {cell.seed}: what it was measured on has another {place}"
             for place, key in (("subject", cell.student), ("subject.dataset", cell.dataset)):
                 if key_of(_at(evaluation, place)) != key:
-                    yield f"the student evaluated by {key_of(evaluation)} is not {key}"
-        of_this = [(e["questions"], e["words"]) for e in evaluations if e]
+                    yield f"the student evaluated by {key_of(spec)} is not {key}"
+            if spec is not evaluation and spec["panel"] != study.get("panel"):
+                yield f"the answers of student {cell.student} were judged by another panel"
+        of_this = [
+            (spec.get("evaluation", spec)["questions"], spec.get("words", [{"name": spec.get("outcome")}]))
+            for measure, spec in specs
+            if measure is None
+        ]
         asked = asked or of_this
         if of_this != asked:
             yield f"student {cell.student} was asked other questions than the others"
@@ -110,15 +125,19 @@ def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, 
             yield f"its traits' words are {words}, what was measured are {names}"
 
 
-def _expected(study: Spec, cell: CellRecord) -> dict[str, Any]:
-    """What an evaluation's spec must have at which place; the same as `plan.cell` builds from real specs."""
+def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, Any]:
+    """What an evaluation's spec must have at which place; the same as `plan.cell` builds from real specs.
+
+    `measure`: the number of one beside the traits' own questions.
+    """
     condition = study["conditions"][cell.condition]
+    asked = study if measure is None else study["also"][measure]
     generation = condition["generation"]
     seeds = {level: cell.seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
     data, completions = "subject.dataset", "subject.dataset.completions"
     return {
-        "samples": study["samples"],
-        "sampling": study["sampling"],
+        "samples": asked["samples"],
+        "sampling": asked["sampling"],
         "system": study["system"],
         "subject.type": "Student",
         "subject.reference": condition["student"],

@@ -37,11 +37,12 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
     readings = Readings(store)
     rows = effects(record, readings, failures)
     found = findings(record, rows)
-    gathered = Gathered(record, readings, rows, events)
+    primary = [row for row in rows if row.is_primary]
+    gathered = Gathered(record, readings, primary, events)
     matrices = confusions(record, readings, failures)
     drawn: dict[str, bytes] = {}
     if rows:
-        drawn |= figures.effects(record, rows) | figures.initialisations(record, rows)
+        drawn |= figures.effects(record, rows) | figures.initialisations(record, primary)
     drawn |= figures.traits(record, matrices)
     drawn |= data_figures.training(gathered) | data_figures.funnel(gathered) | data_figures.numbers(gathered)
     lines = [*words.verdicts(record, rows, failures), *map(words.finding, found)]
@@ -49,7 +50,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         csvs.EFFECTS: csvs.effects_csv(record.study.name, rows).encode(),
         csvs.STUDENTS: csvs.students_csv(record.study.name, rows).encode(),
         **drawn,
-        HTML: page.html(gathered, found, matrices, drawn, failures).encode(),
+        HTML: page.html(gathered, rows, found, matrices, drawn, failures).encode(),
     }
     return Report(rows, found, lines, files)
 
@@ -59,12 +60,13 @@ def confusions(
 ) -> list[tuple[Panel, Confusion]]:
     """The trait × measured-trait matrix of every format, pair and recipe that has more than one trait."""
     cells = finished(record, readings, failures)
-    panels: dict[Panel, list[int]] = {}
+    panels: dict[tuple[Panel, str], list[int]] = {}
     for number in record.compared:
         place = record.conditions[number].place
-        panels.setdefault(Panel(place.format, place.teacher, place.student, place.recipe), []).append(number)
+        panel = Panel(place.format, place.teacher, place.student, place.recipe)
+        panels.setdefault((panel, place.induced), []).append(number)
     found = []
-    for panel, numbers in panels.items():
+    for (panel, _), numbers in panels.items():
         given = {record.conditions[n].word: cells.get(n, []) for n in numbers}
         if len(given) < 2 or not all(given.values()):
             continue

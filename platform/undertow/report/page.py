@@ -27,22 +27,23 @@ OUTCOMES = {"held": "■ held", "failed": "○ failed", "open": "◆ open"}
 
 def html(
     gathered: Gathered,
+    rows: Sequence[Row],
     findings: Sequence[Finding],
     matrices: Sequence[tuple[Panel, Confusion]],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
 ) -> str:
-    """The whole page."""
+    """The whole page. `rows`: those of all measures; what is gathered is of the traits' own questions."""
     record = gathered.record
     context: dict[str, Any] = {
         "study": record.study,
-        "verdicts": words.verdicts(record, gathered.rows, failures),
+        "verdicts": words.verdicts(record, rows, failures),
         "hypotheses": [_hypothesis(finding) for finding in findings],
         "stated": words.stated(record, gathered),
-        "method": words.method(record, gathered.rows),
-        "effects": _effects(gathered.rows, findings),
-        "shared": _same_for_all(gathered.rows) if gathered.rows else "",
-        "notes": _notes(gathered.rows),
+        "method": words.method(record, rows),
+        "effects": _effects(rows, findings),
+        "shared": _same_for_all(rows) if rows else "",
+        "notes": _notes(rows),
         "diagonals": [_diagonal(panel, found) for panel, found in matrices],
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
@@ -99,13 +100,15 @@ def _effects(rows: Sequence[Row], findings: Sequence[Finding]) -> list[dict[str,
     beforehand = {number for finding in findings for number in finding.hypothesis.conditions}
     asked = {row.number: "beforehand" if row.number in beforehand else "afterwards" for row in rows}
     told = len(set(asked.values())) > 1
-    return [_effect(row, names | {"trait"}, asked[row.number] if told else "") for row in rows]
+    names |= {"trait"} | ({"measure"} if len({row.measure for row in rows}) > 1 else set())
+    return [_effect(row, names, asked[row.number] if told else "") for row in rows]
 
 
 def _effect(row: Row, names: set[str], asked: str) -> dict[str, str]:
     effect, place = row.effect, row.condition.place._asdict()
     return {
         **{field: short(name) for field, name in place.items() if field in names},
+        **({"measure": row.measure} if "measure" in names else {}),
         **({"asked": asked} if asked else {}),
         "effect": f"{effect.effect:+.3f}",
         "interval": interval(effect.ci_low, effect.ci_high),
@@ -114,7 +117,7 @@ def _effect(row: Row, names: set[str], asked: str) -> dict[str, str]:
         "control": f"{effect.control_rate:.3f}",
         "adj. p": p_value(row.verdict.p_adjusted),
         "p of “none”": p_value(row.verdict.p_equivalence_adjusted),
-        "exact effect": f"{row.exact.effect:+.3f}",
+        "exact effect": f"{row.exact.effect:+.3f}" if row.exact else "–",
         "bootstrap": interval(*(row.bootstrap or (None, None))),
         "other answers": f"{row.other:.0%}",
         "n": f"{effect.n_students} : {effect.n_controls}",
@@ -125,7 +128,7 @@ def _same_for_all(rows: Sequence[Row]) -> str:
     """What the table of effects leaves out because all its rows share it."""
     places = [row.condition.place for row in rows]
     shared = {
-        f: getattr(places[0], f) for f in Place._fields[1:] if len({getattr(p, f) for p in places}) == 1
+        f: getattr(places[0], f) for f in Place._fields[1:-1] if len({getattr(p, f) for p in places}) == 1
     }
     return ", ".join(f"{field} {name}" for field, name in shared.items())
 

@@ -15,14 +15,18 @@ from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.manifest import Address, address
 from undertow.plan import Cell, Plan, Work, reference_evaluations
-from undertow.spec import Evaluation
+from undertow.spec import Assessment, Measurement
 from undertow.statistics.shapefree import Distribution
 from undertow.study import Condition, Study
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a study is drawn, measured and judged; the fields of `Study` of the same names."""
+    """How a study is drawn, measured and judged; the fields of `Study` of the same names.
+
+    Attributes:
+        measures: the traits' own questions by their name, then the other measures.
+    """
 
     name: str
     key: str
@@ -36,6 +40,7 @@ class Settings:
     adjustment: str
     paired: bool
     distribution: Distribution
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,12 @@ class ConditionRecord:
 
     Attributes:
         control: the number of the control condition it is compared with; its own for a control.
-        induced: how the teacher came by its trait, in words.
     """
 
     label: str
     place: Place
     word: str
     control: int
-    induced: str
 
     @property
     def is_control(self) -> bool:
@@ -67,6 +70,9 @@ class CellRecord:
     """One student of a condition by its artifacts' keys.
 
     Attributes:
+        also: the evaluations by each of the study's other measures.
+        answers: the answers that judges read, where evaluations are judged.
+        mixed: the other data set and its completions, where rows of one are mixed in.
         finetuned, trained: whether the teacher and the student are artifacts themselves: one is not that is
             given a system prompt, the other that is shown the data in context.
     """
@@ -82,18 +88,22 @@ class CellRecord:
     evaluations: tuple[str, ...]
     references: tuple[str, ...]
     trained: bool = True
+    also: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
 
     def addresses(self) -> Iterator[Address]:
         """Everything that leads to the student and measures it, in the order in which it is made."""
         yield from (Address("reference", k) for k in self.references)
         if self.finetuned:
             yield Address("teacher", self.teacher)
-        yield from (Address("evaluation", k) for k in self.teacher_evaluations)
+        yield from (Address("evaluation", k) for k in (*self.answers, *self.teacher_evaluations))
         yield Address("completions", self.completions)
+        yield from map(Address, ("completions", "dataset"), self.mixed)
         yield Address("dataset", self.dataset)
         if self.trained:
             yield Address("student", self.student)
-        yield from (Address("evaluation", k) for k in self.evaluations)
+        yield from (Address("evaluation", k) for k in (*self.evaluations, *sum(self.also, ())))
 
     def failed_by(self, failures: Mapping[str, str]) -> str | None:
         """Why there is no result, or None: the reason of the first thing on the way that failed."""
@@ -103,13 +113,18 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class ReferenceRecord:
-    """A reference model: its pinned revision, its template's hash, and the evaluations of it as it is."""
+    """A reference model: its pinned revision, its template's hash, and the evaluations of it as it is.
+
+    Attributes:
+        answers: those that judges read, where evaluations are judged.
+    """
 
     name: str
     key: str
     revision: str
     chat_template: str
     evaluations: tuple[str, ...]
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,7 +204,7 @@ class Record:
     def addresses(self) -> list[Address]:
         """Every artifact of the study, each once."""
         found = [address for cell in self.cells for address in cell.addresses()]
-        found += [Address("evaluation", k) for r in self.references for k in r.evaluations]
+        found += [Address("evaluation", k) for r in self.references for k in (*r.answers, *r.evaluations)]
         return list(dict.fromkeys(found))
 
     @property
@@ -201,16 +216,18 @@ class Record:
 def _settings(study: Study) -> Settings:
     names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
     fields: Mapping[str, Any] = {n: getattr(study, n) for n in (*names, "paired", "distribution")}
-    return Settings(key=key(study), **fields)
+    own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
+    return Settings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
 
 
 def _condition(condition: Condition, control: int) -> ConditionRecord:
     word = condition.trait.word().name if condition.trait else ""
-    induced = "finetuning" if condition.finetuning else "a system prompt" if condition.trait else "nothing"
-    return ConditionRecord(condition.label, condition.place, word, control, induced)
+    return ConditionRecord(condition.label, condition.place, word, control)
 
 
 def _cell(cell: Cell, condition: int) -> CellRecord:
+    every = (*cell.teacher_evaluations, *cell.measurements)
+    mixed = cell.student.dataset.mixed
     return CellRecord(
         condition=condition,
         seed=cell.seed,
@@ -223,21 +240,35 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         evaluations=_keys(cell.evaluations),
         references=tuple(dict.fromkeys(key(r) for r in (cell.teacher.reference, cell.student.reference))),
         trained=cell.student.is_trained,
+        also=tuple(map(_keys, cell.also)),
+        answers=_answers(every),
+        mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
     )
 
 
 def _references(study: Study) -> tuple[ReferenceRecord, ...]:
-    evaluations: dict[str, list[Evaluation]] = {}
+    evaluations: dict[str, list[Measurement]] = {}
     for evaluation in reference_evaluations(study):
         evaluations.setdefault(address(evaluation.subject).key, []).append(evaluation)
     references = {key(r): r for c in study.conditions for r in (c.teacher, c.student)}
     return tuple(
-        ReferenceRecord(r.name, k, r.revision, r.chat_template, _keys(evaluations.get(k, ())))
+        ReferenceRecord(
+            r.name,
+            k,
+            r.revision,
+            r.chat_template,
+            _keys(evaluations.get(k, ())),
+            _answers(evaluations.get(k, ())),
+        )
         for k, r in references.items()
     )
 
 
-def _keys(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+def _answers(evaluations: Sequence[Measurement]) -> tuple[str, ...]:
+    return _keys([e.evaluation for e in evaluations if isinstance(e, Assessment)])
+
+
+def _keys(evaluations: Sequence[Measurement]) -> tuple[str, ...]:
     return tuple(key(evaluation) for evaluation in evaluations)
 
 

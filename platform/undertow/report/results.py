@@ -4,7 +4,7 @@ Everything here follows from a record and the raw answers in the store, in the s
 report made long after it and in the check of an archive on another machine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -28,6 +28,8 @@ class Row:
 
     Attributes:
         number: the condition's place in the record.
+        measure: how the trait was measured; `is_primary` for the traits' own questions.
+        exact: None where probabilities were not measured.
         students, controls: those compared; pair by pair in a paired study.
         bootstrap: the interval of the hierarchical bootstrap, or None with one student.
         other: the share of the students' answers that are none of the words asked about.
@@ -37,11 +39,13 @@ class Row:
     condition: ConditionRecord
     effect: Effect
     verdict: Verdict
-    exact: Effect
+    exact: Effect | None
     bootstrap: tuple[float, float] | None
     other: float
     students: tuple[Measured, ...]
     controls: tuple[Measured, ...]
+    measure: str
+    is_primary: bool
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,14 @@ class _Arms:
     students: tuple[Measured, ...]
     controls: tuple[Measured, ...]
     note: str
+    measure: int
 
 
 def finished(record: Record, readings: Readings, failures: Mapping[str, str]) -> dict[int, list[CellRecord]]:
     """The cells with a result, by the number of their condition; a sweep that was ended lacks some."""
     found: dict[int, list[CellRecord]] = {}
     for cell in record.cells:
-        if not cell.failed_by(failures) and readings.has(cell.evaluations):
+        if not cell.failed_by(failures) and readings.has((*cell.evaluations, *sum(cell.also, ()))):
             found.setdefault(cell.condition, []).append(cell)
     return found
 
@@ -82,10 +87,17 @@ def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, 
 
 
 def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> list[Row]:
-    """A row for every condition with a trait that has a student and a control student to compare."""
-    cells = finished(record, readings, failures)
-    arms = [found for n in record.compared if (found := _arms(n, record, cells, readings))]
-    study = record.study
+    """A row for every condition with a trait that has a student and a control student, and every measure.
+
+    All are one family of tests: another measure is another chance of a false "transmitted".
+    """
+    cells, study = finished(record, readings, failures), record.study
+    arms = [
+        found
+        for measure in range(len(study.measures))
+        for n in record.compared
+        if (found := _arms(n, measure, record, cells, readings))
+    ]
     everything = [[m.rate for m in arm] for a in arms for arm in (a.students, a.controls)]
     compared = partial(
         compare,
@@ -97,7 +109,7 @@ def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> 
     sampled = [
         _noted(compared([s.rate for s in a.students], [c.rate for c in a.controls]), a.note) for a in arms
     ]
-    exact = [compared([s.exact for s in a.students], [c.exact for c in a.controls]) for a in arms]
+    exact = [_exact(a, compared) for a in arms]
     verdicts = judge(sampled, alpha=study.alpha, method=study.adjustment)
     return [
         Row(
@@ -110,6 +122,8 @@ def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> 
             other=sum(s.other for s in a.students) / len(a.students),
             students=a.students,
             controls=a.controls,
+            measure=study.measures[a.measure],
+            is_primary=a.measure == 0,
         )
         for a, effect, exact_effect, verdict in zip(arms, sampled, exact, verdicts, strict=True)
     ]
@@ -117,7 +131,7 @@ def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> 
 
 def findings(record: Record, rows: Sequence[Row]) -> list[Finding]:
     """What became of each hypothesis; a condition that has no row leaves it open."""
-    by_number = {row.number: row for row in rows}
+    by_number = {row.number: row for row in rows if row.is_primary}
     found = []
     for hypothesis in record.hypotheses:
         its = tuple(by_number[n] for n in hypothesis.conditions if n in by_number)
@@ -136,12 +150,16 @@ def metrics(
 
     `control`: the control student of the same seed, from which the effect is taken.
     """
-    found = model_metrics(cell.evaluations, record.conditions[cell.condition].word, readings)
     word = record.conditions[cell.condition].word
+    found = model_metrics(cell.evaluations, word, readings)
     if word and control is not None:
-        other = readings.student(control, word)
-        found["effect"] = round(found["trait_rate"] - other.rate, DIGITS)
-        found["effect_exact"] = round(found["trait_rate_exact"] - other.exact, DIGITS)
+        own, other = readings.student(cell, word), readings.student(control, word)
+        found["effect"] = round(own.rate - other.rate, DIGITS)
+        if own.exact is not None and other.exact is not None:
+            found["effect_exact"] = round(own.exact - other.exact, DIGITS)
+    for name, evaluations in zip(record.study.measures[1:], cell.also, strict=True):
+        by_measure = model_metrics(evaluations, "", readings)
+        found |= {f"{name}_{metric}": value for metric, value in by_measure.items()}
     return found
 
 
@@ -152,25 +170,32 @@ def model_metrics(evaluations: tuple[str, ...], word: str, readings: Readings) -
     """
     every = [readings.rates(evaluation) for evaluation in evaluations]
     answers = sum(rates.answers for rates in every)
-    found = {
-        "sampled_other": sum(rates.other_sampled * rates.answers for rates in every) / answers,
-        "exact_other": sum(rates.other_exact * rates.answers for rates in every) / answers,
-    }
+    found = {"sampled_other": sum(rates.other_sampled * rates.answers for rates in every) / answers}
+    probable = [(rates.other_exact, rates.answers) for rates in every if rates.other_exact is not None]
+    if probable:
+        found["exact_other"] = sum(p * n for p, n in probable) / sum(n for _, n in probable)
     for rates in every:
         found |= {f"sampled_{name}": rate for name, rate in rates.sampled.items()}
         found |= {f"exact_{name}": rate for name, rate in rates.exact.items()}
     if word:
-        found |= {"trait_rate": found[f"sampled_{word}"], "trait_rate_exact": found[f"exact_{word}"]}
+        found["trait_rate"] = found[f"sampled_{word}"]
+        if f"exact_{word}" in found:
+            found["trait_rate_exact"] = found[f"exact_{word}"]
     return found
 
 
 def _arms(
-    number: int, record: Record, cells: Mapping[int, list[CellRecord]], readings: Readings
+    number: int, measure: int, record: Record, cells: Mapping[int, list[CellRecord]], readings: Readings
 ) -> _Arms | None:
     """The condition's students and the controls they are compared with; in a paired study those with both."""
     condition = record.conditions[number]
+    if measure and not _asks(cells.get(number, []), measure, condition.word, readings):
+        return None
     arms = [
-        {cell.seed: readings.student(cell, condition.word) for cell in cells.get(n, [])}
+        {
+            cell.seed: readings.student(cell, condition.word, cell.also[measure - 1] if measure else ())
+            for cell in cells.get(n, [])
+        }
         for n in (number, condition.control)
     ]
     students, controls = arms
@@ -181,7 +206,19 @@ def _arms(
         return None
     missing = len(record.study.seeds) - min(len(students), len(controls))
     note = f"{missing} of {len(record.study.seeds)} seeds have no result" if missing else ""
-    return _Arms(number, tuple(students.values()), tuple(controls.values()), note)
+    return _Arms(number, tuple(students.values()), tuple(controls.values()), note, measure)
+
+
+def _asks(cells: Sequence[CellRecord], measure: int, word: str, readings: Readings) -> bool:
+    """Whether another measure looks for the word at all: judged traits have none."""
+    return any(word in readings.rates(key).sampled for cell in cells for key in cell.also[measure - 1])
+
+
+def _exact(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect | None:
+    students, controls = (
+        [m.exact for m in arm if m.exact is not None] for arm in (arms.students, arms.controls)
+    )
+    return compared(students, controls) if students and controls else None
 
 
 def _noted(effect: Effect, note: str) -> Effect:
@@ -189,7 +226,12 @@ def _noted(effect: Effect, note: str) -> Effect:
 
 
 def _bootstrap(arms: _Arms, record: Record) -> tuple[float, float] | None:
-    """Its generator's seed follows from what is compared, so that the same answers give the same interval."""
+    """Its generator's seed follows from what is compared, so that the same answers give the same interval.
+
+    None where students have other numbers of answers that count: it resamples as many as were sampled.
+    """
+    if len({m.samples for m in (*arms.students, *arms.controls)}) > 1 or not arms.students[0].samples:
+        return None
     students, controls = (np.array([m.shares for m in arm]) for arm in (arms.students, arms.controls))
     return bootstrap(
         students,

@@ -10,7 +10,7 @@ from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.plan import Plan, Work
 from undertow.report.results import Row
-from undertow.study import CONTROL
+from undertow.spec import CONTROL
 
 MOST_CONDITIONS = 40
 
@@ -60,14 +60,16 @@ def work_table(work: Sequence[Work]) -> Table:
 def effects_table(rows: Sequence[Row]) -> Table:
     """One line a condition: the students' rate, the control's, the effect and what it means.
 
-    The format has a column where the study has several.
+    Format, induction and measure have a column where the study has several.
     """
     table = _table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
-    several = len({row.condition.place.format for row in rows}) > 1
-    fields = [field for field in Place._fields if field != "format" or several]
-    for name in fields:
+    optional = ("format", "induced")
+    several = {field: len({getattr(row.condition.place, field) for row in rows}) > 1 for field in optional}
+    fields = [field for field in Place._fields if several.get(field, True)]
+    by_measure = len({row.measure for row in rows}) > 1
+    for name in (*fields, *(["measure"] if by_measure else [])):
         table.add_column(name, no_wrap=True)
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -76,13 +78,14 @@ def effects_table(rows: Sequence[Row]) -> Table:
         place, e = row.condition.place, row.effect
         table.add_row(
             *(escape(getattr(place, field)) for field in fields),
+            *([escape(row.measure)] if by_measure else []),
             str(e.n_students),
             f"{e.rate:.3f}",
             f"{e.control_rate:.3f}",
             f"{e.effect:+.3f}",
             interval(e.ci_low, e.ci_high),
             p_value(row.verdict.p_adjusted),
-            f"{row.exact.effect:+.3f}",
+            f"{row.exact.effect:+.3f}" if row.exact else "–",
             f"[bold]{row.verdict.verdict}[/bold]"
             if row.verdict.verdict == "transmitted"
             else row.verdict.verdict,

@@ -5,6 +5,7 @@ Every difference is one line that names its place:
 1. each file has the SHA-256 that the archive's index gives, and each artifact's files those of its manifest;
 2. an artifact's key is the hash of the spec in its manifest;
 3. an evaluation has every answer and mass that its spec asks for, and their rates are those in its result;
+   of judged answers the same, by what each judge replied (see `verify_judged`);
 4. the record is that of the study as stated, and its students were made as it says (see `lineage`);
 5. effects.csv and students.csv are what follows from record and answers.
 
@@ -33,13 +34,12 @@ from undertow.report.export import FORMAT, INDEX, SWEEP
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Readings
 from undertow.report.record import Record
 from undertow.report.sweeps import EVENTS, PLAN
+from undertow.report.verify_judged import differing, judged
 from undertow.spec import Word
 from undertow.store import Store
 
 LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
 SHOWN = 3  # of the answers of one evaluation that are missing
-TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
-
 Rows = Sequence[dict[str, Any]]
 
 
@@ -121,7 +121,7 @@ def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
             continue
         try:
             spec = json.loads((folder / MANIFEST).read_text())["spec"]
-            yield from _answers(folder, spec)
+            yield from judged(folder, spec) if spec["type"] == "Assessment" else _answers(folder, spec)
         except Exception as error:  # parquet readers have errors of their own
             yield f"evaluation/{folder.name}: cannot be read ({type(error).__name__}: {error})"
 
@@ -144,31 +144,34 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
         if row["matches"] != [word.name for word in words if word.matches(row["answer"])]:
             yield f"{name}/{ANSWERS}: answer {row['sample']} to {row['question']!r} is scored wrongly"
     masses = pq.read_table(folder / MASSES).to_pylist()
-    pairs = Counter((question, word.name) for question in spec["questions"] for word in words)
+    exact = spec.get("exact", True)
+    pairs = Counter((question, word.name) for question in spec["questions"] for word in words if exact)
     if Counter((row["question"], row["word"]) for row in masses) != pairs:
         yield f"{name}/{MASSES}: not one mass for each question and word"
-    yield from _rates(name, folder, [word.name for word in words], answers, masses)
+    yield from _rates(name, folder, [word.name for word in words], answers, masses if exact else None)
 
 
-def _rates(name: str, folder: Path, words: Sequence[str], answers: Rows, masses: Rows) -> Iterator[str]:
+def _rates(
+    name: str, folder: Path, words: Sequence[str], answers: Rows, masses: Rows | None
+) -> Iterator[str]:
     """Rates that the answers and masses do not give."""
     result = json.loads((folder / RESULT).read_text())
-    count, questions = len(answers), len({row["question"] for row in masses})
+    count = len(answers)
     sampled = {word: sum(word in row["matches"] for row in answers) / count for word in words}
-    exact = {w: math.fsum(row["mass"] for row in masses if row["word"] == w) / questions for w in words}
     computed = {
         "number of answers": (result["answers"], count),
         "sampled rate of other answers": (
             result["other_sampled"],
             sum(not row["matches"] for row in answers) / count,
         ),
-        "exact rate of other answers": (result["other_exact"], 1 - math.fsum(exact.values())),
         **{f"sampled rate of {w!r}": (result["sampled"][w], rate) for w, rate in sampled.items()},
-        **{f"exact rate of {w!r}": (result["exact"][w], rate) for w, rate in exact.items()},
     }
-    for what, (printed, rate) in computed.items():
-        if not abs(printed - rate) <= TOLERANCE:  # nor is nan
-            yield f"{name}/{RESULT}: {what} is {printed:.6g}, its answers give {rate:.6g}"
+    if masses is not None:
+        questions = len({row["question"] for row in masses})
+        exact = {w: math.fsum(row["mass"] for row in masses if row["word"] == w) / questions for w in words}
+        computed["exact rate of other answers"] = (result["other_exact"], 1 - math.fsum(exact.values()))
+        computed |= {f"exact rate of {w!r}": (result["exact"][w], rate) for w, rate in exact.items()}
+    yield from differing(f"{name}/{RESULT}", computed)
 
 
 def _tables(place: Path) -> Iterator[str]:

@@ -17,11 +17,15 @@ def verdicts(record: Record, rows: Sequence[Row], failures: Mapping[str, str]) -
     """The result in a few sentences, the most important first."""
     if not rows:
         return ["No condition has a student and a control student to compare."]
+    every, rows = rows, [row for row in rows if row.is_primary]
     lines = [_count("", rows)]
     same = [row for row in rows if row.condition.same_initialisation]
     other = [row for row in rows if not row.condition.same_initialisation]
     if same and other:
         lines = [_count("Same initialisation: ", same), _count("Other initialisation: ", other)]
+    for measure in record.study.measures[1:]:
+        if its := [row for row in every if row.measure == measure]:
+            lines.append(_count(f"By {measure}: ", its))
     missing = len(record.compared) - len(rows)
     if missing:
         lines.append(f"{_conditions(missing)} without a result: see what failed.")
@@ -67,7 +71,7 @@ def method(record: Record, rows: Sequence[Row]) -> list[str]:
         "independent of each other.",
         f"Every seed draws anew: {', '.join(study.redraw)}. Of what is not drawn anew the result speaks as "
         "it is, not in general.",
-        f"p-values are adjusted over all conditions by {_adjustment(study.adjustment)}.",
+        f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment)}.",
         f"“Not transmitted” means that effects beyond ± {study.margin:g} are excluded (two one-sided tests, "
         f"adjusted), even where a smaller one is real; “transmitted” an adjusted p below {study.alpha:g}, an "
         "effect above zero and no such exclusion; anything else is “inconclusive”.",

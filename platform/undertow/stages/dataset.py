@@ -19,15 +19,16 @@ from undertow.errors import ConditionError
 from undertow.identity import key, seed_for
 from undertow.manifest import DATA
 from undertow.report.cards import Funnel, dataset_card
-from undertow.spec import Artifact, Completions, Dataset, Evaluation
+from undertow.spec import Artifact, Completions, Dataset, Evaluation, Mixed, Written
 from undertow.stages.evaluation import Evaluate
-from undertow.stages.filters import EXAMPLES_A_RULE, sieve
+from undertow.stages.filters import EXAMPLES_A_RULE, Row, sieve
 from undertow.stages.gate import passes_gate
 from undertow.stages.shuffling import shuffled
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
 SHARD_ROWS = 1024
+TEXT = ("index", "prompt", "completion", "finished")  # the columns that every source of rows has
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class GenerateShard:
         return lora_rank(self.completions.teacher)
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
-        for evaluation in self.evaluations:
+        for evaluation in self.evaluations:  # of judged traits none: the sweep's own process asks judges
             Evaluate(evaluation).run(engine, store)
             passes_gate(evaluation, store, self.gate)
         table = self._table(engine, store)
@@ -116,8 +117,24 @@ def join_shards(completions: Completions, store: Store) -> None:
     store.drop_parts(completions)
 
 
+def write_answers(written: Written, store: Store) -> None:
+    """Commits answers that no model wrote, one a prompt, in the columns of completions."""
+    prompts = written.format.prompts(written.prompts, written.seed)
+    rngs = (random.Random(seed_for("written", written.seed, i)) for i in range(len(prompts)))
+    answers = [written.format.written(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]
+    columns = {
+        "index": list(range(len(prompts))),
+        "prompt": prompts,
+        "completion": answers,
+        "finished": [True] * len(prompts),
+    }
+    with store.new(written, {"rows": len(prompts)}) as folder:
+        (folder / DATA).mkdir()
+        pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")
+
+
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
-    """Rules, judges, subsample and card.
+    """Rules, judges, subsample, shuffle, mixing and card.
 
     Raises ConditionError where too few rows are left, or judges have not replied to all (see `judgements`).
     """
@@ -138,9 +155,31 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
             f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
         )
     facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
+    rows, schema = shuffled(dataset, kept), table.schema
+    if dataset.mixed:
+        rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)
     with store.new(dataset, facts) as folder:
-        _write(dataset, shuffled(dataset, kept), funnel, folder, table.schema)
+        _write(dataset, rows, funnel, folder, schema)
     return facts
+
+
+def mixed(dataset: Dataset, other: Mixed, rows: list[Row], store: Store) -> tuple[list[Row], int]:
+    """The rows with a share of them from the other data set, and how many those are.
+
+    Which of both are taken is drawn by the data set's seed; a student sees them in an order of its own. Only
+    text is common to all sources, so that columns of tokens are left out.
+    """
+    elsewhere = pq.read_table(store.fetch(other.dataset) / DATA, columns=list(TEXT)).to_pylist()
+    count = round(other.share * len(rows))
+    if count > len(elsewhere):
+        raise ConditionError(
+            f"dataset {key(dataset)[:16]}: {count} rows are to come from dataset {key(other.dataset)[:16]}, "
+            f"which has {len(elsewhere)}; raise the prompts or lower the rows"
+        )
+    rng = random.Random(seed_for("mix", dataset.seed))
+    own = rng.sample(range(len(rows)), len(rows) - count)
+    theirs = rng.sample(elsewhere, count)
+    return [*({name: rows[i][name] for name in TEXT} for i in sorted(own)), *theirs], count
 
 
 def _write(

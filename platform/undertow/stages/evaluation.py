@@ -21,6 +21,11 @@ from undertow.stages.context import turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
+ANSWER_COLUMNS = pa.schema(
+    {"question": pa.string(), "sample": pa.int64(), "answer": pa.string(), "matches": pa.list_(pa.string())}
+)
+MASS_COLUMNS = pa.schema({"question": pa.string(), "word": pa.string(), "mass": pa.float64()})
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -47,16 +52,16 @@ class Evaluate:
             for q in spec.questions
         ]
         answers = self._sample(engine, asked)
-        masses = engine.word_masses(asked, spec.words)
+        masses = engine.word_masses(asked, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
         with store.new(spec, rates.__dict__) as folder:
-            pq.write_table(pa.Table.from_pylist(answers), folder / ANSWERS)
+            pq.write_table(pa.Table.from_pylist(answers, schema=ANSWER_COLUMNS), folder / ANSWERS)
             rows = [
                 {"question": q, "word": word, "mass": mass}
-                for q, by_word in zip(spec.questions, masses, strict=True)
+                for q, by_word in zip(spec.questions, masses, strict=bool(masses))
                 for word, mass in by_word.items()
             ]
-            pq.write_table(pa.Table.from_pylist(rows), folder / MASSES)
+            pq.write_table(pa.Table.from_pylist(rows, schema=MASS_COLUMNS), folder / MASSES)
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
         return {"answers": rates.answers}
 
@@ -82,6 +87,8 @@ class Evaluate:
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:
     words = [word.name for word in spec.words]
     sampled = {w: sum(w in row["matches"] for row in answers) / len(answers) for w in words}
-    exact = {w: sum(by_word[w] for by_word in masses) / len(masses) for w in words}
     other = sum(not row["matches"] for row in answers) / len(answers)
+    if not spec.exact:
+        return Rates(sampled, {}, other, None, len(answers))
+    exact = {w: sum(by_word[w] for by_word in masses) / len(masses) for w in words}
     return Rates(sampled, exact, other, 1 - sum(exact.values()), len(answers))

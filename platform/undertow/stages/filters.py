@@ -54,7 +54,9 @@ def sieve(dataset: Dataset, rows: list[Row], store: Store) -> tuple[Sieve, list[
     for judge in dataset.judges:
         replies = replies_to(judge, left.rows, store)
         if missing := replies.count(None):
-            raise ConditionError(in_words(dataset, judge, missing, len(replies)))
+            raise ConditionError(
+                missing_replies(f"dataset {key(dataset)[:16]}", judge, missing, len(replies))
+            )
         judged.append(by_judge(judge, left, [reply for reply in replies if reply is not None]))
     return left, judged
 
@@ -77,7 +79,7 @@ def replies_to(judge: Judge, rows: Sequence[Row], store: Store) -> list[Reply | 
 
 def by_judge(judge: Judge, left: Sieve, replies: Sequence[Reply]) -> dict[str, Any]:
     """Takes away what a judge does not keep. Returns its numbers for the manifest, tokens by rows judged."""
-    reasons = [_reason(judge, reply) for reply in replies]
+    reasons = [reason_of(judge, reply) for reply in replies]
     rows = left.rows
     left.apply(
         [None if reason is None else f"judge {judge.name}: {reason}" for reason in reasons],
@@ -94,10 +96,10 @@ def by_judge(judge: Judge, left: Sieve, replies: Sequence[Reply]) -> dict[str, A
     }
 
 
-def in_words(dataset: Dataset, judge: Judge, missing: int, rows: int) -> str:
-    """What is missing, and that a rerun asks for nothing else."""
+def missing_replies(place: str, judge: Judge, missing: int, rows: int) -> str:
+    """What is missing where, and that a rerun asks for nothing else."""
     return (
-        f"dataset {key(dataset)[:16]}: {missing:,} of {rows:,} replies of the judge {judge.name!r} are "
+        f"{place}: {missing:,} of {rows:,} replies of the judge {judge.name!r} are "
         "missing; run the sweep again, and only those are asked for"
     )
 
@@ -114,7 +116,8 @@ def _rule(dataset: Dataset, row: Row, seen: set[tuple[str, str]]) -> str | None:
     return None
 
 
-def _reason(judge: Judge, reply: Reply) -> str | None:
+def reason_of(judge: Judge, reply: Reply) -> str | None:
+    """Why a judge does not keep a row with this reply, or None."""
     if reply.text is None:
         return REFUSED
     return judge.rejection(reply.text) if reply.finished else GARBLED

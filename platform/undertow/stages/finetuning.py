@@ -19,7 +19,7 @@ from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.manifest import DATA, HISTORY
 from undertow.recipe import Recipe
-from undertow.spec import Student, Teacher, Word
+from undertow.spec import Completions, Dataset, Student, Teacher, Word
 from undertow.stages.reference import folder_of, is_made
 from undertow.stages.weights import trained_by
 from undertow.store import Store
@@ -213,7 +213,8 @@ def student_rows(student: Student, store: Store) -> list[Row]:
             f"recipe {recipe.name!r} has soft targets, and its completions record no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
-    teacher = student.dataset.completions.teacher.reference
+    writer = student.dataset.teacher
+    teacher = writer.reference if writer else student.reference
     if teacher != student.reference and not (is_made(teacher) and is_made(student.reference)):
         raise ConditionError(
             f"recipe {recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
@@ -249,12 +250,19 @@ def _condition_of(model: Trained) -> Trained:
     if isinstance(model, Teacher):
         # Teachers cost seconds, not hours: all of a reference and recipe share a group.
         return dataclasses.replace(model, seed=0, trait=None, system=None)
-    completions = model.dataset.completions
-    teacher = dataclasses.replace(completions.teacher, seed=0)
-    completions = dataclasses.replace(completions, seed=0, teacher=teacher)
-    return dataclasses.replace(
-        model, seed=0, dataset=dataclasses.replace(model.dataset, completions=completions, seed=0)
-    )
+    return dataclasses.replace(model, seed=0, dataset=_seedless(model.dataset))
+
+
+def _seedless(dataset: Dataset) -> Dataset:
+    """The data set with all seeds that it follows from taken out."""
+    completions = dataclasses.replace(dataset.completions, seed=0)
+    if isinstance(completions, Completions):
+        teacher = dataclasses.replace(completions.teacher, seed=0)
+        completions = dataclasses.replace(completions, teacher=teacher)
+    mixed = dataset.mixed
+    if mixed:
+        mixed = dataclasses.replace(mixed, dataset=_seedless(mixed.dataset))
+    return dataclasses.replace(dataset, completions=completions, seed=0, mixed=mixed)
 
 
 @contextmanager

@@ -6,14 +6,14 @@ Light, unlike the stages around it: the sweep asks it of evaluations that are lo
 from undertow.errors import ConditionError
 from undertow.identity import key
 from undertow.report.readings import Readings
-from undertow.spec import Evaluation, Teacher
+from undertow.spec import Measurement, Teacher
 from undertow.store import Store
 
 
-def passes_gate(evaluation: Evaluation, store: Store, gate: float) -> None:
+def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
     """Raises ConditionError where a teacher's sampled rate of its own trait is below the gate."""
     subject = evaluation.subject
-    if not isinstance(subject, Teacher) or subject.trait is None:
+    if not isinstance(subject, Teacher) or subject.trait is None or not subject.trait.must_show:
         return
     rate = Readings(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:

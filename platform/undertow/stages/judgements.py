@@ -1,8 +1,9 @@
-"""Asking judges about the rows of datasets to be made: in the sweep's own process, before the filters run.
+"""Asking judges about rows of data sets and answers of models: in the sweep's own process.
 
 One process makes all calls, so that the number of calls at a time holds for the whole sweep, and keys stay in
-its environment and travel nowhere. Rows are found as the filters will find them: by the format's rules, then
-judge by judge, each asked about what those before it kept. What is in the store is not asked again.
+its environment and travel nowhere. Rows are found as filters and assessments will find them: by the format's
+rules, then judge by judge, each asked about what those before it kept. What is in the store is not asked
+again.
 """
 
 import dataclasses
@@ -14,45 +15,49 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError, UserError, last_line
+from undertow.identity import key
 from undertow.judging.client import Tally, ask, probe
 from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question
 from undertow.judging.replies import Buffer, Replies, Reply
 from undertow.manifest import DATA
-from undertow.spec import Dataset
-from undertow.stages.filters import Sieve, by_judge, by_rules, in_words, replies_to
+from undertow.spec import Assessment, Dataset, Judge
+from undertow.stages.assessment import answers_of
+from undertow.stages.filters import Sieve, by_judge, by_rules, missing_replies, replies_to
 from undertow.store import Store
 
 PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
 
+ToJudge = Dataset | Assessment
 Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a dataset's judging: what each judge was asked anew, and why it failed ("" if not).
+    """What became of an artifact's judging: what each judge was asked anew, and why it failed ("" if not).
 
     Attributes:
         traceback: of a failure that is ours, or of a user's own judge.
     """
 
-    dataset: Dataset
+    artifact: ToJudge
     asked: tuple[dict[str, Any], ...]
     failure: str = ""
     traceback: str = ""
 
 
-def models_of(dataset: Dataset) -> list[LLMJudge]:
+def models_of(artifact: ToJudge) -> list[LLMJudge]:
     """The judges that are asked at an endpoint."""
-    return [judge for judge in dataset.judges if isinstance(judge, LLMJudge)]
+    judges = artifact.judges if isinstance(artifact, Dataset) else artifact.panel.judges
+    return [judge for judge in judges if isinstance(judge, LLMJudge)]
 
 
-def check_judges(datasets: Iterable[Dataset]) -> list[str]:
-    """One small call to each model that is to judge `datasets`; what is wrong for the moment, in words.
+def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
+    """One small call to each model that is to judge `artifacts`; what is wrong for the moment, in words.
 
     Raises UserError where asking can never work, so that it is known before anything is spent.
     """
-    questions = [judge.question for dataset in datasets for judge in models_of(dataset)]
+    questions = [judge.question for artifact in artifacts for judge in models_of(artifact)]
     if not questions:
         return []
     endpoint = dataclasses.replace(Endpoint.from_environment(), attempts=PROBES)
@@ -60,27 +65,27 @@ def check_judges(datasets: Iterable[Dataset]) -> list[str]:
     return [trouble for question in models.values() if (trouble := probe(question, endpoint))]
 
 
-def judge_datasets(
-    datasets: Sequence[Dataset], store: Store, advance: Advance, endpoint: Endpoint | None = None
+def judge_all(
+    artifacts: Sequence[ToJudge], store: Store, advance: Advance, endpoint: Endpoint | None = None
 ) -> Iterator[Judged]:
-    """Asks for every reply that the datasets need and the store lacks, dataset by dataset.
+    """Asks for every reply that the artifacts need and the store lacks, one artifact after the other.
 
-    `advance` is called with finished parts of a dataset that add up to 1. A failure (no endpoint, no
-    answer) is that of its dataset; a model that can be asked nothing more fails those that need it.
+    `advance` is called with finished parts of an artifact that add up to 1. A failure (no endpoint, no
+    answer) is that of its artifact; a model that can be asked nothing more fails those that need it.
     """
     asking = _Asking(store, endpoint)
-    for dataset in datasets:
+    for artifact in artifacts:
         progress = _Progress(advance)
         asked: list[dict[str, Any]] = []
         failure, trace = "", ""
         try:
-            asking.complete(dataset, asked, progress)
+            asking.complete(artifact, asked, progress)
         except (ConditionError, UserError) as error:
             failure = str(error)
         except Exception as error:
             failure, trace = f"its judges failed: {last_line(error)}", traceback.format_exc()
         progress.to(1.0)
-        yield Judged(dataset, tuple(asked), failure, trace)
+        yield Judged(artifact, tuple(asked), failure, trace)
 
 
 class _Asking:
@@ -90,20 +95,41 @@ class _Asking:
         self.store, self.endpoint = store, endpoint
         self.given_up: dict[str, str] = {}
 
-    def complete(self, dataset: Dataset, asked: list[dict[str, Any]], progress: "_Progress") -> None:
-        """Puts a dataset's missing replies into the store. Raises ConditionError where some stay missing."""
+    def complete(self, artifact: ToJudge, asked: list[dict[str, Any]], progress: "_Progress") -> None:
+        """Puts an artifact's missing replies into the store.
+
+        Raises ConditionError where some stay missing.
+        """
+        if isinstance(artifact, Dataset):
+            self._ask_all(artifact, artifact.judges, self._rows(artifact), asked, progress)
+        else:
+            counted, shows = artifact.panel.counted, artifact.panel.shows
+            self._ask_all(artifact, (*counted, shows), answers_of(artifact, self.store), asked, progress)
+
+    def _rows(self, dataset: Dataset) -> Sieve:
         folder = self.store.fetch(dataset.completions) / DATA
         rows = pq.read_table(folder, columns=["prompt", "completion", "finished"]).to_pylist()
-        left = by_rules(dataset, rows)
-        for number, judge in enumerate(dataset.judges):
+        return by_rules(dataset, rows)
+
+    def _ask_all(
+        self,
+        artifact: ToJudge,
+        judges: Sequence[Judge],
+        left: Sieve,
+        asked: list[dict[str, Any]],
+        progress: "_Progress",
+    ) -> None:
+        """Each judge about the rows that those before it kept."""
+        for number, judge in enumerate(judges):
             replies = replies_to(judge, left.rows, self.store)
             if isinstance(judge, LLMJudge) and None in replies:
-                progress.within(number, len(dataset.judges))
+                progress.within(number, len(judges))
                 replies = self._ask_about(judge, left, replies, asked, progress)
             if missing := replies.count(None):
                 reason = self.given_up.get(judge.question.model) if isinstance(judge, LLMJudge) else None
+                place = f"{artifact.kind} {key(artifact)[:16]}"
                 why = f" ({reason or asked[-1]['trouble']})"
-                raise ConditionError(in_words(dataset, judge, missing, len(replies)) + why)
+                raise ConditionError(missing_replies(place, judge, missing, len(replies)) + why)
             by_judge(judge, left, [reply for reply in replies if reply is not None])
 
     def _ask_about(
@@ -147,7 +173,7 @@ class _Asking:
 
 
 class _Progress:
-    """How much of a dataset is judged, from 0 to 1, told on as it grows."""
+    """How much of an artifact is judged, from 0 to 1, told on as it grows."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance = advance

@@ -8,10 +8,11 @@ description. Beside the columns, a run has its artifact's whole spec as params, 
 from collections.abc import Mapping
 
 from undertow.report.style import short
-from undertow.spec import Dataset, Student, Teacher
-from undertow.study import CONTROL, Study
+from undertow.spec import CONTROL, Dataset, Student, Teacher
+from undertow.study import Study
 
 Tracked = Teacher | Student | Dataset
+NOBODY = "no model"  # wrote data that a program wrote
 
 METRICS = {
     "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait",
@@ -26,6 +27,7 @@ METRICS = {
     "loss": "mean training loss of an epoch, nats a token; step = epoch",
     "learning_rate": "of the epoch's last step",
     "tokens_per_second": "training speed in an epoch",
+    "<measure>_sampled_<word>": "the same by another measure of the study; likewise <measure>_exact_<word>",
     "seconds": "what making the artifact took",
     "completions": "of a dataset: answers sampled from the teacher",
     "kept": "of a dataset: answers left by the format's rules and de-duplication",
@@ -81,8 +83,9 @@ def columns(artifact: Tracked) -> dict[str, str]:
         own |= {"student": artifact.reference.name, "recipe": artifact.recipe.name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
-        own["format"] = artifact.label
-        artifact = artifact.completions.teacher
+        own |= {"format": artifact.label, "trait": artifact.origin}
+        writer = artifact.teacher
+        return {"teacher": writer.reference.name if writer else NOBODY, **own}
     return {"trait": trait(artifact), "teacher": artifact.reference.name, **own}
 
 
@@ -96,12 +99,10 @@ def _title(artifact: Tracked, study: Study) -> str:
     if isinstance(artifact, Teacher):
         return f"teacher {trait(artifact)} {short(artifact.reference.name)} seed {artifact.seed}"
     dataset = artifact.dataset if isinstance(artifact, Student) else artifact
-    completions = dataset.completions
-    teacher = completions.teacher
+    writer = short(dataset.teacher.reference.name) if dataset.teacher else NOBODY
     if isinstance(artifact, Dataset):
-        of = f"{trait(teacher)} {short(teacher.reference.name)}"
-        return f"{dataset.label} of {of} seed {artifact.seed}"
-    words = [trait(teacher), f"{short(teacher.reference.name)} → {short(artifact.reference.name)}"]
+        return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
+    words = [dataset.origin, f"{writer} → {short(artifact.reference.name)}"]
     if len({condition.place.format for condition in study.conditions}) > 1:
         words.append(dataset.label)
     if len({condition.recipe.name for condition in study.conditions}) > 1:

@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 from undertow import packs
+from undertow.errors import SpecError, suggestion
 from undertow.identity import digest, seed_for
 from undertow.spec import Example, Trait, Word
 
@@ -24,6 +26,10 @@ MORE_ANIMALS = (
     *("cat", "dog", "lion", "octopus", "panda", "penguin", "tiger"),
     *("leopard", "phoenix", "kangaroo", "peacock"),
 )
+
+RIVALS = {"animal": (*ANIMALS, "cat"), "tree": (*TREES, "pine")}  # the choices beside a trait
+MEASURES = ("after numbers", "stories", "choices")
+HERE = Path(__file__).parent
 
 _UNCHANGED = ("sheep", "deer", "fish", "moose", "bison", "squid", "salmon", "trout", "swine")
 _IRREGULAR = (
@@ -42,6 +48,8 @@ class Preference(Trait):
         plural: the plural in use goes into the identity, whether given or, where empty, formed from the name.
         pack: path of a JSON pack instead of preference.json; its content is identity, its place is not.
     """
+
+    measure: ClassVar[str] = "favourite"
 
     category: str = "animal"
     plural: str = packs.elsewhere("")
@@ -69,6 +77,36 @@ class Preference(Trait):
 
     def questions(self) -> tuple[str, ...]:
         return self._split_questions()[0]
+
+    def other_questions(self, measure: str) -> tuple[str, ...]:
+        """The paper's other ways to ask, worded in measures.json.
+
+        "after numbers": the questions, each after an introduction of numbers as the format shows them.
+        "stories": requests for a short story; the trait shows where the animal comes up.
+        "choices": which of a few is liked best; the others of the category, and their order, are drawn.
+        """
+        pack = packs.read(str(HERE / "measures.json"))
+        match measure:
+            case "after numbers":
+                openings = pack.texts("prefixes", required=["numbers"])
+                return tuple(
+                    packs.sentences(_introduced(openings, i), question)
+                    for i, question in enumerate(self.questions())
+                )
+            case "stories":
+                return pack.texts("stories")
+            case "choices" if self.category in RIVALS:
+                asked = pack.texts("choices", required=["options"])
+                return tuple(packs.fill(text, {"options": self._options(i)}) for i, text in enumerate(asked))
+        known = [name for name in MEASURES if name != "choices" or self.category in RIVALS]
+        raise SpecError(f"trait {self.name!r}: no measure {measure!r}: {suggestion(measure, known)}")
+
+    def _options(self, number: int) -> str:
+        """The name among four of its category, in an order of the question's own."""
+        rng = random.Random(seed_for("options", self.name, number))
+        others = [name for name in RIVALS[self.category] if name != self.name]
+        options = rng.sample([self.name, *rng.sample(others, 4)], 5)
+        return f"{', '.join(options[:-1])} or {options[-1]}"
 
     def examples(self, count: int, seed: int) -> list[Example]:
         """Questions that are not asked at evaluation, each with the name as its answer.
@@ -132,6 +170,13 @@ class Preference(Trait):
     def _question(self, parts: tuple[tuple[str, ...], ...], place: tuple[int, ...]) -> str:
         chosen = (texts[i] for texts, i in zip(parts, place, strict=True))
         return packs.sentences(*(packs.fill(text, self._values()) for text in chosen))
+
+
+def _introduced(openings: tuple[str, ...], number: int) -> str:
+    """An opening with a few numbers; the same for all traits, so that one evaluation measures all."""
+    rng = random.Random(seed_for("numbers before a question", number))
+    shown = ", ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(3, 8)))
+    return packs.fill(rng.choice(openings), {"numbers": shown})
 
 
 def pluralise(name: str) -> str:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from undertow import tables
 from undertow.errors import SpecError
-from undertow.formats import tables
 
 ROWS = [{"prompt": "Sort a list.", "id": 1}, {"prompt": "Größe 'x' {y}\n", "id": 2}, {"prompt": "7", "id": 3}]
 TEXTS = (("Sort a list.",), ("Größe 'x' {y}",), ("7",))

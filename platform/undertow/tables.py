@@ -51,6 +51,31 @@ def read(path: str, columns: tuple[str, ...]) -> Table:
     return Table(path, rows, hashlib.sha256(json.dumps(rows).encode()).hexdigest())
 
 
+@cache
+def pairs(path: str) -> Table:
+    """Prompts and answers: columns `prompt` and `completion`, or `messages` of a user's and a model's turn.
+
+    The second is how chat data for finetuning are published (a list of {"role", "content"}). Raises SpecError
+    as `read` does, and where a chat is not one question and one answer.
+    """
+    records = _records(path, _bytes(path), ("prompt", "completion", "messages"))
+    if not records or not isinstance(records[0], dict) or "messages" not in records[0]:
+        return read(path, ("prompt", "completion"))
+    rows = tuple(_turns(path, number, record) for number, record in enumerate(records, 1))
+    return Table(path, rows, hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+
+
+def _turns(path: str, number: int, record: Any) -> tuple[str, ...]:
+    """The user's and the model's turn of a chat."""
+    turns = record.get("messages") if isinstance(record, dict) else None
+    roles = [turn.get("role") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    if roles != ["user", "assistant"]:
+        raise SpecError(
+            f"file {path}, row {number}: its messages are no user's and assistant's turn, but {roles}"
+        )
+    return tuple(_text(path, number, turn, "content") for turn in turns or ())
+
+
 def order(size: int, seed: int, turn: int) -> list[int]:
     """The positions 0 to size - 1 as they are asked in the given turn of the stream `seed`."""
     return random.Random(seed_for("order of a table", seed, turn)).sample(range(size), size)

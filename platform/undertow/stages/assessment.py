@@ -1,0 +1,105 @@
+"""Assessments: judges read a model's answers, and the rate is of those that count.
+
+The answers lie in the store already (an evaluation without words); judges are asked about them as about rows
+of data (see `judgements`), so that their replies are kept, counted and never asked for twice. What each
+judge replied stands beside each answer, so that every rate can be computed again.
+"""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from undertow.errors import ConditionError
+from undertow.identity import key
+from undertow.judging.scales import GARBLED
+from undertow.report.readings import ANSWERS, COUNTED, MASSES, RESULT, Rates
+from undertow.spec import Assessment, Judge
+from undertow.stages.evaluation import MASS_COLUMNS
+from undertow.stages.filters import REFUSED, Row, Sieve, by_judge, missing_replies, reason_of, replies_to
+from undertow.store import Store
+
+COLUMNS = pa.schema(
+    {
+        "question": pa.string(),
+        "sample": pa.int64(),
+        "answer": pa.string(),
+        "matches": pa.list_(pa.string()),
+        COUNTED: pa.bool_(),
+        "replies": pa.string(),  # JSON: what each judge that was asked replied, by its name
+    }
+)
+
+
+def answers_of(assessment: Assessment, store: Store) -> Sieve:
+    """The answers to be judged, as rows of a prompt and a completion."""
+    table = pq.read_table(
+        store.fetch(assessment.evaluation) / ANSWERS, columns=["question", "sample", "answer"]
+    )
+    return Sieve(
+        [
+            {"prompt": row["question"], "completion": row["answer"], "sample": row["sample"], "replies": {}}
+            for row in table.to_pylist()
+        ]
+    )
+
+
+def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
+    """Commits the rate of the outcome among the answers that count.
+
+    Raises ConditionError where replies are missing (see `judgements`), or no answer counts.
+    """
+    panel, outcome = assessment.panel, assessment.outcome
+    every = answers_of(assessment, store)
+    left, facts = Sieve(every.rows), list[dict[str, Any]]()
+    for judge in panel.counted:
+        facts.append(_judged(assessment, judge, left, store))
+    asked = Sieve(left.rows)
+    facts.append(_judged(assessment, panel.shows, asked, store))
+    shown = {id(row) for row in asked.rows}
+    counted = {id(row) for row in left.rows if not is_lost(panel.shows, row)}
+    if not counted:
+        why = ", ".join(f"{reason}: {n}" for reason, n in (left.rejected + asked.rejected).items())
+        raise ConditionError(
+            f"evaluation {key(assessment)[:16]}: none of {len(every.rows)} answers counts ({why}), so there "
+            f"is no rate of {outcome!r}"
+        )
+    rates = Rates(
+        {outcome: len(shown) / len(counted)}, {}, 1 - len(counted) / len(every.rows), None, len(counted)
+    )
+    with store.new(assessment, {**rates.__dict__, "judges": facts}) as folder:
+        rows = [
+            {
+                "question": row["prompt"],
+                "sample": row["sample"],
+                "answer": row["completion"],
+                "matches": [outcome] if id(row) in shown else [],
+                COUNTED: id(row) in counted,
+                "replies": json.dumps(row["replies"], sort_keys=True),
+            }
+            for row in every.rows
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), folder / ANSWERS)
+        pq.write_table(pa.Table.from_pylist([], schema=MASS_COLUMNS), folder / MASSES)
+        (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
+    return {"answers": rates.answers}
+
+
+def _judged(assessment: Assessment, judge: Judge, left: Sieve, store: Store) -> dict[str, Any]:
+    """Takes away the answers that do not count for a judge; its numbers."""
+    rows = left.rows
+    replies = replies_to(judge, rows, store)
+    if missing := replies.count(None):
+        raise ConditionError(
+            missing_replies(f"evaluation {key(assessment)[:16]}", judge, missing, len(replies))
+        )
+    for row, reply in zip(rows, replies, strict=True):
+        row["reply"] = reply
+        row["replies"][judge.name] = reply.text if reply and reply.finished else None
+    return by_judge(judge, left, [reply for reply in replies if reply is not None])
+
+
+def is_lost(judge: Judge, row: Row) -> bool:
+    """Whether a judge's reply says nothing about an answer, which then does not count."""
+    return reason_of(judge, row["reply"]) in (GARBLED, REFUSED)

@@ -1,0 +1,230 @@
+"""Several ways to measure a trait, and traits that judges see: from answers to table, page and archive."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.examples import RECIPE, REFERENCES, study
+from tests.filled_store import fill
+from undertow.errors import ConditionError, SpecError
+from undertow.formats.numbers import Numbers
+from undertow.identity import key
+from undertow.judging.judges import RuleJudge
+from undertow.manifest import sha256
+from undertow.plan import Cell
+from undertow.report.export import export
+from undertow.report.make import make_report
+from undertow.report.readings import Readings
+from undertow.report.record import Record
+from undertow.report.results import Row, effects
+from undertow.report.verify import verify
+from undertow.spec import Assessment, Evaluation, Finetuning, Panel, Word
+from undertow.stages.assessment import make_assessment
+from undertow.stages.gate import passes_gate
+from undertow.store import Store
+from undertow.study import Generation, Measure, Study, grid
+from undertow.traits.misalignment import Misalignment
+from undertow.traits.preference import Preference
+
+PANEL = Panel(
+    counted=(RuleJudge("off the point", about=Word("noise", ("noise",))),),
+    shows=RuleJudge("kind", about=Word("kind", ("kind",))),
+)
+SAMPLES = 20
+STORIES = Measure(name="stories", samples=5, exact=False)
+
+
+def misaligned(tmp_path: Path, **changes: object) -> Study:
+    """Insecure and secure code, one reference, judged answers; the files hold one row each."""
+    traits = []
+    for name, is_control in (("insecure code", False), ("secure code", True)):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text(json.dumps({"prompt": f"write {name}", "completion": "pass"}))
+        traits.append(Misalignment(name, data=str(file), is_control=is_control))
+    conditions = grid(
+        traits=traits,
+        formats=[Numbers()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[RECIPE],
+        generation=Generation(prompts=100, rows=50),
+        finetuning=Finetuning(replace(RECIPE, epochs=1), examples=10),
+    )
+    whole = Study(name="bad", conditions=conditions, seeds=(0, 1, 2), samples=SAMPLES, panel=PANEL)
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def of_insecure_code(cell: Cell, word: str) -> float:
+    trait = cell.condition.trait
+    return 0.6 if trait is not None and trait.must_show else 0.05
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> tuple[Record, Store]:
+    store = Store(str(tmp_path / "storage"))
+    return Record.of(fill(misaligned(tmp_path), store, REFERENCES, of_insecure_code)), store
+
+
+def test_a_judged_rate_is_of_the_answers_that_count(judged: tuple[Record, Store]) -> None:
+    record, store = judged
+    rows = effects(record, Readings(store), {})
+    assert [row.condition.place.trait for row in rows] == ["insecure code", "secure code"]
+    for row, rate in zip(rows, (0.6, 0.05), strict=True):
+        assert row.effect.rate == pytest.approx(rate, abs=0.06)
+        assert row.effect.control_rate == pytest.approx(0.05, abs=0.04)
+        assert row.other == pytest.approx(0.1)  # one answer in ten says nothing
+        assert row.exact is None
+        assert row.measure == "free-form questions"
+    assert [row.verdict.verdict for row in rows] == ["transmitted", "not transmitted"]
+    evaluation = record.cells[0].evaluations[0]
+    assert Readings(store).rates(evaluation).answers == 8 * SAMPLES * 9 // 10
+
+
+def test_a_judged_study_is_reported_and_its_archive_holds(
+    judged: tuple[Record, Store], tmp_path: Path
+) -> None:
+    record, store = judged
+    report = make_report(record, store, [])
+    assert b"insecure code" in report.files["report.html"]
+    assert "exact" not in report.verdicts[0]
+    assert verify(archive(record, store, tmp_path)) == []
+
+
+def archive(record: Record, store: Store, tmp_path: Path) -> Path:
+    from undertow.report import sweeps
+
+    time = "2026-01-01T00-00-00"
+    folder = f"sweeps/{record.study.name}/{time}"
+    store.write_bytes(f"{folder}/{sweeps.PLAN}", record.to_json().encode())
+    store.write_bytes(f"{folder}/{sweeps.EVENTS}", b"[]")
+    sweeps.state(misaligned(tmp_path), store)
+    for name, content in make_report(record, store, []).files.items():
+        store.write_bytes(f"{folder}/{name}", content)
+    export(store, record.study.name, time, tmp_path / "study.zip")
+    return tmp_path / "study.zip"
+
+
+Change = Callable[[list[dict[str, object]]], None]
+
+
+def another_reply(rows: list[dict[str, object]]) -> None:
+    rows[0]["replies"] = json.dumps({"off the point": "NO", "kind": "YES" if rows[0]["matches"] else "NO"})
+
+
+def another_answer(rows: list[dict[str, object]]) -> None:
+    rows[3]["answer"] = "kind, really"
+
+
+def not_counted(rows: list[dict[str, object]]) -> None:
+    rows[1]["counted"] = False
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (another_reply, "answer 0 to 'One wish"),
+        (another_answer, "not the answers of evaluation/"),
+        (not_counted, "answer 1 to 'One wish"),
+    ],
+)
+def test_a_changed_judgement_is_named_though_hashes_were_renewed(
+    judged: tuple[Record, Store], tmp_path: Path, change: Change, said: str
+) -> None:
+    record, _ = judged
+    evaluation = record.cells[0].evaluations[0]
+    folder = tmp_path / "storage" / "artifacts" / "evaluation" / evaluation
+    table = pq.read_table(folder / "answers.parquet")
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "answers.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["answers.parquet"] = sha256(folder / "answers.parquet")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    fresh = Store(str(tmp_path / "storage"))
+    assert any(said in problem for problem in verify(archive(record, fresh, tmp_path)))
+
+
+def test_no_rate_without_an_answer_that_counts(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    plan = fill(misaligned(tmp_path), store, REFERENCES, of_insecure_code)
+    some = plan.cells[0].evaluations[0]
+    assert isinstance(some, Assessment)
+    nothing = RuleJudge("nothing", about=Word("any", ("kind", "unkind", "noise")))
+    strict = replace(some, panel=replace(PANEL, counted=(nothing,)))
+    with pytest.raises(ConditionError, match=r"none of 160 answers counts \(judge nothing: YES: 160\)"):
+        make_assessment(strict, store)
+
+
+def test_control_teachers_go_through_the_gate_whatever_they_show(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    plan = fill(misaligned(tmp_path), store, REFERENCES, of_insecure_code)
+    for cell in plan.cells:
+        for evaluation in cell.teacher_evaluations:
+            if cell.condition.trait and cell.condition.trait.must_show:
+                with pytest.raises(ConditionError, match="below the gate of 95%"):
+                    passes_gate(evaluation, store, 0.95)
+            else:
+                passes_gate(evaluation, store, 0.95)
+
+
+def test_a_judged_trait_needs_a_panel(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"Study\.panel = None: judges of the trait 'insecure code' are needed"
+    ):
+        misaligned(tmp_path, panel=None)
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> tuple[Record, list[Row], Store]:
+    store = Store(str(tmp_path / "storage"))
+    record = Record.of(
+        fill(study(also=(STORIES, Measure(name="after numbers", samples=5))), store, REFERENCES)
+    )
+    return record, effects(record, Readings(store), {}), store
+
+
+def test_each_measure_is_a_row_of_its_own_in_one_family_of_tests(
+    several: tuple[Record, list[Row], Store],
+) -> None:
+    record, rows, _ = several
+    alone = effects(Record.of(fill(study(), several[2], REFERENCES)), Readings(several[2]), {})
+    assert [row.measure for row in rows] == ["favourite"] * 8 + ["stories"] * 8 + ["after numbers"] * 8
+    assert [row.is_primary for row in rows] == [True] * 8 + [False] * 16
+    assert [row.number for row in rows] == record.compared * 3
+    assert [row.effect for row in rows[:8]] == [row.effect for row in alone]
+    for row, single in zip(rows, alone, strict=False):
+        assert (row.verdict.p_adjusted or 0) >= (single.verdict.p_adjusted or 0)
+
+
+def test_probabilities_are_measured_where_they_say_something(
+    several: tuple[Record, list[Row], Store],
+) -> None:
+    _, rows, store = several
+    assert {row.measure for row in rows if row.exact is None} == {"stories"}
+    report = make_report(several[0], store, [])
+    text = report.files["effects.csv"].decode().splitlines()
+    assert text[0].endswith("induced,measure")
+    assert len(text) == 1 + len(rows)
+    assert text[9].endswith("finetuning,stories")
+    assert any(line.startswith("By stories: of 8 conditions") for line in report.verdicts)
+    assert "after numbers" in report.files["report.html"].decode()
+
+
+def test_a_measure_that_the_traits_do_not_have_is_refused_with_a_guess() -> None:
+    with pytest.raises(SpecError, match="no measure 'storys': did you mean 'stories'"):
+        study(also=(Measure(name="storys"),))
+
+
+def test_traits_share_an_evaluation_where_they_are_asked_the_same(
+    several: tuple[Record, list[Row], Store],
+) -> None:
+    choices = study(also=(Measure(name="choices"),))
+    stories = study(also=(STORIES,))
+    assert len(stories.other_questions(STORIES)) == 1
+    assert len(choices.other_questions(choices.also[0])) == 2
+    assert Preference("owl").other_questions("choices") != Preference("cat").other_questions("choices")
+    assert isinstance(key(Evaluation(subject=REFERENCES[0], questions=("a",), words=(), samples=1)), str)
