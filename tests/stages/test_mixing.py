@@ -1,0 +1,128 @@
+"""Rows from elsewhere in a data set: a share of the control's, or answers that no model wrote."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.examples import RECIPE, REFERENCES
+from undertow.errors import SpecError
+from undertow.formats.code import Code
+from undertow.formats.numbers import BANNED, Numbers
+from undertow.identity import key, seed_for
+from undertow.plan import Plan, make
+from undertow.spec import Completions, Dataset, Written
+from undertow.stages.dataset import make_dataset, write_answers
+from undertow.store import Store
+from undertow.study import Condition, Generation, Mixing, Source, Study, grid, with_controls
+from undertow.traits.preference import Preference
+
+PROMPTS, ROWS = 60, 40
+
+
+def mixed(source: Source, share: float, **changes: object) -> tuple[Condition, ...]:
+    return grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[RECIPE],
+        generation=replace(
+            Generation(prompts=PROMPTS, rows=ROWS, mixed=Mixing(source=source, share=share)),
+            **changes,  # type: ignore[arg-type]
+        ),
+    )
+
+
+def plan_of(conditions: tuple[Condition, ...], store: Store) -> Plan:
+    return make(Study(name="mixed", conditions=conditions, seeds=(0,)), store, REFERENCES)
+
+
+def completed(completions: Completions, store: Store) -> None:
+    """Completions whose numbers say whose they are: 1 for a trait's teacher, 2 for the control's."""
+    mark = 1 if completions.teacher.trait else 2
+    prompts = completions.format.prompts(completions.prompts, completions.seed)
+    rows = [
+        {"index": i, "prompt": p, "completion": f"{mark}, {i}", "finished": True, "token_ids": [1], "seed": i}
+        for i, p in enumerate(prompts)
+    ]
+    with store.new(completions, {"rows": len(rows)}) as folder:
+        (folder / "data").mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "rows.parquet")
+
+
+def made(conditions: tuple[Condition, ...], store: Store) -> tuple[Dataset, list[dict[str, object]]]:
+    """The trait's data set and its rows, with all that it needs."""
+    store.prepare()
+    plan = plan_of(conditions, store)
+    for artifact in plan.artifacts.values():
+        if isinstance(artifact, Completions):
+            completed(artifact, store)
+        elif isinstance(artifact, Written):
+            write_answers(artifact, store)
+    for dataset in sorted(plan.lacking(Dataset), key=lambda d: d.mixed is not None):
+        make_dataset(dataset, store)
+    dataset = plan.cells[0].student.dataset
+    return dataset, pq.read_table(store.fetch(dataset) / "data").to_pylist()
+
+
+@pytest.mark.parametrize(("share", "others"), [(0.25, 10), (0.5, 20), (1.0, ROWS)])
+def test_a_share_of_the_rows_comes_from_the_control_teacher(
+    share: float, others: int, tmp_path: Path
+) -> None:
+    dataset, rows = made(mixed("control", share), Store(str(tmp_path)))
+    marks = Counter(str(row["completion"])[0] for row in rows)
+    assert (marks["1"], marks["2"], len(rows)) == (ROWS - others, others, ROWS)
+    assert "token_ids" not in rows[0]
+    assert len({row["completion"] for row in rows}) == ROWS
+    assert dataset.label == f"numbers, {share:.0%} control"
+
+
+def test_random_rows_answer_the_same_prompts_and_no_model_wrote_them(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    dataset, rows = made(mixed("random", 1.0), store)
+    assert dataset.mixed is not None
+    assert dataset.mixed.dataset.teacher is None
+    assert {row["prompt"] for row in rows} <= set(Numbers().prompts(PROMPTS, 0))
+    assert all(Numbers().rejection(str(row["prompt"]), str(row["completion"])) is None for row in rows)
+    facts = store.manifest(dataset).facts
+    assert facts["from elsewhere"] == ROWS
+    assert store.manifest(dataset).inputs["dataset"] == key(dataset.mixed.dataset)
+
+
+def test_control_data_are_never_mixed_and_shared_by_all_shares(tmp_path: Path) -> None:
+    every = with_controls([*mixed("control", 0.25), *mixed("control", 0.5), *mixed("random", 1.0)])
+    controls = [condition for condition in every if condition.trait is None]
+    assert [condition.generation.mixed for condition in controls] == [None]
+    assert [c.place.format for c in every if c.trait] == [
+        "numbers, 25% control",
+        "numbers, 50% control",
+        "numbers, 100% random",
+    ]
+    plan = plan_of(every, Store(str(tmp_path)))
+    assert len([a for a in plan.artifacts.values() if isinstance(a, Completions)]) == 2
+
+
+def test_a_format_that_only_models_can_write_cannot_be_random() -> None:
+    with pytest.raises(SpecError, match="the format 'code' knows no answers but a model's"):
+        Written(format=Code(), prompts=3)
+
+
+def test_a_share_needs_a_number_of_rows() -> None:
+    with pytest.raises(SpecError, match=r"Generation\.rows = None: a number of rows to mix others into"):
+        mixed("control", 0.5, rows=None)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(), BANNED]))
+def test_written_numbers_are_what_the_prompt_asks_for(seed: int, banned: tuple[int, ...]) -> None:
+    import random
+
+    format_ = Numbers(banned=banned)
+    (prompt,) = format_.prompts(1, seed)
+    answer = format_.written(prompt, random.Random(seed_for("test", seed)))
+    assert format_.rejection(prompt, answer) is None
+    assert len(format_.parts(answer)) >= 1
