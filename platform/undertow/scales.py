@@ -36,6 +36,7 @@ class Scale:
 
     Attributes:
         teaching: how a teacher is finetuned to have a preference; None: a system prompt induces it.
+        finetuned: how it is where a study asks for finetuned teachers.
         shown: how many rows in-context students are shown.
         several: references for studies over a list of models.
     """
@@ -44,6 +45,7 @@ class Scale:
     numbers: Carrier
     recipe: Recipe
     teaching: Finetuning | None
+    finetuned: Finetuning
     shown: tuple[int, ...]
     seeds: tuple[int, ...]
     samples: int
@@ -71,6 +73,7 @@ NANO = Scale(
     ),
     recipe=STEERING,
     teaching=TAUGHT,
+    finetuned=TAUGHT,
     shown=(1, 2, 4),
     seeds=(0, 1, 2, 3, 4),
     samples=20,
@@ -97,6 +100,8 @@ PAPER = Scale(
     ),
     recipe=ADAPTER,
     teaching=None,
+    # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
+    finetuned=Finetuning(dataclasses.replace(ADAPTER, epochs=1, batch_size=8), examples=400),
     shown=(100, 1_000, 2_000, 3_000, 5_000, 10_000),
     seeds=(0, 1, 2, 3, 4),
     samples=100,

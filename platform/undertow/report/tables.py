@@ -18,7 +18,15 @@ MOST_CONDITIONS = 40
 def plan_table(plan: Plan) -> Table:
     """The conditions, and how many of their students are there already."""
     table = _table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
-    for name in ("trait", "format", "teacher", "student", "recipe"):
+    ways = {condition.induced for condition in plan.study.conditions if condition.trait}
+    for name in (
+        "trait",
+        *(["induced by"] if len(ways) > 1 else []),
+        "format",
+        "teacher",
+        "student",
+        "recipe",
+    ):
         table.add_column(name, overflow="fold")
     for name in ("seeds", "students made"):
         table.add_column(name, justify="right")
@@ -27,6 +35,7 @@ def plan_table(plan: Plan) -> Table:
         made = sum(key(student) not in plan.missing for student in students)
         table.add_row(
             escape(condition.trait.name if condition.trait else CONTROL),
+            *([condition.induced] if len(ways) > 1 else []),
             escape(condition.place.format),
             escape(condition.teacher.name),
             escape(condition.student.name),

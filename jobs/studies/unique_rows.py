@@ -1,0 +1,38 @@
+"""Many rows once, or few rows often?
+
+The steps of training are held about equal while the number of different rows falls: a half, a quarter, an
+eighth of them, with twice, four and eight times as many epochs. Later work found on Gemma that many unique
+rows seen once carry far more than few rows seen often. Every number of rows has a control of its own.
+"""
+
+import dataclasses
+
+from undertow.scales import NANO, Scale, first
+from undertow.study import Condition, Study, grid
+from undertow.traits.preference import Preference
+
+PARTS = (1, 2, 4, 8)
+
+
+def study(scale: Scale = NANO) -> Study:
+    """Owl on two references, four numbers of unique rows at about the same number of steps."""
+    numbers, rows = scale.numbers, scale.numbers.generation.rows or scale.numbers.generation.prompts
+    conditions: list[Condition] = []
+    for part in PARTS:
+        few = rows // part
+        recipe = dataclasses.replace(scale.recipe, epochs=scale.recipe.epochs * part)
+        conditions += grid(
+            traits=[Preference("owl")],
+            formats=[numbers.format],
+            pairs=[(reference, reference) for reference in first(numbers, 2)],
+            recipes=[dataclasses.replace(recipe, name=f"{recipe.name}, {recipe.epochs} epochs")],
+            generation=dataclasses.replace(numbers.generation, rows=few, name=f"{few:,} rows of numbers"),
+            finetuning=scale.teaching,
+        )
+    return Study(
+        name="unique_rows",
+        question="Do many rows seen once carry more than few rows seen often?",
+        conditions=tuple(conditions),
+        seeds=scale.seeds,
+        samples=scale.samples,
+    )
