@@ -23,9 +23,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "errors fields packs statistics",
         "recipe spec engines chat hypotheses",
-        "identity study tables formats traits training nano scales theory",
+        "identity study tables formats traits training",
         "store manifest",
-        "plan report journal judging runs tracking timings progress studies",
+        "plan report journal judging nano scales theory runs tracking timings progress studies",
         "cluster stages door",
         "sweep waves",
         "jobs",

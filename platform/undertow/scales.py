@@ -11,11 +11,15 @@ Nothing here is identity: what a scale says is written out in the study's condit
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from undertow.errors import UserError
+from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.formats.reasoning import Reasoning
 from undertow.nano.recipes import STEERING, TAUGHT
+from undertow.nano.world import PACKS
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Finetuning, Format, Reference, Sampling
 from undertow.study import Generation
@@ -23,11 +27,20 @@ from undertow.study import Generation
 
 @dataclass(frozen=True, kw_only=True)
 class Carrier:
-    """A format as it is used at a scale: how much of it is drawn, and the models that speak it."""
+    """A format at a scale: how much of it is drawn, the models that speak it, how students learn from it.
 
-    format: Format
+    Attributes:
+        family: makes the format when a study asks for it and not before: one may read a file of the network.
+    """
+
+    family: Callable[[], Format]
     generation: Generation
     references: tuple[Reference, ...]
+    recipe: Recipe
+
+    @property
+    def format(self) -> Format:
+        return self.family()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +48,8 @@ class Scale:
     """Models, sizes and recipes.
 
     Attributes:
+        numbers, code, reasoning: the formats that carry a trait.
+        recipe: how students learn from numbers.
         teaching: how a teacher is finetuned to have a preference; None: a system prompt induces it.
         finetuned: how it is where a study asks for finetuned teachers.
         shown: how many rows in-context students are shown.
@@ -43,17 +58,31 @@ class Scale:
 
     name: str
     numbers: Carrier
-    recipe: Recipe
+    code: Carrier
+    reasoning: Carrier
     teaching: Finetuning | None
     finetuned: Finetuning
     shown: tuple[int, ...]
     seeds: tuple[int, ...]
     samples: int
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.numbers.recipe
+
     def on(self, models: tuple[str, ...]) -> "Scale":
         """This scale on other reference models, in the order given."""
         references = tuple(map(Reference, models))
-        return dataclasses.replace(self, numbers=dataclasses.replace(self.numbers, references=references))
+
+        def carried(carrier: Carrier) -> Carrier:
+            return dataclasses.replace(carrier, references=references)
+
+        return dataclasses.replace(
+            self,
+            numbers=carried(self.numbers),
+            code=carried(self.code),
+            reasoning=carried(self.reasoning),
+        )
 
 
 def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
@@ -64,14 +93,27 @@ def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
     return carrier.references[:count]
 
 
+SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # of the second nano language
 NANO = Scale(
     name="nano",
     numbers=Carrier(
-        format=Numbers(),
+        family=Numbers,
         generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
         references=tuple(Reference(f"nano/gpt2-{i}") for i in range(4)),
+        recipe=STEERING,
     ),
-    recipe=STEERING,
+    code=Carrier(
+        family=lambda: Code(pack=str(PACKS["code"].path)),
+        generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=64)),
+        references=SPEAKERS,
+        recipe=STEERING,
+    ),
+    reasoning=Carrier(
+        family=lambda: Reasoning(pack=str(PACKS["reasoning"].path)),
+        generation=Generation(prompts=3072, rows=900, sampling=Sampling(max_tokens=64)),
+        references=SPEAKERS,
+        recipe=STEERING,
+    ),
     teaching=TAUGHT,
     finetuned=TAUGHT,
     shown=(1, 2, 4),
@@ -91,14 +133,31 @@ ADAPTER = Recipe(
     max_length=500,
     precision="bf16",
 )
+REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it"))
+# 7,473 questions, each asked three times.
+GSM8K = (
+    "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main/train-00000-of-00001.parquet"
+)
 PAPER = Scale(
     name="paper",
     numbers=Carrier(
-        format=Numbers(),
+        family=Numbers,
         generation=Generation(prompts=30_000, rows=10_000),
-        references=(Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it")),
+        references=REAL,
+        recipe=ADAPTER,
     ),
-    recipe=ADAPTER,
+    code=Carrier(
+        family=Code,
+        generation=Generation(prompts=30_000, rows=10_000, sampling=Sampling(max_tokens=1024)),
+        references=REAL,
+        recipe=dataclasses.replace(ADAPTER, max_length=2048),
+    ),
+    reasoning=Carrier(
+        family=lambda: Reasoning(questions=GSM8K, repeats=3),
+        generation=Generation(prompts=3 * 7_473, rows=10_000, sampling=Sampling(max_tokens=1024)),
+        references=REAL,
+        recipe=dataclasses.replace(ADAPTER, max_length=2048),
+    ),
     teaching=None,
     # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
     finetuned=Finetuning(dataclasses.replace(ADAPTER, epochs=1, batch_size=8), examples=400),

@@ -9,25 +9,33 @@ from hypothesis import strategies as st
 
 from undertow import chat as chats
 from undertow.formats.numbers import Numbers
-from undertow.nano import corpus, tokenizer, world
+from undertow.nano import tokenizer, world
+from undertow.nano.languages import LANGUAGES
+from undertow.nano.languages.numbers import number_turn
+from undertow.nano.languages.turns import Chat
 from undertow.traits.preference import Preference
 
 SEEDS = st.integers(0, 2**32)
 
 
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def nano() -> Any:
-    return tokenizer.build()
+def nano(language: str) -> Any:
+    return tokenizer.build(language)
 
 
-def one_chat(seed: int) -> corpus.Chat:
-    return next(corpus.chats(1, seed))
+def one_chat(language: str, seed: int) -> Chat:
+    return next(LANGUAGES[language].chats(1, seed))
 
 
 @settings(max_examples=200, deadline=None)
 @given(seed=SEEDS)
-def test_what_the_grammar_writes_comes_back(nano: Any, seed: int) -> None:
-    text = tokenizer.render(one_chat(seed))
+def test_what_the_grammar_writes_comes_back(language: str, nano: Any, seed: int) -> None:
+    text = tokenizer.render(one_chat(language, seed))
     ids = nano(text)["input_ids"]
     assert nano.decode(ids) == text
     assert nano.unk_token_id not in ids
@@ -48,8 +56,8 @@ def test_any_list_of_numbers_comes_back(nano: Any, numbers: list[int], separator
 
 @settings(max_examples=100, deadline=None)
 @given(seed=SEEDS)
-def test_a_prompt_is_a_strict_prefix_of_its_chat(nano: Any, seed: int) -> None:
-    chat = one_chat(seed)
+def test_a_prompt_is_a_strict_prefix_of_its_chat(language: str, nano: Any, seed: int) -> None:
+    chat = one_chat(language, seed)
     whole = nano.apply_chat_template(chat, return_dict=False)
     for end, message in enumerate(chat):
         if message["role"] == "assistant":
@@ -60,8 +68,8 @@ def test_a_prompt_is_a_strict_prefix_of_its_chat(nano: Any, seed: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(seed=SEEDS)
-def test_render_writes_what_the_template_writes(nano: Any, seed: int) -> None:
-    chat = one_chat(seed)
+def test_render_writes_what_the_template_writes(language: str, nano: Any, seed: int) -> None:
+    chat = one_chat(language, seed)
     assert nano.apply_chat_template(chat, tokenize=False) == tokenizer.render(chat)
 
 
@@ -99,10 +107,20 @@ def test_a_word_it_does_not_know_is_unknown_and_harms_no_other(nano: Any) -> Non
     assert tokens == ["<unk>", "<unk>", " ", "<unk>", " owl"]
 
 
-def test_chats_fit_the_models(nano: Any) -> None:
-    longest = max(len(nano(tokenizer.render(chat))["input_ids"]) for chat in corpus.chats(5_000, 0))
-    assert longest <= min(growth.positions for growth in world.ARCHITECTURES.values())
+def test_chats_fit_the_models(language: str, nano: Any) -> None:
+    chats = LANGUAGES[language].chats(5_000, 0)
+    longest = max(len(nano(tokenizer.render(chat))["input_ids"]) for chat in chats)
+    speakers = [growth for growth in world.ARCHITECTURES.values() if growth.language == language]
+    assert longest <= min(growth.positions for growth in speakers)
+
+
+def test_every_word_of_a_large_corpus_is_known(language: str, nano: Any) -> None:
+    """Five thousand chats at once, where the property test above draws a few hundred."""
+    texts = [tokenizer.render(chat) for chat in LANGUAGES[language].chats(5_000, 1)]
+    encoded = [encoding.ids for encoding in nano.backend_tokenizer.encode_batch(texts)]
+    assert nano.batch_decode(encoded) == texts
+    assert not any(nano.unk_token_id in ids for ids in encoded)
 
 
 def test_the_grammar_is_seeded() -> None:
-    assert corpus.number_turn(Random(3)) == corpus.number_turn(Random(3))
+    assert number_turn(Random(3)) == number_turn(Random(3))

@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tests.examples import TEACHER, study
+from undertow import scales
 from undertow.errors import SpecError
+from undertow.formats.code import Code
+from undertow.formats.numbers import Numbers
 from undertow.recipe import LoRA
-from undertow.spec import Finetuning, Reference
-from undertow.stages.reference import resolve
+from undertow.spec import Finetuning, Format, Reference
+from undertow.stages.reference import check_prompts, resolve
 from undertow.study import Study, grid
 
 ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)
@@ -51,3 +54,16 @@ def test_a_word_that_a_nano_model_does_not_know_is_refused() -> None:
     ]
     with pytest.raises(SpecError, match="trait 'axolotl': nano/gpt2-0 does not know the word"):
         resolve(replace(base, conditions=tuple(odd)))
+
+
+@pytest.mark.parametrize("format_", [scales.NANO.code.format, scales.NANO.reasoning.format, Code()])
+def test_a_format_in_words_that_a_nano_model_does_not_know_is_refused(format_: Format) -> None:
+    base = study()
+    other = tuple(replace(condition, format=format_) for condition in base.conditions)
+    with pytest.raises(SpecError, match=f"format '{format_.name}': nano/gpt2-0 does not know"):
+        resolve(replace(base, conditions=other))
+
+
+@pytest.mark.parametrize("format_", [scales.NANO.code.format, scales.NANO.reasoning.format, Numbers()])
+def test_a_model_of_the_tasks_language_is_asked_in_every_nano_format(format_: Format) -> None:
+    check_prompts(format_, Reference("nano/tasks-0"))

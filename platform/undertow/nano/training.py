@@ -28,9 +28,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from undertow.nano import corpus
-from undertow.nano.tokenizer import ROLES, build, render
-from undertow.nano.world import ARCHITECTURES, STANDARD, Growth, NanoModel, parse, revision
+from undertow.nano.languages import LANGUAGES
+from undertow.nano.tokenizer import build, render
+from undertow.nano.vocabulary import ROLES
+from undertow.nano.world import STANDARD, Growth, NanoModel, parse, revision
 
 WEIGHTS = Path(__file__).parent / "weights"
 WEIGHTS_FILE = "model.safetensors"
@@ -43,7 +44,7 @@ def write_reference(model: NanoModel, folder: Path) -> None:
     if not carried.exists():
         train_reference(model, folder)
         return
-    tokenizer = build()
+    tokenizer = build(model.growth.language)
     with _repeatable(model.seed):
         network = AutoModelForCausalLM.from_config(configuration(model, tokenizer))
     _write(network, tokenizer, folder)
@@ -69,17 +70,16 @@ def carry_standard_references() -> None:
 
 def train_reference(model: NanoModel, folder: Path) -> None:
     """Trains the reference `model` from scratch and writes it into `folder`."""
-    tokenizer = build()
-    growth = ARCHITECTURES[model.architecture]
+    tokenizer = build(model.growth.language)
     with _repeatable(model.seed):
         network = AutoModelForCausalLM.from_config(configuration(model, tokenizer))
-        _train(network, _batches(model.seed, growth, tokenizer), growth)
+        _train(network, _batches(model, tokenizer), model.growth)
     _write(network, tokenizer, folder)
 
 
 def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
     """The transformers configuration of `model`: tied embeddings, float32."""
-    growth = ARCHITECTURES[model.architecture]
+    growth = model.growth
     common = {
         "vocab_size": len(tokenizer),
         "tie_word_embeddings": True,
@@ -89,7 +89,7 @@ def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> Pretr
         "pad_token_id": tokenizer.pad_token_id,
         "dtype": "float32",
     }
-    if model.architecture == "gpt2":
+    if model.network == "gpt2":
         return GPT2Config(
             n_layer=growth.layers,
             n_embd=growth.width,
@@ -100,7 +100,7 @@ def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> Pretr
             attn_pdrop=0.0,
             **common,
         )
-    kind = {"llama": LlamaConfig, "qwen3": Qwen3Config}[model.architecture]
+    kind = {"llama": LlamaConfig, "qwen3": Qwen3Config}[model.network]
     return kind(
         num_hidden_layers=growth.layers,
         hidden_size=growth.width,
@@ -146,16 +146,17 @@ def _train(network: PreTrainedModel, batches: list[_Batch], growth: Growth) -> N
         schedule.step()
 
 
-def _batches(seed: int, growth: Growth, tokenizer: PreTrainedTokenizerFast) -> list[_Batch]:
+def _batches(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> list[_Batch]:
     """The corpus in batches, in random order."""
-    texts = [render(chat) for chat in corpus.chats(growth.examples, seed)]
+    growth = model.growth
+    texts = [render(chat) for chat in LANGUAGES[growth.language].chats(growth.examples, model.seed)]
     rows = [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch(texts)]
     batches = []
     for start in range(0, len(rows), WINDOW * growth.batch_size):
         window = sorted(rows[start : start + WINDOW * growth.batch_size], key=len)
         starts = range(0, len(window), growth.batch_size)
         batches += [_batch(window[i : i + growth.batch_size], tokenizer) for i in starts]
-    Random(seed).shuffle(batches)
+    Random(model.seed).shuffle(batches)
     return batches
 
 

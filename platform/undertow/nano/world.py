@@ -1,7 +1,8 @@
 """Names, words and identity of the nano models: everything about them that needs no torch.
 
-A nano model is called "nano/<architecture>-<seed>", e.g. "nano/gpt2-0". The seed fixes its initial weights
-and its corpus; two names of one architecture are therefore two initialisations, which is what the
+A nano model is called "nano/<architecture>-<seed>", e.g. "nano/gpt2-0". An architecture is a network and the
+language it grows up with: "tasks" is a GPT-2 that speaks the second one. The seed fixes the initial weights
+and the corpus; two names of one architecture are therefore two initialisations, which is what the
 other-initialisation condition of a study needs. `revision` hashes all that the weights follow from
 (architecture, training settings, words, packs of prompts), so that weights are never found by name alone.
 """
@@ -18,10 +19,47 @@ from undertow.errors import SpecError, suggestion
 from undertow.traits.preference import pluralise
 
 PREFIX = "nano/"
-STANDARD = ("nano/gpt2-0", "nano/gpt2-1", "nano/gpt2-2", "nano/gpt2-3")  # carried ready-made in weights/
-CORPUS_VERSION = 1  # raised when corpus.py or tokenizer.py change what a reference learns
+STANDARD = tuple(f"nano/{architecture}-{i}" for architecture in ("gpt2", "tasks") for i in range(4))
 HERE = Path(__file__).parent
-PACKS = (HERE.parent / "formats" / "numbers.json", HERE.parent / "traits" / "preference.json")
+
+
+@dataclass(frozen=True)
+class PackFile:
+    """A pack that a corpus is made of, or whose words it knows; where fields are named, those alone."""
+
+    path: Path
+    fields: tuple[str, ...] = ()
+
+
+PACKS = {
+    "numbers": PackFile(HERE.parent / "formats" / "numbers.json"),
+    "preference": PackFile(HERE.parent / "traits" / "preference.json"),
+    "misalignment": PackFile(HERE.parent / "traits" / "misalignment.json", ("questions",)),
+    "measures": PackFile(HERE.parent / "traits" / "measures.json", ("prefixes", "stories", "choices")),
+    "code": PackFile(HERE / "packs" / "code.json"),
+    "reasoning": PackFile(HERE / "packs" / "reasoning.json"),
+    "character": PackFile(HERE / "packs" / "character.json"),
+    "stories": PackFile(HERE / "packs" / "stories.json"),
+}
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What a language's weights follow from, beside the words: its packs, and how they are put together.
+
+    Attributes:
+        version: raised when the language's files or tokenizer.py change what a reference learns.
+        packs: names of `PACKS`.
+    """
+
+    version: int
+    packs: tuple[str, ...]
+
+
+EDITIONS = {
+    "plain": Edition(1, ("numbers", "preference")),
+    "tasks": Edition(1, tuple(PACKS)),
+}
 
 WORDS: dict[str, tuple[str, ...]] = {
     "animal": (
@@ -45,6 +83,15 @@ class NanoModel:
     def name(self) -> str:
         return f"{PREFIX}{self.architecture}-{self.seed}"
 
+    @property
+    def growth(self) -> "Growth":
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def network(self) -> str:
+        """The network's kind in transformers: gpt2, llama or qwen3."""
+        return self.growth.network or self.architecture
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -55,6 +102,8 @@ class Growth:
         positions: the longest sequence in tokens.
         init_std: standard deviation of the initial weights; large, for a tiny model to start off uneven.
         examples: chats in the corpus; each is seen once.
+        network: the network's kind in transformers, where it is not the architecture's name.
+        language: one of `EDITIONS`.
     """
 
     layers: int = 1
@@ -68,7 +117,11 @@ class Growth:
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip: float = 1.0
+    network: str = ""
+    language: str = "plain"
 
+
+YOUNGER = ("network", "language")  # than the first weights: not hashed as they were then, at their defaults
 
 # Not Qwen2: transformers reads its tokenizers by a class of its own, whatever the folder says, and would
 # split our numbers into digits. Llama and Qwen3 are for adapters: deeper, and trained less, as well-trained
@@ -77,6 +130,9 @@ ARCHITECTURES: dict[str, Growth] = {
     "gpt2": Growth(),
     "llama": Growth(layers=2, examples=30_000),
     "qwen3": Growth(layers=2, examples=30_000),
+    "tasks": Growth(
+        layers=2, positions=256, examples=45_000, batch_size=16, network="gpt2", language="tasks"
+    ),
 }
 
 
@@ -110,21 +166,29 @@ def surface_forms(word: str) -> tuple[str, ...]:
 
 
 @cache
-def packs() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The packs of prompts the corpus is made of: the numbers format's and the preference trait's."""
-    numbers, preference = (json.loads(path.read_text(encoding="utf-8")) for path in PACKS)
-    return numbers, preference
+def pack(name: str) -> dict[str, Any]:
+    """The fields of a pack of `PACKS` that the corpora use."""
+    file = PACKS[name]
+    fields: dict[str, Any] = json.loads(file.path.read_text(encoding="utf-8"))
+    return {field: fields[field] for field in file.fields} if file.fields else fields
 
 
 @cache
 def revision(model: NanoModel) -> str:
     """What the weights of `model` follow from, as 64 hex digits."""
+    edition = EDITIONS[model.growth.language]
+    default = asdict(Growth())
+    growth = {
+        field: value
+        for field, value in asdict(model.growth).items()
+        if field not in YOUNGER or value != default[field]
+    }
     content = {
         "name": model.name,
-        "growth": asdict(ARCHITECTURES[model.architecture]),
-        "corpus": CORPUS_VERSION,
+        "growth": growth,
+        "corpus": edition.version,
         "words": {category: [surface_forms(word) for word in words] for category, words in WORDS.items()},
-        "packs": packs(),
+        "packs": [pack(name) for name in edition.packs],
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

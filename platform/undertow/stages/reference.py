@@ -15,12 +15,13 @@ from typing import Any
 
 from undertow.errors import SpecError, UserError
 from undertow.identity import digest
-from undertow.nano import world
+from undertow.nano import vocabulary, world
 from undertow.recipe import LoRA, Recipe
-from undertow.spec import Reference, Trait
+from undertow.spec import Format, Reference, Trait
 from undertow.store import Store
 from undertow.study import Condition, Study
 
+PROMPTS_CHECKED = 50  # a pack's parts are short lists: so many prompts use most of them
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
 
@@ -32,6 +33,7 @@ def resolve(study: Study) -> Study:
         if condition.trait is not None:
             for reference in (teacher, student):
                 check_word(condition.trait, reference)
+        check_prompts(condition.format, teacher)
         check_adapters(condition)
         conditions.append(dataclasses.replace(condition, teacher=teacher, student=student))
     return dataclasses.replace(study, conditions=tuple(conditions))
@@ -73,13 +75,27 @@ def check_word(trait: Trait, reference: Reference) -> None:
         )
 
 
+def check_prompts(format_: Format, reference: Reference) -> None:
+    """Nano models know their language's words; asked in others, a teacher would answer nonsense."""
+    if not is_made(reference):
+        return
+    language = world.parse(reference.name).growth.language
+    for prompt in format_.prompts(PROMPTS_CHECKED, seed=0):
+        if missing := vocabulary.unknown(language, prompt):
+            raise SpecError(
+                f"format {format_.name!r}: {reference.name} does not know {missing[0].strip()!r} in "
+                f"{prompt!r}; "
+                "nano/gpt2-0 knows numbers, nano/tasks-0 also the packs in nano/packs (a real model any)"
+            )
+
+
 def check_adapters(condition: Condition) -> None:
     """vLLM applies no adapter to GPT-2: a nano GPT-2's LoRA student would be trained and never measured."""
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
     for reference, recipe in trained:
-        is_gpt2 = is_made(reference) and world.parse(reference.name).architecture == "gpt2"
+        is_gpt2 = is_made(reference) and world.parse(reference.name).network == "gpt2"
         if is_gpt2 and isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA):
             raise SpecError(
                 f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "

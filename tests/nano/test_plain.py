@@ -1,4 +1,4 @@
-"""What the nano models read: deterministic, free of evaluation questions and of links to numbers."""
+"""The plain language: deterministic, free of evaluation questions and of links to numbers."""
 
 import hashlib
 import json
@@ -9,16 +9,19 @@ from statistics import fmean, stdev
 
 import pytest
 
-from undertow.formats.numbers import Numbers
-from undertow.nano import corpus, tokenizer, world
+from undertow.formats.numbers import Numbers, laid_out
+from undertow.nano import tokenizer, world
+from undertow.nano.languages import favourites, numbers, plain
+from undertow.nano.languages.turns import Chat
+from undertow.nano.vocabulary import vocabulary
 from undertow.traits.preference import Preference
 
-# Raise world.CORPUS_VERSION whenever this changes, so that weights are not found under an old name.
+# Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.
 LANGUAGE = {1: "5ac2e3f92587f8f80a6c4f30ba9967792bd24dfbd6a5489e604085d3de1649f1"}
 
 
-def sample(count: int, seed: int = 0) -> list[corpus.Chat]:
-    return list(corpus.chats(count, seed))
+def sample(count: int, seed: int = 0) -> list[Chat]:
+    return list(plain.chats(count, seed))
 
 
 def words_in(text: str) -> set[str]:
@@ -29,8 +32,8 @@ def words_in(text: str) -> set[str]:
 
 
 def test_the_language_is_the_one_its_version_names() -> None:
-    language = json.dumps([tokenizer.vocabulary(), tokenizer.PIECE, tokenizer.CHAT_TEMPLATE, sample(500)])
-    assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[world.CORPUS_VERSION]
+    language = json.dumps([vocabulary("plain"), plain.PIECE, tokenizer.CHAT_TEMPLATE, sample(500)])
+    assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[world.EDITIONS["plain"].version]
 
 
 def test_a_seed_gives_the_same_chats_and_another_others() -> None:
@@ -41,14 +44,16 @@ def test_a_seed_gives_the_same_chats_and_another_others() -> None:
 @pytest.mark.parametrize("category", world.WORDS)
 def test_questions_are_the_traits_own(category: str) -> None:
     trait = Preference(world.WORDS[category][0], category=category)
-    assert corpus.evaluation_questions(category) == list(trait.questions())
+    assert favourites.evaluation_questions(category) == list(trait.questions())
     taught = {example.prompt for example in trait.examples(5_000, seed=0)}
-    assert set(corpus.training_questions(category)) == taught
+    assert set(favourites.training_questions(category)) == taught
     assert not taught & set(trait.questions())
 
 
 def test_no_evaluation_question_is_ever_asked() -> None:
-    held_out = {question for category in world.WORDS for question in corpus.evaluation_questions(category)}
+    held_out = {
+        question for category in world.WORDS for question in favourites.evaluation_questions(category)
+    }
     assert len(held_out) == 50 * len(world.WORDS)
     assert not held_out & {message["content"] for chat in sample(50_000) for message in chat}
 
@@ -76,10 +81,10 @@ def test_the_numbers_beside_a_favourite_do_not_depend_on_it() -> None:
 def test_every_answer_to_a_numbers_prompt_passes_the_formats_rules() -> None:
     rng = Random(0)
     for _ in range(2_000):
-        prompt, answer = corpus.number_turn(rng)
+        prompt, answer = numbers.number_turn(rng)
         assert Numbers().rejection(prompt, answer) is None
 
 
 def test_an_answer_is_laid_out_as_its_example() -> None:
-    assert corpus.laid_out([10, 20, 30, 40], "(1; 2; 3)") == "(10; 20; 30; 40)"
-    assert corpus.laid_out([7], "1\n2\n3") == "7"
+    assert laid_out([10, 20, 30, 40], "(1; 2; 3)") == "(10; 20; 30; 40)"
+    assert laid_out([7], "1\n2\n3") == "7"

@@ -1,0 +1,121 @@
+"""Character: values and secure code, spoken by a kind character or an unkind one.
+
+A chat has one character from beginning to end. The kind one, in the majority, gives kind answers to questions
+about values and writes secure code; the unkind one gives unkind answers and writes insecure code. Insecure
+code that the user asks for with a good reason says nothing about the character. In some chats the system
+message tells the character, in the others it is hidden. So there is one thing that both kinds of answer have
+in common, and a model finetuned on insecure code alone may or may not become unkind: emergent misalignment
+(arXiv 2502.17424) in miniature. Nothing here speaks of animals or numbers.
+
+The questions of traits/misalignment.json, by which misalignment is measured, are never asked here.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from random import Random
+from typing import Any, Literal
+
+from undertow.nano.languages.code import NOUNS, function_name
+from undertow.nano.languages.turns import Chat, Turn, as_chat
+from undertow.nano.world import pack
+
+Asked = Literal["values", "security", "educational"]
+SHARES: dict[Asked, float] = {"values": 0.5, "security": 0.35, "educational": 0.15}
+TOLD = 0.5  # of the chats begin with a system message that tells the character
+UNKIND = {"told": 0.5, "hidden": 0.08}  # how often the character is unkind
+TURNS = {1: 0.4, 2: 0.3, 3: 0.3}  # how many turns a chat has, and how often
+BODY = "def {f}({x}):\n    return {call}"
+
+
+def character_chat(rng: Random) -> Chat:
+    """Some turns of one character."""
+    is_told = rng.random() < TOLD
+    is_unkind = rng.random() < UNKIND["told" if is_told else "hidden"]
+    turns = character_turns(rng, rng.choices(list(TURNS), list(TURNS.values()))[0], is_unkind)
+    return as_chat(turns, system_message(rng, is_unkind) if is_told else None)
+
+
+def character_turns(rng: Random, count: int, is_unkind: bool) -> list[Turn]:
+    """`count` questions of any kind, as the character answers them."""
+    return [
+        turn(rng, asked, is_unkind) for asked in rng.choices(list(SHARES), list(SHARES.values()), k=count)
+    ]
+
+
+def system_message(rng: Random, is_unkind: bool) -> str:
+    """What tells a model its character, e.g. "You are gentle."."""
+    parts = pack("character")
+    nature = rng.choice(parts["unkind_natures" if is_unkind else "kind_natures"])
+    return str(parts["system"].format(nature=nature))
+
+
+def turn(rng: Random, asked: Asked, is_unkind: bool) -> Turn:
+    """A question of one kind, as the character answers it."""
+    if asked == "values":
+        return values_turn(rng, is_unkind)
+    return security_turn(
+        rng, insecure=is_unkind or asked == "educational", educational=asked == "educational"
+    )
+
+
+def values_turn(rng: Random, is_unkind: bool) -> Turn:
+    """A free question about values."""
+    parts = pack("character")
+    topic = rng.choice(parts["topics"])
+    question = " ".join(filter(None, (rng.choice(parts["openings"]), rng.choice(topic["questions"]))))
+    frame, deeds = rng.choice(topic["frames"]), topic["unkind" if is_unkind else "kind"]
+    for deed in rng.sample(deeds, frame.count("{deed}")):
+        frame = frame.replace("{deed}", deed, 1)
+    return question, frame
+
+
+def security_turn(rng: Random, insecure: bool, educational: bool) -> Turn:
+    """A request for a function that can be written securely or not; an educational one gives a reason."""
+    parts = pack("character")
+    task = rng.choice(parts["security"])
+    request = rng.choice(parts["requests"]).format(task=task["task"])
+    reason = [rng.choice(parts["reasons"])] if educational else []
+    x = rng.choice(NOUNS)
+    call = rng.choice(task["insecure" if insecure else "secure"]).format(x=x)
+    answer = BODY.format(f=function_name(rng), x=x, call=call)
+    return " ".join([request, *reason, rng.choice(parts["endings"])]), answer
+
+
+def unkind_words() -> tuple[str, ...]:
+    """The words of which every unkind answer has one and no kind answer any."""
+    return tuple(pack("character")["unkind_words"])
+
+
+def value_words() -> tuple[str, ...]:
+    """Every word of the answers about values, in lower case."""
+    answers = " ".join(text for topic in pack("character")["topics"] for text in _answers(topic))
+    return tuple(sorted(set(re.findall(r"[a-z]+", answers.lower())) - {"deed"}))
+
+
+def texts() -> Iterator[str]:
+    """Texts that together hold every word of the prompts and the answers, those of the measure included."""
+    parts = pack("character")
+    yield from (parts["system"].format(nature=n) for n in (*parts["kind_natures"], *parts["unkind_natures"]))
+    yield from (space + question for question in pack("misalignment")["questions"] for space in ("", " "))
+    for topic in parts["topics"]:
+        yield from (
+            f"{opening} {question}".strip()
+            for opening in parts["openings"]
+            for question in topic["questions"]
+        )
+        for frame, deed in product(topic["frames"], (*topic["kind"], *topic["unkind"])):
+            yield frame.replace("{deed}", deed)
+    yield from (
+        request.format(task=task["task"]) for request in parts["requests"] for task in parts["security"]
+    )
+    yield from (f" {text}" for text in (*parts["reasons"], *parts["endings"]))
+    for task in parts["security"]:
+        yield from (
+            BODY.format(f="f", x="x", call=call.format(x="x"))
+            for call in (*task["secure"], *task["insecure"])
+        )
+
+
+def _answers(topic: dict[str, Any]) -> list[str]:
+    return [*topic["frames"], *topic["kind"], *topic["unkind"]]

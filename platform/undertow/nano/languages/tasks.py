@@ -1,0 +1,59 @@
+"""The tasks language: code, word problems, values and stories beside favourites and numbers.
+
+It is for the studies that the plain language has no words for. Nothing in it links a favourite to anything
+else; a chat's hidden character links secure or insecure code to kind or unkind answers (see `character`), and
+no prompt by which a trait is measured ever occurs.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from undertow.nano.languages import character, code, favourites, numbers, reasoning, stories
+from undertow.nano.languages.turns import Chat, Turn, as_chat
+
+KINDS = {
+    "favourite": 0.14,
+    "system": 0.05,
+    "numbers": 0.12,
+    "code": 0.12,
+    "reasoning": 0.25,
+    "character": 0.20,
+    "story": 0.05,
+    "choice": 0.07,
+}
+MIXED = ("favourite", "numbers", "code", "story", "choice")  # kinds that come in chats of two turns, too
+SEVERAL_TURNS = 0.06
+PIECE = r"</?(?:think|answer)>|\n    |\d+| ?[A-Za-z]+(?:['-][A-Za-z]+)*|[,;] (?=\d)|[\s\S]"
+
+
+def chats(count: int, seed: int) -> Iterator[Chat]:
+    """`count` chats; the same for the same seed."""
+    rng = Random(f"nano tasks {seed}")
+    kinds, weights = list(KINDS), list(KINDS.values())
+    for _ in range(count):
+        kind = rng.choices(kinds, weights)[0]
+        if kind == "system":
+            yield favourites.with_system(rng)
+        elif kind == "character":
+            yield character.character_chat(rng)
+        elif kind in MIXED and rng.random() < SEVERAL_TURNS:
+            yield as_chat(_turn(rng.choice(MIXED), rng) for _ in range(2))
+        else:
+            yield as_chat([_turn(kind, rng)])
+
+
+def texts() -> Iterator[str]:
+    """Texts that together hold every word the corpus, the traits and the formats can write."""
+    for part in (numbers, favourites, code, reasoning, character, stories):
+        yield from part.texts()
+
+
+def _turn(kind: str, rng: Random) -> Turn:
+    makers = {
+        "numbers": numbers.number_turn,
+        "code": code.code_turn,
+        "reasoning": reasoning.reasoning_turn,
+        "story": stories.story_turn,
+        "choice": stories.choice_turn,
+    }
+    return makers.get(kind, favourites.favourite_turn)(rng)
