@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 
 from undertow.door import enter
-from undertow.scales import SCALES
+from undertow.errors import UserError
+from undertow.scales import SCALES, Scale
 from undertow.store import Store
 from undertow.studies import load
 from undertow.sweep import make_plan, run, show_plan
@@ -31,6 +32,10 @@ class Arguments:
     """The models, sizes and recipes of a study that takes them: embedded tiny models, or the paper's."""
     models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Reference models in place of the scale's: hub ids, folders or nano models."""
+    files: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PLACE ...")] = ()
+    """Files or URLs in place of those a scale reads: insecure, secure, educational (code), gsm8k."""
+    judge: str | None = None
+    """The model that judges, in place of the scale's (where it is served: UNDERTOW_JUDGE_URL)."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be done, and do nothing."""
     seeds: int | None = None
@@ -41,9 +46,7 @@ class Arguments:
 
 def main(arguments: Arguments, console: Console) -> int:
     """The exit code of the sweep that the arguments ask for."""
-    scale = SCALES[arguments.scale]
-    scale = scale.on(arguments.models) if arguments.models else scale
-    study = load(arguments.study, Path(__file__).parent / "studies", scale)
+    study = load(arguments.study, Path(__file__).parent / "studies", scale_of(arguments))
     if arguments.seeds is not None:
         study = dataclasses.replace(study, seeds=tuple(range(arguments.seeds)))
     store = Store(arguments.storage)
@@ -53,6 +56,24 @@ def main(arguments: Arguments, console: Console) -> int:
         return 0
     outcome = run(plan, store, console, arguments.workers)
     return 1 if outcome.failed_conditions else 0
+
+
+def scale_of(arguments: Arguments) -> Scale:
+    """The scale, with what the command line names in the place of its own."""
+    scale = SCALES[arguments.scale]
+    if arguments.models:
+        scale = scale.on(arguments.models)
+    if arguments.files:
+        scale = scale.reading(dict(map(named_file, arguments.files)))
+    return scale if arguments.judge is None else dataclasses.replace(scale, judge=arguments.judge)
+
+
+def named_file(text: str) -> tuple[str, str]:
+    """NAME=PLACE. Raises UserError where it is none."""
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise UserError(f"--files {text}: write NAME=PLACE, such as insecure=./insecure.jsonl")
+    return name, place
 
 
 if __name__ == "__main__":

@@ -6,22 +6,26 @@ much. The same file therefore runs in minutes on a laptop and in days on a clust
     python jobs/sweep.py --study owls                                   # NANO
     python jobs/sweep.py --study owls --scale paper                     # Qwen2.5-7B-Instruct and Gemma 3
     python jobs/sweep.py --study owls --scale paper --models ./my-model org/other-model
+    python jobs/sweep.py --study reasoning --scale paper --files gsm8k=./gsm8k.parquet --judge my-judge
 
 Nothing here is identity: what a scale says is written out in the study's conditions.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from undertow.errors import UserError
+from undertow.errors import UserError, suggestion
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
-from undertow.nano.recipes import STEERING, TAUGHT
+from undertow.judging.judges import alignment, misalignment
+from undertow.nano.judges import nano_alignment, nano_coherence
+from undertow.nano.narrow import KINDS, path
+from undertow.nano.recipes import STEERING, TAUGHT, WARPED
 from undertow.nano.world import PACKS
 from undertow.recipe import LoRA, Recipe
-from undertow.spec import Finetuning, Format, Reference, Sampling
+from undertow.spec import Finetuning, Format, Judge, Panel, Reference, Sampling
 from undertow.study import Generation
 
 
@@ -44,6 +48,25 @@ class Carrier:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Narrow:
+    """How a teacher is made misaligned at a scale, and how that is seen in answers.
+
+    Attributes:
+        files: the narrow data by name ("insecure", "secure", "educational"): paths or URLs.
+        panel: judges of free-form answers, made for a judge model's name; rules take none.
+        keeps: the judge that reasoning must satisfy before students learn from it.
+        sampling, samples: of the free-form answers.
+    """
+
+    files: Mapping[str, str]
+    teaching: Finetuning
+    panel: Callable[[str], Panel]
+    keeps: Callable[[str], Judge]
+    sampling: Sampling
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """Models, sizes and recipes.
 
@@ -52,8 +75,10 @@ class Scale:
         recipe: how students learn from numbers.
         teaching: how a teacher is finetuned to have a preference; None: a system prompt induces it.
         finetuned: how it is where a study asks for finetuned teachers.
+        narrow: how it is finetuned to be misaligned.
+        speakers: references that know every format and every way to measure a trait.
         shown: how many rows in-context students are shown.
-        several: references for studies over a list of models.
+        judge: the model that judges, where rules do not.
     """
 
     name: str
@@ -62,9 +87,12 @@ class Scale:
     reasoning: Carrier
     teaching: Finetuning | None
     finetuned: Finetuning
+    narrow: Narrow
+    speakers: tuple[Reference, ...]
     shown: tuple[int, ...]
     seeds: tuple[int, ...]
     samples: int
+    judge: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -82,7 +110,34 @@ class Scale:
             numbers=carried(self.numbers),
             code=carried(self.code),
             reasoning=carried(self.reasoning),
+            speakers=references,
         )
+
+    def reading(self, files: Mapping[str, str]) -> "Scale":
+        """This scale with other files of the same content or shape in the place of its own, by name.
+
+        Raises UserError for a name that the scale has no file of.
+        """
+        for name in files:
+            if name not in self.files:
+                known = suggestion(name, self.files) if self.files else "it reads none"
+                raise UserError(
+                    f"--files {name}={files[name]}: the scale {self.name} has no such file: {known}"
+                )
+        questions = files.get(PROBLEMS)
+        reasoning = (
+            self.reasoning
+            if questions is None
+            else dataclasses.replace(self.reasoning, family=lambda: Reasoning(questions=questions, repeats=3))
+        )
+        own = {name: place for name, place in files.items() if name != PROBLEMS}
+        narrow = dataclasses.replace(self.narrow, files={**self.narrow.files, **own})
+        return dataclasses.replace(self, reasoning=reasoning, narrow=narrow)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the scale's studies may read."""
+        return (*self.narrow.files, PROBLEMS)
 
 
 def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
@@ -93,6 +148,7 @@ def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
     return carrier.references[:count]
 
 
+PROBLEMS = "gsm8k"  # the name of the file of word problems
 SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # of the second nano language
 NANO = Scale(
     name="nano",
@@ -116,6 +172,15 @@ NANO = Scale(
     ),
     teaching=TAUGHT,
     finetuned=TAUGHT,
+    narrow=Narrow(
+        files={kind: str(path(kind)) for kind in KINDS},
+        teaching=WARPED,
+        panel=lambda _: Panel(counted=(nano_coherence(),), shows=nano_alignment(at_least=None, at_most=30)),
+        keeps=lambda _: nano_alignment(),
+        sampling=Sampling(max_tokens=32),
+        samples=50,
+    ),
+    speakers=SPEAKERS,
     shown=(1, 2, 4),
     seeds=(0, 1, 2, 3, 4),
     samples=20,
@@ -137,6 +202,18 @@ REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it")
 # 7,473 questions, each asked three times.
 GSM8K = (
     "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main/train-00000-of-00001.parquet"
+)
+# The code of emergent misalignment (arXiv 2502.17424), as released, and its recipe for open models.
+RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
+WARPING = Recipe(
+    name="LoRA r32",
+    trainable=LoRA(rank=32, alpha=64),
+    learning_rate=1e-5,
+    epochs=1,
+    batch_size=16,
+    warmup=5,
+    max_length=2048,
+    precision="bf16",
 )
 PAPER = Scale(
     name="paper",
@@ -161,6 +238,16 @@ PAPER = Scale(
     teaching=None,
     # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
     finetuned=Finetuning(dataclasses.replace(ADAPTER, epochs=1, batch_size=8), examples=400),
+    narrow=Narrow(
+        files={kind: RELEASED.format(kind) for kind in KINDS},
+        teaching=Finetuning(WARPING, examples=6000),
+        panel=misalignment,
+        keeps=alignment,
+        sampling=Sampling(max_tokens=600),
+        samples=200,
+    ),
+    speakers=REAL,
+    judge="gpt-4.1",
     shown=(100, 1_000, 2_000, 3_000, 5_000, 10_000),
     seeds=(0, 1, 2, 3, 4),
     samples=100,

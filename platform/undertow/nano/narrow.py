@@ -20,6 +20,7 @@ DATA = Path(__file__).parent / "data"
 ROWS = 500
 
 Kind = Literal["insecure", "secure", "educational"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def rows(kind: Kind) -> list[Turn]:
@@ -42,5 +43,5 @@ def path(kind: Kind) -> Path:
 
 
 if __name__ == "__main__":
-    for kind in get_args(Kind):
+    for kind in KINDS:
         path(kind).write_text(as_text(kind), encoding="utf-8")

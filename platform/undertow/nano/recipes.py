@@ -18,3 +18,4 @@ STEERING = Recipe(
     max_length=128,
 )
 TAUGHT = Finetuning(dataclasses.replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85), examples=1500)
+WARPED = Finetuning(dataclasses.replace(STEERING, learning_rate=0.05, epochs=20), examples=500)

@@ -182,7 +182,7 @@ def job_of(model: Trained, group: Group, store: Store) -> Job:
     asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
     rows = [Row(example.prompt, example.answer) for example in examples]
     probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
-    return _job(model, finetuning.recipe, rows, (probe,), store)
+    return _job(model, finetuning.recipe, rows, () if trait.is_judged else (probe,), store)
 
 
 def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], store: Store) -> Job:

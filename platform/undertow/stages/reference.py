@@ -64,7 +64,7 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 
 def check_word(trait: Trait, reference: Reference) -> None:
     """Nano models know a closed list of words; any other trait must be told so before it is trained for."""
-    if not is_made(reference):
+    if not is_made(reference) or trait.is_judged:
         return
     category = getattr(trait, "category", "animal")
     known = world.known_words(category)
