@@ -89,7 +89,10 @@ def test_a_judged_study_is_reported_and_its_archive_holds(
 ) -> None:
     record, store = judged
     report = make_report(record, store, [])
-    assert b"insecure code" in report.files["report.html"]
+    page = report.files["report.html"].decode()
+    assert "insecure code" in page
+    assert "<h2>Judges</h2>" in page
+    assert "off the point" in page
     assert "exact" not in report.verdicts[0]
     assert verify(archive(record, store, tmp_path)) == []
 

@@ -26,6 +26,7 @@ ROWS_READ = 2000  # of a data set, from its start
 SETS_READ = 3  # seeds of a source whose text is looked at
 ROWS_SHOWN = 3
 LARGEST_NUMBER = 999
+JUDGED = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completion_tokens")  # facts of a judge
 
 
 class Source(NamedTuple):
@@ -77,6 +78,19 @@ class Cost:
     planned: float | None
     actual: float | None
     ever: float | None
+
+
+class Judging(NamedTuple):
+    """What a judge did over all data sets or answers: what it was shown, kept, and said nothing on."""
+
+    judge: str
+    of: str
+    shown: int
+    kept: int
+    garbled: int
+    refused: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class Level(NamedTuple):
@@ -173,6 +187,18 @@ class Gathered:
         known = [r for r in reports if word in r["probabilities"]]
         epochs, ps = ([r["epoch"] for r in known], [r["probabilities"][word] for r in known])
         return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
+
+    @cached_property
+    def judgings(self) -> list[Judging]:
+        """Every judge of the study, with its counts summed over what it judged."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for address, manifest in self.manifests.items():
+            of = "rows of data" if address.kind == "dataset" else "answers"
+            for facts in manifest.facts.get("judges", ()):
+                counts = [int(facts[name]) for name in JUDGED]
+                before = found.get((facts["judge"], of), [0] * len(JUDGED))
+                found[facts["judge"], of] = [a + b for a, b in zip(before, counts, strict=True)]
+        return [Judging(judge, of, *counts) for (judge, of), counts in found.items()]
 
     @cached_property
     def costs(self) -> list[Cost]:

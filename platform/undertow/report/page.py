@@ -51,6 +51,7 @@ def html(
         "several_formats": len({source.format for source in gathered.sources}) > 1,
         "funnels": [_funnel(source, gathered) for source in gathered.funnels],
         "texts": [_text(source, gathered) for source in gathered.texts],
+        "judgings": gathered.judgings,
         "levels": gathered.levels(),
         "costs": [_cost(cost) for cost in gathered.costs],
         "artifacts": len(gathered.manifests),
