@@ -65,9 +65,9 @@ def method(record: Record, rows: Sequence[Row]) -> list[str]:
     methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
     arms = "the control student of its own seed" if study.paired else "the group of control students"
     lines = [
-        "A student's rate is the share of its sampled answers that show the trait: name its word, or, where "
-        f"judges read them, are judged to, of those that make sense. It gives {study.samples} answers to each "
-        "question. The effect is the mean difference between students and control students, "
+        "A student's rate is the share of its sampled answers that show the trait: that name its word or, "
+        f"where judges read them, are judged to, of those that make sense. There are {study.samples} answers "
+        "to each question. The effect is the mean difference between students and control students, "
         f"each student compared with {arms}. The unit is the trained student: answers of one student are not "
         "independent of each other.",
         f"Every seed draws anew: {', '.join(study.redraw)}. Of what is not drawn anew the result speaks as "
