@@ -109,7 +109,7 @@ def promises(effort: Effort) -> Iterator[Row]:
         others: Law = FLAT if isinstance(design.law, Bimodal) else replace(design.law, effect=0.0)
         yield _promise(name, design, power, "transmitted", others, effort)
     none = Design(law=replace(PAIRED, effect=0.0), conditions=10)
-    others = replace(PAIRED, effect=0.6)
+    others = replace(PAIRED, effect=0.4)
     yield _promise("no effect, pairs, 10 conditions", none, 0.8, "not transmitted", others, effort)
 
 

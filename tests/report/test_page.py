@@ -13,6 +13,7 @@ from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.hypotheses import Hypothesis
 from undertow.plan import Cell
+from undertow.recipe import InContext
 from undertow.report import sweeps
 from undertow.report.export import export
 from undertow.report.gather import numbers_in
@@ -52,8 +53,8 @@ class Page(HTMLParser):
 
 
 def made(store: Store, of: Study) -> Report:
-    plan = fill(of, store, REFERENCES)
     sweeps.state(of, store)
+    plan = fill(of, store, REFERENCES)
     record = Record.of(plan, plan.work({}))
     store.write_bytes(
         f"{sweeps.folder_of(of.name, '20260101T000000')}/{sweeps.PLAN}", record.to_json().encode()
@@ -106,9 +107,40 @@ def test_what_no_claim_covers_is_told_from_what_was_asked(page: Page) -> None:
     assert (cells.count("beforehand"), cells.count("afterwards")) == (4, 4)
 
 
-def test_the_page_says_what_was_there_before_the_study_was_stated(store: Store, page: Page) -> None:
-    # The store was filled before the study was stated, which a sweep never does.
+def test_a_study_that_was_stated_first_says_so(page: Page, report: Report) -> None:
+    assert "Asked beforehand" in page.text
+    assert ", before the first of its 60 students was made." in page.text
+    assert report.verdicts[-1].endswith("(4 of 4 conditions transmitted)")
+
+
+def test_a_claim_about_students_that_were_there_is_not_called_one_beforehand(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    fill(replace(STUDY, hypotheses=()), store, REFERENCES)
+    report = made(store, STUDY)
+    page = Page(report.files[HTML].decode())
     assert "when 60 of its 60 students were already there" in page.text
+    assert "Asked beforehand" not in page.text
+    assert re.findall("(beforehand|afterwards)(?=[+-])", page.text) == []
+    assert report.verdicts[-1].endswith("(4 of 4 conditions transmitted; claimed afterwards)")
+
+
+def test_a_claim_may_come_in_time_for_some_of_its_conditions(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    owls = tuple(c for c in STUDY.conditions if c.trait is None or c.trait.name == "owl")
+    fill(replace(STUDY, conditions=owls, hypotheses=()), store, REFERENCES)
+    report = made(store, STUDY)
+    asked = re.findall("(beforehand|afterwards)(?=[+-])", Page(report.files[HTML].decode()).text)
+    assert (asked.count("beforehand"), asked.count("afterwards")) == (2, 6)
+    assert "claimed in part afterwards" in report.verdicts[-1]
+
+
+def test_students_in_context_are_there_when_they_have_answered(tmp_path: Path) -> None:
+    shown = InContext(rows=5)
+    of = replace(STUDY, conditions=tuple(replace(c, recipe=shown) for c in STUDY.conditions))
+    assert (
+        "before the first of its 60 students"
+        in Page(made(Store(str(tmp_path)), of).files[HTML].decode()).text
+    )
 
 
 def test_every_kind_of_foreign_text_is_escaped(tmp_path: Path) -> None:

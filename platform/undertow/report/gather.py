@@ -224,11 +224,6 @@ class Gathered:
                 found.setdefault(package, set()).add(version)
         return {package: sorted(versions) for package, versions in sorted(found.items())}
 
-    @cached_property
-    def students_made(self) -> list[float]:
-        """When each of the study's students was made, in seconds since 1970, the first first."""
-        return sorted(m.created for a, m in self.manifests.items() if a.kind == "student")
-
     def levels(self) -> list[Level]:
         """Teachers' rates of their own trait, the mean over seeds, and references' rates of every word."""
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from undertow import journal
 from undertow.report import csvs, data_figures, figures, page, words
+from undertow.report.asked import asked
 from undertow.report.figures import Panel
 from undertow.report.gather import Gathered
 from undertow.report.readings import Readings
@@ -45,12 +46,14 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         drawn |= figures.effects(record, rows) | figures.initialisations(record, primary)
     drawn |= figures.traits(record, matrices)
     drawn |= data_figures.training(gathered) | data_figures.funnel(gathered) | data_figures.numbers(gathered)
-    lines = [*words.verdicts(record, rows, failures), *map(words.finding, found)]
+    when = asked(gathered)
+    lines = words.verdicts(record, rows, failures)
+    lines += [words.finding(finding, when.claim(finding.hypothesis)) for finding in found]
     files = {
         csvs.EFFECTS: csvs.effects_csv(record.study.name, rows).encode(),
         csvs.STUDENTS: csvs.students_csv(record.study.name, rows).encode(),
         **drawn,
-        HTML: page.html(gathered, rows, found, matrices, drawn, failures).encode(),
+        HTML: page.html(gathered, rows, found, when, matrices, drawn, failures).encode(),
     }
     return Report(rows, found, lines, files)
 

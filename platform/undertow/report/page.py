@@ -13,6 +13,7 @@ from typing import Any
 
 from undertow.hypotheses import Place
 from undertow.report import words
+from undertow.report.asked import Asked
 from undertow.report.figures import Panel
 from undertow.report.gather import Gathered, Source
 from undertow.report.results import Finding, Row, failed_conditions
@@ -29,6 +30,7 @@ def html(
     gathered: Gathered,
     rows: Sequence[Row],
     findings: Sequence[Finding],
+    asked: Asked,
     matrices: Sequence[tuple[Panel, Confusion]],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
@@ -38,10 +40,11 @@ def html(
     context: dict[str, Any] = {
         "study": record.study,
         "verdicts": words.verdicts(record, rows, failures),
-        "hypotheses": [_hypothesis(finding) for finding in findings],
-        "stated": words.stated(record, gathered),
+        "hypotheses": [_hypothesis(finding, asked) for finding in findings],
+        "beforehand": asked.all_beforehand,
+        "stated": asked.in_words(),
         "method": words.method(record, rows),
-        "effects": _effects(rows, findings),
+        "effects": _effects(rows, asked),
         "shared": _same_for_all(rows) if rows else "",
         "notes": _notes(rows),
         "diagonals": [_diagonal(panel, found) for panel, found in matrices],
@@ -85,24 +88,24 @@ def _template() -> Any:
     return environment.get_template("page.html.jinja")
 
 
-def _hypothesis(finding: Finding) -> dict[str, Any]:
+def _hypothesis(finding: Finding, asked: Asked) -> dict[str, Any]:
     hypothesis = finding.hypothesis
     return {
         "claim": hypothesis.claim,
         "expects": hypothesis.expects,
+        "asked": asked.claim(hypothesis),
         "outcome": OUTCOMES[finding.outcome],
         "met": f"{finding.met} of {len(hypothesis.conditions)}",
     }
 
 
-def _effects(rows: Sequence[Row], findings: Sequence[Finding]) -> list[dict[str, str]]:
+def _effects(rows: Sequence[Row], asked: Asked) -> list[dict[str, str]]:
     """The table of effects, a column a name; what is the same for all rows has no column."""
     names = {field for field in Place._fields if len({getattr(r.condition.place, field) for r in rows}) > 1}
-    beforehand = {number for finding in findings for number in finding.hypothesis.conditions}
-    asked = {row.number: "beforehand" if row.number in beforehand else "afterwards" for row in rows}
-    told = len(set(asked.values())) > 1
+    when = {row.number: asked.condition(row.number) for row in rows}
+    told = len(set(when.values())) > 1
     names |= {"trait"} | ({"measure"} if len({row.measure for row in rows}) > 1 else set())
-    return [_effect(row, names, asked[row.number] if told else "") for row in rows]
+    return [_effect(row, names, when[row.number] if told else "") for row in rows]
 
 
 def _effect(row: Row, names: set[str], asked: str) -> dict[str, str]:

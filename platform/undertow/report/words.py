@@ -1,10 +1,8 @@
 """A study's result in words: what was found, what had been asked beforehand, and what the numbers assume."""
 
-import time
 from collections.abc import Mapping, Sequence
 
-from undertow.report import sweeps
-from undertow.report.gather import Gathered
+from undertow.report.asked import When
 from undertow.report.record import Record
 from undertow.report.results import Finding, Row
 from undertow.statistics.verdicts import Ruling
@@ -34,29 +32,13 @@ def verdicts(record: Record, rows: Sequence[Row], failures: Mapping[str, str]) -
     return lines
 
 
-def finding(found: Finding) -> str:
-    """A hypothesis and what became of it."""
+def finding(found: Finding, when: When) -> str:
+    """A hypothesis, what became of it, and whether it was one beforehand."""
     asked = len(found.hypothesis.conditions)
     tail = "" if found.outcome != "failed" else "; at least one shows the opposite"
-    counted = f"{found.met} of {asked} conditions {found.hypothesis.expects}{tail}"
+    late = {"beforehand": "", "afterwards": "; claimed afterwards", "in part": "; claimed in part afterwards"}
+    counted = f"{found.met} of {asked} conditions {found.hypothesis.expects}{tail}{late[when]}"
     return f"{OUTCOMES[found.outcome]}: {found.hypothesis.claim} ({counted})"
-
-
-def stated(record: Record, gathered: Gathered) -> str:
-    """Whether what is asked was written down before the first student was made."""
-    when = sweeps.stated(record, gathered.store)
-    created = gathered.students_made
-    count = len(created)
-    if when is None:
-        return "It is not known when this study was stated: this storage has no note of it."
-    day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when))
-    early = sum(moment < when for moment in created)
-    if not early:
-        return f"Stated on {day}, before the first of its {count} students was made."
-    return (
-        f"Stated on {day}, when {early} of its {count} students were already there (another study's, or an "
-        "earlier form of this one): for those it was not asked beforehand."
-    )
 
 
 def method(record: Record, rows: Sequence[Row]) -> list[str]:
