@@ -50,7 +50,7 @@ ui: setup  ## MLflow over the storage's runs, on this machine only (PORT=5000)
 	  http*) echo 'MLflow is served at $(TRACKING)'; exit 0 ;; \
 	  sqlite:///*://*) echo '[ui] no database on $(STORAGE): set MLFLOW_TRACKING_URI' >&2; exit 2 ;; \
 	  sqlite:///$(STORAGE)/mlflow.db) mkdir -p '$(STORAGE)' ;; esac; \
-	echo 'MLflow: http://127.0.0.1:$(PORT)   (ctrl-c ends it)'; \
+	echo 'MLflow: http://127.0.0.1:$(PORT)   (top left: choose "Model training"; ctrl-c ends it)'; \
 	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri '$(TRACKING)'
 
 test: setup  ## all tests: the fast ones, then those that start vLLM, Ray and DeepSpeed

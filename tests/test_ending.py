@@ -77,3 +77,14 @@ def test_a_dataset_made_again_has_a_run_of_its_own(store: Store) -> None:
     after = {run.info.run_id for run in runs_of(store, "dataset")}
     assert len(after) == len(before)
     assert len(after - before) == 1
+
+
+def test_the_models_page_which_shows_the_newest_first_is_a_leaderboard(store: Store) -> None:
+    end(fill(STUDY, store, REFERENCES), store)
+    client = runs.client_of(runs.tracking_uri(store))
+    (experiment,) = client.search_experiments(filter_string="name = 'small'")
+    models = client.search_logged_models([experiment.experiment_id])  # in the page's order
+    rates = {m.model_id: next((x.value for x in m.metrics if x.key == "trait_rate"), -1.0) for m in models}
+    shown = [rates[m.model_id] for m in models if m.model_type == "student"]
+    assert len(set(shown)) > 3
+    assert shown == sorted(shown, reverse=True)

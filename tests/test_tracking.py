@@ -122,7 +122,7 @@ def test_a_student_is_a_run_with_its_spec_metrics_and_datasets(desk: Desk) -> No
     (run,) = desk.runs("student")
     assert run.info.status == "FINISHED"
     assert run.data.tags["undertow.key"] == key(student)
-    assert run.data.params["recipe.learning_rate"] == "0.05"
+    assert run.data.params["undertow.recipe.learning_rate"] == "0.05"
     assert {name: run.data.params[name] for name in names.COLUMNS} == {
         "trait": "owl",
         "teacher": "nano/gpt2-0",
@@ -398,5 +398,15 @@ def test_two_names_that_mlflow_would_take_for_one_stay_two() -> None:
 
 
 def test_metrics_are_logged_in_the_order_in_which_they_are_documented() -> None:
-    documented = ["trait_rate", "sampled_owl", "exact_cat", "sampled_other", "exact_other", "seconds"]
+    documented = ["trait_rate", "effect", "sampled_owl", "exact_cat", "sampled_other", "exact_other", "loss"]
     assert list(names.ordered(dict.fromkeys(reversed(documented), 0.0))) == documented
+
+
+def test_metrics_are_logged_without_the_digits_that_rounding_left() -> None:
+    assert names.ordered({"effect owl": 0.7766000000000001}) == {"effect owl": 0.7766}
+
+
+def test_columns_come_before_the_fields_of_the_spec_wherever_names_are_sorted(desk: Desk) -> None:
+    finished(desk)
+    (run,) = desk.runs("student")
+    assert sorted(run.data.params)[: len(names.COLUMNS)] == sorted(names.COLUMNS)

@@ -20,11 +20,11 @@ from undertow.cluster import connect, quiet
 from undertow.errors import UserError
 from undertow.identity import key
 from undertow.journal import Journal
-from undertow.plan import Plan, Work, failed_by
+from undertow.plan import Cell, Plan, Work, failed_by
 from undertow.report import results, sweeps, tables
 from undertow.report.make import HTML, make_report
 from undertow.report.readings import Readings
-from undertow.report.record import Record
+from undertow.report.record import CellRecord, Record
 from undertow.runs import tracking_uri
 from undertow.spec import Artifact, Assessment, Dataset, Evaluation, Measurement, Student, Teacher
 from undertow.stages.reference import is_made, resolve
@@ -32,6 +32,8 @@ from undertow.store import Store
 from undertow.study import Study
 from undertow.tracking.tracker import Tracker
 from undertow.waves import Waves
+
+Both = tuple[Cell, CellRecord]  # a student as planned and as the record names it
 
 
 @dataclass(frozen=True)
@@ -149,26 +151,40 @@ class Ending:
 
     def log_models(self) -> None:
         """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""
+        self._log_datasets()
+        readings = Readings(self.store)
+        both = list(zip(self.plan.cells, self.record.cells, strict=True))
+        self._log_teachers(both, readings)
+        self._log_students(both, readings)
+
+    def _log_datasets(self) -> None:
         for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
             if self._is_news(dataset) and not failed_by(dataset, self.journal.failures):
                 manifest = self.store.manifest(dataset)
                 counts = {name: float(manifest.facts[name]) for name in ("completions", "kept", "rows")}
                 self.tracker.finish(dataset, manifest, counts)
-        readings = Readings(self.store)
-        both = list(zip(self.plan.cells, self.record.cells, strict=True))
-        controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
-        for planned, cell in both:
-            condition = self.record.conditions[cell.condition]
-            teacher, student = planned.teacher, planned.student
-            if teacher.finetuning and self._is_to_log(teacher, planned.teacher_evaluations):
-                rates = results.model_metrics(cell.teacher_evaluations, condition.word, readings)
+
+    def _log_teachers(self, both: Sequence[Both], readings: Readings) -> None:
+        teachers = {planned.teacher: (planned, cell) for planned, cell in both if planned.teacher.finetuning}
+        for teacher, (planned, cell) in teachers.items():
+            if self._is_to_log(teacher, planned.teacher_evaluations):
+                word = self.record.conditions[cell.condition].word
+                rates = results.model_metrics(cell.teacher_evaluations, word, readings)
                 self.tracker.finish(teacher, self.store.manifest(teacher), rates)
-            beside, control = controls[condition.control, cell.seed]
+
+    def _log_students(self, both: Sequence[Both], readings: Readings) -> None:
+        """By rising rate: MLflow's Models page has the newest first, and so becomes a leaderboard."""
+        controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
+        news: list[tuple[Student, Artifact, Mapping[str, float]]] = []
+        for planned, cell in both:
+            student = planned.student
+            beside, control = controls[self.record.conditions[cell.condition].control, cell.seed]
             if self._is_to_log(student, planned.measurements, beside.measurements):
                 compared = None if control.failed_by(self.journal.failures) else control
                 rates = results.metrics(self.record, cell, readings, compared)
-                made = student if student.is_trained else planned.evaluations[0]
-                self.tracker.finish(student, self.store.manifest(made), rates)
+                news.append((student, student if student.is_trained else planned.evaluations[0], rates))
+        for student, made, found in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
+            self.tracker.finish(student, self.store.manifest(made), found)
 
     def _is_to_log(
         self, model: Teacher | Student, evaluations: Sequence[Measurement], beside: Sequence[Measurement] = ()

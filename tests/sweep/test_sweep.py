@@ -167,8 +167,8 @@ def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: W
     assert set(by_key) >= set(world.artifacts("student"))
     run = next(run for run in runs if run.data.tags["trait"] == "owl")
     assert run.info.status == "FINISHED"
-    assert run.data.params["recipe.learning_rate"] == "0.05"
-    assert run.data.params["dataset.completions.teacher.trait.name"] == "owl"
+    assert run.data.params["undertow.recipe.learning_rate"] == "0.05"
+    assert run.data.params["undertow.dataset.completions.teacher.trait.name"] == "owl"
     assert {"trait_rate", "trait_rate_exact", "loss", "p_owl"} <= set(run.data.metrics)
     assert len(client.get_metric_history(run.info.run_id, "p_owl")) == 4  # before training and three epochs
     assert run.inputs.dataset_inputs[0].dataset.name.startswith("numbers of owl")

@@ -2,7 +2,8 @@
 
 `METRICS`, `COLUMNS` and `TAGS` are the whole list, with meaning and unit; every experiment shows it in its
 description. Beside the columns, a run has its artifact's whole spec as params, under dotted names
-("recipe.learning_rate", "dataset.completions.teacher.trait.name").
+("undertow.recipe.learning_rate", "undertow.dataset.completions.teacher.trait.name"): the first word puts
+them behind the columns wherever MLflow sorts by name, as its Compare view does.
 """
 
 from collections.abc import Mapping
@@ -16,8 +17,8 @@ NOBODY = "no model"  # wrote data that a program wrote
 
 METRICS = {
     "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait",
-    "trait_rate_exact": "mean exact probability of the trait's word, 0 to 1",
     "effect": "trait_rate minus the same word's rate of the control student of the same seed",
+    "trait_rate_exact": "mean exact probability of the trait's word, 0 to 1",
     "effect_exact": "the same by exact probability",
     "sampled_<word>": "share of sampled answers that name the word; controls have it for every trait's word",
     "exact_<word>": "mean exact probability of the word",
@@ -32,7 +33,10 @@ METRICS = {
     "completions": "of a dataset: answers sampled from the teacher",
     "kept": "of a dataset: answers left by the format's rules and de-duplication",
     "rows": "of a dataset: rows drawn from them, which students train on",
+    "effect <condition>": "of the parent run: mean over seeds; interval and verdict are in effects.csv",
 }
+SPEC = "undertow."  # before the names of a spec's fields
+DIGITS = 6  # after the point: MLflow prints all that a number has
 LONGEST_TITLE = 250  # characters; MLflow takes 500 for datasets and models
 COLUMNS = {  # each a tag and a param of the same name, on runs and (as params) on logged models
     "trait": "the teacher's trait, or control",
@@ -53,13 +57,13 @@ TAGS = {
 
 
 def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics as in METRICS, since MLflow's pages show them, and choose for charts, in the order logged."""
+    """Metrics, rounded, as in METRICS: MLflow's pages show and choose for charts in the order logged."""
     order = {name: place for place, name in enumerate(METRICS)}
 
     def place(name: str) -> int:
         return order.get(name, order.get(f"{name.split('_')[0]}_<word>", len(order)))
 
-    return dict(sorted(metrics.items(), key=lambda item: place(item[0])))
+    return {name: round(metrics[name], DIGITS) for name in sorted(metrics, key=place)}
 
 
 def sweep_params(study: Study) -> dict[str, str]:

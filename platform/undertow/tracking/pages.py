@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from undertow.runs import metric_name
 from undertow.study import Study
-from undertow.tracking.names import COLUMNS, METRICS, TAGS
+from undertow.tracking.names import COLUMNS, METRICS, SPEC, TAGS
 
 NOTE = "mlflow.note.content"
 LONGEST_RUN_NOTE = 8000  # characters, what MLflow's tags hold
@@ -43,7 +43,8 @@ def experiment_note(study: Study, experiment: str) -> str:
             f"- [Students]({runs}students): one row each, the highest `trait_rate` first. Controls have the"
             " trait `control`; compare their `sampled_<word>` with a student's `trait_rate`.",
             f"- [Conditions]({runs}conditions): the same, averaged over seeds.",
-            f"- [Models]({place}/models?{training}): every student by its answers to the questions.",
+            f"- [Models]({place}/models?{training}): every student by its answers to the questions, a sweep's"
+            " by falling `trait_rate` (MLflow sorts this page by time alone, hence the order of logging).",
             "- Compare: tick students, then Compare; chart `trait_rate` or `effect`, group by `trait`,"
             " `teacher`, `student` or `recipe`. `p_<word>` over steps shows the trait arrive.",
             "- The parent run, of kind `sweep`, has the table of effects, the figures and the verdicts.",
@@ -52,7 +53,7 @@ def experiment_note(study: Study, experiment: str) -> str:
             "|---|---|",
             *(f"| `{name}` | {text} |" for name, text in METRICS.items()),
             "",
-            f"Params and tags: {_listed(COLUMNS)}. Further params are the artifact's whole spec.",
+            f"Params and tags: {_listed(COLUMNS)}. Params after `{SPEC}` are the artifact's whole spec.",
             "",
             f"Tags: {_listed(TAGS)}.",
         )
@@ -77,7 +78,7 @@ def saved_views(study: Study) -> dict[str, str]:
         "orderByKey": "metrics.`trait_rate`",
         "orderByAsc": False,
         "selectedColumns": params + metrics,
-        "columnOrder": [RUN_NAME, *params, *metrics, "runDateAndNestInfo", "duration"],
+        "columnOrder": [RUN_NAME, *metrics, *params, "runDateAndNestInfo", "duration"],
         "columnWidths": {RUN_NAME: 280},
         "runsHiddenMode": "SHOW_ALL",
     }

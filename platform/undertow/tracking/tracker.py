@@ -176,7 +176,7 @@ class Tracker:
         self, metrics: Mapping[str, float], files: Mapping[str, bytes], *, failed: bool, note: str = ""
     ) -> None:
         """Ends the parent run with the sweep's own metrics, its files, and `note` (Markdown) above them."""
-        log_metrics(self.client, self.parent, metrics, None)
+        log_metrics(self.client, self.parent, names.ordered(metrics), None)
         log_files(self.client, self.parent, files)
         self.client.set_tag(self.parent, pages.NOTE, pages.run_note(note, self.parent, list(files)))
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")
@@ -184,8 +184,9 @@ class Tracker:
 
     def _run_of(self, artifact: Tracked) -> _Run:
         columns = names.columns(artifact)
-        params = {**columns, **dict(flat(canonical(artifact)))}
-        return self._open(artifact.kind, key(artifact), names.title(artifact, self.study), columns, params)
+        spec = {f"{names.SPEC}{name}": text for name, text in flat(canonical(artifact))}
+        title = names.title(artifact, self.study)
+        return self._open(artifact.kind, key(artifact), title, columns, columns | spec)
 
     def _open(
         self, kind: str, artifact_key: str, title: str, columns: Mapping[str, str], params: Mapping[str, str]
