@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,14 +32,17 @@ FIGURES = ("effects", "initialisations", "traits", "training", "funnel", "number
 
 
 class Page(HTMLParser):
-    """The page's tags, what they would fetch, its sections and its text."""
+    """The page's tags, what they would fetch, its sections, its text, its cells by their column's name."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.source = html
         self.tags: list[str] = []
         self.links: list[str] = []
         self.sections: list[str] = []
         self.text = ""
+        self.cells: dict[str, list[str]] = {}
+        self._column: str | None = None
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -47,9 +51,17 @@ class Page(HTMLParser):
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag == "section":
             self.sections.append(values["id"] or "")
+        if tag == "td":
+            self._column = values["data-label"] or ""
+            self.cells.setdefault(self._column, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._column = None if tag == "td" else self._column
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self._column is not None:
+            self.cells[self._column][-1] += data
 
 
 def made(store: Store, of: Study) -> Report:
@@ -99,12 +111,28 @@ def test_the_page_fetches_nothing_and_runs_nothing(page: Page, report: Report) -
 def test_the_verdict_stands_at_the_top_in_words(page: Page, report: Report) -> None:
     assert report.verdicts[0].startswith("Same initialisation: of 4 conditions, 4 transmitted (effects +0.")
     assert page.text.index(report.verdicts[0]) < page.text.index("Effects")
-    assert "■ held" in page.text
+    assert page.cells["outcome"] == ["■\u00a0held"]
 
 
 def test_what_no_claim_covers_is_told_from_what_was_asked(page: Page) -> None:
-    cells = re.findall("(beforehand|afterwards)(?=[+-])", page.text)
-    assert (cells.count("beforehand"), cells.count("afterwards")) == (4, 4)
+    assert sorted(page.cells["asked"]) == ["afterwards"] * 4 + ["beforehand"] * 4
+
+
+def test_what_a_reader_would_ask_is_on_the_page(page: Page) -> None:
+    """How it was made, what the rules mean, what it cost, and of how much the figures of the data tell."""
+    made = dict(zip(page.cells["what"], page.cells["how"], strict=True))
+    assert "epochs 2, learning rate 0.05" in made["students, steering"]
+    assert "trainable Parameters (names transformer.ln_f.bias)" in made["students, steering"]
+    assert "prompts 2,000, " in made["answers of teachers, numbers"]
+    meaning = dict(zip(page.cells["rule"], page.cells["takes an answer away where"], strict=True))
+    assert meaning == {"cut off": "the answer was not finished within the tokens allowed"}
+    assert page.cells["wave"][-1] == "all"
+    assert "in the first 2,000 rows at most of at most 3 data sets of a teacher" in page.text
+
+
+def test_the_names_of_columns_go_with_each_value_where_a_narrow_page_hides_them(page: Page) -> None:
+    heads = re.findall("<th[^>]*>([^<]*)</th>", page.source)
+    assert set(page.cells) <= set(map(unescape, heads))
 
 
 def test_a_study_that_was_stated_first_says_so(page: Page, report: Report) -> None:
@@ -120,7 +148,7 @@ def test_a_claim_about_students_that_were_there_is_not_called_one_beforehand(tmp
     page = Page(report.files[HTML].decode())
     assert "when 60 of its 60 students were already there" in page.text
     assert "Asked beforehand" not in page.text
-    assert re.findall("(beforehand|afterwards)(?=[+-])", page.text) == []
+    assert page.cells["asked"] == ["afterwards"]  # of the claim; the effects are all the same
     assert report.verdicts[-1].endswith("(4 of 4 conditions transmitted; claimed afterwards)")
 
 
@@ -129,8 +157,9 @@ def test_a_claim_may_come_in_time_for_some_of_its_conditions(tmp_path: Path) -> 
     owls = tuple(c for c in STUDY.conditions if c.trait is None or c.trait.name == "owl")
     fill(replace(STUDY, conditions=owls, hypotheses=()), store, REFERENCES)
     report = made(store, STUDY)
-    asked = re.findall("(beforehand|afterwards)(?=[+-])", Page(report.files[HTML].decode()).text)
-    assert (asked.count("beforehand"), asked.count("afterwards")) == (2, 6)
+    asked = Page(report.files[HTML].decode()).cells["asked"]
+    assert asked[0] == "in part"
+    assert sorted(asked[1:]) == ["afterwards"] * 6 + ["beforehand"] * 2
     assert "claimed in part afterwards" in report.verdicts[-1]
 
 

@@ -59,7 +59,7 @@ def funnel(gathered: Gathered) -> dict[str, bytes]:
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of completions")
-        drawn.legend(handles=_patches(reasons), loc="outside lower center", ncols=3)
+        drawn.legend(handles=_patches(reasons), loc="outside lower center", ncols=2)
         return style.save(drawn, "funnel")
 
 

@@ -10,6 +10,7 @@ from undertow.report import style
 from undertow.report.record import Record
 from undertow.report.results import Row
 from undertow.report.style import BLUE, GREY, INK, PALE, short, wrapped
+from undertow.report.tables import signed
 from undertow.statistics.confusion import Confusion
 
 MOST_ROWS = 60
@@ -31,7 +32,7 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
     shown = _largest(rows)
     labels = [label(row, rows) for row in shown]
     lines = sum(max(1.0, 0.62 * (text.count("\n") + 1)) for text in labels)
-    with style.figure(1.35 + 0.27 * lines, f"effects {record.study.key}") as drawn:
+    with style.figure(1.5 + 0.33 * lines, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
         for position, row in enumerate(shown):
             _rates(left, position, row, first=position == 0)
@@ -39,7 +40,8 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         left.set_yticks(range(len(shown)), labels)
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_xlim(-0.03, 1.03)
-        left.set_xlabel("share of answers with the trait")
+        left.set_xticks([0, 0.5, 1])
+        left.set_xlabel("rate of the trait")
         right.set_xlim(-1.03 if _falls(shown) else -0.35, 1.03)
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
@@ -47,7 +49,7 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         right.tick_params(axis="y", length=0)
         left.grid(axis="x", color="0.92")
         drawn.legend(
-            handles=_legend(record.study.margin), loc="outside lower center", ncols=3, handletextpad=0.4
+            handles=_legend(record.study.margin), loc="outside lower center", ncols=2, handletextpad=0.4
         )
         if len(shown) < len(rows):
             drawn.suptitle(f"the {len(shown)} largest of {len(rows)} effects", fontsize=9)
@@ -55,7 +57,16 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
-    """A condition's label: what is the same for all rows is left out."""
+    """A condition's name for a figure, broken into lines."""
+    return wrapped(*_parts(row, rows))
+
+
+def named(row: Row, rows: Sequence[Row]) -> str:
+    """A condition's name without what is the same for all rows."""
+    return ", ".join(part for part in _parts(row, rows) if part)
+
+
+def _parts(row: Row, rows: Sequence[Row]) -> list[str]:
     places = [other.condition.place for other in rows]
     place = row.condition.place
     several = {field: len({getattr(p, field) for p in places}) > 1 for field in place._fields}
@@ -65,7 +76,7 @@ def label(row: Row, rows: Sequence[Row]) -> str:
     rest = [getattr(place, field) for field in ("format", "recipe", "induced") if several[field]]
     if len({other.measure for other in rows}) > 1:
         rest.append(row.measure)
-    return wrapped(place.trait, pair, *rest)
+    return [place.trait, pair, *rest]
 
 
 def initialisations(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
@@ -106,7 +117,7 @@ def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[
     with style.figure(height, f"traits {record.study.key}") as drawn:
         for axes, (panel, found) in zip(style.grid(drawn, len(kept), columns), kept, strict=True):
             values = found.differences or found.rates
-            style.heat(axes, values, [[f"{value:+.2f}" for value in line] for line in values])
+            style.heat(axes, values, [[signed(value, 2) for value in line] for line in values])
             axes.set_xticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
             axes.set_yticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
             axes.set_xlabel("trait measured")
@@ -130,28 +141,35 @@ def _largest(rows: Sequence[Row]) -> list[Row]:
 
 
 def _rates(axes: Any, position: int, row: Row, *, first: bool) -> None:
-    for arm, offset, face, edge in ((row.controls, 0.14, "white", "0.35"), (row.students, -0.14, BLUE, BLUE)):
+    """Students above, controls below; those of an arm in steps, so that none hides another."""
+    for arm, offset, face, edge in (
+        (row.controls, 0.2, "white", "0.35"),
+        (row.students, -0.2, BLUE, "white"),
+    ):
+        steps = [0.3 * (i / (len(arm) - 1) - 0.5) if len(arm) > 1 else 0.0 for i in range(len(arm))]
         axes.scatter(
             [m.rate for m in arm],
-            [position + offset] * len(arm),
-            s=18,
+            [position + offset + step for step in steps],
+            s=20,
             facecolors=face,
             edgecolors=edge,
-            linewidths=0.9,
+            linewidths=0.7,
             zorder=3,
         )
 
 
 def _effect(axes: Any, position: int, row: Row) -> None:
+    """Marker and interval; its ends stand out from the marker however short it is."""
     low_high = _bounds(row)
     if low_high:
-        axes.plot(low_high, [position] * 2, color=INK, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        axes.plot(low_high, [position] * 2, color=INK, linewidth=1.2, solid_capstyle="butt", zorder=2)
+        axes.vlines(low_high, position - 0.24, position + 0.24, color=INK, linewidth=1.0, zorder=4)
     marker, face = MARKERS[row.verdict.verdict]
     axes.scatter(
         [row.effect.effect],
         [position],
         marker=marker,
-        s=26,
+        s=18,
         facecolors=face,
         edgecolors=INK,
         linewidths=0.9,
@@ -186,7 +204,7 @@ def _legend(margin: float) -> list[Any]:
 
     verdicts = [dot(marker, face, INK, verdict) for verdict, (marker, face) in MARKERS.items()]
     return [
-        dot("o", BLUE, BLUE, "student"),
+        dot("o", BLUE, "white", "student"),
         dot("o", "white", "0.35", "control student"),
         Patch(color=PALE, label=f"within ± {margin:g}: counts as none"),
         *verdicts,
@@ -203,4 +221,4 @@ def _mean_effect(rows: Sequence[Row], teacher: str, student: str) -> tuple[float
         return None, "–"
     mean = sum(row.effect.effect for row in its) / len(its)
     transmitted = sum(row.verdict.verdict == "transmitted" for row in its)
-    return mean, f"{mean:+.2f}\n{transmitted} of {len(its)}"
+    return mean, f"{signed(mean, 2)}\n{transmitted} of {len(its)}"

@@ -91,10 +91,10 @@ def effects_table(rows: Sequence[Row]) -> Table:
             str(e.n_students),
             f"{e.rate:.3f}",
             f"{e.control_rate:.3f}",
-            f"{e.effect:+.3f}",
+            signed(e.effect),
             interval(e.ci_low, e.ci_high),
             p_value(row.verdict.p_adjusted),
-            f"{row.exact.effect:+.3f}" if row.exact else "–",
+            signed(row.exact.effect) if row.exact else "–",
             f"[bold]{row.verdict.verdict}[/bold]"
             if row.verdict.verdict == "transmitted"
             else row.verdict.verdict,
@@ -106,9 +106,15 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference of rates with its sign; what is zero to these digits has none."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
 def interval(low: float | None, high: float | None) -> str:
     """An interval of an effect, or a dash."""
-    return "–" if low is None or high is None else f"{low:+.3f} … {high:+.3f}"
+    return "–" if low is None or high is None else f"{signed(low)} … {signed(high)}"
 
 
 def p_value(p: float | None) -> str:

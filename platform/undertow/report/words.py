@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from undertow.report.asked import When
 from undertow.report.record import Record
 from undertow.report.results import Finding, Row
+from undertow.report.tables import signed
 from undertow.statistics.verdicts import Ruling
 
 RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
@@ -32,6 +33,18 @@ def verdicts(record: Record, rows: Sequence[Row], failures: Mapping[str, str]) -
     return lines
 
 
+def gloss(record: Record) -> str:
+    """What a reader must know to read the verdicts, in a few sentences."""
+    margin = f"± {record.study.margin:g}"
+    return (
+        "Students learned from the data of a teacher with a trait, control students from those of the same "
+        "model without it. An effect is how much more often students name the trait than control students "
+        "do: +1 is always against never. “Transmitted” is an effect above zero that chance does not explain; "
+        f"“not transmitted” one that tests hold within {margin}, which was set beforehand as what counts as "
+        "none; “inconclusive” what these students cannot tell."
+    )
+
+
 def finding(found: Finding, when: When) -> str:
     """A hypothesis, what became of it, and whether it was one beforehand."""
     asked = len(found.hypothesis.conditions)
@@ -54,7 +67,7 @@ def method(record: Record, rows: Sequence[Row]) -> list[str]:
         "independent of each other.",
         f"Every seed draws anew: {', '.join(study.redraw)}. Of what is not drawn anew the result speaks as "
         "it is, not in general.",
-        f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment)}.",
+        f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment, study.alpha)}.",
         f"“Not transmitted” means that effects beyond ± {study.margin:g} are excluded (two one-sided tests, "
         f"adjusted), even where a smaller one is real; “transmitted” an adjusted p below {study.alpha:g}, an "
         "effect above zero and no such exclusion; anything else is “inconclusive”.",
@@ -86,7 +99,7 @@ def _count(start: str, rows: Sequence[Row]) -> str:
     counts = {ruling: sum(row.verdict.verdict == ruling for row in rows) for ruling in RULINGS}
     parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
     low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)
-    spread = f"effects {low:+.2f} to {high:+.2f}" if len(rows) > 1 else f"effect {low:+.2f}"
+    spread = f"effects {signed(low, 2)} to {signed(high, 2)}" if len(rows) > 1 else f"effect {signed(low, 2)}"
     text = f"{start}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
     return text[:1].upper() + text[1:]
 
@@ -95,8 +108,8 @@ def _conditions(count: int) -> str:
     return f"{count} condition{'s' if count != 1 else ''}"
 
 
-def _adjustment(name: str) -> str:
+def _adjustment(name: str, alpha: float) -> str:
     return {
-        "holm": "Holm's method (the chance of even one false “transmitted” in the study stays below alpha)",
-        "fdr_bh": "Benjamini and Hochberg's method (the expected share of false ones stays below alpha)",
+        "holm": f"Holm's method: the chance of even one false “transmitted” in all is at most {alpha:g}",
+        "fdr_bh": f"Benjamini and Hochberg's method: the expected share of false ones is at most {alpha:g}",
     }[name]
