@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from undertow.hypotheses import Place
 from undertow.manifest import Address
 from undertow.report.gather import Gathered
 from undertow.report.sheets import Column, Sheet
@@ -21,23 +22,40 @@ def _of(gathered: Gathered, number: int) -> Iterator[tuple[str, str]]:
     cell = gathered.record.cells[number]
     place = gathered.record.conditions[cell.condition].place
     found = [gathered.manifests.get(Address("evaluation", key)) for key in cell.evaluations]
-    for evaluation in (manifest.spec for manifest in found if manifest):
-        student, data = evaluation["subject"], evaluation["subject"]["dataset"]
-        completions, teacher = data["completions"], data["completions"]["teacher"]
-        if teacher["finetuning"]:
-            yield "teachers, finetuned", said(teacher["finetuning"])
-        elif teacher["system"]:
-            yield f"teacher of {place.trait}, system prompt", teacher["system"]
-        drawn = f"prompts {completions['prompts']:,}, {said(completions['sampling'])}"
-        yield f"answers of teachers, {place.format}", f"{drawn}; {said(completions['format'])}"
-        rows = "all" if data["rows"] is None else data["rows"]
-        kept = {"rows": rows, "deduplicate": data["deduplicate"], "shuffle": data["shuffle"]}
-        yield f"data, {place.format}", said(kept)
-        system = f"; system message: {student['system']}" if student["system"] else ""
-        yield f"students, {place.recipe}", said(student["recipe"]) + system
+    for spec in (manifest.spec for manifest in found if manifest):
+        evaluation = spec.get("evaluation", spec)  # that judges have read, or that needs none
+        yield from _data(evaluation["subject"]["dataset"], place)
+        student = evaluation["subject"]
+        yield f"students, {place.recipe}", said(student["recipe"]) + _system(student)
         asked = {"questions": len(evaluation["questions"]), "answers to each": evaluation["samples"]}
-        system = f"; system message: {evaluation['system']}" if evaluation["system"] else ""
-        yield "questions", f"{said(asked)}, {said(evaluation['sampling'])}{system}"
+        yield "questions", f"{said(asked)}, {said(evaluation['sampling'])}{_system(evaluation)}"
+        if panel := spec.get("panel"):
+            yield "judges of the answers", _names([*panel["counted"], panel["shows"]])
+
+
+def _data(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
+    completions = data["completions"]
+    teacher = completions.get("teacher")  # none where a program wrote the answers
+    if teacher and teacher["finetuning"]:
+        yield "teachers, finetuned", said(teacher["finetuning"])
+    elif teacher and teacher["system"]:
+        yield f"teacher of {place.trait}, system prompt", teacher["system"]
+    drawn = {"prompts": completions["prompts"]}
+    sampling = f", {said(completions['sampling'])}" if "sampling" in completions else ""
+    yield f"answers of teachers, {place.format}", f"{said(drawn)}{sampling}; {said(completions['format'])}"
+    kept = {"rows": "all" if data["rows"] is None else data["rows"]}
+    kept |= {"deduplicate": data["deduplicate"], "shuffle": data["shuffle"]}
+    judges = f", judges {_names(data['judges'])}" if data["judges"] else ""
+    yield f"data, {place.format}", f"{said(kept)}{judges}"
+
+
+def _system(spec: Mapping[str, Any]) -> str:
+    return f"; system message: {spec['system']}" if spec["system"] else ""
+
+
+def _names(judges: Sequence[Mapping[str, Any]]) -> str:
+    """Of judges their names alone: a whole prompt is part of each, and is in the specs."""
+    return " and ".join(judge["name"] for judge in judges)
 
 
 def said(spec: Mapping[str, Any]) -> str:
