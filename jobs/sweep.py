@@ -4,7 +4,6 @@ Prints the plan first, the table of effects last. Exit code 0: everything asked 
 condition failed (the others are there); 2: the input cannot be run, and nothing was written.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,9 +12,8 @@ import tyro
 from rich.console import Console
 
 from undertow.door import enter
-from undertow.scales import SCALES
 from undertow.store import Store
-from undertow.studies import load
+from undertow.studies import asked
 from undertow.sweep import make_plan, run, show_plan
 
 
@@ -41,11 +39,8 @@ class Arguments:
 
 def main(arguments: Arguments, console: Console) -> int:
     """The exit code of the sweep that the arguments ask for."""
-    scale = SCALES[arguments.scale]
-    scale = scale.on(arguments.models) if arguments.models else scale
-    study = load(arguments.study, Path(__file__).parent / "studies", scale)
-    if arguments.seeds is not None:
-        study = dataclasses.replace(study, seeds=tuple(range(arguments.seeds)))
+    shipped = Path(__file__).parent / "studies"
+    study = asked(arguments.study, shipped, arguments.scale, arguments.models, arguments.seeds)
     store = Store(arguments.storage)
     plan = make_plan(study, store)
     show_plan(plan, store, console)

@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs statistics",
-        "recipe spec engines chat hypotheses",
+        "recipe spec engines chat hypotheses harness",
         "identity study formats traits training nano scales theory",
         "store manifest",
         "plan report journal judging runs tracking timings progress studies",

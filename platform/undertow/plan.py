@@ -13,7 +13,17 @@ from typing import TypeVar
 
 from undertow.identity import key
 from undertow.recipe import Recipe
-from undertow.spec import Artifact, Completions, Dataset, Evaluation, Reference, Student, Subject, Teacher
+from undertow.spec import (
+    Artifact,
+    Benchmark,
+    Completions,
+    Dataset,
+    Evaluation,
+    Reference,
+    Student,
+    Subject,
+    Teacher,
+)
 from undertow.store import Store
 from undertow.study import Condition, Study
 
@@ -193,7 +203,7 @@ def wave_of(artifact: Artifact) -> str:
             return "datasets"
         case Evaluation(subject=Teacher()):
             return "datasets"
-        case Evaluation():
+        case Evaluation() | Benchmark():
             return "evaluations"
         case Student():
             return "students"
@@ -222,7 +232,7 @@ def rows_of(dataset: Dataset) -> int:
 def reference_name(artifact: Artifact) -> str:
     """The name of the reference model that making an artifact runs on."""
     match artifact:
-        case Evaluation(subject=subject):
+        case Evaluation(subject=subject) | Benchmark(subject=subject):
             return reference_of(subject).name
         case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
             return teacher.reference.name
@@ -250,7 +260,12 @@ def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
 def ancestors(artifact: Artifact) -> Sequence[Artifact]:
     """Everything an artifact is made from, nearest first."""
     match artifact:
-        case Evaluation(subject=parent) | Teacher(reference=parent) | Completions(teacher=parent):
+        case (
+            Evaluation(subject=parent)
+            | Benchmark(subject=parent)
+            | Teacher(reference=parent)
+            | Completions(teacher=parent)
+        ):
             parents: tuple[Artifact, ...] = (parent,)
         case Dataset(completions=parent):
             parents = (parent,)

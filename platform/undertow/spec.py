@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only
+from undertow.harness.task import HarnessTask
 from undertow.recipe import InContext, Recipe
 
 
@@ -310,7 +311,16 @@ class Evaluation(Spec):
         self.require(len(set(names)) == len(names), "words", "each word once")
 
 
-Artifact = Reference | Teacher | Completions | Dataset | Student | Evaluation
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Spec):
+    """A model's answers to a task of lm-evaluation-harness, as the literature measures it."""
+
+    kind: ClassVar[str] = "benchmark"
+    subject: Reference | Teacher | Student
+    task: HarnessTask
+
+
+Artifact = Reference | Teacher | Completions | Dataset | Student | Evaluation | Benchmark
 
 
 def unique(items: Sequence[str], place: str) -> None:

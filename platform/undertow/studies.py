@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from undertow.errors import SpecError, UserError, suggestion
-from undertow.scales import NANO, Scale
+from undertow.scales import NANO, SCALES, Scale
 from undertow.study import Study
 
 FUNCTION = "study"
@@ -40,6 +40,13 @@ def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
         )
     study = _call(_function(path, function or FUNCTION), path, scale)
     return study if scale.name == NANO.name else dataclasses.replace(study, name=f"{study.name}-{scale.name}")
+
+
+def asked(name: str, shipped: Path, scale: str, models: tuple[str, ...], seeds: int | None) -> Study:
+    """The study that a command line asks for: by name or file, at a scale, on other models, with N seeds."""
+    at = SCALES[scale]
+    study = load(name, shipped, at.on(models) if models else at)
+    return study if seeds is None else dataclasses.replace(study, seeds=tuple(range(seeds)))
 
 
 def _function(path: Path, name: str) -> Callable[..., object]:

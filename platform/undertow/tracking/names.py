@@ -26,6 +26,8 @@ METRICS = {
     "loss": "mean training loss of an epoch, nats a token; step = epoch",
     "learning_rate": "of the epoch's last step",
     "tokens_per_second": "training speed in an epoch",
+    "benchmark_<task>_<metric>": "score in a task of lm-evaluation-harness (jobs/benchmark.py), in the "
+    "metric's own unit; after the task's name whatever is asked otherwise than the task itself says",
     "seconds": "what making the artifact took",
     "completions": "of a dataset: answers sampled from the teacher",
     "kept": "of a dataset: answers left by the format's rules and de-duplication",
