@@ -9,16 +9,20 @@ The definition's hash covers the tasks' settings, the Python files beside them a
 where the documents were read: the same questions from the hub and from a local copy are the same benchmark.
 """
 
+import atexit
 import contextlib
 import hashlib
 import inspect
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import datasets
 import lm_eval
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
@@ -28,8 +32,8 @@ from undertow.errors import UserError, last_line, suggestion
 from undertow.harness.task import HarnessTask
 
 DIGITS = 32
-# Where the documents are read: they are hashed themselves.
-PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")
+PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")  # the documents themselves are hashed
+SOURCE = "config_source"  # among a task's metadata: the path of its YAML file
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,10 @@ def pin(task: HarnessTask, places: Places) -> list[HarnessTask]:
 
     Raises UserError for an unknown name, data that cannot be read, or a task that cannot be asked like this.
     """
-    manager = _manager(places.tasks)
-    if task.name not in manager.all_tasks:
+    known = _manager(places.tasks).task_index
+    if task.name not in known:
         own = "" if places.tasks else "; --include-path DIR names a folder of your own tasks"
-        raise UserError(f"--tasks {task.name}: no such task; {suggestion(task.name, manager.all_tasks)}{own}")
+        raise UserError(f"--tasks {task.name}: no such task; {suggestion(task.name, known)}{own}")
     found = load(task.name, task.few_shot, places)
     group = found.groups.get(task.name)
     if task.name in found.tasks or (group is not None and group.has_aggregation):
@@ -91,7 +95,7 @@ def load(name: str, few_shot: int | None, places: Places) -> Loaded:
     """
     manager = _manager(places.tasks)
     try:
-        with contextlib.chdir(places.data or "."):  # `datasets` takes a folder of that name before the hub
+        with _reading(places):
             found = manager.load([name])
     except Exception as error:  # of the hub, of the data's format, of a user's own YAML or Python
         raise UserError(
@@ -101,6 +105,31 @@ def load(name: str, few_shot: int | None, places: Places) -> Loaded:
     for task in found["tasks"].values():
         _settle(task, few_shot)
     return Loaded(found["tasks"], found.get("groups", {}), dict(_code(manager, found["tasks"])))
+
+
+@contextlib.contextmanager
+def _reading(places: Places) -> Iterator[None]:
+    """Has `datasets` take folders of a data set's name in `places.data` before the hub.
+
+    Its cache goes by a folder's name and card, not by its content (5.2: the rows of another folder come back
+    under the same name), so that what is read from a user's folders has a cache of its own.
+    """
+    with contextlib.ExitStack() as until_read:
+        if places != Places():
+            until_read.callback(
+                setattr, datasets.config, "HF_DATASETS_CACHE", datasets.config.HF_DATASETS_CACHE
+            )
+            datasets.config.HF_DATASETS_CACHE = _scratch(places)
+        until_read.enter_context(contextlib.chdir(places.data or "."))
+        yield
+
+
+@cache
+def _scratch(places: Places) -> Path:
+    """A folder that lasts as long as the process, which reads documents from it."""
+    folder = tempfile.mkdtemp(prefix="undertow-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _settle(task: Task, few_shot: int | None) -> None:
@@ -120,8 +149,13 @@ def _settle(task: Task, few_shot: int | None) -> None:
 
 @cache
 def _manager(own: str) -> TaskManager:
-    """The index of every task there is: some seconds, for 14,000 of them."""
-    return TaskManager(include_path=own or None)
+    """The index of every task: some seconds for the harness's 14,000; a user's own stand before them."""
+    if not own:
+        return TaskManager()
+    manager = TaskManager(include_path=own, include_defaults=False)
+    for name, entry in _manager("").task_index.items():
+        manager.task_index.setdefault(name, entry)
+    return manager
 
 
 def _code(manager: TaskManager, names: Mapping[str, Task]) -> Iterator[tuple[str, bytes]]:
@@ -140,7 +174,9 @@ def definition(found: Loaded) -> str:
         hashes.update(json.dumps(value, sort_keys=True, default=_plain).encode() + b"\0")
 
     for name, task in sorted(found.tasks.items()):
-        add([name, {k: v for k, v in task.dump_config().items() if k not in PLACES}])
+        settings = {k: v for k, v in task.dump_config().items() if k not in PLACES}
+        settings["metadata"] = {k: v for k, v in settings.get("metadata", {}).items() if k != SOURCE}
+        add([name, settings])
         for document in task.eval_docs:
             add(document)
         for document in (task.fewshot_docs() or ()) if task.get_config("num_fewshot") else ():
