@@ -270,7 +270,7 @@ def test_what_is_not_resolved_has_no_key(field: str) -> None:
 
 @pytest.mark.parametrize("field", ["harness", "definition"])
 def test_a_task_that_is_not_pinned_has_no_key(field: str) -> None:
-    unpinned = dataclasses.replace(TASK, **{field: ""})
+    unpinned = dataclasses.replace(TASK, **{field: ""})  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=rf"HarnessTask\.{field} = '': 'mmlu' must be pinned"):
         key(spec.Benchmark(subject=STUDENT, task=unpinned))
     assert key(spec.Benchmark(subject=STUDENT, task=TASK))

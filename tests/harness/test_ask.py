@@ -75,10 +75,10 @@ def test_scores_are_those_of_transformers_and_arithmetic(
     assert (first.documents, first.higher_is_better) == (len(QUESTIONS), {"acc": True})
 
     exam = asked(asking, "mmlu_anatomy", data=data)
-    best = [
-        max("ABCD", key=lambda c, i=i: logprob(_exam_prompt(i), f" {c}")) for i in range(SUBJECTS["anatomy"])
-    ]  # type: ignore[misc]
-    hits = [letter == "ABCD"[i % 4] for i, letter in enumerate(best)]
+    hits = []
+    for number in range(SUBJECTS["anatomy"]):
+        likelihoods = [logprob(_exam_prompt(number), f" {letter}") for letter in "ABCD"]
+        hits.append(likelihoods.index(max(likelihoods)) == number % 4)
     assert exam.scores == {"acc": sum(hits) / len(hits)}
 
 
