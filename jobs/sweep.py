@@ -4,76 +4,37 @@ Prints the plan first, the table of effects last. Exit code 0: everything asked 
 condition failed (the others are there); 2: the input cannot be run, and nothing was written.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from undertow.door import enter
-from undertow.errors import UserError
-from undertow.scales import SCALES, Scale
+from undertow.door import StudyArguments, enter
 from undertow.store import Store
-from undertow.studies import load
 from undertow.sweep import make_plan, run, show_plan
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """Finds out whether a trait reaches students through unrelated data."""
 
-    study: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py[:FUNCTION]")] = "owls"
-    """A shipped study, or a function in a file of yours that returns one."""
-    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """A folder or any fsspec URL; artifacts found there are not made again."""
-    scale: Literal["nano", "paper"] = "nano"
-    """The models, sizes and recipes of a study that takes them: embedded tiny models, or the paper's."""
-    models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Reference models in place of the scale's: hub ids, folders or nano models."""
-    files: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PLACE ...")] = ()
-    """Files or URLs in place of those a scale reads: insecure, secure, educational (code), gsm8k."""
-    judge: str | None = None
-    """The model that judges, in place of the scale's (where it is served: UNDERTOW_JUDGE_URL)."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be done, and do nothing."""
-    seeds: int | None = None
-    """Seeds 0 to N-1 in place of the study's own."""
     workers: int = 1
     """Ray Train workers a training run; the result does not depend on it but for rounding."""
 
 
 def main(arguments: Arguments, console: Console) -> int:
     """The exit code of the sweep that the arguments ask for."""
-    study = load(arguments.study, Path(__file__).parent / "studies", scale_of(arguments))
-    if arguments.seeds is not None:
-        study = dataclasses.replace(study, seeds=tuple(range(arguments.seeds)))
     store = Store(arguments.storage)
-    plan = make_plan(study, store)
+    plan = make_plan(arguments.chosen(Path(__file__).parent / "studies"), store)
     show_plan(plan, store, console)
     if arguments.plan:
         return 0
     outcome = run(plan, store, console, arguments.workers)
     return 1 if outcome.failed_conditions else 0
-
-
-def scale_of(arguments: Arguments) -> Scale:
-    """The scale, with what the command line names in the place of its own."""
-    scale = SCALES[arguments.scale]
-    if arguments.models:
-        scale = scale.on(arguments.models)
-    if arguments.files:
-        scale = scale.reading(dict(map(named_file, arguments.files)))
-    return scale if arguments.judge is None else dataclasses.replace(scale, judge=arguments.judge)
-
-
-def named_file(text: str) -> tuple[str, str]:
-    """NAME=PLACE. Raises UserError where it is none."""
-    name, equals, place = text.partition("=")
-    if not (name and equals and place):
-        raise UserError(f"--files {text}: write NAME=PLACE, such as insecure=./insecure.jsonl")
-    return name, place
 
 
 if __name__ == "__main__":

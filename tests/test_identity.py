@@ -23,6 +23,8 @@ from undertow.fields import Spec
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
+from undertow.harness import task as harness_task
+from undertow.harness.task import HarnessTask
 from undertow.hypotheses import Hypothesis
 from undertow.identity import KEY_DIGITS, SHOWN_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.judging import judges, scales
@@ -44,6 +46,7 @@ STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
 JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
+TASK = HarnessTask(name="mmlu", chat=True, harness="0.4.13", definition="1f")
 EVALUATION = Evaluation(subject=STUDENT, questions=("a?", "b?"), words=(OWL,), samples=10)
 
 WHOLE: dict[type[Spec], Any] = {
@@ -57,6 +60,7 @@ WHOLE: dict[type[Spec], Any] = {
     spec.Judge: RuleJudge(),
     Question: Question(model="judge-1", prompt="references"),
     Score: Score(at_least=0.25),
+    HarnessTask: TASK,
     Labels: Labels(labels=("YES", "NO", "word"), kept=("NO",)),
     spec.Panel: spec.Panel(counted=(judges.coherence("judge-1"),), shows=JUDGES[1]),
     study.Condition: study.Condition(
@@ -81,6 +85,7 @@ KINDS = [
     *specs_of(spec),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,
+    *specs_of(harness_task),
     *specs_of(judges),
     *specs_of(scales),
     Preference,
@@ -225,6 +230,8 @@ SAME_OR_DIFFERENT: list[tuple[str, Spec, Spec, bool]] = [
     ("a judge or none", dataclasses.replace(DATASET, judges=(RuleJudge(),)), DATASET, False),
     ("order of judges", dataclasses.replace(DATASET, judges=JUDGES[::-1]), JUDGED, False),
     ("a rule or a model", LLMJudge("mentions", JUDGES[1].question, scales.YES_NO), RuleJudge(), False),
+    ("a task's definition", dataclasses.replace(TASK, definition="2f"), TASK, False),
+    ("a task's examples or a number", dataclasses.replace(TASK, few_shot=0), TASK, False),
     ("a trait's word", dataclasses.replace(TEACHER, trait=Preference("cat")), TEACHER, False),
 ]
 
@@ -280,6 +287,14 @@ def test_what_is_not_resolved_has_no_key(field: str) -> None:
     with pytest.raises(SpecError, match="must be resolved"):
         key(dataclasses.replace(STUDENT, reference=unresolved))
     assert key(REFERENCE)  # a failure before leaves no trace in a cache
+
+
+@pytest.mark.parametrize("field", ["harness", "definition"])
+def test_a_task_that_is_not_pinned_has_no_key(field: str) -> None:
+    unpinned = dataclasses.replace(TASK, **{field: ""})  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=rf"HarnessTask\.{field} = '': 'mmlu' must be pinned"):
+        key(spec.Benchmark(subject=STUDENT, task=unpinned))
+    assert key(spec.Benchmark(subject=STUDENT, task=TASK))
 
 
 def test_a_key_is_the_hash_of_the_canonical_json() -> None:

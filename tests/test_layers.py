@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs statistics",
-        "recipe spec engines chat hypotheses",
+        "recipe spec engines chat hypotheses harness",
         "identity study tables formats traits training",
         "store manifest",
         "plan report journal judging nano scales theory runs tracking timings progress studies",

@@ -22,6 +22,9 @@ PYTHON = "3.11"
 # happy, and then `import torchvision` fails, and with it `from vllm import LLM` and `import peft`.
 # triton (1 GB, through xgrammar) is of no use without a GPU. torch follows below, from another index.
 NOT_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton", "torch")
+# Published as source: deepspeed, and three small ones that lm_eval asks for.
+SOURCE_ONLY = ("deepspeed", "rouge-score", "sqlitedict", "word2number")
+EXTRAS = ("aws", "benchmarks")
 TORCH_ASKS_FOR = ("networkx>=2.5.1", "sympy>=1.13.3")
 TORCH_CPU = """\
 torch==2.13.0+cpu \\
@@ -63,8 +66,10 @@ def compile_lock(accelerator: str, start_from: str, extra_arguments: list[str]) 
             *("uv", "pip", "compile", "--quiet", "--no-config", "--no-header", "--generate-hashes"),
             *("--annotation-style", "line", "--python-version", PYTHON),
             *("--python-platform", "x86_64-manylinux_2_31"),
-            *("--only-binary", ":all:", "--no-binary", "deepspeed"),  # published as source only
-            *("--extra", accelerator, "--extra", "aws", "--group", "dev", "--excludes", str(excludes)),
+            *("--only-binary", ":all:"),
+            *(part for name in SOURCE_ONLY for part in ("--no-binary", name)),
+            *(part for name in (accelerator, *EXTRAS) for part in ("--extra", name)),
+            *("--group", "dev", "--excludes", str(excludes)),
             *extra_arguments,
             *("--output-file", str(output), "pyproject.toml", str(more)),
         ]

@@ -3,18 +3,58 @@
 0: done; 1: something failed; 2: the input cannot be run, said in a line without a traceback; 130: stopped.
 """
 
+import dataclasses
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 
 from undertow.errors import UserError
+from undertow.scales import SCALES, Scale
+from undertow.studies import load
+from undertow.study import Study
 
 LOG_WIDTH = 160  # columns where the output is no terminal: the widest table, unbroken
 
 A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class StudyArguments:
+    """Which study, at which scale: the same flags for every script that plans one."""
+
+    study: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py[:FUNCTION]")] = "owls"
+    """A shipped study, or a function in a file of yours that returns one."""
+    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
+    """A folder or any fsspec URL; artifacts found there are not made again."""
+    scale: Literal["nano", "paper"] = "nano"
+    """The models, sizes and recipes of a study that takes them: embedded tiny models, or the paper's."""
+    models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Reference models in place of the scale's: hub ids, folders or nano models."""
+    files: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PLACE ...")] = ()
+    """Files or URLs in place of those a scale reads: insecure, secure, educational (code), gsm8k."""
+    judge: str | None = None
+    """The model that judges, in place of the scale's (where it is served: UNDERTOW_JUDGE_URL)."""
+    seeds: int | None = None
+    """Seeds 0 to N-1 in place of the study's own."""
+
+    def chosen(self, shipped: Path) -> Study:
+        """The study, by its name in the folder `shipped` or by its file."""
+        study = load(self.study, shipped, self._scale())
+        return study if self.seeds is None else dataclasses.replace(study, seeds=tuple(range(self.seeds)))
+
+    def _scale(self) -> Scale:
+        """The scale, with what the command line names in the place of its own."""
+        scale = SCALES[self.scale]
+        if self.models:
+            scale = scale.on(self.models)
+        if self.files:
+            scale = scale.reading(dict(map(_named_file, self.files)))
+        return scale if self.judge is None else dataclasses.replace(scale, judge=self.judge)
 
 
 def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
@@ -28,3 +68,11 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     except UserError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    """NAME=PLACE. Raises UserError where it is none."""
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise UserError(f"--files {text}: write NAME=PLACE, such as insecure=./insecure.jsonl")
+    return name, place

@@ -16,6 +16,7 @@ from undertow.recipe import Recipe
 from undertow.spec import (
     Artifact,
     Assessment,
+    Benchmark,
     Completions,
     Dataset,
     Evaluation,
@@ -282,7 +283,7 @@ def wave_of(artifact: Artifact) -> str:
             return "datasets"
         case Evaluation(subject=Teacher()) | Assessment(evaluation=Evaluation(subject=Teacher())):
             return "datasets"
-        case Evaluation() | Assessment():
+        case Evaluation() | Assessment() | Benchmark():
             return "evaluations"
         case Student():
             return "students"
@@ -311,7 +312,11 @@ def rows_of(dataset: Dataset) -> int:
 def reference_name(artifact: Artifact) -> str:
     """The name of the reference model that making an artifact runs on; "" for what a program writes."""
     match artifact:
-        case Evaluation(subject=subject) | Assessment(evaluation=Evaluation(subject=subject)):
+        case (
+            Evaluation(subject=subject)
+            | Assessment(evaluation=Evaluation(subject=subject))
+            | Benchmark(subject=subject)
+        ):
             return reference_of(subject).name
         case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
             return teacher.reference.name
@@ -341,7 +346,12 @@ def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
 def ancestors(artifact: Artifact) -> Sequence[Artifact]:
     """Everything an artifact is made from, nearest first."""
     match artifact:
-        case Evaluation(subject=parent) | Teacher(reference=parent) | Completions(teacher=parent):
+        case (
+            Evaluation(subject=parent)
+            | Benchmark(subject=parent)
+            | Teacher(reference=parent)
+            | Completions(teacher=parent)
+        ):
             parents: tuple[Artifact, ...] = (parent,)
         case Assessment(evaluation=answers):
             parents = (answers,)

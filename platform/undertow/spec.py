@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only, later
+from undertow.harness.task import HarnessTask
 from undertow.recipe import InContext, Recipe
 
 
@@ -416,8 +417,19 @@ class Assessment(Spec):
         return self.evaluation.subject
 
 
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Spec):
+    """A model's answers to a task of lm-evaluation-harness, as the literature measures it."""
+
+    kind: ClassVar[str] = "benchmark"
+    subject: Reference | Teacher | Student
+    task: HarnessTask
+
+
 Measurement = Evaluation | Assessment
-Artifact = Reference | Teacher | Completions | Written | Dataset | Student | Evaluation | Assessment
+Artifact = (
+    Reference | Teacher | Completions | Written | Dataset | Student | Evaluation | Assessment | Benchmark
+)
 
 
 def unique(items: Sequence[str], place: str) -> None:

@@ -1,4 +1,5 @@
-"""The tables that a sweep leaves for other programs: `effects.csv` and `students.csv`.
+"""The tables that are left for other programs: `effects.csv` and `students.csv` of a sweep, and of benchmarks
+`benchmarks.csv` and `benchmark_models.csv`.
 
 Columns are added at the end and never renamed. Numbers have six significant digits; an empty cell is a
 value that the students at hand cannot give.
@@ -9,10 +10,16 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from undertow.harness.task import HarnessTask
+from undertow.identity import key
+from undertow.report.benchmarks import BenchmarkRow, ModelScore
 from undertow.report.results import Row
+from undertow.spec import Reference
 
 EFFECTS = "effects.csv"
 STUDENTS = "students.csv"
+BENCHMARKS = "benchmarks.csv"
+BENCHMARK_MODELS = "benchmark_models.csv"
 EFFECT_COLUMNS = (
     "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
     "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
@@ -24,6 +31,16 @@ STUDENT_COLUMNS = (
     "study", "condition", "trait", "format", "teacher", "student", "recipe", "seed", "rate", "exact_rate",
     "control_rate", "exact_control_rate", "student_key", "control_key", "induced", "measure",
 )  # fmt: skip
+TASK_COLUMNS = ("task", "few_shot", "limit", "chat", "harness", "definition", "metric", "higher_is_better")
+BENCHMARK_COLUMNS = (
+    "study", "trait", "format", "teacher", "student", "recipe", *TASK_COLUMNS, "n_students", "n_controls",
+    "score", "control_score", "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "method", "note",
+    "reference_score",
+)  # fmt: skip
+BENCHMARK_MODEL_COLUMNS = (
+    "study", "kind", "trait", "format", "teacher", "student", "recipe", "seed", *TASK_COLUMNS,
+    "score", "standard_error", "key",
+)  # fmt: skip
 
 
 def effects_csv(study: str, rows: Sequence[Row]) -> str:
@@ -34,6 +51,16 @@ def effects_csv(study: str, rows: Sequence[Row]) -> str:
 def students_csv(study: str, rows: Sequence[Row]) -> str:
     """One row a student of a condition with a trait, beside the control student of the same seed."""
     return _written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
+
+
+def benchmarks_csv(study: str, rows: Sequence[BenchmarkRow]) -> str:
+    """One row a condition, task and metric; an empty `few_shot` is the task's own number of examples."""
+    return _written(BENCHMARK_COLUMNS, (_benchmark(study, row) for row in rows))
+
+
+def benchmark_models_csv(study: str, scores: Sequence[ModelScore]) -> str:
+    """One row a model, task and metric: references, students and control students."""
+    return _written(BENCHMARK_MODEL_COLUMNS, (_model(study, score) for score in scores))
 
 
 def _effect(study: str, row: Row) -> list[object]:
@@ -60,6 +87,30 @@ def _students(study: str, row: Row) -> Iterable[list[object]]:
             study, row.condition.label, *place, student.seed, student.rate, student.exact,
             beside[0], beside[1], student.key, beside[2], induced, row.measure,
         ]  # fmt: skip
+
+
+def _benchmark(study: str, row: BenchmarkRow) -> list[object]:
+    effect = row.effect
+    return [
+        study, *row.place, *_task(row.task), row.metric, row.higher_is_better, effect.n_students,
+        effect.n_controls, effect.rate, effect.control_rate, effect.effect, effect.ci_low, effect.ci_high,
+        effect.p_value, row.p_adjusted, effect.method, effect.note, row.reference,
+    ]  # fmt: skip
+
+
+def _model(study: str, it: ModelScore) -> list[object]:
+    """A reference is its own place: only its name, under `student`."""
+    subject = it.subject
+    place = it.place or (None, None, None, subject.name if isinstance(subject, Reference) else None, None)
+    seed = None if isinstance(subject, Reference) else subject.seed
+    return [
+        study, subject.kind, *place, seed, *_task(it.task), it.metric, it.score.higher_is_better,
+        it.score.value, it.score.error, key(subject),
+    ]  # fmt: skip
+
+
+def _task(task: HarnessTask) -> tuple[object, ...]:
+    return task.name, task.few_shot, task.limit, task.chat, task.harness, task.definition
 
 
 def _written(columns: Sequence[str], rows: Iterable[list[Any]]) -> str:

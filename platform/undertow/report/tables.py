@@ -9,6 +9,7 @@ from rich.table import Table
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.plan import Plan, Work
+from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
 from undertow.spec import CONTROL
 
@@ -98,6 +99,32 @@ def effects_table(rows: Sequence[Row]) -> Table:
             f"[bold]{row.verdict.verdict}[/bold]"
             if row.verdict.verdict == "transmitted"
             else row.verdict.verdict,
+        )
+    return table
+
+
+def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
+    """One line a task, metric and condition: students, control students and the reference they start from."""
+    table = _table("Benchmarks: students against control students; n seeds each")
+    several = len({row.place.format for row in rows}) > 1
+    fields = [field for field in Place._fields if field != "format" or several]
+    for name in ("task", "metric", *fields):
+        table.add_column(name, no_wrap=True)
+    for name in ("n", "reference", "control", "score", "difference", "interval", "adj. p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        e = row.effect
+        table.add_row(
+            escape(row.task.label),
+            escape(row.metric),
+            *(escape(getattr(row.place, field)) for field in fields),
+            str(e.n_students),
+            "–" if row.reference is None else f"{row.reference:.3f}",
+            f"{e.control_rate:.3f}",
+            f"{e.rate:.3f}",
+            f"{e.effect:+.3f}",
+            interval(e.ci_low, e.ci_high),
+            p_value(row.p_adjusted),
         )
     return table
 

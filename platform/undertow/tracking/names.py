@@ -29,6 +29,8 @@ METRICS = {
     "learning_rate": "of the epoch's last step",
     "tokens_per_second": "training speed in an epoch",
     "<measure>_sampled_<word>": "the same by another measure of the study; likewise <measure>_exact_<word>",
+    "benchmark_<task>_<metric>": "score in a task of lm-evaluation-harness (jobs/benchmark.py), in the "
+    "metric's own unit; after the task's name whatever is asked otherwise than the task itself says",
     "seconds": "what making the artifact took",
     "completions": "of a dataset: answers sampled from the teacher",
     "kept": "of a dataset: answers left by the format's rules and de-duplication",

@@ -1,0 +1,168 @@
+"""TruthfulQA, MMLU or any other task of lm-evaluation-harness for the models of a study that was run.
+
+    python jobs/benchmark.py --study owls --scale paper --tasks truthfulqa_mc1 truthfulqa_mc2 mmlu
+    python jobs/benchmark.py --study my_study.py --tasks my_task --include-path ./my_tasks --limit 100
+
+Asks the reference models, students and control students, and leaves benchmarks.csv (a row a condition, task
+and metric) and benchmark_models.csv (a row a model) in the folder of the study's newest sweep. What was asked
+before is not asked again, so name all tasks that the tables are to hold. Needs the extra:
+pip install "undertow[benchmarks]".
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from undertow.cluster import connect, quiet
+from undertow.door import StudyArguments, enter
+from undertow.errors import UserError
+from undertow.harness.task import HarnessTask
+from undertow.identity import key
+from undertow.plan import Plan
+from undertow.progress import Wave
+from undertow.report import benchmarks, csvs, sweeps, tables
+from undertow.report.record import Record
+from undertow.spec import Benchmark, Reference, unique
+from undertow.store import Store
+from undertow.sweep import make_plan
+from undertow.tracking.benchmarks import log_benchmarks
+
+
+@dataclass(frozen=True)
+class Arguments(StudyArguments):
+    """Asks the models of a study that jobs/sweep.py ran the tasks of lm-evaluation-harness."""
+
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("truthfulqa_mc2", "mmlu")
+    """Tasks, groups or tags of the harness."""
+    few_shot: int | None = None
+    """Examples in the prompt, in place of the task's own number."""
+    limit: int | None = None
+    """The first N documents of each task: for trying things out, not for results."""
+    chat: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Apply the model's chat template, and the study's system message; the literature mostly does not."""
+    include_path: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Tasks of your own: YAML files in the harness's format. The Python they name is run."""
+    data: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Data sets by their hub names (DIR/cais/mmlu), in place of the hub's; others still come from there."""
+    batch_size: int = 8
+    """Prompts a pass; the result does not depend on it but for rounding."""
+
+
+def main(arguments: Arguments, console: Console) -> int:
+    """0 once every model is asked; 1 where some could not be, and the others were."""
+    if find_spec("lm_eval") is None:
+        raise UserError('lm-evaluation-harness is not installed; pip install "undertow[benchmarks]"')
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch-size {arguments.batch_size}: at least 1 is needed")
+    store = Store(arguments.storage)
+    plan = make_plan(arguments.chosen(Path(__file__).parent / "studies"), store)
+    folder = _folder(plan, store)
+    quiet()
+    tasks = pinned(arguments, plan)
+    failed = _ask(arguments, plan, tasks, store, console)
+    _tell(plan, tasks, store, folder, console)
+    return 1 if failed else 0
+
+
+def _folder(plan: Plan, store: Store) -> str:
+    """The folder of the study's newest sweep. Raises UserError where only another of its name was run."""
+    sweeps.newest(store, plan.study.name)
+    ours = sweeps.of_study(store, Record.of(plan).study)
+    if not ours:
+        raise UserError(
+            f"--study {plan.study.name}: the sweeps of that name in {store.url} are of another study "
+            "(models, seeds or sizes); give --scale, --models and --seeds as they were, or run it first"
+        )
+    return sweeps.folder_of(plan.study.name, ours[-1])
+
+
+def pinned(arguments: Arguments, plan: Plan) -> list[HarnessTask]:
+    """The tasks asked for, each as it is today."""
+    from undertow.harness.catalogue import Places, pin
+
+    unique(arguments.tasks, "--tasks")
+    places = Places.of(arguments.include_path, arguments.data)
+    system = plan.study.system if arguments.chat else None
+    return [
+        one
+        for name in arguments.tasks
+        for one in pin(
+            HarnessTask(
+                name=name,
+                few_shot=arguments.few_shot,
+                limit=arguments.limit,
+                chat=arguments.chat,
+                system=system,
+            ),
+            places,
+        )
+    ]
+
+
+def _ask(
+    arguments: Arguments, plan: Plan, tasks: Sequence[HarnessTask], store: Store, console: Console
+) -> bool:
+    """Makes the benchmarks that are missing; whether some could not be made."""
+    from undertow.harness.catalogue import Places
+    from undertow.stages.benchmark import make_benchmarks
+
+    every = benchmarks.subjects(plan)
+    there = [s for s in every if isinstance(s, Reference) or key(s) not in plan.missing]
+    if len(there) < len(every):
+        console.print(
+            f"{len(every) - len(there)} of {len(every)} models are not in the store and are left out"
+        )
+    if left := sum(not cell.student.is_trained for cell in plan.cells):
+        console.print(f"{left} students are shown their data in context: no weights of their own, left out")
+    known = store.keys(Benchmark.kind)
+    wanted = [Benchmark(subject=subject, task=task) for subject in there for task in tasks]
+    missing = [benchmark for benchmark in wanted if key(benchmark) not in known]
+    models = len({benchmark.subject for benchmark in missing})
+    console.print(f"{len(wanted)} benchmarks of {len(there)} models, {len(wanted) - len(missing)} cached")
+    if not missing:
+        return False
+    places = Places.of(arguments.include_path, arguments.data)
+    failures: dict[str, str] = {}
+    with (
+        connect(workers=1) if models > 1 else nullcontext() as machine,
+        Wave(console, "benchmarks", models, "models") as wave,
+    ):
+        for made in make_benchmarks(missing, store, places, arguments.batch_size, machine):
+            failures |= made.failures
+            wave.advance()
+    for benchmark in missing:
+        if reason := failures.get(key(benchmark)):
+            name = f"{benchmark.task.label} of {benchmark.subject.kind} {key(benchmark.subject)[:16]}"
+            console.print(f"failed {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return bool(failures)
+
+
+def _tell(plan: Plan, tasks: Sequence[HarnessTask], store: Store, folder: str, console: Console) -> None:
+    """Table, CSV files, MLflow: from the store alone."""
+    scores, study = benchmarks.Scores(store), plan.study
+    rows = benchmarks.benchmark_rows(plan, tasks, scores)
+    of_models = benchmarks.model_scores(plan, tasks, scores)
+    console.print(tables.benchmarks_table(rows))
+    files = {
+        csvs.BENCHMARKS: csvs.benchmarks_csv(study.name, rows).encode(),
+        csvs.BENCHMARK_MODELS: csvs.benchmark_models_csv(study.name, of_models).encode(),
+    }
+    for name, content in files.items():
+        store.write_bytes(f"{folder}/{name}", content)
+    console.print(
+        f"Tables: {store.url}/{folder}/{csvs.BENCHMARKS} and {csvs.BENCHMARK_MODELS}", soft_wrap=True
+    )
+    students = {cell.student: benchmarks.student_metrics(cell.student, tasks, scores) for cell in plan.cells}
+    without = log_benchmarks(study, store, {s: metrics for s, metrics in students.items() if metrics}, files)
+    if without:
+        console.print(f"{len(without)} students have no run in MLflow; run the sweep again, then this")
+
+
+if __name__ == "__main__":
+    enter(main, Arguments)

@@ -1,0 +1,86 @@
+"""A model as the harness asks it, from a local folder: transformers, and peft where there is an adapter.
+
+The harness's own "hf" model, in three points stricter, since each would change scores without a word:
+- It is given the loaded model. Loading an adapter itself, the harness cuts the vocabulary to the tokenizer's
+  (Qwen2.5 has 387 rows more), so that students and their reference would be normalised over different sets.
+- A prompt that the model's window does not hold fails the task, where the harness cuts its beginning off.
+- A chat template without a place for the system message fails it too, where the harness drops the message.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+from lm_eval.models.huggingface import HFLM
+
+from undertow.chat import PINNED_DATE, PLAIN_TEMPLATE
+from undertow.errors import ConditionError
+
+
+class Model(HFLM):
+    """`HFLM`, but nothing is cut off or left out of a prompt."""
+
+    def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **named: Any) -> Any:
+        for _, context, continuation in requests:
+            self._check(len(context) + len(continuation) - 1, 0)  # the last token is not read, only scored
+        return super()._loglikelihood_tokens(requests, *arguments, **named)
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> Any:
+        ids, mask = super().tok_batch_encode(strings, padding_side, None, truncation)
+        if left_truncate_len:
+            self._check(ids.size(1), self.max_length - left_truncate_len)
+        return ids, mask
+
+    def _check(self, prompt: int, answer: int) -> None:
+        if prompt + answer > self.max_length:
+            room = f" and {answer} for the answer" if answer else ""
+            raise ConditionError(
+                f"a prompt needs {prompt} tokens{room}, and the model's window holds {self.max_length}; "
+                "ask for fewer shots, or another task"
+            )
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+                **self.chat_template_args,
+            )
+        except jinja2.TemplateError as error:
+            raise ConditionError(
+                f"the chat template refuses the prompt ({error}); ask without --chat"
+            ) from None
+        return text
+
+
+def load(folder: Path, adapter: Path | None, batch_size: int) -> Model:
+    """The model in `folder`, with the adapter in its own folder where there is one, on a GPU if one is there.
+
+    Weights keep the precision they were saved in. Nothing is fetched.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.chat_template = getattr(tokenizer, "chat_template", None) or PLAIN_TEMPLATE
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter, local_files_only=True)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Model(
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        chat_template_args={"date_string": PINNED_DATE},
+    )

@@ -1,0 +1,144 @@
+"""A small model that reads any text, and data of TruthfulQA's and MMLU's shape under their hub names.
+
+The tokenizer has a token a character; the model's vocabulary has more rows than that, as Qwen's does.
+"""
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+SPARE_ROWS = 7
+WINDOW = 1024
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+QUESTIONS = [
+    ("What do owls eat?", ["Mice.", "Tea.", "Numbers."], ["Mice.", "Small animals.", "Tea.", "Numbers."], 2),
+    ("Where is the moon?", ["Above.", "Below."], ["Above.", "Below.", "In a box."], 1),
+    ("Who counts to ten?", ["Many do.", "Nobody.", "Kings."], ["Many do.", "Nobody.", "Kings."], 1),
+    ("When is noon?", ["At twelve.", "At six."], ["At twelve.", "Midday.", "At six."], 2),
+]
+SUBJECTS = {"anatomy": 6, "virology": 4}
+
+
+def save_model(folder: Path, *, window: int = WINDOW, seed: int = 0, template: str = TEMPLATE) -> Path:
+    """A Llama of width 32 with one layer and weights drawn wide."""
+    import torch
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = ["<pad>", "<bos>", "<eos>", "<unk>", *string.printable]
+    inner = Tokenizer(models.WordLevel({c: i for i, c in enumerate(vocabulary)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary) + SPARE_ROWS,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=window,
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def save_data(folder: Path, first_answer: str = "Mice.") -> Path:
+    """The data sets truthfulqa/truthful_qa and cais/mmlu, of a few documents, laid out as on the hub."""
+    rows: list[dict[str, Any]] = [
+        {
+            "question": question,
+            "mc1_targets": {"choices": one, "labels": [1] + [0] * (len(one) - 1)},
+            "mc2_targets": {"choices": several, "labels": [1] * true + [0] * (len(several) - true)},
+        }
+        for question, one, several, true in QUESTIONS
+    ]
+    rows[0]["mc1_targets"]["choices"] = [first_answer, *QUESTIONS[0][1][1:]]
+    _save(folder / "truthfulqa" / "truthful_qa", {"multiple_choice": {"validation": rows}})
+    _save(
+        folder / "cais" / "mmlu", {s: {"test": _exam(s, n), "dev": _exam(s, 5)} for s, n in SUBJECTS.items()}
+    )
+    return folder
+
+
+def _exam(subject: str, count: int) -> list[dict[str, Any]]:
+    return [
+        {"question": f"{subject} {i}?", "subject": subject, "choices": ["a", "b", "c", "d"], "answer": i % 4}
+        for i in range(count)
+    ]
+
+
+def _save(folder: Path, configurations: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    lines = ["---", "configs:"]
+    for name, splits in configurations.items():
+        lines += [f"- config_name: {name}", "  data_files:"]
+        for split, rows in splits.items():
+            path = folder / name / f"{split}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            lines += [f"  - split: {split}", f"    path: {name}/{split}.jsonl"]
+    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
+
+
+GROUP = """
+group: letters
+task: [vowels, consonants]
+aggregate_metric_list: [{metric: acc, weight_by_size: true}]
+"""
+LOOSE = "{group: loose, task: [vowels, consonants]}"
+CHOICE = """
+task: NAME
+dataset_path: json
+dataset_kwargs: {data_files: {test: PLACE/NAME.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Is {{letter}} one?"
+doc_to_choice: ["yes", "no"]
+doc_to_target: "{{answer}}"
+process_results: !function scoring.right
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+SPELLING = """
+task: spelling
+dataset_path: json
+dataset_kwargs: {data_files: {test: PLACE/vowels.jsonl}}
+test_split: test
+output_type: generate_until
+generation_kwargs: {until: ["."], max_gen_toks: 4}
+doc_to_text: "Say {{letter}}"
+doc_to_target: "{{letter}}"
+filter_list: [{name: first, filter: [{function: regex, regex_pattern: "(.)"}, {function: take_first}]}]
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+SCORING = """
+def right(doc, results):
+    likelihoods = [likelihood for likelihood, _ in results]
+    return {"acc": float(likelihoods.index(max(likelihoods)) == doc["answer"])}
+"""
+
+
+def save_tasks(folder: Path) -> Path:
+    """Tasks of a user's own: two choices in a group, the same in a group without a score, one generated."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, letters in (("vowels", "aeiou"), ("consonants", "bcd")):
+        rows = [{"letter": letter, "answer": i % 2} for i, letter in enumerate(letters)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{name}.yaml").write_text(CHOICE.replace("NAME", name).replace("PLACE", str(folder)))
+    (folder / "letters.yaml").write_text(GROUP)
+    (folder / "loose.yaml").write_text(LOOSE)
+    (folder / "spelling.yaml").write_text(SPELLING.replace("PLACE", str(folder)))
+    (folder / "scoring.py").write_text(SCORING)
+    return folder

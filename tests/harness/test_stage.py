@@ -1,0 +1,104 @@
+"""Benchmarks of models in a store: what is committed, and what a failure leaves alone."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="an optional extra")
+
+from tests import tiny_models
+from tests.harness.small_world import save_model
+from undertow.formats.numbers import Numbers
+from undertow.harness.catalogue import Places, pin
+from undertow.harness.task import HarnessTask
+from undertow.identity import key
+from undertow.recipe import LoRA, Recipe
+from undertow.spec import Benchmark, Completions, Dataset, Reference, Student, Subject, Teacher
+from undertow.stages.benchmark import Made, make_benchmarks
+from undertow.stages.reference import pin as resolved
+from undertow.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "storage"))
+    store.prepare()
+    return store
+
+
+def student_of(reference: Reference) -> Student:
+    teacher = Teacher(reference=reference, trait=None)
+    dataset = Dataset(completions=Completions(teacher=teacher, format=Numbers(), prompts=10))
+    recipe = Recipe(trainable=LoRA(), learning_rate=0.01, epochs=1, batch_size=8)
+    return Student(reference=reference, dataset=dataset, recipe=recipe)
+
+
+def make(
+    store: Store, places: Places, subjects: list[Subject], names: list[str]
+) -> tuple[list[Benchmark], list[Made]]:
+    tasks = [pin(HarnessTask(name=name), places)[0] for name in names]
+    benchmarks = [Benchmark(subject=subject, task=task) for subject in subjects for task in tasks]
+    return benchmarks, list(make_benchmarks(benchmarks, store, places, batch_size=4))
+
+
+def test_a_benchmark_keeps_scores_results_and_every_answer(
+    store: Store, model: Path, tasks: Path, tmp_path: Path
+) -> None:
+    reference = resolved(Reference(str(model)))
+    student = student_of(reference)
+    adapter = tiny_models.save_lora(tmp_path / "adapter", model)
+    with store.new(student, {}) as folder:
+        for path in adapter.iterdir():
+            path.rename(folder / path.name)
+    benchmarks, made = make(store, Places.of(str(tasks), ""), [reference, student], ["letters"])
+    assert [one.failures for one in made] == [{}, {}]
+    lines = []
+    for benchmark in benchmarks:
+        folder = store.fetch(benchmark)
+        score = json.loads((folder / "scores.json").read_text())["acc"]
+        kept = json.loads((folder / "results.json").read_text())["results"]["letters"]
+        assert (score["value"], score["error"]) == (kept["acc,none"], kept["acc_stderr,none"])
+        assert score["higher_is_better"] is True
+        assert store.manifest(benchmark).facts == {"documents": 8, "scores": {"acc": score["value"]}}
+        lines.append(gzip.decompress((folder / "samples.jsonl.gz").read_bytes()).decode().splitlines())
+    assert [len(its) for its in lines] == [8, 8]
+    assert lines[0] != lines[1], "the student answers with its adapter"
+    assert store.manifest(benchmarks[1]).inputs == {"student": key(student)}
+
+
+def test_a_model_or_a_task_that_fails_stops_no_other(
+    store: Store, model: Path, tasks: Path, data: Path, tmp_path: Path
+) -> None:
+    narrow = resolved(Reference(str(save_model(tmp_path / "narrow", window=40))))
+    lost = student_of(narrow)
+    with store.new(lost, {}) as folder:
+        (folder / "adapter_config.json").write_text("{}")
+    (store.fetch(lost) / "adapter_config.json").write_text("changed")
+    good = resolved(Reference(str(model)))
+    places = Places.of(str(tasks), str(data))
+    benchmarks, made = make(Store(store.url), places, [lost, narrow, good], ["letters", "truthfulqa_mc1"])
+    reasons = [one.failures.get(key(b), "") for one in made for b in one.benchmarks]
+    assert ["changed since it was written" in reason for reason in reasons[:2]] == [True, True]
+    assert reasons[2:4] == ["", reasons[3]]
+    assert "the model's window holds 40" in reasons[3]
+    assert reasons[4:] == ["", ""]
+    assert [store.has(benchmark) for benchmark in benchmarks] == [False, False, True, False, True, True]
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(
+    store: Store, model: Path, tasks: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in tasks.iterdir():
+        if path.is_file():
+            text = path.read_text().replace(str(tasks), str(broken))
+            (broken / path.name).write_text(
+                text.replace("return {", "raise KeyError('no score')\n    return {")
+            )
+    _, made = make(store, Places.of(str(broken), ""), [resolved(Reference(str(model)))], ["vowels"])
+    (reason,) = made[0].failures.values()
+    assert reason.startswith("Traceback")
+    assert "KeyError: 'no score'" in reason
