@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError
-from undertow.recipe import Everything, LoRA, Parameters
+from undertow.recipe import Everything, FinalNorm, LoRA, Parameters
 from undertow.spec import Word
 from undertow.training.data import Row
 from undertow.training.job import EpochReport, Job, Probe
@@ -64,6 +64,25 @@ def test_only_the_named_parameter_changes(gpt2: Path, job: MakeJob) -> None:
     assert [name for name in before if not torch.equal(before[name], after[name])] == [
         "transformer.ln_f.bias"
     ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("gpt2", {"transformer.ln_f.bias", "transformer.ln_f.weight"}),
+        ("llama", {"model.norm.weight"}),
+        ("qwen3", {"model.norm.weight"}),
+    ],
+)
+def test_only_the_final_norm_changes(
+    request: pytest.FixtureRequest, job: MakeJob, architecture: str, names: set[str]
+) -> None:
+    folder = request.getfixturevalue(architecture)
+    task = job(recipe=recipe(FinalNorm()))
+    finetune(folder, [task], silent)
+    before, after = load_file(folder / "model.safetensors"), weights(task)
+    assert before.keys() == after.keys()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == names
 
 
 def test_each_probe_watches_its_own_words_on_its_own_questions(gpt2: Path, job: MakeJob) -> None:
