@@ -15,13 +15,13 @@ from undertow.hypotheses import Place
 from undertow.report import words
 from undertow.report.figures import Panel
 from undertow.report.gather import Gathered, Source
+from undertow.report.matrix import Matrix, table
 from undertow.report.results import Finding, Row, failed_conditions
 from undertow.report.style import short
-from undertow.report.tables import duration, interval, p_value
+from undertow.report.tables import MARKS, duration, interval, p_value
 from undertow.statistics.confusion import Confusion
 
 SHOWN_CHARACTERS = 400
-MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 OUTCOMES = {"held": "■ held", "failed": "○ failed", "open": "◆ open"}
 
 
@@ -29,6 +29,7 @@ def html(
     gathered: Gathered,
     rows: Sequence[Row],
     findings: Sequence[Finding],
+    pairs: Sequence[Matrix],
     matrices: Sequence[tuple[Panel, Confusion]],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
@@ -44,6 +45,8 @@ def html(
         "effects": _effects(rows, findings),
         "shared": _same_for_all(rows) if rows else "",
         "notes": _notes(rows),
+        "pairs": [table(matrix) for matrix in pairs],
+        "several_traits": any(len(pair.rows) > 1 for matrix in pairs for pair in matrix.pairs.values()),
         "diagonals": [_diagonal(panel, found) for panel, found in matrices],
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
