@@ -203,6 +203,18 @@ def test_a_loss_that_is_not_finite_names_step_and_rate(gpt2: Path, job: MakeJob)
         finetune(gpt2, [job(recipe=plan)], silent)
 
 
+def test_a_job_that_fails_stops_no_other(gpt2: Path, job: MakeJob) -> None:
+    impossible = recipe(Everything(), learning_rate=1e30, schedule="constant")
+    tasks = [job("a"), job("b", recipe=impossible), job("c", recipe=recipe(max_length=3)), job("d")]
+    failures: dict[str, str] = {}
+    made = finetune(gpt2, tasks, silent, failed=lambda task, error: failures.update({task.key: str(error)}))
+    assert [history.key for history in made] == ["a", "d"]
+    assert all(torch.equal(value, weights(tasks[3])[key]) for key, value in weights(tasks[0]).items())
+    assert "the loss is nan" in failures.pop("b")
+    assert "rows are longer than 3 tokens" in failures.pop("c")
+    assert failures == {}
+
+
 @pytest.mark.parametrize(
     ("trainable", "message"),
     [
