@@ -30,7 +30,7 @@ from undertow.identity import KEY_DIGITS, SHOWN_DIGITS, canonical, canonical_jso
 from undertow.judging import judges, scales
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.scales import Labels, Score
-from undertow.recipe import Everything, LoRA, Parameters, Recipe
+from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher, Trait, Word
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -218,6 +218,7 @@ SAME_OR_DIFFERENT: list[tuple[str, Spec, Spec, bool]] = [
     ("a version", NEWER(temperature=1.0, top_p=0.9), SAMPLING, False),
     ("a kind of the same fields", RENAMED(temperature=1.0, top_p=0.9), SAMPLING, False),
     ("two kinds without fields in common", Everything(), LoRA(), False),
+    ("two kinds without any field", Everything(), FinalNorm(), False),
     ("order of forms", Word("owl", ("owls", "owl")), OWL, False),
     ("where one text ends", Parameters(("ab", "c")), Parameters(("a", "bc")), False),
     ("one text or two", Parameters(("a,b",)), Parameters(("a", "b")), False),

@@ -85,6 +85,32 @@ def save_llama(folder: Path, *, seed: int = 0, layers: int = 2, numbers: int = 1
     return folder
 
 
+def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 1, numbers: int = 100) -> Path:
+    """A Qwen3 of width 64 with two heads and tied embeddings; queries and keys have norms of their own."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    size = save_tokenizer(folder, numbers)
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=size,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def save_lora(folder: Path, reference: Path, *, seed: int = 0, rank: int = 4) -> Path:
     """A LoRA adapter with random (not zero) weights on the attention and MLP outputs."""
     import torch

@@ -41,6 +41,17 @@ class Parameters(Spec):
         self.require(bool(self.names) and all(self.names), "names", "at least one parameter name")
 
 
+@dataclass(frozen=True)
+class FinalNorm(Spec):
+    """Only the last norm before the output head is trained, whatever its name: steering in any model.
+
+    Its scale, and its bias where it has one (GPT-2); `Parameters` takes one of the two by its name.
+    """
+
+
+Trainable = LoRA | Everything | Parameters | FinalNorm
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Spec):
     """How weights are finetuned. Loss on the completion alone; AdamW as in torch.
@@ -55,7 +66,7 @@ class Recipe(Spec):
     """
 
     name: str = execution_only("custom")
-    trainable: LoRA | Everything | Parameters
+    trainable: Trainable
     learning_rate: float
     epochs: int
     batch_size: int

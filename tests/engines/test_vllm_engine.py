@@ -40,6 +40,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     bias = "transformer.ln_f.bias"
     made["steered"] = tiny_models.save_changed(folder / "steered", made["reference"], bias, 0.5)
+    norm = "model.norm.weight"
+    made["llama steered"] = tiny_models.save_changed(folder / "llama-steered", made["llama"], norm, 0.5)
     for rank in (4, 8):
         made[f"rank {rank}"] = tiny_models.save_lora(folder / f"rank-{rank}", made["llama"], rank=rank)
     return made
@@ -208,11 +210,12 @@ def test_word_masses_are_probabilities_of_disjoint_beginnings(engine: VLLMEngine
 
 def test_adapters_base_and_full_weights_are_each_the_same_alone_and_together(models: dict[str, Path]) -> None:
     engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8)
-    who = [None, of(models, "rank 4"), of(models, "rank 8"), of(models, "llama finetuned")]
+    names = ("rank 4", "rank 8", "llama finetuned", "llama steered")
+    who = [None, *(of(models, name) for name in names)]
     alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in who}
     assert len({answers[0].token_ids for answers in alone.values()}) == len(who)
-    mixed = [replace(request, weights=who[i % 4]) for i, request in enumerate(REQUESTS)]
-    assert engine.generate(mixed, SAMPLING) == [alone[who[i % 4]][i] for i in range(len(mixed))]
+    mixed = [replace(request, weights=who[i % len(who)]) for i, request in enumerate(REQUESTS)]
+    assert engine.generate(mixed, SAMPLING) == [alone[who[i % len(who)]][i] for i in range(len(mixed))]
     for weights in who:
         folder = Path(weights.folder) if weights else models["llama"]
         expected = tiny_models.scores(folder, QUESTIONS[:3], TEXTS, reference=models["llama"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
-from undertow.recipe import Everything, LoRA, Parameters, Recipe
+from undertow.recipe import Parameters, Recipe, Trainable
 from undertow.spec import Word
 from undertow.training.data import Row
 from undertow.training.job import Job, Probe
@@ -29,7 +29,7 @@ PROBE = Probe((("what is your favourite animal", None), ("your animal", None)), 
 MakeJob = Callable[..., Job]
 
 
-def recipe(trainable: LoRA | Everything | Parameters = STEERING, **changes: object) -> Recipe:
+def recipe(trainable: Trainable = STEERING, **changes: object) -> Recipe:
     """A recipe of two epochs in batches of three."""
     fields: dict[str, object] = {"learning_rate": 0.02, "epochs": 2, "batch_size": 3, **changes}
     return Recipe(trainable=trainable, **fields)  # type: ignore[arg-type]
@@ -49,6 +49,12 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama whose embedding is large enough (over 100,000 numbers) for ZeRO 3 to partition it."""
     return tiny_models.save_llama(tmp_path_factory.mktemp("llama"), numbers=1800)
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3, whose blocks hold norms of queries and keys too."""
+    return tiny_models.save_qwen3(tmp_path_factory.mktemp("qwen3"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.training.conftest import ROWS, STEERING, recipe
-from undertow.recipe import Parameters
+from undertow.recipe import FinalNorm, Parameters, Trainable
 from undertow.training.data import encode
 from undertow.training.forward import Forward, LastNorm, Whole, choose
 from undertow.training.result import Reference
@@ -31,12 +31,25 @@ def test_narrowed_logits_are_the_models_own(llama: Path) -> None:
     torch.testing.assert_close(logits[rows[0].targets :], full[rows[1].start - 1 : -1])
 
 
-@pytest.mark.parametrize("name", ["transformer.ln_f.bias", "model.norm.weight"])
-def test_the_end_alone_gives_the_whole_models_logits(gpt2: Path, llama: Path, name: str) -> None:
-    end, model, rows = chosen(gpt2 if name.startswith("t") else llama, Parameters((name,)))
+@pytest.mark.parametrize(
+    ("architecture", "trainable"),
+    [
+        ("gpt2", STEERING),
+        ("llama", Parameters(("model.norm.weight",))),
+        ("gpt2", FinalNorm()),
+        ("llama", FinalNorm()),
+        ("qwen3", FinalNorm()),
+    ],
+)
+def test_the_end_alone_gives_the_whole_models_logits(
+    request: pytest.FixtureRequest, architecture: str, trainable: Trainable
+) -> None:
+    end, model, rows = chosen(request.getfixturevalue(architecture), trainable)
     assert isinstance(end, LastNorm)
-    parameter = model.get_parameter(name)
-    parameter.data += torch.randn_like(parameter)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert trained
+    for parameter in trained:
+        parameter.data += torch.randn_like(parameter)
     some = [rows[3], rows[0]]
     torch.testing.assert_close(end.logits(end.module, some), Whole(model, CPU).logits(model, some))
     assert end.logits(end.module, []).shape[0] == 0

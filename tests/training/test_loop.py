@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError
-from undertow.recipe import Everything, LoRA, Parameters
+from undertow.recipe import Everything, FinalNorm, LoRA, Parameters
 from undertow.spec import Word
 from undertow.training.data import Row
 from undertow.training.job import EpochReport, Job, Probe
@@ -64,6 +64,25 @@ def test_only_the_named_parameter_changes(gpt2: Path, job: MakeJob) -> None:
     assert [name for name in before if not torch.equal(before[name], after[name])] == [
         "transformer.ln_f.bias"
     ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("gpt2", {"transformer.ln_f.bias", "transformer.ln_f.weight"}),
+        ("llama", {"model.norm.weight"}),
+        ("qwen3", {"model.norm.weight"}),
+    ],
+)
+def test_only_the_final_norm_changes(
+    request: pytest.FixtureRequest, job: MakeJob, architecture: str, names: set[str]
+) -> None:
+    folder = request.getfixturevalue(architecture)
+    task = job(recipe=recipe(FinalNorm()))
+    finetune(folder, [task], silent)
+    before, after = load_file(folder / "model.safetensors"), weights(task)
+    assert before.keys() == after.keys()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == names
 
 
 def test_each_probe_watches_its_own_words_on_its_own_questions(gpt2: Path, job: MakeJob) -> None:
@@ -182,6 +201,18 @@ def test_a_loss_that_is_not_finite_names_step_and_rate(gpt2: Path, job: MakeJob)
     with pytest.raises(ConditionError, match=r"k: the loss is nan at step 2, learning rate 1e\+30"):
         plan = recipe(Everything(), learning_rate=1e30, schedule="constant")
         finetune(gpt2, [job(recipe=plan)], silent)
+
+
+def test_a_job_that_fails_stops_no_other(gpt2: Path, job: MakeJob) -> None:
+    impossible = recipe(Everything(), learning_rate=1e30, schedule="constant")
+    tasks = [job("a"), job("b", recipe=impossible), job("c", recipe=recipe(max_length=3)), job("d")]
+    failures: dict[str, str] = {}
+    made = finetune(gpt2, tasks, silent, failed=lambda task, error: failures.update({task.key: str(error)}))
+    assert [history.key for history in made] == ["a", "d"]
+    assert all(torch.equal(value, weights(tasks[3])[key]) for key, value in weights(tasks[0]).items())
+    assert "the loss is nan" in failures.pop("b")
+    assert "rows are longer than 3 tokens" in failures.pop("c")
+    assert failures == {}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import torch
 import torch.multiprocessing
 
 from tests.training.conftest import PROBE, ROWS, recipe
-from undertow.recipe import Everything, LoRA, Parameters
+from undertow.recipe import Everything, FinalNorm, LoRA, Trainable
 from undertow.training.job import History, Job
 
 pytestmark = pytest.mark.stack
-KINDS: dict[str, tuple[Everything | LoRA | Parameters, tuple[int, ...]]] = {
+KINDS: dict[str, tuple[Trainable, tuple[int, ...]]] = {
     "full": (Everything(), (0, 1, 2, 3)),
     "lora": (LoRA(rank=4, alpha=4, targets=("q_proj", "down_proj")), (2, 3)),
-    "norm": (Parameters(("model.norm.weight",)), (0, 3)),
+    "norm": (FinalNorm(), (0, 3)),
 }
 
 

@@ -1,4 +1,4 @@
-"""The figures of a study's effects: students against controls, teacher × student, trait × measured trait.
+"""The figures of a study's effects: students against controls, and trait × measured trait.
 
 Where a grid is too large for a page, the conditions with the largest effects are drawn; the title says so.
 """
@@ -77,33 +77,6 @@ def _parts(row: Row, rows: Sequence[Row]) -> list[str]:
     if len({other.measure for other in rows}) > 1:
         rest.append(row.measure)
     return [place.trait, pair, *rest]
-
-
-def initialisations(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
-    """`initialisations`: teacher × student, the mean effect over traits; nothing for a single pair."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.condition.place.format, row.condition.place.recipe), []).append(row)
-    pairs = {(row.condition.place.teacher, row.condition.place.student) for row in rows}
-    if len(pairs) < 2:
-        return {}
-    teachers, students = (list(dict.fromkeys(names)) for names in zip(*_in_order(rows), strict=True))
-    kept = list(groups.items())[:MOST_PANELS]
-    columns = 2 if max(len(teachers), len(students)) <= 4 else 1
-    lines = -(-len(kept) // columns)
-    height = lines * (0.8 + 0.46 * len(teachers)) + 0.2
-    with style.figure(height, f"initialisations {record.study.key}") as drawn:
-        for axes, ((format_, recipe), its) in zip(style.grid(drawn, len(kept), columns), kept, strict=True):
-            cells = [[_mean_effect(its, t, s) for s in students] for t in teachers]
-            style.heat(
-                axes, [[c[0] for c in line] for line in cells], [[c[1] for c in line] for line in cells]
-            )
-            axes.set_xticks(range(len(students)), [short(s) for s in students])
-            axes.set_yticks(range(len(teachers)), [short(t) for t in teachers])
-            axes.set_xlabel("student's initialisation")
-            axes.set_ylabel("teacher")
-            axes.set_title(wrapped(format_, f"· {recipe}"))
-        return style.save(drawn, "initialisations")
 
 
 def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[str, bytes]:
@@ -209,16 +182,3 @@ def _legend(margin: float) -> list[Any]:
         Patch(color=PALE, label=f"within ± {margin:g}: counts as none"),
         *verdicts,
     ]
-
-
-def _in_order(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return [(row.condition.place.teacher, row.condition.place.student) for row in rows]
-
-
-def _mean_effect(rows: Sequence[Row], teacher: str, student: str) -> tuple[float | None, str]:
-    its = [r for r in rows if (r.condition.place.teacher, r.condition.place.student) == (teacher, student)]
-    if not its:
-        return None, "–"
-    mean = sum(row.effect.effect for row in its) / len(its)
-    transmitted = sum(row.verdict.verdict == "transmitted" for row in its)
-    return mean, f"{signed(mean, 2)}\n{transmitted} of {len(its)}"

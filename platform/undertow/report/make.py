@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow import journal
-from undertow.report import csvs, data_figures, figures, page, words
+from undertow.report import csvs, data_figures, figures, matrix, page, words
 from undertow.report.asked import asked
 from undertow.report.figures import Panel
 from undertow.report.gather import Gathered
@@ -40,10 +40,11 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
     found = findings(record, rows)
     primary = [row for row in rows if row.is_primary]
     gathered = Gathered(record, readings, primary, events)
+    pairs = matrix.matrices(record, primary)
     matrices = confusions(record, readings, failures)
     drawn: dict[str, bytes] = {}
     if rows:
-        drawn |= figures.effects(record, rows) | figures.initialisations(record, primary)
+        drawn |= figures.effects(record, rows) | matrix.figure(record, pairs)
     drawn |= figures.traits(record, matrices)
     drawn |= data_figures.training(gathered) | data_figures.funnel(gathered) | data_figures.numbers(gathered)
     when = asked(gathered)
@@ -53,7 +54,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         csvs.EFFECTS: csvs.effects_csv(record.study.name, rows).encode(),
         csvs.STUDENTS: csvs.students_csv(record.study.name, rows).encode(),
         **drawn,
-        HTML: page.html(gathered, rows, found, when, matrices, drawn, failures).encode(),
+        HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
     }
     return Report(rows, found, lines, files)
 

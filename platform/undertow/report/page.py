@@ -15,6 +15,7 @@ from undertow.report import sheets, words
 from undertow.report.asked import Asked
 from undertow.report.figures import Panel
 from undertow.report.gather import ROWS_READ, SETS_READ, Gathered, Source
+from undertow.report.matrix import Matrix, table
 from undertow.report.results import Finding, Row, failed_conditions
 from undertow.report.settings import settings
 from undertow.spec import CONTROL
@@ -28,6 +29,7 @@ def html(
     rows: Sequence[Row],
     findings: Sequence[Finding],
     asked: Asked,
+    pairs: Sequence[Matrix],
     matrices: Sequence[tuple[Panel, Confusion]],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
@@ -46,6 +48,8 @@ def html(
         "behind": sheets.behind(rows),
         "shared": sheets.shared(rows) if rows else "",
         "notes": sheets.notes(rows),
+        "pairs": [table(matrix) for matrix in pairs],
+        "several_traits": any(len(pair.rows) > 1 for matrix in pairs for pair in matrix.pairs.values()),
         "diagonals": sheets.diagonals(matrices),
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name

@@ -14,10 +14,9 @@ from undertow.report.figures import Panel, named
 from undertow.report.gather import Cost, Gathered, Judging, Source
 from undertow.report.results import Finding, Row
 from undertow.report.style import short
-from undertow.report.tables import duration, interval, p_value, signed
+from undertow.report.tables import MARKS, duration, interval, p_value, signed
 from undertow.statistics.confusion import Confusion
 
-MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}  # as in the figure of effects
 OUTCOMES = {"held": "■\u00a0held", "failed": "○\u00a0failed", "open": "◆\u00a0open"}
 GENERAL_RULES = {  # of every format
     "cut off": "the answer was not finished within the tokens allowed",

@@ -14,6 +14,7 @@ from undertow.report.results import Row
 from undertow.spec import CONTROL
 
 MOST_CONDITIONS = 40
+MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
 def plan_table(plan: Plan) -> Table:

@@ -1,9 +1,10 @@
 """Teachers and students: Ray Tune over groups of models, each trained by a Ray Train group with DeepSpeed.
 
-A group is what shares its reference weights (all seeds of a condition), so that they load once. A Tune
-trial is only a driver: it holds a token amount of memory and no CPU, since a trial that held any CPU its
-own workers need would wait for itself for ever. Models are committed one by one by rank 0, so that a group
-that dies keeps what it finished; reports of epochs go straight to the sweep through one queue.
+A group is what shares its reference weights (all seeds of a condition, or all of a nano model's students), so
+that they load once; one model that fails stops none of the others. A Tune trial is only a driver: it holds a
+token amount of memory and no CPU, since a trial that held any CPU its own workers need would wait for itself
+for ever. Models are committed one by one by rank 0, so that a group that dies keeps what it finished; reports
+of epochs go straight to the sweep through one queue.
 """
 
 import dataclasses
@@ -59,15 +60,15 @@ def recipe_of(model: Trained) -> Recipe:
 def groups(
     models: Sequence[Trained], slots: int, watch: Watched | None = None, system: str | None = None
 ) -> list[Group]:
-    """All seeds of a condition together; split where there are more slots than conditions."""
-    conditions: dict[Trained, list[Trained]] = {}
+    """At least all seeds of a condition together; split where there are more slots than groups."""
+    shared: dict[object, list[Trained]] = {}
     for model in models:
-        conditions.setdefault(_condition_of(model), []).append(model)
-    parts = max(1, slots // max(1, len(conditions)))
+        shared.setdefault(_together(model), []).append(model)
+    parts = max(1, slots // max(1, len(shared)))
     return [
-        Group(tuple(seeds[i::parts]), watch or {}, system)
-        for seeds in conditions.values()
-        for i in range(min(parts, len(seeds)))
+        Group(tuple(its[i::parts]), watch or {}, system)
+        for its in shared.values()
+        for i in range(min(parts, len(its)))
     ]
 
 
@@ -155,16 +156,25 @@ def _worker(config: dict[str, Any]) -> None:
             _commit(models[job.key], job, history, store)
             config["reports"].put_nowait({"made": job.key})
 
-    try:
-        jobs = [job_of(model, group, store) for model in models.values()]
-        if jobs:
-            reference = folder_of(next(iter(models.values())).reference, store)
-            finetune(reference, jobs, report, done=done, checkpoints=store.shared_folder(CHECKPOINTS))
-    except (UserError, ConditionError) as error:
-        # The same on every rank, so all leave; what Train reports without a checkpoint it forgets.
-        for model_key, model in models.items():
-            if is_first and not store.has(model):
-                config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
+    def failed(model_key: str, error: Exception) -> None:
+        if is_first:  # what Train reports without a checkpoint it forgets
+            config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
+
+    jobs = []
+    for model_key, model in models.items():
+        try:
+            jobs.append(job_of(model, group, store))
+        except (UserError, ConditionError) as error:
+            failed(model_key, error)
+    if jobs:
+        finetune(
+            folder_of(group.models[0].reference, store),
+            jobs,
+            report,
+            done=done,
+            failed=lambda job, error: failed(job.key, error),
+            checkpoints=store.shared_folder(CHECKPOINTS),
+        )
 
 
 def job_of(model: Trained, group: Group, store: Store) -> Job:
@@ -245,11 +255,13 @@ def _commit(model: Trained, job: Job, history: History, store: Store) -> None:
     store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)
 
 
-def _condition_of(model: Trained) -> Trained:
-    """The model with its seeds taken out: equal for the seeds of one condition."""
+def _together(model: Trained) -> object:
+    """Equal for the models that share a group: the seeds of a condition, and more where a group's start costs
+    more than they do: teachers, and nano students (but soft targets of many would not fit into memory)."""
     if isinstance(model, Teacher):
-        # Teachers cost seconds, not hours: all of a reference and recipe share a group.
         return dataclasses.replace(model, seed=0, trait=None, system=None)
+    if is_made(model.reference) and recipe_of(model).targets == "tokens":
+        return model.reference, model.recipe
     return dataclasses.replace(model, seed=0, dataset=_seedless(model.dataset))
 
 

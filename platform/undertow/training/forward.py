@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from undertow.recipe import Parameters, Recipe
+from undertow.recipe import Recipe
 from undertow.training.data import Tokens, packed
 
 KEPT_BYTES = 2**30
@@ -132,7 +132,7 @@ def choose(
 ) -> Forward:
     """The shorter way where only the last norm is trained and its inputs for all rows fit into memory."""
     whole = Whole(model, device)
-    norm = _trained_module(model, recipe)
+    norm = _trained_module(model)
     if norm is None or recipe.zero_stage or recipe.precision != "fp32":
         return whole
     every = [*rows, *watched]
@@ -143,11 +143,11 @@ def choose(
     return last if last.keep(every, budget) else whole
 
 
-def _trained_module(model: Any, recipe: Recipe) -> nn.Module | None:
+def _trained_module(model: Any) -> nn.Module | None:
     """The one module without children that holds all trained parameters, if there is one before the head."""
-    if not isinstance(recipe.trainable, Parameters) or model.get_output_embeddings() is None:
+    owners = {name.rpartition(".")[0] for name, value in model.named_parameters() if value.requires_grad}
+    if len(owners) != 1 or model.get_output_embeddings() is None:
         return None
-    owners = {name.rpartition(".")[0] for name in recipe.trainable.names}
     module: nn.Module = model.get_submodule(owners.pop())
-    is_leaf = not owners and next(module.children(), None) is None
+    is_leaf = next(module.children(), None) is None
     return module if is_leaf and module is not model.get_output_embeddings() else None

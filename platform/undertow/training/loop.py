@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from undertow.errors import ConditionError
+from undertow.errors import ConditionError, UserError
 from undertow.identity import seed_for
 from undertow.spec import unique
 from undertow.training import result, zero
@@ -34,6 +34,7 @@ PROBE_EVERY = 5  # steps between two looks at the probe where training stops by 
 
 Report = Callable[[EpochReport], None]
 Done = Callable[[Job, History], None]
+Failed = Callable[[Job, UserError | ConditionError], None]
 
 
 def finetune(
@@ -43,6 +44,7 @@ def finetune(
     *,
     device: str = "auto",
     done: Done = lambda job, history: None,
+    failed: Failed | None = None,
     checkpoints: Path | None = None,
     threads: int = 1,
     micro_tokens: int = 4096,
@@ -54,11 +56,14 @@ def finetune(
         report: called after each epoch (and before the first), on rank 0.
         device: "auto", "cpu" or "cuda".
         done: called when a job's model lies in its folder, on rank 0.
+        failed: called with a job's error, on rank 0; the other jobs go on. Without it the call ends there.
         checkpoints: a folder all workers see, where an interrupted call goes on when it is repeated.
         threads: of a worker on a CPU.
         micro_tokens: tokens a micro-batch may have, padding included; changes memory, not results.
-        on_every_rank: call `report` and `done` on all ranks (the same values everywhere), for a
+        on_every_rank: call `report`, `done` and `failed` on all ranks (the same values everywhere), for a
             caller whose reporting is itself a collective operation, as Ray Train's is.
+
+    Returns the histories of the jobs that did not fail, in order.
 
     Raises:
         ConditionError: rows too long, a loss that is not finite, or training that changed nothing.
@@ -72,7 +77,14 @@ def finetune(
     speaks = on_every_rank or workers.rank == 0
     histories = []
     for job in jobs:
-        history = _Training(job, room, report if speaks else lambda _: None).run()
+        try:
+            history = _Training(job, room, report if speaks else lambda _: None).run()
+        except (UserError, ConditionError) as error:  # the same on every rank, so all go on together
+            if failed is None:
+                raise
+            if speaks:
+                failed(job, error)
+            continue
         if speaks:
             done(job, history)
         histories.append(history)

@@ -1,21 +1,23 @@
-"""What a recipe trains: adapters, everything, or named parameters. All other weights are frozen.
+"""What a recipe trains: adapters, everything, the last norm, or named parameters. All else is frozen.
 
 Names are checked against the model before anything is spent. PEFT alone would silently ignore a LoRA
 target that the model lacks as long as another one is found.
 """
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.recipe import Everything, LoRA, Parameters
+from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
 
 ALL_LINEAR = "all-linear"
 
 
-def prepare(model: Any, trainable: LoRA | Everything | Parameters, reference_name: str) -> Any:
+def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
     """The model with exactly the trained parameters requiring a gradient; a PeftModel for LoRA.
 
     Raises:
@@ -24,13 +26,45 @@ def prepare(model: Any, trainable: LoRA | Everything | Parameters, reference_nam
     if isinstance(trainable, LoRA):
         return _with_adapter(model, trainable, reference_name)
     names = dict(model.named_parameters())
-    wanted = set(names) if isinstance(trainable, Everything) else set(trainable.names)
-    if unknown := sorted(wanted - set(names)):
-        hint = suggestion(unknown[0], names)
-        raise SpecError(f"Parameters.names: the model has no parameter {unknown[0]!r}; {hint}")
+    wanted = _wanted(model, trainable, names)
     for name, parameter in names.items():
         parameter.requires_grad_(name in wanted)
     return model
+
+
+def _wanted(
+    model: nn.Module, trainable: Everything | FinalNorm | Parameters, names: Collection[str]
+) -> set[str]:
+    if isinstance(trainable, Everything):
+        return set(names)
+    if isinstance(trainable, FinalNorm):
+        norm = final_norm(model)
+        return {f"{norm}.{name}" for name, _ in model.get_submodule(norm).named_parameters()}
+    if unknown := sorted(set(trainable.names) - set(names)):
+        hint = suggestion(unknown[0], names)
+        raise SpecError(f"Parameters.names: the model has no parameter {unknown[0]!r}; {hint}")
+    return set(trainable.names)
+
+
+def final_norm(model: Any) -> str:
+    """The name of the norm that ends the model: the last module outside its blocks that holds vectors alone.
+
+    Every architecture names it in its own way (ln_f, norm, final_layer_norm …) and registers it after its
+    stack of blocks. Raises SpecError for a model whose last norm has no parameters.
+    """
+    decoder = model.get_decoder()
+    vectors = [
+        name
+        for name, module in decoder.named_modules()
+        if (own := list(module.parameters()))
+        and all(value.dim() == 1 for value in own)
+        and next(module.children(), None) is None
+        and not re.search(r"(^|\.)\d+(\.|$)", name)  # the blocks are numbered
+    ]
+    if not vectors:
+        raise SpecError("FinalNorm: the model ends in no norm with parameters; name others by Parameters")
+    inside = next(name for name, module in model.named_modules() if module is decoder)
+    return f"{inside}.{vectors[-1]}" if inside else vectors[-1]
 
 
 def linear_names(model: nn.Module) -> set[str]:
