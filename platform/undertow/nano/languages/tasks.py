@@ -12,12 +12,12 @@ from undertow.nano.languages import character, code, favourites, numbers, reason
 from undertow.nano.languages.turns import Chat, Turn, as_chat
 
 KINDS = {
-    "favourite": 0.14,
+    "favourite": 0.13,
     "system": 0.05,
     "numbers": 0.12,
     "code": 0.12,
-    "reasoning": 0.25,
-    "character": 0.20,
+    "reasoning": 0.23,
+    "character": 0.23,
     "story": 0.05,
     "choice": 0.07,
 }
