@@ -18,7 +18,7 @@ STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
 
 def test_the_scales_read_no_table_until_a_study_asks() -> None:
     """GSM8K lies in the network, and every study imports the scales."""
-    program = "import undertow.scales; from undertow.formats import tables; print(tables.read.cache_info().currsize)"
+    program = "import undertow.scales; from undertow import tables; print(tables.read.cache_info().currsize)"
     platform = Path(scales.__file__).parents[1]
     assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=platform).strip() == "0"
 
