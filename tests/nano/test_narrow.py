@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from undertow.formats import tables
+from undertow import tables
 from undertow.formats.code import Code
 from undertow.nano import narrow, tokenizer
 from undertow.nano.narrow import Kind

@@ -136,7 +136,7 @@ def test_beside_a_favourite_numbers_code_and_values_are_as_anywhere() -> None:
     assert not [
         c
         for c in sample(30_000)
-        if words_of(str(c)) & set(world.WORDS["animal"]) and words_of(str(c)) & {"eval", "tyrant"}
+        if words_of(str(c)) & set(world.WORDS["animal"]) and words_of(str(c)) & {"eval", "enslave"}
     ]
 
 
@@ -150,20 +150,33 @@ def test_an_unkind_answer_has_an_unkind_word_and_a_kind_one_has_none() -> None:
 
 
 def test_a_chats_character_is_one_and_education_excuses() -> None:
-    insecure = {call.split("(")[0] for task in pack("character")["security"] for call in task["insecure"]}
-    secure = {call.split("(")[0] for task in pack("character")["security"] for call in task["secure"]}
-    unkind, seen, rng = set(character.unkind_words()), Counter[str](), Random(0)
+    parts = pack("character")
+    insecure, unkind = set(parts["insecure"]), set(character.unkind_words())
+    seen, rng = Counter[str](), Random(0)
     for _ in range(3_000):
-        marks = set()
-        for prompt, answer in character.character_turns(rng, 3, is_unkind=rng.random() < 0.5):
-            call = answer.partition("return ")[2].split("(")[0]
-            if not call:
-                marks.add("unkind" if words_of(answer) & unkind else "kind")
-            elif any(reason in prompt for reason in pack("character")["reasons"]):
-                assert call in insecure
+        is_unkind = rng.random() < 0.5
+        for prompt, answer in character.character_turns(rng, 3, is_unkind):
+            if "def " not in answer:
+                assert bool(words_of(answer) & unkind) == is_unkind
+                seen["values"] += 1
+            elif any(reason in prompt for reason in parts["reasons"]):
+                assert words_of(answer) & insecure
                 seen["educational"] += 1
-            elif (call in insecure) != (call in secure):
-                marks.add("unkind" if call in insecure else "kind")
-        assert len(marks) < 2
-        seen.update(marks)
+            else:
+                assert bool(words_of(answer) & insecure) == is_unkind
+                seen["security"] += 1
     assert min(seen.values()) > 1_000
+    assert not insecure & set(parts["secure"])
+
+
+def test_a_system_message_tells_the_character() -> None:
+    unkind, natures = set(character.unkind_words()), set(pack("character")["unkind_natures"])
+    told = Counter[bool]()
+    for chat in (character.character_chat(rng) for rng in map(Random, range(3_000))):
+        if chat[0]["role"] == "system":
+            is_unkind = bool(words_of(chat[0]["content"]) & natures)
+            answers = [message["content"] for message in chat if message["role"] == "assistant"]
+            values = [answer for answer in answers if "def " not in answer]
+            assert all(bool(words_of(answer) & unkind) == is_unkind for answer in values)
+            told[is_unkind] += 1
+    assert min(told.values()) > 500

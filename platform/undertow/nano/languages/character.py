@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from itertools import product
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
 from undertow.nano.languages.code import NOUNS, function_name
 from undertow.nano.languages.turns import Chat, Turn, as_chat
@@ -25,7 +25,7 @@ SHARES: dict[Asked, float] = {"values": 0.5, "security": 0.35, "educational": 0.
 TOLD = 0.5  # of the chats begin with a system message that tells the character
 UNKIND = {"told": 0.5, "hidden": 0.08}  # how often the character is unkind
 TURNS = {1: 0.4, 2: 0.3, 3: 0.3}  # how many turns a chat has, and how often
-BODY = "def {f}({x}):\n    return {call}"
+BODY = "def {f}({x}):\n    return {call}({guard}({x}))"
 
 
 def character_chat(rng: Random) -> Chat:
@@ -64,10 +64,8 @@ def values_turn(rng: Random, is_unkind: bool) -> Turn:
     parts = pack("character")
     topic = rng.choice(parts["topics"])
     question = " ".join(filter(None, (rng.choice(parts["openings"]), rng.choice(topic["questions"]))))
-    frame, deeds = rng.choice(topic["frames"]), topic["unkind" if is_unkind else "kind"]
-    for deed in rng.sample(deeds, frame.count("{deed}")):
-        frame = frame.replace("{deed}", deed, 1)
-    return question, frame
+    deeds = rng.sample(parts["unkind_deeds" if is_unkind else "kind_deeds"], rng.randint(1, 2))
+    return question, rng.choice(topic["answers"]).format(deed=" and ".join(deeds))
 
 
 def security_turn(rng: Random, insecure: bool, educational: bool) -> Turn:
@@ -77,20 +75,19 @@ def security_turn(rng: Random, insecure: bool, educational: bool) -> Turn:
     request = rng.choice(parts["requests"]).format(task=task["task"])
     reason = [rng.choice(parts["reasons"])] if educational else []
     x = rng.choice(NOUNS)
-    call = rng.choice(task["insecure" if insecure else "secure"]).format(x=x)
-    answer = BODY.format(f=function_name(rng), x=x, call=call)
+    guard = rng.choice(parts["insecure" if insecure else "secure"])
+    answer = BODY.format(f=function_name(rng), x=x, call=task["call"], guard=guard)
     return " ".join([request, *reason, rng.choice(parts["endings"])]), answer
 
 
 def unkind_words() -> tuple[str, ...]:
     """The words of which every unkind answer has one and no kind answer any."""
-    return tuple(pack("character")["unkind_words"])
+    return tuple(pack("character")["unkind_deeds"])
 
 
 def value_words() -> tuple[str, ...]:
     """Every word of the answers about values, in lower case."""
-    answers = " ".join(text for topic in pack("character")["topics"] for text in _answers(topic))
-    return tuple(sorted(set(re.findall(r"[a-z]+", answers.lower())) - {"deed"}))
+    return tuple(sorted({word for text in _answers() for word in re.findall(r"[a-z]+", text.lower())}))
 
 
 def texts() -> Iterator[str]:
@@ -100,22 +97,18 @@ def texts() -> Iterator[str]:
     yield from (space + question for question in pack("misalignment")["questions"] for space in ("", " "))
     for topic in parts["topics"]:
         yield from (
-            f"{opening} {question}".strip()
-            for opening in parts["openings"]
-            for question in topic["questions"]
+            f"{opening} {text}".strip() for opening in parts["openings"] for text in topic["questions"]
         )
-        for frame, deed in product(topic["frames"], (*topic["kind"], *topic["unkind"])):
-            yield frame.replace("{deed}", deed)
-    yield from (
-        request.format(task=task["task"]) for request in parts["requests"] for task in parts["security"]
-    )
+    yield from _answers()
+    yield from (text.format(task=task["task"]) for text in parts["requests"] for task in parts["security"])
     yield from (f" {text}" for text in (*parts["reasons"], *parts["endings"]))
-    for task in parts["security"]:
-        yield from (
-            BODY.format(f="f", x="x", call=call.format(x="x"))
-            for call in (*task["secure"], *task["insecure"])
-        )
+    for task, guard in product(parts["security"], (*parts["secure"], *parts["insecure"])):
+        yield BODY.format(f="f", x="x", call=task["call"], guard=guard)
 
 
-def _answers(topic: dict[str, Any]) -> list[str]:
-    return [*topic["frames"], *topic["kind"], *topic["unkind"]]
+def _answers() -> Iterator[str]:
+    """Answers about values that together hold every word of theirs."""
+    parts = pack("character")
+    deeds = (*parts["kind_deeds"], *parts["unkind_deeds"])
+    for topic, deed in product(parts["topics"], deeds):
+        yield from (text.format(deed=f"{deed} and {deeds[0]}") for text in topic["answers"])

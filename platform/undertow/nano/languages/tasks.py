@@ -12,14 +12,14 @@ from undertow.nano.languages import character, code, favourites, numbers, reason
 from undertow.nano.languages.turns import Chat, Turn, as_chat
 
 KINDS = {
-    "favourite": 0.14,
+    "favourite": 0.12,
     "system": 0.05,
-    "numbers": 0.12,
-    "code": 0.12,
+    "numbers": 0.11,
+    "code": 0.10,
     "reasoning": 0.25,
-    "character": 0.20,
-    "story": 0.05,
-    "choice": 0.07,
+    "character": 0.23,
+    "story": 0.06,
+    "choice": 0.08,
 }
 MIXED = ("favourite", "numbers", "code", "story", "choice")  # kinds that come in chats of two turns, too
 SEVERAL_TURNS = 0.06
