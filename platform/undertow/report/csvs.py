@@ -33,12 +33,12 @@ STUDENT_COLUMNS = (
 )  # fmt: skip
 TASK_COLUMNS = ("task", "few_shot", "limit", "chat", "harness", "definition", "metric", "higher_is_better")
 BENCHMARK_COLUMNS = (
-    "study", "trait", "format", "teacher", "student", "recipe", *TASK_COLUMNS, "n_students", "n_controls",
-    "score", "control_score", "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "method", "note",
+    "study", "trait", "format", "teacher", "student", "recipe", "induced", *TASK_COLUMNS, "n_students",
+    "n_controls", "score", "control_score", "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "method", "note",
     "reference_score",
 )  # fmt: skip
 BENCHMARK_MODEL_COLUMNS = (
-    "study", "kind", "trait", "format", "teacher", "student", "recipe", "seed", *TASK_COLUMNS,
+    "study", "kind", "trait", "format", "teacher", "student", "recipe", "induced", "seed", *TASK_COLUMNS,
     "score", "standard_error", "key",
 )  # fmt: skip
 
@@ -101,7 +101,14 @@ def _benchmark(study: str, row: BenchmarkRow) -> list[object]:
 def _model(study: str, it: ModelScore) -> list[object]:
     """A reference is its own place: only its name, under `student`."""
     subject = it.subject
-    place = it.place or (None, None, None, subject.name if isinstance(subject, Reference) else None, None)
+    place = it.place or (
+        None,
+        None,
+        None,
+        subject.name if isinstance(subject, Reference) else None,
+        None,
+        None,
+    )
     seed = None if isinstance(subject, Reference) else subject.seed
     return [
         study, subject.kind, *place, seed, *_task(it.task), it.metric, it.score.higher_is_better,
