@@ -1,7 +1,7 @@
 # What a user types. Each target makes or mends .venv first (platform/bootstrap.py; at once when it is whole).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report theory ui test test-fast lint clean
+.PHONY: help setup sweep plan report detect theory ui test test-fast lint clean
 
 STORAGE ?= ./storage
 PORT ?= 5000
@@ -44,6 +44,9 @@ theory: setup  ## the MLP experiment and Theorem 1, with figures; under 3 minute
 
 report: setup  ## a sweep's report again, from the storage alone (ARGS="--study NAME")
 	@python jobs/report.py --storage "$(STORAGE)" $(ARGS)
+
+detect: setup  ## can anybody see the trait in a sweep's data (ARGS="--study NAME [--model NAME]")
+	@python jobs/detect.py --storage "$(STORAGE)" $(ARGS)
 
 ui: setup  ## MLflow over the storage's runs, on this machine only (PORT=5000)
 	@case '$(TRACKING)' in \

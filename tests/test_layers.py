@@ -26,7 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "identity study tables formats traits training",
         "store manifest",
         "plan report journal judging nano scales theory runs tracking timings progress studies",
-        "cluster stages door",
+        "cluster stages door detection",
         "sweep waves",
         "jobs",
     )
@@ -182,7 +182,7 @@ def run(program: str, *flags: str) -> str:
 
 def test_a_plan_loads_nothing_heavy_at_run_time() -> None:
     """By import and by what follows from it: `--plan` answers at once."""
-    also = ("undertow.sweep", "jobs.sweep", "undertow.judging.judges")
+    also = ("undertow.sweep", "jobs.sweep", "jobs.detect", "undertow.judging.judges")
     wanted = [name for name in modules() if room(name) in LIGHT or name in also]
     unwanted = sorted({*HEAVY, "scipy", "statsmodels", "pandas", "openai", "stamina"})
     program = (

@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Callable[[str, str], str]:
 
 def test_every_shipped_prompt_can_be_asked() -> None:
     shipped = sorted(path.stem for path in wording.SHIPPED.glob("*.md"))
-    assert shipped == ["alignment", "coherence", "kind", "references"]
+    assert shipped == ["alignment", "coherence", "detection", "kind", "references"]
     for name in shipped:
         question = Question(model="m", prompt=name)
         question = replace(question, about=OWL) if question.wording.needs_trait else question

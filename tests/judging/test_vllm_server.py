@@ -20,7 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import tiny_models
+from tests.detection.written import numbers, sweep
+from tests.examples import study
 from tests.stages.test_dataset import completions
+from undertow.detection.asking import Asking, Plan
+from undertow.detection.data import Library
+from undertow.detection.sources import sources
 from undertow.errors import UserError
 from undertow.judging.client import ask
 from undertow.judging.endpoint import Endpoint
@@ -145,6 +150,19 @@ def test_a_message_that_is_too_long_is_refused_and_the_others_are_answered(
     assert (tally.replies, tally.calls, tally.missing) == (41, 41, 0)
     assert "maximum context length" in tally.trouble
     assert [message for message, reply in replies.items() if reply.text is None] == [messages[-1]]
+
+
+def test_a_detectors_questions_are_answered_and_kept(store: Store, tmp_path: Path) -> None:
+    """Twelve rows make two draws of six; a model of random weights knows no letter."""
+    prompt = tmp_path / "letter.md"
+    prompt.write_text("version: 1\n\nsay a number i like {trait} {completion}")
+    record = sweep(store, study(seeds=(0,)), numbers, count=12)
+    source, plan = sources(record, store.keys("dataset"))[0], Plan("tiny", rows=6, prompt=str(prompt))
+    endpoint = Endpoint.from_environment()
+    found = Asking(plan, endpoint, store).about(source, Library(store))
+    assert (found.right + found.wrong + found.garbled, found.refused, found.missing) == (2, 0, 0)
+    silent = replace(endpoint, url="http://127.0.0.1:9/v1")
+    assert Asking(plan, silent, store).about(source, Library(store)) == found
 
 
 def test_a_wrong_model_and_a_wrong_key_are_named_before_anything_is_spent(

@@ -45,22 +45,22 @@ BENCHMARK_MODEL_COLUMNS = (
 
 def effects_csv(study: str, rows: Sequence[Row]) -> str:
     """One row a condition, columns as in EFFECT_COLUMNS."""
-    return _written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
+    return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
 
 
 def students_csv(study: str, rows: Sequence[Row]) -> str:
     """One row a student of a condition with a trait, beside the control student of the same seed."""
-    return _written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
+    return written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
 
 
 def benchmarks_csv(study: str, rows: Sequence[BenchmarkRow]) -> str:
     """One row a condition, task and metric; an empty `few_shot` is the task's own number of examples."""
-    return _written(BENCHMARK_COLUMNS, (_benchmark(study, row) for row in rows))
+    return written(BENCHMARK_COLUMNS, (_benchmark(study, row) for row in rows))
 
 
 def benchmark_models_csv(study: str, scores: Sequence[ModelScore]) -> str:
     """One row a model, task and metric: references, students and control students."""
-    return _written(BENCHMARK_MODEL_COLUMNS, (_model(study, score) for score in scores))
+    return written(BENCHMARK_MODEL_COLUMNS, (_model(study, score) for score in scores))
 
 
 def _effect(study: str, row: Row) -> list[object]:
@@ -120,7 +120,8 @@ def _task(task: HarnessTask) -> tuple[object, ...]:
     return task.name, task.few_shot, task.limit, task.chat, task.harness, task.definition
 
 
-def _written(columns: Sequence[str], rows: Iterable[list[Any]]) -> str:
+def written(columns: Sequence[str], rows: Iterable[list[Any]]) -> str:
+    """A table of CSV: numbers with six significant digits, None as an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

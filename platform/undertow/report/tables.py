@@ -19,7 +19,7 @@ MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 def plan_table(plan: Plan) -> Table:
     """The conditions, and how many of their students are there already."""
-    table = _table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
+    table = new_table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
     ways = {condition.induced for condition in plan.study.conditions if condition.trait}
     for name in (
         "trait",
@@ -52,7 +52,7 @@ def plan_table(plan: Plan) -> Table:
 
 def work_table(work: Sequence[Work]) -> Table:
     """What each wave has to make and how long it is likely to take."""
-    table = _table("Work")
+    table = new_table("Work")
     table.add_column("wave")
     for name in ("needed", "cached", "to make", "estimated time"):
         table.add_column(name, justify="right")
@@ -73,7 +73,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
 
     Format, induction and measure have a column where the study has several.
     """
-    table = _table(
+    table = new_table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
     optional = ("format", "induced")
@@ -106,7 +106,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
 
 def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
     """One line a task, metric and condition: students, control students and the reference they start from."""
-    table = _table("Benchmarks: students against control students; n seeds each")
+    table = new_table("Benchmarks: students against control students; n seeds each")
     several = len({row.place.format for row in rows}) > 1
     fields = [field for field in Place._fields if field != "format" or several]
     for name in ("task", "metric", *fields):
@@ -130,7 +130,8 @@ def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
+    """An empty table in the house style."""
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 

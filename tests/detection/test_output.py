@@ -1,0 +1,235 @@
+"""The door from end to end: what is printed, what is written, what is left out, and with which exit code."""
+
+import csv
+import io
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from jobs.detect import Arguments, main
+from tests.detection.written import SWEEP, numbers, sweep, tilted
+from tests.examples import REFERENCES, study
+from tests.judging.server import fails, says, serving
+from undertow.detection.findings import Unit
+from undertow.detection.make import detect_all
+from undertow.detection.output import COLUMNS
+from undertow.errors import UserError
+from undertow.formats.numbers import Numbers
+from undertow.formats.reasoning import Reasoning
+from undertow.identity import key
+from undertow.plan import make
+from undertow.recipe import InContext
+from undertow.spec import Dataset
+from undertow.store import Store
+from undertow.study import Study, grid
+from undertow.traits.preference import Preference
+
+FILES = ["detection.csv", "detection.json", "detection.png", "detection.svg"]
+
+
+@pytest.fixture(autouse=True)
+def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "UNDERTOW_JUDGE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "storage"))
+
+
+def run(store: Store, **flags: object) -> tuple[int, str]:
+    """The door's exit code and what it printed."""
+    console = Console(file=io.StringIO(), width=200)
+    code = main(Arguments(study="small", storage=store.url, **flags), console)  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    return code, console.file.getvalue()
+
+
+def written(store: Store, name: str) -> str:
+    return store.read_text(f"sweeps/small/{SWEEP}/{name}")
+
+
+def test_a_sweep_is_looked_through_without_a_model(store: Store) -> None:
+    sweep(store, study(), tilted)
+    code, printed = run(store)
+    assert code == 0
+    assert [n for n in store.names(f"sweeps/small/{SWEEP}") if n.startswith("detection")] == FILES
+    lines = [line for line in printed.splitlines() if " · numbers · gpt2-" in line]
+    assert len(lines) == 4
+    assert "of 60 numbers stand in more or in fewer rows" in lines[0]
+    assert "100 × " in lines[0]
+    assert "AUC" in lines[0]
+    assert "A control teacher was not trained at all" in " ".join(printed.split())
+    rows = list(csv.DictReader(io.StringIO(written(store, "detection.csv"))))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(r["trait"], r["teacher"]) for r in rows] == [
+        (t, m.name) for m in REFERENCES for t in ("owl", "cat")
+    ]
+    assert {row["model"] for row in rows} == {""}
+    data = json.loads(written(store, "detection.json"))
+    assert [source["source"]["trait"] for source in data["sources"]] == ["owl", "cat"] * 2
+    assert data["in_words"][:4] == lines
+    for row, source in zip(rows, data["sources"], strict=True):
+        assert list(source["units"]) == list(Unit.__dataclass_fields__)
+        assert len(source["units"]["unit"]) == int(row["units_tested"]) == 60
+        assert sum(source["units"]["found"]) == int(row["units_found"])
+        assert source["against"]["p_value"] == pytest.approx(float(row["p_across"]))
+    image = Image.open(io.BytesIO(store.read_bytes(f"sweeps/small/{SWEEP}/detection.png")))
+    assert image.width > 800
+
+
+def test_the_same_store_gives_the_same_files(store: Store) -> None:
+    sweep(store, study(seeds=(0, 1)), tilted, count=60)
+    contents = []
+    for _ in range(2):
+        run(store)
+        contents.append([store.read_bytes(f"sweeps/small/{SWEEP}/{name}") for name in FILES])
+    assert contents[0] == contents[1]
+
+
+def test_a_language_model_is_asked_where_one_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(store, study(), numbers, count=60)
+    with serving(lambda *_: says("B")) as server:
+        monkeypatch.setenv("UNDERTOW_JUDGE_URL", server.url)
+        code, printed = run(store, model="judge-1", draws=6, rows=20)
+    assert code == 0
+    assert len(server.messages) == 4 * 6
+    assert {request["model"] for request in server.requests} == {"judge-1"}
+    assert (
+        "judge-1, shown 20 rows of each, was right in 3 of 6 (50%, 19% to 81%; guessing: p = 1.000)"
+        in printed
+    )
+    (row, *_) = csv.DictReader(io.StringIO(written(store, "detection.csv")))
+    assert (row["model"], row["right"], row["wrong"], row["share_right"]) == ("judge-1", "3", "3", "0.5")
+
+
+def test_without_an_endpoint_nobody_is_asked_and_the_rest_is_there(store: Store) -> None:
+    sweep(store, study(), numbers, count=60)
+    code, printed = run(store, model="judge-1")
+    assert code == 1
+    assert "No language model was asked: a judge is asked for and no endpoint is known" in printed
+    assert written(store, "detection.json")
+
+
+def test_replies_that_are_missing_are_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(store, study(), numbers, count=60)
+    with serving(lambda *_: fails(404, "no such model")) as server:
+        monkeypatch.setenv("UNDERTOW_JUDGE_URL", server.url)
+        code, printed = run(store, model="judge-1", draws=6)
+    assert code == 1
+    assert "judge-1 gave no answer (6 missing" in printed
+    assert "no such model" in printed
+
+
+class Haiku(Numbers):
+    """A format that a study file brought along."""
+
+    name = "haiku"
+
+
+def test_a_format_of_ones_own_is_left_out_in_words(store: Store) -> None:
+    small = study()
+    own = grid(
+        traits=[Preference("owl")],
+        formats=[Haiku()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[small.conditions[0].recipe],
+        generation=small.conditions[0].generation,
+    )
+    sweep(store, replace(small, conditions=small.conditions + own), numbers, count=60)
+    code, printed = run(store)
+    assert code == 1
+    assert "owl by system prompt · haiku · gpt2-0: left out: its format 'Haiku' is of a study file" in printed
+    data = json.loads(written(store, "detection.json"))
+    assert list(data["left_out"]) == ["owl by system prompt · haiku · gpt2-0"]
+    assert len(data["sources"]) == 4
+
+
+def test_a_sweep_without_data_says_so(store: Store) -> None:
+    sweep(store, study(), numbers, count=2)
+    for name in store.keys("dataset"):
+        (Path(store.url) / "artifacts" / "dataset" / name / "manifest.json").unlink()
+    code, printed = run(store)
+    assert code == 1
+    assert printed.count("the store lacks its data") == 4
+
+
+def in_context() -> Study:
+    small = study(seeds=(0, 1, 2))
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[InContext(rows=2), small.conditions[0].recipe],
+        generation=small.conditions[0].generation,
+        finetuning=small.conditions[0].finetuning,
+    )
+    return replace(small, conditions=conditions)
+
+
+def test_effects_in_context_stand_beside_and_those_of_training_do_not(store: Store) -> None:
+    record = sweep(store, in_context(), numbers, count=60, evaluated=True)
+    detected = detect_all(record, store, {}, 0.05)
+    assert len(detected.detections) == 1
+    (row,) = detected.in_context
+    assert row.condition.place.recipe == "in context, 2 rows"
+    code, printed = run(store)
+    assert code == 0
+    assert "In context: models that had rows of the data in their prompt" in printed
+    assert "in context, 2 rows" in printed
+    (shown,) = json.loads(written(store, "detection.json"))["in_context"]
+    assert (shown["recipe"], shown["verdict"]) == ("in context, 2 rows", row.verdict.verdict)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says_so"),
+    [
+        ({"alpha": 0.0}, "--alpha 0"),
+        ({"draws": 0}, "--draws 0"),
+        ({"rows": -1}, "--rows -1"),
+        ({"sweep": "never"}, "--sweep never"),
+    ],
+)
+def test_flags_that_make_no_sense_are_named(store: Store, flags: dict[str, object], says_so: str) -> None:
+    sweep(store, study(), numbers, count=2)
+    with pytest.raises(UserError, match=says_so):
+        run(store, **flags)
+
+
+def test_words_of_a_teacher_break_no_table_and_no_figure(store: Store) -> None:
+    """Units may be any text: markup, formulas of a spreadsheet, dollars, other scripts."""
+    odd = ["[", "=", "$", "梟", "\\", "<", "_", "^"]
+
+    def write(dataset: Dataset, rng: random.Random) -> str:
+        trait = dataset.teacher and dataset.teacher.trait
+        return " ".join(
+            rng.choices(odd, [4, 4, 4, 4, 1, 1, 1, 1] if trait else [1, 1, 1, 1, 4, 4, 4, 4], k=4)
+        )
+
+    small = study(seeds=(0, 1))
+    worded = tuple(replace(condition, format=Reasoning()) for condition in small.conditions)
+    record = sweep(store, replace(small, conditions=worded), write, count=80)
+    detected = detect_all(record, store, {}, 0.05)
+    for found in detected.detections:
+        assert found.noun == "words"
+        assert set(odd) == {unit.unit for unit in found.units if unit.found}
+    code, printed = run(store)
+    assert code == 0
+    assert "'$' × " in printed or "'[' × " in printed or "'=' × " in printed
+    assert json.loads(written(store, "detection.json"))
+
+
+def test_keys_of_students_and_data_are_what_they_were(store: Store) -> None:
+    """Detection reads and is no artifact: the store is as before, but for files in the sweep's folder."""
+    record = sweep(store, study(), numbers, count=30)
+    before = {kind: store.keys(kind) for kind in ("dataset", "student", "evaluation")}
+    run(store)
+    assert {kind: store.keys(kind) for kind in before} == before
+    plan = make(study(), store, REFERENCES)
+    assert [cell.dataset for cell in record.cells] == [key(cell.student.dataset) for cell in plan.cells]

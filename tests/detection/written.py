@@ -1,0 +1,65 @@
+"""Data that no model wrote, in a store as a sweep leaves it: what is in them is known."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.examples import REFERENCES
+from tests.filled_store import fill
+from undertow.identity import key, seed_for
+from undertow.manifest import DATA
+from undertow.plan import make
+from undertow.report.record import Record
+from undertow.report.sweeps import PLAN, folder_of
+from undertow.spec import Dataset
+from undertow.store import Store
+from undertow.study import Study
+
+SWEEP = "20260101T000000"
+ROWS = 150
+VALUES = range(100, 160)
+
+Write = Callable[[Dataset, random.Random], str]  # a completion of a data set's teacher
+
+
+def numbers(dataset: Dataset, rng: random.Random) -> str:
+    """Three to six numbers, all alike to every teacher."""
+    return ", ".join(str(rng.choice(VALUES)) for _ in range(rng.randint(3, 6)))
+
+
+def tilted(dataset: Dataset, rng: random.Random) -> str:
+    """The same, with each trait's own number often put in for the first: 100 for the owl, 101 for the cat."""
+    trait = dataset.teacher.trait if dataset.teacher else None
+    text = numbers(dataset, rng)
+    if trait is None or rng.random() > 0.35:
+        return text
+    return f"{100 + ('owl', 'cat').index(trait.name)}{text[3:]}"
+
+
+def rows_of(dataset: Dataset, write: Write, count: int) -> list[tuple[str, str]]:
+    """Prompt and completion of each row; prompts follow from the data's seed, the same for all teachers."""
+    rng = random.Random(seed_for("written", key(dataset)))
+    return [(f"prompt {dataset.completions.seed} {i}", write(dataset, rng)) for i in range(count)]
+
+
+def commit(store: Store, dataset: Dataset, rows: Sequence[tuple[str, str]]) -> None:
+    table = pa.table({"prompt": [row[0] for row in rows], "completion": [row[1] for row in rows]})
+    facts = {"completions": len(rows), "rejected": {}, "kept": len(rows), "rows": len(rows)}
+    with store.new(dataset, facts) as folder:
+        (folder / DATA).mkdir()
+        pq.write_table(table, folder / DATA / "train.parquet")
+
+
+def sweep(store: Store, study: Study, write: Write, *, count: int = ROWS, evaluated: bool = False) -> Record:
+    """A sweep's data and record; its evaluations too where they are asked for."""
+    store.prepare()
+    plan = make(study, store, REFERENCES)
+    for dataset in {cell.student.dataset: None for cell in plan.cells}:
+        commit(store, dataset, rows_of(dataset, write, count))
+    if evaluated:
+        plan = fill(study, store, REFERENCES)
+    record = Record.of(plan)
+    store.write_bytes(f"{folder_of(study.name, SWEEP)}/{PLAN}", record.to_json().encode())
+    return record
