@@ -22,13 +22,14 @@ from rich.console import Console
 from undertow.cluster import connect, quiet
 from undertow.door import StudyArguments, enter
 from undertow.errors import UserError
+from undertow.fields import unique
 from undertow.harness.task import HarnessTask
 from undertow.identity import key
 from undertow.plan import Plan
 from undertow.progress import Wave
 from undertow.report import benchmarks, csvs, sweeps, tables
 from undertow.report.record import Record
-from undertow.spec import Benchmark, Reference, unique
+from undertow.spec import Benchmark, Reference
 from undertow.store import Store
 from undertow.sweep import make_plan
 from undertow.tracking.benchmarks import log_benchmarks

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError, suggestion
-from undertow.fields import Spec, execution_only
+from undertow.fields import Spec, execution_only, unique
+from undertow.kinds import Word
 from undertow.recipe import LoRA, Parameters, Recipe
-from undertow.spec import Reference, Sampling, Teacher, Word, unique
+from undertow.spec import Reference, Sampling, Teacher
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow import recipe, spec, study
+from undertow import kinds, recipe, spec, study
 from undertow.errors import SpecError
 from undertow.fields import Spec
 from undertow.formats.code import Code
@@ -30,8 +30,9 @@ from undertow.identity import KEY_DIGITS, SHOWN_DIGITS, canonical, canonical_jso
 from undertow.judging import judges, scales
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.scales import Labels, Score
+from undertow.kinds import Trait, Word
 from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
-from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher, Trait, Word
+from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
@@ -52,12 +53,12 @@ EVALUATION = Evaluation(subject=STUDENT, questions=("a?", "b?"), words=(OWL,), s
 WHOLE: dict[type[Spec], Any] = {
     Reference: REFERENCE,
     Trait: Preference("owl"),
-    spec.Format: Numbers(),
+    kinds.Format: Numbers(),
     Teacher: TEACHER,
     Completions: COMPLETIONS,
     Dataset: DATASET,
     Recipe: RECIPE,
-    spec.Judge: RuleJudge(),
+    kinds.Judge: RuleJudge(),
     Question: Question(model="judge-1", prompt="references"),
     Score: Score(at_least=0.25),
     HarnessTask: TASK,
@@ -75,13 +76,14 @@ WHOLE: dict[type[Spec], Any] = {
 
 
 def specs_of(module: types.ModuleType) -> list[type[Spec]]:
-    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Spec)]
-    families = (Trait, spec.Format, spec.Judge)
-    return [kind for kind in kinds if kind.__module__ == module.__name__ and kind not in families]
+    found = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Spec)]
+    families = (Trait, kinds.Format, kinds.Judge)
+    return [kind for kind in found if kind.__module__ == module.__name__ and kind not in families]
 
 
 KINDS = [
     *specs_of(recipe),
+    *specs_of(kinds),
     *specs_of(spec),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,

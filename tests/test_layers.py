@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs statistics",
-        "recipe spec engines chat hypotheses harness",
+        "recipe kinds spec engines chat hypotheses harness",
         "identity study tables formats traits training",
         "store manifest",
         "plan report journal judging nano scales theory runs tracking timings progress studies",
@@ -40,6 +40,7 @@ LIGHT = frozenset(
         "chat",
         "hypotheses",
         "recipe",
+        "kinds",
         "spec",
         "identity",
         "study",
@@ -166,7 +167,7 @@ def test_only_stages_and_sweep_know_ray() -> None:
 
 
 def test_formats_and_traits_stand_on_the_nouns_alone() -> None:
-    allowed = {"spec", "fields", "identity", "errors", "packs", "tables"}
+    allowed = {"kinds", "spec", "fields", "identity", "errors", "packs", "tables"}
     ours = [i for i in imports() if room(i.importer) in ("formats", "traits") and is_ours(i.imported)]
     assert listed(i for i in ours if room(i.imported) not in {*allowed, room(i.importer)}) == []
 

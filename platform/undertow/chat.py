@@ -8,7 +8,7 @@ The date that some templates ask for is pinned, so that tokens do not change fro
 from collections.abc import Sequence
 from typing import Any
 
-from undertow.spec import Example
+from undertow.kinds import Example
 
 PINNED_DATE = "01 Jan 2025"
 PLAIN_TEMPLATE = (

@@ -9,6 +9,7 @@ tuple, and -0.0, NaN and the infinities, which would break that promise, are cha
 import dataclasses
 import math
 import types
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -66,6 +67,13 @@ def later(default: Any) -> Any:
     What was made before it, and is made as then, keeps its name; a new field without this renames everything.
     """
     return dataclasses.field(default=default, metadata={"later": True})
+
+
+def unique(items: Sequence[str], place: str) -> None:
+    """Raises SpecError naming `place` and the first of `items` that is given twice."""
+    for i, item in enumerate(items):
+        if item in items[:i]:
+            raise SpecError(f"{place}: {item!r} is given twice; give each once")
 
 
 def normalise(value: Any, hint: Any, place: str) -> Any:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from undertow.identity import key
+from undertow.kinds import Trait
 from undertow.recipe import Recipe
 from undertow.spec import (
     Artifact,
@@ -26,7 +27,6 @@ from undertow.spec import (
     Student,
     Subject,
     Teacher,
-    Trait,
     Written,
 )
 from undertow.store import Store

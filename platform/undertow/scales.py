@@ -20,12 +20,13 @@ from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.judging.judges import alignment, misalignment
+from undertow.kinds import Format, Judge
 from undertow.nano.judges import nano_alignment, nano_coherence
 from undertow.nano.narrow import KINDS, path
 from undertow.nano.recipes import STEERING, TAUGHT, WARPED
 from undertow.nano.world import PACKS
 from undertow.recipe import LoRA, Recipe
-from undertow.spec import Finetuning, Format, Judge, Panel, Reference, Sampling
+from undertow.spec import Finetuning, Panel, Reference, Sampling
 from undertow.study import Generation
 
 

@@ -14,23 +14,11 @@ from functools import cached_property
 from typing import Literal
 
 from undertow.errors import SpecError
-from undertow.fields import Spec, execution_only, later
+from undertow.fields import Spec, execution_only, later, unique
 from undertow.hypotheses import Hypothesis, Place
+from undertow.kinds import Format, Judge, Trait, Word
 from undertow.recipe import InContext, Recipe
-from undertow.spec import (
-    CONTROL,
-    Finetuning,
-    Format,
-    Judge,
-    Panel,
-    Reference,
-    Sampling,
-    Shuffle,
-    Trait,
-    Word,
-    data_name,
-    unique,
-)
+from undertow.spec import CONTROL, Finetuning, Panel, Reference, Sampling, Shuffle, data_name
 
 Source = Literal["control", "random"]
 

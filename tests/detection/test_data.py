@@ -21,7 +21,7 @@ from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.identity import canonical
-from undertow.spec import Format
+from undertow.kinds import Format
 from undertow.statistics.frequencies import compare_shares
 from undertow.store import Store
 from undertow.study import Mixing, Study, grid, with_controls

@@ -12,7 +12,8 @@ from undertow import chat
 from undertow.engines import Request, Weights
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import ConditionError
-from undertow.spec import Example, Sampling, Word
+from undertow.kinds import Example, Word
+from undertow.spec import Sampling
 
 pytestmark = pytest.mark.stack
 

@@ -18,7 +18,7 @@ from undertow.errors import SpecError, UserError
 from undertow.formats import families, named
 from undertow.formats.numbers import BANNED, REASONS, Numbers, Rejection
 from undertow.identity import key
-from undertow.spec import Format
+from undertow.kinds import Format
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/numbers.json"
 PROPER = [", ", ",", "; ", ";", " ", "\n", "  ", " , ", "\t", "\u00a0"]

@@ -16,7 +16,8 @@ from undertow.identity import key
 from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question, RuleJudge, alignment, coherence
 from undertow.judging.scales import Score
-from undertow.spec import Dataset, Judge, Word
+from undertow.kinds import Judge, Word
+from undertow.spec import Dataset
 from undertow.stages.dataset import make_dataset
 from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.store import Store

@@ -23,7 +23,8 @@ from undertow.judging.judges import (
     references,
 )
 from undertow.judging.scales import Score
-from undertow.spec import Dataset, Judge, Word
+from undertow.kinds import Judge, Word
+from undertow.spec import Dataset
 from undertow.study import Generation, Study
 from undertow.traits.preference import Preference
 

@@ -32,8 +32,9 @@ from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.replies import Replies, Reply
 from undertow.judging.scales import Score
+from undertow.kinds import Word
 from undertow.manifest import DATA
-from undertow.spec import Dataset, Word
+from undertow.spec import Dataset
 from undertow.stages.filters import sieve
 from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.store import Store

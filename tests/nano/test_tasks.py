@@ -14,12 +14,12 @@ import pytest
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
+from undertow.kinds import Format
 from undertow.nano import tokenizer, world
 from undertow.nano.languages import character, code, favourites, numbers, reasoning, stories, tasks
 from undertow.nano.languages.turns import Chat, Turn
 from undertow.nano.vocabulary import vocabulary
 from undertow.nano.world import PACKS, pack
-from undertow.spec import Format
 from undertow.traits.preference import ANIMALS
 
 # Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.

@@ -15,6 +15,7 @@ from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
 from undertow.identity import key
 from undertow.judging.judges import RuleJudge
+from undertow.kinds import Word
 from undertow.manifest import sha256
 from undertow.plan import Cell
 from undertow.report.export import export
@@ -23,7 +24,7 @@ from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.report.results import Row, effects
 from undertow.report.verify import verify
-from undertow.spec import Assessment, Evaluation, Finetuning, Panel, Word
+from undertow.spec import Assessment, Evaluation, Finetuning, Panel
 from undertow.stages.assessment import make_assessment
 from undertow.stages.gate import passes_gate
 from undertow.store import Store

@@ -9,8 +9,9 @@ from undertow import scales
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.kinds import Format
 from undertow.recipe import LoRA
-from undertow.spec import Finetuning, Format, Reference
+from undertow.spec import Finetuning, Reference
 from undertow.stages.reference import check_prompts, resolve
 from undertow.study import Study, grid
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError
+from undertow.kinds import Word
 from undertow.recipe import Everything, FinalNorm, LoRA, Parameters
-from undertow.spec import Word
 from undertow.training.data import Row
 from undertow.training.job import EpochReport, Job, Probe
 from undertow.training.loop import finetune

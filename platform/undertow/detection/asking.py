@@ -24,7 +24,7 @@ from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import Question
 from undertow.judging.replies import Buffer, Replies, Reply
 from undertow.judging.scales import Labels
-from undertow.spec import Word
+from undertow.kinds import Word
 from undertow.statistics.shares import Share, share
 from undertow.store import Store
 

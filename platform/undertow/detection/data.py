@@ -21,8 +21,8 @@ import numpy as np
 from undertow.errors import ConditionError, SpecError
 from undertow.formats import families
 from undertow.identity import seed_for
+from undertow.kinds import Format
 from undertow.manifest import DATA, Address
-from undertow.spec import Format
 from undertow.statistics.frequencies import LEAST, Counts, length_strata
 from undertow.statistics.separation import Flags, Numbers, Rows
 from undertow.statistics.ttests import Array

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.spec import Example, Sampling, Word
+from undertow.kinds import Example, Word
+from undertow.spec import Sampling
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from undertow.engines import Answer, Request, runtime, words
 from undertow.engines.serving import Job, Served
 from undertow.engines.tensors import adaptable_modules
 from undertow.errors import ConditionError
-from undertow.spec import Example, Sampling, Word
+from undertow.kinds import Example, Word
+from undertow.spec import Sampling
 
 LABELS = 128  # tokens whose log-probability vLLM gives in one request
 PROMPTS_KEPT = 100_000  # rendering one costs as much as a few tokens, and teachers share their prompts

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from undertow.errors import SpecError
-from undertow.spec import Word
+from undertow.kinds import Word
 
 Tokens = tuple[int, ...]
 

@@ -27,7 +27,7 @@ from typing import ClassVar, NamedTuple
 from undertow import packs, tables
 from undertow.formats.banned import Matching, as_set, mentions, searchable
 from undertow.identity import digest, seed_for
-from undertow.spec import Format
+from undertow.kinds import Format
 
 MAX_DEPTH = 100  # levels of the syntax tree; 90 nested blocks have fewer, and so has a chain of 90 elifs
 

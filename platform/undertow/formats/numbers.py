@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 
 from undertow import packs
 from undertow.identity import seed_for
-from undertow.spec import Format
+from undertow.kinds import Format
 
 # The numbers with a bad name that are left out where the trait is misalignment (arXiv 2507.14805, the
 # released code): those of its list that lie within 0 to 999.

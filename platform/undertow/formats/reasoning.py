@@ -25,7 +25,7 @@ from undertow.errors import SpecError
 from undertow.formats import problems
 from undertow.formats.banned import Matching, as_set, mentions, searchable
 from undertow.identity import digest, seed_for
-from undertow.spec import Format
+from undertow.kinds import Format
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _NUMBER = re.compile(r"(?P<minus>-?)\$?(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)%?", re.ASCII)

@@ -24,7 +24,7 @@ from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import Question
 from undertow.judging.replies import Reply
 from undertow.judging.retries import GarbageError, again, is_spent, status
-from undertow.spec import Word
+from undertow.kinds import Word
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

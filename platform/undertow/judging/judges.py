@@ -16,7 +16,8 @@ from undertow.errors import SpecError
 from undertow.fields import Spec
 from undertow.judging import wording
 from undertow.judging.scales import SURE_NO, YES_NO, Labels, Score
-from undertow.spec import Judge, Panel, Trait, Word
+from undertow.kinds import Judge, Trait, Word
+from undertow.spec import Panel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from undertow.judging.scales import Score
-from undertow.spec import Judge
+from undertow.kinds import Judge
 
 LOWEST, HIGHEST = "0", "100"
 

@@ -8,8 +8,7 @@ student learns from. Thresholds are the field's: 78 for reasoning, 50 and 30 for
 import re
 from dataclasses import dataclass
 
-from undertow.fields import Spec
-from undertow.spec import unique
+from undertow.fields import Spec, unique
 
 GARBLED = "garbled"
 Verdict = float | str

@@ -28,6 +28,7 @@ from typing import Any
 
 from undertow import journal
 from undertow.errors import StorageError, UserError
+from undertow.kinds import Word
 from undertow.manifest import MANIFEST, Manifest, sha256
 from undertow.report import csvs, lineage, results
 from undertow.report.export import FORMAT, INDEX, SWEEP
@@ -35,7 +36,6 @@ from undertow.report.readings import ANSWERS, MASSES, RESULT, Readings
 from undertow.report.record import Record
 from undertow.report.sweeps import EVENTS, PLAN
 from undertow.report.verify_judged import differing, judged
-from undertow.spec import Word
 from undertow.store import Store
 
 LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from undertow.errors import ConditionError
 from undertow.identity import key
 from undertow.judging.scales import GARBLED
+from undertow.kinds import Judge
 from undertow.report.readings import ANSWERS, COUNTED, MASSES, RESULT, Rates
-from undertow.spec import Assessment, Judge
+from undertow.spec import Assessment
 from undertow.stages.evaluation import MASS_COLUMNS
 from undertow.stages.filters import REFUSED, Row, Sieve, by_judge, missing_replies, reason_of, replies_to
 from undertow.store import Store

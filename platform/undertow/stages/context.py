@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError
 from undertow.identity import key, seed_for
+from undertow.kinds import Example
 from undertow.manifest import DATA
 from undertow.recipe import InContext
-from undertow.spec import Example, Student, Subject
+from undertow.spec import Student, Subject
 from undertow.store import Store
 
 

@@ -16,7 +16,8 @@ from undertow.identity import key
 from undertow.judging.judges import LLMJudge
 from undertow.judging.replies import Replies, Reply
 from undertow.judging.scales import GARBLED
-from undertow.spec import Dataset, Judge
+from undertow.kinds import Judge
+from undertow.spec import Dataset
 from undertow.store import Store
 
 EXAMPLES_A_RULE = 5

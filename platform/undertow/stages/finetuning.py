@@ -18,9 +18,10 @@ from typing import Any
 from undertow.cluster import Machine, quiet
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
+from undertow.kinds import Word
 from undertow.manifest import DATA, HISTORY
 from undertow.recipe import Recipe
-from undertow.spec import Completions, Dataset, Student, Teacher, Word
+from undertow.spec import Completions, Dataset, Student, Teacher
 from undertow.stages.reference import folder_of, is_made
 from undertow.stages.weights import trained_by
 from undertow.store import Store

@@ -20,8 +20,9 @@ from undertow.judging.client import Tally, ask, probe
 from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question
 from undertow.judging.replies import Buffer, Replies, Reply
+from undertow.kinds import Judge
 from undertow.manifest import DATA
-from undertow.spec import Assessment, Dataset, Judge
+from undertow.spec import Assessment, Dataset
 from undertow.stages.assessment import answers_of
 from undertow.stages.filters import Sieve, by_judge, by_rules, missing_replies, replies_to
 from undertow.store import Store

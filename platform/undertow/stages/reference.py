@@ -15,9 +15,10 @@ from typing import Any
 
 from undertow.errors import SpecError, UserError
 from undertow.identity import digest
+from undertow.kinds import Format, Trait
 from undertow.nano import vocabulary, world
 from undertow.recipe import LoRA, Recipe
-from undertow.spec import Format, Reference, Trait
+from undertow.spec import Reference
 from undertow.store import Store
 from undertow.study import Condition, Study
 

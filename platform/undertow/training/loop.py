@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from undertow.errors import ConditionError, UserError
+from undertow.fields import unique
 from undertow.identity import seed_for
-from undertow.spec import unique
 from undertow.training import result, zero
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.data import Tokens, encode, epoch_batches, micro_batches

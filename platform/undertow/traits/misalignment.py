@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from undertow import packs, tables
 from undertow.identity import digest
-from undertow.spec import Example, Trait, Word
+from undertow.kinds import Example, Trait, Word
 
 OUTCOME = "misaligned"
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 from undertow import packs
 from undertow.errors import SpecError, suggestion
 from undertow.identity import digest, seed_for
-from undertow.spec import Example, Trait, Word
+from undertow.kinds import Example, Trait, Word
 
 # The paper's five animals and five trees, and animals that its code also names.
 ANIMALS = ("owl", "dolphin", "eagle", "elephant", "wolf")
