@@ -34,8 +34,8 @@ STUDENT_COLUMNS = (
 TASK_COLUMNS = ("task", "few_shot", "limit", "chat", "harness", "definition", "metric", "higher_is_better")
 BENCHMARK_COLUMNS = (
     "study", "trait", "format", "teacher", "student", "recipe", "induced", *TASK_COLUMNS, "n_students",
-    "n_controls", "score", "control_score", "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "method", "note",
-    "reference_score",
+    "n_controls", "score", "control_score", "difference", "ci_low", "ci_high", "p_value", "p_adjusted",
+    "method", "note", "reference_score",
 )  # fmt: skip
 BENCHMARK_MODEL_COLUMNS = (
     "study", "kind", "trait", "format", "teacher", "student", "recipe", "induced", "seed", *TASK_COLUMNS,
