@@ -7,15 +7,17 @@ study `owls` trains its controls, asks all of them about twelve animals, and com
 share a student. Each comparison and animal is a test that should say "different" in 5 of 100 cases. The
 binomial interval treats the tests as independent; the twelve animals of one comparison are not quite, since
 their rates share what is left of one. Random splits into arms of 3, 5 and 10 follow: many more, dependent,
-and therefore without an interval.
+and therefore without an interval. Writes false_positives.md beside this file.
 
 Exit code 0: the interval allows 5 %; 1: it does not.
 """
 
 import dataclasses
 import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -34,6 +36,7 @@ from undertow.study import Study, grid
 from undertow.sweep import make_plan, run
 from undertow.traits.preference import Preference
 
+RESULT = Path(__file__).with_suffix(".md")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
 ANIMALS = known_words("animal")
 SEEDS = 40
@@ -41,6 +44,13 @@ ARM = 5
 ALPHA = 0.05
 SPLITS = 2_000
 MARGIN = 0.1  # of the equivalence tests, which are not looked at here
+COLUMNS = ("test", "tests", "p < .05", "share", "95 % interval", "splits 3 : 3", "5 : 5", "10 : 10")
+OPENING = """# False positives, measured
+
+`python benchmarks/false_positives.py`: {students} control students of the nano world, asked about {animals}
+animals and compared in arms of {arm} of which no student is in two; no difference is real. Splits: the share
+of p < .05 over {splits:,} random splits of the same students into arms of so many.
+"""
 
 Rates = np.ndarray[tuple[int, int], np.dtype[np.float64]]  # (students, animals)
 
@@ -53,6 +63,8 @@ class Arguments:
     """A folder or any fsspec URL; students found there are not trained again."""
     seeds: int = SEEDS
     """Control students a reference."""
+    out: Path = RESULT
+    """Where to write the table."""
 
 
 def study(seeds: int) -> Study:
@@ -105,44 +117,77 @@ def resplit(rates: Rates, arm: int, *, paired: bool) -> float:
     return float((infer(students, controls, margin=MARGIN, paired=paired).p_value < ALPHA).mean())
 
 
+class Counted(NamedTuple):
+    """Of one test: how many were made, how many were below alpha, and the shares over random splits."""
+
+    name: str
+    tests: int
+    positives: int
+    splits: tuple[float, ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Clopper and Pearson's, of the share."""
+        from statsmodels.stats.proportion import proportion_confint
+
+        low, high = proportion_confint(self.positives, self.tests, ALPHA, method="beta")
+        return float(low), float(high)
+
+    @property
+    def allows_alpha(self) -> bool:
+        low, high = self.interval
+        return low <= ALPHA <= high
+
+    def cells(self) -> list[str]:
+        low, high = self.interval
+        share = self.positives / self.tests
+        numbers = (f"{share:.3f}", f"{low:.3f} … {high:.3f}", *(f"{split:.3f}" for split in self.splits))
+        return [self.name, f"{self.tests}", f"{self.positives}", *numbers]
+
+
+def counted(students: Iterable[Rates], *, paired: bool) -> Counted:
+    """Summed over references, whose students are never compared with each other."""
+    every = list(students)
+    counts = [disjoint(rates, ARM, paired=paired) for rates in every]
+    splits = tuple(float(np.mean([resplit(rates, n, paired=paired) for rates in every])) for n in (3, 5, 10))
+    name = "paired t" if paired else "Welch t"
+    return Counted(name, sum(tests for tests, _ in counts), sum(found for _, found in counts), splits)
+
+
+def spreads(students: Mapping[Reference, Rates]) -> Iterator[str]:
+    for reference, rates in students.items():
+        spread, mean = rates.std(axis=0, ddof=1), rates.mean(axis=0)
+        yield (
+            f"{reference.name}: rates {mean.min():.3f} to {mean.max():.3f}, "
+            f"standard deviation over seeds {spread.min():.3f} to {spread.max():.3f}"
+        )
+
+
+def written(found: Sequence[Counted], students: Mapping[Reference, Rates]) -> str:
+    """The figures in Markdown."""
+    number = sum(map(len, students.values()))
+    opening = OPENING.format(students=number, animals=len(ANIMALS), arm=ARM, splits=SPLITS)
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    lines = [f"| {' | '.join(one.cells())} |" for one in found]
+    return "\n".join([opening, *head, *lines, "", *(f"- {line}" for line in spreads(students)), ""])
+
+
 def main(arguments: Arguments, console: Console) -> int:
     """0 where the binomial interval of the false positives holds alpha."""
-    from statsmodels.stats.proportion import proportion_confint
-
     store = Store(arguments.storage)
     plan = controls_of(make_plan(study(arguments.seeds), store))
     if run(plan, store, console).failed_conditions:
         return 1
     students = rates_by_reference(plan, store)
-    table = Table(title=f"{sum(map(len, students.values()))} control students, {len(ANIMALS)} animals")
-    for name in (
-        "test",
-        "tests",
-        "p < .05",
-        "share",
-        "95 % interval",
-        *(f"splits {n} : {n}" for n in (3, 5, 10)),
-    ):
-        table.add_column(name, justify="right")
-    allowed = True
-    for paired in (True, False):
-        counts = [disjoint(rates, ARM, paired=paired) for rates in students.values()]
-        tests, positives = (sum(count[i] for count in counts) for i in (0, 1))
-        low, high = proportion_confint(positives, tests, ALPHA, method="beta")
-        allowed = allowed and low <= ALPHA <= high
-        splits = [np.mean([resplit(r, n, paired=paired) for r in students.values()]) for n in (3, 5, 10)]
-        table.add_row(
-            "paired t" if paired else "Welch t", str(tests), str(positives), f"{positives / tests:.3f}",
-            f"{low:.3f} … {high:.3f}", *(f"{share:.3f}" for share in splits),
-        )  # fmt: skip
+    found = [counted(students.values(), paired=paired) for paired in (True, False)]
+    table = Table(*COLUMNS, title=f"{sum(map(len, students.values()))} control students")
+    for one in found:
+        table.add_row(*one.cells())
     console.print(table)
-    for reference, rates in students.items():
-        spread = rates.std(axis=0, ddof=1)
-        console.print(
-            f"{reference.name}: rates {rates.mean(axis=0).min():.3f} to {rates.mean(axis=0).max():.3f}, "
-            f"standard deviation over seeds {spread.min():.3f} to {spread.max():.3f}"
-        )
-    return 0 if allowed else 1
+    for line in spreads(students):
+        console.print(line)
+    arguments.out.write_text(written(found, students), encoding="utf-8")
+    return 0 if all(one.allows_alpha for one in found) else 1
 
 
 if __name__ == "__main__":

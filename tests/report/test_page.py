@@ -18,9 +18,9 @@ from undertow.recipe import InContext
 from undertow.report import sweeps
 from undertow.report.export import export
 from undertow.report.gather import numbers_in
+from undertow.report.layout import wrapped
 from undertow.report.make import HTML, Report, make_report
 from undertow.report.record import Record
-from undertow.report.style import wrapped
 from undertow.store import Store
 from undertow.study import Study
 from undertow.traits.preference import Preference

@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from undertow.report import style
+from undertow.report import layout, style
 from undertow.report.figures import MOST_PANELS, Panel, panel_title
 from undertow.report.gather import LARGEST_NUMBER, Curve, Funnel, Gathered, Source
+from undertow.report.layout import wrapped
 from undertow.report.results import Row
-from undertow.report.style import BLUE, HATCHES, INK, LINES, short, wrapped
+from undertow.report.style import BLUE, HATCHES, INK, LINES, short
 from undertow.spec import CONTROL
 
 MOST_SOURCES = 24
 BIN = 25  # numbers a bar
+BESIDE_ANOTHER = 24  # characters of a title over one of two panels
 
 
 def training(gathered: Gathered) -> dict[str, bytes]:
@@ -26,16 +28,16 @@ def training(gathered: Gathered) -> dict[str, bytes]:
     if not any(students for students, _ in curves.values()):
         return {}
     traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
-    height = -(-len(kept) // 2) * 1.75 + 0.4
+    titles = [panel_title(panel, kept, BESIDE_ANOTHER) for panel, _ in kept]
+    height = layout.rows_high(titles, 2, 115) + 0.5
     with style.figure(height, f"training {gathered.record.study.key}") as drawn:
-        for axes, (panel, rows) in zip(
-            style.grid(drawn, len(kept), 2, sharey=True, sharex=True), kept, strict=True
-        ):
+        places = style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
+        for axes, (_, rows), title in zip(places, kept, titles, strict=True):
             for row in rows:
                 _curves(
                     axes, *curves[row.number], LINES[traits.index(row.condition.place.trait) % len(LINES)]
                 )
-            axes.set_title(panel_title(panel, kept))
+            axes.set_title(title)
             axes.set_ylim(-0.03, 1.03)
             axes.grid(color="0.93")
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
@@ -51,7 +53,8 @@ def funnel(gathered: Gathered) -> dict[str, bytes]:
         return {}
     reasons = [reason for reason, _ in sum((f.rejected for _, f in found), Counter[str]()).most_common(6)]
     labels = [source_label(source, gathered) for source, _ in found]
-    with style.figure(1.0 + 0.3 * len(found), f"funnel {gathered.record.study.key}") as drawn:
+    lines = len(found) * max(22.0, layout.tallest(labels) + 3)
+    with style.figure(1.1 + lines / 72, f"funnel {gathered.record.study.key}") as drawn:
         axes = drawn.subplots()
         for position, (_, one) in enumerate(found):
             _bar(axes, position, one, reasons)
@@ -76,15 +79,15 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
     ][:MOST_PANELS]
     if not pairs:
         return {}
-    height = -(-len(pairs) // 2) * 1.3 + 0.5
+    titles = [source_label(source, gathered) for source, _ in pairs]
+    height = layout.rows_high(titles, 2, 82) + 0.6
     with style.figure(height, f"numbers {gathered.record.study.key}") as drawn:
-        for axes, (source, control) in zip(
-            style.grid(drawn, len(pairs), 2, sharex=True, sharey=True), pairs, strict=True
-        ):
+        places = style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
+        for axes, (source, control), title in zip(places, pairs, titles, strict=True):
             edges = range(0, LARGEST_NUMBER + BIN + 1, BIN)
             axes.stairs(_shares(texts[source].numbers), edges, fill=True, color="#9db8d2")
             axes.stairs(_shares(texts[control].numbers), edges, color=INK, linewidth=0.9)
-            axes.set_title(source_label(source, gathered))
+            axes.set_title(title)
         drawn.supxlabel(f"number, in steps of {BIN}", fontsize=9)
         drawn.supylabel("share of the numbers", fontsize=9)
         drawn.legend(handles=_histogram_legend(), loc="outside upper center", ncols=2)

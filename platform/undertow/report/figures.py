@@ -6,10 +6,11 @@ Where a grid is too large for a page, the conditions with the largest effects ar
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from undertow.report import style
+from undertow.report import layout, style
+from undertow.report.layout import wrapped
 from undertow.report.record import Record
 from undertow.report.results import Row
-from undertow.report.style import BLUE, GREY, INK, PALE, short, wrapped
+from undertow.report.style import BLUE, GREY, INK, PALE, short
 from undertow.report.tables import signed
 from undertow.statistics.confusion import Confusion
 
@@ -31,8 +32,8 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
     """`effects`: every student a dot, and each effect with its interval and the margin of equivalence."""
     shown = _largest(rows)
     labels = [label(row, rows) for row in shown]
-    lines = sum(max(1.0, 0.62 * (text.count("\n") + 1)) for text in labels)
-    with style.figure(1.5 + 0.33 * lines, f"effects {record.study.key}") as drawn:
+    lines = len(shown) * max(24.0, layout.tallest(labels) + 3)
+    with style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
         for position, row in enumerate(shown):
             _rates(left, position, row, first=position == 0)
@@ -84,26 +85,30 @@ def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[
     kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
     if not kept:
         return {}
-    size = len(kept[0][1].traits)
-    columns = 2 if size <= 4 else 1
-    height = -(-len(kept) // columns) * (1.05 + 0.32 * size)
+    longest = max((found.traits for _, found in kept), key=lambda names: (len(names), layout.widest(names)))
+    plan = layout.matrix(
+        len(kept), [wrapped(t) for t in longest], [wrapped(t) for t in longest], cell=23, letters=5
+    )
+    titles = [panel_title(panel, kept, plan.title) for panel, _ in kept]
+    height = layout.rows_high(titles, plan.columns, plan.height)
     with style.figure(height, f"traits {record.study.key}") as drawn:
-        for axes, (panel, found) in zip(style.grid(drawn, len(kept), columns), kept, strict=True):
-            values = found.differences or found.rates
-            style.heat(axes, values, [[signed(value, 2) for value in line] for line in values])
-            axes.set_xticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
-            axes.set_yticks(range(len(found.traits)), [wrapped(t) for t in found.traits])
+        places = style.grid(drawn, len(kept), plan.columns)
+        for axes, (_, found), title in zip(places, kept, titles, strict=True):
+            values, names = found.differences or found.rates, [wrapped(t) for t in found.traits]
+            style.heat(axes, values, [[signed(value, 2) for value in line] for line in values], plan.size)
+            axes.set_xticks(range(len(names)), plan.below(names), rotation=90 if plan.turned else 0)
+            axes.set_yticks(range(len(names)), names)
             axes.set_xlabel("trait measured")
             axes.set_ylabel("trait given")
-            axes.set_title(panel_title(panel, kept))
+            axes.set_title(title)
         return style.save(drawn, "traits")
 
 
-def panel_title(panel: Panel, panels: Sequence[tuple[Panel, Any]]) -> str:
+def panel_title(panel: Panel, panels: Sequence[tuple[Panel, Any]], characters: int) -> str:
     """Teacher and student of a panel; format and recipe where the panels have several."""
     fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
     rest = [f"· {getattr(panel, field)}" for field in fields]
-    return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest)
+    return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest, characters=characters)
 
 
 def _largest(rows: Sequence[Row]) -> list[Row]:

@@ -5,25 +5,24 @@ they are no replicates of each other: rates are averaged over the conditions wit
 interval is over seeds, as that of a single condition. Which conditions transmitted is counted beside it.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from undertow.report import style
+from undertow.report import layout, style
+from undertow.report.layout import wrapped
 from undertow.report.readings import Measured
 from undertow.report.record import Record
 from undertow.report.results import Row
-from undertow.report.style import short, wrapped
+from undertow.report.style import short
 from undertow.report.tables import MARKS
 from undertow.statistics.effects import Effect, compare
 
 NAME = "initialisations"
 MOST_PANELS = 12
 MOST_WITH_INTERVAL = 7  # students beside each other whose intervals a figure has room for
-SHARING_A_LINE = 3  # models of panels that fit beside each other
-TICK_CHARACTERS = 10
+INTERVAL_LETTERS, EFFECT_LETTERS = 9, 6  # "−.04…+.02", "■ +.76"
 
 
 @dataclass(frozen=True)
@@ -99,15 +98,23 @@ def figure(record: Record, found: Sequence[Matrix]) -> dict[str, bytes]:
     if not found:
         return {}
     kept = found[:MOST_PANELS]
-    size = max(len(kept[0].teachers), len(kept[0].students))
-    columns = 2 if size <= SHARING_A_LINE else 1
-    shown = len(kept[0].students) <= MOST_WITH_INTERVAL
+    teachers, students = ([short(name) for name in names] for names in (kept[0].teachers, kept[0].students))
+    shown = len(students) <= MOST_WITH_INTERVAL
     several = any(len(pair.rows) > 1 for matrix in kept for pair in matrix.pairs.values())
-    cell = 0.2 + 0.14 * (1 + shown + several)
-    height = -(-len(kept) // columns) * (0.8 + cell * len(kept[0].teachers)) + 0.2
+    plan = layout.matrix(
+        len(kept),
+        students,
+        [wrapped(teacher) for teacher in teachers],
+        cell=13 + 10 * (1 + shown + several),
+        letters=INTERVAL_LETTERS if shown else EFFECT_LETTERS,
+    )
+    titles = [wrapped(matrix.format, f"· {matrix.recipe}", characters=plan.title) for matrix in kept]
+    height = layout.rows_high(titles, plan.columns, plan.height)
     with style.figure(height, f"{NAME} {record.study.key}") as drawn:
-        for axes, matrix in zip(style.grid(drawn, len(kept), columns), kept, strict=True):
-            _panel(axes, matrix, interval_shown=shown)
+        places = style.grid(drawn, len(kept), plan.columns)
+        for axes, matrix, title in zip(places, kept, titles, strict=True):
+            _panel(axes, matrix, plan, interval_shown=shown)
+            axes.set_title(title)
         return style.save(drawn, NAME)
 
 
@@ -135,15 +142,16 @@ def _means(arms: Sequence[Sequence[Measured]]) -> list[float]:
     return [fmean(rate[seed] for rate in rates) for seed in seeds]
 
 
-def _panel(axes: Any, matrix: Matrix, *, interval_shown: bool) -> None:
+def _panel(axes: Any, matrix: Matrix, plan: layout.Matrix, *, interval_shown: bool) -> None:
     pairs = [[matrix.pairs.get((t, s)) for s in matrix.students] for t in matrix.teachers]
     effects = [[pair.effect.effect if pair and pair.effect else None for pair in line] for line in pairs]
-    style.heat(axes, effects, [[_text(pair, interval_shown) for pair in line] for line in pairs])
-    axes.set_xticks(range(len(matrix.students)), [_tick(student) for student in matrix.students])
-    axes.set_yticks(range(len(matrix.teachers)), [_tick(teacher) for teacher in matrix.teachers])
+    texts = [[_text(pair, interval_shown) for pair in line] for line in pairs]
+    style.heat(axes, effects, texts, plan.size)
+    across = plan.below([short(student) for student in matrix.students])
+    axes.set_xticks(range(len(across)), across, rotation=90 if plan.turned else 0)
+    axes.set_yticks(range(len(matrix.teachers)), [wrapped(short(teacher)) for teacher in matrix.teachers])
     axes.set_xlabel("student")
     axes.set_ylabel("teacher")
-    axes.set_title(wrapped(matrix.format, f"· {matrix.recipe}"))
 
 
 def _text(pair: Pair | None, interval_shown: bool) -> str:
@@ -165,8 +173,3 @@ def _interval(effect: Effect, between: str, digits: int) -> str:
 def _number(value: float, digits: int) -> str:
     """Without the zero before the point, which a narrow cell has no room for."""
     return f"{value:+.{digits}f}".replace("0.", ".", 1).replace("-", "−")
-
-
-def _tick(name: str) -> str:
-    """A model's name, broken where it may be, so that six fit beside each other."""
-    return "\n".join(textwrap.wrap(short(name), TICK_CHARACTERS))

@@ -26,7 +26,7 @@ JUDGED = "whoever judged the rows (a language model or a rule) did not let it pa
 
 
 class Column(NamedTuple):
-    """`kind`: "number" (to the right), "strong" (a number that counts), "keep" (one line), "wide", "code"."""
+    """`kind`: "number" (to the right), "strong" (in bold, too), "keep" (one line), "name", "wide", "code"."""
 
     name: str
     kind: str = ""
@@ -60,7 +60,7 @@ def effects(rows: Sequence[Row], asked: Asked) -> Sheet:
     when = [asked.condition(row.number) if row.is_primary else "afterwards" for row in rows]
     told = len(set(when)) > 1
     columns = [
-        Column("condition"),
+        Column("condition", "name"),
         Column("effect", "strong"),
         Column("interval", "number"),
         Column("verdict"),
@@ -77,6 +77,7 @@ def effects(rows: Sequence[Row], asked: Asked) -> Sheet:
             )
             for row, moment in zip(rows, when, strict=True)
         ],
+        stacks=told,
     )
 
 
@@ -86,7 +87,7 @@ def behind(rows: Sequence[Row]) -> Sheet:
         "rate", "control", "adj. p", "p of “none”", "exact effect", "bootstrap", "other answers", "n",
     )  # fmt: skip
     return Sheet(
-        [Column("condition", "keep"), *(Column(name, "number") for name in numbers)],
+        [Column("condition", "name"), *(Column(name, "number") for name in numbers)],
         [
             (
                 named(row, rows),
@@ -160,7 +161,7 @@ def funnels(gathered: Gathered) -> Sheet:
                 reasons or "none",
             )
         )
-    columns = [Column("trait, teacher", "keep"), *(Column(name, "number") for name in names)]
+    columns = [Column("trait, teacher", "name"), *(Column(name, "number") for name in names)]
     return Sheet([*columns, Column("taken away by rule", "wide")], rows, stacks=True)
 
 
@@ -256,7 +257,7 @@ def students(gathered: Gathered) -> Sheet:
     """The key of every student and of its data."""
     conditions = gathered.record.conditions
     columns = [
-        Column("condition"),
+        Column("condition", "name"),
         Column("seed", "number"),
         Column("student", "code"),
         Column("data", "code"),

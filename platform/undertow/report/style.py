@@ -6,21 +6,20 @@ same bytes.
 """
 
 import io
-import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-WIDTH = 4.6  # inches
+from undertow.report import layout
+
 INK, BLUE, GREY, PALE = "#1a1a1a", "#1f4e79", "#767676", "#e6e6e6"
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 HATCHES = ("", "///", "..", "xx", "\\\\\\", "|||", "---", "oo")
-LABEL_CHARACTERS = 22
 
 
 @contextmanager
-def figure(height: float, name: str, *, width: float = WIDTH) -> Iterator[Any]:
+def figure(height: float, name: str, *, width: float = layout.WIDTH / 72) -> Iterator[Any]:
     """A matplotlib figure of `height` inches, in the house style. `name` keeps ids in the SVG apart."""
     import matplotlib
 
@@ -59,13 +58,6 @@ def short(name: str) -> str:
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 
-def wrapped(*parts: str) -> str:
-    """Parts of a label on one line where they fit, else broken; never cut."""
-    text = " ".join(part for part in parts if part)
-    lines = textwrap.wrap(text, LABEL_CHARACTERS, break_on_hyphens=False)
-    return "\n".join(lines)
-
-
 def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:
     """`count` axes in rows of `columns`; the places left over are empty."""
     columns = min(columns, count)
@@ -76,17 +68,22 @@ def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:
     return every[:count]
 
 
-def heat(axes: Any, values: Sequence[Sequence[float | None]], texts: Sequence[Sequence[str]]) -> None:
-    """A matrix of effects between −1 and 1 in greys that darken with the value, each with its text."""
+def heat(
+    axes: Any, values: Sequence[Sequence[float | None]], texts: Sequence[Sequence[str]], size: float
+) -> None:
+    """A matrix of effects between −1 and 1 in greys that darken with the value, each with its text.
+
+    `size` of the text; 0 for none.
+    """
     for i, (row, words) in enumerate(zip(values, texts, strict=True)):
         for j, (value, text) in enumerate(zip(row, words, strict=True)):
             strength = min(1.0, max(0.0, value or 0.0))
             shade = (1 - 0.88 * strength, 1 - 0.69 * strength, 1 - 0.53 * strength)
             hatch = "////" if value is None else None
             axes.add_patch(_cell(j, i, shade, hatch))
-            axes.text(
-                j, i, text, ha="center", va="center", fontsize=8, color="white" if strength > 0.55 else INK
-            )
+            colour = "white" if strength > 0.55 else INK
+            if size:
+                axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
     axes.set_xlim(-0.5, len(values[0]) - 0.5)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_aspect("auto")
