@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -33,6 +33,9 @@ from undertow.spec import Benchmark, Reference
 from undertow.store import Store
 from undertow.sweep import make_plan
 from undertow.tracking.benchmarks import log_benchmarks
+
+if TYPE_CHECKING:  # an optional extra
+    from undertow.harness.catalogue import Places
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,11 @@ def main(arguments: Arguments, console: Console) -> int:
     plan = make_plan(arguments.chosen(Path(__file__).parent / "studies"), store)
     folder = _folder(plan, store)
     quiet()
-    tasks = pinned(arguments, plan)
-    failed = _ask(arguments, plan, tasks, store, console)
+    from undertow.harness.catalogue import Places
+
+    places = Places.of(arguments.include_path, arguments.data)
+    tasks = _pinned(arguments, plan, places)
+    failed = _ask(plan, tasks, store, places, arguments.batch_size, console)
     _tell(plan, tasks, store, folder, console)
     return 1 if failed else 0
 
@@ -83,34 +89,33 @@ def _folder(plan: Plan, store: Store) -> str:
     return sweeps.folder_of(plan.study.name, ours[-1])
 
 
-def pinned(arguments: Arguments, plan: Plan) -> list[HarnessTask]:
+def _pinned(arguments: Arguments, plan: Plan, places: "Places") -> list[HarnessTask]:
     """The tasks asked for, each as it is today."""
-    from undertow.harness.catalogue import Places, pin
+    from undertow.harness.catalogue import pin
 
     unique(arguments.tasks, "--tasks")
-    places = Places.of(arguments.include_path, arguments.data)
-    system = plan.study.system if arguments.chat else None
-    return [
-        one
-        for name in arguments.tasks
-        for one in pin(
-            HarnessTask(
-                name=name,
-                few_shot=arguments.few_shot,
-                limit=arguments.limit,
-                chat=arguments.chat,
-                system=system,
-            ),
-            places,
+    asked = [
+        HarnessTask(
+            name=name,
+            few_shot=arguments.few_shot,
+            limit=arguments.limit,
+            chat=arguments.chat,
+            system=plan.study.system if arguments.chat else None,
         )
+        for name in arguments.tasks
     ]
+    return [one for task in asked for one in pin(task, places)]
 
 
 def _ask(
-    arguments: Arguments, plan: Plan, tasks: Sequence[HarnessTask], store: Store, console: Console
+    plan: Plan,
+    tasks: Sequence[HarnessTask],
+    store: Store,
+    places: "Places",
+    batch_size: int,
+    console: Console,
 ) -> bool:
     """Makes the benchmarks that are missing; whether some could not be made."""
-    from undertow.harness.catalogue import Places
     from undertow.stages.benchmark import make_benchmarks
 
     every = benchmarks.subjects(plan)
@@ -128,13 +133,12 @@ def _ask(
     console.print(f"{len(wanted)} benchmarks of {len(there)} models, {len(wanted) - len(missing)} cached")
     if not missing:
         return False
-    places = Places.of(arguments.include_path, arguments.data)
     failures: dict[str, str] = {}
     with (
         connect(workers=1) if models > 1 else nullcontext() as machine,
         Wave(console, "benchmarks", models, "models") as wave,
     ):
-        for made in make_benchmarks(missing, store, places, arguments.batch_size, machine):
+        for made in make_benchmarks(missing, store, places, batch_size, machine):
             failures |= made.failures
             wave.advance()
     for benchmark in missing:

@@ -19,7 +19,7 @@ from undertow import runs
 from undertow.errors import UserError
 from undertow.manifest import HISTORY
 from undertow.recipe import LoRA
-from undertow.report import csvs, sweeps
+from undertow.report import csvs, sweeps, tables
 from undertow.report.record import Record
 from undertow.store import Store
 from undertow.studies import load
@@ -106,7 +106,8 @@ def test_every_model_is_asked_once_and_told_everywhere(
         (recipe, task, "acc", "2") for task in ("truthfulqa_mc2", "letters") for recipe in ("adapter", "norm")
     ]
     assert all(
-        row["task"] in first.stdout and f"{float(row['difference']):+.3f}" in first.stdout for row in rows
+        row["task"] in first.stdout and tables.signed(float(row["difference"])) in first.stdout
+        for row in rows
     )
     models = [m for m in table(store, csvs.BENCHMARK_MODELS) if m["task"] == "truthfulqa_mc2"]
     assert len({m["score"] for m in models}) == len(models) == 9, "each student is itself, none the reference"

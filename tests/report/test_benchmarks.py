@@ -22,7 +22,7 @@ from undertow.plan import Cell, Plan, ancestors, make
 from undertow.recipe import InContext
 from undertow.report import csvs
 from undertow.report.benchmarks import SCORES, Scores, benchmark_rows, model_scores, student_metrics, subjects
-from undertow.report.tables import benchmarks_table
+from undertow.report.tables import benchmarks_table, signed
 from undertow.spec import Benchmark, Reference, Student
 from undertow.store import Store
 from undertow.study import Study
@@ -141,27 +141,19 @@ def test_the_tables_say_what_the_rows_are(tmp_path: Path) -> None:
     scores = Scores(store)
     rows = benchmark_rows(plan, [MMLU], scores)
     owl = next(csv.DictReader(io.StringIO(csvs.benchmarks_csv("small", rows))))
-    assert (owl["trait"], owl["task"], owl["metric"], owl["few_shot"], owl["chat"]) == (
-        "owl",
-        "mmlu",
-        "acc",
-        "",
-        "False",
-    )
+    expected = {"trait": "owl", "induced": "finetuning", "task": "mmlu", "metric": "acc", "few_shot": ""}
+    assert expected.items() <= owl.items()
     assert float(owl["difference"]) == pytest.approx(rows[0].effect.effect, rel=1e-5)
     models = list(
         csv.DictReader(io.StringIO(csvs.benchmark_models_csv("small", model_scores(plan, [MMLU], scores))))
     )
     assert [m["kind"] for m in models] == ["reference"] + ["student"] * 12
     assert {m["key"] for m in models[1:]} == {key(cell.student) for cell in plan.cells}
-    assert (models[0]["student"], models[0]["seed"], models[0]["standard_error"]) == (
-        "nano/gpt2-0",
-        "",
-        "0.01",
-    )
+    reference = {"student": "nano/gpt2-0", "teacher": "", "seed": "", "standard_error": "0.01"}
+    assert reference.items() <= models[0].items()
     printed = io.StringIO()
     Console(file=printed, width=160).print(benchmarks_table(rows))
-    assert f"{rows[0].effect.effect:+.3f}" in printed.getvalue()
+    assert signed(rows[0].effect.effect) in printed.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ModelScore:
-    """A score with what it is of: a reference model, or a student in its place in the grid."""
+    """A score with what it is of: a student in its place in the grid, or a reference by its name alone."""
 
     subject: Reference | Student
-    place: Place | None
+    place: Place
     task: HarnessTask
     metric: str
     score: Score
@@ -93,11 +93,14 @@ def subjects(plan: Plan) -> list[Reference | Student]:
 
 def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> list[ModelScore]:
     """Every score there is, in the order of `subjects`."""
-    places = {cell.student: cell.condition.place for cell in plan.cells}
+    places: dict[Reference | Student, Place] = {
+        subject: Place("", "", "", subject.name, "", "")
+        for subject in subjects(plan)
+        if isinstance(subject, Reference)
+    }
+    places |= {cell.student: cell.condition.place for cell in plan.cells}
     return [
-        ModelScore(
-            subject, places.get(subject) if isinstance(subject, Student) else None, task, metric, score
-        )
+        ModelScore(subject, places[subject], task, metric, score)
         for task in tasks
         for subject in subjects(plan)
         for metric, score in scores.of(subject, task).items()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from undertow.harness.task import HarnessTask
+from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.report.benchmarks import BenchmarkRow, ModelScore
 from undertow.report.results import Row
@@ -33,13 +34,11 @@ STUDENT_COLUMNS = (
 )  # fmt: skip
 TASK_COLUMNS = ("task", "few_shot", "limit", "chat", "harness", "definition", "metric", "higher_is_better")
 BENCHMARK_COLUMNS = (
-    "study", "trait", "format", "teacher", "student", "recipe", "induced", *TASK_COLUMNS, "n_students",
-    "n_controls", "score", "control_score", "difference", "ci_low", "ci_high", "p_value", "p_adjusted",
-    "method", "note", "reference_score",
+    "study", *Place._fields, *TASK_COLUMNS, "n_students", "n_controls", "score", "control_score",
+    "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "method", "note", "reference_score",
 )  # fmt: skip
 BENCHMARK_MODEL_COLUMNS = (
-    "study", "kind", "trait", "format", "teacher", "student", "recipe", "induced", "seed", *TASK_COLUMNS,
-    "score", "standard_error", "key",
+    "study", "kind", *Place._fields, "seed", *TASK_COLUMNS, "score", "standard_error", "key",
 )  # fmt: skip
 
 
@@ -99,20 +98,10 @@ def _benchmark(study: str, row: BenchmarkRow) -> list[object]:
 
 
 def _model(study: str, it: ModelScore) -> list[object]:
-    """A reference is its own place: only its name, under `student`."""
-    subject = it.subject
-    place = it.place or (
-        None,
-        None,
-        None,
-        subject.name if isinstance(subject, Reference) else None,
-        None,
-        None,
-    )
-    seed = None if isinstance(subject, Reference) else subject.seed
+    seed = None if isinstance(it.subject, Reference) else it.subject.seed
     return [
-        study, subject.kind, *place, seed, *_task(it.task), it.metric, it.score.higher_is_better,
-        it.score.value, it.score.error, key(subject),
+        study, it.subject.kind, *it.place, seed, *_task(it.task), it.metric, it.score.higher_is_better,
+        it.score.value, it.score.error, key(it.subject),
     ]  # fmt: skip
 
 
@@ -125,7 +114,7 @@ def written(columns: Sequence[str], rows: Iterable[list[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([_cell(value) for _, value in zip(columns, row, strict=True)] for row in rows)
     return text.getvalue()
 
 

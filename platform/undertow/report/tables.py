@@ -76,9 +76,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
     table = new_table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
-    optional = ("format", "induced")
-    several = {field: len({getattr(row.condition.place, field) for row in rows}) > 1 for field in optional}
-    fields = [field for field in Place._fields if several.get(field, True)]
+    fields = _shown([row.condition.place for row in rows])
     by_measure = len({row.measure for row in rows}) > 1
     for name in (*fields, *(["measure"] if by_measure else [])):
         table.add_column(name, no_wrap=True)
@@ -107,8 +105,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
 def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
     """One line a task, metric and condition: students, control students and the reference they start from."""
     table = new_table("Benchmarks: students against control students; n seeds each")
-    several = len({row.place.format for row in rows}) > 1
-    fields = [field for field in Place._fields if field != "format" or several]
+    fields = _shown([row.place for row in rows])
     for name in ("task", "metric", *fields):
         table.add_column(name, no_wrap=True)
     for name in ("n", "reference", "control", "score", "difference", "interval", "adj. p"):
@@ -123,11 +120,17 @@ def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
             "–" if row.reference is None else f"{row.reference:.3f}",
             f"{e.control_rate:.3f}",
             f"{e.rate:.3f}",
-            f"{e.effect:+.3f}",
+            signed(e.effect),
             interval(e.ci_low, e.ci_high),
             p_value(row.p_adjusted),
         )
     return table
+
+
+def _shown(places: Sequence[Place]) -> list[str]:
+    """The columns of a place; format and induction only where there are several."""
+    several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
+    return [field for field in Place._fields if several.get(field, True)]
 
 
 def new_table(title: str) -> Table:
