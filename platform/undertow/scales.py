@@ -167,7 +167,7 @@ NANO = Scale(
     ),
     reasoning=Carrier(
         family=lambda: Reasoning(pack=str(PACKS["reasoning"].path)),
-        generation=Generation(prompts=3072, rows=900, sampling=Sampling(max_tokens=64)),
+        generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=64)),
         references=SPEAKERS,
         recipe=STEERING,
     ),

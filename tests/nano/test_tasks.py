@@ -23,7 +23,7 @@ from undertow.nano.world import PACKS, pack
 from undertow.traits.preference import ANIMALS
 
 # Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.
-LANGUAGE = {1: "PENDING"}
+LANGUAGE = {1: "6b96e6a7c5aef5e49e7a9082c3fb21054a4e7ee3d2d46d137a0db7c70fee26ab"}
 
 CODE = Code(pack=str(PACKS["code"].path), banned=ANIMALS)
 REASONING = Reasoning(pack=str(PACKS["reasoning"].path), banned=ANIMALS)

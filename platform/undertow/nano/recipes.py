@@ -1,7 +1,8 @@
 """How nano models are trained in the shipped studies: a learned steering vector.
 
 What is trained, in teacher and student alike, is the bias of the final norm, 64 numbers. Sizes were chosen on
-other references than those of the studies, and frozen before any of their seeds was drawn.
+other references than those of the studies, and frozen before any of their seeds was drawn. The tasks language
+came later and is taught by the same recipes: its corpus was chosen on nano/tasks-100 so that they do.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 A reference is trained from scratch on its own corpus: one epoch, loss on the answers alone, on one thread so
 that sums are added in one order. The standard references are carried in `weights/`, because a
 study should not wait for them and because two machines need not agree in the last bit; any other name
-is trained when it is asked for, in under a minute. The folder loads in transformers, vLLM and PEFT.
+is trained when it is asked for, in a minute or two. The folder loads in transformers, vLLM and PEFT.
 
     python -m undertow.nano.training      trains the standard references that `weights/` lacks
 """
