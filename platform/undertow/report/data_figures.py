@@ -42,7 +42,7 @@ def training(gathered: Gathered) -> dict[str, bytes]:
             axes.grid(color="0.93")
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
         drawn.supylabel("probability of the trait's word", fontsize=9)
-        drawn.legend(handles=_lines(traits), loc="outside upper center", ncols=min(3, len(traits) + 1))
+        _legend(drawn, _lines(traits), "upper", 3)
         return style.save(drawn, "training")
 
 
@@ -62,7 +62,7 @@ def funnel(gathered: Gathered) -> dict[str, bytes]:
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of completions")
-        drawn.legend(handles=_patches(reasons), loc="outside lower center", ncols=2)
+        _legend(drawn, _patches(reasons), "lower", 2)
         return style.save(drawn, "funnel")
 
 
@@ -90,7 +90,7 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
             axes.set_title(title)
         drawn.supxlabel(f"number, in steps of {BIN}", fontsize=9)
         drawn.supylabel("share of the numbers", fontsize=9)
-        drawn.legend(handles=_histogram_legend(), loc="outside upper center", ncols=2)
+        _legend(drawn, _histogram_legend(), "upper", 2)
         return style.save(drawn, "numbers")
 
 
@@ -109,11 +109,19 @@ def _curves(axes: Any, students: list[Curve], controls: list[Curve], line: Any) 
         axes.plot(curve.epochs, curve.probabilities, color=BLUE, linestyle=line, linewidth=1.0)
 
 
+def _legend(drawn: Any, handles: Sequence[Any], side: str, most: int) -> None:
+    """Above or below the panels, with as many entries side by side as fit, at most `most`."""
+    columns = layout.legend_columns([handle.get_label() for handle in handles], most)
+    drawn.legend(handles=handles, loc=f"outside {side} center", ncols=columns)
+
+
 def _lines(traits: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
+    lines = [LINES[i % len(LINES)] for i in range(len(traits))]
     found = [
-        Line2D([], [], color=BLUE, linestyle=LINES[i % len(LINES)], label=t) for i, t in enumerate(traits)
+        Line2D([], [], color=BLUE, linestyle=line, label=wrapped(trait))
+        for line, trait in zip(lines, traits, strict=True)
     ]
     return [*found, Line2D([], [], color="0.7", label="control students, same words")]
 

@@ -46,7 +46,7 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         right.set_xlim(-1.03 if _falls(shown) else -0.35, 1.03)
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
-        right.set_xlabel(f"effect, {1 - record.study.alpha:.0%} interval")
+        right.set_xlabel("effect")
         right.tick_params(axis="y", length=0)
         left.grid(axis="x", color="0.92")
         drawn.legend(

@@ -79,6 +79,11 @@ def rows_high(panels: Sequence[str], columns: int, height: float) -> float:
     return sum(height + tallest(row) for row in rows) / 72
 
 
+def legend_columns(labels: Sequence[str], most: int) -> int:
+    """How many entries of a legend stand side by side: a handle and its label in 8 points each."""
+    return max(1, min(most, len(labels), int(WIDTH / (widest(labels) * IN_CELLS / LETTER + 40))))
+
+
 def wrapped(*parts: str, characters: int = LABEL_CHARACTERS) -> str:
     """Parts of a label on one line where they fit, else broken; never cut."""
     text = " ".join(part for part in parts if part)
