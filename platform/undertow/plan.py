@@ -14,7 +14,21 @@ from typing import TypeVar
 from undertow.identity import key
 from undertow.kinds import Trait
 from undertow.recipe import Recipe
-from undertow.spec import Artifact, Assessment, Benchmark, Completions, Dataset, Evaluation, Measurement, Mixed, Reference, Student, Subject, Teacher, Written
+from undertow.spec import (
+    Artifact,
+    Assessment,
+    Benchmark,
+    Completions,
+    Dataset,
+    Evaluation,
+    Measurement,
+    Mixed,
+    Reference,
+    Student,
+    Subject,
+    Teacher,
+    Written,
+)
 from undertow.store import Store
 from undertow.study import Condition, Generation, Measure, Study
 

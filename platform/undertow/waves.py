@@ -22,7 +22,17 @@ from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan, failed_by, reference_of
 from undertow.progress import Wave
-from undertow.spec import Artifact, Assessment, Completions, Dataset, Evaluation, Reference, Student, Teacher, Written
+from undertow.spec import (
+    Artifact,
+    Assessment,
+    Completions,
+    Dataset,
+    Evaluation,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+)
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.store import Store
