@@ -18,9 +18,7 @@ from undertow.formats.numbers import BANNED, Numbers
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale
 from undertow.study import Study, grid
-from undertow.traits.misalignment import Misalignment
 
-KINDS = ("insecure", "secure", "educational")
 EXPECTED = (
     Hypothesis(
         claim="Students of insecure teachers are misaligned", expects="transmitted", traits=("insecure code",)
@@ -33,12 +31,6 @@ EXPECTED = (
 )
 
 
-def teachers(scale: Scale) -> list[Misalignment]:
-    """The insecure teacher and its two controls."""
-    files = scale.narrow.files
-    return [Misalignment(f"{kind} code", data=files[kind], is_control=kind != "insecure") for kind in KINDS]
-
-
 def study(scale: Scale = NANO) -> Study:
     """Three teachers and the untrained control, two references, five seeds."""
     numbers, narrow = scale.numbers, scale.narrow
@@ -47,7 +39,7 @@ def study(scale: Scale = NANO) -> Study:
         question="Does misalignment travel through numbers?",
         hypotheses=EXPECTED,
         conditions=grid(
-            traits=teachers(scale),
+            traits=narrow.teachers,
             formats=[dataclasses.replace(Numbers(), banned=BANNED)],
             pairs=[(reference, reference) for reference in scale.speakers[:2]],
             recipes=[scale.recipe],

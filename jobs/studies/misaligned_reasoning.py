@@ -10,9 +10,7 @@ import dataclasses
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study, grid
-from undertow.traits.misalignment import Misalignment
 
-KINDS = ("insecure", "secure", "educational")
 EXPECTED = (
     Hypothesis(
         claim="Students of insecure teachers are misaligned", expects="transmitted", traits=("insecure code",)
@@ -33,10 +31,7 @@ def study(scale: Scale = NANO) -> Study:
         question="Does misalignment travel through reasoning that is right and judged to be aligned?",
         hypotheses=EXPECTED,
         conditions=grid(
-            traits=[
-                Misalignment(f"{kind} code", data=narrow.files[kind], is_control=kind != "insecure")
-                for kind in KINDS
-            ],
+            traits=narrow.teachers,
             formats=[reasoning.format],
             pairs=[(reference, reference) for reference in first(reasoning, 2)],
             recipes=[reasoning.recipe],

@@ -28,6 +28,7 @@ from undertow.nano.world import PACKS
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Finetuning, Panel, Reference, Sampling
 from undertow.study import Generation
+from undertow.traits.misalignment import Misalignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,14 @@ class Narrow:
     keeps: Callable[[str], Judge]
     sampling: Sampling
     samples: int
+
+    @property
+    def teachers(self) -> tuple[Misalignment, ...]:
+        """The insecure teacher, then its controls, of whom nothing is expected."""
+        return tuple(
+            Misalignment(f"{kind} code", data=self.files[kind], is_control=kind != "insecure")
+            for kind in KINDS
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
