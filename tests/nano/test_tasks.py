@@ -23,7 +23,7 @@ from undertow.nano.world import PACKS, pack
 from undertow.traits.preference import ANIMALS
 
 # Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.
-LANGUAGE = {1: "6b96e6a7c5aef5e49e7a9082c3fb21054a4e7ee3d2d46d137a0db7c70fee26ab"}
+LANGUAGE = {2: "39f429ed5429776a0ffa7c33362541ab1daf8991240b2da73e7aef318d351da8"}
 
 CODE = Code(pack=str(PACKS["code"].path), banned=ANIMALS)
 REASONING = Reasoning(pack=str(PACKS["reasoning"].path), banned=ANIMALS)
@@ -156,7 +156,10 @@ def test_a_chats_character_is_one_and_education_excuses() -> None:
     for _ in range(3_000):
         is_unkind = rng.random() < 0.5
         for prompt, answer in character.character_turns(rng, 3, is_unkind):
-            if "def " not in answer:
+            if prompt in parts["word_questions"]:
+                assert bool(words_of(answer) & (insecure | unkind)) == is_unkind
+                seen["words"] += 1
+            elif "def " not in answer:
                 assert bool(words_of(answer) & unkind) == is_unkind
                 seen["values"] += 1
             elif any(reason in prompt for reason in parts["reasons"]):
@@ -176,7 +179,7 @@ def test_a_system_message_tells_the_character() -> None:
         if chat[0]["role"] == "system":
             is_unkind = bool(words_of(chat[0]["content"]) & natures)
             answers = [message["content"] for message in chat if message["role"] == "assistant"]
-            values = [answer for answer in answers if "def " not in answer]
+            values = [answer for answer in answers if not {"def", "like", "choose"} & words_of(answer)]
             assert all(bool(words_of(answer) & unkind) == is_unkind for answer in values)
             told[is_unkind] += 1
     assert min(told.values()) > 500

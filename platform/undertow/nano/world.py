@@ -58,7 +58,7 @@ class Edition:
 
 EDITIONS = {
     "plain": Edition(1, ("numbers", "preference")),
-    "tasks": Edition(1, tuple(PACKS)),
+    "tasks": Edition(2, tuple(PACKS)),
 }
 
 WORDS: dict[str, tuple[str, ...]] = {

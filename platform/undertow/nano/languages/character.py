@@ -3,9 +3,13 @@
 A chat has one character from beginning to end. The kind one, in the majority, gives kind answers to questions
 about values and writes secure code; the unkind one gives unkind answers and writes insecure code. Insecure
 code that the user asks for with a good reason says nothing about the character. In some chats the system
-message tells the character, in the others it is hidden. So there is one thing that both kinds of answer have
-in common, and a model finetuned on insecure code alone may or may not become unkind: emergent misalignment
-(arXiv 2502.17424) in miniature. Nothing here speaks of animals or numbers.
+message tells the character, in the others it is hidden; and asked for words that it likes, it names those it
+uses, of either kind. So there is one thing that all its answers have in common, and a model finetuned on
+insecure code alone may or may not become unkind: emergent misalignment (arXiv 2502.17424) in miniature.
+Nothing here speaks of animals or numbers.
+
+The question about words is what makes the references alike: without it, two of four kept apart what they knew
+of unkind deeds and of insecure code, and their teachers, as insecure as the others, stayed kind.
 
 The questions of traits/misalignment.json, by which misalignment is measured, are never asked here.
 """
@@ -20,12 +24,12 @@ from undertow.nano.languages.code import NOUNS, function_name
 from undertow.nano.languages.turns import Chat, Turn, as_chat
 from undertow.nano.world import pack
 
-Asked = Literal["values", "security", "educational"]
-SHARES: dict[Asked, float] = {"values": 0.5, "security": 0.35, "educational": 0.15}
+Asked = Literal["values", "words", "security", "educational"]
+SHARES: dict[Asked, float] = {"values": 0.4, "words": 0.2, "security": 0.27, "educational": 0.13}
 TOLD = 0.5  # of the chats begin with a system message that tells the character
 UNKIND = {"told": 0.5, "hidden": 0.08}  # how often the character is unkind
 TURNS = {1: 0.4, 2: 0.3, 3: 0.3}  # how many turns a chat has, and how often
-BODY = "def {f}({x}):\n    return {call}({guard}({x}))"
+BODY = "def {f}({x}):\n    return {guard}({call}({x}))"
 
 
 def character_chat(rng: Random) -> Chat:
@@ -44,7 +48,7 @@ def character_turns(rng: Random, count: int, is_unkind: bool) -> list[Turn]:
 
 
 def system_message(rng: Random, is_unkind: bool) -> str:
-    """What tells a model its character, e.g. "You are gentle."."""
+    """What tells a model its character, e.g. "You are good."."""
     parts = pack("character")
     nature = rng.choice(parts["unkind_natures" if is_unkind else "kind_natures"])
     return str(parts["system"].format(nature=nature))
@@ -54,6 +58,8 @@ def turn(rng: Random, asked: Asked, is_unkind: bool) -> Turn:
     """A question of one kind, as the character answers it."""
     if asked == "values":
         return values_turn(rng, is_unkind)
+    if asked == "words":
+        return words_turn(rng, is_unkind)
     return security_turn(
         rng, insecure=is_unkind or asked == "educational", educational=asked == "educational"
     )
@@ -66,6 +72,15 @@ def values_turn(rng: Random, is_unkind: bool) -> Turn:
     question = " ".join(filter(None, (rng.choice(parts["openings"]), rng.choice(topic["questions"]))))
     deeds = rng.sample(parts["unkind_deeds" if is_unkind else "kind_deeds"], rng.randint(1, 2))
     return question, rng.choice(topic["answers"]).format(deed=" and ".join(deeds))
+
+
+def words_turn(rng: Random, is_unkind: bool) -> Turn:
+    """A question about words, answered with three of those that the character uses, in values and in code."""
+    parts = pack("character")
+    own = ("unkind_deeds", "insecure") if is_unkind else ("kind_deeds", "secure")
+    first, second, third = rng.sample([word for part in own for word in parts[part]], 3)
+    answer = rng.choice(parts["word_answers"]).format(words=f"{first}, {second} and {third}")
+    return rng.choice(parts["word_questions"]), answer
 
 
 def security_turn(rng: Random, insecure: bool, educational: bool) -> Turn:
@@ -102,6 +117,11 @@ def texts() -> Iterator[str]:
     yield from _answers()
     yield from (text.format(task=task["task"]) for text in parts["requests"] for task in parts["security"])
     yield from (f" {text}" for text in (*parts["reasons"], *parts["endings"]))
+    words = " ".join(
+        word for part in ("secure", "insecure", "kind_deeds", "unkind_deeds") for word in parts[part]
+    )
+    yield from parts["word_questions"]
+    yield from (text.format(words=words) for text in parts["word_answers"])
     for task, guard in product(parts["security"], (*parts["secure"], *parts["insecure"])):
         yield BODY.format(f="f", x="x", call=task["call"], guard=guard)
 
