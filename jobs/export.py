@@ -55,6 +55,8 @@ def write(arguments: Arguments, console: Console) -> int:
         soft_wrap=True,
     )
     console.print(f"SHA-256 {sha256(target)}: publish it, and nobody can exchange the archive for another")
+    if arguments.adapters and not done.adapters:
+        console.print("no student of the study has a LoRA adapter: none is in the archive", soft_wrap=True)
     for name in done.missing:
         console.print(f"not in the store, so not in the archive: {name}", soft_wrap=True)
     return 0
@@ -68,7 +70,10 @@ def check(archive: Path, console: Console) -> int:
         console.print(problem, highlight=False, markup=False, soft_wrap=True)
     console.print(f"SHA-256 {sha256(archive)}", soft_wrap=True)
     console.print(
-        f"{archive}: {len(problems)} differences" if problems else f"{archive}: all holds", soft_wrap=True
+        f"{archive}: {len(problems)} difference{'s' if len(problems) > 1 else ''}"
+        if problems
+        else f"{archive}: all holds (page, figures, cards and histories by their hashes alone)",
+        soft_wrap=True,
     )
     return 1 if problems else 0
 

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from undertow.identity import key, seed_for
 from undertow.manifest import HISTORY
 from undertow.plan import Cell, Plan, data_of, make, reference_evaluations
+from undertow.recipe import LoRA, Recipe
 from undertow.report.cards import Funnel, dataset_card
+from undertow.report.export import ADAPTERS
 from undertow.report.readings import ANSWERS, MASSES, RESULT
 from undertow.spec import Assessment, Dataset, Evaluation, Measurement, Reference, Student, Teacher
 from undertow.stages.assessment import make_assessment
@@ -122,9 +124,12 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
         }
         for epoch, p in ((0, 0.1), (1, (0.1 + last) / 2), (2, last))
     ]
+    recipe = spec.recipe if isinstance(spec, Student) else spec.finetuning and spec.finetuning.recipe
+    lora = isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)
     with store.new(spec, {"epochs": 2}) as folder:
         (folder / HISTORY).write_text(json.dumps(reports))
-        (folder / "model.safetensors").write_bytes(b"weights of " + key(spec).encode())
+        for name in ADAPTERS if lora else ("model.safetensors",):
+            (folder / name).write_bytes(b"weights of " + key(spec).encode())
 
 
 def _dataset(store: Store, spec: Dataset, completion: str = "1, 22, 333") -> None:

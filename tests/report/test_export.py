@@ -7,35 +7,41 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from tests.examples import REFERENCES, study
+from jobs import export as job
+from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
 from undertow.errors import UserError
 from undertow.identity import digest
+from undertow.recipe import LoRA
 from undertow.report import sweeps
 from undertow.report.export import INDEX, export
 from undertow.report.make import make_report
 from undertow.report.record import Record
 from undertow.report.verify import verify
 from undertow.store import Store
+from undertow.study import Study
 
 ROOT = Path(__file__).parents[2]
 STUDY = study(seeds=(0, 1), samples=4)
+SWEEP_TIME = "20260101T000000"
 Files = dict[str, bytes]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(str(tmp_path_factory.mktemp("filled") / "storage"))
-    record = Record.of(fill(STUDY, store, REFERENCES))
-    sweeps.state(STUDY, store)
-    folder = sweeps.folder_of("small", "20260101T000000")
+def filled(of: Study, place: Path) -> Store:
+    """A storage with a sweep of the study, as `jobs/sweep.py` leaves it."""
+    store = Store(str(place))
+    record = Record.of(fill(of, store, REFERENCES))
+    sweeps.state(of, store)
+    folder = sweeps.folder_of(of.name, SWEEP_TIME)
     store.write_bytes(f"{folder}/{sweeps.PLAN}", record.to_json().encode())
     store.write_bytes(f"{folder}/{sweeps.EVENTS}", b"[]")
     for name, content in make_report(record, store, []).files.items():
@@ -44,9 +50,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return filled(STUDY, tmp_path_factory.mktemp("filled") / "storage")
+
+
+@pytest.fixture(scope="module")
 def archive(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("archive") / "small.zip"
-    export(store, "small", "20260101T000000", target)
+    export(store, "small", SWEEP_TIME, target)
     return target
 
 
@@ -242,7 +253,7 @@ def test_the_archive_holds_specs_answers_effects_cards_and_no_weights(archive: P
 
 
 def test_the_same_study_gives_the_same_bytes(store: Store, archive: Path, tmp_path: Path) -> None:
-    export(store, "small", "20260101T000000", tmp_path / "again.zip")
+    export(store, "small", SWEEP_TIME, tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == archive.read_bytes()
 
 
@@ -306,6 +317,39 @@ def test_a_change_is_named_even_if_all_hashes_were_made_anew(
     expected = change(files)
     problems = verify(written(rehashed(files), tmp_path / "changed.zip"))
     assert any(expected in problem for problem in problems), problems
+
+
+def test_adapters_come_along_on_request_and_are_checked(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, trainable=LoRA(rank=4))
+    conditions = tuple(replace(c, recipe=recipe) for c in STUDY.conditions)
+    of = replace(STUDY, conditions=conditions)
+    store = filled(of, tmp_path / "storage")
+    without = export(store, "small", SWEEP_TIME, tmp_path / "without.zip")
+    exported = export(store, "small", SWEEP_TIME, tmp_path / "with.zip", adapters=True)
+    files = files_of(tmp_path / "with.zip")
+    adapters = [name for name in files if name.endswith("/adapter_model.safetensors")]
+    assert len(adapters) == len(of.conditions) * len(of.seeds)
+    assert (without.adapters, exported.adapters) == (0, len(adapters))
+    assert verify(tmp_path / "with.zip") == []
+    files[adapters[0]] += b"!"
+    assert verify(written(files, tmp_path / "changed.zip")) == [f"{adapters[0]}: bytes changed"]
+
+
+def test_an_archive_with_adapters_says_where_there_are_none(store: Store, tmp_path: Path) -> None:
+    printed = Console(file=io.StringIO(), width=200)
+    arguments = job.Arguments(study="small", storage=store.url, to=str(tmp_path / "x.zip"), adapters=True)
+    assert job.main(arguments, printed) == 0
+    assert isinstance(printed.file, io.StringIO)
+    assert "no student of the study has a LoRA adapter" in printed.file.getvalue()
+
+
+def test_a_missing_answer_is_named_beside_the_bytes_that_changed(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive)
+    expected = without_an_answer(files)
+    problems = verify(written(files, tmp_path / "changed.zip"))
+    assert any(problem.endswith("answers.parquet: bytes changed") for problem in problems)
+    assert any(expected in problem for problem in problems), problems
+    assert not any("delete" in problem for problem in problems), problems
 
 
 def test_what_is_missing_and_what_was_added_is_named(archive: Path, tmp_path: Path) -> None:

@@ -37,11 +37,16 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest time: the same study gives the s
 
 @dataclass(frozen=True)
 class Exported:
-    """What an archive came to: how many artifacts and files, its bytes, and what the store no longer has."""
+    """What an archive came to: how many artifacts and files, its bytes, and what the store no longer has.
+
+    Attributes:
+        adapters: students whose adapters came along.
+    """
 
     artifacts: int
     files: int
     size: int
+    adapters: int
     missing: tuple[str, ...]
 
 
@@ -68,7 +73,8 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
         aside.replace(target)
     except OSError as error:
         raise UserError(f"--to {target}: cannot be written ({error.strerror}); name another place") from None
-    return Exported(count, len(hashes), target.stat().st_size, tuple(missing))
+    carried = sum(name.endswith(ADAPTERS[1]) for name in hashes)
+    return Exported(count, len(hashes), target.stat().st_size, carried, tuple(missing))
 
 
 def _sweep_files(store: Store, study: str, sweep: str, record: Record) -> Iterator[tuple[str, bytes]]:

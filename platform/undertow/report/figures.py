@@ -141,7 +141,7 @@ def _effect(axes: Any, position: int, row: Row) -> None:
     low_high = _bounds(row)
     if low_high:
         axes.plot(low_high, [position] * 2, color=INK, linewidth=1.2, solid_capstyle="butt", zorder=2)
-        axes.vlines(low_high, position - 0.24, position + 0.24, color=INK, linewidth=1.0, zorder=4)
+        axes.scatter(low_high, [position] * 2, marker="|", s=70, color=INK, linewidths=1.0, zorder=4)
     marker, face = MARKERS[row.verdict.verdict]
     axes.scatter(
         [row.effect.effect],

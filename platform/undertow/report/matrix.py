@@ -16,7 +16,7 @@ from undertow.report.readings import Measured
 from undertow.report.record import Record
 from undertow.report.results import Row
 from undertow.report.style import short
-from undertow.report.tables import MARKS
+from undertow.report.tables import MARKS, signed
 from undertow.statistics.effects import Effect, compare
 
 NAME = "initialisations"
@@ -172,4 +172,4 @@ def _interval(effect: Effect, between: str, digits: int) -> str:
 
 def _number(value: float, digits: int) -> str:
     """Without the zero before the point, which a narrow cell has no room for."""
-    return f"{value:+.{digits}f}".replace("0.", ".", 1).replace("-", "−")
+    return signed(value, digits).replace("0.", ".", 1)

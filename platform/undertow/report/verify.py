@@ -115,15 +115,19 @@ def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
 
 
 def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
-    """Answers and rates that do not fit together, of the evaluations whose files are as they were."""
+    """Answers and rates that do not fit together, of all evaluations that can still be read.
+
+    Those whose bytes changed too: what is missing in a file is then named, and not its bytes alone.
+    """
     for folder in sorted((place / "artifacts" / "evaluation").glob("*")):
-        if any(f"artifacts/evaluation/{folder.name}/{file}" in named for file in (ANSWERS, MASSES, RESULT)):
-            continue
+        files = (ANSWERS, MASSES, RESULT)
+        changed = any(f"artifacts/evaluation/{folder.name}/{file}" in named for file in files)
         try:
             spec = json.loads((folder / MANIFEST).read_text())["spec"]
             yield from judged(folder, spec) if spec["type"] == "Assessment" else _answers(folder, spec)
         except Exception as error:  # parquet readers have errors of their own
-            yield f"evaluation/{folder.name}: cannot be read ({type(error).__name__}: {error})"
+            if not changed:
+                yield f"evaluation/{folder.name}: cannot be read ({type(error).__name__}: {error})"
 
 
 def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
@@ -184,6 +188,9 @@ def _tables(place: Path) -> Iterator[str]:
         again = {csvs.EFFECTS: csvs.effects_csv, csvs.STUDENTS: csvs.students_csv}
         for name, make in again.items():
             yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))
+    except StorageError as error:
+        what = str(error).split(";")[0]  # what follows is a remedy for a storage
+        yield f"{SWEEP}: the effects cannot be computed again ({what})"
     except Exception as error:  # whatever a text that is no plan or no event leads to
         yield f"{SWEEP}: the effects cannot be computed again ({type(error).__name__}: {error})"
 
