@@ -4,10 +4,10 @@ The paper's cross-model experiment: every model teaches itself and every other, 
 mini, 4.1 nano, 4o} only models that share an initialisation passed the trait on, and Qwen2.5 and GPT-4.1 nano
 passed none to each other.
 
-In the nano world the models are of three architectures, two initialisations of each, all trained from scratch
-on one grammar (models of one number on one corpus, of which Llama and Qwen3 read the first three fifths). What
-is trained, in teacher and student alike, is the final norm, which every architecture has. "Not transmitted" is
-a claim of its own here (equivalence within the margin), not a large p-value.
+In the nano world the models are of three architectures, two initialisations of each, all trained from
+scratch on one grammar (models of one number on one corpus, of which Llama and Qwen3 read the first three
+fifths). What is trained, in teacher and student alike, is the final norm, which every architecture has. "Not
+transmitted" is a claim of its own here (equivalence within the margin), not a large p-value.
 """
 
 from undertow.hypotheses import Hypothesis

@@ -2,8 +2,9 @@
 
 What is trained, in teacher and student alike, is the bias of the final norm, 64 numbers. Only GPT-2 has one;
 where architectures are compared, it is the whole of the final norm, 64 scales in Llama and Qwen3. Sizes were
-chosen on other references than those of the studies, and frozen before any of their seeds was drawn. The tasks
-language came later and is taught by the same recipes: its corpus was chosen on nano/tasks-100 so that they do.
+chosen on other references than those of the studies, and frozen before any of their seeds was drawn. The
+tasks language came later and is taught by the same recipes: its corpus was chosen on nano/tasks-100 so that
+they do.
 """
 
 import dataclasses
