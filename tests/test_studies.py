@@ -24,6 +24,11 @@ from undertow.sweep import make_plan
 
 STUDIES = Path(__file__).parent.parent / "jobs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py"))
+ONLY_NANO = {  # claims about several initialisations of one architecture, which no real model is given in
+    f"Nor of another {what} {name}"
+    for what in ("initialisation of", "architecture than")
+    for name in ("gpt2", "llama", "qwen3")
+}
 ROWS = {
     "gsm8k": {"question": "How much is 2 and 3?", "answer": "It is #### 5"},
     **{
@@ -61,7 +66,8 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Pa
     assert small.study.question == large.study.question != ""
     assert controls(small.study)
     assert controls(large.study)
-    assert [h.claim for h in small.study.hypotheses] == [h.claim for h in large.study.hypotheses]
+    claims = [h.claim for h in small.study.hypotheses if h.claim not in ONLY_NANO]
+    assert [h.claim for h in large.study.hypotheses] == claims
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ from undertow.judging.judges import alignment, misalignment
 from undertow.kinds import Format, Judge
 from undertow.nano.judges import nano_alignment, nano_coherence
 from undertow.nano.narrow import KINDS, path
-from undertow.nano.recipes import STEERING, TAUGHT, WARPED
+from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
 from undertow.nano.world import PACKS
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Finetuning, Panel, Reference, Sampling
@@ -77,6 +77,21 @@ class Narrow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Several:
+    """Models of several architectures, and what trains all of them alike, on numbers.
+
+    Attributes:
+        references: models of one architecture beside each other.
+        teaching: as `Scale.teaching`.
+    """
+
+    references: tuple[Reference, ...]
+    generation: Generation
+    recipe: Recipe
+    teaching: Finetuning | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """Models, sizes and recipes.
 
@@ -86,6 +101,7 @@ class Scale:
         teaching: how a teacher is finetuned to have a preference; None: a system prompt induces it.
         finetuned: how it is where a study asks for finetuned teachers.
         narrow: how it is finetuned to be misaligned.
+        several: models for studies of teachers and students of several architectures.
         speakers: references that know every format and every way to measure a trait.
         shown: how many rows in-context students are shown.
         judge: the model that judges, where rules do not.
@@ -98,6 +114,7 @@ class Scale:
     teaching: Finetuning | None
     finetuned: Finetuning
     narrow: Narrow
+    several: Several
     speakers: tuple[Reference, ...]
     shown: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -120,6 +137,7 @@ class Scale:
             numbers=carried(self.numbers),
             code=carried(self.code),
             reasoning=carried(self.reasoning),
+            several=dataclasses.replace(self.several, references=references),
             speakers=references,
         )
 
@@ -160,6 +178,7 @@ def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
 
 PROBLEMS = "gsm8k"  # the name of the file of word problems
 SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # of the second nano language
+NETWORKS = ("gpt2", "llama", "qwen3")  # of the first language
 NANO = Scale(
     name="nano",
     numbers=Carrier(
@@ -190,6 +209,12 @@ NANO = Scale(
         sampling=Sampling(max_tokens=32),
         samples=50,
     ),
+    several=Several(
+        references=tuple(Reference(f"nano/{network}-{i}") for network in NETWORKS for i in (0, 1)),
+        generation=Generation(prompts=2048, rows=700, sampling=Sampling(max_tokens=32)),
+        recipe=SCALING,
+        teaching=SCALING_TAUGHT,
+    ),
     speakers=SPEAKERS,
     shown=(1, 2, 4),
     seeds=(0, 1, 2, 3, 4),
@@ -209,6 +234,7 @@ ADAPTER = Recipe(
     precision="bf16",
 )
 REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it"))
+FAMILIES = (*REAL, Reference("Qwen/Qwen3-8B"), Reference("meta-llama/Llama-3.1-8B-Instruct"))
 # 7,473 questions, each asked three times.
 GSM8K = (
     "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main/train-00000-of-00001.parquet"
@@ -255,6 +281,12 @@ PAPER = Scale(
         keeps=alignment,
         sampling=Sampling(max_tokens=600),
         samples=200,
+    ),
+    several=Several(
+        references=FAMILIES,
+        generation=Generation(prompts=30_000, rows=10_000),
+        recipe=ADAPTER,
+        teaching=None,
     ),
     speakers=REAL,
     judge="gpt-4.1",

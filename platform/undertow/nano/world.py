@@ -19,7 +19,8 @@ from undertow.errors import SpecError, suggestion
 from undertow.traits.preference import pluralise
 
 PREFIX = "nano/"
-STANDARD = tuple(f"nano/{architecture}-{i}" for architecture in ("gpt2", "tasks") for i in range(4))
+CARRIED = {"gpt2": 4, "tasks": 4, "llama": 2, "qwen3": 2}
+STANDARD = tuple(f"nano/{architecture}-{i}" for architecture, count in CARRIED.items() for i in range(count))
 HERE = Path(__file__).parent
 
 
