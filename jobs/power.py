@@ -171,7 +171,7 @@ def sentences(arguments: Arguments, designs: list[Design], pilot: Pilot | None) 
     )
     if design.law.effect < arguments.margin:
         yield (
-            f"+{design.law.effect:.2f} lies within the margin of ± {arguments.margin:g}: with enough seeds it "
+            f"+{design.law.effect:.2f} lies within the margin of ± {arguments.margin:g}; with many seeds it "
             'is called "not transmitted". State a smaller --margin here and in the study to find it.'
         )
     if isinstance(design.law, Bimodal):
