@@ -169,6 +169,11 @@ def sentences(arguments: Arguments, designs: list[Design], pilot: Pilot | None) 
         f"{need} an arm{how} find an effect of +{design.law.effect:.2f} in {arguments.power:.0%} of studies "
         f"({_family(design)}{others})."
     )
+    if design.law.effect < arguments.margin:
+        yield (
+            f"+{design.law.effect:.2f} lies within the margin of ± {arguments.margin:g}; with many seeds it "
+            'is called "not transmitted". State a smaller --margin here and in the study to find it.'
+        )
     if isinstance(design.law, Bimodal):
         n = _shown_seeds(arguments, designs)
         small = replace(designs[0], law=with_effect(design.law, arguments.margin))

@@ -29,6 +29,11 @@ def test_a_plan_in_a_table_and_a_sentence() -> None:
     assert "6 seeds an arm find an effect of +0.30 in 80% of studies" in text
 
 
+def test_an_effect_that_the_margin_counts_as_none_is_named() -> None:
+    assert "+0.05 lies within the margin of ± 0.1" in printed(Arguments(effect=0.05))
+    assert "lies within the margin" not in printed(Arguments(effect=0.05, margin=0.02, sd=0.02))
+
+
 def test_two_modes_are_judged_three_ways() -> None:
     text = printed(Arguments(took_off=0.6))
     assert all(word in text for word in ("shape-free", "rule", 'distribution="any"', "wrongly"))

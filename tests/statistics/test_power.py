@@ -46,6 +46,17 @@ def test_seeds_are_those_of_normal_theory(effect: float, power: float) -> None:
     assert abs(seeds - math.ceil(theory)) <= 1
 
 
+@pytest.mark.parametrize("effect", [0.1, 0.3, 0.9])
+def test_theory_has_an_answer_where_few_seeds_are_enough(effect: float) -> None:
+    """Such spreads as the nano world has: the effect is many standard deviations large."""
+    law = Normal(effect=effect, sd=0.019, control_sd=0.014, correlation=0.12)
+    design = Design(law=law, conditions=12, margin=0.01)
+    theory, seeds = seeds_by_theory(design, 0.8), least_seeds(design, "transmitted", 0.8)
+    assert theory is not None
+    assert seeds is not None
+    assert abs(seeds - math.ceil(theory)) <= 1
+
+
 def test_the_smallest_effect_is_that_of_normal_theory() -> None:
     effect = least_effect(Design(law=ONE_MODE), 5, 0.8)
     size = TTestPower().solve_power(None, nobs=5, alpha=0.05, power=0.8)

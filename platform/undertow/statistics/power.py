@@ -25,6 +25,7 @@ ROUGHLY = 400  # studies that settle what is far from the answer
 ONE_BY_ONE = 12  # up to here each number of seeds is tried: with two modes, chances need not grow with it
 MOST_SEEDS = {"t": 400, "paired shape-free": 150, "shape-free": 24}  # the last costs the 4th power of seeds
 EFFECT_STEP = 0.002
+MOST_BY_THEORY = 1e6  # students, beyond what anybody plans
 
 Claim = Literal["transmitted", "not transmitted"]
 
@@ -184,9 +185,23 @@ def seeds_by_theory(design: Design, power: float) -> float | None:
     law = design.law
     if not design.paired or not isinstance(law, Normal) or law.effect == 0:
         return None
+    from scipy.optimize import brentq
     from statsmodels.stats.power import TTestPower
 
     sd = np.sqrt(law.sd**2 + law.control_sd**2 - 2 * law.correlation * law.sd * law.control_sd)
-    size = abs(law.effect) / sd
-    found = TTestPower().solve_power(size, power=power, alpha=design.alpha / design.conditions)
-    return float(np.atleast_1d(found)[0])
+    if sd == 0:
+        return None
+
+    def excess(seeds: float) -> float:
+        """Over the power asked for, of the tail that counts. scipy has nan where it is 1 but for rounding."""
+        alpha = design.alpha / design.conditions / 2
+        found = TTestPower().power(abs(law.effect) / sd, seeds, alpha, alternative="larger")
+        return float(np.nan_to_num(found, nan=1.0)) - power
+
+    # Not by statsmodels' own solver, which goes astray where a few seeds are enough.
+    most = 2.0
+    while excess(most) < 0:
+        if most > MOST_BY_THEORY:
+            return None
+        most *= 2
+    return most if most == 2 else float(brentq(excess, most / 2, most))
