@@ -9,6 +9,7 @@ before is not asked again, so name all tasks that the tables are to hold. Needs 
 pip install "undertow[benchmarks]".
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -134,8 +135,9 @@ def _ask(
     if not missing:
         return False
     failures: dict[str, str] = {}
+    over_ray = models > 1 or "RAY_ADDRESS" in os.environ  # a cluster's head may have no GPU
     with (
-        connect(workers=1) if models > 1 else nullcontext() as machine,
+        connect(workers=1) if over_ray else nullcontext() as machine,
         Wave(console, "benchmarks", models, "models") as wave,
     ):
         for made in make_benchmarks(missing, store, places, batch_size, machine):
