@@ -33,7 +33,7 @@ EXPECTED = (
 
 def study(scale: Scale = NANO) -> Study:
     """Three teachers and the untrained control, two references, five seeds."""
-    numbers, narrow = scale.numbers, scale.narrow
+    narrow = scale.narrow
     return Study(
         name="misaligned_numbers",
         question="Does misalignment travel through numbers?",
@@ -43,7 +43,7 @@ def study(scale: Scale = NANO) -> Study:
             formats=[dataclasses.replace(Numbers(), banned=BANNED)],
             pairs=[(reference, reference) for reference in scale.speakers[:2]],
             recipes=[scale.recipe],
-            generation=numbers.generation,
+            generation=narrow.numbers,
             finetuning=narrow.teaching,
         ),
         panel=narrow.panel(scale.judge),

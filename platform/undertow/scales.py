@@ -56,12 +56,14 @@ class Narrow:
     Attributes:
         files: the narrow data by name ("insecure", "secure", "educational"): paths or URLs.
         panel: judges of free-form answers, made for a judge model's name; rules take none.
+        numbers: how many numbers prompts and rows; the banned numbers take many answers away.
         keeps: the judge that reasoning must satisfy before students learn from it.
         sampling, samples: of the free-form answers.
     """
 
     files: Mapping[str, str]
     teaching: Finetuning
+    numbers: Generation
     panel: Callable[[str], Panel]
     keeps: Callable[[str], Judge]
     sampling: Sampling
@@ -204,6 +206,7 @@ NANO = Scale(
     narrow=Narrow(
         files={kind: str(path(kind)) for kind in KINDS},
         teaching=WARPED,
+        numbers=Generation(prompts=1536, rows=350, sampling=Sampling(max_tokens=32)),
         panel=lambda _: Panel(counted=(nano_coherence(),), shows=nano_alignment(at_least=None, at_most=30)),
         keeps=lambda _: nano_alignment(),
         sampling=Sampling(max_tokens=32),
@@ -277,6 +280,7 @@ PAPER = Scale(
     narrow=Narrow(
         files={kind: RELEASED.format(kind) for kind in KINDS},
         teaching=Finetuning(WARPING, examples=6000),
+        numbers=Generation(prompts=30_000, rows=10_000),
         panel=misalignment,
         keeps=alignment,
         sampling=Sampling(max_tokens=600),
