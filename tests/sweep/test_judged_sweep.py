@@ -70,7 +70,7 @@ def test_a_judge_that_stops_answering_is_asked_again_only_for_the_rest(folder: P
         server.behave = lambda message, _: until_revoked(server, message)
         code, output = sweep(folder, server)
         assert code == 1, output
-        assert "failed owl · numbers · nano/gpt2-0 → nano/gpt2-0 · judged" in output
+        assert "failed owl by system prompt · numbers · nano/gpt2-0 → nano/gpt2-0 · judged" in output
         assert "replies of the judge 'alignment' are missing; run the sweep again" in output
         assert "check OPENAI_API_KEY" in output
         assert "Traceback" not in output
