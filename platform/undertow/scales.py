@@ -150,9 +150,9 @@ class Scale:
         """
         for name in files:
             if name not in self.files:
-                known = suggestion(name, self.files) if self.files else "it reads none"
                 raise UserError(
-                    f"--files {name}={files[name]}: the scale {self.name} has no such file: {known}"
+                    f"--files {name}={files[name]}: the scale {self.name} has no such file: "
+                    f"{suggestion(name, self.files)}"
                 )
         questions = files.get(PROBLEMS)
         reasoning = (
