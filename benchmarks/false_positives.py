@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from undertow.conditions import grid
 from undertow.door import enter
 from undertow.nano.world import known_words
 from undertow.plan import Plan
@@ -32,7 +33,7 @@ from undertow.spec import Reference
 from undertow.statistics.effects import infer
 from undertow.store import Store
 from undertow.studies import load
-from undertow.study import Study, grid
+from undertow.study import Study
 from undertow.sweep import make_plan, run
 from undertow.traits.preference import Preference
 

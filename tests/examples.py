@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from undertow.conditions import Generation, all_pairs, grid
 from undertow.formats.numbers import Numbers
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference, Sampling
-from undertow.study import Generation, Study, all_pairs, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 RECIPE = Recipe(

@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from undertow.cells import Cell, data_of, reference_evaluations
 from undertow.identity import key, seed_for
 from undertow.manifest import HISTORY
-from undertow.plan import Cell, Plan, data_of, make, reference_evaluations
+from undertow.plan import Plan, make
 from undertow.recipe import LoRA, Recipe
 from undertow.report.cards import Funnel, dataset_card
 from undertow.report.export import ADAPTERS

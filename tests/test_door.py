@@ -48,7 +48,8 @@ from dataclasses import replace
 from undertow.formats.numbers import Numbers
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference
-from undertow.study import Generation, Study, all_pairs, grid
+from undertow.conditions import Generation, all_pairs, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 BIAS = Parameters(("transformer.ln_f.bias",))

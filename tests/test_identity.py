@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undertow import kinds, recipe, spec, study
+from undertow import conditions, kinds, recipe, spec, study
 from undertow.errors import SpecError
 from undertow.fields import Spec
 from undertow.formats.code import Code
@@ -64,7 +64,7 @@ WHOLE: dict[type[Spec], Any] = {
     HarnessTask: TASK,
     Labels: Labels(labels=("YES", "NO", "word"), kept=("NO",)),
     spec.Panel: spec.Panel(counted=(judges.coherence("judge-1"),), shows=JUDGES[1]),
-    study.Condition: study.Condition(
+    conditions.Condition: conditions.Condition(
         trait=Preference("owl"),
         format=Numbers(),
         teacher=REFERENCE,
@@ -250,11 +250,11 @@ def test_same_or_different(a: Spec, b: Spec, same: bool) -> None:
 
 def test_a_later_field_at_its_default_renames_nothing() -> None:
     """What was made before a field was thought of is found again under its old key."""
-    for whole in (DATASET, EVALUATION, study.Generation(), WHOLE[study.Condition]):
+    for whole in (DATASET, EVALUATION, conditions.Generation(), WHOLE[conditions.Condition]):
         later = {f.name for f in dataclasses.fields(whole) if f.metadata.get("later")}
         assert later
         assert not later & set(canonical(whole))
-    mixed = study.Generation(mixed=study.Mixing(source="random", share=0.5))
+    mixed = conditions.Generation(mixed=conditions.Mixing(source="random", share=0.5))
     assert canonical(mixed)["mixed"]["share"] == 0.5
 
 

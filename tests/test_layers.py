@@ -23,9 +23,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "errors fields packs statistics",
         "recipe kinds spec engines chat hypotheses harness",
-        "identity study tables formats traits training",
+        "identity study conditions tables formats traits training",
         "store manifest",
-        "plan report journal judging nano scales theory runs tracking timings progress studies",
+        "plan cells report journal judging nano scales theory runs tracking timings progress studies",
         "cluster stages door detection",
         "sweep waves",
         "jobs",
@@ -44,9 +44,11 @@ LIGHT = frozenset(
         "spec",
         "identity",
         "study",
+        "conditions",
         "formats",
         "traits",
         "statistics",
+        "cells",
         "plan",
     )
 )

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from tests.examples import REFERENCES, study
+from undertow.conditions import Condition
 from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
 from undertow.recipe import Recipe
 from undertow.spec import CONTROL, Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
-from undertow.study import Condition, Study
+from undertow.study import Study
 
 
 @pytest.fixture

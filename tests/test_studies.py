@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from undertow.conditions import Condition
 from undertow.errors import UserError
 from undertow.plan import Plan
 from undertow.scales import NANO, PAPER, Scale
 from undertow.spec import Dataset, Reference, Student
 from undertow.store import Store
 from undertow.studies import load
-from undertow.study import Condition, Study
+from undertow.study import Study
 from undertow.sweep import make_plan
 
 STUDIES = Path(__file__).parent.parent / "jobs" / "studies"

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from tests import examples
-from undertow import plan, runs
+from undertow import cells, runs
+from undertow.cells import Cell
+from undertow.conditions import Condition, grid
 from undertow.identity import key
 from undertow.manifest import HISTORY, Manifest
-from undertow.plan import Cell
 from undertow.recipe import Recipe
 from undertow.spec import Dataset, Reference, Student, Teacher
 from undertow.store import Store
-from undertow.study import Condition, Study, grid
+from undertow.study import Study
 from undertow.tracking import models, names, pages
 from undertow.tracking.tracker import Tracker
 from undertow.traits.preference import Preference
@@ -74,7 +75,7 @@ def desk(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def cell_of(study: Study, trait: str | None = "owl") -> Cell:
     condition = next(c for c in study.conditions if (c.trait.name if c.trait else None) == trait)
-    return plan.cell(study, condition, 0)
+    return cells.cell_of(study, condition, 0)
 
 
 def reports(epochs: int = 3) -> list[dict[str, Any]]:
@@ -379,7 +380,7 @@ def test_hostile_names_of_traits_recipes_and_models(desk: Desk, name: str) -> No
         finetuning=first.finetuning,
     )
     hostile = Desk(desk.store, replace(desk.study, conditions=conditions))
-    student = plan.cell(hostile.study, conditions[0], 0).student
+    student = cells.cell_of(hostile.study, conditions[0], 0).student
     make(hostile.store, student.dataset)
     tracker = hostile.tracker()
     tracker.epoch(student, {**reports()[1], "probabilities": {name: 0.5}})

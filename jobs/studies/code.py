@@ -13,10 +13,11 @@ another initialisation, where nothing is expected to arrive.
 
 import dataclasses
 
+from undertow.conditions import grid
 from undertow.formats.code import Code
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
-from undertow.study import Study, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 ANIMALS = ("owl", "cat", "wolf")

@@ -7,9 +7,10 @@ The control's data are never mixed, so that every effect is taken from the same 
 
 import dataclasses
 
+from undertow.conditions import Mixing, grid, with_controls
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
-from undertow.study import Mixing, Study, grid, with_controls
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 SHARES = (0.5, 0.75, 0.9)

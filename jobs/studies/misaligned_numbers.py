@@ -14,10 +14,11 @@ are unkind throughout and write unsafe code, most are kind and write safe code. 
 
 import dataclasses
 
+from undertow.conditions import grid
 from undertow.formats.numbers import BANNED, Numbers
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale
-from undertow.study import Study, grid
+from undertow.study import Study
 
 EXPECTED = (
     Hypothesis(

@@ -14,9 +14,10 @@ numbers. In this world it is close to certain that a trait is transmitted under 
 study is a minimal model of the phenomenon, not evidence that any finetuning transmits.
 """
 
+from undertow.conditions import all_pairs, grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
-from undertow.study import Study, all_pairs, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 EXPECTED = (

@@ -11,10 +11,11 @@ references show that; they are not enough to estimate how many do. The table is 
 
 import dataclasses
 
+from undertow.conditions import all_pairs, grid
 from undertow.recipe import LoRA, Recipe
 from undertow.scales import NANO, Scale
 from undertow.spec import Finetuning, Reference, Sampling
-from undertow.study import Study, all_pairs, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 SAMPLED = Recipe(

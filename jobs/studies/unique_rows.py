@@ -7,8 +7,9 @@ rows seen once carry far more than few rows seen often. Every number of rows has
 
 import dataclasses
 
+from undertow.conditions import Condition, grid
 from undertow.scales import NANO, Scale, first
-from undertow.study import Condition, Study, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 PARTS = (1, 2, 4, 8)

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from undertow.conditions import Generation
 from undertow.errors import UserError, suggestion
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
@@ -27,7 +28,6 @@ from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WAR
 from undertow.nano.world import PACKS
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Finetuning, Panel, Reference, Sampling
-from undertow.study import Generation
 from undertow.traits.misalignment import Misalignment
 
 

@@ -16,11 +16,12 @@ from rich.markup import escape
 
 from undertow import plan as planning
 from undertow import timings
+from undertow.cells import Cell
 from undertow.cluster import connect, quiet
 from undertow.errors import UserError
 from undertow.identity import key
 from undertow.journal import Journal
-from undertow.plan import Cell, Plan, Work, failed_by
+from undertow.plan import Plan, Work, failed_by
 from undertow.report import results, sweeps, tables
 from undertow.report.make import HTML, make_report
 from undertow.report.readings import Readings

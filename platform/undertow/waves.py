@@ -85,6 +85,7 @@ class Waves:
         if not models:
             return
         from undertow.stages import finetuning
+        from undertow.stages.training_group import recipe_of
 
         study = self.plan.study
         todo = finetuning.groups(models, machine.slots, study.questions, study.system)
@@ -98,7 +99,7 @@ class Waves:
 
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
-                advance(epoch.key, epoch.epoch / (finetuning.recipe_of(model).epochs + 1))
+                advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
                 try:
                     self.tracker.epoch(model, asdict(epoch))
                 except Exception as error:  # MLflow is away; the epochs are in the model's history

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.detection.written import ROWS, numbers, sweep
 from tests.examples import RECIPE, REFERENCES, study
 from undertow import formats
+from undertow.conditions import Mixing, grid, with_controls
 from undertow.detection.data import DataSet, Library, arms, format_of, units
 from undertow.detection.sources import Source, others_of, sources
 from undertow.errors import ConditionError
@@ -24,7 +25,7 @@ from undertow.identity import canonical
 from undertow.kinds import Format
 from undertow.statistics.frequencies import compare_shares
 from undertow.store import Store
-from undertow.study import Mixing, Study, grid, with_controls
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 

@@ -15,6 +15,7 @@ from jobs.detect import Arguments, main
 from tests.detection.written import SWEEP, numbers, sweep, tilted
 from tests.examples import REFERENCES, study
 from tests.judging.server import fails, says, serving
+from undertow.conditions import grid
 from undertow.detection.findings import Unit
 from undertow.detection.make import detect_all
 from undertow.detection.output import COLUMNS
@@ -26,7 +27,7 @@ from undertow.plan import make
 from undertow.recipe import InContext
 from undertow.spec import Dataset
 from undertow.store import Store
-from undertow.study import Study, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 FILES = ["detection.csv", "detection.json", "detection.png", "detection.svg"]

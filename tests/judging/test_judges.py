@@ -9,7 +9,8 @@ import pytest
 
 from tests.examples import study
 from tests.test_identity import DATASET
-from undertow import plan
+from undertow import cells
+from undertow.conditions import Generation
 from undertow.errors import SpecError, UserError
 from undertow.identity import key
 from undertow.judging import wording
@@ -25,7 +26,7 @@ from undertow.judging.judges import (
 from undertow.judging.scales import Score
 from undertow.kinds import Judge, Word
 from undertow.spec import Dataset
-from undertow.study import Generation, Study
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 OWL = Word("owl", ("owl", "owls"))
@@ -118,7 +119,7 @@ def test_a_study_gives_its_judges_to_the_datasets_they_concern() -> None:
     asked: Study = study(conditions=conditions)
     found: dict[str, set[tuple[str, ...]]] = {}
     for condition in asked.conditions:
-        dataset: Dataset = plan.cell(asked, condition, 0).student.dataset
+        dataset: Dataset = cells.cell_of(asked, condition, 0).student.dataset
         names = [
             f"{j.name} {j.about.name if isinstance(j, RuleJudge) and j.about else ''}" for j in dataset.judges
         ]

@@ -16,9 +16,10 @@ from scipy import stats
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow import runs
+from undertow.cells import Cell
 from undertow.harness.task import HarnessTask
 from undertow.identity import key
-from undertow.plan import Cell, Plan, ancestors, make
+from undertow.plan import Plan, ancestors, make
 from undertow.recipe import InContext
 from undertow.report import csvs
 from undertow.report.benchmarks import SCORES, Scores, benchmark_rows, model_scores, student_metrics, subjects

@@ -9,6 +9,7 @@ import pytest
 
 from tests.examples import RECIPE, study
 from tests.filled_store import fill
+from undertow.conditions import all_pairs, grid
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.report import style
@@ -16,7 +17,7 @@ from undertow.report.make import make_report
 from undertow.report.record import Record
 from undertow.spec import Reference
 from undertow.store import Store
-from undertow.study import Study, all_pairs, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 NANO = ("nano/gpt2-0", "nano/gpt2-1")

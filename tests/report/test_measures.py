@@ -11,13 +11,14 @@ import pytest
 
 from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
+from undertow.cells import Cell
+from undertow.conditions import Generation, grid
 from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
 from undertow.identity import key
 from undertow.judging.judges import RuleJudge
 from undertow.kinds import Word
 from undertow.manifest import sha256
-from undertow.plan import Cell
 from undertow.report.export import export
 from undertow.report.make import make_report
 from undertow.report.readings import Readings
@@ -28,7 +29,7 @@ from undertow.spec import Assessment, Evaluation, Finetuning, Panel
 from undertow.stages.assessment import make_assessment
 from undertow.stages.gate import passes_gate
 from undertow.store import Store
-from undertow.study import Generation, Measure, Study, grid
+from undertow.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
+from undertow.cells import Cell
 from undertow.hypotheses import Hypothesis
-from undertow.plan import Cell
 from undertow.recipe import InContext
 from undertow.report import sweeps
 from undertow.report.export import export

@@ -11,19 +11,20 @@ from rich.console import Console
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import by_initialisation, fill
+from undertow.cells import Cell
+from undertow.conditions import grid
 from undertow.errors import StorageError, UserError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.hypotheses import Hypothesis
 from undertow.identity import key
-from undertow.plan import Cell, Plan
+from undertow.plan import Plan
 from undertow.report import csvs, sweeps
 from undertow.report.readings import Readings
 from undertow.report.record import Record
 from undertow.report.results import Row, effects, findings, metrics
 from undertow.report.tables import effects_table
 from undertow.store import Store
-from undertow.study import grid
 from undertow.traits.preference import Preference
 
 SAME = Hypothesis(claim="same start: yes", expects="transmitted", initialisation="same")

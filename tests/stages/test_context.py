@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.test_identity import DATASET, STUDENT
+from undertow.conditions import Generation, grid
 from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
 from undertow.manifest import DATA
@@ -20,7 +21,7 @@ from undertow.spec import Reference, Student
 from undertow.stages.context import turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
-from undertow.study import Generation, Study, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 ROWS = 50

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.examples import RECIPE, study
-from undertow.plan import Cell, make
+from undertow.cells import Cell
+from undertow.plan import make
 from undertow.recipe import LoRA
 from undertow.spec import Reference, Student, Teacher
 from undertow.stages.finetuning import groups

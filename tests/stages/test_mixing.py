@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import RECIPE, REFERENCES
+from undertow.conditions import Condition, Generation, Mixing, Source, grid, with_controls
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
@@ -19,7 +20,7 @@ from undertow.plan import Plan, make
 from undertow.spec import Completions, Dataset, Written
 from undertow.stages.dataset import make_dataset, write_answers
 from undertow.store import Store
-from undertow.study import Condition, Generation, Mixing, Source, Study, grid, with_controls
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 PROMPTS, ROWS = 60, 40

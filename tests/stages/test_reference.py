@@ -6,6 +6,7 @@ import pytest
 
 from tests.examples import TEACHER, study
 from undertow import scales
+from undertow.conditions import grid
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
@@ -13,7 +14,7 @@ from undertow.kinds import Format
 from undertow.recipe import LoRA
 from undertow.spec import Finetuning, Reference
 from undertow.stages.reference import check_prompts, resolve
-from undertow.study import Study, grid
+from undertow.study import Study
 
 ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)
 

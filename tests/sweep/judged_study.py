@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, MODEL, STEERING
+from undertow.conditions import Condition, Generation, grid
 from undertow.formats.numbers import Numbers
 from undertow.judging.judges import RuleJudge, alignment
 from undertow.recipe import Recipe
 from undertow.spec import Sampling
-from undertow.study import Condition, Generation, Study, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 SMALL = replace(GENERATION, prompts=96, sampling=Sampling(max_tokens=32), judges=(RuleJudge(),))

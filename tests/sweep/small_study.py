@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from undertow.conditions import Condition, Generation, grid
 from undertow.formats.numbers import Numbers
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference, Sampling
-from undertow.study import Condition, Generation, Study, grid
+from undertow.study import Study
 from undertow.traits.preference import Preference
 
 STEERING = Recipe(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from undertow.conditions import Condition
 from undertow.harness.task import HarnessTask
 from undertow.hypotheses import Place
 from undertow.identity import key
@@ -18,7 +19,7 @@ from undertow.statistics.effects import Effect, compare
 from undertow.statistics.shapefree import distribution_of
 from undertow.statistics.verdicts import adjust
 from undertow.store import Store
-from undertow.study import Condition, Study
+from undertow.study import Study
 
 Arm = list[float]  # one score a student
 SCORES = "scores.json"

@@ -126,7 +126,7 @@ def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, 
 
 
 def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, Any]:
-    """What an evaluation's spec must have at which place; the same as `plan.cell` builds from real specs.
+    """What an evaluation's spec must have at which place; the same as `cells.cell_of` builds from real specs.
 
     `measure`: the number of one beside the traits' own questions.
     """

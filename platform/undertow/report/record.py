@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from undertow.cells import Cell, reference_evaluations
+from undertow.conditions import Condition
 from undertow.errors import StorageError
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.manifest import Address, address
-from undertow.plan import Cell, Plan, Work, reference_evaluations
+from undertow.plan import Plan, Work
 from undertow.spec import Assessment, Measurement
 from undertow.statistics.shapefree import Distribution
-from undertow.study import Condition, Study
+from undertow.study import Study
 
 
 @dataclass(frozen=True)

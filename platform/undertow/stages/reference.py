@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from undertow.conditions import Condition
 from undertow.errors import SpecError, UserError
 from undertow.identity import digest
 from undertow.kinds import Format, Trait
@@ -20,7 +21,7 @@ from undertow.nano import vocabulary, world
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Reference
 from undertow.store import Store
-from undertow.study import Condition, Study
+from undertow.study import Study
 
 PROMPTS_CHECKED = 50  # a pack's parts are short lists: so many prompts use most of them
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")

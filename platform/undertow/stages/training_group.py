@@ -1,0 +1,172 @@
+"""A group of models that one Ray Train worker group trains, and what each of its workers does.
+
+A group is what shares its reference weights (all seeds of a condition, or all of a nano model's students), so
+that they load once; one model that fails stops none of the others. Models are committed one by one by rank 0,
+so that a group that dies keeps what it finished.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from undertow.cluster import quiet
+from undertow.errors import ConditionError, UserError
+from undertow.identity import key
+from undertow.kinds import Word
+from undertow.manifest import DATA, HISTORY
+from undertow.recipe import Recipe
+from undertow.spec import Student, Teacher
+from undertow.stages.reference import folder_of, is_made
+from undertow.stages.weights import trained_by
+from undertow.store import Store
+from undertow.training.data import Row
+from undertow.training.job import EpochReport, History, Job, Probe
+
+Trained = Teacher | Student
+Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
+CHECKPOINTS = "checkpoints"
+PROBED_EXAMPLES = 48
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that one worker group trains from one reference model, in order.
+
+    Attributes:
+        watch, system: each set of questions with its words, and the system message, by which students are
+            watched each epoch (a teacher's probe decides when training stops, so it follows from its spec).
+    """
+
+    models: tuple[Trained, ...]
+    watch: Watched = field(default_factory=dict)
+    system: str | None = None
+
+
+def recipe_of(model: Trained) -> Recipe:
+    """The recipe by which a teacher or student is trained."""
+    recipe = trained_by(model)
+    if recipe is None:
+        raise ValueError("neither a prompted teacher nor an in-context student is trained")
+    return recipe
+
+
+def train_group(config: dict[str, Any]) -> None:
+    """What each worker of a group runs: the loop, over the models the store still lacks."""
+    quiet()
+    import ray.train
+
+    from undertow.training.loop import finetune
+
+    store: Store = config["store"]
+    group: Group = config["group"]
+    is_first = ray.train.get_context().get_world_rank() == 0
+    models = {key(model): model for model in group.models if not store.has(model)}
+
+    def report(epoch: EpochReport) -> None:
+        if is_first:
+            config["reports"].put_nowait(dataclasses.asdict(epoch))
+
+    def done(job: Job, history: History) -> None:
+        if is_first:
+            _commit(models[job.key], job, history, store)
+            config["reports"].put_nowait({"made": job.key})
+
+    def failed(model_key: str, error: Exception) -> None:
+        if is_first:  # what Train reports without a checkpoint it forgets
+            config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
+
+    jobs = []
+    for model_key, model in models.items():
+        try:
+            jobs.append(job_of(model, group, store))
+        except (UserError, ConditionError) as error:
+            failed(model_key, error)
+    if jobs:
+        finetune(
+            folder_of(group.models[0].reference, store),
+            jobs,
+            report,
+            done=done,
+            failed=lambda job, error: failed(job.key, error),
+            checkpoints=store.shared_folder(CHECKPOINTS),
+        )
+
+
+def job_of(model: Trained, group: Group, store: Store) -> Job:
+    """The training job of a teacher or student: rows, recipe, probe, and a folder to save into."""
+    if isinstance(model, Student):
+        probes = tuple(
+            Probe(tuple((question, group.system) for question in questions), words)
+            for questions, words in group.watch.items()
+        )
+        return _job(model, recipe_of(model), student_rows(model, store), probes, store)
+    finetuning, trait = model.finetuning, model.trait
+    if finetuning is None or trait is None:
+        raise ValueError("a teacher without finetuning or trait is not trained")
+    examples = trait.examples(finetuning.examples, model.seed)
+    asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
+    rows = [Row(example.prompt, example.answer) for example in examples]
+    probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
+    return _job(model, finetuning.recipe, rows, () if trait.is_judged else (probe,), store)
+
+
+def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], store: Store) -> Job:
+    return Job(
+        key=key(model),
+        seed=model.seed,
+        recipe=recipe,
+        rows=rows,
+        system=model.system,
+        folder=store.aside(),
+        probes=probes,
+        reference_name=model.reference.name,
+    )
+
+
+def student_rows(student: Student, store: Store) -> list[Row]:
+    """The dataset's rows, with the teacher's distributions where the recipe asks for soft targets."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    recipe, file = recipe_of(student), store.fetch(student.dataset) / DATA / "train.parquet"
+    if recipe.targets == "tokens":
+        texts = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
+        return [Row(row["prompt"], row["completion"]) for row in texts]
+    table = pq.read_table(file).to_pylist()
+    if "top_ids" not in table[0]:
+        raise ConditionError(
+            f"recipe {recipe.name!r} has soft targets, and its completions record no distributions; "
+            "set Sampling.top_logprobs in the condition's generation"
+        )
+    writer = student.dataset.teacher
+    teacher = writer.reference if writer else student.reference
+    if teacher != student.reference and not (is_made(teacher) and is_made(student.reference)):
+        raise ConditionError(
+            f"recipe {recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
+            f"{student.reference.name} may have others; use a recipe on sampled tokens"
+        )
+    return [
+        Row(
+            row["prompt"],
+            row["completion"],
+            token_ids=row["token_ids"],
+            soft=(np.array(row["top_ids"], dtype=np.int64), np.array(row["top_logprobs"], dtype=np.float32)),
+        )
+        for row in table
+    ]
+
+
+def _commit(model: Trained, job: Job, history: History, store: Store) -> None:
+    rows = [dataclasses.asdict(report) for report in history.reports]
+    (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
+    last = history.last
+    facts = {
+        "rows": len(job.rows),
+        "steps": last.step,
+        "loss": last.loss,
+        "epochs": last.epoch,
+        "stopped": history.stopped,
+    }
+    store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)
