@@ -98,7 +98,8 @@ def test_any_bytes_are_a_table_a_pack_or_a_line_that_names_the_file(
         packs.read,
     )
     for read in readers:
-        tables.read.cache_clear(), tables.pairs.cache_clear(), packs.read.cache_clear()
+        for cached in (tables.read, tables.pairs, packs.read):
+            cached.cache_clear()
         try:
             read(str(file))
         except UserError as error:

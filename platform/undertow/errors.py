@@ -38,7 +38,7 @@ def last_line(error: BaseException) -> str:
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
-    """The tail of an unknown-name message: a guess at what was meant, else the names there are, or the first."""
+    """The tail of an unknown-name message: a guess at what was meant, else the names that there are."""
     names = sorted(known)
     if close := get_close_matches(given[:LONGEST_NAME], names, n=1):
         return f"did you mean {close[0]!r}?"
