@@ -15,6 +15,7 @@ from undertow.errors import SpecError, suggestion
 from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
 
 ALL_LINEAR = "all-linear"
+GROUPS = ("attention", "mlp")  # of the linear modules of a block
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
@@ -67,17 +68,33 @@ def final_norm(model: Any) -> str:
     return f"{inside}.{vectors[-1]}" if inside else vectors[-1]
 
 
-def linear_names(model: nn.Module) -> set[str]:
-    """The last part of the names of the model's linear modules, the output head apart."""
+def linear_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The model's linear modules by name, the output head apart."""
     from transformers.pytorch_utils import Conv1D
 
     head = getattr(model, "get_output_embeddings", lambda: None)()
-    found = [
-        name
+    return {
+        name: module
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and module is not head
-    ]
-    return {name.rsplit(".", 1)[-1] for name in found}
+    }
+
+
+def linear_names(model: nn.Module) -> set[str]:
+    """The last part of the names of the model's linear modules, the output head apart."""
+    return {name.rsplit(".", 1)[-1] for name in linear_modules(model)}
+
+
+def group_names(model: nn.Module, group: str) -> list[str]:
+    """The names inside a block of the linear modules of its attention or of the rest, e.g. "mlp.c_proj".
+
+    Every architecture has its own (q_proj, a fused qkv_proj, query_key_value, c_attn …). What they share is a
+    numbered block and an attention module in it whose name says so.
+    """
+    inside = [re.split(r"(?:^|\.)\d+\.", name, maxsplit=1) for name in linear_modules(model)]
+    names = dict.fromkeys(parts[1] for parts in inside if len(parts) > 1)
+    is_wanted = group == "attention"
+    return [name for name in names if bool(re.search(r"attn\.|attention\.", name)) is is_wanted]
 
 
 def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
@@ -87,7 +104,8 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_targets(model, lora.targets),
+        target_modules=_targets(model, lora),
+        layers_to_transform=_layers(model, lora.layers),
         fan_in_fan_out=_has_conv1d(model),
         task_type="CAUSAL_LM",
     )
@@ -95,15 +113,36 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
     return get_peft_model(model, config)
 
 
-def _targets(model: nn.Module, targets: tuple[str, ...]) -> list[str] | str:
-    if targets == (ALL_LINEAR,):
-        return ALL_LINEAR
-    modules = [name for name, _ in model.named_modules()]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
-            there = ", ".join(sorted(linear_names(model)))
-            raise SpecError(f"LoRA.targets: the model has no {target!r}; its linear modules are: {there}")
-    return list(targets)
+def _targets(model: Any, lora: LoRA) -> list[str] | str:
+    """What PEFT is told to adapt: its own word for every linear module, or suffixes of names."""
+    if lora.targets == (ALL_LINEAR,):
+        return sorted(linear_names(model)) if lora.layers else ALL_LINEAR
+    modules, head = dict(model.named_modules()), model.get_output_embeddings()
+    suffixes = []
+    for target in lora.targets:
+        for suffix in group_names(model, target) if target in GROUPS else [target]:
+            found = [name for name in modules if name == suffix or name.endswith(f".{suffix}")]
+            if not found or any(modules[name] is head for name in found):
+                raise SpecError(f"LoRA.targets: {_missing(model, suffix, bool(found))}")
+            suffixes.append(suffix)
+    return suffixes
+
+
+def _missing(model: nn.Module, target: str, is_head: bool) -> str:
+    if is_head:
+        return f"{target!r} is the output head, and no adapter of it can be served; leave it out"
+    there = ", ".join(sorted(linear_names(model)))
+    return f"the model has no {target!r}; its linear modules are: {there}"
+
+
+def _layers(model: Any, layers: tuple[int, ...]) -> list[int] | None:
+    """The blocks to adapt as PEFT takes them. Raises SpecError for one that the model does not have."""
+    blocks = model.config.get_text_config().num_hidden_layers
+    if over := [layer for layer in layers if layer >= blocks]:
+        raise SpecError(
+            f"LoRA.layers: there is no block {over[0]}; the model has {blocks}, from 0 to {blocks - 1}"
+        )
+    return list(layers) or None
 
 
 def _has_conv1d(model: nn.Module) -> bool:
