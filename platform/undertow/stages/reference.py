@@ -29,16 +29,18 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "v
 
 def resolve(study: Study) -> Study:
     """The study with every reference pinned. Raises SpecError or UserError for one that cannot be."""
-    conditions = []
-    for condition in study.conditions:
-        teacher, student = pin(condition.teacher), pin(condition.student)
-        if condition.trait is not None:
-            for reference in (teacher, student):
-                check_word(condition.trait, reference)
-        check_prompts(condition.format, teacher)
-        check_adapters(condition)
-        conditions.append(dataclasses.replace(condition, teacher=teacher, student=student))
-    return dataclasses.replace(study, conditions=tuple(conditions))
+    return dataclasses.replace(study, conditions=tuple(map(_resolved, study.conditions)))
+
+
+def _resolved(condition: Condition) -> Condition:
+    teacher, student = pin(condition.teacher), pin(condition.student)
+    if condition.trait is not None:
+        for reference in (teacher, student):
+            check_word(condition.trait, reference)
+    check_prompts(condition.format, teacher)
+    check_adapters(condition)
+    before = _resolved(condition.after) if condition.after else None
+    return dataclasses.replace(condition, teacher=teacher, student=student, after=before)
 
 
 def is_made(reference: Reference) -> bool:
