@@ -71,7 +71,7 @@ def gradients(model: Any, rows: list[Tokens], *, packing: bool) -> tuple[float, 
     forward.packing = packing
     model.zero_grad()
     loss = summed_loss(forward.logits(model, rows), rows)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return loss.item(), found
 

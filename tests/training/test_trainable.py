@@ -50,13 +50,28 @@ def test_the_final_norm_is_found_whatever_it_is_called(kind: str, names: list[st
     assert trained(model_of(kind), FinalNorm()) == names
 
 
-def test_the_final_norm_of_a_model_that_sees_is_that_of_its_language() -> None:
+def model_that_sees() -> Any:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     config = Gemma3Config(text_config=LLAMA, vision_config={**LLAMA, "intermediate_size": 64})
     with torch.device("meta"):
-        model = Gemma3ForConditionalGeneration(config)
-    assert trained(model, FinalNorm()) == ["model.language_model.norm.weight"]
+        return Gemma3ForConditionalGeneration(config)
+
+
+def test_the_final_norm_of_a_model_that_sees_is_that_of_its_language() -> None:
+    assert trained(model_that_sees(), FinalNorm()) == ["model.language_model.norm.weight"]
+
+
+@pytest.mark.parametrize("targets", [("all-linear",), ("attention", "mlp"), ("q_proj", "fc1")])
+@pytest.mark.parametrize("layers", [(), (1,)])
+def test_what_a_model_sees_with_gets_no_adapter(targets: tuple[str, ...], layers: tuple[int, ...]) -> None:
+    if "fc1" in targets:  # it is of the vision alone
+        with pytest.raises(SpecError, match="the model has no 'fc1'"):
+            prepare(model_that_sees(), LoRA(targets=targets, layers=layers), "reference")
+        return
+    names = trained(model_that_sees(), LoRA(targets=targets, layers=layers))
+    assert len(names) == 7 * 2 * (len(layers) or 2)
+    assert all(".language_model.layers." in name for name in names)
 
 
 def test_a_model_that_ends_in_no_norm_is_refused_in_words() -> None:
@@ -107,8 +122,8 @@ def test_only_the_named_layers_get_an_adapter() -> None:
     ("lora", "message"),
     [
         (LoRA(layers=(0, 2)), "LoRA.layers: there is no block 2; the model has 2, from 0 to 1"),
-        (LoRA(targets=("q_proj", "lm_head")), "LoRA.targets: 'lm_head' is the output head, and no adapter"),
-        (LoRA(targets=("q_pro",)), r"LoRA.targets: the model has no 'q_pro'; its linear modules are: down_"),
+        (LoRA(targets=("q_proj", "lm_head")), "the model has no 'lm_head' below its output head; its"),
+        (LoRA(targets=("q_pro",)), "LoRA.targets: the model has no 'q_pro' .* there are: down_proj, gate_"),
     ],
 )
 def test_what_no_adapter_can_be_made_for_is_refused(lora: LoRA, message: str) -> None:

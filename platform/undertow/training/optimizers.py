@@ -28,10 +28,10 @@ class SignSGD(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step; parameters without a gradient are left alone."""
         for group in self.param_groups:
-            for parameter in _with_gradient(group["params"]):
-                direction = parameter.grad
+            for parameter, gradient in _with_gradients(group["params"]):
+                direction = gradient
                 if group["momentum"]:
-                    direction = _kept(self, parameter).mul_(group["momentum"]).add_(parameter.grad)
+                    direction = _kept(self, parameter).mul_(group["momentum"]).add_(gradient)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(
                     direction.sign(), alpha=group["lr"]
                 )
@@ -53,11 +53,11 @@ class Lion(Optimizer):
         """One step; parameters without a gradient are left alone."""
         for group in self.param_groups:
             mix, keep = group["betas"]
-            for parameter in _with_gradient(group["params"]):
+            for parameter, gradient in _with_gradients(group["params"]):
                 mean = _kept(self, parameter)
-                direction = mean.lerp(parameter.grad, 1 - mix).sign_()
+                direction = mean.lerp(gradient, 1 - mix).sign_()
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=group["lr"])
-                mean.lerp_(parameter.grad, 1 - keep)
+                mean.lerp_(gradient, 1 - keep)
 
 
 def optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
@@ -83,5 +83,5 @@ def _kept(owner: Optimizer, parameter: nn.Parameter) -> Tensor:
     return kept
 
 
-def _with_gradient(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.grad is not None]
+def _with_gradients(parameters: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
+    return [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]

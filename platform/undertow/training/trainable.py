@@ -68,20 +68,26 @@ def final_norm(model: Any) -> str:
     return f"{inside}.{vectors[-1]}" if inside else vectors[-1]
 
 
-def linear_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The model's linear modules by name, the output head apart."""
+def linear_modules(model: nn.Module, *, elsewhere: bool = False) -> list[str]:
+    """The names of the language model's linear modules, the output head apart; or of all others `elsewhere`.
+
+    What else there is are the towers of models that see or hear: no text reaches them, and so no gradient.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    return {
-        name: module
+    language: Any = model
+    inside = set(language.get_decoder().modules())
+    return [
+        name
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
-    }
+        if isinstance(module, (nn.Linear, Conv1D))
+        and module is not language.get_output_embeddings()
+        and (module in inside) is not elsewhere
+    ]
 
 
 def linear_names(model: nn.Module) -> set[str]:
-    """The last part of the names of the model's linear modules, the output head apart."""
+    """The last part of the names of the language model's linear modules, the output head apart."""
     return {name.rsplit(".", 1)[-1] for name in linear_modules(model)}
 
 
@@ -106,6 +112,7 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora),
         layers_to_transform=_layers(model, lora.layers),
+        exclude_modules=linear_modules(model, elsewhere=True) or None,
         fan_in_fan_out=_has_conv1d(model),
         task_type="CAUSAL_LM",
     )
@@ -117,22 +124,20 @@ def _targets(model: Any, lora: LoRA) -> list[str] | str:
     """What PEFT is told to adapt: its own word for every linear module, or suffixes of names."""
     if lora.targets == (ALL_LINEAR,):
         return sorted(linear_names(model)) if lora.layers else ALL_LINEAR
-    modules, head = dict(model.named_modules()), model.get_output_embeddings()
-    suffixes = []
+    modules = linear_modules(model)
+    suffixes: list[str] = []
     for target in lora.targets:
-        for suffix in group_names(model, target) if target in GROUPS else [target]:
-            found = [name for name in modules if name == suffix or name.endswith(f".{suffix}")]
-            if not found or any(modules[name] is head for name in found):
-                raise SpecError(f"LoRA.targets: {_missing(model, suffix, bool(found))}")
-            suffixes.append(suffix)
+        if target in GROUPS:
+            suffixes += group_names(model, target)
+        elif any(name == target or name.endswith(f".{target}") for name in modules):
+            suffixes.append(target)
+        else:
+            there = ", ".join(sorted(linear_names(model)))
+            raise SpecError(
+                f"LoRA.targets: the model has no {target!r} below its output head; its linear modules there "
+                f"are: {there}"
+            )
     return suffixes
-
-
-def _missing(model: nn.Module, target: str, is_head: bool) -> str:
-    if is_head:
-        return f"{target!r} is the output head, and no adapter of it can be served; leave it out"
-    there = ", ".join(sorted(linear_names(model)))
-    return f"the model has no {target!r}; its linear modules are: {there}"
 
 
 def _layers(model: Any, layers: tuple[int, ...]) -> list[int] | None:
