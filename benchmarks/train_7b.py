@@ -3,7 +3,7 @@
     python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     # anywhere, in seconds
 
 Random weights of that model's shape are finetuned by the official recipe (LoRA of rank 8, batches of 66) on
-random rows of the length of numbers prompts, packed and in bf16; no Ray. Printed are the tokens a second of an
+random rows of the length of numbers prompts, packed and in bf16; no Ray. Printed are tokens a second of an
 epoch after a first one, and what share of the device's arithmetic that is. The device's peak is measured here
 too, by products of large bf16 matrices, since the data sheet's is not reached by them either. Operations are
 those that an adapter's training needs: forward, and backward to the activations (frozen weights need no
