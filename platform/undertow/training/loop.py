@@ -139,10 +139,10 @@ class _Training:
     def _train(self) -> bool:
         """Runs the epochs that are left; True where the probe ended them."""
         self.engine.train()
-        self._pack()
         self.reports, unusable = self.checkpoints.restore(self.engine)
         if unusable:
             self.note(self.job, unusable)
+        self._pack()
         if self.reports:
             self.step = self.reports[-1].step
         else:
