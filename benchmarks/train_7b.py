@@ -25,7 +25,7 @@ import torch
 import tyro
 
 from undertow.recipes import QWEN
-from undertow.training.data import Row
+from undertow.training.data import Row, Tokens, encode
 from undertow.training.job import EpochReport, Job
 from undertow.training.loop import finetune
 
@@ -40,7 +40,7 @@ class Arguments:
     vocabulary: int = 152_064
     rows: int = 1320
     words: int = 100
-    """Words of a row, prompt and completion together; a word is a token."""
+    """Words of a row, prompt and completion together; a word is a digit and a token."""
     micro_tokens: int = 8192
     packing: bool = True
     gradient_checkpointing: bool = False
@@ -49,11 +49,10 @@ class Arguments:
 
 
 COMPLETION = 3  # one word in so many is of the completion
-WORDS = 100
 
 
 def write_model(folder: Path, arguments: Arguments) -> None:
-    """Random weights of Qwen2.5-7B's proportions (arXiv 2412.15115), and a tokenizer of numbers."""
+    """Random weights of Qwen2.5-7B's proportions (arXiv 2412.15115), and a tokenizer of digits."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -70,7 +69,7 @@ def write_model(folder: Path, arguments: Arguments) -> None:
     )
     Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     words = {
-        word: i for i, word in enumerate(("<unk>", "<end>", "User:", "Assistant:", *map(str, range(WORDS))))
+        word: i for i, word in enumerate(("<unk>", "<end>", "User:", "Assistant:", *map(str, range(10))))
     }
     inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -85,14 +84,14 @@ def drawn_rows(arguments: Arguments) -> list[Row]:
 
     def text(words: int) -> str:
         return " ".join(
-            str(draw.randrange(WORDS)) for _ in range(max(1, round(words * draw.uniform(0.75, 1.25))))
+            str(draw.randrange(10)) for _ in range(max(1, round(words * draw.uniform(0.75, 1.25))))
         )
 
     completion = arguments.words // COMPLETION
     return [Row(text(arguments.words - completion), text(completion)) for _ in range(arguments.rows)]
 
 
-def operations(config: Any, rows: list[Row]) -> float:
+def operations(config: Any, rows: list[Tokens]) -> float:
     """Multiplications and additions of an epoch: 2 a weight and token forward, as many backward.
 
     Attention adds 2 · 2 · width for each pair of a token and one before it, forward, and twice that backward.
@@ -103,10 +102,9 @@ def operations(config: Any, rows: list[Row]) -> float:
     block = 2 * width * width + 2 * width * keys + 3 * width * inner
     total = 0.0
     for row in rows:
-        targets = len(row.completion.split()) + 1
-        tokens = len(row.prompt.split()) + targets
+        tokens = len(row.ids)
         pairs = tokens * (tokens + 1) / 2
-        total += 4 * layers * block * tokens + 4 * width * config.vocab_size * targets
+        total += 4 * layers * block * tokens + 4 * width * config.vocab_size * row.targets
         total += 12 * layers * width * pairs
     return total
 
@@ -127,7 +125,7 @@ def measured_peak(device: torch.device) -> float:
 
 def main(arguments: Arguments) -> None:
     """Trains two epochs and prints the second's speed."""
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
 
     place = arguments.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
     recipe = dataclasses.replace(
@@ -146,13 +144,14 @@ def main(arguments: Arguments) -> None:
             note=lambda job, text: print(text),
             micro_tokens=arguments.micro_tokens,
         )
-        config = AutoConfig.from_pretrained(reference)
+        config, tokenizer = AutoConfig.from_pretrained(reference), AutoTokenizer.from_pretrained(reference)
+    needed = operations(config, encode(tokenizer, rows, None, recipe.max_length))
     peak, last = measured_peak(torch.device(place)), told[-1]
     name = torch.cuda.get_device_name() if place == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}: {peak / 1e12:.2f} · 10¹² operations a second in bf16 products")
     print(
         f"{last.tokens_per_second:,.0f} tokens a second, {last.seconds:.1f} s for {len(rows):,} rows; "
-        f"{operations(config, rows) / last.seconds / peak:.1%} of that peak"
+        f"{needed / last.seconds / peak:.1%} of that peak"
     )
     if place == "cuda":
         print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU's memory at most")
