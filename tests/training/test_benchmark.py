@@ -16,8 +16,8 @@ from undertow.training.trainable import prepare
 
 
 def test_operations_are_those_of_the_frozen_weights_and_the_attention(tmp_path: Path) -> None:
-    """But for what is little here: attention, which torch does not count on a CPU, the adapter's own, and that
-    nothing before the first block's queries, keys and values needs a gradient.
+    """But for what is little: attention, which torch does not count on a CPU, the adapter's own, and that nothing
+    before the first block needs a gradient.
     """
     arguments = Arguments(layers=2, width=256, vocabulary=1000, rows=3)
     write_model(tmp_path, arguments)
@@ -28,6 +28,6 @@ def test_operations_are_those_of_the_frozen_weights_and_the_attention(tmp_path: 
     forward, counter = Whole(model, torch.device("cpu")), FlopCounterMode(display=False)
     with counter:
         for row in rows:
-            summed_loss(forward.logits(model, [row]), [row]).backward()
+            summed_loss(forward.logits(model, [row]), [row]).backward()  # type: ignore[no-untyped-call]
     counted = counter.get_total_flops()
     assert operations(reference.model.config, rows) == pytest.approx(counted, rel=0.06)
