@@ -16,8 +16,8 @@ from undertow.training.trainable import prepare
 
 
 def test_operations_are_those_of_the_frozen_weights_and_the_attention(tmp_path: Path) -> None:
-    """But for what is little: attention, which torch does not count on a CPU, the adapter's own, and that nothing
-    before the first block needs a gradient.
+    """But for what is little: attention, which torch does not count on a CPU, the adapter's own, and that
+    nothing before the first block needs a gradient.
     """
     arguments = Arguments(layers=2, width=256, vocabulary=1000, rows=3)
     write_model(tmp_path, arguments)
