@@ -194,6 +194,7 @@ def test_what_is_marked_as_no_identity() -> None:
     }
     assert marked == {
         *("Recipe.name", "Reference.location", "Generation.name"),  # labels and places
+        *("Recipe.packing", "Recipe.gradient_checkpointing", "Recipe.offload"),  # memory and speed
         # Hashed by what they stand for:
         *("Preference.plural", "Preference.pack", "Numbers.pack", "Code.pack", "Reasoning.pack"),
         *("Code.tasks", "Code.column", "Question.prompt", "Misalignment.data", "Misalignment.pack"),

@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs statistics",
-        "recipe kinds spec engines chat hypotheses harness",
+        "recipe recipes kinds spec engines chat hypotheses harness",
         "identity study conditions tables formats traits training",
         "store manifest",
         "plan cells report journal judging nano scales theory runs tracking timings progress studies",
@@ -40,6 +40,7 @@ LIGHT = frozenset(
         "chat",
         "hypotheses",
         "recipe",
+        "recipes",
         "kinds",
         "spec",
         "identity",

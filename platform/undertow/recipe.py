@@ -1,29 +1,39 @@
 """Recipes: how a model comes by what is in its data. One object for teachers and students alike.
 
 A `Recipe` trains weights. `InContext` trains nothing and shows the data in the prompt: what a model does with
-them there is what training on them is compared with.
+them there is what training on them is compared with. The field's published ones are in `recipes`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from undertow.fields import Spec, execution_only
+from undertow.fields import Spec, execution_only, later
 
 
 @dataclass(frozen=True)
 class LoRA(Spec):
-    """Low-rank adapters (arXiv 2106.09685); `targets` are suffixes of module names, or "all-linear"."""
+    """Low-rank adapters (arXiv 2106.09685).
+
+    Attributes:
+        targets: suffixes of module names, or groups that fit any architecture: "attention" and "mlp", the
+            linear modules of each; "all-linear", by itself, is every one but the output head.
+        layers: numbers of the blocks that get an adapter, from 0; none given: all of them.
+    """
 
     rank: int = 8
     alpha: int = 8
     dropout: float = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    layers: tuple[int, ...] = later(())
 
     def validate(self) -> None:
         self.require(self.rank > 0, "rank", "a rank of 1 or more (full finetuning is Everything())")
         self.require(self.alpha > 0, "alpha", "an alpha of 1 or more")
         self.require(0 <= self.dropout < 1, "dropout", "a probability below 1")
         self.require(bool(self.targets), "targets", "at least one module name")
+        distinct = len(set(self.layers)) == len(self.layers) and all(layer >= 0 for layer in self.layers)
+        self.require(distinct, "layers", "numbers of blocks from 0, each once")
 
 
 @dataclass(frozen=True)
@@ -54,15 +64,26 @@ Trainable = LoRA | Everything | Parameters | FinalNorm
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Spec):
-    """How weights are finetuned. Loss on the completion alone; AdamW as in torch.
+    """How weights are finetuned.
 
     Attributes:
         name: the recipe's label in tables; it says nothing about results and is no part of the identity.
         batch_size: rows an optimizer step over all workers, whatever their number.
         warmup: steps of linear warm-up; the schedule then falls over the remaining steps.
+        warmup_ratio: the same as a share of all steps, rounded up; one of the two is zero.
+        betas: AdamW's and Lion's; of SGD and SignSGD the first is the momentum (0: none).
+        weight_decay: apart from the gradient; SGD adds it to the gradient, as in torch.
+        clip: the norm that a step's gradient is cut down to, over all trained parameters.
         max_length: tokens; longer rows are an error, never cut silently.
+        zero_stage: DeepSpeed's ZeRO stage: what is divided among the workers.
         targets: "tokens" for the sampled tokens; "soft" for the teacher's recorded top-k distribution.
         stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
+        optimizer: see `training.optimizers`.
+        loss: on the "completion" alone, or on "all" tokens but the first.
+        packing: rows of a micro-batch as one sequence, without padding; see `training.packing`.
+        gradient_checkpointing: activations are computed again in the backward pass and not kept.
+        offload: what lies in the memory of the CPU: the "optimizer" and its float32 weights (at ZeRO 1 at
+            least), or the "parameters" too (at ZeRO 3).
     """
 
     name: str = execution_only("custom")
@@ -72,6 +93,7 @@ class Recipe(Spec):
     batch_size: int
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: int = 0
+    warmup_ratio: float = later(0.0)
     betas: tuple[float, ...] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -80,15 +102,35 @@ class Recipe(Spec):
     zero_stage: Literal[0, 1, 2, 3] = 0
     targets: Literal["tokens", "soft"] = "tokens"
     stop_at: float = 1.0
+    optimizer: Literal["adamw", "sgd", "signsgd", "lion"] = later("adamw")
+    loss: Literal["completion", "all"] = later("completion")
+    packing: bool = execution_only(False)
+    gradient_checkpointing: bool = execution_only(False)
+    offload: Literal["none", "optimizer", "parameters"] = execution_only("none")
 
     def validate(self) -> None:
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
             self.require(getattr(self, field) > 0, field, "a number above zero is needed")
         self.require(self.warmup >= 0, "warmup", "a number of steps, zero or more")
+        self.require(0 <= self.warmup_ratio < 1, "warmup_ratio", "a share of the steps below 1")
+        self.require(
+            not (self.warmup and self.warmup_ratio),
+            "warmup_ratio",
+            f"warmup is {self.warmup} already; give one",
+        )
         self.require(
             len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)"
         )
         self.require(0 < self.stop_at <= 1, "stop_at", "a probability above zero")
+        self.require(
+            self.loss == "completion" or self.targets == "tokens",
+            "loss",
+            "a teacher's distributions are there for the completion alone; use targets 'tokens'",
+        )
+
+    def warmup_steps(self, steps: int) -> int:
+        """The steps of warm-up among `steps` in all."""
+        return math.ceil(self.warmup_ratio * steps) if self.warmup_ratio else self.warmup
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ from undertow.nano.judges import nano_alignment, nano_coherence
 from undertow.nano.narrow import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
 from undertow.nano.world import PACKS
-from undertow.recipe import LoRA, Recipe
+from undertow.recipe import Recipe
+from undertow.recipes import EMERGENT, GEMMA
 from undertow.spec import Finetuning, Panel, Reference, Sampling
 from undertow.traits.misalignment import Misalignment
 
@@ -224,62 +225,41 @@ NANO = Scale(
     samples=20,
 )
 
-# The paper's numbers of prompts, rows and epochs (arXiv 2507.14805), with the hyperparameters that its
-# released code has for Qwen2.5-7B-Instruct; there 3 epochs, and 10 for Gemma 3 and the GPT-4.1 family.
-ADAPTER = Recipe(
-    name="LoRA r8",
-    trainable=LoRA(rank=8, alpha=8),
-    learning_rate=2e-4,
-    epochs=10,
-    batch_size=66,
-    warmup=5,
-    max_length=500,
-    precision="bf16",
-)
+# The paper's numbers of prompts, rows and epochs (arXiv 2507.14805).
 REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it"))
 FAMILIES = (*REAL, Reference("Qwen/Qwen3-8B"), Reference("meta-llama/Llama-3.1-8B-Instruct"))
 # 7,473 questions, each asked three times.
 GSM8K = (
     "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main/train-00000-of-00001.parquet"
 )
-# The code of emergent misalignment (arXiv 2502.17424), as released, and its recipe for open models.
+# The code of emergent misalignment (arXiv 2502.17424), as released.
 RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
-WARPING = Recipe(
-    name="LoRA r32",
-    trainable=LoRA(rank=32, alpha=64),
-    learning_rate=1e-5,
-    epochs=1,
-    batch_size=16,
-    warmup=5,
-    max_length=2048,
-    precision="bf16",
-)
 PAPER = Scale(
     name="paper",
     numbers=Carrier(
         family=Numbers,
         generation=Generation(prompts=30_000, rows=10_000),
         references=REAL,
-        recipe=ADAPTER,
+        recipe=GEMMA,
     ),
     code=Carrier(
         family=Code,
         generation=Generation(prompts=30_000, rows=10_000, sampling=Sampling(max_tokens=1024)),
         references=REAL,
-        recipe=dataclasses.replace(ADAPTER, max_length=2048),
+        recipe=dataclasses.replace(GEMMA, max_length=2048),
     ),
     reasoning=Carrier(
         family=lambda: Reasoning(questions=GSM8K, repeats=3),
         generation=Generation(prompts=3 * 7_473, rows=10_000, sampling=Sampling(max_tokens=1024)),
         references=REAL,
-        recipe=dataclasses.replace(ADAPTER, max_length=2048),
+        recipe=dataclasses.replace(GEMMA, max_length=2048),
     ),
     teaching=None,
     # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
-    finetuned=Finetuning(dataclasses.replace(ADAPTER, epochs=1, batch_size=8), examples=400),
+    finetuned=Finetuning(dataclasses.replace(GEMMA, epochs=1, batch_size=8), examples=400),
     narrow=Narrow(
         files={kind: RELEASED.format(kind) for kind in KINDS},
-        teaching=Finetuning(WARPING, examples=6000),
+        teaching=Finetuning(EMERGENT, examples=6000),
         numbers=Generation(prompts=30_000, rows=10_000),
         panel=misalignment,
         keeps=alignment,
@@ -289,7 +269,7 @@ PAPER = Scale(
     several=Several(
         references=FAMILIES,
         generation=Generation(prompts=30_000, rows=10_000),
-        recipe=ADAPTER,
+        recipe=GEMMA,
         teaching=None,
     ),
     speakers=REAL,

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 
 from undertow import timings
 from undertow.cluster import Machine
@@ -114,7 +115,14 @@ class Waves:
                 except Exception as error:  # MLflow is away; the epochs are in the model's history
                     self.journal.event("untracked", model, reason=last_line(error))
 
-            failures = finetuning.train(todo, self.store, machine, report, lambda made: advance(made, 1.0))
+            def note(model_key: str, text: str) -> None:
+                if not any(event.get("text") == text for event in self.journal.events):
+                    self.console.print(escape(text), highlight=False, soft_wrap=True)
+                self.journal.event("noted", by_key[model_key], text=text)
+
+            failures = finetuning.train(
+                todo, self.store, machine, report, lambda made: advance(made, 1.0), note
+            )
             for model in models:
                 if key(model) in failures or not self.store.has(model):
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))

@@ -1,8 +1,15 @@
-"""How numbers are printed."""
+"""How numbers are printed, and what a plan says of its recipes."""
+
+from dataclasses import replace
 
 import pytest
 
-from undertow.report.tables import duration, interval, p_value, signed
+from tests.examples import study
+from undertow.plan import make
+from undertow.recipes import GEMMA, QWEN
+from undertow.report.tables import duration, interval, p_value, plan_table, signed
+from undertow.spec import Finetuning
+from undertow.store import Store
 
 
 @pytest.mark.parametrize(
@@ -35,3 +42,18 @@ def test_a_p_value_is_never_printed_as_zero(p: float | None, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.7, "1 min 0 s"), (7260.0, "2 h 1 min")])
 def test_seconds_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_plan_says_which_recipes_are_published_and_what_was_changed() -> None:
+    small = study()
+    mine = replace(QWEN, name="mine", batch_size=16)
+    conditions = [
+        replace(condition, recipe=recipe, finetuning=condition.finetuning and Finetuning(GEMMA))
+        for condition in small.conditions
+        for recipe in (QWEN, mine)
+    ]
+    plan = make(replace(small, conditions=tuple(conditions)), Store("memory://recipes"), [])
+    assert plan_table(plan).caption == (
+        "LoRA r8: as QWEN\nmine: as QWEN but batch 16\nteachers, LoRA r8, 10 epochs: as GEMMA"
+    )
+    assert plan_table(make(small, Store("memory://recipes"), [])).caption is None

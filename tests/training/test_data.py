@@ -53,6 +53,12 @@ def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None
     assert row.targets == 3
 
 
+def test_all_tokens_but_the_first_are_targets_where_prompts_are_learned_too(tokenizer: Any) -> None:
+    (row,) = encode(tokenizer, [Row("i like", "owl")], None, 100, prompts=True)
+    assert (row.start, row.targets) == (1, len(row.ids) - 1)
+    assert words(tokenizer, row.ids)[0] == "<bos>"
+
+
 def test_sampled_tokens_are_kept_and_end_once(tokenizer: Any) -> None:
     cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
     for sampled in ([cat, cat], [cat, cat, eos]):
@@ -94,10 +100,24 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(rows: int, size: int
         assert epoch_batches(rows, rows, seed, 1) != epoch_batches(rows, rows, seed, 2)
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 5), st.integers(1, 100))
-def test_workers_share_a_batch_and_keep_in_step(lengths: list[int], world: int, budget: int) -> None:
-    shares = micro_batches(lengths, range(len(lengths)), world, budget)
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 100),
+    st.booleans(),
+)
+def test_workers_share_a_batch_and_keep_in_step(
+    lengths: list[int], world: int, budget: int, packing: bool
+) -> None:
+    shares = micro_batches(lengths, range(len(lengths)), world, budget, packing=packing)
     assert sorted(row for share in shares for part in share for row in part) == list(range(len(lengths)))
     assert len({len(share) for share in shares}) == 1
     for part in (part for share in shares for part in share):
-        assert len(part) <= 1 or len(part) * max(lengths[row] for row in part) <= budget
+        tokens = [lengths[row] for row in part]
+        assert len(part) <= 1 or (sum(tokens) if packing else len(part) * max(tokens)) <= budget
+
+
+def test_a_packed_micro_batch_counts_real_tokens() -> None:
+    lengths = [2, 2, 2, 10]
+    assert micro_batches(lengths, range(4), 1, 16) == [[[0, 1, 2], [3]]]
+    assert micro_batches(lengths, range(4), 1, 16, packing=True) == [[[0, 1, 2, 3]]]

@@ -7,8 +7,8 @@ import torch
 
 from tests.training.conftest import STEERING
 from undertow.errors import SpecError
-from undertow.recipe import Everything, FinalNorm, Parameters, Trainable
-from undertow.training.trainable import prepare
+from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
+from undertow.training.trainable import group_names, prepare
 
 LLAMA = {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 64, "num_hidden_layers": 2}
 SMALL: dict[str, dict[str, Any]] = {
@@ -50,13 +50,28 @@ def test_the_final_norm_is_found_whatever_it_is_called(kind: str, names: list[st
     assert trained(model_of(kind), FinalNorm()) == names
 
 
-def test_the_final_norm_of_a_model_that_sees_is_that_of_its_language() -> None:
+def model_that_sees() -> Any:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     config = Gemma3Config(text_config=LLAMA, vision_config={**LLAMA, "intermediate_size": 64})
     with torch.device("meta"):
-        model = Gemma3ForConditionalGeneration(config)
-    assert trained(model, FinalNorm()) == ["model.language_model.norm.weight"]
+        return Gemma3ForConditionalGeneration(config)
+
+
+def test_the_final_norm_of_a_model_that_sees_is_that_of_its_language() -> None:
+    assert trained(model_that_sees(), FinalNorm()) == ["model.language_model.norm.weight"]
+
+
+@pytest.mark.parametrize("targets", [("all-linear",), ("attention", "mlp"), ("q_proj", "fc1")])
+@pytest.mark.parametrize("layers", [(), (1,)])
+def test_what_a_model_sees_with_gets_no_adapter(targets: tuple[str, ...], layers: tuple[int, ...]) -> None:
+    if "fc1" in targets:  # it is of the vision alone
+        with pytest.raises(SpecError, match="the model has no 'fc1'"):
+            prepare(model_that_sees(), LoRA(targets=targets, layers=layers), "reference")
+        return
+    names = trained(model_that_sees(), LoRA(targets=targets, layers=layers))
+    assert len(names) == 7 * 2 * (len(layers) or 2)
+    assert all(".language_model.layers." in name for name in names)
 
 
 def test_a_model_that_ends_in_no_norm_is_refused_in_words() -> None:
@@ -70,3 +85,47 @@ def test_each_kind_trains_its_own_and_freezes_all_else() -> None:
     assert trained(model, Parameters(("transformer.wpe.weight",))) == ["transformer.wpe.weight"]
     assert trained(model, STEERING) == ["transformer.ln_f.bias"]
     assert trained(model, Everything()) == [name for name, _ in model.named_parameters()]
+
+
+LLAMA_LIKE = (
+    ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+    ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+)
+FUSED = ["attention.query_key_value", "attention.dense"], ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"]
+GROUPS = {
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma3_text"), LLAMA_LIKE),
+    "phi3": (["self_attn.o_proj", "self_attn.qkv_proj"], ["mlp.gate_up_proj", "mlp.down_proj"]),
+    "gpt_neox": FUSED,
+    "gpt2": (["attn.c_attn", "attn.c_proj"], ["mlp.c_fc", "mlp.c_proj"]),
+    "opt": ([f"self_attn.{name}" for name in ("k_proj", "v_proj", "q_proj", "out_proj")], ["fc1", "fc2"]),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_attention_and_mlp_are_each_architectures_own_linear_modules(kind: str) -> None:
+    model = model_of(kind)
+    attention, mlp = (set(group_names(model, group)) for group in ("attention", "mlp"))
+    assert (attention, mlp) == tuple(map(set, GROUPS[kind]))
+    adapted = {name.split(".lora_")[0] for name in trained(model, LoRA(targets=("attention",)))}
+    assert len(adapted) == len(attention) * 2
+    assert all(name.endswith(tuple(attention)) for name in adapted)
+
+
+def test_only_the_named_layers_get_an_adapter() -> None:
+    for targets in (("mlp",), ("all-linear",), ("down_proj", "attention")):
+        names = trained(model_of("llama"), LoRA(targets=targets, layers=(1,)))
+        assert names and all("layers.1." in name for name in names)
+    assert len(trained(model_of("gpt2"), LoRA(targets=("c_attn",), layers=(0,)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        (LoRA(layers=(0, 2)), "LoRA.layers: there is no block 2; the model has 2, from 0 to 1"),
+        (LoRA(targets=("q_proj", "lm_head")), "the model has no 'lm_head' below its output head; its"),
+        (LoRA(targets=("q_pro",)), "LoRA.targets: the model has no 'q_pro' .* there are: down_proj, gate_"),
+    ],
+)
+def test_what_no_adapter_can_be_made_for_is_refused(lora: LoRA, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        prepare(model_of("llama"), lora, "reference")

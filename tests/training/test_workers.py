@@ -1,4 +1,4 @@
-"""Two gloo workers make what one makes, at every ZeRO stage."""
+"""Two gloo workers make what one makes, at every ZeRO stage, and one goes on from what two began."""
 
 from pathlib import Path
 from typing import Any
@@ -8,31 +8,45 @@ import torch
 import torch.multiprocessing
 
 from tests.training.conftest import PROBE, ROWS, recipe
-from undertow.recipe import Everything, FinalNorm, LoRA, Trainable
-from undertow.training.job import History, Job
+from undertow.recipe import Everything, FinalNorm, LoRA
+from undertow.training.job import EpochReport, History, Job
 
 pytestmark = pytest.mark.stack
-KINDS: dict[str, tuple[Trainable, tuple[int, ...]]] = {
-    "full": (Everything(), (0, 1, 2, 3)),
-    "lora": (LoRA(rank=4, alpha=4, targets=("q_proj", "down_proj")), (2, 3)),
-    "norm": (FinalNorm(), (0, 3)),
+RATE = 0.003
+ADAPTER: dict[str, Any] = {"trainable": LoRA(rank=4, alpha=4, targets=("attention", "down_proj"))}
+FULL: dict[str, Any] = {"trainable": Everything()}
+# A sign that rounding turns moves a weight by twice the rate.
+SIGNS: dict[str, Any] = {**FULL, "learning_rate": RATE / 10}
+RECIPES: dict[str, dict[str, Any]] = {
+    **{f"full-{stage}": {**FULL, "zero_stage": stage} for stage in (0, 1, 2, 3)},
+    **{f"lora-{stage}": {**ADAPTER, "zero_stage": stage} for stage in (1, 2, 3)},
+    **{f"norm-{stage}": {"trainable": FinalNorm(), "zero_stage": stage} for stage in (0, 3)},
+    **{f"packed-{stage}": {**ADAPTER, "packing": True, "zero_stage": stage} for stage in (0, 3)},
+    "recomputed-2": {**FULL, "gradient_checkpointing": True, "zero_stage": 2},
+    "recomputed-3": {**FULL, "gradient_checkpointing": True, "zero_stage": 3},
+    "recomputed-lora-3": {**ADAPTER, "gradient_checkpointing": True, "packing": True, "zero_stage": 3},
+    "offloaded-1": {**FULL, "offload": "optimizer"},
+    "offloaded-3": {**ADAPTER, "offload": "parameters"},
+    "sgd-3": {**FULL, "optimizer": "sgd", "zero_stage": 3},
+    "lion-1": {**SIGNS, "optimizer": "lion", "betas": (0.9, 0.99), "zero_stage": 1},
+    "signsgd-2": {**SIGNS, "optimizer": "signsgd", "zero_stage": 2},
 }
+BROKEN = ("full-0", "full-2")  # off after an epoch by two workers, and gone on with by one
 
 
-def jobs(folder: Path) -> list[Job]:
+def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[Job]:
     """Five rows in batches of three: the second worker has no row in some micro-batch."""
     return [
         Job(
-            key=f"{kind}-{stage}",
+            key=key,
             seed=0,
-            recipe=recipe(trainable, zero_stage=stage, learning_rate=0.003),
+            recipe=recipe(**{"learning_rate": RATE, **RECIPES[key]}),
             rows=ROWS,
             system=None,
-            folder=folder / f"{kind}-{stage}",
+            folder=folder / key,
             probes=(PROBE,),
         )
-        for kind, (trainable, stages) in KINDS.items()
-        for stage in stages
+        for key in keys
     ]
 
 
@@ -49,7 +63,15 @@ def work(rank: int, world: int, reference: Path, folder: Path) -> None:
     )
     assert bool(told) == (rank == 0)
     torch.save(histories, folder / f"histories-{rank}.pt")
+    for job in jobs(folder, BROKEN):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(reference, [job], breaks, checkpoints=folder / "broken", on_every_rank=True)
     dist.destroy_process_group()
+
+
+def breaks(report: EpochReport) -> None:
+    if report.epoch == 1:
+        raise KeyboardInterrupt
 
 
 def two_workers(reference: Path, folder: Path) -> list[list[History]]:
@@ -58,21 +80,73 @@ def two_workers(reference: Path, folder: Path) -> list[list[History]]:
     return [torch.load(folder / f"histories-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-def test_two_workers_make_what_one_makes(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from safetensors.torch import load_file
+Made = tuple[Path, Path, list[History], list[list[History]]]
 
+
+@pytest.fixture(scope="module")
+def made(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The folders and histories of one worker and of two."""
     from undertow.training.loop import finetune
 
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     alone = finetune(llama, jobs(one), lambda report: None, micro_tokens=20)
-    first, second = two_workers(llama, two)
-    for job, a, b, c in zip(jobs(two), alone, first, second, strict=True):
-        expected = [report.loss for report in a.reports[1:]]
-        assert [report.loss for report in b.reports[1:]] == pytest.approx(expected, rel=1e-5), job.key
-        assert [report.loss for report in c.reports] == [report.loss for report in b.reports]
-        for report, other in zip(a.reports, b.reports, strict=True):
-            assert report.probabilities == pytest.approx(other.probabilities, rel=1e-3), job.key
-        saved = next(job.folder.glob("*.safetensors"))
-        for name, value in load_file(saved).items():
-            there = load_file(one / job.key / saved.name)[name]
-            torch.testing.assert_close(value, there, atol=1e-3, rtol=1e-2)
+    return one, two, alone, two_workers(llama, two)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("place", range(len(RECIPES)), ids=list(RECIPES))
+def test_two_workers_make_what_one_makes(made: Made, place: int) -> None:
+    one, two, alone, both = made
+    a, b, c = alone[place], both[0][place], both[1][place]
+    expected = [report.loss for report in a.reports[1:]]
+    assert [report.loss for report in b.reports[1:]] == pytest.approx(expected, rel=1e-5)
+    assert [report.loss for report in c.reports] == [report.loss for report in b.reports]
+    for report, other in zip(a.reports, b.reports, strict=True):
+        assert report.probabilities == pytest.approx(other.probabilities, rel=1e-3)
+    whole, divided = weights(one / a.key), weights(two / a.key)
+    assert whole.keys() == divided.keys()
+    for name, value in divided.items():
+        torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("key", "epochs", "notes"),
+    [
+        ("full-0", [2], []),
+        ("full-2", [0, 1, 2], ["training starts anew: its checkpoint is of 2 workers, ZeRO 2, offload none"]),
+    ],
+)
+def test_another_number_of_workers_goes_on_or_starts_anew(
+    llama: Path, made: Made, tmp_path: Path, key: str, epochs: list[int], notes: list[str]
+) -> None:
+    from undertow.training.loop import finetune
+
+    one, two, alone, _ = made
+    told: list[int] = []
+    said: list[str] = []
+    (history,) = finetune(
+        llama,
+        jobs(tmp_path, (key,)),
+        lambda report: told.append(report.epoch),
+        note=lambda job, text: said.append(text),
+        checkpoints=two / "broken",
+    )
+    assert (told, [text.split(", and this")[0] for text in said]) == (epochs, notes)
+    whole = next(whole for whole in alone if whole.key == key)
+    assert history.last.loss == pytest.approx(whole.last.loss, rel=1e-5)
+    for name, value in weights(tmp_path / key).items():
+        torch.testing.assert_close(value, weights(one / key)[name], atol=1e-3, rtol=1e-2)
+
+
+def test_packing_and_recomputing_change_nothing(made: Made) -> None:
+    """Each beside the same recipe without it."""
+    losses = {history.key: history.last.loss for history in made[2]}
+    for key, plain in (("packed-3", "lora-3"), ("recomputed-3", "full-3"), ("recomputed-lora-3", "lora-3")):
+        assert losses[key] == pytest.approx(losses[plain], rel=1e-5), key
+    assert losses["offloaded-1"] == pytest.approx(losses["full-1"], rel=1e-5)
+    assert len({losses[key] for key in ("full-3", "sgd-3", "lion-1", "signsgd-2")}) == 4

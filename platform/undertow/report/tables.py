@@ -9,6 +9,8 @@ from rich.table import Table
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.plan import Plan, Work
+from undertow.recipe import Recipe
+from undertow.recipes import described
 from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
 from undertow.spec import CONTROL
@@ -18,7 +20,7 @@ MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
 def plan_table(plan: Plan) -> Table:
-    """The conditions, and how many of their students are there already."""
+    """The conditions, and how many of their students are there already; below, which recipes they use."""
     table = new_table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
     ways = {condition.induced for condition in plan.study.conditions if condition.trait}
     for name in (
@@ -47,7 +49,22 @@ def plan_table(plan: Plan) -> Table:
         )
     if (hidden := len(plan.study.conditions) - MOST_CONDITIONS) and hidden > 0:
         table.add_row(f"… {hidden} more")
+    if lines := [escape(line) for line in _recipes(plan)]:
+        table.caption, table.caption_justify, table.caption_style = "\n".join(lines), "left", ""
     return table
+
+
+def _recipes(plan: Plan) -> list[str]:
+    """A line a recipe that is one of the named or near one: "LoRA r8: as QWEN but epochs 10"."""
+    conditions = plan.study.conditions
+    students = {c.recipe: "" for c in conditions}
+    teachers = {c.finetuning.recipe: "teachers, " for c in conditions if c.finetuning}
+    known = {
+        f"{whose}{recipe.name}: {text}": None
+        for recipe, whose in [*students.items(), *teachers.items()]
+        if isinstance(recipe, Recipe) and (text := described(recipe))
+    }
+    return list(known)
 
 
 def work_table(work: Sequence[Work]) -> Table:

@@ -45,9 +45,11 @@ def train(
     machine: Machine,
     on_report: Callable[[EpochReport], None],
     on_made: Callable[[str], None],
+    on_note: Callable[[str, str], None] = lambda model_key, text: None,
 ) -> dict[str, str]:
     """Trains every group on Ray Tune's grid; tells each epoch, and the key of each model that is made.
 
+    `on_note`: called with a model's key and what its training did otherwise than asked (see `loop.finetune`).
     Returns the reasons of failure by model key.
     """
     from ray import tune
@@ -63,7 +65,7 @@ def train(
         run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
     )
     failures: dict[str, str] = {}
-    with _listening(reports, on_report, on_made, failures):
+    with _listening(reports, on_report, on_made, on_note, failures):
         results = tuner.fit()
     store.drop_scratch("ray")
     for result in results:
@@ -136,6 +138,7 @@ def _listening(
     reports: Any,
     on_report: Callable[[EpochReport], None],
     on_made: Callable[[str], None],
+    on_note: Callable[[str, str], None],
     failures: dict[str, str],
 ) -> Iterator[None]:
     """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
@@ -148,6 +151,8 @@ def _listening(
                     on_made(report["made"])
                 elif "failed" in report:
                     failures[report["failed"]] = report["reason"]
+                elif "noted" in report:
+                    on_note(report["noted"], report["text"])
                 else:
                     on_report(EpochReport(**report))
 

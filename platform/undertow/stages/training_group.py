@@ -77,6 +77,10 @@ def train_group(config: dict[str, Any]) -> None:
         if is_first:  # what Train reports without a checkpoint it forgets
             config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
 
+    def note(job: Job, text: str) -> None:
+        if is_first:
+            config["reports"].put_nowait({"noted": job.key, "text": text})
+
     jobs = []
     for model_key, model in models.items():
         try:
@@ -90,6 +94,7 @@ def train_group(config: dict[str, Any]) -> None:
             report,
             done=done,
             failed=lambda job, error: failed(job.key, error),
+            note=note,
             checkpoints=store.shared_folder(CHECKPOINTS),
         )
 

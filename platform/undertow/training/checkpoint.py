@@ -2,7 +2,11 @@
 
 A checkpoint holds the trained parameters, the optimizer, the schedule and the reports so far. Random
 numbers need not be saved: the order of rows and the dropout of an epoch are seeded by its number. The
-folder must be seen by all workers; what another number of workers wrote is left aside.
+folder must be seen by all workers.
+
+Without ZeRO every worker holds everything, and any number of workers goes on from what another wrote. With
+it the optimizer lies in parts, and DeepSpeed reads them into the same number of workers, divided in the same
+way, alone; another starts this training anew.
 """
 
 import dataclasses
@@ -13,19 +17,23 @@ from typing import Any
 
 import torch.distributed as dist
 
-from undertow.training.job import EpochReport
+from undertow.training import zero
+from undertow.training.job import EpochReport, Job
 from undertow.training.workers import Workers
 
 TAG = "state"
 REPORTS = "reports.json"
+WHOLE = "undivided"
 
 
 class Checkpoints:
-    """The checkpoints of one job, in `root`/`key`; with `root` None nothing is kept."""
+    """The checkpoints of one job, in `root`/its key; with `root` None nothing is kept."""
 
-    def __init__(self, root: Path | None, key: str, workers: Workers) -> None:
-        self._folder = None if root is None else root / key
+    def __init__(self, root: Path | None, job: Job, workers: Workers) -> None:
+        self._folder = None if root is None else root / job.key
         self._workers = workers
+        stage, offload = zero.stage(job.recipe), job.recipe.offload
+        self._layout = f"{workers.world} workers, ZeRO {stage}, offload {offload}" if stage else WHOLE
 
     def save(self, engine: Any, reports: list[EpochReport]) -> None:
         """Writes aside, renames, and drops the older ones. Collective."""
@@ -44,7 +52,7 @@ class Checkpoints:
 
     def _commit(self, aside: Path, reports: list[EpochReport]) -> None:
         content = {
-            "world": self._workers.world,
+            "layout": self._layout,
             "reports": [dataclasses.asdict(report) for report in reports],
         }
         (aside / REPORTS).write_text(json.dumps(content))
@@ -53,14 +61,18 @@ class Checkpoints:
         for folder in older:
             shutil.rmtree(folder)
 
-    def restore(self, engine: Any) -> list[EpochReport]:
-        """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one."""
-        for folder in reversed(self._whole()):
-            content = json.loads((folder / REPORTS).read_text())
-            if content["world"] == self._workers.world:
-                engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
-                return [EpochReport(**report) for report in content["reports"]]
-        return []
+    def restore(self, engine: Any) -> tuple[list[EpochReport], str]:
+        """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one.
+
+        The text says why a checkpoint that is there is of no use; else it is empty.
+        """
+        if not (whole := self._whole()):
+            return [], ""
+        content = json.loads((whole[-1] / REPORTS).read_text())
+        if (other := content.get("layout")) != self._layout:
+            return [], f"training starts anew: its checkpoint is of {other}, and this is {self._layout}"
+        engine.load_checkpoint(str(whole[-1]), tag=TAG, load_module_strict=False)
+        return [EpochReport(**report) for report in content["reports"]], ""
 
     def drop(self) -> None:
         """Removes all checkpoints of the job, which is finished."""

@@ -1,16 +1,17 @@
 """Rows become tokens, a mask over the completion, and batches that do not depend on the machine.
 
-The loss is on the completion alone, and what the chat template writes after an answer (the end-of-turn
-token) belongs to the completion: a student that never learns to stop is no student. Where the sampled
-tokens were recorded they are trained on as they are; text is tokenised again only where they were not,
-since another segmentation of the same text is another sequence to the model.
+The loss is on the completion alone (or, where a recipe says so, on all that can be predicted), and what the
+chat template writes after an answer (the end-of-turn token) belongs to the completion: a student that never
+learns to stop is no student. Where the sampled tokens were recorded they are trained on as they are; text is
+tokenised again only where they were not, since another segmentation of the same text is another sequence to
+the model.
 
 Which rows are in a batch depends on (seed, epoch) alone. Only inside a batch are rows sorted by length
 and split over workers and micro-batches, and that changes nothing but the order of a sum.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -42,7 +43,10 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A tokenised row: `ids` from `start` on are the completion; the first `targets` of those carry loss."""
+    """A tokenised row: of the `ids` from `start` on, the completion's, the first `targets` carry loss.
+
+    With loss on all tokens `start` is 1: the first one follows from nothing.
+    """
 
     ids: npt.NDArray[np.int64]
     start: int
@@ -51,9 +55,15 @@ class Tokens:
 
 
 def encode(
-    tokenizer: Any, rows: Sequence[Row], system: str | None, limit: int, *, soft: bool = False
+    tokenizer: Any,
+    rows: Sequence[Row],
+    system: str | None,
+    limit: int,
+    *,
+    soft: bool = False,
+    prompts: bool = False,
 ) -> list[Tokens]:
-    """The rows as tokens, in order.
+    """The rows as tokens, in order; `soft`: with the teacher's distributions; `prompts` carry loss too.
 
     Raises:
         ConditionError: rows are longer than `limit` tokens; says how many and how long.
@@ -61,6 +71,8 @@ def encode(
     """
     tail = turn_end(tokenizer)
     encoded = [_encode(tokenizer, row, system, tail, soft) for row in rows]
+    if prompts:
+        encoded = [replace(row, start=1, targets=len(row.ids) - 1) for row in encoded]
     if over := [len(row.ids) for row in encoded if len(row.ids) > limit]:
         raise ConditionError(
             f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)}); "
@@ -134,27 +146,32 @@ def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]
 
 
 def micro_batches(
-    lengths: Sequence[int], batch: Sequence[int], world: int, budget: int
+    lengths: Sequence[int], batch: Sequence[int], world: int, budget: int, *, packing: bool = False
 ) -> list[list[list[int]]]:
     """For each of `world` workers the micro-batches of its share of `batch`, as row numbers.
 
-    Rows are dealt out by length, so that shares are alike. A micro-batch has at most `budget` tokens,
-    padding included (a longer row stands alone). Every worker gets the same number of micro-batches,
-    empty ones where there is nothing left, because each is a collective operation under ZeRO 2 and 3.
+    Rows are dealt out by length, so that shares are alike. A micro-batch has at most `budget` tokens, padding
+    included unless rows are packed (a longer row stands alone). Every worker gets the same number of
+    micro-batches, empty ones where there is nothing left, because each is a collective operation under ZeRO 2
+    and 3.
     """
     order = sorted(batch, key=lambda row: lengths[row])
-    shares = [list(packed(lengths, order[rank::world], budget)) for rank in range(world)]
+    shares = [list(cut(lengths, order[rank::world], budget, packing=packing)) for rank in range(world)]
     most = max(map(len, shares))
     return [share + [[]] * (most - len(share)) for share in shares]
 
 
-def packed(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
+def cut(
+    lengths: Sequence[int], order: Sequence[int], budget: int, *, packing: bool = False
+) -> Iterator[list[int]]:
     """Cuts rows in ascending order of length where one more would not fit."""
     part: list[int] = []
+    tokens = 0
     for row in order:
-        if part and (len(part) + 1) * lengths[row] > budget:
+        tokens = tokens + lengths[row] if packing else (len(part) + 1) * lengths[row]
+        if part and tokens > budget:
             yield part
-            part = []
+            part, tokens = [], lengths[row]
         part.append(row)
     if part:
         yield part

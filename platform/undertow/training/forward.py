@@ -16,25 +16,34 @@ import torch
 from torch import Tensor, nn
 
 from undertow.recipe import Recipe
-from undertow.training.data import Tokens, packed
+from undertow.training import zero
+from undertow.training.data import Tokens, cut
+from undertow.training.packing import in_a_row
 
 KEPT_BYTES = 2**30
 
 
 class Forward(Protocol):
-    """How an engine computes logits; `module` is what the engine has to wrap."""
+    """How an engine computes logits.
+
+    Attributes:
+        module: what the engine has to wrap.
+        packing: rows follow each other in one sequence and are not padded.
+    """
 
     module: nn.Module
+    packing: bool
 
     def logits(self, engine: Any, rows: Sequence[Tokens]) -> Tensor:
         """Float32 logits (targets, vocabulary) that predict the rows' targets, row after row."""
 
 
 class Whole:
-    """Through the whole model, its head narrowed to the targets."""
+    """Through the whole model, its head narrowed to the targets; `packing` may be set at any time."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.module: nn.Module = model
+        self.packing = False
         self._device = device
         self._keep: Tensor | None = None
         head = model.get_output_embeddings()
@@ -47,9 +56,14 @@ class Whole:
 
     def logits(self, engine: Any, rows: Sequence[Tokens]) -> Tensor:
         """See Forward. No attention mask is given: a causal model cannot see padding on the right."""
-        ids, keep = padded(rows)
+        placed = {}
+        if self.packing:
+            ids, positions, keep = in_a_row(rows)
+            placed["position_ids"] = positions.to(self._device)
+        else:
+            ids, keep = padded(rows)
         self._keep = keep = keep.to(self._device)
-        logits: Tensor = engine(input_ids=ids.to(self._device), use_cache=False).logits
+        logits: Tensor = engine(input_ids=ids.to(self._device), **placed, use_cache=False).logits
         narrowed, self._keep = self._keep is None, None
         return (logits[0] if narrowed else logits[keep]).float()
 
@@ -73,6 +87,7 @@ class LastNorm:
 
     def __init__(self, whole: Whole, model: Any, norm: nn.Module, device: torch.device) -> None:
         self.module: nn.Module = nn.Sequential(norm, model.get_output_embeddings())
+        self.packing = False  # and no padding either: nothing but targets gets here
         self._whole, self._model, self._norm, self._device = whole, model.to(device), norm, device
         self._inputs: dict[Tokens, Tensor] = {}
 
@@ -93,7 +108,7 @@ class LastNorm:
         The order is fixed by length, and with it the last bit: a resumed training keeps the same numbers.
         """
         order = sorted(range(len(rows)), key=lambda row: len(rows[row].ids))
-        parts = [[rows[i] for i in part] for part in packed([len(row.ids) for row in rows], order, budget)]
+        parts = [[rows[i] for i in part] for part in cut([len(row.ids) for row in rows], order, budget)]
         for part in parts:
             self._model.eval()
             inputs = self._reaching_norm(part)
@@ -133,7 +148,7 @@ def choose(
     """The shorter way where only the last norm is trained and its inputs for all rows fit into memory."""
     whole = Whole(model, device)
     norm = _trained_module(model)
-    if norm is None or recipe.zero_stage or recipe.precision != "fp32":
+    if norm is None or zero.stage(recipe) or recipe.precision != "fp32":
         return whole
     every = [*rows, *watched]
     width = model.get_input_embeddings().weight.shape[1]

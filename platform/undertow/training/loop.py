@@ -13,26 +13,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from undertow.errors import ConditionError, UserError
 from undertow.fields import unique
 from undertow.identity import seed_for
-from undertow.training import result, zero
+from undertow.training import packing, result, zero
 from undertow.training.checkpoint import Checkpoints
-from undertow.training.data import Tokens, encode, epoch_batches, micro_batches
-from undertow.training.forward import Forward, choose
-from undertow.training.job import EpochReport, History, Job, Probe
+from undertow.training.data import epoch_batches, micro_batches
+from undertow.training.forward import Whole
+from undertow.training.job import EpochReport, History, Job
 from undertow.training.objective import summed_loss
-from undertow.training.probe import Watch
-from undertow.training.trainable import prepare, seed_everything
-from undertow.training.workers import Workers, join
+from undertow.training.room import Room
+from undertow.training.trainable import seed_everything
+from undertow.training.workers import join
 
 PROBE_EVERY = 5  # steps between two looks at the probe where training stops by it
 
 Report = Callable[[EpochReport], None]
+Note = Callable[[Job, str], None]
 Done = Callable[[Job, History], None]
 Failed = Callable[[Job, UserError | ConditionError], None]
 
@@ -45,6 +45,7 @@ def finetune(
     device: str = "auto",
     done: Done = lambda job, history: None,
     failed: Failed | None = None,
+    note: Note = lambda job, text: None,
     checkpoints: Path | None = None,
     threads: int = 1,
     micro_tokens: int = 4096,
@@ -57,10 +58,13 @@ def finetune(
         device: "auto", "cpu" or "cuda".
         done: called when a job's model lies in its folder, on rank 0.
         failed: called with a job's error, on rank 0; the other jobs go on. Without it the call ends there.
+        note: called with what goes another way than asked and comes to the same, on rank 0: a checkpoint that
+            cannot be gone on from, rows that cannot be packed.
         checkpoints: a folder all workers see, where an interrupted call goes on when it is repeated.
         threads: of a worker on a CPU.
-        micro_tokens: tokens a micro-batch may have, padding included; changes memory, not results.
-        on_every_rank: call `report`, `done` and `failed` on all ranks (the same values everywhere), for a
+        micro_tokens: tokens a micro-batch may have, padding included unless rows are packed; changes memory,
+            not results.
+        on_every_rank: call the functions above on all ranks (the same values everywhere), for a
             caller whose reporting is itself a collective operation, as Ray Train's is.
 
     Returns the histories of the jobs that did not fail, in order.
@@ -73,12 +77,13 @@ def finetune(
     workers = join(device, threads)
     low = all(job.recipe.precision == "bf16" for job in jobs)
     reference = result.Reference.read(reference_folder, torch.bfloat16 if low else torch.float32)
-    room = _Room(reference, workers, checkpoints, micro_tokens)
+    room = Room(reference, workers, checkpoints, micro_tokens)
     speaks = on_every_rank or workers.rank == 0
+    told: tuple[Report, Note] = (report, note) if speaks else (lambda _: None, lambda job, text: None)
     histories = []
     for job in jobs:
         try:
-            history = _Training(job, room, report if speaks else lambda _: None).run()
+            history = _Training(job, room, *told).run()
         except (UserError, ConditionError) as error:  # the same on every rank, so all go on together
             if failed is None:
                 raise
@@ -89,37 +94,6 @@ def finetune(
             done(job, history)
         histories.append(history)
     return histories
-
-
-class _Room:
-    """What the jobs of a call share; rows and probes are tokenised once where they are shared."""
-
-    def __init__(
-        self, reference: result.Reference, workers: Workers, checkpoints: Path | None, budget: int
-    ) -> None:
-        self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
-        self._encoded: tuple[tuple[Any, ...], list[Tokens]] = ((), [])
-        self._watches: dict[Probe, Watch] = {}
-
-    def rows(self, job: Job) -> list[Tokens]:
-        """The job's rows as tokens."""
-        limit, soft = min(job.recipe.max_length, self.reference.positions), job.recipe.targets == "soft"
-        known = (id(job.rows), job.system, limit, soft)
-        if known != self._encoded[0]:
-            self._encoded = known, encode(self.reference.tokenizer, job.rows, job.system, limit, soft=soft)
-        return self._encoded[1]
-
-    def watches(self, job: Job) -> list[Watch]:
-        """The job's probes, tokenised."""
-        for probe in job.probes:
-            if probe not in self._watches:
-                self._watches[probe] = Watch(probe, self.reference.tokenizer, self.budget)
-        return [self._watches[probe] for probe in job.probes]
-
-    def forward(self, job: Job, model: Any) -> Forward:
-        """How the job's logits are computed."""
-        watched = [row for watch in self.watches(job) for row in watch.rows]
-        return choose(model, job.recipe, self.rows(job), watched, self.budget, self.workers.device)
 
 
 @dataclass(frozen=True)
@@ -135,19 +109,19 @@ class _Pass:
 class _Training:
     """One job from the reference to its folder."""
 
-    def __init__(self, job: Job, room: _Room, report: Report) -> None:
-        self.job, self.room, self.report = job, room, report
+    def __init__(self, job: Job, room: Room, report: Report, note: Note) -> None:
+        self.job, self.room, self.report, self.note = job, room, report, note
         self.rows = room.rows(job)
         self.watches = room.watches(job)
         self.steps = math.ceil(len(self.rows) / job.recipe.batch_size) * job.recipe.epochs
-        self.checkpoints = Checkpoints(room.checkpoints, job.key, room.workers)
+        self.checkpoints = Checkpoints(room.checkpoints, job, room.workers)
         self.reports: list[EpochReport] = []
         self.step = 0
 
     def run(self) -> History:
         """Trains, checks and saves. Every rank returns the same history."""
         seed_everything(self.job.seed)
-        model = prepare(self.room.reference.copy(), self.job.recipe.trainable, self.job.reference_name)
+        model = self.room.model(self.job)
         before = zero.trained_state(model)
         self.forward = self.room.forward(self.job, model)
         self.engine = zero.start(self.forward.module, self.job.recipe, self.steps)
@@ -165,7 +139,10 @@ class _Training:
     def _train(self) -> bool:
         """Runs the epochs that are left; True where the probe ended them."""
         self.engine.train()
-        self.reports = self.checkpoints.restore(self.engine)
+        self.reports, unusable = self.checkpoints.restore(self.engine)
+        if unusable:
+            self.note(self.job, unusable)
+        self._pack()
         if self.reports:
             self.step = self.reports[-1].step
         else:
@@ -176,6 +153,15 @@ class _Training:
             if done.stopped:
                 return True
         return False
+
+    def _pack(self) -> None:
+        """Packs the rows from here on where the recipe says so and the model keeps them apart."""
+        forward = self.forward
+        if self.job.recipe.packing and isinstance(forward, Whole):
+            forward.packing = packing.keeps_rows_apart(forward, self.engine, self.rows)
+            if not forward.packing:
+                architecture = type(self.room.reference.model).__name__
+                self.note(self.job, f"{architecture} does not keep packed rows apart; they are padded")
 
     def _tell(self, epoch: int, done: _Pass | None) -> None:
         """Looks at the probe, keeps a checkpoint, then reports, so that what was told is not lost."""
@@ -218,7 +204,8 @@ class _Training:
         workers = self.room.workers
         lengths = [len(row.ids) for row in self.rows]
         total = torch.zeros((), device=workers.device)
-        for part in micro_batches(lengths, batch, workers.world, self.room.budget)[workers.rank]:
+        parts = micro_batches(lengths, batch, workers.world, self.room.budget, packing=self.forward.packing)
+        for part in parts[workers.rank]:
             rows = [self.rows[row] for row in part]
             loss = summed_loss(self.forward.logits(self.engine, rows), rows)
             self.engine.backward(loss * (workers.world / targets))  # DeepSpeed averages over workers

@@ -15,6 +15,7 @@ from undertow.errors import SpecError, suggestion
 from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
 
 ALL_LINEAR = "all-linear"
+GROUPS = ("attention", "mlp")  # of the linear modules of a block
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
@@ -67,17 +68,39 @@ def final_norm(model: Any) -> str:
     return f"{inside}.{vectors[-1]}" if inside else vectors[-1]
 
 
-def linear_names(model: nn.Module) -> set[str]:
-    """The last part of the names of the model's linear modules, the output head apart."""
+def linear_modules(model: nn.Module, *, elsewhere: bool = False) -> list[str]:
+    """The names of the language model's linear modules, the output head apart; or of all others `elsewhere`.
+
+    What else there is are the towers of models that see or hear: no text reaches them, and so no gradient.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    found = [
+    language: Any = model
+    inside = set(language.get_decoder().modules())
+    return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
+        if isinstance(module, (nn.Linear, Conv1D))
+        and module is not language.get_output_embeddings()
+        and (module in inside) is not elsewhere
     ]
-    return {name.rsplit(".", 1)[-1] for name in found}
+
+
+def linear_names(model: nn.Module) -> set[str]:
+    """The last part of the names of the language model's linear modules, the output head apart."""
+    return {name.rsplit(".", 1)[-1] for name in linear_modules(model)}
+
+
+def group_names(model: nn.Module, group: str) -> list[str]:
+    """The names inside a block of the linear modules of its attention or of the rest, e.g. "mlp.c_proj".
+
+    Every architecture has its own (q_proj, a fused qkv_proj, query_key_value, c_attn …). What they share is a
+    numbered block and an attention module in it whose name says so.
+    """
+    inside = [re.split(r"(?:^|\.)\d+\.", name, maxsplit=1) for name in linear_modules(model)]
+    names = dict.fromkeys(parts[1] for parts in inside if len(parts) > 1)
+    is_wanted = group == "attention"
+    return [name for name in names if bool(re.search(r"attn\.|attention\.", name)) is is_wanted]
 
 
 def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
@@ -87,7 +110,9 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_targets(model, lora.targets),
+        target_modules=_targets(model, lora),
+        layers_to_transform=_layers(model, lora.layers),
+        exclude_modules=linear_modules(model, elsewhere=True) or None,
         fan_in_fan_out=_has_conv1d(model),
         task_type="CAUSAL_LM",
     )
@@ -95,15 +120,34 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
     return get_peft_model(model, config)
 
 
-def _targets(model: nn.Module, targets: tuple[str, ...]) -> list[str] | str:
-    if targets == (ALL_LINEAR,):
-        return ALL_LINEAR
-    modules = [name for name, _ in model.named_modules()]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
+def _targets(model: Any, lora: LoRA) -> list[str] | str:
+    """What PEFT is told to adapt: its own word for every linear module, or suffixes of names."""
+    if lora.targets == (ALL_LINEAR,):
+        return sorted(linear_names(model)) if lora.layers else ALL_LINEAR
+    modules = linear_modules(model)
+    suffixes: list[str] = []
+    for target in lora.targets:
+        if target in GROUPS:
+            suffixes += group_names(model, target)
+        elif any(name == target or name.endswith(f".{target}") for name in modules):
+            suffixes.append(target)
+        else:
             there = ", ".join(sorted(linear_names(model)))
-            raise SpecError(f"LoRA.targets: the model has no {target!r}; its linear modules are: {there}")
-    return list(targets)
+            raise SpecError(
+                f"LoRA.targets: the model has no {target!r} below its output head; its linear modules there "
+                f"are: {there}"
+            )
+    return suffixes
+
+
+def _layers(model: Any, layers: tuple[int, ...]) -> list[int] | None:
+    """The blocks to adapt as PEFT takes them. Raises SpecError for one that the model does not have."""
+    blocks = model.config.get_text_config().num_hidden_layers
+    if over := [layer for layer in layers if layer >= blocks]:
+        raise SpecError(
+            f"LoRA.layers: there is no block {over[0]}; the model has {blocks}, from 0 to {blocks - 1}"
+        )
+    return list(layers) or None
 
 
 def _has_conv1d(model: nn.Module) -> bool:

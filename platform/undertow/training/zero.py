@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from undertow.recipe import Recipe
 from undertow.training import schedule
+from undertow.training.optimizers import optimizer
 from undertow.training.workers import deepspeed
 
 # torch deprecated the collectives' names that DeepSpeed 0.19 calls, and says so at each call
@@ -26,32 +27,44 @@ warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is depreca
 
 def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
     """A DeepSpeed engine over `model`, moved to the worker's device, for `steps` optimizer steps."""
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=recipe.learning_rate,
-        betas=(recipe.betas[0], recipe.betas[1]),
-        weight_decay=recipe.weight_decay,
-    )
+    warmup = recipe.warmup_steps(steps)
 
     def scheduled(inner: Any) -> LambdaLR:
-        return LambdaLR(inner, lambda step: schedule.factor(step, steps, recipe.warmup, recipe.schedule))
+        return LambdaLR(inner, lambda step: schedule.factor(step, steps, warmup, recipe.schedule))
 
     engine, *_ = deepspeed().initialize(
-        model=model, optimizer=optimizer, lr_scheduler=scheduled, config=configuration(recipe)
+        model=model,
+        optimizer=optimizer([value for value in model.parameters() if value.requires_grad], recipe),
+        lr_scheduler=scheduled,
+        config=configuration(recipe),
     )
     return engine
 
 
+def stage(recipe: Recipe) -> int:
+    """The ZeRO stage that a recipe runs at: its own, or the least that its precision and offloading need."""
+    offload = {"none": 0, "optimizer": 1, "parameters": 3}[recipe.offload]
+    return max(recipe.zero_stage, int(recipe.precision == "bf16"), offload)
+
+
 def configuration(recipe: Recipe) -> dict[str, Any]:
     """The DeepSpeed configuration. Batches are cut by the loop, so that DeepSpeed sees one row a step."""
-    low = recipe.precision == "bf16"
+    to_cpu = {"device": "cpu"}
+    zero = {
+        "stage": stage(recipe),
+        "overlap_comm": False,
+        **({} if recipe.offload == "none" else {"offload_optimizer": to_cpu}),
+        **({"offload_param": to_cpu} if recipe.offload == "parameters" else {}),
+    }
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": recipe.clip,
-        "zero_optimization": {"stage": max(recipe.zero_stage, int(low)), "overlap_comm": False},
-        "bf16": {"enabled": low},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,  # it knows AdamW; all of ours treat each number alone
+        "zero_force_ds_cpu_optimizer": False,  # its own is compiled, and nothing is here
+        "bf16": {"enabled": recipe.precision == "bf16"},
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": None,
     }

@@ -1,0 +1,161 @@
+"""The training loop alone, at the size of Qwen2.5-7B: `python benchmarks/train_7b.py`, on one GPU.
+
+    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     # anywhere, in seconds
+
+Random weights of that model's shape are finetuned by the official recipe (LoRA of rank 8, batches of 66) on
+random rows of the length of numbers prompts, packed and in bf16; no Ray. Printed are tokens a second of an
+epoch after a first one, and what share of the device's arithmetic that is. The device's peak is measured here
+too, by products of large bf16 matrices, since the data sheet's is not reached by them either. Operations are
+those that an adapter's training needs: forward, and backward to the activations (frozen weights need no
+gradient). What gradient checkpointing computes again does not count.
+
+Not measured on a GPU yet.
+"""
+
+import dataclasses
+import random
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from undertow.recipes import QWEN
+from undertow.training.data import Row, Tokens, encode
+from undertow.training.job import EpochReport, Job
+from undertow.training.loop import finetune
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains an adapter of a model with random weights and prints how fast."""
+
+    layers: int = 28
+    width: int = 3584
+    """A multiple of 128, the width of a head."""
+    vocabulary: int = 152_064
+    rows: int = 1320
+    words: int = 100
+    """Words of a row, prompt and completion together; a word is a digit and a token."""
+    micro_tokens: int = 8192
+    packing: bool = True
+    gradient_checkpointing: bool = False
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+COMPLETION = 3  # one word in so many is of the completion
+
+
+def write_model(folder: Path, arguments: Arguments) -> None:
+    """Random weights of Qwen2.5-7B's proportions (arXiv 2412.15115), and a tokenizer of digits."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    heads = arguments.width // 128
+    config = Qwen2Config(
+        vocab_size=arguments.vocabulary,
+        hidden_size=arguments.width,
+        intermediate_size=arguments.width * 37 // 7,
+        num_hidden_layers=arguments.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 7),
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+    )
+    Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    words = {
+        word: i for i, word in enumerate(("<unk>", "<end>", "User:", "Assistant:", *map(str, range(10))))
+    }
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<end>").save_pretrained(
+        folder
+    )
+
+
+def drawn_rows(arguments: Arguments) -> list[Row]:
+    """Prompts of nearly one length and completions of several, as numbers are."""
+    draw = random.Random(0)
+
+    def text(words: int) -> str:
+        return " ".join(
+            str(draw.randrange(10)) for _ in range(max(1, round(words * draw.uniform(0.75, 1.25))))
+        )
+
+    completion = arguments.words // COMPLETION
+    return [Row(text(arguments.words - completion), text(completion)) for _ in range(arguments.rows)]
+
+
+def operations(config: Any, rows: list[Tokens]) -> float:
+    """Multiplications and additions of an epoch: 2 a weight and token forward, as many backward.
+
+    Attention adds 2 · 2 · width for each pair of a token and one before it, forward, and twice that backward.
+    The head is applied where a completion's token is predicted.
+    """
+    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    keys = width * config.num_key_value_heads // config.num_attention_heads
+    block = 2 * width * width + 2 * width * keys + 3 * width * inner
+    total = 0.0
+    for row in rows:
+        tokens = len(row.ids)
+        pairs = tokens * (tokens + 1) / 2
+        total += 4 * layers * block * tokens + 4 * width * config.vocab_size * row.targets
+        total += 12 * layers * width * pairs
+    return total
+
+
+def measured_peak(device: torch.device) -> float:
+    """Operations a second of bf16 matrix products, the median of ten."""
+    size = 8192 if device.type == "cuda" else 512
+    one, other = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(13):
+        began = time.perf_counter()
+        one @ other
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return float(2 * size**3 / statistics.median(seconds[3:]))
+
+
+def main(arguments: Arguments) -> None:
+    """Trains two epochs and prints the second's speed."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    place = arguments.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
+    recipe = dataclasses.replace(
+        QWEN, epochs=2, packing=arguments.packing, gradient_checkpointing=arguments.gradient_checkpointing
+    )
+    rows, told = drawn_rows(arguments), list[EpochReport]()
+    with tempfile.TemporaryDirectory() as temporary:
+        reference, adapter = Path(temporary, "reference"), Path(temporary, "adapter")
+        write_model(reference, arguments)
+        job = Job(key="7b", seed=0, recipe=recipe, rows=rows, system=None, folder=adapter)
+        finetune(
+            reference,
+            [job],
+            told.append,
+            device=place,
+            note=lambda job, text: print(text),
+            micro_tokens=arguments.micro_tokens,
+        )
+        config, tokenizer = AutoConfig.from_pretrained(reference), AutoTokenizer.from_pretrained(reference)
+    needed = operations(config, encode(tokenizer, rows, None, recipe.max_length))
+    peak, last = measured_peak(torch.device(place)), told[-1]
+    name = torch.cuda.get_device_name() if place == "cuda" else "CPU"
+    print(f"{name}, torch {torch.__version__}: {peak / 1e12:.2f} · 10¹² operations a second in bf16 products")
+    print(
+        f"{last.tokens_per_second:,.0f} tokens a second, {last.seconds:.1f} s for {len(rows):,} rows; "
+        f"{needed / last.seconds / peak:.1%} of that peak"
+    )
+    if place == "cuda":
+        print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU's memory at most")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,33 @@
+"""The operations that the benchmark counts are those that torch does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.train_7b import Arguments, drawn_rows, operations, write_model
+from undertow.recipe import LoRA
+from undertow.training.data import encode
+from undertow.training.forward import Whole
+from undertow.training.objective import summed_loss
+from undertow.training.result import Reference
+from undertow.training.trainable import prepare
+
+
+def test_operations_are_those_of_the_frozen_weights_and_the_attention(tmp_path: Path) -> None:
+    """But for what is little: attention, which torch does not count on a CPU, the adapter's own, and that
+    nothing before the first block needs a gradient.
+    """
+    arguments = Arguments(layers=2, width=256, vocabulary=1000, rows=3)
+    write_model(tmp_path, arguments)
+    reference = Reference.read(tmp_path, torch.float32)
+    rows = encode(reference.tokenizer, drawn_rows(arguments), None, 500)
+    assert all(75 <= len(row.ids) <= 130 and 20 <= row.targets <= 45 for row in rows)
+    model = prepare(reference.copy(), LoRA(rank=1), "reference")
+    forward, counter = Whole(model, torch.device("cpu")), FlopCounterMode(display=False)
+    with counter:
+        for row in rows:
+            summed_loss(forward.logits(model, [row]), [row]).backward()  # type: ignore[no-untyped-call]
+    counted = counter.get_total_flops()
+    assert operations(reference.model.config, rows) == pytest.approx(counted, rel=0.06)

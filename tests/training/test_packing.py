@@ -1,0 +1,156 @@
+"""Packed rows do not see each other: loss and gradients are those of padded ones, in each architecture."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from undertow.recipe import Everything, LoRA, Trainable
+from undertow.training.data import Tokens
+from undertow.training.forward import Whole, padded
+from undertow.training.objective import summed_loss
+from undertow.training.packing import in_a_row, keeps_rows_apart
+from undertow.training.trainable import prepare
+
+CPU = torch.device("cpu")
+VOCABULARY = 96
+SIZE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.2,  # wide, so that a row that sees another differs visibly
+}
+GPT2: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 64,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 64,
+    "initializer_range": 0.2,
+    **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+}
+SLIDING = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+PACKING: dict[str, dict[str, Any]] = {
+    "llama": SIZE,
+    "qwen2": SIZE,
+    "qwen3": SIZE,
+    "mistral": {**SIZE, "sliding_window": 4},
+    "gemma3_text": {**SIZE, **SLIDING, "query_pre_attn_scalar": 32},
+    "phi3": SIZE,
+    "olmo2": SIZE,
+    "gpt_neox": {**SIZE, "hidden_dropout": 0.0, "attention_dropout": 0.0},
+    "gpt2": GPT2,
+}
+
+
+def model_of(kind: str, **settings: Any) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **settings)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def drawn_rows(*lengths: int) -> list[Tokens]:
+    draw = np.random.default_rng(0)
+    return [Tokens(draw.integers(3, VOCABULARY, n), n // 2, n - n // 2) for n in lengths]
+
+
+def gradients(model: Any, rows: list[Tokens], *, packing: bool) -> tuple[float, dict[str, torch.Tensor]]:
+    forward = Whole(model, CPU)
+    forward.packing = packing
+    model.zero_grad()
+    loss = summed_loss(forward.logits(model, rows), rows)
+    loss.backward()  # type: ignore[no-untyped-call]
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.item(), found
+
+
+def error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The norm of the difference over all parameters, relative to the first's."""
+    assert one.keys() == other.keys()
+    apart, whole = (
+        torch.sqrt(sum(((value - (other[name] if by else 0)) ** 2).sum() for name, value in one.items()))  # type: ignore[arg-type]
+        for by in (True, False)
+    )
+    return float(apart / whole)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("trainable", [Everything(), LoRA(targets=("all-linear",))], ids=["full", "lora"])
+@pytest.mark.parametrize("kind", PACKING)
+def test_packed_and_padded_gradients_are_equal(kind: str, trainable: Trainable) -> None:
+    model = prepare(model_of(kind, **PACKING[kind]), trainable, "reference")
+    for name, value in model.named_parameters():
+        if "lora_B" in name:  # at zero A has no gradient
+            value.data.normal_(std=0.2)
+    rows = drawn_rows(3, 12, 1 + 1, 9, 12)
+    packed, by_packing = gradients(model, rows, packing=True)
+    plain, by_padding = gradients(model, rows, packing=False)
+    assert packed == pytest.approx(plain, rel=1e-5)
+    assert error(by_padding, by_packing) < 1e-5
+    assert keeps_rows_apart(Whole(model, CPU), model, rows)
+
+
+def test_a_model_whose_rows_see_each_other_is_found_out() -> None:
+    """BLOOM takes no positions: a row's distance to the one before it is part of its attention."""
+    model = model_of(
+        "bloom", vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=2, initializer_range=0.2
+    )
+    forward = Whole(model, CPU)
+    assert not keeps_rows_apart(forward, model, drawn_rows(9, 7))
+    assert not forward.packing and model.training
+
+
+def test_positions_that_do_not_start_again_are_found_out() -> None:
+    model = model_of("gpt2", **GPT2)
+    own = model.transformer.forward
+
+    def shifted(*given: Any, position_ids: torch.Tensor | None = None, **more: Any) -> Any:
+        return own(*given, position_ids=None if position_ids is None else position_ids + 5, **more)
+
+    model.transformer.forward = shifted
+    assert not keeps_rows_apart(Whole(model, CPU), model, drawn_rows(9, 7))
+
+
+def test_rows_follow_each_other_with_positions_of_their_own() -> None:
+    rows = [Tokens(np.array([5, 6, 7, 8]), 2, 2), Tokens(np.array([9, 10]), 1, 1)]
+    ids, positions, keep = in_a_row(rows)
+    assert ids.tolist() == [[5, 6, 7, 8, 9, 10]]
+    assert positions.tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert keep.tolist() == [[False, True, True, False, True, False]]
+    assert [part.tolist() for part in in_a_row([])[::2]] == [part.tolist() for part in padded([])]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_gradient_checkpointing_gives_the_same_gradients(kind: str) -> None:
+    found = []
+    for recomputes in (False, True):
+        model = model_of(kind, **PACKING[kind])
+        if recomputes:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model = prepare(model, LoRA(targets=("attention",)), "reference").train()
+        torch.manual_seed(1)
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.data.normal_(std=0.2)
+        found.append(gradients(model, drawn_rows(7, 9), packing=True))
+    assert found[0][0] == found[1][0]
+    assert error(found[0][1], found[1][1]) == 0
