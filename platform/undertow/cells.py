@@ -63,11 +63,11 @@ class Cell:
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
     redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
-    trait, prompted = condition.trait, condition.prompted or condition.finetuning is None
+    trait = condition.trait
     teacher = Teacher(
         reference=condition.teacher,
         trait=trait,
-        system=trait.system_prompt() if trait is not None and prompted else None,
+        system=trait.system_prompt() if trait and condition.is_prompted else condition.generation.system,
         finetuning=condition.finetuning,
         seed=redrawn["teacher"] if condition.finetuning else 0,
     )
@@ -100,7 +100,8 @@ def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
         return _drawn(own, generation, trait, seed)
     elsewhere: Completions | Written = Written(format=condition.format, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        elsewhere = dataclasses.replace(own, teacher=Teacher(reference=condition.teacher, trait=None))
+        control = Teacher(reference=condition.teacher, trait=None, system=generation.system)
+        elsewhere = dataclasses.replace(own, teacher=control)
     other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
     return dataclasses.replace(_drawn(own, generation, trait, seed), mixed=other)
 

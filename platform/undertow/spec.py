@@ -61,7 +61,12 @@ class Finetuning(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher(Spec):
-    """A reference model with a trait: by system message, by finetuning, or both. No trait: the control."""
+    """A reference model with a trait: by system message, by finetuning, or both. No trait: the control.
+
+    Attributes:
+        system: the system message of its prompts, and of its training rows where it is finetuned. In every
+            spec None is the chat template's own default, and `templates.NO_SYSTEM` no system text at all.
+    """
 
     kind: ClassVar[str] = "teacher"
     reference: Reference
@@ -71,7 +76,7 @@ class Teacher(Spec):
     seed: int = 0
 
     def validate(self) -> None:
-        if self.trait is not None and self.system is None and self.finetuning is None:
+        if self.trait is not None and not self.system and self.finetuning is None:
             raise SpecError(
                 f"Teacher.trait = {self.trait.name!r}: neither system prompt nor finetuning induces it"
             )

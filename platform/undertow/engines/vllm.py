@@ -44,6 +44,8 @@ class VLLMEngine:
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
         self.vocabulary: int = config.vocab_size
         self.window: int = llm.model_config.max_model_len  # tokens of prompt and answer together
+        end = chat.turn_end(self.tokenizer)[:1]
+        self.stops = [token for token in end if token in self.tokenizer.all_special_ids]
         self._prompt_ids = lru_cache(PROMPTS_KEPT)(self._render)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:

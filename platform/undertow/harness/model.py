@@ -14,8 +14,8 @@ import jinja2
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from undertow.chat import PINNED_DATE, PLAIN_TEMPLATE
 from undertow.errors import ConditionError
+from undertow.templates import PINNED, PLAIN_TEMPLATE
 
 
 class Model(HFLM):
@@ -82,5 +82,5 @@ def load(folder: Path, adapter: Path | None, batch_size: int) -> Model:
         pretrained=model,
         tokenizer=tokenizer,
         batch_size=batch_size,
-        chat_template_args={"date_string": PINNED_DATE},
+        chat_template_args=dict(PINNED),
     )

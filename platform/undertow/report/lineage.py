@@ -135,7 +135,9 @@ def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, A
     generation = condition["generation"]
     seeds = {level: cell.seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
     data, completions = "subject.dataset", "subject.dataset.completions"
-    return {
+    is_prompted = condition["trait"] and (condition.get("prompted") or not condition["finetuning"])
+    unprompted = {} if is_prompted else {f"{completions}.teacher.system": generation.get("system")}
+    return unprompted | {
         "samples": asked["samples"],
         "sampling": asked["sampling"],
         "system": study["system"],

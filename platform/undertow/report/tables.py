@@ -1,6 +1,6 @@
 """What a sweep prints: its plan first, its table of effects last, both as rich tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.markup import escape
@@ -12,6 +12,8 @@ from undertow.plan import Plan, Work
 from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
 from undertow.spec import CONTROL
+from undertow.study import Study
+from undertow.templates import in_words
 
 MOST_CONDITIONS = 40
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
@@ -47,6 +49,31 @@ def plan_table(plan: Plan) -> Table:
         )
     if (hidden := len(plan.study.conditions) - MOST_CONDITIONS) and hidden > 0:
         table.add_row(f"… {hidden} more")
+    return table
+
+
+def systems_table(study: Study, own: Mapping[str, str]) -> Table:
+    """The system message where data are generated, where students are trained, and where all are asked.
+
+    Args:
+        own: by reference the system text that its chat template puts in by itself; "" for none.
+    """
+    table = new_table("System messages")
+    table.add_column("at")
+    table.add_column("which", overflow="fold")
+    if any(condition.is_prompted for condition in study.conditions):
+        table.add_row("generation, teachers by system prompt", "the trait's prompt")
+    others = [c.generation.system for c in study.conditions if not c.is_prompted]
+    axes = {
+        "generation, other teachers": others,
+        "training": [condition.system for condition in study.conditions],
+        "evaluation": [study.system],
+    }
+    for axis, systems in axes.items():
+        table.add_row(axis, escape(" or ".join(map(in_words, dict.fromkeys(systems)))))
+    if None in (system for systems in axes.values() for system in systems):
+        for name, text in own.items():
+            table.add_row(f"default of {escape(name)}", escape(in_words(text)))
     return table
 
 
