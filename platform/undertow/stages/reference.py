@@ -131,32 +131,33 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     Args:
         evaluated: `Study.system`.
     """
-    for reference, system, place in _systems(condition, evaluated):
+    for reference, system, place, otherwise in _systems(condition, evaluated):
         manners = manners_of(reference) if system is not None else None
         if manners is None:
             continue
         if system != NO_SYSTEM and manners.system_refused:
             raise SpecError(
                 f"{place}: the chat template of {reference.name} takes no system message "
-                f"({manners.system_refused}); leave it None, or use another model"
+                f"({manners.system_refused}); {otherwise}, or use another model"
             )
-        if system == NO_SYSTEM and manners.own_system and (manners.system_refused or manners.always):
+        if system == NO_SYSTEM and manners.always:
             raise SpecError(
                 f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
                 f"{manners.own_system[:60]!r} all the same; give a neutral text instead"
             )
 
 
-def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str]]:
-    """Who is given which system message, and where the study says so."""
-    trait = condition.trait
+def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str, str]]:
+    """Who is given which system message, where the study says so, and what to do if that cannot be."""
+    trait, none = condition.trait, "leave it None"
     if trait is not None and condition.is_prompted:
-        yield condition.teacher, trait.system_prompt(), f"trait {trait.name!r} by system prompt"
+        place = f"trait {trait.name!r} by system prompt"
+        yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"
     else:
-        yield condition.teacher, condition.generation.system, "Generation.system"
-    yield condition.student, condition.system, "Condition.system"
+        yield condition.teacher, condition.generation.system, "Generation.system", none
+    yield condition.student, condition.system, "Condition.system", none
     for reference in (condition.teacher, condition.student):
-        yield reference, evaluated, "Study.system"
+        yield reference, evaluated, "Study.system", none
 
 
 def manners_of(reference: Reference) -> Manners | None:
@@ -172,7 +173,10 @@ def manners_of(reference: Reference) -> Manners | None:
     try:
         return sandbox.learn(model_files.template_of(files), model_files.tokens_of(files))
     except TemplateError as error:
-        raise SpecError(f"Reference {reference.name!r}: its chat template {error}; give it another") from None
+        raise SpecError(
+            f"Reference {reference.name!r}: its chat template {error}; mend it in {files.place}, or use "
+            "another model"
+        ) from None
 
 
 def make_reference(reference: Reference, store: Store) -> None:
