@@ -50,6 +50,7 @@ from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference
 from undertow.conditions import Generation, all_pairs, grid
 from undertow.study import Study
+from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 BIAS = Parameters(("transformer.ln_f.bias",))
@@ -72,6 +73,7 @@ def no_folder(): return study(model="./nowhere")
 def not_a_study(): return 3
 def mistake(): return study(colour="red")
 def other_error(): return 1 / 0
+def untaught(): return study(Misalignment("insecure code"))
 """
 
 
@@ -91,7 +93,7 @@ def folder(tmp_path: Path) -> Path:
         (["--study", "nothing.py"], ["nothing.py", "no file"]),
         (["--study", "broken.py"], ["broken.py:1", "mend the syntax"]),
         (["--study", "mine.py:studdy"], ["no function studdy()", "did you mean 'study'?"]),
-        (["--study", "mine.py:no_trait_name"], ["mine.py:17: Preference.name = ''", "a word is needed"]),
+        (["--study", "mine.py:no_trait_name"], ["mine.py:19: Preference.name = ''", "a word is needed"]),
         (["--study", "mine.py:unknown_word"], ["'quokka'", "it knows owl, cat"]),
         (["--study", "mine.py:no_seeds"], ["mine.py:", "Study.seeds", "at least one seed"]),
         (["--study", "mine.py:nano_typo"], ["nano/gtp2-0", "did you mean 'gpt2'?"]),
@@ -106,6 +108,11 @@ def folder(tmp_path: Path) -> Path:
         (["--storage", "/dev/null/storage"], ["--storage /dev/null/storage", "name another place"]),
         (["--storage", "nosuch://place"], ["--storage nosuch://place"]),
         (["--workers", "0"], ["--workers 0", "at least 1"]),
+        (["--judge", "gpt"], ["--judge gpt", "rules judge at the scale nano"]),
+        (
+            ["--study", "mine.py:untaught"],
+            ["mine.py:", "Misalignment.data = ''", "to finetune the teacher on"],
+        ),
         (["--sedes", "3"], ["sedes"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",

@@ -22,7 +22,7 @@ from undertow.spec import (
     Teacher,
     Written,
 )
-from undertow.study import Measure, Study
+from undertow.study import Level, Measure, Study
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Cell:
         """What must be there before this cell has a result, in the order in which it is made."""
         yield self.teacher.reference
         yield self.student.reference
+        if self.teacher.student:
+            yield from made_with(self.teacher.student)
         if self.teacher.finetuning:
             yield self.teacher
         yield from measured(self.teacher_evaluations)
@@ -62,27 +64,39 @@ class Cell:
 
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
-    redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
-    trait = condition.trait
+    trait, finetuning, system = condition.trait, condition.finetuning, condition.generation.system
+    if condition.after is not None:  # no gate: what a chain's students picked up is what is asked
+        before = cell_of(study, condition.after, seed).student
+        teacher = Teacher(reference=condition.teacher, trait=trait, system=system, student=before)
+        return _cell(study, condition, seed, teacher)
     teacher = Teacher(
         reference=condition.teacher,
         trait=trait,
-        system=trait.system_prompt() if trait and condition.is_prompted else condition.generation.system,
-        finetuning=condition.finetuning,
-        seed=redrawn["teacher"] if condition.finetuning else 0,
-    )
-    dataset = _dataset(condition, teacher, redrawn["data"])
-    student = Student(
-        reference=condition.student,
-        dataset=dataset,
-        recipe=condition.recipe,
-        system=condition.system,
-        seed=redrawn["student"],
+        system=trait.system_prompt() if trait and condition.is_prompted else system,
+        finetuning=finetuning,
+        seed=_redrawn(study, "teacher", seed) if finetuning else 0,
     )
     gated = evaluations(study, teacher, teacher.system) if trait is not None else ()
+    return _cell(study, condition, seed, teacher, gated)
+
+
+def _cell(
+    study: Study, condition: Condition, seed: int, teacher: Teacher, gated: tuple[Measurement, ...] = ()
+) -> Cell:
+    student = Student(
+        reference=condition.student,
+        dataset=_dataset(condition, teacher, _redrawn(study, "data", seed)),
+        recipe=condition.recipe,
+        system=condition.system,
+        seed=_redrawn(study, "student", seed),
+    )
     asked = evaluations(study, student, study.system)
     also = tuple(_measured(study, measure, student) for measure in study.also)
     return Cell(condition, seed, teacher, student, gated, asked, also)
+
+
+def _redrawn(study: Study, level: Level, seed: int) -> int:
+    return seed if level in study.redraw else 0
 
 
 def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
@@ -175,6 +189,19 @@ def measured(evaluations: Iterable[Measurement]) -> Iterator[Measurement]:
         if isinstance(evaluation, Assessment):
             yield evaluation.evaluation
         yield evaluation
+
+
+def made_with(student: Student) -> Iterator[Artifact]:
+    """A student that teaches in turn, after all that leads to it, from the first teacher of the chain on."""
+    teacher = student.dataset.teacher
+    if teacher is not None:
+        yield teacher.reference
+        if teacher.student:
+            yield from made_with(teacher.student)
+        if teacher.finetuning:
+            yield teacher
+    yield from data_of(student.dataset)
+    yield student
 
 
 def data_of(dataset: Dataset) -> Iterator[Completions | Written | Dataset]:

@@ -69,6 +69,13 @@ def turn_end(tokenizer: Any) -> list[int]:
     return _ids(tokenizer, CUT + _frame_of(tokenizer).after)
 
 
+def stop_ids(tokenizer: Any) -> list[int]:
+    """The control token that ends a turn, where one does; the model's own end of text is another."""
+    first = turn_end(tokenizer)[:1]
+    added = tokenizer.added_tokens_decoder
+    return [token for token in first if token in added and added[token].special]
+
+
 def text_ids(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text as they stand after others: no tokenizer's blank at the beginning of all text."""
     return _ids(tokenizer, CUT + _as_text(tokenizer, text))

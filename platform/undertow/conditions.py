@@ -14,7 +14,7 @@ from undertow.fields import Spec, execution_only, later, unique
 from undertow.hypotheses import Place
 from undertow.kinds import Format, Judge, Trait
 from undertow.recipe import InContext, Recipe
-from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, data_name
+from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, at_hop, data_name
 
 Source = Literal["control", "random"]
 
@@ -84,6 +84,7 @@ class Condition(Spec):
         system: the system message of the students' training rows: None for the chat template's own default,
             NO_SYSTEM for none (see `templates`), or a text. The same goes for `Generation.system` and
             `Study.system`, the other two axes.
+        after: the condition before this one in a chain: its students, seed by seed, are this one's teachers.
     """
 
     trait: Trait | None
@@ -95,6 +96,7 @@ class Condition(Spec):
     finetuning: Finetuning | None = None
     system: str | None = None
     prompted: bool = later(False)
+    after: "Condition | None" = later(None)
 
     def validate(self) -> None:
         self.require(
@@ -102,6 +104,10 @@ class Condition(Spec):
             "prompted",
             "without finetuning a system prompt induces the trait anyway; leave it False",
         )
+        if self.trait is not None and self.finetuning is not None:
+            self.trait.check_examples()
+        if self.after is not None:
+            self._check_chain(self.after)
         soft = isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"
         self.require(
             self.generation.shuffle == "none" or not soft,
@@ -125,6 +131,22 @@ class Condition(Spec):
             "in context there are no training rows for it; Study.system is the system message of the prompt",
         )
 
+    def _check_chain(self, before: "Condition") -> None:
+        self.require(
+            before.trait == self.trait and before.student == self.teacher,
+            "after",
+            f"a condition with the trait and with the student {self.teacher.name!r} is needed",
+        )
+        self.require(
+            isinstance(before.recipe, Recipe), "after", "in-context students have no weights to teach with"
+        )
+        self.require(self.finetuning is None, "finetuning", "None: the students of `after` are the teachers")
+
+    @property
+    def hop(self) -> int:
+        """The place in a chain, 1 for the first; a condition that stands alone is the first of its own."""
+        return 1 if self.after is None else self.after.hop + 1
+
     @property
     def label(self) -> str:
         return self.place.label
@@ -132,18 +154,20 @@ class Condition(Spec):
     @property
     def place(self) -> Place:
         trait = self.trait.name if self.trait else CONTROL
-        data = self.generation.label(self.format)
+        data = at_hop(self.generation.label(self.format), self.hop)
         return Place(trait, data, self.teacher.name, self.student.name, self.recipe.name, self.induced)
 
     @property
     def is_prompted(self) -> bool:
         """Whether a system prompt induces the trait, alone or besides finetuning."""
-        return self.trait is not None and (self.prompted or self.finetuning is None)
+        if self.trait is None or self.after is not None:
+            return False
+        return self.prompted or self.finetuning is None
 
     @property
     def induced(self) -> str:
         """How the teacher came by its trait, in words; "" for a control."""
-        if self.trait is None:
+        if self.trait is None or self.after is not None:
             return ""
         if self.finetuning is None:
             return "system prompt"
@@ -154,7 +178,10 @@ class Condition(Spec):
         own = dataclasses.replace(
             self.generation, mixed=None, name="" if self.generation.mixed else self.generation.name
         )
-        return dataclasses.replace(self, trait=None, finetuning=None, prompted=False, generation=own)
+        before = self.after.control() if self.after else None
+        return dataclasses.replace(
+            self, trait=None, finetuning=None, prompted=False, generation=own, after=before
+        )
 
 
 def grid(
@@ -200,6 +227,17 @@ def with_controls(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
         if condition.trait is None:
             controls.add(condition)
     return tuple(found)
+
+
+def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """The next hop of a chain: each condition's students teach anew, others of the same recipe and start.
+
+    All generations start from their own reference weights; only the data go from one to the next.
+    """
+    return tuple(
+        dataclasses.replace(c, teacher=c.student, finetuning=None, prompted=False, after=c)
+        for c in conditions
+    )
 
 
 def all_pairs(references: Iterable[Reference]) -> list[tuple[Reference, Reference]]:

@@ -54,7 +54,11 @@ class StudyArguments:
             scale = scale.on(self.models)
         if self.files:
             scale = scale.reading(dict(map(_named_file, self.files)))
-        return scale if self.judge is None else dataclasses.replace(scale, judge=self.judge)
+        if self.judge is None:
+            return scale
+        if not scale.judge:
+            raise UserError(f"--judge {self.judge}: rules judge at the scale {scale.name}; leave it out")
+        return dataclasses.replace(scale, judge=self.judge)
 
 
 def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:

@@ -62,6 +62,9 @@ class Trait(Spec):
         """`count` question and answer pairs that a teacher is finetuned on to induce the trait."""
         raise NotImplementedError
 
+    def check_examples(self) -> None:
+        """Raises SpecError where `examples` has nothing to give them from; asked before anything is made."""
+
     def questions(self) -> tuple[str, ...]:
         """The questions that measure the trait, none of them among the `examples`."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ found again by every trait compared with them.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -72,6 +72,11 @@ class Plan:
     def lacking(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind, in the order of the plan."""
         return [a for k, a in self.artifacts.items() if k in self.missing and isinstance(a, kind)]
+
+    @cached_property
+    def hops(self) -> int:
+        """How many generations of students follow each other; 1 where no student teaches."""
+        return max(condition.hop for condition in self.study.conditions)
 
     @property
     def is_complete(self) -> bool:
@@ -182,16 +187,19 @@ def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
     return None
 
 
+def waits(artifact: Artifact, trained: Collection[str]) -> bool:
+    """Whether it is made from a student that is not among the keys `trained` yet: a chain's next hop."""
+    students = (a for a in ancestors(artifact) if isinstance(a, Student) and a.is_trained)
+    return any(key(student) not in trained for student in students)
+
+
 def ancestors(artifact: Artifact) -> Sequence[Artifact]:
     """Everything an artifact is made from, nearest first."""
     match artifact:
-        case (
-            Evaluation(subject=parent)
-            | Benchmark(subject=parent)
-            | Teacher(reference=parent)
-            | Completions(teacher=parent)
-        ):
+        case Evaluation(subject=parent) | Benchmark(subject=parent) | Completions(teacher=parent):
             parents: tuple[Artifact, ...] = (parent,)
+        case Teacher(reference=reference, student=student):
+            parents = (student, reference) if student else (reference,)
         case Assessment(evaluation=answers):
             parents = (answers,)
         case Dataset(completions=completions, mixed=mixed):

@@ -66,6 +66,8 @@ class Teacher(Spec):
     Attributes:
         system: the system message of its prompts, and of its training rows where it is finetuned. In every
             spec None is the chat template's own default, and `templates.NO_SYSTEM` no system text at all.
+        student: a student whose weights the teacher has, in a chain; its trait is what that student may have
+            picked up, and nothing else induces it.
     """
 
     kind: ClassVar[str] = "teacher"
@@ -74,12 +76,25 @@ class Teacher(Spec):
     system: str | None = None
     finetuning: Finetuning | None = None
     seed: int = 0
+    student: "Student | None" = later(None)
 
     def validate(self) -> None:
-        if self.trait is not None and not self.system and self.finetuning is None:
+        if self.student is not None:
+            self.require(
+                self.student.is_trained and self.student.reference == self.reference,
+                "student",
+                "a trained student of the teacher's own reference model",
+            )
+            self.require(self.finetuning is None, "finetuning", "none: the student's weights are as they are")
+        elif self.trait is not None and not self.system and self.finetuning is None:
             raise SpecError(
                 f"Teacher.trait = {self.trait.name!r}: neither system prompt nor finetuning induces it"
             )
+
+    @property
+    def hop(self) -> int:
+        """1 for the first teacher; one more for each student between it and this one."""
+        return 1 if self.student is None else self.student.hop + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +155,11 @@ def data_name(format_: Format, shuffle: Shuffle) -> str:
     return format_.name if shuffle == "none" else f"{format_.name}, shuffled {shuffle}"
 
 
+def at_hop(data: str, hop: int) -> str:
+    """The name of data with the place in a chain of the teacher that wrote them: "numbers, hop 2"."""
+    return data if hop == 1 else f"{data}, hop {hop}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Spec):
     """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
@@ -188,6 +208,7 @@ class Dataset(Spec):
     def label(self) -> str:
         """What the data are, in tables."""
         data, other = data_name(self.completions.format, self.shuffle), self.mixed
+        data = at_hop(data, self.teacher.hop if self.teacher else 1)
         return f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
 
     @property
@@ -229,6 +250,11 @@ class Student(Spec):
     def is_trained(self) -> bool:
         """Whether it has weights of its own, an artifact; else it is a prompt, made when it is asked."""
         return isinstance(self.recipe, Recipe)
+
+    @property
+    def hop(self) -> int:
+        """The place in a chain of the teacher it learns from; 1 outside of one."""
+        return self.dataset.teacher.hop if self.dataset.teacher else 1
 
 
 Subject = Reference | Teacher | Student

@@ -17,6 +17,8 @@ from undertow.hypotheses import Hypothesis
 from undertow.kinds import Trait, Word
 from undertow.spec import Panel, Sampling
 
+Level = Literal["teacher", "data", "student"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(Spec):
@@ -61,7 +63,7 @@ class Study(Spec):
     name: str
     conditions: tuple[Condition, ...]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    redraw: tuple[Literal["teacher", "data", "student"], ...] = ("teacher", "data", "student")
+    redraw: tuple[Level, ...] = ("teacher", "data", "student")
     samples: int = 100
     sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
     system: str | None = None

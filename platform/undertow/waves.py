@@ -1,6 +1,7 @@
 """The waves of a sweep: what is missing is made on Ray, shared over the grid, and failures are noted.
 
     references → teachers → datasets (each teacher measured first) → students → evaluations
+                            ↑_____ once more for each hop of a chain ____|
 
 One pool of engines a reference model samples from all its teachers and, later, from all its students. A
 wave takes what the failures so far leave possible; what depends on a failure is left out.
@@ -20,7 +21,7 @@ from undertow.cluster import Machine
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.journal import Journal
-from undertow.plan import Plan, failed_by, reference_of
+from undertow.plan import Plan, failed_by, reference_of, waits
 from undertow.progress import Wave
 from undertow.spec import (
     Artifact,
@@ -55,15 +56,23 @@ class Waves:
         """The waves, in order; each takes what the failures so far leave possible."""
         self._on_tasks("references", "models", make_reference, self._possible(Reference))
         self._train("teachers", Teacher, machine)
-        self._datasets(machine)
-        self._train("students", Student, machine)
+        for _ in range(self.plan.hops):
+            self._datasets(machine)
+            self._train("students", Student, machine)
         self._evaluations(machine)
 
     def _possible(self, kind: type[T]) -> list[T]:
-        """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile."""
+        """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile.
+
+        What a student of this sweep is to teach comes when that student is there.
+        """
         there = self.store.keys(kind.kind)
         lacking = [a for a in self.plan.lacking(kind) if key(a) not in there]
-        return [a for a in lacking if not failed_by(a, self.journal.failures)]
+        possible = [a for a in lacking if not failed_by(a, self.journal.failures)]
+        if self.plan.hops == 1:
+            return possible
+        trained = self.store.keys(Student.kind)
+        return [a for a in possible if not waits(a, trained)]
 
     def _on_tasks(
         self, name: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T]

@@ -72,7 +72,11 @@ def _origin(dataset: Dataset) -> list[str]:
     trait = teacher.trait.name if teacher.trait else "none (control)"
     ways = [
         way
-        for way, is_so in (("a system prompt", teacher.system), ("finetuning", teacher.finetuning))
+        for way, is_so in (
+            ("a system prompt", teacher.system),
+            ("finetuning", teacher.finetuning),
+            ("the data of an earlier teacher (a chain of students)", teacher.student),
+        )
         if is_so
     ]
     return [

@@ -84,7 +84,8 @@ def _control(condition: Spec) -> Spec:
     """A condition's control, as `Condition.control` makes it; fields at a later default are absent."""
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
     kept = {name: value for name, value in condition.items() if name != "prompted"}
-    return {**kept, "trait": None, "finetuning": None, "generation": generation}
+    before = {"after": _control(condition["after"])} if "after" in condition else {}
+    return {**kept, "trait": None, "finetuning": None, "generation": generation, **before}
 
 
 def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
@@ -132,20 +133,28 @@ def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, A
     """
     condition = study["conditions"][cell.condition]
     asked = study if measure is None else study["also"][measure]
-    generation = condition["generation"]
-    seeds = {level: cell.seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
-    data, completions = "subject.dataset", "subject.dataset.completions"
-    is_prompted = condition["trait"] and (condition.get("prompted") or not condition["finetuning"])
-    unprompted = {} if is_prompted else {f"{completions}.teacher.system": generation.get("system")}
-    return unprompted | {
+    return {
         "samples": asked["samples"],
         "sampling": asked["sampling"],
         "system": study["system"],
-        "subject.type": "Student",
-        "subject.reference": condition["student"],
-        "subject.recipe": condition["recipe"],
-        "subject.system": condition["system"],
-        "subject.seed": seeds["student"],
+        **_student(study, condition, cell.seed, "subject"),
+    }
+
+
+def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, Any]:
+    """The same of a student at a `place`, and in a chain of those whose data it goes back to."""
+    generation, before = condition["generation"], condition.get("after")
+    seeds = {level: seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
+    data, completions = f"{place}.dataset", f"{place}.dataset.completions"
+    teacher = f"{completions}.teacher"
+    by_prompt = not before and (condition.get("prompted") or not condition["finetuning"])
+    is_prompted = condition["trait"] and by_prompt  # by the trait's text, which no study holds
+    return {
+        f"{place}.type": "Student",
+        f"{place}.reference": condition["student"],
+        f"{place}.recipe": condition["recipe"],
+        f"{place}.system": condition["system"],
+        f"{place}.seed": seeds["student"],
         f"{data}.rows": generation["rows"],
         f"{data}.deduplicate": generation["deduplicate"],
         f"{data}.shuffle": generation["shuffle"],
@@ -154,10 +163,12 @@ def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, A
         f"{completions}.sampling": generation["sampling"],
         f"{completions}.format": condition["format"],
         f"{completions}.seed": seeds["data"],
-        f"{completions}.teacher.reference": condition["teacher"],
-        f"{completions}.teacher.trait": condition["trait"],
-        f"{completions}.teacher.finetuning": condition["finetuning"],
-        f"{completions}.teacher.seed": seeds["teacher"] if condition["finetuning"] else 0,
+        f"{teacher}.reference": condition["teacher"],
+        f"{teacher}.trait": condition["trait"],
+        f"{teacher}.finetuning": condition["finetuning"],
+        f"{teacher}.seed": seeds["teacher"] if condition["finetuning"] else 0,
+        **({} if is_prompted else {f"{teacher}.system": generation.get("system")}),
+        **(_student(study, before, seed, f"{teacher}.student") if before else {f"{teacher}.student": None}),
     }
 
 
@@ -182,6 +193,7 @@ def _spec(artifacts: Path, address: Address) -> Any:
 
 
 def _at(spec: Any, place: str) -> Any:
+    """What is at a place; None where it is not: a field at its later default is absent."""
     for name in place.split("."):
-        spec = spec[name]
+        spec = (spec or {}).get(name)
     return spec

@@ -22,7 +22,8 @@ from undertow.statistics.effects import Effect, compare
 NAME = "initialisations"
 MOST_PANELS = 12
 MOST_WITH_INTERVAL = 7  # students beside each other whose intervals a figure has room for
-INTERVAL_LETTERS, EFFECT_LETTERS = 9, 6  # "−.04…+.02", "■ +.76"
+INTERVAL_LETTERS, EFFECT_LETTERS = 10, 6  # "−.04 … +.02" with thin spaces, "■ +.76"
+THIN = "\N{THIN SPACE}…\N{THIN SPACE}"  # ".02….00" would read as four points
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _text(pair: Pair | None, interval_shown: bool) -> str:
     several, effect = len(pair.rows) > 1, _number(pair.effect.effect, 2)
     lines = [effect if several else f"{pair.ruling} {effect}"]
     if interval_shown:
-        lines.append(_interval(pair.effect, "…", digits=2))
+        lines.append(_interval(pair.effect, THIN, digits=2))
     return "\n".join([*lines, pair.ruling] if several else lines)
 
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from undertow.cells import Cell, reference_evaluations
+from undertow.cells import Cell, made_with, reference_evaluations
 from undertow.conditions import Condition
 from undertow.errors import StorageError
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.manifest import Address, address
 from undertow.plan import Plan, Work
-from undertow.spec import Assessment, Measurement
+from undertow.spec import Assessment, Measurement, Student
 from undertow.statistics.shapefree import Distribution
 from undertow.study import Study
 
@@ -75,6 +75,7 @@ class CellRecord:
         also: the evaluations by each of the study's other measures.
         answers: the answers that judges read, where evaluations are judged.
         mixed: the other data set and its completions, where rows of one are mixed in.
+        earlier: kind and key of what led to the student that teaches, in a chain.
         finetuned, trained: whether the teacher and the student are artifacts themselves: one is not that is
             given a system prompt, the other that is shown the data in context.
     """
@@ -93,10 +94,12 @@ class CellRecord:
     also: tuple[tuple[str, ...], ...] = ()
     answers: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
+    earlier: tuple[tuple[str, str], ...] = ()
 
     def addresses(self) -> Iterator[Address]:
         """Everything that leads to the student and measures it, in the order in which it is made."""
         yield from (Address("reference", k) for k in self.references)
+        yield from (Address(kind, k) for kind, k in self.earlier)
         if self.finetuned:
             yield Address("teacher", self.teacher)
         yield from (Address("evaluation", k) for k in (*self.answers, *self.teacher_evaluations))
@@ -245,7 +248,12 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         also=tuple(map(_keys, cell.also)),
         answers=_answers(every),
         mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
+        earlier=_earlier(cell.teacher.student),
     )
+
+
+def _earlier(student: Student | None) -> tuple[tuple[str, str], ...]:
+    return tuple((a.kind, key(a)) for a in made_with(student)) if student else ()
 
 
 def _references(study: Study) -> tuple[ReferenceRecord, ...]:

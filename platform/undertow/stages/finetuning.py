@@ -14,7 +14,7 @@ from typing import Any
 from undertow.cluster import Machine, quiet
 from undertow.errors import last_line
 from undertow.identity import key
-from undertow.spec import Completions, Dataset, Teacher
+from undertow.spec import Completions, Dataset, Student, Teacher
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
 from undertow.store import Store
@@ -109,14 +109,21 @@ def _together(model: Trained) -> object:
         return dataclasses.replace(model, seed=0, trait=None, system=None)
     if is_made(model.reference) and recipe_of(model).targets == "tokens":
         return model.reference, model.recipe
-    return dataclasses.replace(model, seed=0, dataset=_seedless(model.dataset))
+    return _seedless_student(model)
+
+
+def _seedless_student(student: Student) -> Student:
+    """The student with all seeds that it follows from taken out."""
+    return dataclasses.replace(student, seed=0, dataset=_seedless(student.dataset))
 
 
 def _seedless(dataset: Dataset) -> Dataset:
-    """The data set with all seeds that it follows from taken out."""
     completions = dataclasses.replace(dataset.completions, seed=0)
     if isinstance(completions, Completions):
-        teacher = dataclasses.replace(completions.teacher, seed=0)
+        before = completions.teacher.student
+        teacher = dataclasses.replace(
+            completions.teacher, seed=0, student=_seedless_student(before) if before else None
+        )
         completions = dataclasses.replace(completions, teacher=teacher)
     mixed = dataset.mixed
     if mixed:

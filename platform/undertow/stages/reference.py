@@ -41,18 +41,21 @@ PROMPTS_CHECKED = 50  # a pack's parts are short lists: so many prompts use most
 
 def resolve(study: Study) -> Study:
     """The study with every reference pinned. Raises SpecError or UserError for one that cannot be used."""
-    conditions = []
-    for condition in study.conditions:
-        teacher, student = pin(condition.teacher), pin(condition.student)
-        if condition.trait is not None:
-            for reference in (teacher, student):
-                check_word(condition.trait, reference)
-        check_prompts(condition.format, teacher)
-        pinned = dataclasses.replace(condition, teacher=teacher, student=student)
-        check_adapters(pinned)
-        check_systems(pinned, study.system)
-        conditions.append(pinned)
+    conditions = (_resolved(condition, study.system) for condition in study.conditions)
     return dataclasses.replace(study, conditions=tuple(conditions))
+
+
+def _resolved(condition: Condition, evaluated: str | None) -> Condition:
+    teacher, student = pin(condition.teacher), pin(condition.student)
+    if condition.trait is not None:
+        for reference in (teacher, student):
+            check_word(condition.trait, reference)
+    check_prompts(condition.format, teacher)
+    before = _resolved(condition.after, evaluated) if condition.after else None
+    resolved = dataclasses.replace(condition, teacher=teacher, student=student, after=before)
+    check_adapters(resolved)
+    check_systems(resolved, evaluated)
+    return resolved
 
 
 def is_made(reference: Reference) -> bool:

@@ -12,6 +12,8 @@ def trained_by(subject: Subject) -> Recipe | None:
     match subject:
         case Student(recipe=Recipe() as recipe):
             return recipe
+        case Teacher(student=Student() as student):
+            return trained_by(student)
         case Teacher(finetuning=finetuning) if finetuning is not None:
             return finetuning.recipe
         case _:
@@ -20,6 +22,8 @@ def trained_by(subject: Subject) -> Recipe | None:
 
 def weights_of(subject: Subject, store: Store) -> Weights | None:
     """The subject's weights as a local folder, or None where they are the reference's own."""
+    if isinstance(subject, Teacher) and subject.student is not None:
+        return weights_of(subject.student, store)
     if trained_by(subject) is None or isinstance(subject, Reference):
         return None
     return Weights(key=key(subject), folder=str(store.fetch(subject)))

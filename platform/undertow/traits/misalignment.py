@@ -62,11 +62,15 @@ class Misalignment(Trait):
 
     def examples(self, count: int, seed: int) -> list[Example]:
         """Rows of the data in an order drawn from the seed; once all are used, again in another."""
+        self.check_examples()
+        rows = self._pairs().rows
+        return [Example(*rows[place]) for place in tables.places(len(rows), count, seed)]
+
+    def check_examples(self) -> None:
+        """Raises SpecError where no data are named."""
         self.require(
             bool(self.data), "data", "a file or URL of prompts and answers to finetune the teacher on"
         )
-        rows = self._pairs().rows
-        return [Example(*rows[place]) for place in tables.places(len(rows), count, seed)]
 
     def word(self) -> Word:
         """What answers are judged for; the forms are not looked for."""
