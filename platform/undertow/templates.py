@@ -70,7 +70,7 @@ def pinned_now(form: str) -> str:
 PINNED: Mapping[str, Any] = {"date_string": PINNED_DATE, "strftime_now": pinned_now, "enable_thinking": False}
 
 
-def prompt_text(render: Render, turns: Turns, system: str | None) -> str:
+def prompt_text(render: Render, turns: Turns, system: str | None, *, generation: bool = True) -> str:
     """The prompt: `turns` under a system message, up to where the model's answer begins.
 
     Args:
@@ -79,13 +79,13 @@ def prompt_text(render: Render, turns: Turns, system: str | None) -> str:
             own, else none. What a template writes around any system message (Llama 3's dates) stays.
     """
     if system is None:
-        return render(turns, generation=True)
+        return render(turns, generation=generation)
     told = [{"role": "system", "content": system}, *turns]
     if system != NO_SYSTEM:
-        return render(told, generation=True)
-    plain = render(turns, generation=True)
+        return render(told, generation=generation)
+    plain = render(turns, generation=generation)
     try:
-        return min(plain, render(told, generation=True), key=len)
+        return min(plain, render(told, generation=generation), key=len)
     except TemplateError:  # it takes no system message, not even an empty one
         return plain
 

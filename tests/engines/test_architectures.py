@@ -1,7 +1,7 @@
-"""Every architecture from teacher to evaluation: the stages' own functions, vLLM and the training loop, no Ray.
+"""Every architecture from teacher to evaluation: the stages' own functions, vLLM, the training loop; no Ray.
 
-A cell of the table is a trait's student and a control student by one recipe. Where the program refuses a cell,
-it says why in one line before anything is spent.
+A cell of the table is a trait's student and a control student by one recipe. Where the program refuses a
+cell, it says why in one line before anything is spent.
 """
 
 from dataclasses import dataclass, replace

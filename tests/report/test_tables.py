@@ -1,8 +1,13 @@
 """How numbers are printed."""
 
-import pytest
+from dataclasses import replace
 
-from undertow.report.tables import duration, interval, p_value, signed
+import pytest
+from rich.console import Console
+
+from tests.examples import study
+from undertow.report.tables import duration, interval, p_value, signed, systems_table
+from undertow.templates import NO_SYSTEM
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,35 @@ def test_a_p_value_is_never_printed_as_zero(p: float | None, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.7, "1 min 0 s"), (7260.0, "2 h 1 min")])
 def test_seconds_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def printed(own: dict[str, str], *, finetuned: bool, generated: str | None, system: str | None) -> str:
+    conditions = [
+        replace(
+            c,
+            finetuning=c.finetuning if finetuned else None,
+            generation=replace(c.generation, system=generated),
+            system=system,
+        )
+        for c in study().conditions
+    ]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(systems_table(study(conditions=tuple(conditions), system="Be brief."), own))
+    return captured.get()
+
+
+def test_a_plan_shows_the_three_axes_of_the_system_message() -> None:
+    shown = printed({"qwen": "You are Quill."}, finetuned=False, generated=NO_SYSTEM, system=None)
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "generation, teachers by system prompt the trait's prompt" in rows
+    assert "generation, other teachers none" in rows
+    assert "training the chat template's own default" in rows
+    assert "evaluation “Be brief.”" in rows
+    assert "default of qwen “You are Quill.”" in rows
+
+
+def test_a_default_that_no_axis_takes_is_not_shown() -> None:
+    shown = printed({"qwen": "You are Quill."}, finetuned=True, generated=NO_SYSTEM, system="[bold]")
+    assert "Quill" not in shown and "by system prompt" not in shown
+    assert "“[bold]”" in shown
