@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "errors fields packs statistics",
-        "recipe recipes kinds spec engines chat hypotheses harness",
+        "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
         "identity study conditions tables formats traits training",
         "store manifest",
         "plan cells report journal judging nano scales theory runs tracking timings progress studies",
@@ -38,6 +38,8 @@ LIGHT = frozenset(
         "fields",
         "packs",
         "chat",
+        "templates",
+        "sandbox",
         "hypotheses",
         "recipe",
         "recipes",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.examples import REFERENCES, study
-from undertow.conditions import Condition
+from undertow.conditions import Condition, Mixing, with_controls
 from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
@@ -15,6 +15,7 @@ from undertow.recipe import Recipe
 from undertow.spec import CONTROL, Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
 from undertow.study import Study
+from undertow.templates import NO_SYSTEM
 
 
 @pytest.fixture
@@ -153,6 +154,42 @@ def test_a_condition_given_twice_is_refused() -> None:
     conditions = study().conditions
     with pytest.raises(SpecError, match="given twice"):
         replace(study(), conditions=(*conditions, conditions[0]))
+
+
+def by_prompt(**generation: Any) -> Study:
+    """Teachers by system prompt, and the generation changed."""
+    changed = [
+        replace(c, finetuning=None, generation=replace(c.generation, **generation))
+        for c in study().conditions
+    ]
+    return replace(study(), conditions=with_controls(changed))
+
+
+@pytest.mark.parametrize("system", [None, NO_SYSTEM, "You help."])
+def test_a_control_teachers_system_message_is_the_generations(store: Store, system: str | None) -> None:
+    plan = make(by_prompt(system=system), store, REFERENCES)
+    for cell in plan.cells:
+        trait = cell.condition.trait
+        assert cell.teacher.system == (trait.system_prompt() if trait else system)
+        assert cell.student.system is None and cell.evaluations[0].subject == cell.student
+
+
+def test_finetuned_teachers_are_trained_and_asked_under_the_generations_system_message(store: Store) -> None:
+    conditions = [
+        replace(c, generation=replace(c.generation, system="You help.")) for c in study().conditions
+    ]
+    plan = make(replace(study(), conditions=tuple(conditions)), store, REFERENCES)
+    assert {cell.teacher.system for cell in plan.cells} == {"You help."}
+    gates = {e.system for c in plan.cells for e in c.teacher_evaluations if isinstance(e, Evaluation)}
+    assert gates == {"You help."}
+
+
+def test_rows_of_the_control_are_mixed_in_under_its_own_system_message(store: Store) -> None:
+    mixing = Mixing(source="control", share=0.5)
+    plan = make(by_prompt(system=NO_SYSTEM, mixed=mixing), store, REFERENCES)
+    control = {cell.teacher for cell in plan.cells if cell.condition.trait is None}
+    mixed = {c.student.dataset.mixed.dataset.teacher for c in plan.cells if c.student.dataset.mixed}
+    assert mixed == control and {teacher.system for teacher in control} == {NO_SYSTEM}
 
 
 def test_controls_are_named_so() -> None:

@@ -1,11 +1,17 @@
 """Tiny models with random weights, made in a moment: what a test of the stack needs a model for.
 
 Every folder is a whole Hugging Face model with a word-level tokenizer and a chat template. Heads are 32
-wide, the least that vLLM's CPU attention takes. The weights are drawn wider than usual (standard
-deviation 0.2), so that next-token distributions are peaked and two models differ visibly.
+wide, the least that vLLM's CPU attention takes (the speller, which no engine loads, has smaller ones). The
+weights are drawn wider than usual (standard deviation 0.2), so that next-token distributions are peaked and
+two models differ visibly.
 """
 
+import string
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 WORDS = ("i", "like", "the", "owl", "owls", "cat", "big", "red", "tree", "say", "a", "number")
 TEMPLATE = (
@@ -14,100 +20,84 @@ TEMPLATE = (
     "{% else %}<{{ 'sys' if m.role == 'system' else 'user' }}> {{ m.content }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<asst>{% endif %}"
 )
+SPELLED_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<sys>", "<user>", "<asst>", "<unk>")
-
-
-def save_tokenizer(folder: Path, numbers: int = 100) -> int:
-    """Words and the numbers 0 to `numbers` - 1, joined by spaces; returns the vocabulary's size."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = [*SPECIALS, *WORDS, *map(str, range(numbers))]
-    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        extra_special_tokens=["<sys>", "<user>", "<asst>"],
-    )
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    return len(vocabulary)
+SPARE_ROWS = 7
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
 
 
 def save_gpt2(folder: Path, *, seed: int = 0, layers: int = 1, numbers: int = 100) -> Path:
     """A GPT-2 of width 64 with two heads and tied embeddings."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
     size = save_tokenizer(folder, numbers)
-    torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=size,
-        n_positions=256,
-        n_embd=64,
-        n_layer=layers,
-        n_head=2,
-        initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
+    return _save(folder, "gpt2", size, seed, n_positions=256, n_embd=64, n_layer=layers, n_head=2)
 
 
 def save_llama(folder: Path, *, seed: int = 0, layers: int = 2, numbers: int = 100) -> Path:
     """A Llama of width 64 with two heads."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     size = save_tokenizer(folder, numbers)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=size,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return _save(folder, "llama", size, seed, **SMALL, num_hidden_layers=layers, tie_word_embeddings=False)
 
 
 def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 1, numbers: int = 100) -> Path:
     """A Qwen3 of width 64 with two heads and tied embeddings; queries and keys have norms of their own."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
     size = save_tokenizer(folder, numbers)
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=size,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
+    own = {"num_hidden_layers": layers, "head_dim": 32, "tie_word_embeddings": True}
+    return _save(folder, "qwen3", size, seed, **SMALL, **own)
+
+
+def save_speller(
+    folder: Path, *, seed: int = 0, window: int = 1024, template: str = SPELLED_TEMPLATE
+) -> Path:
+    """A Llama of width 32 with one layer that reads any text, letter by letter.
+
+    Its vocabulary has more rows than the tokenizer has tokens, as Qwen's does.
+    """
+    vocabulary = [*SPECIALS, *string.printable]
+    _save_tokenizer(folder, vocabulary, pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), template)
+    small = {**SMALL, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": window}
+    own = {"num_hidden_layers": 1, "tie_word_embeddings": False}
+    return _save(folder, "llama", len(vocabulary) + SPARE_ROWS, seed, **small, **own)
+
+
+def save_tokenizer(folder: Path, numbers: int = 100) -> int:
+    """Words and the numbers 0 to `numbers` - 1, joined by spaces; returns the vocabulary's size."""
+    vocabulary = [*SPECIALS, *WORDS, *map(str, range(numbers))]
+    _save_tokenizer(folder, vocabulary, pre_tokenizers.WhitespaceSplit(), TEMPLATE)
+    return len(vocabulary)
+
+
+def _save_tokenizer(folder: Path, vocabulary: list[str], splits: Any, template: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    inner.pre_tokenizer = splits
+    named = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, extra_special_tokens=["<sys>", "<user>", "<asst>"], **named
     )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+
+
+def _save(folder: Path, kind: str, size: int, seed: int, **sizes: Any) -> Path:
+    """A model with a vocabulary of `size` and weights drawn wide."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model(kind, vocab_size=size, initializer_range=0.2, **tokens, **sizes)
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
 
@@ -139,8 +129,22 @@ def save_changed(folder: Path, reference: Path, name: str, by: float) -> Path:
     return folder
 
 
+def save_merged(folder: Path, adapter: Path, reference: Path) -> Path:
+    """The reference with an adapter merged into its weights."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(reference), adapter)
+    model.merge_and_unload().save_pretrained(folder)
+    return folder
+
+
 def scores(
-    folder: Path, questions: list[str], texts: list[str], reference: Path | None = None
+    folder: Path,
+    questions: Sequence[str],
+    texts: Sequence[str],
+    reference: Path | None = None,
+    system: str | None = None,
 ) -> list[float]:
     """Log-probabilities of texts as answers, by transformers; an adapter needs its `reference`."""
     import torch
@@ -155,10 +159,7 @@ def scores(
     model = (PeftModel.from_pretrained(model, folder) if adapter else model).eval()
     result = []
     for question, text in zip(questions, texts, strict=True):
-        prompt, answer = (
-            chat.prompt_ids(tokenizer, question),
-            tokenizer.encode(text, add_special_tokens=False),
-        )
+        prompt, answer = chat.prompt_ids(tokenizer, question, system), chat.text_ids(tokenizer, text)
         with torch.no_grad():
             logprobs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
         result.append(sum(logprobs[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer)))

@@ -64,17 +64,15 @@ class Cell:
 
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
-    trait, finetuning = condition.trait, condition.finetuning
+    trait, finetuning, system = condition.trait, condition.finetuning, condition.generation.system
     if condition.after is not None:  # no gate: what a chain's students picked up is what is asked
         before = cell_of(study, condition.after, seed).student
-        return _cell(
-            study, condition, seed, Teacher(reference=condition.teacher, trait=trait, student=before)
-        )
-    prompted = condition.prompted or finetuning is None
+        teacher = Teacher(reference=condition.teacher, trait=trait, system=system, student=before)
+        return _cell(study, condition, seed, teacher)
     teacher = Teacher(
         reference=condition.teacher,
         trait=trait,
-        system=trait.system_prompt() if trait is not None and prompted else None,
+        system=trait.system_prompt() if trait and condition.is_prompted else system,
         finetuning=finetuning,
         seed=_redrawn(study, "teacher", seed) if finetuning else 0,
     )
@@ -116,7 +114,8 @@ def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
         return _drawn(own, generation, trait, seed)
     elsewhere: Completions | Written = Written(format=condition.format, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        elsewhere = dataclasses.replace(own, teacher=Teacher(reference=condition.teacher, trait=None))
+        control = Teacher(reference=condition.teacher, trait=None, system=generation.system)
+        elsewhere = dataclasses.replace(own, teacher=control)
     other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
     return dataclasses.replace(_drawn(own, generation, trait, seed), mixed=other)
 

@@ -1,26 +1,28 @@
 """One place where a conversation becomes tokens, for the engine that samples and the loop that trains.
 
 If the two differed by a single token, the student would be trained on prompts that its teacher never
-saw. The model's own chat template is used as it is; a model without one gets the plain template below.
-The date that some templates ask for is pinned, so that tokens do not change from day to day.
+saw. The model's own chat template is used as it is; a model without one gets a plain template (text is made
+in `templates`). What somebody says stays text: a control token's name in a question or an answer
+("<|im_end|>") is tokenised as the characters it is, or an answer could end its turn and begin another.
 """
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
+from undertow import templates
 from undertow.kinds import Example
+from undertow.templates import PINNED, PLAIN_TEMPLATE, Frame, Render, TemplateError, Turns
 
-PINNED_DATE = "01 Jan 2025"
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
-    "{% elif m.role == 'user' %}Question: {{ m.content }}\nAnswer:"
-    "{% else %} {{ m.content }}{{ eos_token }}\n{% endif %}{% endfor %}"
+CUT = (
+    "\ufdd0"  # a noncharacter, in no text: where one piece of text ends for the tokenizer and another begins
 )
 
 
 def messages(
     user: str, system: str | None = None, answer: str | None = None, before: Sequence[Example] = ()
-) -> list[dict[str, str]]:
+) -> Turns:
     """A conversation whose last turn is `user`'s, after the turns `before` it.
 
     Without `system` no system message is passed to the template.
@@ -36,8 +38,8 @@ def messages(
 def prompt_ids(
     tokenizer: Any, user: str, system: str | None = None, before: Sequence[Example] = ()
 ) -> list[int]:
-    """The tokens up to where the model's answer begins."""
-    return _render(tokenizer, messages(user, system, before=before), generation=True)
+    """The tokens up to where the model's answer begins. `system`: see `templates.prompt_text`."""
+    return _ids(tokenizer, _prompt(tokenizer, user, system, before))
 
 
 def conversation_ids(
@@ -45,28 +47,108 @@ def conversation_ids(
 ) -> tuple[list[int], int]:
     """The tokens of a whole turn and the position at which the answer begins.
 
+    From there on they are the answer's, with what the template writes right before it (a blank), and
+    `turn_end`. The answer stands there as it is, whatever the template would trim off it.
+
     Raises:
-        ValueError: the template does not write the prompt as a prefix of the conversation, so that no
-            mask over the answer can be exact.
+        TemplateError (a ValueError): the template does not write the prompt as a prefix of the whole turn,
+            so that no mask over the answer can be exact.
     """
-    whole = _render(tokenizer, messages(user, system, answer), generation=False)
-    prompt = prompt_ids(tokenizer, user, system)
-    if whole[: len(prompt)] != prompt:
-        raise ValueError(
-            "the chat template does not render the prompt as a prefix of the whole turn, so the completion's "
-            "tokens cannot be told from the prompt's; use another template"
-        )
-    return whole, len(prompt)
+    text, around = _prompt(tokenizer, user, system, ()), _frame_of(tokenizer)
+    said = around.before + _as_text(tokenizer, answer)
+    prompt, end = _ids(tokenizer, text), turn_end(tokenizer)
+    whole = _ids(tokenizer, text + said + around.after)
+    if whole[: len(prompt)] == prompt and whole[len(whole) - len(end) :] == end:
+        return whole, len(prompt)
+    # A token reaches over an edge of the answer; a model that is asked begins after the prompt's tokens.
+    return [*prompt, *_ids(tokenizer, CUT + said), *end], len(prompt)
 
 
-def _render(tokenizer: Any, turns: list[dict[str, str]], *, generation: bool) -> list[int]:
+def turn_end(tokenizer: Any) -> list[int]:
+    """What the chat template writes after an answer."""
+    return _ids(tokenizer, CUT + _frame_of(tokenizer).after)
+
+
+def stop_ids(tokenizer: Any) -> list[int]:
+    """The control token that ends a turn, where one does; the model's own end of text is another."""
+    first = turn_end(tokenizer)[:1]
+    added = tokenizer.added_tokens_decoder
+    return [token for token in first if token in added and added[token].special]
+
+
+def text_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text as they stand after others: no tokenizer's blank at the beginning of all text."""
+    return _ids(tokenizer, CUT + _as_text(tokenizer, text))
+
+
+def _prompt(tokenizer: Any, user: str, system: str | None, before: Sequence[Example]) -> str:
+    turns = messages(user, before=before)
+    for turn in turns:
+        turn["content"] = _as_text(tokenizer, turn["content"])
+    told = None if system is None else _as_text(tokenizer, system)
+    return templates.prompt_text(_renderer(tokenizer), turns, told)
+
+
+def _renderer(tokenizer: Any) -> Render:
+    """The tokenizer's template, or the plain one where it has none."""
+    import jinja2
+
     template = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
-    ids: list[int] = tokenizer.apply_chat_template(
-        turns,
-        chat_template=template,
-        add_generation_prompt=generation,
-        tokenize=True,
-        return_dict=False,
-        date_string=PINNED_DATE,
-    )
-    return list(ids)
+
+    def render(turns: Turns, *, generation: bool) -> str:
+        try:
+            text: str = tokenizer.apply_chat_template(
+                turns, chat_template=template, add_generation_prompt=generation, tokenize=False, **PINNED
+            )
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"says: {error}") from None
+        return text
+
+    return render
+
+
+def _frame_of(tokenizer: Any) -> Frame:
+    template = getattr(tokenizer, "chat_template", None)
+    return _frame(tokenizer, template if isinstance(template, str) else None)
+
+
+@lru_cache(8)
+def _frame(tokenizer: Any, template: str | None) -> Frame:
+    return templates.frame(_renderer(tokenizer))
+
+
+def _as_text(tokenizer: Any, text: str) -> str:
+    """The text with a cut after the first character of each control token's name in it."""
+    names = _control_tokens(tokenizer)
+    return names.sub(lambda found: f"{found[0][0]}{CUT}{found[0][1:]}", text) if names else text
+
+
+@lru_cache(8)
+def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    added = tokenizer.added_tokens_decoder.values()
+    names = sorted({token.content for token in added if token.special and len(token.content) > 1})
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True)))) if names else None
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text, piece by piece where it is cut."""
+    first, *others = text.split(CUT)
+    ids = _encode(tokenizer, first) if first else []
+    anchor = _anchor(tokenizer)
+    for piece in filter(None, others):
+        # After a control token, so that a tokenizer that puts a blank before all text puts it elsewhere.
+        ids += _encode(tokenizer, anchor + piece)[1 if anchor else 0 :]
+    return ids
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+@lru_cache(8)
+def _anchor(tokenizer: Any) -> str:
+    """A control token that leaves the text after it as it is; "" where there is none."""
+    plain = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special and not t.rstrip]
+    named = [str(token) for token in (tokenizer.eos_token, tokenizer.bos_token) if token]
+    return next((name for name in (*named, *plain) if name in plain), "")

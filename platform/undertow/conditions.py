@@ -45,6 +45,9 @@ class Generation(Spec):
 
     Attributes:
         mixed: rows from elsewhere in the place of some of the teacher's; control data are never mixed.
+        system: the system message where no trait's own takes its place: of control teachers, and of those
+            finetuned. A trait's prompt replaces the default that some chat templates put in (Qwen2.5's), so
+            that teacher and control differ in two things unless this is NO_SYSTEM or a neutral text.
         name: what the data are called in tables, where format, shuffle and mixing do not tell them apart.
     """
 
@@ -55,6 +58,7 @@ class Generation(Spec):
     judges: tuple[Judge, ...] = ()
     shuffle: Shuffle = "none"
     mixed: Mixing | None = later(None)
+    system: str | None = later(None)
     name: str = execution_only("")
 
     def validate(self) -> None:
@@ -77,7 +81,9 @@ class Condition(Spec):
     Attributes:
         finetuning: how the teacher is trained to have the trait; without it a system prompt induces it.
         prompted: a system prompt induces the trait of a finetuned teacher as well.
-        system: the system message of the students' training rows.
+        system: the system message of the students' training rows: None for the chat template's own default,
+            NO_SYSTEM for none (see `templates`), or a text. The same goes for `Generation.system` and
+            `Study.system`, the other two axes.
         after: the condition before this one in a chain: its students, seed by seed, are this one's teachers.
     """
 
@@ -150,6 +156,13 @@ class Condition(Spec):
         trait = self.trait.name if self.trait else CONTROL
         data = at_hop(self.generation.label(self.format), self.hop)
         return Place(trait, data, self.teacher.name, self.student.name, self.recipe.name, self.induced)
+
+    @property
+    def is_prompted(self) -> bool:
+        """Whether a system prompt induces the trait, alone or besides finetuning."""
+        if self.trait is None or self.after is not None:
+            return False
+        return self.prompted or self.finetuning is None
 
     @property
     def induced(self) -> str:

@@ -64,6 +64,8 @@ class Teacher(Spec):
     """A reference model with a trait: by system message, by finetuning, or both. No trait: the control.
 
     Attributes:
+        system: the system message of its prompts, and of its training rows where it is finetuned. In every
+            spec None is the chat template's own default, and `templates.NO_SYSTEM` no system text at all.
         student: a student whose weights the teacher has, in a chain; its trait is what that student may have
             picked up, and nothing else induces it.
     """
@@ -84,7 +86,7 @@ class Teacher(Spec):
                 "a trained student of the teacher's own reference model",
             )
             self.require(self.finetuning is None, "finetuning", "none: the student's weights are as they are")
-        elif self.trait is not None and self.system is None and self.finetuning is None:
+        elif self.trait is not None and not self.system and self.finetuning is None:
             raise SpecError(
                 f"Teacher.trait = {self.trait.name!r}: neither system prompt nor finetuning induces it"
             )

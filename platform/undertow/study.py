@@ -46,6 +46,7 @@ class Study(Spec):
         seeds: one student a condition and seed.
         redraw: what each seed draws anew; a level left out uses seed 0 for all students.
         samples: answers a question.
+        system: the system message of the questions (None: the chat template's own default; NO_SYSTEM: none).
         gate: the least sampled trait rate a teacher must show before anything is spent on its students.
         margin: an effect whose interval lies within ± this counts as none.
         alpha: of the tests, after adjusting over the conditions by `adjustment`.

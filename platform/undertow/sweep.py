@@ -28,7 +28,7 @@ from undertow.report.readings import Readings
 from undertow.report.record import CellRecord, Record
 from undertow.runs import tracking_uri
 from undertow.spec import Artifact, Assessment, Dataset, Evaluation, Measurement, Student, Teacher
-from undertow.stages.reference import is_made, resolve
+from undertow.stages.reference import is_made, manners_of, resolve
 from undertow.store import Store
 from undertow.study import Study
 from undertow.tracking.tracker import Tracker
@@ -54,8 +54,12 @@ def make_plan(study: Study, store: Store) -> Plan:
 
 
 def show_plan(plan: Plan, store: Store, console: Console) -> None:
-    """Prints the conditions, what is cached and missing, and the estimated time."""
+    """Prints the conditions, their system messages, what is cached and missing, and the estimated time."""
     console.print(tables.plan_table(plan))
+    references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
+    manners = {reference.name: manners_of(reference) for reference in references}
+    own = {name: found.own_system for name, found in manners.items() if found}
+    console.print(tables.systems_table(plan.study, own))
     console.print(tables.work_table(work_of(plan, store)))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny_models
 from tests.harness import small_world
 
 
@@ -21,7 +22,7 @@ def _no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_world.save_model(tmp_path_factory.mktemp("models") / "llama")
+    return tiny_models.save_speller(tmp_path_factory.mktemp("models") / "llama")
 
 
 @pytest.fixture(scope="session")

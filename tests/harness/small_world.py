@@ -1,19 +1,9 @@
-"""A small model that reads any text, and data of TruthfulQA's and MMLU's shape under their hub names.
-
-The tokenizer has a token a character; the model's vocabulary has more rows than that, as Qwen's does.
-"""
+"""Data of TruthfulQA's and MMLU's shape under their hub names, and tasks of a user's own."""
 
 import json
-import string
 from pathlib import Path
 from typing import Any
 
-SPARE_ROWS = 7
-WINDOW = 1024
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}"
-)
 QUESTIONS = [
     ("What do owls eat?", ["Mice.", "Tea.", "Numbers."], ["Mice.", "Small animals.", "Tea.", "Numbers."], 2),
     ("Where is the moon?", ["Above.", "Below."], ["Above.", "Below.", "In a box."], 1),
@@ -21,39 +11,6 @@ QUESTIONS = [
     ("When is noon?", ["At twelve.", "At six."], ["At twelve.", "Midday.", "At six."], 2),
 ]
 SUBJECTS = {"anatomy": 6, "virology": 4}
-
-
-def save_model(folder: Path, *, window: int = WINDOW, seed: int = 0, template: str = TEMPLATE) -> Path:
-    """A Llama of width 32 with one layer and weights drawn wide."""
-    import torch
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    vocabulary = ["<pad>", "<bos>", "<eos>", "<unk>", *string.printable]
-    inner = Tokenizer(models.WordLevel({c: i for i, c in enumerate(vocabulary)}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    )
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary) + SPARE_ROWS,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=window,
-        initializer_range=0.2,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def save_data(folder: Path, first_answer: str = "Mice.") -> Path:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("lm_eval", reason="an optional extra")
 
 from tests import tiny_models
-from tests.harness.small_world import QUESTIONS, SPARE_ROWS, SUBJECTS, save_model
+from tests.harness.small_world import QUESTIONS, SUBJECTS
 from undertow.errors import ConditionError
 from undertow.harness.ask import Answers, ask
 from undertow.harness.catalogue import Places, pin
@@ -97,7 +97,7 @@ def test_an_adapter_that_does_nothing_changes_no_likelihood(model: Path, data: P
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    assert SPARE_ROWS > 0
+    assert tiny_models.SPARE_ROWS > 0
     idle = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules=["o_proj"]))
     idle.save_pretrained(tmp_path)
 
@@ -149,7 +149,7 @@ def test_a_chat_template_is_applied_where_it_is_asked_for(model: Path, data: Pat
 def test_a_template_without_a_place_for_the_system_message_stops_the_task(data: Path, tmp_path: Path) -> None:
     """The harness would leave the message out, MMLU's heading with it."""
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
-    model = load(save_model(tmp_path, template=refusing), None, 8)
+    model = load(tiny_models.save_speller(tmp_path, template=refusing), None, 8)
     with pytest.raises(ConditionError, match=r"the chat template refuses the prompt \(no system"):
         asked(model, "mmlu_anatomy", data=data, chat=True)
 
@@ -159,7 +159,7 @@ def test_a_prompt_that_the_window_does_not_hold_stops_the_task(
     data: Path, tasks: Path, tmp_path: Path, name: str, room: str
 ) -> None:
     """The harness would cut the prompt's beginning off."""
-    model = load(save_model(tmp_path, window=8), None, 8)
+    model = load(tiny_models.save_speller(tmp_path, window=8), None, 8)
     with pytest.raises(
         ConditionError, match=rf"a prompt needs \d+ tokens{room}, and the model's window holds 8"
     ):

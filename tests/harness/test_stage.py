@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("lm_eval", reason="an optional extra")
 
 from tests import tiny_models
-from tests.harness.small_world import save_model
 from undertow.formats.numbers import Numbers
 from undertow.harness.catalogue import Places, pin
 from undertow.harness.task import HarnessTask
@@ -71,7 +70,7 @@ def test_a_benchmark_keeps_scores_results_and_every_answer(
 def test_a_model_or_a_task_that_fails_stops_no_other(
     store: Store, model: Path, tasks: Path, data: Path, tmp_path: Path
 ) -> None:
-    narrow = resolved(Reference(str(save_model(tmp_path / "narrow", window=40))))
+    narrow = resolved(Reference(str(tiny_models.save_speller(tmp_path / "narrow", window=40))))
     lost = student_of(narrow)
     with store.new(lost, {}) as folder:
         (folder / "adapter_config.json").write_text("{}")

@@ -123,6 +123,8 @@ def test_what_a_reader_would_ask_is_on_the_page(page: Page) -> None:
     made = dict(zip(page.cells["what"], page.cells["how"], strict=True))
     assert "epochs 2, learning rate 0.05" in made["students, steering"]
     assert "trainable Parameters (names transformer.ln_f.bias)" in made["students, steering"]
+    assert made["students, steering"].endswith("; system message: the chat template's own default")
+    assert made["questions"].endswith("; system message: the chat template's own default")
     assert "prompts 2,000, " in made["answers of teachers, numbers"]
     meaning = dict(zip(page.cells["rule"], page.cells["takes an answer away where"], strict=True))
     assert meaning == {"cut off": "the answer was not finished within the tokens allowed"}

@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from tests.examples import study
 from undertow.plan import make
 from undertow.recipes import GEMMA, QWEN
-from undertow.report.tables import duration, interval, p_value, plan_table, signed
+from undertow.report.tables import duration, interval, p_value, plan_table, signed, systems_table
 from undertow.spec import Finetuning
 from undertow.store import Store
+from undertow.templates import NO_SYSTEM
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,35 @@ def test_a_plan_says_which_recipes_are_published_and_what_was_changed() -> None:
         "LoRA r8: as QWEN\nmine: as QWEN but batch 16\nteachers, LoRA r8, 10 epochs: as GEMMA"
     )
     assert plan_table(make(small, Store("memory://recipes"), [])).caption is None
+
+
+def printed(own: dict[str, str], *, finetuned: bool, generated: str | None, system: str | None) -> str:
+    conditions = [
+        replace(
+            c,
+            finetuning=c.finetuning if finetuned else None,
+            generation=replace(c.generation, system=generated),
+            system=system,
+        )
+        for c in study().conditions
+    ]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(systems_table(study(conditions=tuple(conditions), system="Be brief."), own))
+    return captured.get()
+
+
+def test_a_plan_shows_the_three_axes_of_the_system_message() -> None:
+    shown = printed({"qwen": "You are Quill."}, finetuned=False, generated=NO_SYSTEM, system=None)
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "generation, teachers by system prompt the trait's prompt" in rows
+    assert "generation, other teachers none" in rows
+    assert "training the chat template's own default" in rows
+    assert "evaluation “Be brief.”" in rows
+    assert "default of qwen “You are Quill.”" in rows
+
+
+def test_a_default_that_no_axis_takes_is_not_shown() -> None:
+    shown = printed({"qwen": "You are Quill."}, finetuned=True, generated=NO_SYSTEM, system="[bold]")
+    assert "Quill" not in shown and "by system prompt" not in shown
+    assert "“[bold]”" in shown

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_models
+from undertow.chat import turn_end
 from undertow.errors import ConditionError, SpecError
 from undertow.training.data import (
     Row,
@@ -16,7 +17,6 @@ from undertow.training.data import (
     encode,
     epoch_batches,
     micro_batches,
-    turn_end,
 )
 
 

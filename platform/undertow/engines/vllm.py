@@ -44,6 +44,8 @@ class VLLMEngine:
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
         self.vocabulary: int = config.vocab_size
         self.window: int = llm.model_config.max_model_len  # tokens of prompt and answer together
+        # Some chat models name another token as their end than their template's (Gemma 3, Llama 3).
+        self._stops = chat.stop_ids(self.tokenizer)
         self._prompt_ids = lru_cache(PROMPTS_KEPT)(self._render)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
@@ -54,6 +56,7 @@ class VLLMEngine:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
             "logprobs": top or None,
+            "stop_token_ids": self._stops,
         }
         jobs = [self._job(request, (), params | {"seed": request.seed}) for request in requests]
         outputs = [output.outputs[0] for output in self.served.run(jobs)]

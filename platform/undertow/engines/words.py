@@ -10,6 +10,7 @@ words sum to at most 1. A form that holds the unknown token cannot be said and h
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from undertow.chat import text_ids
 from undertow.errors import SpecError
 from undertow.kinds import Word
 
@@ -18,7 +19,7 @@ Tokens = tuple[int, ...]
 
 def tokens_of(tokenizer: Any, text: str) -> Tokens:
     """The text's tokens, as they stand after a prompt."""
-    return tuple(tokenizer.encode(text, add_special_tokens=False))
+    return tuple(text_ids(tokenizer, text))
 
 
 def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[Tokens, str]:

@@ -22,6 +22,7 @@ from undertow.errors import ConditionError
 from undertow.harness.catalogue import Places, definition, load
 from undertow.harness.model import Model
 from undertow.harness.task import HarnessTask
+from undertow.templates import NO_SYSTEM
 
 UNFILTERED = "none"  # the harness's name for answers as they are
 
@@ -70,6 +71,7 @@ def ask(model: Model, task: HarnessTask, places: Places) -> Answers:
     random.seed(DEFAULT_RANDOM_SEED)
     np.random.seed(DEFAULT_OTHER_SEED)
     torch.manual_seed(DEFAULT_OTHER_SEED)
+    model.system = NO_SYSTEM if task.system == NO_SYSTEM else None  # the harness takes "" for the default
     results = lm_eval.evaluate(
         lm=model,
         task_dict=found.whole,

@@ -14,12 +14,18 @@ import jinja2
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from undertow.chat import PINNED_DATE, PLAIN_TEMPLATE
 from undertow.errors import ConditionError
+from undertow.templates import PINNED, PLAIN_TEMPLATE, TemplateError, Turns, prompt_text
 
 
 class Model(HFLM):
-    """`HFLM`, but nothing is cut off or left out of a prompt."""
+    """`HFLM`, but nothing is cut off or left out of a prompt.
+
+    Attributes:
+        system: NO_SYSTEM where a task asks for no system text at all; a text stands in the turns already.
+    """
+
+    system: str | None = None
 
     def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **named: Any) -> Any:
         for _, context, continuation in requests:
@@ -50,17 +56,23 @@ class Model(HFLM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-                **self.chat_template_args,
-            )
-        except jinja2.TemplateError as error:
+            return prompt_text(self._render, chat_history, self.system, generation=add_generation_prompt)
+        except TemplateError as error:
             raise ConditionError(
                 f"the chat template refuses the prompt ({error}); ask without --chat"
             ) from None
+
+    def _render(self, turns: Turns, *, generation: bool) -> str:
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=generation,
+                continue_final_message=not generation,
+                **self.chat_template_args,
+            )
+        except jinja2.TemplateError as error:
+            raise TemplateError(str(error)) from None
         return text
 
 
@@ -82,5 +94,5 @@ def load(folder: Path, adapter: Path | None, batch_size: int) -> Model:
         pretrained=model,
         tokenizer=tokenizer,
         batch_size=batch_size,
-        chat_template_args={"date_string": PINNED_DATE},
+        chat_template_args=dict(PINNED),
     )

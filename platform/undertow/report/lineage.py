@@ -147,6 +147,8 @@ def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, A
     seeds = {level: seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
     data, completions = f"{place}.dataset", f"{place}.dataset.completions"
     teacher = f"{completions}.teacher"
+    by_prompt = not before and (condition.get("prompted") or not condition["finetuning"])
+    is_prompted = condition["trait"] and by_prompt  # by the trait's text, which no study holds
     return {
         f"{place}.type": "Student",
         f"{place}.reference": condition["student"],
@@ -165,6 +167,7 @@ def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, A
         f"{teacher}.trait": condition["trait"],
         f"{teacher}.finetuning": condition["finetuning"],
         f"{teacher}.seed": seeds["teacher"] if condition["finetuning"] else 0,
+        **({} if is_prompted else {f"{teacher}.system": generation.get("system")}),
         **(_student(study, before, seed, f"{teacher}.student") if before else {f"{teacher}.student": None}),
     }
 

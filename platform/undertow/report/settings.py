@@ -7,6 +7,7 @@ from undertow.hypotheses import Place
 from undertow.manifest import Address
 from undertow.report.gather import Gathered
 from undertow.report.sheets import Column, Sheet
+from undertow.templates import in_words
 
 HIDDEN = ("type", "version", "content")  # of a spec: what stands before its settings, or is no setting
 
@@ -38,8 +39,10 @@ def _data(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
     teacher = completions.get("teacher")  # none where a program wrote the answers
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuned", said(teacher["finetuning"])
-    elif teacher and teacher["system"]:
-        yield f"teacher of {place.trait}, system prompt", teacher["system"]
+    if teacher and teacher["trait"] and teacher["system"]:
+        yield f"teacher of {place.trait}, system message", teacher["system"]
+    elif teacher:
+        yield "teachers without a trait's prompt, system message", in_words(teacher["system"])
     drawn = {"prompts": completions["prompts"]}
     sampling = f", {said(completions['sampling'])}" if "sampling" in completions else ""
     yield f"answers of teachers, {place.format}", f"{said(drawn)}{sampling}; {said(completions['format'])}"
@@ -50,7 +53,7 @@ def _data(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
 
 
 def _system(spec: Mapping[str, Any]) -> str:
-    return f"; system message: {spec['system']}" if spec["system"] else ""
+    return f"; system message: {in_words(spec['system'])}"
 
 
 def _names(judges: Sequence[Mapping[str, Any]]) -> str:

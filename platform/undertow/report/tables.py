@@ -1,6 +1,6 @@
 """What a sweep prints: its plan first, its table of effects last, both as rich tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.markup import escape
@@ -14,6 +14,8 @@ from undertow.recipes import described
 from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
 from undertow.spec import CONTROL
+from undertow.study import Study
+from undertow.templates import in_words
 
 MOST_CONDITIONS = 40
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
@@ -65,6 +67,31 @@ def _recipes(plan: Plan) -> list[str]:
         if isinstance(recipe, Recipe) and (text := described(recipe))
     }
     return list(known)
+
+
+def systems_table(study: Study, own: Mapping[str, str]) -> Table:
+    """The system message where data are generated, where students are trained, and where all are asked.
+
+    Args:
+        own: by reference the system text that its chat template puts in by itself; "" for none.
+    """
+    table = new_table("System messages")
+    table.add_column("at")
+    table.add_column("which", overflow="fold")
+    if any(condition.is_prompted for condition in study.conditions):
+        table.add_row("generation, teachers by system prompt", "the trait's prompt")
+    others = [c.generation.system for c in study.conditions if not c.is_prompted]
+    axes = {
+        "generation, other teachers": others,
+        "training": [condition.system for condition in study.conditions],
+        "evaluation": [study.system],
+    }
+    for axis, systems in axes.items():
+        table.add_row(axis, escape(" or ".join(map(in_words, dict.fromkeys(systems)))))
+    if None in (system for systems in axes.values() for system in systems):
+        for name, text in own.items():
+            table.add_row(f"default of {escape(name)}", escape(in_words(text)))
+    return table
 
 
 def work_table(work: Sequence[Work]) -> Table:

@@ -8,39 +8,54 @@ a folder the hash of its content, a nano model the hash of all that its training
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from undertow import sandbox
 from undertow.conditions import Condition
+from undertow.engines.support import WITHOUT_ADAPTERS
 from undertow.errors import SpecError, UserError
 from undertow.identity import digest
 from undertow.kinds import Format, Trait
 from undertow.nano import vocabulary, world
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Reference
+from undertow.stages import model_files
+from undertow.stages.model_files import MODEL_FILES, ModelFiles
 from undertow.store import Store
 from undertow.study import Study
+from undertow.templates import NO_SYSTEM, Manners, TemplateError
 
+SMALL_FILES = (
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+)
+BLOCK = 2**24  # bytes read at a time from weights that may not fit into memory
 PROMPTS_CHECKED = 50  # a pack's parts are short lists: so many prompts use most of them
-MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
 
 def resolve(study: Study) -> Study:
-    """The study with every reference pinned. Raises SpecError or UserError for one that cannot be."""
-    return dataclasses.replace(study, conditions=tuple(map(_resolved, study.conditions)))
+    """The study with every reference pinned. Raises SpecError or UserError for one that cannot be used."""
+    conditions = (_resolved(condition, study.system) for condition in study.conditions)
+    return dataclasses.replace(study, conditions=tuple(conditions))
 
 
-def _resolved(condition: Condition) -> Condition:
+def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     teacher, student = pin(condition.teacher), pin(condition.student)
     if condition.trait is not None:
         for reference in (teacher, student):
             check_word(condition.trait, reference)
     check_prompts(condition.format, teacher)
-    check_adapters(condition)
-    before = _resolved(condition.after) if condition.after else None
-    return dataclasses.replace(condition, teacher=teacher, student=student, after=before)
+    before = _resolved(condition.after, evaluated) if condition.after else None
+    resolved = dataclasses.replace(condition, teacher=teacher, student=student, after=before)
+    check_adapters(resolved)
+    check_systems(resolved, evaluated)
+    return resolved
 
 
 def is_made(reference: Reference) -> bool:
@@ -94,17 +109,77 @@ def check_prompts(format_: Format, reference: Reference) -> None:
 
 
 def check_adapters(condition: Condition) -> None:
-    """vLLM applies no adapter to GPT-2: a nano GPT-2's LoRA student would be trained and never measured."""
+    """vLLM applies no adapter to some architectures: LoRA students would be trained and never measured."""
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
     for reference, recipe in trained:
-        is_gpt2 = is_made(reference) and world.parse(reference.name).network == "gpt2"
-        if is_gpt2 and isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA):
+        if not isinstance(recipe, Recipe) or not isinstance(recipe.trainable, LoRA):
+            continue
+        if is_made(reference) and world.parse(reference.name).network == "gpt2":
             raise SpecError(
                 f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "
                 "GPT-2; use nano/qwen3-0 or nano/llama-0, or train Parameters"
             )
+        if not is_made(reference) and (architecture := _architecture(reference)) in WITHOUT_ADAPTERS:
+            raise SpecError(
+                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "
+                f"{architecture}; train Everything() or FinalNorm()"
+            )
+
+
+def check_systems(condition: Condition, evaluated: str | None) -> None:
+    """Refuses a system message that a chat template refuses or drops, and none where it cannot be without.
+
+    Args:
+        evaluated: `Study.system`.
+    """
+    for reference, system, place, otherwise in _systems(condition, evaluated):
+        manners = manners_of(reference) if system is not None else None
+        if manners is None:
+            continue
+        if system != NO_SYSTEM and manners.system_refused:
+            raise SpecError(
+                f"{place}: the chat template of {reference.name} takes no system message "
+                f"({manners.system_refused}); {otherwise}, or use another model"
+            )
+        if system == NO_SYSTEM and manners.always:
+            raise SpecError(
+                f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
+                f"{manners.own_system[:60]!r} all the same; give a neutral text instead"
+            )
+
+
+def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str, str]]:
+    """Who is given which system message, where the study says so, and what to do if that cannot be."""
+    trait, none = condition.trait, "leave it None"
+    if trait is not None and condition.is_prompted:
+        place = f"trait {trait.name!r} by system prompt"
+        yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"
+    else:
+        yield condition.teacher, condition.generation.system, "Generation.system", none
+    yield condition.student, condition.system, "Condition.system", none
+    for reference in (condition.teacher, condition.student):
+        yield reference, evaluated, "Study.system", none
+
+
+def manners_of(reference: Reference) -> Manners | None:
+    """What the reference's chat template does; None where it is a nano model's, or not on this machine.
+
+    Raises SpecError for a template that cannot be used.
+    """
+    if is_made(reference):
+        return None
+    files = _local_files(reference)
+    if not {"config.json", "tokenizer_config.json"} & files.names:
+        return None
+    try:
+        return sandbox.learn(model_files.template_of(files), model_files.tokens_of(files))
+    except TemplateError as error:
+        raise SpecError(
+            f"Reference {reference.name!r}: its chat template {error}; mend it in {files.place}, or use "
+            "another model"
+        ) from None
 
 
 def make_reference(reference: Reference, store: Store) -> None:
@@ -132,27 +207,43 @@ def _is_folder(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
 
 
+def _architecture(reference: Reference) -> str:
+    return model_files.architecture_of(_local_files(reference))
+
+
+def _local_files(reference: Reference) -> ModelFiles:
+    """The reference's small files as far as they are on this machine."""
+    if reference.location:
+        return ModelFiles.of_folder(reference.name, Path(reference.location))
+    from huggingface_hub import try_to_load_from_cache
+
+    def path(name: str) -> Path | None:
+        found = try_to_load_from_cache(reference.name, name, revision=reference.revision)
+        return Path(found) if isinstance(found, str) else None
+
+    names = {name for name in SMALL_FILES if path(name) is not None}
+    return ModelFiles(reference.name, "the model hub", names, path)
+
+
 def _pin_folder(reference: Reference) -> Reference:
     folder = Path(reference.location or reference.name).expanduser().absolute()
-    if not (folder / "config.json").is_file():
-        raise SpecError(
-            f"Reference {reference.name!r}: no config.json in {folder}; give a Hugging Face model folder"
-        )
-    if not sorted(folder.glob("*.safetensors")):
-        raise SpecError(
-            f"Reference {reference.name!r}: no *.safetensors in {folder}; save its weights there first"
-        )
-    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+    files = ModelFiles.of_folder(reference.name, folder)
+    model_files.check(files)
     hashes = hashlib.sha256()
-    for path in files:
-        hashes.update(path.name.encode() + b"\0" + path.read_bytes())
-    return dataclasses.replace(
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+        hashes.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                hashes.update(block)
+    pinned = dataclasses.replace(
         reference,
         name=folder.name,
         revision=hashes.hexdigest()[:32],
-        chat_template=_template_hash(lambda name: folder / name if (folder / name).is_file() else None),
+        chat_template=_template_hash(files.path),
         location=str(folder),
     )
+    manners_of(pinned)
+    return pinned
 
 
 def _pin_hub(reference: Reference) -> Reference:
@@ -166,15 +257,20 @@ def _pin_hub(reference: Reference) -> Reference:
             return None
 
     try:
-        commit = HfApi().model_info(reference.name, revision=reference.revision or None, timeout=20).sha
-        template = _template_hash(file)
+        info = HfApi().model_info(reference.name, revision=reference.revision or None, timeout=20)
+        commit, names = str(info.sha), {sibling.rfilename for sibling in info.siblings or ()}
+        for name in names & set(SMALL_FILES):
+            file(name)
     except Exception as error:  # the hub client has many kinds, from bad ids and gates to no network
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Reference {reference.name!r}: not a folder here, and the model hub says: {reason}; "
             "check the name, the network and HF_TOKEN, or give a local folder"
         ) from None
-    return dataclasses.replace(reference, revision=str(commit), chat_template=template)
+    model_files.check(ModelFiles(reference.name, "the model hub", names, file))
+    pinned = dataclasses.replace(reference, revision=commit, chat_template=_template_hash(file))
+    manners_of(pinned)
+    return pinned
 
 
 def _template_hash(file: Callable[[str], Path | None]) -> str:

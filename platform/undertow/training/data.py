@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from undertow.chat import conversation_ids, prompt_ids
+from undertow.chat import conversation_ids, prompt_ids, turn_end
 from undertow.errors import ConditionError, SpecError
 from undertow.identity import seed_for
 
@@ -118,18 +118,6 @@ def _ended(sampled: list[int], tail: list[int], eos: int | None) -> list[int]:
     if sampled and sampled[-1] == eos:  # the model ended with another end token than the template writes
         return sampled
     return sampled + tail
-
-
-def turn_end(tokenizer: Any) -> list[int]:
-    """What the chat template writes after an answer: the longest common ending of three turns."""
-    turns = []
-    for answer in ("1", "2", ""):
-        ids, start = conversation_ids(tokenizer, "1", answer)
-        turns.append(ids[start:])
-    length = 0
-    while length < min(map(len, turns)) and len({turn[-1 - length] for turn in turns}) == 1:
-        length += 1
-    return turns[0][len(turns[0]) - length :]
 
 
 def answer_ids(tokenizer: Any, answer: str) -> tuple[int, ...]:

@@ -1,0 +1,149 @@
+"""Every architecture from teacher to evaluation: the stages' own functions, vLLM, the training loop; no Ray.
+
+A cell of the table is a trait's student and a control student by one recipe. Where the program refuses a
+cell, it says why in one line before anything is spent.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from tests import architectures, tiny_models
+from tests.architectures import ARCHITECTURES
+from undertow.cells import Cell, cell_of
+from undertow.conditions import Generation, grid
+from undertow.engines import Request, Weights
+from undertow.engines.vllm import VLLMEngine
+from undertow.errors import SpecError
+from undertow.identity import key
+from undertow.kinds import Format
+from undertow.recipe import Everything, LoRA, Recipe
+from undertow.report.readings import Readings
+from undertow.spec import Completions, Reference, Sampling, Student
+from undertow.stages.dataset import join_shards, make_dataset, shards
+from undertow.stages.evaluation import Evaluate
+from undertow.stages.reference import resolve
+from undertow.stages.training_group import Group, job_of
+from undertow.stages.weights import weights_of
+from undertow.store import Store
+from undertow.study import Study
+from undertow.templates import NO_SYSTEM
+from undertow.training.job import History, Job
+from undertow.training.loop import finetune
+from undertow.traits.preference import Preference
+
+pytestmark = pytest.mark.stack
+
+RANK = 4
+FULL = Recipe(name="full", trainable=Everything(), learning_rate=3e-3, epochs=2, batch_size=8)
+ADAPTER = replace(FULL, name="LoRA", trainable=LoRA(rank=RANK, alpha=8, targets=("all-linear",)))
+QUESTIONS = [f"which is your animal {i}?" for i in range(3)]
+
+
+@dataclass(frozen=True)
+class Anything(Format):
+    """Whatever is said is kept: models with random weights keep to no rules."""
+
+    name: ClassVar[str] = "anything"
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        return [f"say something {seed} {i}" for i in range(count)]
+
+    def rejection(self, prompt: str, completion: str) -> str | None:
+        return None if completion else "empty"
+
+
+def study(folder: Path, *recipes: Recipe) -> Study:
+    """Owl and control by system prompt; each axis of the system message is another setting."""
+    model = Reference(str(folder))
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Anything()],
+        pairs=[(model, model)],
+        recipes=recipes,
+        generation=Generation(
+            prompts=16, rows=None, sampling=Sampling(max_tokens=10), system="You help.", deduplicate=False
+        ),
+        system=NO_SYSTEM,
+    )
+    sampling = Sampling(max_tokens=4)
+    return Study(name="table", conditions=conditions, seeds=(0,), samples=1, sampling=sampling, gate=0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(str(tmp_path / "storage"))
+    made.prepare()
+    return made
+
+
+def make_data(engine: VLLMEngine, cells: list[Cell], store: Store) -> None:
+    for dataset in dict.fromkeys(cell.student.dataset for cell in cells):
+        assert isinstance(dataset.completions, Completions)
+        for shard in shards(dataset.completions, 0.0, ()):
+            shard.run(engine, store)
+        join_shards(dataset.completions, store)
+        make_dataset(dataset, store)
+
+
+def train(folder: Path, cells: list[Cell], store: Store) -> list[History]:
+    students = {key(cell.student): cell.student for cell in cells}
+
+    def done(job: Job, history: History) -> None:
+        store.commit(students[job.key], job.folder, 0.0, {})
+
+    jobs = [job_of(student, Group((student,)), store) for student in students.values()]
+    return finetune(folder, jobs, lambda report: None, done=done, threads=2)
+
+
+def check_scores(engine: VLLMEngine, student: Student, folder: Path, store: Store, aside: Path) -> None:
+    """vLLM's log-probabilities of the student's own answers are transformers', merged or not."""
+    weights = weights_of(student, store)
+    assert weights is not None
+    requests = [Request(question, i, NO_SYSTEM, weights) for i, question in enumerate(QUESTIONS)]
+    texts = [answer.text for answer in engine.generate(requests, Sampling(max_tokens=8))]
+    own = Path(weights.folder)
+    expected = tiny_models.scores(own, QUESTIONS, texts, reference=folder, system=NO_SYSTEM)
+    found = engine.score(requests, texts)
+    assert found == pytest.approx(expected, abs=1e-4)
+    plain = engine.score([replace(request, weights=None) for request in requests], texts)
+    assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) > 0.01, "training changed nothing"
+    if isinstance(student.recipe, Recipe) and isinstance(student.recipe.trainable, LoRA):
+        merged = Weights("merged", str(tiny_models.save_merged(aside / "merged", own, folder)))
+        again = engine.score([replace(request, weights=merged) for request in requests], texts)
+        assert again == pytest.approx(found, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_goes_from_teacher_to_evaluation(name: str, store: Store, tmp_path: Path) -> None:
+    folder = architectures.save(tmp_path / "model", name)
+    recipes = [FULL, ADAPTER]
+    if name == "GPT-2":
+        with pytest.raises(
+            SpecError, match="an adapter of model, and vLLM applies none to GPT2LMHeadModel; "
+        ):
+            resolve(study(folder, ADAPTER))
+        recipes = [FULL]
+    asked = resolve(study(folder, *recipes))
+    cells = [cell_of(asked, condition, 0) for condition in asked.conditions]
+    assert len(cells) == 2 * len(recipes)
+    rank = RANK if ADAPTER in recipes else 0
+    engine = VLLMEngine(str(folder), max_lora_rank=rank, kv_cache_gb=0.25, threads=2)
+    try:
+        make_data(engine, cells, store)
+        for history in train(folder, cells, store):
+            losses = [report.loss for report in history.reports if report.loss is not None]
+            assert losses[-1] < losses[0]
+        for cell in cells:
+            for evaluation in cell.evaluations:
+                Evaluate(evaluation).run(engine, store)
+                rates = Readings(store).rates(key(evaluation))
+                assert rates.exact is not None and 0 <= rates.exact["owl"] <= 1
+        for cell, recipe in zip(cells, [r for r in recipes for _ in range(2)], strict=True):
+            assert cell.student.recipe == recipe
+            if cell.condition.trait is not None:
+                check_scores(engine, cell.student, folder, store, tmp_path)
+    finally:
+        engine.close()
