@@ -11,6 +11,9 @@ The rule for adding a class: only where a caller treats it differently from thos
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_NAMES = 30  # that a message lists
+LONGEST_NAME = 200  # characters that are compared; comparing takes time by the square
+
 
 class UserError(Exception):
     """Input that the user can mend; the message says where and how, in one or two lines."""
@@ -35,7 +38,9 @@ def last_line(error: BaseException) -> str:
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
-    """The tail of an unknown-name message: a guess at what was meant, else the names there are."""
+    """The tail of an unknown-name message: a guess at what was meant, else the names that there are."""
     names = sorted(known)
-    close = get_close_matches(given, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+    if close := get_close_matches(given[:LONGEST_NAME], names, n=1):
+        return f"did you mean {close[0]!r}?"
+    shown = [name if name.isprintable() else repr(name) for name in names[:MOST_NAMES]]
+    return f"there are: {', '.join(shown)}{' …' if len(names) > MOST_NAMES else ''}"

@@ -20,6 +20,8 @@ from undertow.report.sweeps import EVENTS, folder_of
 from undertow.spec import Artifact, Evaluation, Teacher
 from undertow.store import Store
 
+LATEST = 1e11  # seconds since 1970, some thousand years from now
+
 
 class Journal:
     """One sweep's events, kept in its folder. Waves on several threads write to it."""
@@ -57,9 +59,24 @@ class Journal:
 def read(store: Store, study: str, sweep: str) -> list[dict[str, Any]]:
     """The events of an earlier sweep; none where it was ended before it wrote any."""
     try:
-        return list(json.loads(store.read_text(f"{folder_of(study, sweep)}/{EVENTS}") or "[]"))
+        found = json.loads(store.read_text(f"{folder_of(study, sweep)}/{EVENTS}") or "[]")
     except ValueError:  # cut off by a kill
         return []
+    return [event for event in found if _is_event(event)] if isinstance(found, list) else []
+
+
+def _is_event(found: Any) -> bool:
+    """Whether what was read is what `Journal` writes; anybody may have edited the file."""
+    if not (isinstance(found, dict) and isinstance(found.get("event"), str)):
+        return False
+    texts = {"failed": ("key", "reason"), "made": ("key",), "wave": ("name",)}.get(found["event"], ())
+    numbers = {"wave": ("seconds", "units")}.get(found["event"], ())
+    return (
+        all(isinstance(found.get(name), str) for name in texts)
+        and all(isinstance(found.get(name), (int, float)) for name in ("time", *numbers))
+        and 0 <= found["time"] < LATEST
+        and (found["event"] != "started" or isinstance(found.get("versions"), dict))
+    )
 
 
 def failures(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:

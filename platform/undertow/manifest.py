@@ -14,12 +14,15 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
 from undertow.fields import Spec
 from undertow.identity import canonical, key
 from undertow.spec import Artifact, Mixed
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MANIFEST = "manifest.json"
 DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
@@ -54,15 +57,18 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str) -> "Manifest":
+        """Raises StorageError, naming `place`, for a text that is no manifest of files in its folder."""
+        from pydantic import ValidationError
+
         try:
-            fields = json.loads(text)
-            manifest = cls(**fields)
-            names = [str(name) for name, _ in manifest.files.items()]
-        except (ValueError, TypeError, AttributeError) as error:
+            manifest = _reader().validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
             raise StorageError(
-                f"{place}: not a manifest ({error}); delete the folder and run again"
+                f"{place}: not a manifest ({where}: {first['msg']}); delete the folder and run again"
             ) from None
-        for name in names:
+        for name in manifest.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not name:
                 raise StorageError(f"{place}: the file name {name!r} leaves the artifact's folder")
@@ -70,6 +76,13 @@ class Manifest:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+
+@cache
+def _reader() -> "TypeAdapter[Manifest]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
 
 
 def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:

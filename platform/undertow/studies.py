@@ -31,7 +31,7 @@ def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
     """
     file, _, function = name.partition(":") if ".py" in name else (str(shipped / f"{name}.py"), "", "")
     path = Path(file)
-    if not path.is_file():
+    if not _is_file(path):
         if ".py" in name:
             raise UserError(f"--study {name}: there is no file {path.absolute()}")
         known = [p.stem for p in shipped.glob("*.py")]
@@ -53,8 +53,9 @@ def _function(path: Path, name: str) -> Callable[..., object]:
     except UserError as error:
         raise UserError(f"{_place(error, path)}: {error}") from None
     except SyntaxError as error:
-        raise UserError(f"{error.filename}:{error.lineno}: {error.msg}; mend the syntax") from None
-    except Exception as error:
+        place = f"{error.filename or path}:{error.lineno or 1}"
+        raise UserError(f"{place}: {error.msg}; mend the syntax") from None
+    except (Exception, SystemExit) as error:
         raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
     found = getattr(module, name, None)
     if not callable(found):
@@ -64,7 +65,10 @@ def _function(path: Path, name: str) -> Callable[..., object]:
 
 
 def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
-    scales = "scale" in inspect.signature(function).parameters
+    try:
+        scales = "scale" in inspect.signature(function).parameters
+    except ValueError:  # a class or function of Python's own, which tells nobody what it takes
+        scales = False
     if not scales and scale != NANO:
         raise UserError(
             f"{path}: {function.__name__}() takes no scale, so --scale and --models change nothing in it; "
@@ -74,13 +78,20 @@ def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
         study = function(scale=scale) if scales else function()
     except SpecError as error:
         raise SpecError(f"{_place(error, path)}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
     if not isinstance(study, Study):
         raise UserError(
             f"{path}: {function.__name__}() returned {type(study).__name__}; it must return a Study"
         )
     return study
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than any file's may be
+        return False
 
 
 def _place(error: BaseException, path: Path) -> str:

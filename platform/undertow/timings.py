@@ -39,7 +39,8 @@ def add(store: Store, wave: str, made: Sequence[Artifact], seconds: float) -> No
 
 def _measured(store: Store) -> dict[str, float]:
     try:
-        measured: dict[str, float] = json.loads(store.read_text(FILE) or "{}")
+        found = json.loads(store.read_text(FILE) or "{}")
     except ValueError:  # cut off by a kill: estimates start anew
         return {}
-    return measured
+    measured = found.items() if isinstance(found, dict) else ()
+    return {name: seconds for name, seconds in measured if isinstance(seconds, (int, float))}

@@ -189,21 +189,15 @@ class Record:
     @classmethod
     def from_json(cls, text: str, place: str) -> "Record":
         """Raises StorageError, naming `place`, for a text that is no record."""
+        from pydantic import TypeAdapter, ValidationError
+
         try:
-            data = _tuples(json.loads(text))
-            return cls(
-                study=Settings(**data["study"]),
-                conditions=tuple(
-                    ConditionRecord(**{**c, "place": Place(*c["place"])}) for c in data["conditions"]
-                ),
-                cells=tuple(CellRecord(**c) for c in data["cells"]),
-                references=tuple(ReferenceRecord(**r) for r in data["references"]),
-                hypotheses=tuple(HypothesisRecord(**h) for h in data["hypotheses"]),
-                waves=tuple(WaveRecord(**w) for w in data["waves"]),
-            )
-        except (ValueError, TypeError, KeyError) as error:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
             raise StorageError(
-                f"{place}: not a sweep's plan ({type(error).__name__}: {error}); run the sweep again"
+                f"{place}: not a sweep's plan ({where}: {first['msg']}); run the sweep again"
             ) from None
 
     def addresses(self) -> list[Address]:
@@ -280,10 +274,3 @@ def _answers(evaluations: Sequence[Measurement]) -> tuple[str, ...]:
 
 def _keys(evaluations: Sequence[Measurement]) -> tuple[str, ...]:
     return tuple(key(evaluation) for evaluation in evaluations)
-
-
-def _tuples(data: Any) -> Any:
-    """JSON data with tuples for its lists, as the records have them."""
-    if isinstance(data, dict):
-        return {name: _tuples(value) for name, value in data.items()}
-    return tuple(map(_tuples, data)) if isinstance(data, list) else data
