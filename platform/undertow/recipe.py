@@ -9,6 +9,8 @@ from typing import Literal
 
 from undertow.fields import Spec, execution_only
 
+ALL_LINEAR = "all-linear"
+
 
 @dataclass(frozen=True)
 class LoRA(Spec):

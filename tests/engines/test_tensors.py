@@ -36,9 +36,7 @@ def test_tensors_are_compared_under_the_references_names(tmp_path: Path, first: 
 def test_a_tensor_that_the_reference_lacks_is_named_as_it_is(tmp_path: Path) -> None:
     reference = save(tmp_path / "reference", REFERENCE)
     student = save(tmp_path / "student", {"transformer.extra.weight": torch.zeros(1)})
-    with pytest.raises(
-        ValueError, match=r"tensor 'transformer\.extra\.weight' is not in the reference"
-    ):
+    with pytest.raises(ValueError, match=r"tensor 'transformer\.extra\.weight' is not in the reference"):
         changed_tensors(student, reference)
 
 

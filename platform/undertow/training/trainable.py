@@ -12,9 +12,7 @@ import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
-
-ALL_LINEAR = "all-linear"
+from undertow.recipe import ALL_LINEAR, Everything, FinalNorm, LoRA, Parameters, Trainable
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
