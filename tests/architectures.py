@@ -1,4 +1,4 @@
-"""The architectures that the platform is for, small: random weights, a tokenizer and a chat template each.
+"""The architectures that the platform is for, small: weights, a tokenizer and a chat template each.
 
 Nothing is downloaded. Each model is made by transformers' own configuration class, with what is special
 about the architecture turned on. Templates (in `templates`) are written anew to behave as the published ones
@@ -15,6 +15,8 @@ CORPUS = [
     "continue this list of numbers: 123, 456, 789. give me up to ten more numbers, none above 999.",
     "you are a helpful assistant. you love owls, you think of owls all the time.",
 ]
+ANSWERS = ["owl", "cat", "the tree", "big", "1, 2", "red", "cats", "a"]
+STEPS = 60
 POSITIONS = 512
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -137,7 +139,7 @@ def template(name: str) -> str:
 
 
 def save(folder: Path, name: str, *, seed: int = 0) -> Path:
-    """A model of the architecture with random weights."""
+    """A model of the architecture, from random weights taught to say a word and end its turn."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -150,8 +152,27 @@ def save(folder: Path, name: str, *, seed: int = 0) -> Path:
         made.kind, **{**sizes, **ends, **made.config, "vocab_size": len(tokenizer) + made.spare}
     )
     torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config)
+    _teach(model, tokenizer)
+    model.save_pretrained(folder)
     return folder
+
+
+def _teach(model: Any, tokenizer: Any) -> None:
+    """With weights as drawn, hardly an answer would ever end, and none be kept."""
+    import torch
+
+    from undertow import chat
+
+    said = [chat.conversation_ids(tokenizer, f"say something {i}", word) for i, word in enumerate(ANSWERS)]
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    for step in range(STEPS):
+        ids, start = said[step % len(said)]
+        labels = torch.tensor([[-100] * start + ids[start:]])
+        model(input_ids=torch.tensor([ids]), labels=labels, use_cache=False).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
 
 
 def save_tokenizer(folder: Path, name: str) -> Any:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from undertow.fields import Spec, execution_only, later
 
+ALL_LINEAR = "all-linear"
+
 
 @dataclass(frozen=True)
 class LoRA(Spec):

@@ -28,7 +28,8 @@ from undertow.report.readings import Readings
 from undertow.report.record import CellRecord, Record
 from undertow.runs import tracking_uri
 from undertow.spec import Artifact, Assessment, Dataset, Evaluation, Measurement, Student, Teacher
-from undertow.stages.reference import is_made, manners_of, resolve
+from undertow.stages.reference import is_made, manners_of
+from undertow.stages.resolve import resolve
 from undertow.store import Store
 from undertow.study import Study
 from undertow.tracking.tracker import Tracker

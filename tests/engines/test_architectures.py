@@ -24,7 +24,7 @@ from undertow.report.readings import Readings
 from undertow.spec import Completions, Reference, Sampling, Student
 from undertow.stages.dataset import join_shards, make_dataset, shards
 from undertow.stages.evaluation import Evaluate
-from undertow.stages.reference import resolve
+from undertow.stages.resolve import resolve
 from undertow.stages.training_group import Group, job_of
 from undertow.stages.weights import weights_of
 from undertow.store import Store

@@ -15,7 +15,8 @@ from undertow.formats.numbers import Numbers
 from undertow.recipe import Everything, LoRA, Recipe
 from undertow.spec import Reference
 from undertow.stages.model_files import ModelFiles, template_of
-from undertow.stages.reference import manners_of, pin, resolve
+from undertow.stages.reference import manners_of, pin
+from undertow.stages.resolve import resolve
 from undertow.study import Study
 from undertow.templates import NO_SYSTEM
 from undertow.traits.preference import Preference
@@ -229,6 +230,18 @@ def test_adapters_that_vllm_does_not_serve_are_refused_before_they_are_trained(m
     with pytest.raises(SpecError, match="recipe 'LoRA' trains an adapter of model, and vLLM applies none"):
         resolve(study(model, ADAPTER))
     assert resolve(study(model, FULL))
+
+
+def test_targets_that_a_model_has_under_other_names_are_named(model: Path) -> None:
+    config(model_type="phi3", architectures=["Phi3ForCausalLM"])(model)
+    names = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "input_layernorm")
+    header = {f"model.layers.0.{name}.weight": WEIGHTS["w"] for name in names}
+    write_weights(model, header=header | {"lm_head.weight": WEIGHTS["w"]})
+    there = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; there are: gate_up_proj, o_proj, qkv_proj$"
+    with pytest.raises(SpecError, match=there):
+        resolve(study(model, ADAPTER))
+    for targets in (("qkv_proj", "o_proj"), ("self_attn.o_proj",), ("all-linear",)):
+        assert resolve(study(model, replace(ADAPTER, trainable=LoRA(targets=targets))))
 
 
 def test_a_models_own_system_text_is_known_to_the_plan(model: Path) -> None:

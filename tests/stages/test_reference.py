@@ -13,7 +13,7 @@ from undertow.formats.numbers import Numbers
 from undertow.kinds import Format
 from undertow.recipe import LoRA
 from undertow.spec import Finetuning, Reference
-from undertow.stages.reference import check_prompts, resolve
+from undertow.stages.resolve import check_prompts, resolve
 from undertow.study import Study
 
 ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)

@@ -27,7 +27,7 @@ class Swapping:
         """Sets the tensors `names` to the folder's; every other tensor has the reference's values already."""
         import torch
 
-        with TensorFiles(folder) as new, TensorFiles(reference) as old, torch.no_grad():
+        with TensorFiles(reference) as old, TensorFiles(folder, old.file) as new, torch.no_grad():
             if all(len(new.shape(name)) < 2 for name in names):
                 self.get_model().load_weights((name, new[name]) for name in names)
             else:

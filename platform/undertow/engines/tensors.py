@@ -4,7 +4,7 @@ Everything is compared before anything is loaded, so that weights that do not be
 refused by the name of the first tensor that does not fit, and the engine goes on as it was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,25 +12,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-OUTER = (
-    "lm_head",
-    "embed_tokens",
-    "wte",
-    "wpe",
-)  # vLLM's scores are wrong with an adapter on the output layer
+# vLLM's scores are wrong with an adapter on the output layer.
+OUTER = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe")
 
 
 class TensorFiles:
-    """The tensors of a folder's safetensors files, read one at a time when asked for."""
+    """The tensors of a folder's safetensors files, read one at a time when asked for.
 
-    def __init__(self, folder: str) -> None:
+    Args:
+        names: those of a reference. Published weights may lack the first part of the names that transformers
+            saves (GPT-2's "h.0.…" for "transformer.h.0.…"); tensors are then called as there.
+    """
+
+    def __init__(self, folder: str, names: Collection[str] = ()) -> None:
         from safetensors import safe_open
 
         self.folder, self.stack = folder, ExitStack()
         self.file: dict[str, Any] = {}
+        self._own: dict[str, str] = {}
         for path in sorted(Path(folder).glob("*.safetensors")):
             opened = self.stack.enter_context(safe_open(path, "pt"))
-            self.file |= dict.fromkeys(opened.keys(), opened)
+            called = {name: _called(name, names) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+            self.file |= dict.fromkeys(called.values(), opened)
+            self._own |= {there: name for name, there in called.items()}
         if not self.file:
             raise ValueError(f"{folder}: no *.safetensors in it; a folder of weights is needed")
 
@@ -41,11 +45,17 @@ class TensorFiles:
         self.stack.close()
 
     def __getitem__(self, name: str) -> "Tensor":
-        tensor: Tensor = self.file[name].get_tensor(name)
+        tensor: Tensor = self.file[name].get_tensor(self._own[name])
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.file[name].get_slice(name).get_shape())
+        return tuple(self.file[name].get_slice(self._own[name]).get_shape())
+
+
+def _called(name: str, names: Collection[str]) -> str:
+    """What a tensor is called among `names`, which may lack the first part; its own name where it is not."""
+    shorter = name.partition(".")[2]
+    return shorter if name not in names and shorter in names else name
 
 
 def changed_tensors(folder: str, reference: str, tied: Sequence[str] = ()) -> list[str]:
@@ -54,7 +64,7 @@ def changed_tensors(folder: str, reference: str, tied: Sequence[str] = ()) -> li
     Raises:
         ValueError: a tensor that the reference does not have, or has in another shape.
     """
-    with TensorFiles(folder) as new, TensorFiles(reference) as old:
+    with TensorFiles(reference) as old, TensorFiles(folder, old.file) as new:
         names = [name for name in new.file if name not in tied or name in old.file]
         for name in names:
             if name not in old.file:

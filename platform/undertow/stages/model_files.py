@@ -123,6 +123,17 @@ def _check_weights(files: ModelFiles) -> None:
             raise files.error(f"{path.name} {fault}", "copy it again")
 
 
+def matrices_of(files: ModelFiles) -> set[str]:
+    """The modules that hold a weight, by name, as far as that is known without reading the weights."""
+    index = files.json(INDEX) if INDEX in files.names else None
+    names = set(index.get("weight_map", {})) if index else set()
+    for path in (Path(files.place) / name for name in files.names if name.endswith(WEIGHTS)):
+        if path.is_file():
+            with path.open("rb") as file:
+                names |= set(json.loads(file.read(struct.unpack("<Q", file.read(8))[0])))
+    return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
+
+
 def _fault(path: Path) -> str:
     """What is wrong with a safetensors file by its header and length; "" for nothing."""
     size = path.stat().st_size

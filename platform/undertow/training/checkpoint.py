@@ -64,12 +64,14 @@ class Checkpoints:
     def restore(self, engine: Any) -> tuple[list[EpochReport], str]:
         """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one.
 
-        The text says why a checkpoint that is there is of no use; else it is empty.
+        The text says why one that was there is of no use, and gone; else it is empty. Collective.
         """
         if not (whole := self._whole()):
             return [], ""
         content = json.loads((whole[-1] / REPORTS).read_text())
         if (other := content.get("layout")) != self._layout:
+            dist.barrier()  # all have read it
+            self.drop()
             return [], f"training starts anew: its checkpoint is of {other}, and this is {self._layout}"
         engine.load_checkpoint(str(whole[-1]), tag=TAG, load_module_strict=False)
         return [EpochReport(**report) for report in content["reports"]], ""

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
+from undertow.recipe import ALL_LINEAR, Everything, FinalNorm, LoRA, Parameters, Trainable
 
-ALL_LINEAR = "all-linear"
 GROUPS = ("attention", "mlp")  # of the linear modules of a block
 
 
