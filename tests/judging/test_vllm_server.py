@@ -23,12 +23,12 @@ from tests import tiny_models
 from tests.detection.written import numbers, sweep
 from tests.examples import study
 from tests.stages.test_dataset import completions
+from undertow.api.endpoint import Endpoint
 from undertow.detection.asking import Asking, Plan
 from undertow.detection.data import Library
 from undertow.detection.sources import sources
 from undertow.errors import UserError
 from undertow.judging.client import ask
-from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.replies import Replies, Reply
 from undertow.judging.scales import Score
