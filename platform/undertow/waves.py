@@ -3,8 +3,9 @@
     references → teachers → datasets (each teacher measured first) → students → evaluations
                             ↑_____ once more for each hop of a chain ____|
 
-One pool of engines a reference model samples from all its teachers and, later, from all its students. A
-wave takes what the failures so far leave possible; what depends on a failure is left out.
+One pool of engines a reference model samples from all its teachers and, later, from all its students; API
+models are asked and trained where they are served, while the machine works on the others. A wave takes what
+the failures so far leave possible; what depends on a failure is left out.
 """
 
 import traceback
@@ -21,7 +22,7 @@ from undertow.cluster import Machine
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.journal import Journal
-from undertow.plan import Plan, failed_by, reference_of, waits
+from undertow.plan import Plan, failed_by, waits
 from undertow.progress import Wave
 from undertow.spec import (
     Artifact,
@@ -33,6 +34,7 @@ from undertow.spec import (
     Student,
     Teacher,
     Written,
+    reference_of,
 )
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
@@ -93,11 +95,13 @@ class Waves:
         models = self._possible(kind)
         if not models:
             return
-        from undertow.stages import finetuning
+        from undertow.stages import finetuning, provider
         from undertow.stages.training_group import recipe_of
 
         study = self.plan.study
-        todo = finetuning.groups(models, machine.slots, study.questions, study.system)
+        here = [model for model in models if not model.reference.is_api]
+        jobs = provider.Jobs([model for model in models if model.reference.is_api], self.store)
+        todo = finetuning.groups(here, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
         progress = dict.fromkeys(by_key, 0.0)
         with self._wave(name, len(models), "models") as wave:
@@ -114,7 +118,13 @@ class Waves:
                 except Exception as error:  # MLflow is away; the epochs are in the model's history
                     self.journal.event("untracked", model, reason=last_line(error))
 
-            failures = finetuning.train(todo, self.store, machine, report, lambda made: advance(made, 1.0))
+            jobs.begin()  # they take hours and none of this machine
+            failures: dict[str, str] = {}
+            if todo:
+                failures |= finetuning.train(
+                    todo, self.store, machine, report, lambda made: advance(made, 1.0)
+                )
+            failures |= jobs.finish(advance)
             for model in models:
                 if key(model) in failures or not self.store.has(model):
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
@@ -219,13 +229,15 @@ class Waves:
         self._assess(self._possible(Assessment))
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
-        """All references' pipelines at the same time where there are engines for them, else in turn."""
+        """All references' pipelines at the same time where there are engines for them, else in turn.
+
+        API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
+        """
         from undertow.stages.engine_pool import run_tasks
 
-        tasks = {reference: todo for reference, todo in tasks.items() if todo}
-        if not tasks:
-            return
-        together = min(len(tasks), machine.actors)
+        here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
+        there = [(reference, todo) for reference, todo in tasks.items() if todo and reference.is_api]
+        together = max(1, min(len(here), machine.actors))
         share = machine.share(together)
 
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
@@ -235,6 +247,8 @@ class Waves:
                 for outcome in run_tasks(reference, self.store, todo, share):
                     artifact = left.pop(outcome.task).artifact
                     wave.advance()
+                    if reference.is_api:
+                        self.journal.event("asked", artifact, **outcome.facts)
                     if outcome.error:
                         self.journal.fail(artifact, outcome.error, outcome.traceback)
                     elif outcome.retried:
@@ -246,7 +260,10 @@ class Waves:
 
         threads = ThreadPoolExecutor(together)
         try:
-            for future in [threads.submit(drive, item) for item in tasks.items()]:
+            futures = [threads.submit(drive, item) for item in here]
+            for item in there:
+                drive(item)
+            for future in futures:
                 future.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)

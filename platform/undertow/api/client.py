@@ -14,13 +14,14 @@ What was answered is handed on at once, so that none of this loses it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from undertow.api import endpoint as places
 from undertow.api.endpoint import Endpoint
 from undertow.api.retries import GarbageError, again, is_spent, status
-from undertow.errors import last_line
+from undertow.errors import UserError, last_line
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -106,6 +107,18 @@ def ask(
         raise group.exceptions[0] from None
 
 
+def probe(chat: Chat[Item], item: Item, endpoint: Endpoint) -> str:
+    """One small call. Returns what is wrong for the moment, or "" where it is answered.
+
+    Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
+    """
+    got: list[Completion] = []
+    tally = ask(chat, [item], endpoint, lambda _, completion: got.append(completion))
+    if tally.fatal or any(completion.text is None for completion in got):
+        raise UserError(tally.trouble)
+    return tally.trouble
+
+
 async def attempts(call: Callable[[], Awaitable[Result]], endpoint: Endpoint) -> Result:
     """What a call gives in the end; a passing failure is tried again, as often as the endpoint says.
 
@@ -125,6 +138,15 @@ async def attempts(call: Callable[[], Awaitable[Result]], endpoint: Endpoint) ->
             async with asyncio.timeout(endpoint.timeout):
                 return await call()
     raise AssertionError("an attempt returns or raises")
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Around a call and the reading of its answer: an answer that is no such thing is a GarbageError."""
+    try:
+        yield
+    except (ValueError, AttributeError, TypeError, IndexError):
+        raise GarbageError(f"the answer is no {what}") from None
 
 
 def in_words(error: Exception, endpoint: Endpoint, who: str, model: str) -> str:
@@ -183,11 +205,9 @@ class _Asking(Generic[Item]):
 
     async def _call(self, client: "AsyncOpenAI", item: Item) -> Completion:
         self.tally.calls += 1
-        try:
-            params = self.chat.params(item)
+        params = self.chat.params(item)
+        with reading("chat completion"):
             return read(await client.chat.completions.create(model=self.chat.model, **params))
-        except (ValueError, AttributeError, TypeError, IndexError):  # a page of HTML, or JSON of another kind
-            raise GarbageError("the answer is no chat completion") from None
 
     def _failed(self, item: Item, error: Exception) -> None:
         code = status(error)

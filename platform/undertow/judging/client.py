@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from undertow.api import client
 from undertow.api.client import Chat, Completion, Tally
 from undertow.api.endpoint import Endpoint
-from undertow.errors import UserError
 from undertow.judging.judges import Question
 from undertow.judging.replies import Reply
 from undertow.kinds import Word
@@ -18,7 +17,23 @@ def ask(
     question: Question, messages: Iterable[str], endpoint: Endpoint, keep: Callable[[str, Reply], None]
 ) -> Tally:
     """Asks about each message once; `keep(message, reply)` is called as replies come, from this thread."""
-    chat = Chat[str](
+    return client.ask(
+        _chat(question), list(messages), endpoint, lambda message, got: keep(message, _reply(got))
+    )
+
+
+def probe(question: Question, endpoint: Endpoint) -> str:
+    """One small call. Returns what is wrong for the moment, or "" where it is answered.
+
+    Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
+    """
+    if question.wording.needs_trait:
+        question = dataclasses.replace(question, about=question.about or Word("owl", ("owl",)))
+    return client.probe(_chat(question), question.message(*PROBE), endpoint)
+
+
+def _chat(question: Question) -> Chat[str]:
+    return Chat(
         model=question.model,
         who="judge",
         params=lambda message: {
@@ -27,21 +42,6 @@ def ask(
             "max_tokens": question.max_tokens,
         },
     )
-    return client.ask(chat, list(messages), endpoint, lambda message, got: keep(message, _reply(got)))
-
-
-def probe(question: Question, endpoint: Endpoint) -> str:
-    """One small call. Returns what is wrong for the moment, or "" where it is answered.
-
-    Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
-    """
-    replies: list[Reply] = []
-    if question.wording.needs_trait:
-        question = dataclasses.replace(question, about=question.about or Word("owl", ("owl",)))
-    tally = ask(question, [question.message(*PROBE)], endpoint, lambda _, reply: replies.append(reply))
-    if tally.fatal or any(reply.text is None for reply in replies):
-        raise UserError(tally.trouble)
-    return tally.trouble
 
 
 def _reply(got: Completion) -> Reply:

@@ -18,6 +18,7 @@ from undertow.identity import key, seed_for
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Rates
 from undertow.spec import Artifact, Evaluation
 from undertow.stages.context import turns_before
+from undertow.stages.receipts import paid
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
@@ -51,10 +52,10 @@ class Evaluate:
             Request(user=q, seed=0, system=spec.system, weights=weights, before=before)
             for q in spec.questions
         ]
-        answers = self._sample(engine, asked)
+        answers, costs = self._sample(engine, asked)
         masses = engine.word_masses(asked, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
-        with store.new(spec, rates.__dict__) as folder:
+        with store.new(spec, rates.__dict__ | costs) as folder:
             pq.write_table(pa.Table.from_pylist(answers, schema=ANSWER_COLUMNS), folder / ANSWERS)
             rows = [
                 {"question": q, "word": word, "mass": mass}
@@ -63,9 +64,10 @@ class Evaluate:
             ]
             pq.write_table(pa.Table.from_pylist(rows, schema=MASS_COLUMNS), folder / MASSES)
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
-        return {"answers": rates.answers}
+        return {"answers": rates.answers} | costs
 
-    def _sample(self, engine: Engine, asked: list[Request]) -> list[dict[str, Any]]:
+    def _sample(self, engine: Engine, asked: list[Request]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Rows of answers, and what a provider counted for them."""
         spec = self.evaluation
         drawn = [
             (sample, replace(request, seed=seed_for(key(spec), number, sample)))
@@ -73,7 +75,7 @@ class Evaluate:
             for sample in range(spec.samples)
         ]
         answers = engine.generate([request for _, request in drawn], spec.sampling)
-        return [
+        rows = [
             {
                 "question": request.user,
                 "sample": sample,
@@ -82,6 +84,7 @@ class Evaluate:
             }
             for (sample, request), answer in zip(drawn, answers, strict=True)
         ]
+        return rows, paid(answers)
 
 
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:
