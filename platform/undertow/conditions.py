@@ -114,6 +114,11 @@ class Condition(Spec):
             "generation",
             "soft targets are the teacher's, and rows from elsewhere have none; use a recipe on tokens",
         )
+        self.require(
+            not (soft and self.teacher.is_api),
+            "recipe",
+            f"soft targets are about tokens, and {self.teacher.name} answers in text; use a recipe on tokens",
+        )
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.rows <= rows,

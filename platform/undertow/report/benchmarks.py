@@ -85,13 +85,12 @@ class Scores:
 def subjects(plan: Plan) -> list[Reference | Student]:
     """The models of a study whose weights are here, each once: references, then students and controls.
 
-    A student in context is a prompt; the harness, which writes its own prompts, cannot be put to it. Nor to an
-    API model, whose probabilities it would ask for.
+    A student in context is a prompt; the harness, which writes its own prompts, cannot be put to it. Nor to
+    an API model, whose probabilities it would ask for.
     """
-    references = [r for c in plan.study.conditions for r in (c.teacher, c.student)]
-    students = [cell.student for cell in plan.cells if cell.student.is_trained]
-    every = dict.fromkeys([*references, *students])
-    return [model for model in every if not reference_of(model).is_api]
+    references: list[Reference | Student] = [r for c in plan.study.conditions for r in (c.teacher, c.student)]
+    students: list[Reference | Student] = [c.student for c in plan.cells if c.student.is_trained]
+    return [model for model in dict.fromkeys(references + students) if not reference_of(model).is_api]
 
 
 def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> list[ModelScore]:

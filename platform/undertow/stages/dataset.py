@@ -29,7 +29,6 @@ from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
 SHARD_ROWS = 1024
-API_SHARD_ROWS = 256  # what is paid for a second time at most, where a sweep is killed
 TEXT = ("index", "prompt", "completion", "finished")  # the columns that every source of rows has
 
 
@@ -96,7 +95,7 @@ class GenerateShard:
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
     """The tasks that make up the whole of `completions`, in order."""
-    rows = API_SHARD_ROWS if completions.teacher.reference.is_api else SHARD_ROWS
+    rows = receipts.PART_ROWS if completions.teacher.reference.is_api else SHARD_ROWS
     starts = range(0, completions.prompts, rows)
     stops = [min(start + rows, completions.prompts) for start in starts]
     return [

@@ -1,14 +1,18 @@
 """What a provider counted for answers: tokens, refusals, and what it calls what answered, as facts.
 
-Tokens and no money: prices change, and are the account's own.
+Tokens and no money: prices change, and are the account's own. Answers that were paid for are kept in parts as
+they come, so that a sweep that is ended pays for none of them twice.
 """
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from undertow.engines import Answer
+from undertow.engines import Answer, Receipt
 
-COLUMNS = ("prompt_tokens", "completion_tokens", "fingerprint", "refused")
+PART_ROWS = 256  # what is paid for a second time at most
+COLUMNS = tuple(field.name for field in dataclasses.fields(Receipt))
 
 
 def columns(answers: Sequence[Answer]) -> dict[str, list[Any]]:
@@ -29,6 +33,17 @@ def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
     }
 
 
-def paid(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The facts of answers; none of those given here."""
-    return summed(columns(answers))
+def to_json(answers: Sequence[Answer]) -> str:
+    """A part of a provider's answers as text."""
+    return json.dumps(
+        [
+            [answer.text, answer.finished, dataclasses.asdict(answer.receipt)]
+            for answer in answers
+            if answer.receipt
+        ]
+    )
+
+
+def from_json(text: str) -> list[Answer]:
+    """The answers of such a text."""
+    return [Answer(said, (), finished, receipt=Receipt(**r)) for said, finished, r in json.loads(text)]

@@ -1,9 +1,9 @@
 """Students and finetuned teachers as MLflow's logged models: an experiment's Models page is a leaderboard.
 
 One model an artifact key and experiment. Its weights are copied where they are small, and its tag
-`undertow.url` says in any case where they lie; of a model that its provider has, `undertow.model` says what it
-is called there. Metrics of evaluation are logged to the run and to the
-model at once, under the questions as their dataset, so that the page puts them side by side.
+`undertow.url` says in any case where they lie (`undertow.model` what a provider that has them calls it).
+Metrics of evaluation are logged to the run and to the model at once, under the questions as their dataset, so
+that the page puts them side by side.
 """
 
 import hashlib
