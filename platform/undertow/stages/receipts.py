@@ -35,13 +35,8 @@ def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
 
 def to_json(answers: Sequence[Answer]) -> str:
     """A part of a provider's answers as text."""
-    return json.dumps(
-        [
-            [answer.text, answer.finished, dataclasses.asdict(answer.receipt)]
-            for answer in answers
-            if answer.receipt
-        ]
-    )
+    rows = [(answer.text, answer.finished, answer.receipt) for answer in answers if answer.receipt]
+    return json.dumps([[text, finished, dataclasses.asdict(receipt)] for text, finished, receipt in rows])
 
 
 def from_json(text: str) -> list[Answer]:
