@@ -65,10 +65,8 @@ def student(store: Store, seed: int = 0, **changes: Any) -> Student:
     return replace(spec, **changes)
 
 
-def jobs(provider: Provider, store: Store, *models: Trained, attempts: int = 3) -> Jobs:
-    quick = Endpoint(
-        provider.url, "UNDERTOW_API_URL", timeout=30, attempts=attempts, first_wait=0.01, jitter=0.01
-    )
+def jobs(provider: Provider, store: Store, *models: Trained) -> Jobs:
+    quick = Endpoint(provider.url, "UNDERTOW_API_URL", attempts=3, first_wait=0.01, jitter=0.01)
     return Jobs(models, store, quick)
 
 
