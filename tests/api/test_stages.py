@@ -92,9 +92,7 @@ def test_what_was_answered_before_a_failure_is_not_asked_for_again(
     assert len(provider.chats) == whole - PART_ROWS
 
 
-def test_an_evaluation_in_parts_is_the_evaluation_in_one(
-    provider: Provider, store: Store, tmp_path: Path
-) -> None:
+def test_an_evaluation_in_parts_is_that_in_one(provider: Provider, store: Store, tmp_path: Path) -> None:
     provider.orders = lambda *_: fails(401) if len(provider.chats) >= PART_ROWS + 20 else None
     run(store, Evaluate(EVALUATION))
     provider.orders = no_orders

@@ -19,8 +19,9 @@ from undertow.engines.openai import OpenAIEngine, check
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import UserError
 from undertow.kinds import Word
+from undertow.report.readings import ANSWERS
 from undertow.spec import Evaluation, Reference, Sampling
-from undertow.stages.evaluation import ANSWERS, Evaluate
+from undertow.stages.evaluation import Evaluate
 from undertow.stages.provider import check as check_models
 from undertow.store import Store
 
@@ -52,9 +53,8 @@ def test_seeds_are_seeds_and_greedy_answers_are_those_of_the_engine_here(
     """The server renders the prompt by the model's own template, as the engine here does."""
     far = OpenAIEngine(vllm_server.MODEL, endpoint)
     sampled = far.generate(REQUESTS, SAMPLING)
-    assert [answer.text for answer in far.generate(REQUESTS[::-1], SAMPLING)][::-1] == [
-        a.text for a in sampled
-    ]
+    again = far.generate(REQUESTS[::-1], SAMPLING)[::-1]
+    assert [answer.text for answer in again] == [answer.text for answer in sampled]
     assert len({answer.text for answer in sampled}) > 12
     receipts = [answer.receipt for answer in sampled if answer.receipt]
     assert len(receipts) == 24
@@ -79,9 +79,7 @@ def test_a_prompt_that_is_too_long_is_an_empty_answer_among_others(endpoint: End
     assert answers[-1].text == ""
 
 
-def test_an_evaluation_is_made_with_tokens_counted_and_no_key_kept(
-    endpoint: Endpoint, tmp_path: Path
-) -> None:
+def test_an_evaluation_counts_its_tokens_and_keeps_no_key(endpoint: Endpoint, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     spec = Evaluation(
         subject=MODEL,
