@@ -100,7 +100,7 @@ class Waves:
 
         study = self.plan.study
         here = [model for model in models if not model.reference.is_api]
-        jobs = provider.Jobs([model for model in models if model.reference.is_api], self.store)
+        there = [model for model in models if model.reference.is_api]
         todo = finetuning.groups(here, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
         progress = dict.fromkeys(by_key, 0.0)
@@ -118,13 +118,14 @@ class Waves:
                 except Exception as error:  # MLflow is away; the epochs are in the model's history
                     self.journal.event("untracked", model, reason=last_line(error))
 
+            jobs = provider.Jobs(there, self.store, advance)
             jobs.begin()  # they take hours and none of this machine
             failures: dict[str, str] = {}
             if todo:
                 failures |= finetuning.train(
                     todo, self.store, machine, report, lambda made: advance(made, 1.0)
                 )
-            failures |= jobs.finish(advance)
+            failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))

@@ -75,6 +75,7 @@ def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> Non
         provider.orders = lambda method, path: None
         code, output = sweep(folder, provider)
         assert code == 0, output
+    assert "students: done, 4 models in" in output
     assert len(provider.created) == len(provider.files) == 4
     assert provider.keys == {f"Bearer {SECRET}"}
     fresh = provider.chats[generated:]
@@ -90,6 +91,9 @@ def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> Non
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     assert not [path for path in files if provider.url.encode() in path.read_bytes()]
     assert SECRET not in output
+    page = max((folder / "storage" / "sweeps" / "provider").glob("*/report.html")).read_text()
+    assert "API models" in page
+    assert f"{2 * 2 * 300:,}" in page  # completions: of owl and control, by two seeds
 
 
 def kill_in_training(folder: Path, provider: Provider) -> None:

@@ -22,9 +22,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
-from undertow import chat
 from undertow.api import finetuning
 from undertow.api.client import in_words
 from undertow.api.endpoint import MODELS, Endpoint
@@ -34,17 +31,16 @@ from undertow.engines import openai
 from undertow.engines.openai import POINTER
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
-from undertow.kinds import Example
-from undertow.manifest import DATA, HISTORY
+from undertow.manifest import HISTORY
 from undertow.recipe import ProviderFinetuning
-from undertow.spec import Reference, Student, Teacher
+from undertow.spec import Reference
+from undertow.stages.conversations import Trained, conversations
 from undertow.stages.weights import trained_by
 from undertow.store import Store
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
-Trained = Student | Teacher
 Advance = Callable[[str, float], None]
 PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
 FILE, JOB = "file.json", "job.json"  # parts: ids at the provider
@@ -70,11 +66,13 @@ def check(asked: Iterable[Reference], trained: Iterable[Reference]) -> list[str]
 
 
 class Jobs:
-    """The jobs of some models, told of as they go on."""
+    """The jobs of some models. `advance` is told how far each model's is, from 0 to 1."""
 
-    def __init__(self, models: Sequence[Trained], store: Store, endpoint: Endpoint | None = None) -> None:
+    def __init__(
+        self, models: Sequence[Trained], store: Store, advance: Advance, endpoint: Endpoint | None = None
+    ) -> None:
         self.models = {key(model): model for model in models}
-        self.store, self.endpoint = store, endpoint
+        self.store, self.advance, self.endpoint = store, advance, endpoint
         self.failures: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._tries = Counter[str]()
@@ -82,22 +80,19 @@ class Jobs:
 
     def begin(self) -> None:
         """Starts the jobs, as many as the provider takes at once; the others are started as these end."""
-        self._run(lambda key_, share: None, once=True)
+        self._run(once=True)
 
-    def finish(self, advance: Advance) -> dict[str, str]:
-        """Follows all jobs to their ends and commits what they made; returns why models failed, by key.
-
-        `advance` is told how far each model's job is, from 0 to 1.
-        """
-        self._run(advance, once=False)
+    def finish(self) -> dict[str, str]:
+        """Follows all jobs to their ends and commits what they made; returns why models failed, by key."""
+        self._run(once=False)
         return self.failures
 
-    def _run(self, advance: Advance, *, once: bool) -> None:
+    def _run(self, *, once: bool) -> None:
         if not self._open:
             return
         try:
             self.endpoint = self.endpoint or Endpoint.from_environment(MODELS)
-            asyncio.run(self._follow(self.endpoint, advance, once))
+            asyncio.run(self._follow(self.endpoint, once))
         except UserError as error:
             self.failures |= {k: str(error) for k in self._open}
 
@@ -105,14 +100,14 @@ class Jobs:
     def _open(self) -> list[str]:
         return [k for k in self.models if k not in self._done and k not in self.failures]
 
-    async def _follow(self, endpoint: Endpoint, advance: Advance, once: bool) -> None:
+    async def _follow(self, endpoint: Endpoint, once: bool) -> None:
         """Rounds of questions about all jobs that have not ended."""
         calls, wait = asyncio.Semaphore(endpoint.concurrency), FIRST_WAIT
         async with endpoint.client() as client:
 
             async def look(model_key: str) -> None:
                 async with calls:
-                    await self._look(FineTuning(client, endpoint), model_key, advance)
+                    await self._look(FineTuning(client, endpoint), model_key)
 
             while True:
                 await asyncio.gather(*map(look, self._open))
@@ -121,7 +116,7 @@ class Jobs:
                 await asyncio.sleep(wait)
                 wait = min(wait * GROWTH, LONGEST_WAIT)
 
-    async def _look(self, provider: FineTuning, model_key: str, advance: Advance) -> None:
+    async def _look(self, provider: FineTuning, model_key: str) -> None:
         """One model's job: started where there is none, and what has become of it."""
         from openai import APIError
 
@@ -132,13 +127,14 @@ class Jobs:
             if job.status == "succeeded":
                 self._commit(model, job)
                 self._done.add(model_key)
+                self.advance(model_key, 1.0)
             elif job.status in ENDED_BADLY:
                 self.store.drop_parts(model)
                 ended = "was cancelled" if job.status == "cancelled" else "failed"
                 reason = f": {job.error.message}" if job.error and job.error.message else ""
                 self.failures[model_key] = f"the provider's job {job.id} {ended}{reason}"
             else:
-                advance(model_key, _share(job))
+                self.advance(model_key, _share(job))
         except (ConditionError, UserError) as error:
             self.failures[model_key] = str(error)
         except (APIError, TimeoutError, GarbageError) as error:
@@ -229,29 +225,6 @@ def _settings(model: Trained) -> dict[str, Any]:
         "batch_size": recipe.batch_size,
         "learning_rate_multiplier": recipe.learning_rate_multiplier,
     }
-
-
-def conversations(model: Trained, store: Store) -> bytes:
-    """What a model is trained on, as the fine-tuning endpoint takes it: a line of JSON a conversation."""
-    lines = (
-        {"messages": chat.messages(example.prompt, model.system, example.answer)}
-        for example in _examples(model, store)
-    )
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
-
-
-def _examples(model: Trained, store: Store) -> list[Example]:
-    if isinstance(model, Student):
-        file = store.fetch(model.dataset) / DATA / "train.parquet"
-        rows = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
-        return [Example(row["prompt"], row["completion"]) for row in rows]
-    if model.finetuning is None or model.trait is None:
-        raise ValueError("a teacher without finetuning or trait is not trained")
-    return model.trait.examples(model.finetuning.examples, model.seed)
-
-
-def _ended(job_status: str) -> str:
-    return "was cancelled" if job_status == "cancelled" else "failed"
 
 
 def _share(job: "FineTuningJob") -> float:
