@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(folder: Path, provider: Provider, *flags: str) -> subprocess.Popen[str]:
+def start(folder: Path, provider: Provider, study: str, *flags: str) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
@@ -45,7 +45,7 @@ def start(folder: Path, provider: Provider, *flags: str) -> subprocess.Popen[str
     }
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
-    command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:study"]
+    command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:{study}"]
     command += ["--storage", str(folder / "storage"), *flags]
     return subprocess.Popen(
         command,
@@ -58,22 +58,22 @@ def start(folder: Path, provider: Provider, *flags: str) -> subprocess.Popen[str
     )
 
 
-def sweep(folder: Path, provider: Provider, *flags: str) -> tuple[int, str]:
-    process = start(folder, provider, *flags)
+def sweep(folder: Path, provider: Provider, study: str, *flags: str) -> tuple[int, str]:
+    process = start(folder, provider, study, *flags)
     output, _ = process.communicate()
     return process.returncode, output
 
 
 def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> None:
     with providing() as provider:
-        code, output = sweep(folder, provider, "--plan")
+        code, output = sweep(folder, provider, "study", "--plan")
         assert (code, provider.calls) == (0, []), output
         assert "provider, 10 epochs" in output
         kill_in_training(folder, provider)
         assert len(provider.created) == 4
         generated = len(provider.chats)
         provider.orders = lambda method, path: None
-        code, output = sweep(folder, provider)
+        code, output = sweep(folder, provider, "study")
         assert code == 0, output
     assert "students: done, 4 models in" in output
     assert len(provider.created) == len(provider.files) == 4
@@ -81,7 +81,7 @@ def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> Non
     fresh = provider.chats[generated:]
     numbers = [chat for chat in fresh if chat["max_tokens"] == 48]
     assert numbers == []
-    (row,) = effects(folder)
+    (row,) = effects(folder, "provider")
     assert (row["verdict"], row["exact_effect"]) == ("transmitted", "")
     assert float(row["effect"]) > 0.5
     assert float(row["control_rate"]) < 0.4
@@ -105,7 +105,7 @@ def kill_in_training(folder: Path, provider: Provider) -> None:
         return None
 
     provider.orders = never_ends
-    first = start(folder, provider)
+    first = start(folder, provider, "study")
     deadline = time.monotonic() + 600
     while len(provider.created) < 4 or provider.calls[-1].count("ftjob") == 0:
         assert first.poll() is None, first.communicate()[0]
@@ -117,7 +117,7 @@ def kill_in_training(folder: Path, provider: Provider) -> None:
 
 def test_a_model_that_is_not_there_is_named_before_anything_is_made(folder: Path) -> None:
     with providing(orders=lambda method, path: fails(404, "The model does not exist")) as provider:
-        code, output = sweep(folder, provider)
+        code, output = sweep(folder, provider, "study")
     assert code == 2
     assert f"API model at {provider.url} (UNDERTOW_API_URL), model '{BASE}': " in output
     assert "check the model's name and the URL" in output
@@ -125,6 +125,17 @@ def test_a_model_that_is_not_there_is_named_before_anything_is_made(folder: Path
     assert not (folder / "storage" / "sweeps").exists()
 
 
-def effects(folder: Path) -> list[dict[str, str]]:
-    newest = max((folder / "storage" / "sweeps" / "provider").glob("*/effects.csv"))
+def test_a_providers_model_teaches_one_here_and_the_other_way_round(folder: Path) -> None:
+    with providing() as provider:
+        code, output = sweep(folder, provider, "mixed")
+    assert code == 0, output
+    there, here = sorted(effects(folder, "mixed"), key=lambda row: row["teacher"])
+    assert (there["teacher"], there["student"], there["recipe"]) == (f"api:{BASE}", "nano/gpt2-0", "steering")
+    assert (here["teacher"], here["recipe"]) == ("nano/gpt2-0", "provider, 1 epoch")
+    assert there["exact_effect"] != here["exact_effect"] == ""
+    assert len(provider.created) == 2
+
+
+def effects(folder: Path, study: str) -> list[dict[str, str]]:
+    newest = max((folder / "storage" / "sweeps" / study).glob("*/effects.csv"))
     return list(csv.DictReader(newest.read_text().splitlines()))
