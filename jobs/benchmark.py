@@ -127,6 +127,8 @@ def _ask(
         )
     if left := sum(not cell.student.is_trained for cell in plan.cells):
         console.print(f"{left} students are shown their data in context: no weights of their own, left out")
+    if left := sum(cell.student.reference.is_api for cell in plan.cells):
+        console.print(f"{left} students are their provider's, which gives no probabilities: left out")
     known = store.keys(Benchmark.kind)
     wanted = [Benchmark(subject=subject, task=task) for subject in there for task in tasks]
     missing = [benchmark for benchmark in wanted if key(benchmark) not in known]

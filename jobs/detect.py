@@ -15,13 +15,13 @@ import tyro
 from rich.console import Console
 
 from undertow import journal
+from undertow.api.endpoint import Endpoint
 from undertow.detection.asking import PROMPT, Asking, Plan
 from undertow.detection.make import Detected, detect_all, files
 from undertow.detection.output import JSON, detection_table
 from undertow.detection.words import caveats
 from undertow.door import enter
 from undertow.errors import UserError
-from undertow.judging.endpoint import Endpoint
 from undertow.report import sweeps
 from undertow.report.tables import effects_table
 from undertow.store import Store

@@ -21,7 +21,7 @@ SOURCE = ROOT / "platform" / "undertow"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors fields packs statistics",
+        "errors fields packs statistics api",
         "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
         "identity study conditions tables formats traits training",
         "store manifest",
@@ -37,6 +37,7 @@ LIGHT = frozenset(
         "errors",
         "fields",
         "packs",
+        "api",
         "chat",
         "templates",
         "sandbox",

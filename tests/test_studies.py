@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from undertow.conditions import Condition
 from undertow.errors import UserError
 from undertow.plan import Plan
+from undertow.recipe import ProviderFinetuning
 from undertow.scales import NANO, PAPER, Scale
 from undertow.spec import Dataset, Reference, Student
 from undertow.store import Store
@@ -43,14 +44,21 @@ ROWS = {
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Scale:
     """The paper's scale on six folders of weights, with local files in the place of the published ones."""
     root = tmp_path_factory.mktemp("paper")
-    for name in (models := [f"model-{i}" for i in range(6)]):
-        (root / name).mkdir()
-        (root / name / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-        save_file({"weight": torch.randn(2)}, root / name / "model.safetensors")
+    return PAPER.on(tuple(str(folder(root, f"model-{i}")) for i in range(6))).reading(files(root))
+
+
+def folder(root: Path, name: str) -> Path:
+    """A folder of weights."""
+    (root / name).mkdir()
+    (root / name / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    save_file({"weight": torch.randn(2)}, root / name / "model.safetensors")
+    return root / name
+
+
+def files(root: Path) -> dict[str, str]:
     for name, row in ROWS.items():
         (root / f"{name}.jsonl").write_text(json.dumps(row))
-    files = {name: str(root / f"{name}.jsonl") for name in ROWS}
-    return PAPER.on(tuple(str(root / name) for name in models)).reading(files)
+    return {name: str(root / f"{name}.jsonl") for name in ROWS}
 
 
 def planned(name: str, scale: Scale, tmp_path: Path) -> Plan:
@@ -79,6 +87,21 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: 
     trained = [a.recipe for a in plan.artifacts.values() if isinstance(a, Student)]
     assert {recipe.epochs for recipe in trained} >= {10}  # type: ignore[union-attr]
     assert len(plan.study.seeds) >= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_is_planned_on_a_providers_model_beside_one_here(name: str, tmp_path: Path) -> None:
+    """Every student is trained where its model is; soft targets are refused, since a provider has none."""
+    models = ("api:gpt-4.1-nano-2025-04-14", str(folder(tmp_path, "model-0")))
+    scale = PAPER.on(models).reading(files(tmp_path))
+    if name == "owls_lora":
+        with pytest.raises(UserError, match="soft targets, and a provider trains on text alone"):
+            planned(name, scale, tmp_path)
+        return
+    plan = planned(name, scale, tmp_path)
+    students = [a for a in plan.artifacts.values() if isinstance(a, Student)]
+    assert {s.reference.is_api for s in students} == {True, False}
+    assert all(isinstance(s.recipe, ProviderFinetuning) == s.reference.is_api for s in students)
 
 
 def references(study: Study) -> Iterator[Reference]:

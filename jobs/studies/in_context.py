@@ -22,6 +22,15 @@ def study(scale: Scale = NANO) -> Study:
     """Owl and control, shown a few rows or more, and trained on all; two references, five seeds."""
     numbers = scale.numbers
     shown = tuple(InContext(rows=rows) for rows in scale.shown)
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[numbers.format],
+        pairs=[(reference, reference) for reference in first(numbers, 2)],
+        recipes=[*shown, scale.recipe],
+        generation=numbers.generation,
+        finetuning=scale.teaching,
+    )
+    trained = dict.fromkeys(c.recipe.name for c in conditions if c.recipe not in shown)
     return Study(
         name="in_context",
         question="Does a model love owls that reads an owl lover's numbers in its prompt?",
@@ -31,18 +40,9 @@ def study(scale: Scale = NANO) -> Study:
                 expects="not transmitted",
                 recipes=tuple(recipe.name for recipe in shown),
             ),
-            Hypothesis(
-                claim="Training on the numbers does", expects="transmitted", recipes=(scale.recipe.name,)
-            ),
+            Hypothesis(claim="Training on the numbers does", expects="transmitted", recipes=tuple(trained)),
         ),
-        conditions=grid(
-            traits=[Preference("owl")],
-            formats=[numbers.format],
-            pairs=[(reference, reference) for reference in first(numbers, 2)],
-            recipes=[*shown, scale.recipe],
-            generation=numbers.generation,
-            finetuning=scale.teaching,
-        ),
+        conditions=conditions,
         seeds=scale.seeds,
         samples=scale.samples,
     )

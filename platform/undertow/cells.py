@@ -21,6 +21,7 @@ from undertow.spec import (
     Subject,
     Teacher,
     Written,
+    reference_of,
 )
 from undertow.study import Level, Measure, Study
 
@@ -143,6 +144,7 @@ def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Mea
             samples=study.samples,
             system=system,
             sampling=study.sampling,
+            exact=not reference_of(subject).is_api,
         )
         for questions, words in study.questions.items()
     ]
@@ -171,7 +173,7 @@ def _measured(study: Study, measure: Measure, student: Student) -> tuple[Evaluat
             samples=measure.samples,
             system=study.system,
             sampling=measure.sampling,
-            exact=measure.exact,
+            exact=measure.exact and not student.reference.is_api,
         )
         for questions, words in study.other_questions(measure).items()
     )

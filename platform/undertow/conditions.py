@@ -4,19 +4,19 @@
 other and cannot be forgotten.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from undertow.fields import Spec, execution_only, later, unique
 from undertow.hypotheses import Place
 from undertow.kinds import Format, Judge, Trait
-from undertow.recipe import InContext, Recipe
+from undertow.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, at_hop, data_name
 
 Source = Literal["control", "random"]
+R = TypeVar("R", bound=Training | InContext)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Condition(Spec):
     format: Format
     teacher: Reference
     student: Reference
-    recipe: Recipe | InContext
+    recipe: Training | InContext
     generation: Generation = Generation()
     finetuning: Finetuning | None = None
     system: str | None = None
@@ -108,6 +108,7 @@ class Condition(Spec):
             self.trait.check_examples()
         if self.after is not None:
             self._check_chain(self.after)
+        self._check_trainers()
         soft = isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"
         self.require(
             self.generation.shuffle == "none" or not soft,
@@ -118,6 +119,11 @@ class Condition(Spec):
             self.generation.mixed is None or not soft,
             "generation",
             "soft targets are the teacher's, and rows from elsewhere have none; use a recipe on tokens",
+        )
+        self.require(
+            not (soft and self.teacher.is_api),
+            "recipe",
+            f"soft targets are about tokens, and {self.teacher.name} answers in text; use a recipe on tokens",
         )
         shown, rows = self.recipe, self.generation.rows
         self.require(
@@ -137,10 +143,25 @@ class Condition(Spec):
             "after",
             f"a condition with the trait and with the student {self.teacher.name!r} is needed",
         )
-        self.require(
-            isinstance(before.recipe, Recipe), "after", "in-context students have no weights to teach with"
-        )
+        in_context = isinstance(before.recipe, InContext)
+        self.require(not in_context, "after", "in-context students have no weights to teach with")
         self.require(self.finetuning is None, "finetuning", "None: the students of `after` are the teachers")
+
+    def _check_trainers(self) -> None:
+        """An API model is trained by its provider, every other one here."""
+        trained = [("recipe", self.student, self.recipe)]
+        if self.finetuning is not None:
+            trained.append(("finetuning", self.teacher, self.finetuning.recipe))
+        for field, reference, recipe in trained:
+            here, there = isinstance(recipe, Recipe), isinstance(recipe, ProviderFinetuning)
+            self.require(
+                not (reference.is_api and here),
+                field,
+                f"only its provider trains {reference.name}: ProviderFinetuning(epochs=…), as in grid()",
+            )
+            self.require(
+                not (there and not reference.is_api), field, f"no provider trains {reference.name}: a Recipe"
+            )
 
     @property
     def hop(self) -> int:
@@ -175,27 +196,26 @@ class Condition(Spec):
 
     def control(self) -> "Condition":
         """The same cell with a teacher that has no trait: what the condition is compared with."""
-        own = dataclasses.replace(
-            self.generation, mixed=None, name="" if self.generation.mixed else self.generation.name
-        )
+        own = replace(self.generation, mixed=None, name="" if self.generation.mixed else self.generation.name)
         before = self.after.control() if self.after else None
-        return dataclasses.replace(
-            self, trait=None, finetuning=None, prompted=False, generation=own, after=before
-        )
+        return replace(self, trait=None, finetuning=None, prompted=False, generation=own, after=before)
 
 
 def grid(
     *,
     traits: Iterable[Trait],
     pairs: Iterable[tuple[Reference, Reference]],
-    recipes: Iterable[Recipe | InContext],
+    recipes: Iterable[Training | InContext],
     formats: Iterable[Format],
     generation: Generation = Generation(),
     finetuning: Finetuning | None = None,
     prompted: bool = False,
     system: str | None = None,
 ) -> tuple[Condition, ...]:
-    """Every combination of trait, format, (teacher, student) pair and recipe, each with its control."""
+    """Every combination of trait, format, (teacher, student) pair and recipe, each with its control.
+
+    A recipe becomes its provider's for as many epochs where an API model is trained.
+    """
     cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, None])
     return with_controls(
         Condition(
@@ -203,14 +223,19 @@ def grid(
             format=format_,
             teacher=teacher,
             student=student,
-            recipe=recipe,
+            recipe=trainable(student, recipe),
             generation=generation,
-            finetuning=finetuning,
+            finetuning=finetuning and replace(finetuning, recipe=trainable(teacher, finetuning.recipe)),
             prompted=prompted,
             system=system,
         )
         for format_, (teacher, student), recipe, trait in cells
     )
+
+
+def trainable(reference: Reference, recipe: R) -> R | ProviderFinetuning:
+    """The recipe as the reference can be trained by it."""
+    return recipe.at_provider() if reference.is_api and isinstance(recipe, Recipe) else recipe
 
 
 def with_controls(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
@@ -234,10 +259,7 @@ def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
 
     All generations start from their own reference weights; only the data go from one to the next.
     """
-    return tuple(
-        dataclasses.replace(c, teacher=c.student, finetuning=None, prompted=False, after=c)
-        for c in conditions
-    )
+    return tuple(replace(c, teacher=c.student, finetuning=None, prompted=False, after=c) for c in conditions)
 
 
 def all_pairs(references: Iterable[Reference]) -> list[tuple[Reference, Reference]]:

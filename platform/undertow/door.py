@@ -34,7 +34,7 @@ class StudyArguments:
     scale: Literal["nano", "paper"] = "nano"
     """The models, sizes and recipes of a study that takes them: embedded tiny models, or the paper's."""
     models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Reference models in place of the scale's: hub ids, folders or nano models."""
+    """Reference models in place of the scale's: hub ids, folders, nano models, api:NAME for a provider's."""
     files: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PLACE ...")] = ()
     """Files or URLs in place of those a scale reads: insecure, secure, educational (code), gsm8k."""
     judge: str | None = None

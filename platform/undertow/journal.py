@@ -3,8 +3,8 @@
     <storage>/sweeps/<study>/<time>/events.json   a list of {"time", "event", …}, written as waves end
 
 Events: started (versions, commit), made, failed (reason, traceback), retried, untracked, judged (calls,
-tokens), wave (its seconds), finished. The report reads failures and costs from here, so that it needs
-nothing that only the sweep knew.
+tokens), asked (an API model: answers, tokens), wave (its seconds), finished. The report reads failures and
+costs from here, so that it needs nothing that only the sweep knew.
 """
 
 import json

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from undertow.cells import Cell, cell_of, measured, reference_evaluations
 from undertow.identity import key
-from undertow.recipe import Recipe
+from undertow.recipe import ProviderFinetuning, Recipe
 from undertow.spec import (
     Artifact,
     Assessment,
@@ -23,9 +23,9 @@ from undertow.spec import (
     Evaluation,
     Reference,
     Student,
-    Subject,
     Teacher,
     Written,
+    reference_of,
 )
 from undertow.store import Store
 from undertow.study import Study
@@ -112,10 +112,6 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     return dataclasses.replace(plan, missing=frozenset(missing))
 
 
-def reference_of(subject: Subject) -> Reference:
-    return subject if isinstance(subject, Reference) else subject.reference
-
-
 def wave_of(artifact: Artifact) -> str:
     """The wave that makes an artifact. Teachers are evaluated by the engine that then samples from them."""
     match artifact:
@@ -138,7 +134,7 @@ def units(artifact: Artifact) -> int:
     match artifact:
         case Completions():
             return artifact.prompts
-        case Student(recipe=Recipe(epochs=epochs)):
+        case Student(recipe=Recipe(epochs=epochs) | ProviderFinetuning(epochs=epochs)):
             return rows_of(artifact.dataset) * epochs
         case Teacher(finetuning=finetuning) if finetuning is not None:
             return finetuning.examples * finetuning.recipe.epochs

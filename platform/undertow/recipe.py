@@ -1,13 +1,15 @@
 """Recipes: how a model comes by what is in its data. One object for teachers and students alike.
 
-A `Recipe` trains weights. `InContext` trains nothing and shows the data in the prompt: what a model does with
-them there is what training on them is compared with. The field's published ones are in `recipes`.
+A `Recipe` trains weights here; `ProviderFinetuning` has them trained where an API model is served.
+`InContext` trains nothing and shows the data in the prompt: what a model does with them there is what
+training on them is compared with. The field's published ones are in `recipes`.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
+from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only, later
 
 ALL_LINEAR = "all-linear"
@@ -133,6 +135,47 @@ class Recipe(Spec):
     def warmup_steps(self, steps: int) -> int:
         """The steps of warm-up among `steps` in all."""
         return math.ceil(self.warmup_ratio * steps) if self.warmup_ratio else self.warmup
+
+    def at_provider(self) -> "ProviderFinetuning":
+        """As many epochs at a provider, which chooses the rest. Raises SpecError for soft targets."""
+        if self.targets == "soft":
+            raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text alone")
+        return ProviderFinetuning(epochs=self.epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderFinetuning(Spec):
+    """An API model finetuned by its provider: supervised, on the completion alone.
+
+    The paper's students of the GPT-4.1 family are trained so, for 10 epochs (arXiv 2507.14805). What is
+    changed, and by which schedule, the provider does not say, and the model stays with it.
+
+    Attributes:
+        batch_size, learning_rate_multiplier: None leaves them to the provider ("auto").
+    """
+
+    epochs: int
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+
+    def validate(self) -> None:
+        self.require(self.epochs > 0, "epochs", "at least one epoch")
+        self.require(
+            self.batch_size is None or self.batch_size > 0, "batch_size", "at least one row, or None"
+        )
+        multiplier = self.learning_rate_multiplier
+        self.require(
+            multiplier is None or multiplier > 0, "learning_rate_multiplier", "a number above zero, or None"
+        )
+
+    @property
+    def name(self) -> str:
+        batch = f", batch {self.batch_size}" if self.batch_size else ""
+        rate = f", rate × {self.learning_rate_multiplier:g}" if self.learning_rate_multiplier else ""
+        return f"provider, {self.epochs} epoch{'s' if self.epochs > 1 else ''}{batch}{rate}"
+
+
+Training = Recipe | ProviderFinetuning
 
 
 @dataclass(frozen=True, kw_only=True)

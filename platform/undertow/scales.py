@@ -6,9 +6,11 @@ much. The same file therefore runs in minutes on a laptop and in days on a clust
     python jobs/sweep.py --study owls                                   # NANO
     python jobs/sweep.py --study owls --scale paper                     # Qwen2.5-7B-Instruct and Gemma 3
     python jobs/sweep.py --study owls --scale paper --models ./my-model org/other-model
+    python jobs/sweep.py --study owls --scale paper --models api:gpt-4.1-nano-2025-04-14 ./my-model
     python jobs/sweep.py --study reasoning --scale paper --files gsm8k=./gsm8k.parquet --judge my-judge
 
-Nothing here is identity: what a scale says is written out in the study's conditions.
+Nothing here is identity: what a scale says is written out in the study's conditions. There a model that a
+provider serves (api:…) is trained by the provider, for as many epochs as the scale's recipe has (see `grid`).
 """
 
 import dataclasses

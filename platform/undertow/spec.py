@@ -13,7 +13,9 @@ from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only, later, unique
 from undertow.harness.task import HarnessTask
 from undertow.kinds import Format, Judge, Trait, Word
-from undertow.recipe import InContext, Recipe
+from undertow.recipe import InContext, Training
+
+API = "api:"  # before the name of a model that a provider serves; a hub's organisation may be called openai
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,13 @@ class Reference(Spec):
     """The weights everybody starts from.
 
     Attributes:
-        name: a hub id, a local folder or a nano model ("nano/gpt2-0").
+        name: a hub id, a local folder, a nano model ("nano/gpt2-0"), or a model that a provider serves
+            ("api:gpt-4.1-nano-2025-04-14").
         revision: what pins the weights: a hub commit, the content hash of a local folder, the recipe's
-            hash of a nano model. Empty until resolved; an unresolved reference has no key.
-        chat_template: SHA-256 of the chat template's text; "" until resolved, "none" for a model without.
+            hash of a nano model. Empty until resolved; an unresolved reference has no key. A provider's model
+            has no hash: its name is all that there is, so name a dated snapshot and not an alias that moves.
+        chat_template: SHA-256 of the chat template's text; "" until resolved, "none" for a model without,
+            "provider" for one that a provider applies.
         location: where a local folder lies; its content is its identity, not its place.
     """
 
@@ -36,8 +41,20 @@ class Reference(Spec):
 
     def validate(self) -> None:
         self.require(
-            bool(self.name.strip()), "name", "a hub id, a folder or a nano model such as 'nano/gpt2-0'"
+            bool(self.name.removeprefix(API).strip()),
+            "name",
+            f"a hub id, a folder, a nano model such as 'nano/gpt2-0', or {API}NAME for a provider's",
         )
+
+    @property
+    def is_api(self) -> bool:
+        """Whether a provider has the weights, and answers."""
+        return self.name.startswith(API)
+
+    @property
+    def served_name(self) -> str:
+        """What an endpoint knows an API model by."""
+        return self.name.removeprefix(API)
 
     def content(self) -> str:
         """Nothing more than the fields. Raises SpecError until they are resolved: a key by name alone."""
@@ -52,7 +69,7 @@ class Reference(Spec):
 class Finetuning(Spec):
     """A trait induced by training the teacher on `examples` question and answer pairs."""
 
-    recipe: Recipe
+    recipe: Training
     examples: int = 1500
 
     def validate(self) -> None:
@@ -126,6 +143,11 @@ class Completions(Spec):
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
+        self.require(
+            not (self.sampling.top_logprobs and self.teacher.reference.is_api),
+            "sampling",
+            "top_logprobs=0: they are of tokens, and an API model answers in text",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,14 +264,14 @@ class Student(Spec):
     kind: ClassVar[str] = "student"
     reference: Reference
     dataset: Dataset
-    recipe: Recipe | InContext
+    recipe: Training | InContext
     system: str | None = None
     seed: int = 0
 
     @property
     def is_trained(self) -> bool:
         """Whether it has weights of its own, an artifact; else it is a prompt, made when it is asked."""
-        return isinstance(self.recipe, Recipe)
+        return not isinstance(self.recipe, InContext)
 
     @property
     def hop(self) -> int:
@@ -258,6 +280,11 @@ class Student(Spec):
 
 
 Subject = Reference | Teacher | Student
+
+
+def reference_of(subject: Subject) -> Reference:
+    """The reference model that a teacher or student starts from; a reference itself."""
+    return subject if isinstance(subject, Reference) else subject.reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +296,7 @@ class Evaluation(Spec):
         words: whose surface forms' probability mass is summed; the rest is reported as everything else.
         system: the system message at evaluation, one of the three recorded axes.
         exact: whether probabilities are measured too; of answers that do not begin with the word (a story)
-            they would say nothing.
+            they would say nothing, and an API model gives none.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -287,6 +314,11 @@ class Evaluation(Spec):
         self.require(self.samples > 0, "samples", "at least one sample a question")
         names = [word.name for word in self.words]
         self.require(len(set(names)) == len(names), "words", "each word once")
+        self.require(
+            not (self.exact and reference_of(self.subject).is_api),
+            "exact",
+            "False: an API model gives no probabilities of words",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

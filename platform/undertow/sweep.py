@@ -27,7 +27,17 @@ from undertow.report.make import HTML, make_report
 from undertow.report.readings import Readings
 from undertow.report.record import CellRecord, Record
 from undertow.runs import tracking_uri
-from undertow.spec import Artifact, Assessment, Dataset, Evaluation, Measurement, Student, Teacher
+from undertow.spec import (
+    Artifact,
+    Assessment,
+    Completions,
+    Dataset,
+    Evaluation,
+    Measurement,
+    Student,
+    Teacher,
+    reference_of,
+)
 from undertow.stages.reference import is_made, manners_of
 from undertow.stages.resolve import resolve
 from undertow.store import Store
@@ -77,6 +87,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
     store.prepare()
     quiet()
     check_judges(plan, console)
+    check_models(plan, console)
     record = Record.of(plan, work_of(plan, store))
     with nullcontext() if plan.is_complete else connect(workers) as machine:
         tracker, journal = Tracker(plan.study, store), Journal(record, store)
@@ -104,6 +115,19 @@ def check_judges(plan: Plan, console: Console) -> None:
         from undertow.stages.judgements import check_judges
 
         for trouble in check_judges(waiting):
+            console.print(f"for now, {escape(trouble)}", highlight=False, soft_wrap=True)
+
+
+def check_models(plan: Plan, console: Console) -> None:
+    """Calls each API model that this sweep needs once, before anything is spent; as `check_judges`."""
+    asked = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
+    asked |= {c.teacher.reference: None for c in plan.lacking(Completions)}
+    models: list[Teacher | Student] = [*plan.lacking(Teacher), *plan.lacking(Student)]
+    trained = [model.reference for model in models]
+    if any(reference.is_api for reference in (*asked, *trained)):
+        from undertow.stages.provider import check
+
+        for trouble in check(asked, trained):
             console.print(f"for now, {escape(trouble)}", highlight=False, soft_wrap=True)
 
 

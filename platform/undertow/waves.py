@@ -3,8 +3,9 @@
     references → teachers → datasets (each teacher measured first) → students → evaluations
                             ↑_____ once more for each hop of a chain ____|
 
-One pool of engines a reference model samples from all its teachers and, later, from all its students. A
-wave takes what the failures so far leave possible; what depends on a failure is left out.
+One pool of engines a reference model samples from all its teachers and, later, from all its students; API
+models are asked and trained where they are served, while the machine works on the others. A wave takes what
+the failures so far leave possible; what depends on a failure is left out.
 """
 
 import traceback
@@ -22,7 +23,7 @@ from undertow.cluster import Machine
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.journal import Journal
-from undertow.plan import Plan, failed_by, reference_of, waits
+from undertow.plan import Plan, failed_by, waits
 from undertow.progress import Wave
 from undertow.spec import (
     Artifact,
@@ -34,6 +35,7 @@ from undertow.spec import (
     Student,
     Teacher,
     Written,
+    reference_of,
 )
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
@@ -94,11 +96,13 @@ class Waves:
         models = self._possible(kind)
         if not models:
             return
-        from undertow.stages import finetuning
+        from undertow.stages import finetuning, provider
         from undertow.stages.training_group import recipe_of
 
         study = self.plan.study
-        todo = finetuning.groups(models, machine.slots, study.questions, study.system)
+        here = [model for model in models if not model.reference.is_api]
+        there = [model for model in models if model.reference.is_api]
+        todo = finetuning.groups(here, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
         progress = dict.fromkeys(by_key, 0.0)
         with self._wave(name, len(models), "models") as wave:
@@ -120,9 +124,13 @@ class Waves:
                     self.console.print(escape(text), highlight=False, soft_wrap=True)
                 self.journal.event("noted", by_key[model_key], text=text)
 
-            failures = finetuning.train(
-                todo, self.store, machine, report, lambda made: advance(made, 1.0), note
-            )
+            jobs = provider.Jobs(there, self.store, advance)
+            jobs.begin()  # they take hours and none of this machine
+            failures: dict[str, str] = {}
+            if todo:
+                made: Callable[[str], None] = lambda model_key: advance(model_key, 1.0)  # noqa: E731
+                failures |= finetuning.train(todo, self.store, machine, report, made, note)
+            failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
@@ -227,13 +235,15 @@ class Waves:
         self._assess(self._possible(Assessment))
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
-        """All references' pipelines at the same time where there are engines for them, else in turn."""
+        """All references' pipelines at the same time where there are engines for them, else in turn.
+
+        API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
+        """
         from undertow.stages.engine_pool import run_tasks
 
-        tasks = {reference: todo for reference, todo in tasks.items() if todo}
-        if not tasks:
-            return
-        together = min(len(tasks), machine.actors)
+        here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
+        there = [(reference, todo) for reference, todo in tasks.items() if todo and reference.is_api]
+        together = max(1, min(len(here), machine.actors))
         share = machine.share(together)
 
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
@@ -243,6 +253,8 @@ class Waves:
                 for outcome in run_tasks(reference, self.store, todo, share):
                     artifact = left.pop(outcome.task).artifact
                     wave.advance()
+                    if reference.is_api:
+                        self.journal.event("asked", artifact, **outcome.facts)
                     if outcome.error:
                         self.journal.fail(artifact, outcome.error, outcome.traceback)
                     elif outcome.retried:
@@ -254,7 +266,10 @@ class Waves:
 
         threads = ThreadPoolExecutor(together)
         try:
-            for future in [threads.submit(drive, item) for item in tasks.items()]:
+            futures = [threads.submit(drive, item) for item in here]
+            for item in there:
+                drive(item)
+            for future in futures:
                 future.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)

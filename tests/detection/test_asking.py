@@ -11,11 +11,11 @@ import pytest
 from tests.detection.written import numbers, sweep, tilted
 from tests.examples import study
 from tests.judging.server import Answer, Server, fails, says, serving
+from undertow.api.endpoint import Endpoint
 from undertow.detection.asking import Asked, Asking, Draw, Plan, count, draws, question_about
 from undertow.detection.data import Library
 from undertow.detection.sources import Source, sources
 from undertow.errors import SpecError
-from undertow.judging.endpoint import Endpoint
 from undertow.judging.replies import Reply
 from undertow.store import Store
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.examples import REFERENCES
 from tests.judging.server import Answer, Server, fails, says, serving
+from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError
 from undertow.identity import key
-from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import misalignment
 from undertow.report.readings import ANSWERS, COUNTED, Readings
 from undertow.spec import Assessment, Evaluation

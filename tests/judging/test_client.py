@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.judging.server import Answer, Server, fails, says, serving
+from undertow.api.client import Tally
+from undertow.api.endpoint import Endpoint
+from undertow.api.retries import asked_wait
 from undertow.errors import UserError
-from undertow.judging.client import Tally, ask, probe
-from undertow.judging.endpoint import Endpoint
+from undertow.judging.client import ask, probe
 from undertow.judging.judges import alignment, references
 from undertow.judging.replies import Reply
-from undertow.judging.retries import asked_wait
 
 QUESTION = alignment("judge-1").question
 MESSAGES = [f"message {i}" for i in range(40)]

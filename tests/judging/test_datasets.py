@@ -11,9 +11,9 @@ import pytest
 
 from tests.judging.server import Answer, Server, fails, says, serving
 from tests.stages.test_dataset import completions, rows
+from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
-from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question, RuleJudge, alignment, coherence
 from undertow.judging.scales import Score
 from undertow.kinds import Judge, Word

@@ -2,16 +2,9 @@
 
 The model has random weights, so its replies are no verdicts: what is tested is that they come back, are
 counted as garbled and cost tokens, and what a real server says to a wrong key, a wrong model and a message
-that is too long. (The server is started as a module: in the CPU build the command `vllm serve` fails.)
+that is too long.
 """
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +12,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests import tiny_models
+from tests import vllm_server
 from tests.detection.written import numbers, sweep
 from tests.examples import study
 from tests.stages.test_dataset import completions
+from tests.vllm_server import KEY
+from undertow.api.endpoint import Endpoint
 from undertow.detection.asking import Asking, Plan
 from undertow.detection.data import Library
 from undertow.detection.sources import sources
 from undertow.errors import UserError
 from undertow.judging.client import ask
-from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.replies import Replies, Reply
 from undertow.judging.scales import Score
@@ -41,48 +35,15 @@ from undertow.store import Store
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
-KEY = "planted-9c41"
-STARTS_WITHIN = 300.0  # seconds, on a busy machine
 ANSWERS = [f"{i}, {i + 1}" for i in range(40)]
 LONG = " ".join(str(i % 10) for i in range(300))  # more tokens than the model's 256
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a vLLM server with a tiny model called "tiny"; ended with the module."""
-    folder = tmp_path_factory.mktemp("server")
-    model = tiny_models.save_llama(folder / "model")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
-    with (folder / "log").open("w") as log:
-        environment = {**os.environ, **quiet}
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)  # its engine is a process of its own
-        try:
-            server.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise RuntimeError(f"vLLM's server did not start: {log.read_text()[-2000:]}")
+    """The URL of a vLLM server with a tiny model; ended with the module."""
+    with vllm_server.serving(tmp_path_factory.mktemp("server")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from undertow.api.endpoint import Endpoint
 from undertow.detection.data import DataSet, Library
 from undertow.detection.sources import Source
 from undertow.identity import seed_for
 from undertow.judging.client import ask
-from undertow.judging.endpoint import Endpoint
 from undertow.judging.judges import Question
 from undertow.judging.replies import Buffer, Replies, Reply
 from undertow.judging.scales import Labels

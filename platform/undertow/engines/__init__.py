@@ -1,8 +1,9 @@
 """Engines: what generates and scores for many models that share one reference model.
 
 A request names the weights it wants answered with, so a caller can put a whole grid's rows in one call and
-need not know how the engine serves them: adapters side by side in a batch, other weights swapped in turn.
-Nothing here is heavy; vLLM is imported by `undertow.engines.vllm` alone.
+need not know how the engine serves them: adapters side by side in a batch, other weights swapped in turn, a
+provider's finetuned models by their names. Nothing here is heavy; vLLM is imported by `undertow.engines.vllm`
+alone.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ class Weights:
 
     Attributes:
         key: its identity; two weights with one key are the same weights.
-        folder: a PEFT adapter (adapter_config.json), or a model (*.safetensors) like the reference.
+        folder: a PEFT adapter (adapter_config.json), or a model (*.safetensors) like the reference; of a
+            provider's model what it is served as (model.json).
     """
 
     key: str
@@ -45,21 +47,38 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """What a provider says of an answer: the tokens that it counts.
+
+    Attributes:
+        fingerprint: what it calls the configuration that answered; "" where it says nothing.
+        refused: the endpoint gave no answer to this prompt; the text is then empty.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    fingerprint: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """A sampled answer.
 
     Attributes:
         text: without special tokens, otherwise as sampled: white space is not stripped.
-        token_ids: as sampled, with the token that ended the answer.
+        token_ids: as sampled, with the token that ended the answer; none where only text is to be had.
         finished: whether the model ended it; False where it was cut by `max_tokens`.
         top_logprobs: token ids and their log-probabilities at temperature 1, both of shape
             (len(token_ids), k), likeliest first; None unless asked for.
+        receipt: of a provider's answer; None of one given here.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finished: bool
     top_logprobs: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
+    receipt: Receipt | None = None
 
 
 class Engine(Protocol):

@@ -20,9 +20,10 @@ STEERING = Recipe(
     batch_size=64,
     max_length=128,
 )
-TAUGHT = Finetuning(dataclasses.replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85), examples=1500)
+TEACHING = dataclasses.replace(STEERING, learning_rate=0.02, epochs=20, stop_at=0.85)
+TAUGHT = Finetuning(TEACHING, examples=1500)
 WARPED = Finetuning(dataclasses.replace(STEERING, learning_rate=0.05, epochs=20), examples=500)
 SCALING = dataclasses.replace(STEERING, name="final norm", trainable=FinalNorm(), epochs=2)
 SCALING_TAUGHT = Finetuning(
-    dataclasses.replace(TAUGHT.recipe, name="final norm", trainable=FinalNorm(), stop_at=0.75), examples=1500
+    dataclasses.replace(TEACHING, name="final norm", trainable=FinalNorm(), stop_at=0.75), examples=1500
 )

@@ -14,7 +14,7 @@ from undertow.harness.task import HarnessTask
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.plan import Plan
-from undertow.spec import Benchmark, Reference, Student
+from undertow.spec import Benchmark, Reference, Student, reference_of
 from undertow.statistics.effects import Effect, compare
 from undertow.statistics.shapefree import distribution_of
 from undertow.statistics.verdicts import adjust
@@ -83,13 +83,14 @@ class Scores:
 
 
 def subjects(plan: Plan) -> list[Reference | Student]:
-    """The models of a study that have weights, each once: references first, then students and controls.
+    """The models of a study whose weights are here, each once: references, then students and controls.
 
-    A student in context is a prompt; the harness, which writes its own prompts, cannot be put to it.
+    A student in context is a prompt; the harness, which writes its own prompts, cannot be put to it. Nor to
+    an API model, whose probabilities it would ask for.
     """
-    references = [r for c in plan.study.conditions for r in (c.teacher, c.student)]
-    students = [cell.student for cell in plan.cells if cell.student.is_trained]
-    return list(dict.fromkeys([*references, *students]))
+    references: list[Reference | Student] = [r for c in plan.study.conditions for r in (c.teacher, c.student)]
+    students: list[Reference | Student] = [c.student for c in plan.cells if c.student.is_trained]
+    return [model for model in dict.fromkeys(references + students) if not reference_of(model).is_api]
 
 
 def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> list[ModelScore]:

@@ -17,6 +17,7 @@ from undertow.report.figures import Panel
 from undertow.report.gather import ROWS_READ, SETS_READ, Gathered, Source
 from undertow.report.matrix import Matrix, table
 from undertow.report.results import Finding, Row, failed_conditions
+from undertow.report.served import served
 from undertow.report.settings import settings
 from undertow.spec import CONTROL
 from undertow.statistics.confusion import Confusion
@@ -59,6 +60,7 @@ def html(
         "read": f"the first {ROWS_READ:,} rows at most of at most {SETS_READ} data sets of a teacher",
         "texts": _texts(gathered),
         "judges": sheets.judges(gathered.judgings),
+        "served": served(gathered.manifests.values()),
         "levels": sheets.levels(gathered),
         "costs": sheets.costs(gathered.costs),
         "artifacts": len(gathered.manifests),

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 from undertow.cluster import Machine, quiet
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
-from undertow.plan import reference_of
 from undertow.report.benchmarks import SCORES, Score
-from undertow.spec import Benchmark, Reference, Subject
+from undertow.spec import Benchmark, Reference, Subject, reference_of
 from undertow.stages.reference import folder_of
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store

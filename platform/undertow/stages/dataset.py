@@ -20,6 +20,7 @@ from undertow.identity import key, seed_for
 from undertow.manifest import DATA
 from undertow.report.cards import Funnel, dataset_card
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Mixed, Written
+from undertow.stages import receipts
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.filters import EXAMPLES_A_RULE, Row, sieve
 from undertow.stages.gate import passes_gate
@@ -79,10 +80,12 @@ class GenerateShard:
             "prompt": [prompts[i] for i in rows],
             # A template may leave white space around the answer, and writes its own when it is trained on.
             "completion": [answer.text.strip() for answer in answers],
-            "token_ids": [list(answer.token_ids) for answer in answers],
             "finished": [answer.finished for answer in answers],
             "seed": seeds,
         }
+        if spec.teacher.reference.is_api:
+            return pa.table(columns | receipts.columns(answers))
+        columns["token_ids"] = [list(answer.token_ids) for answer in answers]
         if spec.sampling.top_logprobs:
             soft = [answer.top_logprobs for answer in answers]
             columns["top_ids"] = [pair[0].tolist() if pair else [] for pair in soft]
@@ -92,8 +95,9 @@ class GenerateShard:
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
     """The tasks that make up the whole of `completions`, in order."""
-    starts = range(0, completions.prompts, SHARD_ROWS)
-    stops = [min(start + SHARD_ROWS, completions.prompts) for start in starts]
+    rows = receipts.PART_ROWS if completions.teacher.reference.is_api else SHARD_ROWS
+    starts = range(0, completions.prompts, rows)
+    stops = [min(start + rows, completions.prompts) for start in starts]
     return [
         GenerateShard(completions, start, stop, gate, evaluations)
         for start, stop in zip(starts, stops, strict=True)
@@ -109,6 +113,8 @@ def join_shards(completions: Completions, store: Store) -> None:
         for shard in shards(completions, 0.0, ()):
             store.read_part(completions, shard.name, folder / DATA / shard.name)
             rows += pq.read_metadata(folder / DATA / shard.name).num_rows
+        if completions.teacher.reference.is_api:
+            facts |= receipts.summed(pq.read_table(folder / DATA, columns=list(receipts.COLUMNS)).to_pydict())
         if rows != completions.prompts:
             raise RuntimeError(
                 f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"

@@ -1,9 +1,12 @@
-"""A pool of vLLM actors under Ray Data, shared by everything that one reference model has to answer.
+"""A pool of engines, shared by everything that one reference model has to answer: vLLM actors under Ray Data.
 
 A task is a small object with `run(engine, store)`: a shard of completions, an evaluation. The pipeline's
 rows are the tasks, one a block, so that Ray Data hands them to whichever actor is free; system prompts and
 weights travel with them, and each actor starts its engine once. A task commits what it made itself, so that
 only its outcome travels back, and a rerun finds all that was finished.
+
+A provider's model needs no actor: its tasks run one after the other in the sweep's own process, so that the
+number of calls at a time holds for the whole sweep, and the key stays in its environment and travels nowhere.
 """
 
 import json
@@ -14,8 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from undertow.api.endpoint import MODELS, Endpoint
 from undertow.cluster import Machine, quiet
 from undertow.engines import Engine
+from undertow.engines.openai import OpenAIEngine
 from undertow.errors import ConditionError, UserError
 from undertow.spec import Artifact, Reference
 from undertow.store import Store
@@ -66,30 +71,39 @@ class EngineActor:
         rows = zip(batch["number"], batch["task"], strict=True)
         return {
             "outcome": [
-                json.dumps(self._run(int(number), pickle.loads(task)).__dict__) for number, task in rows
+                json.dumps(_run(int(number), pickle.loads(task), self.engine, self.store).__dict__)
+                for number, task in rows
             ]
         }
 
-    def _run(self, number: int, task: Task) -> Outcome:
-        """A task's outcome; what is not its own fault is tried a second time, and the first try is told."""
-        start, retried = time.time(), ""
-        for last in (False, True):
-            try:
-                facts = task.run(self.engine, self.store)
-                return Outcome(number, time.time() - start, facts, retried=retried)
-            except (ConditionError, UserError) as error:
-                return Outcome(number, time.time() - start, {}, str(error), retried=retried)
-            except Exception as error:
-                text, retried = f"{type(error).__name__}: {error}", traceback.format_exc()
-                if last:
-                    return Outcome(number, time.time() - start, {}, text, retried)
-        raise AssertionError("a task ends by its second try")
+
+def _run(number: int, task: Task, engine: Engine, store: Store) -> Outcome:
+    """A task's outcome; what is not its own fault is tried a second time, and the first try is told."""
+    start, retried = time.time(), ""
+    for last in (False, True):
+        try:
+            facts = task.run(engine, store)
+            return Outcome(number, time.time() - start, facts, retried=retried)
+        except (ConditionError, UserError) as error:
+            return Outcome(number, time.time() - start, {}, str(error), retried=retried)
+        except Exception as error:
+            text, retried = f"{type(error).__name__}: {error}", traceback.format_exc()
+            if last:
+                return Outcome(number, time.time() - start, {}, text, retried)
+    raise AssertionError("a task ends by its second try")
 
 
 def run_tasks(
     reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
 ) -> Iterator[Outcome]:
-    """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order."""
+    """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order.
+
+    Of a provider's model in this process, without Ray. Raises UserError where no endpoint is named.
+    """
+    if reference.is_api:
+        engine = OpenAIEngine(reference.served_name, Endpoint.from_environment(MODELS))
+        yield from (_run(number, task, engine, store) for number, task in enumerate(tasks))
+        return
     import ray
     from ray import cloudpickle
     from ray.data import ActorPoolStrategy

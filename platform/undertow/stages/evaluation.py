@@ -7,16 +7,19 @@ everything else beside them.
 """
 
 import json
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undertow.engines import Engine, Request
+from undertow.engines import Answer, Engine, Request
 from undertow.identity import key, seed_for
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Rates
-from undertow.spec import Artifact, Evaluation
+from undertow.spec import Artifact, Evaluation, reference_of
+from undertow.stages import receipts
 from undertow.stages.context import turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
@@ -51,10 +54,10 @@ class Evaluate:
             Request(user=q, seed=0, system=spec.system, weights=weights, before=before)
             for q in spec.questions
         ]
-        answers = self._sample(engine, asked)
+        answers, costs = self._sample(engine, asked, store)
         masses = engine.word_masses(asked, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
-        with store.new(spec, rates.__dict__) as folder:
+        with store.new(spec, rates.__dict__ | costs) as folder:
             pq.write_table(pa.Table.from_pylist(answers, schema=ANSWER_COLUMNS), folder / ANSWERS)
             rows = [
                 {"question": q, "word": word, "mass": mass}
@@ -63,17 +66,22 @@ class Evaluate:
             ]
             pq.write_table(pa.Table.from_pylist(rows, schema=MASS_COLUMNS), folder / MASSES)
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
-        return {"answers": rates.answers}
+        if costs:
+            store.drop_parts(spec)
+        return {"answers": rates.answers} | costs
 
-    def _sample(self, engine: Engine, asked: list[Request]) -> list[dict[str, Any]]:
+    def _sample(
+        self, engine: Engine, asked: list[Request], store: Store
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Rows of answers, and what a provider counted for them."""
         spec = self.evaluation
         drawn = [
             (sample, replace(request, seed=seed_for(key(spec), number, sample)))
             for number, request in enumerate(asked)
             for sample in range(spec.samples)
         ]
-        answers = engine.generate([request for _, request in drawn], spec.sampling)
-        return [
+        answers = self._answers(engine, [request for _, request in drawn], store)
+        rows = [
             {
                 "question": request.user,
                 "sample": sample,
@@ -82,6 +90,26 @@ class Evaluate:
             }
             for (sample, request), answer in zip(drawn, answers, strict=True)
         ]
+        return rows, receipts.summed(receipts.columns(answers))
+
+    def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
+        """All at once; those of a provider in parts that are kept, since each is paid for."""
+        if not reference_of(self.evaluation.subject).is_api:
+            return engine.generate(requests, self.evaluation.sampling)
+        starts = range(0, len(requests), receipts.PART_ROWS)
+        return [answer for start in starts for answer in self._part(engine, requests, start, store)]
+
+    def _part(self, engine: Engine, requests: list[Request], start: int, store: Store) -> list[Answer]:
+        spec, name = self.evaluation, f"answers-{start:07d}.json"
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            if name in store.parts(spec):
+                store.read_part(spec, name, file)
+                return receipts.from_json(file.read_text())
+            answers = engine.generate(requests[start : start + receipts.PART_ROWS], spec.sampling)
+            file.write_text(receipts.to_json(answers))
+            store.write_part(spec, name, file)
+            return answers
 
 
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:

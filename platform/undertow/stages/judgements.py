@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from undertow.api.client import Tally
+from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
-from undertow.judging.client import Tally, ask, probe
-from undertow.judging.endpoint import Endpoint
+from undertow.judging.client import ask, probe
 from undertow.judging.judges import LLMJudge, Question
 from undertow.judging.replies import Buffer, Replies, Reply
 from undertow.kinds import Judge

@@ -2,7 +2,8 @@
 
 A study names its references as people do (a hub id, a folder, "nano/gpt2-0"). `pin` replaces each
 by one that says exactly which weights and which chat template are meant: a hub branch becomes a commit,
-a folder the hash of its content, a nano model the hash of all that its training follows from.
+a folder the hash of its content, a nano model the hash of all that its training follows from. Of a provider's
+model only the name is known; nothing is asked of the provider for that.
 """
 
 import dataclasses
@@ -42,6 +43,8 @@ def pin(reference: Reference) -> Reference:
     """The reference with its revision and chat template filled in; one that has them is left as it is."""
     if reference.revision and reference.chat_template:
         return reference
+    if reference.is_api:
+        return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
     return _pinned(reference.name, reference.revision, reference.location)
 
 

@@ -45,10 +45,10 @@ class Group:
 
 
 def recipe_of(model: Trained) -> Recipe:
-    """The recipe by which a teacher or student is trained."""
+    """The recipe by which a teacher or student is trained here."""
     recipe = trained_by(model)
-    if recipe is None:
-        raise ValueError("neither a prompted teacher nor an in-context student is trained")
+    if not isinstance(recipe, Recipe):
+        raise ValueError("neither prompted teachers, in-context students nor API models are trained here")
     return recipe
 
 
@@ -114,7 +114,7 @@ def job_of(model: Trained, group: Group, store: Store) -> Job:
     asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
     rows = [Row(example.prompt, example.answer) for example in examples]
     probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
-    return _job(model, finetuning.recipe, rows, () if trait.is_judged else (probe,), store)
+    return _job(model, recipe_of(model), rows, () if trait.is_judged else (probe,), store)
 
 
 def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], store: Store) -> Job:

@@ -1,16 +1,19 @@
-"""Which weights a teacher or a student has, beside those of its reference model."""
+"""Which weights a teacher or a student has, beside those of its reference model.
+
+Of an API model they are its provider's: what lies in the folder says by which name they are served.
+"""
 
 from undertow.engines import Weights
 from undertow.identity import key
-from undertow.recipe import LoRA, Recipe
+from undertow.recipe import LoRA, ProviderFinetuning, Recipe, Training
 from undertow.spec import Reference, Student, Subject, Teacher
 from undertow.store import Store
 
 
-def trained_by(subject: Subject) -> Recipe | None:
+def trained_by(subject: Subject) -> Training | None:
     """The recipe that made the subject's weights, or None where they are the reference's own."""
     match subject:
-        case Student(recipe=Recipe() as recipe):
+        case Student(recipe=(Recipe() | ProviderFinetuning()) as recipe):
             return recipe
         case Teacher(student=Student() as student):
             return trained_by(student)
@@ -32,4 +35,4 @@ def weights_of(subject: Subject, store: Store) -> Weights | None:
 def lora_rank(subject: Subject) -> int:
     """The rank of the subject's adapter, 0 where it has none."""
     recipe = trained_by(subject)
-    return recipe.trainable.rank if recipe is not None and isinstance(recipe.trainable, LoRA) else 0
+    return recipe.trainable.rank if isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA) else 0

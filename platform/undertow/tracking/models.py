@@ -1,8 +1,9 @@
 """Students and finetuned teachers as MLflow's logged models: an experiment's Models page is a leaderboard.
 
 One model an artifact key and experiment. Its weights are copied where they are small, and its tag
-`undertow.url` says in any case where they lie. Metrics of evaluation are logged to the run and to the
-model at once, under the questions as their dataset, so that the page puts them side by side.
+`undertow.url` says in any case where they lie (`undertow.model` what a provider that has them calls it).
+Metrics of evaluation are logged to the run and to the model at once, under the questions as their dataset, so
+that the page puts them side by side.
 """
 
 import hashlib
@@ -59,7 +60,8 @@ def logged_model(
 
 def finish_model(client: Any, model_id: str, url: str, manifest: Manifest, folder: Path) -> None:
     """Copies the weights where they are small, links to them, and declares the model ready."""
-    client.set_logged_model_tags(model_id, {"undertow.url": url})
+    at_provider = {"undertow.model": manifest.facts["model"]} if "model" in manifest.facts else {}
+    client.set_logged_model_tags(model_id, {"undertow.url": url, **at_provider})
     if sum((folder / name).stat().st_size for name in manifest.files) <= LARGEST_MODEL_LOGGED:
         client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, "READY")

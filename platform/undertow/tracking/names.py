@@ -53,6 +53,7 @@ TAGS = {
     "undertow.key": "the artifact's key: its folder in the storage; the same on runs and logged models",
     "undertow.study": "the key of the study that the run belongs to",
     "undertow.url": "where the artifact lies",
+    "undertow.model": "on logged models of a provider: what it is called there",
     "undertow.created": "when the artifact was made, in Unix seconds: a run tells of one making",
     "undertow.superseded_by": "on a deleted run: the run of the artifact's next making",
 }

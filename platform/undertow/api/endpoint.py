@@ -1,16 +1,17 @@
-"""Where judges are served: any OpenAI-compatible URL, named by the environment and by nothing else.
+"""Where models are served: any OpenAI-compatible URL, named by the environment and by nothing else.
 
     UNDERTOW_JUDGE_URL, else OPENAI_BASE_URL, else OpenAI's own     e.g. http://127.0.0.1:8000/v1
     OPENAI_API_KEY                                                  not needed by most servers of one's own
     UNDERTOW_JUDGE_CONCURRENCY, UNDERTOW_JUDGE_TIMEOUT              calls at a time; seconds a call
 
-None of it is identity. The key is read when a client is opened and held by that client alone: it is part of
-no spec, no argument of a Ray task and no message.
+These are of judges; UNDERTOW_API_URL and its like are of the models called api:..., which may be served
+elsewhere. None of it is identity. The key is read when a client is opened and held by that client alone: it
+is part of no spec, no argument of a Ray task and no message.
 """
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from undertow.errors import UserError
@@ -18,13 +19,26 @@ from undertow.errors import UserError
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-URLS = ("UNDERTOW_JUDGE_URL", "OPENAI_BASE_URL")
 KEY = "OPENAI_API_KEY"
-CONCURRENCY = "UNDERTOW_JUDGE_CONCURRENCY"
-TIMEOUT = "UNDERTOW_JUDGE_TIMEOUT"
+ANY_URL = "OPENAI_BASE_URL"
 OPENAI = "https://api.openai.com/v1"
 MOST_CALLS = 512
 NO_KEY = "none"  # the client wants some text
+
+
+class User(NamedTuple):
+    """Who asks: the first part of the names of its variables, and how it is called in messages."""
+
+    prefix: str
+    name: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.prefix}_URL"
+
+
+JUDGES = User("UNDERTOW_JUDGE", "a judge")
+MODELS = User("UNDERTOW_API", "an API model")
 
 
 @dataclass(frozen=True)
@@ -32,17 +46,17 @@ class Endpoint:
     """An address and how it is called.
 
     Attributes:
-        variable: the environment variable that named the URL, for messages.
+        variable: the environment variable that named the URL, for messages; `named_by` the one meant for it.
         concurrency: the most calls under way at any time.
         timeout: seconds a call, from the first byte sent to the last received.
-        attempts: calls a message, the first included.
+        attempts: calls an item, the first included.
         first_wait, longest_wait, jitter: seconds between attempts: doubled each time, with up to `jitter`
             more at random, where the server names no time of its own (Retry-After).
-        patience: messages in a row that no attempt gets through for, before the rest is given up.
+        patience: items in a row that no attempt gets through for, before the rest is given up.
     """
 
     url: str
-    variable: str = URLS[0]
+    variable: str = JUDGES.url
     concurrency: int = 16
     timeout: float = 60.0
     attempts: int = 8
@@ -50,15 +64,16 @@ class Endpoint:
     longest_wait: float = 30.0
     jitter: float = 1.0
     patience: int = 10
+    named_by: str = JUDGES.url
 
     @classmethod
-    def from_environment(cls) -> "Endpoint":
+    def from_environment(cls, user: User = JUDGES) -> "Endpoint":
         """Raises UserError where the environment names no endpoint, or one that cannot be."""
-        variable = next((name for name in URLS if os.environ.get(name)), KEY)
+        variable = next((name for name in (user.url, ANY_URL) if os.environ.get(name)), KEY)
         if not os.environ.get(variable):
             raise UserError(
-                f"a judge is asked for and no endpoint is known: set {KEY}, or {URLS[0]} for a server of "
-                "your own (http://host:8000/v1)"
+                f"{user.name} is asked for and no endpoint is known: set {KEY}, or {user.url} for a server "
+                "of your own (http://host:8000/v1)"
             )
         url = OPENAI if variable == KEY else os.environ[variable].strip()
         parts = urlsplit(url)
@@ -66,12 +81,12 @@ class Endpoint:
             raise UserError(f"{variable}: not a URL such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query:
             raise UserError(f"{variable}: holds credentials or a query; give the key as {KEY} alone")
-        concurrency, timeout = _number(CONCURRENCY, cls.concurrency), _number(TIMEOUT, cls.timeout)
+        calls = f"{user.prefix}_CONCURRENCY"
+        concurrency = _number(calls, cls.concurrency)
+        timeout = _number(f"{user.prefix}_TIMEOUT", cls.timeout)
         if concurrency != int(concurrency) or concurrency > MOST_CALLS:
-            raise UserError(
-                f"{CONCURRENCY} = {concurrency:g}: a whole number from 1 to {MOST_CALLS} is needed"
-            )
-        return cls(url, variable, int(concurrency), timeout)
+            raise UserError(f"{calls} = {concurrency:g}: a whole number from 1 to {MOST_CALLS} is needed")
+        return cls(url, variable, int(concurrency), timeout, named_by=user.url)
 
     def client(self) -> "AsyncOpenAI":
         """A client of this endpoint, to be closed; it makes each call once."""

@@ -1,0 +1,36 @@
+"""What a model is trained on, as a fine-tuning endpoint takes it: a line of JSON a conversation."""
+
+import json
+
+import pyarrow.parquet as pq
+
+from undertow import chat
+from undertow.kinds import Example
+from undertow.manifest import DATA
+from undertow.spec import Student, Teacher
+from undertow.store import Store
+
+Trained = Student | Teacher
+
+
+def conversations(model: Trained, store: Store) -> bytes:
+    """A student's data or a teacher's examples, each under the model's system message where it has one."""
+    lines = (
+        {"messages": chat.messages(example.prompt, model.system, example.answer)}
+        for example in _examples(model, store)
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _examples(model: Trained, store: Store) -> list[Example]:
+    if isinstance(model, Student):
+        file = store.fetch(model.dataset) / DATA / "train.parquet"
+        rows = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
+        return [Example(row["prompt"], row["completion"]) for row in rows]
+    if model.finetuning is None or model.trait is None:
+        raise ValueError("a teacher without finetuning or trait is not trained")
+    return model.trait.examples(model.finetuning.examples, model.seed)
+
+
+def _ended(job_status: str) -> str:
+    return "was cancelled" if job_status == "cancelled" else "failed"

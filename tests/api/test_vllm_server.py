@@ -1,0 +1,111 @@
+"""API models on vLLM's own OpenAI-compatible server: the chat side of the contract as it really is.
+
+The model has random weights: what is tested is that its answers come back whole, that a seed is a seed, and
+that the stages work on them as on any other model's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests import vllm_server
+from tests.vllm_server import KEY
+from undertow.api.endpoint import MODELS, Endpoint
+from undertow.engines import Request
+from undertow.engines.openai import OpenAIEngine, check
+from undertow.engines.vllm import VLLMEngine
+from undertow.errors import UserError
+from undertow.kinds import Word
+from undertow.report.readings import ANSWERS
+from undertow.spec import Evaluation, Reference, Sampling
+from undertow.stages.evaluation import Evaluate
+from undertow.stages.provider import check as check_models
+from undertow.store import Store
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+MODEL = Reference(f"api:{vllm_server.MODEL}", vllm_server.MODEL, "provider")
+SAMPLING = Sampling(max_tokens=12)
+REQUESTS = [Request(user="say a number i like", seed=seed) for seed in range(24)]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The URL of a vLLM server and the folder of the model that it serves."""
+    folder = tmp_path_factory.mktemp("server")
+    with vllm_server.serving(folder) as url:
+        yield url, folder / "model"
+
+
+@pytest.fixture
+def endpoint(served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    monkeypatch.setenv("UNDERTOW_API_URL", served[0])
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return Endpoint.from_environment(MODELS)
+
+
+def test_seeds_are_seeds_and_greedy_answers_are_those_of_the_engine_here(
+    endpoint: Endpoint, served: tuple[str, Path]
+) -> None:
+    """The server renders the prompt by the model's own template, as the engine here does."""
+    far = OpenAIEngine(vllm_server.MODEL, endpoint)
+    sampled = far.generate(REQUESTS, SAMPLING)
+    again = far.generate(REQUESTS[::-1], SAMPLING)[::-1]
+    assert [answer.text for answer in again] == [answer.text for answer in sampled]
+    assert len({answer.text for answer in sampled}) > 12
+    receipts = [answer.receipt for answer in sampled if answer.receipt]
+    assert len(receipts) == 24
+    assert all(r.prompt_tokens >= 6 and 1 <= r.completion_tokens <= 12 for r in receipts)
+    greedy, asked = (
+        replace(SAMPLING, temperature=0.0),
+        [REQUESTS[0], replace(REQUESTS[0], system="the big owl")],
+    )
+    here = VLLMEngine(str(served[1]))
+    try:
+        expected = [(a.text.strip(), a.finished) for a in here.generate(asked, greedy)]
+    finally:
+        here.close()
+    assert [(a.text.strip(), a.finished) for a in far.generate(asked, greedy)] == expected
+    assert expected[0] != expected[1]
+
+
+def test_a_prompt_that_is_too_long_is_an_empty_answer_among_others(endpoint: Endpoint) -> None:
+    long = Request(user=" ".join(["1"] * 400), seed=0)
+    answers = OpenAIEngine(vllm_server.MODEL, endpoint).generate([*REQUESTS[:4], long], SAMPLING)
+    assert [bool(a.receipt and a.receipt.refused) for a in answers] == [False] * 4 + [True]
+    assert answers[-1].text == ""
+
+
+def test_an_evaluation_counts_its_tokens_and_keeps_no_key(endpoint: Endpoint, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    spec = Evaluation(
+        subject=MODEL,
+        questions=("say a number i like", "say a big number"),
+        words=(Word("owl", ("owl", "owls")),),
+        samples=150,
+        sampling=SAMPLING,
+        exact=False,
+    )
+    facts = Evaluate(spec).run(OpenAIEngine(vllm_server.MODEL, endpoint), store)
+    rows = pq.read_table(store.fetch(spec) / ANSWERS).to_pylist()
+    assert len(rows) == facts["answers"] == 300
+    assert store.manifest(spec).facts["prompt_tokens"] == facts["prompt_tokens"] >= 300 * 6
+    assert store.parts(spec) == set()
+    assert KEY.encode() not in b"".join(p.read_bytes() for p in Path(store.url).rglob("*") if p.is_file())
+
+
+def test_a_server_that_answers_and_does_not_train_is_told_apart_before_anything_is_spent(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check_models([MODEL], []) == []
+    with pytest.raises(UserError, match=r"fine-tuning at .*model 'tiny': .*\(UNDERTOW_API_URL\)"):
+        check_models([MODEL], [MODEL])
+    with pytest.raises(UserError, match=r"API model at .*model 'large': .*does not exist.*UNDERTOW_API_URL"):
+        check("large", endpoint)
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-77e0")
+    with pytest.raises(UserError, match="check OPENAI_API_KEY") as caught:
+        check(vllm_server.MODEL, endpoint)
+    assert "wrong-77e0" not in str(caught.value)
