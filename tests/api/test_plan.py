@@ -21,6 +21,7 @@ from undertow.spec import (
     Teacher,
     reference_of,
 )
+from undertow.stages.reference import pin
 from undertow.stages.resolve import resolve
 from undertow.store import Store
 from undertow.study import Measure, Study
