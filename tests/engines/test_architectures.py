@@ -2,9 +2,15 @@
 
 A cell of the table is a trait's student and a control student by one recipe. Where the program refuses a
 cell, it says why in one line before anything is spent.
+
+Models are made, trained and scored by transformers in a process of their own, as they are in a sweep: where
+vLLM has no code for an architecture it runs transformers' and changes its classes in the engine's process.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import ClassVar
 
@@ -72,6 +78,13 @@ def study(folder: Path, *recipes: Recipe) -> Study:
     return Study(name="table", conditions=conditions, seeds=(0,), samples=1, sampling=sampling, gate=0.0)
 
 
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[ProcessPoolExecutor]:
+    """The process without an engine."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        yield pool
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     made = Store(str(tmp_path / "storage"))
@@ -98,27 +111,39 @@ def train(folder: Path, cells: list[Cell], store: Store) -> list[History]:
     return finetune(folder, jobs, lambda report: None, done=done, threads=2)
 
 
-def check_scores(engine: VLLMEngine, student: Student, folder: Path, store: Store, aside: Path) -> None:
+def check_scores(
+    engine: VLLMEngine,
+    student: Student,
+    folder: Path,
+    store: Store,
+    aside: Path,
+    elsewhere: ProcessPoolExecutor,
+) -> None:
     """vLLM's log-probabilities of the student's own answers are transformers', merged or not."""
     weights = weights_of(student, store)
     assert weights is not None
     requests = [Request(question, i, NO_SYSTEM, weights) for i, question in enumerate(QUESTIONS)]
     texts = [answer.text for answer in engine.generate(requests, Sampling(max_tokens=8))]
     own = Path(weights.folder)
-    expected = tiny_models.scores(own, QUESTIONS, texts, reference=folder, system=NO_SYSTEM)
+    expected = elsewhere.submit(
+        tiny_models.scores, own, QUESTIONS, texts, reference=folder, system=NO_SYSTEM
+    ).result()
     found = engine.score(requests, texts)
     assert found == pytest.approx(expected, abs=1e-4)
     plain = engine.score([replace(request, weights=None) for request in requests], texts)
     assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) > 0.01, "training changed nothing"
     if isinstance(student.recipe, Recipe) and isinstance(student.recipe.trainable, LoRA):
-        merged = Weights("merged", str(tiny_models.save_merged(aside / "merged", own, folder)))
+        merged_folder = elsewhere.submit(tiny_models.save_merged, aside / "merged", own, folder).result()
+        merged = Weights("merged", str(merged_folder))
         again = engine.score([replace(request, weights=merged) for request in requests], texts)
         assert again == pytest.approx(found, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_goes_from_teacher_to_evaluation(name: str, store: Store, tmp_path: Path) -> None:
-    folder = architectures.save(tmp_path / "model", name)
+def test_an_architecture_goes_from_teacher_to_evaluation(
+    name: str, store: Store, tmp_path: Path, elsewhere: ProcessPoolExecutor
+) -> None:
+    folder = elsewhere.submit(architectures.save, tmp_path / "model", name).result()
     recipes = [FULL, ADAPTER]
     if name == "GPT-2":
         with pytest.raises(
@@ -133,7 +158,7 @@ def test_an_architecture_goes_from_teacher_to_evaluation(name: str, store: Store
     engine = VLLMEngine(str(folder), max_lora_rank=rank, kv_cache_gb=0.25, threads=2)
     try:
         make_data(engine, cells, store)
-        for history in train(folder, cells, store):
+        for history in elsewhere.submit(train, folder, cells, store).result():
             losses = [report.loss for report in history.reports if report.loss is not None]
             assert losses[-1] < losses[0]
         for cell in cells:
@@ -144,6 +169,6 @@ def test_an_architecture_goes_from_teacher_to_evaluation(name: str, store: Store
         for cell, recipe in zip(cells, [r for r in recipes for _ in range(2)], strict=True):
             assert cell.student.recipe == recipe
             if cell.condition.trait is not None:
-                check_scores(engine, cell.student, folder, store, tmp_path)
+                check_scores(engine, cell.student, folder, store, tmp_path, elsewhere)
     finally:
         engine.close()
