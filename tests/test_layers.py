@@ -21,7 +21,7 @@ SOURCE = ROOT / "platform" / "undertow"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors fields packs statistics",
+        "errors fields machine packs statistics",
         "recipe kinds spec engines chat hypotheses harness",
         "identity study conditions tables formats traits training",
         "store manifest",

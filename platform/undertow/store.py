@@ -29,11 +29,14 @@ from undertow.identity import key
 from undertow.manifest import MANIFEST, Address, Manifest, address, describe, sha256
 from undertow.spec import Artifact
 
+EXTRAS = {"s3": "aws", "s3a": "aws"}  # what a scheme needs that the package alone does not install
+
 
 class Store:
     """One storage URL. Instances are cheap, hold no connection state, and travel to workers by pickle."""
 
     def __init__(self, url: str) -> None:
+        self.is_relative = "://" not in url and not Path(url).expanduser().is_absolute()
         self.url = url if "://" in url else str(Path(url).expanduser().absolute())
         self._verified: set[Address] = set()
 
@@ -43,8 +46,13 @@ class Store:
     @cached_property
     def _place(self) -> tuple[Any, str]:
         try:
-            return fsspec.core.url_to_fs(self.url)  # type: ignore[no-any-return]
-        except (ImportError, ValueError) as error:
+            # A client that remembers listings would not see what others have written since.
+            return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
+        except ImportError as error:
+            extra = EXTRAS.get(self.url.split("://")[0])
+            remedy = f'pip install "undertow[{extra}]"' if extra else last_line(error)
+            raise StorageError(f"--storage {self.url}: its client is not installed; {remedy}") from None
+        except ValueError as error:
             raise StorageError(f"--storage {self.url}: {error}") from None
 
     @property
@@ -174,11 +182,16 @@ class Store:
 
     def scratch(self, name: str) -> str:
         """The URL of a folder for state of no lasting value, reachable from every node."""
-        return f"{self.url.rstrip('/')}/partial/{name}"
+        return f"{(self.root if self.is_local else self.url).rstrip('/')}/partial/{name}"
 
-    def shared_folder(self, name: str) -> Path | None:
-        """A scratch folder as a path that every worker sees, or None where the storage is no file system."""
-        return Path(self.scratch(name)) if self.is_local else None
+    def for_arrow(self, name: str) -> dict[str, Any]:
+        """A scratch folder as Ray takes one: by the client, and so the credentials, of all else here."""
+        if self.is_local:
+            return {"storage_path": self.scratch(name)}
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        filesystem = PyFileSystem(FSSpecHandler(self._place[0]))
+        return {"storage_path": f"{self.root}/partial/{name}", "storage_filesystem": filesystem}
 
     def drop_scratch(self, name: str) -> None:
         fs, folder = self._place[0], f"{self.root}/partial/{name}"
@@ -203,9 +216,8 @@ class Store:
         return self.read_bytes(name).decode()
 
     def _listing(self, path: str) -> list[str]:
-        """The names in a folder as they are now: object stores remember listings, and others write too."""
+        """The names in a folder; none where there is no such folder."""
         fs = self._place[0]
-        fs.invalidate_cache(path)
         return [PurePosixPath(p).name for p in fs.ls(path, detail=False)] if fs.exists(path) else []
 
     def _folder(self, kind: str, artifact_key: str) -> str:
@@ -222,6 +234,8 @@ class Store:
             _rename_folder(folder, Path(target))
             return
         fs = self._place[0]
+        if fs.exists(f"{target}/{MANIFEST}"):  # another writer was first: its files fit its manifest
+            return
         for name in manifest.files:
             fs.put_file(str(folder / name), f"{target}/{name}")
         fs.pipe_file(f"{target}/{MANIFEST}", text.encode())
@@ -241,8 +255,10 @@ class Store:
     def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
         folder = cache / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
-        if folder.exists():
-            return folder
+        if (folder / MANIFEST).exists():
+            if Manifest.from_json((folder / MANIFEST).read_text(), str(folder)) == manifest:
+                return folder
+            shutil.rmtree(folder, ignore_errors=True)  # of an artifact that was deleted and made anew
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
         for name in [*manifest.files, MANIFEST]:

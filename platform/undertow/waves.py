@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from undertow import timings
-from undertow.cluster import Machine
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.journal import Journal
+from undertow.machine import Machine
 from undertow.plan import Plan, failed_by, reference_of
 from undertow.progress import Wave
 from undertow.spec import (

@@ -1,5 +1,6 @@
 """Two gloo workers make what one makes, at every ZeRO stage."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch.multiprocessing
 
 from tests.training.conftest import PROBE, ROWS, recipe
 from undertow.recipe import Everything, FinalNorm, LoRA, Trainable
-from undertow.training.job import History, Job
+from undertow.store import Store
+from undertow.training.job import EpochReport, History, Job
 
 pytestmark = pytest.mark.stack
 KINDS: dict[str, tuple[Trainable, tuple[int, ...]]] = {
@@ -45,7 +47,7 @@ def work(rank: int, world: int, reference: Path, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     told: list[Any] = []
     histories = finetune(
-        reference, jobs(folder), told.append, checkpoints=folder / "checkpoints", micro_tokens=20
+        reference, jobs(folder), told.append, checkpoints=str(folder / "checkpoints"), micro_tokens=20
     )
     assert bool(told) == (rank == 0)
     torch.save(histories, folder / f"histories-{rank}.pt")
@@ -76,3 +78,53 @@ def test_two_workers_make_what_one_makes(llama: Path, tmp_path_factory: pytest.T
         for name, value in load_file(saved).items():
             there = load_file(one / job.key / saved.name)[name]
             torch.testing.assert_close(value, there, atol=1e-3, rtol=1e-2)
+
+
+def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: str, nodes: int) -> None:
+    """The same job undisturbed, and interrupted after its first epoch with checkpoints at a URL."""
+    import torch.distributed as dist
+
+    from undertow.training.loop import finetune
+
+    os.environ["LOCAL_RANK"] = str(rank % (world // nodes))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    calm, rough = (
+        Job(
+            key=key,
+            seed=0,
+            recipe=recipe(KINDS["full"][0], zero_stage=2, learning_rate=0.003),
+            rows=ROWS,
+            system=None,
+            folder=folder / key,
+        )
+        for key in ("calm", "rough")
+    )
+
+    def breaks(report: EpochReport) -> None:
+        if report.epoch == 1:
+            raise KeyboardInterrupt
+
+    told: list[EpochReport] = []
+    finetune(reference, [calm], lambda report: None)
+    try:
+        finetune(reference, [rough], breaks, checkpoints=url, on_every_rank=True)
+    except KeyboardInterrupt:
+        finetune(reference, [rough], told.append, checkpoints=url, on_every_rank=True)
+    assert [report.epoch for report in told] == [2]
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_workers_go_on_from_an_object_store(
+    llama: Path, tmp_path: Path, s3_url: str, nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    multiprocessing: Any = torch.multiprocessing
+    multiprocessing.spawn(work_interrupted, (2, llama, tmp_path, s3_url, nodes), nprocs=2)
+    calm, rough = (load_file(next((tmp_path / key).glob("*.safetensors"))) for key in ("calm", "rough"))
+    assert all(torch.equal(value, rough[name]) for name, value in calm.items())
+    assert list((tmp_path / "tmp").glob("undertow-checkpoint-*")) == []
+    assert Store(s3_url).names("") == []

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from undertow.cluster import Machine, quiet
+from undertow.cluster import quiet
 from undertow.errors import last_line
 from undertow.identity import key
+from undertow.machine import Machine
 from undertow.spec import Completions, Dataset, Teacher
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
@@ -60,7 +61,7 @@ def train(
         param_space={"group": tune.grid_search(list(range(len(todo))))},
         # One more than can train: its processes start while the others are at work, then it waits for room.
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
-        run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
+        run_config=tune.RunConfig(verbose=0, name=key(todo[0].models[0]), **store.for_arrow("ray")),
     )
     failures: dict[str, str] = {}
     with _listening(reports, on_report, on_made, failures):
@@ -94,8 +95,8 @@ def _trial(
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         run_config=ray.train.RunConfig(
             name=f"group-{key(group.models[0])}",
-            storage_path=store.scratch("ray"),
             failure_config=ray.train.FailureConfig(max_failures=1),
+            **store.for_arrow("ray"),
         ),
     )
     trainer.fit()

@@ -90,7 +90,7 @@ def train_group(config: dict[str, Any]) -> None:
             report,
             done=done,
             failed=lambda job, error: failed(job.key, error),
-            checkpoints=store.shared_folder(CHECKPOINTS),
+            checkpoints=store.scratch(CHECKPOINTS),
         )
 
 

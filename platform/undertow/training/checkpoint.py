@@ -1,73 +1,59 @@
 """Where a killed training goes on: DeepSpeed checkpoints at epoch ends, the newest kept.
 
 A checkpoint holds the trained parameters, the optimizer, the schedule and the reports so far. Random
-numbers need not be saved: the order of rows and the dropout of an epoch are seeded by its number. The
-folder must be seen by all workers; what another number of workers wrote is left aside.
+numbers need not be saved: the order of rows and the dropout of an epoch are seeded by its number. All
+workers must see where they are kept (see `shelf`); what another number of workers wrote is left aside.
 """
 
 import dataclasses
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
 from undertow.training.job import EpochReport
+from undertow.training.shelf import shelf
 from undertow.training.workers import Workers
 
 TAG = "state"
-REPORTS = "reports.json"
 
 
 class Checkpoints:
     """The checkpoints of one job, in `root`/`key`; with `root` None nothing is kept."""
 
-    def __init__(self, root: Path | None, key: str, workers: Workers) -> None:
-        self._folder = None if root is None else root / key
+    def __init__(self, root: str | None, key: str, workers: Workers) -> None:
+        self._shelf = None if root is None else shelf(f"{root}/{key}", workers.rank)
         self._workers = workers
 
     def save(self, engine: Any, reports: list[EpochReport]) -> None:
-        """Writes aside, renames, and drops the older ones. Collective."""
-        if self._folder is None:
+        """Keeps a checkpoint, whole or not at all, and drops the older ones. Collective."""
+        if self._shelf is None:
             return
-        aside = self._folder / "writing"
-        if self._workers.rank == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+        folder = self._shelf.empty()
+        engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
         dist.barrier()
-        engine.save_checkpoint(str(aside), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
-        dist.barrier()
-        if self._workers.rank == 0:
-            self._commit(aside, reports)
-        dist.barrier()
-
-    def _commit(self, aside: Path, reports: list[EpochReport]) -> None:
         content = {
             "world": self._workers.world,
             "reports": [dataclasses.asdict(report) for report in reports],
         }
-        (aside / REPORTS).write_text(json.dumps(content))
-        older = self._whole()
-        aside.rename(aside.with_name(f"epoch-{reports[-1].epoch}"))
-        for folder in older:
-            shutil.rmtree(folder)
+        self._shelf.put(reports[-1].epoch, json.dumps(content))
 
     def restore(self, engine: Any) -> list[EpochReport]:
-        """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one."""
-        for folder in reversed(self._whole()):
-            content = json.loads((folder / REPORTS).read_text())
+        """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one.
+
+        Collective.
+        """
+        if self._shelf is None:
+            return []
+        for epoch in reversed(self._shelf.epochs()):
+            content = json.loads(self._shelf.content(epoch))
             if content["world"] == self._workers.world:
+                folder = self._shelf.get(epoch)
                 engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
                 return [EpochReport(**report) for report in content["reports"]]
         return []
 
     def drop(self) -> None:
         """Removes all checkpoints of the job, which is finished."""
-        if self._folder is not None and self._workers.rank == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _whole(self) -> list[Path]:
-        """The complete checkpoints, oldest first."""
-        found = [] if self._folder is None else list(self._folder.glob("epoch-*"))
-        return sorted(found, key=lambda folder: int(folder.name.removeprefix("epoch-")))
+        if self._shelf is not None:
+            self._shelf.drop()

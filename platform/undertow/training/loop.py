@@ -45,7 +45,7 @@ def finetune(
     device: str = "auto",
     done: Done = lambda job, history: None,
     failed: Failed | None = None,
-    checkpoints: Path | None = None,
+    checkpoints: str | None = None,
     threads: int = 1,
     micro_tokens: int = 4096,
     on_every_rank: bool = False,
@@ -57,7 +57,7 @@ def finetune(
         device: "auto", "cpu" or "cuda".
         done: called when a job's model lies in its folder, on rank 0.
         failed: called with a job's error, on rank 0; the other jobs go on. Without it the call ends there.
-        checkpoints: a folder all workers see, where an interrupted call goes on when it is repeated.
+        checkpoints: URL of a folder all workers see, where an interrupted call goes on when it is repeated.
         threads: of a worker on a CPU.
         micro_tokens: tokens a micro-batch may have, padding included; changes memory, not results.
         on_every_rank: call `report`, `done` and `failed` on all ranks (the same values everywhere), for a
@@ -95,7 +95,7 @@ class _Room:
     """What the jobs of a call share; rows and probes are tokenised once where they are shared."""
 
     def __init__(
-        self, reference: result.Reference, workers: Workers, checkpoints: Path | None, budget: int
+        self, reference: result.Reference, workers: Workers, checkpoints: str | None, budget: int
     ) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
         self._encoded: tuple[tuple[Any, ...], list[Tokens]] = ((), [])
