@@ -1,6 +1,6 @@
 """A Ray head of a test's own: loopback only, token authentication, its own ports and folder.
 
-It runs in a Python that has the locked packages and not this one: what a job needs of it travels with the job.
+Its Python has the locked packages and not this one: what a job needs of it travels with the job.
 """
 
 import json
