@@ -165,10 +165,8 @@ def test_gpu_pods_come_from_zero_and_no_more_than_are_planned_for(job: Config) -
     assert "GPU" not in seen["available_node_types"][seen["head_node_type"]]["resources"]
     head, workers = head_and_workers(job)
     (planned,) = (entry["value"] for entry in head["env"] if entry["name"] == "UNDERTOW_GPUS")
-    assert (
-        planned
-        == f"{started(seen, [{'GPU': 1.0}] * 99)['gpu']}x{workers['resources']['limits']['nvidia.com/gpu']}"
-    )
+    most, each = started(seen, [{"GPU": 1.0}] * 99)["gpu"], workers["resources"]["limits"]["nvidia.com/gpu"]
+    assert planned == f"{most}x{each}"
 
 
 def test_the_job_is_pinned_guarded_and_limited(job: Config) -> None:
@@ -188,4 +186,5 @@ def head_and_workers(job: Config) -> tuple[Config, Config]:
     """The containers that run Ray."""
     cluster = job["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
-    return tuple(spec["template"]["spec"]["containers"][0] for spec in (cluster["headGroupSpec"], group))  # type: ignore[return-value]
+    head, worker = (spec["template"]["spec"]["containers"][0] for spec in (cluster["headGroupSpec"], group))
+    return head, worker

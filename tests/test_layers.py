@@ -25,7 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "recipe kinds spec engines chat hypotheses harness",
         "identity study conditions tables formats traits training",
         "store manifest",
-        "plan cells report journal judging nano scales theory runs tracking timings progress studies",
+        "claims plan cells report journal judging nano scales theory runs tracking timings progress studies",
         "cluster stages door detection",
         "sweep waves",
         "jobs",

@@ -69,6 +69,7 @@ class Machine:
         actors: vLLM engines.
         slots: worker groups that train, each of `workers` workers.
         gpus_per_engine: see `Layout`; 0 on CPUs.
+        gpus: all that there are.
     """
 
     actors: int
@@ -77,6 +78,7 @@ class Machine:
     cpus_per_engine: int = 1
     gpus_per_engine: float = 0
     gpus_per_worker: int = 0
+    gpus: int = 0
     max_num_seqs: int | None = None
 
     @classmethod
@@ -105,6 +107,7 @@ class Machine:
             workers=layout.workers,
             gpus_per_engine=layout.gpus_per_engine if gpus else 0,
             gpus_per_worker=1 if gpus else 0,
+            gpus=gpus,
             max_num_seqs=layout.max_num_seqs,
         )
 

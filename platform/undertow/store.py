@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -202,14 +202,40 @@ class Store:
         """Writes a file that is no artifact's (plan, table, replies): the old one or the new is there."""
         self._put(content, f"{self.root}/{name}")
 
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes a file that is not there; False where it is. Of several writers one is told True."""
+        fs, path = self._place[0], f"{self.root}/{name}"
+        try:
+            if self.is_local:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                aside = self.aside() / "file"
+                aside.write_bytes(content)
+                try:
+                    os.link(aside, path)
+                finally:
+                    shutil.rmtree(aside.parent, ignore_errors=True)
+            else:
+                fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Removes a file or folder that is no artifact's, if it is there."""
+        fs, path = self._place[0], f"{self.root}/{name}"
+        with suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
+
     def names(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
         return sorted(self._listing(f"{self.root}/{folder}"))
 
     def read_bytes(self, name: str) -> bytes:
         """A file written by `write_bytes`, or nothing where there is none."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        return bytes(fs.cat_file(path)) if fs.exists(path) else b""
+        try:
+            return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
+        except FileNotFoundError:
+            return b""
 
     def read_text(self, name: str) -> str:
         """A text written by `write_bytes`, or "" where there is none."""
@@ -217,8 +243,10 @@ class Store:
 
     def _listing(self, path: str) -> list[str]:
         """The names in a folder; none where there is no such folder."""
-        fs = self._place[0]
-        return [PurePosixPath(p).name for p in fs.ls(path, detail=False)] if fs.exists(path) else []
+        try:
+            return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
 
     def _folder(self, kind: str, artifact_key: str) -> str:
         return f"{self.root}/artifacts/{kind}/{artifact_key}"

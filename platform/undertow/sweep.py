@@ -17,6 +17,7 @@ from rich.markup import escape
 from undertow import plan as planning
 from undertow import timings
 from undertow.cells import Cell
+from undertow.claims import Claims
 from undertow.cluster import check_place, connect, quiet
 from undertow.identity import key
 from undertow.journal import Journal
@@ -75,10 +76,11 @@ def run(plan: Plan, store: Store, console: Console, layout: Layout = Layout()) -
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
         tracker, journal = Tracker(plan.study, store), Journal(record, store)
         state(plan, record, journal)
-        waves = Waves(plan, store, tracker, journal, console)
         try:
+            waves = Waves(plan, store, tracker, journal, console, Claims(store))
             if machine is not None:
-                waves.make(machine)
+                with waves.claims:
+                    waves.make(machine)
             waves.check_gates()
             return Ending(plan, record, store, tracker, journal).report(console)
         except BaseException:

@@ -55,7 +55,9 @@ def main(folder: str, count: str, *last: str) -> None:
         os.environ["UNDERTOW_NODE"] = name
         os.environ["UNDERTOW_CACHE"] = f"{folder}/cache-{number}"  # each node has a disk of its own
         if number == int(count) - 1:
-            os.environ.update(pair.split("=", 1) for pair in last)
+            for pair in last:
+                variable, _, value = pair.partition("=")
+                os.environ[variable] = value
         cluster.add_node(
             num_cpus=1,
             resources={name: 1},

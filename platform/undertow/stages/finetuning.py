@@ -54,6 +54,7 @@ def train(
     from ray import tune
     from ray.util.queue import Queue
 
+    scratch = _scratch(todo)
     reports = Queue(actor_options={"num_cpus": 0})
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
     tuner = tune.Tuner(
@@ -61,12 +62,12 @@ def train(
         param_space={"group": tune.grid_search(list(range(len(todo))))},
         # One more than can train: its processes start while the others are at work, then it waits for room.
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
-        run_config=tune.RunConfig(verbose=0, name=key(todo[0].models[0]), **store.for_arrow("ray")),
+        run_config=tune.RunConfig(verbose=0, name=key(todo[0].models[0]), **store.for_arrow(scratch)),
     )
     failures: dict[str, str] = {}
     with _listening(reports, on_report, on_made, failures):
         results = tuner.fit()
-    store.drop_scratch("ray")
+    store.drop_scratch(scratch)
     for result in results:
         if result.error is not None:
             # A trial that failed before its first report has no config to say which group it was.
@@ -75,6 +76,11 @@ def train(
                 if not store.has(model):
                     failures.setdefault(key(model), last_line(result.error))
     return failures
+
+
+def _scratch(todo: Sequence[Group]) -> str:
+    """Where Ray keeps its own state of this training; another sweep on the storage trains other models."""
+    return f"ray-{key(todo[0].models[0])[:16]}"
 
 
 def _trial(
@@ -96,7 +102,7 @@ def _trial(
         run_config=ray.train.RunConfig(
             name=f"group-{key(group.models[0])}",
             failure_config=ray.train.FailureConfig(max_failures=1),
-            **store.for_arrow("ray"),
+            **store.for_arrow(_scratch(todo)),
         ),
     )
     trainer.fit()
