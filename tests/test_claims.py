@@ -17,7 +17,7 @@ from undertow.spec import Reference
 from undertow.store import Store
 
 SPECS = tuple(Reference(f"org/model-{number}", "revision", "template") for number in range(8))
-BEAT, DEAD = 0.2, 2.0  # seconds
+BEAT, DEAD = 0.2, 60.0  # seconds; on a busy machine a heart may skip many beats
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the threads of S3's client
 
 
