@@ -23,7 +23,11 @@ def ray_nodes(
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    quiet = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    quiet = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+    }
     command = [str(python), __file__, str(folder), str(count)]
     command += [f"{name}={value}" for name, value in (last or {}).items()]
     with (folder / "nodes.log").open("w") as log:
