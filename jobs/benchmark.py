@@ -139,7 +139,7 @@ def _ask(
     failures: dict[str, str] = {}
     over_ray = models > 1 or "RAY_ADDRESS" in os.environ  # a cluster's head may have no GPU
     with (
-        connect(workers=1) if over_ray else nullcontext() as machine,
+        connect() if over_ray else nullcontext() as machine,
         Wave(console, "benchmarks", models, "models") as wave,
     ):
         for made in make_benchmarks(missing, store, places, batch_size, machine):

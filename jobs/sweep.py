@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from undertow.door import StudyArguments, enter
+from undertow.machine import Layout
 from undertow.store import Store
 from undertow.sweep import make_plan, run, show_plan
 
@@ -23,7 +24,13 @@ class Arguments(StudyArguments):
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be done, and do nothing."""
     workers: int = 1
-    """Ray Train workers a training run; the result does not depend on it but for rounding."""
+    """Ray Train workers a training run; like the flags below it changes results by rounding at most."""
+    engines: int | None = None
+    """vLLM engines at work at the same time; by default as many as there are GPUs (CPUs) for."""
+    gpus_per_engine: float = 1.0
+    """Above 1: GPUs over which an engine splits its model; below 1: several engines to a GPU, as 0.25."""
+    max_num_seqs: int | None = None
+    """Answers that an engine generates at the same time."""
 
 
 def main(arguments: Arguments, console: Console) -> int:
@@ -33,7 +40,8 @@ def main(arguments: Arguments, console: Console) -> int:
     show_plan(plan, store, console)
     if arguments.plan:
         return 0
-    outcome = run(plan, store, console, arguments.workers)
+    layout = Layout(arguments.workers, arguments.engines, arguments.gpus_per_engine, arguments.max_num_seqs)
+    outcome = run(plan, store, console, layout)
     return 1 if outcome.failed_conditions else 0
 
 

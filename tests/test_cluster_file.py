@@ -1,11 +1,17 @@
-"""cluster.yaml against Ray itself, offline: its schema, and what its scheduler would start."""
+"""cluster.yaml and platform/kuberay.yaml against Ray itself, offline: schemas, and what would be started."""
 
+import json
+import re
 from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
@@ -15,12 +21,34 @@ ROOT = Path(__file__).resolve().parent.parent
 ON_WORKERS = ("gpu_spot", "gpu_on_demand")
 
 
-@pytest.fixture
-def cluster() -> dict[str, Any]:
+Config = dict[str, Any]
+
+
+def for_aws() -> Config:
+    """cluster.yaml as it stands."""
     return dict(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
 
 
-def started(cluster: dict[str, Any], demand: list[dict[str, float]], **state: Any) -> Counter[str]:
+def for_google() -> Config:
+    """cluster.yaml after the command in its head."""
+    text = (ROOT / "cluster.yaml").read_text()
+    assert "sed -e '/^# AWS/,/^# end of AWS/d' -e 's/^#gcp //' cluster.yaml" in text
+    text = re.sub(r"^# AWS$.*?^# end of AWS$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return dict(yaml.safe_load(re.sub(r"^#gcp ", "", text, flags=re.MULTILINE)))
+
+
+@pytest.fixture(params=[for_aws, for_google], ids=["aws", "gcp"])
+def cluster(request: pytest.FixtureRequest) -> Config:
+    make: Callable[[], Config] = request.param
+    return make()
+
+
+@pytest.fixture
+def job() -> Config:
+    return dict(yaml.safe_load((ROOT / "platform" / "kuberay.yaml").read_text()))
+
+
+def started(cluster: Config, demand: list[dict[str, float]], **state: Any) -> Counter[str]:
     """How many machines of which type Ray would start for this demand, the head apart."""
     config = AutoscalingConfig(cluster, skip_content_hash=True)
     reply = ResourceDemandScheduler().schedule(
@@ -37,36 +65,36 @@ def started(cluster: dict[str, Any], demand: list[dict[str, float]], **state: An
     return Counter({launch.instance_type: launch.count for launch in reply.to_launch})
 
 
-def test_ray_accepts_the_file(cluster: dict[str, Any]) -> None:
+def test_ray_accepts_the_file(cluster: Config) -> None:
     validate_config(prepare_config(cluster))
 
 
-def test_ray_refuses_a_misspelt_key(cluster: dict[str, Any]) -> None:
+def test_ray_refuses_a_misspelt_key(cluster: Config) -> None:
     cluster["available_node_types"]["head"]["resource"] = {}
     with pytest.raises(Exception, match="resource"):
         validate_config(prepare_config(cluster))
 
 
-def test_nothing_with_a_gpu_runs_without_work(cluster: dict[str, Any]) -> None:
+def test_nothing_with_a_gpu_runs_without_work(cluster: Config) -> None:
     assert not any(started(cluster, [])[kind] for kind in ON_WORKERS)
 
 
-def test_gpu_work_starts_spot_machines_first(cluster: dict[str, Any]) -> None:
+def test_gpu_work_starts_spot_machines_first(cluster: Config) -> None:
     assert started(cluster, [{"GPU": 1.0}] * 3)["gpu_spot"] == 3
 
 
-def test_refused_spot_capacity_falls_back_to_on_demand(cluster: dict[str, Any]) -> None:
+def test_refused_spot_capacity_falls_back_to_on_demand(cluster: Config) -> None:
     refused = {"gpu_spot": 0.0}
     got = started(cluster, [{"GPU": 1.0}] * 2, recoverable_resource_availabilities=refused)
     assert got["gpu_on_demand"] == 2
 
 
-def test_never_more_workers_than_the_limit(cluster: dict[str, Any]) -> None:
+def test_never_more_workers_than_the_limit(cluster: Config) -> None:
     got = started(cluster, [{"GPU": 1.0}] * 50)
     assert sum(got[kind] for kind in ON_WORKERS) <= cluster["max_workers"]
 
 
-def test_small_tasks_cost_no_gpu_machine(cluster: dict[str, Any]) -> None:
+def test_small_tasks_cost_no_gpu_machine(cluster: Config) -> None:
     got = started(cluster, [{"CPU": 1.0}])
     assert not any(got[kind] for kind in ON_WORKERS)
     assert "GPU" not in cluster["available_node_types"]["head"]["resources"]
@@ -74,8 +102,89 @@ def test_small_tasks_cost_no_gpu_machine(cluster: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("role", ["head", "worker"])
 def test_every_ray_process_wants_the_token_and_leaves_the_environment_alone(
-    cluster: dict[str, Any], role: str
+    cluster: Config, role: str
 ) -> None:
     (start,) = (command for command in cluster[f"{role}_start_ray_commands"] if "ray start" in command)
     for setting in ("RAY_AUTH_MODE=token", "RAY_ENABLE_UV_RUN_RUNTIME_ENV=0", "MLFLOW_TRACKING_URI="):
         assert setting in start.split("ray start")[0]
+
+
+def test_the_variants_differ_in_the_cloud_alone() -> None:
+    aws, google = for_aws(), for_google()
+    assert (aws["provider"]["type"], google["provider"]["type"]) == ("aws", "gcp")
+    differ = {"provider", "available_node_types", "head_setup_commands", "worker_setup_commands"}
+    assert {name for name in aws if aws[name] != google[name]} == differ
+    for name, kind in aws["available_node_types"].items():
+        other = google["available_node_types"][name]
+        assert {k: v for k, v in kind.items() if k != "node_config"} == {
+            k: v for k, v in other.items() if k != "node_config"
+        }
+
+
+def test_what_a_sweep_plans_for_is_what_the_cluster_can_start(cluster: Config) -> None:
+    (start,) = (command for command in cluster["head_start_ray_commands"] if "ray start" in command)
+    found = re.search(r"UNDERTOW_GPUS=(\d+)x(\d+)", start.split("ray start")[0])
+    assert found is not None
+    count, each = map(int, found.groups())
+    assert count == cluster["max_workers"]
+    assert {cluster["available_node_types"][kind]["resources"]["GPU"] for kind in ON_WORKERS} == {each}
+    got = started(cluster, [{"GPU": float(each)}] * count)
+    assert sum(got[kind] for kind in ON_WORKERS) == count
+
+
+def test_kuberay_knows_every_field_of_the_job(job: Config) -> None:
+    schema = json.loads((ROOT / "tests" / "kuberay_schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(job, schema)
+
+
+@pytest.mark.parametrize("place", ["spec", "spec.rayClusterSpec", "spec.rayClusterSpec.workerGroupSpecs.0"])
+def test_a_misspelt_field_of_the_job_is_refused(job: Config, place: str) -> None:
+    schema = json.loads((ROOT / "tests" / "kuberay_schema.json").read_text())
+    part: Any = job
+    for step in place.split("."):
+        part = part[int(step)] if step.isdecimal() else part[step]
+    part["minReplica"] = 0
+    with pytest.raises(jsonschema.ValidationError, match="minReplica"):
+        jsonschema.validate(job, schema)
+
+
+def as_seen_by_the_autoscaler(job: Config) -> Config:
+    """The job's cluster as Ray's autoscaler reads it in the head's pod."""
+    resource = {
+        "metadata": {"name": "undertow", "namespace": "default"},
+        "spec": job["spec"]["rayClusterSpec"],
+    }
+    return dict(autoscaling_config._derive_autoscaling_config_from_ray_cr(resource))
+
+
+def test_gpu_pods_come_from_zero_and_no_more_than_are_planned_for(job: Config) -> None:
+    seen = as_seen_by_the_autoscaler(job)
+    assert started(seen, [])["gpu"] == 0
+    assert started(seen, [{"GPU": 1.0, "CPU": 1.0}] * 3)["gpu"] == 3
+    assert "GPU" not in seen["available_node_types"][seen["head_node_type"]]["resources"]
+    head, workers = head_and_workers(job)
+    (planned,) = (entry["value"] for entry in head["env"] if entry["name"] == "UNDERTOW_GPUS")
+    most, each = started(seen, [{"GPU": 1.0}] * 99)["gpu"], workers["resources"]["limits"]["nvidia.com/gpu"]
+    assert planned == f"{most}x{each}"
+
+
+def test_the_job_is_pinned_guarded_and_limited(job: Config) -> None:
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["rayVersion"] == version("ray")
+    assert cluster["authOptions"] == {"mode": "token"}
+    for container in head_and_workers(job):
+        assert re.fullmatch(r".+:\d+\.\d+\.\d+", container["image"])
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+        assert {"RAY_ENABLE_UV_RUN_RUNTIME_ENV", "MLFLOW_TRACKING_URI"} <= {
+            e["name"] for e in container["env"]
+        }
+    assert job["spec"]["shutdownAfterJobFinishes"] is True
+
+
+def head_and_workers(job: Config) -> tuple[Config, Config]:
+    """The containers that run Ray."""
+    cluster = job["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    head, worker = (spec["template"]["spec"]["containers"][0] for spec in (cluster["headGroupSpec"], group))
+    return head, worker

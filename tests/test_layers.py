@@ -21,11 +21,11 @@ SOURCE = ROOT / "platform" / "undertow"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors fields packs statistics api",
+        "errors fields packs statistics api machine",
         "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
         "identity study conditions tables formats traits training",
         "store manifest",
-        "plan cells report journal judging nano scales theory runs tracking timings progress studies",
+        "claims plan cells report journal judging nano scales theory runs tracking timings progress studies",
         "cluster stages door detection",
         "sweep waves",
         "jobs",

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from undertow.errors import StorageError
 from undertow.identity import key
@@ -19,9 +22,12 @@ from undertow.store import Store
 SPEC = Reference("nano/gpt2-0", "revision", "template")
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    if request.param == "s3":
+        yield Store(request.getfixturevalue("s3_url"))
+        return
     name = uuid.uuid4().hex
     yield Store(str(tmp_path / "storage") if request.param == "local" else f"memory://{name}")
     if request.param == "memory":
@@ -89,6 +95,71 @@ def test_many_writers_at_once_leave_one_whole_artifact(tmp_path: Path) -> None:
     folder = Store(str(tmp_path)).fetch(SPEC)
     assert (folder / "model.bin").read_text().startswith("writer ")
     assert list((tmp_path / "partial" / "aside").iterdir()) == []
+
+
+def test_what_another_process_commits_is_seen_at_once(store: Store) -> None:
+    assert store.keys("reference") == set()
+    other = (
+        "import sys, pathlib; from undertow.store import Store; from undertow.spec import Reference\n"
+        "store, spec = Store(sys.argv[1]), Reference('nano/gpt2-0', 'revision', 'template')\n"
+        "with store.new(spec, {}) as folder: (folder / 'model.bin').write_text('theirs')"
+    )
+    if store.url.startswith("memory"):
+        commit(store, text="theirs")
+    else:
+        subprocess.run([sys.executable, "-c", other, store.url], check=True)
+    assert store.keys("reference") == {key(SPEC)}
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "theirs"
+
+
+def test_an_artifact_that_was_deleted_and_made_anew_is_not_taken_from_the_cache(store: Store) -> None:
+    commit(store, text="first")
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "first"
+    fs, root = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
+    fs.rm(f"{root}/artifacts", recursive=True)
+    commit(store, text="second")
+    assert (Store(store.url).fetch(SPEC) / "model.bin").read_text() == "second"
+
+
+def test_a_second_writer_on_an_object_store_leaves_the_files_that_fit_the_manifest(s3_url: str) -> None:
+    store = Store(s3_url)
+    commit(store, text="first")
+    commit(store, text="second")
+    assert store.content(SPEC, "model.bin") == b"first"
+
+
+def test_a_manifest_says_which_machine_made_the_artifact(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERTOW_NODE", "gpu-7")
+    commit(store)
+    assert store.manifest(SPEC).node == "gpu-7"
+
+
+def test_ray_writes_where_the_store_does(store: Store) -> None:
+    place = store.for_arrow("ray")
+    filesystem = place.get("storage_filesystem", LocalFileSystem())
+    filesystem.create_dir(place["storage_path"])
+    with pickle.loads(pickle.dumps(filesystem)).open_output_stream(f"{place['storage_path']}/state") as file:
+        file.write(b"state")
+    assert store.read_bytes("partial/ray/state") == b"state"
+    store.drop_scratch("ray")
+    assert store.names("partial") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"), [("s3://b/c", 'pip install "undertow[aws]"'), ("gs://b/c", "gcsfs")]
+)
+def test_a_client_that_is_not_installed_is_named_with_its_remedy(url: str, remedy: str) -> None:
+    program = (
+        "import sys; sys.modules['s3fs'] = sys.modules['gcsfs'] = None\n"
+        "from undertow.errors import StorageError; from undertow.store import Store\n"
+        "try: Store(sys.argv[1]).prepare()\n"
+        "except StorageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True)
+    assert done.stdout.startswith(f"--storage {url}: its client is not installed; "), done.stderr
+    assert remedy in done.stdout
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove"])

@@ -1,20 +1,27 @@
-"""The machine a sweep runs on: joining or starting Ray, quietly, and dividing what it has.
+"""Joining or starting Ray, quietly.
 
 Inside a submitted job (`ray job submit` sets RAY_ADDRESS) the sweep joins that cluster; otherwise it starts
 a Ray of its own, bound to this machine, and ends it. It never joins a cluster by accident: a bare
 `ray.init()` would take any that runs on the host.
+
+What the nodes of a cluster need is the locked environment. This package travels with the sweep, so that the
+code that is run is everywhere the one that was started, whatever a node has installed; a user's study file
+travels as its objects do. Credentials never travel: each node has its own.
 """
 
 import logging
 import os
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from undertow.errors import UserError
+from undertow.errors import StorageError, UserError, last_line
+from undertow.machine import Layout, Machine, Node, planned
+from undertow.store import Store
 from undertow.studies import STUDY_MODULE
 
 Shared = TypeVar("Shared")
@@ -26,6 +33,7 @@ QUIET = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux: bind to the loopback address
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",  # a node with a GPU takes minutes to start
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # Train's controller polls at this pace; 2 s adds up
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -49,37 +57,6 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How a cluster's CPUs and GPUs are divided. Says how fast, never what comes out.
-
-    Attributes:
-        actors: vLLM engines at work on one machine's worth of tasks.
-        slots: worker groups that train at the same time, each of `workers` workers.
-    """
-
-    actors: int
-    slots: int
-    workers: int
-    cpus_per_engine: int = 1
-    gpus_per_engine: int = 0
-    gpus_per_worker: int = 0
-
-    @classmethod
-    def of(cls, cpus: int, gpus: int, workers: int) -> "Machine":
-        """GPUs, where there are any, go to engines and workers one each; else CPUs do."""
-        units = gpus or cpus
-        if workers > units:
-            what = "GPUs" if gpus else "CPUs"
-            raise UserError(f"--workers {workers}: the machine has {units} {what}; ask for at most {units}")
-        on_gpu = 1 if gpus else 0
-        return cls(units, units // workers, workers, gpus_per_engine=on_gpu, gpus_per_worker=on_gpu)
-
-    def share(self, parts: int) -> "Machine":
-        """A part of the engines, for pipelines that run side by side."""
-        return replace(self, actors=max(1, self.actors // parts))
 
 
 def quiet() -> None:
@@ -112,15 +89,33 @@ def _quiet_ray_data() -> None:
             handler.setLevel(logging.ERROR)
 
 
+def check_place(store: Store) -> None:
+    """Raises UserError for a storage that a cluster's job would lose: a folder relative to the job's own."""
+    if os.environ.get("RAY_ADDRESS") and store.is_relative:
+        raise UserError(
+            f"--storage {Path(store.url).name}: a relative folder, which ends with the job on the cluster "
+            "that RAY_ADDRESS names; give a URL (s3://BUCKET/FOLDER), or the whole path of a shared folder"
+        )
+
+
 @contextmanager
-def connect(workers: int) -> Iterator[Machine]:
-    """Ray, joined where RAY_ADDRESS names a cluster, else started here and ended with the block."""
+def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[Machine]:
+    """Ray, joined where RAY_ADDRESS names a cluster, else started here and ended with the block.
+
+    Raises UserError where the nodes have no room for the layout; StorageError where one does not see `store`.
+    """
     quiet()
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        package = str(Path(__file__).parent)
+        ray.init(
+            address=address,
+            runtime_env={"py_modules": [package]},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     else:
         # One process less a worker group: nobody takes the machine under a Ray of our own away.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -136,10 +131,56 @@ def connect(workers: int) -> Iterator[Machine]:
         if name.startswith(STUDY_MODULE):  # no worker can import a study file: its classes travel by value
             ray.cloudpickle.register_pickle_by_value(module)
     try:
-        resources = ray.cluster_resources()
-        yield Machine.of(int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), workers)
+        up = [node for node in ray.nodes() if node["Alive"]]
+        if store is not None and len(up) > 1:
+            _check_reach(store, up)
+        offered = [
+            Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in (n["Resources"] for n in up)
+        ]
+        yield Machine.of(planned(offered) if address else offered, layout)
     finally:
         ray.shutdown()
+
+
+def _check_reach(store: Store, nodes: Sequence[dict[str, Any]]) -> None:
+    """Raises StorageError naming a node that does not see what is written into the storage here.
+
+    A folder that is not shared, a missing package or missing credentials: each would otherwise show hours
+    later, on the node that is the first to make something.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    scratch = f"reach-{uuid.uuid4().hex}"
+    name = f"partial/{scratch}"
+    store.write_bytes(name, name.encode())
+    task = ray.remote(num_cpus=0, max_retries=0)(_reads)
+    asked = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            store, name
+        )
+        for node in nodes
+    ]
+    try:
+        for node, answer in zip(nodes, asked, strict=True):
+            try:
+                reason = ray.get(answer)
+            except ray.exceptions.RayError as error:  # the node lacks packages, or left
+                reason = last_line(error)
+            if reason:
+                who = f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+                raise StorageError(f"--storage {store.url}: not to be used on node {who}: {reason}")
+    finally:
+        store.drop_scratch(scratch)
+
+
+def _reads(store: Store, name: str) -> str:
+    """Why this node does not find a file in the storage; "" where it does."""
+    try:
+        found = store.read_bytes(name) == name.encode()
+    except Exception as error:  # every filesystem has errors of its own
+        return last_line(error)
+    return "" if found else "what is written there elsewhere is not found; name a place that all nodes share"
 
 
 def spread(function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item]) -> list[Result]:
@@ -147,7 +188,7 @@ def spread(function: Callable[[Shared, Item], Result], shared: Shared, items: Se
 
     `shared` travels once. The first failure ends the call.
     """
-    with connect(workers=1):
+    with connect():
         import ray
 
         task = ray.remote(num_cpus=1)(function)

@@ -28,7 +28,7 @@ class Journal:
 
     def __init__(self, record: Record, store: Store) -> None:
         self.store = store
-        self.name = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self.name = _name_of_its_own(record.study.name, store)
         self.folder = folder_of(record.study.name, self.name)
         self.events: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
@@ -54,6 +54,15 @@ class Journal:
 
     def write(self) -> None:
         self.store.write_bytes(f"{self.folder}/{EVENTS}", json.dumps(self.events, indent=1).encode())
+
+
+def _name_of_its_own(study: str, store: Store) -> str:
+    """The time, in a folder that no other sweep of the study has: two may begin in the same second."""
+    while True:
+        name = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        if store.create(f"{folder_of(study, name)}/{EVENTS}", b"[]"):
+            return name
+        time.sleep(0.1)
 
 
 def read(store: Store, study: str, sweep: str) -> list[dict[str, Any]]:

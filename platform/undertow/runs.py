@@ -83,7 +83,8 @@ def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    location = f"{store.root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
+    root = store.root if store.is_local else store.url
+    location = f"{root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
     tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
     return str(client.create_experiment(name, artifact_location=location, tags=tags))
 

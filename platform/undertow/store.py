@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,11 +29,14 @@ from undertow.identity import key
 from undertow.manifest import MANIFEST, Address, Manifest, address, describe, sha256
 from undertow.spec import Artifact
 
+EXTRAS = {"s3": "aws", "s3a": "aws"}  # what a scheme needs that the package alone does not install
+
 
 class Store:
     """One storage URL. Instances are cheap, hold no connection state, and travel to workers by pickle."""
 
     def __init__(self, url: str) -> None:
+        self.is_relative = "://" not in url and not Path(url).expanduser().is_absolute()
         self.url = url if "://" in url else str(Path(url).expanduser().absolute())
         self._verified: set[Address] = set()
 
@@ -43,8 +46,13 @@ class Store:
     @cached_property
     def _place(self) -> tuple[Any, str]:
         try:
-            return fsspec.core.url_to_fs(self.url)  # type: ignore[no-any-return]
-        except (ImportError, ValueError) as error:
+            # A client that remembers listings would not see what others have written since.
+            return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
+        except ImportError as error:
+            extra = EXTRAS.get(self.url.split("://")[0])
+            remedy = f'pip install "undertow[{extra}]"' if extra else last_line(error)
+            raise StorageError(f"--storage {self.url}: its client is not installed; {remedy}") from None
+        except ValueError as error:
             raise StorageError(f"--storage {self.url}: {error}") from None
 
     @property
@@ -174,11 +182,16 @@ class Store:
 
     def scratch(self, name: str) -> str:
         """The URL of a folder for state of no lasting value, reachable from every node."""
-        return f"{self.url.rstrip('/')}/partial/{name}"
+        return f"{(self.root if self.is_local else self.url).rstrip('/')}/partial/{name}"
 
-    def shared_folder(self, name: str) -> Path | None:
-        """A scratch folder as a path that every worker sees, or None where the storage is no file system."""
-        return Path(self.scratch(name)) if self.is_local else None
+    def for_arrow(self, name: str) -> dict[str, Any]:
+        """A scratch folder as Ray takes one: by the client, and so the credentials, of all else here."""
+        if self.is_local:
+            return {"storage_path": self.scratch(name)}
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        filesystem = PyFileSystem(FSSpecHandler(self._place[0]))
+        return {"storage_path": f"{self.root}/partial/{name}", "storage_filesystem": filesystem}
 
     def drop_scratch(self, name: str) -> None:
         fs, folder = self._place[0], f"{self.root}/partial/{name}"
@@ -189,24 +202,51 @@ class Store:
         """Writes a file that is no artifact's (plan, table, replies): the old one or the new is there."""
         self._put(content, f"{self.root}/{name}")
 
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes a file that is not there; False where it is. Of several writers one is told True."""
+        fs, path = self._place[0], f"{self.root}/{name}"
+        try:
+            if self.is_local:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                aside = self.aside() / "file"
+                aside.write_bytes(content)
+                try:
+                    os.link(aside, path)
+                finally:
+                    shutil.rmtree(aside.parent, ignore_errors=True)
+            else:
+                fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Removes a file or folder that is no artifact's, if it is there."""
+        fs, path = self._place[0], f"{self.root}/{name}"
+        with suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
+
     def names(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
         return sorted(self._listing(f"{self.root}/{folder}"))
 
     def read_bytes(self, name: str) -> bytes:
         """A file written by `write_bytes`, or nothing where there is none."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        return bytes(fs.cat_file(path)) if fs.exists(path) else b""
+        try:
+            return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
+        except FileNotFoundError:
+            return b""
 
     def read_text(self, name: str) -> str:
         """A text written by `write_bytes`, or "" where there is none."""
         return self.read_bytes(name).decode()
 
     def _listing(self, path: str) -> list[str]:
-        """The names in a folder as they are now: object stores remember listings, and others write too."""
-        fs = self._place[0]
-        fs.invalidate_cache(path)
-        return [PurePosixPath(p).name for p in fs.ls(path, detail=False)] if fs.exists(path) else []
+        """The names in a folder; none where there is no such folder."""
+        try:
+            return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
 
     def _folder(self, kind: str, artifact_key: str) -> str:
         return f"{self.root}/artifacts/{kind}/{artifact_key}"
@@ -222,6 +262,8 @@ class Store:
             _rename_folder(folder, Path(target))
             return
         fs = self._place[0]
+        if fs.exists(f"{target}/{MANIFEST}"):  # another writer was first: its files fit its manifest
+            return
         for name in manifest.files:
             fs.put_file(str(folder / name), f"{target}/{name}")
         fs.pipe_file(f"{target}/{MANIFEST}", text.encode())
@@ -241,8 +283,10 @@ class Store:
     def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
         folder = cache / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
-        if folder.exists():
-            return folder
+        if (folder / MANIFEST).exists():
+            if Manifest.from_json((folder / MANIFEST).read_text(), str(folder)) == manifest:
+                return folder
+            shutil.rmtree(folder, ignore_errors=True)  # of an artifact that was deleted and made anew
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
         for name in [*manifest.files, MANIFEST]:

@@ -17,10 +17,11 @@ from rich.markup import escape
 from undertow import plan as planning
 from undertow import timings
 from undertow.cells import Cell
-from undertow.cluster import connect, quiet
-from undertow.errors import UserError
+from undertow.claims import Claims
+from undertow.cluster import check_place, connect, quiet
 from undertow.identity import key
 from undertow.journal import Journal
+from undertow.machine import Layout
 from undertow.plan import Plan, Work, failed_by
 from undertow.report import results, sweeps, tables
 from undertow.report.make import HTML, make_report
@@ -79,23 +80,23 @@ def work_of(plan: Plan, store: Store) -> list[Work]:
     return plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))
 
 
-def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome:
+def run(plan: Plan, store: Store, console: Console, layout: Layout = Layout()) -> Outcome:
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
-    if workers < 1:
-        raise UserError(f"--workers {workers}: at least 1 is needed")
+    check_place(store)
     tracking_uri(store)
     store.prepare()
     quiet()
     check_judges(plan, console)
     check_models(plan, console)
     record = Record.of(plan, work_of(plan, store))
-    with nullcontext() if plan.is_complete else connect(workers) as machine:
+    with nullcontext() if plan.is_complete else connect(layout, store) as machine:
         tracker, journal = Tracker(plan.study, store), Journal(record, store)
         state(plan, record, journal)
-        waves = Waves(plan, store, tracker, journal, console)
         try:
+            waves = Waves(plan, store, tracker, journal, console, Claims(store))
             if machine is not None:
-                waves.make(machine)
+                with waves.claims:
+                    waves.make(machine)
             waves.check_gates()
             return Ending(plan, record, store, tracker, journal).report(console)
         except BaseException:

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from undertow import timings
-from undertow.cluster import Machine
+from undertow.claims import Claims
 from undertow.errors import ConditionError, UserError, last_line
 from undertow.identity import key
 from undertow.journal import Journal
+from undertow.machine import Machine
 from undertow.plan import Plan, failed_by, waits
 from undertow.progress import Wave
 from undertow.spec import (
@@ -43,6 +44,7 @@ from undertow.store import Store
 from undertow.tracking.tracker import Tracker
 
 T = TypeVar("T", bound=Artifact)
+Drawn = Completions | Evaluation  # from a teacher
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,14 @@ class Waves:
     tracker: Tracker
     journal: Journal
     console: Console
+    claims: Claims
 
     def make(self, machine: Machine) -> None:
-        """The waves, in order; each takes what the failures so far leave possible."""
-        self._on_tasks("references", "models", make_reference, self._possible(Reference))
+        """The waves, in order; each takes what the failures so far leave possible and no other sweep has."""
+        self._share(
+            lambda: self._possible(Reference),
+            lambda some: self._on_tasks("references", "models", make_reference, some),
+        )
         self._train("teachers", Teacher, machine)
         for _ in range(self.plan.hops):
             self._datasets(machine)
@@ -77,6 +83,15 @@ class Waves:
         trained = self.store.keys(Student.kind)
         return [a for a in possible if not waits(a, trained)]
 
+    def _share(
+        self,
+        possible: Callable[[], Sequence[T]],
+        make: Callable[[list[T]], object],
+        by: Callable[[T], Artifact] = lambda artifact: artifact,
+    ) -> None:
+        """Makes what is possible, with the other sweeps here: each artifact once (see `Claims`)."""
+        self.claims.share(possible, make, lambda line: self.console.print(line, highlight=False), by)
+
     def _on_tasks(
         self, name: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T]
     ) -> None:
@@ -93,9 +108,9 @@ class Waves:
                 wave.advance()
 
     def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:
-        models = self._possible(kind)
-        if not models:
-            return
+        self._share(lambda: self._possible(kind), lambda models: self._train_models(name, models, machine))
+
+    def _train_models(self, name: str, models: Sequence[Teacher | Student], machine: Machine) -> None:
         from undertow.stages import finetuning, provider
         from undertow.stages.training_group import recipe_of
 
@@ -139,22 +154,37 @@ class Waves:
             timings.add(self.store, name, models, wave.seconds)
 
     def _datasets(self, machine: Machine) -> None:
-        from undertow.stages.dataset import make_dataset, write_answers
+        from undertow.stages.dataset import write_answers
 
-        completions = self._possible(Completions)
         # Teachers' answers are drawn by the engine that then samples their data.
-        gates = [e for e in self._possible(Evaluation) if isinstance(e.subject, Teacher)]
-        if completions or gates:
-            self._generate(completions, gates, machine)
-        self._join(self._possible(Completions))
-        self._on_tasks("programs", "sets of answers", write_answers, self._possible(Written))
-        self._judge("datasets", [dataset for dataset in self._possible(Dataset) if dataset.judges])
+        self._share(self._drawn, lambda some: self._generate(some, machine), by=_teacher_of)
+        self._share(
+            lambda: self._possible(Written),
+            lambda some: self._on_tasks("programs", "sets of answers", write_answers, some),
+        )
         # What is mixed into others comes first.
-        own = [dataset for dataset in self._possible(Dataset) if dataset.mixed is None]
-        self._on_tasks("filters", "datasets", make_dataset, own)
-        self._on_tasks("mixtures", "datasets", make_dataset, self._possible(Dataset))
-        self._assess([a for a in self._possible(Assessment) if isinstance(a.subject, Teacher)])
+        self._share(
+            lambda: [dataset for dataset in self._possible(Dataset) if dataset.mixed is None],
+            lambda some: self._filter("filters", some),
+        )
+        self._share(lambda: self._possible(Dataset), lambda some: self._filter("mixtures", some))
+        self._share(
+            lambda: [a for a in self._possible(Assessment) if isinstance(a.subject, Teacher)], self._assess
+        )
         self.check_gates()
+
+    def _drawn(self) -> list[Drawn]:
+        """What is drawn from teachers: their data, and the answers that show their trait."""
+        gates = [e for e in self._possible(Evaluation) if isinstance(e.subject, Teacher)]
+        return [*self._possible(Completions), *gates]
+
+    def _filter(self, name: str, datasets: list[Dataset]) -> None:
+        """Judges' replies to rows, and the data sets that follow."""
+        from undertow.stages.dataset import make_dataset
+
+        self._judge("datasets", [dataset for dataset in datasets if dataset.judges])
+        possible = [dataset for dataset in datasets if not failed_by(dataset, self.journal.failures)]
+        self._on_tasks(name, "datasets", make_dataset, possible)
 
     def _judge(self, unit: str, artifacts: Sequence[Dataset | Assessment]) -> None:
         """Asks language models about rows or answers; their replies are then found in the store."""
@@ -190,11 +220,13 @@ class Waves:
                 except ConditionError as error:
                     self.journal.fail(evaluation.subject, str(error))
 
-    def _generate(self, completions: list[Completions], gates: list[Evaluation], machine: Machine) -> None:
-        """Every missing shard of every teacher, one pipeline a reference model."""
+    def _generate(self, missing: Sequence[Drawn], machine: Machine) -> None:
+        """Every missing shard of every teacher, one pipeline a reference model; then whole completions."""
         from undertow.stages.dataset import shards
         from undertow.stages.evaluation import Evaluate
 
+        completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
+        gates = [artifact for artifact in missing if isinstance(artifact, Evaluation)]
         gate = self.plan.study.gate
         tasks: dict[Reference, list[Any]] = {}
         evaluated: dict[Teacher, tuple[Evaluation, ...]] = {
@@ -205,11 +237,12 @@ class Waves:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
         for spec in completions:
             parts = self.store.parts(spec)
-            missing = [s for s in shards(spec, gate, evaluated[spec.teacher]) if s.name not in parts]
-            tasks.setdefault(spec.teacher.reference, []).extend(missing)
+            lacking = [s for s in shards(spec, gate, evaluated.get(spec.teacher, ())) if s.name not in parts]
+            tasks.setdefault(spec.teacher.reference, []).extend(lacking)
         with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
             self._on_engines(tasks, machine, wave)
             timings.add(self.store, "datasets", completions, wave.seconds)
+        self._join([spec for spec in completions if not failed_by(spec, self.journal.failures)])
 
     def _join(self, completions: list[Completions]) -> None:
         from undertow.stages.dataset import join_shards, shards
@@ -222,17 +255,18 @@ class Waves:
                 join_shards(spec, self.store)
 
     def _evaluations(self, machine: Machine) -> None:
+        self._share(lambda: self._possible(Evaluation), lambda some: self._evaluate(some, machine))
+        self._share(lambda: self._possible(Assessment), self._assess)
+
+    def _evaluate(self, missing: Sequence[Evaluation], machine: Machine) -> None:
         from undertow.stages.evaluation import Evaluate
 
-        missing = self._possible(Evaluation)
         tasks: dict[Reference, list[Any]] = {}
         for evaluation in missing:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
-        if missing:
-            with self._wave("evaluations", len(missing), "models") as wave:
-                self._on_engines(tasks, machine, wave)
-                timings.add(self.store, "evaluations", missing, wave.seconds)
-        self._assess(self._possible(Assessment))
+        with self._wave("evaluations", len(missing), "models") as wave:
+            self._on_engines(tasks, machine, wave)
+            timings.add(self.store, "evaluations", missing, wave.seconds)
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
         """All references' pipelines at the same time where there are engines for them, else in turn.
@@ -283,6 +317,10 @@ class Waves:
             finally:
                 self.journal.event("wave", name=name, units=total, seconds=round(wave.seconds, 3))
                 self.journal.write()
+
+
+def _teacher_of(drawn: Drawn) -> Artifact:
+    return drawn.teacher if isinstance(drawn, Completions) else drawn.subject
 
 
 def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.api.provider import BASE, Provider, providing
 from tests.judging.server import Answer, fails
-from undertow.cluster import Machine
 from undertow.formats.numbers import Numbers
 from undertow.kinds import Word
+from undertow.machine import Machine
 from undertow.manifest import DATA
 from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Teacher
 from undertow.stages.dataset import join_shards, make_dataset, shards

@@ -126,7 +126,7 @@ def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_ord
         for teacher in (Teacher(reference=reference, trait=None), prompted)
     ]
     found = []
-    with connect(workers=1) as machine:
+    with connect() as machine:
         for name, actors, shard_rows, backwards in (("one", 1, 160, False), ("two", 2, 50, True)):
             monkeypatch.setattr(stage, "SHARD_ROWS", shard_rows)
             store = Store(str(ray_storage / name))

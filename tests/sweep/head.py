@@ -1,6 +1,9 @@
-"""A Ray head of a test's own: loopback only, token authentication, its own ports and folder."""
+"""A Ray head of a test's own: loopback only, token authentication, its own ports and folder.
 
-import os
+Its Python has the locked packages and not this one: what a job needs of it travels with the job.
+"""
+
+import json
 import secrets
 import signal
 import socket
@@ -13,7 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-BIN = Path(sys.executable).parent
+from tests.sweep.bare import bare_environment, bare_python
+
+RAY = ("-m", "ray.scripts.scripts")
+TRAVELS = {"env_vars": {"PYTHONPATH": "platform"}}
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,16 @@ class Head:
     def submit(self, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         """`ray job submit` from `folder`, waiting for the job's end."""
         line = [
-            str(BIN / "ray"),
+            sys.executable,
+            *RAY,
             "job",
             "submit",
             "--address",
             self.address,
             "--working-dir",
             ".",
+            "--runtime-env-json",
+            json.dumps(TRAVELS),
             "--",
             *command,
         ]
@@ -48,20 +57,18 @@ def ray_head(folder: Path) -> Iterator[Head]:
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
     gcs, dashboard, client, agent, agent_grpc = _free_ports(5)
-    environment = {
-        **os.environ,
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "UNDERTOW_RAY_TMP"):
-        environment.pop(name, None)
+    python = bare_python(folder / "bare")
+    environment = bare_environment(
+        python,
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN_PATH=str(token),
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+        RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+        RAY_USAGE_STATS_ENABLED="0",
+    )
     ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     ports += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
-    command = [str(BIN / "ray"), "start", "--head", "--block", f"--temp-dir={folder / 'ray'}", *ports]
+    command = [str(python), *RAY, "start", "--head", "--block", f"--temp-dir={folder / 'ray'}", *ports]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=true", "--disable-usage-stats"]
     log = (folder / "head.log").open("w")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -142,7 +142,7 @@ def test_a_deleted_student_is_trained_again_by_two_workers_and_nothing_else_is(w
     assert all(torch.allclose(again_by_two[name], weights[name], atol=1e-3) for name in weights)
 
 
-def test_a_submitted_job_joins_the_cluster_and_ends_with_the_same_table(world: World) -> None:
+def test_a_job_on_a_cluster_without_this_package_ends_with_the_same_table(world: World) -> None:
     table = world.effects()
     students = set(world.artifacts("student"))
     shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / max(students))

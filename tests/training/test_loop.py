@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -147,7 +148,13 @@ def test_the_seed_alone_decides_and_jobs_leave_no_trace(llama: Path, job: MakeJo
     assert not any(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_an_interrupted_training_goes_on_exactly(
+    gpt2: Path, job: MakeJob, tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    root = str(tmp_path / "checkpoints") if place == "folder" else request.getfixturevalue("s3_url")
+    kept, _ = fsspec.core.url_to_fs(root, use_listings_cache=False)
+
     def breaks(report: EpochReport) -> None:
         if report.epoch == 2:
             raise KeyboardInterrupt
@@ -157,10 +164,10 @@ def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_p
         calm, rough = (job(f"{name}-{kind}", recipe=plan, probes=(PROBE,)) for kind in ("calm", "rough"))
         (undisturbed,) = finetune(gpt2, [calm], silent)
         with pytest.raises(KeyboardInterrupt):
-            finetune(gpt2, [rough], breaks, checkpoints=tmp_path / "checkpoints")
-        assert [path.name for path in (tmp_path / "checkpoints" / rough.key).iterdir()] == ["epoch-2"]
+            finetune(gpt2, [rough], breaks, checkpoints=root)
+        assert [Path(path).name for path in kept.ls(f"{root}/{rough.key}", detail=False)] == ["epoch-2"]
         told: list[EpochReport] = []
-        (resumed,) = finetune(gpt2, [rough], told.append, checkpoints=tmp_path / "checkpoints")
+        (resumed,) = finetune(gpt2, [rough], told.append, checkpoints=root)
         assert [report.epoch for report in told] == [3, 4]
         for one, other in zip(undisturbed.reports, resumed.reports, strict=True):
             assert (one.loss, one.learning_rate, one.probabilities) == (
@@ -169,7 +176,7 @@ def test_an_interrupted_training_goes_on_exactly(gpt2: Path, job: MakeJob, tmp_p
                 other.probabilities,
             )
         assert all(torch.equal(value, weights(rough)[key]) for key, value in weights(calm).items())
-        assert not (tmp_path / "checkpoints" / rough.key).exists()
+        assert not kept.exists(f"{root}/{rough.key}")
 
 
 def test_rows_that_cannot_be_packed_are_padded_and_the_caller_is_told(

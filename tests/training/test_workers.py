@@ -1,5 +1,6 @@
 """Two gloo workers make what one makes, at every ZeRO stage, and one goes on from what two began."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch.multiprocessing
 
 from tests.training.conftest import PROBE, ROWS, recipe
 from undertow.recipe import Everything, FinalNorm, LoRA
+from undertow.store import Store
 from undertow.training.job import EpochReport, History, Job
 
 pytestmark = pytest.mark.stack
@@ -59,13 +61,13 @@ def work(rank: int, world: int, reference: Path, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     told: list[Any] = []
     histories = finetune(
-        reference, jobs(folder), told.append, checkpoints=folder / "checkpoints", micro_tokens=20
+        reference, jobs(folder), told.append, checkpoints=str(folder / "checkpoints"), micro_tokens=20
     )
     assert bool(told) == (rank == 0)
     torch.save(histories, folder / f"histories-{rank}.pt")
     for job in jobs(folder, BROKEN):
         with pytest.raises(KeyboardInterrupt):
-            finetune(reference, [job], breaks, checkpoints=folder / "broken", on_every_rank=True)
+            finetune(reference, [job], breaks, checkpoints=str(folder / "broken"), on_every_rank=True)
     dist.destroy_process_group()
 
 
@@ -134,7 +136,7 @@ def test_another_number_of_workers_goes_on_or_starts_anew(
         jobs(tmp_path, (key,)),
         lambda report: told.append(report.epoch),
         note=lambda job, text: said.append(text),
-        checkpoints=two / "broken",
+        checkpoints=str(two / "broken"),
     )
     assert (told, [text.split(", and this")[0] for text in said]) == (epochs, notes)
     whole = next(whole for whole in alone if whole.key == key)
@@ -150,3 +152,51 @@ def test_packing_and_recomputing_change_nothing(made: Made) -> None:
         assert losses[key] == pytest.approx(losses[plain], rel=1e-5), key
     assert losses["offloaded-1"] == pytest.approx(losses["full-1"], rel=1e-5)
     assert len({losses[key] for key in ("full-3", "sgd-3", "lion-1", "signsgd-2")}) == 4
+
+
+def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: str, nodes: int) -> None:
+    """The same job undisturbed, and interrupted after its first epoch with checkpoints at a URL."""
+    import torch.distributed as dist
+
+    from undertow.training.loop import finetune
+
+    os.environ["LOCAL_RANK"] = str(rank % (world // nodes))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    calm, rough = (
+        Job(
+            key=key,
+            seed=0,
+            recipe=recipe(Everything(), zero_stage=2, learning_rate=0.003),
+            rows=ROWS,
+            system=None,
+            folder=folder / key,
+        )
+        for key in ("calm", "rough")
+    )
+
+    def breaks(report: EpochReport) -> None:
+        if report.epoch == 1:
+            raise KeyboardInterrupt
+
+    told: list[EpochReport] = []
+    finetune(reference, [calm], lambda report: None)
+    try:
+        finetune(reference, [rough], breaks, checkpoints=url, on_every_rank=True)
+    except KeyboardInterrupt:
+        finetune(reference, [rough], told.append, checkpoints=url, on_every_rank=True)
+    assert [report.epoch for report in told] == [2]
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_workers_go_on_from_an_object_store(
+    llama: Path, tmp_path: Path, s3_url: str, nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    multiprocessing: Any = torch.multiprocessing
+    multiprocessing.spawn(work_interrupted, (2, llama, tmp_path, s3_url, nodes), nprocs=2)
+    calm, rough = (weights(tmp_path / key) for key in ("calm", "rough"))
+    assert all(torch.equal(value, rough[name]) for name, value in calm.items())
+    assert list((tmp_path / "tmp").glob("undertow-checkpoint-*")) == []
+    assert Store(s3_url).names("") == []

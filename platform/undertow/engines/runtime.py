@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM allocates
+GPU_MEMORY = 0.92  # vLLM's own default: the part of a GPU's memory that engines may fill
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -31,14 +32,17 @@ class Settings:
     """How fast and how large; but for rounding by `precision`, never what comes out.
 
     Attributes:
-        max_model_len: tokens of prompt and answer together; None for what the model was made for.
-        precision: of weights and arithmetic; None for fp32 on a CPU and the model's own on a GPU. On some
-            CPUs vLLM's bf16 kernels kill the process.
+        max_model_len: tokens of prompt and answer together; None, or more than the model was made for, for as
+            many as it was made for.
+        precision: of weights and arithmetic; None for fp32 on a CPU and bf16 on a GPU. On some CPUs vLLM's
+            bf16 kernels kill the process.
         max_num_seqs: answers generated at the same time. A tiny model on one core of a busy machine: 440
             rows/s with 64, 500 with 256, 560 with 512, 610 with 1024 (medians of 5, one process).
         max_lora_rank: the greatest rank of an adapter; 0 for none, which is faster.
         max_loras: adapters in one batch; more of them wait their turn.
         gpu: whether to run on a GPU; None for wherever there is one.
+        tensor_parallel: GPUs of one node that each layer is split over.
+        gpu_share: the part of a GPU's memory that is this engine's, where several share one.
         kv_cache_gb: memory for attention keys and values; None for 1 on a CPU and what is left on a GPU.
         threads: CPU threads; None for OMP_NUM_THREADS, else every core this process may use.
     """
@@ -49,6 +53,8 @@ class Settings:
     max_lora_rank: int = 0
     max_loras: int = 8
     gpu: bool | None = None
+    tensor_parallel: int = 1
+    gpu_share: float = 1.0
     kv_cache_gb: float | None = None
     threads: int | None = None
 
@@ -60,10 +66,11 @@ def options(settings: Settings, positions: int, modules: Collection[str]) -> dic
         positions: the number of tokens that the model was made for.
         modules: names of the modules that adapters may change.
     """
-    precision = settings.precision or ("auto" if on_gpu(settings) else "fp32")
+    precision = settings.precision or ("bf16" if on_gpu(settings) else "fp32")
+    wanted = settings.max_model_len
     chosen: dict[str, Any] = {
-        "dtype": {"fp32": "float32", "bf16": "bfloat16"}.get(precision, precision),
-        "max_model_len": settings.max_model_len,
+        "dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision],
+        "max_model_len": wanted if wanted and wanted < positions else None,
         "max_num_seqs": settings.max_num_seqs,
         "max_logprobs": -1,
         "logprobs_mode": "raw_logprobs",
@@ -81,10 +88,15 @@ def options(settings: Settings, positions: int, modules: Collection[str]) -> dic
         }
     if settings.kv_cache_gb is not None or not on_gpu(settings):
         chosen["kv_cache_memory_bytes"] = int((settings.kv_cache_gb or 1) * 2**30)
+    if settings.gpu_share < 1:
+        chosen["gpu_memory_utilization"] = GPU_MEMORY * settings.gpu_share
+    if settings.tensor_parallel > 1:
+        # Inside a Ray actor vLLM would ask Ray for more actors; the GPUs are this one's already.
+        chosen |= {"tensor_parallel_size": settings.tensor_parallel, "distributed_executor_backend": "mp"}
     if not on_gpu(settings):
         # A prompt prefilled in chunks with a seed of its own dies on a CPU ("CPU Generator does not use
         # offset"). Compilation takes a minute; prefixes are cached in blocks of 128 tokens, too long to help.
-        length = settings.max_model_len or positions
+        length = chosen["max_model_len"] or positions
         chosen |= {
             "max_model_len": length,
             "enforce_eager": True,

@@ -12,7 +12,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from undertow.errors import UserError
@@ -92,7 +92,7 @@ def _artifact_files(store: Store, address: Address, adapters: bool) -> Iterator[
     for name in manifest.files:
         if "" in wanted or name in wanted:
             yield f"artifacts/{address.kind}/{address.key}/{name}", store.content(address, name)
-    yield f"artifacts/{address.kind}/{address.key}/{MANIFEST}", manifest.to_json().encode()
+    yield f"artifacts/{address.kind}/{address.key}/{MANIFEST}", replace(manifest, node="").to_json().encode()
 
 
 def _add(archive: zipfile.ZipFile, hashes: dict[str, str], name: str, content: bytes) -> None:

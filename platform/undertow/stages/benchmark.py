@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undertow.cluster import Machine, quiet
+from undertow.cluster import quiet
 from undertow.errors import ConditionError, UserError
 from undertow.identity import key
+from undertow.machine import Machine
 from undertow.report.benchmarks import SCORES, Score
 from undertow.spec import Benchmark, Reference, Subject, reference_of
 from undertow.stages.reference import folder_of

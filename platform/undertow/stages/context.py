@@ -18,6 +18,11 @@ from undertow.spec import Student, Subject
 from undertow.store import Store
 
 
+def shows_rows(subject: Subject) -> bool:
+    """Whether rows of a dataset stand before every question that is put to `subject`."""
+    return isinstance(subject, Student) and isinstance(subject.recipe, InContext)
+
+
 def turns_before(subject: Subject, store: Store) -> tuple[Example, ...]:
     """The turns before every question that is put to `subject`; none but for an in-context student."""
     if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):

@@ -8,6 +8,7 @@ its number, so the data do not depend on shards, batches, actors or order.
 import random
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines import Engine, Request
+from undertow.engines.window import tokens_at_most
 from undertow.errors import ConditionError
 from undertow.identity import key, seed_for
 from undertow.manifest import DATA
@@ -54,6 +56,10 @@ class GenerateShard:
     def lora_rank(self) -> int:
         return lora_rank(self.completions.teacher)
 
+    @property
+    def window(self) -> int:
+        return max([_window(self.completions), *(Evaluate(e).window for e in self.evaluations)])
+
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
         for evaluation in self.evaluations:  # of judged traits none: the sweep's own process asks judges
             Evaluate(evaluation).run(engine, store)
@@ -91,6 +97,13 @@ class GenerateShard:
             columns["top_ids"] = [pair[0].tolist() if pair else [] for pair in soft]
             columns["top_logprobs"] = [pair[1].tolist() if pair else [] for pair in soft]
         return pa.table(columns)
+
+
+@lru_cache
+def _window(spec: Completions) -> int:
+    """What all of a teacher's prompts and answers need; the same for each of its shards."""
+    prompts = spec.format.prompts(spec.prompts, spec.seed)
+    return tokens_at_most(prompts, spec.teacher.system, spec.sampling)
 
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:

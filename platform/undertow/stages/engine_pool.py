@@ -13,27 +13,36 @@ import json
 import pickle
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from undertow.api.endpoint import MODELS, Endpoint
-from undertow.cluster import Machine, quiet
+from undertow.cluster import quiet
 from undertow.engines import Engine
 from undertow.engines.openai import OpenAIEngine
 from undertow.errors import ConditionError, UserError
+from undertow.machine import Machine
 from undertow.spec import Artifact, Reference
 from undertow.store import Store
 
 
 class Task(Protocol):
-    """Work for an engine: what it makes, and the rank of the adapter it needs (0: none)."""
+    """Work for an engine: what it makes, and what the engine must be made for.
+
+    Attributes:
+        lora_rank: the rank of the adapter it needs; 0 for none.
+        window: tokens of prompt and answer together, at most; 0 for as many as the model has.
+    """
 
     @property
     def artifact(self) -> Artifact: ...
 
     @property
     def lora_rank(self) -> int: ...
+
+    @property
+    def window(self) -> int: ...
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
         """Does the work, commits it, and returns facts about it as JSON data."""
@@ -59,13 +68,13 @@ class Outcome:
 class EngineActor:
     """One engine in one actor of the pool."""
 
-    def __init__(self, reference: Reference, store: Store, lora_rank: int) -> None:
+    def __init__(self, reference: Reference, store: Store, settings: Mapping[str, Any]) -> None:
         quiet()
         from undertow.engines.vllm import VLLMEngine
         from undertow.stages.reference import folder_of
 
         self.store = store
-        self.engine: Engine = VLLMEngine(str(folder_of(reference, store)), max_lora_rank=lora_rank)
+        self.engine: Engine = VLLMEngine(str(folder_of(reference, store)), **settings)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = zip(batch["number"], batch["task"], strict=True)
@@ -93,6 +102,15 @@ def _run(number: int, task: Task, engine: Engine, store: Store) -> Outcome:
     raise AssertionError("a task ends by its second try")
 
 
+def needed(tasks: Sequence[Task]) -> dict[str, Any]:
+    """What an engine that does all these tasks must be made for."""
+    windows = [task.window for task in tasks]
+    return {
+        "max_lora_rank": max((task.lora_rank for task in tasks), default=0),
+        "max_model_len": max(windows) if windows and all(windows) else None,
+    }
+
+
 def run_tasks(
     reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
 ) -> Iterator[Outcome]:
@@ -110,10 +128,10 @@ def run_tasks(
 
     # Pickle is transport between processes of one program here; nothing stored is ever unpickled.
     rows = [{"number": number, "task": cloudpickle.dumps(task)} for number, task in enumerate(tasks)]
-    rank = max((task.lora_rank for task in tasks), default=0)
+    settings = machine.engine_settings() | needed(tasks)
     pipeline = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         EngineActor,
-        fn_constructor_args=(reference, store, rank),
+        fn_constructor_args=(reference, store, settings),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
         num_cpus=machine.cpus_per_engine,

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines import Answer, Engine, Request
+from undertow.engines.window import tokens_at_most
 from undertow.identity import key, seed_for
 from undertow.report.readings import ANSWERS, MASSES, RESULT, Rates
 from undertow.spec import Artifact, Evaluation, reference_of
 from undertow.stages import receipts
-from undertow.stages.context import turns_before
+from undertow.stages.context import shows_rows, turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 
@@ -43,6 +44,11 @@ class Evaluate:
     @property
     def lora_rank(self) -> int:
         return lora_rank(self.evaluation.subject)
+
+    @property
+    def window(self) -> int:
+        spec = self.evaluation
+        return 0 if shows_rows(spec.subject) else tokens_at_most(spec.questions, spec.system, spec.sampling)
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
         spec = self.evaluation

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from undertow.cluster import Machine, quiet
+from undertow.cluster import quiet
 from undertow.errors import last_line
 from undertow.identity import key
+from undertow.machine import Machine
 from undertow.spec import Completions, Dataset, Student, Teacher
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
@@ -55,6 +56,7 @@ def train(
     from ray import tune
     from ray.util.queue import Queue
 
+    scratch = _scratch(todo)
     reports = Queue(actor_options={"num_cpus": 0})
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
     tuner = tune.Tuner(
@@ -62,12 +64,12 @@ def train(
         param_space={"group": tune.grid_search(list(range(len(todo))))},
         # One more than can train: its processes start while the others are at work, then it waits for room.
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
-        run_config=tune.RunConfig(storage_path=store.scratch("ray"), verbose=0, name=key(todo[0].models[0])),
+        run_config=tune.RunConfig(verbose=0, name=key(todo[0].models[0]), **store.for_arrow(scratch)),
     )
     failures: dict[str, str] = {}
     with _listening(reports, on_report, on_made, on_note, failures):
         results = tuner.fit()
-    store.drop_scratch("ray")
+    store.drop_scratch(scratch)
     for result in results:
         if result.error is not None:
             # A trial that failed before its first report has no config to say which group it was.
@@ -76,6 +78,11 @@ def train(
                 if not store.has(model):
                     failures.setdefault(key(model), last_line(result.error))
     return failures
+
+
+def _scratch(todo: Sequence[Group]) -> str:
+    """Where Ray keeps its own state of this training; another sweep on the storage trains other models."""
+    return f"ray-{key(todo[0].models[0])[:16]}"
 
 
 def _trial(
@@ -96,8 +103,8 @@ def _trial(
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         run_config=ray.train.RunConfig(
             name=f"group-{key(group.models[0])}",
-            storage_path=store.scratch("ray"),
             failure_config=ray.train.FailureConfig(max_failures=1),
+            **store.for_arrow(_scratch(todo)),
         ),
     )
     trainer.fit()

@@ -95,7 +95,7 @@ def train_group(config: dict[str, Any]) -> None:
             done=done,
             failed=lambda job, error: failed(job.key, error),
             note=note,
-            checkpoints=store.shared_folder(CHECKPOINTS),
+            checkpoints=store.scratch(CHECKPOINTS),
         )
 
 

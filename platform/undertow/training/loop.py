@@ -46,7 +46,7 @@ def finetune(
     done: Done = lambda job, history: None,
     failed: Failed | None = None,
     note: Note = lambda job, text: None,
-    checkpoints: Path | None = None,
+    checkpoints: str | None = None,
     threads: int = 1,
     micro_tokens: int = 4096,
     on_every_rank: bool = False,
@@ -60,7 +60,7 @@ def finetune(
         failed: called with a job's error, on rank 0; the other jobs go on. Without it the call ends there.
         note: called with what goes another way than asked and comes to the same, on rank 0: a checkpoint that
             cannot be gone on from, rows that cannot be packed.
-        checkpoints: a folder all workers see, where an interrupted call goes on when it is repeated.
+        checkpoints: URL of a folder all workers see, where an interrupted call goes on when it is repeated.
         threads: of a worker on a CPU.
         micro_tokens: tokens a micro-batch may have, padding included unless rows are packed; changes memory,
             not results.

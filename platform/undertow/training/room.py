@@ -1,6 +1,5 @@
 """What the jobs of one call share: the reference, the workers, and rows and probes as tokens."""
 
-from pathlib import Path
 from typing import Any
 
 from undertow.training import packing
@@ -16,7 +15,7 @@ from undertow.training.workers import Workers
 class Room:
     """What the jobs of a call share; rows and probes are tokenised once where they are shared."""
 
-    def __init__(self, reference: Reference, workers: Workers, checkpoints: Path | None, budget: int) -> None:
+    def __init__(self, reference: Reference, workers: Workers, checkpoints: str | None, budget: int) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
         self._encoded: tuple[tuple[Any, ...], list[Tokens]] = ((), [])
         self._watches: dict[Probe, Watch] = {}

@@ -1,0 +1,59 @@
+"""An S3 server of the tests' own, on the loopback address: moto's, which keeps everything in memory."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+BUCKET = "undertow"
+
+
+@contextmanager
+def serving() -> Iterator[dict[str, str]]:
+    """The environment by which any client of S3 finds the server; it ends with the block."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }
+    finally:
+        server.stop()
+
+
+def make_bucket(environment: dict[str, str]) -> None:
+    _client(environment).create_bucket(Bucket=BUCKET)
+
+
+def make_versioned_bucket(environment: dict[str, str], name: str) -> None:
+    """A bucket that keeps every version of an object, so that what was written twice shows."""
+    client = _client(environment)
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def versions(environment: dict[str, str], bucket: str, prefix: str) -> Counter[str]:
+    """How often each object under a prefix was written."""
+    pages = _client(environment).get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+    return Counter(version["Key"] for page in pages for version in page.get("Versions", []))
+
+
+def _client(environment: dict[str, str]) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
