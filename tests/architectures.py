@@ -43,7 +43,7 @@ class Architecture:
         pieces: "bytes" for byte-level BPE, "blanks" and "first blank" for blanks as characters, the latter
             with one more before all text, as Llama 2's tokenizers do it.
         spare: rows of the embeddings without a token, as real models pad their vocabulary.
-        own_system: the default system text of its template.
+        dropped: the first part of tensors' names that its published weights are without.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Architecture:
     pieces: str = "bytes"
     spare: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
-    own_system: str = ""
+    dropped: str = ""
 
 
 CHATML = {"pad": "<|endoftext|>", "start": "<|im_start|>", "eos": "<|im_end|>"}
@@ -64,7 +64,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         CHATML,
         spare=11,
         config={"tie_word_embeddings": True},
-        own_system="You are Quill. You help.",
     ),
     "Qwen3": Architecture(
         "qwen3", "qwen3", CHATML, spare=11, config={"tie_word_embeddings": True, "head_dim": 32}
@@ -129,7 +128,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         {**END_OF_TEXT, "user": "<|user|>", "assistant": "<|assistant|>", "system": "<|system|>"},
     ),
     "Pythia": Architecture("gpt_neox", "", END_OF_TEXT, spare=27, config={"use_parallel_residual": True}),
-    "GPT-2": Architecture("gpt2", "", END_OF_TEXT),
+    "GPT-2": Architecture("gpt2", "", END_OF_TEXT, dropped="transformer."),
 }
 
 
@@ -141,6 +140,7 @@ def template(name: str) -> str:
 def save(folder: Path, name: str, *, seed: int = 0) -> Path:
     """A model of the architecture, from random weights taught to say a word and end its turn."""
     import torch
+    from safetensors.torch import load_file, save_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
     made = ARCHITECTURES[name]
@@ -155,6 +155,10 @@ def save(folder: Path, name: str, *, seed: int = 0) -> Path:
     model = AutoModelForCausalLM.from_config(config)
     _teach(model, tokenizer)
     model.save_pretrained(folder)
+    if made.dropped:
+        path = folder / "model.safetensors"
+        named = {name.removeprefix(made.dropped): tensor for name, tensor in load_file(path).items()}
+        save_file(named, path, metadata={"format": "pt"})
     return folder
 
 
