@@ -1,28 +1,31 @@
 """One student of a study with all that leads to it and measures it, as artifacts.
 
-Where what a condition says in a study's words (a trait, how its data are drawn) becomes what is made.
+Where what a condition says in a study's words (a trait, how its data are drawn) becomes what is made. What
+cells share is one object in all of them, so that it is put together, checked and hashed once.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from undertow.conditions import Condition, Generation
-from undertow.kinds import Trait
+from undertow.kinds import Format, Trait
 from undertow.spec import (
     Artifact,
     Assessment,
     Completions,
     Dataset,
     Evaluation,
+    Finetuning,
     Measurement,
     Mixed,
+    Reference,
     Student,
     Subject,
     Teacher,
     Written,
 )
-from undertow.study import Measure, Study
+from undertow.study import Study
 
 
 @dataclass(frozen=True)
@@ -63,34 +66,47 @@ class Cell:
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
     redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
-    trait, prompted = condition.trait, condition.prompted or condition.finetuning is None
-    teacher = Teacher(
-        reference=condition.teacher,
-        trait=trait,
-        system=trait.system_prompt() if trait is not None and prompted else None,
-        finetuning=condition.finetuning,
-        seed=redrawn["teacher"] if condition.finetuning else 0,
+    teacher = _teacher(
+        condition.teacher,
+        condition.trait,
+        condition.finetuning,
+        condition.prompted or condition.finetuning is None,
+        redrawn["teacher"],
     )
-    dataset = _dataset(condition, teacher, redrawn["data"])
     student = Student(
         reference=condition.student,
-        dataset=dataset,
+        dataset=_dataset(condition.generation, condition.format, teacher, redrawn["data"]),
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
     )
-    gated = evaluations(study, teacher, teacher.system) if trait is not None else ()
-    asked = evaluations(study, student, study.system)
-    also = tuple(_measured(study, measure, student) for measure in study.also)
-    return Cell(condition, seed, teacher, student, gated, asked, also)
+    also = tuple(_asked(asked, student, study.system) for asked in _other_measures(study))
+    gated = _gates(study, teacher) if condition.trait is not None else ()
+    return Cell(condition, seed, teacher, student, gated, evaluations(study, student, study.system), also)
 
 
-def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
+SHARED = 100_000  # of one kind; a study of 5,000 conditions has 2,550 data sets
+
+
+@lru_cache(maxsize=SHARED)
+def _teacher(
+    reference: Reference, trait: Trait | None, finetuning: Finetuning | None, prompted: bool, seed: int
+) -> Teacher:
+    return Teacher(
+        reference=reference,
+        trait=trait,
+        system=trait.system_prompt() if trait is not None and prompted else None,
+        finetuning=finetuning,
+        seed=seed if finetuning else 0,
+    )
+
+
+@lru_cache(maxsize=SHARED)
+def _dataset(generation: Generation, format_: Format, teacher: Teacher, seed: int) -> Dataset:
     """The teacher's data as the condition draws them, with what is mixed in from elsewhere."""
-    generation = condition.generation
     own = Completions(
         teacher=teacher,
-        format=condition.format,
+        format=format_,
         prompts=generation.prompts,
         sampling=generation.sampling,
         seed=seed,
@@ -98,11 +114,11 @@ def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
     mixed, trait = generation.mixed, teacher.trait
     if mixed is None:
         return _drawn(own, generation, trait, seed)
-    elsewhere: Completions | Written = Written(format=condition.format, prompts=generation.prompts, seed=seed)
+    elsewhere: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        elsewhere = dataclasses.replace(own, teacher=Teacher(reference=condition.teacher, trait=None))
+        elsewhere = own.changed(teacher=Teacher(reference=teacher.reference, trait=None))
     other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
-    return dataclasses.replace(_drawn(own, generation, trait, seed), mixed=other)
+    return _drawn(own, generation, trait, seed).changed(mixed=other)
 
 
 def _drawn(
@@ -120,24 +136,41 @@ def _drawn(
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:
     """One evaluation a set of questions: a student is asked about every trait of the study at once."""
+    return _asked(_measures(study), subject, system)
+
+
+@lru_cache(maxsize=SHARED)
+def _gates(study: Study, teacher: Teacher) -> tuple[Measurement, ...]:
+    """What a teacher must show before its data are drawn."""
+    return evaluations(study, teacher, teacher.system)
+
+
+def _asked(measures: Iterable[Measurement], subject: Subject, system: str | None) -> tuple[Measurement, ...]:
+    """The same of another model."""
+    return tuple(
+        one.changed(evaluation=one.evaluation.changed(subject=subject, system=system))
+        if isinstance(one, Assessment)
+        else one.changed(subject=subject, system=system)
+        for one in measures
+    )
+
+
+@lru_cache(maxsize=16)
+def _measures(study: Study) -> tuple[Measurement, ...]:
+    """The evaluations by the traits' own questions, of the study's first reference."""
+    first = study.conditions[0].teacher
     asked: list[Measurement] = [
         Evaluation(
-            subject=subject,
-            questions=questions,
-            words=words,
-            samples=study.samples,
-            system=system,
-            sampling=study.sampling,
+            subject=first, questions=questions, words=words, samples=study.samples, sampling=study.sampling
         )
         for questions, words in study.questions.items()
     ]
     for questions, outcomes in study.judged.items():
         answers = Evaluation(
-            subject=subject,
+            subject=first,
             questions=questions,
             words=(),
             samples=study.samples,
-            system=system,
             sampling=study.sampling,
             exact=False,
         )
@@ -146,19 +179,22 @@ def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Mea
     return tuple(asked)
 
 
-def _measured(study: Study, measure: Measure, student: Student) -> tuple[Evaluation, ...]:
-    """The student's evaluations by another measure of the study."""
+@lru_cache(maxsize=16)
+def _other_measures(study: Study) -> tuple[tuple[Evaluation, ...], ...]:
+    """The evaluations by each other measure of the study, of its first reference."""
     return tuple(
-        Evaluation(
-            subject=student,
-            questions=questions,
-            words=words,
-            samples=measure.samples,
-            system=study.system,
-            sampling=measure.sampling,
-            exact=measure.exact,
+        tuple(
+            Evaluation(
+                subject=study.conditions[0].teacher,
+                questions=questions,
+                words=words,
+                samples=measure.samples,
+                sampling=measure.sampling,
+                exact=measure.exact,
+            )
+            for questions, words in study.other_questions(measure).items()
         )
-        for questions, words in study.other_questions(measure).items()
+        for measure in study.also
     )
 
 

@@ -4,7 +4,6 @@
 other and cannot be forgotten.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -140,10 +139,10 @@ class Condition(Spec):
 
     def control(self) -> "Condition":
         """The same cell with a teacher that has no trait: what the condition is compared with."""
-        own = dataclasses.replace(
-            self.generation, mixed=None, name="" if self.generation.mixed else self.generation.name
+        own = (
+            self.generation if self.generation.mixed is None else self.generation.changed(mixed=None, name="")
         )
-        return dataclasses.replace(self, trait=None, finetuning=None, prompted=False, generation=own)
+        return self.changed(trait=None, finetuning=None, prompted=False, generation=own)
 
 
 def grid(

@@ -5,10 +5,8 @@ artifact need the same key and therefore share it; the control students of a (te
 found again by every trait compared with them.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeVar
 
 from undertow.cells import Cell, cell_of, measured, reference_evaluations
@@ -52,26 +50,25 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's cells, and which of their artifacts the store lacks."""
+    """A study's cells, and which of their artifacts the store lacks.
+
+    Attributes:
+        artifacts: all of them by key, each after those it is made from.
+    """
 
     study: Study
     cells: tuple[Cell, ...]
+    artifacts: Mapping[str, Artifact]
     missing: frozenset[str]
-
-    @cached_property
-    def artifacts(self) -> dict[str, Artifact]:
-        """Every artifact by key, each after those it is made from; references only where we make them."""
-        found: dict[str, Artifact] = {}
-        for cell in self.cells:
-            for artifact in cell.artifacts():
-                found.setdefault(key(artifact), artifact)
-        for evaluation in measured(reference_evaluations(self.study)):
-            found.setdefault(key(evaluation), evaluation)
-        return found
 
     def lacking(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind, in the order of the plan."""
         return [a for k, a in self.artifacts.items() if k in self.missing and isinstance(a, kind)]
+
+    def only(self, cells: Sequence[Cell]) -> "Plan":
+        """The part of the plan that some of its cells need."""
+        artifacts = _artifacts(self.study, cells)
+        return Plan(self.study, tuple(cells), artifacts, self.missing & artifacts.keys())
 
     @property
     def is_complete(self) -> bool:
@@ -93,18 +90,28 @@ class Plan:
 def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     """The plan of a resolved study. `made`: the references that are artifacts of ours (nano models)."""
     cells = tuple(cell_of(study, condition, seed) for condition in study.conditions for seed in study.seeds)
-    plan = Plan(study, cells, frozenset())
+    artifacts = _artifacts(study, cells)
     ours = {key(reference) for reference in made}
     present: dict[str, set[str]] = {}
     missing = set()
-    for artifact_key, artifact in plan.artifacts.items():
+    for artifact_key, artifact in artifacts.items():
         if isinstance(artifact, Reference) and artifact_key not in ours:
             continue
         if artifact.kind not in present:
             present[artifact.kind] = store.keys(artifact.kind)
         if artifact_key not in present[artifact.kind]:
             missing.add(artifact_key)
-    return dataclasses.replace(plan, missing=frozenset(missing))
+    return Plan(study, cells, artifacts, frozenset(missing))
+
+
+def _artifacts(study: Study, cells: Iterable[Cell]) -> dict[str, Artifact]:
+    found: dict[str, Artifact] = {}
+    for cell in cells:
+        for artifact in cell.artifacts():
+            found.setdefault(key(artifact), artifact)
+    for evaluation in measured(reference_evaluations(study)):
+        found.setdefault(key(evaluation), evaluation)
+    return found
 
 
 def reference_of(subject: Subject) -> Reference:

@@ -6,6 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from undertow.conditions import Condition
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.plan import Plan, Work
@@ -32,9 +33,10 @@ def plan_table(plan: Plan) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("seeds", "students made"):
         table.add_column(name, justify="right")
+    students: dict[Condition, list[bool]] = {}
+    for cell in plan.cells:
+        students.setdefault(cell.condition, []).append(key(cell.student) not in plan.missing)
     for condition in plan.study.conditions[:MOST_CONDITIONS]:
-        students = [cell.student for cell in plan.cells if cell.condition == condition]
-        made = sum(key(student) not in plan.missing for student in students)
         table.add_row(
             escape(condition.trait.name if condition.trait else CONTROL),
             *([condition.induced] if len(ways) > 1 else []),
@@ -42,8 +44,8 @@ def plan_table(plan: Plan) -> Table:
             escape(condition.teacher.name),
             escape(condition.student.name),
             escape(condition.recipe.name),
-            str(len(students)),
-            f"{made} of {len(students)}",
+            str(len(students[condition])),
+            f"{sum(students[condition])} of {len(students[condition])}",
         )
     if (hidden := len(plan.study.conditions) - MOST_CONDITIONS) and hidden > 0:
         table.add_row(f"… {hidden} more")

@@ -77,6 +77,7 @@ def check_word(trait: Trait, reference: Reference) -> None:
         )
 
 
+@cache  # every condition of a format and a model asks the same
 def check_prompts(format_: Format, reference: Reference) -> None:
     """Nano models know their language's words; asked in others, a teacher would answer nonsense."""
     if not is_made(reference):
