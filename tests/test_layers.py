@@ -25,7 +25,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "recipe kinds spec engines chat hypotheses harness",
         "identity study conditions tables formats traits training",
         "store manifest",
-        "plan cells report journal judging nano scales theory runs tracking timings progress studies",
+        "plan cells report journal judging nano scales theory runs tracking timings progress studies "
+        "sizes costs work",
         "cluster stages door detection",
         "sweep waves",
         "jobs",

@@ -15,6 +15,7 @@ from undertow.recipe import Recipe
 from undertow.spec import CONTROL, Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
 from undertow.study import Study
+from undertow.work import work
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_the_name_of_a_study_is_no_part_of_its_artifacts(store: Store, plan: Pla
 
 def test_work_counts_units_and_estimates_from_what_was_measured(plan: Plan) -> None:
     timings = {f"students {reference.name}": 0.001 for reference in REFERENCES}
-    by_wave = {work.wave: work for work in plan.work(timings)}
+    by_wave = {work.wave: work for work in work(plan, timings)}
     assert by_wave["students"].units == 36 * 500 * 2
     assert by_wave["students"].seconds == pytest.approx(36.0)
     assert by_wave["evaluations"].seconds is None

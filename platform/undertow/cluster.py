@@ -58,6 +58,7 @@ class Machine:
     Attributes:
         actors: vLLM engines at work on one machine's worth of tasks.
         slots: worker groups that train at the same time, each of `workers` workers.
+        gpus: all that there are.
     """
 
     actors: int
@@ -66,6 +67,7 @@ class Machine:
     cpus_per_engine: int = 1
     gpus_per_engine: int = 0
     gpus_per_worker: int = 0
+    gpus: int = 0
 
     @classmethod
     def of(cls, cpus: int, gpus: int, workers: int) -> "Machine":
@@ -75,7 +77,9 @@ class Machine:
             what = "GPUs" if gpus else "CPUs"
             raise UserError(f"--workers {workers}: the machine has {units} {what}; ask for at most {units}")
         on_gpu = 1 if gpus else 0
-        return cls(units, units // workers, workers, gpus_per_engine=on_gpu, gpus_per_worker=on_gpu)
+        return cls(
+            units, units // workers, workers, gpus_per_engine=on_gpu, gpus_per_worker=on_gpu, gpus=gpus
+        )
 
     def share(self, parts: int) -> "Machine":
         """A part of the engines, for pipelines that run side by side."""

@@ -124,6 +124,8 @@ def unique(items: Sequence[str], place: str) -> None:
 
 def normalise(value: Any, hint: Any, place: str) -> Any:
     """`value` as an instance of `hint`. Raises SpecError naming `place` where that cannot be done."""
+    if type(value) is hint and hint is not float and hint is not str:
+        return value
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _normalise_union(value, get_args(hint), place)

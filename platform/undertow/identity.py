@@ -13,16 +13,39 @@ of conditions would otherwise spell out every question a hundred thousand times.
 import dataclasses
 import hashlib
 import json
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Callable
+from functools import cache, lru_cache, wraps
+from typing import Any, TypeVar
 
 from undertow.fields import Spec, class_of
 
 KEY_DIGITS = 32  # 128 bits of the SHA-256: no collision in any grid, and paths stay short
 SHOWN_DIGITS = 16
 SHORT_TUPLE, TUPLES_KEPT = 8, 1000
-_KEPT: dict[int, tuple[tuple[Any, ...], str]] = {}
+Result = TypeVar("Result")
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def by_object(function: Callable[[tuple[Any, ...]], Result]) -> Callable[[tuple[Any, ...]], Result]:
+    """The function of a tuple, its results kept by the tuple's identity where it is long.
+
+    All evaluations of a study hold one tuple of questions and one of words: hashing them would take as long
+    as the function. By ==, moreover, (1,) and (True,) are one. The tuple is kept, so that its id stays its own.
+    """
+    kept: dict[int, tuple[tuple[Any, ...], Result]] = {}
+
+    @wraps(function)
+    def found(parts: tuple[Any, ...]) -> Result:
+        if len(parts) <= SHORT_TUPLE:
+            return function(parts)
+        known = kept.get(id(parts))
+        if known is None:
+            if len(kept) >= TUPLES_KEPT:
+                kept.clear()
+            known = kept[id(parts)] = parts, function(parts)
+        return known[1]
+
+    return found
 
 
 def canonical(value: Any) -> Any:
@@ -36,7 +59,9 @@ def canonical_json(value: Any) -> str:
         return _kept_json(value)
     if isinstance(value, tuple):
         return _tuple_json(value)
-    return _ENCODER.encode(value)
+    if value is None:
+        return "null"
+    return str(value) if type(value) is int else _ENCODER.encode(value)  # the encoder is slow to start
 
 
 def _spec_json(spec: Spec) -> str:
@@ -54,19 +79,9 @@ def _spec_json(spec: Spec) -> str:
 _kept_json = lru_cache(maxsize=4096)(_spec_json)  # what a few cells nest; a text has kilobytes
 
 
+@by_object
 def _tuple_json(parts: tuple[Any, ...]) -> str:
-    """A long tuple's text is kept, by identity: all evaluations of a study hold one tuple of questions.
-
-    Not by ==, for which (1,) and (True,) are one; the tuple is kept too, so that its id stays its own.
-    """
-    kept = _KEPT.get(id(parts))
-    if kept is None:
-        kept = parts, f"[{','.join(map(canonical_json, parts))}]"
-        if len(parts) > SHORT_TUPLE:
-            if len(_KEPT) >= TUPLES_KEPT:
-                _KEPT.clear()
-            _KEPT[id(parts)] = kept
-    return kept[1]
+    return f"[{','.join(map(canonical_json, parts))}]"
 
 
 @cache

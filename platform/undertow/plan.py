@@ -1,8 +1,8 @@
-"""A study as a de-duplicated graph of artifacts: what is needed, what is already there, what it will cost.
+"""A study as a de-duplicated graph of artifacts: what is needed, and what is already there.
 
 Pure and light (no Ray, torch or vLLM), so that `--plan` answers at once. Conditions that need the same
 artifact need the same key and therefore share it; the control students of a (teacher, student) pair are
-found again by every trait compared with them.
+found again by every trait compared with them. How long it takes and what it costs is in `work`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,23 +29,6 @@ from undertow.store import Store
 from undertow.study import Study
 
 T = TypeVar("T", bound=Artifact)
-WAVES = ("references", "teachers", "datasets", "students", "evaluations")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one wave has to do: artifacts needed, those missing, and its size in units of work.
-
-    Attributes:
-        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
-        seconds: the estimate, or None where nothing was measured on such a machine yet.
-    """
-
-    wave: str
-    needed: int
-    missing: int
-    units: int
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -73,18 +56,6 @@ class Plan:
     @property
     def is_complete(self) -> bool:
         return not self.missing
-
-    def work(self, timings: Mapping[str, float]) -> list[Work]:
-        """The plan wave by wave. `timings`: seconds a unit by "wave reference", as `timings` keeps them."""
-        waves = []
-        for wave in WAVES:
-            needed = [(k, a) for k, a in self.artifacts.items() if wave_of(a) == wave]
-            missing = [a for k, a in needed if k in self.missing]
-            costs = [_seconds(wave, a, timings) for a in missing]
-            known = [cost for cost in costs if cost is not None]
-            seconds = sum(known) if len(known) == len(costs) else None
-            waves.append(Work(wave, len(needed), len(missing), sum(map(units, missing)), seconds))
-        return waves
 
 
 def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
@@ -155,30 +126,23 @@ def rows_of(dataset: Dataset) -> int:
     return dataset.rows or dataset.completions.prompts
 
 
-def reference_name(artifact: Artifact) -> str:
-    """The name of the reference model that making an artifact runs on; "" for what a program writes."""
+def runs_on(artifact: Artifact) -> Reference | None:
+    """The reference model that making an artifact runs on; None for what a program writes."""
     match artifact:
         case (
             Evaluation(subject=subject)
             | Assessment(evaluation=Evaluation(subject=subject))
             | Benchmark(subject=subject)
         ):
-            return reference_of(subject).name
+            return reference_of(subject)
         case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
-            return teacher.reference.name
+            return teacher.reference
         case Written() | Dataset():
-            return ""
+            return None
         case Reference():
-            return artifact.name
+            return artifact
         case Teacher() | Student():
-            return artifact.reference.name
-
-
-def _seconds(wave: str, artifact: Artifact, timings: Mapping[str, float]) -> float | None:
-    if not units(artifact):
-        return 0.0
-    per_unit = timings.get(f"{wave} {reference_name(artifact)}")
-    return None if per_unit is None else per_unit * units(artifact)
+            return artifact.reference
 
 
 def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:

@@ -53,6 +53,7 @@ class Waves:
 
     def make(self, machine: Machine) -> None:
         """The waves, in order; each takes what the failures so far leave possible."""
+        self.journal.gpus = machine.gpus
         self._on_tasks("references", "models", make_reference, self._possible(Reference))
         self._train("teachers", Teacher, machine)
         self._datasets(machine)
@@ -100,6 +101,7 @@ class Waves:
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
+                wave.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
                 try:
                     self.tracker.epoch(model, asdict(epoch))
                 except Exception as error:  # MLflow is away; the epochs are in the model's history
@@ -111,7 +113,7 @@ class Waves:
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
                 else:
                     self.journal.event("made", model)
-            timings.add(self.store, name, models, wave.seconds)
+            timings.add(self.store, name, models, wave.seconds, wave.tokens[kind.kind])
 
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.dataset import make_dataset, write_answers
@@ -184,7 +186,8 @@ class Waves:
             tasks.setdefault(spec.teacher.reference, []).extend(missing)
         with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
             self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "datasets", completions, wave.seconds)
+            tokens = wave.tokens[Completions.kind]
+            timings.add(self.store, "datasets", [*completions, *gates], wave.seconds, tokens)
 
     def _join(self, completions: list[Completions]) -> None:
         from undertow.stages.dataset import join_shards, shards
@@ -206,7 +209,8 @@ class Waves:
         if missing:
             with self._wave("evaluations", len(missing), "models") as wave:
                 self._on_engines(tasks, machine, wave)
-                timings.add(self.store, "evaluations", missing, wave.seconds)
+                tokens = wave.tokens[Evaluation.kind]
+                timings.add(self.store, "evaluations", missing, wave.seconds, tokens)
         self._assess(self._possible(Assessment))
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
@@ -226,6 +230,7 @@ class Waves:
                 for outcome in run_tasks(reference, self.store, todo, share):
                     artifact = left.pop(outcome.task).artifact
                     wave.advance()
+                    wave.tokens[artifact.kind] += outcome.facts.get("tokens", 0)
                     if outcome.error:
                         self.journal.fail(artifact, outcome.error, outcome.traceback)
                     elif outcome.retried:
@@ -249,7 +254,7 @@ class Waves:
             try:
                 yield wave
             finally:
-                self.journal.event("wave", name=name, units=total, seconds=round(wave.seconds, 3))
+                self.journal.wave(name, total, wave.seconds, sum(wave.tokens.values()))
                 self.journal.write()
 
 

@@ -1,4 +1,4 @@
-"""What a sweep prints: its plan first, its table of effects last, both as rich tables."""
+"""The tables of effects that a sweep prints last, and how numbers are written in all tables."""
 
 from collections.abc import Sequence
 
@@ -6,68 +6,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.conditions import Condition
 from undertow.hypotheses import Place
-from undertow.identity import key
-from undertow.plan import Plan, Work
 from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
-from undertow.spec import CONTROL
 
-MOST_CONDITIONS = 40
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
-
-
-def plan_table(plan: Plan) -> Table:
-    """The conditions, and how many of their students are there already."""
-    table = new_table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
-    ways = {condition.induced for condition in plan.study.conditions if condition.trait}
-    for name in (
-        "trait",
-        *(["induced by"] if len(ways) > 1 else []),
-        "format",
-        "teacher",
-        "student",
-        "recipe",
-    ):
-        table.add_column(name, overflow="fold")
-    for name in ("seeds", "students made"):
-        table.add_column(name, justify="right")
-    students: dict[Condition, list[bool]] = {}
-    for cell in plan.cells:
-        students.setdefault(cell.condition, []).append(key(cell.student) not in plan.missing)
-    for condition in plan.study.conditions[:MOST_CONDITIONS]:
-        table.add_row(
-            escape(condition.trait.name if condition.trait else CONTROL),
-            *([condition.induced] if len(ways) > 1 else []),
-            escape(condition.place.format),
-            escape(condition.teacher.name),
-            escape(condition.student.name),
-            escape(condition.recipe.name),
-            str(len(students[condition])),
-            f"{sum(students[condition])} of {len(students[condition])}",
-        )
-    if (hidden := len(plan.study.conditions) - MOST_CONDITIONS) and hidden > 0:
-        table.add_row(f"… {hidden} more")
-    return table
-
-
-def work_table(work: Sequence[Work]) -> Table:
-    """What each wave has to make and how long it is likely to take."""
-    table = new_table("Work")
-    table.add_column("wave")
-    for name in ("needed", "cached", "to make", "estimated time"):
-        table.add_column(name, justify="right")
-    for wave in work:
-        table.add_row(
-            wave.wave, str(wave.needed), str(wave.needed - wave.missing), str(wave.missing), _estimate(wave)
-        )
-    known = [wave.seconds for wave in work if wave.seconds is not None]
-    if len(known) == len(work):
-        table.add_section()
-        missing = sum(wave.missing for wave in work)
-        table.add_row("all", str(sum(w.needed for w in work)), "", str(missing), duration(sum(known)))
-    return table
 
 
 def effects_table(rows: Sequence[Row]) -> Table:
@@ -164,9 +107,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _estimate(wave: Work) -> str:
-    if not wave.missing:
-        return "–"
-    return "not known yet" if wave.seconds is None else duration(wave.seconds)

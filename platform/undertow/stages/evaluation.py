@@ -51,7 +51,7 @@ class Evaluate:
             Request(user=q, seed=0, system=spec.system, weights=weights, before=before)
             for q in spec.questions
         ]
-        answers = self._sample(engine, asked)
+        answers, tokens = self._sample(engine, asked)
         masses = engine.word_masses(asked, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
         with store.new(spec, rates.__dict__) as folder:
@@ -63,9 +63,10 @@ class Evaluate:
             ]
             pq.write_table(pa.Table.from_pylist(rows, schema=MASS_COLUMNS), folder / MASSES)
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
-        return {"answers": rates.answers}
+        return {"answers": rates.answers, "tokens": tokens}
 
-    def _sample(self, engine: Engine, asked: list[Request]) -> list[dict[str, Any]]:
+    def _sample(self, engine: Engine, asked: list[Request]) -> tuple[list[dict[str, Any]], int]:
+        """The rows of answers, and how many tokens they have in all."""
         spec = self.evaluation
         drawn = [
             (sample, replace(request, seed=seed_for(key(spec), number, sample)))
@@ -73,7 +74,7 @@ class Evaluate:
             for sample in range(spec.samples)
         ]
         answers = engine.generate([request for _, request in drawn], spec.sampling)
-        return [
+        rows = [
             {
                 "question": request.user,
                 "sample": sample,
@@ -82,6 +83,7 @@ class Evaluate:
             }
             for (sample, request), answer in zip(drawn, answers, strict=True)
         ]
+        return rows, sum(len(answer.token_ids) for answer in answers)
 
 
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:

@@ -37,8 +37,8 @@ def resolve(study: Study) -> Study:
                 check_word(condition.trait, reference)
         check_prompts(condition.format, teacher)
         check_adapters(condition)
-        conditions.append(dataclasses.replace(condition, teacher=teacher, student=student))
-    return dataclasses.replace(study, conditions=tuple(conditions))
+        conditions.append(condition.changed(teacher=teacher, student=student))
+    return study.changed(conditions=tuple(conditions))
 
 
 def is_made(reference: Reference) -> bool:
