@@ -30,7 +30,7 @@ def by_object(function: Callable[[tuple[Any, ...]], Result]) -> Callable[[tuple[
     """The function of a tuple, its results kept by the tuple's identity where it is long.
 
     All evaluations of a study hold one tuple of questions and one of words: hashing them would take as long
-    as the function. By ==, moreover, (1,) and (True,) are one. The tuple is kept, so that its id stays its own.
+    as the function. By ==, moreover, (1,) and (True,) are one. The tuple is kept: its id stays its own.
     """
     kept: dict[int, tuple[tuple[Any, ...], Result]] = {}
 

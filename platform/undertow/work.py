@@ -59,8 +59,8 @@ def work(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None
         cost = _cost(wave, missing, paces, hardware) if hardware else None
         dollars = None
         if hardware and hardware.price is not None:
-            hours = cost.seconds if cost else seconds
-            dollars = None if hours is None else hours / 3600 * hardware.price
+            spent = cost.seconds if cost and cost.seconds else seconds
+            dollars = None if spent is None else spent / 3600 * hardware.price
         size = sum(map(units, missing))
         found.append(Work(wave, len(artifacts), len(missing), size, seconds, cost, dollars))
     return found

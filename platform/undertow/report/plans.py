@@ -82,8 +82,10 @@ def work_table(work: Sequence[Work]) -> Table:
         "to make": [f"{wave.missing:,}" for wave in work],
     }
     whole = [f"{sum(wave.needed for wave in work):,}", "", f"{sum(wave.missing for wave in work):,}"]
+    priced = any(wave.has_cost for wave in work)
+    time = "time" if priced else "estimated time"
     facts = {
-        "time": ([wave.seconds for wave in work], duration),
+        time: ([wave.seconds for wave in work], duration),
         "tokens": ([wave.cost and wave.cost.tokens for wave in work], amount),
         "FLOPs": ([wave.cost and wave.cost.flops for wave in work], "{:.1e}".format),
         "GPU-hours": ([wave.gpu_hours for wave in work], "{:,.1f}".format),
@@ -91,7 +93,7 @@ def work_table(work: Sequence[Work]) -> Table:
     }
     missing = [wave.missing for wave in work]
     for name, (values, written) in facts.items():
-        if any(values) or (name == "time" and not any(wave.has_cost for wave in work)):
+        if any(values) or (name == time and not priced):
             shown[name] = [_known(v, n, written) for v, n in zip(values, missing, strict=True)]
             whole.append(_known(_sum(values), sum(missing), written))
     table = new_table("Work")
