@@ -36,6 +36,8 @@ def student(trainable: LoRA | Everything) -> Student:
 def test_the_size_of_a_local_model_is_in_its_headers(tmp_path: Path) -> None:
     folder = qwen(tmp_path / "qwen")
     assert parameters(replace(MODEL, location=str(folder))) == QWEN
+    (folder / "consolidated.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes())
+    assert parameters(replace(MODEL, revision="with a copy", location=str(folder))) == QWEN
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "model.safetensors").write_bytes(b"no header")
     assert parameters(replace(MODEL, revision="other", location=str(tmp_path / "empty"))) is None

@@ -13,6 +13,7 @@ from pathlib import Path
 from undertow.nano import world
 from undertow.spec import Reference
 
+LONGEST_HEADER = 100_000_000  # bytes, by the format
 HEADER_LENGTH = struct.Struct("<Q")  # a safetensors file begins with its header's length, then the header
 
 
@@ -22,7 +23,10 @@ def parameters(reference: Reference) -> int | None:
     if world.is_nano(reference.name):
         return None
     if reference.location:
-        return sum(map(_in_file, Path(reference.location).glob("*.safetensors"))) or None
+        folder = Path(reference.location)
+        # Some folders hold the weights a second time, under the names of another library.
+        files = list(folder.glob("model*.safetensors")) or folder.glob("*.safetensors")
+        return sum(map(_in_file, files)) or None
     return _on_hub(reference)
 
 
@@ -31,7 +35,7 @@ def _in_file(path: Path) -> int:
     try:
         with path.open("rb") as file:
             (length,) = HEADER_LENGTH.unpack(file.read(HEADER_LENGTH.size))
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length)) if length <= LONGEST_HEADER else {}
         return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return 0
