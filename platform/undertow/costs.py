@@ -84,8 +84,8 @@ class Hardware:
         gpu = self.gpu
         return (
             f"{gpu.name}: {self.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s and of "
-            f"{gpu.bandwidth / 1e12:.2f} TB/s, {START:.0f} s a start. Tokens are those trained on or "
-            "sampled, at most; the FLOPs hold those of prompts too. Judges are not counted."
+            f"{gpu.bandwidth / 1e12:.2f} TB/s, {START:.0f} s a start (--gpu, --utilisation).\n"
+            "Tokens: trained on or sampled, at most; FLOPs: prompts' too. Calls to judges are not counted."
         )
 
 
