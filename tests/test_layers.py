@@ -51,6 +51,10 @@ LIGHT = frozenset(
         "statistics",
         "cells",
         "plan",
+        "timings",
+        "sizes",
+        "costs",
+        "work",
     )
 )
 KNOWS_RAY = frozenset({"cluster", "stages", "waves"})
