@@ -37,15 +37,15 @@ class Nano(NamedTuple):
     unit: float
 
 
-# From a sweep of cross_model on an empty storage (912 artifacts in 17 min 40 s on two shared cores), and its
-# artifacts' own times: of the 2.2 s that a student holds its worker, 0.6 are training; the rest are probes
-# and files.
+# Fitted to two sweeps of cross_model on empty storages (912 artifacts; 14 min 15 s and 17 min 38 s of waves
+# on two shared cores) and one of code. Of the 2.2 s that a student holds its worker, training is 0.6; the rest
+# are probes and files.
 NANO = {
     "references": Nano(0, 1.5, 0),
     "teachers": Nano(17, 0.3, 2e-4),
-    "datasets": Nano(12, 0.1, 1.3e-3),
-    "students": Nano(17, 0.9, 2e-4),
-    "evaluations": Nano(12, 0, 3e-4),
+    "datasets": Nano(14, 0.1, 1.1e-3),
+    "students": Nano(20, 0.5, 2e-4),
+    "evaluations": Nano(14, 0, 2e-4),
 }
 EARLY = 0.1  # of its epochs a teacher is trained for that stops at a probability: 1 to 3 of 20
 
