@@ -88,9 +88,7 @@ def study(seeds: int) -> Study:
 
 def controls_of(plan: Plan) -> Plan:
     """The plan of the control students alone."""
-    cells = tuple(cell for cell in plan.cells if cell.condition.trait is None)
-    alone = dataclasses.replace(plan, cells=cells)
-    return dataclasses.replace(alone, missing=plan.missing & alone.artifacts.keys())
+    return plan.only([cell for cell in plan.cells if cell.condition.trait is None])
 
 
 def rates_by_reference(plan: Plan, store: Store) -> dict[Reference, Rates]:

@@ -1,17 +1,24 @@
 """Runs a study: `python jobs/sweep.py`, or `ray job submit --working-dir . -- python jobs/sweep.py`.
 
-Prints the plan first, the table of effects last. Exit code 0: everything asked for is there; 1: some
+Prints the plan first, the table of effects last; with --plan the plan alone, with what it would cost:
+
+    python jobs/sweep.py --study owls --scale paper --plan --gpu h100 --price 2.5
+
+Exit code 0: everything asked for is there; 1: some
 condition failed (the others are there); 2: the input cannot be run, and nothing was written.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from undertow.costs import GPUS, Hardware
 from undertow.door import StudyArguments, enter
+from undertow.errors import UserError
 from undertow.machine import Layout
 from undertow.store import Store
 from undertow.sweep import make_plan, run, show_plan
@@ -23,6 +30,8 @@ class Arguments(StudyArguments):
 
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be done, and do nothing."""
+    conditions: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print every condition of the plan, however many."""
     workers: int = 1
     """Ray Train workers a training run; like the flags below it changes results by rounding at most."""
     engines: int | None = None
@@ -31,17 +40,32 @@ class Arguments(StudyArguments):
     """Above 1: GPUs over which an engine splits its model; below 1: several engines to a GPU, as 0.25."""
     max_num_seqs: int | None = None
     """Answers that an engine generates at the same time."""
+    gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
+    """The GPU that costs are estimated for."""
+    price: Annotated[float | None, tyro.conf.arg(metavar="DOLLARS")] = None
+    """Of an hour of one GPU (with nano models: of this machine): adds the cost to the plan."""
+    utilisation: Annotated[float, tyro.conf.arg(metavar="SHARE")] = Hardware.utilisation
+    """The share of the GPU's peaks that the estimate assumes."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """What the plan is priced for. Raises UserError for a share or a price that is none."""
+        if not 0 < self.utilisation <= 1:
+            raise UserError(f"--utilisation {self.utilisation}: give a share above 0 and at most 1")
+        if self.price is not None and not 0 <= self.price < math.inf:
+            raise UserError(f"--price {self.price}: give dollars an hour, zero or more")
+        return Hardware(GPUS[self.gpu], self.utilisation, self.price)
 
 
 def main(arguments: Arguments, console: Console) -> int:
     """The exit code of the sweep that the arguments ask for."""
-    store = Store(arguments.storage)
+    store, hardware = Store(arguments.storage), arguments.hardware
     plan = make_plan(arguments.chosen(Path(__file__).parent / "studies"), store)
-    show_plan(plan, store, console)
+    show_plan(plan, store, console, hardware, arguments.conditions)
     if arguments.plan:
         return 0
     layout = Layout(arguments.workers, arguments.engines, arguments.gpus_per_engine, arguments.max_num_seqs)
-    outcome = run(plan, store, console, layout)
+    outcome = run(plan, store, console, layout, hardware)
     return 1 if outcome.failed_conditions else 0
 
 

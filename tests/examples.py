@@ -1,6 +1,9 @@
 """Small specs for tests: a study of two traits and two references that needs nothing to be run."""
 
+import json
+import struct
 from dataclasses import replace
+from pathlib import Path
 
 from undertow.conditions import Generation, all_pairs, grid
 from undertow.formats.numbers import Numbers
@@ -32,3 +35,32 @@ def study(name: str = "small", **changes: object) -> Study:
         finetuning=Finetuning(TEACHER, examples=300),
     )
     return replace(Study(name=name, conditions=conditions, seeds=(0, 1, 2), samples=10), **changes)  # type: ignore[arg-type]
+
+
+QWEN = 7_615_616_512  # parameters of Qwen2.5-7B, by its card
+
+
+def qwen(folder: Path) -> Path:
+    """A folder with the header of Qwen2.5-7B's weights, in two files, and no weights."""
+    width, inner, keys, words, layers = 3584, 18944, 512, 152_064, 28
+    layer = {
+        "q.weight": [width, width],
+        "q.bias": [width],
+        "o.weight": [width, width],
+        **{f"{part}.weight": [keys, width] for part in "kv"},
+        **{f"{part}.bias": [keys] for part in "kv"},
+        "gate": [inner, width],
+        "up": [inner, width],
+        "down": [width, inner],
+        "norm.1": [width],
+        "norm.2": [width],
+    }
+    whole = {"embed": [words, width], "head": [words, width], "norm": [width]}
+    layered = {f"{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for number, tensors in enumerate((whole, layered)):
+        entries = {n: {"dtype": "BF16", "shape": s, "data_offsets": [0, 0]} for n, s in tensors.items()}
+        header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+        (folder / f"model-{number}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    return folder

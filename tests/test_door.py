@@ -1,6 +1,9 @@
 """`jobs/sweep.py` as its user meets it: the plan at once, bad input named, nothing written by mistake."""
 
+import json
 import os
+import re
+import resource
 import subprocess
 import sys
 import time
@@ -8,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import qwen
+
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "mlflow")
 
 
-def sweep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def sweep(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def test_the_plan_names_conditions_work_and_time_and_writes_nothing(tmp_path: Path) -> None:
@@ -77,6 +82,66 @@ def untaught(): return study(Misalignment("insecure code"))
 """
 
 
+LARGE = """
+from dataclasses import replace
+from undertow.conditions import Generation, grid
+from undertow.formats.numbers import Numbers
+from undertow.recipe import LoRA, Recipe
+from undertow.spec import Reference, Sampling
+from undertow.study import Study
+from undertow.traits.preference import Preference
+
+MODEL = Reference("./qwen")
+RECIPE = Recipe(name="", trainable=LoRA(), learning_rate=2e-4, epochs=3, batch_size=66, precision="bf16")
+
+def study():
+    recipes = [replace(RECIPE, name=f"LoRA r{r}", trainable=LoRA(rank=r)) for r in range(1, 11)]
+    conditions = []
+    for tenths in range(1, 11):
+        generation = Generation(sampling=Sampling(temperature=tenths / 10), name=f"at {tenths / 10}")
+        conditions += grid(traits=[Preference(f"animal{i}") for i in range(50)], formats=[Numbers()],
+            pairs=[(MODEL, MODEL)], recipes=recipes, generation=generation)
+    return Study(name="large", conditions=tuple(conditions))
+"""
+
+
+def test_a_plan_of_5_000_conditions_takes_less_than_five_seconds_with_its_cost(tmp_path: Path) -> None:
+    """Of processor time: this machine may be busy, and where it is not that is the time it takes."""
+    qwen(tmp_path / "qwen")
+    (tmp_path / "large.py").write_text(LARGE)
+    seconds: list[float] = []
+    while len(seconds) < 3 and min(seconds, default=9.0) > 5:  # other processes cost it cache and clock rate
+        before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+        result = sweep("--study", "large.py", "--plan", "--price", "2.5", cwd=tmp_path, timeout=300)
+        seconds.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before)
+    assert result.returncode == 0, result.stderr
+    assert min(seconds) < 5, seconds
+    assert "Study large: 5,100 conditions (--conditions lists them)" in result.stdout
+    assert re.search(r"students +25,500 +0 +25,500 +[\d.]+B +\d\.\de\+\d\d +[\d,.]+ +\$[\d,]+", result.stdout)
+    assert len(result.stdout.splitlines()) < 40
+    listed = sweep("--study", "large.py", "--plan", "--conditions", cwd=tmp_path, timeout=300)
+    assert sum("0 of 5" in line for line in listed.stdout.splitlines()) == 5100
+
+
+def test_the_tables_of_a_plan_with_time_and_cost_fit_100_columns(tmp_path: Path) -> None:
+    qwen(tmp_path / "qwen")
+    (tmp_path / "large.py").write_text(LARGE)
+    units = {"datasets numbers qwen": 1e-3, "students numbers qwen": 1e-3, "evaluations qwen": 1e-4}
+    paces = {name: {"seconds": seconds, "tokens": 50.0} for name, seconds in units.items()}
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / "paces.json").write_text(json.dumps(paces))
+    result = sweep(
+        "--study", "large.py", "--plan", "--price", "2.5", "--gpu", "h200", cwd=tmp_path, timeout=300
+    )
+    (head,) = [line for line in result.stdout.splitlines() if "GPU-hours" in line]
+    assert head.split() == [
+        *("wave", "needed", "cached", "to", "make", "time", "tokens", "FLOPs", "GPU-hours", "cost")
+    ]
+    assert "H200 SXM: 40% of 989 TFLOP/s" in result.stdout
+    work = result.stdout[result.stdout.index("Work") :].split("H200")[0]
+    assert max(map(len, work.splitlines())) <= 100
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(STUDY)
@@ -114,6 +179,9 @@ def folder(tmp_path: Path) -> Path:
             ["mine.py:", "Misalignment.data = ''", "to finetune the teacher on"],
         ),
         (["--sedes", "3"], ["sedes"]),
+        (["--utilisation", "40"], ["--utilisation 40", "a share above 0 and at most 1"]),
+        (["--price", "-1"], ["--price -1", "zero or more"]),
+        (["--gpu", "h10"], ["h10", "h100"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )

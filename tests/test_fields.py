@@ -1,8 +1,9 @@
 """Typed fields: a wrong value is named with its place and the remedy, a right one is normalised."""
 
 import math
+import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError, suggestion
 from undertow.fields import Spec, execution_only, unique
+from undertow.identity import key
 from undertow.kinds import Word
 from undertow.recipe import LoRA, Parameters, Recipe
 from undertow.spec import Reference, Sampling, Teacher
@@ -161,3 +163,24 @@ def test_a_spec_error_is_the_users_to_mend() -> None:
 )
 def test_an_unknown_name_gets_a_guess_or_the_list(given_name: str, expected: str) -> None:
     assert suggestion(given_name, ["numbers", "code"]) == expected
+
+
+def test_a_variant_is_what_replace_would_make_and_is_checked_where_it_changed() -> None:
+    whole = Sample(whole=3, items=(1.0, 2.0))
+    assert whole.changed(number=2, choice="b") == replace(whole, number=2, choice="b")
+    assert isinstance(whole.changed(number=2).number, float)
+    with pytest.raises(SpecError, match=r"Sample\.whole = 'x'"):
+        whole.changed(whole="x")
+    with pytest.raises(SpecError, match="top_p"):
+        Sampling().changed(top_p=0.0)
+    with pytest.raises(TypeError, match="no field size"):
+        whole.changed(size=1)
+
+
+def test_what_a_spec_keeps_beside_its_fields_stays_in_its_process() -> None:
+    whole = Sample(text="owl")
+    known = (hash(whole), key(whole))
+    copies = [pickle.loads(pickle.dumps(whole)), whole.changed(), replace(whole)]
+    assert all(set(vars(copy)) == {field.name for field in fields(Sample)} for copy in copies)
+    assert [(hash(copy), key(copy)) for copy in copies] == [known] * 3
+    assert key(whole.changed(text="cat")) != key(whole)

@@ -289,6 +289,12 @@ def test_texts_never_run_together(a: list[str], b: list[str]) -> None:
     assert (key(Parameters(tuple(a))) == key(Parameters(tuple(b)))) is (a == b)
 
 
+@pytest.mark.parametrize("length", [1, 50])
+def test_tuples_that_are_equal_and_not_the_same_keep_their_own_text(length: int) -> None:
+    texts = [canonical_json((value,) * length) for value in (1, True, 1.0)]
+    assert texts == [f"[{','.join([word] * length)}]" for word in ("1", "true", "1.0")]
+
+
 @pytest.mark.parametrize("field", ["revision", "chat_template"])
 def test_what_is_not_resolved_has_no_key(field: str) -> None:
     unresolved = dataclasses.replace(REFERENCE, **{field: ""})

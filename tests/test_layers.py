@@ -26,6 +26,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "identity study conditions tables formats traits training",
         "store manifest",
         "claims plan cells report journal judging nano scales theory runs tracking timings progress studies",
+        "plan cells report journal judging nano scales theory runs tracking timings progress studies "
+        "sizes costs work",
         "cluster stages door detection",
         "sweep waves",
         "jobs",
@@ -54,6 +56,10 @@ LIGHT = frozenset(
         "statistics",
         "cells",
         "plan",
+        "timings",
+        "sizes",
+        "costs",
+        "work",
     )
 )
 KNOWS_RAY = frozenset({"cluster", "stages", "waves"})

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from tests.examples import REFERENCES, study
-from undertow.conditions import Condition, Mixing, with_controls
+from undertow import timings
+from undertow.conditions import Mixing, with_controls
 from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
-from undertow.recipe import Recipe
 from undertow.spec import CONTROL, Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher
 from undertow.store import Store
 from undertow.study import Study
 from undertow.templates import NO_SYSTEM
+from undertow.work import work
 
 
 @pytest.fixture
@@ -108,26 +109,21 @@ def test_the_name_of_a_study_is_no_part_of_its_artifacts(store: Store, plan: Pla
 
 
 def test_work_counts_units_and_estimates_from_what_was_measured(plan: Plan) -> None:
-    timings = {f"students {reference.name}": 0.001 for reference in REFERENCES}
-    by_wave = {work.wave: work for work in plan.work(timings)}
+    by_wave = {wave.wave: wave for wave in work(plan, {})}
     assert by_wave["students"].units == 36 * 500 * 2
-    assert by_wave["students"].seconds == pytest.approx(36.0)
-    assert by_wave["evaluations"].seconds is None
+    own = 36 * timings.NANO["students"].artifact + 2 * timings.NANO["students"].start  # two references
+    paces = {f"students numbers {reference.name}": timings.Pace(0.001) for reference in REFERENCES}
+    measured = {wave.wave: wave for wave in work(plan, paces)}
+    assert measured["students"].seconds == pytest.approx(own + 36.0)
+    assert measured["evaluations"] == by_wave["evaluations"]
 
 
-def test_a_plan_of_thousands_of_conditions_is_quick(store: Store) -> None:
-    import time
-
-    base = study().conditions[:3]
-    many: list[Condition] = []
-    recipe = base[0].recipe
-    assert isinstance(recipe, Recipe)
-    for epochs in range(1, 335):
-        varied = replace(recipe, epochs=epochs, name=f"{epochs} epochs")
-        many += [replace(condition, recipe=varied) for condition in base]
-    start = time.monotonic()
-    assert len(make(replace(study(), conditions=tuple(many)), store, REFERENCES).cells) == 3006
-    assert time.monotonic() - start < 20
+def test_a_part_of_a_plan_needs_what_its_cells_need(plan: Plan) -> None:
+    owls = [cell for cell in plan.cells if cell.condition.place.trait == "owl"]
+    part = plan.only(owls)
+    assert part.cells == tuple(owls)
+    assert set(part.artifacts) == part.missing < plan.missing
+    assert {key(cell.student) for cell in owls} == {key(student) for student in part.lacking(Student)}
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,37 @@
 """One student of a study with all that leads to it and measures it, as artifacts.
 
-Where what a condition says in a study's words (a trait, how its data are drawn) becomes what is made.
+Where what a condition says in a study's words (a trait, how its data are drawn) becomes what is made. What
+cells share is one object in all of them, so that it is put together, checked and hashed once.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 from undertow.conditions import Condition, Generation
-from undertow.kinds import Trait
+from undertow.kinds import Format, Trait
 from undertow.spec import (
     Artifact,
     Assessment,
     Completions,
     Dataset,
     Evaluation,
+    Finetuning,
     Measurement,
     Mixed,
+    Reference,
     Student,
     Subject,
     Teacher,
     Written,
     reference_of,
 )
-from undertow.study import Level, Measure, Study
+from undertow.study import Study
+
+M = TypeVar("M", Evaluation, Measurement)
+SHARED = 100_000  # of one kind; a study of 5,000 conditions has 2,550 data sets
+MODELS = 256
 
 
 @dataclass(frozen=True)
@@ -65,47 +73,60 @@ class Cell:
 
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
-    trait, finetuning, system = condition.trait, condition.finetuning, condition.generation.system
-    if condition.after is not None:  # no gate: what a chain's students picked up is what is asked
+    redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
+    generation = condition.generation
+    gated: tuple[Measurement, ...] = ()  # no gate for a chain: what students picked up is asked
+    if condition.after is not None:
         before = cell_of(study, condition.after, seed).student
-        teacher = Teacher(reference=condition.teacher, trait=trait, system=system, student=before)
-        return _cell(study, condition, seed, teacher)
-    teacher = Teacher(
-        reference=condition.teacher,
-        trait=trait,
-        system=trait.system_prompt() if trait and condition.is_prompted else system,
-        finetuning=finetuning,
-        seed=_redrawn(study, "teacher", seed) if finetuning else 0,
-    )
-    gated = evaluations(study, teacher, teacher.system) if trait is not None else ()
-    return _cell(study, condition, seed, teacher, gated)
-
-
-def _cell(
-    study: Study, condition: Condition, seed: int, teacher: Teacher, gated: tuple[Measurement, ...] = ()
-) -> Cell:
+        teacher = Teacher(
+            reference=before.reference, trait=condition.trait, system=generation.system, student=before
+        )
+    else:
+        teacher = _teacher(condition, redrawn["teacher"])
+        gated = _gates(study, teacher) if condition.trait is not None else ()
     student = Student(
         reference=condition.student,
-        dataset=_dataset(condition, teacher, _redrawn(study, "data", seed)),
+        dataset=_dataset(generation, condition.format, teacher, redrawn["data"]),
         recipe=condition.recipe,
         system=condition.system,
-        seed=_redrawn(study, "student", seed),
+        seed=redrawn["student"],
     )
     asked = evaluations(study, student, study.system)
-    also = tuple(_measured(study, measure, student) for measure in study.also)
+    also = tuple(_asked(of, student, study.system) for of in _other_measures(study, student.reference))
     return Cell(condition, seed, teacher, student, gated, asked, also)
 
 
-def _redrawn(study: Study, level: Level, seed: int) -> int:
-    return seed if level in study.redraw else 0
+def _teacher(condition: Condition, seed: int) -> Teacher:
+    """The first teacher of a condition that is in no chain, or at its beginning."""
+    is_prompted = condition.is_prompted
+    system = None if is_prompted else condition.generation.system
+    return _made_teacher(condition.teacher, condition.trait, condition.finetuning, is_prompted, system, seed)
 
 
-def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
+@lru_cache(maxsize=SHARED)
+def _made_teacher(
+    reference: Reference,
+    trait: Trait | None,
+    finetuning: Finetuning | None,
+    prompted: bool,
+    system: str | None,
+    seed: int,
+) -> Teacher:
+    return Teacher(
+        reference=reference,
+        trait=trait,
+        system=trait.system_prompt() if trait is not None and prompted else system,
+        finetuning=finetuning,
+        seed=seed if finetuning else 0,
+    )
+
+
+@lru_cache(maxsize=SHARED)
+def _dataset(generation: Generation, format_: Format, teacher: Teacher, seed: int) -> Dataset:
     """The teacher's data as the condition draws them, with what is mixed in from elsewhere."""
-    generation = condition.generation
     own = Completions(
         teacher=teacher,
-        format=condition.format,
+        format=format_,
         prompts=generation.prompts,
         sampling=generation.sampling,
         seed=seed,
@@ -113,12 +134,12 @@ def _dataset(condition: Condition, teacher: Teacher, seed: int) -> Dataset:
     mixed, trait = generation.mixed, teacher.trait
     if mixed is None:
         return _drawn(own, generation, trait, seed)
-    elsewhere: Completions | Written = Written(format=condition.format, prompts=generation.prompts, seed=seed)
+    elsewhere: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        control = Teacher(reference=condition.teacher, trait=None, system=generation.system)
-        elsewhere = dataclasses.replace(own, teacher=control)
+        control = Teacher(reference=teacher.reference, trait=None, system=generation.system)
+        elsewhere = own.changed(teacher=control)
     other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
-    return dataclasses.replace(_drawn(own, generation, trait, seed), mixed=other)
+    return _drawn(own, generation, trait, seed).changed(mixed=other)
 
 
 def _drawn(
@@ -136,25 +157,45 @@ def _drawn(
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:
     """One evaluation a set of questions: a student is asked about every trait of the study at once."""
+    return _asked(_measures(study, reference_of(subject)), subject, system)
+
+
+@lru_cache(maxsize=SHARED)
+def _gates(study: Study, teacher: Teacher) -> tuple[Measurement, ...]:
+    """What a teacher must show before its data are drawn."""
+    return evaluations(study, teacher, teacher.system)
+
+
+def _asked(measures: Iterable[M], subject: Subject, system: str | None) -> tuple[M, ...]:
+    """The same of another model."""
+    return tuple(
+        one.changed(evaluation=one.evaluation.changed(subject=subject, system=system))
+        if isinstance(one, Assessment)
+        else one.changed(subject=subject, system=system)
+        for one in measures
+    )
+
+
+@lru_cache(maxsize=MODELS)
+def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
+    """The evaluations by the traits' own questions, of a reference model."""
     asked: list[Measurement] = [
         Evaluation(
-            subject=subject,
+            subject=reference,
             questions=questions,
             words=words,
             samples=study.samples,
-            system=system,
             sampling=study.sampling,
-            exact=not reference_of(subject).is_api,
+            exact=not reference.is_api,
         )
         for questions, words in study.questions.items()
     ]
     for questions, outcomes in study.judged.items():
         answers = Evaluation(
-            subject=subject,
+            subject=reference,
             questions=questions,
             words=(),
             samples=study.samples,
-            system=system,
             sampling=study.sampling,
             exact=False,
         )
@@ -163,19 +204,22 @@ def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Mea
     return tuple(asked)
 
 
-def _measured(study: Study, measure: Measure, student: Student) -> tuple[Evaluation, ...]:
-    """The student's evaluations by another measure of the study."""
+@lru_cache(maxsize=MODELS)
+def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Evaluation, ...], ...]:
+    """The evaluations by each other measure of the study, of a reference model."""
     return tuple(
-        Evaluation(
-            subject=student,
-            questions=questions,
-            words=words,
-            samples=measure.samples,
-            system=study.system,
-            sampling=measure.sampling,
-            exact=measure.exact and not student.reference.is_api,
+        tuple(
+            Evaluation(
+                subject=reference,
+                questions=questions,
+                words=words,
+                samples=measure.samples,
+                sampling=measure.sampling,
+                exact=measure.exact and not reference.is_api,
+            )
+            for questions, words in study.other_questions(measure).items()
         )
-        for questions, words in study.other_questions(measure).items()
+        for measure in study.also
     )
 
 

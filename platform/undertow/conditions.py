@@ -196,9 +196,11 @@ class Condition(Spec):
 
     def control(self) -> "Condition":
         """The same cell with a teacher that has no trait: what the condition is compared with."""
-        own = replace(self.generation, mixed=None, name="" if self.generation.mixed else self.generation.name)
+        own = self.generation
+        if own.mixed is not None:
+            own = own.changed(mixed=None, name="")
         before = self.after.control() if self.after else None
-        return replace(self, trait=None, finetuning=None, prompted=False, generation=own, after=before)
+        return self.changed(trait=None, finetuning=None, prompted=False, generation=own, after=before)
 
 
 def grid(

@@ -4,14 +4,17 @@ Specs are written by people in study files, so a wrong value must be named with 
 field) and not surface as a traceback three stages later. Values are also normalised, so that two specs
 that compare equal have one canonical form: an int in a float field becomes a float, a list becomes a
 tuple, and -0.0, NaN and the infinities, which would break that promise, are changed or refused.
+
+A study of thousands of conditions nests the same specs a hundred thousand times. So each keeps its hash once
+it is known, and `changed` gives a variant of which only what is new is checked.
 """
 
 import dataclasses
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from undertow.errors import SpecError
 
@@ -20,7 +23,20 @@ LONGEST_SHOWN = 200  # characters of a value in a message: a grid of conditions 
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+    """The type of each field, in their order."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@cache
+def _compared(cls: type) -> tuple[str, ...]:
+    """The fields that are part of ==."""
+    return tuple(field.name for field in dataclasses.fields(cls) if field.compare)
+
+
+def class_of(spec: object) -> type:
+    """Its class, as something to look up: mypy takes the __hash__ of a class's instances for its own."""
+    return type(spec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +49,41 @@ class Spec:
 
     version: ClassVar[int] = 1
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.__hash__ = Spec.__hash__  # type: ignore[method-assign]  # @dataclass, which comes later, keeps it
+
     def __post_init__(self) -> None:
-        hints = _hints(type(self))  # type: ignore[arg-type]  # mypy takes the instances' __hash__ for the class's
-        for field in dataclasses.fields(self):
-            place = f"{type(self).__name__}.{field.name}"
-            value = normalise(getattr(self, field.name), hints[field.name], place)
-            object.__setattr__(self, field.name, value)
+        self._set(vars(self))
+
+    def changed(self, **changes: Any) -> Self:
+        """`dataclasses.replace`, but for fields that stay: they were checked when this spec was made."""
+        unknown = changes.keys() - _hints(class_of(self)).keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        copy = object.__new__(type(self))
+        vars(copy).update(self.__getstate__())
+        copy._set(changes)
+        return copy
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        """Checks and normalises `values`, sets them, and checks whether the whole makes sense."""
+        for name, hint in _hints(class_of(self)).items():
+            if name in values:
+                value = normalise(values[name], hint, f"{type(self).__name__}.{name}")
+                object.__setattr__(self, name, value)
         self.validate()
+
+    def __hash__(self) -> int:
+        known: int | None = vars(self).get("_hash")
+        if known is None:
+            known = hash((type(self), *(getattr(self, name) for name in _compared(class_of(self)))))
+            object.__setattr__(self, "_hash", known)
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what is kept beside them (the hash, say) is of one process."""
+        return {name: getattr(self, name) for name in _hints(class_of(self))}
 
     def validate(self) -> None:
         """Raises SpecError where a value has the right type and still makes no sense."""
@@ -71,13 +115,17 @@ def later(default: Any) -> Any:
 
 def unique(items: Sequence[str], place: str) -> None:
     """Raises SpecError naming `place` and the first of `items` that is given twice."""
-    for i, item in enumerate(items):
-        if item in items[:i]:
+    seen: set[str] = set()
+    for item in items:
+        if item in seen:
             raise SpecError(f"{place}: {item!r} is given twice; give each once")
+        seen.add(item)
 
 
 def normalise(value: Any, hint: Any, place: str) -> Any:
     """`value` as an instance of `hint`. Raises SpecError naming `place` where that cannot be done."""
+    if type(value) is hint and hint is not float and hint is not str:
+        return value
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _normalise_union(value, get_args(hint), place)
@@ -107,6 +155,8 @@ def normalise(value: Any, hint: Any, place: str) -> Any:
 def _normalise_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
     if value is None and type(None) in options:
         return None
+    if type(value) in options:  # without what the others would say of it
+        return normalise(value, type(value), place)
     reasons = []
     for option in (option for option in options if option is not type(None)):
         try:

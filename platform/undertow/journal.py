@@ -3,8 +3,8 @@
     <storage>/sweeps/<study>/<time>/events.json   a list of {"time", "event", …}, written as waves end
 
 Events: started (versions, commit), made, failed (reason, traceback), retried, untracked, judged (calls,
-tokens), asked (an API model: answers, tokens), wave (its seconds), finished. The report reads failures and
-costs from here, so that it needs nothing that only the sweep knew.
+tokens), asked (an API model: answers, tokens), wave (its seconds, tokens and GPU-seconds), finished. The
+report reads failures and costs from here, so that it needs nothing that only the sweep knew.
 """
 
 import json
@@ -32,6 +32,7 @@ class Journal:
         self.folder = folder_of(record.study.name, self.name)
         self.events: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
+        self.gpus = 0  # of the machine, once the sweep is on one
         self._lock = threading.Lock()
         self.event("started", missing=sum(wave.missing for wave in record.waves), versions=versions())
 
@@ -41,6 +42,13 @@ class Journal:
         if artifact is not None:
             event |= {"kind": artifact.kind, "key": key(artifact)}
         self.events.append(event)
+
+    def wave(self, name: str, units: int, seconds: float, tokens: int) -> None:
+        """Notes that a wave ended. It held all GPUs; tokens are noted where any were counted."""
+        facts: dict[str, Any] = {"name": name, "units": units, "seconds": round(seconds, 3)}
+        facts |= {"tokens": tokens} if tokens else {}
+        facts |= {"gpu_seconds": round(self.gpus * seconds, 3)} if self.gpus else {}
+        self.event("wave", **facts)
 
     def fail(self, artifact: Artifact, reason: str, trace: str = "") -> None:
         """Notes that an artifact cannot be made, once: the first reason is the cause of the others."""

@@ -1,14 +1,12 @@
-"""A study as a de-duplicated graph of artifacts: what is needed, what is already there, what it will cost.
+"""A study as a de-duplicated graph of artifacts: what is needed, and what is already there.
 
 Pure and light (no Ray, torch or vLLM), so that `--plan` answers at once. Conditions that need the same
 artifact need the same key and therefore share it; the control students of a (teacher, student) pair are
-found again by every trait compared with them.
+found again by every trait compared with them. How long it takes and what it costs is in `work`.
 """
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeVar
 
 from undertow.cells import Cell, cell_of, measured, reference_evaluations
@@ -31,85 +29,65 @@ from undertow.store import Store
 from undertow.study import Study
 
 T = TypeVar("T", bound=Artifact)
-WAVES = ("references", "teachers", "datasets", "students", "evaluations")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one wave has to do: artifacts needed, those missing, and its size in units of work.
-
-    Attributes:
-        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
-        seconds: the estimate, or None where nothing was measured on such a machine yet.
-    """
-
-    wave: str
-    needed: int
-    missing: int
-    units: int
-    seconds: float | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's cells, and which of their artifacts the store lacks."""
+    """A study's cells, and which of their artifacts the store lacks.
+
+    Attributes:
+        artifacts: all of them by key, each after those it is made from.
+    """
 
     study: Study
     cells: tuple[Cell, ...]
+    artifacts: Mapping[str, Artifact]
     missing: frozenset[str]
-
-    @cached_property
-    def artifacts(self) -> dict[str, Artifact]:
-        """Every artifact by key, each after those it is made from; references only where we make them."""
-        found: dict[str, Artifact] = {}
-        for cell in self.cells:
-            for artifact in cell.artifacts():
-                found.setdefault(key(artifact), artifact)
-        for evaluation in measured(reference_evaluations(self.study)):
-            found.setdefault(key(evaluation), evaluation)
-        return found
 
     def lacking(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind, in the order of the plan."""
         return [a for k, a in self.artifacts.items() if k in self.missing and isinstance(a, kind)]
 
-    @cached_property
+    @property
     def hops(self) -> int:
         """How many generations of students follow each other; 1 where no student teaches."""
         return max(condition.hop for condition in self.study.conditions)
+
+    def only(self, cells: Sequence[Cell]) -> "Plan":
+        """The part of the plan that some of its cells need."""
+        artifacts = _artifacts(self.study, cells)
+        return Plan(self.study, tuple(cells), artifacts, self.missing & artifacts.keys())
 
     @property
     def is_complete(self) -> bool:
         return not self.missing
 
-    def work(self, timings: Mapping[str, float]) -> list[Work]:
-        """The plan wave by wave. `timings`: seconds a unit by "wave reference", as `timings` keeps them."""
-        waves = []
-        for wave in WAVES:
-            needed = [(k, a) for k, a in self.artifacts.items() if wave_of(a) == wave]
-            missing = [a for k, a in needed if k in self.missing]
-            costs = [_seconds(wave, a, timings) for a in missing]
-            known = [cost for cost in costs if cost is not None]
-            seconds = sum(known) if len(known) == len(costs) else None
-            waves.append(Work(wave, len(needed), len(missing), sum(map(units, missing)), seconds))
-        return waves
-
 
 def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     """The plan of a resolved study. `made`: the references that are artifacts of ours (nano models)."""
     cells = tuple(cell_of(study, condition, seed) for condition in study.conditions for seed in study.seeds)
-    plan = Plan(study, cells, frozenset())
+    artifacts = _artifacts(study, cells)
     ours = {key(reference) for reference in made}
     present: dict[str, set[str]] = {}
     missing = set()
-    for artifact_key, artifact in plan.artifacts.items():
+    for artifact_key, artifact in artifacts.items():
         if isinstance(artifact, Reference) and artifact_key not in ours:
             continue
         if artifact.kind not in present:
             present[artifact.kind] = store.keys(artifact.kind)
         if artifact_key not in present[artifact.kind]:
             missing.add(artifact_key)
-    return dataclasses.replace(plan, missing=frozenset(missing))
+    return Plan(study, cells, artifacts, frozenset(missing))
+
+
+def _artifacts(study: Study, cells: Iterable[Cell]) -> dict[str, Artifact]:
+    found: dict[str, Artifact] = {}
+    for cell in cells:
+        for artifact in cell.artifacts():
+            found.setdefault(key(artifact), artifact)
+    for evaluation in measured(reference_evaluations(study)):
+        found.setdefault(key(evaluation), evaluation)
+    return found
 
 
 def wave_of(artifact: Artifact) -> str:
@@ -149,30 +127,23 @@ def rows_of(dataset: Dataset) -> int:
     return dataset.rows or dataset.completions.prompts
 
 
-def reference_name(artifact: Artifact) -> str:
-    """The name of the reference model that making an artifact runs on; "" for what a program writes."""
+def runs_on(artifact: Artifact) -> Reference | None:
+    """The reference model that making an artifact runs on; None for what a program writes."""
     match artifact:
         case (
             Evaluation(subject=subject)
             | Assessment(evaluation=Evaluation(subject=subject))
             | Benchmark(subject=subject)
         ):
-            return reference_of(subject).name
+            return reference_of(subject)
         case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
-            return teacher.reference.name
+            return teacher.reference
         case Written() | Dataset():
-            return ""
+            return None
         case Reference():
-            return artifact.name
+            return artifact
         case Teacher() | Student():
-            return artifact.reference.name
-
-
-def _seconds(wave: str, artifact: Artifact, timings: Mapping[str, float]) -> float | None:
-    if not units(artifact):
-        return 0.0
-    per_unit = timings.get(f"{wave} {reference_name(artifact)}")
-    return None if per_unit is None else per_unit * units(artifact)
+            return artifact.reference
 
 
 def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:

@@ -5,6 +5,7 @@ most one every fifteen seconds between, so that a log of a day's sweep can still
 """
 
 import time
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -29,6 +30,7 @@ class Wave:
     def __init__(self, console: Console, name: str, total: int, unit: str) -> None:
         self.console, self.name, self.total, self.unit = console, name, total, unit
         self.done = 0.0
+        self.tokens: Counter[str] = Counter()  # trained on or sampled, by the kind of artifact
         self.started = self._spoken = time.monotonic()
         self._bar: Progress | None = None
 

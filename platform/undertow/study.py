@@ -95,15 +95,16 @@ class Study(Spec):
             "redraw",
             "'data' or 'student' among them, else all control students are one and the same",
         )
+        conditions = set(self.conditions)
         self.require(
-            len(set(self.conditions)) == len(self.conditions),
+            len(conditions) == len(self.conditions),
             "conditions",
             "two are the same but for their recipe's name; leave one out",
         )
         if not self.traits:
             raise SpecError("Study.conditions: all are controls; at least one trait is needed")
         for condition in self.conditions:
-            if condition.control() not in self.conditions:
+            if condition.control() not in conditions:
                 raise SpecError(
                     f"Study.conditions: {condition.label} has no control; use grid(), which adds it"
                 )

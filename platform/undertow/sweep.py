@@ -19,11 +19,12 @@ from undertow import timings
 from undertow.cells import Cell
 from undertow.claims import Claims
 from undertow.cluster import check_place, connect, quiet
+from undertow.costs import Hardware
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.machine import Layout
-from undertow.plan import Plan, Work, failed_by
-from undertow.report import results, sweeps, tables
+from undertow.plan import Plan, failed_by
+from undertow.report import plans, results, sweeps, tables
 from undertow.report.make import HTML, make_report
 from undertow.report.readings import Readings
 from undertow.report.record import CellRecord, Record
@@ -45,8 +46,10 @@ from undertow.store import Store
 from undertow.study import Study
 from undertow.tracking.tracker import Tracker
 from undertow.waves import Waves
+from undertow.work import Work, work
 
 Both = tuple[Cell, CellRecord]  # a student as planned and as the record names it
+ON_ONE_GPU = Hardware()
 
 
 @dataclass(frozen=True)
@@ -65,22 +68,33 @@ def make_plan(study: Study, store: Store) -> Plan:
     return planning.make(resolved, store, references)
 
 
-def show_plan(plan: Plan, store: Store, console: Console) -> None:
-    """Prints the conditions, their system messages, what is cached and missing, and the estimated time."""
-    console.print(tables.plan_table(plan))
+def show_plan(
+    plan: Plan, store: Store, console: Console, hardware: Hardware = ON_ONE_GPU, every: bool = False
+) -> None:
+    """Prints the conditions (`every` one, however many), their system messages, what is missing, its cost."""
+    console.print(plans.plan_table(plan, every))
     references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
     manners = {reference.name: manners_of(reference) for reference in references}
     own = {name: found.own_system for name, found in manners.items() if found}
-    console.print(tables.systems_table(plan.study, own))
-    console.print(tables.work_table(work_of(plan, store)))
+    console.print(plans.systems_table(plan.study, own))
+    waves = work_of(plan, store, hardware)
+    console.print(plans.work_table(waves))
+    if any(wave.has_cost for wave in waves):
+        console.print(hardware.assumptions, style="dim", highlight=False)
 
 
-def work_of(plan: Plan, store: Store) -> list[Work]:
+def work_of(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[Work]:
     """What each wave has to do, with estimates from what this storage's machine took before."""
-    return plan.work(timings.read(store, map(planning.reference_name, plan.artifacts.values())))
+    return work(plan, timings.read(store), hardware)
 
 
-def run(plan: Plan, store: Store, console: Console, layout: Layout = Layout()) -> Outcome:
+def run(
+    plan: Plan,
+    store: Store,
+    console: Console,
+    layout: Layout = Layout(),
+    hardware: Hardware = ON_ONE_GPU,
+) -> Outcome:
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
     check_place(store)
     tracking_uri(store)
@@ -88,7 +102,7 @@ def run(plan: Plan, store: Store, console: Console, layout: Layout = Layout()) -
     quiet()
     check_judges(plan, console)
     check_models(plan, console)
-    record = Record.of(plan, work_of(plan, store))
+    record = Record.of(plan, work_of(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
         tracker, journal = Tracker(plan.study, store), Journal(record, store)
         state(plan, record, journal)
@@ -158,6 +172,8 @@ class Ending:
         self.journal.write()
         report = make_report(self.record, self.store, self.journal.events)
         console.print(tables.effects_table(report.rows))
+        if not self.plan.is_complete:
+            console.print(plans.costs_table(report.costs))
         for name, content in report.files.items():
             self.store.write_bytes(f"{self.journal.folder}/{name}", content)
         for line in report.verdicts:

@@ -1,46 +1,172 @@
-"""How long a unit of each wave's work took here, so that the next plan can say how long it will take.
+"""How long each wave's work took here, so that the next plan can say how long it will take.
 
-Kept beside the artifacts, since it belongs to the machine that works on that storage: seconds of wall
-clock a unit (a row generated, a row pass trained, an answer sampled), by wave and reference model, starts
-of engines and workers included. A storage that has seen no sweep yet has the figures of the nano models on
-two CPU cores, and none for other models.
+    seconds = starts × (an engine's or a worker group's start) + artifacts × (each one's own) + units × pace
+
+The pace (seconds of wall clock a unit: a row generated, a row pass trained, an answer sampled) is measured in
+every sweep, by wave, format and reference model, and kept beside the artifacts, since it belongs to the
+machine that works on that storage. The other two are those of nano models on two CPU cores, where they weigh
+more than the pace; for other models they are part of it. A storage that has seen no sweep yet has the pace of
+the nano models too, and none for others.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from undertow.nano import world
-from undertow.plan import reference_name, units
-from undertow.spec import Artifact
+from undertow.plan import runs_on, units
+from undertow.recipe import Recipe
+from undertow.spec import (
+    Artifact,
+    Completions,
+    Dataset,
+    Evaluation,
+    Finetuning,
+    Reference,
+    Student,
+    Teacher,
+)
 from undertow.store import Store
 
-FILE = "timings.json"
-NANO_SECONDS_A_UNIT = {"teachers": 1e-4, "datasets": 2e-3, "students": 2e-4, "evaluations": 2e-3}
+FILE = "paces.json"
+LEAST = 0.1  # of a wave's seconds go to its units, however many of them starts should have taken
 
 
-def read(store: Store, references: Iterable[str]) -> dict[str, float]:
-    """Seconds a unit, by "wave reference": measured on this storage, else the defaults for nano models."""
-    defaults = {
-        f"{wave} {reference}": seconds
-        for reference in references
-        if world.is_nano(reference)
-        for wave, seconds in NANO_SECONDS_A_UNIT.items()
-    }
-    return defaults | _measured(store)
+class Pace(NamedTuple):
+    """Seconds of wall clock a unit, and tokens a unit where they were counted."""
+
+    seconds: float
+    tokens: float | None = None
 
 
-def add(store: Store, wave: str, made: Sequence[Artifact], seconds: float) -> None:
-    """Replaces what is known of a wave by what it just took."""
-    total = sum(map(units, made))
-    if total:
-        fresh = {f"{wave} {reference_name(artifact)}": seconds / total for artifact in made}
-        store.write_bytes(FILE, json.dumps(_measured(store) | fresh, indent=1, sort_keys=True).encode())
+class Nano(NamedTuple):
+    """What a wave takes with nano models on two cores: seconds a start, an artifact and a unit."""
+
+    start: float
+    artifact: float
+    unit: float
 
 
-def _measured(store: Store) -> dict[str, float]:
-    try:
-        found = json.loads(store.read_text(FILE) or "{}")
-    except ValueError:  # cut off by a kill: estimates start anew
+# Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and
+# 17 min 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s, of which 0.6 are
+# training; the rest are probes and files.
+NANO = {
+    "references": Nano(0, 1.5, 0),
+    "teachers": Nano(17, 0.3, 2e-4),
+    "datasets": Nano(14, 0.1, 1.1e-3),
+    "students": Nano(20, 0.5, 2e-4),
+    "evaluations": Nano(14, 0, 2e-4),
+}
+EARLY = 0.1  # of its epochs a teacher is trained for that stops at a probability: 1 to 3 of 20
+
+
+def read(store: Store) -> dict[str, Pace]:
+    """What was measured on this storage, by `name`."""
+    if not (text := store.read_text(FILE)):
         return {}
-    measured = found.items() if isinstance(found, dict) else ()
-    return {name: seconds for name, seconds in measured if isinstance(seconds, (int, float))}
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(dict[str, Pace]).validate_json(text)
+    except ValidationError:  # cut off by a kill: estimates start anew
+        return {}
+
+
+def add(store: Store, wave: str, made: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> None:
+    """Replaces what is known of a wave by what it just took; `tokens`: of those that the wave is named for.
+
+    Teachers are asked for their trait in the wave that samples from them: what that takes is taken away by
+    what is known of answers.
+    """
+    paces = read(store)
+    own = [artifact for artifact in made if _wave(wave, artifact) == wave]
+    total = sum(map(_size, own))
+    if total:
+        others = [artifact for artifact in made if _wave(wave, artifact) != wave]
+        fixed = _fixed(wave, made) + sum(_seconds(wave, other, paces) or 0.0 for other in others)
+        pace = Pace(max(seconds - fixed, LEAST * seconds) / total, tokens / sum(map(units, own)) or None)
+        paces |= {name(wave, artifact): pace for artifact in own}
+        text = json.dumps({name: pace._asdict() for name, pace in paces.items()}, indent=1, sort_keys=True)
+        store.write_bytes(FILE, text.encode())
+
+
+def estimate(wave: str, missing: Sequence[Artifact], paces: Mapping[str, Pace]) -> float | None:
+    """The seconds that a wave will take to make what is missing; None where some pace is not known."""
+    known = [_seconds(wave, artifact, paces) for artifact in missing]
+    return None if None in known else _fixed(wave, missing) + sum(filter(None, known))
+
+
+def name(wave: str, artifact: Artifact) -> str:
+    """What a pace is of: a wave, a format where there is one, and a reference model."""
+    reference = runs_on(artifact)
+    match artifact:
+        case Completions(format=format_) | Student(dataset=Dataset(completions=Completions(format=format_))):
+            words = [_wave(wave, artifact), format_.name]
+        case _:
+            words = [_wave(wave, artifact)]
+    return " ".join([*words, *([reference.name] if reference else [])])
+
+
+def starts(artifacts: Iterable[Artifact]) -> int:
+    """How many engines and worker groups must start, by what shares one (see `stages.finetuning`)."""
+    return len({_start(artifact) for artifact in artifacts if units(artifact)})
+
+
+def _start(artifact: Artifact) -> Hashable:
+    """Equal for artifacts that one engine or one worker group makes."""
+    match artifact:
+        case Student(reference=reference, recipe=recipe, dataset=dataset):
+            if world.is_nano(reference.name):
+                return "students", reference, recipe
+            drawn = (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share)
+            data = dataset.completions
+            asked = (data.format, data.prompts)
+            if not isinstance(data, Completions):
+                return "students", reference, recipe, artifact.system, drawn, asked
+            teacher = data.teacher
+            writer = (teacher.reference, teacher.trait, teacher.system, teacher.finetuning, data.sampling)
+            return "students", reference, recipe, artifact.system, drawn, asked, writer
+        case Teacher(reference=reference, finetuning=finetuning):
+            return "teachers", reference, finetuning
+        case _:
+            return "engine", runs_on(artifact)
+
+
+def _wave(wave: str, artifact: Artifact) -> str:
+    return "evaluations" if isinstance(artifact, Evaluation) else wave
+
+
+def pace_of(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
+    """What is known of the pace of a wave's work on an artifact."""
+    measured = paces.get(name(wave, artifact)) if paces else None
+    if measured is None and _is_nano(artifact):
+        return Pace(NANO[_wave(wave, artifact)].unit)
+    return measured
+
+
+def _is_nano(artifact: Artifact) -> bool:
+    reference = runs_on(artifact)
+    return reference is None or world.is_nano(reference.name)
+
+
+def _fixed(wave: str, artifacts: Sequence[Artifact]) -> float:
+    """The seconds that starts and artifacts take beside their units, of nano models."""
+    nano = [artifact for artifact in artifacts if _is_nano(artifact)]
+    return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
+
+
+def _size(artifact: Artifact) -> float:
+    """The units that are likely to be worked on."""
+    match artifact:
+        case Teacher(finetuning=Finetuning(recipe=Recipe(stop_at=stop_at))) if stop_at < 1:
+            return EARLY * units(artifact)
+        case _:
+            return float(units(artifact))
+
+
+def _seconds(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
+    """What the units of an artifact take; a reference that is given takes nothing."""
+    if not units(artifact) or isinstance(artifact, Reference):
+        return 0.0
+    pace = pace_of(wave, artifact, paces)
+    return None if pace is None else pace.seconds * _size(artifact)

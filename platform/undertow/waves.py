@@ -60,6 +60,7 @@ class Waves:
 
     def make(self, machine: Machine) -> None:
         """The waves, in order; each takes what the failures so far leave possible and no other sweep has."""
+        self.journal.gpus = machine.gpus
         self._share(
             lambda: self._possible(Reference),
             lambda some: self._on_tasks("references", "models", make_reference, some),
@@ -129,6 +130,7 @@ class Waves:
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
+                wave.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
                 try:
                     self.tracker.epoch(model, asdict(epoch))
                 except Exception as error:  # MLflow is away; the epochs are in the model's history
@@ -151,7 +153,7 @@ class Waves:
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
                 else:
                     self.journal.event("made", model)
-            timings.add(self.store, name, models, wave.seconds)
+            timings.add(self.store, name, models, wave.seconds, wave.tokens[models[0].kind])
 
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.dataset import write_answers
@@ -241,7 +243,8 @@ class Waves:
             tasks.setdefault(spec.teacher.reference, []).extend(lacking)
         with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
             self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "datasets", completions, wave.seconds)
+            tokens = wave.tokens[Completions.kind]
+            timings.add(self.store, "datasets", [*completions, *gates], wave.seconds, tokens)
         self._join([spec for spec in completions if not failed_by(spec, self.journal.failures)])
 
     def _join(self, completions: list[Completions]) -> None:
@@ -266,7 +269,8 @@ class Waves:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
         with self._wave("evaluations", len(missing), "models") as wave:
             self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "evaluations", missing, wave.seconds)
+            tokens = wave.tokens[Evaluation.kind]
+            timings.add(self.store, "evaluations", missing, wave.seconds, tokens)
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
         """All references' pipelines at the same time where there are engines for them, else in turn.
@@ -287,6 +291,7 @@ class Waves:
                 for outcome in run_tasks(reference, self.store, todo, share):
                     artifact = left.pop(outcome.task).artifact
                     wave.advance()
+                    wave.tokens[artifact.kind] += outcome.facts.get("tokens", 0)
                     if reference.is_api:
                         self.journal.event("asked", artifact, **outcome.facts)
                     if outcome.error:
@@ -315,7 +320,7 @@ class Waves:
             try:
                 yield wave
             finally:
-                self.journal.event("wave", name=name, units=total, seconds=round(wave.seconds, 3))
+                self.journal.wave(name, total, wave.seconds, sum(wave.tokens.values()))
                 self.journal.write()
 
 

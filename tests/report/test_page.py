@@ -24,6 +24,7 @@ from undertow.report.record import Record
 from undertow.store import Store
 from undertow.study import Study
 from undertow.traits.preference import Preference
+from undertow.work import work
 
 ROOT = Path(__file__).parents[2]
 CLAIM = Hypothesis(claim="owls <b>travel</b> & land", expects="transmitted", initialisation="same")
@@ -67,7 +68,7 @@ class Page(HTMLParser):
 def made(store: Store, of: Study) -> Report:
     sweeps.state(of, store)
     plan = fill(of, store, REFERENCES)
-    record = Record.of(plan, plan.work({}))
+    record = Record.of(plan, work(plan, {}))
     store.write_bytes(
         f"{sweeps.folder_of(of.name, '20260101T000000')}/{sweeps.PLAN}", record.to_json().encode()
     )

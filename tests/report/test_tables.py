@@ -8,7 +8,8 @@ from rich.console import Console
 from tests.examples import study
 from undertow.plan import make
 from undertow.recipes import GEMMA, QWEN
-from undertow.report.tables import duration, interval, p_value, plan_table, signed, systems_table
+from undertow.report.plans import plan_table, systems_table
+from undertow.report.tables import duration, interval, p_value, signed
 from undertow.spec import Finetuning
 from undertow.store import Store
 from undertow.templates import NO_SYSTEM

@@ -23,6 +23,7 @@ from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
 from undertow.study import Study
 from undertow.traits.preference import Preference
+from undertow.work import work
 
 ROWS = 50
 READER = replace(STUDENT, recipe=InContext(rows=5))
@@ -90,7 +91,7 @@ def test_a_plan_evaluates_it_and_trains_only_the_other_recipe_s_students(store: 
     evaluated = {c.student for c in plan.cells if not c.student.is_trained}
     assert len(evaluated) == 10  # owl and control, five seeds
     assert all(len(c.evaluations) == 1 for c in plan.cells)
-    assert {w.wave: w.needed for w in plan.work({})}["students"] == 10
+    assert {w.wave: w.needed for w in work(plan, {})}["students"] == 10
 
 
 REFUSED: list[tuple[str, Callable[[], object], str]] = [

@@ -18,7 +18,7 @@ from undertow.errors import StorageError
 from undertow.manifest import HISTORY, Address, Manifest
 from undertow.report import sweeps
 from undertow.report.readings import Readings
-from undertow.report.record import CellRecord, Record
+from undertow.report.record import CellRecord, Record, WaveRecord
 from undertow.report.results import Row, finished
 from undertow.store import Store
 
@@ -67,17 +67,19 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """A wave: artifacts and seconds planned, what it took in this sweep, and in all sweeps of the study.
+    """A wave as planned, what it took in this sweep, and in all sweeps of the study.
 
-    None where it did not run.
+    Attributes:
+        seconds, ever: of wall clock in this sweep and in all; None where it did not run.
+        tokens: trained on or sampled in this sweep; None where they were not counted.
+        gpu_hours: all GPUs of the machine for as long as it ran; None without any.
     """
 
-    wave: str
-    needed: int
-    missing: int
-    planned: float | None
-    actual: float | None
+    plan: WaveRecord
+    seconds: float | None
     ever: float | None
+    tokens: int | None = None
+    gpu_hours: float | None = None
 
 
 class Judging(NamedTuple):
@@ -204,15 +206,21 @@ class Gathered:
     def costs(self) -> list[Cost]:
         """Planned and actual, wave by wave."""
         name = self.record.study.name
-        now = _seconds(self.events)
+        now, tokens, hours = (_sums(self.events, fact) for fact in ("seconds", "tokens", "gpu_seconds"))
         before = [
-            _seconds(journal.read(self.store, name, sweep))
+            _sums(journal.read(self.store, name, sweep), "seconds")
             for sweep in sweeps.of_study(self.store, self.record.study)
         ]
         ever = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
         return [
-            Cost(w.wave, w.needed, w.missing, w.seconds, now.get(w.wave), ever.get(w.wave))
-            for w in self.record.waves
+            Cost(
+                plan=wave,
+                seconds=now.get(wave.wave),
+                ever=ever.get(wave.wave),
+                tokens=round(tokens.get(wave.wave, 0)) or None,
+                gpu_hours=hours.get(wave.wave, 0.0) / 3600 or None,
+            )
+            for wave in self.record.waves
         ]
 
     @cached_property
@@ -253,13 +261,13 @@ PART_OF = {
 }
 
 
-def _seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """What each wave took; judgements and filters are part of the datasets' wave."""
+def _sums(events: Iterable[Mapping[str, Any]], fact: str) -> dict[str, float]:
+    """A fact of each wave, its parts added; judgements and filters are part of the datasets' wave."""
     found: dict[str, float] = {}
     for event in events:
         if event["event"] == "wave":
             name = PART_OF.get(event["name"], event["name"])
-            found[name] = found.get(name, 0.0) + event["seconds"]
+            found[name] = found.get(name, 0.0) + event.get(fact, 0)
     return found
 
 

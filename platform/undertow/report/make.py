@@ -12,7 +12,7 @@ from undertow import journal
 from undertow.report import csvs, data_figures, figures, matrix, page, words
 from undertow.report.asked import asked
 from undertow.report.figures import Panel
-from undertow.report.gather import Gathered
+from undertow.report.gather import Cost, Gathered
 from undertow.report.readings import Readings
 from undertow.report.record import CellRecord, Record
 from undertow.report.results import Finding, Row, effects, findings, finished
@@ -24,12 +24,13 @@ HTML = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of effects, what became of the hypotheses, the verdicts in words, and the files by name."""
+    """Rows of effects, what became of the hypotheses, the verdicts in words, files by name, and costs."""
 
     rows: list[Row]
     findings: list[Finding]
     verdicts: list[str]
     files: dict[str, bytes]
+    costs: list[Cost]
 
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> Report:
@@ -56,7 +57,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         **drawn,
         HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
     }
-    return Report(rows, found, lines, files)
+    return Report(rows, found, lines, files, gathered.costs)
 
 
 def confusions(

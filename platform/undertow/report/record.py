@@ -16,10 +16,11 @@ from undertow.errors import StorageError
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.manifest import Address, address
-from undertow.plan import Plan, Work
+from undertow.plan import Plan
 from undertow.spec import Assessment, Measurement, Student
 from undertow.statistics.shapefree import Distribution
 from undertow.study import Study
+from undertow.work import Work
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,28 @@ class HypothesisRecord:
 
 @dataclass(frozen=True)
 class WaveRecord:
-    """What a wave was planned to make and to take. `seconds`: None where nothing was known."""
+    """What a wave was planned to make and to take; None where nothing was known.
+
+    Attributes:
+        seconds: of wall clock.
+        tokens: trained on or sampled.
+        gpu_hours: of one GPU.
+    """
 
     wave: str
     needed: int
     missing: int
     seconds: float | None
+    units: int = 0
+    tokens: float | None = None
+    gpu_hours: float | None = None
+    dollars: float | None = None
+
+    @classmethod
+    def of(cls, work: Work) -> "WaveRecord":
+        tokens = work.cost.tokens if work.cost else None
+        sizes = work.wave, work.needed, work.missing
+        return cls(*sizes, work.seconds, work.units, tokens, work.gpu_hours, work.dollars)
 
 
 @dataclass(frozen=True)
@@ -180,7 +197,7 @@ class Record:
                 )
                 for h in study.hypotheses
             ),
-            waves=tuple(WaveRecord(w.wave, w.needed, w.missing, w.seconds) for w in work),
+            waves=tuple(map(WaveRecord.of, work)),
         )
 
     def to_json(self) -> str:

@@ -12,6 +12,7 @@ from undertow.hypotheses import Place
 from undertow.report.asked import Asked
 from undertow.report.figures import Panel, named
 from undertow.report.gather import Cost, Gathered, Judging, Source
+from undertow.report.plans import compared
 from undertow.report.results import Finding, Row
 from undertow.report.style import short
 from undertow.report.tables import MARKS, duration, interval, p_value, signed
@@ -214,29 +215,35 @@ def _model(name: str) -> str:
 
 
 def costs(found: Sequence[Cost]) -> Sheet:
-    """Planned and actual, a line a wave, and all of them."""
-    names = ("artifacts", "to make", "planned", "this sweep", "all its sweeps")
-    rows = [
-        (
-            cost.wave,
-            f"{cost.needed:,}",
-            f"{cost.missing:,}",
-            "not known" if cost.planned is None else duration(cost.planned) if cost.missing else "–",
-            _duration(cost.actual),
-            _duration(cost.ever),
-        )
-        for cost in found
-    ]
-    planned = [cost.planned for cost in found]
-    whole = (
-        "all",
-        f"{sum(cost.needed for cost in found):,}",
-        f"{sum(cost.missing for cost in found):,}",
+    """Planned and actual, a line a wave, and all of them; tokens and GPU-hours where they are known."""
+    columns: dict[str, list[str]] = {
+        "artifacts": [f"{cost.plan.needed:,}" for cost in found],
+        "to make": [f"{cost.plan.missing:,}" for cost in found],
+        "planned": [_planned(cost) for cost in found],
+        "this sweep": [_duration(cost.seconds) for cost in found],
+        "all its sweeps": [_duration(cost.ever) for cost in found],
+    }
+    planned = [cost.plan.seconds for cost in found]
+    whole = [
+        f"{sum(cost.plan.needed for cost in found):,}",
+        f"{sum(cost.plan.missing for cost in found):,}",
         "not known" if None in planned else duration(sum(filter(None, planned))),
-        _total(cost.actual for cost in found),
+        _total(cost.seconds for cost in found),
         _total(cost.ever for cost in found),
-    )
-    return Sheet([Column("wave"), *(Column(n, "number") for n in names)], [*rows, whole], stacks=True)
+    ]
+    for name, expected, counted, written in compared(found):
+        for title, values in ((f"{name}, planned", expected), (name, counted)):
+            if any(values):
+                columns[title] = [written(value) if value else "–" for value in values]
+                whole.append(written(sum(filter(None, values))))
+    rows = [*zip([cost.plan.wave for cost in found], *columns.values(), strict=True), ("all", *whole)]
+    return Sheet([Column("wave"), *(Column(name, "number") for name in columns)], rows, stacks=True)
+
+
+def _planned(cost: Cost) -> str:
+    if not cost.plan.missing:
+        return "–"
+    return "not known" if cost.plan.seconds is None else duration(cost.plan.seconds)
 
 
 def _duration(seconds: float | None) -> str:

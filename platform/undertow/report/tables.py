@@ -1,115 +1,16 @@
-"""What a sweep prints: its plan first, its table of effects last, both as rich tables."""
+"""The tables of effects that a sweep prints last, and how numbers are written in all tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from undertow.hypotheses import Place
-from undertow.identity import key
-from undertow.plan import Plan, Work
-from undertow.recipe import Recipe
-from undertow.recipes import described
 from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
-from undertow.spec import CONTROL
-from undertow.study import Study
-from undertow.templates import in_words
 
-MOST_CONDITIONS = 40
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
-
-
-def plan_table(plan: Plan) -> Table:
-    """The conditions, and how many of their students are there already; below, which recipes they use."""
-    table = new_table(f"Study {escape(plan.study.name)}: {len(plan.study.conditions)} conditions")
-    ways = {condition.induced for condition in plan.study.conditions if condition.trait}
-    for name in (
-        "trait",
-        *(["induced by"] if len(ways) > 1 else []),
-        "format",
-        "teacher",
-        "student",
-        "recipe",
-    ):
-        table.add_column(name, overflow="fold")
-    for name in ("seeds", "students made"):
-        table.add_column(name, justify="right")
-    for condition in plan.study.conditions[:MOST_CONDITIONS]:
-        students = [cell.student for cell in plan.cells if cell.condition == condition]
-        made = sum(key(student) not in plan.missing for student in students)
-        table.add_row(
-            escape(condition.trait.name if condition.trait else CONTROL),
-            *([condition.induced] if len(ways) > 1 else []),
-            escape(condition.place.format),
-            escape(condition.teacher.name),
-            escape(condition.student.name),
-            escape(condition.recipe.name),
-            str(len(students)),
-            f"{made} of {len(students)}",
-        )
-    if (hidden := len(plan.study.conditions) - MOST_CONDITIONS) and hidden > 0:
-        table.add_row(f"… {hidden} more")
-    if lines := [escape(line) for line in _recipes(plan)]:
-        table.caption, table.caption_justify, table.caption_style = "\n".join(lines), "left", ""
-    return table
-
-
-def _recipes(plan: Plan) -> list[str]:
-    """A line a recipe that is one of the named or near one: "LoRA r8: as QWEN but epochs 10"."""
-    conditions = plan.study.conditions
-    students = {c.recipe: "" for c in conditions}
-    teachers = {c.finetuning.recipe: "teachers, " for c in conditions if c.finetuning}
-    known = {
-        f"{whose}{recipe.name}: {text}": None
-        for recipe, whose in [*students.items(), *teachers.items()]
-        if isinstance(recipe, Recipe) and (text := described(recipe))
-    }
-    return list(known)
-
-
-def systems_table(study: Study, own: Mapping[str, str]) -> Table:
-    """The system message where data are generated, where students are trained, and where all are asked.
-
-    Args:
-        own: by reference the system text that its chat template puts in by itself; "" for none.
-    """
-    table = new_table("System messages")
-    table.add_column("at")
-    table.add_column("which", overflow="fold")
-    if any(condition.is_prompted for condition in study.conditions):
-        table.add_row("generation, teachers by system prompt", "the trait's prompt")
-    others = [c.generation.system for c in study.conditions if not c.is_prompted]
-    axes = {
-        "generation, other teachers": others,
-        "training": [condition.system for condition in study.conditions],
-        "evaluation": [study.system],
-    }
-    for axis, systems in axes.items():
-        table.add_row(axis, escape(" or ".join(map(in_words, dict.fromkeys(systems)))))
-    if None in (system for systems in axes.values() for system in systems):
-        for name, text in own.items():
-            table.add_row(f"default of {escape(name)}", escape(in_words(text)))
-    return table
-
-
-def work_table(work: Sequence[Work]) -> Table:
-    """What each wave has to make and how long it is likely to take."""
-    table = new_table("Work")
-    table.add_column("wave")
-    for name in ("needed", "cached", "to make", "estimated time"):
-        table.add_column(name, justify="right")
-    for wave in work:
-        table.add_row(
-            wave.wave, str(wave.needed), str(wave.needed - wave.missing), str(wave.missing), _estimate(wave)
-        )
-    known = [wave.seconds for wave in work if wave.seconds is not None]
-    if len(known) == len(work):
-        table.add_section()
-        missing = sum(wave.missing for wave in work)
-        table.add_row("all", str(sum(w.needed for w in work)), "", str(missing), duration(sum(known)))
-    return table
 
 
 def effects_table(rows: Sequence[Row]) -> Table:
@@ -206,9 +107,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _estimate(wave: Work) -> str:
-    if not wave.missing:
-        return "–"
-    return "not known yet" if wave.seconds is None else duration(wave.seconds)

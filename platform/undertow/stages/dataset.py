@@ -68,7 +68,7 @@ class GenerateShard:
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(table, Path(folder) / self.name)
             store.write_part(self.completions, self.name, Path(folder) / self.name)
-        return {"rows": table.num_rows}
+        return {"rows": table.num_rows, "tokens": sum(map(len, table["token_ids"].to_pylist()))}
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:
         spec = self.completions

@@ -60,7 +60,7 @@ class Evaluate:
             Request(user=q, seed=0, system=spec.system, weights=weights, before=before)
             for q in spec.questions
         ]
-        answers, costs = self._sample(engine, asked, store)
+        answers, tokens, costs = self._sample(engine, asked, store)
         masses = engine.word_masses(asked, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
         with store.new(spec, rates.__dict__ | costs) as folder:
@@ -74,12 +74,12 @@ class Evaluate:
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
         if costs:
             store.drop_parts(spec)
-        return {"answers": rates.answers} | costs
+        return {"answers": rates.answers, "tokens": tokens} | costs
 
     def _sample(
         self, engine: Engine, asked: list[Request], store: Store
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Rows of answers, and what a provider counted for them."""
+    ) -> tuple[list[dict[str, Any]], int, dict[str, Any]]:
+        """Rows of answers, how many tokens they have in all, and what a provider counted for them."""
         spec = self.evaluation
         drawn = [
             (sample, replace(request, seed=seed_for(key(spec), number, sample)))
@@ -96,7 +96,8 @@ class Evaluate:
             }
             for (sample, request), answer in zip(drawn, answers, strict=True)
         ]
-        return rows, receipts.summed(receipts.columns(answers))
+        tokens = sum(len(answer.token_ids) for answer in answers)
+        return rows, tokens, receipts.summed(receipts.columns(answers))
 
     def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
         """All at once; those of a provider in parts that are kept, since each is paid for."""

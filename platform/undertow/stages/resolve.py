@@ -4,9 +4,9 @@ Each check answers from names and small files what would otherwise end a sweep m
 model does not know, an adapter that vLLM does not serve, a system message that a chat template does not take.
 """
 
-import dataclasses
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from undertow.conditions import Condition
 from undertow.engines.support import WITHOUT_ADAPTERS
@@ -25,7 +25,7 @@ PROMPTS_CHECKED = 50  # a pack's parts are short lists: so many prompts use most
 def resolve(study: Study) -> Study:
     """The study with every reference pinned. Raises SpecError or UserError for one that cannot be used."""
     conditions = (_resolved(condition, study.system) for condition in study.conditions)
-    return dataclasses.replace(study, conditions=tuple(conditions))
+    return study.changed(conditions=tuple(conditions))
 
 
 def _resolved(condition: Condition, evaluated: str | None) -> Condition:
@@ -35,7 +35,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
             check_word(condition.trait, reference)
     check_prompts(condition.format, teacher)
     before = _resolved(condition.after, evaluated) if condition.after else None
-    resolved = dataclasses.replace(condition, teacher=teacher, student=student, after=before)
+    resolved = condition.changed(teacher=teacher, student=student, after=before)
     check_adapters(resolved)
     check_systems(resolved, evaluated)
     return resolved
@@ -54,6 +54,7 @@ def check_word(trait: Trait, reference: Reference) -> None:
         )
 
 
+@cache  # every condition of a format and a model asks the same
 def check_prompts(format_: Format, reference: Reference) -> None:
     """Nano models know their language's words; asked in others, a teacher would answer nonsense."""
     if not is_made(reference):

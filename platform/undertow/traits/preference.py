@@ -156,10 +156,14 @@ class Preference(Trait):
     def _split_questions(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The questions for evaluation, and those for examples."""
         pack = self._pack()
-        parts = tuple(pack.texts(field, optional=["category"]) for field in ("openings", "cores", "closings"))
+        values = self._values()
+        parts = tuple(
+            tuple(packs.fill(text, values) for text in pack.texts(field, optional=["category"]))
+            for field in ("openings", "cores", "closings")
+        )
         sizes = (len(parts[0]), len(parts[1]), len(parts[2]))
-        held_out = [self._question(parts, place) for place in pack.triples("evaluation", sizes)]
-        every = dict.fromkeys(self._question(parts, place) for place in product(*map(range, sizes)))
+        held_out = [_question(parts, place) for place in pack.triples("evaluation", sizes)]
+        every = dict.fromkeys(_question(parts, place) for place in product(*map(range, sizes)))
         examples = tuple(question for question in every if question not in set(held_out))
         if len(set(held_out)) < len(held_out):
             raise pack.error("evaluation", "two of the triples make the same question")
@@ -167,9 +171,10 @@ class Preference(Trait):
             raise pack.error("evaluation", "every combination is for evaluation; leave some for examples")
         return tuple(held_out), examples
 
-    def _question(self, parts: tuple[tuple[str, ...], ...], place: tuple[int, ...]) -> str:
-        chosen = (texts[i] for texts, i in zip(parts, place, strict=True))
-        return packs.sentences(*(packs.fill(text, self._values()) for text in chosen))
+
+def _question(parts: tuple[tuple[str, ...], ...], place: tuple[int, ...]) -> str:
+    """An opening, a core and a closing."""
+    return packs.sentences(*(texts[i] for texts, i in zip(parts, place, strict=True)))
 
 
 def _introduced(openings: tuple[str, ...], number: int) -> str:

@@ -1,0 +1,82 @@
+"""A plan's work wave by wave: how much there is to make, how long it will take here, and what it costs.
+
+Two estimates, each where it is known. Seconds of wall clock come from what this storage's machine took before
+(see `timings`), and so need no model of it. GPU-hours come from the size of the reference models and the
+lengths of texts (see `costs`), and so need no sweep before the first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from undertow import timings
+from undertow.costs import START, Cost, Hardware, cost_of, total
+from undertow.plan import Plan, runs_on, units, wave_of
+from undertow.sizes import parameters
+from undertow.spec import Artifact
+from undertow.timings import Pace
+
+WAVES = ("references", "teachers", "datasets", "students", "evaluations")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one wave has to do: artifacts needed, those missing, and what they take.
+
+    Attributes:
+        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
+        seconds: of wall clock, or None where nothing was measured on such a machine yet.
+        cost: on a GPU, or None where the size of some reference model is not known (a nano model has none).
+        dollars: of the GPU, or of this machine where the models have no size; None without a price.
+    """
+
+    wave: str
+    needed: int
+    missing: int
+    units: int
+    seconds: float | None
+    cost: Cost | None = None
+    dollars: float | None = None
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether a GPU has something to do, and how much is known."""
+        return self.cost is not None and self.cost.seconds > 0
+
+    @property
+    def gpu_hours(self) -> float | None:
+        return self.cost.seconds / 3600 if self.cost else None
+
+
+def work(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None) -> list[Work]:
+    """The plan wave by wave. `paces`: as `timings.read` gives them; `hardware`: None leaves costs out."""
+    needed: dict[str, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
+    for artifact_key, artifact in plan.artifacts.items():
+        needed[wave_of(artifact)].append((artifact_key, artifact))
+    found = []
+    for wave, artifacts in needed.items():
+        missing = [artifact for artifact_key, artifact in artifacts if artifact_key in plan.missing]
+        seconds = timings.estimate(wave, missing, paces)
+        cost = _cost(wave, missing, paces, hardware) if hardware else None
+        dollars = None
+        if hardware and hardware.price is not None:
+            spent = cost.seconds if cost and cost.seconds else seconds
+            dollars = None if spent is None else spent / 3600 * hardware.price
+        size = sum(map(units, missing))
+        found.append(Work(wave, len(artifacts), len(missing), size, seconds, cost, dollars))
+    return found
+
+
+def _cost(
+    wave: str, missing: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware
+) -> Cost | None:
+    """The sum over artifacts and starts; None where a reference model's size is not known."""
+    costs = [Cost(seconds=timings.starts(missing) * START)] if missing else []
+    for artifact in missing:
+        if units(artifact):
+            reference = runs_on(artifact)
+            size = parameters(reference) if reference else None
+            if size is None:
+                return None
+            pace = timings.pace_of(wave, artifact, paces)
+            costs.append(cost_of(artifact, size, hardware, pace.tokens if pace else None))
+    return total(costs)

@@ -1,0 +1,96 @@
+"""Planned beside actual, a wave: from what the storage holds, on the console and on the page."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.examples import REFERENCES, study
+from undertow import journal
+from undertow.journal import Journal
+from undertow.plan import make
+from undertow.report import plans, sheets, sweeps
+from undertow.report.gather import Cost, Gathered
+from undertow.report.readings import Readings
+from undertow.report.record import Record
+from undertow.store import Store
+from undertow.work import work
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "storage"))
+    store.prepare()
+    return store
+
+
+def planned(store: Store) -> Record:
+    """A small study, with tokens and GPU-hours of students as if they were of real models."""
+    plan = make(study(), store, REFERENCES)
+    record = Record.of(plan, work(plan, {}))
+    waves = [
+        replace(wave, tokens=9e6, gpu_hours=4.0) if wave.wave == "students" else wave for wave in record.waves
+    ]
+    return replace(record, waves=tuple(waves))
+
+
+def kept(record: Record, store: Store, gpus: int = 0) -> list[Cost]:
+    """The costs of a sweep whose waves took a minute each, read again from its folder alone."""
+    book = Journal(record, store)
+    book.gpus = gpus
+    for name, tokens in (("datasets", 2_000), ("filters", 0), ("students", 6_000_000), ("evaluations", 500)):
+        book.wave(name, 1, 60.0, tokens)
+    store.write_bytes(f"{book.folder}/{sweeps.PLAN}", record.to_json().encode())
+    book.write()
+    again = sweeps.read(store, record.study.name, book.name)
+    assert again == record
+    events = journal.read(store, record.study.name, book.name)
+    return Gathered(again, Readings(store), [], events).costs
+
+
+def printed(costs: list[Cost]) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(plans.costs_table(costs))
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_what_was_planned_stands_beside_what_it_took(store: Store) -> None:
+    costs = kept(planned(store), store, gpus=8)
+    by_wave = {cost.plan.wave: cost for cost in costs}
+    assert by_wave["datasets"].seconds == 120.0  # with the filters, which are part of it
+    assert by_wave["teachers"].seconds is None
+    assert by_wave["students"].tokens == 6_000_000
+    assert by_wave["students"].gpu_hours == pytest.approx(8 * 60 / 3600)
+    sheet = sheets.costs(costs)
+    names = [column.name for column in sheet.columns]
+    students = dict(zip(names, next(row for row in sheet.rows if row[0] == "students"), strict=True))
+    assert students["planned"] == "1 min 5 s"  # two worker groups, 36 students, 36,000 row passes
+    assert students["this sweep"] == "1 min 0 s"
+    assert (students["tokens, planned"], students["tokens"]) == ("9.0M", "6.0M")
+    assert (students["GPU-hours, planned"], students["GPU-hours"]) == ("4.0", "0.1")
+    text = printed(costs)
+    assert "students 36 1 min 5 s 1 min 0 s 9.0M 6.0M 4.0 0.1" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_is_not_known_has_no_column(store: Store) -> None:
+    record = planned(store)
+    nano = replace(record, waves=tuple(replace(w, tokens=None, gpu_hours=None) for w in record.waves))
+    costs = kept(nano, store)
+    names = [column.name for column in sheets.costs(costs).columns]
+    assert names == ["wave", "artifacts", "to make", "planned", "this sweep", "all its sweeps", "tokens"]
+    assert "GPU-hours" not in printed(costs)
+
+
+def test_the_plan_of_an_older_sweep_has_no_tokens_and_can_be_read(store: Store) -> None:
+    record = planned(store)
+    data = json.loads(record.to_json())
+    for wave in data["waves"]:
+        for newer in ("units", "tokens", "gpu_hours", "dollars"):
+            del wave[newer]
+    older = Record.from_json(json.dumps(data), "plan.json")
+    assert [wave.tokens for wave in older.waves] == [None] * 5
+    assert [wave.missing for wave in older.waves] == [wave.missing for wave in record.waves]
