@@ -37,8 +37,8 @@ class Nano(NamedTuple):
     unit: float
 
 
-# Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and 17 min
-# 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s, of which 0.6 are training;
+# Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and
+# 17 min 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s: 0.6 are training,
 # the rest are probes and files.
 NANO = {
     "references": Nano(0, 1.5, 0),
