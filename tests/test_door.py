@@ -156,7 +156,7 @@ def folder(tmp_path: Path) -> Path:
         (["--study", "nothing.py"], ["nothing.py", "no file"]),
         (["--study", "broken.py"], ["broken.py:1", "mend the syntax"]),
         (["--study", "mine.py:studdy"], ["no function studdy()", "did you mean 'study'?"]),
-        (["--study", "mine.py:no_trait_name"], ["mine.py:17: Preference.name = ''", "a word is needed"]),
+        (["--study", "mine.py:no_trait_name"], ["mine.py:18: Preference.name = ''", "a word is needed"]),
         (["--study", "mine.py:unknown_word"], ["'quokka'", "it knows owl, cat"]),
         (["--study", "mine.py:no_seeds"], ["mine.py:", "Study.seeds", "at least one seed"]),
         (["--study", "mine.py:nano_typo"], ["nano/gtp2-0", "did you mean 'gpt2'?"]),
