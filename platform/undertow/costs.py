@@ -27,7 +27,7 @@ from undertow.identity import by_object
 from undertow.kinds import Format, Trait, Word
 from undertow.plan import rows_of, units
 from undertow.recipe import Everything, InContext, LoRA, Recipe
-from undertow.spec import Artifact, Completions, Dataset, Evaluation, Student, Subject, Teacher
+from undertow.spec import Artifact, Completions, Dataset, Evaluation, Finetuning, Student, Subject, Teacher
 
 CHARACTERS_A_TOKEN = 3.0
 TOKENS_OF_TEMPLATE = 20  # a chat template's own, of a user's and an assistant's turn
@@ -109,9 +109,11 @@ def cost_of(artifact: Artifact, parameters: int, hardware: Hardware, measured: f
         case Student(recipe=Recipe() as recipe, dataset=dataset):
             length = _row(dataset) if measured is None else measured
             return _training(recipe, units(artifact) * length, parameters, hardware)
-        case Teacher(finetuning=finetuning, trait=trait) if finetuning is not None and trait is not None:
-            length = _example(trait, finetuning.examples) if measured is None else measured
-            return _training(finetuning.recipe, units(artifact) * length, parameters, hardware)
+        case Teacher(finetuning=Finetuning(recipe=Recipe() as recipe, examples=examples), trait=trait) if (
+            trait
+        ):
+            length = _example(trait, examples) if measured is None else measured
+            return _training(recipe, units(artifact) * length, parameters, hardware)
         case Completions(teacher=teacher, sampling=sampling):
             read = artifact.prompts * (_prompt(artifact.format) + _text(teacher.system))
             length = sampling.max_tokens if measured is None else measured
