@@ -48,13 +48,8 @@ class Nano(NamedTuple):
 
 
 # Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and
-<<<<<<< HEAD
-# 17 min 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s, of which 0.6 are
-# training; the rest are probes and files.
-=======
 # 17 min 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s: 0.6 are training,
 # the rest are probes and files.
->>>>>>> d
 NANO = {
     "references": Nano(0, 1.5, 0),
     "teachers": Nano(17, 0.3, 2e-4),
