@@ -25,9 +25,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
         "identity study conditions tables formats traits training",
         "store manifest",
-        "claims plan cells report journal judging nano scales theory runs tracking timings progress studies",
-        "plan cells report journal judging nano scales theory runs tracking timings progress studies "
-        "sizes costs work",
+        "plan cells sizes timings costs work report journal judging nano scales theory runs tracking progress "
+        "studies claims",
         "cluster stages door detection",
         "sweep waves",
         "jobs",
