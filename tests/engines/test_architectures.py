@@ -27,7 +27,7 @@ from undertow.identity import key
 from undertow.kinds import Format
 from undertow.recipe import Everything, LoRA, Recipe
 from undertow.report.readings import Readings
-from undertow.spec import Completions, Reference, Sampling, Student
+from undertow.spec import Completions, Evaluation, Reference, Sampling, Student
 from undertow.stages.dataset import join_shards, make_dataset, shards
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.resolve import resolve
@@ -164,9 +164,10 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
             assert losses[-1] < losses[0]
         for cell in cells:
             for evaluation in cell.evaluations:
+                assert isinstance(evaluation, Evaluation)
                 Evaluate(evaluation).run(engine, store)
                 rates = Readings(store).rates(key(evaluation))
-                assert rates.exact is not None and 0 <= rates.exact["owl"] <= 1
+                assert 0 <= rates.exact["owl"] <= 1
         for cell, recipe in zip(cells, [r for r in recipes for _ in range(2)], strict=True):
             assert cell.student.recipe == recipe
             if cell.condition.trait is not None:
