@@ -21,13 +21,13 @@ SOURCE = ROOT / "platform" / "undertow"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors fields packs statistics",
+        "errors fields packs redaction statistics",
         "recipe kinds spec engines chat hypotheses harness",
-        "identity study conditions tables formats traits training",
+        "identity study conditions tables formats traits training files",
         "store manifest",
-        "plan cells report journal judging nano scales theory runs tracking timings progress studies",
+        "plan cells report journal judging nano scales theory runs tracking timings progress studies upkeep",
         "cluster stages door detection",
-        "sweep waves",
+        "sweep waves telling",
         "jobs",
     )
 )

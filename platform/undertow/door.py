@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from undertow.errors import UserError
+from undertow.redaction import redacted
 from undertow.scales import SCALES, Scale
 from undertow.studies import load
 from undertow.study import Study
@@ -70,7 +71,7 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
         stdout.print("stopped; what is finished is kept, and the same command goes on from there")
         sys.exit(130)
     except UserError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(redacted(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

