@@ -32,6 +32,7 @@ from undertow.study import Study
 from undertow.telling import Telling
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
+from undertow.upkeep import tidy
 from undertow.waves import Waves
 
 
@@ -68,6 +69,7 @@ def run(plan: Plan, store: Store, console: Console, workers: int = 1) -> Outcome
         raise UserError(f"--workers {workers}: at least 1 is needed")
     tracking_uri(store)
     store.prepare()
+    tidy(plan, store)
     quiet()
     check_judges(plan, console)
     record = Record.of(plan, work_of(plan, store))
@@ -157,6 +159,8 @@ class Ending:
         for line in report.verdicts:
             say(line, console)
         console.print(f"Report: {self.store.url}/{self.journal.folder}/{HTML}", soft_wrap=True)
+        for place, line in report.damaged.items():
+            self.journal.fail(self.plan.artifacts[place.key], line)
         self.link.tell(lambda tracker: self.log(tracker, report), at_once=True)
         failed = results.failed_conditions(self.record, self.journal.failures)
         for label, reason in failed.items():

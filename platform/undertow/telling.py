@@ -36,7 +36,7 @@ class Telling:
     def models(self) -> None:
         """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""
         self._datasets()
-        readings = Readings(self.store)
+        readings = Readings(self.store, self.journal.failures)
         both = list(zip(self.plan.cells, self.record.cells, strict=True))
         self._teachers(both, readings)
         self._students(both, readings)

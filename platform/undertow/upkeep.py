@@ -4,9 +4,12 @@ A sweep checks what it uses when it uses it; this checks everything, used or not
 from then on, so that the next plan makes it anew, with the very same key; nothing made from it is touched.
 """
 
+import shutil
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from undertow.errors import StorageError
 from undertow.manifest import Address, address
@@ -14,6 +17,7 @@ from undertow.plan import Plan
 from undertow.store import Store
 
 READERS = 4  # artifacts read at a time
+FORGOTTEN = 24 * 3600.0  # seconds: nobody writes an artifact's files for so long
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,27 @@ def inspect(plan: Plan, store: Store) -> Inspection:
 def repair(damaged: Iterable[Address], store: Store) -> list[str]:
     """Sets damaged artifacts aside; says of each where it went."""
     return [f"{'/'.join(place)}: set aside in {store.url}/{store.set_aside(place)}" for place in damaged]
+
+
+def tidy(plan: Plan, store: Store) -> None:
+    """Removes what killed programs left: parts and checkpoints of what is whole now, and forgotten halves."""
+    for place in ("completions", "checkpoints"):
+        for name in plan.artifacts.keys() & set(store.names(f"partial/{place}")):
+            if name not in plan.missing:
+                store.drop_scratch(f"{place}/{name}")
+    if store.is_local:
+        for folder in Path(store.root, "partial", "aside").glob("*"):
+            if _is_forgotten(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_forgotten(folder: Path) -> bool:
+    """Whether there are files in a folder and nobody has written any for long."""
+    try:
+        times = [file.stat().st_mtime for file in folder.rglob("*")]
+    except OSError:  # somebody is at work there
+        return False
+    return bool(times) and time.time() - max(times) > FORGOTTEN
 
 
 def _there(plan: Plan, store: Store) -> Sequence[Address]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow import journal
+from undertow.manifest import Address
 from undertow.report import csvs, data_figures, figures, matrix, page, words
 from undertow.report.asked import asked
 from undertow.report.figures import Panel
@@ -24,18 +25,23 @@ HTML = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of effects, what became of the hypotheses, the verdicts in words, and the files by name."""
+    """Rows of effects, what became of the hypotheses, the verdicts in words, and the files by name.
+
+    Attributes:
+        damaged: what is left out since its bytes are not those that were written, and what to do.
+    """
 
     rows: list[Row]
     findings: list[Finding]
     verdicts: list[str]
     files: dict[str, bytes]
+    damaged: dict[Address, str]
 
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> Report:
     """Everything a sweep leaves for people to read."""
     failures = journal.failures(events)
-    readings = Readings(store)
+    readings = Readings(store, failures)
     rows = effects(record, readings, failures)
     found = findings(record, rows)
     primary = [row for row in rows if row.is_primary]
@@ -56,7 +62,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         **drawn,
         HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
     }
-    return Report(rows, found, lines, files)
+    return Report(rows, found, lines, files, gathered.damaged)
 
 
 def confusions(

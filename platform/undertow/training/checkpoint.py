@@ -2,10 +2,12 @@
 
 A checkpoint holds the trained parameters, the optimizer, the schedule and the reports so far. Random
 numbers need not be saved: the order of rows and the dropout of an epoch are seeded by its number. The
-folder must be seen by all workers; what another number of workers wrote is left aside.
+folder must be seen by all workers; what another number of workers wrote is left aside, and so is what no
+longer has the bytes that were written: training then begins at an older checkpoint or anew.
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -46,12 +48,15 @@ class Checkpoints:
         content = {
             "world": self._workers.world,
             "reports": [dataclasses.asdict(report) for report in reports],
+            "files": _hashes(aside),
         }
         (aside / REPORTS).write_text(json.dumps(content))
-        older = self._whole()
-        aside.rename(aside.with_name(f"epoch-{reports[-1].epoch}"))
-        for folder in older:
-            shutil.rmtree(folder)
+        target = aside.with_name(f"epoch-{reports[-1].epoch}")
+        shutil.rmtree(target, ignore_errors=True)  # damaged, or of another number of workers
+        aside.rename(target)
+        for folder in self._found():
+            if folder != target:
+                shutil.rmtree(folder)
 
     def restore(self, engine: Any) -> list[EpochReport]:
         """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one."""
@@ -68,6 +73,28 @@ class Checkpoints:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _whole(self) -> list[Path]:
-        """The complete checkpoints, oldest first."""
+        """The checkpoints that have the bytes that were written, oldest first."""
+        return [folder for folder in self._found() if _is_whole(folder)]
+
+    def _found(self) -> list[Path]:
+        """The checkpoints, oldest first; one may be damaged, or half removed by a program that was killed."""
         found = [] if self._folder is None else list(self._folder.glob("epoch-*"))
         return sorted(found, key=lambda folder: int(folder.name.removeprefix("epoch-")))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / REPORTS).read_text())["files"] == _hashes(folder))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but its reports, by name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != REPORTS:
+            with path.open("rb") as file:
+                hashed = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = hashed
+    return found
