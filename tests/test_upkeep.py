@@ -49,7 +49,7 @@ def planned(store: Store) -> Plan:
     return make(STUDY, store, ())
 
 
-def one(kind: type[Artifact], plan: Plan) -> Artifact:  # type: ignore[valid-type]
+def one(kind: type[Artifact], plan: Plan) -> Artifact:
     """An artifact of a kind that the study's first condition rests on."""
     cell = plan.cells[0]
     return next(a for a in cell.artifacts() if isinstance(a, kind) and key(a) in plan.artifacts)
@@ -93,7 +93,7 @@ DAMAGE = [
 FIELDS = ("kind", "name", "damage", "said")
 
 
-def damaged(store: Store, kind: type[Artifact], name: str, damage: Callable[[Path], object]) -> Address:  # type: ignore[valid-type]
+def damaged(store: Store, kind: type[Artifact], name: str, damage: Callable[[Path], object]) -> Address:
     place = address(one(kind, planned(store)))
     damage(Path(store.root, "artifacts", *place, name))
     return place
@@ -102,7 +102,7 @@ def damaged(store: Store, kind: type[Artifact], name: str, damage: Callable[[Pat
 @pytest.mark.parametrize(FIELDS, DAMAGE)
 def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
     store: Store,
-    kind: type[Artifact],  # type: ignore[valid-type]
+    kind: type[Artifact],
     name: str,
     damage: Callable[[Path], object],
     said: str,
@@ -125,7 +125,7 @@ def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
 @pytest.mark.parametrize(FIELDS, DAMAGE[::3])
 def test_a_sweep_that_meets_damage_fails_what_rests_on_it_and_nothing_else(
     store: Store,
-    kind: type[Artifact],  # type: ignore[valid-type]
+    kind: type[Artifact],
     name: str,
     damage: Callable[[Path], object],
     said: str,
