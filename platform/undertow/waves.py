@@ -18,7 +18,7 @@ from rich.console import Console
 
 from undertow import timings
 from undertow.cluster import Machine
-from undertow.errors import ConditionError, StorageError, UserError, last_line
+from undertow.errors import ConditionError, StorageError, UserError
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan, failed_by, reference_of, waits
@@ -230,6 +230,7 @@ class Waves:
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
         """All references' pipelines at the same time where there are engines for them, else in turn."""
+        from undertow.stages.deaths import ENGINES, in_words
         from undertow.stages.engine_pool import run_tasks
 
         tasks = {reference: todo for reference, todo in tasks.items() if todo}
@@ -250,7 +251,7 @@ class Waves:
                     elif outcome.retried:
                         self.journal.event("retried", artifact, traceback=outcome.retried)
             except Exception as error:  # the pipeline itself: an engine cannot start, or dies
-                reason = f"the engine of {reference.name} failed: {last_line(error)}"
+                reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES)}"
                 for task in left.values():
                     self.journal.fail(task.artifact, reason, traceback.format_exc())
 
@@ -276,6 +277,8 @@ def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> It
     """Artifacts as their Ray tasks finish; failures go to `fail`."""
     import ray
 
+    from undertow.stages.deaths import in_words
+
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
         artifact = waiting.pop(ready)
@@ -286,3 +289,5 @@ def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> It
             cause = error.cause
             ours = "" if isinstance(cause, (UserError, ConditionError)) else str(error)
             fail(artifact, str(cause), ours)
+        except ray.exceptions.RayError as error:  # its process died
+            fail(artifact, in_words(error, "run it where there is more"), str(error))

@@ -16,7 +16,8 @@ import psutil
 
 from tests.chaos import checks, processes
 from tests.chaos.checks import Made
-from tests.chaos.sweeps import Ended, Nodes, Server, Sweep
+from tests.chaos.sweeps import Ended, Nodes, Sweep
+from tests.tracking_server import Server
 from undertow.manifest import Address
 
 POLL = 0.05
@@ -66,6 +67,8 @@ class Surroundings:
             self.nodes.complete()
         if self.server and self.server.process is None:
             self.server.start()
+            assert self.server.process is not None
+            processes.started.add(self.server.process.pid)
 
 
 @contextmanager
@@ -136,7 +139,9 @@ class Story:
         if fault == "raylet":
             return around.nodes.others() if around.nodes else []
         if fault == "mlflow":
-            return around.server.processes() if around.server else []
+            return (
+                processes.below(around.server.process.pid) if around.server and around.server.process else []
+            )
         return processes.victims(fault, processes.running())
 
     def _strike(self, fault: str, rng: random.Random, around: Surroundings) -> str:

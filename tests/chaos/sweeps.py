@@ -1,11 +1,9 @@
 """Sweeps of the harness, and what they may run on: a Ray and a database of their own, nodes, a server."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,6 @@ from tests.chaos import processes
 ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "study.py"
 LONGEST = 900.0  # seconds: a sweep that takes longer hangs
-SERVER_STARTS = 120.0
 
 
 @dataclass(frozen=True)
@@ -106,51 +103,3 @@ class Nodes:
         if not line:
             raise RuntimeError("the cluster ended")
         return line
-
-
-class Server:
-    """An MLflow server on the loopback address, which can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = int(one.getsockname()[1])
-        self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Starts the server and waits until it answers."""
-        command = [
-            str(Path(sys.executable).parent / "mlflow"),
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--workers",
-            "1",
-        ]
-        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "served")]
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(command, env=dict(os.environ), stdout=log, stderr=log)
-        processes.started.add(self.process.pid)
-        deadline = time.monotonic() + SERVER_STARTS
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
-            except OSError:
-                time.sleep(0.3)
-            else:
-                return
-        raise RuntimeError(f"the MLflow server did not answer: {(self.folder / 'server.log').read_text()}")
-
-    def processes(self) -> list[psutil.Process]:
-        """The server and its workers."""
-        return processes.below(self.process.pid) if self.process else []
-
-    def kill(self) -> None:
-        """Kills the server with all its processes."""
-        for process in self.processes():
-            processes.kill(process)
-        if self.process:
-            self.process.wait()
-        self.process = None

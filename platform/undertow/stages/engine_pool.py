@@ -20,6 +20,10 @@ from undertow.errors import ConditionError, UserError
 from undertow.spec import Artifact, Reference
 from undertow.store import Store
 
+# Of an engine whose process died (Ray does not count a node that was taken away). Without a number, which is
+# what Ray Data has, an engine for which there is no memory would be started for ever.
+RESTARTS = 4
+
 
 class Task(Protocol):
     """Work for an engine: what it makes, and the rank of the adapter it needs (0: none)."""
@@ -104,6 +108,7 @@ def run_tasks(
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
         num_cpus=machine.cpus_per_engine,
         num_gpus=machine.gpus_per_engine,
+        max_restarts=RESTARTS,
     )
     for row in pipeline.iter_rows():
         yield Outcome(**json.loads(row["outcome"]))
