@@ -1,12 +1,13 @@
 """MLflow away at the start, in the middle, at the end: a real server, killed and started again.
 
-What follows the waves is run from a store that is filled by hand, and epochs are told as a training tells them:
-where MLflow is away nothing waits, and everything has arrived when the next run ends.
+What follows the waves is run from a store that is filled by hand, and epochs are told as a training tells
+them: where MLflow is away nothing waits, and everything has arrived when the next run ends.
 """
 
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ from undertow.identity import key
 from undertow.journal import Journal
 from undertow.plan import Plan
 from undertow.report.record import Record
+from undertow.spec import Student
 from undertow.store import Store
 from undertow.sweep import Ending, link_of
 from undertow.tracking import link as links
 from undertow.tracking.link import Link
+from undertow.tracking.tracker import Tracker
 
 STUDY = replace(study(seeds=(0,)), conditions=study().conditions[:3])
 EPOCH = {"loss": 1.0, "learning_rate": 0.1, "tokens_per_second": 1.0, "probabilities": {"owl": 0.5}}
@@ -58,12 +61,16 @@ class Run:
     def epochs(self, *numbers: int) -> None:
         student = self.plan.cells[0].student
         for number in numbers:
-            self.link.tell(lambda tracker, n=number: tracker.epoch(student, {**EPOCH, "epoch": n}))
+            self.link.tell(partial(_epoch, student=student, number=number))
 
     def end(self) -> str:
         ending = Ending(self.plan, self.record, self.store, self.link, self.journal)
         assert ending.report(self.console).failed_conditions == {}
         return self.printed.getvalue()
+
+
+def _epoch(tracker: Tracker, student: Student, number: int) -> None:
+    tracker.epoch(student, {**EPOCH, "epoch": number})
 
 
 def told(server: Server) -> dict[str, tuple[str, int]]:

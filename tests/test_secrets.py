@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples import REFERENCES, study
-from tests.filled_store import fill
-from undertow.cells import Cell
-from undertow.plan import make
+from tests.filled_store import fill, fill_rest
 from undertow.redaction import redacted
 from undertow.store import Store
 
@@ -71,21 +69,13 @@ def found(folder: Path, done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_report_events_database_and_output_of_a_sweep_hold_no_secret(tmp_path: Path, tracking: str) -> None:
     store = Store(str(tmp_path / "storage"))
     conditions = study(seeds=(0,)).conditions[:3]
-    fill(study(seeds=(0,), conditions=conditions), store, REFERENCES)
-    for completions in {c.student.dataset.completions for c in planned(store)}:
-        with store.new(completions, {"rows": 1}) as folder:  # so that nothing is left to be made
-            (folder / "rows").write_text("")
+    fill_rest(fill(study(seeds=(0,), conditions=conditions), store, REFERENCES), store)
     done = sweep(tmp_path, **({"MLFLOW_TRACKING_URI": tracking} if tracking else {}))
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("MLflow is away" in done.stdout) == bool(tracking)
     assert any((tmp_path / "storage" / "sweeps").rglob("report.html"))
     assert tracking or (tmp_path / "storage" / "mlflow.db").stat().st_size > 0
     assert found(tmp_path, done) == []
-
-
-def planned(store: Store) -> list[Cell]:
-    plan = make(study(seeds=(0,), conditions=study(seeds=(0,)).conditions[:3]), store, ())
-    return list(plan.cells)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ class Server:
         self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Starts the server, in a group of processes of its own, and waits until it answers."""
+    def start(self) -> int:
+        """Starts the server, in a group of processes of its own, and waits until it answers; its pid."""
         command = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
@@ -40,7 +40,7 @@ class Server:
             except OSError:
                 time.sleep(0.3)
             else:
-                return
+                return self.process.pid
         raise RuntimeError(f"MLflow did not answer: {(self.folder / 'server.log').read_text()[-2000:]}")
 
     def kill(self) -> None:

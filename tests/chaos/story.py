@@ -66,9 +66,7 @@ class Surroundings:
         if self.nodes:
             self.nodes.complete()
         if self.server and self.server.process is None:
-            self.server.start()
-            assert self.server.process is not None
-            processes.started.add(self.server.process.pid)
+            processes.started.add(self.server.start())
 
 
 @contextmanager
