@@ -1,6 +1,6 @@
 """A disk that is full and a storage that is gone: a line that says so, nothing half-written, and a rerun.
 
-Writes fail for real: no process here may write a file of more than so many bytes (RLIMIT_FSIZE), which is what
+Writes fail for real: no process here may write a file of more than some bytes (RLIMIT_FSIZE), which is what
 a full quota looks like from inside.
 """
 

@@ -23,7 +23,14 @@ from tests.chaos import checks, processes
 from tests.chaos.story import END, Kill, Story
 from tests.chaos.sweeps import Sweep
 
-HERE = ("driver", "engine", "worker", "trial")  # faults of a sweep with a Ray of its own
+HERE = (
+    "driver",
+    "engine",
+    "worker",
+    "trial",
+    "interrupt",
+    "interrupt twice",
+)  # faults of a sweep with a Ray of its own
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Arguments:
     story: int | None = None
     """Only this one of the stories."""
     faults: tuple[str, ...] = (*HERE, "raylet", "mlflow")
-    """driver, engine, worker, trial, raylet, mlflow."""
+    """driver, engine, worker, trial, interrupt, "interrupt twice", raylet, mlflow."""
     minutes: float = float("inf")
     """No story is begun after so many."""
     undisturbed: Path | None = None

@@ -24,8 +24,11 @@ TITLES = {
     "worker": ("ray::RayTrainWorker",),
     "trial": ("ray::ImplicitFunc", "ray::_trial", "ray::TrainController"),
     "raylet": ("raylet",),
-    "mlflow": ("mlflow",),
+    "interrupt": ("sweep.py",),
+    "interrupt twice": ("sweep.py",),
 }
+SIGNALS = {"interrupt": (signal.SIGINT,), "interrupt twice": (signal.SIGINT, signal.SIGINT)}
+APART = 0.3  # seconds between two signals
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,13 @@ def victims(fault: str, among: Sequence[psutil.Process]) -> list[psutil.Process]
     return [process for process in among if _is_named(process, TITLES[fault])]
 
 
-def kill(process: psutil.Process) -> str:
-    """Kills with signal 9; what it was, "" where it ended by itself just before."""
+def kill(process: psutil.Process, fault: str = "") -> str:
+    """Kills with signal 9, or interrupts; what it was, "" where it ended by itself just before."""
     command = _command(process)
     try:
-        process.send_signal(signal.SIGKILL)
+        for number in SIGNALS.get(fault, (signal.SIGKILL,)):
+            process.send_signal(number)
+            time.sleep(APART)
     except psutil.NoSuchProcess:
         return ""
     return command[:60]

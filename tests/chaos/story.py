@@ -24,6 +24,8 @@ POLL = 0.05
 HESITATION = 2.0  # seconds at most between a victim's appearance and its end
 PATIENCE = 60.0  # seconds for processes to end by themselves
 END = "the end"
+INTERRUPTS = ("interrupt", "interrupt twice")
+STOPPED = 130
 
 
 @dataclass
@@ -107,7 +109,7 @@ class Story:
             ended = Sweep(self.folder / "storage", around.environment).end()
             end = Kill(END, code=ended.code, seconds=ended.seconds)
             end.problems = [] if ended.code == 0 else [f"exit {ended.code}", ended.output[-2000:]]
-            end.problems += self._wrong(ended, {})
+            end.problems += self._wrong(end, ended, {})
             end.problems += checks.different(self.undisturbed, checks.made(self.folder / "storage"))
             if around.server:
                 end.problems += checks.untold(around.server.url, self.undisturbed)
@@ -130,7 +132,7 @@ class Story:
         ended = sweep.end()
         kill.code, kill.seconds = ended.code, ended.seconds
         kill.left = processes.end_those_left(PATIENCE, around.pids)
-        kill.problems = self._wrong(ended, before)
+        kill.problems = self._wrong(kill, ended, before)
         return kill
 
     def _found(self, fault: str, around: Surroundings) -> list[psutil.Process]:
@@ -148,11 +150,17 @@ class Story:
             around.server.kill()
             return "mlflow server"
         found = self._found(fault, around)
-        return processes.kill(rng.choice(found)) if found else ""
+        return processes.kill(rng.choice(found), fault) if found else ""
 
-    def _wrong(self, ended: Ended, before: Mapping[Address, Made]) -> list[str]:
+    def _wrong(self, kill: Kill, ended: Ended, before: Mapping[Address, Made]) -> list[str]:
         """What should not be, after a sweep that ended in any way."""
         storage = self.folder / "storage"
         problems = ["it hung"] if ended.code is None else []
+        if kill.victim and kill.fault in INTERRUPTS:
+            told = "goes on from there" in ended.output
+            problems += (
+                [] if ended.code == STOPPED and told else [f"exit {ended.code}: {ended.output[-500:]}"]
+            )
+        problems += [f"outlived it: {left.command}" for left in kill.left if kill.fault in INTERRUPTS]
         problems += ["a traceback was printed"] if "Traceback" in ended.output else []
         return problems + checks.half_written(storage) + checks.made_again(before, checks.made(storage))

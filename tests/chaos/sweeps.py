@@ -14,7 +14,7 @@ from tests.chaos import processes
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "study.py"
-LONGEST = 900.0  # seconds: a sweep that takes longer hangs
+LONGEST = 1800.0  # seconds: a sweep that takes longer hangs
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def run_tasks(
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
         num_cpus=machine.cpus_per_engine,
         num_gpus=machine.gpus_per_engine,
-        max_restarts=RESTARTS,
+        ray_remote_args_fn=lambda: {"max_restarts": RESTARTS},
     )
     for row in pipeline.iter_rows():
         yield Outcome(**json.loads(row["outcome"]))
