@@ -1,4 +1,4 @@
-"""Ctrl-C at a door: once it ends in order, twice at once. With a whole sweep under it: tests/chaos."""
+"""How a door ends before its work does. With a whole sweep behind it: tests/chaos."""
 
 import os
 import signal
@@ -28,6 +28,29 @@ def main(arguments, console):
 
 enter(main, Arguments)
 """
+AWAY = """
+import sqlite3
+from dataclasses import dataclass
+from undertow.door import enter
+
+@dataclass(frozen=True)
+class Arguments:
+    "Nothing to ask."
+
+def main(arguments, console):
+    raise sqlite3.OperationalError("database is locked")
+
+enter(main, Arguments)
+"""
+
+
+def test_a_tracking_database_that_is_away_at_the_end_is_said_in_a_line() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    done = subprocess.run([sys.executable, "-c", AWAY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "MLflow is away (database is locked); run the same command again, what was made is kept\n"
+    )
 
 
 def started(seconds: float) -> "subprocess.Popen[str]":

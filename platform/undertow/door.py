@@ -15,8 +15,9 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 from rich.console import Console
 
-from undertow.errors import UserError
+from undertow.errors import UserError, last_line
 from undertow.redaction import redacted
+from undertow.runs import is_away
 from undertow.scales import SCALES, Scale
 from undertow.studies import load
 from undertow.study import Study
@@ -75,8 +76,18 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
         stdout.print("stopped; what is finished is kept, and the same command goes on from there")
         sys.exit(STOPPED)
     except UserError as error:
-        Console(stderr=True).print(redacted(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
+        _say(f"error: {error}")
         sys.exit(2)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        _say(f"MLflow is away ({last_line(error)}); run the same command again, what was made is kept")
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    """To stderr, as it is but for secrets."""
+    Console(stderr=True).print(redacted(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _stop_in_order() -> None:

@@ -22,6 +22,7 @@ LONGEST_NAME = 250
 LONGEST_PARAM = 6000
 PARAMS_A_BATCH = 100
 METRICS_A_BATCH = 1000
+AWAY = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "alembic", "botocore")  # whose errors
 
 T = TypeVar("T")
 
@@ -82,6 +83,11 @@ def client_of(uri: str) -> Any:
         if isinstance(error, MlflowException) and "unsupported" not in str(error).lower():
             raise  # away, perhaps for now
         raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {redacted(str(error)).strip()}") from None
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that MLflow, its database or the way to it is at fault."""
+    return any(kind.__module__.split(".")[0] in AWAY for kind in type(error).__mro__)
 
 
 def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:

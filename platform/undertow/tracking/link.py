@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 from undertow.errors import last_line
 from undertow.redaction import redacted
+from undertow.runs import is_away
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds after a failure in which nothing is tried
-# Whose errors say that MLflow, its database or the way to it is at fault. Others are ours, and are raised.
-AWAY = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "alembic", "botocore")
 
 
 class Link:
@@ -39,8 +38,8 @@ class Link:
                 self._tracker = self._connect()
             what(self._tracker)
         except Exception as error:
-            if not _is_away(error):
-                raise
+            if not (isinstance(error, OSError) or is_away(error)):
+                raise  # a mistake of ours
             if self._failed is None:
                 self._away(redacted(last_line(error)))
             self._failed = time.monotonic()
@@ -52,8 +51,3 @@ class Link:
         """Ends the runs that are open, where MLflow was there when it was last told something."""
         if self._tracker is not None and self._failed is None:
             self.tell(Tracker.abandon)
-
-
-def _is_away(error: BaseException) -> bool:
-    kinds = (kind.__module__.split(".")[0] for kind in type(error).__mro__)
-    return isinstance(error, OSError) or any(kind in AWAY for kind in kinds)
