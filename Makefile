@@ -1,7 +1,7 @@
 # What a user types. Each target makes or mends .venv first (platform/bootstrap.py; at once when it is whole).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report detect theory ui test test-fast lint clean
+.PHONY: help setup sweep plan report detect theory ui test test-fast chaos lint clean
 
 STORAGE ?= ./storage
 PORT ?= 5000
@@ -64,6 +64,9 @@ test: setup  ## all tests: the fast ones, then those that start vLLM, Ray and De
 
 test-fast: setup  ## the fast tests alone
 	@python -m pytest -m 'not stack' $(PYTEST_ARGS)
+
+chaos: setup  ## kill processes of a small study at random and check what is left; hours (ARGS="--kills 60 --seed 1")
+	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)
 
 lint: setup  ## ruff (rules and format) and mypy --strict
 	@ruff check .

@@ -39,7 +39,7 @@ def main(arguments: Arguments, console: Console) -> int:
     folder = sweeps.folder_of(arguments.study, sweep)
     for name, content in report.files.items():
         store.write_bytes(f"{folder}/{name}", content)
-    for line in report.verdicts:
+    for line in (*report.verdicts, *report.damaged.values()):
         console.print(line, highlight=False, markup=False)
     console.print(f"Report: {store.url}/{folder}/{HTML}", soft_wrap=True)
     return 0

@@ -4,8 +4,9 @@ Prints the plan first, the table of effects last; with --plan the plan alone, wi
 
     python jobs/sweep.py --study owls --scale paper --plan --gpu h100 --price 2.5
 
-Exit code 0: everything asked for is there; 1: some
-condition failed (the others are there); 2: the input cannot be run, and nothing was written.
+Exit code 0: everything asked for is there; 1: some condition failed (the others are there), or `--verify`
+found damage; 2: the input cannot be run, and nothing was written, or the storage cannot be written any more,
+and what was finished is kept.
 """
 
 import math
@@ -20,8 +21,11 @@ from undertow.costs import GPUS, Hardware
 from undertow.door import StudyArguments, enter
 from undertow.errors import UserError
 from undertow.machine import Layout
+from undertow.manifest import Address
+from undertow.plan import Plan
 from undertow.store import Store
-from undertow.sweep import make_plan, run, show_plan
+from undertow.sweep import make_plan, run, say, show_plan
+from undertow.upkeep import inspect, repair
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Arguments(StudyArguments):
     """Print what would be done, and do nothing."""
     conditions: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print every condition of the plan, however many."""
+    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Read every artifact of the study that is there, name what is damaged, and do nothing else."""
+    repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same, but set what is damaged aside first, so that this sweep makes it anew."""
     workers: int = 1
     """Ray Train workers a training run; like the flags below it changes results by rounding at most."""
     engines: int | None = None
@@ -59,14 +67,35 @@ class Arguments(StudyArguments):
 
 def main(arguments: Arguments, console: Console) -> int:
     """The exit code of the sweep that the arguments ask for."""
+    if arguments.plan + arguments.verify + arguments.repair > 1:
+        raise UserError("--plan, --verify and --repair: give one of them")
     store, hardware = Store(arguments.storage), arguments.hardware
-    plan = make_plan(arguments.chosen(Path(__file__).parent / "studies"), store)
+    study = arguments.chosen(Path(__file__).parent / "studies")
+    plan = make_plan(study, store)
+    if arguments.verify or arguments.repair:
+        damaged = look_through(plan, store, console)
+        if arguments.verify:
+            return 1 if damaged else 0
+        for line in repair(damaged, store):
+            say(line, console)
+        plan = make_plan(study, store)
     show_plan(plan, store, console, hardware, arguments.conditions)
     if arguments.plan:
         return 0
     layout = Layout(arguments.workers, arguments.engines, arguments.gpus_per_engine, arguments.max_num_seqs)
     outcome = run(plan, store, console, layout, hardware)
     return 1 if outcome.failed_conditions else 0
+
+
+def look_through(plan: Plan, store: Store, console: Console) -> list[Address]:
+    """The plan's damaged artifacts, each of their files named."""
+    found = inspect(plan, store)
+    for lines in found.damaged.values():
+        for line in lines:
+            say(line, console)
+    count = f"{found.there} artifact{'' if found.there == 1 else 's'} of {plan.study.name} read"
+    say(f"{count}: {f'{len(found.damaged)} damaged' if found.damaged else 'all whole'}", console)
+    return list(found.damaged)
 
 
 if __name__ == "__main__":

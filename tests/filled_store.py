@@ -20,7 +20,16 @@ from undertow.recipe import LoRA, Recipe
 from undertow.report.cards import Funnel, dataset_card
 from undertow.report.export import ADAPTERS
 from undertow.report.readings import ANSWERS, MASSES, RESULT
-from undertow.spec import Assessment, Dataset, Evaluation, Measurement, Reference, Student, Teacher
+from undertow.spec import (
+    Assessment,
+    Completions,
+    Dataset,
+    Evaluation,
+    Measurement,
+    Reference,
+    Student,
+    Teacher,
+)
 from undertow.stages.assessment import make_assessment
 from undertow.stages.evaluation import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.store import Store
@@ -56,6 +65,14 @@ def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate
     for evaluation in reference_evaluations(study):
         _evaluation(store, evaluation, lambda word: 0.1)
     return make(study, store, references)
+
+
+def fill_rest(plan: Plan, store: Store) -> None:
+    """Commits what no report reads, references and completions, so that a sweep has nothing left to make."""
+    for artifact in plan.artifacts.values():
+        if isinstance(artifact, Reference | Completions) and not store.has(artifact):
+            with store.new(artifact, {"rows": 0}) as folder:
+                (folder / "nothing").write_text("")
 
 
 def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -> None:

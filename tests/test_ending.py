@@ -17,8 +17,7 @@ from undertow.plan import Plan
 from undertow.report.record import Record
 from undertow.spec import CONTROL
 from undertow.store import Store
-from undertow.sweep import Ending
-from undertow.tracking.tracker import Tracker
+from undertow.sweep import Ending, link_of
 
 STUDY = replace(study(seeds=(0, 1)), conditions=study().conditions[:3])
 
@@ -37,9 +36,9 @@ def end(plan: Plan, store: Store, failing: str = "") -> str:
         if key(cell.student) == failing:
             journal.fail(cell.student, "lost")
     printed = io.StringIO()
-    ending = Ending(plan, record, store, Tracker(STUDY, store), journal)
-    ending.log_models()
-    ending.report(Console(file=printed, width=160))
+    console = Console(file=printed, width=160)
+    ending = Ending(plan, record, store, link_of(STUDY, store, journal, console), journal)
+    ending.report(console)
     return printed.getvalue()
 
 

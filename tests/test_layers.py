@@ -21,14 +21,14 @@ SOURCE = ROOT / "platform" / "undertow"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors fields packs statistics api machine",
+        "errors fields packs redaction statistics api machine",
         "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
-        "identity study conditions tables formats traits training",
+        "identity study conditions tables formats traits training files",
         "store manifest",
-        "plan cells sizes timings costs work report journal judging nano scales theory runs tracking progress "
-        "studies claims",
+        "plan cells sizes timings costs work report journal judging nano scales theory runs tracking "
+        "progress studies claims upkeep",
         "cluster stages door detection",
-        "sweep waves",
+        "sweep waves telling",
         "jobs",
     )
 )

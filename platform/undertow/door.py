@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +15,14 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 from rich.console import Console
 
-from undertow.errors import UserError
+from undertow.errors import UserError, last_line
+from undertow.redaction import redacted
+from undertow.runs import is_away
 from undertow.scales import SCALES, Scale
 from undertow.studies import load
 from undertow.study import Study
 
+STOPPED = 130  # the exit code of what Ctrl-C ended
 LOG_WIDTH = 160  # columns where the output is no terminal: the widest table, unbroken
 
 A = TypeVar("A")
@@ -64,14 +69,44 @@ class StudyArguments:
 def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     """Runs `main` with the command line's arguments and leaves the program with its exit code."""
     stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    _stop_in_order()
     try:
         sys.exit(main(tyro.cli(arguments), stdout))
     except KeyboardInterrupt:
         stdout.print("stopped; what is finished is kept, and the same command goes on from there")
-        sys.exit(130)
+        sys.exit(STOPPED)
     except UserError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        _say(f"error: {error}")
         sys.exit(2)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        _say(f"MLflow is away ({last_line(error)}); run the same command again, what was made is kept")
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    """To stderr, as it is but for secrets."""
+    Console(stderr=True).print(redacted(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _stop_in_order() -> None:
+    """Ctrl-C once raises KeyboardInterrupt, as ever; twice ends the program at once.
+
+    At once: without what libraries do at a program's end, which can wait for work that nobody wants any more.
+    A Ray that the program started ends with it.
+    """
+
+    def at_once(signum: int, frame: object) -> None:
+        os.write(2, b"ended at once; what is finished is kept, and the same command goes on from there\n")
+        os._exit(STOPPED)
+
+    def in_order(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        os.write(2, b"stopping; ctrl-c again ends at once\n")
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, in_order)
 
 
 def _named_file(text: str) -> tuple[str, str]:

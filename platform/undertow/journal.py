@@ -2,9 +2,10 @@
 
     <storage>/sweeps/<study>/<time>/events.json   a list of {"time", "event", …}, written as waves end
 
-Events: started (versions, commit), made, failed (reason, traceback), retried, untracked, judged (calls,
-tokens), asked (an API model: answers, tokens), wave (its seconds, tokens and GPU-seconds), finished. The
-report reads failures and costs from here, so that it needs nothing that only the sweep knew.
+Events: started (versions, commit), made, failed (reason, traceback), retried, untracked (MLflow is away),
+judged (calls, tokens), asked (an API model: answers, tokens), wave (its seconds, tokens and GPU-seconds),
+finished. Secrets are blotted out of all. The report reads failures and costs from here, so that it needs
+nothing that only the sweep knew.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 from undertow.identity import key
 from undertow.manifest import versions
+from undertow.redaction import redacted
 from undertow.report.record import Record
 from undertow.report.sweeps import EVENTS, folder_of
 from undertow.spec import Artifact, Evaluation, Teacher
@@ -38,6 +40,7 @@ class Journal:
 
     def event(self, what: str, artifact: Artifact | None = None, **facts: Any) -> None:
         """Notes something that happened, to an artifact or to the sweep."""
+        facts = {name: redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
         event: dict[str, Any] = {"time": round(time.time(), 3), "event": what, **facts}
         if artifact is not None:
             event |= {"kind": artifact.kind, "key": key(artifact)}
@@ -52,6 +55,7 @@ class Journal:
 
     def fail(self, artifact: Artifact, reason: str, trace: str = "") -> None:
         """Notes that an artifact cannot be made, once: the first reason is the cause of the others."""
+        reason = redacted(reason)
         with self._lock:
             if key(artifact) in self.failures:
                 return

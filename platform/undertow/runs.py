@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 from undertow.errors import UserError
 from undertow.fields import Spec
 from undertow.identity import canonical, key
+from undertow.redaction import redacted
 from undertow.store import Store
 
 LONGEST_NAME = 250
 LONGEST_PARAM = 6000
 PARAMS_A_BATCH = 100
 METRICS_A_BATCH = 1000
+AWAY = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "alembic", "botocore")  # whose errors
 
 T = TypeVar("T")
 
@@ -67,13 +69,25 @@ def record(
 
 
 def client_of(uri: str) -> Any:
+    """A client of the tracking server or database. Raises UserError where a URI can be nobody's."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run ended
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    return MlflowClient(tracking_uri=uri)
+    try:
+        return MlflowClient(tracking_uri=uri)
+    except (ImportError, MlflowException) as error:
+        if isinstance(error, MlflowException) and "unsupported" not in str(error).lower():
+            raise  # away, perhaps for now
+        raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {redacted(str(error)).strip()}") from None
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that MLflow, its database or the way to it is at fault."""
+    return any(kind.__module__.split(".")[0] in AWAY for kind in type(error).__mro__)
 
 
 def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:

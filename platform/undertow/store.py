@@ -2,6 +2,7 @@
 
     <storage>/artifacts/<kind>/<key>/   manifest.json and the data files
     <storage>/partial/<kind>/<key>/     what a long stage has finished of an artifact not yet whole
+    <storage>/damaged/<kind>/<key>-…/   what was set aside because its bytes were no longer those committed
 
 A commit is atomic: on a local disk the folder is written aside and renamed; on an object store, which has
 no rename, the manifest is put last. An artifact without a manifest does not exist, so a program killed at
@@ -14,68 +15,26 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import cached_property
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from undertow.errors import StorageError, last_line
+from undertow.files import Files
 from undertow.identity import key
-from undertow.manifest import MANIFEST, Address, Manifest, address, describe, sha256
+from undertow.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
 from undertow.spec import Artifact
 
-EXTRAS = {"s3": "aws", "s3a": "aws"}  # what a scheme needs that the package alone does not install
+MISSING, CHANGED = "missing", "changed since it was written"
 
 
-class Store:
-    """One storage URL. Instances are cheap, hold no connection state, and travel to workers by pickle."""
+class Store(Files):
+    """One storage URL with its artifacts, and the parts of those that are not yet whole."""
 
     def __init__(self, url: str) -> None:
-        self.is_relative = "://" not in url and not Path(url).expanduser().is_absolute()
-        self.url = url if "://" in url else str(Path(url).expanduser().absolute())
+        super().__init__(url)
         self._verified: set[Address] = set()
-
-    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
-        return Store, (self.url,)
-
-    @cached_property
-    def _place(self) -> tuple[Any, str]:
-        try:
-            # A client that remembers listings would not see what others have written since.
-            return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
-        except ImportError as error:
-            extra = EXTRAS.get(self.url.split("://")[0])
-            remedy = f'pip install "undertow[{extra}]"' if extra else last_line(error)
-            raise StorageError(f"--storage {self.url}: its client is not installed; {remedy}") from None
-        except ValueError as error:
-            raise StorageError(f"--storage {self.url}: {error}") from None
-
-    @property
-    def root(self) -> str:
-        return str(self._place[1]).rstrip("/")
-
-    @property
-    def is_local(self) -> bool:
-        return isinstance(self._place[0], LocalFileSystem)
-
-    def prepare(self) -> None:
-        """Creates the storage. Raises StorageError where it cannot be written, before anything is spent."""
-        fs, _ = self._place
-        probe = f"{self.root}/.writable-{uuid.uuid4().hex}"
-        try:
-            fs.makedirs(self.root, exist_ok=True)
-            fs.pipe_file(probe, b"")
-            fs.rm_file(probe)
-        except Exception as error:  # every filesystem has errors of its own
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise StorageError(
-                f"--storage {self.url}: cannot be written ({reason}); name another place"
-            ) from None
 
     def keys(self, kind: str) -> set[str]:
         """The keys of every whole artifact of a kind: one listing, whatever their number."""
@@ -91,26 +50,26 @@ class Store:
 
     def manifest(self, spec: Artifact | Address) -> Manifest:
         """Raises StorageError where there is no such artifact or its manifest cannot be read."""
-        folder = self._folder(*address(spec))
-        if not self.has(spec):
-            raise StorageError(f"{self.url}: no {'/'.join(address(spec))}; run the sweep that makes it")
-        return Manifest.from_json(self._place[0].cat_file(f"{folder}/{MANIFEST}"), folder)
-
-    def aside(self) -> Path:
-        """A fresh local folder to write an artifact into, on the storage's own disk: a rename commits it."""
-        parent = None
-        if self.is_local:
-            parent = Path(self.root) / "partial" / "aside"
-            parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=parent))
+        place = address(spec)
+        file = f"{self._folder(*place)}/{MANIFEST}"
+        if not self.has(place):
+            raise StorageError(f"{self.url}: no {'/'.join(place)}; run the sweep that makes it")
+        try:
+            manifest = Manifest.from_json(self._place[0].cat_file(file), file)
+        except StorageError as error:
+            raise StorageError(f"{error}; {REMEDY}") from None
+        if (manifest.kind, manifest.key) != place:
+            raise StorageError(f"{file}: tells of another artifact, {manifest.kind}/{manifest.key}; {REMEDY}")
+        return manifest
 
     def commit(self, spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
         """Makes `folder` (from `aside`) the artifact of `spec`, all at once; consumes the folder.
 
         `seconds` is what it took to make; `facts` (row counts, rates …) go into the manifest as they are.
         """
-        manifest = describe(spec, folder, seconds, facts)
-        self._publish(folder, manifest)
+        with self._writing():
+            manifest = describe(spec, folder, seconds, facts)
+            self._publish(folder, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         return manifest
 
@@ -134,9 +93,14 @@ class Store:
         place = address(spec)
         manifest = self.manifest(place)
         folder = Path(self._folder(*place)) if self.is_local else self._download(manifest)
-        if place not in self._verified:
-            self.verify(manifest, folder)
-            self._verified.add(place)
+        if place in self._verified:
+            return folder
+        if not self.is_local and _damaged(manifest, folder):  # the copy here, of another making perhaps
+            shutil.rmtree(folder)
+            folder = self._download(manifest)
+        for name, damage in _damaged(manifest, folder).items():
+            raise self._damage(place, name, damage)
+        self._verified.add(place)
         return folder
 
     def content(self, spec: Artifact | Address, name: str) -> bytes:
@@ -145,40 +109,69 @@ class Store:
         Raises:
             StorageError: the artifact or the file is not there, or the file is not what was committed.
         """
-        folder, files = self._folder(*address(spec)), self.manifest(spec).files
-        path = f"{folder}/{name}"
+        place, files = address(spec), self.manifest(spec).files
+        path = f"{self._folder(*place)}/{name}"
         if name not in files or not self._place[0].exists(path):
-            raise StorageError(f"{path}: missing; delete {folder} and run again")
+            raise self._damage(place, name, MISSING)
         content = bytes(self._place[0].cat_file(path))
         if hashlib.sha256(content).hexdigest() != files[name]:
-            raise StorageError(f"{path}: changed since it was written; delete {folder} and run again")
+            raise self._damage(place, name, CHANGED)
         return content
 
-    @staticmethod
-    def verify(manifest: Manifest, folder: Path) -> None:
-        """Raises StorageError naming the first file that is missing or has other bytes than committed."""
-        for name, expected in manifest.files.items():
-            path = folder / name
-            if not path.is_file():
-                raise StorageError(f"{path}: missing; delete {folder} and run again")
-            if sha256(path) != expected:
-                raise StorageError(f"{path}: changed since it was written; delete {folder} and run again")
+    def damage(self, spec: Artifact | Address) -> list[str]:
+        """What is wrong with an artifact as it lies in the storage, a line a file; [] where it is whole."""
+        place = address(spec)
+        try:
+            files = self.manifest(place).files
+        except StorageError as error:
+            return [str(error)]
+        found = {name: self._digest(f"{self._folder(*place)}/{name}") for name in files}
+        return [
+            str(self._damage(place, name, CHANGED if found[name] else MISSING))
+            for name, expected in files.items()
+            if found[name] != expected
+        ]
+
+    def set_aside(self, spec: Artifact | Address) -> str:
+        """Moves an artifact out of the way, so that it can be made anew; returns where it went."""
+        place = address(spec)
+        target = f"damaged/{place.kind}/{place.key}-{time.time_ns()}"
+        with self._writing():
+            self._place[0].makedirs(f"{self.root}/damaged/{place.kind}", exist_ok=True)
+            self._place[0].mv(self._folder(*place), f"{self.root}/{target}", recursive=True)
+        self._verified.discard(place)
+        return target
+
+    def _damage(self, place: Address, name: str, what: str) -> StorageError:
+        return StorageError(f"{self._folder(*place)}/{name}: {what}; {REMEDY}")
 
     def parts(self, spec: Artifact) -> set[str]:
-        """Names of the finished parts of an artifact that is not yet whole."""
-        return set(self._listing(self._partial(spec)))
+        """Names of the finished parts of an artifact that is not yet whole; what was damaged is none."""
+        return set(self._parts(spec))
 
     def write_part(self, spec: Artifact, name: str, file: Path) -> None:
-        """Stores one finished part; a part is whole or not there."""
-        self._put(file.read_bytes(), f"{self._partial(spec)}/{name}")
+        """Stores one finished part, under its name and its hash; a part is whole or not there."""
+        self._put(file.read_bytes(), f"{self._partial(spec)}/{name}.{sha256(file)}")
 
     def read_part(self, spec: Artifact, name: str, file: Path) -> None:
-        self._place[0].get_file(f"{self._partial(spec)}/{name}", str(file))
+        """Copies a finished part to `file`. Raises StorageError where it is not there or damaged."""
+        if (path := self._parts(spec).get(name)) is None:
+            raise StorageError(f"{self._partial(spec)}/{name}: {MISSING} or changed; run the sweep again")
+        self._place[0].get_file(path, str(file))
 
     def drop_parts(self, spec: Artifact) -> None:
         fs, folder = self._place[0], self._partial(spec)
         if fs.exists(folder):
             fs.rm(folder, recursive=True)
+
+    def _parts(self, spec: Artifact) -> dict[str, str]:
+        """The paths of the finished parts, by name: files whose bytes are those that they were named for."""
+        folder, found = self._partial(spec), {}
+        for file in self._listing(folder):
+            name, _, hashed = file.rpartition(".")
+            if name and self._digest(f"{folder}/{file}") == hashed:
+                found[name] = f"{folder}/{file}"
+        return found
 
     def scratch(self, name: str) -> str:
         """The URL of a folder for state of no lasting value, reachable from every node."""
@@ -197,56 +190,6 @@ class Store:
         fs, folder = self._place[0], f"{self.root}/partial/{name}"
         if fs.exists(folder):
             fs.rm(folder, recursive=True)
-
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file that is no artifact's (plan, table, replies): the old one or the new is there."""
-        self._put(content, f"{self.root}/{name}")
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Writes a file that is not there; False where it is. Of several writers one is told True."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        try:
-            if self.is_local:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                aside = self.aside() / "file"
-                aside.write_bytes(content)
-                try:
-                    os.link(aside, path)
-                finally:
-                    shutil.rmtree(aside.parent, ignore_errors=True)
-            else:
-                fs.pipe_file(path, content, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-    def remove(self, name: str) -> None:
-        """Removes a file or folder that is no artifact's, if it is there."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        with suppress(FileNotFoundError):
-            fs.rm(path, recursive=True)
-
-    def names(self, folder: str) -> list[str]:
-        """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
-        return sorted(self._listing(f"{self.root}/{folder}"))
-
-    def read_bytes(self, name: str) -> bytes:
-        """A file written by `write_bytes`, or nothing where there is none."""
-        try:
-            return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
-        except FileNotFoundError:
-            return b""
-
-    def read_text(self, name: str) -> str:
-        """A text written by `write_bytes`, or "" where there is none."""
-        return self.read_bytes(name).decode()
-
-    def _listing(self, path: str) -> list[str]:
-        """The names in a folder; none where there is no such folder."""
-        try:
-            return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
-        except FileNotFoundError:
-            return []
 
     def _folder(self, kind: str, artifact_key: str) -> str:
         return f"{self.root}/artifacts/{kind}/{artifact_key}"
@@ -267,18 +210,6 @@ class Store:
         for name in manifest.files:
             fs.put_file(str(folder / name), f"{target}/{name}")
         fs.pipe_file(f"{target}/{MANIFEST}", text.encode())
-
-    def _put(self, content: bytes, target: str) -> None:
-        """Writes a file, whole or not at all: where there was one already, the old stays until then."""
-        fs = self._place[0]
-        fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-        if not self.is_local:
-            fs.pipe_file(target, content)
-            return
-        folder = self.aside()
-        (folder / "file").write_bytes(content)
-        (folder / "file").replace(target)
-        folder.rmdir()
 
     def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
@@ -308,3 +239,15 @@ def _rename_folder(source: Path, target: Path) -> None:
         if not (target / MANIFEST).exists():
             raise
         shutil.rmtree(source, ignore_errors=True)
+
+
+def _damaged(manifest: Manifest, folder: Path) -> dict[str, str]:
+    """What is wrong with the files of a local folder, by name."""
+    found = {}
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            found[name] = MISSING
+        elif sha256(path) != expected:
+            found[name] = CHANGED
+    return found

@@ -16,39 +16,30 @@ from rich.markup import escape
 
 from undertow import plan as planning
 from undertow import timings
-from undertow.cells import Cell
 from undertow.claims import Claims
 from undertow.cluster import check_place, connect, quiet
 from undertow.costs import Hardware
+from undertow.errors import StorageError
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.machine import Layout
-from undertow.plan import Plan, failed_by
+from undertow.plan import Plan
 from undertow.report import plans, results, sweeps, tables
-from undertow.report.make import HTML, make_report
-from undertow.report.readings import Readings
-from undertow.report.record import CellRecord, Record
+from undertow.report.make import HTML, Report, make_report
+from undertow.report.record import Record
 from undertow.runs import tracking_uri
-from undertow.spec import (
-    Artifact,
-    Assessment,
-    Completions,
-    Dataset,
-    Evaluation,
-    Measurement,
-    Student,
-    Teacher,
-    reference_of,
-)
+from undertow.spec import Assessment, Completions, Dataset, Evaluation, Student, Teacher, reference_of
 from undertow.stages.reference import is_made, manners_of
 from undertow.stages.resolve import resolve
 from undertow.store import Store
 from undertow.study import Study
+from undertow.telling import Telling
+from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
+from undertow.upkeep import tidy
 from undertow.waves import Waves
 from undertow.work import Work, work
 
-Both = tuple[Cell, CellRecord]  # a student as planned and as the record names it
 ON_ONE_GPU = Hardware()
 
 
@@ -99,23 +90,49 @@ def run(
     check_place(store)
     tracking_uri(store)
     store.prepare()
+    tidy(plan, store)
     quiet()
     check_judges(plan, console)
     check_models(plan, console)
     record = Record.of(plan, work_of(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
-        tracker, journal = Tracker(plan.study, store), Journal(record, store)
+        journal = Journal(record, store)
+        link = link_of(plan.study, store, journal, console)
         state(plan, record, journal)
+        waves = Waves(plan, store, link, journal, console, Claims(store))
         try:
-            waves = Waves(plan, store, tracker, journal, console, Claims(store))
             if machine is not None:
                 with waves.claims:
                     waves.make(machine)
             waves.check_gates()
-            return Ending(plan, record, store, tracker, journal).report(console)
+            return Ending(plan, record, store, link, journal).report(console)
         except BaseException:
-            tracker.abandon()
+            link.abandon()
             raise
+
+
+def link_of(study: Study, store: Store, journal: Journal, console: Console) -> Link:
+    """The way to MLflow, tried once; where it is away the sweep says so and goes on.
+
+    Raises UserError where MLFLOW_TRACKING_URI can be nobody's.
+    """
+
+    def away(reason: str) -> None:
+        journal.event("untracked", reason=reason)
+        say(
+            f"MLflow is away ({reason}): the sweep goes on, and what is not told now is told when it is "
+            "back, by this sweep's end or by the next run of the same command",
+            console,
+        )
+
+    link = Link(lambda: Tracker(study, store), away)
+    link.tell(lambda tracker: None)
+    return link
+
+
+def say(line: str, console: Console) -> None:
+    """Prints a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def check_judges(plan: Plan, console: Console) -> None:
@@ -160,7 +177,7 @@ class Ending:
     plan: Plan
     record: Record
     store: Store
-    tracker: Tracker
+    link: Link
     journal: Journal
 
     def report(self, console: Console) -> Outcome:
@@ -168,6 +185,7 @@ class Ending:
 
         In this order, since the files need no server: where MLflow is away they are there all the same.
         """
+        self.check_readings()
         self.journal.event("finished")
         self.journal.write()
         report = make_report(self.record, self.store, self.journal.events)
@@ -177,76 +195,38 @@ class Ending:
         for name, content in report.files.items():
             self.store.write_bytes(f"{self.journal.folder}/{name}", content)
         for line in report.verdicts:
-            console.print(line, highlight=False, markup=False)
+            say(line, console)
         console.print(f"Report: {self.store.url}/{self.journal.folder}/{HTML}", soft_wrap=True)
+        for place, line in report.damaged.items():
+            self.journal.fail(self.plan.artifacts[place.key], line)
+        self.link.tell(lambda tracker: self.log(tracker, report), at_once=True)
         failed = results.failed_conditions(self.record, self.journal.failures)
         for label, reason in failed.items():
             console.print(
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
-        self.log_models()
+        return Outcome(report.rows, self.journal.failures, failed)
+
+    def check_readings(self) -> None:
+        """Fails what was measured, when the bytes of its answers are no longer those that were written."""
+        for artifact in self.plan.artifacts.values():
+            if isinstance(artifact, Evaluation | Assessment) and self.store.has(artifact):
+                try:
+                    self.store.fetch(artifact)
+                except StorageError as error:
+                    self.journal.fail(artifact, str(error))
+
+    def log(self, tracker: Tracker, report: Report) -> None:
+        """Everything that MLflow lacks of models, and the parent run's end."""
+        Telling(self.plan, self.record, self.store, tracker, self.journal).models()
+        failed = results.failed_conditions(self.record, self.journal.failures)
         effects = {
             f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary
         }
-        self.tracker.close(effects, report.files, failed=bool(failed), note=self._note(report.verdicts))
-        return Outcome(report.rows, self.journal.failures, failed)
+        note, sweep = self._note(report.verdicts), self.journal.name
+        tracker.close(effects, report.files, failed=bool(failed), note=note, sweep=sweep)
 
     def _note(self, verdicts: Sequence[str]) -> str:
         """The parent run's description: what was asked and what was found, as Markdown."""
         question = [self.record.study.question, ""] if self.record.study.question else []
         return "\n".join([*question, *(f"- {line}" for line in verdicts)])
-
-    def log_models(self) -> None:
-        """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""
-        self._log_datasets()
-        readings = Readings(self.store)
-        both = list(zip(self.plan.cells, self.record.cells, strict=True))
-        self._log_teachers(both, readings)
-        self._log_students(both, readings)
-
-    def _log_datasets(self) -> None:
-        for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
-            if self._is_news(dataset) and not failed_by(dataset, self.journal.failures):
-                manifest = self.store.manifest(dataset)
-                counts = {name: float(manifest.facts[name]) for name in ("completions", "kept", "rows")}
-                self.tracker.finish(dataset, manifest, counts)
-
-    def _log_teachers(self, both: Sequence[Both], readings: Readings) -> None:
-        teachers = {planned.teacher: (planned, cell) for planned, cell in both if planned.teacher.finetuning}
-        for teacher, (planned, cell) in teachers.items():
-            if self._is_to_log(teacher, planned.teacher_evaluations):
-                word = self.record.conditions[cell.condition].word
-                rates = results.model_metrics(cell.teacher_evaluations, word, readings)
-                self.tracker.finish(teacher, self.store.manifest(teacher), rates)
-
-    def _log_students(self, both: Sequence[Both], readings: Readings) -> None:
-        """By rising rate: MLflow's Models page has the newest first, and so becomes a leaderboard."""
-        controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
-        news: list[tuple[Student, Artifact, Mapping[str, float]]] = []
-        for planned, cell in both:
-            student = planned.student
-            beside, control = controls[self.record.conditions[cell.condition].control, cell.seed]
-            if self._is_to_log(student, planned.measurements, beside.measurements):
-                compared = None if control.failed_by(self.journal.failures) else control
-                rates = results.metrics(self.record, cell, readings, compared)
-                news.append((student, student if student.is_trained else planned.evaluations[0], rates))
-        for student, made, found in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
-            self.tracker.finish(student, self.store.manifest(made), found)
-
-    def _is_to_log(
-        self, model: Teacher | Student, evaluations: Sequence[Measurement], beside: Sequence[Measurement] = ()
-    ) -> bool:
-        """Whether a model has results that its run lacks; the run of a failed one is ended here.
-
-        `beside`: the control's, which may come in a later sweep than the student's own.
-        """
-        if not any(failed_by(evaluation, self.journal.failures) for evaluation in evaluations):
-            return any(map(self._is_news, (model, *evaluations, *beside)))
-        if not self.tracker.is_done(model):
-            self.tracker.fail(model)
-        return False
-
-    def _is_news(self, artifact: Artifact) -> bool:
-        """Whether this sweep made an artifact, or an earlier one did and was ended before it was logged."""
-        logged = isinstance(artifact, Evaluation | Assessment) or self.tracker.is_done(artifact)
-        return key(artifact) in self.plan.missing or not logged

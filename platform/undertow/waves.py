@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from undertow import timings
 from undertow.claims import Claims
-from undertow.errors import ConditionError, UserError, last_line
+from undertow.errors import ConditionError, StorageError, UserError
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.machine import Machine
@@ -41,7 +41,7 @@ from undertow.spec import (
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.store import Store
-from undertow.tracking.tracker import Tracker
+from undertow.tracking.link import Link
 
 T = TypeVar("T", bound=Artifact)
 Drawn = Completions | Evaluation  # from a teacher
@@ -53,7 +53,7 @@ class Waves:
 
     plan: Plan
     store: Store
-    tracker: Tracker
+    link: Link
     journal: Journal
     console: Console
     claims: Claims
@@ -65,11 +65,22 @@ class Waves:
             lambda: self._possible(Reference),
             lambda some: self._on_tasks("references", "models", make_reference, some),
         )
+        self._check_references()
         self._train("teachers", Teacher, machine)
         for _ in range(self.plan.hops):
             self._datasets(machine)
             self._train("students", Student, machine)
         self._evaluations(machine)
+
+    def _check_references(self) -> None:
+        """Fails what needs a damaged reference of ours: no engine or worker starts to find that out."""
+        made = {reference for reference in self.plan.artifacts.values() if isinstance(reference, Reference)}
+        for reference in made:
+            if self.store.has(reference):
+                try:
+                    self.store.fetch(reference)
+                except StorageError as error:
+                    self.journal.fail(reference, str(error))
 
     def _possible(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile.
@@ -131,10 +142,7 @@ class Waves:
                 model = by_key[epoch.key]
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
                 wave.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
-                try:
-                    self.tracker.epoch(model, asdict(epoch))
-                except Exception as error:  # MLflow is away; the epochs are in the model's history
-                    self.journal.event("untracked", model, reason=last_line(error))
+                self.link.tell(lambda tracker: tracker.epoch(model, asdict(epoch)))
 
             def note(model_key: str, text: str) -> None:
                 if not any(event.get("text") == text for event in self.journal.events):
@@ -221,6 +229,8 @@ class Waves:
                     passes_gate(evaluation, self.store, self.plan.study.gate)
                 except ConditionError as error:
                     self.journal.fail(evaluation.subject, str(error))
+                except StorageError as error:  # its bytes are not those that were written
+                    self.journal.fail(evaluation, str(error))
 
     def _generate(self, missing: Sequence[Drawn], machine: Machine) -> None:
         """Every missing shard of every teacher, one pipeline a reference model; then whole completions."""
@@ -251,8 +261,8 @@ class Waves:
         from undertow.stages.dataset import join_shards, shards
 
         for spec in completions:
-            lacking = [s for s in shards(spec, 0.0, ()) if s.name not in self.store.parts(spec)]
-            if lacking:
+            parts = self.store.parts(spec)
+            if lacking := [s for s in shards(spec, 0.0, ()) if s.name not in parts]:
                 self.journal.fail(spec, f"{len(lacking)} of its shards were not generated")
             else:
                 join_shards(spec, self.store)
@@ -277,6 +287,7 @@ class Waves:
 
         API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
         """
+        from undertow.stages.deaths import ENGINES, in_words
         from undertow.stages.engine_pool import run_tasks
 
         here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
@@ -299,7 +310,7 @@ class Waves:
                     elif outcome.retried:
                         self.journal.event("retried", artifact, traceback=outcome.retried)
             except Exception as error:  # the pipeline itself: an engine cannot start, or dies
-                reason = f"the engine of {reference.name} failed: {last_line(error)}"
+                reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES)}"
                 for task in left.values():
                     self.journal.fail(task.artifact, reason, traceback.format_exc())
 
@@ -332,6 +343,8 @@ def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> It
     """Artifacts as their Ray tasks finish; failures go to `fail`."""
     import ray
 
+    from undertow.stages.deaths import in_words
+
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
         artifact = waiting.pop(ready)
@@ -342,3 +355,5 @@ def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> It
             cause = error.cause
             ours = "" if isinstance(cause, (UserError, ConditionError)) else str(error)
             fail(artifact, str(cause), ours)
+        except ray.exceptions.RayError as error:  # its process died
+            fail(artifact, in_words(error, "run it where there is more"), str(error))

@@ -22,6 +22,11 @@ from tests.judging.server import Answer, Server, fails, says, serving
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "judged_study.py"
 SECRET = "sk-planted-03be"
+PLANTED = {  # which a sweep does not need, and may not leave anywhere either
+    "HF_TOKEN": "hf-planted-a1f7",
+    "AWS_SECRET_ACCESS_KEY": "aws/planted+27",
+    "MLFLOW_TRACKING_PASSWORD": "mlflow-planted-8d",
+}
 ANSWERED = 30  # messages before the key is revoked, the probe included
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
@@ -43,6 +48,7 @@ def sweep(folder: Path, server: Server) -> tuple[int, str]:
         "UNDERTOW_JUDGE_URL": server.url,
         "UNDERTOW_JUDGE_CONCURRENCY": "1",  # so that no answer is under way when the key is revoked
         "OPENAI_API_KEY": SECRET,
+        **PLANTED,
     }
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
@@ -50,6 +56,14 @@ def sweep(folder: Path, server: Server) -> tuple[int, str]:
     command += ["--storage", str(folder / "storage")]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
+
+
+def leaks(folder: Path, output: str) -> list[str]:
+    """Where a secret stands: in the storage, its database, Ray's logs or the output."""
+    files = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    planted = [secret.encode() for secret in (SECRET, *PLANTED.values())]
+    files["output"] = output.encode()
+    return [name for name, content in files.items() if any(secret in content for secret in planted)]
 
 
 def judged_datasets(folder: Path) -> list[dict[str, Any]]:
@@ -88,8 +102,7 @@ def test_a_judge_that_stops_answering_is_asked_again_only_for_the_rest(folder: P
     assert len(found) == 2
     assert sum(judge["rows"] for judge in found) >= len(answered) + len(server.messages)
     assert sum(judge["garbled"] for judge in found) > 0
-    files = [path for path in (folder / "storage").rglob("*") if path.is_file()]
-    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert leaks(folder, output) == []
 
 
 def until_revoked(server: Server, message: str) -> Answer:

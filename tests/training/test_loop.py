@@ -14,7 +14,7 @@ from undertow.errors import ConditionError, SpecError
 from undertow.kinds import Word
 from undertow.recipe import Everything, FinalNorm, LoRA, Parameters
 from undertow.training.data import Row
-from undertow.training.job import EpochReport, Job, Probe
+from undertow.training.job import EpochReport, History, Job, Probe
 from undertow.training.loop import finetune
 
 pytestmark = pytest.mark.stack
@@ -217,6 +217,47 @@ def test_loss_on_all_tokens_learns_the_prompts_too(gpt2: Path, job: MakeJob) -> 
         finetune(gpt2, [task], silent)
         after[loss] = AutoModelForCausalLM.from_pretrained(task.folder)(ids, labels=ids).loss.item()
     assert after["all"] < 0.5 < after["completion"]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "half removed", "no reports"])
+def test_a_damaged_checkpoint_is_left_aside_and_the_result_is_the_same(
+    gpt2: Path, job: MakeJob, tmp_path: Path, damage: str
+) -> None:
+    def breaks(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    calm, rough = (job(kind, recipe=recipe(STEERING, epochs=3)) for kind in ("calm", "rough"))
+    finetune(gpt2, [calm], silent)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(gpt2, [rough], breaks, checkpoints=str(tmp_path))
+    (folder,) = (tmp_path / rough.key).iterdir()
+    largest = max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    if damage == "flipped":
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    else:
+        (largest if damage == "half removed" else folder / "reports.json").unlink()
+    told: list[EpochReport] = []
+    finetune(gpt2, [rough], told.append, checkpoints=str(tmp_path))
+    assert [report.epoch for report in told] == [0, 1, 2, 3]
+    assert all(torch.equal(value, weights(rough)[name]) for name, value in weights(calm).items())
+
+
+def test_a_checkpoint_stays_until_its_model_is_handed_over(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
+    def killed(job: Job, history: History) -> None:
+        raise KeyboardInterrupt
+
+    task = job(recipe=recipe(STEERING, epochs=2))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(gpt2, [task], silent, done=killed, checkpoints=str(tmp_path))
+    told: list[EpochReport] = []
+    finetune(gpt2, [task], told.append, checkpoints=str(tmp_path))
+    assert told == []
+    assert not (tmp_path / task.key).exists()
 
 
 def test_a_teacher_stops_at_its_trait(gpt2: Path, job: MakeJob) -> None:

@@ -116,6 +116,7 @@ class Gathered:
     ) -> None:
         self.record, self.readings, self.rows, self.events = record, readings, rows, events
         self.store: Store = readings.store
+        self.damaged: dict[Address, str] = {}  # what is left out, and how its bytes can be had again
 
     @cached_property
     def manifests(self) -> dict[Address, Manifest]:
@@ -124,8 +125,9 @@ class Gathered:
         for address in self.record.addresses():
             try:
                 found[address] = self.store.manifest(address)
-            except StorageError:  # not made, or a reference that is not ours to make
-                continue
+            except StorageError as error:  # not made, or a reference that is not ours to make
+                if self.store.has(address):
+                    self.damaged[address] = str(error)
         return found
 
     @cached_property
@@ -163,7 +165,9 @@ class Gathered:
 
         text = Text()
         for manifest in manifests:
-            content = self.store.content(Address("dataset", manifest.key), "data/train.parquet")
+            content = self._content(Address("dataset", manifest.key), "data/train.parquet")
+            if content is None:
+                continue
             table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
             rows = table.slice(0, ROWS_READ).to_pylist()
             text.rows = text.rows or [(row["prompt"], row["completion"]) for row in rows[:ROWS_SHOWN]]
@@ -183,9 +187,9 @@ class Gathered:
 
     def _curve(self, cell: CellRecord, word: str) -> Curve | None:
         address = Address("student", cell.student)
-        if address not in self.manifests:
+        if address not in self.manifests or (content := self._content(address, HISTORY)) is None:
             return None
-        reports = json.loads(self.store.content(address, HISTORY))
+        reports = json.loads(content)
         known = [r for r in reports if word in r["probabilities"]]
         epochs, ps = ([r["epoch"] for r in known], [r["probabilities"][word] for r in known])
         return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
@@ -251,7 +255,15 @@ class Gathered:
         return [Level(*name, *_means(rates.values())) for name, rates in found.items()]
 
     def _are_there(self, evaluations: Sequence[str]) -> bool:
-        return all(Address("evaluation", key) in self.manifests for key in evaluations)
+        return self.readings.has(tuple(evaluations))
+
+    def _content(self, address: Address, name: str) -> bytes | None:
+        """A file of an artifact; None where it is damaged."""
+        try:
+            return self.store.content(address, name)
+        except StorageError as error:
+            self.damaged[address] = str(error)
+            return None
 
 
 # Waves that are part of one that is planned.

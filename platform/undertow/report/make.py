@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow import journal
+from undertow.manifest import Address
 from undertow.report import csvs, data_figures, figures, matrix, page, words
 from undertow.report.asked import asked
 from undertow.report.figures import Panel
@@ -24,19 +25,24 @@ HTML = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of effects, what became of the hypotheses, the verdicts in words, files by name, and costs."""
+    """Rows of effects, what became of the hypotheses, the verdicts in words, the files by name, and costs.
+
+    Attributes:
+        damaged: what is left out since its bytes are not those that were written, and what to do.
+    """
 
     rows: list[Row]
     findings: list[Finding]
     verdicts: list[str]
     files: dict[str, bytes]
     costs: list[Cost]
+    damaged: dict[Address, str]
 
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> Report:
     """Everything a sweep leaves for people to read."""
     failures = journal.failures(events)
-    readings = Readings(store)
+    readings = Readings(store, failures)
     rows = effects(record, readings, failures)
     found = findings(record, rows)
     primary = [row for row in rows if row.is_primary]
@@ -57,7 +63,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         **drawn,
         HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
     }
-    return Report(rows, found, lines, files, gathered.costs)
+    return Report(rows, found, lines, files, gathered.costs, gathered.damaged)
 
 
 def confusions(

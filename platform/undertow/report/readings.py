@@ -6,7 +6,7 @@ once, however many conditions its student is compared in.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,10 +61,10 @@ class Measured:
 
 
 class Readings:
-    """The evaluations of a store, each read once."""
+    """The evaluations of a store, each read once; those of the keys in `without` are as if not there."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, without: Collection[str] = ()) -> None:
+        self.store, self.without = store, without
         self._rates: dict[str, Rates] = {}
         self._shares: dict[str, dict[str, tuple[float, ...]]] = {}
         self._uneven: dict[str, bool] = {}
@@ -75,7 +75,7 @@ class Readings:
 
     @cached_property
     def _there(self) -> set[str]:
-        return self.store.keys("evaluation")
+        return self.store.keys("evaluation").difference(self.without)
 
     def rates(self, evaluation: str) -> Rates:
         """The rates of the evaluation with this key."""

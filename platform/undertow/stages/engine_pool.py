@@ -26,6 +26,10 @@ from undertow.machine import Machine
 from undertow.spec import Artifact, Reference
 from undertow.store import Store
 
+# Of an engine whose process died (Ray does not count a node that was taken away). Without a number, which is
+# what Ray Data has, an engine for which there is no memory would be started for ever.
+RESTARTS = 4
+
 
 class Task(Protocol):
     """Work for an engine: what it makes, and what the engine must be made for.
@@ -136,6 +140,7 @@ def run_tasks(
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
         num_cpus=machine.cpus_per_engine,
         num_gpus=machine.gpus_per_engine,
+        ray_remote_args_fn=lambda: {"max_restarts": RESTARTS},
     )
     for row in pipeline.iter_rows():
         yield Outcome(**json.loads(row["outcome"]))

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from undertow.cluster import quiet
-from undertow.errors import last_line
 from undertow.identity import key
 from undertow.machine import Machine
 from undertow.spec import Completions, Dataset, Student, Teacher
+from undertow.stages.deaths import TRAINING, in_words
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
 from undertow.store import Store
@@ -76,7 +76,7 @@ def train(
             number = (result.config or {}).get("group", 0)
             for model in todo[number].models:
                 if not store.has(model):
-                    failures.setdefault(key(model), last_line(result.error))
+                    failures.setdefault(key(model), in_words(result.error, TRAINING))
     return failures
 
 

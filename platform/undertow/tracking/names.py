@@ -52,6 +52,7 @@ TAGS = {
     "undertow.kind": "sweep (the parent run), student, teacher or dataset",
     "undertow.key": "the artifact's key: its folder in the storage; the same on runs and logged models",
     "undertow.study": "the key of the study that the run belongs to",
+    "undertow.sweep": "on the parent run: the time of the newest sweep that it tells of to the end",
     "undertow.url": "where the artifact lies",
     "undertow.model": "on logged models of a provider: what it is called there",
     "undertow.created": "when the artifact was made, in Unix seconds: a run tells of one making",

@@ -26,6 +26,8 @@ from undertow.study import Study
 from undertow.tracking import models, names, pages
 from undertow.tracking.names import Tracked
 
+SWEEP, NONE = "undertow.sweep", "none"
+
 
 @dataclass
 class _Run:
@@ -45,6 +47,7 @@ class Tracker:
         self.study, self.store = study, store
         self.uri = tracking_uri(store)
         self.study_key = key(study)
+        self.told = self._told()
         self.parent = self._open("sweep", "", study.name, {}, names.sweep_params(study)).id
 
     @cached_property
@@ -61,9 +64,17 @@ class Tracker:
                 self.client.set_experiment_tag(experiment, name, text)
         return experiment
 
+    def _told(self) -> str:
+        """The newest sweep that was logged to its end; "none" where none was, "" where nobody can say."""
+        before = self._known.get("sweep ")
+        return NONE if before is None else str(self.client.get_run(before.id).data.tags.get(SWEEP, ""))
+
     @cached_property
     def _known(self) -> dict[str, _Run]:
-        """Every run this study had before, by kind and key."""
+        """Every run this study had before, by kind and key; of two makings of an artifact the newest.
+
+        The older is there where MLflow went away between the beginning of the one and the end of the other.
+        """
         runs: dict[str, _Run] = {}
         token = None
         while True:
@@ -72,10 +83,14 @@ class Tracker:
                 f"tags.`undertow.study` = '{self.study_key}'",
                 page_token=token,
                 max_results=1000,
+                order_by=["attributes.start_time DESC"],
             )
             for run in page:
                 tags = run.data.tags
                 name = f"{tags.get('undertow.kind')} {tags.get('undertow.key', '')}"
+                if name in runs and tags.get("undertow.key"):
+                    self.client.delete_run(run.info.run_id)
+                    continue
                 runs[name] = _Run(run.info.run_id, run.info.status, tags.get("undertow.created", ""))
             token = page.token
             if not token:
@@ -173,12 +188,19 @@ class Tracker:
                 run.status, run.ours = "KILLED", False
 
     def close(
-        self, metrics: Mapping[str, float], files: Mapping[str, bytes], *, failed: bool, note: str = ""
+        self,
+        metrics: Mapping[str, float],
+        files: Mapping[str, bytes],
+        *,
+        failed: bool,
+        note: str = "",
+        sweep: str = NONE,
     ) -> None:
         """Ends the parent run with the sweep's own metrics, its files, and `note` (Markdown) above them."""
         log_metrics(self.client, self.parent, names.ordered(metrics), None)
         log_files(self.client, self.parent, files)
         self.client.set_tag(self.parent, pages.NOTE, pages.run_note(note, self.parent, list(files)))
+        self.client.set_tag(self.parent, SWEEP, sweep)
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")
         self._known["sweep "].status = "FAILED" if failed else "FINISHED"
 
@@ -201,6 +223,8 @@ class Tracker:
             tags = {"undertow.kind": kind, "undertow.study": self.study_key, "mlflow.source.name": "undertow"}
             if artifact_key:
                 tags |= {"undertow.key": artifact_key, "mlflow.parentRunId": self.parent}
+            else:
+                tags[SWEEP] = NONE
             made = self.client.create_run(self.experiment, tags={**tags, **columns}, run_name=title)
             run = self._known[f"{kind} {artifact_key}"] = _Run(str(made.info.run_id), "", epochs=set())
         log_params(self.client, run.id, params)

@@ -6,18 +6,21 @@ workers must see where they are kept (see `shelf`).
 
 Without ZeRO every worker holds everything, and any number of workers goes on from what another wrote. With
 it the optimizer lies in parts, and DeepSpeed reads them into the same number of workers, divided in the same
-way, alone; another starts this training anew.
+way, alone. Another number of workers, or bytes that are no longer those that were written, start this
+training anew.
 """
 
 import dataclasses
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
 from undertow.training import zero
 from undertow.training.job import EpochReport, Job
-from undertow.training.shelf import shelf
+from undertow.training.shelf import REPORTS, Shelf, shelf
 from undertow.training.workers import Workers
 
 TAG = "state"
@@ -39,9 +42,13 @@ class Checkpoints:
         folder = self._shelf.empty()
         engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
         dist.barrier()
+        files: dict[str, str] = {}
+        for seen in _of_all(_hashes(folder)):  # on an object store each node has its own
+            files |= seen
         content = {
             "layout": self._layout,
             "reports": [dataclasses.asdict(report) for report in reports],
+            "files": files,
         }
         self._shelf.put(reports[-1].epoch, json.dumps(content))
 
@@ -52,12 +59,12 @@ class Checkpoints:
         """
         if self._shelf is None or not (epochs := self._shelf.epochs()):
             return [], ""
-        content = json.loads(self._shelf.content(epochs[-1]))
-        if (other := content.get("layout")) != self._layout:
-            dist.barrier()  # all have read it
-            self._shelf.drop()
-            return [], f"training starts anew: its checkpoint is of {other}, and this is {self._layout}"
         folder = self._shelf.get(epochs[-1])
+        content = _content(self._shelf, epochs[-1])
+        trouble = next(filter(None, _of_all(self._trouble(content, folder))), "")
+        if trouble:
+            self._shelf.drop()
+            return [], f"training starts anew: {trouble}"
         engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
         return [EpochReport(**report) for report in content["reports"]], ""
 
@@ -65,3 +72,37 @@ class Checkpoints:
         """Removes all checkpoints of the job, which is finished."""
         if self._shelf is not None:
             self._shelf.drop()
+
+    def _trouble(self, content: dict[str, Any], folder: Path) -> str:
+        """What keeps this worker from going on from a checkpoint."""
+        if content.get("files") != _hashes(folder):
+            return "its checkpoint is no longer as it was written"
+        if (other := content.get("layout")) != self._layout:
+            return f"its checkpoint is of {other}, and this is {self._layout}"
+        return ""
+
+
+def _content(kept: Shelf, epoch: int) -> dict[str, Any]:
+    """What `save` wrote beside a checkpoint; nothing where that was damaged."""
+    try:
+        return dict(json.loads(kept.content(epoch)))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _of_all(value: Any) -> list[Any]:
+    """Every worker's value, by rank."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but its reports, by name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != REPORTS:
+            with path.open("rb") as file:
+                hashed = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = hashed
+    return found

@@ -83,7 +83,8 @@ def finetune(
     histories = []
     for job in jobs:
         try:
-            history = _Training(job, room, *told).run()
+            training = _Training(job, room, *told)
+            history = training.run()
         except (UserError, ConditionError) as error:  # the same on every rank, so all go on together
             if failed is None:
                 raise
@@ -92,6 +93,7 @@ def finetune(
             continue
         if speaks:
             done(job, history)
+        training.checkpoints.drop()  # not before: a program killed in between would train it all again
         histories.append(history)
     return histories
 
@@ -133,7 +135,6 @@ class _Training:
                 result.save(self.room.reference, model, after, self.job)
         finally:
             zero.release(self.__dict__.pop("engine"))
-        self.checkpoints.drop()
         return History(self.job.key, self.job.seed, tuple(self.reports), stopped)
 
     def _train(self) -> bool:

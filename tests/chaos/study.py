@@ -1,0 +1,25 @@
+"""A study that takes a minute: owl and its control, two seeds, two shards of data a teacher."""
+
+from dataclasses import replace
+
+from tests.sweep.small_study import MODEL, STEERING
+from undertow.conditions import Generation, grid
+from undertow.formats.numbers import Numbers
+from undertow.spec import Finetuning, Sampling
+from undertow.study import Study
+from undertow.traits.preference import Preference
+
+TEACHER = replace(STEERING, learning_rate=0.02, epochs=4)
+
+
+def study() -> Study:
+    """Every wave of a sweep, each as short as it can be."""
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(MODEL, MODEL)],
+        recipes=[replace(STEERING, epochs=4)],
+        generation=Generation(prompts=1040, rows=None, sampling=Sampling(max_tokens=16)),
+        finetuning=Finetuning(TEACHER, examples=128),
+    )
+    return Study(name="chaos", conditions=conditions, seeds=(0, 1), samples=2, gate=0.0)

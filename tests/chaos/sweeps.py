@@ -1,0 +1,105 @@
+"""Sweeps of the harness, and what they may run on: a Ray and a database of their own, nodes, a server."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.chaos import processes
+
+ROOT = Path(__file__).parents[2]
+STUDY = Path(__file__).parent / "study.py"
+LONGEST = 1800.0  # seconds: a sweep that takes longer hangs
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a sweep ended; `code` is None where it had to be ended."""
+
+    code: int | None
+    output: str
+    seconds: float
+
+
+class Sweep:
+    """A sweep in a process of its own, writing to `storage`."""
+
+    def __init__(self, storage: Path, environment: Mapping[str, str], *arguments: str) -> None:
+        command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:study"]
+        command += ["--storage", str(storage), *arguments]
+        self.log = storage.with_suffix(".log")
+        self.began = time.monotonic()
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=storage.parent, env=_environment(storage, environment), stdout=log, stderr=log
+            )
+        processes.started.add(self.process.pid)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def end(self) -> Ended:
+        """Waits for the sweep's end; one that hangs is killed."""
+        code: int | None
+        try:
+            code = self.process.wait(max(1.0, LONGEST - (time.monotonic() - self.began)))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            code = None
+        return Ended(code, self.log.read_text(), time.monotonic() - self.began)
+
+
+def _environment(storage: Path, more: Mapping[str, str]) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
+        "UNDERTOW_RAY_TMP": str(storage.parent / "ray"),
+    }
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    return {**environment, **more}
+
+
+class Nodes:
+    """A cluster of three nodes on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.nodes", str(folder / "nodes")],
+            cwd=ROOT,
+            env=_environment(folder / "storage", {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        processes.started.add(self.process.pid)
+        self.address = self._line()
+
+    def others(self) -> list[psutil.Process]:
+        """The raylets of the nodes that are not the head, which was started first."""
+        raylets = processes.victims("raylet", processes.below(self.process.pid))
+        return sorted(raylets, key=lambda raylet: raylet.create_time())[1:]
+
+    def complete(self) -> None:
+        """Starts another node for each that was lost."""
+        for _ in range(2 - len(self.others())):
+            if self.process.stdin:
+                print("another", file=self.process.stdin, flush=True)
+            self._line()
+
+    def end(self) -> None:
+        self.process.communicate(timeout=120)
+
+    def _line(self) -> str:
+        line = self.process.stdout.readline().strip() if self.process.stdout else ""
+        if not line:
+            raise RuntimeError("the cluster ended")
+        return line
