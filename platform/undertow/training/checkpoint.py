@@ -77,7 +77,7 @@ class Checkpoints:
         return [EpochReport(**report) for report in content["reports"]], ""
 
     def drop(self) -> None:
-        """Removes all checkpoints of the job, which is finished."""
+        """Removes all checkpoints of the job."""
         if self._folder is not None and self._workers.rank == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
 
