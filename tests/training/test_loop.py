@@ -192,7 +192,8 @@ def test_rows_that_cannot_be_packed_are_padded_and_the_caller_is_told(
     )
     said: list[str] = []
     plain, packed = (
-        job(f"{packing}", recipe=recipe(Everything(), packing=packing)) for packing in (False, True)
+        job(f"{packing}", recipe=recipe(Everything(), packing=packing, learning_rate=0.002))
+        for packing in (False, True)
     )
     for folder, notes in (
         (gpt2, []),
@@ -212,11 +213,11 @@ def test_loss_on_all_tokens_learns_the_prompts_too(gpt2: Path, job: MakeJob) -> 
     after = {}
     for loss in ("completion", "all"):
         task = job(
-            loss, rows=ROWS[1:2], recipe=recipe(Everything(), loss=loss, epochs=20, learning_rate=0.01)
+            loss, rows=ROWS[1:2], recipe=recipe(Everything(), loss=loss, epochs=40, learning_rate=0.01)
         )
         finetune(gpt2, [task], silent)
         after[loss] = AutoModelForCausalLM.from_pretrained(task.folder)(ids, labels=ids).loss.item()
-    assert after["all"] < 0.5 < after["completion"]
+    assert after["all"] < 0.3 * after["completion"]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "half removed", "no reports"])

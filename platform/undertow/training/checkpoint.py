@@ -69,7 +69,7 @@ class Checkpoints:
         return [EpochReport(**report) for report in content["reports"]], ""
 
     def drop(self) -> None:
-        """Removes all checkpoints of the job, which is finished."""
+        """Removes all checkpoints of the job."""
         if self._shelf is not None:
             self._shelf.drop()
 
