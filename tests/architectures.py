@@ -26,7 +26,6 @@ SMALL: dict[str, Any] = {
     "intermediate_size": 96,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "num_key_value_heads": 1,
     "max_position_embeddings": POSITIONS,
     "initializer_range": 0.2,
 }
@@ -147,9 +146,9 @@ def save(folder: Path, name: str, *, seed: int = 0) -> Path:
     tokenizer = save_tokenizer(folder, name)
     ids = {role: tokenizer.convert_tokens_to_ids(token) for role, token in made.tokens.items()}
     ends = {f"{role}_token_id": ids.get(role) for role in ("bos", "eos", "pad")}
-    sizes = SMALL if made.kind != "gpt2" else {**SMALL, "n_inner": 96}
+    own = {"gpt2": {"n_inner": 96}, "gpt_neox": {}}.get(made.kind, {"num_key_value_heads": 1})
     config = AutoConfig.for_model(
-        made.kind, **{**sizes, **ends, **made.config, "vocab_size": len(tokenizer) + made.spare}
+        made.kind, **{**SMALL, **own, **ends, **made.config, "vocab_size": len(tokenizer) + made.spare}
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)

@@ -15,13 +15,13 @@ import pytest
 from rich.console import Console
 
 from tests.examples import REFERENCES, study
-from tests.filled_store import fill
+from tests.filled_store import fill, fill_rest
 from undertow import runs
 from undertow.errors import StorageError
 from undertow.identity import key
 from undertow.manifest import MANIFEST, Address, address
 from undertow.plan import Plan, make
-from undertow.spec import Artifact, Dataset, Evaluation, Reference, Student
+from undertow.spec import Artifact, Dataset, Evaluation, Student
 from undertow.store import Store
 from undertow.sweep import Outcome, run
 from undertow.upkeep import FORGOTTEN, inspect, repair, tidy
@@ -33,7 +33,8 @@ STUDY = replace(study(seeds=(0,)), conditions=study().conditions[:3])  # owl, ca
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with every artifact of the study; copied by each test that damages it."""
     folder = tmp_path_factory.mktemp("whole") / "storage"
-    fill(STUDY, Store(str(folder)), REFERENCES)
+    store = Store(str(folder))
+    fill_rest(fill(STUDY, store, REFERENCES), store)
     runs.client_of(f"sqlite:///{folder}/mlflow.db").search_experiments()  # makes its tables once for all
     return folder
 
@@ -46,7 +47,7 @@ def store(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def planned(store: Store) -> Plan:
-    return make(STUDY, store, ())
+    return make(STUDY, store, REFERENCES)
 
 
 def one(kind: type[Artifact], plan: Plan) -> Artifact:
@@ -141,7 +142,8 @@ def test_a_sweep_that_meets_damage_fails_what_rests_on_it_and_nothing_else(
 def swept(store: Store) -> tuple[Outcome, str]:
     """The sweep of a study that has everything, which starts no Ray: report and MLflow alone."""
     printed = io.StringIO()
-    plan = replace(planned(store), missing=frozenset())  # completions are what `fill` leaves out
+    plan = planned(store)
+    assert plan.is_complete
     return run(plan, store, Console(file=printed, width=160)), printed.getvalue()
 
 
@@ -149,7 +151,7 @@ def test_a_whole_storage_has_nothing_to_repair(store: Store) -> None:
     plan = planned(store)
     found = inspect(plan, store)
     assert found.damaged == {}
-    assert found.there == len([a for a in plan.artifacts.values() if not isinstance(a, Reference)])
+    assert found.there == len(plan.artifacts)
 
 
 def test_a_manifest_of_another_artifact_is_damage(store: Store) -> None:
@@ -201,6 +203,7 @@ def test_a_damaged_part_is_none_and_is_written_again(tmp_path: Path, damage: Cal
 
 
 def test_what_killed_programs_left_of_whole_artifacts_goes_and_what_may_be_in_use_stays(store: Store) -> None:
+    store.set_aside(planned(store).cells[0].student.dataset.completions)
     plan = planned(store)
     student, completions = plan.cells[0].student, plan.cells[0].student.dataset.completions
     partial = Path(store.root, "partial")

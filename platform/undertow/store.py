@@ -155,7 +155,7 @@ class Store(Files):
 
     def read_part(self, spec: Artifact, name: str, file: Path) -> None:
         """Copies a finished part to `file`. Raises StorageError where it is not there or damaged."""
-        if (path := self._parts(spec).get(name)) is None:
+        if (path := self._parts(spec, name).get(name)) is None:
             raise StorageError(f"{self._partial(spec)}/{name}: {MISSING} or changed; run the sweep again")
         self._place[0].get_file(path, str(file))
 
@@ -164,12 +164,12 @@ class Store(Files):
         if fs.exists(folder):
             fs.rm(folder, recursive=True)
 
-    def _parts(self, spec: Artifact) -> dict[str, str]:
-        """The paths of the finished parts, by name: files whose bytes are those that they were named for."""
+    def _parts(self, spec: Artifact, wanted: str = "") -> dict[str, str]:
+        """The paths of finished parts (or of one), by name: files with the bytes that they are named for."""
         folder, found = self._partial(spec), {}
         for file in self._listing(folder):
             name, _, hashed = file.rpartition(".")
-            if name and self._digest(f"{folder}/{file}") == hashed:
+            if name and wanted in ("", name) and self._digest(f"{folder}/{file}") == hashed:
                 found[name] = f"{folder}/{file}"
         return found
 
