@@ -101,15 +101,21 @@ def _save(folder: Path, kind: str, size: int, seed: int, **sizes: Any) -> Path:
     return folder
 
 
-def save_lora(folder: Path, reference: Path, *, seed: int = 0, rank: int = 4) -> Path:
-    """A LoRA adapter with random (not zero) weights on the attention and MLP outputs."""
+def save_lora(
+    folder: Path, reference: Path, *, seed: int = 0, rank: int = 4, layers: list[int] | None = None
+) -> Path:
+    """A LoRA adapter with random (not zero) weights on the attention and MLP outputs, of `layers` or all."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=rank, target_modules=["o_proj", "down_proj"], init_lora_weights=False
+        r=rank,
+        lora_alpha=rank,
+        target_modules=["o_proj", "down_proj"],
+        layers_to_transform=layers,
+        init_lora_weights=False,
     )
     get_peft_model(AutoModelForCausalLM.from_pretrained(reference), config).save_pretrained(folder)
     return folder

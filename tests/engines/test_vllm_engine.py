@@ -45,6 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["llama steered"] = tiny_models.save_changed(folder / "llama-steered", made["llama"], norm, 0.5)
     for rank in (4, 8):
         made[f"rank {rank}"] = tiny_models.save_lora(folder / f"rank-{rank}", made["llama"], rank=rank)
+    made["one layer"] = tiny_models.save_lora(folder / "one-layer", made["llama"], layers=[1])
     return made
 
 
@@ -211,7 +212,7 @@ def test_word_masses_are_probabilities_of_disjoint_beginnings(engine: VLLMEngine
 
 def test_adapters_base_and_full_weights_are_each_the_same_alone_and_together(models: dict[str, Path]) -> None:
     engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8)
-    names = ("rank 4", "rank 8", "llama finetuned", "llama steered")
+    names = ("rank 4", "rank 8", "one layer", "llama finetuned", "llama steered")
     who = [None, *(of(models, name) for name in names)]
     alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in who}
     assert len({answers[0].token_ids for answers in alone.values()}) == len(who)
