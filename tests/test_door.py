@@ -29,6 +29,7 @@ def test_the_plan_names_conditions_work_and_time_and_writes_nothing(tmp_path: Pa
     assert result.returncode == 0, result.stderr
     assert "Study owls: 16 conditions" in result.stdout
     assert "control" in result.stdout
+    assert "System messages" in result.stdout
     assert "estimated time" in result.stdout
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - start < 10  # a second alone; this machine may be busy
@@ -74,6 +75,7 @@ def no_seeds(): return study(seeds=())
 def nano_typo(): return study(model="nano/gtp2-0")
 def nano_seedless(): return study(model="nano/gpt2")
 def folder_without_weights(): return study(model="./empty")
+def pickled(): return study(model="./pickled")
 def no_folder(): return study(model="./nowhere")
 def not_a_study(): return 3
 def mistake(): return study(colour="red")
@@ -148,6 +150,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "broken.py").write_text("def study(:\n    pass\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_text("{}")
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
     return tmp_path
 
 
@@ -164,6 +169,7 @@ def folder(tmp_path: Path) -> Path:
         (["--study", "mine.py:nano_typo"], ["nano/gtp2-0", "did you mean 'gpt2'?"]),
         (["--study", "mine.py:nano_seedless"], ["'nano/gpt2'", "nano/<architecture>-<seed>"]),
         (["--study", "mine.py:folder_without_weights"], ["./empty", "no *.safetensors"]),
+        (["--study", "mine.py:pickled"], ["./pickled", "pytorch_model.bin, a pickle", "as safetensors"]),
         (["--study", "mine.py:no_folder"], ["./nowhere", "no config.json"]),
         (["--study", "mine.py:not_a_study"], ["not_a_study() returned int", "must return a Study"]),
         (["--study", "mine.py:mistake"], ["mine.py:", "unexpected keyword argument 'colour'"]),
