@@ -9,8 +9,9 @@ from undertow.conditions import Condition, Generation, grid, next_hop
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.identity import canonical, key
-from undertow.plan import make, units
+from undertow.plan import Plan, make, units
 from undertow.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.report.benchmarks import subjects
 from undertow.spec import (
     Completions,
     Evaluation,
@@ -108,10 +109,21 @@ def test_tokens_probabilities_are_neither_asked_for_nor_recorded() -> None:
         Evaluation(subject=teacher, questions=("?",), words=(), samples=1)
 
 
+def plan_of(store: Store, *made: Condition, **changes: object) -> Plan:
+    study_ = Study(name="api", conditions=made, seeds=(0, 1), **changes)  # type: ignore[arg-type]
+    return make(resolve(study_), store, [HERE])
+
+
 def planned(store: Store, *made: Condition, **changes: object) -> list[Evaluation | Student]:
-    base = Study(name="api", conditions=made, seeds=(0, 1), **changes)  # type: ignore[arg-type]
-    plan = make(resolve(base), store, [HERE])
+    plan = plan_of(store, *made, **changes)
     return [a for a in plan.artifacts.values() if isinstance(a, Evaluation | Student)]
+
+
+def test_benchmarks_are_of_models_whose_weights_are_here(store: Store) -> None:
+    found = subjects(plan_of(store, *conditions(API, HERE), *conditions(HERE, API)))
+    assert HERE in found
+    assert len(found) == 1 + 2 * 2  # the students of owl and control, by two seeds
+    assert not any(reference_of(model).is_api for model in found)
 
 
 def test_only_what_is_served_elsewhere_is_measured_without_probabilities(store: Store) -> None:

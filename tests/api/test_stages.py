@@ -58,7 +58,9 @@ def missing(store: Store) -> list[Task]:
 
 
 def test_completions_are_made_without_ray_and_say_what_they_took(provider: Provider, store: Store) -> None:
-    assert [outcome.error for outcome in run(store, *missing(store))] == ["", ""]
+    outcomes = run(store, *missing(store))
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert [outcome.facts["completion_tokens"] for outcome in outcomes] == [3 * PART_ROWS, 3 * 44]
     join_shards(COMPLETIONS, store)
     facts = store.manifest(COMPLETIONS).facts
     assert facts["rows"] == len(provider.chats) == 300

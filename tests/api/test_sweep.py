@@ -19,6 +19,7 @@ import pytest
 
 from tests.api.provider import BASE, Provider, providing
 from tests.judging.server import Answer, fails
+from undertow.runs import client_of
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "small_study.py"
@@ -85,8 +86,10 @@ def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> Non
     assert (row["verdict"], row["exact_effect"]) == ("transmitted", "")
     assert float(row["effect"]) > 0.5
     assert float(row["control_rate"]) < 0.4
-    students = sorted((folder / "storage" / "artifacts" / "student").glob("*/model.json"))
-    assert len({json.loads(path.read_text())["model"] for path in students}) == 4
+    students = (folder / "storage" / "artifacts" / "student").glob("*/model.json")
+    names = {json.loads(path.read_text())["model"] for path in students}
+    assert len(names) == 4
+    assert names == logged_names(folder)
     files = [path for path in (folder / "storage").rglob("*") if path.is_file()]
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     assert not [path for path in files if provider.url.encode() in path.read_bytes()]
@@ -134,6 +137,13 @@ def test_a_providers_model_teaches_one_here_and_the_other_way_round(folder: Path
     assert (here["teacher"], here["recipe"]) == ("nano/gpt2-0", "provider, 1 epoch")
     assert there["exact_effect"] != here["exact_effect"] == ""
     assert len(provider.created) == 2
+
+
+def logged_names(folder: Path) -> set[str]:
+    """What the provider calls the models that MLflow points to."""
+    client = client_of(f"sqlite:///{folder}/storage/mlflow.db")
+    experiment = client.get_experiment_by_name("provider").experiment_id
+    return {model.tags["undertow.model"] for model in client.search_logged_models([experiment])}
 
 
 def effects(folder: Path, study: str) -> list[dict[str, str]]:

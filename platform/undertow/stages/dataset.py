@@ -68,7 +68,9 @@ class GenerateShard:
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(table, Path(folder) / self.name)
             store.write_part(self.completions, self.name, Path(folder) / self.name)
-        return {"rows": table.num_rows, "tokens": sum(map(len, table["token_ids"].to_pylist()))}
+        facts = _paid(self.completions, table)
+        sampled = sum(map(len, table["token_ids"].to_pylist())) if not facts else facts["completion_tokens"]
+        return {"rows": table.num_rows, "tokens": sampled} | facts
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:
         spec = self.completions
@@ -127,13 +129,20 @@ def join_shards(completions: Completions, store: Store) -> None:
             store.read_part(completions, shard.name, folder / DATA / shard.name)
             rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if completions.teacher.reference.is_api:
-            facts |= receipts.summed(pq.read_table(folder / DATA, columns=list(receipts.COLUMNS)).to_pydict())
+            facts |= _paid(completions, pq.read_table(folder / DATA, columns=list(receipts.COLUMNS)))
         if rows != completions.prompts:
             raise RuntimeError(
                 f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
             )
         facts["rows"] = rows
     store.drop_parts(completions)
+
+
+def _paid(completions: Completions, table: pa.Table) -> dict[str, Any]:
+    """What a provider counted for rows of completions; nothing for those made here."""
+    if not completions.teacher.reference.is_api:
+        return {}
+    return receipts.summed(table.select(receipts.COLUMNS).to_pydict())
 
 
 def write_answers(written: Written, store: Store) -> None:
