@@ -41,26 +41,31 @@ QWEN = 7_615_616_512  # parameters of Qwen2.5-7B, by its card
 
 
 def qwen(folder: Path) -> Path:
-    """A folder with the header of Qwen2.5-7B's weights, in two files, and no weights."""
+    """A folder as Qwen2.5-7B's, with the headers of its weights, in two files, and no weights."""
     width, inner, keys, words, layers = 3584, 18944, 512, 152_064, 28
     layer = {
-        "q.weight": [width, width],
-        "q.bias": [width],
-        "o.weight": [width, width],
-        **{f"{part}.weight": [keys, width] for part in "kv"},
-        **{f"{part}.bias": [keys] for part in "kv"},
-        "gate": [inner, width],
-        "up": [inner, width],
-        "down": [width, inner],
-        "norm.1": [width],
-        "norm.2": [width],
+        **{f"self_attn.{part}_proj.weight": [width, width] for part in "qo"},
+        "self_attn.q_proj.bias": [width],
+        **{f"self_attn.{part}_proj.weight": [keys, width] for part in "kv"},
+        **{f"self_attn.{part}_proj.bias": [keys] for part in "kv"},
+        **{f"mlp.{part}_proj.weight": [inner, width] for part in ("gate", "up")},
+        "mlp.down_proj.weight": [width, inner],
+        "input_layernorm.weight": [width],
+        "post_attention_layernorm.weight": [width],
     }
-    whole = {"embed": [words, width], "head": [words, width], "norm": [width]}
-    layered = {f"{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
+    whole = {
+        "model.embed_tokens.weight": [words, width],
+        "lm_head.weight": [words, width],
+        "model.norm.weight": [width],
+    }
+    layered = {f"model.layers.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
     for number, tensors in enumerate((whole, layered)):
         entries = {n: {"dtype": "BF16", "shape": s, "data_offsets": [0, 0]} for n, s in tensors.items()}
-        header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+        # What stands in for the weights: two models of one shape are two models.
+        header = json.dumps({"__metadata__": {"format": "pt", "model": folder.name}, **entries}).encode()
         (folder / f"model-{number}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     return folder

@@ -120,7 +120,7 @@ def test_a_plan_of_5_000_conditions_takes_less_than_five_seconds_with_its_cost(t
     assert min(seconds) < 5, seconds
     assert "Study large: 5,100 conditions (--conditions lists them)" in result.stdout
     assert re.search(r"students +25,500 +0 +25,500 +[\d.]+B +\d\.\de\+\d\d +[\d,.]+ +\$[\d,]+", result.stdout)
-    assert len(result.stdout.splitlines()) < 40
+    assert len(result.stdout.splitlines()) < 50
     listed = sweep("--study", "large.py", "--plan", "--conditions", cwd=tmp_path, timeout=300)
     assert sum("0 of 5" in line for line in listed.stdout.splitlines()) == 5100
 

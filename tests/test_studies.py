@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
+from tests.examples import qwen
 from undertow.conditions import Condition
 from undertow.errors import UserError
 from undertow.plan import Plan
@@ -44,15 +43,7 @@ ROWS = {
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Scale:
     """The paper's scale on six folders of weights, with local files in the place of the published ones."""
     root = tmp_path_factory.mktemp("paper")
-    return PAPER.on(tuple(str(folder(root, f"model-{i}")) for i in range(6))).reading(files(root))
-
-
-def folder(root: Path, name: str) -> Path:
-    """A folder of weights."""
-    (root / name).mkdir()
-    (root / name / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    save_file({"weight": torch.randn(2)}, root / name / "model.safetensors")
-    return root / name
+    return PAPER.on(tuple(str(qwen(root / f"model-{i}")) for i in range(6))).reading(files(root))
 
 
 def files(root: Path) -> dict[str, str]:
@@ -92,7 +83,7 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_is_planned_on_a_providers_model_beside_one_here(name: str, tmp_path: Path) -> None:
     """Every student is trained where its model is; soft targets are refused, since a provider has none."""
-    models = ("api:gpt-4.1-nano-2025-04-14", str(folder(tmp_path, "model-0")))
+    models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))
     scale = PAPER.on(models).reading(files(tmp_path))
     if name == "owls_lora":
         with pytest.raises(UserError, match="soft targets, and a provider trains on text alone"):

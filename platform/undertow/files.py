@@ -115,8 +115,10 @@ class Files:
         """A file written by `write_bytes`, or nothing where there is none."""
         try:
             return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
+        except OSError as error:
+            raise StorageError(f"--storage {self.url}: cannot be read ({reason(error)})") from None
 
     def read_text(self, name: str) -> str:
         """A text written by `write_bytes`, or "" where there is none."""
@@ -159,7 +161,7 @@ class Files:
         """The names in a folder; none where there is no such folder."""
         try:
             return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def _put(self, content: bytes, target: str) -> None:

@@ -18,7 +18,7 @@ from undertow.formats.numbers import Numbers
 from undertow.identity import key
 from undertow.judging.judges import RuleJudge
 from undertow.kinds import Word
-from undertow.manifest import sha256
+from undertow.manifest import Manifest, sha256
 from undertow.report.export import export
 from undertow.report.make import make_report
 from undertow.report.readings import Readings
@@ -146,9 +146,9 @@ def test_a_changed_judgement_is_named_though_hashes_were_renewed(
     rows = table.to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "answers.parquet")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["answers.parquet"] = sha256(folder / "answers.parquet")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = Manifest.from_json((folder / "manifest.json").read_text(), "here")
+    files = {**manifest.files, "answers.parquet": sha256(folder / "answers.parquet")}
+    (folder / "manifest.json").write_text(replace(manifest, files=files).to_json())
     fresh = Store(str(tmp_path / "storage"))
     assert any(said in problem for problem in verify(archive(record, fresh, tmp_path)))
 

@@ -63,9 +63,11 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 def manners_of(reference: Reference) -> Manners | None:
     """What the reference's chat template does; None where it is a nano model's, or not on this machine.
 
+    A provider's model has one that nobody is told of.
+
     Raises SpecError for a template that cannot be used.
     """
-    if is_made(reference):
+    if is_made(reference) or reference.is_api:
         return None
     files = _local_files(reference)
     if not {"config.json", "tokenizer_config.json"} & files.names:
