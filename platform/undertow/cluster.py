@@ -83,6 +83,7 @@ def _quiet_ray_data() -> None:
     """Ray Data sets its logger up when it is imported: only errors reach the console, all its file."""
     import ray.data
 
+    warnings.filterwarnings("ignore", message=".*will be removed in Ray")  # it shows its own all the same
     ray.data.DataContext.get_current().enable_progress_bars = False
     for handler in logging.getLogger("ray.data").handlers:
         if type(handler).__name__ == "PlainRayHandler":

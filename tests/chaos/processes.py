@@ -103,7 +103,8 @@ def _is_named(process: psutil.Process, titles: Sequence[str]) -> bool:
 def _command(process: psutil.Process) -> str:
     """The command line or title; "" of one that has ended."""
     try:
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return "" if ended else " ".join(" ".join(process.cmdline()).split())  # titles are padded
     except psutil.NoSuchProcess:
         return ""
 

@@ -140,7 +140,7 @@ def run_tasks(
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
         num_cpus=machine.cpus_per_engine,
         num_gpus=machine.gpus_per_engine,
-        ray_remote_args_fn=lambda: {"max_restarts": RESTARTS},
+        max_restarts=RESTARTS,  # Ray 2.60 knows no other way to say it, and warns that 2.64 will have none
     )
     for row in pipeline.iter_rows():
         yield Outcome(**json.loads(row["outcome"]))
