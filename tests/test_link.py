@@ -90,7 +90,8 @@ def whole(plan: Plan) -> dict[str, tuple[str, int]]:
     """What MLflow has of a study that was told to the end; a history has three epochs."""
     expected: dict[str, tuple[str, int]] = {"": ("FINISHED", 0)}
     for cell in plan.cells:
-        expected[key(cell.student)] = expected[key(cell.teacher)] = ("FINISHED", 3)
+        for model in (cell.student, *([cell.teacher] if cell.teacher.finetuning else [])):
+            expected[key(model)] = ("FINISHED", 3)
         expected[key(cell.student.dataset)] = ("FINISHED", 0)
     return expected
 
