@@ -60,7 +60,7 @@ def test_p_values_and_signs_are_statsmodels(counts: Counts) -> None:
             p_value = theirs.test_null_odds(correction=True).pvalue
             assert ours.p_value[unit] == pytest.approx(p_value, rel=1e-6, abs=1e-14)
         if min(a.sum(), c.sum()) > 50:
-            assert ours.ratio[unit] == pytest.approx(theirs.riskratio_pooled, rel=0.05)
+            assert ours.ratio[unit] == pytest.approx(theirs.riskratio_pooled, rel=0.1)  # ours adds half a row
 
 
 @given(some_counts())
