@@ -209,7 +209,12 @@ class Store(Files):
             return
         for name in manifest.files:
             fs.put_file(str(folder / name), f"{target}/{name}")
-        fs.pipe_file(f"{target}/{MANIFEST}", text.encode())
+        path = f"{target}/{MANIFEST}"
+        try:
+            fs.pipe_file(path, text.encode(), mode="create")
+        except FileExistsError:  # two wrote at once: the files are those of the last, and so is the manifest
+            if Manifest.from_json(fs.cat_file(path), target).files != manifest.files:
+                fs.pipe_file(path, text.encode())
 
     def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
