@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem
 
 from undertow.errors import StorageError
 from undertow.identity import key
-from undertow.manifest import MANIFEST, Manifest
+from undertow.manifest import MANIFEST, Address, Manifest
 from undertow.spec import Reference
 from undertow.store import Store
 
@@ -186,6 +186,13 @@ def test_a_manifest_cannot_point_outside_its_folder(name: str) -> None:
     empty: dict[str, object] = {part: {} for part in ("spec", "inputs", "versions", "facts")}
     with pytest.raises(StorageError, match="leaves the artifact's folder"):
         Manifest.from_json(json.dumps({**fields, **empty}), "here")
+
+
+@pytest.mark.parametrize("address", [("student", "../../x"), ("../..", "1f"), ("student", ""), ("a/b", "1f")])
+def test_no_address_leads_out_of_the_storage(store: Store, address: tuple[str, str]) -> None:
+    for read in (store.has, store.fetch, store.manifest):
+        with pytest.raises(StorageError, match="name no artifact"):
+            read(Address(*address))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "x"}', "\x00"])

@@ -192,6 +192,9 @@ class Store(Files):
             fs.rm(folder, recursive=True)
 
     def _folder(self, kind: str, artifact_key: str) -> str:
+        """Raises StorageError for what would lead out of the storage: an address may come from a file."""
+        if not (kind.isalnum() and artifact_key.isalnum()):
+            raise StorageError(f"{self.url}: {kind!r} and {artifact_key!r} name no artifact")
         return f"{self.root}/artifacts/{kind}/{artifact_key}"
 
     def _partial(self, spec: Artifact) -> str:
