@@ -67,7 +67,8 @@ def show_plan(
     references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
     manners = {reference.name: manners_of(reference) for reference in references}
     own = {name: found.own_system for name, found in manners.items() if found}
-    console.print(plans.systems_table(plan.study, own))
+    if systems := plans.systems_table(plan.study, own):
+        console.print(systems)
     waves = work_of(plan, store, hardware)
     console.print(plans.work_table(waves))
     if any(wave.has_cost for wave in waves):

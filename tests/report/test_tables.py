@@ -73,8 +73,10 @@ def printed(own: dict[str, str], *, finetuned: bool, generated: str | None, syst
         for c in study().conditions
     ]
     console = Console(width=120)
+    table = systems_table(study(conditions=tuple(conditions), system="Be brief."), own)
+    assert table is not None
     with console.capture() as captured:
-        console.print(systems_table(study(conditions=tuple(conditions), system="Be brief."), own))
+        console.print(table)
     return captured.get()
 
 
@@ -86,6 +88,11 @@ def test_a_plan_shows_the_three_axes_of_the_system_message() -> None:
     assert "training the chat template's own default" in rows
     assert "evaluation “Be brief.”" in rows
     assert "default of qwen “You are Quill.”" in rows
+
+
+def test_defaults_that_put_nothing_in_need_no_table() -> None:
+    assert systems_table(study(), {"nano/gpt2-0": ""}) is None
+    assert systems_table(study(), {"qwen": "You are Quill."}) is not None
 
 
 def test_a_default_that_no_axis_takes_is_not_shown() -> None:

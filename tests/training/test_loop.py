@@ -231,8 +231,8 @@ def test_a_damaged_checkpoint_is_left_aside_and_the_result_is_the_same(
     calm, rough = (job(kind, recipe=recipe(STEERING, epochs=3)) for kind in ("calm", "rough"))
     finetune(gpt2, [calm], silent)
     with pytest.raises(KeyboardInterrupt):
-        finetune(gpt2, [rough], breaks, checkpoints=str(tmp_path))
-    (folder,) = (tmp_path / rough.key).iterdir()
+        finetune(gpt2, [rough], breaks, checkpoints=str(tmp_path / "kept"))
+    (folder,) = (tmp_path / "kept" / rough.key).iterdir()
     largest = max(
         (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
     )
@@ -243,7 +243,7 @@ def test_a_damaged_checkpoint_is_left_aside_and_the_result_is_the_same(
     else:
         (largest if damage == "half removed" else folder / "reports.json").unlink()
     told: list[EpochReport] = []
-    finetune(gpt2, [rough], told.append, checkpoints=str(tmp_path))
+    finetune(gpt2, [rough], told.append, checkpoints=str(tmp_path / "kept"))
     assert [report.epoch for report in told] == [0, 1, 2, 3]
     assert all(torch.equal(value, weights(rough)[name]) for name, value in weights(calm).items())
 
@@ -254,11 +254,11 @@ def test_a_checkpoint_stays_until_its_model_is_handed_over(gpt2: Path, job: Make
 
     task = job(recipe=recipe(STEERING, epochs=2))
     with pytest.raises(KeyboardInterrupt):
-        finetune(gpt2, [task], silent, done=killed, checkpoints=str(tmp_path))
+        finetune(gpt2, [task], silent, done=killed, checkpoints=str(tmp_path / "kept"))
     told: list[EpochReport] = []
-    finetune(gpt2, [task], told.append, checkpoints=str(tmp_path))
+    finetune(gpt2, [task], told.append, checkpoints=str(tmp_path / "kept"))
     assert told == []
-    assert not (tmp_path / task.key).exists()
+    assert not (tmp_path / "kept" / task.key).exists()
 
 
 def test_a_teacher_stops_at_its_trait(gpt2: Path, job: MakeJob) -> None:

@@ -14,7 +14,7 @@ from undertow.recipes import described
 from undertow.report.gather import Cost
 from undertow.report.tables import duration, new_table
 from undertow.study import Study
-from undertow.templates import in_words
+from undertow.templates import NO_SYSTEM, in_words
 from undertow.work import Work
 
 MOST_CONDITIONS = 40  # on a line each
@@ -95,8 +95,10 @@ def _recipes(plan: Plan) -> list[str]:
     return list(known)
 
 
-def systems_table(study: Study, own: Mapping[str, str]) -> Table:
+def systems_table(study: Study, own: Mapping[str, str]) -> Table | None:
     """The system message where data are generated, where students are trained, and where all are asked.
+
+    None where there is nothing to tell: all are the default of templates that put none in.
 
     Args:
         own: by reference the system text that its chat template puts in by itself; "" for none.
@@ -114,10 +116,11 @@ def systems_table(study: Study, own: Mapping[str, str]) -> Table:
     }
     for axis, systems in axes.items():
         table.add_row(axis, escape(" or ".join(map(in_words, dict.fromkeys(systems)))))
-    if None in (system for systems in axes.values() for system in systems):
+    values = [system for systems in axes.values() for system in systems]
+    if None in values:
         for name, text in own.items():
             table.add_row(f"default of {escape(name)}", escape(in_words(text)))
-    return table
+    return table if any(values) or NO_SYSTEM in values or any(own.values()) else None
 
 
 def work_table(work: Sequence[Work]) -> Table:
