@@ -56,6 +56,7 @@ def train(
     from ray import tune
     from ray.util.queue import Queue
 
+    _keep_keys_to_nodes()
     scratch = _scratch(todo)
     reports = Queue(actor_options={"num_cpus": 0})
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
@@ -78,6 +79,15 @@ def train(
                 if not store.has(model):
                     failures.setdefault(key(model), in_words(result.error, TRAINING))
     return failures
+
+
+def _keep_keys_to_nodes() -> None:
+    """Tune puts AWS keys into its trials' runtime environment, which Ray logs; the nodes have their own."""
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+        {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    )
 
 
 def _scratch(todo: Sequence[Group]) -> str:
