@@ -7,6 +7,7 @@ STORAGE ?= ./storage
 PORT ?= 5000
 ARGS ?=
 PYTEST_ARGS ?=
+TOGETHER ?= -n auto --maxprocesses 8  # the fast tests; the others take the whole machine each
 
 # DeepSpeed finds ninja, and Ray its python, on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -57,13 +58,13 @@ ui: setup  ## MLflow over the storage's runs, on this machine only (PORT=5000)
 	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri '$(TRACKING)'
 
 test: setup  ## all tests: the fast ones, then those that start vLLM, Ray and DeepSpeed
-	@python -m pytest -m 'not stack' $(PYTEST_ARGS); fast=$$?; \
+	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS); fast=$$?; \
 	python -m pytest -m stack $(PYTEST_ARGS); stack=$$?; \
 	if [ $$fast -ne 0 ]; then echo '[test] the fast tests failed: see above' >&2; fi; \
 	[ $$fast -eq 0 ] && [ $$stack -eq 0 ]
 
 test-fast: setup  ## the fast tests alone
-	@python -m pytest -m 'not stack' $(PYTEST_ARGS)
+	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS)
 
 chaos: setup  ## kill processes of a small study at random and check what is left; hours (ARGS="--kills 60 --seed 1")
 	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)
