@@ -7,7 +7,8 @@ STORAGE ?= ./storage
 PORT ?= 5000
 ARGS ?=
 PYTEST_ARGS ?=
-TOGETHER ?= -n auto --maxprocesses 8  # the fast tests; the others take the whole machine each
+# The fast tests run side by side; each of the others takes the whole machine.
+TOGETHER ?= -n auto --maxprocesses 8
 
 # DeepSpeed finds ninja, and Ray its python, on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
