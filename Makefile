@@ -17,6 +17,8 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export VLLM_NO_USAGE_STATS ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
+# MLflow's server starts eight processes for jobs that none of its pages here needs.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 
 # A server's address (http...) or a database of one's own; else the one that sweeps write to.
 TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(STORAGE)/mlflow.db)
