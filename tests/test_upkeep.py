@@ -210,10 +210,14 @@ def test_what_killed_programs_left_of_whole_artifacts_goes_and_what_may_be_in_us
     of_whole = partial / "checkpoints" / key(student) / "epoch-1"
     of_missing = partial / "completions" / key(completions) / "rows"
     old, new = partial / "aside" / "old", partial / "aside" / "new"
-    for folder in (of_whole, of_missing, old, new):
+    empty, just_made = partial / "aside" / "empty", partial / "aside" / "just-made"
+    for folder in (of_whole, of_missing, old, new, empty, just_made):
         folder.mkdir(parents=True)
+    for folder in (of_whole, of_missing, old, new):
         (folder / "file").write_text("half")
     long_ago = time.time() - 2 * FORGOTTEN
-    os.utime(old / "file", (long_ago, long_ago))
+    for path in (old / "file", old, empty):
+        os.utime(path, (long_ago, long_ago))
     tidy(plan, store)
-    assert [folder.exists() for folder in (of_whole, of_missing, old, new)] == [False, True, False, True]
+    assert not any(folder.exists() for folder in (of_whole, old, empty))
+    assert all(folder.exists() for folder in (of_missing, new, just_made))

@@ -42,7 +42,7 @@ def repair(damaged: Iterable[Address], store: Store) -> list[str]:
 
 
 def tidy(plan: Plan, store: Store) -> None:
-    """Removes what killed programs left: parts and checkpoints of what is whole now, and forgotten halves."""
+    """Removes what killed programs left: parts and checkpoints of what is whole, and old folders."""
     for place in ("completions", "checkpoints"):
         for name in plan.artifacts.keys() & set(store.names(f"partial/{place}")):
             if name not in plan.missing:
@@ -54,12 +54,12 @@ def tidy(plan: Plan, store: Store) -> None:
 
 
 def _is_forgotten(folder: Path) -> bool:
-    """Whether there are files in a folder and nobody has written any for long."""
+    """Whether nobody has written to a folder for long."""
     try:
-        times = [file.stat().st_mtime for file in folder.rglob("*")]
+        times = [file.stat().st_mtime for file in (folder, *folder.rglob("*"))]
     except OSError:  # somebody is at work there
         return False
-    return bool(times) and time.time() - max(times) > FORGOTTEN
+    return time.time() - max(times) > FORGOTTEN
 
 
 def _there(plan: Plan, store: Store) -> Sequence[Address]:

@@ -107,7 +107,7 @@ def train(folder: Path, cells: list[Cell], store: Store) -> list[History]:
     def done(job: Job, history: History) -> None:
         store.commit(students[job.key], job.folder, 0.0, {})
 
-    jobs = [job_of(student, Group((student,)), store) for student in students.values()]
+    jobs = [job_of(student, Group((student,)), store, store.aside()) for student in students.values()]
     return finetune(folder, jobs, lambda report: None, done=done, threads=2)
 
 

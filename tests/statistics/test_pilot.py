@@ -42,6 +42,16 @@ def test_many_students_give_back_the_law_they_came_from() -> None:
     assert (found.sd, found.control_sd, found.correlation) == pytest.approx((0.05, 0.03, 0.6), rel=0.1)
 
 
+def test_other_measures_and_other_inductions_of_a_trait_are_no_further_seeds() -> None:
+    lines = table({"owl": [(0.3, 0.1), (0.5, 0.1), (0.8, 0.1), (0.9, 0.1), (0.0, 0.1)]}).splitlines()
+    ends = ["told,favourite", "told,favourite", "trained,favourite", "trained,favourite", "told,stories"]
+    text = "\n".join([f"{lines[0]},induced,measure", *map(",".join, zip(lines[1:], ends, strict=True))])
+    found = read_pilot(text, "x")
+    assert (found.students, found.conditions) == (4, 2)
+    assert found.sd == pytest.approx(np.sqrt((2 * 0.1**2 + 2 * 0.05**2) / 2))
+    assert found.two_modes == read_pilot(table({"owl": [(0.3, 0.1), (0.5, 0.1)]}), "x").two_modes
+
+
 def test_students_without_a_control_are_left_out() -> None:
     found = read_pilot(table({"owl": [(0.3, 0.1), (0.5, ""), (0.4, 0.1)]}), "x")
     assert (found.students, found.control_sd, found.correlation) == (2, 0.0, 0.0)

@@ -7,8 +7,10 @@ so that a group that dies keeps what it finished.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from undertow.cluster import quiet
@@ -81,32 +83,35 @@ def train_group(config: dict[str, Any]) -> None:
         if is_first:
             config["reports"].put_nowait({"noted": job.key, "text": text})
 
-    jobs = []
+    aside, jobs = store.aside(), []
     for model_key, model in models.items():
         try:
-            jobs.append(job_of(model, group, store))
+            jobs.append(job_of(model, group, store, aside))
         except (UserError, ConditionError) as error:
             failed(model_key, error)
-    if jobs:
-        finetune(
-            folder_of(group.models[0].reference, store),
-            jobs,
-            report,
-            done=done,
-            failed=lambda job, error: failed(job.key, error),
-            note=note,
-            checkpoints=store.scratch(CHECKPOINTS),
-        )
+    try:
+        if jobs:
+            finetune(
+                folder_of(group.models[0].reference, store),
+                jobs,
+                report,
+                done=done,
+                failed=lambda job, error: failed(job.key, error),
+                note=note,
+                checkpoints=store.scratch(CHECKPOINTS),
+            )
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def job_of(model: Trained, group: Group, store: Store) -> Job:
-    """The training job of a teacher or student: rows, recipe, probe, and a folder to save into."""
+def job_of(model: Trained, group: Group, store: Store, aside: Path) -> Job:
+    """The training job of a teacher or student: rows, recipe, probe, and a folder in `aside` to save into."""
     if isinstance(model, Student):
         probes = tuple(
             Probe(tuple((question, group.system) for question in questions), words)
             for questions, words in group.watch.items()
         )
-        return _job(model, recipe_of(model), student_rows(model, store), probes, store)
+        return _job(model, recipe_of(model), student_rows(model, store), probes, aside)
     finetuning, trait = model.finetuning, model.trait
     if finetuning is None or trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
@@ -114,17 +119,17 @@ def job_of(model: Trained, group: Group, store: Store) -> Job:
     asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
     rows = [Row(example.prompt, example.answer) for example in examples]
     probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
-    return _job(model, recipe_of(model), rows, () if trait.is_judged else (probe,), store)
+    return _job(model, recipe_of(model), rows, () if trait.is_judged else (probe,), aside)
 
 
-def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], store: Store) -> Job:
+def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], aside: Path) -> Job:
     return Job(
         key=key(model),
         seed=model.seed,
         recipe=recipe,
         rows=rows,
         system=model.system,
-        folder=store.aside(),
+        folder=aside / key(model),
         probes=probes,
         reference_name=model.reference.name,
     )

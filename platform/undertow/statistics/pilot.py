@@ -1,8 +1,9 @@
 """What a finished study says of the spread over seeds, for planning the next one.
 
 Read from `students.csv` of a sweep's folder, one row a student with a trait and the control student of its
-seed. Spreads are pooled within conditions, so that what conditions differ by does not count as spread. Few
-seeds say little: from 6 students in two conditions a standard deviation is known to a factor of about 2.
+seed, and of these the rows of the study's primary measure, which stands first. Spreads are pooled within
+conditions, so that what conditions differ by does not count as spread. Few seeds say little: from 6 students
+in two conditions a standard deviation is known to a factor of about 2.
 """
 
 import csv
@@ -17,6 +18,7 @@ from undertow.statistics.shapefree import split
 from undertow.statistics.ttests import Array
 
 CONDITION = ("study", "trait", "format", "teacher", "student", "recipe")
+INDUCED, MEASURE = "induced", "measure"  # which the tables of earlier sweeps do not have
 RATES = ("rate", "control_rate")
 
 
@@ -67,9 +69,13 @@ def _conditions(text: str, name: str) -> dict[str, Array]:
     if missing:
         raise UserError(f"{name}: no column {', '.join(missing)}; give a sweep's students.csv")
     found: dict[str, list[list[float]]] = {}
-    for line, row in enumerate(reader, start=2):
-        if row["rate"] and row["control_rate"]:
-            label = " · ".join(row[column] for column in CONDITION[1:])
+    rows = list(enumerate(reader, start=2))
+    primary = {row["study"]: row.get(MEASURE) for _, row in reversed(rows)}
+    for line, row in rows:
+        if row["rate"] and row["control_rate"] and row.get(MEASURE) == primary[row["study"]]:
+            label = " · ".join(
+                [*(row[column] for column in CONDITION[1:]), *filter(None, [row.get(INDUCED)])]
+            )
             found.setdefault(f"{row['study']}: {label}", []).append(
                 [_number(row[column], column, line, name) for column in RATES]
             )
