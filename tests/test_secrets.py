@@ -99,6 +99,7 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated(
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert found(tmp_path, done) == []
+    assert not any(tmp_path.rglob("events.json"))  # a sweep that begins leaves one
 
 
 def test_what_others_write_loses_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

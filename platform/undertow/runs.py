@@ -38,6 +38,20 @@ def tracking_uri(store: Store) -> str:
     return f"sqlite:///{store.root}/mlflow.db"
 
 
+def check_tracking(store: Store) -> None:
+    """Raises UserError where MLFLOW_TRACKING_URI can be nobody's; what is away may be back in time."""
+    uri = tracking_uri(store)
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return  # our own database, which is made when it is needed
+    try:
+        client_of(uri)
+    except UserError:
+        raise
+    except Exception as error:
+        if not (isinstance(error, OSError) or is_away(error)):
+            raise
+
+
 def record(
     store: Store,
     experiment: str,

@@ -27,7 +27,7 @@ from undertow.plan import Plan
 from undertow.report import plans, results, sweeps, tables
 from undertow.report.make import HTML, Report, make_report
 from undertow.report.record import Record
-from undertow.runs import tracking_uri
+from undertow.runs import check_tracking
 from undertow.spec import Assessment, Completions, Dataset, Evaluation, Student, Teacher, reference_of
 from undertow.stages.reference import is_made, manners_of
 from undertow.stages.resolve import resolve
@@ -89,10 +89,10 @@ def run(
 ) -> Outcome:
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
     check_place(store)
-    tracking_uri(store)
+    quiet()
+    check_tracking(store)
     store.prepare()
     tidy(plan, store)
-    quiet()
     check_judges(plan, console)
     check_models(plan, console)
     record = Record.of(plan, work_of(plan, store, hardware))
@@ -206,6 +206,7 @@ class Ending:
             console.print(
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
+        self.journal.write()  # damage that only the report and the telling found
         return Outcome(report.rows, self.journal.failures, failed)
 
     def check_readings(self) -> None:

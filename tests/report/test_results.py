@@ -255,3 +255,12 @@ def test_a_sweep_that_is_not_there_is_refused(
     with pytest.raises(UserError, match=message):
         sweeps.newest(store, study_name, sweep)
     assert sweeps.newest(store, "owls") == "20250101T000000"
+
+
+def test_a_sweep_that_was_ended_before_it_began_is_not_the_newest(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for time in ("20250101T000000", "20250102T000000"):
+        store.write_bytes(f"sweeps/owls/{time}/plan.json", b"{}")
+    store.write_bytes("sweeps/owls/20250103T000000/events.json", b"[]")
+    assert sweeps.newest(store, "owls") == "20250102T000000"
+    assert sweeps.newest(store, "owls", "20250103T000000") == "20250103T000000"

@@ -26,7 +26,7 @@ def folder_of(study: str, sweep: str = "") -> str:
 
 
 def newest(store: Store, study: str, sweep: str = "") -> str:
-    """The sweep asked for, else the study's newest. Raises UserError where there is none."""
+    """The sweep asked for, else the newest that began. Raises UserError where there is none."""
     studies = store.names("sweeps")
     if study not in studies:
         known = suggestion(study, studies) if studies else "run one first"
@@ -34,7 +34,8 @@ def newest(store: Store, study: str, sweep: str = "") -> str:
     sweeps = [name for name in store.names(folder_of(study)) if name[:1].isdigit()]
     if not sweeps or sweep not in ("", *sweeps):
         raise UserError(f"--sweep {sweep}: not a sweep of {study}; {suggestion(sweep, sweeps)}")
-    return sweep or sweeps[-1]
+    begun = (name for name in reversed(sweeps) if store.read_text(f"{folder_of(study, name)}/{PLAN}"))
+    return sweep or next(begun, sweeps[-1])
 
 
 def read(store: Store, study: str, sweep: str) -> Record:
