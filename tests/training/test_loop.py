@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
-from undertow.errors import ConditionError, SpecError
+from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.kinds import Word
 from undertow.recipe import Everything, FinalNorm, LoRA, Parameters
 from undertow.training.data import Row
@@ -246,6 +247,37 @@ def test_a_damaged_checkpoint_is_left_aside_and_the_result_is_the_same(
     finetune(gpt2, [rough], told.append, checkpoints=str(tmp_path / "kept"))
     assert [report.epoch for report in told] == [0, 1, 2, 3]
     assert all(torch.equal(value, weights(rough)[name]) for name, value in weights(calm).items())
+
+
+class Hostile:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return (Path.touch, (self.file,))
+
+
+def test_a_checkpoint_runs_no_code(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
+    def breaks(report: EpochReport) -> None:
+        if report.epoch == 1:
+            raise KeyboardInterrupt
+
+    task = job(recipe=recipe(STEERING, epochs=2))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(gpt2, [task], breaks, checkpoints=str(tmp_path / "kept"))
+    (folder,) = (tmp_path / "kept" / task.key).iterdir()
+    (state,) = folder.rglob("*model_states.pt")
+    torch.save(Hostile(tmp_path / "run"), state)
+    reports = json.loads((folder / "reports.json").read_text())
+    reports["files"][state.relative_to(folder).as_posix()] = hashlib.sha256(state.read_bytes()).hexdigest()
+    (folder / "reports.json").write_text(json.dumps(reports))
+    with pytest.raises(StorageError, match="no checkpoint of ours"):
+        finetune(gpt2, [task], silent, checkpoints=str(tmp_path / "kept"))
+    assert not (tmp_path / "run").exists()
+    torch.load(state, weights_only=False)  # as DeepSpeed would
+    assert (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_stays_until_its_model_is_handed_over(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:

@@ -8,16 +8,23 @@ Without ZeRO every worker holds everything, and any number of workers goes on fr
 it the optimizer lies in parts, and DeepSpeed reads them into the same number of workers, divided in the same
 way, alone. Another number of workers, or bytes that are no longer those that were written, start this
 training anew.
+
+DeepSpeed would unpickle what it reads, and with it run what anybody who can write to the storage put there.
+It is given torch's reader of weights instead, which knows tensors, containers and the few classes of
+DeepSpeed's that are named here, and refuses all else.
 """
 
 import dataclasses
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
+from undertow.errors import StorageError, last_line
 from undertow.training import zero
 from undertow.training.job import EpochReport, Job
 from undertow.training.shelf import REPORTS, Shelf, shelf
@@ -65,6 +72,7 @@ class Checkpoints:
         if trouble:
             self._shelf.drop()
             return [], f"training starts anew: {trouble}"
+        engine.checkpoint_engine.load = _read
         engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
         return [EpochReport(**report) for report in content["reports"]], ""
 
@@ -80,6 +88,19 @@ class Checkpoints:
         if (other := content.get("layout")) != self._layout:
             return f"its checkpoint is of {other}, and this is {self._layout}"
         return ""
+
+
+def _read(path: str, map_location: Any = None) -> Any:
+    """A file of a checkpoint. Raises StorageError where it holds more than weights and their settings."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise StorageError(f"{path}: no checkpoint of ours ({last_line(error)}); remove it") from None
 
 
 def _content(kept: Shelf, epoch: int) -> dict[str, Any]:
