@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 from undertow.fields import Spec, class_of
 
 KEY_DIGITS = 32  # 128 bits of the SHA-256: no collision in any grid, and paths stay short
-SHOWN_DIGITS = 16
 SHORT_TUPLE, TUPLES_KEPT = 8, 1000
 Result = TypeVar("Result")
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.client import Tally
-from undertow.api.endpoint import Endpoint
+from undertow.api.endpoint import MODELS, Endpoint
 from undertow.api.retries import asked_wait
 from undertow.errors import UserError
 from undertow.judging.client import ask, probe
@@ -252,6 +252,18 @@ def test_the_key_goes_to_the_endpoint_and_into_no_message(monkeypatch: pytest.Mo
     assert SECRET not in repr(at(server))
 
 
+def test_a_servers_own_key_is_what_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("UNDERTOW_JUDGE_KEY", "for-the-judge")
+    with serving(lambda *_: fails(401, "for-the-judge is no key")) as server:
+        _, judged = asked(server)
+        assert server.keys == {"Bearer for-the-judge"}
+        assert "*** is no key; check UNDERTOW_JUDGE_KEY" in judged.trouble
+        server.keys.clear()
+        asked(server, user=MODELS)
+        assert server.keys == {f"Bearer {SECRET}"}
+
+
 def test_an_error_while_keeping_comes_out_as_it_is() -> None:
     def keep(message: str, reply: Reply) -> None:
         raise OSError("disk full")
@@ -320,7 +332,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(bare: pyte
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that names no endpoint."""
-    for name in ("CONCURRENCY", "TIMEOUT", "URL"):
+    for name in ("CONCURRENCY", "TIMEOUT", "URL", "KEY"):
         monkeypatch.delenv(f"UNDERTOW_JUDGE_{name}", raising=False)
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from undertow.api import endpoint as places
-from undertow.api.endpoint import Endpoint
+from undertow.api.endpoint import Endpoint, without_keys
 from undertow.api.retries import GarbageError, again, is_spent, status
 from undertow.errors import UserError, last_line
 
@@ -153,13 +152,13 @@ def in_words(error: Exception, endpoint: Endpoint, who: str, model: str) -> str:
     """What went wrong, at which address, and what to mend."""
     match status(error):
         case 401 | 402 | 403:
-            remedy = f"; check {places.KEY}"
+            remedy = f"; check {endpoint.key}"
         case 404 | 405:
-            remedy = f"; check the model's name and the URL, which usually ends in /v1 ({endpoint.named_by})"
+            remedy = f"; check the model's name and the URL, which usually ends in /v1 ({endpoint.user.url})"
         case _:
             remedy = ""
     said = f"no answer within {endpoint.timeout:g} s" if isinstance(error, TimeoutError) else ""
-    said = said or endpoint.without_key(last_line(error))[:300]
+    said = said or without_keys(last_line(error))[:300]
     return f"{who} at {endpoint.url} ({endpoint.variable}), model {model!r}: {said}{remedy}"
 
 
@@ -242,7 +241,7 @@ def read(answer: Any) -> Completion:
     if not isinstance(text, str):
         raise TypeError("the content is no text")
     return Completion(
-        text=Endpoint.without_key(text),
+        text=without_keys(text),
         finish=str(choice.finish_reason),
         prompt_tokens=int(usage.prompt_tokens or 0) if usage else 0,
         completion_tokens=int(usage.completion_tokens or 0) if usage else 0,

@@ -1,12 +1,13 @@
 """Where models are served: any OpenAI-compatible URL, named by the environment and by nothing else.
 
     UNDERTOW_JUDGE_URL, else OPENAI_BASE_URL, else OpenAI's own     e.g. http://127.0.0.1:8000/v1
-    OPENAI_API_KEY                                                  not needed by most servers of one's own
+    UNDERTOW_JUDGE_KEY, else OPENAI_API_KEY                         not needed by most servers of one's own
     UNDERTOW_JUDGE_CONCURRENCY, UNDERTOW_JUDGE_TIMEOUT              calls at a time; seconds a call
 
 These are of judges; UNDERTOW_API_URL and its like are of the models called api:..., which may be served
-elsewhere. None of it is identity. The key is read when a client is opened and held by that client alone: it
-is part of no spec, no argument of a Ray task and no message.
+elsewhere, and then have keys of their own: what a server is sent, whoever runs it can read. None of it is
+identity. The key is read when a client is opened and held by that client alone: it is part of no spec, no
+argument of a Ray task and no message.
 """
 
 import os
@@ -36,6 +37,10 @@ class User(NamedTuple):
     def url(self) -> str:
         return f"{self.prefix}_URL"
 
+    @property
+    def key(self) -> str:
+        return f"{self.prefix}_KEY"
+
 
 JUDGES = User("UNDERTOW_JUDGE", "a judge")
 MODELS = User("UNDERTOW_API", "an API model")
@@ -46,7 +51,8 @@ class Endpoint:
     """An address and how it is called.
 
     Attributes:
-        variable: the environment variable that named the URL, for messages; `named_by` the one meant for it.
+        variable: the environment variable that named the URL, for messages.
+        user: who asks, whose key it is.
         concurrency: the most calls under way at any time.
         timeout: seconds a call, from the first byte sent to the last received.
         attempts: calls an item, the first included.
@@ -64,7 +70,7 @@ class Endpoint:
     longest_wait: float = 30.0
     jitter: float = 1.0
     patience: int = 10
-    named_by: str = JUDGES.url
+    user: User = JUDGES
 
     @classmethod
     def from_environment(cls, user: User = JUDGES) -> "Endpoint":
@@ -80,30 +86,38 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{variable}: not a URL such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query:
-            raise UserError(f"{variable}: holds credentials or a query; give the key as {KEY} alone")
+            raise UserError(f"{variable}: holds credentials or a query; give the key as {user.key} alone")
         calls = f"{user.prefix}_CONCURRENCY"
         concurrency = _number(calls, cls.concurrency)
         timeout = _number(f"{user.prefix}_TIMEOUT", cls.timeout)
         if concurrency != int(concurrency) or concurrency > MOST_CALLS:
             raise UserError(f"{calls} = {concurrency:g}: a whole number from 1 to {MOST_CALLS} is needed")
-        return cls(url, variable, int(concurrency), timeout, named_by=user.url)
+        return cls(url, variable, int(concurrency), timeout, user=user)
+
+    @property
+    def key(self) -> str:
+        """The environment variable whose key this endpoint is sent."""
+        return self.user.key if os.environ.get(self.user.key) else KEY
 
     def client(self) -> "AsyncOpenAI":
         """A client of this endpoint, to be closed; it makes each call once."""
         from openai import AsyncOpenAI
 
-        return AsyncOpenAI(base_url=self.url, api_key=_key() or NO_KEY, max_retries=0)
-
-    @staticmethod
-    def without_key(text: str) -> str:
-        """`text` with the key blotted out: servers repeat it in messages."""
-        return text.replace(_key(), "***") if _key() else text
+        return AsyncOpenAI(base_url=self.url, api_key=_value(self.key) or NO_KEY, max_retries=0)
 
 
-def _key() -> str:
-    key = os.environ.get(KEY, "").strip()
+def without_keys(text: str) -> str:
+    """`text` with the keys blotted out: servers repeat them in messages."""
+    for name in (JUDGES.key, MODELS.key, KEY):
+        if key := _value(name):
+            text = text.replace(key, "***")
+    return text
+
+
+def _value(name: str) -> str:
+    key = os.environ.get(name, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise UserError(f"{KEY}: holds a character that no key has; copy it again")
+        raise UserError(f"{name}: holds a character that no key has; copy it again")
     return key
 
 

@@ -10,7 +10,7 @@ SPREAD = 0.25  # of the time a server asks for: all callers were told the same, 
 
 
 class GarbageError(Exception):
-    """An answer that is no chat completion."""
+    """An answer that is not what was asked for: no chat completion, file or job."""
 
 
 def again(error: Exception) -> bool | float:

@@ -30,7 +30,3 @@ def _examples(model: Trained, store: Store) -> list[Example]:
     if model.finetuning is None or model.trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
     return model.trait.examples(model.finetuning.examples, model.seed)
-
-
-def _ended(job_status: str) -> str:
-    return "was cancelled" if job_status == "cancelled" else "failed"

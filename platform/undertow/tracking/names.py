@@ -33,7 +33,7 @@ METRICS = {
     "metric's own unit; after the task's name whatever is asked otherwise than the task itself says",
     "seconds": "what making the artifact took",
     "completions": "of a dataset: answers sampled from the teacher",
-    "kept": "of a dataset: answers left by the format's rules and de-duplication",
+    "kept": "of a dataset: answers left by the format's rules, de-duplication and judges",
     "rows": "of a dataset: rows drawn from them, which students train on",
     "effect <condition>": "of the parent run: mean over seeds; interval and verdict are in effects.csv",
 }
