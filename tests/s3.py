@@ -2,11 +2,24 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 BUCKET = "undertow"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a conditional write is told; `is_written`: it was done nevertheless."""
+
+    status: str
+    code: str
+    is_written: bool = False
+
+
+refusals: list[Refusal] = []  # of the next conditional writes
 
 
 @contextmanager
@@ -17,6 +30,8 @@ def serving() -> Iterator[dict[str, str]]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
+    assert server._server is not None
+    server._server.app = _refusing(server._server.app)
     try:
         _, port = server.get_host_and_port()
         yield {
@@ -28,6 +43,21 @@ def serving() -> Iterator[dict[str, str]]:
         }
     finally:
         server.stop()
+
+
+def _refusing(app: Any) -> Any:
+    """The server's application, but for what `refusals` says."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if "HTTP_IF_NONE_MATCH" not in environ or not refusals:
+            return app(environ, start_response)  # type: ignore[no-any-return]
+        refusal = refusals.pop(0)
+        if refusal.is_written:
+            list(app(environ, lambda *_: None))
+        start_response(refusal.status, [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{refusal.code}</Code><Message>{refusal.status}</Message></Error>".encode()]
+
+    return answer
 
 
 def make_bucket(environment: dict[str, str]) -> None:

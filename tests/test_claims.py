@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,23 @@ def test_three_sweeps_make_each_artifact_once(store: Store, tmp_path: Path) -> N
     assert store.names(OWNERS) == []
 
 
+def test_sweeps_that_release_while_others_look_do_not_hinder_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds every claim in turn, for no time: whoever looks meets claims that come and go."""
+    monkeypatch.setattr("undertow.claims.LOOK_SECONDS", 0.001)
+    store = Store(str(tmp_path))
+    specs = [replace(SPECS[0], name=f"org/model-{number}") for number in range(60)]
+
+    def sweep(_: int) -> None:
+        with Claims(store, BEAT, DEAD) as own:
+            own.share(lambda: specs, lambda some: None, lambda line: None)
+
+    with multiprocessing.pool.ThreadPool(4) as threads:
+        threads.map(sweep, range(8))
+    assert store.names("claims/reference") == store.names(OWNERS) == []
+
+
 def test_what_a_killed_sweep_held_is_made_by_the_next_at_once(store: Store, tmp_path: Path) -> None:
     log = tmp_path / "log"
     killed = start(store, log, seconds=60)
@@ -101,7 +119,7 @@ def test_a_sweep_that_starts_beside_another_waits_for_what_it_makes(store: Store
 def test_an_owner_on_another_machine_is_dead_when_its_heart_has_stood_still(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write_bytes(f"{OWNERS}/theirs", json.dumps({"host": "another", "process": 1, "beat": 7}).encode())
-    assert store.create(f"claims/reference/{key(SPECS[0])}/000000", b"theirs")
+    assert store.create(f"claims/reference/{key(SPECS[0])}-0", b"theirs")
     with Claims(store, BEAT, dead=0.5) as claims:
         assert not claims.take(SPECS[0])
         store.write_bytes(
@@ -111,17 +129,28 @@ def test_an_owner_on_another_machine_is_dead_when_its_heart_has_stood_still(tmp_
         assert not claims.take(SPECS[0])  # it beat meanwhile
         time.sleep(0.6)
         assert claims.take(SPECS[0])
-        assert store.names(f"claims/reference/{key(SPECS[0])}") == ["000000", "000001"]
+        assert store.names("claims/reference") == [f"{key(SPECS[0])}-0", f"{key(SPECS[0])}-1"]
 
 
 def test_an_owner_cut_off_while_it_wrote_is_given_its_time(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write_bytes(f"{OWNERS}/theirs", b'{"host": "ano')
-    assert store.create(f"claims/reference/{key(SPECS[0])}/000000", b"theirs")
+    assert store.create(f"claims/reference/{key(SPECS[0])}-0", b"theirs")
     with Claims(store, BEAT, dead=0.3) as claims:
         assert not claims.take(SPECS[0])
         time.sleep(0.4)
         assert claims.take(SPECS[0])
+
+
+def test_a_claim_cut_off_while_it_was_written_is_given_its_time(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert store.create(f"claims/reference/{key(SPECS[0])}-0", b"")
+    with Claims(store, BEAT, dead=0.3) as claims:
+        assert not claims.take(SPECS[0])
+        time.sleep(0.4)
+        assert claims.take(SPECS[0])
+        claims.share(lambda: SPECS[:1], lambda some: None, lambda line: None)
+    assert store.names("claims/reference") == []
 
 
 def test_claims_end_with_their_owner(store: Store) -> None:
@@ -160,6 +189,6 @@ def test_of_many_that_create_a_file_one_does(store: Store) -> None:
         won = threads.map(lambda number: store.create("claims/x", str(number).encode()), range(8))
     assert sum(won) == 1
     assert store.read_text("claims/x") == str(won.index(True))
-    store.remove("claims")
-    store.remove("claims")
+    store.remove("claims/x")
+    store.remove("claims/x")
     assert store.names("claims") == []

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import time
@@ -29,7 +31,7 @@ def main(arguments, console):
 enter(main, Arguments)
 """
 AWAY = """
-import sqlite3
+import botocore.exceptions, sqlite3
 from dataclasses import dataclass
 from undertow.door import enter
 
@@ -38,19 +40,28 @@ class Arguments:
     "Nothing to ask."
 
 def main(arguments, console):
-    raise sqlite3.OperationalError("database is locked")
+    raise ERROR
 
 enter(main, Arguments)
 """
 
 
-def test_a_tracking_database_that_is_away_at_the_end_is_said_in_a_line() -> None:
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("sqlite3.OperationalError('database is locked')", "MLflow is away (database is locked)"),
+        (
+            "botocore.exceptions.NoCredentialsError()",
+            "an object store is away (Unable to locate credentials)",
+        ),
+    ],
+)
+def test_what_is_away_at_the_end_is_said_in_a_line(error: str, line: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
-    done = subprocess.run([sys.executable, "-c", AWAY], env=environment, capture_output=True, text=True)
+    program = AWAY.replace("ERROR", error)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == (
-        "MLflow is away (database is locked); run the same command again, what was made is kept\n"
-    )
+    assert done.stderr == f"{line}; run the same command again, what was made is kept\n"
 
 
 def started(seconds: float) -> "subprocess.Popen[str]":

@@ -85,16 +85,17 @@ def test_a_second_commit_of_the_same_spec_leaves_a_whole_artifact(store: Store) 
     assert store.keys("reference") == {key(SPEC)}
 
 
-def test_many_writers_at_once_leave_one_whole_artifact(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
+def test_many_writers_at_once_leave_one_whole_artifact(store: Store) -> None:
     threads = [threading.Thread(target=commit, args=(store, SPEC, f"writer {i}")) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    folder = Store(str(tmp_path)).fetch(SPEC)
+    folder = Store(store.url).fetch(SPEC)
     assert (folder / "model.bin").read_text().startswith("writer ")
-    assert list((tmp_path / "partial" / "aside").iterdir()) == []
+    assert store.names("partial/aside") == []
+    if store.url.startswith("s3"):  # what all but one had put is gone
+        assert len(store.names(f"artifacts/reference/{key(SPEC)}")) == 2
 
 
 def test_what_another_process_commits_is_seen_at_once(store: Store) -> None:

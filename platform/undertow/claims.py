@@ -1,12 +1,13 @@
 """Who makes what, where several sweeps work on one storage: a lease an artifact, kept alive by a heartbeat.
 
     <storage>/claims/owners/<owner>              one a sweep at work: where it runs, and a beat that goes on
-    <storage>/claims/<kind>/<key>/<number>       written by one owner and no other; the highest number counts
+    <storage>/claims/<kind>/<key>-<number>       an owner's name; of several numbers the highest counts
 
 A claim is good as long as its owner's heart beats. An owner whose process is gone from this machine is dead
 at once; one on another machine when its beat has stood still for a while by the clock of who looks, so that
 clocks need not agree. Its claims are then taken over, by a file of the next number: nothing is ever replaced
-or renamed, and of several that try one succeeds, since a file is created or found to be there.
+or renamed, and of several that try one succeeds, since a file is created or found to be there. Who is done
+removes its own file and those of the dead below it, and no folder: others may be about to write into it.
 
 A claim saves work and protects nothing: artifacts are whole or not there without it. An owner that was cut
 off for long and is taken for dead makes something a second time, at worst; so does a storage that knows no
@@ -67,7 +68,8 @@ class Claims:
     def __init__(self, store: Store, beat: float = BEAT_SECONDS, dead: float = DEAD_SECONDS) -> None:
         self.store, self.beat, self.dead = store, beat, dead
         self.owner = uuid.uuid4().hex
-        self._seen: dict[str, tuple[int, float]] = {}  # owner -> its last beat, and when it was first seen
+        self._numbers: dict[str, int] = {}  # of the claims that are held, by the artifact's key
+        self._seen: dict[str, tuple[int, float]] = {}  # by owner: its last beat, and when that was first seen
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
 
@@ -127,20 +129,22 @@ class Claims:
 
     def take(self, artifact: Artifact) -> bool:
         """Whether the artifact is this sweep's to make: nobody claimed it, or whoever did is dead."""
-        place = _place(artifact)
-        numbers = self.store.names(place)
-        if numbers:
-            owner = self.store.read_text(f"{place}/{numbers[-1]}")
+        number = 0
+        while not self.store.create(claim := _claim(artifact, number), self.owner.encode()):
+            owner = self.store.read_text(claim)
             if owner == self.owner:
-                return True
-            if self._lives(owner):
+                break
+            # Without a name it was given up just now, or cut off while it was written.
+            if self._lives(owner) if owner else self._beats(claim, -1):
                 return False
-        number = int(numbers[-1]) + 1 if numbers else 0
-        return self.store.create(f"{place}/{number:06d}", self.owner.encode())
+            number += 1
+        self._numbers[key(artifact)] = number
+        return True
 
     def _release(self, artifact: Artifact) -> None:
         """Takes a claim away: what was made needs none, and what could not be made others may try."""
-        self.store.remove(_place(artifact))
+        for number in range(self._numbers.pop(key(artifact)) + 1):
+            self.store.remove(_claim(artifact, number))
 
     def _lives(self, owner: str) -> bool:
         text = self.store.read_text(f"{OWNERS}/{owner}")
@@ -152,9 +156,13 @@ class Claims:
             heart = Heart("", 0, -1)
         if heart.is_gone:
             return False
-        beat, since = self._seen.get(owner, (None, 0.0))
-        if beat != heart.beat:
-            self._seen[owner] = heart.beat, time.monotonic()
+        return self._beats(owner, heart.beat)
+
+    def _beats(self, name: str, beat: int) -> bool:
+        """Whether a beat is new here, or was for the first time not long ago."""
+        before, since = self._seen.get(name, (None, 0.0))
+        if before != beat:
+            self._seen[name] = beat, time.monotonic()
             return True
         return time.monotonic() - since < self.dead
 
@@ -172,5 +180,5 @@ class Claims:
         self.store.write_bytes(f"{OWNERS}/{self.owner}", json.dumps(heart.__dict__).encode())
 
 
-def _place(artifact: Artifact) -> str:
-    return f"claims/{artifact.kind}/{key(artifact)}"
+def _claim(artifact: Artifact, number: int) -> str:
+    return f"claims/{artifact.kind}/{key(artifact)}-{number}"

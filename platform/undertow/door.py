@@ -17,7 +17,7 @@ from rich.console import Console
 
 from undertow.errors import UserError, last_line
 from undertow.redaction import redacted
-from undertow.runs import is_away
+from undertow.runs import who_is_away
 from undertow.scales import SCALES, Scale
 from undertow.studies import load
 from undertow.study import Study
@@ -79,9 +79,9 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
         _say(f"error: {error}")
         sys.exit(2)
     except Exception as error:
-        if not is_away(error):
+        if not (who := who_is_away(error)):
             raise
-        _say(f"MLflow is away ({last_line(error)}); run the same command again, what was made is kept")
+        _say(f"{who} is away ({last_line(error)}); run the same command again, what was made is kept")
         sys.exit(1)
 
 

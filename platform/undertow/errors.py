@@ -24,7 +24,11 @@ class SpecError(UserError):
 
 
 class StorageError(UserError):
-    """A storage URL that cannot be read or written, or an artifact whose bytes are not what was written."""
+    """A storage URL that cannot be written, or an artifact whose bytes are not what was written."""
+
+
+class ReadError(UserError):
+    """A storage that cannot be read now (away, no credentials); what is in it may be whole."""
 
 
 class ConditionError(Exception):

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,10 +19,11 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from undertow.errors import StorageError, UserError, last_line
+from undertow.errors import ReadError, StorageError, UserError, last_line
 from undertow.redaction import has_password
 
 CHUNK = 2**22  # bytes read at a time
+ABSENT = (FileNotFoundError, NotADirectoryError)
 EXTRAS = {"s3": "aws", "s3a": "aws"}  # what a scheme needs that the package alone does not install
 
 
@@ -84,28 +85,22 @@ class Files:
 
     def create(self, name: str, content: bytes) -> bool:
         """Writes a file that is not there; False where it is. Of several writers one is told True."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        with self._writing():
+        target = f"{self.root}/{name}"
+        if not self.is_local:
+            return self._put_new(content, target)
+        if os.path.lexists(target):  # said a good deal sooner than by a link that fails
+            return False
+        with self._writing(), self._beside(content, target) as file:
             try:
-                if self.is_local:
-                    Path(path).parent.mkdir(parents=True, exist_ok=True)
-                    folder = self.aside()
-                    try:
-                        (folder / "file").write_bytes(content)
-                        os.link(folder / "file", path)
-                    finally:
-                        shutil.rmtree(folder, ignore_errors=True)
-                else:
-                    fs.pipe_file(path, content, mode="create")
+                os.link(file, target)
             except FileExistsError:
                 return False
         return True
 
     def remove(self, name: str) -> None:
-        """Removes a file or folder that is no artifact's, if it is there."""
-        fs, path = self._place[0], f"{self.root}/{name}"
-        with suppress(FileNotFoundError):
-            fs.rm(path, recursive=True)
+        """Removes a file that is no artifact's, if it is there."""
+        with self._writing(), suppress(FileNotFoundError):
+            self._place[0].rm_file(f"{self.root}/{name}")
 
     def names(self, folder: str) -> list[str]:
         """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
@@ -113,12 +108,11 @@ class Files:
 
     def read_bytes(self, name: str) -> bytes:
         """A file written by `write_bytes`, or nothing where there is none."""
-        try:
-            return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
-        except (FileNotFoundError, NotADirectoryError):
-            return b""
-        except OSError as error:
-            raise StorageError(f"--storage {self.url}: cannot be read ({reason(error)})") from None
+        with self._reading():
+            try:
+                return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
+            except ABSENT:
+                return b""
 
     def read_text(self, name: str) -> str:
         """A text written by `write_bytes`, or "" where there is none."""
@@ -133,51 +127,94 @@ class Files:
             parent.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(dir=parent))
 
+    def _writing(self) -> AbstractContextManager[None]:
+        return self._telling("written", StorageError)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return self._telling("read", ReadError)
+
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turns what the filesystem says of a write that failed into a line that names place and remedy."""
+    def _telling(self, done: str, kind: type[UserError]) -> Iterator[None]:
+        """Turns what the filesystem says of a failure into a line that names place and remedy."""
         try:
             yield
         except UserError:
             raise
         except Exception as error:  # every filesystem has errors of its own
-            raise StorageError(
-                f"--storage {self.url}: cannot be written ({reason(error)}); see to it and run the same "
+            raise kind(
+                f"--storage {self.url}: cannot be {done} ({reason(error)}); see to it and run the same "
                 "command again: what is finished is kept"
             ) from error
 
     def _digest(self, path: str) -> str:
         """The SHA-256 of a file as it lies in the storage, as 64 hex digits; "" where there is none."""
         hashed = hashlib.sha256()
-        try:
-            with self._place[0].open(path, "rb") as file:
-                while block := file.read(CHUNK):
-                    hashed.update(block)
-        except FileNotFoundError:
-            return ""
+        with self._reading():
+            try:
+                with self._place[0].open(path, "rb") as file:
+                    while block := file.read(CHUNK):
+                        hashed.update(block)
+            except FileNotFoundError:
+                return ""
         return hashed.hexdigest()
+
+    def _exists(self, path: str) -> bool:
+        with self._reading():
+            return bool(self._place[0].exists(path))
 
     def _listing(self, path: str) -> list[str]:
         """The names in a folder; none where there is no such folder."""
-        try:
-            return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with self._reading():
+            try:
+                return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
+            except ABSENT:
+                return []
+
+    def _drop(self, folder: str) -> None:
+        """Removes a folder, if it is there."""
+        with self._writing(), suppress(FileNotFoundError):
+            self._place[0].rm(folder, recursive=True)
 
     def _put(self, content: bytes, target: str) -> None:
         """Writes a file, whole or not at all: where there was one already, the old stays until then."""
+        with self._writing():
+            if not self.is_local:
+                self._place[0].makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+                self._place[0].pipe_file(target, content)
+                return
+            with self._beside(content, target) as file:
+                file.replace(target)
+
+    def _put_new(self, content: bytes, target: str, *, again: bool = True) -> bool:
+        """Writes an object that is not there; False where it is.
+
+        After an error it is looked for: not every server says in words that its client knows that it is
+        there, and of two that write at once S3 may say no more than that they do (409). Then once again.
+        """
         fs = self._place[0]
         with self._writing():
-            fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-            if not self.is_local:
-                fs.pipe_file(target, content)
-                return
-            folder = self.aside()
             try:
-                (folder / "file").write_bytes(content)
-                (folder / "file").replace(target)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                fs.pipe_file(target, content, mode="create")
+            except FileExistsError:
+                return False
+            except OSError:
+                if fs.exists(target):
+                    return False
+                if not again:
+                    raise
+                return self._put_new(content, target, again=False)
+        return True
+
+    @contextmanager
+    def _beside(self, content: bytes, target: str) -> Iterator[Path]:
+        """A whole file on the storage's own disk, which a link or a rename makes the target."""
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        folder = self.aside()
+        try:
+            (folder / "file").write_bytes(content)
+            yield folder / "file"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def reason(error: BaseException) -> str:

@@ -58,6 +58,7 @@ class Manifest:
     created: float
     versions: Mapping[str, str]
     facts: Mapping[str, Any]
+    writer: str = ""  # the folder of its files within the artifact's, on an object store
     node: str = ""  # the machine that made it: UNDERTOW_NODE, else its host name; exports leave it out
 
     @classmethod
@@ -81,7 +82,7 @@ class Manifest:
         if sealed and seal not in (None, _seal(fields)):
             raise StorageError(f"{place}: its manifest was changed since it was written")
         for name in manifest.files:
-            path = PurePosixPath(name)
+            path = PurePosixPath(manifest.writer or ".", name)
             if path.is_absolute() or ".." in path.parts or not name:
                 raise StorageError(f"{place}: the file name {name!r} leaves the artifact's folder")
         return manifest

@@ -22,7 +22,8 @@ LONGEST_NAME = 250
 LONGEST_PARAM = 6000
 PARAMS_A_BATCH = 100
 METRICS_A_BATCH = 1000
-AWAY = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "alembic", "botocore")  # whose errors
+MLFLOW = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "alembic")  # whose errors are MLflow's
+S3 = ("boto3", "botocore")  # or those of the store that it keeps files in
 
 T = TypeVar("T")
 
@@ -99,9 +100,11 @@ def client_of(uri: str) -> Any:
         raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {redacted(str(error)).strip()}") from None
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether an error says that MLflow, its database or the way to it is at fault."""
-    return any(kind.__module__.split(".")[0] in AWAY for kind in type(error).__mro__)
+def who_is_away(error: BaseException) -> str:
+    """Whose fault an error is: MLflow's (or of its database, or the way to it), an object store's, or ""."""
+    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+    # The connections of S3's clients fail with errors of urllib3, too.
+    return "an object store" if modules & set(S3) else "MLflow" if modules & set(MLFLOW) else ""
 
 
 def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:

@@ -5,9 +5,10 @@
     <storage>/damaged/<kind>/<key>-…/   what was set aside because its bytes were no longer those committed
 
 A commit is atomic: on a local disk the folder is written aside and renamed; on an object store, which has
-no rename, the manifest is put last. An artifact without a manifest does not exist, so a program killed at
-any instant leaves whole artifacts or none. Every file's SHA-256 is in the manifest and is checked before
-the artifact is used for the first time in a process.
+no rename, each writer puts its files into a folder of its own, and then the manifest, which names that
+folder: the first counts. An artifact without a manifest does not exist, so a program killed at any instant
+leaves whole artifacts or none. Every file's SHA-256 is in the manifest and is checked before the artifact is
+used for the first time in a process.
 """
 
 import hashlib
@@ -15,12 +16,14 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from undertow.errors import StorageError, last_line
+from undertow.errors import StorageError
 from undertow.files import Files
 from undertow.identity import key
 from undertow.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
@@ -38,15 +41,12 @@ class Store(Files):
 
     def keys(self, kind: str) -> set[str]:
         """The keys of every whole artifact of a kind: one listing, whatever their number."""
-        fs, _ = self._place
-        try:
-            found = fs.glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")
-        except Exception as error:  # every filesystem has errors of its own
-            raise StorageError(f"--storage {self.url}: cannot be read ({last_line(error)})") from None
+        with self._reading():
+            found = self._place[0].glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")
         return {PurePosixPath(path).parent.name for path in found}
 
     def has(self, spec: Artifact | Address) -> bool:
-        return bool(self._place[0].exists(f"{self._folder(*address(spec))}/{MANIFEST}"))
+        return self._exists(f"{self._folder(*address(spec))}/{MANIFEST}")
 
     def manifest(self, spec: Artifact | Address) -> Manifest:
         """Raises StorageError where there is no such artifact or its manifest cannot be read."""
@@ -54,13 +54,19 @@ class Store(Files):
         file = f"{self._folder(*place)}/{MANIFEST}"
         if not self.has(place):
             raise StorageError(f"{self.url}: no {'/'.join(place)}; run the sweep that makes it")
+        with self._reading():
+            content = self._place[0].cat_file(file)
         try:
-            manifest = Manifest.from_json(self._place[0].cat_file(file), file)
+            manifest = Manifest.from_json(content, file)
         except StorageError as error:
             raise StorageError(f"{error}; {REMEDY}") from None
         if (manifest.kind, manifest.key) != place:
             raise StorageError(f"{file}: tells of another artifact, {manifest.kind}/{manifest.key}; {REMEDY}")
         return manifest
+
+    def place(self, manifest: Manifest) -> str:
+        """The URL or path of the folder that an artifact's files lie in."""
+        return f"{self.url.rstrip('/')}{self._data(manifest).removeprefix(self.root)}"
 
     def commit(self, spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
         """Makes `folder` (from `aside`) the artifact of `spec`, all at once; consumes the folder.
@@ -92,7 +98,7 @@ class Store(Files):
         """
         place = address(spec)
         manifest = self.manifest(place)
-        folder = Path(self._folder(*place)) if self.is_local else self._download(manifest)
+        folder = Path(self._data(manifest)) if self.is_local else self._download(manifest)
         if place in self._verified:
             return folder
         if not self.is_local and _damaged(manifest, folder):  # the copy here, of another making perhaps
@@ -109,12 +115,13 @@ class Store(Files):
         Raises:
             StorageError: the artifact or the file is not there, or the file is not what was committed.
         """
-        place, files = address(spec), self.manifest(spec).files
-        path = f"{self._folder(*place)}/{name}"
-        if name not in files or not self._place[0].exists(path):
+        place, manifest = address(spec), self.manifest(spec)
+        path = f"{self._data(manifest)}/{name}"
+        if name not in manifest.files or not self._exists(path):
             raise self._damage(place, name, MISSING)
-        content = bytes(self._place[0].cat_file(path))
-        if hashlib.sha256(content).hexdigest() != files[name]:
+        with self._reading():
+            content = bytes(self._place[0].cat_file(path))
+        if hashlib.sha256(content).hexdigest() != manifest.files[name]:
             raise self._damage(place, name, CHANGED)
         return content
 
@@ -122,13 +129,13 @@ class Store(Files):
         """What is wrong with an artifact as it lies in the storage, a line a file; [] where it is whole."""
         place = address(spec)
         try:
-            files = self.manifest(place).files
+            manifest = self.manifest(place)
         except StorageError as error:
             return [str(error)]
-        found = {name: self._digest(f"{self._folder(*place)}/{name}") for name in files}
+        found = {name: self._digest(f"{self._data(manifest)}/{name}") for name in manifest.files}
         return [
             str(self._damage(place, name, CHANGED if found[name] else MISSING))
-            for name, expected in files.items()
+            for name, expected in manifest.files.items()
             if found[name] != expected
         ]
 
@@ -136,9 +143,15 @@ class Store(Files):
         """Moves an artifact out of the way, so that it can be made anew; returns where it went."""
         place = address(spec)
         target = f"damaged/{place.kind}/{place.key}-{time.time_ns()}"
+        fs, source = self._place[0], self._folder(*place)
         with self._writing():
-            self._place[0].makedirs(f"{self.root}/damaged/{place.kind}", exist_ok=True)
-            self._place[0].mv(self._folder(*place), f"{self.root}/{target}", recursive=True)
+            fs.makedirs(f"{self.root}/damaged/{place.kind}", exist_ok=True)
+            if self.is_local:
+                fs.mv(source, f"{self.root}/{target}")
+            else:
+                for path in fs.find(source):  # `mv` fails on S3 where there are folders in it
+                    fs.cp_file(path, f"{self.root}/{target}{path.removeprefix(source)}")
+                fs.rm(source, recursive=True)
         self._verified.discard(place)
         return target
 
@@ -157,12 +170,11 @@ class Store(Files):
         """Copies a finished part to `file`. Raises StorageError where it is not there or damaged."""
         if (path := self._parts(spec, name).get(name)) is None:
             raise StorageError(f"{self._partial(spec)}/{name}: {MISSING} or changed; run the sweep again")
-        self._place[0].get_file(path, str(file))
+        with self._reading():
+            self._place[0].get_file(path, str(file))
 
     def drop_parts(self, spec: Artifact) -> None:
-        fs, folder = self._place[0], self._partial(spec)
-        if fs.exists(folder):
-            fs.rm(folder, recursive=True)
+        self._drop(self._partial(spec))
 
     def _parts(self, spec: Artifact, wanted: str = "") -> dict[str, str]:
         """The paths of finished parts (or of one), by name: files with the bytes that they are named for."""
@@ -187,9 +199,7 @@ class Store(Files):
         return {"storage_path": f"{self.root}/partial/{name}", "storage_filesystem": filesystem}
 
     def drop_scratch(self, name: str) -> None:
-        fs, folder = self._place[0], f"{self.root}/partial/{name}"
-        if fs.exists(folder):
-            fs.rm(folder, recursive=True)
+        self._drop(f"{self.root}/partial/{name}")
 
     def _folder(self, kind: str, artifact_key: str) -> str:
         """Raises StorageError for what would lead out of the storage: an address may come from a file."""
@@ -197,27 +207,30 @@ class Store(Files):
             raise StorageError(f"{self.url}: {kind!r} and {artifact_key!r} name no artifact")
         return f"{self.root}/artifacts/{kind}/{artifact_key}"
 
+    def _data(self, manifest: Manifest) -> str:
+        """The folder of an artifact's files."""
+        return f"{self._folder(manifest.kind, manifest.key)}/{manifest.writer}".rstrip("/")
+
     def _partial(self, spec: Artifact) -> str:
         return f"{self.root}/partial/{spec.kind}/{key(spec)}"
 
     def _publish(self, folder: Path, manifest: Manifest) -> None:
-        text = manifest.to_json()
         target = self._folder(manifest.kind, manifest.key)
         if self.is_local:
-            (folder / MANIFEST).write_text(text)
+            (folder / MANIFEST).write_text(manifest.to_json())
             _rename_folder(folder, Path(target))
             return
-        fs = self._place[0]
-        if fs.exists(f"{target}/{MANIFEST}"):  # another writer was first: its files fit its manifest
+        fs, path = self._place[0], f"{target}/{MANIFEST}"
+        if fs.exists(path):  # another writer was first
             return
+        manifest = replace(manifest, writer=uuid.uuid4().hex)
         for name in manifest.files:
-            fs.put_file(str(folder / name), f"{target}/{name}")
-        path = f"{target}/{MANIFEST}"
-        try:
-            fs.pipe_file(path, text.encode(), mode="create")
-        except FileExistsError:  # two wrote at once: the files are those of the last, and so is the manifest
-            if Manifest.from_json(fs.cat_file(path), target).files != manifest.files:
-                fs.pipe_file(path, text.encode())
+            fs.put_file(str(folder / name), f"{self._data(manifest)}/{name}")
+        if self._put_new(manifest.to_json().encode(), path):
+            return
+        # Another was first, or we were, and the store's answer was lost on the way.
+        if Manifest.from_json(fs.cat_file(path), target).writer != manifest.writer:
+            self._drop(self._data(manifest))
 
     def _download(self, manifest: Manifest) -> Path:
         cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
@@ -228,9 +241,11 @@ class Store(Files):
             shutil.rmtree(folder, ignore_errors=True)  # of an artifact that was deleted and made anew
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
-        for name in [*manifest.files, MANIFEST]:
+        (aside / MANIFEST).write_text(manifest.to_json())
+        for name in manifest.files:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            self._place[0].get_file(f"{self._folder(manifest.kind, manifest.key)}/{name}", str(aside / name))
+            with self._reading():
+                self._place[0].get_file(f"{self._data(manifest)}/{name}", str(aside / name))
         _rename_folder(aside, folder)
         return folder
 

@@ -1,6 +1,7 @@
 """Data and answers of API models through the stages: in this process, in parts, each paid for once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,28 @@ def test_an_evaluation_in_parts_is_that_in_one(provider: Provider, store: Store,
     assert answers(store) == answers(other)
     assert store.manifest(EVALUATION).facts == other.manifest(EVALUATION).facts
     assert store.parts(EVALUATION) == set()
+
+
+def test_the_parts_of_an_evaluation_are_read_in_one_go(
+    provider: Provider, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an object store each look at a part's bytes is a download of them."""
+    spec, kept = replace(EVALUATION, samples=2 * PART_ROWS // 6 + 1), 2
+    looks: list[str] = []
+    digest = Store._digest
+
+    def look(self: Store, path: str) -> str:
+        looks.append(path)
+        return digest(self, path)
+
+    monkeypatch.setattr(Store, "_digest", look)
+    provider.orders = lambda *_: fails(401) if len(provider.chats) >= kept * PART_ROWS else None
+    run(store, Evaluate(spec))
+    assert looks == []
+    provider.orders = no_orders
+    run(store, Evaluate(spec))
+    assert len(provider.chats) == 6 * spec.samples
+    assert len(looks) == 2 * kept  # whether it is whole, and once more when it is used
 
 
 def no_orders(method: str, path: str) -> Answer | None:

@@ -92,7 +92,8 @@ def _artifact_files(store: Store, address: Address, adapters: bool) -> Iterator[
     for name in manifest.files:
         if "" in wanted or name in wanted:
             yield f"artifacts/{address.kind}/{address.key}/{name}", store.content(address, name)
-    yield f"artifacts/{address.kind}/{address.key}/{MANIFEST}", replace(manifest, node="").to_json().encode()
+    bare = replace(manifest, node="", writer="")
+    yield f"artifacts/{address.kind}/{address.key}/{MANIFEST}", bare.to_json().encode()
 
 
 def _add(archive: zipfile.ZipFile, hashes: dict[str, str], name: str, content: bytes) -> None:

@@ -103,14 +103,17 @@ class Evaluate:
         """All at once; those of a provider in parts that are kept, since each is paid for."""
         if not reference_of(self.evaluation.subject).is_api:
             return engine.generate(requests, self.evaluation.sampling)
+        kept = store.parts(self.evaluation)  # asked for once: each is read whole
         starts = range(0, len(requests), receipts.PART_ROWS)
-        return [answer for start in starts for answer in self._part(engine, requests, start, store)]
+        return [answer for start in starts for answer in self._part(engine, requests, start, store, kept)]
 
-    def _part(self, engine: Engine, requests: list[Request], start: int, store: Store) -> list[Answer]:
+    def _part(
+        self, engine: Engine, requests: list[Request], start: int, store: Store, kept: set[str]
+    ) -> list[Answer]:
         spec, name = self.evaluation, f"answers-{start:07d}.json"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / name
-            if name in store.parts(spec):
+            if name in kept:
                 store.read_part(spec, name, file)
                 return receipts.from_json(file.read_text())
             answers = engine.generate(requests[start : start + receipts.PART_ROWS], spec.sampling)

@@ -71,12 +71,14 @@ def training_data(dataset: Dataset, store: Store, title: str) -> Any:
     """A dataset as MLflow knows it; `mlflow.data.get_source(...).load()` gives its folder."""
     from mlflow.entities import Dataset as MlflowDataset
 
-    facts = store.manifest(dataset).facts if store.has(dataset) else {}
+    manifest = store.manifest(dataset) if store.has(dataset) else None
+    place = store.place(manifest) if manifest else f"{store.url}/artifacts/dataset/{key(dataset)}"
+    facts = manifest.facts if manifest else {}
     return MlflowDataset(
         name=title,
         digest=key(dataset)[:DIGEST],
         source_type="local" if store.is_local else store.url.split("://")[0],
-        source=json.dumps({"uri": f"{store.url}/artifacts/dataset/{key(dataset)}"}),
+        source=json.dumps({"uri": place}),
         schema=_schema("prompt", "completion"),
         profile=json.dumps(
             {name: fact for name, fact in facts.items() if isinstance(fact, int | float | str)}

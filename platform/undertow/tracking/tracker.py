@@ -134,7 +134,7 @@ class Tracker:
         if known and known.status == "FINISHED" and known.created not in ("", str(manifest.created)):
             self._supersede(artifact)
         run = self._run_of(artifact)
-        url = f"{self.store.url}/artifacts/{manifest.kind}/{manifest.key}"
+        url = self.store.place(manifest)
         self.client.set_tag(run.id, "undertow.url", url)
         if isinstance(artifact, Dataset):
             log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
