@@ -1,6 +1,7 @@
-"""A Ray cluster of three nodes on this machine: `python -m tests.chaos.nodes FOLDER`; ends with its input.
+"""A Ray cluster of three nodes on this machine: `python -m tests.chaos.nodes FOLDER [CPUS]`.
 
-Prints its address, then a line for each node it adds; every line read asks for one.
+The head has CPUS (1), the others one each. Prints its address, then a line for each node it adds; every line
+read asks for one. Ends with its input.
 """
 
 import sys
@@ -12,9 +13,10 @@ from undertow.cluster import quiet
 NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20, "include_dashboard": False}
 
 
-def main(folder: str) -> None:
+def main(folder: str, head_cpus: str = "1") -> None:
     quiet()
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "temp_dir": folder})
+    head = {**NODE, "num_cpus": int(head_cpus), "temp_dir": folder}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(**NODE)
     print(cluster.address, flush=True)
@@ -25,4 +27,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
