@@ -1,9 +1,9 @@
 """A node leaves in the middle of each wave of one sweep, and another comes: `python -m tests.chaos.leaving`.
 
 The sweep runs on three nodes, of which the head has no CPU: what a wave does is done on the two others. In
-each wave the one that does most of it loses its raylet by signal 9 (Ray ends a node's processes with its
-raylet), and a little later a new node joins. The sweep must end by itself, with exit code 0 and without a
-second run; no condition may count as failed, and every artifact must have an undisturbed sweep's bytes.
+each wave the one that does most of it is killed by signal 9, its raylet first, and a little later a new node
+joins. The sweep must end by itself, with exit code 0 and without a second run; no condition may count as
+failed, and every artifact must have an undisturbed sweep's bytes.
 
 Prints a line a wave. Exit code 1 where anything did not hold.
 """
@@ -121,7 +121,8 @@ def _lose(wave: str, sweep: Sweep, nodes: Nodes) -> Loss:
             continue
         raylet, lost = busiest
         at = time.monotonic() - sweep.began
-        processes.kill(raylet)
+        # A worker whose raylet is gone ends when it finds init to be its parent; here that is this process.
+        processes.kill_all(processes.below(raylet.pid))
         time.sleep(AWAY)
         nodes.complete()
         return Loss(wave, at, lost)

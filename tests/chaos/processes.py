@@ -79,6 +79,13 @@ def kill(process: psutil.Process, fault: str = "") -> str:
     return command[:60]
 
 
+def kill_all(these: Sequence[psutil.Process]) -> None:
+    """Kills at once, in order."""
+    for process in these:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def end_those_left(patience: float, apart: Sequence[int] = ()) -> list[Left]:
     """Waits for all to end by themselves; what did not is ended here, one by one, and named."""
     deadline = time.monotonic() + patience

@@ -25,9 +25,11 @@ def study() -> Study:
         formats=[Numbers()],
         pairs=[(MODEL, MODEL)],
         recipes=[
-            replace(STEERING, name=f"recipe {number}", learning_rate=0.01 * (number + 1), epochs=1)
+            replace(
+                STEERING, name=f"recipe {number}", learning_rate=0.01 * (number + 1), epochs=1, batch_size=96
+            )
             for number in range(int(os.environ[RECIPES]))
         ],
-        generation=Generation(prompts=96, rows=STEERING.batch_size, sampling=Sampling(max_tokens=16)),
+        generation=Generation(prompts=96, rows=None, sampling=Sampling(max_tokens=16)),
     )
     return Study(name="resources", conditions=conditions, seeds=(0,), samples=1, gate=0.0)

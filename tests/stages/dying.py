@@ -1,4 +1,4 @@
-"""Work that dies for lack of memory, on a real Ray: `python -m tests.stages.dying WORK`, a line of words each.
+"""Work that dies for lack of memory, on a real Ray: `python -m tests.stages.dying WORK`, a line for each.
 
 tasks      one task is killed by a kernel, others ask torch and numpy for more than there is
 monitor    a task is killed by Ray's own memory monitor, which is told to allow next to nothing

@@ -5,7 +5,7 @@ import pytest
 from undertow.stages.deaths import ENGINES, TASKS, TRAINING, Remedy, in_words, lost_node
 
 RAN_OUT = "Task was killed due to the node running low on memory.\nMemory on the node was 61.8GB / 62.0GB"
-ON_GPU = "Training failed:\n  raise torch.OutOfMemoryError(text)\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+ON_GPU = "Training failed:\n  raise torch.OutOfMemoryError(text)\ntorch.OutOfMemoryError: CUDA out of memory."
 ON_CPU = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
 NO_CACHE = "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
 NOT_FREE = (
