@@ -78,6 +78,8 @@ def quiet() -> None:
         "stamina",  # it warns of every retry; how many there were is in the journal
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It prints a traceback for a trial whose node left, and begins it again; other ends are in its results.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
 
 
 def _quiet_ray_data() -> None:

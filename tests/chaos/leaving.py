@@ -26,15 +26,16 @@ from rich.console import Console
 from tests.chaos import checks, processes
 from tests.chaos.sweeps import Nodes, Sweep, undisturbed
 
-# Who works for a wave, as Ray names its processes: a wave is in its middle as long as they are at work.
+# Who works for a wave, as Ray names its processes: a wave is in its middle as long as they are at work. Of
+# the two waves that train, one loses what drives a training, the other what trains.
 WORKERS = {
     "references": ("ray::make_reference",),
-    "teachers": processes.TITLES["worker"],
+    "teachers": ("ray::TrainController",),
     "datasets": processes.TITLES["engine"],
     "students": processes.TITLES["worker"],
     "evaluations": processes.TITLES["engine"],
 }
-SMALLER = processes.TITLES["trial"]  # what is lost with a node besides, where it is there
+ANY = tuple(title for fault in ("trial", "worker", "engine") for title in processes.TITLES[fault])
 POLL = 0.05
 MIDDLE = {"references": 0.0}  # seconds from a worker's start to its node's end: a nano model is there in one
 USUALLY = 1.5
@@ -134,10 +135,9 @@ def _busiest(wave: str, nodes: Nodes) -> tuple[psutil.Process, tuple[str, ...]] 
     found: list[tuple[int, psutil.Process, tuple[str, ...]]] = []
     for raylet in nodes.others():
         its = processes.below(raylet.pid)
-        works = [processes.title(one) for one in its if processes.is_named(one, WORKERS[wave])]
-        drives = [processes.title(one) for one in its if processes.is_named(one, SMALLER)]
-        if works:
-            names = Counter([*works, *drives])
+        if any(processes.is_named(one, WORKERS[wave]) for one in its):
+            besides = (*WORKERS[wave], *ANY)
+            names = Counter(processes.title(one) for one in its if processes.is_named(one, besides))
             found.append((sum(names.values()), raylet, tuple(f"{n} × {name}" for name, n in names.items())))
     if not found:
         return None
