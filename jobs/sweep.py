@@ -44,6 +44,8 @@ class Arguments(StudyArguments):
     """Ray Train workers a training run; like the flags below it changes results by rounding at most."""
     engines: int | None = None
     """vLLM engines at work at the same time; by default as many as there are GPUs (CPUs) for."""
+    trainings: int | None = None
+    """Groups of models trained at the same time; by default as many as there are GPUs (CPUs) for."""
     gpus_per_engine: float = 1.0
     """Above 1: GPUs over which an engine splits its model; below 1: several engines to a GPU, as 0.25."""
     max_num_seqs: int | None = None
@@ -54,6 +56,17 @@ class Arguments(StudyArguments):
     """Of an hour of one GPU (with nano models: of this machine): adds the cost to the plan."""
     utilisation: Annotated[float, tyro.conf.arg(metavar="SHARE")] = Hardware.utilisation
     """The share of the GPU's peaks that the estimate assumes."""
+
+    @property
+    def layout(self) -> Layout:
+        """How the machine is divided. Raises UserError for a number that is none."""
+        return Layout(
+            workers=self.workers,
+            engines=self.engines,
+            trainings=self.trainings,
+            gpus_per_engine=self.gpus_per_engine,
+            max_num_seqs=self.max_num_seqs,
+        )
 
     @property
     def hardware(self) -> Hardware:
@@ -82,8 +95,7 @@ def main(arguments: Arguments, console: Console) -> int:
     show_plan(plan, store, console, hardware, arguments.conditions)
     if arguments.plan:
         return 0
-    layout = Layout(arguments.workers, arguments.engines, arguments.gpus_per_engine, arguments.max_num_seqs)
-    outcome = run(plan, store, console, layout, hardware)
+    outcome = run(plan, store, console, arguments.layout, hardware)
     return 1 if outcome.failed_conditions else 0
 
 

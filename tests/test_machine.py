@@ -22,7 +22,8 @@ DIVIDED: list[tuple[str, list[Node], Layout, tuple[int, float, int]]] = [
     ("a third is three to a GPU", [ONE], Layout(gpus_per_engine=0.33), (3, 0.33, 1)),
     ("each engine has a CPU too", [Node(cpus=2, gpus=1)], Layout(gpus_per_engine=0.25), (2, 0.25, 1)),
     ("fewer engines, if asked", [EIGHT], Layout(engines=2), (2, 1, 8)),
-    ("not more than there is room for", [Node(2)], Layout(engines=9), (2, 0, 2)),
+    ("not more than there is room for", [Node(2)], Layout(engines=9, trainings=9), (2, 0, 2)),
+    ("fewer trainings, if asked", [EIGHT], Layout(trainings=3), (8, 1, 3)),
 ]
 
 

@@ -42,6 +42,7 @@ QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors draw an error line about arguments that is none
     "RAY_worker_maximum_startup_concurrency": "16",  # at 2 CPUs Ray warns of every Train group's processes
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_oom_retries": "3",  # a task for which there is no memory would be begun again for ever
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep, not one of its waves
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -77,6 +78,8 @@ def quiet() -> None:
         "stamina",  # it warns of every retry; how many there were is in the journal
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It prints a traceback for a trial whose node left, and begins it again; other ends are in its results.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
 
 
 def _quiet_ray_data() -> None:

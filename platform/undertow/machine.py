@@ -30,6 +30,7 @@ class Layout:
     Attributes:
         workers: Ray Train workers a training run.
         engines: engines at work at the same time, at most; None for as many as there is room for.
+        trainings: worker groups that train at the same time, likewise.
         gpus_per_engine: above 1 a whole number, over which each layer is split (tensor parallelism); below 1
             a share (1/2, 1/3 …), for small models that are better off several to a GPU.
         max_num_seqs: answers that an engine generates at the same time; None for the engine's default.
@@ -37,6 +38,7 @@ class Layout:
 
     workers: int = 1
     engines: int | None = None
+    trainings: int | None = None
     gpus_per_engine: float = 1.0
     max_num_seqs: int | None = None
 
@@ -44,6 +46,7 @@ class Layout:
         for flag, number in (
             ("--workers", self.workers),
             ("--engines", self.engines),
+            ("--trainings", self.trainings),
             ("--max-num-seqs", self.max_num_seqs),
         ):
             if number is not None and number < 1:
@@ -68,6 +71,8 @@ class Machine:
     Attributes:
         actors: vLLM engines.
         slots: worker groups that train, each of `workers` workers.
+        ahead: groups whose driver starts while the others are at work, and then waits for room; none where
+            fewer groups were asked for than there is room for.
         gpus_per_engine: see `Layout`; 0 on CPUs.
         gpus: all that there are.
     """
@@ -80,6 +85,7 @@ class Machine:
     gpus_per_worker: int = 0
     gpus: int = 0
     max_num_seqs: int | None = None
+    ahead: int = 1
 
     @classmethod
     def of(cls, nodes: Sequence[Node], layout: Layout) -> "Machine":
@@ -101,14 +107,16 @@ class Machine:
                 f"--gpus-per-engine {layout.gpus_per_engine:g}: no node has more than {most} GPUs, and an "
                 f"engine lies on one; ask for at most {most}"
             )
+        slots = units // layout.workers
         return cls(
             actors=min(room, layout.engines or room),
-            slots=units // layout.workers,
+            slots=min(slots, layout.trainings or slots),
             workers=layout.workers,
             gpus_per_engine=layout.gpus_per_engine if gpus else 0,
             gpus_per_worker=1 if gpus else 0,
             gpus=gpus,
             max_num_seqs=layout.max_num_seqs,
+            ahead=int(layout.trainings is None or layout.trainings > slots),
         )
 
     def share(self, parts: int) -> "Machine":

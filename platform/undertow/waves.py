@@ -115,7 +115,7 @@ class Waves:
         with self._wave(name, len(artifacts), unit) as wave:
             task = ray.remote(num_cpus=1)(make)
             waiting = {task.remote(artifact, self.store): artifact for artifact in artifacts}
-            for artifact in _completed(waiting, self.journal.fail):
+            for artifact in completed(waiting, self.journal.fail):
                 self.journal.event("made", artifact)
                 wave.advance()
 
@@ -287,8 +287,7 @@ class Waves:
 
         API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
         """
-        from undertow.stages.deaths import ENGINES, in_words
-        from undertow.stages.engine_pool import run_tasks
+        from undertow.stages.deaths import ENGINES, LOST_NODES, in_words, lost_node
 
         here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
         there = [(reference, todo) for reference, todo in tasks.items() if todo and reference.is_api]
@@ -296,23 +295,18 @@ class Waves:
         share = machine.share(together)
 
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
-            reference, todo = item
-            left = dict(enumerate(todo))
-            try:
-                for outcome in run_tasks(reference, self.store, todo, share):
-                    artifact = left.pop(outcome.task).artifact
-                    wave.advance()
-                    wave.tokens[artifact.kind] += outcome.facts.get("tokens", 0)
-                    if reference.is_api:
-                        self.journal.event("asked", artifact, **outcome.facts)
-                    if outcome.error:
-                        self.journal.fail(artifact, outcome.error, outcome.traceback)
-                    elif outcome.retried:
-                        self.journal.event("retried", artifact, traceback=outcome.retried)
-            except Exception as error:  # the pipeline itself: an engine cannot start, or dies
-                reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES)}"
-                for task in left.values():
-                    self.journal.fail(task.artifact, reason, traceback.format_exc())
+            reference, left = item[0], dict(enumerate(item[1]))
+            for lost in range(LOST_NODES + 1):
+                try:
+                    self._on_pool(reference, left, share, wave)
+                    return
+                except Exception as error:  # the pipeline itself: an engine cannot start, or dies
+                    if lost < LOST_NODES and lost_node(error):
+                        continue  # Ray Data starts an engine again a few times, whatever ended it
+                    reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES)}"
+                    for task in left.values():
+                        self.journal.fail(task.artifact, reason, traceback.format_exc())
+                    return
 
         threads = ThreadPoolExecutor(together)
         try:
@@ -323,6 +317,22 @@ class Waves:
                 future.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def _on_pool(self, reference: Reference, left: dict[int, Any], machine: Machine, wave: Wave) -> None:
+        """Runs tasks on one pool of engines, and takes each out of `left` as it ends."""
+        from undertow.stages.engine_pool import run_tasks
+
+        numbers = list(left)
+        for outcome in run_tasks(reference, self.store, list(left.values()), machine):
+            artifact = left.pop(numbers[outcome.task]).artifact
+            wave.advance()
+            wave.tokens[artifact.kind] += outcome.facts.get("tokens", 0)
+            if reference.is_api:
+                self.journal.event("asked", artifact, **outcome.facts)
+            if outcome.error:
+                self.journal.fail(artifact, outcome.error, outcome.traceback)
+            elif outcome.retried:
+                self.journal.event("retried", artifact, traceback=outcome.retried)
 
     @contextmanager
     def _wave(self, name: str, total: int, unit: str) -> Iterator[Wave]:
@@ -339,11 +349,11 @@ def _teacher_of(drawn: Drawn) -> Artifact:
     return drawn.teacher if isinstance(drawn, Completions) else drawn.subject
 
 
-def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:
+def completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:
     """Artifacts as their Ray tasks finish; failures go to `fail`."""
     import ray
 
-    from undertow.stages.deaths import in_words
+    from undertow.stages.deaths import TASKS, in_words
 
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
@@ -353,7 +363,9 @@ def _completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> It
             yield artifact
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
-            ours = "" if isinstance(cause, (UserError, ConditionError)) else str(error)
-            fail(artifact, str(cause), ours)
+            if isinstance(cause, (UserError, ConditionError)):
+                fail(artifact, str(cause), "")
+            else:
+                fail(artifact, in_words(cause, TASKS), str(error))
         except ray.exceptions.RayError as error:  # its process died
-            fail(artifact, in_words(error, "run it where there is more"), str(error))
+            fail(artifact, in_words(error, TASKS), str(error))

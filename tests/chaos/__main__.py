@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tests.chaos import checks, processes
 from tests.chaos.story import END, Kill, Story
-from tests.chaos.sweeps import Sweep
+from tests.chaos.sweeps import undisturbed
 
 HERE = (
     "driver",
@@ -69,7 +69,7 @@ def main(arguments: Arguments) -> int:
 
 
 def _kills(arguments: Arguments, folder: Path, console: Console) -> Iterator[Kill]:
-    storage, duration = _undisturbed(arguments, folder)
+    storage, duration = undisturbed(arguments.undisturbed or folder / "undisturbed")
     made = checks.made(storage)
     console.print(f"undisturbed: {len(made)} artifacts in {duration:.0f} s", highlight=False)
     began, done, number = time.monotonic(), 0, arguments.story or 0
@@ -99,19 +99,6 @@ def _faults(allowed: tuple[str, ...], rng: random.Random) -> list[str]:
     if first not in HERE:
         return [first, first]
     return [first, *rng.choices([fault for fault in allowed if fault in HERE], k=2)]
-
-
-def _undisturbed(arguments: Arguments, folder: Path) -> tuple[Path, float]:
-    """The storage of a sweep that nobody disturbs, and the seconds it takes."""
-    storage = arguments.undisturbed or folder / "undisturbed"
-    seconds = storage.with_suffix(".seconds")
-    if not seconds.exists():
-        ended = Sweep(storage, {}).end()
-        if ended.code != 0:
-            raise RuntimeError(f"the undisturbed sweep ended with {ended.code}: {ended.output}")
-        processes.end_those_left(60.0)
-        seconds.write_text(f"{ended.seconds:.1f}")
-    return storage, float(seconds.read_text())
 
 
 def _table(kills: list[Kill]) -> Table:

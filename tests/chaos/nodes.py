@@ -1,6 +1,8 @@
-"""A Ray cluster of three nodes on this machine: `python -m tests.chaos.nodes FOLDER`; ends with its input.
+"""A Ray cluster of three nodes on this machine: `python -m tests.chaos.nodes FOLDER [CPUS]`.
 
-Prints its address, then a line for each node it adds; every line read asks for one.
+The head has CPUS (1), the others one each; a head without any lends no memory either, so that nothing is on
+it that can be elsewhere. Prints its address, then a line for each node it adds; every line read asks for one.
+Ends with its input.
 """
 
 import sys
@@ -10,11 +12,14 @@ from ray.cluster_utils import Cluster
 from undertow.cluster import quiet
 
 NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20, "include_dashboard": False}
+LITTLE = 500_000  # bytes: less than a trial asks for
 
 
-def main(folder: str) -> None:
+def main(folder: str, head_cpus: str = "1") -> None:
     quiet()
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "temp_dir": folder})
+    lent = {"num_cpus": int(head_cpus)} if int(head_cpus) else {"num_cpus": 0, "memory": LITTLE}
+    head = {**NODE, **lent, "temp_dir": folder}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(**NODE)
     print(cluster.address, flush=True)
@@ -25,4 +30,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -64,7 +64,7 @@ def below(pid: int) -> list[psutil.Process]:
 
 def victims(fault: str, among: Sequence[psutil.Process]) -> list[psutil.Process]:
     """The processes that a fault may kill."""
-    return [process for process in among if _is_named(process, TITLES[fault])]
+    return [process for process in among if is_named(process, TITLES[fault])]
 
 
 def kill(process: psutil.Process, fault: str = "") -> str:
@@ -77,6 +77,13 @@ def kill(process: psutil.Process, fault: str = "") -> str:
     except psutil.NoSuchProcess:
         return ""
     return command[:60]
+
+
+def kill_all(these: Sequence[psutil.Process]) -> None:
+    """Kills at once, in order."""
+    for process in these:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def end_those_left(patience: float, apart: Sequence[int] = ()) -> list[Left]:
@@ -93,11 +100,17 @@ def end_those_left(patience: float, apart: Sequence[int] = ()) -> list[Left]:
     return named
 
 
-def _is_named(process: psutil.Process, titles: Sequence[str]) -> bool:
+def is_named(process: psutil.Process, titles: Sequence[str]) -> bool:
+    """Whether a process calls itself by one of the titles."""
     command = _command(process)
     if titles == TITLES["raylet"]:
         return Path(command.split(" ")[0]).name == "raylet"
     return any(title in command for title in titles)
+
+
+def title(process: psutil.Process) -> str:
+    """The first word of a command line: of a Ray worker, what it runs."""
+    return _command(process).split(" ")[0]
 
 
 def _command(process: psutil.Process) -> str:

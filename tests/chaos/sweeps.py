@@ -14,6 +14,7 @@ from tests.chaos import processes
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "study.py"
+MISSED_SOON = {"RAY_health_check_period_ms": "1000"}  # a lost node is missed after 5 looks: 15 s by default
 LONGEST = 1800.0  # seconds: a sweep that takes longer hangs
 
 
@@ -29,8 +30,10 @@ class Ended:
 class Sweep:
     """A sweep in a process of its own, writing to `storage`."""
 
-    def __init__(self, storage: Path, environment: Mapping[str, str], *arguments: str) -> None:
-        command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:study"]
+    def __init__(
+        self, storage: Path, environment: Mapping[str, str], *arguments: str, study: Path = STUDY
+    ) -> None:
+        command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{study}:study"]
         command += ["--storage", str(storage), *arguments]
         self.log = storage.with_suffix(".log")
         self.began = time.monotonic()
@@ -56,6 +59,18 @@ class Sweep:
         return Ended(code, self.log.read_text(), time.monotonic() - self.began)
 
 
+def undisturbed(storage: Path) -> tuple[Path, float]:
+    """The storage of a sweep that nobody disturbs, made where it is not there, and the seconds it took."""
+    seconds = storage.with_suffix(".seconds")
+    if not seconds.exists():
+        ended = Sweep(storage, {}).end()
+        if ended.code != 0:
+            raise RuntimeError(f"the undisturbed sweep ended with {ended.code}: {ended.output}")
+        processes.end_those_left(60.0)
+        seconds.write_text(f"{ended.seconds:.1f}")
+    return storage, float(seconds.read_text())
+
+
 def _environment(storage: Path, more: Mapping[str, str]) -> dict[str, str]:
     environment = {
         **os.environ,
@@ -68,13 +83,13 @@ def _environment(storage: Path, more: Mapping[str, str]) -> dict[str, str]:
 
 
 class Nodes:
-    """A cluster of three nodes on this machine."""
+    """A cluster of three nodes on this machine; a head without CPUs leaves the work to the two others."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, head_cpus: int = 1) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nodes", str(folder / "nodes")],
+            [sys.executable, "-m", "tests.chaos.nodes", str(folder / "nodes"), str(head_cpus)],
             cwd=ROOT,
-            env=_environment(folder / "storage", {}),
+            env=_environment(folder / "storage", MISSED_SOON),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -24,6 +24,7 @@ from undertow.engines.openai import OpenAIEngine
 from undertow.errors import ConditionError, UserError
 from undertow.machine import Machine
 from undertow.spec import Artifact, Reference
+from undertow.stages.deaths import ENGINES, out_of_memory
 from undertow.store import Store
 
 # Of an engine whose process died (Ray does not count a node that was taken away). Without a number, which is
@@ -100,8 +101,9 @@ def _run(number: int, task: Task, engine: Engine, store: Store) -> Outcome:
         except (ConditionError, UserError) as error:
             return Outcome(number, time.time() - start, {}, str(error), retried=retried)
         except Exception as error:
-            text, retried = f"{type(error).__name__}: {error}", traceback.format_exc()
+            retried = traceback.format_exc()
             if last:
+                text = out_of_memory(error, ENGINES) or f"{type(error).__name__}: {error}"
                 return Outcome(number, time.time() - start, {}, text, retried)
     raise AssertionError("a task ends by its second try")
 

@@ -3,10 +3,15 @@
 A Tune trial is only a driver: it holds a token amount of memory and no CPU, since a trial that held any CPU
 its own workers need would wait for itself for ever. Reports of epochs go straight to the sweep through one
 queue.
+
+A node that leaves is no failure of what was trained on it. A group whose workers were on it is trained again
+by its trial, and a trial that was on it is begun again by Tune; both go on from the checkpoints of the loop.
+So that Tune begins nothing else again, a trial reports why its group cannot be trained and does not raise it.
 """
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +20,7 @@ from undertow.cluster import quiet
 from undertow.identity import key
 from undertow.machine import Machine
 from undertow.spec import Completions, Dataset, Student, Teacher
-from undertow.stages.deaths import TRAINING, in_words
+from undertow.stages.deaths import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
 from undertow.store import Store
@@ -23,6 +28,7 @@ from undertow.training.job import EpochReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
 SECONDS_BETWEEN_REPORTS = 0.5
+MISSED_SECONDS = 30.0  # a node that vanished is known to have after 15, by Ray's settings
 
 
 def groups(
@@ -53,31 +59,40 @@ def train(
     `on_note`: called with a model's key and what its training did otherwise than asked (see `loop.finetune`).
     Returns the reasons of failure by model key.
     """
+    import ray
     from ray import tune
     from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     _keep_keys_to_nodes()
     scratch = _scratch(todo)
-    reports = Queue(actor_options={"num_cpus": 0})
+    # Beside the sweep, which it is of no use without: on another node it would be lost with that.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
         param_space={"group": tune.grid_search(list(range(len(todo))))},
-        # One more than can train: its processes start while the others are at work, then it waits for room.
-        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + 1, reuse_actors=False),
-        run_config=tune.RunConfig(verbose=0, name=key(todo[0].models[0]), **store.for_arrow(scratch)),
+        tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + machine.ahead, reuse_actors=False),
+        run_config=tune.RunConfig(
+            verbose=0,
+            name=key(todo[0].models[0]),
+            failure_config=tune.FailureConfig(max_failures=LOST_NODES),
+            **store.for_arrow(scratch),
+        ),
     )
     failures: dict[str, str] = {}
     with _listening(reports, on_report, on_made, on_note, failures):
         results = tuner.fit()
     store.drop_scratch(scratch)
     for result in results:
-        if result.error is not None:
-            # A trial that failed before its first report has no config to say which group it was.
+        reason = in_words(result.error, TRAINING) if result.error else (result.metrics or {}).get("failure")
+        if reason:
+            # A trial that was lost before its first report has no config to say which group it was.
             number = (result.config or {}).get("group", 0)
             for model in todo[number].models:
                 if not store.has(model):
-                    failures.setdefault(key(model), in_words(result.error, TRAINING))
+                    failures.setdefault(key(model), reason)
     return failures
 
 
@@ -106,19 +121,52 @@ def _trial(
 
     on_gpu = machine.gpus_per_worker > 0
     group = todo[config["group"]]
-    trainer = TorchTrainer(
-        train_group,
-        train_loop_config={"group": group, "store": store, "reports": reports},
-        scaling_config=ray.train.ScalingConfig(num_workers=machine.workers, use_gpu=on_gpu),
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        run_config=ray.train.RunConfig(
-            name=f"group-{key(group.models[0])}",
-            failure_config=ray.train.FailureConfig(max_failures=1),
-            **store.for_arrow(_scratch(todo)),
-        ),
-    )
-    trainer.fit()
-    tune.report({"group": config["group"]})
+
+    def fit() -> None:
+        TorchTrainer(
+            train_group,
+            train_loop_config={"group": group, "store": store, "reports": reports},
+            scaling_config=ray.train.ScalingConfig(num_workers=machine.workers, use_gpu=on_gpu),
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            run_config=ray.train.RunConfig(
+                name=f"group-{key(group.models[0])}",
+                failure_config=ray.train.FailureConfig(max_failures=1),
+                **store.for_arrow(_scratch(todo)),
+            ),
+        ).fit()
+
+    tune.report({"group": config["group"], "failure": attempt(fit, machine.workers)})
+
+
+def attempt(fit: Callable[[], None], workers: int) -> str:
+    """Why a group of `workers` cannot be trained, "" where it was: again for each node that was lost."""
+    reason = ""
+    for _ in range(1 + LOST_NODES):
+        there = _nodes()
+        try:
+            fit()
+        except Exception as error:  # of Train, of a worker, of the controller
+            reason = in_words(error, TRAINING)
+            if not (lost_node(error) or (workers > 1 and _is_missed(there))):
+                return reason
+        else:
+            return ""
+    return reason
+
+
+def _nodes() -> set[str]:
+    """The nodes that are up."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _is_missed(there: set[str]) -> bool:
+    """Whether one of the nodes has left: its workers' neighbours notice at once, Ray after a while."""
+    deadline = time.monotonic() + MISSED_SECONDS
+    while not (missed := there - _nodes()) and time.monotonic() < deadline:
+        time.sleep(1.0)
+    return bool(missed)
 
 
 def _together(model: Trained) -> object:
