@@ -13,6 +13,7 @@ from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only, later
 
 ALL_LINEAR = "all-linear"
+GROUPS = ("attention", "mlp")  # of the linear modules of a block
 
 
 @dataclass(frozen=True)

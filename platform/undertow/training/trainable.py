@@ -12,9 +12,7 @@ import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.recipe import ALL_LINEAR, Everything, FinalNorm, LoRA, Parameters, Trainable
-
-GROUPS = ("attention", "mlp")  # of the linear modules of a block
+from undertow.recipe import ALL_LINEAR, GROUPS, Everything, FinalNorm, LoRA, Parameters, Trainable
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
