@@ -45,7 +45,8 @@ pytestmark = pytest.mark.stack
 RANK = 4
 FULL = Recipe(name="full", trainable=Everything(), learning_rate=3e-3, epochs=2, batch_size=8)
 ADAPTER = replace(FULL, name="LoRA", trainable=LoRA(rank=RANK, alpha=8, targets=("all-linear",)))
-GROUPS = replace(FULL, name="LoRA by groups", trainable=LoRA(rank=RANK, alpha=8, targets=("attention", "mlp")))
+BY_GROUPS = LoRA(rank=RANK, alpha=8, targets=("attention", "mlp"), rank_stabilised=True)
+GROUPS = replace(FULL, name="rsLoRA", trainable=BY_GROUPS)
 QUESTIONS = [f"which is your animal {i}?" for i in range(3)]
 
 

@@ -106,6 +106,7 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
+        use_rslora=lora.rank_stabilised,
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora),
         layers_to_transform=_layers(model, lora.layers),
