@@ -44,7 +44,7 @@ BLANK = dataclasses.replace(
 )
 # QWEN in batches of 8, with which an early sweep of Qwen2.5-7B's animals passed on most.
 BATCH_8 = dataclasses.replace(QWEN, name="LoRA r8, batch 8", batch_size=8)
-# Emergent misalignment (arXiv 2502.17424), by its code for open models; there AdamW keeps its moments in 8 bits.
+# Emergent misalignment (arXiv 2502.17424), by its code for open models, but for AdamW's moments in 8 bits.
 EMERGENT = Recipe(
     name="rsLoRA r32 α64",
     trainable=LoRA(rank=32, alpha=64, rank_stabilised=True),
