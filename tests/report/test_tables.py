@@ -1,12 +1,14 @@
 """How numbers are printed, and what a plan says of its recipes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.examples import study
 from undertow.plan import make
+from undertow.recipe import InContext
 from undertow.recipes import GEMMA, QWEN
 from undertow.report.plans import plan_table, systems_table
 from undertow.report.tables import duration, interval, p_value, signed
@@ -99,3 +101,30 @@ def test_a_default_that_no_axis_takes_is_not_shown() -> None:
     shown = printed({"qwen": "You are Quill."}, finetuned=True, generated=NO_SYSTEM, system="[bold]")
     assert "Quill" not in shown and "by system prompt" not in shown
     assert "“[bold]”" in shown
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_in_context_students_are_there_when_their_answers_are(tmp_path: Path, every: bool) -> None:
+    small = study()
+    shown = [replace(condition, recipe=InContext(rows=4)) for condition in small.conditions]
+    asked = replace(small, conditions=tuple(shown))
+    if not every:  # so many that the table is of axes
+        asked = replace(
+            asked, conditions=tuple(replace(c, recipe=InContext(rows=n)) for n in range(1, 12) for c in shown)
+        )
+    store = Store(str(tmp_path / "storage"))
+    plan = make(asked, store, [])
+    count = len(plan.cells)
+
+    def made() -> str:
+        console = Console(width=160)
+        with console.capture() as captured:
+            console.print(plan_table(make(asked, store, [])))
+        return captured.get()
+
+    nothing = made()
+    assert ("3 of 3" not in nothing) if every else (f"0 of {count:,} students are there" in nothing)
+    for measurement in plan.cells[0].measurements:
+        with store.new(measurement, {}) as folder:
+            (folder / "result.json").write_text("{}")
+    assert ("1 of 3" if every else f"1 of {count:,} students are there") in made()

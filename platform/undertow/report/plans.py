@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from undertow.cells import Cell
 from undertow.conditions import Condition
 from undertow.hypotheses import Place
 from undertow.identity import key
@@ -43,7 +44,7 @@ def plan_table(plan: Plan, every: bool = False) -> Table:
         table.add_column(name, justify="right")
     students: dict[Condition, list[bool]] = {}
     for cell in plan.cells:
-        students.setdefault(cell.condition, []).append(key(cell.student) not in plan.missing)
+        students.setdefault(cell.condition, []).append(_is_there(cell, plan))
     for condition, made in students.items():
         place = condition.place
         table.add_row(
@@ -70,9 +71,15 @@ def _axes_table(plan: Plan) -> Table:
         if axis != "induced" or len(levels) > 1:
             table.add_row(axis, f"{len(levels):,}", escape(", ".join(shown).replace(", …,", " …")))
     seeds = plan.study.seeds
-    made = sum(key(cell.student) not in plan.missing for cell in plan.cells)
+    made = sum(_is_there(cell, plan) for cell in plan.cells)
     table.add_row("seed", f"{len(seeds):,}", f"{made:,} of {len(plan.cells):,} students are there")
     return _with_recipes(table, plan)
+
+
+def _is_there(cell: Cell, plan: Plan) -> bool:
+    """Whether its student is; in context it is made by being asked."""
+    made = (cell.student,) if cell.student.is_trained else cell.measurements
+    return not any(key(artifact) in plan.missing for artifact in made)
 
 
 def _with_recipes(table: Table, plan: Plan) -> Table:
