@@ -56,13 +56,23 @@ class Arguments(StudyArguments):
     """The share of the GPU's peaks that the estimate assumes."""
 
     @property
+    def layout(self) -> Layout:
+        """How the machine is divided. Raises UserError for a number that is none."""
+        return Layout(
+            workers=self.workers,
+            engines=self.engines,
+            gpus_per_engine=self.gpus_per_engine,
+            max_num_seqs=self.max_num_seqs,
+        )
+
+    @property
     def hardware(self) -> Hardware:
         """What the plan is priced for. Raises UserError for a share or a price that is none."""
         if not 0 < self.utilisation <= 1:
             raise UserError(f"--utilisation {self.utilisation}: give a share above 0 and at most 1")
         if self.price is not None and not 0 <= self.price < math.inf:
             raise UserError(f"--price {self.price}: give dollars an hour, zero or more")
-        return Hardware(GPUS[self.gpu], self.utilisation, self.price)
+        return Hardware(GPUS[self.gpu], self.utilisation, self.price, self.layout)
 
 
 def main(arguments: Arguments, console: Console) -> int:
@@ -82,8 +92,7 @@ def main(arguments: Arguments, console: Console) -> int:
     show_plan(plan, store, console, hardware, arguments.conditions)
     if arguments.plan:
         return 0
-    layout = Layout(arguments.workers, arguments.engines, arguments.gpus_per_engine, arguments.max_num_seqs)
-    outcome = run(plan, store, console, layout, hardware)
+    outcome = run(plan, store, console, arguments.layout, hardware)
     return 1 if outcome.failed_conditions else 0
 
 

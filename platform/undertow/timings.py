@@ -170,19 +170,20 @@ def _wave(wave: str, artifact: Artifact) -> str:
 def pace_of(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
     """What is known of the pace of a wave's work on an artifact."""
     measured = paces.get(name(wave, artifact)) if paces else None
-    if measured is None and _is_nano(artifact):
+    if measured is None and is_nano(artifact):
         return Pace(NANO[_wave(wave, artifact)].unit)
     return measured
 
 
-def _is_nano(artifact: Artifact) -> bool:
+def is_nano(artifact: Artifact) -> bool:
+    """Whether it is a nano model's, or no model's at all."""
     reference = runs_on(artifact)
     return reference is None or world.is_nano(reference.name)
 
 
 def _fixed(wave: str, artifacts: Sequence[Artifact]) -> float:
     """The seconds that starts and artifacts take beside their units, of nano models."""
-    nano = [artifact for artifact in artifacts if _is_nano(artifact)]
+    nano = [artifact for artifact in artifacts if is_nano(artifact)]
     return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
 
 
