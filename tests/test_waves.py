@@ -83,6 +83,11 @@ def student(seed: int, reference: Reference = HERE) -> Student:
     return Student(reference=reference, dataset=data, recipe=recipe, seed=seed)
 
 
+def measured(waves: Waves) -> dict[str, Any]:
+    """The paces, to be compared with seconds and tokens a unit."""
+    return dict(timings.read(waves.store))
+
+
 def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], tuple[float, Any]]) -> None:
     """Engines answer a task after as many seconds as `by` says, with its facts, or an error in words."""
 
@@ -111,7 +116,7 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
     gate = next(e for e in waves.plan.artifacts.values() if isinstance(e, Evaluation))
     waves._generate([completions(Numbers()), completions(Code()), gate], MACHINE)
     assert clock.now == 4 * 10 + 4 * 100 + 10
-    assert timings.read(waves.store) == {
+    assert measured(waves) == {
         "datasets numbers org/model": (pytest.approx(40 / 4096), 40.0),
         "datasets code org/model": (pytest.approx(400 / 4096), 400.0),
         "evaluations org/model": (pytest.approx(10 / 100), 3.0),
@@ -131,7 +136,7 @@ def test_shards_that_are_there_or_fail_are_not_counted(
 
     answered(clock, monkeypatch, by)
     waves._generate([spec], MACHINE)
-    (pace,) = timings.read(waves.store).values()
+    (pace,) = measured(waves).values()
     assert pace == (pytest.approx(10 / 1024), 40.0)
 
 
@@ -144,10 +149,10 @@ def test_a_provider_s_hours_are_not_this_machine_s(
 
     answered(clock, monkeypatch, by)
     waves._generate([completions(Numbers(), THERE)], MACHINE)
-    assert timings.read(waves.store) == {}
+    assert measured(waves) == {}
     clock.now = 0.0
     waves._generate([completions(Numbers())], MACHINE)
-    assert timings.read(waves.store) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
+    assert measured(waves) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
 
 
 def test_training_is_counted_by_the_epochs_that_came_to_a_model(
@@ -189,7 +194,7 @@ def test_training_is_counted_by_the_epochs_that_came_to_a_model(
     waves._train_models("students", [whole, resumed, failed, there], MACHINE)
     passes = 500 * 2 + 500  # of rows, by those that were made
     expected = (pytest.approx(30 / passes), pytest.approx(30 * 5000 / passes))
-    assert timings.read(waves.store) == {"students numbers org/model": expected}
+    assert measured(waves) == {"students numbers org/model": expected}
 
 
 def test_teachers_that_stop_early_are_estimated_at_what_they_took(
