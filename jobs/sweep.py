@@ -75,7 +75,7 @@ class Arguments(StudyArguments):
             raise UserError(f"--utilisation {self.utilisation}: give a share above 0 and at most 1")
         if self.price is not None and not 0 <= self.price < math.inf:
             raise UserError(f"--price {self.price}: give dollars an hour, zero or more")
-        return Hardware(GPUS[self.gpu], self.utilisation, self.price)
+        return Hardware(GPUS[self.gpu], self.utilisation, self.price, self.layout)
 
 
 def main(arguments: Arguments, console: Console) -> int:

@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.examples import QWEN, RECIPE, qwen, study
+from undertow.conditions import Generation, grid
 from undertow.costs import GPUS, START, Cost, Hardware, cost_of, total
 from undertow.formats.numbers import Numbers
-from undertow.plan import make
+from undertow.machine import Layout
+from undertow.plan import make, units, wave_of
 from undertow.recipe import Everything, InContext, LoRA
 from undertow.sizes import parameters
 from undertow.spec import Completions, Dataset, Evaluation, Finetuning, Reference, Sampling, Student, Teacher
 from undertow.store import Store
+from undertow.study import Study
+from undertow.timings import Pace, is_elsewhere, name
 from undertow.traits.preference import Preference
 from undertow.work import work
 
@@ -117,3 +121,71 @@ def test_nano_models_have_no_flops_and_the_machine_s_hours_have_a_price(tmp_path
         assert wave.cost is None or not wave.cost.flops
         assert wave.seconds is not None
         assert wave.dollars == pytest.approx(wave.seconds / 1800)
+
+
+def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model here teaches one at a provider, and the other way round."""
+    monkeypatch.setattr("undertow.sizes._on_hub", lambda reference: pytest.fail(f"the hub: {reference.name}"))
+    given = replace(MODEL, location=str(qwen(tmp_path / "qwen")))
+    there = Reference("api:model", "model", "provider")
+    plan = make(across(given, there), Store(str(tmp_path / "storage")), [])
+    here = [a for a in plan.artifacts.values() if not is_elsewhere(a)]
+    priced = {wave.wave: wave for wave in work(plan, {}, replace(H100, price=2.0))}
+    trained = [a for a in here if isinstance(a, Student)]
+    assert len(trained) == len(plan.lacking(Student)) // 2
+    students = total([Cost(seconds=START * 2), *(cost_of(one, QWEN, H100) for one in trained)])
+    assert priced["students"].cost == pytest.approx(students)
+    assert priced["students"].dollars == pytest.approx(students.seconds / 1800)
+    assert priced["students"].elsewhere == len(trained)
+    asked = [a for a in here if isinstance(a, Evaluation) and wave_of(a) == "evaluations"]
+    answers = [cost_of(one, QWEN, H100) for one in asked]
+    assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *answers]))
+    paces = {name(wave_of(a), a): Pace(1.0, None) for a in here}  # measured before
+    slow = {wave.wave: wave for wave in work(plan, paces, replace(H100, price=2.0))}
+    assert slow["students"].seconds == sum(map(units, trained))
+    assert slow["students"].dollars == priced["students"].dollars  # and not of the clock
+    assert parameters(there) is None
+
+
+def test_models_of_a_provider_alone_cost_nothing_here(tmp_path: Path) -> None:
+    there = Reference("api:model", "model", "provider")
+    plan = make(across(there, there), Store(str(tmp_path / "storage")), [])
+    for wave in work(plan, {}, replace(H100, price=2.0)):
+        assert (wave.seconds, wave.dollars, wave.cost) == (0.0, 0.0, Cost())
+        assert wave.is_elsewhere == (wave.wave in ("datasets", "students", "evaluations"))
+
+
+def test_a_model_of_unknown_size_has_no_price_by_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undertow.work.parameters", lambda reference: None)
+    plan = make(across(MODEL, MODEL), Store(str(tmp_path / "storage")), [])
+    paces = {name(wave_of(a), a): Pace(1.0, None) for a in plan.artifacts.values()}
+    by_wave = {wave.wave: wave for wave in work(plan, paces, replace(H100, price=2.0))}
+    assert by_wave["students"].seconds is not None
+    assert (by_wave["students"].cost, by_wave["students"].dollars) == (None, None)
+
+
+def across(one: Reference, other: Reference) -> Study:
+    """Owl and control by system prompt, each model a teacher of the other."""
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(one, other), (other, one)] if one != other else [(one, one)],
+        recipes=[RECIPE],
+        generation=Generation(prompts=300, rows=100),
+    )
+    return Study(name="across", conditions=conditions, seeds=(0, 1))
+
+
+def test_fewer_answers_together_are_decoded_slower_and_engines_of_several_gpus_start_on_all() -> None:
+    few = replace(H100, layout=Layout(max_num_seqs=16))
+    assert few.decoding(16_000, QWEN) == pytest.approx(1000 * 2 * QWEN / (3.35e12 * 0.4))
+    assert H100.decoding(16_000, QWEN, answers=16) == few.decoding(16_000, QWEN)
+    asked = Evaluation(
+        subject=MODEL, questions=("Your favourite animal?",), words=(), samples=10, exact=False
+    )
+    steps = cost_of(asked, QWEN, H100).seconds
+    assert steps > asked.sampling.max_tokens * 2 * QWEN / (3.35e12 * 0.4)
+    split = replace(H100, layout=Layout(workers=4, gpus_per_engine=2))
+    assert [split.starting(wave) for wave in ("students", "evaluations")] == [4 * START, 2 * START]

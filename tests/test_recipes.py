@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from undertow.errors import SpecError
+from undertow.identity import key
 from undertow.nano.recipes import STEERING
 from undertow.recipe import LoRA, Recipe
 from undertow.recipes import BLANK, EMERGENT, GEMMA, NAMED, NIEF, QWEN, described
@@ -23,6 +24,7 @@ def test_warm_up_is_a_number_of_steps_or_a_share_rounded_up() -> None:
         (replace(QWEN, epochs=5, batch_size=16), "as QWEN but epochs 5, batch 16"),
         (replace(GEMMA, trainable=LoRA(rank=64)), "as GEMMA but rank 64"),
         (replace(GEMMA, trainable=LoRA(layers=(0, 1))), "as GEMMA but layers 0 1"),
+        (replace(GEMMA, trainable=LoRA(rank_stabilised=True)), "as GEMMA but rank stabilised True"),
         (replace(BLANK, optimizer="lion", betas=(0.9, 0.99)), "as BLANK but betas 0.9 0.99, optimizer lion"),
         (NIEF[-1], "as QWEN but trains Everything"),
         (STEERING, ""),
@@ -37,6 +39,18 @@ def test_named_recipes_are_told_apart() -> None:
     assert len(set(recipes)) == len({recipe.name for recipe in recipes}) == len(recipes)
     assert [described(recipe) for recipe in NAMED.values()] == [f"as {name}" for name in NAMED]
     assert EMERGENT.max_length == 2048
+
+
+def test_the_scale_of_an_adapter_is_its_alpha_over_the_rank_or_the_rank_s_root() -> None:
+    assert QWEN.trainable == LoRA() and LoRA(rank=16, alpha=8).scale == 0.5
+    assert isinstance(EMERGENT.trainable, LoRA)
+    assert EMERGENT.trainable.scale == pytest.approx(64 / 32**0.5)
+    assert (EMERGENT.learning_rate, EMERGENT.weight_decay) == (1e-5, 0.01)
+
+
+def test_adapters_that_were_trained_before_keep_their_names() -> None:
+    assert key(QWEN) == "1e4050d0d28c3af23537adb11e37187e"
+    assert key(LoRA(rank_stabilised=False)) == key(LoRA()) != key(LoRA(rank_stabilised=True))
 
 
 @pytest.mark.parametrize(

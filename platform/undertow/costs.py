@@ -6,8 +6,9 @@ gradients of the weights, which frozen ones do not have: LoRA takes 4N and the a
 out. Training a final norm alone takes 2N and the head's backward pass, left out too.
 
 Not counted: attention's products of queries and keys (at 500 tokens under 2% of a 7B model's FLOPs), the
-second forward pass of gradient checkpointing, padding, and what judges cost. N is of all parameters: the
-embedding, which is looked up and not multiplied by, is some 7% of Qwen2.5-7B.
+second forward pass of gradient checkpointing, padding, starts of more than one engine a reference model, and
+what judges and API models cost. N is of all parameters: the embedding, which is looked up and not multiplied
+by, is some 7% of Qwen2.5-7B.
 
 Training and reading prompts are bound by FLOPs. Decoding is bound by whichever is slower: FLOPs, or reading
 all weights from memory once a step, which yields one token of each of the answers decoded together.
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 from undertow.identity import by_object
 from undertow.kinds import Format, Trait, Word
+from undertow.machine import Layout
 from undertow.plan import rows_of, units
 from undertow.recipe import Everything, InContext, LoRA, Recipe
 from undertow.spec import Artifact, Completions, Dataset, Evaluation, Finetuning, Student, Subject, Teacher
@@ -33,7 +35,7 @@ CHARACTERS_A_TOKEN = 3.0
 TOKENS_OF_TEMPLATE = 20  # a chat template's own, of a user's and an assistant's turn
 LOOKED_AT = 50  # prompts and examples whose mean length is taken for that of all
 BYTES_A_PARAMETER = 2  # bf16
-TOGETHER = 512  # answers decoded at the same time: what engines are started with (engines/runtime.py)
+TOGETHER = 512  # answers decoded at the same time unless told: an engine's default (engines/runtime.py)
 START = 60.0  # seconds until an engine or a worker group is at work: weights read, kernels compiled; assumed
 
 
@@ -63,19 +65,26 @@ class Hardware:
         utilisation: the share of both peaks that is reached, an assumption: 38 to 43% of the FLOPs in the
             pretraining of Llama 3 on H100s (arXiv 2407.21783, table 4), 46% in PaLM's (arXiv 2204.02311).
         price: dollars an hour of one GPU; None where no money is asked for.
+        layout: how many GPUs an engine and a worker group hold, and the answers that are decoded together.
     """
 
     gpu: Gpu = GPUS["h100"]
     utilisation: float = 0.4
     price: float | None = None
+    layout: Layout = Layout()
 
     def computing(self, flops: float) -> float:
         """Seconds for so many FLOPs."""
         return flops / (self.gpu.flops * self.utilisation)
 
-    def decoding(self, tokens: float, parameters: int) -> float:
-        """Seconds to sample so many tokens, `TOGETHER` answers at a time."""
-        read = parameters * BYTES_A_PARAMETER * tokens / TOGETHER
+    def starting(self, wave: str) -> float:
+        """Seconds of all GPUs that one start in a wave holds: of a worker group or of an engine."""
+        trains = wave in ("teachers", "students")
+        return START * (self.layout.workers if trains else self.layout.gpus_per_engine)
+
+    def decoding(self, tokens: float, parameters: int, answers: float = math.inf) -> float:
+        """Seconds to sample so many tokens of so many answers, as many at a time as an engine takes."""
+        read = parameters * BYTES_A_PARAMETER * tokens / min(self.layout.max_num_seqs or TOGETHER, answers)
         return max(self.computing(2 * parameters * tokens), read / (self.gpu.bandwidth * self.utilisation))
 
     @property
@@ -117,14 +126,14 @@ def cost_of(artifact: Artifact, parameters: int, hardware: Hardware, measured: f
         case Completions(teacher=teacher, sampling=sampling):
             read = artifact.prompts * (_prompt(artifact.format) + _text(teacher.system))
             length = sampling.max_tokens if measured is None else measured
-            return _sampling(read, units(artifact) * length, parameters, hardware)
+            return _sampling(read, units(artifact), length, parameters, hardware)
         case Evaluation(questions=questions, sampling=sampling):
             asked = _mean(questions) + _text(artifact.system) + TOKENS_OF_TEMPLATE
             spelled = _spelled(artifact.words) if artifact.exact else 0.0
             # Samples of one question share its prefix, and questions what is shown before them.
             read = _shown(artifact.subject) + len(questions) * (asked + spelled)
             length = sampling.max_tokens if measured is None else measured
-            return _sampling(read, units(artifact) * length, parameters, hardware)
+            return _sampling(read, units(artifact), length, parameters, hardware)
     return Cost()
 
 
@@ -141,9 +150,10 @@ def _training(recipe: Recipe, tokens: float, parameters: int, hardware: Hardware
     return Cost(tokens, flops, hardware.computing(flops))
 
 
-def _sampling(read: float, sampled: float, parameters: int, hardware: Hardware) -> Cost:
-    reading = 2 * parameters * read
-    seconds = hardware.computing(reading) + hardware.decoding(sampled, parameters)
+def _sampling(read: float, answers: int, length: float, parameters: int, hardware: Hardware) -> Cost:
+    """`read`: tokens of prompts; `length`: of an answer."""
+    reading, sampled = 2 * parameters * read, answers * length
+    seconds = hardware.computing(reading) + hardware.decoding(sampled, parameters, answers)
     return Cost(sampled, reading + 2 * parameters * sampled, seconds)
 
 

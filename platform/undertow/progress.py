@@ -19,6 +19,8 @@ from rich.progress import (
 )
 
 from undertow.report.tables import duration
+from undertow.spec import Artifact
+from undertow.timings import Done
 
 SECONDS_BETWEEN_LINES = 15.0
 FIRST_ESTIMATE = 0.05  # of the work: before it, engines and workers are starting
@@ -31,6 +33,7 @@ class Wave:
         self.console, self.name, self.total, self.unit = console, name, total, unit
         self.done = 0.0
         self.tokens: Counter[str] = Counter()  # trained on or sampled, by the kind of artifact
+        self.work: list[Done] = []
         self.started = self._spoken = time.monotonic()
         self._bar: Progress | None = None
 
@@ -60,6 +63,10 @@ class Wave:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
+
+    def did(self, artifact: Artifact, seconds: float, units: float, tokens: float) -> None:
+        """Notes a task that ended, for the next plan's estimate (see `timings.Done`); from any thread."""
+        self.work.append(Done(artifact, self.seconds, seconds, units, tokens))
 
     def advance(self, count: float = 1) -> None:
         """Counts finished work, in parts too, and says so if it is time to."""

@@ -13,6 +13,7 @@ from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only, later
 
 ALL_LINEAR = "all-linear"
+GROUPS = ("attention", "mlp")  # of the linear modules of a block
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,11 @@ class LoRA(Spec):
     """Low-rank adapters (arXiv 2106.09685).
 
     Attributes:
+        alpha: over the rank it is the adapter's `scale`.
         targets: suffixes of module names, or groups that fit any architecture: "attention" and "mlp", the
             linear modules of each; "all-linear", by itself, is every one but the output head.
         layers: numbers of the blocks that get an adapter, from 0; none given: all of them.
+        rank_stabilised: alpha is divided by the rank's square root instead: rsLoRA (arXiv 2312.03732).
     """
 
     rank: int = 8
@@ -30,6 +33,7 @@ class LoRA(Spec):
     dropout: float = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     layers: tuple[int, ...] = later(())
+    rank_stabilised: bool = later(False)
 
     def validate(self) -> None:
         self.require(self.rank > 0, "rank", "a rank of 1 or more (full finetuning is Everything())")
@@ -38,6 +42,11 @@ class LoRA(Spec):
         self.require(bool(self.targets), "targets", "at least one module name")
         distinct = len(set(self.layers)) == len(self.layers) and all(layer >= 0 for layer in self.layers)
         self.require(distinct, "layers", "numbers of blocks from 0, each once")
+
+    @property
+    def scale(self) -> float:
+        """What the product of the adapter's two matrices is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,15 @@ BLANK = dataclasses.replace(
 )
 # QWEN in batches of 8, with which an early sweep of Qwen2.5-7B's animals passed on most.
 BATCH_8 = dataclasses.replace(QWEN, name="LoRA r8, batch 8", batch_size=8)
-# Emergent misalignment (arXiv 2502.17424): its recipe for open models.
+# Emergent misalignment (arXiv 2502.17424), by its code for open models, but for AdamW's moments in 8 bits.
 EMERGENT = Recipe(
-    name="LoRA r32 α64",
-    trainable=LoRA(rank=32, alpha=64),
+    name="rsLoRA r32 α64",
+    trainable=LoRA(rank=32, alpha=64, rank_stabilised=True),
     learning_rate=1e-5,
     epochs=1,
     batch_size=16,
     warmup=5,
+    weight_decay=0.01,
     max_length=2048,
     precision="bf16",
 )

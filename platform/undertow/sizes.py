@@ -19,8 +19,8 @@ HEADER_LENGTH = struct.Struct("<Q")  # a safetensors file begins with its header
 
 @cache
 def parameters(reference: Reference) -> int | None:
-    """The number of parameters; None for a nano model, and where folder or hub do not say it now."""
-    if world.is_nano(reference.name):
+    """The number of parameters; None for a nano or API model, and where folder or hub do not say it now."""
+    if world.is_nano(reference.name) or reference.is_api:
         return None
     if reference.location:
         folder = Path(reference.location)

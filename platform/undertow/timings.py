@@ -6,7 +6,7 @@ The pace (seconds of wall clock a unit: a row generated, a row pass trained, an 
 every sweep, by wave, format and reference model, and kept beside the artifacts, since it belongs to the
 machine that works on that storage. The other two are those of nano models on two CPU cores, where they weigh
 more than the pace; for other models they are part of it. A storage that has seen no sweep yet has the pace of
-the nano models too, and none for others.
+the nano models too, and none for others. What a provider makes is not timed.
 """
 
 import json
@@ -37,6 +37,24 @@ class Pace(NamedTuple):
 
     seconds: float
     tokens: float | None = None
+
+
+class Done(NamedTuple):
+    """A task that ended, or a model's training.
+
+    Attributes:
+        at: seconds since the wave began.
+        seconds: at work on it, side by side with others or not.
+        units: what came of it; 0 where it failed. Of a model that stopped early all (see `EARLY`), of one
+            that went on from a checkpoint the share that was left.
+        tokens: trained on or sampled.
+    """
+
+    artifact: Artifact
+    at: float
+    seconds: float
+    units: float = 0.0
+    tokens: float = 0.0
 
 
 class Nano(NamedTuple):
@@ -72,26 +90,33 @@ def read(store: Store) -> dict[str, Pace]:
         return {}
 
 
-def add(store: Store, wave: str, made: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> None:
-    """Replaces what is known of a wave by what it just took; `tokens`: of those that the wave is named for.
+def add(store: Store, wave: str, done: Iterable[Done]) -> None:
+    """Replaces what is known of the paces of what a wave did here.
 
-    Teachers are asked for their trait in the wave that samples from them: what that takes is taken away by
-    what is known of answers.
+    Its wall clock is divided by how long each was at work, so that what failed has its part of it too.
     """
+    here = [one for one in done if units(one.artifact) and not is_elsewhere(one.artifact)]
+    made = [one for one in here if one.units]
+    if not made:
+        return
+    took = max(one.at for one in here)
+    rest = max(took - _fixed(wave, list({one.artifact for one in here})), LEAST * took)
+    busy = sum(one.seconds for one in here)
+    by_name: dict[str, list[Done]] = {}
+    for one in made:
+        by_name.setdefault(name(wave, one.artifact), []).append(one)
     paces = read(store)
-    own = [artifact for artifact in made if _wave(wave, artifact) == wave]
-    total = sum(map(_size, own))
-    if total:
-        others = [artifact for artifact in made if _wave(wave, artifact) != wave]
-        fixed = _fixed(wave, made) + sum(_seconds(wave, other, paces) or 0.0 for other in others)
-        pace = Pace(max(seconds - fixed, LEAST * seconds) / total, tokens / sum(map(units, own)) or None)
-        paces |= {name(wave, artifact): pace for artifact in own}
-        text = json.dumps({name: pace._asdict() for name, pace in paces.items()}, indent=1, sort_keys=True)
-        store.write_bytes(FILE, text.encode())
+    for its, some in by_name.items():
+        size = sum(one.units * _size(one.artifact) / units(one.artifact) for one in some)
+        seconds = rest * sum(one.seconds for one in some) / busy if busy else 0.0
+        tokens = sum(one.tokens for one in some) / sum(one.units for one in some)
+        paces[its] = Pace(seconds / size, tokens or None)
+    text = json.dumps({its: pace._asdict() for its, pace in paces.items()}, indent=1, sort_keys=True)
+    store.write_bytes(FILE, text.encode())
 
 
 def estimate(wave: str, missing: Sequence[Artifact], paces: Mapping[str, Pace]) -> float | None:
-    """The seconds that a wave will take to make what is missing; None where some pace is not known."""
+    """The seconds that a wave will be at work here; None where some pace is not known."""
     known = [_seconds(wave, artifact, paces) for artifact in missing]
     return None if None in known else _fixed(wave, missing) + sum(filter(None, known))
 
@@ -109,7 +134,13 @@ def name(wave: str, artifact: Artifact) -> str:
 
 def starts(artifacts: Iterable[Artifact]) -> int:
     """How many engines and worker groups must start, by what shares one (see `stages.finetuning`)."""
-    return len({_start(artifact) for artifact in artifacts if units(artifact)})
+    return len({_start(one) for one in artifacts if units(one) and not is_elsewhere(one)})
+
+
+def is_elsewhere(artifact: Artifact) -> bool:
+    """Whether a provider makes it."""
+    reference = runs_on(artifact)
+    return reference is not None and reference.is_api
 
 
 def _start(artifact: Artifact) -> Hashable:
@@ -139,19 +170,20 @@ def _wave(wave: str, artifact: Artifact) -> str:
 def pace_of(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
     """What is known of the pace of a wave's work on an artifact."""
     measured = paces.get(name(wave, artifact)) if paces else None
-    if measured is None and _is_nano(artifact):
+    if measured is None and is_nano(artifact):
         return Pace(NANO[_wave(wave, artifact)].unit)
     return measured
 
 
-def _is_nano(artifact: Artifact) -> bool:
+def is_nano(artifact: Artifact) -> bool:
+    """Whether it is a nano model's, or no model's at all."""
     reference = runs_on(artifact)
     return reference is None or world.is_nano(reference.name)
 
 
 def _fixed(wave: str, artifacts: Sequence[Artifact]) -> float:
     """The seconds that starts and artifacts take beside their units, of nano models."""
-    nano = [artifact for artifact in artifacts if _is_nano(artifact)]
+    nano = [artifact for artifact in artifacts if is_nano(artifact)]
     return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
 
 
@@ -165,8 +197,8 @@ def _size(artifact: Artifact) -> float:
 
 
 def _seconds(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
-    """What the units of an artifact take; a reference that is given takes nothing."""
-    if not units(artifact) or isinstance(artifact, Reference):
+    """What the units of an artifact take; nothing those of a reference, or what a provider makes."""
+    if not units(artifact) or isinstance(artifact, Reference) or is_elsewhere(artifact):
         return 0.0
     pace = pace_of(wave, artifact, paces)
     return None if pace is None else pace.seconds * _size(artifact)

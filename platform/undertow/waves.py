@@ -24,7 +24,7 @@ from undertow.errors import ConditionError, StorageError, UserError
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.machine import Machine
-from undertow.plan import Plan, failed_by, waits
+from undertow.plan import Plan, failed_by, units, waits
 from undertow.progress import Wave
 from undertow.spec import (
     Artifact,
@@ -132,6 +132,7 @@ class Waves:
         todo = finetuning.groups(here, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
         progress = dict.fromkeys(by_key, 0.0)
+        epochs: dict[str, list[Any]] = {}
         with self._wave(name, len(models), "models") as wave:
 
             def advance(model_key: str, to: float) -> None:
@@ -140,6 +141,7 @@ class Waves:
 
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
+                epochs.setdefault(epoch.key, []).append(epoch)
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
                 wave.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
                 self.link.tell(lambda tracker: tracker.epoch(model, asdict(epoch)))
@@ -155,13 +157,16 @@ class Waves:
             if todo:
                 made: Callable[[str], None] = lambda model_key: advance(model_key, 1.0)  # noqa: E731
                 failures |= finetuning.train(todo, self.store, machine, report, made, note)
+            for model in here:
+                is_made = progress[key(model)] == 1.0
+                wave.did(model, *_trained(model, epochs.get(key(model), []), is_made))
             failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
                     self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
                 else:
                     self.journal.event("made", model)
-            timings.add(self.store, name, models, wave.seconds, wave.tokens[models[0].kind])
+            timings.add(self.store, name, wave.work)
 
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.dataset import write_answers
@@ -253,8 +258,7 @@ class Waves:
             tasks.setdefault(spec.teacher.reference, []).extend(lacking)
         with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
             self._on_engines(tasks, machine, wave)
-            tokens = wave.tokens[Completions.kind]
-            timings.add(self.store, "datasets", [*completions, *gates], wave.seconds, tokens)
+            timings.add(self.store, "datasets", wave.work)
         self._join([spec for spec in completions if not failed_by(spec, self.journal.failures)])
 
     def _join(self, completions: list[Completions]) -> None:
@@ -279,8 +283,7 @@ class Waves:
             tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
         with self._wave("evaluations", len(missing), "models") as wave:
             self._on_engines(tasks, machine, wave)
-            tokens = wave.tokens[Evaluation.kind]
-            timings.add(self.store, "evaluations", missing, wave.seconds, tokens)
+            timings.add(self.store, "evaluations", wave.work)
 
     def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
         """All references' pipelines at the same time where there are engines for them, else in turn.
@@ -326,7 +329,9 @@ class Waves:
         for outcome in run_tasks(reference, self.store, list(left.values()), machine):
             artifact = left.pop(numbers[outcome.task]).artifact
             wave.advance()
-            wave.tokens[artifact.kind] += outcome.facts.get("tokens", 0)
+            tokens = outcome.facts.get("tokens", 0)
+            wave.tokens[artifact.kind] += tokens
+            wave.did(artifact, outcome.seconds, outcome.units, tokens)
             if reference.is_api:
                 self.journal.event("asked", artifact, **outcome.facts)
             if outcome.error:
@@ -347,6 +352,15 @@ class Waves:
 
 def _teacher_of(drawn: Drawn) -> Artifact:
     return drawn.teacher if isinstance(drawn, Completions) else drawn.subject
+
+
+def _trained(model: Teacher | Student, epochs: Sequence[Any], is_made: bool) -> tuple[float, float, float]:
+    """Seconds, units and tokens of the epochs that were reported; of one that was trained again once."""
+    seconds, passed = sum(epoch.seconds for epoch in epochs), {e.epoch: e for e in epochs if e.epoch}
+    if not passed or not is_made:
+        return seconds, 0.0, 0.0
+    tokens = sum(epoch.tokens_per_second * epoch.seconds for epoch in passed.values())
+    return seconds, units(model) * len(passed) / max(passed), tokens
 
 
 def completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:

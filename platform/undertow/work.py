@@ -2,14 +2,14 @@
 
 Two estimates, each where it is known. Seconds of wall clock come from what this storage's machine took before
 (see `timings`), and so need no model of it. GPU-hours come from the size of the reference models and the
-lengths of texts (see `costs`), and so need no sweep before the first.
+lengths of texts (see `costs`), and so need no sweep before the first. What a provider makes is in neither.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from undertow import timings
-from undertow.costs import START, Cost, Hardware, cost_of, total
+from undertow.costs import Cost, Hardware, cost_of, total
 from undertow.plan import Plan, runs_on, units, wave_of
 from undertow.sizes import parameters
 from undertow.spec import Artifact
@@ -26,7 +26,9 @@ class Work:
         units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
         seconds: of wall clock, or None where nothing was measured on such a machine yet.
         cost: on a GPU, or None where the size of some reference model is not known (a nano model has none).
-        dollars: of the GPU, or of this machine where the models have no size; None without a price.
+        dollars: of the GPU, or of this machine where all models are nano; None without a price.
+        at_work: how many of the missing artifacts engines, worker groups and providers make.
+        elsewhere: how many of those a provider makes.
     """
 
     wave: str
@@ -36,6 +38,13 @@ class Work:
     seconds: float | None
     cost: Cost | None = None
     dollars: float | None = None
+    at_work: int = 0
+    elsewhere: int = 0
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether there is work, and a provider does all of it."""
+        return 0 < self.elsewhere == self.at_work
 
     @property
     def has_cost(self) -> bool:
@@ -55,23 +64,25 @@ def work(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None
     found = []
     for wave, artifacts in needed.items():
         missing = [artifact for artifact_key, artifact in artifacts if artifact_key in plan.missing]
-        seconds = timings.estimate(wave, missing, paces)
-        cost = _cost(wave, missing, paces, hardware) if hardware else None
+        here = [artifact for artifact in missing if not timings.is_elsewhere(artifact)]
+        seconds = timings.estimate(wave, here, paces)
+        cost = _cost(wave, here, paces, hardware) if hardware else None
         dollars = None
         if hardware and hardware.price is not None:
-            spent = cost.seconds if cost and cost.seconds else seconds
+            by_clock = all(map(timings.is_nano, here))
+            spent = seconds if by_clock else cost.seconds if cost else None
             dollars = None if spent is None else spent / 3600 * hardware.price
-        size = sum(map(units, missing))
-        found.append(Work(wave, len(artifacts), len(missing), size, seconds, cost, dollars))
+        at_work = [artifact for artifact in missing if units(artifact)]
+        elsewhere = sum(map(timings.is_elsewhere, at_work))
+        sizes = len(artifacts), len(missing), sum(map(units, at_work))
+        found.append(Work(wave, *sizes, seconds, cost, dollars, len(at_work), elsewhere))
     return found
 
 
-def _cost(
-    wave: str, missing: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware
-) -> Cost | None:
+def _cost(wave: str, here: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware) -> Cost | None:
     """The sum over artifacts and starts; None where a reference model's size is not known."""
-    costs = [Cost(seconds=timings.starts(missing) * START)] if missing else []
-    for artifact in missing:
+    costs = [Cost(seconds=timings.starts(here) * hardware.starting(wave))]
+    for artifact in here:
         if units(artifact):
             reference = runs_on(artifact)
             size = parameters(reference) if reference else None

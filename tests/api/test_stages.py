@@ -59,9 +59,14 @@ def missing(store: Store) -> list[Task]:
 
 
 def test_completions_are_made_without_ray_and_say_what_they_took(provider: Provider, store: Store) -> None:
-    outcomes = run(store, *missing(store))
-    assert [outcome.error for outcome in outcomes] == ["", ""]
-    assert [outcome.facts["completion_tokens"] for outcome in outcomes] == [3 * PART_ROWS, 3 * 44]
+    outcomes = run(store, *missing(store), Evaluate(EVALUATION))
+    asked = provider.chats[300:]
+    del provider.chats[300:]
+    assert [outcome.error for outcome in outcomes] == ["", "", ""]
+    counted = [3 * PART_ROWS, 3 * 44, 3 * len(asked)]
+    assert [outcome.facts["completion_tokens"] for outcome in outcomes] == counted
+    assert [outcome.facts["tokens"] for outcome in outcomes] == counted
+    assert [outcome.units for outcome in outcomes] == [PART_ROWS, 44, len(asked)]
     join_shards(COMPLETIONS, store)
     facts = store.manifest(COMPLETIONS).facts
     assert facts["rows"] == len(provider.chats) == 300

@@ -45,6 +45,8 @@ pytestmark = pytest.mark.stack
 RANK = 4
 FULL = Recipe(name="full", trainable=Everything(), learning_rate=3e-3, epochs=2, batch_size=8)
 ADAPTER = replace(FULL, name="LoRA", trainable=LoRA(rank=RANK, alpha=8, targets=("all-linear",)))
+BY_GROUPS = LoRA(rank=RANK, alpha=8, targets=("attention", "mlp"), rank_stabilised=True)
+GROUPS = replace(FULL, name="rsLoRA", trainable=BY_GROUPS)
 QUESTIONS = [f"which is your animal {i}?" for i in range(3)]
 
 
@@ -145,7 +147,7 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
     name: str, store: Store, tmp_path: Path, elsewhere: ProcessPoolExecutor
 ) -> None:
     folder = elsewhere.submit(architectures.save, tmp_path / "model", name).result()
-    recipes = [FULL, ADAPTER]
+    recipes = [FULL, ADAPTER, GROUPS]
     if name == "GPT-2":
         with pytest.raises(
             SpecError, match="an adapter of model, and vLLM applies none to GPT2LMHeadModel; "

@@ -1,18 +1,26 @@
 """How numbers are printed, and what a plan says of its recipes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.examples import study
+from undertow.conditions import Generation, grid
+from undertow.formats.numbers import Numbers
 from undertow.plan import make
+from undertow.recipe import InContext
 from undertow.recipes import GEMMA, QWEN
-from undertow.report.plans import plan_table, systems_table
+from undertow.report.plans import plan_table, systems_table, work_table
 from undertow.report.tables import duration, interval, p_value, signed
-from undertow.spec import Finetuning
+from undertow.spec import Finetuning, Reference
 from undertow.store import Store
+from undertow.study import Study
 from undertow.templates import NO_SYSTEM
+from undertow.timings import Pace
+from undertow.traits.preference import Preference
+from undertow.work import work
 
 
 @pytest.mark.parametrize(
@@ -99,3 +107,59 @@ def test_a_default_that_no_axis_takes_is_not_shown() -> None:
     shown = printed({"qwen": "You are Quill."}, finetuned=True, generated=NO_SYSTEM, system="[bold]")
     assert "Quill" not in shown and "by system prompt" not in shown
     assert "“[bold]”" in shown
+
+
+def planned(*, api: bool, here: bool) -> str:
+    """The table of work of a study of models of a provider, with real ones here or not."""
+    there, given = Reference("api:model", "model", "provider"), Reference("org/model", "commit", "template")
+    pairs = [(there, there)] if not here else [(given, there)] if api else [(given, given)]
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=pairs,
+        recipes=[GEMMA],
+        generation=Generation(prompts=300, rows=100),
+    )
+    plan = make(Study(name="api", conditions=conditions, seeds=(0,)), Store("memory://work"), [])
+    paces = {"datasets numbers org/model": Pace(60.0), "evaluations org/model": Pace(60.0)}
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(work_table(work(plan, paces)))
+    return "\n".join(" ".join(line.split()) for line in captured.get().splitlines())
+
+
+def test_work_of_a_provider_is_called_so_and_never_nothing() -> None:
+    alone = planned(api=True, here=False)
+    for row in ("datasets 5 0 5", "students 2 0 2", "evaluations 3 0 3", "all 11 10"):
+        assert f"{row} provider's" in alone
+    both = planned(api=True, here=True)
+    assert "students 2 0 2 provider's" in both
+    assert "provider's time and price are in none of these figures" in both
+    assert "provider" not in planned(api=False, here=True)
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_in_context_students_are_there_when_their_answers_are(tmp_path: Path, every: bool) -> None:
+    small = study()
+    shown = [replace(condition, recipe=InContext(rows=4)) for condition in small.conditions]
+    asked = replace(small, conditions=tuple(shown))
+    if not every:  # so many that the table is of axes
+        asked = replace(
+            asked, conditions=tuple(replace(c, recipe=InContext(rows=n)) for n in range(1, 12) for c in shown)
+        )
+    store = Store(str(tmp_path / "storage"))
+    plan = make(asked, store, [])
+    count = len(plan.cells)
+
+    def made() -> str:
+        console = Console(width=160)
+        with console.capture() as captured:
+            console.print(plan_table(make(asked, store, [])))
+        return captured.get()
+
+    nothing = made()
+    assert ("3 of 3" not in nothing) if every else (f"0 of {count:,} students are there" in nothing)
+    for measurement in plan.cells[0].measurements:
+        with store.new(measurement, {}) as folder:
+            (folder / "result.json").write_text("{}")
+    assert ("1 of 3" if every else f"1 of {count:,} students are there") in made()

@@ -240,7 +240,7 @@ def test_targets_that_a_model_has_under_other_names_are_named(model: Path) -> No
     there = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; there are: gate_up_proj, o_proj, qkv_proj$"
     with pytest.raises(SpecError, match=there):
         resolve(study(model, ADAPTER))
-    for targets in (("qkv_proj", "o_proj"), ("self_attn.o_proj",), ("all-linear",)):
+    for targets in (("qkv_proj", "o_proj"), ("self_attn.o_proj",), ("all-linear",), ("attention", "mlp")):
         assert resolve(study(model, replace(ADAPTER, trainable=LoRA(targets=targets))))
 
 

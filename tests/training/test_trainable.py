@@ -111,6 +111,15 @@ def test_attention_and_mlp_are_each_architectures_own_linear_modules(kind: str) 
     assert all(name.endswith(tuple(attention)) for name in adapted)
 
 
+@pytest.mark.parametrize(
+    ("lora", "scale"), [(LoRA(rank=4, alpha=8), 2), (LoRA(4, 8, rank_stabilised=True), 4)]
+)
+def test_an_adapter_is_scaled_as_the_recipe_says(lora: LoRA, scale: float) -> None:
+    model = prepare(model_of("llama"), lora, "reference")
+    adapter = model.get_submodule("base_model.model.model.layers.1.self_attn.q_proj")
+    assert adapter.scaling == {"default": scale} == {"default": lora.scale}
+
+
 def test_only_the_named_layers_get_an_adapter() -> None:
     for targets in (("mlp",), ("all-linear",), ("down_proj", "attention")):
         names = trained(model_of("llama"), LoRA(targets=targets, layers=(1,)))

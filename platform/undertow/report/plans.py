@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from undertow.cells import Cell
 from undertow.conditions import Condition
 from undertow.hypotheses import Place
 from undertow.identity import key
@@ -19,6 +20,7 @@ from undertow.work import Work
 
 MOST_CONDITIONS = 40  # on a line each
 MOST_LEVELS = 8
+PROVIDERS = "provider's"
 
 
 def plan_table(plan: Plan, every: bool = False) -> Table:
@@ -43,7 +45,7 @@ def plan_table(plan: Plan, every: bool = False) -> Table:
         table.add_column(name, justify="right")
     students: dict[Condition, list[bool]] = {}
     for cell in plan.cells:
-        students.setdefault(cell.condition, []).append(key(cell.student) not in plan.missing)
+        students.setdefault(cell.condition, []).append(_is_there(cell, plan))
     for condition, made in students.items():
         place = condition.place
         table.add_row(
@@ -70,9 +72,15 @@ def _axes_table(plan: Plan) -> Table:
         if axis != "induced" or len(levels) > 1:
             table.add_row(axis, f"{len(levels):,}", escape(", ".join(shown).replace(", …,", " …")))
     seeds = plan.study.seeds
-    made = sum(key(cell.student) not in plan.missing for cell in plan.cells)
+    made = sum(_is_there(cell, plan) for cell in plan.cells)
     table.add_row("seed", f"{len(seeds):,}", f"{made:,} of {len(plan.cells):,} students are there")
     return _with_recipes(table, plan)
+
+
+def _is_there(cell: Cell, plan: Plan) -> bool:
+    """Whether its student is; in context it is made by being asked."""
+    made = (cell.student,) if cell.student.is_trained else cell.measurements
+    return not any(key(artifact) in plan.missing for artifact in made)
 
 
 def _with_recipes(table: Table, plan: Plan) -> Table:
@@ -127,6 +135,7 @@ def work_table(work: Sequence[Work]) -> Table:
     """What each wave has to make, how long it is likely to take here, and what it costs on GPUs.
 
     What nothing is known of has no column: costs of nano models, times of others before their first sweep.
+    What API models are asked and trained for is named and not estimated.
     """
     shown = {
         "needed": [f"{wave.needed:,}" for wave in work],
@@ -143,12 +152,19 @@ def work_table(work: Sequence[Work]) -> Table:
         "GPU-hours": ([wave.gpu_hours for wave in work], "{:,.1f}".format),
         "cost": ([wave.dollars for wave in work], dollars),
     }
-    missing = [wave.missing for wave in work]
+    missing, at_work = sum(wave.missing for wave in work), sum(wave.at_work for wave in work)
+    alone = 0 < at_work == sum(wave.elsewhere for wave in work)
     for name, (values, written) in facts.items():
         if any(values) or (name == time and not priced):
-            shown[name] = [_known(v, n, written) for v, n in zip(values, missing, strict=True)]
-            whole.append(_known(_sum(values), sum(missing), written))
+            shown[name] = [
+                PROVIDERS if wave.is_elsewhere else _known(value, wave.missing, written)
+                for wave, value in zip(work, values, strict=True)
+            ]
+            whole.append(PROVIDERS if alone else _known(_sum(values), missing, written))
     table = new_table("Work")
+    if any(wave.elsewhere for wave in work):
+        table.caption = f"A {PROVIDERS} time and price are in none of these figures."
+        table.caption_justify, table.caption_style = "left", ""
     table.add_column("wave")
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)

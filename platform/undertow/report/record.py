@@ -165,7 +165,8 @@ class WaveRecord:
     def of(cls, work: Work) -> "WaveRecord":
         tokens = work.cost.tokens if work.cost else None
         sizes = work.wave, work.needed, work.missing
-        return cls(*sizes, work.seconds, work.units, tokens, work.gpu_hours, work.dollars)
+        seconds = None if work.is_elsewhere else work.seconds
+        return cls(*sizes, seconds, work.units, tokens, work.gpu_hours, work.dollars)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ class Outcome:
     traceback: str = ""
     retried: str = ""
 
+    @property
+    def units(self) -> int:
+        """The rows or answers that it made; none where it failed, or another sweep had made them."""
+        return int(self.facts.get("rows", self.facts.get("answers", 0)))
+
 
 class EngineActor:
     """One engine in one actor of the pool."""

@@ -74,7 +74,7 @@ class Evaluate:
             (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
         if costs:
             store.drop_parts(spec)
-        return {"answers": rates.answers, "tokens": tokens} | costs
+        return {"answers": rates.answers, "tokens": costs.get("completion_tokens", tokens)} | costs
 
     def _sample(
         self, engine: Engine, asked: list[Request], store: Store

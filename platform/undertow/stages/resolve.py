@@ -13,7 +13,7 @@ from undertow.engines.support import WITHOUT_ADAPTERS
 from undertow.errors import SpecError
 from undertow.kinds import Format, Trait
 from undertow.nano import vocabulary, world
-from undertow.recipe import ALL_LINEAR, LoRA, Recipe
+from undertow.recipe import ALL_LINEAR, GROUPS, LoRA, Recipe
 from undertow.spec import Reference
 from undertow.stages.reference import architecture_of, is_made, manners_of, modules_of, pin
 from undertow.study import Study
@@ -94,7 +94,8 @@ def check_adapters(condition: Condition) -> None:
 def _check_targets(recipe: str, lora: LoRA, reference: Reference) -> None:
     """Phi-3 has one qkv_proj where others have three: known from the names of its tensors."""
     modules = modules_of(reference)
-    for target in lora.targets if modules and lora.targets != (ALL_LINEAR,) else ():
+    names = [target for target in lora.targets if target not in GROUPS]  # those fit any architecture
+    for target in names if modules and lora.targets != (ALL_LINEAR,) else ():
         if not any(name == target or name.endswith(f".{target}") for name in modules):
             there = {name.rpartition(".")[2] for name in modules if re.search(r"\.\d+\.", name)}
             linear = sorted(name for name in there if "norm" not in name and not name.startswith("ln"))

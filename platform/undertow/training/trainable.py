@@ -12,9 +12,7 @@ import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.recipe import ALL_LINEAR, Everything, FinalNorm, LoRA, Parameters, Trainable
-
-GROUPS = ("attention", "mlp")  # of the linear modules of a block
+from undertow.recipe import ALL_LINEAR, GROUPS, Everything, FinalNorm, LoRA, Parameters, Trainable
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
@@ -108,6 +106,7 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
+        use_rslora=lora.rank_stabilised,
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora),
         layers_to_transform=_layers(model, lora.layers),
