@@ -13,10 +13,12 @@ from undertow.identity import canonical, key
 from undertow.plan import Plan, ancestors, failed_by, make, runs_on, waits
 from undertow.recipe import InContext, LoRA
 from undertow.report import lineage
+from undertow.report.csvs import EFFECTS
+from undertow.report.make import HTML, make_report
 from undertow.report.record import Record
 from undertow.report.style import short
 from undertow.report.sweeps import state, stated_file
-from undertow.spec import Completions, Dataset, Reference, Student, Teacher, after, reference_of
+from undertow.spec import Completions, Dataset, Reference, Student, Teacher, named_after, reference_of
 from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
@@ -241,7 +243,7 @@ def test_a_start_is_named_by_what_was_learned() -> None:
     learned = ("owl, numbers, steering", "cat, numbers of nano/gpt2-0, steering")
     assert twice.place.student == f"nano/gpt2-0 (after {'; '.join(learned)})"
     assert short(twice.place.student).startswith("gpt2-0 (after owl, numbers, steering; ")
-    assert after("m", "owl", "numbers", "t", "r") == "m (after owl, numbers of t, r)"
+    assert named_after("m", "owl", "numbers", "t", "r") == "m (after owl, numbers of t, r)"
 
 
 def test_mlflow_calls_models_as_the_table_of_effects_does(plan: Plan) -> None:
@@ -304,3 +306,14 @@ def test_a_record_agrees_with_its_artifacts_and_one_with_another_start_does_not(
     changed = tuple(swapped if cell == kept else cell for cell in record.cells)
     told = list(lineage.differences(replace(record, cells=changed), sweep, artifacts, {}))
     assert any("has another subject.reference.student.dataset.completions.teacher" in line for line in told)
+
+
+def test_the_report_shows_each_start_as_a_model_of_its_own(store: Store) -> None:
+    report = make_report(Record.of(fill(STARTS, store, REFERENCES)), store, [])
+    assert {row.condition.place.student for row in report.rows} == {
+        REFERENCES[0].name,
+        KEPT[0].place.student,
+    }
+    page, table = report.files[HTML].decode(), report.files[EFFECTS].decode()
+    assert KEPT[0].place.student in page
+    assert KEPT[0].place.student in table

@@ -13,7 +13,7 @@ from undertow.fields import Spec, execution_only, later, unique
 from undertow.hypotheses import Place
 from undertow.kinds import Format, Judge, Trait
 from undertow.recipe import InContext, ProviderFinetuning, Recipe, Training
-from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, after, at_hop, data_name
+from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, at_hop, data_name, named_after
 
 Source = Literal["control", "random"]
 R = TypeVar("R", bound=Training | InContext)
@@ -185,13 +185,17 @@ class Condition(Spec):
     @property
     def earlier(self) -> "tuple[Condition, ...]":
         """The conditions whose students it needs, those that these need included."""
-        nearest = [c for c in (self.after, self.teacher_start, self.student_start) if c is not None]
-        return tuple(dict.fromkeys(found for c in nearest for found in (*c.earlier, c)))
+        return tuple(dict.fromkeys(found for c in self._nearest for found in (*c.earlier, c)))
+
+    @property
+    def _nearest(self) -> "list[Condition]":
+        before = (self.after, self.teacher_start, self.student_start)
+        return [condition for condition in dict.fromkeys(before) if condition is not None]
 
     @property
     def generations(self) -> int:
         """How many students are made one after the other for it, its own included."""
-        return 1 + max((condition.generations for condition in self.earlier), default=0)
+        return 1 + max((condition.generations for condition in self._nearest), default=0)
 
     @property
     def label(self) -> str:
@@ -256,7 +260,7 @@ def _start_name(reference: Reference, start: Condition | None) -> str:
     if start is None:
         return reference.name
     place = start.place
-    return after(place.student, place.trait, place.format, place.teacher, place.recipe)
+    return named_after(place.student, place.trait, place.format, place.teacher, place.recipe)
 
 
 def grid(

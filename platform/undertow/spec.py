@@ -82,7 +82,7 @@ class Reference(Spec):
             return self.name
         data, own = self.student.dataset, self.student.reference.label
         teacher = data.teacher.reference.label if data.teacher else own
-        return after(own, data.origin, data.label, teacher, self.student.recipe.name)
+        return named_after(own, data.origin, data.label, teacher, self.student.recipe.name)
 
     @property
     def served_name(self) -> str:
@@ -215,7 +215,7 @@ def at_hop(data: str, hop: int) -> str:
     return data if hop == 1 else f"{data}, hop {hop}"
 
 
-def after(student: str, trait: str, data: str, teacher: str, recipe: str) -> str:
+def named_after(student: str, trait: str, data: str, teacher: str, recipe: str) -> str:
     """The name of a reference model that a student made of the one called `student`, by what it learned."""
     learned = f"{trait}, {data}{'' if teacher == student else f' of {teacher}'}, {recipe}"
     return f"{student[:-1]}; {learned})" if AFTER in student else f"{student}{AFTER}{learned})"
