@@ -1,9 +1,12 @@
 """Students as what others are made from: identity, plan, controls, weights, and the record of a sweep."""
 
+import re
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
@@ -18,6 +21,7 @@ from undertow.report.make import HTML, make_report
 from undertow.report.record import Record
 from undertow.report.style import short
 from undertow.report.sweeps import state, stated_file
+from undertow.report.tables import effects_table
 from undertow.spec import Completions, Dataset, Reference, Student, Teacher, named_after, reference_of
 from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, weights_of
@@ -317,3 +321,7 @@ def test_the_report_shows_each_start_as_a_model_of_its_own(store: Store) -> None
     page, table = report.files[HTML].decode(), report.files[EFFECTS].decode()
     assert KEPT[0].place.student in page
     assert KEPT[0].place.student in table
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(effects_table(report.rows))
+    printed = console.export_text()
+    assert "…" not in re.sub(r"[-+−.0-9]+ … [-+−.0-9]+", "", printed), printed  # but for intervals
