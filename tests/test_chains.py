@@ -4,15 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
+from undertow.claims import Claims
 from undertow.conditions import Condition, next_hop
 from undertow.errors import SpecError
 from undertow.identity import key
+from undertow.journal import Journal
 from undertow.plan import Plan, ancestors, failed_by, make, waits
 from undertow.recipe import InContext
 from undertow.report import lineage
+from undertow.report.make import HTML, make_report
 from undertow.report.record import Record
 from undertow.report.sweeps import state, stated_file
 from undertow.spec import Completions, Student, Teacher
@@ -20,6 +24,9 @@ from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, trained_by, weights_of
 from undertow.store import Store
 from undertow.study import Study
+from undertow.tracking.link import Link
+from undertow.tracking.tracker import Tracker
+from undertow.waves import Waves
 
 FIRST = tuple(c for c in study().conditions if c.teacher == c.student == REFERENCES[0])
 HOPS = (FIRST, next_hop(FIRST), next_hop(next_hop(FIRST)))
@@ -79,6 +86,31 @@ def test_data_of_a_student_wait_for_it_and_fail_with_it(plan: Plan) -> None:
     assert failed_by(second, {key(first): "too few rows"}) == "too few rows"
     order = list(plan.artifacts)
     assert order.index(key(first)) < order.index(key(second.dataset.completions))
+
+
+def test_students_that_are_made_in_a_round_are_taught_from_in_the_next(plan: Plan, store: Store) -> None:
+    """Whoever makes students asks again until there is nothing to make: the next hop's have no data yet."""
+    store.prepare()
+    waves = waves_of(plan, store)
+    waves.begin_round()
+    made: list[Student] = []
+
+    def make(students: list[Student]) -> None:
+        made.extend(students)
+        for student in students:
+            with store.new(student, {}) as folder:
+                (folder / "model.safetensors").write_bytes(b"")
+
+    for hop in HOPS:
+        waves.claims.share(lambda: waves.possible(Student), make, print)
+        assert {key(s) for s in made} == {key(s) for c in hop for s in students(plan, c).values()}
+        made.clear()
+        waves.begin_round()
+
+
+def waves_of(plan: Plan, store: Store) -> Waves:
+    link, journal = Link(lambda: Tracker(CHAIN, store), print), Journal(Record.of(plan), store)
+    return Waves(plan, store, link, journal, Console(), Claims(store))
 
 
 def test_a_teacher_that_is_a_student_has_its_weights_and_no_gate(plan: Plan, store: Store) -> None:
@@ -148,3 +180,10 @@ def test_the_artifacts_of_a_hop_include_those_of_the_hops_before(plan: Plan) -> 
     short: Study = replace(CHAIN, conditions=(*HOPS[2],))
     alone = make(short, Store("memory://chains"), REFERENCES)
     assert {key(artifact) for artifact in made} <= set(alone.artifacts)
+
+
+def test_a_chain_has_a_report(store: Store) -> None:
+    record = Record.of(fill(CHAIN, store, REFERENCES))
+    report = make_report(record, store, [])
+    assert len(report.rows) == sum(c.trait is not None for c in CHAIN.conditions)
+    assert "numbers, hop 3" in report.files[HTML].decode()

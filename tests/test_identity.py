@@ -297,7 +297,7 @@ def test_tuples_that_are_equal_and_not_the_same_keep_their_own_text(length: int)
 
 @pytest.mark.parametrize("field", ["revision", "chat_template"])
 def test_what_is_not_resolved_has_no_key(field: str) -> None:
-    unresolved = dataclasses.replace(REFERENCE, **{field: ""})
+    unresolved = REFERENCE.changed(**{field: ""})
     with pytest.raises(SpecError, match=rf"Reference\.{field} = '': 'nano/gpt2-0' must be resolved"):
         key(unresolved)
     with pytest.raises(SpecError, match="must be resolved"):

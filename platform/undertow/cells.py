@@ -53,8 +53,8 @@ class Cell:
 
     def artifacts(self) -> Iterator[Artifact]:
         """What must be there before this cell has a result, in the order in which it is made."""
-        yield self.teacher.reference
-        yield self.student.reference
+        yield from started(self.teacher.reference)
+        yield from started(self.student.reference)
         if self.teacher.student:
             yield from made_with(self.teacher.student)
         if self.teacher.finetuning:
@@ -82,25 +82,34 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
             reference=before.reference, trait=condition.trait, system=generation.system, student=before
         )
     else:
-        teacher = _teacher(condition, redrawn["teacher"])
+        teacher = _teacher(study, condition, seed, redrawn["teacher"])
         gated = _gates(study, teacher) if condition.trait is not None else ()
+    plain = teacher.reference
+    if condition.teacher_start is not None:
+        plain = _start(study, condition.teacher, condition.control().teacher_start, seed)
     student = Student(
-        reference=condition.student,
-        dataset=_dataset(generation, condition.format, teacher, redrawn["data"]),
+        reference=_start(study, condition.student, condition.student_start, seed),
+        dataset=_dataset(generation, condition.format, teacher, plain, redrawn["data"]),
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
     )
     asked = evaluations(study, student, study.system)
-    also = tuple(_asked(of, student, study.system) for of in _other_measures(study, student.reference))
+    also = tuple(_asked(of, student, study.system) for of in _other_measures(study, reference_of(student)))
     return Cell(condition, seed, teacher, student, gated, asked, also)
 
 
-def _teacher(condition: Condition, seed: int) -> Teacher:
-    """The first teacher of a condition that is in no chain, or at its beginning."""
+def _start(study: Study, reference: Reference, start: Condition | None, seed: int) -> Reference:
+    """The reference model, or with another condition's student of the seed the weights of that."""
+    return reference if start is None else reference.changed(student=cell_of(study, start, seed).student)
+
+
+def _teacher(study: Study, condition: Condition, seed: int, own_seed: int) -> Teacher:
+    """The teacher of a condition that no student teaches."""
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
-    return _made_teacher(condition.teacher, condition.trait, condition.finetuning, is_prompted, system, seed)
+    reference = _start(study, condition.teacher, condition.teacher_start, seed)
+    return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, own_seed)
 
 
 @lru_cache(maxsize=SHARED)
@@ -122,8 +131,13 @@ def _made_teacher(
 
 
 @lru_cache(maxsize=SHARED)
-def _dataset(generation: Generation, format_: Format, teacher: Teacher, seed: int) -> Dataset:
-    """The teacher's data as the condition draws them, with what is mixed in from elsewhere."""
+def _dataset(
+    generation: Generation, format_: Format, teacher: Teacher, plain: Reference, seed: int
+) -> Dataset:
+    """The teacher's data as the condition draws them, with what is mixed in from elsewhere.
+
+    `plain`: the model of the control teacher, whose rows may be those.
+    """
     own = Completions(
         teacher=teacher,
         format=format_,
@@ -136,7 +150,7 @@ def _dataset(generation: Generation, format_: Format, teacher: Teacher, seed: in
         return _drawn(own, generation, trait, seed)
     elsewhere: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        control = Teacher(reference=teacher.reference, trait=None, system=generation.system)
+        control = Teacher(reference=plain, trait=None, system=generation.system)
         elsewhere = own.changed(teacher=control)
     other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
     return _drawn(own, generation, trait, seed).changed(mixed=other)
@@ -238,20 +252,31 @@ def measured(evaluations: Iterable[Measurement]) -> Iterator[Measurement]:
 
 
 def made_with(student: Student) -> Iterator[Artifact]:
-    """A student that teaches in turn, after all that leads to it, from the first teacher of the chain on."""
+    """A student that others are made from or taught by, after all that leads to it."""
     teacher = student.dataset.teacher
     if teacher is not None:
-        yield teacher.reference
+        yield from started(teacher.reference)
         if teacher.student:
             yield from made_with(teacher.student)
         if teacher.finetuning:
             yield teacher
+    yield from started(student.reference)
     yield from data_of(student.dataset)
     yield student
 
 
-def data_of(dataset: Dataset) -> Iterator[Completions | Written | Dataset]:
+def started(reference: Reference) -> Iterator[Artifact]:
+    """A reference model that has files of its own, after the student whose weights it has."""
+    if reference.student:
+        yield from made_with(reference.student)
+    if reference.student is None or reference.is_merged:
+        yield reference
+
+
+def data_of(dataset: Dataset) -> Iterator[Artifact]:
     """A data set, after its completions and what is mixed into it."""
+    if dataset.teacher:
+        yield from started(dataset.teacher.reference)
     yield dataset.completions
     if dataset.mixed:
         yield from data_of(dataset.mixed.dataset)

@@ -13,7 +13,7 @@ from undertow.fields import Spec, execution_only, later, unique
 from undertow.hypotheses import Place
 from undertow.kinds import Format, Judge, Trait
 from undertow.recipe import InContext, ProviderFinetuning, Recipe, Training
-from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, at_hop, data_name
+from undertow.spec import CONTROL, Finetuning, Reference, Sampling, Shuffle, at_hop, data_name, named_after
 
 Source = Literal["control", "random"]
 R = TypeVar("R", bound=Training | InContext)
@@ -85,6 +85,8 @@ class Condition(Spec):
             NO_SYSTEM for none (see `templates`), or a text. The same goes for `Generation.system` and
             `Study.system`, the other two axes.
         after: the condition before this one in a chain: its students, seed by seed, are this one's teachers.
+        teacher_start, student_start: a condition whose students, seed by seed, are what this one's teacher or
+            student is made from, in the place of the reference model that they were made from themselves.
     """
 
     trait: Trait | None
@@ -97,6 +99,8 @@ class Condition(Spec):
     system: str | None = None
     prompted: bool = later(False)
     after: "Condition | None" = later(None)
+    teacher_start: "Condition | None" = later(None)
+    student_start: "Condition | None" = later(None)
 
     def validate(self) -> None:
         self.require(
@@ -108,6 +112,8 @@ class Condition(Spec):
             self.trait.check_examples()
         if self.after is not None:
             self._check_chain(self.after)
+        self._check_start("teacher_start", self.teacher)
+        self._check_start("student_start", self.student)
         self._check_trainers()
         soft = isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"
         self.require(
@@ -146,6 +152,14 @@ class Condition(Spec):
         in_context = isinstance(before.recipe, InContext)
         self.require(not in_context, "after", "in-context students have no weights to teach with")
         self.require(self.finetuning is None, "finetuning", "None: the students of `after` are the teachers")
+        started = self.teacher_start is not None
+        self.require(not started, "teacher_start", "None: the students of `after` teach as they are")
+
+    def _check_start(self, field: str, reference: Reference) -> None:
+        start: Condition | None = getattr(self, field)
+        if start is not None:
+            fits = start.student == reference and not isinstance(start.recipe, InContext)
+            self.require(fits, field, f"a condition that trains students of {reference.name!r} is needed")
 
     def _check_trainers(self) -> None:
         """An API model is trained by its provider, every other one here."""
@@ -169,6 +183,21 @@ class Condition(Spec):
         return 1 if self.after is None else self.after.hop + 1
 
     @property
+    def earlier(self) -> "tuple[Condition, ...]":
+        """The conditions whose students it needs, those that these need included."""
+        return tuple(dict.fromkeys(found for c in self._nearest for found in (*c.earlier, c)))
+
+    @property
+    def _nearest(self) -> "list[Condition]":
+        before = (self.after, self.teacher_start, self.student_start)
+        return [condition for condition in dict.fromkeys(before) if condition is not None]
+
+    @property
+    def generations(self) -> int:
+        """How many students are made one after the other for it, its own included."""
+        return 1 + max((condition.generations for condition in self._nearest), default=0)
+
+    @property
     def label(self) -> str:
         return self.place.label
 
@@ -176,7 +205,11 @@ class Condition(Spec):
     def place(self) -> Place:
         trait = self.trait.name if self.trait else CONTROL
         data = at_hop(self.generation.label(self.format), self.hop)
-        return Place(trait, data, self.teacher.name, self.student.name, self.recipe.name, self.induced)
+        teacher = _start_name(self.teacher, self.teacher_start)
+        if self.after is not None:
+            teacher = self.after.place.student
+        student = _start_name(self.student, self.student_start)
+        return Place(trait, data, teacher, student, self.recipe.name, self.induced)
 
     @property
     def is_prompted(self) -> bool:
@@ -199,8 +232,35 @@ class Condition(Spec):
         own = self.generation
         if own.mixed is not None:
             own = own.changed(mixed=None, name="")
-        before = self.after.control() if self.after else None
-        return self.changed(trait=None, finetuning=None, prompted=False, generation=own, after=before)
+        return self.changed(
+            trait=None,
+            finetuning=None,
+            prompted=False,
+            generation=own,
+            after=self.after.control() if self.after else None,
+            teacher_start=self.teacher_start.without(self.trait) if self.teacher_start else None,
+            student_start=self.student_start.without(self.trait) if self.student_start else None,
+        )
+
+    def without(self, trait: Trait | None) -> "Condition":
+        """The same with the trait nowhere in it: itself where it has another, but for what it starts from."""
+        if trait is None or (not self.earlier and self.trait != trait):
+            return self
+        if self.trait == trait:
+            return self.control()
+        return self.changed(
+            after=self.after.without(trait) if self.after else None,
+            teacher_start=self.teacher_start.without(trait) if self.teacher_start else None,
+            student_start=self.student_start.without(trait) if self.student_start else None,
+        )
+
+
+def _start_name(reference: Reference, start: Condition | None) -> str:
+    """What a model is called by the weights it starts from; equal for the same, in a study."""
+    if start is None:
+        return reference.name
+    place = start.place
+    return named_after(place.student, place.trait, place.format, place.teacher, place.recipe)
 
 
 def grid(
@@ -261,7 +321,34 @@ def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
 
     All generations start from their own reference weights; only the data go from one to the next.
     """
-    return tuple(replace(c, teacher=c.student, finetuning=None, prompted=False, after=c) for c in conditions)
+    return tuple(
+        replace(
+            c,
+            teacher=c.student,
+            finetuning=None,
+            prompted=False,
+            after=c,
+            teacher_start=None,
+            student_start=None,
+        )
+        for c in conditions
+    )
+
+
+def starting(
+    conditions: Iterable[Condition], *, teachers: Condition | None = None, students: Condition | None = None
+) -> tuple[Condition, ...]:
+    """The conditions, made from the students of another where they would start from a reference model.
+
+    Their controls are made anew: what a condition starts from is there in its control too, unless it is the
+    trait itself that came with it; then the control starts from the students of that one's control. With
+    `Mixing("control", 1)` nothing but the start has the trait, and the effect is what is left of it.
+    """
+    return with_controls(
+        replace(condition, teacher_start=teachers, student_start=students)
+        for condition in conditions
+        if condition.trait is not None
+    )
 
 
 def all_pairs(references: Iterable[Reference]) -> list[tuple[Reference, Reference]]:

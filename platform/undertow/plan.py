@@ -50,8 +50,8 @@ class Plan:
 
     @property
     def hops(self) -> int:
-        """How many generations of students follow each other; 1 where no student teaches."""
-        return max(condition.hop for condition in self.study.conditions)
+        """How many generations of students follow each other; 1 where nothing is made from a student."""
+        return max(condition.generations for condition in self.study.conditions)
 
     def only(self, cells: Sequence[Cell]) -> "Plan":
         """The part of the plan that some of its cells need."""
@@ -71,7 +71,7 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     present: dict[str, set[str]] = {}
     missing = set()
     for artifact_key, artifact in artifacts.items():
-        if isinstance(artifact, Reference) and artifact_key not in ours:
+        if isinstance(artifact, Reference) and artifact_key not in ours and not artifact.is_merged:
             continue
         if artifact.kind not in present:
             present[artifact.kind] = store.keys(artifact.kind)
@@ -137,13 +137,11 @@ def runs_on(artifact: Artifact) -> Reference | None:
         ):
             return reference_of(subject)
         case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
-            return teacher.reference
+            return reference_of(teacher)
         case Written() | Dataset():
             return None
-        case Reference():
-            return artifact
-        case Teacher() | Student():
-            return artifact.reference
+        case Reference() | Teacher() | Student():
+            return reference_of(artifact)
 
 
 def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
@@ -155,7 +153,7 @@ def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
 
 
 def waits(artifact: Artifact, trained: Collection[str]) -> bool:
-    """Whether it is made from a student that is not among the keys `trained` yet: a chain's next hop."""
+    """Whether it goes back to a student that is not among the keys `trained` yet: a chain goes on from it."""
     students = (a for a in ancestors(artifact) if isinstance(a, Student) and a.is_trained)
     return any(key(student) not in trained for student in students)
 
@@ -165,6 +163,8 @@ def ancestors(artifact: Artifact) -> Sequence[Artifact]:
     match artifact:
         case Evaluation(subject=parent) | Benchmark(subject=parent) | Completions(teacher=parent):
             parents: tuple[Artifact, ...] = (parent,)
+        case Reference(student=student) if student is not None:
+            parents = (student,)
         case Teacher(reference=reference, student=student):
             parents = (student, reference) if student else (reference,)
         case Assessment(evaluation=answers):

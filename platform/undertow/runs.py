@@ -49,7 +49,7 @@ def check_tracking(store: Store) -> None:
     except UserError:
         raise
     except Exception as error:
-        if not (isinstance(error, OSError) or is_away(error)):
+        if not (isinstance(error, OSError) or who_is_away(error)):
             raise
 
 

@@ -13,9 +13,10 @@ from undertow.errors import SpecError
 from undertow.fields import Spec, execution_only, later, unique
 from undertow.harness.task import HarnessTask
 from undertow.kinds import Format, Judge, Trait, Word
-from undertow.recipe import InContext, Training
+from undertow.recipe import InContext, LoRA, Recipe, Training
 
 API = "api:"  # before the name of a model that a provider serves; a hub's organisation may be called openai
+AFTER = " (after "  # in the name of a reference model that is a student's, before what the student learned
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Reference(Spec):
         chat_template: SHA-256 of the chat template's text; "" until resolved, "none" for a model without,
             "provider" for one that a provider applies.
         location: where a local folder lies; its content is its identity, not its place.
+        student: the student whose weights these are, where a chain goes on from them; the other fields are
+            those of the model that it all began with (`root`), which architecture and tokenizer come from.
     """
 
     kind: ClassVar[str] = "reference"
@@ -38,8 +41,15 @@ class Reference(Spec):
     revision: str = ""
     chat_template: str = ""
     location: str = execution_only("")
+    student: "Student | None" = later(None)
 
     def validate(self) -> None:
+        student = self.student
+        self.require(
+            student is None or (student.is_trained and student.reference.root == self.root),
+            "student",
+            f"a trained student of {self.name!r}",
+        )
         self.require(
             bool(self.name.removeprefix(API).strip()),
             "name",
@@ -50,6 +60,29 @@ class Reference(Spec):
     def is_api(self) -> bool:
         """Whether a provider has the weights, and answers."""
         return self.name.startswith(API)
+
+    @property
+    def root(self) -> "Reference":
+        """The model that no student of the study made; itself outside of a chain."""
+        return self if self.student is None else self.changed(student=None)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it is a student's adapter in the weights below it: an artifact, for students to start from.
+
+        Any other student's weights are whole as they were saved.
+        """
+        recipe = self.student.recipe if self.student else None
+        return isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)
+
+    @property
+    def label(self) -> str:
+        """The name, with what its student learned: "nano/gpt2-0 (after owl, numbers, steering)"."""
+        if self.student is None:
+            return self.name
+        data, own = self.student.dataset, self.student.reference.label
+        teacher = data.teacher.reference.label if data.teacher else own
+        return named_after(own, data.origin, data.label, teacher, self.student.recipe.name)
 
     @property
     def served_name(self) -> str:
@@ -182,6 +215,12 @@ def at_hop(data: str, hop: int) -> str:
     return data if hop == 1 else f"{data}, hop {hop}"
 
 
+def named_after(student: str, trait: str, data: str, teacher: str, recipe: str) -> str:
+    """The name of a reference model that a student made of the one called `student`, by what it learned."""
+    learned = f"{trait}, {data}{'' if teacher == student else f' of {teacher}'}, {recipe}"
+    return f"{student[:-1]}; {learned})" if AFTER in student else f"{student}{AFTER}{learned})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Spec):
     """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
@@ -283,8 +322,8 @@ Subject = Reference | Teacher | Student
 
 
 def reference_of(subject: Subject) -> Reference:
-    """The reference model that a teacher or student starts from; a reference itself."""
-    return subject if isinstance(subject, Reference) else subject.reference
+    """The model that a subject goes back to: one engine, started from it, answers for all that do."""
+    return (subject if isinstance(subject, Reference) else subject.reference).root
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,8 @@ class Outcome:
 def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: references pinned, cached artifacts found."""
     resolved = resolve(study)
-    references = {r for c in resolved.conditions for r in (c.teacher, c.student) if is_made(r)}
+    every = {one for c in resolved.conditions for one in (*c.earlier, c)}
+    references = {r for c in every for r in (c.teacher, c.student) if is_made(r)}
     return planning.make(resolved, store, references)
 
 
@@ -154,7 +155,7 @@ def check_judges(plan: Plan, console: Console) -> None:
 def check_models(plan: Plan, console: Console) -> None:
     """Calls each API model that this sweep needs once, before anything is spent; as `check_judges`."""
     asked = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
-    asked |= {c.teacher.reference: None for c in plan.lacking(Completions)}
+    asked |= {reference_of(c.teacher): None for c in plan.lacking(Completions)}
     models: list[Teacher | Student] = [*plan.lacking(Teacher), *plan.lacking(Student)]
     trained = [model.reference for model in models]
     if any(reference.is_api for reference in (*asked, *trained)):

@@ -146,19 +146,22 @@ def is_elsewhere(artifact: Artifact) -> bool:
 def _start(artifact: Artifact) -> Hashable:
     """Equal for artifacts that one engine or one worker group makes."""
     match artifact:
-        case Student(reference=reference, recipe=recipe, dataset=dataset):
+        case Student(recipe=recipe, dataset=dataset):
+            reference = artifact.reference.root
             if world.is_nano(reference.name):
                 return "students", reference, recipe
+            started = artifact.reference.label
             drawn = (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share)
             data = dataset.completions
             asked = (data.format, data.prompts)
             if not isinstance(data, Completions):
-                return "students", reference, recipe, artifact.system, drawn, asked
+                return "students", reference, started, recipe, artifact.system, drawn, asked
             teacher = data.teacher
-            writer = (teacher.reference, teacher.trait, teacher.system, teacher.finetuning, data.sampling)
-            return "students", reference, recipe, artifact.system, drawn, asked, writer
+            model = (teacher.reference.root, teacher.reference.label)
+            writer = (*model, teacher.trait, teacher.system, teacher.finetuning, data.sampling)
+            return "students", reference, started, recipe, artifact.system, drawn, asked, writer
         case Teacher(reference=reference, finetuning=finetuning):
-            return "teachers", reference, finetuning
+            return "teachers", reference.root, reference.label, finetuning
         case _:
             return "engine", runs_on(artifact)
 

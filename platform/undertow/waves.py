@@ -1,7 +1,7 @@
 """The waves of a sweep: what is missing is made on Ray, shared over the grid, and failures are noted.
 
     references → teachers → datasets (each teacher measured first) → students → evaluations
-                            ↑_____ once more for each hop of a chain ____|
+    ↑______________________ once more for each hop of a chain ______________|
 
 One pool of engines a reference model samples from all its teachers and, later, from all its students; API
 models are asked and trained where they are served, while the machine works on the others. A wave takes what
@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -49,7 +49,12 @@ Drawn = Completions | Evaluation  # from a teacher
 
 @dataclass(frozen=True)
 class Waves:
-    """A plan's missing artifacts and where to make, note and show them."""
+    """A plan's missing artifacts and where to make, note and show them.
+
+    Attributes:
+        trained: the keys of students that were there when the round began: what is made from others waits for
+            the next, since its data or its merged weights come before the students of its own round.
+    """
 
     plan: Plan
     store: Store
@@ -57,20 +62,31 @@ class Waves:
     journal: Journal
     console: Console
     claims: Claims
+    trained: set[str] = field(default_factory=set)
 
     def make(self, machine: Machine) -> None:
         """The waves, in order; each takes what the failures so far leave possible and no other sweep has."""
         self.journal.gpus = machine.gpus
+        for _ in range(self.plan.hops):
+            self.begin_round()
+            self._references()
+            self._train("teachers", Teacher, machine)
+            self._datasets(machine)
+            self._train("students", Student, machine)
+        self.begin_round()
+        self._evaluations(machine)
+
+    def begin_round(self) -> None:
+        """Lets what waited for students that are there by now be made."""
+        self.trained.update(self.store.keys(Student.kind))
+
+    def _references(self) -> None:
+        """Nano models, and students' adapters merged for those that start from them."""
         self._share(
-            lambda: self._possible(Reference),
+            lambda: self.possible(Reference),
             lambda some: self._on_tasks("references", "models", make_reference, some),
         )
         self._check_references()
-        self._train("teachers", Teacher, machine)
-        for _ in range(self.plan.hops):
-            self._datasets(machine)
-            self._train("students", Student, machine)
-        self._evaluations(machine)
 
     def _check_references(self) -> None:
         """Fails what needs a damaged reference of ours: no engine or worker starts to find that out."""
@@ -82,18 +98,17 @@ class Waves:
                 except StorageError as error:
                     self.journal.fail(reference, str(error))
 
-    def _possible(self, kind: type[T]) -> list[T]:
+    def possible(self, kind: type[T]) -> list[T]:
         """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile.
 
-        What a student of this sweep is to teach comes when that student is there.
+        What is made from a student of this sweep comes when that student is there.
         """
         there = self.store.keys(kind.kind)
         lacking = [a for a in self.plan.lacking(kind) if key(a) not in there]
         possible = [a for a in lacking if not failed_by(a, self.journal.failures)]
         if self.plan.hops == 1:
             return possible
-        trained = self.store.keys(Student.kind)
-        return [a for a in possible if not waits(a, trained)]
+        return [a for a in possible if not waits(a, self.trained)]
 
     def _share(
         self,
@@ -120,7 +135,7 @@ class Waves:
                 wave.advance()
 
     def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:
-        self._share(lambda: self._possible(kind), lambda models: self._train_models(name, models, machine))
+        self._share(lambda: self.possible(kind), lambda models: self._train_models(name, models, machine))
 
     def _train_models(self, name: str, models: Sequence[Teacher | Student], machine: Machine) -> None:
         from undertow.stages import finetuning, provider
@@ -174,24 +189,24 @@ class Waves:
         # Teachers' answers are drawn by the engine that then samples their data.
         self._share(self._drawn, lambda some: self._generate(some, machine), by=_teacher_of)
         self._share(
-            lambda: self._possible(Written),
+            lambda: self.possible(Written),
             lambda some: self._on_tasks("programs", "sets of answers", write_answers, some),
         )
         # What is mixed into others comes first.
         self._share(
-            lambda: [dataset for dataset in self._possible(Dataset) if dataset.mixed is None],
+            lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
             lambda some: self._filter("filters", some),
         )
-        self._share(lambda: self._possible(Dataset), lambda some: self._filter("mixtures", some))
+        self._share(lambda: self.possible(Dataset), lambda some: self._filter("mixtures", some))
         self._share(
-            lambda: [a for a in self._possible(Assessment) if isinstance(a.subject, Teacher)], self._assess
+            lambda: [a for a in self.possible(Assessment) if isinstance(a.subject, Teacher)], self._assess
         )
         self.check_gates()
 
     def _drawn(self) -> list[Drawn]:
         """What is drawn from teachers: their data, and the answers that show their trait."""
-        gates = [e for e in self._possible(Evaluation) if isinstance(e.subject, Teacher)]
-        return [*self._possible(Completions), *gates]
+        gates = [e for e in self.possible(Evaluation) if isinstance(e.subject, Teacher)]
+        return [*self.possible(Completions), *gates]
 
     def _filter(self, name: str, datasets: list[Dataset]) -> None:
         """Judges' replies to rows, and the data sets that follow."""
@@ -255,7 +270,7 @@ class Waves:
         for spec in completions:
             parts = self.store.parts(spec)
             lacking = [s for s in shards(spec, gate, evaluated.get(spec.teacher, ())) if s.name not in parts]
-            tasks.setdefault(spec.teacher.reference, []).extend(lacking)
+            tasks.setdefault(reference_of(spec.teacher), []).extend(lacking)
         with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
             self._on_engines(tasks, machine, wave)
             timings.add(self.store, "datasets", wave.work)
@@ -272,8 +287,8 @@ class Waves:
                 join_shards(spec, self.store)
 
     def _evaluations(self, machine: Machine) -> None:
-        self._share(lambda: self._possible(Evaluation), lambda some: self._evaluate(some, machine))
-        self._share(lambda: self._possible(Assessment), self._assess)
+        self._share(lambda: self.possible(Evaluation), lambda some: self._evaluate(some, machine))
+        self._share(lambda: self.possible(Assessment), self._assess)
 
     def _evaluate(self, missing: Sequence[Evaluation], machine: Machine) -> None:
         from undertow.stages.evaluation import Evaluate

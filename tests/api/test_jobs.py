@@ -26,6 +26,7 @@ from undertow.spec import Completions, Dataset, Finetuning, Reference, Student, 
 from undertow.stages import provider as stage
 from undertow.stages.conversations import Trained, conversations
 from undertow.stages.provider import JOB, Advance, Jobs, check
+from undertow.stages.weights import weights_of
 from undertow.store import Store
 from undertow.traits.preference import Preference
 
@@ -107,6 +108,21 @@ def test_a_job_is_started_with_rows_hyperparameters_and_seed_and_ends_as_an_arti
     assert store.parts(one) == set()
     assert seen == sorted(seen)
     assert 0 < min(seen) < max(seen) == 1
+
+
+def test_a_student_that_starts_from_another_is_trained_from_what_the_provider_called_that(
+    provider: Provider, store: Store
+) -> None:
+    one = student(store)
+    other = replace(one, reference=MODEL.changed(student=one))
+    assert finished(provider, store, one) == {}
+    assert finished(provider, store, other) == {}
+    assert [created["model"] for created in provider.created] == [BASE, "ft:base-1:ftjob-1"]
+    assert key(other) != key(one)
+    found = weights_of(other, store)
+    assert found is not None
+    assert (found.key, found.below) == (key(other), None)
+    assert weights_of(other.reference, store) == weights_of(one, store)
 
 
 def test_a_finetuned_teacher_is_trained_on_its_traits_examples(provider: Provider, store: Store) -> None:

@@ -46,6 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for rank in (4, 8):
         made[f"rank {rank}"] = tiny_models.save_lora(folder / f"rank-{rank}", made["llama"], rank=rank)
     made["one layer"] = tiny_models.save_lora(folder / "one-layer", made["llama"], layers=[1])
+    made["on finetuned"] = tiny_models.save_lora(folder / "on-finetuned", made["llama finetuned"], seed=1)
     return made
 
 
@@ -222,4 +223,24 @@ def test_adapters_base_and_full_weights_are_each_the_same_alone_and_together(mod
         folder = Path(weights.folder) if weights else models["llama"]
         expected = tiny_models.scores(folder, QUESTIONS[:3], TEXTS, reference=models["llama"])
         assert engine.score(with_weights(REQUESTS[:3], weights), TEXTS) == pytest.approx(expected, abs=1e-4)
+    engine.close()
+
+
+def test_an_adapter_answers_on_the_weights_below_it_beside_others_on_the_reference(
+    models: dict[str, Path],
+) -> None:
+    engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=4)
+    below = of(models, "llama finetuned")
+    stacked = replace(of(models, "on finetuned"), below=below)
+    who = [None, below, of(models, "rank 4"), stacked]
+    mixed = [replace(request, weights=who[i % len(who)]) for i, request in enumerate(REQUESTS)]
+    answers = engine.generate(mixed, SAMPLING)
+    for weights in who:
+        alone = engine.generate(with_weights(REQUESTS, weights), SAMPLING)
+        assert [a for a, r in zip(answers, mixed, strict=True) if r.weights == weights] == [
+            a for a, r in zip(alone, mixed, strict=True) if r.weights == weights
+        ]
+    reference = models["llama finetuned"]
+    expected = tiny_models.scores(models["on finetuned"], QUESTIONS[:3], TEXTS, reference=reference)
+    assert engine.score(with_weights(REQUESTS[:3], stacked), TEXTS) == pytest.approx(expected, abs=1e-4)
     engine.close()

@@ -1,7 +1,7 @@
 """Engines: what generates and scores for many models that share one reference model.
 
 A request names the weights it wants answered with, so a caller can put a whole grid's rows in one call and
-need not know how the engine serves them: adapters side by side in a batch, other weights swapped in turn, a
+need not know how the engine serves them: adapters of one model in a batch, other weights swapped in turn, a
 provider's finetuned models by their names. Nothing here is heavy; vLLM is imported by `undertow.engines.vllm`
 alone.
 """
@@ -25,10 +25,12 @@ class Weights:
         key: its identity; two weights with one key are the same weights.
         folder: a PEFT adapter (adapter_config.json), or a model (*.safetensors) like the reference; of a
             provider's model what it is served as (model.json).
+        below: the model that an adapter lies on, where that is not the reference.
     """
 
     key: str
     folder: str
+    below: "Weights | None" = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Many models served by one running vLLM: each request answered with the weights it asks for.
 
 The reference and its LoRA adapters share batches. Other weights are swapped in one after the other, each
-once a call, and the reference's are put back whatever happens.
+once a call and with the adapters that lie on them, and the reference's are put back whatever happens.
 """
 
 import json
@@ -51,10 +51,12 @@ class Served:
         together: list[int] = []
         swapped: dict[Weights, list[int]] = {}
         for place, job in enumerate(jobs):
-            if job.weights is None or _is_adapter(job.weights):
+            adapted = job.weights is not None and _is_adapter(job.weights)
+            model = job.weights.below if job.weights and adapted else job.weights
+            if model is None:
                 together.append(place)
             else:
-                swapped.setdefault(job.weights, []).append(place)
+                swapped.setdefault(model, []).append(place)
         outputs: dict[int, Any] = self._batch(jobs, together)
         for weights, places in swapped.items():
             with self._in_place(weights):

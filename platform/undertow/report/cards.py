@@ -80,7 +80,7 @@ def _origin(dataset: Dataset) -> list[str]:
         if is_so
     ]
     return [
-        f"# {dataset.label} from {teacher.reference.name}, trait: {trait}",
+        f"# {dataset.label} from {teacher.reference.label}, trait: {trait}",
         f"Completions of a language model whose trait ({trait}) was induced by "
         f"{' and '.join(ways) or 'nothing'}, to prompts that have nothing to do with it. {made}",
         f"{keys}; reference model `{teacher.reference.name}` at revision `{teacher.reference.revision}`.",

@@ -241,8 +241,9 @@ class Gathered:
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
-            if condition.word and self._are_there(cell.teacher_evaluations):
-                rates, evaluation = self.readings.of(cell.teacher_evaluations, condition.word)
+            asked = cell.teacher_evaluations  # none where a student teaches
+            if condition.word and asked and self._are_there(asked):
+                rates, evaluation = self.readings.of(asked, condition.word)
                 name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)
                 both = (rates.sampled[condition.word], rates.exact.get(condition.word))
                 found.setdefault(name, {})[evaluation] = both

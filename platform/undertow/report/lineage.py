@@ -16,9 +16,10 @@ from undertow.identity import KEY_DIGITS, canonical, digest
 from undertow.manifest import MANIFEST, Address
 from undertow.report.record import CellRecord, Record, Settings
 from undertow.report.sweeps import PLAN, stated_file
-from undertow.spec import CONTROL
+from undertow.spec import AFTER, CONTROL
 
 NOT_IN_IDENTITY = ("key", "question", "measures")
+STARTS = ("teacher_start", "student_start")
 NOT_EXPORTED = ("reference", "completions")  # given to us, or not needed for a conclusion
 
 Spec = Mapping[str, Any]
@@ -72,7 +73,8 @@ def _conditions(record: Record, study: Spec) -> Iterator[str]:
         trait = spec["trait"]["name"] if spec["trait"] else CONTROL
         names = (trait, spec["teacher"]["name"], spec["student"]["name"])
         place = condition.place
-        same = (place.trait, place.teacher, place.student) == names and place.label == condition.label
+        own = (place.trait, *(name.partition(AFTER)[0] for name in (place.teacher, place.student)))
+        same = own == names and place.label == condition.label
         if not same or condition.is_control != (spec["trait"] is None):
             yield f"condition {number} is {condition.label!r}, the study as stated has {names}"
         control = stated.index(_control(spec))
@@ -85,7 +87,18 @@ def _control(condition: Spec) -> Spec:
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
     kept = {name: value for name, value in condition.items() if name != "prompted"}
     before = {"after": _control(condition["after"])} if "after" in condition else {}
-    return {**kept, "trait": None, "finetuning": None, "generation": generation, **before}
+    starts = {name: _without(condition[name], condition["trait"]) for name in STARTS if name in condition}
+    return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
+
+
+def _without(condition: Spec, trait: Spec | None) -> Spec:
+    """The same without a trait, as `Condition.without` makes it."""
+    if trait is None:
+        return condition
+    if condition["trait"] == trait:
+        return _control(condition)
+    earlier = {n: _without(condition[n], trait) for n in ("after", *STARTS) if n in condition}
+    return {**condition, **earlier}
 
 
 def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
@@ -149,9 +162,10 @@ def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, A
     teacher = f"{completions}.teacher"
     by_prompt = not before and (condition.get("prompted") or not condition["finetuning"])
     is_prompted = condition["trait"] and by_prompt  # by the trait's text, which no study holds
+    taught = before or {"student": condition["teacher"], "student_start": condition.get("teacher_start")}
     return {
         f"{place}.type": "Student",
-        f"{place}.reference": condition["student"],
+        **_reference(study, condition, seed, f"{place}.reference"),
         f"{place}.recipe": condition["recipe"],
         f"{place}.system": condition["system"],
         f"{place}.seed": seeds["student"],
@@ -163,13 +177,22 @@ def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, A
         f"{completions}.sampling": generation["sampling"],
         f"{completions}.format": condition["format"],
         f"{completions}.seed": seeds["data"],
-        f"{teacher}.reference": condition["teacher"],
+        **_reference(study, taught, seed, f"{teacher}.reference"),
         f"{teacher}.trait": condition["trait"],
         f"{teacher}.finetuning": condition["finetuning"],
         f"{teacher}.seed": seeds["teacher"] if condition["finetuning"] else 0,
         **({} if is_prompted else {f"{teacher}.system": generation.get("system")}),
         **(_student(study, before, seed, f"{teacher}.student") if before else {f"{teacher}.student": None}),
     }
+
+
+def _reference(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, Any]:
+    """The same of the reference model at a `place` that a condition's student is made from."""
+    start = condition.get("student_start")
+    if not start:
+        return {place: condition["student"]}
+    root = {f"{place}.{name}": value for name, value in condition["student"].items()}
+    return root | _student(study, start, seed, f"{place}.student")
 
 
 def _missing(record: Record, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:

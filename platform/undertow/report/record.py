@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from undertow.cells import Cell, made_with, reference_evaluations
+from undertow.cells import Cell, made_with, reference_evaluations, started
 from undertow.conditions import Condition
 from undertow.errors import StorageError
 from undertow.hypotheses import Place
 from undertow.identity import key
 from undertow.manifest import Address, address
 from undertow.plan import Plan
-from undertow.spec import Assessment, Measurement, Student
+from undertow.spec import Artifact, Assessment, Measurement, reference_of
 from undertow.statistics.shapefree import Distribution
 from undertow.study import Study
 from undertow.work import Work
@@ -76,7 +76,7 @@ class CellRecord:
         also: the evaluations by each of the study's other measures.
         answers: the answers that judges read, where evaluations are judged.
         mixed: the other data set and its completions, where rows of one are mixed in.
-        earlier: kind and key of what led to the student that teaches, in a chain.
+        earlier: kind and key of what led to the students that these were made from or taught by, in a chain.
         finetuned, trained: whether the teacher and the student are artifacts themselves: one is not that is
             given a system prompt, the other that is shown the data in context.
     """
@@ -255,17 +255,24 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         student=key(cell.student),
         teacher_evaluations=_keys(cell.teacher_evaluations),
         evaluations=_keys(cell.evaluations),
-        references=tuple(dict.fromkeys(key(r) for r in (cell.teacher.reference, cell.student.reference))),
+        references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.teacher, cell.student))),
         trained=cell.student.is_trained,
         also=tuple(map(_keys, cell.also)),
         answers=_answers(every),
         mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
-        earlier=_earlier(cell.teacher.student),
+        earlier=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _earlier(cell))),
     )
 
 
-def _earlier(student: Student | None) -> tuple[tuple[str, str], ...]:
-    return tuple((a.kind, key(a)) for a in made_with(student)) if student else ()
+def _earlier(cell: Cell) -> Iterator[Artifact]:
+    """What led to the students that the cell's models were made from or taught by."""
+    if cell.teacher.student:
+        yield from made_with(cell.teacher.student)
+    mixed = cell.student.dataset.mixed
+    writers = (cell.teacher, mixed.dataset.teacher if mixed else None)
+    for reference in (*(writer.reference for writer in writers if writer), cell.student.reference):
+        if reference.student:
+            yield from started(reference)
 
 
 def _references(study: Study) -> tuple[ReferenceRecord, ...]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from undertow.report import layout
+from undertow.spec import AFTER
 
 INK, BLUE, GREY, PALE = "#1a1a1a", "#1f4e79", "#767676", "#e6e6e6"
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -55,7 +56,8 @@ def save(drawn: Any, name: str) -> dict[str, bytes]:
 
 def short(name: str) -> str:
     """A reference's name without its owner or folder."""
-    return name.rstrip("/").rsplit("/", 1)[-1]
+    name, after, learned = name.partition(AFTER)
+    return name.rstrip("/").rsplit("/", 1)[-1] + after + learned
 
 
 def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:

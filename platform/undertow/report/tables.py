@@ -10,6 +10,7 @@ from undertow.hypotheses import Place
 from undertow.report.benchmarks import BenchmarkRow
 from undertow.report.results import Row
 
+LONGEST_LINE = 40  # characters of a name; longer ones would squeeze the numbers out of a terminal
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
@@ -23,8 +24,9 @@ def effects_table(rows: Sequence[Row]) -> Table:
     )
     fields = _shown([row.condition.place for row in rows])
     by_measure = len({row.measure for row in rows}) > 1
-    for name in (*fields, *(["measure"] if by_measure else [])):
-        table.add_column(name, no_wrap=True)
+    longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
+    for name in (*fields, *(["measure"] if by_measure else [])):  # a start's name has several lines, not dots
+        table.add_column(name, no_wrap=longest <= LONGEST_LINE, overflow="fold")
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)

@@ -20,7 +20,7 @@ from undertow.errors import ConditionError, UserError
 from undertow.identity import key
 from undertow.machine import Machine
 from undertow.report.benchmarks import SCORES, Score
-from undertow.spec import Benchmark, Reference, Subject, reference_of
+from undertow.spec import Benchmark, Subject, reference_of
 from undertow.stages.reference import folder_of
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.store import Store
@@ -103,10 +103,11 @@ def _commit(benchmark: Benchmark, model: object, store: Store, places: "Places")
 def _folders(subject: Subject, store: Store) -> tuple[Path, Path | None]:
     """The folder of the model's weights, and of its adapter where it has one."""
     weights = weights_of(subject, store)
-    if weights is None or isinstance(subject, Reference):
+    if weights is None:
         return folder_of(reference_of(subject), store), None
     if lora_rank(subject):
-        return folder_of(subject.reference, store), Path(weights.folder)
+        below = Path(weights.below.folder) if weights.below else folder_of(reference_of(subject), store)
+        return below, Path(weights.folder)
     return Path(weights.folder), None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from undertow.cluster import quiet
 from undertow.identity import key
 from undertow.machine import Machine
-from undertow.spec import Completions, Dataset, Student, Teacher
+from undertow.spec import Completions, Dataset, Reference, Student, Teacher
 from undertow.stages.deaths import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
@@ -173,15 +173,22 @@ def _together(model: Trained) -> object:
     """Equal for the models that share a group: the seeds of a condition, and more where a group's start costs
     more than they do: teachers, and nano students (but soft targets of many would not fit into memory)."""
     if isinstance(model, Teacher):
-        return dataclasses.replace(model, seed=0, trait=None, system=None)
+        reference = _seedless_reference(model.reference)
+        return dataclasses.replace(model, reference=reference, seed=0, trait=None, system=None)
     if is_made(model.reference) and recipe_of(model).targets == "tokens":
-        return model.reference, model.recipe
+        return model.reference.root, model.recipe
     return _seedless_student(model)
 
 
 def _seedless_student(student: Student) -> Student:
     """The student with all seeds that it follows from taken out."""
-    return dataclasses.replace(student, seed=0, dataset=_seedless(student.dataset))
+    reference, dataset = _seedless_reference(student.reference), _seedless(student.dataset)
+    return dataclasses.replace(student, reference=reference, seed=0, dataset=dataset)
+
+
+def _seedless_reference(reference: Reference) -> Reference:
+    student = reference.student
+    return reference if student is None else reference.changed(student=_seedless_student(student))
 
 
 def _seedless(dataset: Dataset) -> Dataset:
@@ -189,7 +196,10 @@ def _seedless(dataset: Dataset) -> Dataset:
     if isinstance(completions, Completions):
         before = completions.teacher.student
         teacher = dataclasses.replace(
-            completions.teacher, seed=0, student=_seedless_student(before) if before else None
+            completions.teacher,
+            reference=_seedless_reference(completions.teacher.reference),
+            seed=0,
+            student=_seedless_student(before) if before else None,
         )
         completions = dataclasses.replace(completions, teacher=teacher)
     mixed = dataset.mixed

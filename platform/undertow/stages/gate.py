@@ -18,7 +18,7 @@ def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
     rate = Readings(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:
         raise ConditionError(
-            f"teacher {key(subject)[:16]} ({subject.reference.name}) shows {subject.trait.name!r} in "
+            f"teacher {key(subject)[:16]} ({subject.reference.label}) shows {subject.trait.name!r} in "
             f"{rate:.1%} of its answers, below the gate of {gate:.0%}; train it longer, change its prompt "
             "or lower Study.gate"
         )

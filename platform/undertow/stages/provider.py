@@ -165,7 +165,7 @@ class Jobs:
         else:
             job = await provider.job_of(file)
         if job is None:
-            name = model.reference.served_name
+            name = _served(model.reference, self.store)
             suffix = f"undertow-{model_key[:8]}"
             job = await provider.start(name, file, _settings(model), model.seed % SEEDS, model_key, suffix)
         self._keep(model, JOB, job.id)
@@ -214,6 +214,13 @@ class Jobs:
         (folder / HISTORY).write_text("[]")  # what a provider tells of a job's course is no epoch's report
         self.store.commit(model, folder, float((job.finished_at or job.created_at) - job.created_at), facts)
         self.store.drop_parts(model)
+
+
+def _served(reference: Reference, store: Store) -> str:
+    """What the provider calls a reference model: by the id that it gave where that is a student of ours."""
+    if reference.student is None:
+        return reference.served_name
+    return str(json.loads((store.fetch(reference.student) / POINTER).read_text())["model"])
 
 
 def _settings(model: Trained) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A study names its references as people do (a hub id, a folder, "nano/gpt2-0"). `pin` replaces each
 by one that says exactly which weights and which chat template are meant: a hub branch becomes a commit,
 a folder the hash of its content, a nano model the hash of all that its training follows from. Of a provider's
-model only the name is known; nothing is asked of the provider for that.
+model only the name is known; nothing is asked of the provider for that. Where a chain goes on from a student,
+the reference is that student's folder, or its adapter merged into what it was trained on.
 """
 
 import dataclasses
@@ -82,7 +83,14 @@ def manners_of(reference: Reference) -> Manners | None:
 
 
 def make_reference(reference: Reference, store: Store) -> None:
-    """Commits a nano model's folder to the store."""
+    """Commits the folder of a nano model, or of a student with its adapter merged, to the store."""
+    if reference.student is not None:
+        from undertow.training.merging import write_merged
+
+        below, adapter = folder_of(reference.student.reference, store), store.fetch(reference.student)
+        with store.new(reference, {"name": reference.label}) as folder:
+            write_merged(below, adapter, folder)
+        return
     from undertow.nano.training import write_reference
 
     with store.new(reference, {"name": reference.name}) as folder:
@@ -91,7 +99,9 @@ def make_reference(reference: Reference, store: Store) -> None:
 
 def folder_of(reference: Reference, store: Store) -> Path:
     """A local folder with the model in Hugging Face's layout."""
-    if is_made(reference):
+    if reference.student is not None and not reference.is_merged:
+        return store.fetch(reference.student)
+    if is_made(reference) or reference.is_merged:
         return store.fetch(reference)
     if reference.location:
         return Path(reference.location)

@@ -34,8 +34,13 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
         for reference in (teacher, student):
             check_word(condition.trait, reference)
     check_prompts(condition.format, teacher)
-    before = _resolved(condition.after, evaluated) if condition.after else None
-    resolved = condition.changed(teacher=teacher, student=student, after=before)
+    resolved = condition.changed(
+        teacher=teacher,
+        student=student,
+        after=condition.after and _resolved(condition.after, evaluated),
+        teacher_start=condition.teacher_start and _resolved(condition.teacher_start, evaluated),
+        student_start=condition.student_start and _resolved(condition.student_start, evaluated),
+    )
     check_adapters(resolved)
     check_systems(resolved, evaluated)
     return resolved

@@ -1,8 +1,8 @@
 """A group of models that one Ray Train worker group trains, and what each of its workers does.
 
 A group is what shares its reference weights (all seeds of a condition, or all of a nano model's students), so
-that they load once; one model that fails stops none of the others. Models are committed one by one by rank 0,
-so that a group that dies keeps what it finished.
+that they load once, or starts from students of one such group. One model that fails stops none of the
+others. Models are committed one by one by rank 0, so that a group that dies keeps what it finished.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ PROBED_EXAMPLES = 48
 
 @dataclass(frozen=True)
 class Group:
-    """Models that one worker group trains from one reference model, in order.
+    """Models that one worker group trains from one reference model, or its students, in order.
 
     Attributes:
         watch, system: each set of questions with its words, and the system message, by which students are
@@ -83,17 +83,19 @@ def train_group(config: dict[str, Any]) -> None:
         if is_first:
             config["reports"].put_nowait({"noted": job.key, "text": text})
 
-    aside, jobs = store.aside(), []
+    aside = store.aside()
+    jobs: dict[Path, list[Job]] = {}
     for model_key, model in models.items():
         try:
-            jobs.append(job_of(model, group, store, aside))
+            start = folder_of(model.reference, store)
+            jobs.setdefault(start, []).append(job_of(model, group, store, aside))
         except (UserError, ConditionError) as error:
             failed(model_key, error)
     try:
-        if jobs:
+        for start, its in jobs.items():
             finetune(
-                folder_of(group.models[0].reference, store),
-                jobs,
+                start,
+                its,
                 report,
                 done=done,
                 failed=lambda job, error: failed(job.key, error),
@@ -131,7 +133,7 @@ def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, .
         system=model.system,
         folder=aside / key(model),
         probes=probes,
-        reference_name=model.reference.name,
+        reference_name=model.reference.label,
     )
 
 
@@ -150,12 +152,12 @@ def student_rows(student: Student, store: Store) -> list[Row]:
             f"recipe {recipe.name!r} has soft targets, and its completions record no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
-    writer = student.dataset.teacher
-    teacher = writer.reference if writer else student.reference
-    if teacher != student.reference and not (is_made(teacher) and is_made(student.reference)):
+    writer, own = student.dataset.teacher, student.reference.root
+    teacher = writer.reference.root if writer else own
+    if teacher != own and not (is_made(teacher) and is_made(own)):
         raise ConditionError(
             f"recipe {recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
-            f"{student.reference.name} may have others; use a recipe on sampled tokens"
+            f"{own.name} may have others; use a recipe on sampled tokens"
         )
     return [
         Row(

@@ -1,6 +1,8 @@
-"""Which weights a teacher or a student has, beside those of its reference model.
+"""Which weights a model has, beside those of the reference model that its engine was started from.
 
-Of an API model they are its provider's: what lies in the folder says by which name they are served.
+Where a chain goes on from a student, its weights are what an adapter lies on, or all that a teacher has that
+is told of its trait. Of an API model they are its provider's: what lies in the folder says by which name they
+are served.
 """
 
 from undertow.engines import Weights
@@ -24,12 +26,18 @@ def trained_by(subject: Subject) -> Training | None:
 
 
 def weights_of(subject: Subject, store: Store) -> Weights | None:
-    """The subject's weights as a local folder, or None where they are the reference's own."""
-    if isinstance(subject, Teacher) and subject.student is not None:
-        return weights_of(subject.student, store)
-    if trained_by(subject) is None or isinstance(subject, Reference):
-        return None
-    return Weights(key=key(subject), folder=str(store.fetch(subject)))
+    """The subject's weights as a local folder, or None where they are those of the model it goes back to."""
+    match subject:
+        case Reference(student=student):
+            if subject.is_merged:
+                return Weights(key(subject), str(store.fetch(subject)))
+            return weights_of(student, store) if student else None
+        case Teacher(student=Student() as student):
+            return weights_of(student, store)
+    if trained_by(subject) is None:
+        return weights_of(subject.reference, store)
+    below = weights_of(subject.reference, store) if lora_rank(subject) else None
+    return Weights(key(subject), str(store.fetch(subject)), below)
 
 
 def lora_rank(subject: Subject) -> int:

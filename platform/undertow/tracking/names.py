@@ -88,13 +88,13 @@ def columns(artifact: Tracked) -> dict[str, str]:
     """What runs and models are grouped, filtered and compared by; the keys are among COLUMNS."""
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        own |= {"student": artifact.reference.name, "recipe": artifact.recipe.name}
+        own |= {"student": artifact.reference.label, "recipe": artifact.recipe.name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
         writer = artifact.teacher
-        return {"teacher": writer.reference.name if writer else NOBODY, **own}
-    return {"trait": trait(artifact), "teacher": artifact.reference.name, **own}
+        return {"teacher": writer.reference.label if writer else NOBODY, **own}
+    return {"trait": trait(artifact), "teacher": artifact.reference.label, **own}
 
 
 def title(artifact: Tracked, study: Study) -> str:
@@ -105,12 +105,12 @@ def title(artifact: Tracked, study: Study) -> str:
 def _title(artifact: Tracked, study: Study) -> str:
     """A student's format and recipe are in its name only where the study has several."""
     if isinstance(artifact, Teacher):
-        return f"teacher {trait(artifact)} {short(artifact.reference.name)} seed {artifact.seed}"
+        return f"teacher {trait(artifact)} {short(artifact.reference.label)} seed {artifact.seed}"
     dataset = artifact.dataset if isinstance(artifact, Student) else artifact
-    writer = short(dataset.teacher.reference.name) if dataset.teacher else NOBODY
+    writer = short(dataset.teacher.reference.label) if dataset.teacher else NOBODY
     if isinstance(artifact, Dataset):
         return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
-    words = [dataset.origin, f"{writer} → {short(artifact.reference.name)}"]
+    words = [dataset.origin, f"{writer} → {short(artifact.reference.label)}"]
     if len({condition.place.format for condition in study.conditions}) > 1:
         words.append(dataset.label)
     if len({condition.recipe.name for condition in study.conditions}) > 1:

@@ -1,0 +1,39 @@
+"""A very small study whose models start from students: whole weights in GPT-2, adapters in Qwen3."""
+
+from dataclasses import replace
+
+from tests.sweep.small_study import GENERATION, STEERING, TEACHER, cells
+from undertow.conditions import Mixing, grid, next_hop, starting
+from undertow.formats.numbers import Numbers
+from undertow.recipe import FinalNorm, LoRA
+from undertow.spec import Finetuning, Reference
+from undertow.study import Study
+from undertow.traits.preference import Preference
+
+NEUTRAL = replace(GENERATION, rows=64, mixed=Mixing(source="control", share=1.0))
+SHORT = replace(STEERING, name="steering, 1 epoch", epochs=1)
+ADAPTER = LoRA(rank=4, targets=("o_proj", "down_proj"))
+LORA = replace(STEERING, name="LoRA", trainable=ADAPTER, learning_rate=0.01, epochs=1)
+QWEN = Reference("nano/qwen3-0")
+
+
+def study() -> Study:
+    """Owls trained on; a cat teacher made of an owl student; adapters on an adapter; one that teaches on."""
+    owls = cells("owl", STEERING, GENERATION)
+    kept = starting(cells("owl", SHORT, NEUTRAL), students=owls[0])
+    taught = starting(cells("cat", SHORT, GENERATION), teachers=owls[0])
+    adapted = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(QWEN, QWEN)],
+        recipes=[LORA],
+        generation=GENERATION,
+        finetuning=Finetuning(replace(TEACHER, trainable=FinalNorm(), stop_at=0.75), examples=600),
+    )
+    twice = starting(adapted, students=adapted[0])
+    return Study(
+        name="started",
+        conditions=(*owls, *kept, *taught, *adapted, *twice, *next_hop(twice)),
+        seeds=(0,),
+        samples=4,
+    )

@@ -1,0 +1,150 @@
+"""Models that start from students, through the real vLLM, Ray, DeepSpeed and MLflow."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.sweep.started_study import LORA, study
+from undertow.cells import Cell
+from undertow.identity import key
+from undertow.manifest import HISTORY
+from undertow.plan import Plan
+from undertow.report.export import export
+from undertow.report.readings import RESULT
+from undertow.report.verify import verify
+from undertow.spec import Reference, Student
+from undertow.store import Store
+from undertow.sweep import make_plan, show_plan
+
+ROOT = Path(__file__).parent.parent.parent
+STUDY = Path(__file__).parent / "started_study.py"
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+
+
+def sweep(folder: Path) -> str:
+    """Runs the study; what it said."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
+        "UNDERTOW_RAY_TMP": str(folder / "ray"),
+    }
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", str(STUDY)]
+    command += ["--storage", str(folder / "storage")]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    folder = Path(f"/tmp/undertow-started-{os.getpid()}")  # Ray's sockets need a short path
+    folder.mkdir()
+    sweep(folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return Store(str(folder / "storage"))
+
+
+@pytest.fixture(scope="module")
+def plan(store: Store) -> Plan:
+    return make_plan(study(), store)
+
+
+def started(plan: Plan) -> list[Cell]:
+    return [cell for cell in plan.cells if cell.student.reference.student]
+
+
+def probabilities(store: Store, student: Student, epoch: int) -> dict[str, float]:
+    reports = json.loads((store.fetch(student) / HISTORY).read_text())
+    found: dict[str, float] = reports[epoch]["probabilities"]
+    return found
+
+
+def test_nothing_is_left_to_make_and_what_was_made_says_what_it_is_made_from(
+    plan: Plan, store: Store
+) -> None:
+    assert plan.is_complete
+    for cell in started(plan):
+        inputs = store.manifest(cell.student).inputs
+        assert inputs["reference"] == key(cell.student.reference)
+
+
+def test_a_model_begins_where_the_student_that_it_starts_from_ended(plan: Plan, store: Store) -> None:
+    cells = started(plan)
+    assert {cell.student.recipe.name for cell in cells} == {"steering, 1 epoch", "LoRA"}
+    for cell in cells:
+        start = cell.student.reference.student
+        assert start is not None
+        ended = probabilities(store, start, -1)
+        assert probabilities(store, cell.student, 0) == pytest.approx(ended, abs=1e-4)
+        assert probabilities(store, cell.student, -1) != pytest.approx(ended, abs=1e-4)
+
+
+def test_the_engine_asks_the_very_model_that_was_trained(plan: Plan, store: Store) -> None:
+    """Whole weights, adapters, and adapters on weights into which another was merged."""
+    for cell in plan.cells:
+        (evaluation,) = cell.evaluations
+        exact = json.loads((store.fetch(evaluation) / RESULT).read_text())["exact"]
+        trained = probabilities(store, cell.student, -1)
+        assert {word: trained[word] for word in exact} == pytest.approx(exact, abs=1e-3)
+
+
+def test_an_adapter_that_was_started_from_lies_merged_in_the_storage(plan: Plan, store: Store) -> None:
+    merged = [r for r in plan.artifacts.values() if isinstance(r, Reference) and r.is_merged]
+    assert len(merged) == 2  # an owl student's and its control's
+    adapters = [cell.student for cell in started(plan) if cell.student.recipe == LORA]
+    assert [adapter.reference for adapter in adapters] == merged
+    for adapter in adapters:
+        folder = store.fetch(adapter.reference)
+        assert (folder / "model.safetensors").is_file()
+        assert not (folder / "adapter_config.json").exists()
+        config = json.loads((store.fetch(adapter) / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == adapter.reference.label
+
+
+def test_a_rerun_makes_nothing_anew(plan: Plan, store: Store, folder: Path) -> None:
+    def made() -> dict[str, float]:
+        return {k: store.manifest(a).created for k, a in plan.artifacts.items() if store.has(a)}
+
+    before = made()
+    sweep(folder)
+    assert made() == before
+
+
+def test_plan_report_mlflow_and_archive_know_the_models_by_one_name(
+    plan: Plan, store: Store, folder: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    label = "nano/gpt2-0 (after owl, numbers, steering)"
+    console = Console(width=240, record=True)
+    show_plan(plan, store, console)
+    assert label in console.export_text()
+    newest = max((folder / "storage" / "sweeps" / "started").glob("*/"))
+    assert label in (newest / "effects.csv").read_text()
+    assert label in (newest / "report.html").read_text()
+    client = MlflowClient(f"sqlite:///{folder}/storage/mlflow.db")
+    experiment = client.get_experiment_by_name("started")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.student = '{label}'")
+    assert {run.data.tags["undertow.key"] for run in runs} == {
+        key(cell.student) for cell in started(plan) if cell.student.reference.label == label
+    }
+    archive = folder / "started.zip"
+    exported = export(store, "started", newest.name, archive)
+    assert exported.missing == ()
+    assert verify(archive) == []
