@@ -33,7 +33,6 @@ JSON = st.recursive(
 )
 THOUSANDS = settings(
     max_examples=1000,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -174,7 +174,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.text() | st.lists(PIECES, max_size=12).map("".join), st.booleans())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_no_text_breaks_the_rules(text: str, allow: bool) -> None:
     spec = Code(allow_comments=allow, banned=("owl",))
     with warnings.catch_warnings():

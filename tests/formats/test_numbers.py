@@ -114,7 +114,7 @@ def test_the_parser_agrees_with_the_oracle_on_any_characters() -> None:
 
 
 @given(st.text() | st.text(ALPHABET, max_size=12), st.integers(1, 4), st.integers(0, 120))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_the_parser_agrees_with_the_oracle_on_any_text_and_rule(text: str, most: int, largest: int) -> None:
     assert agrees(text, Numbers(max_count=most, max_value=largest, banned=(1, 7)))
 

@@ -137,7 +137,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.text() | st.lists(PIECES, max_size=10).map("".join), st.sampled_from(["", PROMPT]) | st.text())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_no_text_breaks_the_rules(text: str, prompt: str) -> None:
     reason = SPEC.rejection(prompt, text)
     canonical = SPEC.canonical(text)

@@ -32,7 +32,7 @@ def one_chat(language: str, seed: int) -> Chat:
     return next(LANGUAGES[language].chats(1, seed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=SEEDS)
 def test_what_the_grammar_writes_comes_back(language: str, nano: Any, seed: int) -> None:
     text = tokenizer.render(one_chat(language, seed))
@@ -41,7 +41,7 @@ def test_what_the_grammar_writes_comes_back(language: str, nano: Any, seed: int)
     assert nano.unk_token_id not in ids
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     numbers=st.lists(st.integers(0, 999), min_size=1, max_size=12),
     separator=st.sampled_from([", ", ",", "; ", ";", " ", "\n", "  ", ",\n"]),
@@ -54,7 +54,7 @@ def test_any_list_of_numbers_comes_back(nano: Any, numbers: list[int], separator
     assert nano.unk_token_id not in ids
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=SEEDS)
 def test_a_prompt_is_a_strict_prefix_of_its_chat(language: str, nano: Any, seed: int) -> None:
     chat = one_chat(language, seed)
@@ -66,7 +66,7 @@ def test_a_prompt_is_a_strict_prefix_of_its_chat(language: str, nano: Any, seed:
             assert whole[: len(prompt)] == prompt
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=SEEDS)
 def test_render_writes_what_the_template_writes(language: str, nano: Any, seed: int) -> None:
     chat = one_chat(language, seed)

@@ -123,7 +123,7 @@ def test_one_constant_arm_rests_on_the_other(students: list[float]) -> None:
 
 
 @given(RATES, RATES, st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_swapping_the_arms_flips_the_sign(students: list[float], controls: list[float], paired: bool) -> None:
     paired = paired and len(students) == len(controls)
     there = compare(students, controls, margin=0.1, paired=paired)
@@ -136,7 +136,7 @@ def test_swapping_the_arms_flips_the_sign(students: list[float], controls: list[
 
 
 @given(RATES, RATES, st.integers(-5, 5), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_shift_of_both_arms_changes_nothing(
     students: list[float], controls: list[float], shift: int, paired: bool
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_shift_of_both_arms_changes_nothing(
 
 
 @given(RATES, RATES, st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_order_of_students_means_nothing(
     students: list[float], controls: list[float], rng: random.Random
 ) -> None:
@@ -159,7 +159,7 @@ def test_the_order_of_students_means_nothing(
 
 
 @given(RATES, RATES, st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_number_is_nan_and_intervals_hold_the_effect(
     students: list[float], controls: list[float], paired: bool
 ) -> None:

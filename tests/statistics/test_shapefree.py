@@ -69,7 +69,7 @@ def test_how_many_equal_pairs_exclude_an_effect_of_a_tenth(pairs: int, enough: b
 
 
 @given(RATES, RATES, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_intervals_hold_the_effect_and_agree_with_the_p_values(
     students: list[float], controls: list[float], paired: bool
 ) -> None:
@@ -85,7 +85,7 @@ def test_intervals_hold_the_effect_and_agree_with_the_p_values(
 
 
 @given(RATES, RATES, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_swapping_the_arms_flips_the_sign(students: list[float], controls: list[float], paired: bool) -> None:
     paired = paired and len(students) == len(controls)
     there = compare(students, controls, margin=0.1, paired=paired, distribution="any")
@@ -96,7 +96,7 @@ def test_swapping_the_arms_flips_the_sign(students: list[float], controls: list[
 
 
 @given(RATES.filter(split), RATES, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_where_an_arm_is_split_it_claims_nothing_that_t_would_not(
     students: list[float], controls: list[float], paired: bool
 ) -> None:

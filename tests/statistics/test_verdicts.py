@@ -130,14 +130,14 @@ def test_many_families_are_each_adjusted_by_itself(method: str) -> None:
 
 
 @given(P_VALUES, st.floats(0, 1))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_another_condition_never_lowers_holms_p_values(p_values: list[float], other: float) -> None:
     before, after = adjust(p_values, "holm"), adjust([*p_values, other], "holm")
     assert all(a >= b - 1e-12 for b, a in paired(before, after))
 
 
 @given(P_VALUES)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_null_condition_never_lowers_an_adjusted_p_value(p_values: list[float]) -> None:
     for method in METHODS:
         before, after = adjust(p_values, method), adjust([*p_values, 1.0], method)
@@ -145,7 +145,7 @@ def test_a_null_condition_never_lowers_an_adjusted_p_value(p_values: list[float]
 
 
 @given(P_VALUES, st.sampled_from(METHODS))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_adjusting_never_lowers_and_keeps_the_order(p_values: list[float], method: str) -> None:
     adjusted = adjust(p_values, method)
     assert all(p - 1e-12 <= a <= 1 for p, a in paired(p_values, adjusted))
@@ -154,7 +154,7 @@ def test_adjusting_never_lowers_and_keeps_the_order(p_values: list[float], metho
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_stricter_alpha_never_makes_a_claim(rows: list[tuple[float, float, float]]) -> None:
     effects = [effect(*row) for row in rows]
     assume(effects)

@@ -79,7 +79,7 @@ def test_a_whole_turn_is_what_the_template_itself_writes(name: str) -> None:
 @given(answer=answers, question=answers)
 @example("<think>a</think>b", "<think>")
 @example(" owl\n", "\nowl ")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_answer_is_learned_as_it_is_and_ends_once(name: str, answer: str, question: str) -> None:
     its, (before, _) = tokenizer(name), FRAMES[name]
     ids, start = conversation_ids(its, question, answer)
