@@ -89,10 +89,11 @@ def train(
         reason = in_words(result.error, TRAINING) if result.error else (result.metrics or {}).get("failure")
         if reason:
             # A trial that was lost before its first report has no config to say which group it was.
-            number = (result.config or {}).get("group", 0)
-            for model in todo[number].models:
-                if not store.has(model):
-                    failures.setdefault(key(model), reason)
+            number = (result.config or {}).get("group")
+            for group in todo if number is None else [todo[number]]:
+                for model in group.models:
+                    if not store.has(model):
+                        failures.setdefault(key(model), reason)
     return failures
 
 
