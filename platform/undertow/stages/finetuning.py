@@ -21,6 +21,7 @@ from undertow.identity import key
 from undertow.machine import Machine
 from undertow.spec import Completions, Dataset, Reference, Student, Teacher
 from undertow.stages.deaths import LOST_NODES, TRAINING, in_words, lost_node
+from undertow.stages.orphans import no_orphans
 from undertow.stages.reference import is_made
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
 from undertow.store import Store
@@ -82,7 +83,7 @@ def train(
         ),
     )
     failures: dict[str, str] = {}
-    with _listening(reports, on_report, on_made, on_note, failures):
+    with no_orphans(), _listening(reports, on_report, on_made, on_note, failures):
         results = tuner.fit()
     store.drop_scratch(scratch)
     for result in results:
