@@ -44,6 +44,13 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
     return held
 
 
+def test_what_the_driver_asked_for_is_nobodys_orphan(two_cpus: Any) -> None:
+    group = two_cpus.util.placement_group([{"CPU": 1}])
+    two_cpus.get(group.ready())
+    assert drop_orphans() == 0
+    two_cpus.util.remove_placement_group(group)
+
+
 def test_what_a_dead_actor_held_is_free_again_and_what_a_living_one_holds_stays(two_cpus: Any) -> None:
     ray = two_cpus
     living, dead = holder(ray), holder(ray)

@@ -23,8 +23,10 @@ def drop_orphans() -> int:
     job, dropped = ray.get_runtime_context().get_job_id(), 0
     for content in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(content)
-        gone = group.state == PlacementGroupTableData.REMOVED or group.is_detached
-        if group.creator_actor_dead and group.creator_job_id.hex() == job and not gone:
+        ours = group.creator_job_id.hex() == job and not group.is_detached
+        # Of what a driver asked for (Tune's trials) Ray says that the actor is dead: there is none.
+        left = group.creator_actor_dead and not ray.ActorID(group.creator_actor_id).is_nil()
+        if ours and left and group.state != PlacementGroupTableData.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
             dropped += 1
     return dropped
