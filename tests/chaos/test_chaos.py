@@ -40,4 +40,4 @@ def test_a_sweep_goes_on_without_a_rerun_where_a_node_leaves_in_each_of_its_wave
 
 
 def test_a_sweep_of_many_conditions_keeps_its_memory_and_open_files_and_leaves_no_process() -> None:
-    tell("tests.chaos.resources", "--conditions", "60")
+    tell("tests.chaos.resources", "--conditions", "30")
