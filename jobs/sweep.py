@@ -23,8 +23,9 @@ from undertow.errors import UserError
 from undertow.machine import Layout
 from undertow.manifest import Address
 from undertow.plan import Plan
+from undertow.progress import say
 from undertow.store import Store
-from undertow.sweep import make_plan, run, say, show_plan
+from undertow.sweep import make_plan, run, show_plan
 from undertow.upkeep import inspect, repair
 
 

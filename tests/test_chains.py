@@ -13,6 +13,7 @@ from undertow.conditions import Condition, next_hop
 from undertow.errors import SpecError
 from undertow.identity import key
 from undertow.journal import Journal
+from undertow.making import Making
 from undertow.plan import Plan, ancestors, failed_by, make, waits
 from undertow.recipe import InContext
 from undertow.report import lineage
@@ -110,7 +111,7 @@ def test_students_that_are_made_in_a_round_are_taught_from_in_the_next(plan: Pla
 
 def waves_of(plan: Plan, store: Store) -> Waves:
     link, journal = Link(lambda: Tracker(CHAIN, store), print), Journal(Record.of(plan), store)
-    return Waves(plan, store, link, journal, Console(), Claims(store))
+    return Waves(Making(plan, store, link, journal, Console()), Claims(store))
 
 
 def test_a_teacher_that_is_a_student_has_its_weights_and_no_gate(plan: Plan, store: Store) -> None:

@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "plan cells sizes timings costs work report journal judging nano scales theory runs tracking "
         "progress studies claims upkeep",
         "cluster stages door detection",
-        "sweep waves telling",
+        "sweep waves making telling",
         "jobs",
     )
 )
@@ -61,7 +61,7 @@ LIGHT = frozenset(
         "work",
     )
 )
-KNOWS_RAY = frozenset({"cluster", "stages", "waves"})
+KNOWS_RAY = frozenset({"cluster", "stages", "making"})
 
 
 class Import(NamedTuple):

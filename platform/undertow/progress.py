@@ -82,3 +82,8 @@ class Wave:
         if self.done < FIRST_ESTIMATE * self.total:
             return ""
         return f", about {duration(self.seconds / self.done * (self.total - self.done))} left"
+
+
+def say(line: str, console: Console) -> None:
+    """Prints a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -23,7 +23,9 @@ from undertow.errors import StorageError
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.machine import Layout
+from undertow.making import Making
 from undertow.plan import Plan
+from undertow.progress import say
 from undertow.report import plans, results, sweeps, tables
 from undertow.report.make import HTML, Report, make_report
 from undertow.report.record import Record
@@ -101,7 +103,7 @@ def run(
         journal = Journal(record, store)
         link = link_of(plan.study, store, journal, console)
         state(plan, record, journal)
-        waves = Waves(plan, store, link, journal, console, Claims(store))
+        waves = Waves(Making(plan, store, link, journal, console), Claims(store))
         try:
             if machine is not None:
                 with waves.claims:
@@ -130,11 +132,6 @@ def link_of(study: Study, store: Store, journal: Journal, console: Console) -> L
     link = Link(lambda: Tracker(study, store), away)
     link.tell(lambda tracker: None)
     return link
-
-
-def say(line: str, console: Console) -> None:
-    """Prints a line as it is."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def check_judges(plan: Plan, console: Console) -> None:

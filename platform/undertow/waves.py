@@ -8,24 +8,18 @@ models are asked and trained where they are served, while the machine works on t
 the failures so far leave possible; what depends on a failure is left out.
 """
 
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from rich.console import Console
-from rich.markup import escape
-
-from undertow import timings
 from undertow.claims import Claims
-from undertow.errors import ConditionError, StorageError, UserError
+from undertow.errors import ConditionError, StorageError
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.machine import Machine
-from undertow.plan import Plan, failed_by, units, waits
-from undertow.progress import Wave
+from undertow.making import Drawn, Making
+from undertow.plan import Plan, failed_by, waits
+from undertow.progress import say
 from undertow.spec import (
     Artifact,
     Assessment,
@@ -36,33 +30,38 @@ from undertow.spec import (
     Student,
     Teacher,
     Written,
-    reference_of,
 )
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.store import Store
-from undertow.tracking.link import Link
 
 T = TypeVar("T", bound=Artifact)
-Drawn = Completions | Evaluation  # from a teacher
 
 
 @dataclass(frozen=True)
 class Waves:
-    """A plan's missing artifacts and where to make, note and show them.
+    """A plan's missing artifacts, how they are made, and which of them are this sweep's to make.
 
     Attributes:
         trained: the keys of students that were there when the round began: what is made from others waits for
             the next, since its data or its merged weights come before the students of its own round.
     """
 
-    plan: Plan
-    store: Store
-    link: Link
-    journal: Journal
-    console: Console
+    making: Making
     claims: Claims
     trained: set[str] = field(default_factory=set)
+
+    @property
+    def plan(self) -> Plan:
+        return self.making.plan
+
+    @property
+    def store(self) -> Store:
+        return self.making.store
+
+    @property
+    def journal(self) -> Journal:
+        return self.making.journal
 
     def make(self, machine: Machine) -> None:
         """The waves, in order; each takes what the failures so far leave possible and no other sweep has."""
@@ -84,7 +83,7 @@ class Waves:
         """Nano models, and students' adapters merged for those that start from them."""
         self._share(
             lambda: self.possible(Reference),
-            lambda some: self._on_tasks("references", "models", make_reference, some),
+            lambda some: self.making.on_tasks("references", "models", make_reference, some),
         )
         self._check_references()
 
@@ -117,89 +116,29 @@ class Waves:
         by: Callable[[T], Artifact] = lambda artifact: artifact,
     ) -> None:
         """Makes what is possible, with the other sweeps here: each artifact once (see `Claims`)."""
-        self.claims.share(possible, make, lambda line: self.console.print(line, highlight=False), by)
-
-    def _on_tasks(
-        self, name: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T]
-    ) -> None:
-        """Makes artifacts that need a CPU and no engine, each in a Ray task of its own."""
-        if not artifacts:
-            return
-        import ray
-
-        with self._wave(name, len(artifacts), unit) as wave:
-            task = ray.remote(num_cpus=1)(make)
-            waiting = {task.remote(artifact, self.store): artifact for artifact in artifacts}
-            for artifact in completed(waiting, self.journal.fail):
-                self.journal.event("made", artifact)
-                wave.advance()
+        self.claims.share(possible, make, lambda line: say(line, self.making.console), by)
 
     def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:
-        self._share(lambda: self.possible(kind), lambda models: self._train_models(name, models, machine))
-
-    def _train_models(self, name: str, models: Sequence[Teacher | Student], machine: Machine) -> None:
-        from undertow.stages import finetuning, provider
-        from undertow.stages.training_group import recipe_of
-
-        study = self.plan.study
-        here = [model for model in models if not model.reference.is_api]
-        there = [model for model in models if model.reference.is_api]
-        todo = finetuning.groups(here, machine.slots, study.questions, study.system)
-        by_key = {key(model): model for model in models}
-        progress = dict.fromkeys(by_key, 0.0)
-        epochs: dict[str, list[Any]] = {}
-        with self._wave(name, len(models), "models") as wave:
-
-            def advance(model_key: str, to: float) -> None:
-                wave.advance(to - progress[model_key])
-                progress[model_key] = to
-
-            def report(epoch: Any) -> None:
-                model = by_key[epoch.key]
-                epochs.setdefault(epoch.key, []).append(epoch)
-                advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
-                wave.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
-                self.link.tell(lambda tracker: tracker.epoch(model, asdict(epoch)))
-
-            def note(model_key: str, text: str) -> None:
-                if not any(event.get("text") == text for event in self.journal.events):
-                    self.console.print(escape(text), highlight=False, soft_wrap=True)
-                self.journal.event("noted", by_key[model_key], text=text)
-
-            jobs = provider.Jobs(there, self.store, advance)
-            jobs.begin()  # they take hours and none of this machine
-            failures: dict[str, str] = {}
-            if todo:
-                made: Callable[[str], None] = lambda model_key: advance(model_key, 1.0)  # noqa: E731
-                failures |= finetuning.train(todo, self.store, machine, report, made, note)
-            for model in here:
-                is_made = progress[key(model)] == 1.0
-                wave.did(model, *_trained(model, epochs.get(key(model), []), is_made))
-            failures |= jobs.finish()
-            for model in models:
-                if key(model) in failures or not self.store.has(model):
-                    self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
-                else:
-                    self.journal.event("made", model)
-            timings.add(self.store, name, wave.work)
+        self._share(lambda: self.possible(kind), lambda models: self.making.train(name, models, machine))
 
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.dataset import write_answers
 
         # Teachers' answers are drawn by the engine that then samples their data.
-        self._share(self._drawn, lambda some: self._generate(some, machine), by=_teacher_of)
+        self._share(self._drawn, lambda some: self.making.generate(some, machine), by=_teacher_of)
         self._share(
             lambda: self.possible(Written),
-            lambda some: self._on_tasks("programs", "sets of answers", write_answers, some),
+            lambda some: self.making.on_tasks("programs", "sets of answers", write_answers, some),
         )
         # What is mixed into others comes first.
         self._share(
             lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
-            lambda some: self._filter("filters", some),
+            lambda some: self.making.filter("filters", some),
         )
-        self._share(lambda: self.possible(Dataset), lambda some: self._filter("mixtures", some))
+        self._share(lambda: self.possible(Dataset), lambda some: self.making.filter("mixtures", some))
         self._share(
-            lambda: [a for a in self.possible(Assessment) if isinstance(a.subject, Teacher)], self._assess
+            lambda: [a for a in self.possible(Assessment) if isinstance(a.subject, Teacher)],
+            self.making.assess,
         )
         self.check_gates()
 
@@ -207,36 +146,6 @@ class Waves:
         """What is drawn from teachers: their data, and the answers that show their trait."""
         gates = [e for e in self.possible(Evaluation) if isinstance(e.subject, Teacher)]
         return [*self.possible(Completions), *gates]
-
-    def _filter(self, name: str, datasets: list[Dataset]) -> None:
-        """Judges' replies to rows, and the data sets that follow."""
-        from undertow.stages.dataset import make_dataset
-
-        self._judge("datasets", [dataset for dataset in datasets if dataset.judges])
-        possible = [dataset for dataset in datasets if not failed_by(dataset, self.journal.failures)]
-        self._on_tasks(name, "datasets", make_dataset, possible)
-
-    def _judge(self, unit: str, artifacts: Sequence[Dataset | Assessment]) -> None:
-        """Asks language models about rows or answers; their replies are then found in the store."""
-        from undertow.stages.judgements import judge_all, models_of
-
-        todo = [artifact for artifact in artifacts if models_of(artifact)]
-        if not todo:
-            return
-        with self._wave(f"judgements of {unit}", len(todo), unit) as wave:
-            for judged in judge_all(todo, self.store, wave.advance):
-                for facts in judged.asked:
-                    self.journal.event("judged", judged.artifact, **facts)
-                if judged.failure:
-                    self.journal.fail(judged.artifact, judged.failure, judged.traceback)
-
-    def _assess(self, assessments: list[Assessment]) -> None:
-        """Judges' replies to answers, and the rates that follow."""
-        from undertow.stages.assessment import make_assessment
-
-        self._judge("answers", assessments)
-        possible = [a for a in assessments if not failed_by(a, self.journal.failures)]
-        self._on_tasks("assessments", "models", make_assessment, possible)
 
     def check_gates(self) -> None:
         """Fails teachers below the study's gate, those whose data another study had made included.
@@ -252,149 +161,10 @@ class Waves:
                 except StorageError as error:  # its bytes are not those that were written
                     self.journal.fail(evaluation, str(error))
 
-    def _generate(self, missing: Sequence[Drawn], machine: Machine) -> None:
-        """Every missing shard of every teacher, one pipeline a reference model; then whole completions."""
-        from undertow.stages.dataset import shards
-        from undertow.stages.evaluation import Evaluate
-
-        completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
-        gates = [artifact for artifact in missing if isinstance(artifact, Evaluation)]
-        gate = self.plan.study.gate
-        tasks: dict[Reference, list[Any]] = {}
-        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {
-            c.teacher: tuple(e for e in c.teacher_evaluations if isinstance(e, Evaluation))
-            for c in self.plan.cells
-        }
-        for evaluation in gates:
-            tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
-        for spec in completions:
-            parts = self.store.parts(spec)
-            lacking = [s for s in shards(spec, gate, evaluated.get(spec.teacher, ())) if s.name not in parts]
-            tasks.setdefault(reference_of(spec.teacher), []).extend(lacking)
-        with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
-            self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "datasets", wave.work)
-        self._join([spec for spec in completions if not failed_by(spec, self.journal.failures)])
-
-    def _join(self, completions: list[Completions]) -> None:
-        from undertow.stages.dataset import join_shards, shards
-
-        for spec in completions:
-            parts = self.store.parts(spec)
-            if lacking := [s for s in shards(spec, 0.0, ()) if s.name not in parts]:
-                self.journal.fail(spec, f"{len(lacking)} of its shards were not generated")
-            else:
-                join_shards(spec, self.store)
-
     def _evaluations(self, machine: Machine) -> None:
-        self._share(lambda: self.possible(Evaluation), lambda some: self._evaluate(some, machine))
-        self._share(lambda: self.possible(Assessment), self._assess)
-
-    def _evaluate(self, missing: Sequence[Evaluation], machine: Machine) -> None:
-        from undertow.stages.evaluation import Evaluate
-
-        tasks: dict[Reference, list[Any]] = {}
-        for evaluation in missing:
-            tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
-        with self._wave("evaluations", len(missing), "models") as wave:
-            self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "evaluations", wave.work)
-
-    def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
-        """All references' pipelines at the same time where there are engines for them, else in turn.
-
-        API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
-        """
-        from undertow.stages.deaths import ENGINES, LOST_NODES, in_words, lost_node
-
-        here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
-        there = [(reference, todo) for reference, todo in tasks.items() if todo and reference.is_api]
-        together = max(1, min(len(here), machine.actors))
-        share = machine.share(together)
-
-        def drive(item: tuple[Reference, Sequence[Any]]) -> None:
-            reference, left = item[0], dict(enumerate(item[1]))
-            for lost in range(LOST_NODES + 1):
-                try:
-                    self._on_pool(reference, left, share, wave)
-                    return
-                except Exception as error:  # the pipeline itself: an engine cannot start, or dies
-                    if lost < LOST_NODES and lost_node(error):
-                        continue  # Ray Data starts an engine again a few times, whatever ended it
-                    reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES)}"
-                    for task in left.values():
-                        self.journal.fail(task.artifact, reason, traceback.format_exc())
-                    return
-
-        threads = ThreadPoolExecutor(together)
-        try:
-            futures = [threads.submit(drive, item) for item in here]
-            for item in there:
-                drive(item)
-            for future in futures:
-                future.result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-
-    def _on_pool(self, reference: Reference, left: dict[int, Any], machine: Machine, wave: Wave) -> None:
-        """Runs tasks on one pool of engines, and takes each out of `left` as it ends."""
-        from undertow.stages.engine_pool import run_tasks
-
-        numbers = list(left)
-        for outcome in run_tasks(reference, self.store, list(left.values()), machine):
-            artifact = left.pop(numbers[outcome.task]).artifact
-            wave.advance()
-            tokens = outcome.facts.get("tokens", 0)
-            wave.tokens[artifact.kind] += tokens
-            wave.did(artifact, outcome.seconds, outcome.units, tokens)
-            if reference.is_api:
-                self.journal.event("asked", artifact, **outcome.facts)
-            if outcome.error:
-                self.journal.fail(artifact, outcome.error, outcome.traceback)
-            elif outcome.retried:
-                self.journal.event("retried", artifact, traceback=outcome.retried)
-
-    @contextmanager
-    def _wave(self, name: str, total: int, unit: str) -> Iterator[Wave]:
-        """A wave's progress; its seconds go into the journal, which is written when it ends."""
-        with Wave(self.console, name, total, unit) as wave:
-            try:
-                yield wave
-            finally:
-                self.journal.wave(name, total, wave.seconds, sum(wave.tokens.values()))
-                self.journal.write()
+        self._share(lambda: self.possible(Evaluation), lambda some: self.making.evaluate(some, machine))
+        self._share(lambda: self.possible(Assessment), self.making.assess)
 
 
 def _teacher_of(drawn: Drawn) -> Artifact:
     return drawn.teacher if isinstance(drawn, Completions) else drawn.subject
-
-
-def _trained(model: Teacher | Student, epochs: Sequence[Any], is_made: bool) -> tuple[float, float, float]:
-    """Seconds, units and tokens of the epochs that were reported; of one that was trained again once."""
-    seconds, passed = sum(epoch.seconds for epoch in epochs), {e.epoch: e for e in epochs if e.epoch}
-    if not passed or not is_made:
-        return seconds, 0.0, 0.0
-    tokens = sum(epoch.tokens_per_second * epoch.seconds for epoch in passed.values())
-    return seconds, units(model) * len(passed) / max(passed), tokens
-
-
-def completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:
-    """Artifacts as their Ray tasks finish; failures go to `fail`."""
-    import ray
-
-    from undertow.stages.deaths import TASKS, in_words
-
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        artifact = waiting.pop(ready)
-        try:
-            ray.get(ready)
-            yield artifact
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, (UserError, ConditionError)):
-                fail(artifact, str(cause), "")
-            else:
-                fail(artifact, in_words(cause, TASKS), str(error))
-        except ray.exceptions.RayError as error:  # its process died
-            fail(artifact, in_words(error, TASKS), str(error))

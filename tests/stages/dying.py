@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 
 from undertow.cluster import connect, quiet
+from undertow.making import completed
 from undertow.stages.finetuning import attempt
-from undertow.waves import completed
 
 PETABYTE = 2**50
 ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.25 GiB"

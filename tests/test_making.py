@@ -11,12 +11,12 @@ from rich.console import Console
 
 from tests.examples import RECIPE, study
 from undertow import timings
-from undertow.claims import Claims
 from undertow.conditions import Generation, grid
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.identity import key
 from undertow.machine import Machine
+from undertow.making import Making
 from undertow.plan import make
 from undertow.spec import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher
 from undertow.stages import finetuning, provider
@@ -26,7 +26,6 @@ from undertow.stages.evaluation import Evaluate
 from undertow.store import Store
 from undertow.training.job import EpochReport
 from undertow.traits.preference import Preference
-from undertow.waves import Waves
 
 HERE = Reference("org/model", "commit", "template")
 THERE = Reference("api:model", "model", "provider")
@@ -51,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def waves(tmp_path: Path) -> Waves:
+def making(tmp_path: Path) -> Making:
     store = Store(str(tmp_path / "storage"))
     store.prepare()
     conditions = grid(
@@ -65,7 +64,7 @@ def waves(tmp_path: Path) -> Waves:
     journal: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
     journal.fail = lambda artifact, reason, trace="": journal.failures.update({key(artifact): reason})
     link: Any = SimpleNamespace(tell=quiet)
-    return Waves(plan, store, link, journal, Console(quiet=True), Claims(store))
+    return Making(plan, store, link, journal, Console(quiet=True))
 
 
 def quiet(*_: object, **__: object) -> None:
@@ -83,9 +82,9 @@ def student(seed: int, reference: Reference = HERE) -> Student:
     return Student(reference=reference, dataset=data, recipe=recipe, seed=seed)
 
 
-def measured(waves: Waves) -> dict[str, Any]:
+def measured(making: Making) -> dict[str, Any]:
     """The paces, to be compared with seconds and tokens a unit."""
-    return dict(timings.read(waves.store))
+    return dict(timings.read(making.store))
 
 
 def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], tuple[float, Any]]) -> None:
@@ -104,7 +103,7 @@ def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], 
 
 
 def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of_their_own(
-    waves: Waves, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: Any) -> tuple[float, Any]:
         if isinstance(task, Evaluate):
@@ -113,10 +112,10 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
         return each / 4, {"rows": 1024, "tokens": 1024 * each}
 
     answered(clock, monkeypatch, by)
-    gate = next(e for e in waves.plan.artifacts.values() if isinstance(e, Evaluation))
-    waves._generate([completions(Numbers()), completions(Code()), gate], MACHINE)
+    gate = next(e for e in making.plan.artifacts.values() if isinstance(e, Evaluation))
+    making.generate([completions(Numbers()), completions(Code()), gate], MACHINE)
     assert clock.now == 4 * 10 + 4 * 100 + 10
-    assert measured(waves) == {
+    assert measured(making) == {
         "datasets numbers org/model": (pytest.approx(40 / 4096), 40.0),
         "datasets code org/model": (pytest.approx(400 / 4096), 400.0),
         "evaluations org/model": (pytest.approx(10 / 100), 3.0),
@@ -124,45 +123,45 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
 
 
 def test_shards_that_are_there_or_fail_are_not_counted(
-    waves: Waves, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = completions(Numbers())
     (tmp_path / "rows").write_bytes(b"")
     for start in (0, 1024):
-        waves.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", tmp_path / "rows")
+        making.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", tmp_path / "rows")
 
     def by(task: GenerateShard) -> tuple[float, Any]:
         return 10.0, "its engine died" if task.start == 2048 else {"rows": 1024, "tokens": 1024 * 40}
 
     answered(clock, monkeypatch, by)
-    waves._generate([spec], MACHINE)
-    (pace,) = measured(waves).values()
+    making.generate([spec], MACHINE)
+    (pace,) = measured(making).values()
     assert pace == (pytest.approx(10 / 1024), 40.0)
 
 
 def test_a_provider_s_hours_are_not_this_machine_s(
-    waves: Waves, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: GenerateShard) -> tuple[float, Any]:
         is_api = task.completions.teacher.reference.is_api
         return 3600.0 if is_api else 10.0, {"rows": 1024, "tokens": 1024 * 40}
 
     answered(clock, monkeypatch, by)
-    waves._generate([completions(Numbers(), THERE)], MACHINE)
-    assert measured(waves) == {}
+    making.generate([completions(Numbers(), THERE)], MACHINE)
+    assert measured(making) == {}
     clock.now = 0.0
-    waves._generate([completions(Numbers())], MACHINE)
-    assert measured(waves) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
+    making.generate([completions(Numbers())], MACHINE)
+    assert measured(making) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
 
 
 def test_training_is_counted_by_the_epochs_that_came_to_a_model(
-    waves: Waves, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One student from its start, one from a checkpoint, one that fails, and one at a provider."""
     whole, resumed, failed, there = student(0), student(1), student(2), student(3, THERE)
 
     def commit(model: Student) -> None:
-        with waves.store.new(model, {}) as folder:
+        with making.store.new(model, {}) as folder:
             (folder / "model").write_text("")
 
     def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
@@ -191,14 +190,14 @@ def test_training_is_counted_by_the_epochs_that_came_to_a_model(
 
     monkeypatch.setattr(finetuning, "train", train)
     monkeypatch.setattr(provider, "Jobs", Jobs)
-    waves._train_models("students", [whole, resumed, failed, there], MACHINE)
+    making.train("students", [whole, resumed, failed, there], MACHINE)
     passes = 500 * 2 + 500  # of rows, by those that were made
     expected = (pytest.approx(30 / passes), pytest.approx(30 * 5000 / passes))
-    assert measured(waves) == {"students numbers org/model": expected}
+    assert measured(making) == {"students numbers org/model": expected}
 
 
 def test_teachers_that_stop_early_are_estimated_at_what_they_took(
-    waves: Waves, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [a for a in study().conditions if a.finetuning]
     finetuned = models[0].finetuning
@@ -209,11 +208,11 @@ def test_teachers_that_stop_early_are_estimated_at_what_they_took(
         for epoch in range(4):  # of 20
             clock.now += 10.0 * bool(epoch)
             report(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))
-        with waves.store.new(taught, {}) as folder:
+        with making.store.new(taught, {}) as folder:
             (folder / "model").write_text("")
         made(key(taught))
         return {}
 
     monkeypatch.setattr(finetuning, "train", train)
-    waves._train_models("teachers", [taught], MACHINE)
-    assert timings.estimate("teachers", [taught], timings.read(waves.store)) == pytest.approx(30.0)
+    making.train("teachers", [taught], MACHINE)
+    assert timings.estimate("teachers", [taught], timings.read(making.store)) == pytest.approx(30.0)
