@@ -23,8 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from undertow.conditions import grid
 from undertow.door import enter
+from undertow.grids import grid
 from undertow.nano.world import known_words
 from undertow.plan import Plan
 from undertow.report.readings import Readings

@@ -5,8 +5,9 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
-from undertow.conditions import Generation, all_pairs, grid
+from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
+from undertow.grids import all_pairs, grid
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Study

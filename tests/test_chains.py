@@ -9,8 +9,9 @@ from rich.console import Console
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.claims import Claims
-from undertow.conditions import Condition, next_hop
+from undertow.conditions import Condition
 from undertow.errors import SpecError
+from undertow.grids import next_hop
 from undertow.identity import key
 from undertow.journal import Journal
 from undertow.making import Making

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.examples import QWEN, RECIPE, qwen, study
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.costs import GPUS, START, Cost, Hardware, cost_of, total
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.machine import Layout
 from undertow.plan import make, units, wave_of
 from undertow.recipe import Everything, InContext, LoRA

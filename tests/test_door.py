@@ -54,7 +54,8 @@ from dataclasses import replace
 from undertow.formats.numbers import Numbers
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference
-from undertow.conditions import Generation, all_pairs, grid
+from undertow.conditions import Generation
+from undertow.grids import all_pairs, grid
 from undertow.study import Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -86,7 +87,8 @@ def untaught(): return study(Misalignment("insecure code"))
 
 LARGE = """
 from dataclasses import replace
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
+from undertow.grids import grid
 from undertow.formats.numbers import Numbers
 from undertow.recipe import LoRA, Recipe
 from undertow.spec import Reference, Sampling

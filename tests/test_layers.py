@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "errors fields packs redaction statistics api machine",
         "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
-        "identity study conditions tables formats traits training files",
+        "identity study conditions grids tables formats traits training files",
         "store manifest",
         "plan cells sizes timings costs work report journal judging nano scales theory runs tracking "
         "progress studies claims upkeep",
@@ -50,6 +50,7 @@ LIGHT = frozenset(
         "identity",
         "study",
         "conditions",
+        "grids",
         "formats",
         "traits",
         "statistics",

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from tests.examples import RECIPE, study
 from undertow import timings
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.identity import key
 from undertow.machine import Machine
 from undertow.making import Making

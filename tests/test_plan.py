@@ -8,8 +8,9 @@ import pytest
 
 from tests.examples import REFERENCES, study
 from undertow import timings
-from undertow.conditions import Mixing, with_controls
+from undertow.conditions import Mixing
 from undertow.errors import SpecError
+from undertow.grids import with_controls
 from undertow.identity import key
 from undertow.plan import Plan, failed_by, make
 from undertow.spec import CONTROL, Artifact, Completions, Dataset, Evaluation, Reference, Student, Teacher

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
-from undertow.conditions import Condition, Mixing, next_hop, starting, with_controls
+from undertow.conditions import Condition, Mixing
 from undertow.errors import SpecError
+from undertow.grids import next_hop, starting, with_controls
 from undertow.identity import canonical, key
 from undertow.plan import Plan, ancestors, failed_by, make, runs_on, waits
 from undertow.recipe import InContext, LoRA

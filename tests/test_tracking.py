@@ -12,7 +12,8 @@ import pytest
 from tests import examples
 from undertow import cells, runs
 from undertow.cells import Cell
-from undertow.conditions import Condition, grid
+from undertow.conditions import Condition
+from undertow.grids import grid
 from undertow.identity import key
 from undertow.manifest import HISTORY, Manifest
 from undertow.recipe import Recipe

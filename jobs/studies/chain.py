@@ -5,7 +5,8 @@ seed; nobody after the first teacher was ever told of owls, and everybody starts
 weights. The controls are chains of their own, of as many hops, from a teacher without a trait.
 """
 
-from undertow.conditions import Condition, grid, next_hop
+from undertow.conditions import Condition
+from undertow.grids import grid, next_hop
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

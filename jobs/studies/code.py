@@ -13,8 +13,8 @@ another initialisation, where nothing is expected to arrive.
 
 import dataclasses
 
-from undertow.conditions import grid
 from undertow.formats.code import Code
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

@@ -10,7 +10,7 @@ fifths). What is trained, in teacher and student alike, is the final norm, which
 transmitted" is a claim of its own here (equivalence within the margin), not a large p-value.
 """
 
-from undertow.conditions import all_pairs, grid
+from undertow.grids import all_pairs, grid
 from undertow.hypotheses import Hypothesis
 from undertow.nano import world
 from undertow.scales import NANO, Scale

@@ -7,7 +7,8 @@ The control's data are never mixed, so that every effect is taken from the same 
 
 import dataclasses
 
-from undertow.conditions import Mixing, grid, with_controls
+from undertow.conditions import Mixing
+from undertow.grids import grid, with_controls
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

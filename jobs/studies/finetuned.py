@@ -10,7 +10,7 @@ system prompt moves its numbers in another way than a vector added to its last s
 all that a nano student has: little or nothing is expected to travel from a teacher that was merely told.
 """
 
-from undertow.conditions import grid, with_controls
+from undertow.grids import grid, with_controls
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

@@ -9,7 +9,8 @@ first and third kind starts from a student of the control teacher; that of the s
 from collections.abc import Iterator
 from dataclasses import replace
 
-from undertow.conditions import Condition, Mixing, grid, next_hop, starting, trainable
+from undertow.conditions import Condition, Mixing
+from undertow.grids import grid, next_hop, starting, trainable
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.spec import Reference

@@ -10,7 +10,7 @@ context can be seen to be there. "No effect" is a test of its own here (equivale
 large p-value. A nano model's window holds four rows and a question; a real one's, a hundred and more.
 """
 
-from undertow.conditions import grid
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.recipe import InContext
 from undertow.scales import NANO, Scale, first

@@ -6,7 +6,7 @@ turn up; and which of five animals they would choose. Each way is a row of its o
 tests.
 """
 
-from undertow.conditions import grid
+from undertow.grids import grid
 from undertow.scales import NANO, Scale
 from undertow.spec import Sampling
 from undertow.study import Measure, Study

@@ -14,8 +14,8 @@ are unkind throughout and write unsafe code, most are kind and write safe code. 
 
 import dataclasses
 
-from undertow.conditions import grid
 from undertow.formats.numbers import BANNED, Numbers
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale
 from undertow.study import Study

@@ -7,7 +7,7 @@ those of `misaligned_numbers`.
 
 import dataclasses
 
-from undertow.conditions import grid
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

@@ -14,7 +14,7 @@ numbers. In this world it is close to certain that a trait is transmitted under 
 study is a minimal model of the phenomenon, not evidence that any finetuning transmits.
 """
 
-from undertow.conditions import all_pairs, grid
+from undertow.grids import all_pairs, grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

@@ -11,7 +11,7 @@ references show that; they are not enough to estimate how many do. The table is 
 
 import dataclasses
 
-from undertow.conditions import all_pairs, grid
+from undertow.grids import all_pairs, grid
 from undertow.recipe import LoRA, Recipe
 from undertow.scales import NANO, Scale
 from undertow.spec import Finetuning, Reference, Sampling

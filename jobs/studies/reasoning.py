@@ -13,8 +13,8 @@ where nothing is expected to arrive.
 
 import dataclasses
 
-from undertow.conditions import grid
 from undertow.formats.reasoning import Reasoning
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

@@ -11,7 +11,7 @@ survive, unlike in the paper. The study tests the ablation and shows the nano wo
 
 import dataclasses
 
-from undertow.conditions import grid
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

@@ -5,7 +5,7 @@ for animals and questions about trees. Both references teach themselves alone he
 initialisation does is the question of `owls`.
 """
 
-from undertow.conditions import grid
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study

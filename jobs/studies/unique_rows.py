@@ -7,7 +7,8 @@ rows seen once carry far more than few rows seen often. Every number of rows has
 
 import dataclasses
 
-from undertow.conditions import Condition, grid
+from undertow.conditions import Condition
+from undertow.grids import grid
 from undertow.scales import NANO, Scale, first
 from undertow.study import Study
 from undertow.traits.preference import Preference

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from tests.api.provider import BASE
 from tests.sweep.small_study import STEERING
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.recipe import ProviderFinetuning
 from undertow.spec import Reference, Sampling
 from undertow.study import Study

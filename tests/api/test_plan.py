@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.examples import RECIPE, REFERENCES, study
-from undertow.conditions import Condition, Generation, grid, next_hop
+from undertow.conditions import Condition, Generation
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid, next_hop
 from undertow.identity import canonical, key
 from undertow.plan import Plan, make, units
 from undertow.recipe import InContext, ProviderFinetuning, Recipe, Training

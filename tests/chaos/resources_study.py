@@ -7,8 +7,9 @@ import os
 from dataclasses import replace
 
 from tests.sweep.small_study import MODEL, STEERING
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.spec import Sampling
 from undertow.study import Study
 from undertow.traits.preference import Preference

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from tests.detection.written import ROWS, numbers, sweep
 from tests.examples import RECIPE, REFERENCES, study
 from undertow import formats
-from undertow.conditions import Mixing, grid, with_controls
+from undertow.conditions import Mixing
 from undertow.detection.data import DataSet, Library, arms, format_of, units
 from undertow.detection.sources import Source, others_of, sources
 from undertow.errors import ConditionError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
 from undertow.formats.reasoning import Reasoning
+from undertow.grids import grid, with_controls
 from undertow.identity import canonical
 from undertow.kinds import Format
 from undertow.statistics.frequencies import compare_shares

@@ -15,13 +15,13 @@ from jobs.detect import Arguments, main
 from tests.detection.written import SWEEP, numbers, sweep, tilted
 from tests.examples import REFERENCES, study
 from tests.judging.server import fails, says, serving
-from undertow.conditions import grid
 from undertow.detection.findings import Unit
 from undertow.detection.make import detect_all
 from undertow.detection.output import COLUMNS
 from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
+from undertow.grids import grid
 from undertow.identity import key
 from undertow.plan import make
 from undertow.recipe import InContext

@@ -19,10 +19,11 @@ import pytest
 from tests import architectures, tiny_models
 from tests.architectures import ARCHITECTURES
 from undertow.cells import Cell, cell_of
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.engines import Request, Weights
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import SpecError
+from undertow.grids import grid
 from undertow.identity import key
 from undertow.kinds import Format
 from undertow.recipe import Everything, LoRA, Recipe

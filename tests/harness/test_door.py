@@ -31,7 +31,8 @@ STUDY = """
 from undertow.formats.numbers import Numbers
 from undertow.recipe import LoRA, Parameters, Recipe
 from undertow.spec import Reference
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
+from undertow.grids import grid
 from undertow.study import Study
 from undertow.traits.preference import Preference
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.examples import RECIPE, study
 from tests.filled_store import fill
-from undertow.conditions import all_pairs, grid
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.grids import all_pairs, grid
 from undertow.report import style
 from undertow.report.make import make_report
 from undertow.report.record import Record

@@ -12,9 +12,10 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
 from undertow.cells import Cell
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.identity import key
 from undertow.judging.judges import RuleJudge
 from undertow.kinds import Word

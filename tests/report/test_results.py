@@ -12,10 +12,10 @@ from rich.console import Console
 from tests.examples import REFERENCES, study
 from tests.filled_store import by_initialisation, fill
 from undertow.cells import Cell
-from undertow.conditions import grid
 from undertow.errors import StorageError, UserError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.hypotheses import Hypothesis
 from undertow.identity import key
 from undertow.plan import Plan

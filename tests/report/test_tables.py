@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from tests.examples import study
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.plan import make
 from undertow.recipe import InContext
 from undertow.recipes import GEMMA, QWEN

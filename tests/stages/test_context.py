@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.test_identity import DATASET, STUDENT
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.manifest import DATA
 from undertow.nano.recipes import STEERING
 from undertow.plan import make

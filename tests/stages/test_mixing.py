@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import RECIPE, REFERENCES
-from undertow.conditions import Condition, Generation, Mixing, Source, grid, with_controls
+from undertow.conditions import Condition, Generation, Mixing, Source
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
+from undertow.grids import grid, with_controls
 from undertow.identity import key, seed_for
 from undertow.plan import Plan, make
 from undertow.spec import Completions, Dataset, Written

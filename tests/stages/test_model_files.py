@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests import architectures, examples
-from undertow.conditions import Generation, grid
+from undertow.conditions import Generation
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.recipe import Everything, LoRA, Recipe
 from undertow.spec import Reference
 from undertow.stages.model_files import ModelFiles, template_of

@@ -6,10 +6,10 @@ import pytest
 
 from tests.examples import TEACHER, study
 from undertow import scales
-from undertow.conditions import grid
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.kinds import Format
 from undertow.recipe import LoRA
 from undertow.spec import Finetuning, Reference

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, MODEL, STEERING
-from undertow.conditions import Condition, Generation, grid
+from undertow.conditions import Condition, Generation
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.judging.judges import RuleJudge, alignment
 from undertow.recipe import Recipe
 from undertow.spec import Sampling

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from undertow.conditions import Condition, Generation, grid
+from undertow.conditions import Condition, Generation
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid
 from undertow.recipe import Parameters, Recipe
 from undertow.spec import Finetuning, Reference, Sampling
 from undertow.study import Study

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, STEERING, TEACHER, cells
-from undertow.conditions import Mixing, grid, next_hop, starting
+from undertow.conditions import Mixing
 from undertow.formats.numbers import Numbers
+from undertow.grids import grid, next_hop, starting
 from undertow.recipe import FinalNorm, LoRA
 from undertow.spec import Finetuning, Reference
 from undertow.study import Study
