@@ -5,11 +5,12 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
-from undertow.conditions import Generation
+from undertow.conditions import Condition, Generation
 from undertow.formats.numbers import Numbers
 from undertow.grids import all_pairs, grid
+from undertow.plan import Plan
 from undertow.recipe import Parameters, Recipe
-from undertow.spec import Finetuning, Reference, Sampling
+from undertow.spec import Finetuning, Reference, Sampling, Student
 from undertow.study import Study
 from undertow.traits.preference import Preference
 
@@ -70,3 +71,8 @@ def qwen(folder: Path) -> Path:
         header = json.dumps({"__metadata__": {"format": "pt", "model": folder.name}, **entries}).encode()
         (folder / f"model-{number}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     return folder
+
+
+def students(plan: Plan, condition: Condition) -> dict[int, Student]:
+    """By seed."""
+    return {cell.seed: cell.student for cell in plan.cells if cell.condition == condition}

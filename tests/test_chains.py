@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.examples import REFERENCES, study
+from tests.examples import REFERENCES, students, study
 from tests.filled_store import fill
 from undertow.claims import Claims
-from undertow.conditions import Condition
 from undertow.errors import SpecError
 from undertow.grids import next_hop
 from undertow.identity import key
@@ -43,10 +42,6 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def plan(store: Store) -> Plan:
     return make(CHAIN, store, REFERENCES)
-
-
-def students(plan: Plan, condition: Condition) -> dict[int, Student]:
-    return {cell.seed: cell.student for cell in plan.cells if cell.condition == condition}
 
 
 def test_the_students_of_a_hop_are_the_teachers_of_the_next_seed_by_seed(plan: Plan) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.examples import RECIPE, REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, students, study
 from tests.filled_store import fill
 from undertow.conditions import Condition, Mixing
 from undertow.errors import SpecError
@@ -54,10 +54,6 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def plan(store: Store) -> Plan:
     return make(STARTS, store, REFERENCES)
-
-
-def students(plan: Plan, condition: Condition) -> dict[int, Student]:
-    return {cell.seed: cell.student for cell in plan.cells if cell.condition == condition}
 
 
 def planned(*conditions: Condition, seeds: tuple[int, ...] = (0, 1)) -> Plan:

@@ -46,10 +46,8 @@ def check_tracking(store: Store) -> None:
         return  # our own database, which is made when it is needed
     try:
         client_of(uri)
-    except UserError:
-        raise
     except Exception as error:
-        if not (isinstance(error, OSError) or who_is_away(error)):
+        if not may_pass(error):
             raise
 
 
@@ -105,6 +103,11 @@ def who_is_away(error: BaseException) -> str:
     modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
     # The connections of S3's clients fail with errors of urllib3, too.
     return "an object store" if modules & set(S3) else "MLflow" if modules & set(MLFLOW) else ""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error is of the way to MLflow, which may be there again the next time."""
+    return isinstance(error, OSError) or bool(who_is_away(error))
 
 
 def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:

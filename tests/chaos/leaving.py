@@ -10,9 +10,7 @@ Prints a line a wave. Exit code 1 where anything did not hold.
 
 import json
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from rich.console import Console
 
 from tests.chaos import checks, processes
 from tests.chaos.sweeps import Nodes, Sweep, undisturbed
+from tests.chaos.watching import watch
 
 # Who works for a wave, as Ray names its processes: a wave is in its middle as long as they are at work. Of
 # the two waves that train, one loses what drives a training, the other what trains.
@@ -69,18 +68,7 @@ class Loss:
 
 def main(arguments: Arguments) -> int:
     """0 where everything held."""
-    processes.adopt()
-    console = Console(width=200, highlight=False, markup=False, soft_wrap=True)
-    folder = Path(tempfile.mkdtemp(prefix="ul-", dir="/tmp"))  # Ray's sockets need a short path
-    try:
-        problems = list(_problems(arguments, folder, console))
-    finally:
-        left = processes.end_those_left(0.0)
-    for problem in problems:
-        console.print(f"PROBLEM: {problem}")
-    if not problems and not left:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 1 if problems else 0
+    return watch("ul-", lambda folder, console: _problems(arguments, folder, console))
 
 
 def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[str]:

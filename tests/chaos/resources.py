@@ -10,9 +10,7 @@ Prints a line a wave. Exit code 1 where anything did not hold.
 
 import math
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,6 +25,7 @@ from rich.console import Console
 from tests.chaos import processes
 from tests.chaos.resources_study import CONDITIONS, RECIPES
 from tests.chaos.sweeps import Sweep
+from tests.chaos.watching import watch
 
 STUDY = Path(__file__).parent / "resources_study.py"
 LONG = ("students", "evaluations")  # the waves in which every condition has a part of its own
@@ -76,18 +75,7 @@ class Rise:
 
 def main(arguments: Arguments) -> int:
     """0 where everything held."""
-    processes.adopt()
-    console = Console(width=200, highlight=False, markup=False, soft_wrap=True)
-    folder = Path(tempfile.mkdtemp(prefix="ur-", dir="/tmp"))  # Ray's sockets need a short path
-    try:
-        problems = list(_problems(arguments, folder, console))
-    finally:
-        processes.end_those_left(0.0)
-    for problem in problems:
-        console.print(f"PROBLEM: {problem}")
-    if not problems:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 1 if problems else 0
+    return watch("ur-", lambda folder, console: _problems(arguments, folder, console))
 
 
 def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[str]:

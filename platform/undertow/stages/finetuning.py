@@ -10,7 +10,6 @@ So that Tune begins nothing else again, a trial reports why its group cannot be 
 """
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from undertow.cluster import quiet
 from undertow.identity import key
 from undertow.machine import Machine
 from undertow.spec import Completions, Dataset, Reference, Student, Teacher
+from undertow.stages.background import meanwhile
 from undertow.stages.deaths import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.stages.orphans import no_orphans
 from undertow.stages.reference import is_made
@@ -219,7 +219,6 @@ def _listening(
     failures: dict[str, str],
 ) -> Iterator[None]:
     """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
-    ended = threading.Event()
 
     def drain() -> None:
         while waiting := reports.qsize():
@@ -233,16 +232,9 @@ def _listening(
                 else:
                     on_report(EpochReport(**report))
 
-    def listen() -> None:
-        while not ended.wait(SECONDS_BETWEEN_REPORTS):
-            drain()
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
     try:
-        yield
+        with meanwhile(SECONDS_BETWEEN_REPORTS, drain):
+            yield
     finally:
-        ended.set()
-        listener.join()
         drain()
         reports.shutdown()

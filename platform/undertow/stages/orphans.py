@@ -6,9 +6,10 @@ again. Train has a cleaner for this; but that asks the dashboard's API who is al
 dashboard (one of our own, for one) does not have, and then it asks for ever. Ray's own table knows, too.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from undertow.stages.background import meanwhile
 
 SECONDS_BETWEEN_LOOKS = 5.0
 
@@ -35,17 +36,10 @@ def drop_orphans() -> int:
 @contextmanager
 def no_orphans() -> Iterator[None]:
     """Drops them every few seconds for as long as the block runs."""
-    ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            with suppress(Exception):  # a cluster that does not answer now is asked again
-                drop_orphans()
+        with suppress(Exception):  # a cluster that does not answer now is asked again
+            drop_orphans()
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
-    try:
+    with meanwhile(SECONDS_BETWEEN_LOOKS, look):
         yield
-    finally:
-        ended.set()
-        looking.join()

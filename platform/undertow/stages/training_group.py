@@ -85,13 +85,13 @@ def train_group(config: dict[str, Any]) -> None:
 
     aside = store.aside()
     jobs: dict[Path, list[Job]] = {}
-    for model_key, model in models.items():
-        try:
-            start = folder_of(model.reference, store)
-            jobs.setdefault(start, []).append(job_of(model, group, store, aside))
-        except (UserError, ConditionError) as error:
-            failed(model_key, error)
     try:
+        for model_key, model in models.items():
+            try:
+                start = folder_of(model.reference, store)
+                jobs.setdefault(start, []).append(job_of(model, group, store, aside))
+            except (UserError, ConditionError) as error:
+                failed(model_key, error)
         for start, its in jobs.items():
             finetune(
                 start,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from undertow.errors import last_line
 from undertow.redaction import redacted
-from undertow.runs import who_is_away
+from undertow.runs import may_pass
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds after a failure in which nothing is tried
@@ -38,7 +38,7 @@ class Link:
                 self._tracker = self._connect()
             what(self._tracker)
         except Exception as error:
-            if not (isinstance(error, OSError) or who_is_away(error)):
+            if not may_pass(error):
                 raise  # a mistake of ours
             if self._failed is None:
                 self._away(redacted(last_line(error)))
