@@ -83,7 +83,7 @@ def mistake(): return study(colour="red")
 def other_error(): return 1 / 0
 def untaught(): return study(Misalignment("insecure code"))
 """
-NAMELESS = f"mine.py:{1 + STUDY[: STUDY.index('def no_trait_name')].count(chr(10))}:"  # its place in that file
+NAMELESS = f"mine.py:{STUDY[: STUDY.index('def no_trait_name')].count(chr(10)) + 1}:"  # where it stands
 
 
 LARGE = """
