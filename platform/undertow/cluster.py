@@ -14,7 +14,7 @@ import os
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,7 +146,7 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         ray.shutdown()
 
 
-def _check_reach(store: Store, nodes: Sequence[dict[str, Any]]) -> None:
+def _check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raises StorageError naming a node that does not see what is written into the storage here.
 
     A folder that is not shared, a missing package or missing credentials: each would otherwise show hours
@@ -170,12 +170,19 @@ def _check_reach(store: Store, nodes: Sequence[dict[str, Any]]) -> None:
             try:
                 reason = ray.get(answer)
             except ray.exceptions.RayError as error:  # the node lacks packages, or left
-                reason = last_line(error)
+                reason = last_line(error) if _is_up(node) else ""
             if reason:
                 who = f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
                 raise StorageError(f"--storage {store.url}: not to be used on node {who}: {reason}")
     finally:
         store.drop_scratch(scratch)
+
+
+def _is_up(node: Mapping[str, Any]) -> bool:
+    """Whether a node is still there: of one that left nothing is asked."""
+    import ray
+
+    return any(now["Alive"] for now in ray.nodes() if now["NodeID"] == node["NodeID"])
 
 
 def _reads(store: Store, name: str) -> str:

@@ -148,10 +148,10 @@ def log_metrics(
 
 def _final_values(client: Any, run: str, model: str | None) -> set[tuple[str, float]]:
     """The metrics that a run, and its model too, have already."""
-    there = set(client.get_run(run).data.metrics.items())
-    if model is not None:
-        there &= {(metric.key, metric.value) for metric in client.get_logged_model(model).metrics or ()}
-    return there
+    if model is None:
+        return set(client.get_run(run).data.metrics.items())
+    there = {(metric.key, metric.value) for metric in client.get_logged_model(model).metrics or ()}
+    return there & client.get_run(run).data.metrics.items() if there else there
 
 
 def log_params(client: Any, run: str, params: Mapping[str, str]) -> None:

@@ -104,15 +104,12 @@ def run(
         link = link_of(plan.study, store, journal, console)
         state(plan, record, journal)
         waves = Waves(Making(plan, store, link, journal, console), Claims(store))
-        try:
-            if machine is not None:
-                with waves.claims:
-                    waves.make(machine)
-            waves.check_gates()
-            return Ending(plan, record, store, link, journal).report(console)
-        except BaseException:
-            link.abandon()
-            raise
+        if machine is not None:
+            with link.abandoned_on_error(), waves.claims:
+                waves.make(machine)
+    with link.abandoned_on_error():  # the cluster is free by now
+        waves.check_gates()
+        return Ending(plan, record, store, link, journal).report(console)
 
 
 def link_of(study: Study, store: Store, journal: Journal, console: Console) -> Link:

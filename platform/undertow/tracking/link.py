@@ -7,7 +7,8 @@ each try takes seconds, and a training tells every epoch.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from undertow.errors import last_line
 from undertow.redaction import redacted
@@ -47,7 +48,12 @@ class Link:
         self._failed = None
         return True
 
-    def abandon(self) -> None:
-        """Ends the runs that are open, where MLflow was there when it was last told something."""
-        if self._tracker is not None and self._failed is None:
-            self.tell(Tracker.abandon)
+    @contextmanager
+    def abandoned_on_error(self) -> Iterator[None]:
+        """Ends the runs that are open where the block raises, if MLflow was there when it was last told."""
+        try:
+            yield
+        except BaseException:
+            if self._tracker is not None and self._failed is None:
+                self.tell(Tracker.abandon)
+            raise

@@ -37,7 +37,11 @@ def logged_model(
             ours = str(known.model_id)
         else:
             client.delete_logged_model(known.model_id)
-    if not ours:
+    linked = set()
+    if ours:
+        outputs = client.get_run(run).outputs
+        linked = {output.model_id for output in (outputs.model_outputs if outputs else ())}
+    else:
         tags = {
             "undertow.kind": manifest.kind,
             "undertow.key": manifest.key,
@@ -52,8 +56,7 @@ def logged_model(
             model_type=manifest.kind,
         )
         ours = str(created.model_id)
-    outputs = client.get_run(run).outputs
-    if ours not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
+    if ours not in linked:
         client.log_outputs(run, [LoggedModelOutput(ours, step=0)])
     return ours
 
