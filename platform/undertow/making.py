@@ -189,6 +189,7 @@ class Making:
         API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
         """
         from undertow.stages.deaths import ENGINES, LOST_NODES, in_words, lost_node
+        from undertow.stages.stopping import StoppedError, stopped_on_error
 
         here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
         there = [(reference, todo) for reference, todo in tasks.items() if todo and reference.is_api]
@@ -201,6 +202,8 @@ class Making:
                 try:
                     self._on_pool(reference, left, share, wave)
                     return
+                except StoppedError:
+                    return
                 except Exception as error:  # the pipeline itself: an engine cannot start, or dies
                     if lost < LOST_NODES and lost_node(error):
                         continue  # Ray Data starts an engine again a few times, whatever ended it
@@ -209,15 +212,15 @@ class Making:
                         self.journal.fail(task.artifact, reason, traceback.format_exc())
                     return
 
-        threads = ThreadPoolExecutor(together)
-        try:
+        with ThreadPoolExecutor(together) as threads, stopped_on_error():
             futures = [threads.submit(drive, item) for item in here]
-            for item in there:
-                drive(item)
-            for future in futures:
-                future.result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            try:
+                for item in there:
+                    drive(item)
+                for future in futures:
+                    future.result()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     def _on_pool(self, reference: Reference, left: dict[int, Any], machine: Machine, wave: Wave) -> None:
         """Runs tasks on one pool of engines, and takes each out of `left` as it ends."""
