@@ -138,7 +138,7 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
     try:
         up = [node for node in ray.nodes() if node["Alive"]]
         if store is not None and len(up) > 1:
-            _check_reach(store, up)
+            check_reach(store, up)
         offered = [
             Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in (n["Resources"] for n in up)
         ]
@@ -147,7 +147,7 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         ray.shutdown()
 
 
-def _check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
+def check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raises StorageError naming a node that does not see what is written into the storage here.
 
     A folder that is not shared, a missing package or missing credentials: each would otherwise show hours

@@ -1,0 +1,38 @@
+"""The first check of the storage: every node that is there must see it, and one that left need not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from undertow.cluster import check_reach, quiet
+from undertow.store import Store
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    quiet()
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.second = cluster.add_node(**node)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_a_node_that_leaves_before_it_answers_is_not_asked(two_nodes: Any, tmp_path: Path) -> None:
+    import ray
+
+    store, nodes = Store(str(tmp_path)), ray.nodes()
+    assert len(nodes) == 2
+    check_reach(store, nodes)
+    two_nodes.remove_node(two_nodes.second, allow_graceful=True)
+    check_reach(store, nodes)
+    assert store.names("partial") == ["aside"]  # nothing of the check is left
