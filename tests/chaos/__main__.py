@@ -31,6 +31,7 @@ HERE = (
     "interrupt",
     "interrupt twice",
 )  # faults of a sweep with a Ray of its own
+A_STORY = 6  # kills in one story, at most
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _kills(arguments: Arguments, folder: Path, console: Console) -> Iterator[Kil
     began, done, number = time.monotonic(), 0, arguments.story or 0
     while done < arguments.kills and time.monotonic() - began < 60 * arguments.minutes:
         seed = f"{arguments.seed}/{number}"
-        faults = _faults(arguments.faults, random.Random(f"faults {seed}"))
+        faults = _faults(arguments, random.Random(f"faults {seed}"))
         place = folder / f"{number}"
         place.mkdir()
         story = Story(place, seed, made, duration)
@@ -93,12 +94,14 @@ def _kills(arguments: Arguments, folder: Path, console: Console) -> Iterator[Kil
         number += 1
 
 
-def _faults(allowed: tuple[str, ...], rng: random.Random) -> list[str]:
-    """Three kills of a sweep with a Ray of its own, or two of what needs surroundings."""
-    first = rng.choice(allowed)
+def _faults(arguments: Arguments, rng: random.Random) -> list[str]:
+    """The kills of one story: of a sweep with a Ray of its own, or all of what needs surroundings."""
+    number = min(arguments.kills, A_STORY)
+    first = rng.choice(arguments.faults)
     if first not in HERE:
-        return [first, first]
-    return [first, *rng.choices([fault for fault in allowed if fault in HERE], k=2)]
+        return [first] * number
+    here = [fault for fault in arguments.faults if fault in HERE]
+    return [first, *rng.choices(here, k=number - 1)]
 
 
 def _table(kills: list[Kill]) -> Table:

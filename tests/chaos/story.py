@@ -1,8 +1,9 @@
 """One story: a study on a storage of its own, killed again and again, until a last run ends undisturbed.
 
-After each kill: nothing on the storage is half-written, and nothing that was finished before is another. At
-the end: exit code 0, and the bytes of an undisturbed sweep. Instants follow from the story's seed and from
-how long an undisturbed sweep takes here: a replay with the same seed comes close, no more.
+A sweep that goes on after a kill is struck again. After each sweep: nothing on the storage is half-written,
+and nothing that was finished before is another. At the end: exit code 0, and the bytes of an undisturbed
+sweep. Instants follow from the story's seed and from how long an undisturbed sweep takes here: a replay with
+the same seed comes close, no more.
 """
 
 import random
@@ -25,6 +26,8 @@ HESITATION = 2.0  # seconds at most between a victim's appearance and its end
 PATIENCE = 60.0  # seconds for processes to end by themselves
 END = "the end"
 INTERRUPTS = ("interrupt", "interrupt twice")
+ENDS_IT = ("driver", *INTERRUPTS)  # a fault that no sweep survives
+SPREAD = 0.6  # of an undisturbed sweep's seconds: the longest time from a sweep's start, or a kill, to a kill
 STOPPED = 130
 
 
@@ -98,13 +101,13 @@ class Story:
 
     def told(self, faults: Sequence[str]) -> Iterator[Kill]:
         """The kills, in order, and the end; it stops killing when the study is complete."""
-        rng = random.Random(self.seed)
+        rng, left = random.Random(self.seed), list(faults)
         with surroundings(faults, self.folder) as around:
-            for fault in faults:
-                kill = self._kill(fault, rng, around)
-                yield kill
+            while left:
+                kills = self._disturbed(left, rng, around)
+                yield from kills
                 around.mend()
-                if kill.code == 0:
+                if kills[-1].code == 0:
                     break
             ended = Sweep(self.folder / "storage", around.environment).end()
             end = Kill(END, code=ended.code, seconds=ended.seconds)
@@ -116,23 +119,40 @@ class Story:
             end.left = processes.end_those_left(PATIENCE, around.pids)
             yield end
 
-    def _kill(self, fault: str, rng: random.Random, around: Surroundings) -> Kill:
-        kill = Kill(fault)
+    def _disturbed(self, left: list[str], rng: random.Random, around: Surroundings) -> list[Kill]:
+        """One sweep and its kills, which are taken from what is `left`; what did not hold is at the last."""
         before = checks.made(self.folder / "storage")
         sweep = Sweep(self.folder / "storage", around.environment)
-        instant = rng.uniform(0, self.duration)
-        while sweep.is_running and time.monotonic() - sweep.began < instant:
+        kills: list[Kill] = []
+        while left and (sweep.is_running or not kills):
+            instant = time.monotonic() + rng.uniform(0, SPREAD * self.duration)
+            kill = self._kill(left[0], instant, rng, around, sweep)
+            if kill.victim or not kills:
+                kills.append(kill)
+                left.pop(0)
+        ended = sweep.end()
+        for kill in kills:
+            kill.code, kill.seconds = ended.code, ended.seconds
+        kills[-1].left = processes.end_those_left(PATIENCE, around.pids)
+        kills[-1].problems = self._wrong(kills[-1], ended, before)
+        return kills
+
+    def _kill(
+        self, fault: str, instant: float, rng: random.Random, around: Surroundings, sweep: Sweep
+    ) -> Kill:
+        """A kill of a running sweep, from an instant on as soon as there is a victim."""
+        kill = Kill(fault)
+        while sweep.is_running and time.monotonic() < instant:
             time.sleep(POLL)
+        around.mend()
         while sweep.is_running and not kill.victim:
             time.sleep(POLL)
             if self._found(fault, around):
                 time.sleep(rng.uniform(0, HESITATION))
                 kill.at = time.monotonic() - sweep.began
                 kill.victim = self._strike(fault, rng, around)
-        ended = sweep.end()
-        kill.code, kill.seconds = ended.code, ended.seconds
-        kill.left = processes.end_those_left(PATIENCE, around.pids)
-        kill.problems = self._wrong(kill, ended, before)
+        if kill.victim and fault in ENDS_IT:
+            sweep.end()
         return kill
 
     def _found(self, fault: str, around: Surroundings) -> list[psutil.Process]:

@@ -31,7 +31,7 @@ def tell(program: str, *arguments: str) -> None:
 
 
 def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(undisturbed: Path) -> None:
-    story = ("--seed", "0", "--story", "0", "--faults", "driver", "engine", "worker")
+    story = ("--kills", "3", "--seed", "0", "--story", "0", "--faults", "driver", "engine", "worker")
     tell("tests.chaos", *story, "--undisturbed", str(undisturbed))
 
 
