@@ -7,6 +7,7 @@ the same seed comes close, no more.
 """
 
 import random
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -177,10 +178,9 @@ class Story:
         storage = self.folder / "storage"
         problems = ["it hung"] if ended.code is None else []
         if kill.victim and kill.fault in INTERRUPTS:
-            told = "goes on from there" in ended.output
-            problems += (
-                [] if ended.code == STOPPED and told else [f"exit {ended.code}: {ended.output[-500:]}"]
-            )
+            stopped = ended.code == STOPPED and "goes on from there" in ended.output
+            done = ended.code in (0, -signal.SIGINT) and "Report: " in ended.output  # it came at the very end
+            problems += [] if stopped or done else [f"exit {ended.code}: {ended.output[-500:]}"]
         problems += [f"outlived it: {left.command}" for left in kill.left if kill.fault in INTERRUPTS]
         problems += ["a traceback was printed"] if "Traceback" in ended.output else []
         return problems + checks.half_written(storage) + checks.made_again(before, checks.made(storage))
