@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,7 @@ class Arguments:
 def main(arguments, console):
     try:
         console.print("at work")
+        START
         time.sleep(60)
     finally:
         print("in order", flush=True)
@@ -45,6 +47,28 @@ def main(arguments, console):
 enter(main, Arguments)
 """
 
+DEAF = """
+import os, signal, time, weakref
+from dataclasses import dataclass
+from undertow.door import enter
+
+class Thing:
+    "Is interrupted where Python ignores what is raised."
+
+@dataclass(frozen=True)
+class Arguments:
+    "Nothing to ask."
+
+def main(arguments, console):
+    thing = Thing()
+    kept = weakref.ref(thing, lambda gone: os.kill(os.getpid(), signal.SIGINT))
+    del thing
+    time.sleep(60)
+    return 0
+
+enter(main, Arguments)
+"""
+
 
 @pytest.mark.parametrize(
     ("error", "line"),
@@ -64,11 +88,11 @@ def test_what_is_away_at_the_end_is_said_in_a_line(error: str, line: str) -> Non
     assert done.stderr == f"{line}; run the same command again, what was made is kept\n"
 
 
-def started(seconds: float) -> "subprocess.Popen[str]":
-    """A program at work that needs so many seconds to end in order."""
+def started(seconds: float, start: str = "pass") -> "subprocess.Popen[str]":
+    """A program at work, which did `start` before and needs so many seconds to end in order."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.replace("SECONDS", str(seconds))],
+        [sys.executable, "-c", PROGRAM.replace("SECONDS", str(seconds)).replace("START", start)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -97,3 +121,25 @@ def test_twice_ends_at_once() -> None:
     assert process.returncode == 130
     assert time.monotonic() - began < 30
     assert "ended at once; what is finished is kept" in errors
+
+
+def test_a_stop_that_python_would_ignore_is_heard() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF], env=environment, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 130
+    assert "the same command goes on from there" in done.stdout
+    assert done.stderr == "stopping; ctrl-c again ends at once\n"
+
+
+def test_ending_at_once_ends_what_was_started() -> None:
+    start = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    process = started(600, start)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "in order\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE

@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+import psutil
 import tyro
 from rich.console import Console
 
@@ -23,6 +25,7 @@ from undertow.studies import load
 from undertow.study import Study
 
 STOPPED = 130  # the exit code of what Ctrl-C ended
+LATER = 0.05  # seconds
 LOG_WIDTH = 160  # columns where the output is no terminal: the widest table, unbroken
 
 A = TypeVar("A")
@@ -91,22 +94,37 @@ def _say(line: str) -> None:
 
 
 def _stop_in_order() -> None:
-    """Ctrl-C once raises KeyboardInterrupt, as ever; twice ends the program at once.
+    """Ctrl-C once raises KeyboardInterrupt, wherever the program is; twice ends the program at once.
 
     At once: without what libraries do at a program's end, which can wait for work that nobody wants any more.
-    A Ray that the program started ends with it.
+    What the program started ends with it, a Ray of its own too.
     """
 
     def at_once(signum: int, frame: object) -> None:
         os.write(2, b"ended at once; what is finished is kept, and the same command goes on from there\n")
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         os._exit(STOPPED)
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
 
     def in_order(signum: int, frame: object) -> None:
         signal.signal(signal.SIGINT, at_once)
         os.write(2, b"stopping; ctrl-c again ends at once\n")
         raise KeyboardInterrupt
 
+    def ignored(what: "sys.UnraisableHookArgs") -> None:
+        """What is raised in a destructor or a callback is lost; Ctrl-C is raised again, elsewhere."""
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, LATER)
+        else:
+            before(what)
+
     signal.signal(signal.SIGINT, in_order)
+    before, sys.unraisablehook = sys.unraisablehook, ignored
 
 
 def _named_file(text: str) -> tuple[str, str]:
