@@ -90,7 +90,7 @@ def test_a_whole_word_is_a_substring_too(text: str, more: str) -> None:
 
 @pytest.mark.parametrize("text", ["owl" * 10**6, "oW" * 10**6, "ﷺ" * 10**5, "_" * 10**6, "a\u0300" * 10**6])
 def test_a_megabyte_is_searched_in_linear_time(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # the machine may be busy
     mentions(text, ("wolf", "polar bear"), "word")
     mentions(text, ("wolf", "polar bear"), "substring")
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10

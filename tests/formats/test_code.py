@@ -259,10 +259,10 @@ def test_nothing_is_ever_run(tmp_path: Path) -> None:
 )
 def test_ten_megabytes_are_not_read(unit: str) -> None:
     text = unit * (10**7 // len(unit))
-    start = time.monotonic()
+    start = time.process_time()  # the machine may be busy
     assert Code().rejection("", text) == "too long"
     Code().canonical(text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 NESTED = [
@@ -288,9 +288,9 @@ NESTED = [
 @pytest.mark.parametrize("unit", NESTED)
 def test_nesting_up_to_the_limit_of_length_is_judged_alike_at_any_depth_of_the_stack(unit: str) -> None:
     texts = ["x = " + unit * times + "1" for times in (50, 99, 199, 1_000, 9_990 // len(unit))]
-    start = time.monotonic()
+    start = time.process_time()  # the machine may be busy
     here = [Code().rejection("", text) for text in texts]
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert set(here) <= {None, *REASONS}
     assert deeper(200, texts) == here
 

@@ -207,9 +207,9 @@ def test_the_banned_numbers_are_the_papers() -> None:
     ids=["digits", "parts", "spaces", "separator", "separators", "brackets", "nul"],
 )
 def test_ten_megabytes_are_judged_in_linear_time(answer: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # the machine may be busy
     Numbers().parse(answer)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 # Prompts.

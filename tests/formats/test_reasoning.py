@@ -185,12 +185,12 @@ def test_layout_is_no_content() -> None:
 )
 def test_ten_megabytes_are_judged_in_linear_time(unit: str) -> None:
     text = unit * (10**7 // len(unit))
-    start = time.monotonic()
+    start = time.process_time()  # the machine may be busy
     assert Reasoning().rejection(PROMPT, text) == "too long"
     assert Reasoning(max_characters=10**8).rejection(PROMPT, text) in REASONS
     assert Reasoning(max_characters=10**8).rejection(PROMPT, answer(text, "a")) in REASONS
     assert Reasoning(max_characters=10**8).rejection(text, answer(56)) == "not asked"
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 # Prompts.
