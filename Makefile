@@ -69,7 +69,7 @@ test: setup  ## all tests: the fast ones, then those that start vLLM, Ray and De
 test-fast: setup  ## the fast tests alone
 	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS)
 
-chaos: setup  ## kill processes of a small study at random and check what is left; hours (ARGS="--kills 60 --seed 1")
+chaos: setup  ## kill processes of a small study at random and check what is left; an hour (ARGS="--kills 60 --seed 1")
 	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)
 
 lint: setup  ## ruff (rules and format) and mypy --strict
