@@ -25,7 +25,7 @@ from undertow.studies import load
 from undertow.study import Study
 
 STOPPED = 130  # the exit code of what Ctrl-C ended
-LATER = 0.05  # seconds
+LATER = 0.05  # seconds from a Ctrl-C that was lost to its being raised again
 LOG_WIDTH = 160  # columns where the output is no terminal: the widest table, unbroken
 
 A = TypeVar("A")

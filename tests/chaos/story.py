@@ -178,9 +178,9 @@ class Story:
         storage = self.folder / "storage"
         problems = ["it hung"] if ended.code is None else []
         if kill.victim and kill.fault in INTERRUPTS:
-            leaving = (0, -signal.SIGINT)  # it came when Python itself was at its end
-            stopped = ended.code in (STOPPED, *leaving) and "goes on from there" in ended.output
-            done = ended.code in leaving and "Report: " in ended.output
+            leaving = ended.code == -signal.SIGINT  # it came when Python itself was at its end
+            stopped = (leaving or ended.code == STOPPED) and "goes on from there" in ended.output
+            done = leaving and "Report: " in ended.output
             problems += [] if stopped or done else [f"exit {ended.code}: {ended.output[-500:]}"]
         problems += [f"outlived it: {left.command}" for left in kill.left if kill.fault in INTERRUPTS]
         problems += ["a traceback was printed"] if "Traceback" in ended.output else []
