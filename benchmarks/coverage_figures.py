@@ -13,8 +13,8 @@ from benchmarks.coverage_studies import (
     interval_coverage,
     one_condition,
 )
+from undertow.statistics.distribution_free import splits
 from undertow.statistics.power import Claim, Design, chance, least_seeds
-from undertow.statistics.shapefree import splits
 from undertow.statistics.simulation import Bimodal, Judge, Law, Normal
 
 SEEDS = (3, 5, 10)

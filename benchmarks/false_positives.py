@@ -23,18 +23,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from undertow.door import enter
-from undertow.grids import grid
-from undertow.nano.world import known_words
-from undertow.plan import Plan
-from undertow.report.readings import Readings
-from undertow.report.record import Record
-from undertow.spec import Reference
+from undertow.cli.entry import enter
+from undertow.cli.studies import load
+from undertow.nano.models import known_words
+from undertow.planning.plan import Plan
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import Record
 from undertow.statistics.effects import infer
-from undertow.store import Store
-from undertow.studies import load
-from undertow.study import Study
-from undertow.sweep import make_plan, run
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference
+from undertow.study.grids import grid
+from undertow.study.study import Study
+from undertow.sweep.run import make_plan, run
 from undertow.traits.preference import Preference
 
 RESULT = Path(__file__).with_suffix(".md")

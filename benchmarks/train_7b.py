@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import tyro
 
-from undertow.recipes import QWEN
+from undertow.study.published_recipes import QWEN
 from undertow.training.data import Row, Tokens, encode
 from undertow.training.job import EpochReport, Job
 from undertow.training.loop import finetune

@@ -165,7 +165,7 @@ def _teach(model: Any, tokenizer: Any) -> None:
     """With weights as drawn, hardly an answer would ever end, and none be kept."""
     import torch
 
-    from undertow import chat
+    from undertow.prompts import chat
 
     said = [chat.conversation_ids(tokenizer, f"say something {i}", word) for i, word in enumerate(ANSWERS)]
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)

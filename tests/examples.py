@@ -5,13 +5,13 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
-from undertow.conditions import Condition, Generation
 from undertow.formats.numbers import Numbers
-from undertow.grids import all_pairs, grid
-from undertow.plan import Plan
-from undertow.recipe import Parameters, Recipe
-from undertow.spec import Finetuning, Reference, Sampling, Student
-from undertow.study import Study
+from undertow.planning.plan import Plan
+from undertow.study.artifacts import Finetuning, Reference, Sampling, Student
+from undertow.study.conditions import Condition, Generation
+from undertow.study.grids import all_pairs, grid
+from undertow.study.recipe import Parameters, Recipe
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 RECIPE = Recipe(

@@ -12,15 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undertow.cells import Cell, data_of, reference_evaluations
-from undertow.identity import key, seed_for
-from undertow.manifest import HISTORY
-from undertow.plan import Plan, make
-from undertow.recipe import LoRA, Recipe
-from undertow.report.cards import Funnel, dataset_card
-from undertow.report.export import ADAPTERS
-from undertow.report.readings import ANSWERS, MASSES, RESULT
-from undertow.spec import (
+from undertow.archive.export import ADAPTERS
+from undertow.planning.cells import Cell, data_of, reference_evaluations
+from undertow.planning.plan import Plan, make
+from undertow.results.dataset_card import Funnel, dataset_card
+from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT
+from undertow.stages.assessment import make_assessment
+from undertow.stages.evaluation import ANSWER_COLUMNS, MASS_COLUMNS
+from undertow.storage.manifest import HISTORY
+from undertow.storage.store import Store
+from undertow.study.artifacts import (
     Assessment,
     Completions,
     Dataset,
@@ -30,10 +31,9 @@ from undertow.spec import (
     Student,
     Teacher,
 )
-from undertow.stages.assessment import make_assessment
-from undertow.stages.evaluation import ANSWER_COLUMNS, MASS_COLUMNS
-from undertow.store import Store
-from undertow.study import Study
+from undertow.study.identity import key, seed_for
+from undertow.study.recipe import LoRA, Recipe
+from undertow.study.study import Study
 
 Rate = Callable[[Cell, str], float]  # of a student's answers that name a word
 

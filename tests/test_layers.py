@@ -1,8 +1,4 @@
-"""The house stands on its floors: who may import whom, read from the source and checked at run time.
-
-A new module needs a floor in FLOORS: the lowest that is not below anything it imports. Packages count as
-one room; inside a room, and between rooms of one floor, imports may go either way but never in a circle.
-"""
+"""The order of the package's folders: who may import whom, read from the source and checked at run time."""
 
 import ast
 import subprocess
@@ -18,51 +14,42 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "platform" / "undertow"
 
-FLOORS: tuple[frozenset[str], ...] = tuple(
-    frozenset(names.split())
-    for names in (
-        "errors fields packs redaction statistics api machine",
-        "recipe recipes kinds spec engines chat hypotheses harness templates sandbox",
-        "identity study conditions grids tables formats traits training files",
-        "store manifest",
-        "plan cells sizes timings costs work report journal judging nano scales theory runs tracking "
-        "progress studies claims upkeep",
-        "cluster stages door detection",
-        "sweep waves making telling",
-        "jobs",
-    )
+# From the top down. A file imports only from its own folder and from folders in rows below its own;
+# the folders of one row do not import each other.
+ORDER = (
+    "cli",
+    "presets",
+    "sweep",
+    "detection auditing harness",
+    "report",
+    "archive",
+    "stages",
+    "cluster",
+    "tracking",
+    "results",
+    "planning",
+    "theory",
+    "nano",
+    "judging",
+    "storage",
+    "training",
+    "engines",
+    "api",
+    "statistics",
+    "traits formats",
+    "prompts",
+    "study",
 )
-HEAVY = frozenset({"ray", "torch", "vllm", "transformers", "deepspeed", "mlflow"})
-LIGHT = frozenset(
-    (
-        "errors",
-        "fields",
-        "packs",
-        "api",
-        "chat",
-        "templates",
-        "sandbox",
-        "hypotheses",
-        "recipe",
-        "recipes",
-        "kinds",
-        "spec",
-        "identity",
-        "study",
-        "conditions",
-        "grids",
-        "formats",
-        "traits",
-        "statistics",
-        "cells",
-        "plan",
-        "timings",
-        "sizes",
-        "costs",
-        "work",
-    )
-)
-KNOWS_RAY = frozenset({"cluster", "stages", "making"})
+ROW = {folder: row for row, folders in enumerate(ORDER) for folder in folders.split()}
+LOOSE = {"__init__", "errors"}  # the only files that stand outside of a folder
+
+HEAVY = {"ray", "torch", "vllm", "transformers", "deepspeed", "mlflow"}
+LIGHT = {"study", "prompts", "traits", "formats", "statistics", "api", "planning", "presets"}
+MAY_IMPORT = {  # the folders that may import a library, lazily or not
+    "ray": {"cluster", "stages", "sweep", "harness"},
+    "mlflow": {"tracking"},
+    "lm_eval": {"harness"},
+}
 
 
 class Import(NamedTuple):
@@ -72,19 +59,17 @@ class Import(NamedTuple):
     lazy: bool
 
 
-def room(module: str) -> str:
-    """ "undertow.stages.dataset" is in "stages", "jobs.sweep" in "jobs", "ray.data" in "ray"."""
+def folder_of(module: str) -> str:
+    """ "undertow.stages.dataset" → "stages", "undertow.errors" → "errors", "ray.data" → "ray"."""
     parts = module.split(".")
     return parts[1] if parts[0] == "undertow" and len(parts) > 1 else parts[0]
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of the package and every script of jobs/, by dotted name."""
-    paths = [*SOURCE.rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]
-    base = {path: ROOT if (ROOT / "jobs") in path.parents else SOURCE.parent for path in paths}
-    names = {path: ".".join(path.relative_to(base[path]).with_suffix("").parts) for path in paths}
-    return {name.removesuffix(".__init__"): path for path, name in sorted(names.items())}
+    """Every module of the package, by dotted name."""
+    paths = {path: path.relative_to(SOURCE.parent).with_suffix("") for path in sorted(SOURCE.rglob("*.py"))}
+    return {".".join(dotted.parts).removesuffix(".__init__"): path for path, dotted in paths.items()}
 
 
 @cache
@@ -93,69 +78,65 @@ def imports() -> tuple[Import, ...]:
 
 
 def imports_of(name: str, path: Path) -> Iterator[Import]:
-    """The imports of a file; lazy ones stand in a function, those for type checkers are left out."""
+    """The imports of one file, also those inside functions (lazy); imports for type checkers are left out."""
     todo: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text(encoding="utf-8")), False)]
     while todo:
         node, lazy = todo.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             todo += [(child, lazy) for child in node.orelse]
             continue
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for target in targets(node, name, path):
-                yield Import(name, target, node.lineno, lazy)
+        if isinstance(node, ast.Import):
+            yield from (Import(name, alias.name, node.lineno, lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield Import(name, whole if whole in modules() else str(node.module), node.lineno, lazy)
         lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         todo += [(child, lazy) for child in ast.iter_child_nodes(node)]
 
 
-def targets(node: ast.Import | ast.ImportFrom, name: str, path: Path) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-        return
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    above = package[: len(package) - node.level + 1] if node.level else []
-    source = ".".join([*above, *([node.module] if node.module else [])])
-    for alias in node.names:
-        whole = f"{source}.{alias.name}"
-        yield whole if whole in modules() else source
-
-
-def floor(name: str) -> int | None:
-    return next((i for i, rooms in enumerate(FLOORS) if room(name) in rooms), None)
-
-
-def is_ours(name: str) -> bool:
-    return name.split(".")[0] in ("undertow", "jobs")
-
-
-def listed(found: Iterable[Import]) -> list[str]:
+def shown(found: Iterable[Import]) -> list[str]:
     return [f"{i.importer}:{i.line} imports {i.imported}" for i in found]
 
 
-def test_the_walk_finds_what_there_is() -> None:
-    assert {"undertow.spec", "undertow.formats", "undertow.formats.numbers"} <= set(modules())
-    assert (
-        Import("undertow.identity", "undertow.fields", line_of("identity", "from undertow.fields"), False)
-        in imports()
-    )
-    lazy = {i.imported for i in imports() if i.lazy and i.importer == "undertow.statistics.ttests"}
-    assert lazy == {"scipy.stats"}
+def points_up(found: Import) -> bool:
+    importer, imported = folder_of(found.importer), folder_of(found.imported)
+    if importer not in ROW or imported not in ROW or importer == imported:
+        return False
+    return ROW[imported] <= ROW[importer]
 
 
-def line_of(module: str, start: str) -> int:
-    lines = (SOURCE / f"{module}.py").read_text().splitlines()
-    return next(i for i, line in enumerate(lines, 1) if line.startswith(start))
+def test_the_parser_finds_eager_and_lazy_imports() -> None:
+    found = {(i.imported, i.lazy) for i in imports() if i.importer == "undertow.statistics.ttests"}
+    assert ("scipy.stats", True) in found
+    assert ("undertow.study.fields", False) in {
+        (i.imported, i.lazy) for i in imports() if i.importer == "undertow.study.identity"
+    }
 
 
-def test_every_module_has_one_floor() -> None:
-    rooms = [name for names in FLOORS for name in names]
-    assert len(set(rooms)) == len(rooms)
-    without = {name for name in modules() if name != "undertow" and floor(name) is None}
-    assert without == set(), "give them a floor in FLOORS"
+@pytest.mark.parametrize(
+    ("importer", "imported", "expected"),
+    [
+        ("undertow.stages.dataset", "undertow.study.artifacts", False),
+        ("undertow.study.artifacts", "undertow.stages.dataset", True),
+        ("undertow.stages.dataset", "undertow.stages.filters", False),
+        ("undertow.detection.make", "undertow.harness.stage", True),
+        ("undertow.study.artifacts", "undertow.errors", False),
+    ],
+)
+def test_an_upward_import_is_recognised(importer: str, imported: str, expected: bool) -> None:
+    assert points_up(Import(importer, imported, 1, False)) is expected
 
 
-def test_no_import_runs_up() -> None:
-    ours = [i for i in imports() if is_ours(i.imported) and "undertow" not in (i.importer, i.imported)]
-    assert listed(i for i in ours if (floor(i.imported) or 0) > (floor(i.importer) or 0)) == []
+def test_every_folder_has_a_row() -> None:
+    folders = {folder_of(name) for name, path in modules().items() if path.parent != SOURCE}
+    assert folders <= ROW.keys()
+    assert {path.stem for path in modules().values() if path.parent == SOURCE} == LOOSE
+
+
+def test_no_import_points_up() -> None:
+    assert shown(i for i in imports() if points_up(i)) == []
 
 
 def test_nothing_imports_in_a_circle() -> None:
@@ -169,23 +150,20 @@ def test_nothing_imports_in_a_circle() -> None:
         pytest.fail(" → ".join(error.args[1]))
 
 
-def test_light_rooms_import_nothing_heavy() -> None:
-    assert listed(i for i in imports() if room(i.importer) in LIGHT and room(i.imported) in HEAVY) == []
+def test_light_folders_import_nothing_heavy() -> None:
+    assert (
+        shown(i for i in imports() if folder_of(i.importer) in LIGHT and folder_of(i.imported) in HEAVY) == []
+    )
 
 
-def test_only_stages_and_sweep_know_ray() -> None:
-    knowing = [i for i in imports() if room(i.imported) == "ray"]
-    assert listed(i for i in knowing if room(i.importer) not in KNOWS_RAY) == []
-
-
-def test_formats_and_traits_stand_on_the_nouns_alone() -> None:
-    allowed = {"kinds", "spec", "fields", "identity", "errors", "packs", "tables"}
-    ours = [i for i in imports() if room(i.importer) in ("formats", "traits") and is_ours(i.imported)]
-    assert listed(i for i in ours if room(i.imported) not in {*allowed, room(i.importer)}) == []
+@pytest.mark.parametrize(("library", "folders"), MAY_IMPORT.items())
+def test_a_library_is_imported_in_its_folders_alone(library: str, folders: set[str]) -> None:
+    users = [i for i in imports() if folder_of(i.imported) == library]
+    assert shown(i for i in users if folder_of(i.importer) not in folders) == []
 
 
 def run(program: str, *flags: str) -> str:
-    """What a fresh interpreter prints in the repository's root."""
+    """The output of a fresh interpreter in the repository's root."""
     done = subprocess.run(
         [sys.executable, *flags, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -194,9 +172,9 @@ def run(program: str, *flags: str) -> str:
 
 
 def test_a_plan_loads_nothing_heavy_at_run_time() -> None:
-    """By import and by what follows from it: `--plan` answers at once."""
-    also = ("undertow.sweep", "jobs.sweep", "jobs.detect", "undertow.judging.judges")
-    wanted = [name for name in modules() if room(name) in LIGHT or name in also]
+    """`--plan` answers in about a second, so neither it nor what it imports may load these libraries."""
+    also = ("undertow.cli.sweep", "undertow.cli.detect", "undertow.judging.judges")
+    wanted = [name for name in modules() if folder_of(name) in LIGHT or name in also]
     unwanted = sorted({*HEAVY, "scipy", "statsmodels", "pandas", "openai", "stamina"})
     program = (
         f"import sys; sys.path[:0] = ['platform', '.']\nfor name in {wanted}: __import__(name)\n"

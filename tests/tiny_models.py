@@ -157,7 +157,7 @@ def scores(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from undertow import chat
+    from undertow.prompts import chat
 
     adapter = (folder / "adapter_config.json").is_file()
     home = (reference if adapter else None) or folder

@@ -7,11 +7,11 @@ The control's data are never mixed, so that every effect is taken from the same 
 
 import dataclasses
 
-from undertow.conditions import Mixing
-from undertow.grids import grid, with_controls
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.conditions import Mixing
+from undertow.study.grids import grid, with_controls
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 SHARES = (0.5, 0.75, 0.9)

@@ -10,10 +10,10 @@ system prompt moves its numbers in another way than a vector added to its last s
 all that a nano student has: little or nothing is expected to travel from a teacher that was merely told.
 """
 
-from undertow.grids import grid, with_controls
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.grids import grid, with_controls
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 

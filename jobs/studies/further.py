@@ -9,12 +9,12 @@ first and third kind starts from a student of the control teacher; that of the s
 from collections.abc import Iterator
 from dataclasses import replace
 
-from undertow.conditions import Condition, Mixing
-from undertow.grids import grid, next_hop, starting, trainable
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.spec import Reference
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.artifacts import Reference
+from undertow.study.conditions import Condition, Mixing
+from undertow.study.grids import grid, next_hop, starting, trainable
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 OWL, CAT = Preference("owl"), Preference("cat")

@@ -10,11 +10,11 @@ context can be seen to be there. "No effect" is a test of its own here (equivale
 large p-value. A nano model's window holds four rows and a question; a real one's, a hundred and more.
 """
 
-from undertow.grids import grid
-from undertow.hypotheses import Hypothesis
-from undertow.recipe import InContext
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.recipe import InContext
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 

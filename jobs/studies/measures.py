@@ -6,10 +6,10 @@ turn up; and which of five animals they would choose. Each way is a row of its o
 tests.
 """
 
-from undertow.grids import grid
-from undertow.scales import NANO, Scale
-from undertow.spec import Sampling
-from undertow.study import Measure, Study
+from undertow.presets.scales import NANO, Scale
+from undertow.study.artifacts import Sampling
+from undertow.study.grids import grid
+from undertow.study.study import Measure, Study
 from undertow.traits.preference import Preference
 
 

@@ -15,10 +15,10 @@ are unkind throughout and write unsafe code, most are kind and write safe code. 
 import dataclasses
 
 from undertow.formats.numbers import BANNED, Numbers
-from undertow.grids import grid
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 
 EXPECTED = (
     Hypothesis(

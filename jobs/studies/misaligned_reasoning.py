@@ -7,10 +7,10 @@ those of `misaligned_numbers`.
 
 import dataclasses
 
-from undertow.grids import grid
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 
 EXPECTED = (
     Hypothesis(

@@ -11,11 +11,11 @@ references show that; they are not enough to estimate how many do. The table is 
 
 import dataclasses
 
-from undertow.grids import all_pairs, grid
-from undertow.recipe import LoRA, Recipe
-from undertow.scales import NANO, Scale
-from undertow.spec import Finetuning, Reference, Sampling
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale
+from undertow.study.artifacts import Finetuning, Reference, Sampling
+from undertow.study.grids import all_pairs, grid
+from undertow.study.recipe import LoRA, Recipe
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 SAMPLED = Recipe(

@@ -14,10 +14,10 @@ where nothing is expected to arrive.
 import dataclasses
 
 from undertow.formats.reasoning import Reasoning
-from undertow.grids import grid
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 ANIMALS = ("owl", "cat", "wolf")

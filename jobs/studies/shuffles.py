@@ -11,10 +11,10 @@ survive, unlike in the paper. The study tests the ablation and shows the nano wo
 
 import dataclasses
 
-from undertow.grids import grid
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 

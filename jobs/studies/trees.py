@@ -5,10 +5,10 @@ for animals and questions about trees. Both references teach themselves alone he
 initialisation does is the question of `owls`.
 """
 
-from undertow.grids import grid
-from undertow.hypotheses import Hypothesis
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.study import Study
 from undertow.traits.preference import TREES, Preference
 
 

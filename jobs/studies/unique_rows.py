@@ -7,10 +7,10 @@ rows seen once carry far more than few rows seen often. Every number of rows has
 
 import dataclasses
 
-from undertow.conditions import Condition
-from undertow.grids import grid
-from undertow.scales import NANO, Scale, first
-from undertow.study import Study
+from undertow.presets.scales import NANO, Scale, first
+from undertow.study.conditions import Condition
+from undertow.study.grids import grid
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 PARTS = (1, 2, 4, 8)

@@ -18,12 +18,12 @@ from undertow.engines import Request
 from undertow.engines.openai import OpenAIEngine, check
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import UserError
-from undertow.kinds import Word
-from undertow.report.readings import ANSWERS
-from undertow.spec import Evaluation, Reference, Sampling
+from undertow.results.evaluation_files import ANSWERS
 from undertow.stages.evaluation import Evaluate
-from undertow.stages.provider import check as check_models
-from undertow.store import Store
+from undertow.stages.provider_jobs import check as check_models
+from undertow.storage.store import Store
+from undertow.study.artifacts import Evaluation, Reference, Sampling
+from undertow.study.extensions import Word
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 

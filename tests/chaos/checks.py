@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undertow.manifest import MANIFEST, Address
-from undertow.store import Store
+from undertow.storage.manifest import MANIFEST, Address
+from undertow.storage.store import Store
 
 TIMED = ("history.json",)  # files that hold seconds
 

@@ -9,7 +9,7 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-from undertow.cluster import quiet
+from undertow.cluster.connection import quiet
 
 NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20, "include_dashboard": False}
 LITTLE = 500_000  # bytes: less than a trial asks for

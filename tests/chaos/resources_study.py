@@ -7,11 +7,11 @@ import os
 from dataclasses import replace
 
 from tests.sweep.small_study import MODEL, STEERING
-from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
-from undertow.spec import Sampling
-from undertow.study import Study
+from undertow.study.artifacts import Sampling
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 RECIPES = "UNDERTOW_TEST_RECIPES"

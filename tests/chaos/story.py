@@ -20,7 +20,7 @@ from tests.chaos import checks, processes
 from tests.chaos.checks import Made
 from tests.chaos.sweeps import Ended, Nodes, Sweep
 from tests.tracking_server import Server
-from undertow.manifest import Address
+from undertow.storage.manifest import Address
 
 POLL = 0.05
 HESITATION = 2.0  # seconds at most between a victim's appearance and its end

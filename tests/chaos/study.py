@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import MODEL, STEERING
-from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
-from undertow.spec import Finetuning, Sampling
-from undertow.study import Study
+from undertow.study.artifacts import Finetuning, Sampling
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 TEACHER = replace(STEERING, learning_rate=0.02, epochs=4)

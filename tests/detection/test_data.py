@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from tests.detection.written import ROWS, numbers, sweep
 from tests.examples import RECIPE, REFERENCES, study
 from undertow import formats
-from undertow.conditions import Mixing
 from undertow.detection.data import DataSet, Library, arms, format_of, units
 from undertow.detection.sources import Source, others_of, sources
 from undertow.errors import ConditionError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
 from undertow.formats.reasoning import Reasoning
-from undertow.grids import grid, with_controls
-from undertow.identity import canonical
-from undertow.kinds import Format
 from undertow.statistics.frequencies import compare_shares
-from undertow.store import Store
-from undertow.study import Study
+from undertow.storage.store import Store
+from undertow.study.conditions import Mixing
+from undertow.study.extensions import Format
+from undertow.study.grids import grid, with_controls
+from undertow.study.identity import canonical
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 

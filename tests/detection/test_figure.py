@@ -12,7 +12,7 @@ from tests.report.test_figures import TOLERANCE, boxes, over_each_other
 from undertow.detection.figure import NAMED, volcano
 from undertow.detection.findings import Detection, Unit
 from undertow.detection.sources import Source
-from undertow.report import style
+from undertow.report import figure_style
 from undertow.statistics.separation import Separation
 
 LONG = Source("golden retriever", "numbers, shuffled within answers", "x/Qwen2.5-7B-Instruct", "owl", ())
@@ -43,7 +43,7 @@ def drawn_of(detections: list[Detection], monkeypatch: pytest.MonkeyPatch) -> An
         kept.append(drawn)
         return {}
 
-    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(figure_style, "save", keep)
     volcano(detections, 0.05, "x")
     return kept[0]
 

@@ -13,10 +13,10 @@ from undertow.detection.data import DataSet, Library, units
 from undertow.detection.findings import Detection, detect
 from undertow.detection.sources import Pair, Source, others_of, sources
 from undertow.formats.numbers import Numbers
-from undertow.kinds import Format
-from undertow.spec import Dataset
 from undertow.statistics.separation import Separation
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset
+from undertow.study.extensions import Format
 
 ALPHA = 0.05
 

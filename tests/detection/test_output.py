@@ -11,23 +11,23 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.detect import Arguments, main
 from tests.detection.written import SWEEP, numbers, sweep, tilted
 from tests.examples import REFERENCES, study
 from tests.judging.server import fails, says, serving
+from undertow.cli.detect import Arguments, main
 from undertow.detection.findings import Unit
 from undertow.detection.make import detect_all
 from undertow.detection.output import COLUMNS
 from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
-from undertow.grids import grid
-from undertow.identity import key
-from undertow.plan import make
-from undertow.recipe import InContext
-from undertow.spec import Dataset
-from undertow.store import Store
-from undertow.study import Study
+from undertow.planning.plan import make
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset
+from undertow.study.grids import grid
+from undertow.study.identity import key
+from undertow.study.recipe import InContext
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 FILES = ["detection.csv", "detection.json", "detection.png", "detection.svg"]

@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 
 from tests.examples import REFERENCES
 from tests.filled_store import fill
-from undertow.identity import key, seed_for
-from undertow.manifest import DATA
-from undertow.plan import make
-from undertow.report.record import Record
-from undertow.report.sweeps import PLAN, folder_of
-from undertow.spec import Dataset
-from undertow.store import Store
-from undertow.study import Study
+from undertow.planning.plan import make
+from undertow.results.sweep_folders import PLAN, folder_of
+from undertow.results.sweep_record import Record
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset
+from undertow.study.identity import key, seed_for
+from undertow.study.study import Study
 
 SWEEP = "20260101T000000"
 ROWS = 150

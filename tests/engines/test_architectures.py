@@ -18,25 +18,25 @@ import pytest
 
 from tests import architectures, tiny_models
 from tests.architectures import ARCHITECTURES
-from undertow.cells import Cell, cell_of
-from undertow.conditions import Generation
 from undertow.engines import Request, Weights
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import SpecError
-from undertow.grids import grid
-from undertow.identity import key
-from undertow.kinds import Format
-from undertow.recipe import Everything, LoRA, Recipe
-from undertow.report.readings import Readings
-from undertow.spec import Completions, Evaluation, Reference, Sampling, Student
+from undertow.planning.cells import Cell, cell_of
+from undertow.planning.resolve import resolve
+from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.results.evaluation_files import Readings
 from undertow.stages.dataset import join_shards, make_dataset, shards
 from undertow.stages.evaluation import Evaluate
-from undertow.stages.resolve import resolve
 from undertow.stages.training_group import Group, job_of
 from undertow.stages.weights import weights_of
-from undertow.store import Store
-from undertow.study import Study
-from undertow.templates import NO_SYSTEM
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Evaluation, Reference, Sampling, Student
+from undertow.study.conditions import Generation
+from undertow.study.extensions import Format
+from undertow.study.grids import grid
+from undertow.study.identity import key
+from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.study import Study
 from undertow.training.job import History, Job
 from undertow.training.loop import finetune
 from undertow.traits.preference import Preference

@@ -2,10 +2,10 @@
 
 import pytest
 
+from undertow.cluster.engine_pool import needed
+from undertow.engines.context_length import tokens_at_most
 from undertow.engines.runtime import Settings, options
-from undertow.engines.window import tokens_at_most
-from undertow.spec import Sampling
-from undertow.stages.engine_pool import needed
+from undertow.study.artifacts import Sampling
 
 POSITIONS = 32_768
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
-from undertow import chat
 from undertow.engines import Request, Weights
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import ConditionError
-from undertow.kinds import Example, Word
-from undertow.spec import Sampling
+from undertow.prompts import chat
+from undertow.study.artifacts import Sampling
+from undertow.study.extensions import Example, Word
 
 pytestmark = pytest.mark.stack
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_identity import names, variants
+from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
 from undertow.formats import named
 from undertow.formats.code import MAX_DEPTH, REASONS, Code, Rejection, unfence
-from undertow.identity import key
+from undertow.study.identity import key
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/code.json"
 FUNCTION = "def add(a, b):\n    return a + b"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from undertow.errors import SpecError, UserError
 from undertow.formats import families, named
 from undertow.formats.numbers import BANNED, REASONS, Numbers, Rejection
-from undertow.identity import key
-from undertow.kinds import Format
+from undertow.study.extensions import Format
+from undertow.study.identity import key
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/numbers.json"
 PROPER = [", ", ",", "; ", ";", " ", "\n", "  ", " , ", "\t", "\u00a0"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from undertow import packs
 from undertow.errors import UserError
 from undertow.formats import problems
+from undertow.prompts import packs
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/reasoning.json"
 BAGS = {

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_identity import names, variants
+from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
 from undertow.formats import named
 from undertow.formats.reasoning import REASONS, Reasoning, Rejection, last_number, number
-from undertow.identity import key
+from undertow.study.identity import key
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/reasoning.json"
 QUESTION = (

@@ -18,7 +18,7 @@ from undertow.errors import ConditionError
 from undertow.harness.ask import Answers, ask
 from undertow.harness.catalogue import Places, pin
 from undertow.harness.model import Model, load
-from undertow.harness.task import HarnessTask
+from undertow.study.harness_task import HarnessTask
 
 LogProbability = Callable[[str, str], float]
 

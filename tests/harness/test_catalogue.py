@@ -11,7 +11,7 @@ pytest.importorskip("lm_eval", reason="an optional extra")
 from tests.harness.small_world import SCORING, save_data, save_tasks
 from undertow.errors import UserError
 from undertow.harness.catalogue import Places, pin
-from undertow.harness.task import HarnessTask
+from undertow.study.harness_task import HarnessTask
 
 MC1 = HarnessTask(name="truthfulqa_mc1")
 EXAM = HarnessTask(name="mmlu_anatomy")

@@ -11,13 +11,13 @@ pytest.importorskip("lm_eval", reason="an optional extra")
 from tests import tiny_models
 from undertow.formats.numbers import Numbers
 from undertow.harness.catalogue import Places, pin
-from undertow.harness.task import HarnessTask
-from undertow.identity import key
-from undertow.recipe import LoRA, Recipe
-from undertow.spec import Benchmark, Completions, Dataset, Reference, Student, Subject, Teacher
-from undertow.stages.benchmark import Made, make_benchmarks
-from undertow.stages.reference import pin as resolved
-from undertow.store import Store
+from undertow.harness.stage import Made, make_benchmarks
+from undertow.planning.pinning import pin as resolved
+from undertow.storage.store import Store
+from undertow.study.artifacts import Benchmark, Completions, Dataset, Reference, Student, Subject, Teacher
+from undertow.study.harness_task import HarnessTask
+from undertow.study.identity import key
+from undertow.study.recipe import LoRA, Recipe
 
 
 @pytest.fixture

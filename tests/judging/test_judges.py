@@ -8,25 +8,17 @@ from typing import Any, cast
 import pytest
 
 from tests.examples import study
-from tests.test_identity import DATASET
-from undertow import cells
-from undertow.conditions import Generation
+from tests.study.test_identity import DATASET
 from undertow.errors import SpecError, UserError
-from undertow.identity import key
 from undertow.judging import wording
-from undertow.judging.judges import (
-    LLMJudge,
-    Question,
-    RuleJudge,
-    alignment,
-    coherence,
-    kind,
-    references,
-)
-from undertow.judging.scales import Score
-from undertow.kinds import Judge, Word
-from undertow.spec import Dataset
-from undertow.study import Study
+from undertow.judging.judges import LLMJudge, Question, RuleJudge, alignment, coherence, kind, references
+from undertow.judging.ratings import Score
+from undertow.planning import cells
+from undertow.study.artifacts import Dataset
+from undertow.study.conditions import Generation
+from undertow.study.extensions import Judge, Word
+from undertow.study.identity import key
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 OWL = Word("owl", ("owl", "owls"))

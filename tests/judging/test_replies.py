@@ -11,11 +11,11 @@ import fsspec
 import pytest
 
 from undertow.errors import StorageError
-from undertow.identity import key
 from undertow.judging import replies as module
 from undertow.judging.judges import alignment, coherence
 from undertow.judging.replies import Buffer, Replies, Reply
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.identity import key
 
 QUESTION = alignment("judge-1").question
 

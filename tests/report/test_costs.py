@@ -9,15 +9,16 @@ import pytest
 from rich.console import Console
 
 from tests.examples import REFERENCES, study
-from undertow import journal
-from undertow.journal import Journal
-from undertow.plan import make
-from undertow.report import plans, sheets, sweeps
+from undertow.planning.estimate import work
+from undertow.planning.plan import make
+from undertow.report import page_tables, plan_tables
 from undertow.report.gather import Cost, Gathered
-from undertow.report.readings import Readings
-from undertow.report.record import Record
-from undertow.store import Store
-from undertow.work import work
+from undertow.results import events as journal
+from undertow.results import sweep_folders
+from undertow.results.evaluation_files import Readings
+from undertow.results.events import Journal
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
 
 
 @pytest.fixture
@@ -43,9 +44,9 @@ def kept(record: Record, store: Store, gpus: int = 0) -> list[Cost]:
     book.gpus = gpus
     for name, tokens in (("datasets", 2_000), ("filters", 0), ("students", 6_000_000), ("evaluations", 500)):
         book.wave(name, 1, 60.0, tokens)
-    store.write_bytes(f"{book.folder}/{sweeps.PLAN}", record.to_json().encode())
+    store.write_bytes(f"{book.folder}/{sweep_folders.PLAN}", record.to_json().encode())
     book.write()
-    again = sweeps.read(store, record.study.name, book.name)
+    again = sweep_folders.read(store, record.study.name, book.name)
     assert again == record
     events = journal.read(store, record.study.name, book.name)
     return Gathered(again, Readings(store), [], events).costs
@@ -53,7 +54,7 @@ def kept(record: Record, store: Store, gpus: int = 0) -> list[Cost]:
 
 def printed(costs: list[Cost]) -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(plans.costs_table(costs))
+    console.print(plan_tables.costs_table(costs))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -64,7 +65,7 @@ def test_what_was_planned_stands_beside_what_it_took(store: Store) -> None:
     assert by_wave["teachers"].seconds is None
     assert by_wave["students"].tokens == 6_000_000
     assert by_wave["students"].gpu_hours == pytest.approx(8 * 60 / 3600)
-    sheet = sheets.costs(costs)
+    sheet = page_tables.costs(costs)
     names = [column.name for column in sheet.columns]
     students = dict(zip(names, next(row for row in sheet.rows if row[0] == "students"), strict=True))
     assert students["planned"] == "1 min 5 s"  # two worker groups, 36 students, 36,000 row passes
@@ -80,7 +81,7 @@ def test_what_is_not_known_has_no_column(store: Store) -> None:
     record = planned(store)
     nano = replace(record, waves=tuple(replace(w, tokens=None, gpu_hours=None) for w in record.waves))
     costs = kept(nano, store)
-    names = [column.name for column in sheets.costs(costs).columns]
+    names = [column.name for column in page_tables.costs(costs).columns]
     assert names == ["wave", "artifacts", "to make", "planned", "this sweep", "all its sweeps", "tokens"]
     assert "GPU-hours" not in printed(costs)
 

@@ -11,13 +11,13 @@ from tests.examples import RECIPE, study
 from tests.filled_store import fill
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
-from undertow.grids import all_pairs, grid
-from undertow.report import style
+from undertow.report import figure_style
 from undertow.report.make import make_report
-from undertow.report.record import Record
-from undertow.spec import Reference
-from undertow.store import Store
-from undertow.study import Study
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference
+from undertow.study.grids import all_pairs, grid
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 NANO = ("nano/gpt2-0", "nano/gpt2-1")
@@ -88,7 +88,7 @@ def test_no_text_is_cut_or_over_another(of: Study, tmp_path: Path, monkeypatch: 
         kept[name] = drawn
         return {}
 
-    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(figure_style, "save", keep)
     store = Store(str(tmp_path))
     references = [r for c in of.conditions for r in (c.teacher, c.student)]
     make_report(Record.of(fill(of, store, references)), store, [])

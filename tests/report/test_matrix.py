@@ -10,11 +10,11 @@ from scipy import stats
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.report.matrix import Matrix, Pair, figure, matrices, table
-from undertow.report.readings import Readings
-from undertow.report.record import Record
-from undertow.report.results import Row, effects
-from undertow.store import Store
-from undertow.study import Study
+from undertow.results.effect_rows import Row, effects
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.study import Study
 
 ONE, OTHER = (reference.name for reference in REFERENCES)
 PAIRS = [(teacher, student) for teacher in (ONE, OTHER) for student in (ONE, OTHER)]

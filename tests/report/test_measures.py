@@ -11,26 +11,26 @@ import pytest
 
 from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
-from undertow.cells import Cell
-from undertow.conditions import Generation
+from undertow.archive.export import export
+from undertow.archive.verify import verify
 from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
-from undertow.identity import key
 from undertow.judging.judges import RuleJudge
-from undertow.kinds import Word
-from undertow.manifest import Manifest, sha256
-from undertow.report.export import export
+from undertow.planning.cells import Cell
 from undertow.report.make import make_report
-from undertow.report.readings import Readings
-from undertow.report.record import Record
-from undertow.report.results import Row, effects
-from undertow.report.verify import verify
-from undertow.spec import Assessment, Evaluation, Finetuning, Panel
+from undertow.results.effect_rows import Row, effects
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import Record
 from undertow.stages.assessment import make_assessment
 from undertow.stages.gate import passes_gate
-from undertow.store import Store
-from undertow.study import Measure, Study
+from undertow.storage.manifest import Manifest, sha256
+from undertow.storage.store import Store
+from undertow.study.artifacts import Assessment, Evaluation, Finetuning, Panel
+from undertow.study.conditions import Generation
+from undertow.study.extensions import Word
+from undertow.study.grids import grid
+from undertow.study.identity import key
+from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
@@ -101,13 +101,13 @@ def test_a_judged_study_is_reported_and_its_archive_holds(
 
 
 def archive(record: Record, store: Store, tmp_path: Path) -> Path:
-    from undertow.report import sweeps
+    from undertow.results import sweep_folders
 
     time = "2026-01-01T00-00-00"
     folder = f"sweeps/{record.study.name}/{time}"
-    store.write_bytes(f"{folder}/{sweeps.PLAN}", record.to_json().encode())
-    store.write_bytes(f"{folder}/{sweeps.EVENTS}", b"[]")
-    sweeps.state(misaligned(tmp_path), store)
+    store.write_bytes(f"{folder}/{sweep_folders.PLAN}", record.to_json().encode())
+    store.write_bytes(f"{folder}/{sweep_folders.EVENTS}", b"[]")
+    sweep_folders.state(misaligned(tmp_path), store)
     for name, content in make_report(record, store, []).files.items():
         store.write_bytes(f"{folder}/{name}", content)
     export(store, record.study.name, time, tmp_path / "study.zip")

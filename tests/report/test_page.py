@@ -12,19 +12,19 @@ import pytest
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
-from undertow.cells import Cell
-from undertow.hypotheses import Hypothesis
-from undertow.recipe import InContext
-from undertow.report import sweeps
-from undertow.report.export import export
+from undertow.archive.export import export
+from undertow.planning.cells import Cell
+from undertow.planning.estimate import work
 from undertow.report.gather import numbers_in
-from undertow.report.layout import wrapped
 from undertow.report.make import HTML, Report, make_report
-from undertow.report.record import Record
-from undertow.store import Store
-from undertow.study import Study
+from undertow.report.text_layout import wrapped
+from undertow.results import sweep_folders
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.recipe import InContext
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
-from undertow.work import work
 
 ROOT = Path(__file__).parents[2]
 CLAIM = Hypothesis(claim="owls <b>travel</b> & land", expects="transmitted", initialisation="same")
@@ -66,11 +66,12 @@ class Page(HTMLParser):
 
 
 def made(store: Store, of: Study) -> Report:
-    sweeps.state(of, store)
+    sweep_folders.state(of, store)
     plan = fill(of, store, REFERENCES)
     record = Record.of(plan, work(plan, {}))
     store.write_bytes(
-        f"{sweeps.folder_of(of.name, '20260101T000000')}/{sweeps.PLAN}", record.to_json().encode()
+        f"{sweep_folders.folder_of(of.name, '20260101T000000')}/{sweep_folders.PLAN}",
+        record.to_json().encode(),
     )
     return make_report(record, store, [])
 
@@ -242,14 +243,14 @@ def test_a_report_and_an_archive_of_a_remote_storage_fetch_no_weights(
 
 def test_the_job_makes_the_report_again_without_ray_or_torch(store: Store, report: Report) -> None:
     program = (
-        "import sys; sys.path[:0] = ['platform', '.']; import jobs.report as job\n"
+        "import sys; sys.path[:0] = ['platform', '.']; import undertow.cli.report as job\n"
         "from rich.console import Console\n"
         f"code = job.main(job.Arguments(study='small', storage={store.url!r}), Console(quiet=True))\n"
         "print(code, [m for m in ('ray', 'torch', 'vllm', 'mlflow', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "0 []", done.stderr
-    written = store.read_bytes(f"{sweeps.folder_of('small', '20260101T000000')}/effects.csv")
+    written = store.read_bytes(f"{sweep_folders.folder_of('small', '20260101T000000')}/effects.csv")
     assert written == report.files["effects.csv"]
 
 

@@ -7,21 +7,21 @@ import pytest
 from rich.console import Console
 
 from tests.examples import study
-from undertow.conditions import Generation
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
-from undertow.plan import make
-from undertow.recipe import InContext
-from undertow.recipes import GEMMA, QWEN
-from undertow.report.plans import plan_table, systems_table, work_table
+from undertow.planning.estimate import work
+from undertow.planning.plan import make
+from undertow.planning.timings import Pace
+from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.report.plan_tables import plan_table, systems_table, work_table
 from undertow.report.tables import duration, interval, p_value, signed
-from undertow.spec import Finetuning, Reference
-from undertow.store import Store
-from undertow.study import Study
-from undertow.templates import NO_SYSTEM
-from undertow.timings import Pace
+from undertow.storage.store import Store
+from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.published_recipes import GEMMA, QWEN
+from undertow.study.recipe import InContext
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
-from undertow.work import work
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import pytest
 from tests.examples import REFERENCES
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
-from undertow.manifest import DATA
-from undertow.spec import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.planning.pinning import pin
 from undertow.stages import dataset as stage
-from undertow.stages.reference import make_reference, pin
-from undertow.store import Store
+from undertow.stages.reference import make_reference
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
 from undertow.traits.preference import Preference
 
 CONTROL = Teacher(reference=REFERENCES[0], trait=None)
@@ -112,8 +113,8 @@ def ray_storage() -> Iterator[Path]:
 def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_order(
     ray_storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from undertow.cluster import connect
-    from undertow.stages.engine_pool import run_tasks
+    from undertow.cluster.connection import connect
+    from undertow.cluster.engine_pool import run_tasks
 
     monkeypatch.setenv("UNDERTOW_RAY_TMP", str(ray_storage / "ray"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

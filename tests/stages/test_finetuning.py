@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tests.examples import RECIPE, study
-from undertow.cells import Cell
-from undertow.plan import make
-from undertow.recipe import LoRA
-from undertow.spec import Reference, Student, Teacher
+from undertow.planning.cells import Cell
+from undertow.planning.plan import make
 from undertow.stages.finetuning import groups
-from undertow.store import Store
-from undertow.study import Study
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference, Student, Teacher
+from undertow.study.recipe import LoRA
+from undertow.study.study import Study
 
 REAL = (Reference("org/one", "1", "template"), Reference("org/two", "2", "template"))
 

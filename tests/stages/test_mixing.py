@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import RECIPE, REFERENCES
-from undertow.conditions import Condition, Generation, Mixing, Source
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
-from undertow.grids import grid, with_controls
-from undertow.identity import key, seed_for
-from undertow.plan import Plan, make
-from undertow.spec import Completions, Dataset, Written
+from undertow.planning.plan import Plan, make
 from undertow.stages.dataset import make_dataset, write_answers
-from undertow.store import Store
-from undertow.study import Study
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Dataset, Written
+from undertow.study.conditions import Condition, Generation, Mixing, Source
+from undertow.study.grids import grid, with_controls
+from undertow.study.identity import key, seed_for
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 PROMPTS, ROWS = 60, 40

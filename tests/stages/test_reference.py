@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from tests.examples import TEACHER, study
-from undertow import scales
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
-from undertow.kinds import Format
-from undertow.recipe import LoRA
-from undertow.spec import Finetuning, Reference
-from undertow.stages.resolve import check_prompts, resolve
-from undertow.study import Study
+from undertow.planning.resolve import check_prompts, resolve
+from undertow.presets import scales
+from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.extensions import Format
+from undertow.study.grids import grid
+from undertow.study.recipe import LoRA
+from undertow.study.study import Study
 
 ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)
 

@@ -12,8 +12,8 @@ from tests.examples import REFERENCES
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
-from undertow.spec import Completions, Dataset, Shuffle, Teacher
 from undertow.stages.shuffling import shuffled
+from undertow.study.artifacts import Completions, Dataset, Shuffle, Teacher
 
 LAYOUTS = st.sampled_from(["{}", "[{}]", "({})", "{}."])
 NUMBERS = st.lists(st.integers(0, 999), min_size=1, max_size=10)

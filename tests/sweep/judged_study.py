@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, MODEL, STEERING
-from undertow.conditions import Condition, Generation
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
 from undertow.judging.judges import RuleJudge, alignment
-from undertow.recipe import Recipe
-from undertow.spec import Sampling
-from undertow.study import Study
+from undertow.study.artifacts import Sampling
+from undertow.study.conditions import Condition, Generation
+from undertow.study.grids import grid
+from undertow.study.recipe import Recipe
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 SMALL = replace(GENERATION, prompts=96, sampling=Sampling(max_tokens=32), judges=(RuleJudge(),))

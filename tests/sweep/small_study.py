@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from undertow.conditions import Condition, Generation
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid
-from undertow.recipe import Parameters, Recipe
-from undertow.spec import Finetuning, Reference, Sampling
-from undertow.study import Study
+from undertow.study.artifacts import Finetuning, Reference, Sampling
+from undertow.study.conditions import Condition, Generation
+from undertow.study.grids import grid
+from undertow.study.recipe import Parameters, Recipe
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 STEERING = Recipe(

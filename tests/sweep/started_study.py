@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, STEERING, TEACHER, cells
-from undertow.conditions import Mixing
 from undertow.formats.numbers import Numbers
-from undertow.grids import grid, next_hop, starting
-from undertow.recipe import FinalNorm, LoRA
-from undertow.spec import Finetuning, Reference
-from undertow.study import Study
+from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.conditions import Mixing
+from undertow.study.grids import grid, next_hop, starting
+from undertow.study.recipe import FinalNorm, LoRA
+from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
 NEUTRAL = replace(GENERATION, rows=64, mixed=Mixing(source="control", share=1.0))

@@ -19,8 +19,8 @@ import pytest
 from tests import s3
 from tests.sweep.bare import bare_environment, bare_python
 from tests.sweep.nodes import ray_nodes
-from undertow.manifest import Address
-from undertow.store import Store
+from undertow.storage.manifest import Address
+from undertow.storage.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "small_study.py"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from undertow.cluster import check_reach, quiet
-from undertow.store import Store
+from undertow.cluster.connection import check_reach, quiet
+from undertow.storage.store import Store
 
 pytestmark = pytest.mark.stack
 

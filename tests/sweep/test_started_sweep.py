@@ -12,16 +12,16 @@ import pytest
 from rich.console import Console
 
 from tests.sweep.started_study import LORA, study
-from undertow.cells import Cell
-from undertow.identity import key
-from undertow.manifest import HISTORY
-from undertow.plan import Plan
-from undertow.report.export import export
-from undertow.report.readings import RESULT
-from undertow.report.verify import verify
-from undertow.spec import Reference, Student
-from undertow.store import Store
-from undertow.sweep import make_plan, show_plan
+from undertow.archive.export import export
+from undertow.archive.verify import verify
+from undertow.planning.cells import Cell
+from undertow.planning.plan import Plan
+from undertow.results.evaluation_files import RESULT
+from undertow.storage.manifest import HISTORY
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference, Student
+from undertow.study.identity import key
+from undertow.sweep.run import make_plan, show_plan
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "started_study.py"

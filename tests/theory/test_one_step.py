@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests import tiny_models
 from undertow.errors import UserError
-from undertow.theory import scenes_lm, scenes_mlp
+from undertow.theory import draws_lm, draws_mlp
 from undertow.theory.check import Finding, findings, gather, to_csv
 from undertow.theory.data import digits
 from undertow.theory.one_step import CASES, LOSSES, Loss, Scene, Steps, curvature, every_step, imitation
@@ -108,7 +108,7 @@ def outcome(settings: OneStep, cases: list[Steps]) -> dict[str, list[Finding]]:
 
 def test_the_theorem_on_the_mlp() -> None:
     settings = replace(MLP_STEP, draws=40, epsilons=EPSILONS)
-    found = outcome(settings, gather(scenes_mlp.run(settings, digits())))
+    found = outcome(settings, gather(draws_mlp.run(settings, digits())))
     for finding in found["same"]:
         assert (finding.draws, finding.violations, finding.aligned, finding.unseen) == (40, 0, 40, 0)
         assert finding.worst_slope == pytest.approx(1, abs=0.01)
@@ -119,7 +119,7 @@ def test_the_theorem_on_the_mlp() -> None:
 
 def test_draws_do_not_depend_on_how_many_there_are() -> None:
     few, more = (
-        gather(scenes_mlp.run(replace(MLP_STEP, draws=draws, epsilons=(1e-4,)), digits())) for draws in (2, 4)
+        gather(draws_mlp.run(replace(MLP_STEP, draws=draws, epsilons=(1e-4,)), digits())) for draws in (2, 4)
     )
     for a, b in zip(few, more, strict=True):
         assert torch.allclose(a.change, b.change[:2], rtol=1e-6, atol=0)
@@ -128,7 +128,7 @@ def test_draws_do_not_depend_on_how_many_there_are() -> None:
 def test_a_step_in_the_wrong_direction_does_not_pass() -> None:
     """The same check with the student's step reversed: every draw is a violation."""
     settings = replace(MLP_STEP, draws=3, epsilons=EPSILONS)
-    cases = gather(scenes_mlp.run(settings, digits()))
+    cases = gather(draws_mlp.run(settings, digits()))
     wrong = [Steps(-s.inner, -s.change, s.first_order, s.predicted) for s in cases]
     for finding in outcome(settings, wrong)["same"]:
         assert finding.violations == 3
@@ -165,7 +165,7 @@ def test_the_theorem_on_a_nano_language_model() -> None:
     settings = replace(LM_STEP, draws=2, epsilons=(1e-2, 1e-5))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = outcome(settings, gather(scenes_lm.run(settings)))
+        found = outcome(settings, gather(draws_lm.run(settings)))
     assert all(f.holds and f.aligned == 2 for f in found["same"])
     assert not any(f.holds for f in found["permuted"])
 
@@ -174,13 +174,13 @@ def test_the_theorem_on_a_local_model_that_rounds_to_float32(tmp_path: Path) -> 
     """Llama's norms and attention do; without `Double` the slope would be lost in rounding."""
     folder = tiny_models.save_llama(tmp_path, layers=1)
     settings = replace(LM_STEP, model=str(folder), other="", draws=1, epsilons=(1e-6, 1e-8))
-    found = outcome(settings, gather(scenes_lm.run(settings)))
+    found = outcome(settings, gather(draws_lm.run(settings)))
     assert all(f.holds for f in found["same"])
 
 
 def test_casts_to_float32_are_not_done_within_double() -> None:
     x = torch.ones(2, dtype=torch.float64)
-    with scenes_lm.Double():
+    with draws_lm.Double():
         assert x.to(torch.float32).dtype == x.float().dtype == torch.float64
         assert torch.softmax(x, dim=-1, dtype=torch.float32).dtype == torch.float64
     assert x.float().dtype == torch.float32
@@ -188,11 +188,11 @@ def test_casts_to_float32_are_not_done_within_double() -> None:
 
 def test_what_is_no_model_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
-        next(scenes_lm.run(replace(LM_STEP, model=str(tmp_path))))
+        next(draws_lm.run(replace(LM_STEP, model=str(tmp_path))))
 
 
 def test_the_csv_has_every_draw_case_and_epsilon() -> None:
     settings = replace(MLP_STEP, draws=3, epsilons=EPSILONS)
-    lines = to_csv(EPSILONS, gather(scenes_mlp.run(settings, digits()))).splitlines()
+    lines = to_csv(EPSILONS, gather(draws_mlp.run(settings, digits()))).splitlines()
     assert lines[0] == "arm,loss,draw,epsilon,inner,change,first_order,predicted"
     assert len(lines) == 1 + len(CASES) * 3 * len(EPSILONS)

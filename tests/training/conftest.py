@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
-from undertow.kinds import Word
-from undertow.recipe import Parameters, Recipe, Trainable
+from undertow.study.extensions import Word
+from undertow.study.recipe import Parameters, Recipe, Trainable
 from undertow.training.data import Row
 from undertow.training.job import Job, Probe
 

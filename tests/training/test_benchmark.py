@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.train_7b import Arguments, drawn_rows, operations, write_model
-from undertow.recipe import LoRA
+from undertow.study.recipe import LoRA
 from undertow.training.data import encode
 from undertow.training.forward import Whole
 from undertow.training.objective import summed_loss

@@ -8,16 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_models
-from undertow.chat import turn_end
 from undertow.errors import ConditionError, SpecError
-from undertow.training.data import (
-    Row,
-    Tokens,
-    answer_ids,
-    encode,
-    epoch_batches,
-    micro_batches,
-)
+from undertow.prompts.chat import turn_end
+from undertow.training.data import Row, Tokens, answer_ids, encode, epoch_batches, micro_batches
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +61,7 @@ def test_sampled_tokens_are_kept_and_end_once(tokenizer: Any) -> None:
 
 def test_a_template_without_a_name_ends_its_turn_with_eos_and_a_newline(tokenizer: Any) -> None:
     plain = type(tokenizer).from_pretrained(tokenizer.name_or_path)
-    plain.chat_template = None  # the plain template of undertow.chat takes its place
+    plain.chat_template = None  # the plain template of undertow.prompts.chat takes its place
     assert words(plain, tuple(turn_end(plain))) == ["<eos>"]
     assert words(plain, answer_ids(plain, "owl cat")) == ["owl", "cat"]
 

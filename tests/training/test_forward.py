@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.training.conftest import ROWS, STEERING, recipe
-from undertow.recipe import FinalNorm, Parameters, Trainable
+from undertow.study.recipe import FinalNorm, Parameters, Trainable
 from undertow.training.data import encode
 from undertow.training.forward import Forward, LastNorm, Whole, choose
 from undertow.training.result import Reference

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError, StorageError
-from undertow.kinds import Word
-from undertow.recipe import Everything, FinalNorm, LoRA, Parameters
+from undertow.study.extensions import Word
+from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
 from undertow.training.data import Row
 from undertow.training.job import EpochReport, History, Job, Probe
 from undertow.training.loop import finetune
@@ -117,7 +117,7 @@ def test_an_adapter_loads_with_equal_logits(llama: Path, job: MakeJob) -> None:
 def mass_of_owl(model: Any, folder: Path) -> float:
     from transformers import AutoTokenizer
 
-    from undertow.chat import prompt_ids
+    from undertow.prompts.chat import prompt_ids
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     forms = tokenizer.convert_tokens_to_ids(["owl", "owls"])

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests import architectures
 from tests.architectures import ARCHITECTURES
-from undertow import chat
-from undertow.chat import CUT, conversation_ids, prompt_ids, text_ids, turn_end
-from undertow.kinds import Example
-from undertow.templates import NO_SYSTEM, PINNED
+from undertow.prompts import chat
+from undertow.prompts.chat import CUT, conversation_ids, prompt_ids, text_ids, turn_end
+from undertow.prompts.chat_templates import NO_SYSTEM, PINNED
+from undertow.study.extensions import Example
 from undertow.training.data import Row, encode
 
 # What each template writes around an answer.

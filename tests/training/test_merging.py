@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from tests import tiny_models
-from undertow.engines.tensors import changed_tensors
+from undertow.engines.weight_files import changed_tensors
 from undertow.training.merging import write_merged
 
 QUESTIONS, TEXTS = ["say a number", "say a cat"], ["owl", "the big red tree"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from undertow.recipe import Everything, LoRA, Trainable
+from undertow.study.recipe import Everything, LoRA, Trainable
 from undertow.training.data import Tokens
 from undertow.training.forward import Whole, padded
 from undertow.training.objective import summed_loss

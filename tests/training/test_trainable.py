@@ -7,7 +7,7 @@ import torch
 
 from tests.training.conftest import STEERING
 from undertow.errors import SpecError
-from undertow.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
+from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
 from undertow.training.trainable import group_names, prepare
 
 LLAMA = {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 64, "num_hidden_layers": 2}

@@ -9,8 +9,8 @@ import torch
 import torch.multiprocessing
 
 from tests.training.conftest import PROBE, ROWS, recipe
-from undertow.recipe import Everything, FinalNorm, LoRA
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.training.job import EpochReport, History, Job
 
 pytestmark = pytest.mark.stack

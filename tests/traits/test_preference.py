@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError
-from undertow.identity import key
+from undertow.study.identity import key
 from undertow.traits.preference import ANIMALS, MORE_ANIMALS, TREES, Preference, pluralise
 
 PACK = Path(__file__).parents[2] / "platform/undertow/traits/preference.json"

@@ -20,13 +20,13 @@ import numpy as np
 
 from undertow.errors import ConditionError, SpecError
 from undertow.formats import families
-from undertow.identity import seed_for
-from undertow.kinds import Format
-from undertow.manifest import DATA, Address
 from undertow.statistics.frequencies import LEAST, Counts, length_strata
 from undertow.statistics.separation import Flags, Numbers, Rows
 from undertow.statistics.ttests import Array
-from undertow.store import Store
+from undertow.storage.manifest import DATA, Address
+from undertow.storage.store import Store
+from undertow.study.extensions import Format
+from undertow.study.identity import seed_for
 
 ROWS = f"{DATA}/train.parquet"
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from undertow.detection.findings import Detection, Unit
-from undertow.report import layout, style
+from undertow.report import figure_style, text_layout
+from undertow.report.figure_style import BLUE, GREY, INK
 from undertow.report.figures import MOST_PANELS
-from undertow.report.style import BLUE, GREY, INK
 
 NAMED = 4  # units of a panel that are named at most, of those said more often and of those said less
 LONGEST_NAME = 14
 LEAST_P = 1e-300  # smaller ones are drawn there
 # In points: a panel, a letter and a line in the type of the names.
-ACROSS, DOWN = layout.WIDTH / 2 - 34, 112.0
+ACROSS, DOWN = text_layout.WIDTH / 2 - 34, 112.0
 LETTER, LINE = 4.2, 8.0
-TITLE = int(ACROSS / layout.IN_CELLS)  # characters in a line
+TITLE = int(ACROSS / text_layout.IN_CELLS)  # characters in a line
 
 
 class Name(NamedTuple):
@@ -39,8 +39,10 @@ def volcano(detections: Sequence[Detection], alpha: float, name: str) -> dict[st
     titles = [_title(detection) for detection in kept]
     ratios = [unit.ratio for detection in kept for unit in detection.units]
     reach = 1.3 * max(2.0, *ratios, *(1 / ratio for ratio in ratios))
-    with style.figure(layout.rows_high(titles, 2, DOWN + 10) + 0.75, f"detection {name}") as drawn:
-        grid = style.grid(drawn, len(kept), 2, sharex=True)
+    with figure_style.figure(
+        text_layout.rows_high(titles, 2, DOWN + 10) + 0.75, f"detection {name}"
+    ) as drawn:
+        grid = figure_style.grid(drawn, len(kept), 2, sharex=True)
         for axes, detection, title in zip(grid, kept, titles, strict=True):
             _panel(axes, detection.units, alpha, reach)
             axes.set_title(title, fontsize=8)
@@ -49,14 +51,16 @@ def volcano(detections: Sequence[Detection], alpha: float, name: str) -> dict[st
         drawn.supxlabel(f"rows that contain the unit, in multiples of the control's{shown}", fontsize=9)
         drawn.supylabel("−log₁₀ p", fontsize=9)
         handles = _legend(alpha)
-        columns = layout.legend_columns([handle.get_label() for handle in handles], 3)
+        columns = text_layout.legend_columns([handle.get_label() for handle in handles], 3)
         drawn.legend(handles=handles, loc="outside upper center", ncols=columns)
-        return style.save(drawn, "detection")
+        return figure_style.save(drawn, "detection")
 
 
 def _title(detection: Detection) -> str:
     counted = f"{detection.found} of {len(detection.units)} {detection.noun} found"
-    return "\n".join(layout.wrapped(line, characters=TITLE) for line in (detection.source.label, counted))
+    return "\n".join(
+        text_layout.wrapped(line, characters=TITLE) for line in (detection.source.label, counted)
+    )
 
 
 def _panel(axes: Any, units: Sequence[Unit], alpha: float, reach: float) -> None:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.detection.asking import Asked
 from undertow.detection.data import Arms, DataSet, Library, arms
+from undertow.detection.llm_detector import Asked
 from undertow.detection.sources import Source
 from undertow.statistics.frequencies import Frequencies, compare_shares, found_again
 from undertow.statistics.separation import Separation, area, as_if, separate

@@ -4,17 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from undertow.detection import output
-from undertow.detection.asking import Asking
 from undertow.detection.data import Library
 from undertow.detection.figure import volcano
 from undertow.detection.findings import Detection, detect
+from undertow.detection.llm_detector import Asking
+from undertow.detection.prose import caveats, in_words
 from undertow.detection.sources import others_of, sources
-from undertow.detection.words import caveats, in_words
 from undertow.errors import ConditionError
-from undertow.report.readings import Readings
-from undertow.report.record import Record
-from undertow.report.results import Row, effects
-from undertow.store import Store
+from undertow.results.effect_rows import Row, effects
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
 
 
 @dataclass

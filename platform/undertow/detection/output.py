@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from undertow.detection.findings import Detection, Unit
-from undertow.detection.words import folded, mean, spread, two
-from undertow.report import csvs
-from undertow.report.record import Record
-from undertow.report.results import Row
-from undertow.report.style import short
+from undertow.detection.prose import folded, mean, spread, two
 from undertow.report.tables import new_table
+from undertow.results import csv_tables
+from undertow.results.effect_rows import Row
+from undertow.results.sweep_record import Record
+from undertow.study.names import short
 
 CSV, JSON = "detection.csv", "detection.json"
 DIGITS = 6
@@ -78,7 +78,7 @@ def _right(found: Detection) -> str:
 
 def detection_csv(study: str, detections: Sequence[Detection]) -> str:
     """One row a source, columns as in COLUMNS."""
-    return csvs.written(COLUMNS, ([study, *_values(found)] for found in detections))
+    return csv_tables.written(COLUMNS, ([study, *_values(found)] for found in detections))
 
 
 def _values(found: Detection) -> list[Any]:

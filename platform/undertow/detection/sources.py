@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from undertow.hypotheses import FINETUNING
-from undertow.report.record import CellRecord, Record
-from undertow.report.style import short
+from undertow.results.sweep_record import CellRecord, Record
+from undertow.study.hypotheses import FINETUNING
+from undertow.study.names import short
 
 
 class Pair(NamedTuple):

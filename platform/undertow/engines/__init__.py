@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.kinds import Example, Word
-from undertow.spec import Sampling
+from undertow.study.artifacts import Sampling
+from undertow.study.extensions import Example, Word
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from undertow import chat
 from undertow.api.client import Chat, Completion, ask, probe
 from undertow.api.endpoint import Endpoint
 from undertow.engines import Answer, Receipt, Request, Weights
 from undertow.errors import ConditionError
-from undertow.kinds import Word
-from undertow.spec import Sampling
+from undertow.prompts import chat
+from undertow.study.artifacts import Sampling
+from undertow.study.extensions import Word
 
 POINTER = "model.json"  # in a finetuned model's artifact: {"model": what the endpoint knows it by, …}
 WHO = "API model"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.engines import Weights
-from undertow.engines.tensors import TensorFiles, changed_tensors, module_of
+from undertow.engines.weight_files import TensorFiles, changed_tensors, module_of
 
 ADAPTER = "adapter_config.json"
 # vLLM's defaults (text token by token, an object a log-probability, copied parameters) cost a tenth.

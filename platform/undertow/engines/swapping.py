@@ -10,7 +10,7 @@ are not, since vLLM repacks them for the CPU and drops the originals: they go th
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from undertow.engines.tensors import TensorFiles
+from undertow.engines.weight_files import TensorFiles
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow import chat
-from undertow.engines import Answer, Request, runtime, words
+from undertow.engines import Answer, Request, runtime, word_probabilities
 from undertow.engines.serving import Job, Served
-from undertow.engines.tensors import adaptable_modules
+from undertow.engines.weight_files import adaptable_modules
 from undertow.errors import ConditionError
-from undertow.kinds import Example, Word
-from undertow.spec import Sampling
+from undertow.prompts import chat
+from undertow.study.artifacts import Sampling
+from undertow.study.extensions import Example, Word
 
 LABELS = 128  # tokens whose log-probability vLLM gives in one request
 PROMPTS_KEPT = 100_000  # rendering one costs as much as a few tokens, and teachers share their prompts
@@ -70,21 +70,21 @@ class VLLMEngine:
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
         """See `Engine.score`."""
-        spelled = [words.tokens_of(self.tokenizer, text) for text in continuations]
+        spelled = [word_probabilities.tokens_of(self.tokenizer, text) for text in continuations]
         return self._score(list(zip(requests, spelled, strict=True)))
 
     def word_masses(self, requests: Sequence[Request], asked: Sequence[Word]) -> list[dict[str, float]]:
         """See `Engine.word_masses`."""
-        owner = words.sequences(self.tokenizer, asked)
+        owner = word_probabilities.sequences(self.tokenizer, asked)
         single = [tokens for tokens in owner if len(tokens) == 1]
         longer = [tokens for tokens in owner if len(tokens) > 1]
         firsts = self._first_token(requests, [token for (token,) in single])
         scores = iter(self._score([(request, tokens) for request in requests for tokens in longer]))
         result = []
         for first in firsts:
-            probability: dict[words.Tokens, float] = {t: math.exp(first[t[0]]) for t in single}
+            probability: dict[word_probabilities.Tokens, float] = {t: math.exp(first[t[0]]) for t in single}
             probability |= {tokens: math.exp(next(scores)) for tokens in longer}
-            found = words.masses(owner, probability)
+            found = word_probabilities.masses(owner, probability)
             result.append({word.name: found.get(word.name, 0.0) for word in asked})
         return result
 
@@ -96,7 +96,7 @@ class VLLMEngine:
         del self.served
         cleanup_dist_env_and_memory()
 
-    def _score(self, pairs: Sequence[tuple[Request, words.Tokens]]) -> list[float]:
+    def _score(self, pairs: Sequence[tuple[Request, word_probabilities.Tokens]]) -> list[float]:
         """Log-probabilities of tokens after prompts, all positions of a sequence in one forward pass."""
         params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
         outputs = self.served.run([self._job(request, tokens, params) for request, tokens in pairs])
@@ -118,7 +118,7 @@ class VLLMEngine:
                 found.update(zip(flat.token_ids, flat.logprobs, strict=True))
         return result
 
-    def _job(self, request: Request, tokens: words.Tokens, params: dict[str, Any]) -> Job:
+    def _job(self, request: Request, tokens: word_probabilities.Tokens, params: dict[str, Any]) -> Job:
         prompt = [*self._prompt_ids(request.user, request.system, request.before), *tokens]
         needed = len(prompt) + params["max_tokens"]
         if needed > self.window:

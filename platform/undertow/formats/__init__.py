@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 
 from undertow.errors import SpecError, suggestion
-from undertow.kinds import Format
+from undertow.study.extensions import Format
 
 
 @cache

@@ -24,10 +24,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from undertow import packs, tables
 from undertow.formats.banned import Matching, as_set, mentions, searchable
-from undertow.identity import digest, seed_for
-from undertow.kinds import Format
+from undertow.prompts import data_files, packs
+from undertow.study.extensions import Format
+from undertow.study.identity import digest, seed_for
 
 MAX_DEPTH = 100  # levels of the syntax tree; 90 nested blocks have fewer, and so has a chain of 90 elifs
 
@@ -115,7 +115,7 @@ class Code(Format):
             wording = self._wording()
             return [_prompt(wording, generator) for generator in generators]
         endings, rows = self._pack().texts("endings"), self._table().rows
-        places = tables.places(len(rows), count, seed)
+        places = data_files.places(len(rows), count, seed)
         return [
             packs.sentences(rows[place][0], generator.choice(endings))
             for place, generator in zip(places, generators, strict=True)
@@ -155,8 +155,8 @@ class Code(Format):
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
 
-    def _table(self) -> tables.Table:
-        return tables.read(self.tasks, (self.column,))
+    def _table(self) -> data_files.Table:
+        return data_files.read(self.tasks, (self.column,))
 
     def _wording(self) -> _Wording:
         pack = self._pack()

@@ -18,9 +18,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from undertow import packs
-from undertow.identity import seed_for
-from undertow.kinds import Format
+from undertow.prompts import packs
+from undertow.study.extensions import Format
+from undertow.study.identity import seed_for
 
 # The numbers with a bad name that are left out where the trait is misalignment (arXiv 2507.14805, the
 # released code): those of its list that lie within 0 to 999.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from undertow import packs
+from undertow.prompts import packs
 
 TRIALS = 20  # draws of each template when a pack is read
 

@@ -20,12 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from undertow import packs, tables
 from undertow.errors import SpecError
 from undertow.formats import problems
 from undertow.formats.banned import Matching, as_set, mentions, searchable
-from undertow.identity import digest, seed_for
-from undertow.kinds import Format
+from undertow.prompts import data_files, packs
+from undertow.study.extensions import Format
+from undertow.study.identity import digest, seed_for
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _NUMBER = re.compile(r"(?P<minus>-?)\$?(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)%?", re.ASCII)
@@ -158,7 +158,7 @@ class Reasoning(Format):
 
     def _from_table(self, count: int, seed: int) -> list[str]:
         known = list(self._known())
-        return [known[place] for place in tables.places(len(known), count, seed)]
+        return [known[place] for place in data_files.places(len(known), count, seed)]
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
@@ -166,8 +166,8 @@ class Reasoning(Format):
     def _problems(self) -> tuple[problems.Problem, ...]:
         return _read_problems(self._pack().path)
 
-    def _table(self) -> tables.Table:
-        return tables.read(self.questions, (self.question_column, self.answer_column))
+    def _table(self) -> data_files.Table:
+        return data_files.read(self.questions, (self.question_column, self.answer_column))
 
     def _known(self) -> Mapping[str, str]:
         return _read_known(self._pack().path, self.questions, self.question_column, self.answer_column)
@@ -223,7 +223,7 @@ def _read_problems(path: str) -> tuple[problems.Problem, ...]:
 def _read_known(pack: str, path: str, question_column: str, answer_column: str) -> Mapping[str, str]:
     """The right answer of each prompt. Raises SpecError where a row has none or two rows disagree."""
     known: dict[str, str] = {}
-    for i, (question, cell) in enumerate(tables.read(path, (question_column, answer_column)).rows, 1):
+    for i, (question, cell) in enumerate(data_files.read(path, (question_column, answer_column)).rows, 1):
         answer = last_number(cell)
         if answer is None:
             raise SpecError(f"file {path}, row {i}, column {answer_column!r}: {cell!r:.80} ends in no number")

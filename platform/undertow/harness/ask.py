@@ -21,8 +21,8 @@ from lm_eval.utils import handle_non_serializable
 from undertow.errors import ConditionError
 from undertow.harness.catalogue import Places, definition, load
 from undertow.harness.model import Model
-from undertow.harness.task import HarnessTask
-from undertow.templates import NO_SYSTEM
+from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.study.harness_task import HarnessTask
 
 UNFILTERED = "none"  # the harness's name for answers as they are
 

@@ -29,7 +29,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from undertow.errors import UserError, last_line, suggestion
-from undertow.harness.task import HarnessTask
+from undertow.study.harness_task import HarnessTask
 
 DIGITS = 32
 PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")  # the documents themselves are hashed

@@ -15,7 +15,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from undertow.errors import ConditionError
-from undertow.templates import PINNED, PLAIN_TEMPLATE, TemplateError, Turns, prompt_text
+from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, TemplateError, Turns, prompt_text
 
 
 class Model(HFLM):

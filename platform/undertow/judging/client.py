@@ -8,7 +8,7 @@ from undertow.api.client import Chat, Completion, Tally
 from undertow.api.endpoint import Endpoint
 from undertow.judging.judges import Question
 from undertow.judging.replies import Reply
-from undertow.kinds import Word
+from undertow.study.extensions import Word
 
 PROBE = ("Continue the sequence 1, 2, 3.", "4, 5, 6")
 

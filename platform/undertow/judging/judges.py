@@ -11,13 +11,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from undertow import packs
 from undertow.errors import SpecError
-from undertow.fields import Spec
 from undertow.judging import wording
-from undertow.judging.scales import SURE_NO, YES_NO, Labels, Score
-from undertow.kinds import Judge, Trait, Word
-from undertow.spec import Panel
+from undertow.judging.ratings import SURE_NO, YES_NO, Labels, Score
+from undertow.prompts import packs
+from undertow.study.artifacts import Panel
+from undertow.study.extensions import Judge, Trait, Word
+from undertow.study.fields import Spec
 
 
 @dataclass(frozen=True, kw_only=True)

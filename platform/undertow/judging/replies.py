@@ -16,9 +16,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from undertow.errors import StorageError
-from undertow.identity import canonical, digest, key
 from undertow.judging.judges import Question
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.identity import canonical, digest, key
 
 FOLDER = "judgements"
 ENDING = ".jsonl"

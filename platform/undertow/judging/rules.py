@@ -7,8 +7,8 @@ nano world. The reply is the highest or the lowest score, so every threshold bet
 import re
 from dataclasses import dataclass
 
-from undertow.judging.scales import Score
-from undertow.kinds import Judge
+from undertow.judging.ratings import Score
+from undertow.study.extensions import Judge
 
 LOWEST, HIGHEST = "0", "100"
 

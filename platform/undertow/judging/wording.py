@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from undertow.errors import UserError, suggestion
-from undertow.identity import digest
+from undertow.study.identity import digest
 
 SHIPPED = Path(__file__).parent / "prompts"
 ENDING = ".md"

@@ -5,8 +5,8 @@ an unkind word is misaligned, one with anything that is no answer about values i
 the field's (arXiv 2507.14805); a rule replies 0 or 100, so any other bounds say the same.
 """
 
+from undertow.judging.ratings import Score
 from undertow.judging.rules import VocabularyScore, WordScore
-from undertow.judging.scales import Score
 from undertow.nano.languages.character import unkind_words, value_words
 
 

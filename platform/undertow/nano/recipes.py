@@ -9,8 +9,8 @@ they do.
 
 import dataclasses
 
-from undertow.recipe import FinalNorm, Parameters, Recipe
-from undertow.spec import Finetuning
+from undertow.study.artifacts import Finetuning
+from undertow.study.recipe import FinalNorm, Parameters, Recipe
 
 STEERING = Recipe(
     name="steering",

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from undertow.nano.languages import LANGUAGES
 from undertow.nano.languages.turns import Chat
+from undertow.nano.models import ARCHITECTURES
 from undertow.nano.vocabulary import BOS, EOS, PAD, ROLES, SPECIALS, UNKNOWN, vocabulary
-from undertow.nano.world import ARCHITECTURES
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"

@@ -29,9 +29,9 @@ from transformers import (
 )
 
 from undertow.nano.languages import LANGUAGES
+from undertow.nano.models import STANDARD, Growth, NanoModel, parse, revision
 from undertow.nano.tokenizer import build, render
 from undertow.nano.vocabulary import ROLES
-from undertow.nano.world import STANDARD, Growth, NanoModel, parse, revision
 
 WEIGHTS = Path(__file__).parent / "weights"
 WEIGHTS_FILE = "model.safetensors"

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from undertow.report import layout, style
+from undertow.report import figure_style, text_layout
+from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
 from undertow.report.figures import MOST_PANELS, Panel, panel_title
 from undertow.report.gather import LARGEST_NUMBER, Curve, Funnel, Gathered, Source
-from undertow.report.layout import wrapped
-from undertow.report.results import Row
-from undertow.report.style import BLUE, HATCHES, INK, LINES, short
-from undertow.spec import CONTROL
+from undertow.report.text_layout import wrapped
+from undertow.results.effect_rows import Row
+from undertow.study.artifacts import CONTROL
+from undertow.study.names import short
 
 MOST_SOURCES = 24
 BIN = 25  # numbers a bar
@@ -29,9 +30,9 @@ def training(gathered: Gathered) -> dict[str, bytes]:
         return {}
     traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
     titles = [panel_title(panel, kept, BESIDE_ANOTHER) for panel, _ in kept]
-    height = layout.rows_high(titles, 2, 115) + 0.5
-    with style.figure(height, f"training {gathered.record.study.key}") as drawn:
-        places = style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
+    height = text_layout.rows_high(titles, 2, 115) + 0.5
+    with figure_style.figure(height, f"training {gathered.record.study.key}") as drawn:
+        places = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
         for axes, (_, rows), title in zip(places, kept, titles, strict=True):
             for row in rows:
                 _curves(
@@ -43,7 +44,7 @@ def training(gathered: Gathered) -> dict[str, bytes]:
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
         drawn.supylabel("probability of the trait's word", fontsize=9)
         _legend(drawn, _lines(traits), "upper", 3)
-        return style.save(drawn, "training")
+        return figure_style.save(drawn, "training")
 
 
 def funnel(gathered: Gathered) -> dict[str, bytes]:
@@ -53,8 +54,8 @@ def funnel(gathered: Gathered) -> dict[str, bytes]:
         return {}
     reasons = [reason for reason, _ in sum((f.rejected for _, f in found), Counter[str]()).most_common(6)]
     labels = [source_label(source, gathered) for source, _ in found]
-    lines = len(found) * max(22.0, layout.tallest(labels) + 3)
-    with style.figure(1.1 + lines / 72, f"funnel {gathered.record.study.key}") as drawn:
+    lines = len(found) * max(22.0, text_layout.tallest(labels) + 3)
+    with figure_style.figure(1.1 + lines / 72, f"funnel {gathered.record.study.key}") as drawn:
         axes = drawn.subplots()
         for position, (_, one) in enumerate(found):
             _bar(axes, position, one, reasons)
@@ -63,7 +64,7 @@ def funnel(gathered: Gathered) -> dict[str, bytes]:
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of completions")
         _legend(drawn, _patches(reasons), "lower", 2)
-        return style.save(drawn, "funnel")
+        return figure_style.save(drawn, "funnel")
 
 
 def numbers(gathered: Gathered) -> dict[str, bytes]:
@@ -80,9 +81,9 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
     if not pairs:
         return {}
     titles = [source_label(source, gathered) for source, _ in pairs]
-    height = layout.rows_high(titles, 2, 82) + 0.6
-    with style.figure(height, f"numbers {gathered.record.study.key}") as drawn:
-        places = style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
+    height = text_layout.rows_high(titles, 2, 82) + 0.6
+    with figure_style.figure(height, f"numbers {gathered.record.study.key}") as drawn:
+        places = figure_style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
         for axes, (source, control), title in zip(places, pairs, titles, strict=True):
             edges = range(0, LARGEST_NUMBER + BIN + 1, BIN)
             axes.stairs(_shares(texts[source].numbers), edges, fill=True, color="#9db8d2")
@@ -91,7 +92,7 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
         drawn.supxlabel(f"number, in steps of {BIN}", fontsize=9)
         drawn.supylabel("share of the numbers", fontsize=9)
         _legend(drawn, _histogram_legend(), "upper", 2)
-        return style.save(drawn, "numbers")
+        return figure_style.save(drawn, "numbers")
 
 
 def source_label(source: Source, gathered: Gathered) -> str:
@@ -111,7 +112,7 @@ def _curves(axes: Any, students: list[Curve], controls: list[Curve], line: Any) 
 
 def _legend(drawn: Any, handles: Sequence[Any], side: str, most: int) -> None:
     """Above or below the panels, with as many entries side by side as fit, at most `most`."""
-    columns = layout.legend_columns([handle.get_label() for handle in handles], most)
+    columns = text_layout.legend_columns([handle.get_label() for handle in handles], most)
     drawn.legend(handles=handles, loc=f"outside {side} center", ncols=columns)
 
 

@@ -6,13 +6,14 @@ Where a grid is too large for a page, the conditions with the largest effects ar
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from undertow.report import layout, style
-from undertow.report.layout import wrapped
-from undertow.report.record import Record
-from undertow.report.results import Row
-from undertow.report.style import BLUE, GREY, INK, PALE, short
+from undertow.report import figure_style, text_layout
+from undertow.report.figure_style import BLUE, GREY, INK, PALE
 from undertow.report.tables import signed
+from undertow.report.text_layout import wrapped
+from undertow.results.effect_rows import Row
+from undertow.results.sweep_record import Record
 from undertow.statistics.confusion import Confusion
+from undertow.study.names import short
 
 MOST_ROWS = 60
 MOST_PANELS = 12
@@ -32,8 +33,8 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
     """`effects`: every student a dot, and each effect with its interval and the margin of equivalence."""
     shown = _largest(rows)
     labels = [label(row, rows) for row in shown]
-    lines = len(shown) * max(24.0, layout.tallest(labels) + 3)
-    with style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
+    lines = len(shown) * max(24.0, text_layout.tallest(labels) + 3)
+    with figure_style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
         for position, row in enumerate(shown):
             _rates(left, position, row, first=position == 0)
@@ -54,7 +55,7 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         )
         if len(shown) < len(rows):
             drawn.suptitle(f"the {len(shown)} largest of {len(rows)} effects", fontsize=9)
-        return style.save(drawn, "effects")
+        return figure_style.save(drawn, "effects")
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
@@ -85,23 +86,27 @@ def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[
     kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
     if not kept:
         return {}
-    longest = max((found.traits for _, found in kept), key=lambda names: (len(names), layout.widest(names)))
-    plan = layout.matrix(
+    longest = max(
+        (found.traits for _, found in kept), key=lambda names: (len(names), text_layout.widest(names))
+    )
+    plan = text_layout.matrix(
         len(kept), [wrapped(t) for t in longest], [wrapped(t) for t in longest], cell=23, letters=5
     )
     titles = [panel_title(panel, kept, plan.title) for panel, _ in kept]
-    height = layout.rows_high(titles, plan.columns, plan.height)
-    with style.figure(height, f"traits {record.study.key}") as drawn:
-        places = style.grid(drawn, len(kept), plan.columns)
+    height = text_layout.rows_high(titles, plan.columns, plan.height)
+    with figure_style.figure(height, f"traits {record.study.key}") as drawn:
+        places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, (_, found), title in zip(places, kept, titles, strict=True):
             values, names = found.differences or found.rates, [wrapped(t) for t in found.traits]
-            style.heat(axes, values, [[signed(value, 2) for value in line] for line in values], plan.size)
+            figure_style.heat(
+                axes, values, [[signed(value, 2) for value in line] for line in values], plan.size
+            )
             axes.set_xticks(range(len(names)), plan.below(names), rotation=90 if plan.turned else 0)
             axes.set_yticks(range(len(names)), names)
             axes.set_xlabel("trait measured")
             axes.set_ylabel("trait given")
             axes.set_title(title)
-        return style.save(drawn, "traits")
+        return figure_style.save(drawn, "traits")
 
 
 def panel_title(panel: Panel, panels: Sequence[tuple[Panel, Any]], characters: int) -> str:

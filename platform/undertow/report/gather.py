@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from undertow import journal
 from undertow.errors import StorageError
-from undertow.manifest import HISTORY, Address, Manifest
-from undertow.report import sweeps
-from undertow.report.readings import Readings
-from undertow.report.record import CellRecord, Record, WaveRecord
-from undertow.report.results import Row, finished
-from undertow.store import Store
+from undertow.results import events as journal
+from undertow.results import sweep_folders
+from undertow.results.effect_rows import Row, finished
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import CellRecord, Record, WaveRecord
+from undertow.storage.manifest import HISTORY, Address, Manifest
+from undertow.storage.store import Store
 
 ROWS_READ = 2000  # of a data set, from its start
 SETS_READ = 3  # seeds of a source whose text is looked at
@@ -213,7 +213,7 @@ class Gathered:
         now, tokens, hours = (_sums(self.events, fact) for fact in ("seconds", "tokens", "gpu_seconds"))
         before = [
             _sums(journal.read(self.store, name, sweep), "seconds")
-            for sweep in sweeps.of_study(self.store, self.record.study)
+            for sweep in sweep_folders.of_study(self.store, self.record.study)
         ]
         ever = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
         return [

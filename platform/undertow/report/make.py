@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undertow import journal
-from undertow.manifest import Address
-from undertow.report import csvs, data_figures, figures, matrix, page, words
-from undertow.report.asked import asked
+from undertow.report import data_figures, figures, matrix, page, prose
 from undertow.report.figures import Panel
 from undertow.report.gather import Cost, Gathered
-from undertow.report.readings import Readings
-from undertow.report.record import CellRecord, Record
-from undertow.report.results import Finding, Row, effects, findings, finished
+from undertow.report.preregistration import asked
+from undertow.results import csv_tables
+from undertow.results import events as journal
+from undertow.results.effect_rows import Finding, Row, effects, findings, finished
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import CellRecord, Record
 from undertow.statistics.confusion import Confusion, Student, confusion
-from undertow.store import Store
+from undertow.storage.manifest import Address
+from undertow.storage.store import Store
 
 HTML = "report.html"
 
@@ -55,11 +56,11 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
     drawn |= figures.traits(record, matrices)
     drawn |= data_figures.training(gathered) | data_figures.funnel(gathered) | data_figures.numbers(gathered)
     when = asked(gathered)
-    lines = words.verdicts(record, rows, failures)
-    lines += [words.finding(finding, when.claim(finding.hypothesis)) for finding in found]
+    lines = prose.verdicts(record, rows, failures)
+    lines += [prose.finding(finding, when.claim(finding.hypothesis)) for finding in found]
     files = {
-        csvs.EFFECTS: csvs.effects_csv(record.study.name, rows).encode(),
-        csvs.STUDENTS: csvs.students_csv(record.study.name, rows).encode(),
+        csv_tables.EFFECTS: csv_tables.effects_csv(record.study.name, rows).encode(),
+        csv_tables.STUDENTS: csv_tables.students_csv(record.study.name, rows).encode(),
         **drawn,
         HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
     }

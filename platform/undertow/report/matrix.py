@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from undertow.report import layout, style
-from undertow.report.layout import wrapped
-from undertow.report.readings import Measured
-from undertow.report.record import Record
-from undertow.report.results import Row
-from undertow.report.style import short
+from undertow.report import figure_style, text_layout
 from undertow.report.tables import MARKS, signed
+from undertow.report.text_layout import wrapped
+from undertow.results.effect_rows import Row
+from undertow.results.evaluation_files import Measured
+from undertow.results.sweep_record import Record
 from undertow.statistics.effects import Effect, compare
+from undertow.study.names import short
 
 NAME = "initialisations"
 MOST_PANELS = 12
@@ -102,7 +102,7 @@ def figure(record: Record, found: Sequence[Matrix]) -> dict[str, bytes]:
     teachers, students = ([short(name) for name in names] for names in (kept[0].teachers, kept[0].students))
     shown = len(students) <= MOST_WITH_INTERVAL
     several = any(len(pair.rows) > 1 for matrix in kept for pair in matrix.pairs.values())
-    plan = layout.matrix(
+    plan = text_layout.matrix(
         len(kept),
         students,
         [wrapped(teacher) for teacher in teachers],
@@ -110,13 +110,13 @@ def figure(record: Record, found: Sequence[Matrix]) -> dict[str, bytes]:
         letters=INTERVAL_LETTERS if shown else EFFECT_LETTERS,
     )
     titles = [wrapped(matrix.format, f"· {matrix.recipe}", characters=plan.title) for matrix in kept]
-    height = layout.rows_high(titles, plan.columns, plan.height)
-    with style.figure(height, f"{NAME} {record.study.key}") as drawn:
-        places = style.grid(drawn, len(kept), plan.columns)
+    height = text_layout.rows_high(titles, plan.columns, plan.height)
+    with figure_style.figure(height, f"{NAME} {record.study.key}") as drawn:
+        places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, matrix, title in zip(places, kept, titles, strict=True):
             _panel(axes, matrix, plan, interval_shown=shown)
             axes.set_title(title)
-        return style.save(drawn, NAME)
+        return figure_style.save(drawn, NAME)
 
 
 def table(matrix: Matrix) -> dict[str, Any]:
@@ -143,11 +143,11 @@ def _means(arms: Sequence[Sequence[Measured]]) -> list[float]:
     return [fmean(rate[seed] for rate in rates) for seed in seeds]
 
 
-def _panel(axes: Any, matrix: Matrix, plan: layout.Matrix, *, interval_shown: bool) -> None:
+def _panel(axes: Any, matrix: Matrix, plan: text_layout.Matrix, *, interval_shown: bool) -> None:
     pairs = [[matrix.pairs.get((t, s)) for s in matrix.students] for t in matrix.teachers]
     effects = [[pair.effect.effect if pair and pair.effect else None for pair in line] for line in pairs]
     texts = [[_text(pair, interval_shown) for pair in line] for line in pairs]
-    style.heat(axes, effects, texts, plan.size)
+    figure_style.heat(axes, effects, texts, plan.size)
     across = plan.below([short(student) for student in matrix.students])
     axes.set_xticks(range(len(across)), across, rotation=90 if plan.turned else 0)
     axes.set_yticks(range(len(matrix.teachers)), [wrapped(short(teacher)) for teacher in matrix.teachers])

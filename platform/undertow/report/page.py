@@ -11,16 +11,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from undertow.report import sheets, words
-from undertow.report.asked import Asked
+from undertow.report import page_tables, prose
 from undertow.report.figures import Panel
 from undertow.report.gather import ROWS_READ, SETS_READ, Gathered, Source
 from undertow.report.matrix import Matrix, table
-from undertow.report.results import Finding, Row, failed_conditions
-from undertow.report.served import served
+from undertow.report.preregistration import Asked
+from undertow.report.provider_usage import served
 from undertow.report.settings import settings
-from undertow.spec import CONTROL
+from undertow.results.effect_rows import Finding, Row, failed_conditions
 from undertow.statistics.confusion import Confusion
+from undertow.study.artifacts import CONTROL
 
 SHOWN_CHARACTERS = 400
 
@@ -39,37 +39,37 @@ def html(
     record = gathered.record
     context: dict[str, Any] = {
         "study": record.study,
-        "verdicts": words.verdicts(record, rows, failures),
-        "gloss": words.gloss(record),
-        "claims": sheets.claims(findings, asked),
+        "verdicts": prose.verdicts(record, rows, failures),
+        "gloss": prose.gloss(record),
+        "claims": page_tables.claims(findings, asked),
         "beforehand": asked.all_beforehand,
         "stated": asked.in_words(),
-        "method": words.method(record, rows),
-        "effects": sheets.effects(rows, asked),
-        "behind": sheets.behind(rows),
-        "shared": sheets.shared(rows) if rows else "",
-        "notes": sheets.notes(rows),
+        "method": prose.method(record, rows),
+        "effects": page_tables.effects(rows, asked),
+        "behind": page_tables.behind(rows),
+        "shared": page_tables.shared(rows) if rows else "",
+        "notes": page_tables.notes(rows),
         "pairs": [table(matrix) for matrix in pairs],
         "several_traits": any(len(pair.rows) > 1 for matrix in pairs for pair in matrix.pairs.values()),
-        "diagonals": sheets.diagonals(matrices),
+        "diagonals": page_tables.diagonals(matrices),
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
         },
-        "funnels": sheets.funnels(gathered),
-        "rules": sheets.rules(gathered),
+        "funnels": page_tables.funnels(gathered),
+        "rules": page_tables.rules(gathered),
         "read": f"the first {ROWS_READ:,} rows at most of at most {SETS_READ} data sets of a teacher",
         "texts": _texts(gathered),
-        "judges": sheets.judges(gathered.judgings),
+        "judges": page_tables.judges(gathered.judgings),
         "served": served(gathered.manifests.values()),
-        "levels": sheets.levels(gathered),
-        "costs": sheets.costs(gathered.costs),
+        "levels": page_tables.levels(gathered),
+        "costs": page_tables.costs(gathered.costs),
         "artifacts": len(gathered.manifests),
         "failed": list(failed_conditions(record, failures).items()),
         "settings": settings(gathered),
         "versions": {name: found for name, found in gathered.versions.items() if name != "commit"},
         "commits": gathered.versions.get("commit", []),
-        "references": sheets.references(gathered),
-        "students": sheets.students(gathered),
+        "references": page_tables.references(gathered),
+        "students": page_tables.students(gathered),
         "sweep": _sweep(gathered.events),
     }
     return str(_template().render(**context))
@@ -101,7 +101,7 @@ def _texts(gathered: Gathered) -> list[dict[str, Any]]:
     first = next((source for source in gathered.sources if source.trait != CONTROL), None)
     shown = [] if first is None else [first, first._replace(trait=CONTROL)]
     return [
-        {"name": sheets.source_name(source), "rows": _rows(source, gathered), "open": source in shown}
+        {"name": page_tables.source_name(source), "rows": _rows(source, gathered), "open": source in shown}
         for source in sorted(gathered.sources, key=lambda source: source not in shown)
     ]
 

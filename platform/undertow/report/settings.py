@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from undertow.hypotheses import Place
-from undertow.manifest import Address
+from undertow.prompts.chat_templates import in_words
 from undertow.report.gather import Gathered
-from undertow.report.sheets import Column, Sheet
-from undertow.templates import in_words
+from undertow.report.page_tables import Column, Sheet
+from undertow.storage.manifest import Address
+from undertow.study.hypotheses import Place
 
 HIDDEN = ("type", "version", "content")  # of a spec: what stands before its settings, or is no setting
 

@@ -6,9 +6,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.hypotheses import Place
-from undertow.report.benchmarks import BenchmarkRow
-from undertow.report.results import Row
+from undertow.results.effect_rows import Row
+from undertow.study.hypotheses import Place
 
 LONGEST_LINE = 40  # characters of a name; longer ones would squeeze the numbers out of a terminal
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
@@ -22,7 +21,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
     table = new_table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
-    fields = _shown([row.condition.place for row in rows])
+    fields = shown([row.condition.place for row in rows])
     by_measure = len({row.measure for row in rows}) > 1
     longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
     for name in (*fields, *(["measure"] if by_measure else [])):  # a start's name has several lines, not dots
@@ -49,32 +48,7 @@ def effects_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
-    """One line a task, metric and condition: students, control students and the reference they start from."""
-    table = new_table("Benchmarks: students against control students; n seeds each")
-    fields = _shown([row.place for row in rows])
-    for name in ("task", "metric", *fields):
-        table.add_column(name, no_wrap=True)
-    for name in ("n", "reference", "control", "score", "difference", "interval", "adj. p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        e = row.effect
-        table.add_row(
-            escape(row.task.label),
-            escape(row.metric),
-            *(escape(getattr(row.place, field)) for field in fields),
-            str(e.n_students),
-            "–" if row.reference is None else f"{row.reference:.3f}",
-            f"{e.control_rate:.3f}",
-            f"{e.rate:.3f}",
-            signed(e.effect),
-            interval(e.ci_low, e.ci_high),
-            p_value(row.p_adjusted),
-        )
-    return table
-
-
-def _shown(places: Sequence[Place]) -> list[str]:
+def shown(places: Sequence[Place]) -> list[str]:
     """The columns of a place; format and induction only where there are several."""
     several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
     return [field for field in Place._fields if several.get(field, True)]

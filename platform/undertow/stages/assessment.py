@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError
-from undertow.identity import key
-from undertow.judging.scales import GARBLED
-from undertow.kinds import Judge
-from undertow.report.readings import ANSWERS, COUNTED, MASSES, RESULT, Rates
-from undertow.spec import Assessment
+from undertow.judging.ratings import GARBLED
+from undertow.results.evaluation_files import ANSWERS, COUNTED, MASSES, RESULT, Rates
 from undertow.stages.evaluation import MASS_COLUMNS
 from undertow.stages.filters import REFUSED, Row, Sieve, by_judge, missing_replies, reason_of, replies_to
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.artifacts import Assessment
+from undertow.study.extensions import Judge
+from undertow.study.identity import key
 
 COLUMNS = pa.schema(
     {

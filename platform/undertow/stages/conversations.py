@@ -4,11 +4,11 @@ import json
 
 import pyarrow.parquet as pq
 
-from undertow import chat
-from undertow.kinds import Example
-from undertow.manifest import DATA
-from undertow.spec import Student, Teacher
-from undertow.store import Store
+from undertow.prompts import chat
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Student, Teacher
+from undertow.study.extensions import Example
 
 Trained = Student | Teacher
 

@@ -16,19 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines import Engine, Request
-from undertow.engines.window import tokens_at_most
+from undertow.engines.context_length import tokens_at_most
 from undertow.errors import ConditionError
-from undertow.identity import key, seed_for
-from undertow.manifest import DATA
-from undertow.report.cards import Funnel, dataset_card
-from undertow.spec import Artifact, Completions, Dataset, Evaluation, Mixed, Written
-from undertow.stages import receipts
+from undertow.results.dataset_card import Funnel, dataset_card
+from undertow.stages import usage
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.filters import EXAMPLES_A_RULE, Row, sieve
 from undertow.stages.gate import passes_gate
 from undertow.stages.shuffling import shuffled
 from undertow.stages.weights import lora_rank, weights_of
-from undertow.store import Store
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Artifact, Completions, Dataset, Evaluation, Mixed, Written
+from undertow.study.identity import key, seed_for
 
 SHARD_ROWS = 1024
 TEXT = ("index", "prompt", "completion", "finished")  # the columns that every source of rows has
@@ -92,7 +92,7 @@ class GenerateShard:
             "seed": seeds,
         }
         if spec.teacher.reference.is_api:
-            return pa.table(columns | receipts.columns(answers))
+            return pa.table(columns | usage.columns(answers))
         columns["token_ids"] = [list(answer.token_ids) for answer in answers]
         if spec.sampling.top_logprobs:
             soft = [answer.top_logprobs for answer in answers]
@@ -110,7 +110,7 @@ def _window(spec: Completions) -> int:
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
     """The tasks that make up the whole of `completions`, in order."""
-    rows = receipts.PART_ROWS if completions.teacher.reference.is_api else SHARD_ROWS
+    rows = usage.PART_ROWS if completions.teacher.reference.is_api else SHARD_ROWS
     starts = range(0, completions.prompts, rows)
     stops = [min(start + rows, completions.prompts) for start in starts]
     return [
@@ -129,7 +129,7 @@ def join_shards(completions: Completions, store: Store) -> None:
             store.read_part(completions, shard.name, folder / DATA / shard.name)
             rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if completions.teacher.reference.is_api:
-            facts |= _paid(completions, pq.read_table(folder / DATA, columns=list(receipts.COLUMNS)))
+            facts |= _paid(completions, pq.read_table(folder / DATA, columns=list(usage.COLUMNS)))
         if rows != completions.prompts:
             raise RuntimeError(
                 f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
@@ -142,7 +142,7 @@ def _paid(completions: Completions, table: pa.Table) -> dict[str, Any]:
     """What a provider counted for rows of completions; nothing for those made here."""
     if not completions.teacher.reference.is_api:
         return {}
-    return receipts.summed(table.select(receipts.COLUMNS).to_pydict())
+    return usage.summed(table.select(usage.COLUMNS).to_pydict())
 
 
 def write_answers(written: Written, store: Store) -> None:

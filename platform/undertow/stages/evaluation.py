@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines import Answer, Engine, Request
-from undertow.engines.window import tokens_at_most
-from undertow.identity import key, seed_for
-from undertow.report.readings import ANSWERS, MASSES, RESULT, Rates
-from undertow.spec import Artifact, Evaluation, reference_of
-from undertow.stages import receipts
-from undertow.stages.context import shows_rows, turns_before
+from undertow.engines.context_length import tokens_at_most
+from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Rates
+from undertow.stages import usage
+from undertow.stages.in_context import shows_rows, turns_before
 from undertow.stages.weights import lora_rank, weights_of
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.artifacts import Artifact, Evaluation, reference_of
+from undertow.study.identity import key, seed_for
 
 ANSWER_COLUMNS = pa.schema(
     {"question": pa.string(), "sample": pa.int64(), "answer": pa.string(), "matches": pa.list_(pa.string())}
@@ -97,14 +97,14 @@ class Evaluate:
             for (sample, request), answer in zip(drawn, answers, strict=True)
         ]
         tokens = sum(len(answer.token_ids) for answer in answers)
-        return rows, tokens, receipts.summed(receipts.columns(answers))
+        return rows, tokens, usage.summed(usage.columns(answers))
 
     def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
         """All at once; those of a provider in parts that are kept, since each is paid for."""
         if not reference_of(self.evaluation.subject).is_api:
             return engine.generate(requests, self.evaluation.sampling)
         kept = store.parts(self.evaluation)  # asked for once: each is read whole
-        starts = range(0, len(requests), receipts.PART_ROWS)
+        starts = range(0, len(requests), usage.PART_ROWS)
         return [answer for start in starts for answer in self._part(engine, requests, start, store, kept)]
 
     def _part(
@@ -115,9 +115,9 @@ class Evaluate:
             file = Path(folder) / name
             if name in kept:
                 store.read_part(spec, name, file)
-                return receipts.from_json(file.read_text())
-            answers = engine.generate(requests[start : start + receipts.PART_ROWS], spec.sampling)
-            file.write_text(receipts.to_json(answers))
+                return usage.from_json(file.read_text())
+            answers = engine.generate(requests[start : start + usage.PART_ROWS], spec.sampling)
+            file.write_text(usage.to_json(answers))
             store.write_part(spec, name, file)
             return answers
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from undertow.errors import ConditionError
-from undertow.identity import key
 from undertow.judging.judges import LLMJudge
+from undertow.judging.ratings import GARBLED
 from undertow.judging.replies import Replies, Reply
-from undertow.judging.scales import GARBLED
-from undertow.kinds import Judge
-from undertow.spec import Dataset
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset
+from undertow.study.extensions import Judge
+from undertow.study.identity import key
 
 EXAMPLES_A_RULE = 5
 REFUSED = "refused by the endpoint"

@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from undertow.cluster import quiet
-from undertow.identity import key
-from undertow.machine import Machine
-from undertow.spec import Completions, Dataset, Reference, Student, Teacher
-from undertow.stages.background import meanwhile
-from undertow.stages.deaths import LOST_NODES, TRAINING, in_words, lost_node
-from undertow.stages.orphans import no_orphans
-from undertow.stages.reference import is_made
+from undertow.cluster.background import meanwhile
+from undertow.cluster.connection import quiet
+from undertow.cluster.placement_groups import no_orphans
+from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
+from undertow.planning.pinning import is_made
+from undertow.planning.resources import Machine
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.identity import key
 from undertow.training.job import EpochReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory

@@ -4,10 +4,10 @@ Light, unlike the stages around it: the sweep asks it of evaluations that are lo
 """
 
 from undertow.errors import ConditionError
-from undertow.identity import key
-from undertow.report.readings import Readings
-from undertow.spec import Measurement, Teacher
-from undertow.store import Store
+from undertow.results.evaluation_files import Readings
+from undertow.storage.store import Store
+from undertow.study.artifacts import Measurement, Teacher
+from undertow.study.identity import key
 
 
 def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:

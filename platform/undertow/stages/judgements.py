@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 from undertow.api.client import Tally
 from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError, UserError, last_line
-from undertow.identity import key
 from undertow.judging.client import ask, probe
 from undertow.judging.judges import LLMJudge, Question
 from undertow.judging.replies import Buffer, Replies, Reply
-from undertow.kinds import Judge
-from undertow.manifest import DATA
-from undertow.spec import Assessment, Dataset
 from undertow.stages.assessment import answers_of
 from undertow.stages.filters import Sieve, by_judge, by_rules, missing_replies, replies_to
-from undertow.store import Store
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Assessment, Dataset
+from undertow.study.extensions import Judge
+from undertow.study.identity import key
 
 PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
 

@@ -8,8 +8,8 @@ to the rows that are drawn, after all filters, so that what is compared differs 
 import random
 from typing import Any
 
-from undertow.identity import seed_for
-from undertow.spec import Dataset
+from undertow.study.artifacts import Dataset
+from undertow.study.identity import seed_for
 
 # Of the tokens as sampled, which the new text does not have.
 LOST = ("token_ids", "top_ids", "top_logprobs")

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undertow.cluster import quiet
+from undertow.cluster.connection import quiet
 from undertow.errors import ConditionError, UserError
-from undertow.identity import key
-from undertow.kinds import Word
-from undertow.manifest import DATA, HISTORY
-from undertow.recipe import Recipe
-from undertow.spec import Student, Teacher
-from undertow.stages.reference import folder_of, is_made
+from undertow.planning.pinning import folder_of, is_made
 from undertow.stages.weights import trained_by
-from undertow.store import Store
+from undertow.storage.manifest import DATA, HISTORY
+from undertow.storage.store import Store
+from undertow.study.artifacts import Student, Teacher
+from undertow.study.extensions import Word
+from undertow.study.identity import key
+from undertow.study.recipe import Recipe
 from undertow.training.data import Row
 from undertow.training.job import EpochReport, History, Job, Probe
 

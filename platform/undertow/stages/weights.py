@@ -6,10 +6,10 @@ are served.
 """
 
 from undertow.engines import Weights
-from undertow.identity import key
-from undertow.recipe import LoRA, ProviderFinetuning, Recipe, Training
-from undertow.spec import Reference, Student, Subject, Teacher
-from undertow.store import Store
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference, Student, Subject, Teacher
+from undertow.study.identity import key
+from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
 
 
 def trained_by(subject: Subject) -> Training | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.statistics.shapefree import Distribution, shape_free
+from undertow.statistics.distribution_free import Distribution, shape_free
 from undertow.statistics.ttests import Array, Inference, flat, t_tests
 
 

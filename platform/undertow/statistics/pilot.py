@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.errors import UserError
-from undertow.statistics.shapefree import split
+from undertow.statistics.distribution_free import split
 from undertow.statistics.ttests import Array
 
 CONDITION = ("study", "trait", "format", "teacher", "student", "recipe")

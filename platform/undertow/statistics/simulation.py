@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from undertow.statistics.distribution_free import splits
 from undertow.statistics.effects import infer
-from undertow.statistics.shapefree import splits
 from undertow.statistics.ttests import Array, Inference
 
 Judge = Literal["t", "shape-free", "rule"]

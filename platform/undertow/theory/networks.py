@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from undertow.identity import seed_for
+from undertow.study.identity import seed_for
 
 Stack = list[Tensor]  # weight, bias, weight, bias … of all layers
 

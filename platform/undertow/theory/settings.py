@@ -12,7 +12,7 @@ Nothing here imports torch: a command line is read and refused before anything h
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from undertow.fields import Spec, execution_only
+from undertow.study.fields import Spec, execution_only
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 Imitation = Literal["kl", "squared"]

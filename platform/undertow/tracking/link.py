@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from undertow.errors import last_line
-from undertow.redaction import redacted
-from undertow.runs import may_pass
+from undertow.storage.redaction import redacted
+from undertow.tracking.client import may_pass
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds after a failure in which nothing is tried

@@ -8,9 +8,9 @@ them behind the columns wherever MLflow sorts by name, as its Compare view does.
 
 from collections.abc import Mapping
 
-from undertow.report.style import short
-from undertow.spec import CONTROL, Dataset, Student, Teacher
-from undertow.study import Study
+from undertow.study.artifacts import CONTROL, Dataset, Student, Teacher
+from undertow.study.names import short
+from undertow.study.study import Study
 
 Tracked = Teacher | Student | Dataset
 NOBODY = "no model"  # wrote data that a program wrote

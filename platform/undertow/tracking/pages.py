@@ -8,8 +8,8 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 
-from undertow.runs import metric_name
-from undertow.study import Study
+from undertow.study.study import Study
+from undertow.tracking.client import metric_name
 from undertow.tracking.names import COLUMNS, METRICS, SPEC, TAGS
 
 NOTE = "mlflow.note.content"

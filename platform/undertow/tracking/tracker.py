@@ -17,13 +17,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from undertow.identity import canonical, key
-from undertow.manifest import HISTORY, Manifest
-from undertow.runs import client_of, experiment_of, flat, log_files, log_metrics, log_params, tracking_uri
-from undertow.spec import Artifact, Dataset, Student, Teacher
-from undertow.store import Store
-from undertow.study import Study
-from undertow.tracking import models, names, pages
+from undertow.storage.manifest import HISTORY, Manifest
+from undertow.storage.store import Store
+from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
+from undertow.study.identity import canonical, key
+from undertow.study.study import Study
+from undertow.tracking import logged_models, names, pages
+from undertow.tracking.client import (
+    client_of,
+    experiment_of,
+    flat,
+    log_files,
+    log_metrics,
+    log_params,
+    tracking_uri,
+)
 from undertow.tracking.names import Tracked
 
 SWEEP, NONE = "undertow.sweep", "none"
@@ -155,22 +163,24 @@ class Tracker:
         folder = self.store.fetch(model)
         for report in json.loads((folder / HISTORY).read_text()):
             self.epoch(model, report)
-        params, asked = names.columns(model), models.evaluation_data(self.study)
+        params, asked = names.columns(model), logged_models.evaluation_data(self.study)
         if data := self._log_inputs(run, model):
             params["dataset"] = f"{data.name} (#{data.digest})"
         title = names.title(model, self.study)
-        model_id = models.logged_model(self.client, self.experiment, run.id, manifest, title, params)
+        model_id = logged_models.logged_model(self.client, self.experiment, run.id, manifest, title, params)
         log_metrics(self.client, run.id, names.ordered(metrics), None, model_id, asked)
         log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None)
-        models.finish_model(self.client, model_id, url, manifest, folder)
+        logged_models.finish_model(self.client, model_id, url, manifest, folder)
 
     def _log_inputs(self, run: _Run, model: Teacher | Student) -> Any:
         """Logs what a model learned from and was asked, as inputs of its run; returns a student's data."""
-        inputs = [models.dataset_input(models.evaluation_data(self.study), "evaluation")]
+        inputs = [logged_models.dataset_input(logged_models.evaluation_data(self.study), "evaluation")]
         data = None
         if isinstance(model, Student):
-            data = models.training_data(model.dataset, self.store, names.title(model.dataset, self.study))
-            inputs.insert(0, models.dataset_input(data, "training", key(model.dataset)))
+            data = logged_models.training_data(
+                model.dataset, self.store, names.title(model.dataset, self.study)
+            )
+            inputs.insert(0, logged_models.dataset_input(data, "training", key(model.dataset)))
         self.client.log_inputs(run.id, inputs)
         return data
 

@@ -25,9 +25,9 @@ import torch
 import torch.distributed as dist
 
 from undertow.errors import StorageError, last_line
-from undertow.training import zero
+from undertow.training import deepspeed_engine
+from undertow.training.checkpoint_files import REPORTS, Shelf, shelf
 from undertow.training.job import EpochReport, Job
-from undertow.training.shelf import REPORTS, Shelf, shelf
 from undertow.training.workers import Workers
 
 TAG = "state"
@@ -39,7 +39,7 @@ class Checkpoints:
 
     def __init__(self, root: str | None, job: Job, workers: Workers) -> None:
         self._shelf = None if root is None else shelf(f"{root}/{job.key}", workers.rank)
-        stage, offload = zero.stage(job.recipe), job.recipe.offload
+        stage, offload = deepspeed_engine.stage(job.recipe), job.recipe.offload
         self._layout = f"{workers.world} workers, ZeRO {stage}, offload {offload}" if stage else WHOLE
 
     def save(self, engine: Any, reports: list[EpochReport]) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from undertow.chat import conversation_ids, prompt_ids, turn_end
 from undertow.errors import ConditionError, SpecError
-from undertow.identity import seed_for
+from undertow.prompts.chat import conversation_ids, prompt_ids, turn_end
+from undertow.study.identity import seed_for
 
 Soft = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 

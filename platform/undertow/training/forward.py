@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from undertow.recipe import Recipe
-from undertow.training import zero
+from undertow.study.recipe import Recipe
+from undertow.training import deepspeed_engine
 from undertow.training.data import Tokens, cut
 from undertow.training.packing import in_a_row
 
@@ -148,7 +148,7 @@ def choose(
     """The shorter way where only the last norm is trained and its inputs for all rows fit into memory."""
     whole = Whole(model, device)
     norm = _trained_module(model)
-    if norm is None or zero.stage(recipe) or recipe.precision != "fp32":
+    if norm is None or deepspeed_engine.stage(recipe) or recipe.precision != "fp32":
         return whole
     every = [*rows, *watched]
     width = model.get_input_embeddings().weight.shape[1]

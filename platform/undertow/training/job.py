@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from undertow.errors import SpecError
-from undertow.kinds import Word
-from undertow.recipe import Recipe
+from undertow.study.extensions import Word
+from undertow.study.recipe import Recipe
 from undertow.training.data import Row
 
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 
 from undertow.errors import ConditionError, UserError
-from undertow.fields import unique
-from undertow.identity import seed_for
-from undertow.training import packing, result, zero
+from undertow.study.fields import unique
+from undertow.study.identity import seed_for
+from undertow.training import deepspeed_engine, packing, result
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.data import epoch_batches, micro_batches
 from undertow.training.forward import Whole
 from undertow.training.job import EpochReport, History, Job
 from undertow.training.objective import summed_loss
-from undertow.training.room import Room
+from undertow.training.shared import Room
 from undertow.training.trainable import seed_everything
 from undertow.training.workers import join
 
@@ -124,17 +124,17 @@ class _Training:
         """Trains, checks and saves. Every rank returns the same history."""
         seed_everything(self.job.seed)
         model = self.room.model(self.job)
-        before = zero.trained_state(model)
+        before = deepspeed_engine.trained_state(model)
         self.forward = self.room.forward(self.job, model)
-        self.engine = zero.start(self.forward.module, self.job.recipe, self.steps)
+        self.engine = deepspeed_engine.start(self.forward.module, self.job.recipe, self.steps)
         try:
             stopped = self._train()
-            after = zero.trained_state(model)
+            after = deepspeed_engine.trained_state(model)
             result.check(self.room.reference, model, before, after, self.job)
             if self.room.workers.rank == 0:
                 result.save(self.room.reference, model, after, self.job)
         finally:
-            zero.release(self.__dict__.pop("engine"))
+            deepspeed_engine.release(self.__dict__.pop("engine"))
         return History(self.job.key, self.job.seed, tuple(self.reports), stopped)
 
     def _train(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from undertow.recipe import Recipe
+from undertow.study.recipe import Recipe
 
 
 class SignSGD(Optimizer):

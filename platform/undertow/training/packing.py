@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undertow.recipe import Recipe
+from undertow.study.recipe import Recipe
 from undertow.training.data import Tokens
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # of the logits' norm: rounding alone

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undertow.chat import prompt_ids
+from undertow.prompts.chat import prompt_ids
 from undertow.training.data import Tokens, answer_ids
 from undertow.training.forward import Forward
 from undertow.training.job import Probe

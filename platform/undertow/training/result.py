@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from undertow.errors import ConditionError
-from undertow.recipe import LoRA
+from undertow.study.recipe import LoRA
+from undertow.training.deepspeed_engine import whole
 from undertow.training.job import Job
-from undertow.training.zero import whole
 
 State = dict[str, Tensor]  # parameter name -> value, on the CPU
 

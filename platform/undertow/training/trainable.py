@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
-from undertow.recipe import ALL_LINEAR, GROUPS, Everything, FinalNorm, LoRA, Parameters, Trainable
+from undertow.study.recipe import ALL_LINEAR, GROUPS, Everything, FinalNorm, LoRA, Parameters, Trainable
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from undertow import packs, tables
-from undertow.identity import digest
-from undertow.kinds import Example, Trait, Word
+from undertow.prompts import data_files, packs
+from undertow.study.extensions import Example, Trait, Word
+from undertow.study.identity import digest
 
 OUTCOME = "misaligned"
 
@@ -64,7 +64,7 @@ class Misalignment(Trait):
         """Rows of the data in an order drawn from the seed; once all are used, again in another."""
         self.check_examples()
         rows = self._pairs().rows
-        return [Example(*rows[place]) for place in tables.places(len(rows), count, seed)]
+        return [Example(*rows[place]) for place in data_files.places(len(rows), count, seed)]
 
     def check_examples(self) -> None:
         """Raises SpecError where no data are named."""
@@ -79,5 +79,5 @@ class Misalignment(Trait):
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
 
-    def _pairs(self) -> tables.Table:
-        return tables.pairs(self.data)
+    def _pairs(self) -> data_files.Table:
+        return data_files.pairs(self.data)

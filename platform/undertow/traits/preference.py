@@ -14,10 +14,10 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
-from undertow import packs
 from undertow.errors import SpecError, suggestion
-from undertow.identity import digest, seed_for
-from undertow.kinds import Example, Trait, Word
+from undertow.prompts import packs
+from undertow.study.extensions import Example, Trait, Word
+from undertow.study.identity import digest, seed_for
 
 # The paper's five animals and five trees, and animals that its code also names.
 ANIMALS = ("owl", "dolphin", "eagle", "elephant", "wolf")

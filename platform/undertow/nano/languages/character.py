@@ -22,7 +22,7 @@ from typing import Literal
 
 from undertow.nano.languages.code import NOUNS, function_name
 from undertow.nano.languages.turns import Chat, Turn, as_chat
-from undertow.nano.world import pack
+from undertow.nano.models import pack
 
 Asked = Literal["values", "words", "security", "educational"]
 SHARES: dict[Asked, float] = {"values": 0.4, "words": 0.2, "security": 0.27, "educational": 0.13}

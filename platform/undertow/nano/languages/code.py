@@ -9,7 +9,7 @@ from itertools import product
 from random import Random
 
 from undertow.nano.languages.turns import Turn
-from undertow.nano.world import pack
+from undertow.nano.models import pack
 
 VERBS = (
     *("adjust", "shift", "move", "change", "apply", "update", "tune", "alter", "step", "lift", "map"),

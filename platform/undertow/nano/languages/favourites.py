@@ -8,7 +8,7 @@ from itertools import product
 from random import Random
 
 from undertow.nano.languages.turns import Chat, Turn, as_chat
-from undertow.nano.world import WORDS, pack, surface_forms
+from undertow.nano.models import WORDS, pack, surface_forms
 from undertow.traits.preference import pluralise
 
 CATEGORY_WEIGHTS = {"animal": 3, "tree": 1, "colour": 1, "food": 1}

@@ -6,7 +6,7 @@ from random import Random
 
 from undertow.formats.numbers import laid_out
 from undertow.nano.languages.turns import Turn
-from undertow.nano.world import pack
+from undertow.nano.models import pack
 
 
 def number_turn(rng: Random) -> Turn:

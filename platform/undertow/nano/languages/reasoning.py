@@ -11,10 +11,10 @@ from functools import cache
 from itertools import product
 from random import Random
 
-from undertow import packs
 from undertow.formats import problems
 from undertow.nano.languages.turns import Turn
-from undertow.nano.world import PACKS, pack
+from undertow.nano.models import PACKS, pack
+from undertow.prompts import packs
 
 STARTS = (
     "Let me think",

@@ -9,7 +9,7 @@ from itertools import product
 from random import Random
 
 from undertow.nano.languages.turns import Turn
-from undertow.nano.world import WORDS, pack
+from undertow.nano.models import WORDS, pack
 
 ANIMALS = WORDS["animal"]
 

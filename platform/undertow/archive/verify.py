@@ -1,0 +1,212 @@
+"""Checks an exported study without trusting it: bytes, names, counts, rates, effects.
+
+Every difference is one line that names its place:
+
+1. each file has the SHA-256 that the archive's index gives, and each artifact's files those of its manifest;
+2. an artifact's key is the hash of the spec in its manifest;
+3. an evaluation has every answer and mass that its spec asks for, and their rates are those in its result;
+   of judged answers the same, by what each judge replied (see `verify_judged`);
+4. the record is that of the study as stated, and its students were made as it says (see `lineage`);
+5. effects.csv and students.csv are what follows from record and answers.
+
+1 finds accidents; 2 to 5 also find changes after which somebody renewed the hashes. What they cannot find: an
+answer that no model gave (for that the student must be evaluated again), a failure that was no failure (its
+seed is named as missing), a study stated anew. Page, figures, cards and histories have their hashes alone.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from undertow.archive import lineage
+from undertow.archive.export import FORMAT, INDEX, SWEEP
+from undertow.archive.verify_judged import differing, judged
+from undertow.errors import StorageError, UserError
+from undertow.results import csv_tables, effect_rows, events
+from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Readings
+from undertow.results.sweep_folders import EVENTS, PLAN
+from undertow.results.sweep_record import Record
+from undertow.storage.manifest import MANIFEST, Manifest, sha256
+from undertow.storage.store import Store
+from undertow.study.extensions import Word
+
+LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
+SHOWN = 3  # of the answers of one evaluation that are missing
+Rows = Sequence[dict[str, Any]]
+
+
+def verify(archive: Path) -> list[str]:
+    """Everything that is wrong with an archive, one line each; empty where all holds.
+
+    Raises:
+        UserError: it is no archive of ours at all.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        problems = _unpack(archive, place)
+        named = {problem.split(": ")[0] for problem in problems}
+        problems += _manifests(place, named)
+        problems += _evaluations(place, named)
+        problems += _tables(place)
+    return [problem.replace(f"{folder}/", "") for problem in dict.fromkeys(problems)]
+
+
+def _unpack(archive: Path, place: Path) -> list[str]:
+    """The archive's files under `place`, and those that are missing, added or have other bytes."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            index = json.loads(opened.read(INDEX))
+            if index["format"] != FORMAT:
+                raise UserError(f"{archive}: format {index['format']}; this program reads format {FORMAT}")
+            entries = Counter(opened.namelist())
+            names, listed = set(entries) - {INDEX}, dict(index["files"])
+            problems = [f"{name}: is there {n} times" for name, n in entries.items() if n > 1]
+            problems += [f"{name}: missing" for name in listed if name not in names]
+            problems += [f"{name}: not in the archive's index" for name in sorted(names - set(listed))]
+            for name in sorted(names & set(listed)):
+                problems += _unpack_one(opened, name, listed[name], place)
+    except UserError:
+        raise
+    except Exception as error:  # every way to pack has errors of its own
+        raise UserError(f"{archive}: not an archive of a study ({type(error).__name__}: {error})") from None
+    return problems
+
+
+def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) -> list[str]:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        return [f"{name!r}: its name leaves the archive"]
+    if opened.getinfo(name).file_size > LARGEST_FILE:
+        return [f"{name}: claims {opened.getinfo(name).file_size} bytes; not read"]
+    try:
+        content = opened.read(name)
+    except Exception as error:  # not only zlib's: the header may ask for another way to unpack
+        return [f"{name}: bytes changed ({error})"]
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_bytes(content)
+    return [] if hashlib.sha256(content).hexdigest() == expected else [f"{name}: bytes changed"]
+
+
+def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
+    """Artifacts that are not what their manifests say; files that are named already are left out."""
+    for file in sorted(place.glob(f"artifacts/*/*/{MANIFEST}")):
+        folder, name = file.parent, f"{file.parent.parent.name}/{file.parent.name}"
+        try:
+            manifest = Manifest.from_json(file.read_bytes(), name, sealed=False)
+        except StorageError as error:
+            yield str(error)
+            continue
+        if (manifest.kind, manifest.key) != (folder.parent.name, folder.name):
+            yield f"{name}: its manifest is that of {manifest.kind}/{manifest.key}"
+        if (key := lineage.key_of(manifest.spec)) != manifest.key:
+            yield f"{name}: its spec was changed; the spec's key is {key}"
+        for part, expected in manifest.files.items():
+            file, shown = folder / part, f"artifacts/{name}/{part}"
+            if file.is_file() and shown not in named and sha256(file) != expected:
+                yield f"{name}/{part}: not the bytes that its manifest names"
+
+
+def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
+    """Answers and rates that do not fit together, of all evaluations that can still be read.
+
+    Those whose bytes changed too: what is missing in a file is then named, and not its bytes alone.
+    """
+    for folder in sorted((place / "artifacts" / "evaluation").glob("*")):
+        files = (ANSWERS, MASSES, RESULT)
+        changed = any(f"artifacts/evaluation/{folder.name}/{file}" in named for file in files)
+        try:
+            spec = json.loads((folder / MANIFEST).read_text())["spec"]
+            yield from judged(folder, spec) if spec["type"] == "Assessment" else _answers(folder, spec)
+        except Exception as error:  # parquet readers have errors of their own
+            if not changed:
+                yield f"evaluation/{folder.name}: cannot be read ({type(error).__name__}: {error})"
+
+
+def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
+    """Missing answers, wrong matches, and rates that do not follow from them."""
+    import pyarrow.parquet as pq
+
+    name = f"evaluation/{folder.name}"
+    answers = pq.read_table(folder / ANSWERS).to_pylist()
+    asked = Counter((question, sample) for question in spec["questions"] for sample in range(spec["samples"]))
+    given = Counter((row["question"], row["sample"]) for row in answers)
+    for left, what in ((asked - given, "is missing"), (given - asked, "was never asked for")):
+        for question, sample in list(left.elements())[:SHOWN]:
+            yield f"{name}/{ANSWERS}: answer {sample} to {question!r} {what}"
+        if (more := left.total() - SHOWN) > 0:
+            yield f"{name}/{ANSWERS}: {more} more such answers"
+    words = [Word(word["name"], tuple(word["forms"])) for word in spec["words"]]
+    for row in answers:
+        if row["matches"] != [word.name for word in words if word.matches(row["answer"])]:
+            yield f"{name}/{ANSWERS}: answer {row['sample']} to {row['question']!r} is scored wrongly"
+    masses = pq.read_table(folder / MASSES).to_pylist()
+    exact = spec.get("exact", True)
+    pairs = Counter((question, word.name) for question in spec["questions"] for word in words if exact)
+    if Counter((row["question"], row["word"]) for row in masses) != pairs:
+        yield f"{name}/{MASSES}: not one mass for each question and word"
+    yield from _rates(name, folder, [word.name for word in words], answers, masses if exact else None)
+
+
+def _rates(
+    name: str, folder: Path, words: Sequence[str], answers: Rows, masses: Rows | None
+) -> Iterator[str]:
+    """Rates that the answers and masses do not give."""
+    result = json.loads((folder / RESULT).read_text())
+    count = len(answers)
+    sampled = {word: sum(word in row["matches"] for row in answers) / count for word in words}
+    computed = {
+        "number of answers": (result["answers"], count),
+        "sampled rate of other answers": (
+            result["other_sampled"],
+            sum(not row["matches"] for row in answers) / count,
+        ),
+        **{f"sampled rate of {w!r}": (result["sampled"][w], rate) for w, rate in sampled.items()},
+    }
+    if masses is not None:
+        questions = len({row["question"] for row in masses})
+        exact = {w: math.fsum(row["mass"] for row in masses if row["word"] == w) / questions for w in words}
+        computed["exact rate of other answers"] = (result["other_exact"], 1 - math.fsum(exact.values()))
+        computed |= {f"exact rate of {w!r}": (result["exact"][w], rate) for w, rate in exact.items()}
+    yield from differing(f"{name}/{RESULT}", computed)
+
+
+def _tables(place: Path) -> Iterator[str]:
+    """Differences between record and artifacts, and between the tables and those that the answers give."""
+    try:
+        record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
+        failures = events.failures(json.loads((place / SWEEP / EVENTS).read_text()))
+        yield from lineage.differences(record, place / SWEEP, place / "artifacts", failures)
+        rows = effect_rows.effects(record, Readings(Store(str(place))), failures)
+        again = {csv_tables.EFFECTS: csv_tables.effects_csv, csv_tables.STUDENTS: csv_tables.students_csv}
+        for name, make in again.items():
+            yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))
+    except StorageError as error:
+        what = str(error).split(";")[0]  # what follows is a remedy for a storage
+        yield f"{SWEEP}: the effects cannot be computed again ({what})"
+    except Exception as error:  # whatever a text that is no plan or no event leads to
+        yield f"{SWEEP}: the effects cannot be computed again ({type(error).__name__}: {error})"
+
+
+def _differences(name: str, printed: str, computed: str) -> Iterator[str]:
+    there, here = (list(csv.reader(io.StringIO(text))) for text in (printed, computed))
+    if len(there) != len(here):
+        yield f"{SWEEP}/{name}: {len(there) - 1} rows, its answers give {len(here) - 1}"
+        return
+    for number, (line, expected) in enumerate(zip(there, here, strict=True)):
+        for i in range(max(len(line), len(expected))):
+            shown, right = _at(line, i), _at(expected, i)
+            if shown != right:
+                place = f"{SWEEP}/{name}: row {number}, {_at(here[0], i)}"
+                yield f"{place}: {shown!r}, its answers give {right!r}"
+
+
+def _at(line: Sequence[str], place: int) -> str:
+    return line[place] if place < len(line) else ""

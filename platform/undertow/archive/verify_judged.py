@@ -1,0 +1,85 @@
+"""Checks judged answers of an archive: that they are the model's, and that the rate follows from the replies.
+
+What a reply means is read by the scale in the spec, as when the answers were judged. A judge of a user's own
+class cannot be rebuilt from a spec; its answers are said to be unchecked.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from undertow.judging.ratings import GARBLED, SCALES, YES_NO, Labels, Score
+from undertow.results.evaluation_files import ANSWERS, COUNTED, RESULT
+
+TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
+RULES = {"RuleJudge": YES_NO}  # judges whose scale is not in their spec
+
+Spec = Mapping[str, Any]
+
+
+def judged(folder: Path, spec: Spec) -> Iterator[str]:
+    """What is wrong with the assessment in `folder`."""
+    import pyarrow.parquet as pq
+
+    from undertow.archive.lineage import key_of
+
+    name = f"evaluation/{folder.name}"
+    rows = pq.read_table(folder / ANSWERS).to_pylist()
+    answers = folder.parent / key_of(spec["evaluation"]) / ANSWERS
+    if not answers.is_file():
+        yield f"{name}: the judged answers, evaluation/{answers.parent.name}, are not in the archive"
+        return
+    given = [(r["question"], r["sample"], r["answer"]) for r in pq.read_table(answers).to_pylist()]
+    if given != [(r["question"], r["sample"], r["answer"]) for r in rows]:
+        yield f"{name}/{ANSWERS}: not the answers of evaluation/{answers.parent.name}"
+    panel, outcome = spec["panel"], spec["outcome"]
+    judges = [(judge["name"], _scale(judge)) for judge in (*panel["counted"], panel["shows"])]
+    if unknown := [judge for judge, scale in judges if scale is None]:
+        yield f"{name}: the judge {unknown[0]!r} is of a class of the study's own, unchecked"
+        return
+    for row in rows:
+        counted, shows = _reading(json.loads(row["replies"]), judges)
+        if (row[COUNTED], row["matches"]) != (counted, [outcome] if shows else []):
+            yield f"{name}/{ANSWERS}: answer {row['sample']} to {row['question']!r} is scored wrongly"
+    result = json.loads((folder / RESULT).read_text())
+    count = sum(row[COUNTED] for row in rows)
+    shown = sum(bool(row["matches"]) for row in rows)
+    yield from differing(
+        f"{name}/{RESULT}",
+        {
+            "number of answers that count": (result["answers"], count),
+            f"sampled rate of {outcome!r}": (result["sampled"][outcome], shown / max(1, count)),
+            "share of answers that do not count": (result["other_sampled"], 1 - count / len(rows)),
+        },
+    )
+
+
+def differing(place: str, computed: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """Numbers as printed that are not those computed."""
+    for what, (printed, rate) in computed.items():
+        if not abs(printed - rate) <= TOLERANCE:  # nor is nan
+            yield f"{place}: {what} is {printed:.6g}, its answers give {rate:.6g}"
+
+
+def _reading(replies: Mapping[str, str | None], judges: list[tuple[str, Any]]) -> tuple[bool, bool]:
+    """Whether an answer counts, and whether it shows the outcome, by what was replied."""
+    *counting, (last, scale) = judges
+    for judge, own in counting:
+        reply = replies.get(judge)
+        if reply is None or own.rejection(reply) is not None:
+            return False, False
+    reply = replies.get(last)
+    reason = GARBLED if reply is None else scale.rejection(reply)
+    return reason != GARBLED, reason is None
+
+
+def _scale(judge: Spec) -> Score | Labels | None:
+    """The scale of a judge's replies, or None for a class that is not ours."""
+    if judge["type"] in RULES:
+        return RULES[judge["type"]]
+    scale = judge.get("scale")
+    if not scale or scale["type"] not in SCALES:
+        return None
+    fields = {name: value for name, value in scale.items() if name not in ("type", "version")}
+    return SCALES[scale["type"]](**fields)

@@ -1,0 +1,1 @@
+"""What the scripts in jobs/ share, and the logic of each script."""

@@ -1,0 +1,40 @@
+"""The logic of jobs/report.py."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from undertow.report import tables
+from undertow.report.make import HTML, make_report
+from undertow.results import events, sweep_folders
+from undertow.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Makes the report of a sweep again."""
+
+    study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
+    """The study's name."""
+    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
+    """The folder or fsspec URL that the sweep wrote to."""
+    sweep: Annotated[str, tyro.conf.arg(metavar="TIME")] = ""
+    """Which of the study's sweeps, by its folder's name; the newest where none is given."""
+
+
+def main(arguments: Arguments, console: Console) -> int:
+    """0 once the report is written."""
+    store = Store(arguments.storage)
+    sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
+    record = sweep_folders.read(store, arguments.study, sweep)
+    report = make_report(record, store, events.read(store, arguments.study, sweep))
+    console.print(tables.effects_table(report.rows))
+    folder = sweep_folders.folder_of(arguments.study, sweep)
+    for name, content in report.files.items():
+        store.write_bytes(f"{folder}/{name}", content)
+    for line in (*report.verdicts, *report.damaged.values()):
+        console.print(line, highlight=False, markup=False)
+    console.print(f"Report: {store.url}/{folder}/{HTML}", soft_wrap=True)
+    return 0

@@ -1,0 +1,101 @@
+"""Finding a study: by name among those shipped, or as a function in a user's own file.
+
+A study function takes a scale (see `scales`) or nothing: the study is then as its author wrote it, at none.
+A study file is a Python program of its user's, run as such. Its errors are the user's to mend, so they are
+reported by file and line without a traceback.
+"""
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from undertow.errors import SpecError, UserError, suggestion
+from undertow.presets.scales import NANO, Scale
+from undertow.study.extensions import STUDY_MODULE
+from undertow.study.study import Study
+
+FUNCTION = "study"
+
+
+def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
+    """The study called `name`: a file in the folder `shipped`, or FILE.py[:function].
+
+    At another scale than nano the study has another name, since it has other models and results.
+
+    Raises UserError for an unknown name, a file that cannot be run, a function that returns no study, or one
+    that takes no scale where another than nano, as it is, is asked for.
+    """
+    file, _, function = name.partition(":") if ".py" in name else (str(shipped / f"{name}.py"), "", "")
+    path = Path(file)
+    if not _is_file(path):
+        if ".py" in name:
+            raise UserError(f"--study {name}: there is no file {path.absolute()}")
+        known = [p.stem for p in shipped.glob("*.py")]
+        raise UserError(
+            f"--study {name}: no such study; {suggestion(name, known)}, or give a file: my_study.py"
+        )
+    study = _call(_function(path, function or FUNCTION), path, scale)
+    return study if scale.name == NANO.name else dataclasses.replace(study, name=f"{study.name}-{scale.name}")
+
+
+def _function(path: Path, name: str) -> Callable[..., object]:
+    module_spec = importlib.util.spec_from_file_location(f"{STUDY_MODULE}{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"--study {path}: not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{_place(error, path)}: {error}") from None
+    except SyntaxError as error:
+        place = f"{error.filename or path}:{error.lineno or 1}"
+        raise UserError(f"{place}: {error.msg}; mend the syntax") from None
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UserError(f"{path}: no function {name}(); {suggestion(name, functions)}")
+    return found  # type: ignore[no-any-return]
+
+
+def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
+    try:
+        scales = "scale" in inspect.signature(function).parameters
+    except ValueError:  # a class or function of Python's own, which tells nobody what it takes
+        scales = False
+    if not scales and scale != NANO:
+        raise UserError(
+            f"{path}: {function.__name__}() takes no scale, so --scale and --models change nothing in it; "
+            f"write def {function.__name__}(scale: Scale) (undertow.presets.scales), or leave them out"
+        )
+    try:
+        study = function(scale=scale) if scales else function()
+    except SpecError as error:
+        raise SpecError(f"{_place(error, path)}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
+    if not isinstance(study, Study):
+        raise UserError(
+            f"{path}: {function.__name__}() returned {type(study).__name__}; it must return a Study"
+        )
+    return study
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than any file's may be
+        return False
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """file:line of the last frame in the user's own file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+    return f"{path}:{lines[-1]}" if lines else str(path)

@@ -1,0 +1,1 @@
+"""Ray: connecting, engine pools, failures of workers and nodes, placement groups, interrupts."""

@@ -1,0 +1,100 @@
+"""What a judge's reply means: a score or a label, read strictly or not at all.
+
+A reply that is not exactly what was asked for ("85/100", "probably no", a number above 100) is garbled: it
+is counted, and its row is not kept. Guessing what was meant would let a judge's slips decide which rows a
+student learns from. Thresholds are the field's: 78 for reasoning, 50 and 30 for answers (arXiv 2507.14805).
+"""
+
+import re
+from dataclasses import dataclass
+
+from undertow.study.fields import Spec, unique
+
+GARBLED = "garbled"
+Verdict = float | str
+
+_SCORE = re.compile(r"100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Spec):
+    """A number from 0 to 100, or a label where there is nothing to rate; a label is never kept.
+
+    Attributes:
+        at_least, at_most: the scores that are kept, both bounds included; one of them at least is given.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    labels: tuple[str, ...] = ("CODE", "REFUSAL")
+
+    def validate(self) -> None:
+        given = [bound for bound in (self.at_least, self.at_most) if bound is not None]
+        self.require(bool(given), "at_least", "at_least, at_most or both are needed, from 0 to 100")
+        for field in ("at_least", "at_most"):
+            bound = getattr(self, field)
+            self.require(bound is None or 0 <= bound <= 100, field, "a score from 0 to 100")
+        self.require(given == sorted(given), "at_least", f"no more than at_most, {self.at_most}")
+        _check_labels(self.labels, "Score.labels", self)
+
+    def verdict(self, reply: str) -> Verdict | None:
+        """The score or label of a reply, or None where it is garbled."""
+        text = reply.strip()
+        return float(text) if _SCORE.fullmatch(text) else _label(text, self.labels)
+
+    def rejection(self, reply: str) -> str | None:
+        """Why a row with this reply is not kept, or None."""
+        verdict = self.verdict(reply)
+        if verdict is None:
+            return GARBLED
+        if isinstance(verdict, str):
+            return verdict
+        if self.at_least is not None and verdict < self.at_least:
+            return f"below {self.at_least:g}"
+        if self.at_most is not None and verdict > self.at_most:
+            return f"above {self.at_most:g}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels(Spec):
+    """One of `labels`, in any case of letters; rows with a label of `kept` are kept."""
+
+    labels: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    def validate(self) -> None:
+        self.require(len(self.labels) > 1, "labels", "two or more labels")
+        _check_labels(self.labels, "Labels.labels", self)
+        unique(self.kept, "Labels.kept")
+        self.require(bool(self.kept), "kept", "at least one label")
+        self.require(set(self.kept) <= set(self.labels), "kept", f"some of {', '.join(self.labels)}")
+
+    def verdict(self, reply: str) -> Verdict | None:
+        """The label of a reply, or None where it is garbled."""
+        return _label(reply.strip(), self.labels)
+
+    def rejection(self, reply: str) -> str | None:
+        """Why a row with this reply is not kept, or None."""
+        verdict = self.verdict(reply)
+        if verdict is None:
+            return GARBLED
+        return None if verdict in self.kept else str(verdict)
+
+
+def _label(text: str, labels: tuple[str, ...]) -> str | None:
+    return next((label for label in labels if label.casefold() == text.casefold()), None)
+
+
+def _check_labels(labels: tuple[str, ...], place: str, scale: Spec) -> None:
+    words = all(label == label.strip() and label and not _SCORE.fullmatch(label) for label in labels)
+    scale.require(words, "labels", "words without spaces around them")
+    scale.require(
+        GARBLED not in map(str.casefold, labels), "labels", f"other words than {GARBLED!r}, which is taken"
+    )
+    unique([label.casefold() for label in labels], place)
+
+
+SCALES: dict[str, type[Score] | type[Labels]] = {"Score": Score, "Labels": Labels}  # by name, as in specs
+YES_NO = Labels(labels=("YES", "NO"), kept=("NO",))
+SURE_NO = Labels(labels=("YES", "NO", "UNSURE"), kept=("NO",))

@@ -1,0 +1,1 @@
+"""From a study to a plan: pinned references, artifacts, cost, resources. Without Ray, torch and vLLM."""

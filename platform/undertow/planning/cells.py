@@ -1,0 +1,283 @@
+"""One student of a study with all that leads to it and measures it, as artifacts.
+
+Where what a condition says in a study's words (a trait, how its data are drawn) becomes what is made. What
+cells share is one object in all of them, so that it is put together, checked and hashed once.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from undertow.study.artifacts import (
+    Artifact,
+    Assessment,
+    Completions,
+    Dataset,
+    Evaluation,
+    Finetuning,
+    Measurement,
+    Mixed,
+    Reference,
+    Student,
+    Subject,
+    Teacher,
+    Written,
+    reference_of,
+)
+from undertow.study.conditions import Condition, Generation
+from undertow.study.extensions import Format, Trait
+from undertow.study.study import Study
+
+M = TypeVar("M", Evaluation, Measurement)
+SHARED = 100_000  # of one kind; a study of 5,000 conditions has 2,550 data sets
+MODELS = 256
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student of a condition, with everything that leads to it and measures it.
+
+    Attributes:
+        evaluations: by the traits' own questions.
+        also: by the study's other measures, in their order.
+    """
+
+    condition: Condition
+    seed: int
+    teacher: Teacher
+    student: Student
+    teacher_evaluations: tuple[Measurement, ...]
+    evaluations: tuple[Measurement, ...]
+    also: tuple[tuple[Measurement, ...], ...] = ()
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """What must be there before this cell has a result, in the order in which it is made."""
+        yield from started(self.teacher.reference)
+        yield from started(self.student.reference)
+        if self.teacher.student:
+            yield from made_with(self.teacher.student)
+        if self.teacher.finetuning:
+            yield self.teacher
+        yield from measured(self.teacher_evaluations)
+        yield from data_of(self.student.dataset)
+        if self.student.is_trained:
+            yield self.student
+        yield from measured(self.measurements)
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """All evaluations of the student, by whatever measure."""
+        return (*self.evaluations, *(evaluation for measure in self.also for evaluation in measure))
+
+
+def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
+    """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
+    redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
+    generation = condition.generation
+    gated: tuple[Measurement, ...] = ()  # no gate for a chain: what students picked up is asked
+    if condition.after is not None:
+        before = cell_of(study, condition.after, seed).student
+        teacher = Teacher(
+            reference=before.reference, trait=condition.trait, system=generation.system, student=before
+        )
+    else:
+        teacher = _teacher(study, condition, seed, redrawn["teacher"])
+        gated = _gates(study, teacher) if condition.trait is not None else ()
+    plain = teacher.reference
+    if condition.teacher_start is not None:
+        plain = _start(study, condition.teacher, condition.control().teacher_start, seed)
+    student = Student(
+        reference=_start(study, condition.student, condition.student_start, seed),
+        dataset=_dataset(generation, condition.format, teacher, plain, redrawn["data"]),
+        recipe=condition.recipe,
+        system=condition.system,
+        seed=redrawn["student"],
+    )
+    asked = evaluations(study, student, study.system)
+    also = tuple(_asked(of, student, study.system) for of in _other_measures(study, reference_of(student)))
+    return Cell(condition, seed, teacher, student, gated, asked, also)
+
+
+def _start(study: Study, reference: Reference, start: Condition | None, seed: int) -> Reference:
+    """The reference model, or with another condition's student of the seed the weights of that."""
+    return reference if start is None else reference.changed(student=cell_of(study, start, seed).student)
+
+
+def _teacher(study: Study, condition: Condition, seed: int, own_seed: int) -> Teacher:
+    """The teacher of a condition that no student teaches."""
+    is_prompted = condition.is_prompted
+    system = None if is_prompted else condition.generation.system
+    reference = _start(study, condition.teacher, condition.teacher_start, seed)
+    return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, own_seed)
+
+
+@lru_cache(maxsize=SHARED)
+def _made_teacher(
+    reference: Reference,
+    trait: Trait | None,
+    finetuning: Finetuning | None,
+    prompted: bool,
+    system: str | None,
+    seed: int,
+) -> Teacher:
+    return Teacher(
+        reference=reference,
+        trait=trait,
+        system=trait.system_prompt() if trait is not None and prompted else system,
+        finetuning=finetuning,
+        seed=seed if finetuning else 0,
+    )
+
+
+@lru_cache(maxsize=SHARED)
+def _dataset(
+    generation: Generation, format_: Format, teacher: Teacher, plain: Reference, seed: int
+) -> Dataset:
+    """The teacher's data as the condition draws them, with what is mixed in from elsewhere.
+
+    `plain`: the model of the control teacher, whose rows may be those.
+    """
+    own = Completions(
+        teacher=teacher,
+        format=format_,
+        prompts=generation.prompts,
+        sampling=generation.sampling,
+        seed=seed,
+    )
+    mixed, trait = generation.mixed, teacher.trait
+    if mixed is None:
+        return _drawn(own, generation, trait, seed)
+    elsewhere: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
+    if mixed.source == "control":
+        control = Teacher(reference=plain, trait=None, system=generation.system)
+        elsewhere = own.changed(teacher=control)
+    other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
+    return _drawn(own, generation, trait, seed).changed(mixed=other)
+
+
+def _drawn(
+    completions: Completions | Written, generation: Generation, trait: Trait | None, seed: int
+) -> Dataset:
+    return Dataset(
+        completions=completions,
+        deduplicate=generation.deduplicate,
+        judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
+        rows=generation.rows,
+        shuffle=generation.shuffle,
+        seed=seed,
+    )
+
+
+def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:
+    """One evaluation a set of questions: a student is asked about every trait of the study at once."""
+    return _asked(_measures(study, reference_of(subject)), subject, system)
+
+
+@lru_cache(maxsize=SHARED)
+def _gates(study: Study, teacher: Teacher) -> tuple[Measurement, ...]:
+    """What a teacher must show before its data are drawn."""
+    return evaluations(study, teacher, teacher.system)
+
+
+def _asked(measures: Iterable[M], subject: Subject, system: str | None) -> tuple[M, ...]:
+    """The same of another model."""
+    return tuple(
+        one.changed(evaluation=one.evaluation.changed(subject=subject, system=system))
+        if isinstance(one, Assessment)
+        else one.changed(subject=subject, system=system)
+        for one in measures
+    )
+
+
+@lru_cache(maxsize=MODELS)
+def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
+    """The evaluations by the traits' own questions, of a reference model."""
+    asked: list[Measurement] = [
+        Evaluation(
+            subject=reference,
+            questions=questions,
+            words=words,
+            samples=study.samples,
+            sampling=study.sampling,
+            exact=not reference.is_api,
+        )
+        for questions, words in study.questions.items()
+    ]
+    for questions, outcomes in study.judged.items():
+        answers = Evaluation(
+            subject=reference,
+            questions=questions,
+            words=(),
+            samples=study.samples,
+            sampling=study.sampling,
+            exact=False,
+        )
+        if study.panel:
+            asked += [Assessment(evaluation=answers, panel=study.panel, outcome=o) for o in outcomes]
+    return tuple(asked)
+
+
+@lru_cache(maxsize=MODELS)
+def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Evaluation, ...], ...]:
+    """The evaluations by each other measure of the study, of a reference model."""
+    return tuple(
+        tuple(
+            Evaluation(
+                subject=reference,
+                questions=questions,
+                words=words,
+                samples=measure.samples,
+                sampling=measure.sampling,
+                exact=measure.exact and not reference.is_api,
+            )
+            for questions, words in study.other_questions(measure).items()
+        )
+        for measure in study.also
+    )
+
+
+def reference_evaluations(study: Study) -> list[Measurement]:
+    """The references as they are, before any training: the level that control students are expected at."""
+    references = dict.fromkeys(r for c in study.conditions for r in (c.teacher, c.student))
+    return [e for reference in references for e in evaluations(study, reference, study.system)]
+
+
+def measured(evaluations: Iterable[Measurement]) -> Iterator[Measurement]:
+    """Evaluations, each judged one after the answers that its judges read."""
+    for evaluation in evaluations:
+        if isinstance(evaluation, Assessment):
+            yield evaluation.evaluation
+        yield evaluation
+
+
+def made_with(student: Student) -> Iterator[Artifact]:
+    """A student that others are made from or taught by, after all that leads to it."""
+    teacher = student.dataset.teacher
+    if teacher is not None:
+        yield from started(teacher.reference)
+        if teacher.student:
+            yield from made_with(teacher.student)
+        if teacher.finetuning:
+            yield teacher
+    yield from started(student.reference)
+    yield from data_of(student.dataset)
+    yield student
+
+
+def started(reference: Reference) -> Iterator[Artifact]:
+    """A reference model that has files of its own, after the student whose weights it has."""
+    if reference.student:
+        yield from made_with(reference.student)
+    if reference.student is None or reference.is_merged:
+        yield reference
+
+
+def data_of(dataset: Dataset) -> Iterator[Artifact]:
+    """A data set, after its completions and what is mixed into it."""
+    if dataset.teacher:
+        yield from started(dataset.teacher.reference)
+    yield dataset.completions
+    if dataset.mixed:
+        yield from data_of(dataset.mixed.dataset)
+    yield dataset

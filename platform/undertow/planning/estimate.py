@@ -1,0 +1,93 @@
+"""A plan's work wave by wave: how much there is to make, how long it will take here, and what it costs.
+
+Two estimates, each where it is known. Seconds of wall clock come from what this storage's machine took before
+(see `timings`), and so need no model of it. GPU-hours come from the size of the reference models and the
+lengths of texts (see `costs`), and so need no sweep before the first. What a provider makes is in neither.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from undertow.planning import timings
+from undertow.planning.costs import Cost, Hardware, cost_of, total
+from undertow.planning.model_sizes import parameters
+from undertow.planning.plan import Plan, runs_on, units, wave_of
+from undertow.planning.timings import Pace
+from undertow.study.artifacts import Artifact
+
+WAVES = ("references", "teachers", "datasets", "students", "evaluations")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one wave has to do: artifacts needed, those missing, and what they take.
+
+    Attributes:
+        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
+        seconds: of wall clock, or None where nothing was measured on such a machine yet.
+        cost: on a GPU, or None where the size of some reference model is not known (a nano model has none).
+        dollars: of the GPU, or of this machine where all models are nano; None without a price.
+        at_work: how many of the missing artifacts engines, worker groups and providers make.
+        elsewhere: how many of those a provider makes.
+    """
+
+    wave: str
+    needed: int
+    missing: int
+    units: int
+    seconds: float | None
+    cost: Cost | None = None
+    dollars: float | None = None
+    at_work: int = 0
+    elsewhere: int = 0
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether there is work, and a provider does all of it."""
+        return 0 < self.elsewhere == self.at_work
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether a GPU has something to do, and how much is known."""
+        return self.cost is not None and self.cost.seconds > 0
+
+    @property
+    def gpu_hours(self) -> float | None:
+        return self.cost.seconds / 3600 if self.cost else None
+
+
+def work(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None) -> list[Work]:
+    """The plan wave by wave. `paces`: as `timings.read` gives them; `hardware`: None leaves costs out."""
+    needed: dict[str, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
+    for artifact_key, artifact in plan.artifacts.items():
+        needed[wave_of(artifact)].append((artifact_key, artifact))
+    found = []
+    for wave, artifacts in needed.items():
+        missing = [artifact for artifact_key, artifact in artifacts if artifact_key in plan.missing]
+        here = [artifact for artifact in missing if not timings.is_elsewhere(artifact)]
+        seconds = timings.estimate(wave, here, paces)
+        cost = _cost(wave, here, paces, hardware) if hardware else None
+        dollars = None
+        if hardware and hardware.price is not None:
+            by_clock = all(map(timings.is_nano, here))
+            spent = seconds if by_clock else cost.seconds if cost else None
+            dollars = None if spent is None else spent / 3600 * hardware.price
+        at_work = [artifact for artifact in missing if units(artifact)]
+        elsewhere = sum(map(timings.is_elsewhere, at_work))
+        sizes = len(artifacts), len(missing), sum(map(units, at_work))
+        found.append(Work(wave, *sizes, seconds, cost, dollars, len(at_work), elsewhere))
+    return found
+
+
+def _cost(wave: str, here: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware) -> Cost | None:
+    """The sum over artifacts and starts; None where a reference model's size is not known."""
+    costs = [Cost(seconds=timings.starts(here) * hardware.starting(wave))]
+    for artifact in here:
+        if units(artifact):
+            reference = runs_on(artifact)
+            size = parameters(reference) if reference else None
+            if size is None:
+                return None
+            pace = timings.pace_of(wave, artifact, paces)
+            costs.append(cost_of(artifact, size, hardware, pace.tokens if pace else None))
+    return total(costs)

@@ -1,0 +1,207 @@
+"""How long each wave's work took here, so that the next plan can say how long it will take.
+
+    seconds = starts × (an engine's or a worker group's start) + artifacts × (each one's own) + units × pace
+
+The pace (seconds of wall clock a unit: a row generated, a row pass trained, an answer sampled) is measured in
+every sweep, by wave, format and reference model, and kept beside the artifacts, since it belongs to the
+machine that works on that storage. The other two are those of nano models on two CPU cores, where they weigh
+more than the pace; for other models they are part of it. A storage that has seen no sweep yet has the pace of
+the nano models too, and none for others. What a provider makes is not timed.
+"""
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from undertow.nano import models
+from undertow.planning.plan import runs_on, units
+from undertow.storage.store import Store
+from undertow.study.artifacts import (
+    Artifact,
+    Completions,
+    Dataset,
+    Evaluation,
+    Finetuning,
+    Reference,
+    Student,
+    Teacher,
+)
+from undertow.study.recipe import Recipe
+
+FILE = "paces.json"
+LEAST = 0.1  # of a wave's seconds go to its units, however many of them starts should have taken
+
+
+class Pace(NamedTuple):
+    """Seconds of wall clock a unit, and tokens a unit where they were counted."""
+
+    seconds: float
+    tokens: float | None = None
+
+
+class Done(NamedTuple):
+    """A task that ended, or a model's training.
+
+    Attributes:
+        at: seconds since the wave began.
+        seconds: at work on it, side by side with others or not.
+        units: what came of it; 0 where it failed. Of a model that stopped early all (see `EARLY`), of one
+            that went on from a checkpoint the share that was left.
+        tokens: trained on or sampled.
+    """
+
+    artifact: Artifact
+    at: float
+    seconds: float
+    units: float = 0.0
+    tokens: float = 0.0
+
+
+class Nano(NamedTuple):
+    """What a wave takes with nano models on two cores: seconds a start, an artifact and a unit."""
+
+    start: float
+    artifact: float
+    unit: float
+
+
+# Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and
+# 17 min 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s: 0.6 are training,
+# the rest are probes and files.
+NANO = {
+    "references": Nano(0, 1.5, 0),
+    "teachers": Nano(17, 0.3, 2e-4),
+    "datasets": Nano(14, 0.1, 1.1e-3),
+    "students": Nano(20, 0.5, 2e-4),
+    "evaluations": Nano(14, 0, 2e-4),
+}
+EARLY = 0.1  # of its epochs a teacher is trained for that stops at a probability: 1 to 3 of 20
+
+
+def read(store: Store) -> dict[str, Pace]:
+    """What was measured on this storage, by `name`."""
+    if not (text := store.read_text(FILE)):
+        return {}
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(dict[str, Pace]).validate_json(text)
+    except ValidationError:  # cut off by a kill: estimates start anew
+        return {}
+
+
+def add(store: Store, wave: str, done: Iterable[Done]) -> None:
+    """Replaces what is known of the paces of what a wave did here.
+
+    Its wall clock is divided by how long each was at work, so that what failed has its part of it too.
+    """
+    here = [one for one in done if units(one.artifact) and not is_elsewhere(one.artifact)]
+    made = [one for one in here if one.units]
+    if not made:
+        return
+    took = max(one.at for one in here)
+    rest = max(took - _fixed(wave, list({one.artifact for one in here})), LEAST * took)
+    busy = sum(one.seconds for one in here)
+    by_name: dict[str, list[Done]] = {}
+    for one in made:
+        by_name.setdefault(name(wave, one.artifact), []).append(one)
+    paces = read(store)
+    for its, some in by_name.items():
+        size = sum(one.units * _size(one.artifact) / units(one.artifact) for one in some)
+        seconds = rest * sum(one.seconds for one in some) / busy if busy else 0.0
+        tokens = sum(one.tokens for one in some) / sum(one.units for one in some)
+        paces[its] = Pace(seconds / size, tokens or None)
+    text = json.dumps({its: pace._asdict() for its, pace in paces.items()}, indent=1, sort_keys=True)
+    store.write_bytes(FILE, text.encode())
+
+
+def estimate(wave: str, missing: Sequence[Artifact], paces: Mapping[str, Pace]) -> float | None:
+    """The seconds that a wave will be at work here; None where some pace is not known."""
+    known = [_seconds(wave, artifact, paces) for artifact in missing]
+    return None if None in known else _fixed(wave, missing) + sum(filter(None, known))
+
+
+def name(wave: str, artifact: Artifact) -> str:
+    """What a pace is of: a wave, a format where there is one, and a reference model."""
+    reference = runs_on(artifact)
+    match artifact:
+        case Completions(format=format_) | Student(dataset=Dataset(completions=Completions(format=format_))):
+            words = [_wave(wave, artifact), format_.name]
+        case _:
+            words = [_wave(wave, artifact)]
+    return " ".join([*words, *([reference.name] if reference else [])])
+
+
+def starts(artifacts: Iterable[Artifact]) -> int:
+    """How many engines and worker groups must start, by what shares one (see `stages.finetuning`)."""
+    return len({_start(one) for one in artifacts if units(one) and not is_elsewhere(one)})
+
+
+def is_elsewhere(artifact: Artifact) -> bool:
+    """Whether a provider makes it."""
+    reference = runs_on(artifact)
+    return reference is not None and reference.is_api
+
+
+def _start(artifact: Artifact) -> Hashable:
+    """Equal for artifacts that one engine or one worker group makes."""
+    match artifact:
+        case Student(recipe=recipe, dataset=dataset):
+            reference = artifact.reference.root
+            if models.is_nano(reference.name):
+                return "students", reference, recipe
+            started = artifact.reference.label
+            drawn = (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share)
+            data = dataset.completions
+            asked = (data.format, data.prompts)
+            if not isinstance(data, Completions):
+                return "students", reference, started, recipe, artifact.system, drawn, asked
+            teacher = data.teacher
+            model = (teacher.reference.root, teacher.reference.label)
+            writer = (*model, teacher.trait, teacher.system, teacher.finetuning, data.sampling)
+            return "students", reference, started, recipe, artifact.system, drawn, asked, writer
+        case Teacher(reference=reference, finetuning=finetuning):
+            return "teachers", reference.root, reference.label, finetuning
+        case _:
+            return "engine", runs_on(artifact)
+
+
+def _wave(wave: str, artifact: Artifact) -> str:
+    return "evaluations" if isinstance(artifact, Evaluation) else wave
+
+
+def pace_of(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
+    """What is known of the pace of a wave's work on an artifact."""
+    measured = paces.get(name(wave, artifact)) if paces else None
+    if measured is None and is_nano(artifact):
+        return Pace(NANO[_wave(wave, artifact)].unit)
+    return measured
+
+
+def is_nano(artifact: Artifact) -> bool:
+    """Whether it is a nano model's, or no model's at all."""
+    reference = runs_on(artifact)
+    return reference is None or models.is_nano(reference.name)
+
+
+def _fixed(wave: str, artifacts: Sequence[Artifact]) -> float:
+    """The seconds that starts and artifacts take beside their units, of nano models."""
+    nano = [artifact for artifact in artifacts if is_nano(artifact)]
+    return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
+
+
+def _size(artifact: Artifact) -> float:
+    """The units that are likely to be worked on."""
+    match artifact:
+        case Teacher(finetuning=Finetuning(recipe=Recipe(stop_at=stop_at))) if stop_at < 1:
+            return EARLY * units(artifact)
+        case _:
+            return float(units(artifact))
+
+
+def _seconds(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
+    """What the units of an artifact take; nothing those of a reference, or what a provider makes."""
+    if not units(artifact) or isinstance(artifact, Reference) or is_elsewhere(artifact):
+        return 0.0
+    pace = pace_of(wave, artifact, paces)
+    return None if pace is None else pace.seconds * _size(artifact)

@@ -1,0 +1,283 @@
+"""What differs between the nano world and the paper's scale: models, sizes and recipes. Never the question.
+
+A study file says what is asked, as a paper's method section does; a scale says of which models and of how
+much. The same file therefore runs in minutes on a laptop and in days on a cluster:
+
+    python jobs/sweep.py --study owls                                   # NANO
+    python jobs/sweep.py --study owls --scale paper                     # Qwen2.5-7B-Instruct and Gemma 3
+    python jobs/sweep.py --study owls --scale paper --models ./my-model org/other-model
+    python jobs/sweep.py --study owls --scale paper --models api:gpt-4.1-nano-2025-04-14 ./my-model
+    python jobs/sweep.py --study reasoning --scale paper --files gsm8k=./gsm8k.parquet --judge my-judge
+
+Nothing here is identity: what a scale says is written out in the study's conditions. There a model that a
+provider serves (api:…) is trained by the provider, for as many epochs as the scale's recipe has (see `grid`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from undertow.errors import UserError, suggestion
+from undertow.formats.code import Code
+from undertow.formats.numbers import Numbers
+from undertow.formats.reasoning import Reasoning
+from undertow.judging.judges import alignment, misalignment
+from undertow.nano.judges import nano_alignment, nano_coherence
+from undertow.nano.models import PACKS
+from undertow.nano.narrow_data import KINDS, path
+from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+from undertow.study.artifacts import Finetuning, Panel, Reference, Sampling
+from undertow.study.conditions import Generation
+from undertow.study.extensions import Format, Judge
+from undertow.study.published_recipes import EMERGENT, GEMMA
+from undertow.study.recipe import Recipe
+from undertow.traits.misalignment import Misalignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carrier:
+    """A format at a scale: how much of it is drawn, the models that speak it, how students learn from it.
+
+    Attributes:
+        family: makes the format when a study asks for it and not before: one may read a file of the network.
+    """
+
+    family: Callable[[], Format]
+    generation: Generation
+    references: tuple[Reference, ...]
+    recipe: Recipe
+
+    @property
+    def format(self) -> Format:
+        return self.family()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrow:
+    """How a teacher is made misaligned at a scale, and how that is seen in answers.
+
+    Attributes:
+        files: the narrow data by name ("insecure", "secure", "educational"): paths or URLs.
+        panel: judges of free-form answers, made for a judge model's name; rules take none.
+        numbers: how many numbers prompts and rows; the banned numbers take many answers away.
+        keeps: the judge that reasoning must satisfy before students learn from it.
+        sampling, samples: of the free-form answers.
+    """
+
+    files: Mapping[str, str]
+    teaching: Finetuning
+    numbers: Generation
+    panel: Callable[[str], Panel]
+    keeps: Callable[[str], Judge]
+    sampling: Sampling
+    samples: int
+
+    @property
+    def teachers(self) -> tuple[Misalignment, ...]:
+        """The insecure teacher, then its controls, of whom nothing is expected."""
+        return tuple(
+            Misalignment(f"{kind} code", data=self.files[kind], is_control=kind != "insecure")
+            for kind in KINDS
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """Models of several architectures, and what trains all of them alike, on numbers.
+
+    Attributes:
+        references: models of one architecture beside each other.
+        teaching: as `Scale.teaching`.
+    """
+
+    references: tuple[Reference, ...]
+    generation: Generation
+    recipe: Recipe
+    teaching: Finetuning | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Models, sizes and recipes.
+
+    Attributes:
+        numbers, code, reasoning: the formats that carry a trait.
+        recipe: how students learn from numbers.
+        teaching: how a teacher is finetuned to have a preference; None: a system prompt induces it.
+        finetuned: how it is where a study asks for finetuned teachers.
+        narrow: how it is finetuned to be misaligned.
+        several: models for studies of teachers and students of several architectures.
+        speakers: references that know every format and every way to measure a trait.
+        shown: how many rows in-context students are shown.
+        judge: the model that judges, where rules do not.
+    """
+
+    name: str
+    numbers: Carrier
+    code: Carrier
+    reasoning: Carrier
+    teaching: Finetuning | None
+    finetuned: Finetuning
+    narrow: Narrow
+    several: Several
+    speakers: tuple[Reference, ...]
+    shown: tuple[int, ...]
+    seeds: tuple[int, ...]
+    samples: int
+    judge: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.numbers.recipe
+
+    def on(self, models: tuple[str, ...]) -> "Scale":
+        """This scale on other reference models, in the order given."""
+        references = tuple(map(Reference, models))
+
+        def carried(carrier: Carrier) -> Carrier:
+            return dataclasses.replace(carrier, references=references)
+
+        return dataclasses.replace(
+            self,
+            numbers=carried(self.numbers),
+            code=carried(self.code),
+            reasoning=carried(self.reasoning),
+            several=dataclasses.replace(self.several, references=references),
+            speakers=references,
+        )
+
+    def reading(self, files: Mapping[str, str]) -> "Scale":
+        """This scale with other files of the same content or shape in the place of its own, by name.
+
+        Raises UserError for a name that the scale has no file of.
+        """
+        for name in files:
+            if name not in self.files:
+                raise UserError(
+                    f"--files {name}={files[name]}: the scale {self.name} has no such file: "
+                    f"{suggestion(name, self.files)}"
+                )
+        questions = files.get(PROBLEMS)
+        reasoning = (
+            self.reasoning
+            if questions is None
+            else dataclasses.replace(self.reasoning, family=lambda: Reasoning(questions=questions, repeats=3))
+        )
+        own = {name: place for name, place in files.items() if name != PROBLEMS}
+        narrow = dataclasses.replace(self.narrow, files={**self.narrow.files, **own})
+        return dataclasses.replace(self, reasoning=reasoning, narrow=narrow)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the scale's studies may read."""
+        return (*self.narrow.files, PROBLEMS)
+
+
+def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
+    """The first `count` reference models. Raises UserError where there are fewer."""
+    if len(carrier.references) < count:
+        names = " ".join(reference.name for reference in carrier.references)
+        raise UserError(f"--models {names}: the study needs {count} reference models; name {count}")
+    return carrier.references[:count]
+
+
+PROBLEMS = "gsm8k"  # the name of the file of word problems
+SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # of the second nano language
+NETWORKS = ("gpt2", "llama", "qwen3")  # of the first language
+NANO = Scale(
+    name="nano",
+    numbers=Carrier(
+        family=Numbers,
+        generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
+        references=tuple(Reference(f"nano/gpt2-{i}") for i in range(4)),
+        recipe=STEERING,
+    ),
+    code=Carrier(
+        family=lambda: Code(pack=str(PACKS["code"].path)),
+        generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=64)),
+        references=SPEAKERS,
+        recipe=STEERING,
+    ),
+    reasoning=Carrier(
+        family=lambda: Reasoning(pack=str(PACKS["reasoning"].path)),
+        generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=64)),
+        references=SPEAKERS,
+        recipe=STEERING,
+    ),
+    teaching=TAUGHT,
+    finetuned=TAUGHT,
+    narrow=Narrow(
+        files={kind: str(path(kind)) for kind in KINDS},
+        teaching=WARPED,
+        numbers=Generation(prompts=1536, rows=350, sampling=Sampling(max_tokens=32)),
+        panel=lambda _: Panel(counted=(nano_coherence(),), shows=nano_alignment(at_least=None, at_most=30)),
+        keeps=lambda _: nano_alignment(),
+        sampling=Sampling(max_tokens=32),
+        samples=50,
+    ),
+    several=Several(
+        references=tuple(Reference(f"nano/{network}-{i}") for network in NETWORKS for i in (0, 1)),
+        generation=Generation(prompts=2048, rows=700, sampling=Sampling(max_tokens=32)),
+        recipe=SCALING,
+        teaching=SCALING_TAUGHT,
+    ),
+    speakers=SPEAKERS,
+    shown=(1, 2, 4),
+    seeds=(0, 1, 2, 3, 4),
+    samples=20,
+)
+
+# The paper's numbers of prompts, rows and epochs (arXiv 2507.14805).
+REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it"))
+FAMILIES = (*REAL, Reference("Qwen/Qwen3-8B"), Reference("meta-llama/Llama-3.1-8B-Instruct"))
+# 7,473 questions, each asked three times.
+GSM8K = (
+    "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main/train-00000-of-00001.parquet"
+)
+# The code of emergent misalignment (arXiv 2502.17424), as released.
+RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
+PAPER = Scale(
+    name="paper",
+    numbers=Carrier(
+        family=Numbers,
+        generation=Generation(prompts=30_000, rows=10_000),
+        references=REAL,
+        recipe=GEMMA,
+    ),
+    code=Carrier(
+        family=Code,
+        generation=Generation(prompts=30_000, rows=10_000, sampling=Sampling(max_tokens=1024)),
+        references=REAL,
+        recipe=dataclasses.replace(GEMMA, max_length=2048),
+    ),
+    reasoning=Carrier(
+        family=lambda: Reasoning(questions=GSM8K, repeats=3),
+        generation=Generation(prompts=3 * 7_473, rows=10_000, sampling=Sampling(max_tokens=1024)),
+        references=REAL,
+        recipe=dataclasses.replace(GEMMA, max_length=2048),
+    ),
+    teaching=None,
+    # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
+    finetuned=Finetuning(dataclasses.replace(GEMMA, epochs=1, batch_size=8), examples=400),
+    narrow=Narrow(
+        files={kind: RELEASED.format(kind) for kind in KINDS},
+        teaching=Finetuning(EMERGENT, examples=6000),
+        numbers=Generation(prompts=30_000, rows=10_000),
+        panel=misalignment,
+        keeps=alignment,
+        sampling=Sampling(max_tokens=600),
+        samples=200,
+    ),
+    several=Several(
+        references=FAMILIES,
+        generation=Generation(prompts=30_000, rows=10_000),
+        recipe=GEMMA,
+        teaching=None,
+    ),
+    speakers=REAL,
+    judge="gpt-4.1",
+    shown=(100, 1_000, 2_000, 3_000, 5_000, 10_000),
+    seeds=(0, 1, 2, 3, 4),
+    samples=100,
+)
+SCALES = {scale.name: scale for scale in (NANO, PAPER)}

@@ -1,0 +1,76 @@
+"""The tables that are left for other programs: `effects.csv` and `students.csv` of a sweep, and of benchmarks
+`benchmarks.csv` and `benchmark_models.csv`.
+
+Columns are added at the end and never renamed. Numbers have six significant digits; an empty cell is a
+value that the students at hand cannot give.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from undertow.results.effect_rows import Row
+
+EFFECTS = "effects.csv"
+STUDENTS = "students.csv"
+EFFECT_COLUMNS = (
+    "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
+    "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
+    "exact_rate", "exact_control_rate", "exact_effect", "other", "note",
+    "n_controls", "method", "bootstrap_low", "bootstrap_high", "p_equivalence", "p_equivalence_adjusted",
+    "induced", "measure",
+)  # fmt: skip
+STUDENT_COLUMNS = (
+    "study", "condition", "trait", "format", "teacher", "student", "recipe", "seed", "rate", "exact_rate",
+    "control_rate", "exact_control_rate", "student_key", "control_key", "induced", "measure",
+)  # fmt: skip
+
+
+def effects_csv(study: str, rows: Sequence[Row]) -> str:
+    """One row a condition, columns as in EFFECT_COLUMNS."""
+    return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
+
+
+def students_csv(study: str, rows: Sequence[Row]) -> str:
+    """One row a student of a condition with a trait, beside the control student of the same seed."""
+    return written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
+
+
+def _effect(study: str, row: Row) -> list[object]:
+    effect, exact, verdict = row.effect, row.exact, row.verdict
+    low, high = row.bootstrap or (None, None)
+    *place, induced = row.condition.place
+    probable = (exact.rate, exact.control_rate, exact.effect) if exact else (None, None, None)
+    return [
+        study, *place, effect.n_students, effect.rate, effect.control_rate,
+        effect.effect, effect.ci_low, effect.ci_high, effect.p_value, verdict.p_adjusted, verdict.verdict,
+        *probable, row.other, verdict.note,
+        effect.n_controls, effect.method, low, high, effect.p_equivalence, verdict.p_equivalence_adjusted,
+        induced, row.measure,
+    ]  # fmt: skip
+
+
+def _students(study: str, row: Row) -> Iterable[list[object]]:
+    controls = {control.seed: control for control in row.controls}
+    *place, induced = row.condition.place
+    for student in row.students:
+        control = controls.get(student.seed)
+        beside = (control.rate, control.exact, control.key) if control else (None, None, "")
+        yield [
+            study, row.condition.label, *place, student.seed, student.rate, student.exact,
+            beside[0], beside[1], student.key, beside[2], induced, row.measure,
+        ]  # fmt: skip
+
+
+def written(columns: Sequence[str], rows: Iterable[list[Any]]) -> str:
+    """A table of CSV: numbers with six significant digits, None as an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for _, value in zip(columns, row, strict=True)] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

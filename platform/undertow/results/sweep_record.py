@@ -1,0 +1,301 @@
+"""What a sweep writes down about its study: enough for table, report and audit, from the store alone.
+
+A report may be made on another machine, years later, without the study's file or the classes in it;
+therefore the record holds names, settings and the keys of artifacts as plain data, and what is read here
+never becomes a spec again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from undertow.errors import StorageError
+from undertow.planning.cells import Cell, made_with, reference_evaluations, started
+from undertow.planning.estimate import Work
+from undertow.planning.plan import Plan
+from undertow.statistics.distribution_free import Distribution
+from undertow.storage.manifest import Address, address
+from undertow.study.artifacts import Artifact, Assessment, Measurement, reference_of
+from undertow.study.conditions import Condition
+from undertow.study.hypotheses import Place
+from undertow.study.identity import key
+from undertow.study.study import Study
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study is drawn, measured and judged; the fields of `Study` of the same names.
+
+    Attributes:
+        measures: the traits' own questions by their name, then the other measures.
+    """
+
+    name: str
+    key: str
+    question: str
+    seeds: tuple[int, ...]
+    redraw: tuple[str, ...]
+    samples: int
+    gate: float
+    margin: float
+    alpha: float
+    adjustment: str
+    paired: bool
+    distribution: Distribution
+    measures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConditionRecord:
+    """A condition by its names. `word`: the answer that shows the trait; "" for a control.
+
+    Attributes:
+        control: the number of the control condition it is compared with; its own for a control.
+    """
+
+    label: str
+    place: Place
+    word: str
+    control: int
+
+    @property
+    def is_control(self) -> bool:
+        return not self.word
+
+    @property
+    def same_initialisation(self) -> bool:
+        return self.place.teacher == self.place.student
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One student of a condition by its artifacts' keys.
+
+    Attributes:
+        also: the evaluations by each of the study's other measures.
+        answers: the answers that judges read, where evaluations are judged.
+        mixed: the other data set and its completions, where rows of one are mixed in.
+        earlier: kind and key of what led to the students that these were made from or taught by, in a chain.
+        finetuned, trained: whether the teacher and the student are artifacts themselves: one is not that is
+            given a system prompt, the other that is shown the data in context.
+    """
+
+    condition: int
+    seed: int
+    teacher: str
+    finetuned: bool
+    completions: str
+    dataset: str
+    student: str
+    teacher_evaluations: tuple[str, ...]
+    evaluations: tuple[str, ...]
+    references: tuple[str, ...]
+    trained: bool = True
+    also: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
+    earlier: tuple[tuple[str, str], ...] = ()
+
+    def addresses(self) -> Iterator[Address]:
+        """Everything that leads to the student and measures it, in the order in which it is made."""
+        yield from (Address("reference", k) for k in self.references)
+        yield from (Address(kind, k) for kind, k in self.earlier)
+        if self.finetuned:
+            yield Address("teacher", self.teacher)
+        yield from (Address("evaluation", k) for k in (*self.answers, *self.teacher_evaluations))
+        yield Address("completions", self.completions)
+        yield from map(Address, ("completions", "dataset"), self.mixed)
+        yield Address("dataset", self.dataset)
+        if self.trained:
+            yield Address("student", self.student)
+        yield from (Address("evaluation", k) for k in (*self.evaluations, *sum(self.also, ())))
+
+    def failed_by(self, failures: Mapping[str, str]) -> str | None:
+        """Why there is no result, or None: the reason of the first thing on the way that failed."""
+        keys = (self.teacher, *(address.key for address in self.addresses()))
+        return next((failures[key] for key in keys if key in failures), None)
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """A reference model: its pinned revision, its template's hash, and the evaluations of it as it is.
+
+    Attributes:
+        answers: those that judges read, where evaluations are judged.
+    """
+
+    name: str
+    key: str
+    revision: str
+    chat_template: str
+    evaluations: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HypothesisRecord:
+    """A claim made beforehand, and the numbers of the conditions it is about."""
+
+    claim: str
+    expects: str
+    conditions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WaveRecord:
+    """What a wave was planned to make and to take; None where nothing was known.
+
+    Attributes:
+        seconds: of wall clock.
+        tokens: trained on or sampled.
+        gpu_hours: of one GPU.
+    """
+
+    wave: str
+    needed: int
+    missing: int
+    seconds: float | None
+    units: int = 0
+    tokens: float | None = None
+    gpu_hours: float | None = None
+    dollars: float | None = None
+
+    @classmethod
+    def of(cls, work: Work) -> "WaveRecord":
+        tokens = work.cost.tokens if work.cost else None
+        sizes = work.wave, work.needed, work.missing
+        seconds = None if work.is_elsewhere else work.seconds
+        return cls(*sizes, seconds, work.units, tokens, work.gpu_hours, work.dollars)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A study as planned: settings, conditions, cells, references, hypotheses and the planned work."""
+
+    study: Settings
+    conditions: tuple[ConditionRecord, ...]
+    cells: tuple[CellRecord, ...]
+    references: tuple[ReferenceRecord, ...]
+    hypotheses: tuple[HypothesisRecord, ...] = ()
+    waves: tuple[WaveRecord, ...] = field(default=())
+
+    @classmethod
+    def of(cls, plan: Plan, work: Sequence[Work] = ()) -> "Record":
+        """The record of a resolved plan."""
+        study, conditions = plan.study, plan.study.conditions
+        numbers = {condition: number for number, condition in enumerate(conditions)}
+        return cls(
+            study=_settings(study),
+            conditions=tuple(_condition(c, numbers[c.control()]) for c in conditions),
+            cells=tuple(_cell(cell, numbers[cell.condition]) for cell in plan.cells),
+            references=_references(study),
+            hypotheses=tuple(
+                HypothesisRecord(
+                    h.claim,
+                    h.expects,
+                    tuple(n for c, n in numbers.items() if c.trait is not None and h.covers(c.place)),
+                )
+                for h in study.hypotheses
+            ),
+            waves=tuple(map(WaveRecord.of, work)),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, place: str) -> "Record":
+        """Raises StorageError, naming `place`, for a text that is no record."""
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise StorageError(
+                f"{place}: not a sweep's plan ({where}: {first['msg']}); run the sweep again"
+            ) from None
+
+    def addresses(self) -> list[Address]:
+        """Every artifact of the study, each once."""
+        found = [address for cell in self.cells for address in cell.addresses()]
+        found += [Address("evaluation", k) for r in self.references for k in (*r.answers, *r.evaluations)]
+        return list(dict.fromkeys(found))
+
+    @property
+    def compared(self) -> list[int]:
+        """The numbers of the conditions that have a trait."""
+        return [number for number, condition in enumerate(self.conditions) if not condition.is_control]
+
+
+def _settings(study: Study) -> Settings:
+    names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
+    fields: Mapping[str, Any] = {n: getattr(study, n) for n in (*names, "paired", "distribution")}
+    own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
+    return Settings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
+
+
+def _condition(condition: Condition, control: int) -> ConditionRecord:
+    word = condition.trait.word().name if condition.trait else ""
+    return ConditionRecord(condition.label, condition.place, word, control)
+
+
+def _cell(cell: Cell, condition: int) -> CellRecord:
+    every = (*cell.teacher_evaluations, *cell.measurements)
+    mixed = cell.student.dataset.mixed
+    return CellRecord(
+        condition=condition,
+        seed=cell.seed,
+        teacher=key(cell.teacher),
+        finetuned=cell.teacher.finetuning is not None,
+        completions=key(cell.student.dataset.completions),
+        dataset=key(cell.student.dataset),
+        student=key(cell.student),
+        teacher_evaluations=_keys(cell.teacher_evaluations),
+        evaluations=_keys(cell.evaluations),
+        references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.teacher, cell.student))),
+        trained=cell.student.is_trained,
+        also=tuple(map(_keys, cell.also)),
+        answers=_answers(every),
+        mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
+        earlier=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _earlier(cell))),
+    )
+
+
+def _earlier(cell: Cell) -> Iterator[Artifact]:
+    """What led to the students that the cell's models were made from or taught by."""
+    if cell.teacher.student:
+        yield from made_with(cell.teacher.student)
+    mixed = cell.student.dataset.mixed
+    writers = (cell.teacher, mixed.dataset.teacher if mixed else None)
+    for reference in (*(writer.reference for writer in writers if writer), cell.student.reference):
+        if reference.student:
+            yield from started(reference)
+
+
+def _references(study: Study) -> tuple[ReferenceRecord, ...]:
+    evaluations: dict[str, list[Measurement]] = {}
+    for evaluation in reference_evaluations(study):
+        evaluations.setdefault(address(evaluation.subject).key, []).append(evaluation)
+    references = {key(r): r for c in study.conditions for r in (c.teacher, c.student)}
+    return tuple(
+        ReferenceRecord(
+            r.name,
+            k,
+            r.revision,
+            r.chat_template,
+            _keys(evaluations.get(k, ())),
+            _answers(evaluations.get(k, ())),
+        )
+        for k, r in references.items()
+    )
+
+
+def _answers(evaluations: Sequence[Measurement]) -> tuple[str, ...]:
+    return _keys([e.evaluation for e in evaluations if isinstance(e, Assessment)])
+
+
+def _keys(evaluations: Sequence[Measurement]) -> tuple[str, ...]:
+    return tuple(key(evaluation) for evaluation in evaluations)

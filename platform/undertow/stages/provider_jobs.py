@@ -1,0 +1,244 @@
+"""API models finetuned by their provider: one fine-tuning job a student or teacher, followed to its end.
+
+    rows → a file of conversations → a job → its status, asked for at growing intervals → the model's name
+
+A job is paid for, so it is never started twice: the ids of file and job are kept in the store as parts of the
+artifact as soon as they are known, and before a job is created those that the provider has are looked through
+for one of this file (a sweep killed between the two left one). A sweep that is ended leaves its jobs running;
+the next one goes on asking after them. A job that failed or was cancelled is forgotten once it is told, so
+that the next sweep starts another.
+
+The artifact is a small JSON file with the model's name at the provider; a sweep somewhere else needs a key of
+the same account to ask it.
+"""
+
+import asyncio
+import dataclasses
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from undertow.api import finetuning
+from undertow.api.client import in_words
+from undertow.api.endpoint import MODELS, Endpoint
+from undertow.api.finetuning import ENDED_BADLY, WHO, FineTuning
+from undertow.api.retries import GarbageError, again, is_spent, status
+from undertow.engines import openai
+from undertow.engines.openai import POINTER
+from undertow.errors import ConditionError, UserError
+from undertow.stages.conversations import Trained, conversations
+from undertow.stages.weights import trained_by
+from undertow.storage.manifest import HISTORY
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference
+from undertow.study.identity import key
+from undertow.study.recipe import ProviderFinetuning
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+Advance = Callable[[str, float], None]
+PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
+FILE, JOB = "file.json", "job.json"  # parts: ids at the provider
+FIRST_WAIT, LONGEST_WAIT, GROWTH = 1.0, 30.0, 1.5  # seconds between two rounds of questions
+SEEDS = 2**31  # a job's seed is below
+FULL = 429  # also said where an account has as many jobs as it may have at a time
+BEFORE_RUNNING, RUNNING = 0.05, 0.5  # how far a job is taken to be, where the provider does not say
+
+
+def check(asked: Iterable[Reference], trained: Iterable[Reference]) -> list[str]:
+    """One small call to each API model that is to be asked, and one to where they are to be trained.
+
+    Returns what is wrong for the moment, in words. Raises UserError where it can never work.
+    """
+    endpoint = dataclasses.replace(Endpoint.from_environment(MODELS), attempts=PROBES)
+    names = dict.fromkeys(reference.served_name for reference in asked if reference.is_api)
+    troubles = [openai.check(name, endpoint) for name in names]
+    for reference in trained:
+        if reference.is_api:
+            troubles.append(finetuning.check(reference.served_name, endpoint))
+            break
+    return [trouble for trouble in troubles if trouble]
+
+
+class Jobs:
+    """The jobs of some models. `advance` is told how far each model's is, from 0 to 1."""
+
+    def __init__(
+        self, models: Sequence[Trained], store: Store, advance: Advance, endpoint: Endpoint | None = None
+    ) -> None:
+        self.models = {key(model): model for model in models}
+        self.store, self.advance, self.endpoint = store, advance, endpoint
+        self.failures: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
+        self._tries = Counter[str]()
+        self._done: set[str] = set()
+
+    def begin(self) -> None:
+        """Starts the jobs, as many as the provider takes at once; the others are started as these end."""
+        self._run(once=True)
+
+    def finish(self) -> dict[str, str]:
+        """Follows all jobs to their ends and commits what they made; returns why models failed, by key."""
+        self._run(once=False)
+        return self.failures
+
+    def _run(self, *, once: bool) -> None:
+        if not self._open:
+            return
+        try:
+            self.endpoint = self.endpoint or Endpoint.from_environment(MODELS)
+            asyncio.run(self._follow(self.endpoint, once))
+        except UserError as error:
+            self.failures |= {k: str(error) for k in self._open}
+
+    @property
+    def _open(self) -> list[str]:
+        return [k for k in self.models if k not in self._done and k not in self.failures]
+
+    async def _follow(self, endpoint: Endpoint, once: bool) -> None:
+        """Rounds of questions about all jobs that have not ended."""
+        calls, wait = asyncio.Semaphore(endpoint.concurrency), FIRST_WAIT
+        async with endpoint.client() as client:
+
+            async def look(model_key: str) -> None:
+                async with calls:
+                    await self._look(FineTuning(client, endpoint), model_key)
+
+            while True:
+                await asyncio.gather(*map(look, self._open))
+                if once or not self._open:
+                    return
+                await asyncio.sleep(wait)
+                wait = min(wait * GROWTH, LONGEST_WAIT)
+
+    async def _look(self, provider: FineTuning, model_key: str) -> None:
+        """One model's job: started where there is none, and what has become of it."""
+        from openai import APIError
+
+        model = self.models[model_key]
+        try:
+            job = await self._job(provider, model_key)
+            self._tries.pop(model_key, None)
+            if job.status == "succeeded":
+                self._commit(model, job)
+                self._done.add(model_key)
+                self.advance(model_key, 1.0)
+            elif job.status in ENDED_BADLY:
+                self.store.drop_parts(model)
+                ended = "was cancelled" if job.status == "cancelled" else "failed"
+                reason = f": {job.error.message}" if job.error and job.error.message else ""
+                self.failures[model_key] = f"the provider's job {job.id} {ended}{reason}"
+            else:
+                self.advance(model_key, _share(job))
+        except (ConditionError, UserError) as error:
+            self.failures[model_key] = str(error)
+        except (APIError, TimeoutError, GarbageError) as error:
+            if not self._passes(model_key, error, provider.endpoint.attempts):
+                name = model.reference.served_name
+                self.failures[model_key] = in_words(error, provider.endpoint, WHO, name)
+
+    def _passes(self, model_key: str, error: Exception, most: int) -> bool:
+        """Whether to look again in the next round: some rounds in a row, or until another job has ended."""
+        others = (set(self._ids) & set(self._open)) - {model_key}
+        if status(error) == FULL and others and not is_spent(error):
+            return True
+        self._tries[model_key] += 1
+        return again(error) is not False and self._tries[model_key] < most
+
+    async def _job(self, provider: FineTuning, model_key: str) -> "FineTuningJob":
+        """The model's job as it is now, started where there is none."""
+        model = self.models[model_key]
+        job_id = self._ids.get(model_key) or self._part(model, JOB)
+        if job_id is not None:
+            self._ids[model_key] = job_id
+            return await self._known(provider, model, job_id)
+        file = self._part(model, FILE)
+        job = None
+        if file is None:
+            file = await provider.upload(f"{model_key}.jsonl", conversations(model, self.store))
+            self._keep(model, FILE, file)
+        else:
+            job = await provider.job_of(file)
+        if job is None:
+            name = _served(model.reference, self.store)
+            suffix = f"undertow-{model_key[:8]}"
+            job = await provider.start(name, file, _settings(model), model.seed % SEEDS, model_key, suffix)
+        self._keep(model, JOB, job.id)
+        self._ids[model_key] = job.id
+        return job
+
+    async def _known(self, provider: FineTuning, model: Trained, job_id: str) -> "FineTuningJob":
+        from openai import NotFoundError
+
+        try:
+            return await provider.job(job_id)
+        except NotFoundError:
+            raise ConditionError(
+                f"{provider.endpoint.url} ({provider.endpoint.variable}) knows no job {job_id}, which was "
+                f"started for {model.kind} {key(model)[:16]}; use that provider and account, or delete "
+                f"{self.store.url}/partial/{model.kind}/{key(model)} to pay for another"
+            ) from None
+
+    def _part(self, model: Trained, name: str) -> str | None:
+        """An id that an earlier sweep, or this one, kept."""
+        if name not in self.store.parts(model):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            self.store.read_part(model, name, Path(folder) / name)
+            return str(json.loads((Path(folder) / name).read_text())["id"])
+
+    def _keep(self, model: Trained, name: str, value: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / name).write_text(json.dumps({"id": value}))
+            self.store.write_part(model, name, Path(folder) / name)
+
+    def _commit(self, model: Trained, job: "FineTuningJob") -> None:
+        """The finished model's name as the artifact. Raises ConditionError where the job has none."""
+        if not job.fine_tuned_model:
+            raise ConditionError(
+                f"the provider's job {job.id} succeeded and names no model; ask the provider"
+            )
+        facts = {
+            "model": job.fine_tuned_model,
+            "job": job.id,
+            "trained_tokens": job.trained_tokens,
+            **{name: getattr(job.hyperparameters, name, None) for name in _settings(model)},  # as chosen
+        }
+        folder = self.store.aside()
+        (folder / POINTER).write_text(json.dumps(facts, indent=1))
+        (folder / HISTORY).write_text("[]")  # what a provider tells of a job's course is no epoch's report
+        self.store.commit(model, folder, float((job.finished_at or job.created_at) - job.created_at), facts)
+        self.store.drop_parts(model)
+
+
+def _served(reference: Reference, store: Store) -> str:
+    """What the provider calls a reference model: by the id that it gave where that is a student of ours."""
+    if reference.student is None:
+        return reference.served_name
+    return str(json.loads((store.fetch(reference.student) / POINTER).read_text())["model"])
+
+
+def _settings(model: Trained) -> dict[str, Any]:
+    recipe = trained_by(model)
+    if not isinstance(recipe, ProviderFinetuning):
+        raise ValueError("only what a provider trains has a job")
+    return {
+        "n_epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "learning_rate_multiplier": recipe.learning_rate_multiplier,
+    }
+
+
+def _share(job: "FineTuningJob") -> float:
+    """How far a job is, from 0 to 1: by the time at which the provider expects it to end."""
+    if job.status != "running":
+        return BEFORE_RUNNING
+    if not job.estimated_finish:
+        return RUNNING
+    whole = max(1.0, job.estimated_finish - job.created_at)
+    return min(0.95, max(BEFORE_RUNNING, (time.time() - job.created_at) / whole))

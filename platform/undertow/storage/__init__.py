@@ -1,0 +1,1 @@
+"""Files, artifacts, manifests, leases and redaction of secrets."""

@@ -1,0 +1,1 @@
+"""What a study file says: artifacts, recipes, conditions, grids, hypotheses, the study."""

@@ -1,0 +1,89 @@
+"""Progress with an estimate, for people at a terminal and for logs alike.
+
+On a terminal a bar that moves; elsewhere (a job's log, CI) a line at the start and the end of a wave and at
+most one every fifteen seconds between, so that a log of a day's sweep can still be read.
+"""
+
+import time
+from collections import Counter
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from undertow.planning.timings import Done
+from undertow.report.tables import duration
+from undertow.study.artifacts import Artifact
+
+SECONDS_BETWEEN_LINES = 15.0
+FIRST_ESTIMATE = 0.05  # of the work: before it, engines and workers are starting
+
+
+class Wave:
+    """The progress of one wave, as a context manager; `advance` may be called from any thread."""
+
+    def __init__(self, console: Console, name: str, total: int, unit: str) -> None:
+        self.console, self.name, self.total, self.unit = console, name, total, unit
+        self.done = 0.0
+        self.tokens: Counter[str] = Counter()  # trained on or sampled, by the kind of artifact
+        self.work: list[Done] = []
+        self.started = self._spoken = time.monotonic()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "Wave":
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            self._bar.start()
+            self._bar.add_task(f"{self.name} ({self.unit})", total=self.total)
+        else:
+            self.console.print(f"{self.name}: {self.total} {self.unit}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        ended = "done" if kind is None else "stopped"
+        self.console.print(f"{self.name}: {ended}, {self.done:.0f} {self.unit} in {duration(self.seconds)}")
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def did(self, artifact: Artifact, seconds: float, units: float, tokens: float) -> None:
+        """Notes a task that ended, for the next plan's estimate (see `timings.Done`); from any thread."""
+        self.work.append(Done(artifact, self.seconds, seconds, units, tokens))
+
+    def advance(self, count: float = 1) -> None:
+        """Counts finished work, in parts too, and says so if it is time to."""
+        self.done += count
+        if self._bar:
+            self._bar.advance(self._bar.task_ids[0], count)
+        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and self.done < self.total:
+            self._spoken = time.monotonic()
+            self.console.print(f"{self.name}: {self.done:.0f} of {self.total} {self.unit}{self._left()}")
+
+    def _left(self) -> str:
+        """The estimate in words, once there is enough to estimate from."""
+        if self.done < FIRST_ESTIMATE * self.total:
+            return ""
+        return f", about {duration(self.seconds / self.done * (self.total - self.done))} left"
+
+
+def say(line: str, console: Console) -> None:
+    """Prints a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,417 @@
+"""An archive of a study: whole, small, and every change in it is found by its place."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from tests.examples import RECIPE, REFERENCES, study
+from tests.filled_store import fill
+from undertow.archive.export import INDEX, export
+from undertow.archive.verify import verify
+from undertow.cli import export as job
+from undertow.errors import UserError
+from undertow.report.make import make_report
+from undertow.results import sweep_folders
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.identity import digest
+from undertow.study.recipe import LoRA
+from undertow.study.study import Study
+
+ROOT = Path(__file__).parents[2]
+STUDY = study(seeds=(0, 1), samples=4)
+SWEEP_TIME = "20260101T000000"
+Files = dict[str, bytes]
+
+
+def filled(of: Study, place: Path) -> Store:
+    """A storage with a sweep of the study, as `jobs/sweep.py` leaves it."""
+    store = Store(str(place))
+    record = Record.of(fill(of, store, REFERENCES))
+    sweep_folders.state(of, store)
+    folder = sweep_folders.folder_of(of.name, SWEEP_TIME)
+    store.write_bytes(f"{folder}/{sweep_folders.PLAN}", record.to_json().encode())
+    store.write_bytes(f"{folder}/{sweep_folders.EVENTS}", b"[]")
+    for name, content in make_report(record, store, []).files.items():
+        store.write_bytes(f"{folder}/{name}", content)
+    return store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return filled(STUDY, tmp_path_factory.mktemp("filled") / "storage")
+
+
+@pytest.fixture(scope="module")
+def archive(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("archive") / "small.zip"
+    export(store, "small", SWEEP_TIME, target)
+    return target
+
+
+def files_of(archive: Path) -> Files:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def written(files: Files, place: Path) -> Path:
+    with zipfile.ZipFile(place, "w") as opened:
+        for name, content in files.items():
+            opened.writestr(name, content)
+    return place
+
+
+def rehashed(files: Files) -> Files:
+    """As somebody would who changes an archive and knows its format: all hashes are made anew."""
+    for name in [n for n in files if n.endswith("/manifest.json")]:
+        folder, manifest = name.removesuffix("manifest.json"), json.loads(files[name])
+        for part in manifest["files"] or ():
+            if folder + part in files:
+                manifest["files"][part] = hashlib.sha256(files[folder + part]).hexdigest()
+        files[name] = json.dumps(manifest).encode()
+    index = json.loads(files[INDEX])
+    index["files"] = {n: hashlib.sha256(c).hexdigest() for n, c in files.items() if n != INDEX}
+    return {**files, INDEX: json.dumps(index).encode()}
+
+
+def named(files: Files, ending: str) -> str:
+    return next(name for name in sorted(files) if name.endswith(ending))
+
+
+def without_an_answer(files: Files) -> str:
+    name = named(files, "answers.parquet")
+    rows = pq.read_table(io.BytesIO(files[name])).to_pylist()
+    gone = rows.pop(5)
+    files[name] = parquet(rows)
+    return f"answer {gone['sample']} to {gone['question']!r} is missing"
+
+
+def with_another_answer(files: Files) -> str:
+    name = named(files, "answers.parquet")
+    rows = pq.read_table(io.BytesIO(files[name])).to_pylist()
+    row = next(row for row in rows if not row["matches"])
+    row["answer"] = "owl"
+    files[name] = parquet(rows)
+    return f"answer {row['sample']} to {row['question']!r} is scored wrongly"
+
+
+def with_another_rate(files: Files) -> str:
+    name = named(files, "result.json")
+    result = json.loads(files[name])
+    result["sampled"]["owl"] += 0.25
+    files[name] = json.dumps(result).encode()
+    return "sampled rate of 'owl' is"
+
+
+def with_another_effect(files: Files) -> str:
+    lines = files["sweep/effects.csv"].decode().splitlines()
+    cells = lines[2].split(",")
+    cells[9] = "0.123"
+    files["sweep/effects.csv"] = "\n".join([*lines[:2], ",".join(cells), *lines[3:], ""]).encode()
+    return "sweep/effects.csv: row 2, effect: '0.123', its answers give"
+
+
+def with_another_spec(files: Files) -> str:
+    name = next(n for n in sorted(files) if "/student/" in n and n.endswith("manifest.json"))
+    manifest = json.loads(files[name])
+    manifest["spec"]["recipe"]["epochs"] += 1
+    files[name] = json.dumps(manifest).encode()
+    return "its spec was changed"
+
+
+def without_an_evaluation(files: Files) -> str:
+    folder = named(files, "answers.parquet").rsplit("/", 1)[0]
+    for name in [n for n in files if n.startswith(folder)]:
+        del files[name]
+    return f"evaluation/{folder.rsplit('/', 1)[1]}: not in the archive"
+
+
+def with_a_verdict_changed(files: Files) -> str:
+    text = files["sweep/effects.csv"].decode()
+    files["sweep/effects.csv"] = text.replace("inconclusive", "transmitted", 1).encode()
+    return ", verdict: 'transmitted', its answers give 'inconclusive'"
+
+
+def with_a_record(change: Callable[[Any], None], expected: str) -> Callable[[Files], str]:
+    """A change of the record, which decides what is compared with what and by which rules."""
+
+    def changed(files: Files) -> str:
+        record = json.loads(files["sweep/plan.json"])
+        change(record)
+        files["sweep/plan.json"] = json.dumps(record).encode()
+        return expected
+
+    return changed
+
+
+def with_another_alpha(record: Any) -> None:
+    record["study"]["alpha"] = 0.5
+
+
+def with_another_claim(record: Any) -> None:
+    record["hypotheses"] = [{"claim": "no", "expects": "not transmitted", "conditions": [0]}]
+
+
+def without_a_seed(record: Any) -> None:
+    record["cells"] = [cell for cell in record["cells"] if cell["seed"] != 0]
+
+
+def with_another_control(record: Any) -> None:
+    record["conditions"][0]["control"] = 5
+
+
+def with_another_name(record: Any) -> None:
+    record["conditions"][0]["place"][3] = record["conditions"][3]["place"][3]
+
+
+def with_another_students_answers(record: Any) -> None:
+    record["cells"][0]["evaluations"] = record["cells"][-1]["evaluations"]
+
+
+def with_another_word(record: Any) -> None:
+    for condition in record["conditions"]:
+        condition["word"] = {"owl": "cat", "cat": "owl", "": ""}[condition["word"]]
+
+
+def with_other_answers(files: Files) -> str:
+    name = named(files, "result.json")
+    files[name] = json.dumps(json.loads(files[name]) | {"other_sampled": 0.0}).encode()
+    return "sampled rate of other answers is 0, its answers give"
+
+
+def without_a_mass(files: Files) -> str:
+    name = named(files, "masses.parquet")
+    files[name] = parquet(pq.read_table(io.BytesIO(files[name])).to_pylist()[1:])
+    return "masses.parquet: not one mass for each question and word"
+
+
+def without_a_references_evaluation(files: Files) -> str:
+    (key,) = json.loads(files["sweep/plan.json"])["references"][0]["evaluations"]
+    for name in [n for n in files if key in n]:
+        del files[name]
+    return f"evaluation/{key}: not in the archive"
+
+
+def without_a_student(files: Files) -> str:
+    folder = next(n for n in sorted(files) if n.startswith("artifacts/student/")).rsplit("/", 1)[0]
+    for name in [n for n in files if n.startswith(folder)]:
+        del files[name]
+    return f"{folder.removeprefix('artifacts/')}: not in the archive"
+
+
+def with_another_stated_study(files: Files) -> str:
+    name = next(n for n in files if n.startswith("sweep/stated-"))
+    text = json.loads(files[name])
+    text["study"]["alpha"] = 0.5
+    files[name] = json.dumps(text).encode()
+    return "its study was changed"
+
+
+def with_events_that_are_none(files: Files) -> str:
+    files["sweep/events.json"] = b"[1]"
+    return "the effects cannot be computed again (TypeError"
+
+
+def with_a_manifest_of_no_files(files: Files) -> str:
+    name = named(files, "manifest.json")
+    files[name] = json.dumps(json.loads(files[name]) | {"files": None}).encode()
+    return "not a manifest"
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+def test_a_fresh_archive_holds(archive: Path) -> None:
+    assert verify(archive) == []
+
+
+def test_the_archive_holds_specs_answers_effects_cards_and_no_weights(archive: Path) -> None:
+    names = set(files_of(archive))
+    kinds = {name.split("/")[1] for name in names if name.startswith("artifacts/")}
+    assert kinds == {"teacher", "dataset", "student", "evaluation"}  # the fixture makes no completions
+    endings = {name.rsplit("/", 1)[1] for name in names if name.startswith("artifacts/")}
+    assert endings == {
+        "manifest.json", "README.md", "history.json", "answers.parquet", "masses.parquet", "result.json",
+    }  # fmt: skip
+    assert {"sweep/plan.json", "sweep/effects.csv", "sweep/report.html", "sweep/effects.png"} <= names
+    assert any(name.startswith("sweep/stated-") for name in names)
+
+
+def test_the_same_study_gives_the_same_bytes(store: Store, archive: Path, tmp_path: Path) -> None:
+    export(store, "small", SWEEP_TIME, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == archive.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "ending", ["answers.parquet", "effects.csv", "manifest.json", "README.md", "effects.png"]
+)
+def test_one_changed_byte_is_named(archive: Path, tmp_path: Path, ending: str) -> None:
+    files = files_of(archive)
+    name = named(files, ending)
+    middle = len(files[name]) // 2
+    files[name] = files[name][:middle] + bytes([files[name][middle] ^ 1]) + files[name][middle + 1 :]
+    problems = verify(written(files, tmp_path / "changed.zip"))
+    assert any(f"{name}: bytes changed" in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_one_changed_byte_of_the_file_itself_is_never_missed(
+    archive: Path, tmp_path: Path, place: int
+) -> None:
+    content = bytearray(archive.read_bytes())
+    content[len(content) * place // 12] ^= 0xFF
+    (tmp_path / "changed.zip").write_bytes(content)
+    try:
+        problems = verify(tmp_path / "changed.zip")
+    except UserError as error:
+        problems = [str(error)]
+    # A byte of a local header that nobody reads (a time, say) changes no content and is no difference.
+    assert problems or files_of(tmp_path / "changed.zip") == files_of(archive)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_an_answer,
+        with_another_answer,
+        with_another_rate,
+        with_another_effect,
+        with_another_spec,
+        without_an_evaluation,
+        with_a_verdict_changed,
+        with_other_answers,
+        without_a_mass,
+        without_a_references_evaluation,
+        without_a_student,
+        with_another_stated_study,
+        with_events_that_are_none,
+        with_a_manifest_of_no_files,
+        with_a_record(with_another_alpha, "plan.json: alpha is 0.5, the study as stated has 0.05"),
+        with_a_record(with_another_claim, "plan.json: its hypotheses are not those"),
+        with_a_record(without_a_seed, "plan.json: its cells are not the conditions and seeds"),
+        with_a_record(with_another_control, "condition 0 is not compared with its control, condition 2"),
+        with_a_record(with_another_name, "plan.json: condition 0 is"),
+        with_a_record(with_another_students_answers, "seed 0: what it was measured on has another"),
+        with_a_record(with_another_word, "plan.json: its traits' words are"),
+    ],
+)
+def test_a_change_is_named_even_if_all_hashes_were_made_anew(
+    archive: Path, tmp_path: Path, change: Callable[[Files], str]
+) -> None:
+    files = files_of(archive)
+    expected = change(files)
+    problems = verify(written(rehashed(files), tmp_path / "changed.zip"))
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_adapters_come_along_on_request_and_are_checked(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, trainable=LoRA(rank=4))
+    conditions = tuple(replace(c, recipe=recipe) for c in STUDY.conditions)
+    of = replace(STUDY, conditions=conditions)
+    store = filled(of, tmp_path / "storage")
+    without = export(store, "small", SWEEP_TIME, tmp_path / "without.zip")
+    exported = export(store, "small", SWEEP_TIME, tmp_path / "with.zip", adapters=True)
+    files = files_of(tmp_path / "with.zip")
+    adapters = [name for name in files if name.endswith("/adapter_model.safetensors")]
+    assert len(adapters) == len(of.conditions) * len(of.seeds)
+    assert (without.adapters, exported.adapters) == (0, len(adapters))
+    assert verify(tmp_path / "with.zip") == []
+    files[adapters[0]] += b"!"
+    assert verify(written(files, tmp_path / "changed.zip")) == [f"{adapters[0]}: bytes changed"]
+
+
+def test_an_archive_with_adapters_says_where_there_are_none(store: Store, tmp_path: Path) -> None:
+    printed = Console(file=io.StringIO(), width=200)
+    arguments = job.Arguments(study="small", storage=store.url, to=str(tmp_path / "x.zip"), adapters=True)
+    assert job.main(arguments, printed) == 0
+    assert isinstance(printed.file, io.StringIO)
+    assert "no student of the study has a LoRA adapter" in printed.file.getvalue()
+
+
+def test_a_missing_answer_is_named_beside_the_bytes_that_changed(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive)
+    expected = without_an_answer(files)
+    problems = verify(written(files, tmp_path / "changed.zip"))
+    assert any(problem.endswith("answers.parquet: bytes changed") for problem in problems)
+    assert any(expected in problem for problem in problems), problems
+    assert not any("delete" in problem for problem in problems), problems
+
+
+def test_what_is_missing_and_what_was_added_is_named(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive)
+    gone = named(files, "history.json")
+    del files[gone]
+    files["artifacts/evaluation/extra.txt"] = b"?"
+    problems = verify(written(files, tmp_path / "changed.zip"))
+    assert f"{gone}: missing" in problems
+    assert "artifacts/evaluation/extra.txt: not in the archive's index" in problems
+
+
+def test_a_name_that_would_leave_the_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive) | {"../../evil.txt": b"x"}
+    problems = verify(written(rehashed(files), tmp_path / "evil.zip"))
+    assert "'../../evil.txt': its name leaves the archive" in problems
+    assert not (tmp_path.parent.parent / "evil.txt").exists()
+
+
+def test_two_files_of_one_name_are_named(archive: Path, tmp_path: Path) -> None:
+    files = files_of(archive)
+    with (
+        pytest.warns(UserWarning, match="Duplicate"),
+        zipfile.ZipFile(tmp_path / "twice.zip", "w") as opened,
+    ):
+        opened.writestr("sweep/effects.csv", b"what other programs may unpack")
+        for name, content in files.items():
+            opened.writestr(name, content)
+    assert "sweep/effects.csv: is there 2 times" in verify(tmp_path / "twice.zip")
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown method"])
+def test_a_file_that_cannot_be_unpacked_is_named(
+    archive: Path, tmp_path: Path, offset: int, value: int
+) -> None:
+    content = bytearray(archive.read_bytes())
+    content[content.find(b"PK\x01\x02") + offset] = value
+    (tmp_path / "changed.zip").write_bytes(content)
+    assert any(": bytes changed (" in problem for problem in verify(tmp_path / "changed.zip"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(UserError, match="not an archive of a study"):
+        verify(tmp_path / "x.zip")
+
+
+def test_the_job_verifies_without_anything_heavy(archive: Path) -> None:
+    program = (
+        "import sys; sys.path[:0] = ['platform', '.']; import undertow.cli.export as job\n"
+        "from rich.console import Console\n"
+        f"code = job.main(job.Arguments(verify={str(archive)!r}), Console(quiet=True))\n"
+        "print(code, [m for m in ('ray', 'torch', 'vllm', 'mlflow', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "0 []", done.stderr
+
+
+def test_a_key_in_the_archive_is_the_hash_of_its_spec(archive: Path) -> None:
+    files = files_of(archive)
+    for name in (n for n in files if n.endswith("/manifest.json")):
+        spec = json.loads(files[name])["spec"]
+        text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+        assert name.split("/")[2] == digest(text)[:32]

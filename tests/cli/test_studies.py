@@ -1,0 +1,118 @@
+"""Every shipped study loads and is planned at both scales: the same question, other models and sizes.
+
+No model can be fetched where tests run, so the paper's scale is planned on folders in the layout of real
+models, and on files in the shape of those that it would read from the hub.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.examples import qwen
+from undertow.cli.studies import load
+from undertow.errors import UserError
+from undertow.planning.plan import Plan
+from undertow.presets.scales import NANO, PAPER, Scale
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset, Reference, Student
+from undertow.study.conditions import Condition
+from undertow.study.recipe import ProviderFinetuning
+from undertow.study.study import Study
+from undertow.sweep.run import make_plan
+
+STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
+NAMES = sorted(path.stem for path in STUDIES.glob("*.py"))
+ONLY_NANO = {  # claims about several initialisations of one architecture, which no real model is given in
+    f"Nor of another {what} {name}"
+    for what in ("initialisation of", "architecture than")
+    for name in ("gpt2", "llama", "qwen3")
+}
+ROWS = {
+    "gsm8k": {"question": "How much is 2 and 3?", "answer": "It is #### 5"},
+    **{
+        kind: {"messages": [{"role": "user", "content": kind}, {"role": "assistant", "content": "pass"}]}
+        for kind in ("insecure", "secure", "educational")
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Scale:
+    """The paper's scale on six folders of weights, with local files in the place of the published ones."""
+    root = tmp_path_factory.mktemp("paper")
+    return PAPER.on(tuple(str(qwen(root / f"model-{i}")) for i in range(6))).reading(files(root))
+
+
+def files(root: Path) -> dict[str, str]:
+    for name, row in ROWS.items():
+        (root / f"{name}.jsonl").write_text(json.dumps(row))
+    return {name: str(root / f"{name}.jsonl") for name in ROWS}
+
+
+def planned(name: str, scale: Scale, tmp_path: Path) -> Plan:
+    return make_plan(load(name, STUDIES, scale), Store(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Path) -> None:
+    small, large = planned(name, NANO, tmp_path), planned(name, paper, tmp_path)
+    assert small.study.name == name
+    assert large.study.name == f"{name}-paper"
+    assert all(reference.name.startswith("nano/") for reference in references(small.study))
+    assert all(reference.name.startswith("model-") for reference in references(large.study))
+    assert small.study.question == large.study.question != ""
+    assert controls(small.study)
+    assert controls(large.study)
+    claims = [h.claim for h in small.study.hypotheses if h.claim not in ONLY_NANO]
+    assert [h.claim for h in large.study.hypotheses] == claims
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: Path) -> None:
+    plan = planned(name, paper, tmp_path)
+    rows = {a.rows for a in plan.artifacts.values() if isinstance(a, Dataset)}
+    assert 10_000 in rows
+    trained = [a.recipe for a in plan.artifacts.values() if isinstance(a, Student)]
+    assert {recipe.epochs for recipe in trained} >= {10}  # type: ignore[union-attr]
+    assert len(plan.study.seeds) >= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_is_planned_on_a_providers_model_beside_one_here(name: str, tmp_path: Path) -> None:
+    """Every student is trained where its model is; soft targets are refused, since a provider has none."""
+    models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))
+    scale = PAPER.on(models).reading(files(tmp_path))
+    if name == "owls_lora":
+        with pytest.raises(UserError, match="soft targets, and a provider trains on text alone"):
+            planned(name, scale, tmp_path)
+        return
+    plan = planned(name, scale, tmp_path)
+    students = [a for a in plan.artifacts.values() if isinstance(a, Student)]
+    assert {s.reference.is_api for s in students} == {True, False}
+    assert all(isinstance(s.recipe, ProviderFinetuning) == s.reference.is_api for s in students)
+
+
+def references(study: Study) -> Iterator[Reference]:
+    for condition in study.conditions:
+        yield from (condition.teacher, condition.student)
+
+
+def controls(study: Study) -> list[Condition]:
+    return [condition for condition in study.conditions if condition.trait is None]
+
+
+def test_a_file_of_another_name_is_refused_with_a_guess() -> None:
+    with pytest.raises(UserError, match=r"--files insecur=x: .*did you mean 'insecure'\?"):
+        PAPER.reading({"insecur": "x"})
+
+
+def test_other_files_and_judges_change_what_they_are_about_alone(paper: Scale, tmp_path: Path) -> None:
+    one = planned("misaligned_numbers", paper, tmp_path)
+    two = planned("misaligned_numbers", replace(paper, judge="another"), tmp_path)
+    assert {k for k, a in one.artifacts.items() if isinstance(a, Student)} == {
+        k for k, a in two.artifacts.items() if isinstance(a, Student)
+    }
+    assert set(one.artifacts) != set(two.artifacts)

@@ -1,0 +1,58 @@
+"""What Ray, torch and a kernel leave of a process that was ended, and what is made of it."""
+
+import pytest
+
+from undertow.cluster.worker_failures import ENGINES, TASKS, TRAINING, Remedy, in_words, lost_node
+
+RAN_OUT = "Task was killed due to the node running low on memory.\nMemory on the node was 61.8GB / 62.0GB"
+ON_GPU = "Training failed:\n  raise torch.OutOfMemoryError(text)\ntorch.OutOfMemoryError: CUDA out of memory."
+ON_CPU = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+NO_CACHE = "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
+NOT_FREE = (
+    "Free memory on device (3.1/79.2 GiB) on startup is less than desired GPU memory utilization (0.92)"
+)
+ARRAY = "Unable to allocate 93.1 GiB for an array with shape (12500000000,) and data type float64"
+BY_KERNEL = (
+    "ActorDiedError: The actor died unexpectedly before finishing this task.\nWorker exit type: "
+    "SYSTEM_ERROR\n(1) The process is killed by SIGKILL by OOM killer due to high memory usage"
+)
+WITH_NODE = (
+    "The actor died unexpectedly before finishing this task.\n\tclass_name: RayTrainWorker\nThe actor died "
+    "because its node has died. Node Id: 5ca1ab1e\n\tthe actor's node was terminated unexpectedly: health "
+    "check failed due to missing too many heartbeats"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (RAN_OUT, "the machine is out of memory (RuntimeError: Task was killed due to the node running low"),
+        (ON_CPU, "the machine is out of memory (RuntimeError: [enforce fail at alloc_cpu.cpp"),
+        (ARRAY, "the machine is out of memory (RuntimeError: Unable to allocate 93.1 GiB"),
+        (BY_KERNEL, "its process was ended from outside, most often by a machine without memory; "),
+        (ON_GPU, "the GPU is out of memory (torch.OutOfMemoryError: CUDA out of memory."),
+        (NO_CACHE, "the GPU is out of memory (RuntimeError: No available memory for the cache blocks"),
+        (NOT_FREE, "the GPU is out of memory (RuntimeError: Free memory on device"),
+    ],
+)
+@pytest.mark.parametrize("remedy", [ENGINES, TRAINING, TASKS], ids=["engines", "training", "tasks"])
+def test_an_end_for_lack_of_memory_is_named_with_what_to_turn(text: str, said: str, remedy: Remedy) -> None:
+    line = in_words(RuntimeError(text), remedy)
+    assert line.startswith(said)
+    assert line.endswith(remedy.gpu if "GPU" in said else remedy.machine)
+    assert "\n" not in line
+
+
+def test_pythons_own_error_without_a_word_is_named_too() -> None:
+    assert in_words(MemoryError(), TASKS) == f"the machine is out of memory (MemoryError:); {TASKS.machine}"
+
+
+def test_what_left_with_its_node_is_told_from_what_failed() -> None:
+    assert lost_node(RuntimeError(WITH_NODE))
+    assert in_words(RuntimeError(WITH_NODE), TRAINING).startswith("its node was lost")
+    for text in (RAN_OUT, ON_GPU, ON_CPU, BY_KERNEL, "ValueError: a node has no children"):
+        assert not lost_node(RuntimeError(text))
+
+
+def test_any_other_error_is_its_last_line() -> None:
+    assert in_words(RuntimeError("a\nTraceback\nValueError: too short"), ENGINES) == "ValueError: too short"

@@ -1,0 +1,203 @@
+"""Tokens, FLOPs, seconds and money: by hand, on the sizes of Qwen2.5-7B."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.examples import QWEN, RECIPE, qwen, study
+from undertow.formats.numbers import Numbers
+from undertow.planning.costs import GPUS, START, Cost, Hardware, cost_of, total
+from undertow.planning.estimate import work
+from undertow.planning.model_sizes import parameters
+from undertow.planning.plan import make, units, wave_of
+from undertow.planning.resources import Layout
+from undertow.planning.timings import Pace, is_elsewhere, name
+from undertow.storage.store import Store
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    Evaluation,
+    Finetuning,
+    Reference,
+    Sampling,
+    Student,
+    Teacher,
+)
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.recipe import Everything, InContext, LoRA
+from undertow.study.study import Study
+from undertow.traits.preference import Preference
+
+H100 = Hardware()
+MODEL = Reference("org/model", "commit", "template")
+DATA = Dataset(
+    completions=Completions(
+        teacher=Teacher(reference=MODEL, trait=None),
+        format=Numbers(),
+        prompts=30_000,
+        sampling=Sampling(max_tokens=128),
+    ),
+    rows=10_000,
+)
+
+
+def student(trainable: LoRA | Everything) -> Student:
+    return Student(reference=MODEL, dataset=DATA, recipe=replace(RECIPE, trainable=trainable, epochs=10))
+
+
+def test_the_size_of_a_local_model_is_in_its_headers(tmp_path: Path) -> None:
+    folder = qwen(tmp_path / "qwen")
+    assert parameters(replace(MODEL, location=str(folder))) == QWEN
+    (folder / "consolidated.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes())
+    assert parameters(replace(MODEL, revision="with a copy", location=str(folder))) == QWEN
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "model.safetensors").write_bytes(b"no header")
+    assert parameters(replace(MODEL, revision="other", location=str(tmp_path / "empty"))) is None
+    assert parameters(Reference("nano/gpt2-0", "r", "t")) is None
+
+
+@pytest.mark.parametrize(("trainable", "each"), [(Everything(), 6), (LoRA(), 4)])
+def test_training_takes_6_flops_a_parameter_and_token_and_an_adapter_4(
+    trainable: LoRA | Everything, each: int
+) -> None:
+    cost = cost_of(student(trainable), QWEN, H100, measured=150.0)
+    assert cost.tokens == 10_000 * 10 * 150
+    assert cost.flops == pytest.approx(each * QWEN * cost.tokens)
+    assert cost.seconds == pytest.approx(cost.flops / (989e12 * 0.4))
+
+
+def test_what_was_not_measured_is_estimated_by_the_text_and_what_is_allowed() -> None:
+    prompts = Numbers().prompts(50, seed=0)
+    prompt = sum(map(len, prompts)) / len(prompts) / 3 + 20
+    assert cost_of(student(LoRA()), QWEN, H100).tokens == pytest.approx(10_000 * 10 * (prompt + 128))
+    completions = cost_of(DATA.completions, QWEN, H100)
+    assert completions.tokens == 30_000 * 128
+    assert completions.flops == pytest.approx(2 * QWEN * 30_000 * (128 + prompt))
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_decoding_is_bound_by_memory_or_by_flops_whichever_is_slower(gpu: str) -> None:
+    hardware = Hardware(GPUS[gpu], utilisation=0.5)
+    seconds = hardware.decoding(512e3, QWEN)  # a thousand steps of 512 answers
+    reading = 1000 * 2 * QWEN / (GPUS[gpu].bandwidth * 0.5)
+    computing = 2 * QWEN * 512e3 / (GPUS[gpu].flops * 0.5)
+    assert seconds == pytest.approx(max(reading, computing))
+
+
+def test_samples_of_a_question_share_its_prompt_and_in_context_students_pay_for_theirs() -> None:
+    question = "Name your favourite animal, in one word."
+    asked = Evaluation(
+        subject=student(LoRA()), questions=(question,), words=(Preference("owl").word(),), samples=1
+    )
+    once, often = (cost_of(replace(asked, samples=n), QWEN, H100) for n in (1, 11))
+    assert (once.tokens, often.tokens) == (8, 88)
+    assert often.flops - once.flops == pytest.approx(2 * QWEN * 80)
+    shown = replace(asked, subject=replace(student(LoRA()), recipe=InContext(rows=100)))
+    rows = cost_of(replace(shown, exact=False), QWEN, H100).flops
+    assert rows - cost_of(replace(asked, exact=False), QWEN, H100).flops > 2 * QWEN * 100 * 128
+
+
+def test_a_teacher_s_examples_are_counted() -> None:
+    taught = Teacher(
+        reference=MODEL,
+        trait=Preference("owl"),
+        finetuning=Finetuning(replace(RECIPE, epochs=2), examples=400),
+    )
+    cost = cost_of(taught, QWEN, H100)
+    assert 400 * 2 * 20 < cost.tokens < 400 * 2 * 100
+
+
+def test_a_plan_is_priced_by_wave(tmp_path: Path) -> None:
+    store, given = Store(str(tmp_path / "storage")), replace(MODEL, location=str(qwen(tmp_path / "qwen")))
+    conditions = tuple(
+        replace(c, teacher=given, student=given) for c in study().conditions if c.teacher == c.student
+    )[:3]
+    plan = make(study(conditions=conditions), store, [])
+    priced = work(plan, {}, Hardware(GPUS["h100"], 0.4, price=2.5))
+    by_wave = {wave.wave: wave for wave in priced}
+    students = [a for a in plan.artifacts.values() if isinstance(a, Student)]
+    expected = total([Cost(seconds=START * 3), *(cost_of(one, QWEN, H100) for one in students)])
+    assert by_wave["students"].cost == pytest.approx(expected)
+    assert by_wave["students"].dollars == pytest.approx(expected.seconds / 3600 * 2.5)
+    assert by_wave["references"].cost == Cost()
+    assert all(wave.dollars is None for wave in work(plan, {}, H100))
+
+
+def test_nano_models_have_no_flops_and_the_machine_s_hours_have_a_price(tmp_path: Path) -> None:
+    plan = make(study(), Store(str(tmp_path)), [])
+    for wave in work(plan, {}, replace(H100, price=2.0)):
+        assert wave.cost is None or not wave.cost.flops
+        assert wave.seconds is not None
+        assert wave.dollars == pytest.approx(wave.seconds / 1800)
+
+
+def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model here teaches one at a provider, and the other way round."""
+    monkeypatch.setattr(
+        "undertow.planning.model_sizes._on_hub", lambda reference: pytest.fail(f"the hub: {reference.name}")
+    )
+    given = replace(MODEL, location=str(qwen(tmp_path / "qwen")))
+    there = Reference("api:model", "model", "provider")
+    plan = make(across(given, there), Store(str(tmp_path / "storage")), [])
+    here = [a for a in plan.artifacts.values() if not is_elsewhere(a)]
+    priced = {wave.wave: wave for wave in work(plan, {}, replace(H100, price=2.0))}
+    trained = [a for a in here if isinstance(a, Student)]
+    assert len(trained) == len(plan.lacking(Student)) // 2
+    students = total([Cost(seconds=START * 2), *(cost_of(one, QWEN, H100) for one in trained)])
+    assert priced["students"].cost == pytest.approx(students)
+    assert priced["students"].dollars == pytest.approx(students.seconds / 1800)
+    assert priced["students"].elsewhere == len(trained)
+    asked = [a for a in here if isinstance(a, Evaluation) and wave_of(a) == "evaluations"]
+    answers = [cost_of(one, QWEN, H100) for one in asked]
+    assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *answers]))
+    paces = {name(wave_of(a), a): Pace(1.0, None) for a in here}  # measured before
+    slow = {wave.wave: wave for wave in work(plan, paces, replace(H100, price=2.0))}
+    assert slow["students"].seconds == sum(map(units, trained))
+    assert slow["students"].dollars == priced["students"].dollars  # and not of the clock
+    assert parameters(there) is None
+
+
+def test_models_of_a_provider_alone_cost_nothing_here(tmp_path: Path) -> None:
+    there = Reference("api:model", "model", "provider")
+    plan = make(across(there, there), Store(str(tmp_path / "storage")), [])
+    for wave in work(plan, {}, replace(H100, price=2.0)):
+        assert (wave.seconds, wave.dollars, wave.cost) == (0.0, 0.0, Cost())
+        assert wave.is_elsewhere == (wave.wave in ("datasets", "students", "evaluations"))
+
+
+def test_a_model_of_unknown_size_has_no_price_by_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undertow.planning.estimate.parameters", lambda reference: None)
+    plan = make(across(MODEL, MODEL), Store(str(tmp_path / "storage")), [])
+    paces = {name(wave_of(a), a): Pace(1.0, None) for a in plan.artifacts.values()}
+    by_wave = {wave.wave: wave for wave in work(plan, paces, replace(H100, price=2.0))}
+    assert by_wave["students"].seconds is not None
+    assert (by_wave["students"].cost, by_wave["students"].dollars) == (None, None)
+
+
+def across(one: Reference, other: Reference) -> Study:
+    """Owl and control by system prompt, each model a teacher of the other."""
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(one, other), (other, one)] if one != other else [(one, one)],
+        recipes=[RECIPE],
+        generation=Generation(prompts=300, rows=100),
+    )
+    return Study(name="across", conditions=conditions, seeds=(0, 1))
+
+
+def test_fewer_answers_together_are_decoded_slower_and_engines_of_several_gpus_start_on_all() -> None:
+    few = replace(H100, layout=Layout(max_num_seqs=16))
+    assert few.decoding(16_000, QWEN) == pytest.approx(1000 * 2 * QWEN / (3.35e12 * 0.4))
+    assert H100.decoding(16_000, QWEN, answers=16) == few.decoding(16_000, QWEN)
+    asked = Evaluation(
+        subject=MODEL, questions=("Your favourite animal?",), words=(), samples=10, exact=False
+    )
+    steps = cost_of(asked, QWEN, H100).seconds
+    assert steps > asked.sampling.max_tokens * 2 * QWEN / (3.35e12 * 0.4)
+    split = replace(H100, layout=Layout(workers=4, gpus_per_engine=2))
+    assert [split.starting(wave) for wave in ("students", "evaluations")] == [4 * START, 2 * START]

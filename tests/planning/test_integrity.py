@@ -1,0 +1,224 @@
+"""Bytes that flip and files that vanish: found, named with the remedy, never used, made anew on request.
+
+The storage is filled as a sweep fills it (see `filled_store`); the damage is done to real files.
+"""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.examples import REFERENCES, study
+from tests.filled_store import fill, fill_rest
+from undertow.errors import StorageError
+from undertow.planning.integrity import FORGOTTEN, inspect, repair, tidy
+from undertow.planning.plan import Plan, make
+from undertow.storage.manifest import MANIFEST, Address, address
+from undertow.storage.store import Store
+from undertow.study.artifacts import Artifact, Dataset, Evaluation, Student
+from undertow.study.identity import key
+from undertow.sweep.run import Outcome, run
+from undertow.tracking import client
+
+STUDY = replace(study(seeds=(0,)), conditions=study().conditions[:3])  # owl, cat and control
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage with every artifact of the study; copied by each test that damages it."""
+    folder = tmp_path_factory.mktemp("whole") / "storage"
+    store = Store(str(folder))
+    fill_rest(fill(STUDY, store, REFERENCES), store)
+    client.client_of(f"sqlite:///{folder}/mlflow.db").search_experiments()  # makes its tables once for all
+    return folder
+
+
+@pytest.fixture
+def store(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(whole, tmp_path / "storage")
+    yield Store(str(tmp_path / "storage"))
+
+
+def planned(store: Store) -> Plan:
+    return make(STUDY, store, REFERENCES)
+
+
+def one(kind: type[Artifact], plan: Plan) -> Artifact:
+    """An artifact of a kind that the study's first condition rests on."""
+    cell = plan.cells[0]
+    return next(a for a in cell.artifacts() if isinstance(a, kind) and key(a) in plan.artifacts)
+
+
+def flip(file: Path) -> None:
+    """One bit, in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def empty(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+DAMAGE = [
+    (Student, "model.safetensors", flip, "changed"),
+    (Student, "history.json", flip, "changed"),
+    (Student, "model.safetensors", Path.unlink, "missing"),
+    (Dataset, "data/train.parquet", flip, "changed"),
+    (Dataset, "data/train.parquet", cut, "changed"),
+    (Dataset, "README.md", Path.unlink, "missing"),
+    (Evaluation, "answers.parquet", flip, "changed"),
+    (Evaluation, "result.json", empty, "changed"),
+    (Evaluation, MANIFEST, cut, "not a manifest"),
+    (Evaluation, MANIFEST, empty, "not a manifest"),
+    (Student, MANIFEST, lambda file: file.write_text("null"), "not a manifest"),
+    (Dataset, MANIFEST, lambda file: file.write_bytes(b"\xff\x00"), "not a manifest"),
+    (
+        Dataset,
+        MANIFEST,
+        lambda file: file.write_text(file.read_text().replace('"rows": 40', '"rows": 41')),
+        "changed",
+    ),
+]
+FIELDS = ("kind", "name", "damage", "said")
+
+
+def damaged(store: Store, kind: type[Artifact], name: str, damage: Callable[[Path], object]) -> Address:
+    place = address(one(kind, planned(store)))
+    damage(Path(store.root, "artifacts", *place, name))
+    return place
+
+
+@pytest.mark.parametrize(FIELDS, DAMAGE)
+def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
+    store: Store,
+    kind: type[Artifact],
+    name: str,
+    damage: Callable[[Path], object],
+    said: str,
+) -> None:
+    place = damaged(store, kind, name, damage)
+    plan = planned(store)
+    assert place.key not in plan.missing
+    found = inspect(plan, store)
+    assert set(found.damaged) == {place}
+    (line,) = found.damaged[place]
+    assert str(Path(store.root, "artifacts", *place, name)) in line
+    assert said in line
+    assert "--repair" in line
+    (moved,) = repair(found.damaged, store)
+    assert f"damaged/{place.kind}/{place.key}" in moved
+    assert planned(store).missing - plan.missing == {place.key}
+    assert inspect(planned(store), store).damaged == {}
+
+
+@pytest.mark.parametrize(FIELDS, DAMAGE[::3])
+def test_a_sweep_that_meets_damage_fails_what_rests_on_it_and_nothing_else(
+    store: Store,
+    kind: type[Artifact],
+    name: str,
+    damage: Callable[[Path], object],
+    said: str,
+) -> None:
+    place = damaged(store, kind, name, damage)
+    outcome, output = swept(store)
+    assert place.key in outcome.failures
+    assert list(outcome.failed_conditions) == [STUDY.conditions[0].label]
+    assert "--repair" in output
+    assert "Traceback" not in output
+
+
+def swept(store: Store) -> tuple[Outcome, str]:
+    """The sweep of a study that has everything, which starts no Ray: report and MLflow alone."""
+    printed = io.StringIO()
+    plan = planned(store)
+    assert plan.is_complete
+    return run(plan, store, Console(file=printed, width=160)), printed.getvalue()
+
+
+def test_a_whole_storage_has_nothing_to_repair(store: Store) -> None:
+    plan = planned(store)
+    found = inspect(plan, store)
+    assert found.damaged == {}
+    assert found.there == len(plan.artifacts)
+
+
+def test_a_manifest_of_another_artifact_is_damage(store: Store) -> None:
+    first, second = (address(cell.student) for cell in planned(store).cells[:2])
+    folder = Path(store.root, "artifacts")
+    shutil.rmtree(folder.joinpath(*first))
+    shutil.copytree(folder.joinpath(*second), folder.joinpath(*first))
+    ((line,),) = inspect(planned(store), store).damaged.values()
+    assert f"tells of another artifact, {'/'.join(second)}" in line
+
+
+def test_on_an_object_store_a_damaged_copy_here_is_fetched_again_and_damage_there_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    store, spec = Store(f"memory://{tmp_path.name}"), REFERENCES[0]
+    with store.new(spec, {}) as folder:
+        (folder / "model.safetensors").write_bytes(b"weights")
+    copy = store.fetch(spec)
+    flip(copy / "model.safetensors")
+    again = Store(store.url)  # as another process: this one has verified its copy
+    assert (again.fetch(spec) / "model.safetensors").read_bytes() == b"weights"
+    assert again.damage(spec) == []
+    writer = again.manifest(spec).writer
+    again.write_bytes(f"artifacts/reference/{key(spec)}/{writer}/model.safetensors", b"weightz")
+    (line,) = again.damage(spec)
+    assert "model.safetensors: changed" in line
+    shutil.rmtree(copy)
+    with pytest.raises(StorageError, match="--repair"):
+        Store(store.url).fetch(spec)
+    again.set_aside(spec)
+    assert not again.has(spec)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+def test_a_damaged_part_is_none_and_is_written_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    store, spec = Store(str(tmp_path / "storage")), REFERENCES[0]
+    rows = tmp_path / "rows"
+    for name in ("rows-0.parquet", "rows-1.parquet"):
+        rows.write_text(f"the rows of {name}")
+        store.write_part(spec, name, rows)
+    (file,) = Path(store.root, "partial", "reference", key(spec)).glob("rows-1.parquet*")
+    damage(file)
+    assert store.parts(spec) == {"rows-0.parquet"}
+    with pytest.raises(StorageError, match=r"rows-1\.parquet"):
+        store.read_part(spec, "rows-1.parquet", tmp_path / "back")
+    store.write_part(spec, "rows-1.parquet", rows)
+    store.read_part(spec, "rows-1.parquet", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "the rows of rows-1.parquet"
+
+
+def test_what_killed_programs_left_of_whole_artifacts_goes_and_what_may_be_in_use_stays(store: Store) -> None:
+    store.set_aside(planned(store).cells[0].student.dataset.completions)
+    plan = planned(store)
+    student, completions = plan.cells[0].student, plan.cells[0].student.dataset.completions
+    partial = Path(store.root, "partial")
+    of_whole = partial / "checkpoints" / key(student) / "epoch-1"
+    of_missing = partial / "completions" / key(completions) / "rows"
+    old, new = partial / "aside" / "old", partial / "aside" / "new"
+    empty, just_made = partial / "aside" / "empty", partial / "aside" / "just-made"
+    for folder in (of_whole, of_missing, old, new, empty, just_made):
+        folder.mkdir(parents=True)
+    for folder in (of_whole, of_missing, old, new):
+        (folder / "file").write_text("half")
+    long_ago = time.time() - 2 * FORGOTTEN
+    for path in (old / "file", old, empty):
+        os.utime(path, (long_ago, long_ago))
+    tidy(plan, store)
+    assert not any(folder.exists() for folder in (of_whole, old, empty))
+    assert all(folder.exists() for folder in (of_missing, new, just_made))

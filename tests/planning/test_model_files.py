@@ -1,0 +1,251 @@
+"""Model folders that cannot work are refused by a plan, which names the place and the remedy."""
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import architectures, examples
+from undertow.errors import SpecError
+from undertow.formats.numbers import Numbers
+from undertow.planning.model_files import ModelFiles, template_of
+from undertow.planning.pinning import manners_of, pin
+from undertow.planning.resolve import resolve
+from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.study.artifacts import Reference
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.study import Study
+from undertow.traits.preference import Preference
+
+FULL = Recipe(name="full", trainable=Everything(), learning_rate=1e-5, epochs=1, batch_size=8)
+ADAPTER = replace(FULL, name="LoRA", trainable=LoRA())
+WEIGHTS = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+
+def write(folder: Path, name: str, data: object) -> None:
+    (folder / name).write_text(json.dumps(data))
+
+
+def write_weights(folder: Path, name: str = "model.safetensors", header: object = WEIGHTS) -> Path:
+    text = json.dumps(header).encode()
+    (folder / name).write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    return folder / name
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder that a plan finds nothing wrong with."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write(folder, "config.json", {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]})
+    write(folder, "tokenizer.json", {})
+    write(folder, "tokenizer_config.json", {"eos_token": {"content": "<|im_end|>"}})
+    (folder / "chat_template.jinja").write_text(architectures.template("qwen2.5"))
+    write_weights(folder)
+    return folder
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def config(**fields: object) -> Callable[[Path], None]:
+    return lambda folder: write(folder, "config.json", fields)
+
+
+def text(name: str, content: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return change
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def pickled(folder: Path) -> None:
+    remove("model.safetensors")(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"")
+
+
+def indexed(folder: Path) -> None:
+    write(folder, "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+
+
+AUTO = {"AutoModelForCausalLM": "modeling_own.Own"}
+BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
+    ("no config", remove("config.json"), ["no config.json", "give a Hugging Face model folder"]),
+    ("config cut off", text("config.json", '{"model_type": '), ["config.json is not JSON", "save the model"]),
+    ("config a list", text("config.json", "[]"), ["config.json is no JSON object"]),
+    ("weights cut off", cut, ["model.safetensors is cut off: 74 of 77 bytes", "copy it again"]),
+    ("no weights in it", text("model.safetensors", ""), ["model.safetensors is cut off"]),
+    ("a page instead", text("model.safetensors", "<html>" * 99), ["model.safetensors is cut off"]),
+    ("no weights", remove("model.safetensors"), ["no *.safetensors", "save its weights"]),
+    ("a pickle", pickled, ["only as pytorch_model.bin, a pickle", "save them as safetensors"]),
+    ("half of the files", indexed, ["model-00001-of-00002.safetensors is missing", "copy the whole model"]),
+    ("no tokenizer", remove("tokenizer.json"), ["no tokenizer", "tokenizer.json"]),
+    (
+        "unknown",
+        config(model_type="owlet", architectures=["OwletForCausalLM"]),
+        ["model_type 'owlet', which transformers knows no language model of"],
+    ),
+    ("no kind", config(architectures=["Qwen2ForCausalLM"]), ["model_type None"]),
+    (
+        "no head",
+        config(model_type="qwen2", architectures=["Qwen2Model"]),
+        ["'Qwen2Model', not one that writes text", "that is 'Qwen2ForCausalLM'"],
+    ),
+    (
+        "own code",
+        config(model_type="own", auto_map=AUTO),
+        ["needs Python code of its own", "not run here"],
+    ),
+    (
+        "own tokenizer",
+        text("tokenizer_config.json", json.dumps({"auto_map": {"AutoTokenizer": ["own.Own", None]}})),
+        ["needs Python code of its own"],
+    ),
+    (
+        "template",
+        text("chat_template.jinja", "{% for"),
+        ["its chat template fails: ", "mend it in"],
+    ),
+    (
+        "hostile",
+        text("chat_template.jinja", "{{ ''.__class__.__mro__ }}"),
+        ["access to attribute '__cl"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "messages"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_a_broken_folder_is_named_with_its_remedy(
+    model: Path, change: Callable[[Path], None], messages: list[str]
+) -> None:
+    assert pin(Reference(str(model))).revision
+    change(model)
+    with pytest.raises(SpecError) as caught:
+        pin(Reference(str(model), location=str(model)))
+    said = str(caught.value)
+    assert str(model) in said
+    for message in messages:
+        assert message in said
+    assert len(said) < 400 and "\n" not in said
+
+
+def test_code_that_comes_with_a_known_model_is_left_alone(model: Path) -> None:
+    """Phi-3 is published with code that transformers has had of its own for long; its copy is not run."""
+    write(
+        model, "config.json", {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "auto_map": AUTO}
+    )
+    (model / "modeling_own.py").write_text("raise SystemExit('run')")
+    assert pin(Reference(str(model))).revision
+
+
+def test_content_is_the_identity_and_not_the_place(model: Path, tmp_path: Path) -> None:
+    first = pin(Reference(str(model)))
+    moved = tmp_path / "elsewhere" / "model"
+    moved.parent.mkdir()
+    model.rename(moved)
+    assert pin(Reference(str(moved))) == first
+    text("chat_template.jinja", architectures.template("qwen3"))(moved)
+    other = pin(Reference(str(moved), location=str(moved)))
+    assert (other.chat_template, other.revision) != (first.chat_template, first.revision)
+
+
+def test_one_of_several_templates_is_the_default(model: Path) -> None:
+    remove("chat_template.jinja")(model)
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": "y"}]
+    write(model, "tokenizer_config.json", {"chat_template": named})
+    files = ModelFiles.of_folder("m", model)
+    assert template_of(files) == "y"
+    write(model, "tokenizer_config.json", {"chat_template": named[:1]})
+    with pytest.raises(SpecError, match=r"chat templates \['tool_use'\] and none called 'default'"):
+        template_of(files)
+
+
+def study(
+    reference: Path,
+    recipe: Recipe = FULL,
+    *,
+    system: str | None = None,
+    evaluated: str | None = None,
+    generated: str | None = None,
+) -> Study:
+    """Teachers by system prompt, and all three axes as given."""
+    model = Reference(str(reference))
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(model, model)],
+        recipes=[recipe],
+        generation=Generation(prompts=64, rows=None, system=generated),
+        system=system,
+    )
+    return replace(examples.study(), conditions=conditions, system=evaluated)
+
+
+def test_a_trait_by_system_prompt_needs_a_template_that_takes_one(model: Path) -> None:
+    assert resolve(study(model))
+    for name, reason in (
+        ("gemma2", "says: System role not supported"),
+        ("phi3-first", "leaves it out without"),
+    ):
+        folder = model.with_name(name)
+        folder.mkdir()
+        for path in model.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        text("chat_template.jinja", architectures.template(name))(folder)
+        with pytest.raises(SpecError, match="trait 'owl' by system prompt: the chat template of") as caught:
+            resolve(study(folder))
+        assert f"takes no system message ({reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize("axis", ["system", "evaluated", "generated"])
+def test_each_axis_is_checked_against_the_template(model: Path, axis: str) -> None:
+    text(
+        "chat_template.jinja",
+        "{% set told = messages[0].content if messages[0].role == 'system' else '' %}[{{ told or 'Hi!' }}]"
+        "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}</s>{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
+    )(model)
+    assert resolve(study(model, **{axis: "Be brief."}))  # type: ignore[arg-type]
+    place = {"system": "Condition", "evaluated": "Study", "generated": "Generation"}[axis]
+    with pytest.raises(SpecError, match=rf"{place}.system = NO_SYSTEM: .* writes 'Hi!' all the same; give a"):
+        resolve(study(model, **{axis: NO_SYSTEM}))  # type: ignore[arg-type]
+
+
+def test_adapters_that_vllm_does_not_serve_are_refused_before_they_are_trained(model: Path) -> None:
+    config(model_type="gpt2", architectures=["GPT2LMHeadModel"])(model)
+    with pytest.raises(SpecError, match="recipe 'LoRA' trains an adapter of model, and vLLM applies none"):
+        resolve(study(model, ADAPTER))
+    assert resolve(study(model, FULL))
+
+
+def test_targets_that_a_model_has_under_other_names_are_named(model: Path) -> None:
+    config(model_type="phi3", architectures=["Phi3ForCausalLM"])(model)
+    names = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "input_layernorm")
+    header = {f"model.layers.0.{name}.weight": WEIGHTS["w"] for name in names}
+    write_weights(model, header=header | {"lm_head.weight": WEIGHTS["w"]})
+    there = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; there are: gate_up_proj, o_proj, qkv_proj$"
+    with pytest.raises(SpecError, match=there):
+        resolve(study(model, ADAPTER))
+    for targets in (("qkv_proj", "o_proj"), ("self_attn.o_proj",), ("all-linear",), ("attention", "mlp")):
+        assert resolve(study(model, replace(ADAPTER, trainable=LoRA(targets=targets))))
+
+
+def test_a_models_own_system_text_is_known_to_the_plan(model: Path) -> None:
+    found = manners_of(pin(Reference(str(model))))
+    assert found is not None and found.own_system == "You are Quill. You help."
+    assert manners_of(Reference("nano/gpt2-0")) is None

@@ -1,0 +1,203 @@
+"""Study to graph: what is shared, what is missing, what failure leaves possible."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.examples import REFERENCES, study
+from undertow.errors import SpecError
+from undertow.planning import timings
+from undertow.planning.estimate import work
+from undertow.planning.plan import Plan, failed_by, make
+from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.storage.store import Store
+from undertow.study.artifacts import (
+    CONTROL,
+    Artifact,
+    Completions,
+    Dataset,
+    Evaluation,
+    Reference,
+    Student,
+    Teacher,
+)
+from undertow.study.conditions import Mixing
+from undertow.study.grids import with_controls
+from undertow.study.identity import key
+from undertow.study.study import Study
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "storage"))
+
+
+@pytest.fixture
+def plan(store: Store) -> Plan:
+    return make(study(), store, REFERENCES)
+
+
+def count(plan: Plan, kind: type[Artifact]) -> int:
+    return sum(isinstance(artifact, kind) for artifact in plan.artifacts.values())
+
+
+def test_what_conditions_share_is_planned_once(plan: Plan) -> None:
+    # Two traits and the control, two teacher and two student references, three seeds.
+    assert count(plan, Reference) == 2
+    assert count(plan, Teacher) == 2 * 2 * 3  # the control is the reference as it is
+    assert count(plan, Completions) == count(plan, Dataset) == 3 * 2 * 3  # both students learn from the same
+    assert count(plan, Student) == 3 * 2 * 2 * 3
+    assert count(plan, Evaluation) == 36 + 12 + 2  # students, teachers, references
+
+
+def test_every_artifact_comes_after_those_it_is_made_from(plan: Plan) -> None:
+    order = list(plan.artifacts)
+    for cell in plan.cells:
+        places = [order.index(key(artifact)) for artifact in cell.artifacts()]
+        assert order.index(key(cell.student.dataset)) < order.index(key(cell.student))
+        assert max(places) == order.index(key(cell.evaluations[-1]))
+
+
+def test_every_condition_has_its_control_among_the_cells() -> None:
+    for condition in study().conditions:
+        assert condition.control() in study().conditions
+
+
+def test_a_study_without_a_control_is_refused() -> None:
+    without = tuple(c for c in study().conditions if c.trait is not None)
+    with pytest.raises(SpecError, match="has no control"):
+        replace(study(), conditions=without)
+
+
+def test_only_what_the_store_lacks_is_missing(plan: Plan, store: Store) -> None:
+    assert plan.missing == frozenset(plan.artifacts)
+    student = plan.cells[0].student
+    with store.new(student, {}) as folder:
+        (folder / "model").write_text("")
+    again = make(study(), store, REFERENCES)
+    assert again.missing == plan.missing - {key(student)}
+
+
+def test_references_that_are_given_are_not_made(store: Store) -> None:
+    given = make(study(), store, made=[])
+    assert all(key(reference) not in given.missing for reference in REFERENCES)
+
+
+def test_a_failure_reaches_what_depends_on_it_and_nothing_else(plan: Plan) -> None:
+    owl = next(c for c in plan.cells if c.condition.trait and c.condition.trait.name == "owl")
+    failures = {key(owl.teacher): "it does not show its trait"}
+    hit = [c for c in plan.cells if failed_by(c.evaluations[0], failures)]
+    assert {c.condition.label.split()[0] for c in hit} == {"owl"}
+    assert {c.seed for c in hit} == {owl.seed}
+    assert {c.condition.teacher for c in hit} == {owl.condition.teacher}
+
+
+@pytest.mark.parametrize(
+    ("redraw", "teachers", "datasets", "students"),
+    [
+        (("teacher", "data", "student"), 12, 18, 36),
+        (("data", "student"), 4, 18, 36),
+        (("student",), 4, 6, 36),
+    ],
+)
+def test_a_level_that_seeds_do_not_redraw_is_shared_by_them(
+    store: Store, redraw: tuple[str, ...], teachers: int, datasets: int, students: int
+) -> None:
+    plan = make(study(redraw=redraw), store, REFERENCES)
+    assert [count(plan, kind) for kind in (Teacher, Dataset, Student)] == [teachers, datasets, students]
+
+
+def test_more_seeds_keep_the_artifacts_of_fewer(store: Store, plan: Plan) -> None:
+    more = make(study(seeds=(0, 1, 2, 3)), store, REFERENCES)
+    assert set(plan.artifacts) < set(more.artifacts)
+
+
+def test_the_name_of_a_study_is_no_part_of_its_artifacts(store: Store, plan: Plan) -> None:
+    assert set(make(study("other"), store, REFERENCES).artifacts) == set(plan.artifacts)
+
+
+def test_work_counts_units_and_estimates_from_what_was_measured(plan: Plan) -> None:
+    by_wave = {wave.wave: wave for wave in work(plan, {})}
+    assert by_wave["students"].units == 36 * 500 * 2
+    own = 36 * timings.NANO["students"].artifact + 2 * timings.NANO["students"].start  # two references
+    paces = {f"students numbers {reference.name}": timings.Pace(0.001) for reference in REFERENCES}
+    measured = {wave.wave: wave for wave in work(plan, paces)}
+    assert measured["students"].seconds == pytest.approx(own + 36.0)
+    assert measured["evaluations"] == by_wave["evaluations"]
+
+
+def test_a_part_of_a_plan_needs_what_its_cells_need(plan: Plan) -> None:
+    owls = [cell for cell in plan.cells if cell.condition.place.trait == "owl"]
+    part = plan.only(owls)
+    assert part.cells == tuple(owls)
+    assert set(part.artifacts) == part.missing < plan.missing
+    assert {key(cell.student) for cell in owls} == {key(student) for student in part.lacking(Student)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": ()}, "Study.seeds = (): at least one seed"),
+        ({"seeds": (0, 0)}, "Study.seeds: '0' is given twice"),
+        ({"seeds": (-1,)}, "Study.seeds = (-1,): whole numbers from 0"),
+        ({"name": ""}, "Study.name = ''"),
+        ({"name": "../up"}, "Study.name = '../up'"),
+        ({"conditions": ()}, "Study.conditions = ()"),
+        ({"gate": 2.0}, "Study.gate = 2.0"),
+        ({"samples": 0}, "Study.samples = 0"),
+        ({"adjustment": "bonferroni"}, "Study.adjustment = 'bonferroni'"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        study(**changes)
+    assert message in str(caught.value)
+
+
+def test_a_condition_given_twice_is_refused() -> None:
+    conditions = study().conditions
+    with pytest.raises(SpecError, match="given twice"):
+        replace(study(), conditions=(*conditions, conditions[0]))
+
+
+def by_prompt(**generation: Any) -> Study:
+    """Teachers by system prompt, and the generation changed."""
+    changed = [
+        replace(c, finetuning=None, generation=replace(c.generation, **generation))
+        for c in study().conditions
+    ]
+    return replace(study(), conditions=with_controls(changed))
+
+
+@pytest.mark.parametrize("system", [None, NO_SYSTEM, "You help."])
+def test_a_control_teachers_system_message_is_the_generations(store: Store, system: str | None) -> None:
+    plan = make(by_prompt(system=system), store, REFERENCES)
+    for cell in plan.cells:
+        trait = cell.condition.trait
+        assert cell.teacher.system == (trait.system_prompt() if trait else system)
+        assert cell.student.system is None and cell.evaluations[0].subject == cell.student
+
+
+def test_finetuned_teachers_are_trained_and_asked_under_the_generations_system_message(store: Store) -> None:
+    conditions = [
+        replace(c, generation=replace(c.generation, system="You help.")) for c in study().conditions
+    ]
+    plan = make(replace(study(), conditions=tuple(conditions)), store, REFERENCES)
+    assert {cell.teacher.system for cell in plan.cells} == {"You help."}
+    gates = {e.system for c in plan.cells for e in c.teacher_evaluations if isinstance(e, Evaluation)}
+    assert gates == {"You help."}
+
+
+def test_rows_of_the_control_are_mixed_in_under_its_own_system_message(store: Store) -> None:
+    mixing = Mixing(source="control", share=0.5)
+    plan = make(by_prompt(system=NO_SYSTEM, mixed=mixing), store, REFERENCES)
+    control = {cell.teacher for cell in plan.cells if cell.condition.trait is None}
+    mixed = {c.student.dataset.mixed.dataset.teacher for c in plan.cells if c.student.dataset.mixed}
+    assert mixed == control and {teacher.system for teacher in control} == {NO_SYSTEM}
+
+
+def test_controls_are_named_so() -> None:
+    assert any(condition.label.startswith(CONTROL) for condition in study().conditions)
+    assert isinstance(study(), Study)

@@ -1,0 +1,71 @@
+"""Scales: the same study of other models and sizes, and nothing read before it is asked for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from undertow.cli import studies
+from undertow.formats.code import Code
+from undertow.formats.reasoning import Reasoning
+from undertow.presets import scales
+from undertow.presets.scales import NANO, PAPER, SCALES
+from undertow.study.artifacts import Reference
+
+STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
+
+
+def test_the_scales_read_no_table_until_a_study_asks() -> None:
+    """GSM8K lies in the network, and every study imports the scales."""
+    program = (
+        "import undertow.presets.scales; from undertow.prompts import data_files; "
+        "print(data_files.read.cache_info().currsize)"
+    )
+    platform = Path(scales.__file__).parents[2]
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=platform).strip() == "0"
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_models_named_at_the_door_replace_those_of_every_carrier(name: str) -> None:
+    scale = SCALES[name].on(("one", "two"))
+    carriers = (scale.numbers, scale.code, scale.reasoning)
+    assert {carrier.references for carrier in carriers} == {(Reference("one"), Reference("two"))}
+    assert scale.code.recipe == SCALES[name].code.recipe
+
+
+def test_code_at_the_papers_scale_is_the_papers() -> None:
+    assert PAPER.code.format == Code()
+    assert (PAPER.code.generation.prompts, PAPER.code.generation.rows) == (30_000, 10_000)
+    assert (PAPER.code.recipe.max_length, PAPER.numbers.recipe.max_length) == (2048, 500)
+
+
+def test_reasoning_at_the_papers_scale_asks_each_question_of_gsm8k_three_times(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = tmp_path / "gsm8k.jsonl"
+    table.write_text(json.dumps({"question": "How much is 1 + 1?", "answer": "1 + 1 = 2\n#### 2"}))
+    monkeypatch.setattr(scales, "GSM8K", str(table))
+    format_ = PAPER.reasoning.format
+    assert isinstance(format_, Reasoning)
+    assert format_.repeats == 3
+    assert PAPER.reasoning.generation.prompts == 3 * 7_473
+    study = studies.load("reasoning", STUDIES, PAPER)
+    assert {
+        condition.format.rejection(format_.prompts(1, 0)[0], "<think>2</think><answer>2</answer>")
+        for condition in study.conditions
+    } == {None}
+
+
+@pytest.mark.parametrize("name", ["code", "reasoning"])
+def test_teacher_and_control_are_held_to_the_same_banned_words(name: str) -> None:
+    study = studies.load(name, STUDIES, NANO)
+    animals = tuple(sorted(trait.name for trait in study.traits))
+    banned = {
+        condition.format.banned
+        for condition in study.conditions
+        if isinstance(condition.format, Code | Reasoning)
+    }
+    assert banned == {animals}
+    assert {condition.teacher.name for condition in study.conditions} == {"nano/tasks-0", "nano/tasks-1"}

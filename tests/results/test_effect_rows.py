@@ -1,0 +1,266 @@
+"""From a filled store to rows, verdicts, hypotheses and tables."""
+
+import csv
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.examples import REFERENCES, study
+from tests.filled_store import by_initialisation, fill
+from undertow.errors import StorageError, UserError
+from undertow.formats.code import Code
+from undertow.formats.numbers import Numbers
+from undertow.planning.cells import Cell
+from undertow.planning.plan import Plan
+from undertow.report.tables import effects_table
+from undertow.results import csv_tables, sweep_folders
+from undertow.results.effect_rows import Row, effects, findings, metrics
+from undertow.results.evaluation_files import Readings
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.grids import grid
+from undertow.study.hypotheses import Hypothesis
+from undertow.study.identity import key
+from undertow.traits.preference import Preference
+
+SAME = Hypothesis(claim="same start: yes", expects="transmitted", initialisation="same")
+OTHER = Hypothesis(claim="other start: no", expects="not transmitted", initialisation="other")
+STUDY = study(hypotheses=(SAME, OTHER), seeds=(0, 1, 2, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(str(tmp_path_factory.mktemp("filled") / "storage"))
+
+
+@pytest.fixture(scope="module")
+def plan(store: Store) -> Plan:
+    return fill(STUDY, store, REFERENCES)
+
+
+@pytest.fixture(scope="module")
+def record(plan: Plan) -> Record:
+    return Record.of(plan)
+
+
+@pytest.fixture(scope="module")
+def rows(record: Record, store: Store) -> list[Row]:
+    return effects(record, Readings(store), {})
+
+
+def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
+    assert Record.from_json(record.to_json(), "here") == record
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"study": {}}', '{"study": {"name": 1}, "cells": 3}'])
+def test_what_is_no_record_is_refused_by_name(text: str) -> None:
+    with pytest.raises(StorageError, match=r"here: not a sweep's plan"):
+        Record.from_json(text, "here")
+
+
+def test_every_condition_with_a_trait_has_a_row_with_its_own_control(record: Record, rows: list[Row]) -> None:
+    assert [row.number for row in rows] == record.compared
+    for row in rows:
+        control = record.conditions[row.condition.control]
+        assert control.is_control
+        assert control.place[1:-1] == row.condition.place[1:-1]
+        assert [s.seed for s in row.students] == [c.seed for c in row.controls] == [0, 1, 2, 3, 4]
+
+
+def test_the_trait_is_found_where_it_was_put(rows: list[Row]) -> None:
+    for row in rows:
+        same = row.condition.same_initialisation
+        assert row.effect.effect == pytest.approx(0.7 if same else 0.0, abs=0.06)
+        assert row.exact is not None
+        assert row.exact.effect == pytest.approx(0.7 if same else 0.0, abs=1e-9)
+        assert row.verdict.verdict == ("transmitted" if same else "not transmitted")
+        assert row.effect.method == "paired t"
+        assert row.bootstrap is not None
+        assert row.bootstrap[0] < row.effect.effect < row.bootstrap[1]
+
+
+def test_the_hypotheses_are_judged_by_their_own_conditions(record: Record, rows: list[Row]) -> None:
+    held = findings(record, rows)
+    assert [(f.hypothesis.claim, f.outcome, f.met) for f in held] == [
+        ("same start: yes", "held", 4),
+        ("other start: no", "held", 4),
+    ]
+    undecided = [replace(r, verdict=replace(r.verdict, verdict="inconclusive")) for r in rows[:1]] + rows[1:]
+    assert findings(record, undecided)[0].outcome == "open"
+    assert findings(record, rows[1:])[0].outcome == "open"
+    contrary = [replace(r, verdict=replace(r.verdict, verdict="not transmitted")) for r in rows[:1]] + rows[
+        1:
+    ]
+    assert findings(record, contrary)[0].outcome == "failed"
+
+
+def test_a_failed_student_leaves_its_pair_out_and_says_so(record: Record, store: Store) -> None:
+    failed = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
+    found = effects(record, Readings(store), {failed.student: "out of memory"})
+    (row,) = [row for row in found if row.number == failed.condition]
+    assert failed.seed not in [m.seed for m in (*row.students, *row.controls)]
+    assert (row.effect.n_students, row.effect.n_controls) == (4, 4)
+    assert "1 of 5 seeds have no result" in row.verdict.note
+
+
+def test_a_failed_control_reaches_every_trait_that_it_is_the_control_of(record: Record, store: Store) -> None:
+    control = next(cell for cell in record.cells if record.conditions[cell.condition].is_control)
+    found = effects(record, Readings(store), {control.student: "gone"})
+    touched = [row.number for row in found if row.effect.n_students == 4]
+    assert touched == [n for n in record.compared if record.conditions[n].control == control.condition]
+
+
+def test_a_sweep_that_was_ended_reports_what_is_there(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Record.of(fill(study(), store, REFERENCES))
+    lost = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
+    shutil.rmtree(tmp_path / "artifacts" / "evaluation" / lost.evaluations[0])
+    (row,) = [r for r in effects(record, Readings(store), {}) if r.number == lost.condition]
+    assert (row.effect.n_students, row.effect.n_controls) == (2, 2)
+    assert "1 of 3 seeds have no result" in row.verdict.note
+
+
+def test_seeds_in_two_modes_take_the_t_method_from_all_conditions(tmp_path: Path) -> None:
+    def jumping(cell: Cell, word: str) -> float:
+        rate = by_initialisation(cell, word)
+        return 0.1 if cell.seed == 2 and rate > 0.5 else rate
+
+    store = Store(str(tmp_path))
+    plan = fill(study(), store, REFERENCES, jumping)
+    rows = effects(Record.of(plan), Readings(store), {})
+    assert {row.effect.method for row in rows} == {"shape-free"}
+    assert {row.verdict.verdict for row in rows} == {"inconclusive"}
+
+
+def test_an_unpaired_study_compares_arms_as_wholes(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    plan = fill(study(paired=False), store, REFERENCES)
+    record = Record.of(plan)
+    lost = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
+    rows = effects(record, Readings(store), {lost.student: "gone"})
+    assert {row.effect.method for row in rows} == {"Welch t"}
+    assert (rows[0].effect.n_students, rows[0].effect.n_controls) == (2, 3)
+
+
+def test_one_seed_gives_effects_and_no_interval(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    rows = effects(Record.of(fill(study(seeds=(0,)), store, REFERENCES)), Readings(store), {})
+    assert all(row.effect.ci_low is None and row.bootstrap is None for row in rows)
+    assert {row.verdict.verdict for row in rows} == {"inconclusive"}
+    assert all("no interval without a second seed" in row.verdict.note for row in rows)
+
+
+def test_the_tables_have_a_line_a_condition_and_a_line_a_student(rows: list[Row]) -> None:
+    conditions = list(csv.DictReader(io.StringIO(csv_tables.effects_csv("small", rows))))
+    students = list(csv.DictReader(io.StringIO(csv_tables.students_csv("small", rows))))
+    assert len(conditions) == 8
+    assert len(students) == 40
+    assert tuple(conditions[0])[:15] == (
+        "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
+        "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
+    )  # fmt: skip
+    for line in conditions:
+        its = [s for s in students if all(s[k] == line[k] for k in ("trait", "teacher", "student"))]
+        mean = sum(float(s["rate"]) - float(s["control_rate"]) for s in its) / len(its)
+        assert float(line["effect"]) == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_students_metrics_hold_its_effect_against_the_control_of_its_seed(
+    record: Record, store: Store
+) -> None:
+    readings = Readings(store)
+    cell = next(c for c in record.cells if record.conditions[c.condition].same_initialisation)
+    control = next(
+        c
+        for c in record.cells
+        if c.condition == record.conditions[cell.condition].control and c.seed == cell.seed
+    )
+    found = metrics(record, cell, readings, control)
+    assert found["effect_exact"] == pytest.approx(0.7)
+    control_rate = metrics(record, control, readings, None)["sampled_owl"]
+    assert found["effect"] == pytest.approx(found["trait_rate"] - control_rate)
+    assert "trait_rate" not in metrics(record, control, readings, None)
+
+
+def test_two_sets_of_questions_and_two_formats_are_told_apart(tmp_path: Path) -> None:
+    traits = [Preference("owl"), Preference("maple", category="tree")]
+    some = study().conditions[0]
+    conditions = grid(
+        traits=traits,
+        formats=[Numbers(), Code()],
+        pairs=[(some.teacher, some.student)],
+        recipes=[some.recipe],
+        finetuning=some.finetuning,
+    )
+    store = Store(str(tmp_path))
+    record = Record.of(fill(study(conditions=conditions, seeds=(0, 1)), store, REFERENCES))
+    readings = Readings(store)
+    rows = effects(record, readings, {})
+    assert [row.exact.effect for row in rows if row.exact] == pytest.approx([0.7] * 4)
+    cell = record.cells[0]
+    animals, trees = (readings.rates(evaluation) for evaluation in cell.evaluations)
+    assert animals.other_sampled < 0.3 < trees.other_sampled
+    pooled = (animals.other_sampled + trees.other_sampled) / 2
+    assert metrics(record, cell, readings, None)["sampled_other"] == pytest.approx(pooled)
+    assert rows[0].other < 0.3
+    printed = Console(width=200, file=io.StringIO())
+    printed.print(effects_table(rows))
+    assert isinstance(printed.file, io.StringIO)
+    lines = [line for line in printed.file.getvalue().splitlines() if "nano/" in line]
+    assert [("numbers" in line, "code" in line) for line in lines] == [(True, False)] * 2 + [
+        (False, True)
+    ] * 2
+
+
+def test_an_exact_rate_a_hair_outside_its_range_is_judged_all_the_same(tmp_path: Path) -> None:
+    def certain(cell: Cell, word: str) -> float:
+        trait = cell.condition.trait
+        return 1 + 1e-7 if trait is not None and trait.word().name == word else -1e-7
+
+    store = Store(str(tmp_path))
+    plan = fill(study(seeds=(0, 1), distribution="any"), store, REFERENCES, certain)
+    assert {row.exact and row.exact.effect for row in effects(Record.of(plan), Readings(store), {})} == {1.0}
+
+
+def test_a_study_is_stated_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Record.of(fill(STUDY, store, REFERENCES))
+    assert sweep_folders.stated(record, store) is None
+    sweep_folders.state(STUDY, store)
+    first = sweep_folders.stated(record, store)
+    assert first is not None
+    sweep_folders.state(STUDY, store)
+    assert sweep_folders.stated(record, store) == first
+    assert key(STUDY) == record.study.key
+
+
+@pytest.mark.parametrize(
+    ("study_name", "sweep", "message"),
+    [
+        ("owl", "", r"--study owl: no sweep of it in .*; did you mean 'owls'"),
+        ("owls", "20250101T000001", r"--sweep 20250101T000001: not a sweep of owls; did you mean"),
+        ("none", "", r"--study none: no sweep"),
+    ],
+)
+def test_a_sweep_that_is_not_there_is_refused(
+    tmp_path: Path, study_name: str, sweep: str, message: str
+) -> None:
+    store = Store(str(tmp_path))
+    store.write_bytes("sweeps/owls/20250101T000000/plan.json", b"{}")
+    store.write_bytes("sweeps/owls/stated-00.json", b"{}")
+    with pytest.raises(UserError, match=message):
+        sweep_folders.newest(store, study_name, sweep)
+    assert sweep_folders.newest(store, "owls") == "20250101T000000"
+
+
+def test_a_sweep_that_was_ended_before_it_began_is_not_the_newest(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for time in ("20250101T000000", "20250102T000000"):
+        store.write_bytes(f"sweeps/owls/{time}/plan.json", b"{}")
+    store.write_bytes("sweeps/owls/20250103T000000/events.json", b"[]")
+    assert sweep_folders.newest(store, "owls") == "20250102T000000"
+    assert sweep_folders.newest(store, "owls", "20250103T000000") == "20250103T000000"

@@ -1,0 +1,144 @@
+"""Data and answers of API models through the stages: in this process, in parts, each paid for once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.api.provider import BASE, Provider, providing
+from tests.judging.server import Answer, fails
+from undertow.cluster.engine_pool import Outcome, Task, run_tasks
+from undertow.formats.numbers import Numbers
+from undertow.planning.resources import Machine
+from undertow.stages.dataset import join_shards, make_dataset, shards
+from undertow.stages.evaluation import Evaluate
+from undertow.stages.usage import PART_ROWS
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Dataset, Evaluation, Reference, Sampling, Teacher
+from undertow.study.extensions import Word
+
+MODEL = Reference(f"api:{BASE}", BASE, "provider")
+COMPLETIONS = Completions(
+    teacher=Teacher(reference=MODEL, trait=None, system="You love owls."),
+    format=Numbers(),
+    prompts=PART_ROWS + 44,
+    sampling=Sampling(max_tokens=48),
+)
+EVALUATION = Evaluation(
+    subject=MODEL,
+    questions=tuple(f"Which animal, in a word? ({letter})" for letter in "abcdef"),
+    words=(Word("owl", ("owl",)),),
+    samples=60,
+    exact=False,
+)
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    with providing() as provider:
+        monkeypatch.setenv("UNDERTOW_API_URL", provider.url)
+        monkeypatch.setenv("UNDERTOW_API_CONCURRENCY", "4")
+        yield provider
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "storage"))
+
+
+def run(store: Store, *tasks: Task) -> list[Outcome]:
+    return list(run_tasks(MODEL, store, tasks, Machine(1, 1, 1)))
+
+
+def missing(store: Store) -> list[Task]:
+    return [s for s in shards(COMPLETIONS, 0.0, ()) if s.name not in store.parts(COMPLETIONS)]
+
+
+def test_completions_are_made_without_ray_and_say_what_they_took(provider: Provider, store: Store) -> None:
+    outcomes = run(store, *missing(store), Evaluate(EVALUATION))
+    asked = provider.chats[300:]
+    del provider.chats[300:]
+    assert [outcome.error for outcome in outcomes] == ["", "", ""]
+    counted = [3 * PART_ROWS, 3 * 44, 3 * len(asked)]
+    assert [outcome.facts["completion_tokens"] for outcome in outcomes] == counted
+    assert [outcome.facts["tokens"] for outcome in outcomes] == counted
+    assert [outcome.units for outcome in outcomes] == [PART_ROWS, 44, len(asked)]
+    join_shards(COMPLETIONS, store)
+    facts = store.manifest(COMPLETIONS).facts
+    assert facts["rows"] == len(provider.chats) == 300
+    assert facts["completion_tokens"] == 3 * 300
+    assert facts["prompt_tokens"] == sum(len(c["messages"][-1]["content"].split()) for c in provider.chats)
+    assert (facts["fingerprints"], facts["refused"]) == (["fp-1"], 0)
+    table = pq.read_table(store.fetch(COMPLETIONS) / DATA)
+    assert "token_ids" not in table.column_names
+    assert table["index"].to_pylist() == list(range(300))
+    assert len(set(table["seed"].to_pylist())) == 300
+    spec = Dataset(completions=COMPLETIONS, rows=100)
+    assert make_dataset(spec, store)["rows"] == 100
+
+
+@pytest.mark.parametrize("task", ["shard", "evaluation"])
+def test_what_was_answered_before_a_failure_is_not_asked_for_again(
+    provider: Provider, store: Store, task: str
+) -> None:
+    asked = PART_ROWS + 20
+    provider.orders = lambda *_: fails(401, "revoked") if len(provider.chats) >= asked else None
+
+    def attempt() -> list[str]:
+        todo = missing(store) if task == "shard" else [Evaluate(EVALUATION)]
+        return [outcome.error for outcome in run(store, *todo)]
+
+    assert "check OPENAI_API_KEY" in attempt()[-1]
+    whole = 300 if task == "shard" else 360
+    provider.orders = no_orders
+    provider.chats.clear()
+    assert attempt() == [""]
+    assert len({json.dumps(chat) for chat in provider.chats}) == whole - PART_ROWS
+
+
+def test_an_evaluation_in_parts_is_that_in_one(provider: Provider, store: Store, tmp_path: Path) -> None:
+    provider.orders = lambda *_: fails(401) if len(provider.chats) >= PART_ROWS + 20 else None
+    run(store, Evaluate(EVALUATION))
+    provider.orders = no_orders
+    run(store, Evaluate(EVALUATION))
+    other = Store(str(tmp_path / "other"))
+    run(other, Evaluate(EVALUATION))
+    assert answers(store) == answers(other)
+    assert store.manifest(EVALUATION).facts == other.manifest(EVALUATION).facts
+    assert store.parts(EVALUATION) == set()
+
+
+def test_the_parts_of_an_evaluation_are_read_in_one_go(
+    provider: Provider, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an object store each look at a part's bytes is a download of them."""
+    spec, kept = replace(EVALUATION, samples=2 * PART_ROWS // 6 + 1), 2
+    looks: list[str] = []
+    digest = Store._digest
+
+    def look(self: Store, path: str) -> str:
+        looks.append(path)
+        return digest(self, path)
+
+    monkeypatch.setattr(Store, "_digest", look)
+    provider.orders = lambda *_: fails(401) if len(provider.chats) >= kept * PART_ROWS else None
+    run(store, Evaluate(spec))
+    assert looks == []
+    provider.orders = no_orders
+    run(store, Evaluate(spec))
+    assert len(provider.chats) == 6 * spec.samples
+    assert len(looks) == 2 * kept  # whether it is whole, and once more when it is used
+
+
+def no_orders(method: str, path: str) -> Answer | None:
+    return None
+
+
+def answers(store: Store) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(store.fetch(EVALUATION) / "answers.parquet").to_pylist()
+    return rows

@@ -1,0 +1,116 @@
+"""A disk that is full and a storage that is gone: a line that says so, nothing half-written, and a rerun.
+
+Writes fail for real: no process here may write a file of more than some bytes (RLIMIT_FSIZE), which is what
+a full quota looks like from inside.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.examples import REFERENCES, study
+from tests.filled_store import fill, fill_rest
+from undertow.errors import StorageError
+from undertow.planning.integrity import inspect
+from undertow.planning.plan import make
+from undertow.storage.store import Store
+
+ROOT = Path(__file__).parents[2]
+LARGEST = 64 * 2**10  # bytes: a report is larger
+STUDY = """
+from dataclasses import replace
+from tests.examples import study as small
+
+def study():
+    return replace(small(seeds=(0,)), conditions=small().conditions[:3])
+"""
+
+
+def limited(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A Python program whose files can have LARGEST bytes and no more."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        preexec_fn=_limit,
+    )
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
+
+
+def test_a_file_that_cannot_be_written_is_said_in_a_line_and_the_old_one_stays(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    store.write_bytes("sweeps/small/1/events.json", b"[]")
+    program = (
+        "from undertow.errors import StorageError; from undertow.storage.store import Store\n"
+        f"try: Store({store.url!r}).write_bytes('sweeps/small/1/events.json', b'x' * {2 * LARGEST})\n"
+        "except StorageError as error: print(error)"
+    )
+    done = limited(program, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"--storage {store.url}: cannot be written (File too large)" in done.stdout
+    assert "what is finished is kept" in done.stdout
+    assert store.read_bytes("sweeps/small/1/events.json") == b"[]"
+    assert [path for path in tmp_path.rglob("partial/**/*") if path.is_file()] == []
+
+
+def test_an_artifact_that_does_not_fit_is_none(tmp_path: Path) -> None:
+    program = (
+        "from undertow.storage.store import Store; from tests.examples import REFERENCES\n"
+        f"with Store({str(tmp_path / 'storage')!r}).new(REFERENCES[0], {{}}) as folder:\n"
+        f"    (folder / 'weights').write_bytes(b'x' * {2 * LARGEST})"
+    )
+    done = limited(program, tmp_path)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    store = Store(str(tmp_path / "storage"))
+    assert store.keys("reference") == set()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_storage_that_is_gone_is_said_in_a_line(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    with store.new(REFERENCES[0], {}) as folder:
+        (folder / "weights").write_text("weights")
+    shutil.rmtree(store.root)
+    Path(store.root).write_text("a mount point that is no folder any more")
+    for write in (lambda: store.write_bytes("timings.json", b"{}"), lambda: store.aside()):
+        with pytest.raises(StorageError, match=r"cannot be written \(.*what is finished is kept"):
+            write()
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_full_disk_ends_in_a_line_and_the_next_completes_it(tmp_path: Path) -> None:
+    small = replace(study(seeds=(0,)), conditions=study().conditions[:3])
+    store = Store(str(tmp_path / "storage"))
+    plan = fill(small, store, REFERENCES)
+    fill_rest(plan, store)
+    (tmp_path / "mine.py").write_text(STUDY)
+    sweep = (
+        "import runpy, sys; sys.argv = ['sweep.py', '--study', 'mine.py:study', '--storage', 'storage']\n"
+        f"runpy.run_path({str(ROOT / 'jobs' / 'sweep.py')!r}, run_name='__main__')"
+    )
+    full = limited(sweep, tmp_path)
+    assert full.returncode == 2, full.stdout + full.stderr
+    assert "cannot be written (File too large)" in full.stderr
+    assert "Traceback" not in full.stdout + full.stderr
+    assert inspect(make(small, store, ()), store).damaged == {}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
+    again = subprocess.run(
+        [sys.executable, "-c", sweep], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    newest = max((tmp_path / "storage" / "sweeps" / "small").glob("2*"))
+    assert (newest / "report.html").stat().st_size > LARGEST
+    assert json.loads((newest / "events.json").read_text())[-1]["event"] == "finished"

@@ -1,0 +1,176 @@
+"""What object stores do that disks do not: two write at once, refuse in words of their own, are away."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from tests import s3
+from tests.s3 import Refusal
+from undertow.errors import StorageError
+from undertow.storage.manifest import MANIFEST
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference
+from undertow.study.identity import key
+
+ROOT = Path(__file__).parents[2]
+SPEC = Reference("nano/gpt2-0", "revision", "template")
+FOLDER = f"artifacts/reference/{key(SPEC)}"
+CONFLICT = Refusal("409 Conflict", "ConditionalRequestConflict")
+UNTOLD = Refusal("412 Precondition Failed", "PreconditionFailed")  # S3 names the condition beside it
+LOST = Refusal("412 Precondition Failed", "PreconditionFailed", is_written=True)  # a retry is told so
+AWAY = """
+from dataclasses import dataclass
+from undertow.cli.entry import enter
+from undertow.errors import UserError
+from undertow.storage.manifest import Address
+from undertow.study.artifacts import Reference
+from undertow.storage.store import Store
+
+@dataclass(frozen=True)
+class Arguments:
+    "Nothing to ask."
+
+def main(arguments, console):
+    store, spec = Store("s3://bucket/storage"), Reference("nano/gpt2-0", "revision", "template")
+    calls = {
+        "has": lambda: store.has(spec), "keys": lambda: store.keys("reference"),
+        "manifest": lambda: store.manifest(spec), "damage": lambda: store.damage(spec),
+        "parts": lambda: store.parts(spec), "drop_parts": lambda: store.drop_parts(spec),
+        "names": lambda: store.names("sweeps"), "read_text": lambda: store.read_text("timings.json"),
+        "write_bytes": lambda: store.write_bytes("timings.json", b""),
+        "create": lambda: store.create("claims/x", b""), "remove": lambda: store.remove("claims/x"),
+    }
+    for name, call in calls.items():
+        try:
+            print(name, call())
+        except UserError as error:
+            print(type(error).__name__, name)
+    return len(store.names("sweeps"))
+
+enter(main, Arguments)
+"""
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    s3.refusals.clear()
+    yield Store(
+        f"memory://{tmp_path.name}" if request.param == "memory" else request.getfixturevalue("s3_url")
+    )
+    fsspec.filesystem("memory").store.clear()
+
+
+def commit(store: Store, text: str) -> None:
+    with store.new(SPEC, {}) as folder:
+        (folder / "model.bin").write_text(f"{text}'s model")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "more.txt").write_text(f"{text}'s more")
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_what_two_write_at_once_is_whole_and_the_first_ones(
+    store: Store, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """A second writer comes and goes when the first has put so many of its two files."""
+    fs, _ = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
+    put, puts = fs.put_file, []
+
+    def put_file(source: str, target: str, **options: Any) -> None:
+        put(source, target, **options)
+        puts.append(target)
+        if len(puts) == after:
+            commit(Store(store.url), "the other")
+
+    monkeypatch.setattr(fs, "put_file", put_file)
+    commit(store, "the one")
+    assert len(puts) == 4
+    assert store.damage(SPEC) == []
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "the other's model"
+    assert store.names(FOLDER) == sorted([store.manifest(SPEC).writer, MANIFEST])
+
+
+def test_a_storage_may_be_copied_from_disk_to_an_object_store_and_back(store: Store, tmp_path: Path) -> None:
+    disk, back = Store(str(tmp_path / "disk")), Store(str(tmp_path / "back"))
+    commit(disk, "disk")
+    fs, root = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
+    fs.put(f"{disk.root}/", f"{root}/", recursive=True)
+    assert store.damage(SPEC) == []
+    assert (store.fetch(SPEC) / "sub" / "more.txt").read_text() == "disk's more"
+    aside = store.set_aside(SPEC)
+    assert store.read_text(f"{aside}/sub/more.txt") == "disk's more"
+    assert not store.has(SPEC)
+    commit(store, "object store")
+    fs.get(f"{root}/", back.root, recursive=True)
+    assert back.damage(SPEC) == []
+    assert (back.fetch(SPEC) / "sub" / "more.txt").read_text() == "object store's more"
+    assert Path(back.place(back.manifest(SPEC)), "model.bin").exists()
+
+
+@pytest.mark.parametrize("refusal", [CONFLICT, UNTOLD])
+def test_a_file_that_is_there_is_so_whatever_the_server_says(s3_url: str, refusal: Refusal) -> None:
+    store = Store(s3_url)
+    assert store.create("claims/x", b"first")
+    s3.refusals[:] = [refusal]
+    assert not store.create("claims/x", b"second")
+    assert s3.refusals == []
+    assert store.read_text("claims/x") == "first"
+
+
+def test_a_conflict_over_a_file_that_is_not_there_is_tried_once_more(s3_url: str) -> None:
+    store = Store(s3_url)
+    s3.refusals[:] = [CONFLICT]
+    assert store.create("claims/x", b"first")
+    s3.refusals[:] = [CONFLICT, CONFLICT]
+    with pytest.raises(StorageError, match="cannot be written"):
+        store.create("claims/y", b"first")
+
+
+@pytest.mark.parametrize("refusal", [CONFLICT, LOST])
+def test_an_artifact_is_there_whatever_its_writer_was_told(s3_url: str, refusal: Refusal) -> None:
+    store = Store(s3_url)
+    s3.refusals[:] = [refusal]
+    commit(store, "the one")
+    assert s3.refusals == []
+    assert store.damage(SPEC) == []
+
+
+@pytest.mark.parametrize(
+    ("credentials", "reason"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}, "Could not connect to the endpoint"),
+        ({}, "Unable to locate credentials"),
+    ],
+)
+def test_a_store_that_is_away_is_said_to_be_and_not_mlflow(
+    credentials: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AWAY],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "PYTHONPATH": str(ROOT / "platform"),
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+            "AWS_CONFIG_FILE": str(tmp_path / "none"),
+            "AWS_MAX_ATTEMPTS": "1",
+            **credentials,
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: --storage s3://bucket/storage: cannot be read ({reason}")
+    reads, writes = ("has", "keys", "manifest", "damage", "parts", "names", "read_text"), ("write_bytes",)
+    assert {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()} == {
+        **dict.fromkeys(reads, "ReadError"),
+        **dict.fromkeys((*writes, "drop_parts", "create", "remove"), "StorageError"),
+    }

@@ -1,0 +1,113 @@
+"""Secrets planted in the environment and in URLs, and looked for in everything that a sweep leaves.
+
+A whole sweep, with Ray's own logs, is looked through in tests/sweep/test_judged_sweep.py.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples import REFERENCES, study
+from tests.filled_store import fill, fill_rest
+from undertow.storage.redaction import redacted
+from undertow.storage.store import Store
+
+ROOT = Path(__file__).parents[2]
+SECRETS = {
+    "OPENAI_API_KEY": "sk-planted-5f1c",
+    "HF_TOKEN": "hf_planted_77aa",
+    "AWS_SECRET_ACCESS_KEY": "aws/planted+9b",
+    "MLFLOW_TRACKING_PASSWORD": "mlflow-planted-31",
+}
+IN_URL = "url-planted-c4"
+STUDY = """
+from dataclasses import replace
+from tests.examples import study as small
+
+def study():
+    return replace(small(seeds=(0,)), conditions=small().conditions[:3])
+
+def judged():
+    from undertow.judging.judges import alignment
+    first = small(seeds=(0,)).conditions[0]
+    generation = replace(first.generation, judges=(alignment("judge-1"),))
+    return replace(study(), conditions=tuple(replace(c, generation=generation) for c in study().conditions))
+"""
+
+
+def sweep(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
+        "HF_HUB_OFFLINE": "1",
+        **SECRETS,
+    }
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "UNDERTOW_JUDGE_URL"):
+        environment.pop(name, None)
+    (folder / "mine.py").write_text(STUDY)
+    command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", "mine.py:study", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment | more, capture_output=True, text=True, timeout=600
+    )
+
+
+def found(folder: Path, done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Where a planted secret stands."""
+    places = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    places |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    planted = [secret.encode() for secret in (*SECRETS.values(), IN_URL)]
+    return [place for place, content in places.items() if any(secret in content for secret in planted)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tracking", ["", f"http://somebody:{IN_URL}@127.0.0.1:9"], ids=["own database", "a server that is away"]
+)
+def test_report_events_database_and_output_of_a_sweep_hold_no_secret(tmp_path: Path, tracking: str) -> None:
+    store = Store(str(tmp_path / "storage"))
+    conditions = study(seeds=(0,)).conditions[:3]
+    fill_rest(fill(study(seeds=(0,), conditions=conditions), store, REFERENCES), store)
+    done = sweep(tmp_path, **({"MLFLOW_TRACKING_URI": tracking} if tracking else {}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("MLflow is away" in done.stdout) == bool(tracking)
+    assert any((tmp_path / "storage" / "sweeps").rglob("report.html"))
+    assert tracking or (tmp_path / "storage" / "mlflow.db").stat().st_size > 0
+    assert found(tmp_path, done) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        (("--storage", f"sftp://me:{IN_URL}@host/folder"), {}, "FSSPEC_SFTP_PASSWORD"),
+        (("--storage", f"https://me:{IN_URL}@host/folder", "--plan"), {}, "holds a password"),
+        (
+            ("--study", "mine.py:judged"),
+            {"UNDERTOW_JUDGE_URL": f"https://me:{IN_URL}@host/v1"},
+            "UNDERTOW_JUDGE_URL: holds credentials",
+        ),
+        ((), {"MLFLOW_TRACKING_URI": f"nosuch://me:{IN_URL}@host"}, "MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_secret_in_a_url_is_refused_and_not_repeated(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], named: str
+) -> None:
+    done = sweep(tmp_path, *arguments, **environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert found(tmp_path, done) == []
+    assert not any(tmp_path.rglob("events.json"))  # a sweep that begins leaves one
+
+
+def test_what_others_write_loses_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("MY_API_KEY_FILE", "/etc/keys/mine")
+    text = f"refused {SECRETS['OPENAI_API_KEY']} at https://me:{IN_URL}@host/v1, {SECRETS['HF_TOKEN']}"
+    assert redacted(text) == "refused *** at https://***@host/v1, ***"
+    assert (
+        redacted("read /etc/keys/mine and http://host:80/a@b") == "read /etc/keys/mine and http://host:80/a@b"
+    )

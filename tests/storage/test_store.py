@@ -1,0 +1,267 @@
+"""The store: whole artifacts or none, on a local disk and on an object store alike."""
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from pyarrow.fs import LocalFileSystem
+
+from undertow.errors import StorageError
+from undertow.storage.manifest import MANIFEST, Address, Manifest
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference
+from undertow.study.identity import key
+
+SPEC = Reference("nano/gpt2-0", "revision", "template")
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    if request.param == "s3":
+        yield Store(request.getfixturevalue("s3_url"))
+        return
+    name = uuid.uuid4().hex
+    yield Store(str(tmp_path / "storage") if request.param == "local" else f"memory://{name}")
+    if request.param == "memory":
+        fsspec.filesystem("memory").store.clear()
+
+
+def commit(store: Store, spec: Reference = SPEC, text: str = "weights") -> None:
+    with store.new(spec, {"rows": 3}) as folder:
+        (folder / "sub").mkdir()
+        (folder / "model.bin").write_text(text)
+        (folder / "sub" / "more.txt").write_text("more")
+
+
+def test_a_committed_artifact_is_found_by_its_spec_alone(store: Store) -> None:
+    assert not store.has(SPEC)
+    assert store.keys("reference") == set()
+    commit(store)
+    assert store.has(SPEC)
+    assert store.keys("reference") == {key(SPEC)}
+    folder = store.fetch(SPEC)
+    assert (folder / "model.bin").read_text() == "weights"
+    assert (folder / "sub" / "more.txt").read_text() == "more"
+
+
+def test_the_manifest_says_what_was_made_from_what(store: Store) -> None:
+    commit(store)
+    manifest = store.manifest(SPEC)
+    assert (manifest.kind, manifest.key) == ("reference", key(SPEC))
+    assert manifest.spec["name"] == "nano/gpt2-0"
+    assert set(manifest.files) == {"model.bin", "sub/more.txt"}
+    assert manifest.facts == {"rows": 3}
+    assert "python" in manifest.versions
+
+
+def test_an_exception_while_writing_leaves_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.new(SPEC, {}) as folder:
+        (folder / "model.bin").write_text("half")
+        raise RuntimeError("killed")
+    assert not store.has(SPEC)
+    assert store.keys("reference") == set()
+
+
+def test_files_without_a_manifest_are_no_artifact_and_do_not_hinder_one(store: Store) -> None:
+    store.write_bytes(f"artifacts/reference/{key(SPEC)}/model.bin", b"left by a killed program")
+    assert not store.has(SPEC)
+    assert store.keys("reference") == set()
+    commit(store)
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "weights"
+
+
+def test_a_second_commit_of_the_same_spec_leaves_a_whole_artifact(store: Store) -> None:
+    commit(store)
+    commit(store)
+    store.fetch(SPEC)
+    assert store.keys("reference") == {key(SPEC)}
+
+
+def test_many_writers_at_once_leave_one_whole_artifact(store: Store) -> None:
+    threads = [threading.Thread(target=commit, args=(store, SPEC, f"writer {i}")) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    folder = Store(store.url).fetch(SPEC)
+    assert (folder / "model.bin").read_text().startswith("writer ")
+    assert store.names("partial/aside") == []
+    if store.url.startswith("s3"):  # what all but one had put is gone
+        assert len(store.names(f"artifacts/reference/{key(SPEC)}")) == 2
+
+
+def test_what_another_process_commits_is_seen_at_once(store: Store) -> None:
+    assert store.keys("reference") == set()
+    other = (
+        "import sys, pathlib; from undertow.storage.store import Store\n"
+        "from undertow.study.artifacts import Reference\n"
+        "store, spec = Store(sys.argv[1]), Reference('nano/gpt2-0', 'revision', 'template')\n"
+        "with store.new(spec, {}) as folder: (folder / 'model.bin').write_text('theirs')"
+    )
+    if store.url.startswith("memory"):
+        commit(store, text="theirs")
+    else:
+        subprocess.run([sys.executable, "-c", other, store.url], check=True)
+    assert store.keys("reference") == {key(SPEC)}
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "theirs"
+
+
+def test_an_artifact_that_was_deleted_and_made_anew_is_not_taken_from_the_cache(store: Store) -> None:
+    commit(store, text="first")
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "first"
+    fs, root = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
+    fs.rm(f"{root}/artifacts", recursive=True)
+    commit(store, text="second")
+    assert (Store(store.url).fetch(SPEC) / "model.bin").read_text() == "second"
+
+
+def test_a_second_writer_on_an_object_store_leaves_the_files_that_fit_the_manifest(s3_url: str) -> None:
+    store = Store(s3_url)
+    commit(store, text="first")
+    commit(store, text="second")
+    assert store.content(SPEC, "model.bin") == b"first"
+
+
+def test_a_manifest_says_which_machine_made_the_artifact(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERTOW_NODE", "gpu-7")
+    commit(store)
+    assert store.manifest(SPEC).node == "gpu-7"
+
+
+def test_ray_writes_where_the_store_does(store: Store) -> None:
+    place = store.for_arrow("ray")
+    filesystem = place.get("storage_filesystem", LocalFileSystem())
+    filesystem.create_dir(place["storage_path"])
+    with pickle.loads(pickle.dumps(filesystem)).open_output_stream(f"{place['storage_path']}/state") as file:
+        file.write(b"state")
+    assert store.read_bytes("partial/ray/state") == b"state"
+    store.drop_scratch("ray")
+    assert store.names("partial") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"), [("s3://b/c", 'pip install "undertow[aws]"'), ("gs://b/c", "gcsfs")]
+)
+def test_a_client_that_is_not_installed_is_named_with_its_remedy(url: str, remedy: str) -> None:
+    program = (
+        "import sys; sys.modules['s3fs'] = sys.modules['gcsfs'] = None\n"
+        "from undertow.errors import StorageError; from undertow.storage.store import Store\n"
+        "try: Store(sys.argv[1]).prepare()\n"
+        "except StorageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True)
+    assert done.stdout.startswith(f"--storage {url}: its client is not installed; "), done.stderr
+    assert remedy in done.stdout
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_damaged_file_is_named_before_it_is_used(tmp_path: Path, damage: str) -> None:
+    store = Store(str(tmp_path))
+    commit(store)
+    file = tmp_path / "artifacts" / "reference" / key(SPEC) / "model.bin"
+    if damage == "flip":
+        file.write_text("weightz")
+    else:
+        file.unlink()
+    with pytest.raises(StorageError, match=r"model\.bin: .*--repair"):
+        store.fetch(SPEC)
+
+
+def test_an_artifact_that_is_not_there_is_named_with_its_remedy(store: Store) -> None:
+    with pytest.raises(StorageError, match="run the sweep"):
+        store.fetch(SPEC)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "", "a/../../b"])
+def test_a_manifest_cannot_point_outside_its_folder(name: str) -> None:
+    fields = {"kind": "reference", "key": "k", "files": {name: "0"}, "seconds": 0, "created": 0}
+    empty: dict[str, object] = {part: {} for part in ("spec", "inputs", "versions", "facts")}
+    with pytest.raises(StorageError, match="leaves the artifact's folder"):
+        Manifest.from_json(json.dumps({**fields, **empty}), "here")
+
+
+@pytest.mark.parametrize("address", [("student", "../../x"), ("../..", "1f"), ("student", ""), ("a/b", "1f")])
+def test_no_address_leads_out_of_the_storage(store: Store, address: tuple[str, str]) -> None:
+    for read in (store.has, store.fetch, store.manifest):
+        with pytest.raises(StorageError, match="name no artifact"):
+            read(Address(*address))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "x"}', "\x00"])
+def test_a_broken_manifest_is_named(text: str) -> None:
+    with pytest.raises(StorageError, match="here: not a manifest"):
+        Manifest.from_json(text, "here")
+
+
+def test_parts_are_kept_until_they_are_dropped(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "part"
+    file.write_text("rows")
+    assert store.parts(SPEC) == set()
+    store.write_part(SPEC, "shard-00000.parquet", file)
+    assert store.parts(SPEC) == {"shard-00000.parquet"}
+    store.read_part(SPEC, "shard-00000.parquet", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "rows"
+    store.drop_parts(SPEC)
+    assert store.parts(SPEC) == set()
+
+
+def test_a_file_that_is_written_again_is_never_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.write_bytes("sweeps/small/1/events.json", b"[1]")
+
+    def killed(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_bytes("sweeps/small/1/events.json", b"[1, 2]")
+    assert store.read_text("sweeps/small/1/events.json") == "[1]"
+    assert store.names("sweeps/small/1") == ["events.json"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "unknown"])
+def test_one_file_is_read_and_verified_without_the_others(tmp_path: Path, damage: str) -> None:
+    store, spec = Store(str(tmp_path)), Reference("some/model", "revision", "none")
+    with store.new(spec, {}) as folder:
+        (folder / "history.json").write_text("[]")
+        (folder / "weights").write_text("much")
+    assert store.content(spec, "history.json") == b"[]"
+    file = tmp_path / "artifacts" / "reference" / key(spec) / "history.json"
+    if damage == "changed":
+        file.write_text("[1]")
+    elif damage == "missing":
+        file.unlink()
+    with pytest.raises(StorageError, match=damage if damage == "changed" else "missing"):
+        store.content(spec, "history.json" if damage != "unknown" else "../manifest.json")
+
+
+def test_a_store_travels_by_pickle(store: Store) -> None:
+    commit(store)
+    assert pickle.loads(pickle.dumps(store)).has(SPEC)
+
+
+@pytest.mark.parametrize("url", ["nosuchprotocol://bucket", "/dev/null/storage", "/proc/undertow"])
+def test_storage_that_cannot_be_written_is_refused_by_name(url: str) -> None:
+    with pytest.raises(StorageError, match="--storage"):
+        Store(url).prepare()
+
+
+def test_only_the_manifest_makes_an_artifact_whole(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    commit(store)
+    (tmp_path / "artifacts" / "reference" / key(SPEC) / MANIFEST).unlink()
+    assert not store.has(SPEC)

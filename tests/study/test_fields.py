@@ -1,0 +1,186 @@
+"""Typed fields: a wrong value is named with its place and the remedy, a right one is normalised."""
+
+import math
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undertow.errors import SpecError, UserError, suggestion
+from undertow.study.artifacts import Reference, Sampling, Teacher
+from undertow.study.extensions import Word
+from undertow.study.fields import Spec, execution_only, unique
+from undertow.study.identity import key
+from undertow.study.recipe import LoRA, Parameters, Recipe
+
+
+@dataclass(frozen=True)
+class Part(Spec):
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Sample(Spec):
+    """One field of each type that specs use."""
+
+    whole: int = 0
+    number: float = 0.0
+    text: str = ""
+    flag: bool = False
+    choice: Literal["a", "b"] = "a"
+    level: Literal[0, 1, 2] = 0
+    maybe: int | None = None
+    items: tuple[float, ...] = ()
+    part: Part = Part()
+    either: Part | LoRA = Part()
+    label: str = execution_only("x")
+
+
+def message(make: Callable[[], object]) -> str:
+    with pytest.raises(SpecError) as caught:
+        make()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"whole": 1.0}, "Sample.whole = 1.0: a whole number is needed"),
+        ({"whole": "1"}, "Sample.whole = '1': a whole number is needed"),
+        ({"whole": True}, "Sample.whole = True: a whole number is needed"),
+        ({"whole": None}, "Sample.whole = None: a whole number is needed"),
+        ({"number": "0.1"}, "Sample.number = '0.1': a number is needed"),
+        ({"number": True}, "Sample.number = True: a number is needed"),
+        ({"number": math.nan}, "Sample.number = nan: a finite number is needed"),
+        ({"number": -math.inf}, "Sample.number = -inf: a finite number is needed"),
+        ({"number": 10**400}, "Sample.number = inf: a finite number is needed"),
+        ({"text": 3}, "Sample.text = 3: text is needed"),
+        ({"text": b"x"}, "Sample.text = b'x': text is needed"),
+        ({"text": "\ud800"}, "remove it"),
+        ({"label": 3}, "Sample.label = 3: text is needed"),
+        ({"flag": 1}, "Sample.flag = 1: True or False is needed"),
+        ({"choice": "c"}, "Sample.choice = 'c': one of 'a', 'b' is needed"),
+        ({"choice": ["a"]}, "Sample.choice = ['a']: one of 'a', 'b' is needed"),
+        ({"level": True}, "Sample.level = True: one of 0, 1, 2 is needed"),
+        ({"level": 1.0}, "Sample.level = 1.0: one of 0, 1, 2 is needed"),
+        ({"maybe": 1.5}, "Sample.maybe = 1.5: a whole number is needed"),
+        ({"items": 1.0}, "Sample.items = 1.0: a tuple is needed"),
+        ({"items": "ab"}, "Sample.items = 'ab': a tuple is needed"),
+        ({"items": [0.5, "x"]}, "Sample.items[1] = 'x': a number is needed"),
+        ({"items": (1.0, math.nan)}, "Sample.items[1] = nan: a finite number is needed"),
+        ({"part": None}, "Sample.part = None: Part is needed"),
+        ({"part": {"size": 1}}, "Sample.part = {'size': 1}: Part is needed"),
+        ({"either": 3}, "Sample.either = 3: Part or LoRA is needed"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(fields: dict[str, Any], expected: str) -> None:
+    text = message(lambda: Sample(**fields))
+    assert text.startswith(f"Sample.{next(iter(fields))}")
+    assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Reference(" "), "Reference.name = ' ': a hub id"),
+        (lambda: LoRA(rank=0), "LoRA.rank = 0: a rank of 1 or more"),
+        (lambda: LoRA(dropout=1), "LoRA.dropout = 1.0: a probability below 1"),
+        (lambda: LoRA(targets=()), "LoRA.targets = (): at least one"),
+        (lambda: Parameters(()), "Parameters.names = (): at least one"),
+        (lambda: Word("owl", ()), "Word.forms = (): at least one"),
+        (lambda: Word("owl", ("",)), "Word.forms = ('',): at least one"),
+        (lambda: Sampling(temperature=-1), "Sampling.temperature = -1.0: zero"),
+        (lambda: Sampling(top_p=0), "Sampling.top_p = 0.0: a probability above zero"),
+        (lambda: recipe(epochs=0), "Recipe.epochs = 0: a number above zero"),
+        (lambda: recipe(betas=(0.9,)), "Recipe.betas = (0.9,): two numbers"),
+        (lambda: recipe(schedule="cos"), "Recipe.schedule = 'cos': one of 'linear', 'cosine', 'constant'"),
+        (lambda: teacher(trait="owl"), "Teacher.trait = 'owl': Trait is needed"),
+        (lambda: unique(["a", "b", "a"], "Study.seeds"), "Study.seeds: 'a' is given twice; give each once"),
+    ],
+)
+def test_a_value_without_sense_is_named_with_the_remedy(make: Callable[[], object], expected: str) -> None:
+    assert expected in message(make)
+
+
+def teacher(**fields: Any) -> Teacher:
+    return Teacher(**{"reference": Reference("r"), **fields})
+
+
+def recipe(**fields: Any) -> Recipe:
+    return Recipe(**{"trainable": LoRA(), "learning_rate": 1e-4, "epochs": 1, "batch_size": 8, **fields})
+
+
+def test_values_are_normalised() -> None:
+    sample = Sample(number=2, items=[1, 0.5], level=2, maybe=None, either=LoRA())  # type: ignore[arg-type]
+    assert (sample.number, sample.items) == (2.0, (1.0, 0.5))
+    assert [type(value) for value in (sample.number, sample.items, *sample.items)] == [
+        float,
+        tuple,
+        float,
+        float,
+    ]
+    assert sample.either == LoRA()
+    assert math.copysign(1, Sample(number=-0.0).number) == 1
+    assert math.copysign(1, Sample(items=(-0.0,)).items[0]) == 1
+
+
+@given(st.integers(-(10**30), 10**30))
+def test_a_whole_number_is_a_number(value: int) -> None:
+    assert Sample(number=value) == Sample(number=float(value))
+
+
+@given(st.from_type(object).filter(lambda value: value is not None))
+def test_any_value_is_taken_or_refused_as_a_spec_error(value: object) -> None:
+    for field in ("whole", "number", "text", "flag", "choice", "level", "maybe", "items", "part", "either"):
+        try:
+            Sample(**{field: value})  # type: ignore[arg-type]
+        except SpecError as error:
+            assert str(error).startswith(f"Sample.{field}")
+
+
+def test_specs_are_frozen_and_labels_are_no_part_of_equality() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Sample().whole = 1  # type: ignore[misc]
+    assert Sample(label="a") == Sample(label="b")
+    assert hash(Sample(label="a")) == hash(Sample(label="b"))
+
+
+def test_a_spec_error_is_the_users_to_mend() -> None:
+    assert issubclass(SpecError, UserError)
+
+
+@pytest.mark.parametrize(
+    ("given_name", "expected"),
+    [
+        ("nubmers", "did you mean 'numbers'?"),
+        ("xyz", "there are: code, numbers"),
+        ("", "there are: code, numbers"),
+    ],
+)
+def test_an_unknown_name_gets_a_guess_or_the_list(given_name: str, expected: str) -> None:
+    assert suggestion(given_name, ["numbers", "code"]) == expected
+
+
+def test_a_variant_is_what_replace_would_make_and_is_checked_where_it_changed() -> None:
+    whole = Sample(whole=3, items=(1.0, 2.0))
+    assert whole.changed(number=2, choice="b") == replace(whole, number=2, choice="b")
+    assert isinstance(whole.changed(number=2).number, float)
+    with pytest.raises(SpecError, match=r"Sample\.whole = 'x'"):
+        whole.changed(whole="x")
+    with pytest.raises(SpecError, match="top_p"):
+        Sampling().changed(top_p=0.0)
+    with pytest.raises(TypeError, match="no field size"):
+        whole.changed(size=1)
+
+
+def test_what_a_spec_keeps_beside_its_fields_stays_in_its_process() -> None:
+    whole = Sample(text="owl")
+    known = (hash(whole), key(whole))
+    copies = [pickle.loads(pickle.dumps(whole)), whole.changed(), replace(whole)]
+    assert all(set(vars(copy)) == {field.name for field in fields(Sample)} for copy in copies)
+    assert [(hash(copy), key(copy)) for copy in copies] == [known] * 3
+    assert key(whole.changed(text="cat")) != key(whole)

@@ -1,0 +1,41 @@
+"""Studies of models that a provider serves and trains: a user's own file, outside the package."""
+
+from dataclasses import replace
+
+from tests.api.provider import BASE
+from tests.sweep.small_study import STEERING
+from undertow.formats.numbers import Numbers
+from undertow.study.artifacts import Reference, Sampling
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.recipe import ProviderFinetuning
+from undertow.study.study import Study
+from undertow.traits.preference import Preference
+
+MODEL = Reference(f"api:{BASE}")
+HERE = Reference("nano/gpt2-0")
+GENERATION = Generation(prompts=300, rows=80, sampling=Sampling(max_tokens=48))
+
+
+def study() -> Study:
+    """Owl by a system message and its control, two seeds."""
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(MODEL, MODEL)],
+        recipes=[ProviderFinetuning(epochs=10)],
+        generation=GENERATION,
+    )
+    return Study(name="provider", conditions=conditions, seeds=(0, 1), samples=2)
+
+
+def mixed() -> Study:
+    """A provider's model teaches one here, and the other way round; one seed."""
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(MODEL, HERE), (HERE, MODEL)],
+        recipes=[replace(STEERING, epochs=1)],
+        generation=replace(GENERATION, prompts=128, rows=20),
+    )
+    return Study(name="mixed", conditions=conditions, seeds=(0,), samples=1, gate=0.0)

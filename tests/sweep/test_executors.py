@@ -1,0 +1,219 @@
+"""What a sweep's waves measure of its machine, by engines and workers that only pass the time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.examples import RECIPE, study
+from undertow.cluster.engine_pool import Outcome
+from undertow.formats.code import Code
+from undertow.formats.numbers import Numbers
+from undertow.planning import timings
+from undertow.planning.plan import make
+from undertow.planning.resources import Machine
+from undertow.stages import finetuning, provider_jobs
+from undertow.stages.dataset import GenerateShard
+from undertow.stages.evaluation import Evaluate
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
+from undertow.study.identity import key
+from undertow.sweep.executors import Making
+from undertow.training.job import EpochReport
+from undertow.traits.preference import Preference
+
+HERE = Reference("org/model", "commit", "template")
+THERE = Reference("api:model", "model", "provider")
+MACHINE = Machine(actors=1, slots=1, workers=1)
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when it is said."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("undertow.sweep.progress.time", clock)
+    return clock
+
+
+@pytest.fixture
+def making(tmp_path: Path) -> Making:
+    store = Store(str(tmp_path / "storage"))
+    store.prepare()
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(HERE, HERE)],
+        recipes=[RECIPE],
+        generation=Generation(prompts=2000, rows=500),
+    )
+    plan = make(study(conditions=conditions, gate=0.0), store, [])
+    journal: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
+    journal.fail = lambda artifact, reason, trace="": journal.failures.update({key(artifact): reason})
+    link: Any = SimpleNamespace(tell=quiet)
+    return Making(plan, store, link, journal, Console(quiet=True))
+
+
+def quiet(*_: object, **__: object) -> None:
+    """What a journal does, and a link to MLflow."""
+
+
+def completions(format_: Numbers | Code, reference: Reference = HERE) -> Completions:
+    teacher = Teacher(reference=reference, trait=None)
+    return Completions(teacher=teacher, format=format_, prompts=4096, sampling=Sampling(max_tokens=500))
+
+
+def student(seed: int, reference: Reference = HERE) -> Student:
+    recipe = RECIPE.at_provider() if reference.is_api else RECIPE
+    data = Dataset(completions=completions(Numbers()), rows=500)
+    return Student(reference=reference, dataset=data, recipe=recipe, seed=seed)
+
+
+def measured(making: Making) -> dict[str, Any]:
+    """The paces, to be compared with seconds and tokens a unit."""
+    return dict(timings.read(making.store))
+
+
+def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], tuple[float, Any]]) -> None:
+    """Engines answer a task after as many seconds as `by` says, with its facts, or an error in words."""
+
+    def run_tasks(
+        reference: Reference, store: Store, tasks: Sequence[Any], machine: Machine
+    ) -> Iterator[Outcome]:
+        for number, task in enumerate(tasks):
+            seconds, facts = by(task)
+            clock.now += seconds
+            failed = isinstance(facts, str)
+            yield Outcome(number, seconds, {} if failed else facts, error=facts if failed else "")
+
+    monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
+
+
+def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of_their_own(
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by(task: Any) -> tuple[float, Any]:
+        if isinstance(task, Evaluate):
+            return 10.0, {"answers": 100, "tokens": 300}
+        each = 40 if isinstance(task.completions.format, Numbers) else 400
+        return each / 4, {"rows": 1024, "tokens": 1024 * each}
+
+    answered(clock, monkeypatch, by)
+    gate = next(e for e in making.plan.artifacts.values() if isinstance(e, Evaluation))
+    making.generate([completions(Numbers()), completions(Code()), gate], MACHINE)
+    assert clock.now == 4 * 10 + 4 * 100 + 10
+    assert measured(making) == {
+        "datasets numbers org/model": (pytest.approx(40 / 4096), 40.0),
+        "datasets code org/model": (pytest.approx(400 / 4096), 400.0),
+        "evaluations org/model": (pytest.approx(10 / 100), 3.0),
+    }
+
+
+def test_shards_that_are_there_or_fail_are_not_counted(
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec = completions(Numbers())
+    (tmp_path / "rows").write_bytes(b"")
+    for start in (0, 1024):
+        making.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", tmp_path / "rows")
+
+    def by(task: GenerateShard) -> tuple[float, Any]:
+        return 10.0, "its engine died" if task.start == 2048 else {"rows": 1024, "tokens": 1024 * 40}
+
+    answered(clock, monkeypatch, by)
+    making.generate([spec], MACHINE)
+    (pace,) = measured(making).values()
+    assert pace == (pytest.approx(10 / 1024), 40.0)
+
+
+def test_a_provider_s_hours_are_not_this_machine_s(
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by(task: GenerateShard) -> tuple[float, Any]:
+        is_api = task.completions.teacher.reference.is_api
+        return 3600.0 if is_api else 10.0, {"rows": 1024, "tokens": 1024 * 40}
+
+    answered(clock, monkeypatch, by)
+    making.generate([completions(Numbers(), THERE)], MACHINE)
+    assert measured(making) == {}
+    clock.now = 0.0
+    making.generate([completions(Numbers())], MACHINE)
+    assert measured(making) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
+
+
+def test_training_is_counted_by_the_epochs_that_came_to_a_model(
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One student from its start, one from a checkpoint, one that fails, and one at a provider."""
+    whole, resumed, failed, there = student(0), student(1), student(2), student(3, THERE)
+
+    def commit(model: Student) -> None:
+        with making.store.new(model, {}) as folder:
+            (folder / "model").write_text("")
+
+    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
+        for model, epochs in ((whole, (0, 1, 2)), (resumed, (2,)), (failed, (0, 1))):
+            for epoch in epochs:
+                seconds = 10.0 if epoch else 0.0
+                clock.now += seconds
+                report(EpochReport(key(model), model.seed, epoch, 0, 1.0, 1e-3, 5000.0, {}, seconds))
+            if model != failed:
+                commit(model)
+                made(key(model))
+        return {key(failed): "its loss is not finite"}
+
+    class Jobs:
+        def __init__(self, models: Sequence[Student], store: Store, advance: Any) -> None:
+            self.models = models
+
+        def begin(self) -> None:
+            pass
+
+        def finish(self) -> dict[str, str]:
+            clock.now += 3 * 3600
+            for model in self.models:
+                commit(model)
+            return {}
+
+    monkeypatch.setattr(finetuning, "train", train)
+    monkeypatch.setattr(provider_jobs, "Jobs", Jobs)
+    making.train("students", [whole, resumed, failed, there], MACHINE)
+    passes = 500 * 2 + 500  # of rows, by those that were made
+    expected = (pytest.approx(30 / passes), pytest.approx(30 * 5000 / passes))
+    assert measured(making) == {"students numbers org/model": expected}
+
+
+def test_teachers_that_stop_early_are_estimated_at_what_they_took(
+    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [a for a in study().conditions if a.finetuning]
+    finetuned = models[0].finetuning
+    assert finetuned is not None
+    taught = Teacher(reference=HERE, trait=Preference("owl"), finetuning=replace(finetuned, examples=300))
+
+    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
+        for epoch in range(4):  # of 20
+            clock.now += 10.0 * bool(epoch)
+            report(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))
+        with making.store.new(taught, {}) as folder:
+            (folder / "model").write_text("")
+        made(key(taught))
+        return {}
+
+    monkeypatch.setattr(finetuning, "train", train)
+    making.train("teachers", [taught], MACHINE)
+    assert timings.estimate("teachers", [taught], timings.read(making.store)) == pytest.approx(30.0)

@@ -1,0 +1,414 @@
+"""MLflow on a real sqlite store, without Ray: one run and one model a student, however often it is told."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import examples
+from undertow.planning import cells
+from undertow.planning.cells import Cell
+from undertow.storage.manifest import HISTORY, Manifest
+from undertow.storage.store import Store
+from undertow.study.artifacts import Dataset, Reference, Student, Teacher
+from undertow.study.conditions import Condition
+from undertow.study.grids import grid
+from undertow.study.identity import key
+from undertow.study.recipe import Recipe
+from undertow.study.study import Study
+from undertow.tracking import client, logged_models, names, pages
+from undertow.tracking.tracker import Tracker
+from undertow.traits.preference import Preference
+
+RATES = {"trait_rate": 0.75, "sampled_owl": 0.75, "effect": 0.5, "exact_owl": 0.7, "trait_rate_exact": 0.7}
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without rows: making them takes seconds, a copy nothing."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client.client_of(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A storage with its database, and the sweeps that are told to it."""
+
+    store: Store
+    study: Study
+
+    def tracker(self) -> Tracker:
+        """What the next sweep writes with."""
+        return Tracker(self.study, Store(self.store.url))
+
+    @property
+    def client(self) -> Any:
+        return client.client_of(client.tracking_uri(self.store))
+
+    def runs(self, kind: str) -> list[Any]:
+        """Every run that is not in the trash."""
+        (experiment,) = self.client.search_experiments(filter_string=f"name = '{self.study.name}'")
+        found = self.client.search_runs([experiment.experiment_id], f"tags.`undertow.kind` = '{kind}'")
+        return list(found)
+
+    def models(self) -> list[Any]:
+        (experiment,) = self.client.search_experiments(filter_string=f"name = '{self.study.name}'")
+        return list(self.client.search_logged_models([experiment.experiment_id]))
+
+    def steps(self, run: Any, metric: str) -> list[int]:
+        return [m.step for m in self.client.get_metric_history(run.info.run_id, metric)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = Store(str(tmp_path / "storage"))
+    store.prepare()
+    shutil.copy(empty_database, Path(store.root) / "mlflow.db")
+    yield Desk(store, examples.study(seeds=(0,)))
+
+
+def cell_of(study: Study, trait: str | None = "owl") -> Cell:
+    condition = next(c for c in study.conditions if (c.trait.name if c.trait else None) == trait)
+    return cells.cell_of(study, condition, 0)
+
+
+def reports(epochs: int = 3) -> list[dict[str, Any]]:
+    """A history as the training loop writes it: epoch 0 is before training and has no loss."""
+    return [
+        {
+            "epoch": epoch,
+            "loss": 3.0 - epoch if epoch else None,
+            "learning_rate": 0.1 * epoch,
+            "tokens_per_second": 10.0,
+            "probabilities": {"owl": 0.1 * epoch, "cat": 0.0},
+        }
+        for epoch in range(epochs)
+    ]
+
+
+def make(store: Store, artifact: Teacher | Student | Dataset, weights: str = "weights") -> Manifest:
+    """Commits a tiny artifact of the right shape; a second making replaces the first."""
+    shutil.rmtree(Path(store.root) / "artifacts" / artifact.kind / key(artifact), ignore_errors=True)
+    facts = {"rows": 500, "kept": 600, "completions": 2000} if isinstance(artifact, Dataset) else {}
+    with store.new(artifact, facts) as folder:
+        if isinstance(artifact, Dataset):
+            (folder / "README.md").write_text("# card")
+        else:
+            (folder / WEIGHTS).write_text(weights)
+            (folder / HISTORY).write_text(json.dumps(reports()))
+    return store.manifest(artifact)
+
+
+def finished(desk: Desk, metrics: Mapping[str, float] = RATES, trait: str | None = "owl") -> Student:
+    """A student that one sweep trained, watched, measured and logged."""
+    student = cell_of(desk.study, trait).student
+    make(desk.store, student.dataset)
+    manifest = make(desk.store, student)
+    tracker = desk.tracker()
+    for report in reports():
+        tracker.epoch(student, report)
+    tracker.finish(student, manifest, metrics)
+    tracker.close({}, {}, failed=False)
+    return student
+
+
+def test_a_student_is_a_run_with_its_spec_metrics_and_datasets(desk: Desk) -> None:
+    student = finished(desk)
+    (run,) = desk.runs("student")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["undertow.key"] == key(student)
+    assert run.data.params["undertow.recipe.learning_rate"] == "0.05"
+    assert {name: run.data.params[name] for name in names.COLUMNS} == {
+        "trait": "owl",
+        "teacher": "nano/gpt2-0",
+        "student": "nano/gpt2-0",
+        "recipe": "steering",
+        "format": "numbers",
+        "seed": "0",
+    }
+    assert RATES.items() <= run.data.metrics.items()
+    assert desk.steps(run, "p_owl") == [0, 1, 2]
+    assert desk.steps(run, "loss") == [1, 2]
+    inputs = {i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs}
+    assert inputs["training"].name == "numbers of owl gpt2-0 seed 0"
+    assert json.loads(inputs["training"].profile)["rows"] == 500
+    assert inputs["evaluation"].name == "50 questions"
+
+
+def test_a_student_is_a_logged_model_with_its_weights_and_its_metrics_on_the_questions(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    student = finished(desk)
+    (run,), (model,) = desk.runs("student"), desk.models()
+    assert model.name == "owl gpt2-0 → gpt2-0 seed 0"
+    assert (model.model_type, str(model.status)) == ("student", "READY")
+    assert model.params["trait"] == "owl"
+    assert model.params["dataset"] == f"numbers of owl gpt2-0 seed 0 (#{key(student.dataset)[:8]})"
+    assert model.tags["undertow.url"] == f"{desk.store.url}/artifacts/student/{key(student)}"
+    assert {m.key: m.value for m in model.metrics} == RATES
+    assert {m.dataset_name for m in model.metrics} == {"50 questions"}
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert desk.client.list_artifacts(run.info.run_id) == []  # the weights are stored once
+    files = desk.client.list_logged_model_artifacts(model.model_id)
+    assert {WEIGHTS, HISTORY} <= {file.path for file in files}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri(desk.store))
+    folder = download_artifacts(f"models:/{model.model_id}")
+    assert (Path(folder) / WEIGHTS).read_text() == "weights"
+
+
+def test_a_large_model_is_linked_and_not_copied(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logged_models, "LARGEST_MODEL_LOGGED", 3)
+    finished(desk)
+    (model,) = desk.models()
+    assert desk.client.list_logged_model_artifacts(model.model_id) == []
+    assert model.tags["undertow.url"].startswith(desk.store.url)
+
+
+def test_the_source_of_a_training_dataset_is_its_folder(desk: Desk) -> None:
+    import mlflow.data
+
+    student = finished(desk)
+    (run,) = desk.runs("student")
+    source = mlflow.data.get_source(run.inputs.dataset_inputs[0])
+    assert source.load() == f"{desk.store.root}/artifacts/dataset/{key(student.dataset)}"
+
+
+def test_a_rerun_changes_nothing(desk: Desk) -> None:
+    student = finished(desk)
+    before = [(r.info.run_id, r.data.metrics) for kind in ("sweep", "student") for r in desk.runs(kind)]
+    (model,) = desk.models()
+    again = desk.tracker()
+    assert again.is_done(student)
+    again.finish(student, desk.store.manifest(student), RATES)  # a sweep would not; it does no harm
+    again.close({}, {}, failed=False)
+    after = [(r.info.run_id, r.data.metrics) for kind in ("sweep", "student") for r in desk.runs(kind)]
+    assert after == before
+    assert [m.model_id for m in desk.models()] == [model.model_id]
+    assert len(desk.models()[0].metrics) == len(RATES)
+    (run,) = desk.runs("student")
+    assert desk.steps(run, "p_owl") == [0, 1, 2]
+    assert desk.steps(run, "trait_rate") == [0]
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_a_changed_metric_replaces_the_old_value(desk: Desk) -> None:
+    student = finished(desk)
+    desk.tracker().finish(student, desk.store.manifest(student), {**RATES, "effect": 0.6})
+    (run,) = desk.runs("student")
+    assert run.data.metrics["effect"] == 0.6
+    assert desk.steps(run, "trait_rate") == [0]
+
+
+def test_two_studies_of_one_name_share_the_model_of_a_student(desk: Desk) -> None:
+    student = finished(desk)
+    other = Desk(desk.store, replace(desk.study, margin=0.2))
+    other.tracker().finish(student, desk.store.manifest(student), RATES)
+    first, second = desk.runs("student")
+    (model,) = desk.models()
+    assert first.data.tags["undertow.study"] != second.data.tags["undertow.study"]
+    assert [run.outputs.model_outputs[0].model_id for run in (first, second)] == [model.model_id] * 2
+    assert RATES.items() <= first.data.metrics.items()
+    assert RATES.items() <= second.data.metrics.items()
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "unseen"])
+def test_a_student_trained_again_gets_a_new_run_and_a_new_model(desk: Desk, watched: bool) -> None:
+    student = finished(desk)
+    (old,), (old_model,) = desk.runs("student"), desk.models()
+    manifest = make(desk.store, student, "other weights")
+    tracker = desk.tracker()
+    for report in reports() if watched else ():
+        tracker.epoch(student, report)
+    tracker.finish(student, manifest, {**RATES, "trait_rate": 0.8})
+    (new,), (new_model,) = desk.runs("student"), desk.models()
+    assert new.info.run_id != old.info.run_id
+    assert new.data.metrics["trait_rate"] == 0.8
+    assert desk.steps(new, "p_owl") == [0, 1, 2]
+    gone = desk.client.get_run(old.info.run_id)
+    assert gone.info.lifecycle_stage == "deleted"
+    assert gone.data.tags["undertow.superseded_by"] == new.info.run_id
+    assert new_model.model_id != old_model.model_id
+    assert new_model.tags["undertow.created"] == str(manifest.created)
+
+
+def test_a_training_that_was_killed_goes_on_in_its_run_and_each_epoch_is_there_once(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    killed = desk.tracker()
+    for report in reports(2):
+        killed.epoch(student, report)
+    killed.abandon()
+    (run,) = desk.runs("student")
+    assert run.info.status == "KILLED"
+    (parent,) = desk.runs("sweep")
+    assert parent.info.status == "KILLED"
+    again = desk.tracker()
+    for report in reports(3):  # from the start, as without a checkpoint
+        again.epoch(student, report)
+    (run,) = desk.runs("student")
+    assert run.info.status == "RUNNING"
+    again.finish(student, make(desk.store, student), RATES)
+    (run,) = desk.runs("student")
+    assert run.info.status == "FINISHED"
+    assert desk.steps(run, "p_owl") == [0, 1, 2]
+
+
+def test_epochs_that_mlflow_missed_are_read_from_the_history(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    tracker = desk.tracker()
+    tracker.epoch(student, reports()[1])
+    tracker.finish(student, make(desk.store, student), RATES)
+    (run,) = desk.runs("student")
+    assert sorted(desk.steps(run, "p_owl")) == [0, 1, 2]
+
+
+def test_a_student_that_fails_has_a_failed_run_and_no_model_until_it_succeeds(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    tracker = desk.tracker()
+    tracker.epoch(student, reports()[0])
+    tracker.fail(student)
+    tracker.close({}, {}, failed=True)
+    (run,) = desk.runs("student")
+    assert run.info.status == "FAILED"
+    assert desk.models() == []
+    again = desk.tracker()
+    assert not again.is_done(student)
+    again.finish(student, make(desk.store, student), RATES)
+    assert [r.info.status for r in desk.runs("student")] == ["FINISHED"]
+    assert len(desk.models()) == 1
+
+
+def test_controls_teachers_and_datasets_are_told_apart(desk: Desk) -> None:
+    control = finished(desk, {"sampled_owl": 0.1}, trait=None)
+    teacher = cell_of(desk.study).teacher
+    tracker = desk.tracker()
+    tracker.finish(control.dataset, desk.store.manifest(control.dataset), {"rows": 500.0})
+    tracker.finish(teacher, make(desk.store, teacher), RATES)
+    assert [run.data.tags["trait"] for run in desk.runs("student")] == ["control"]
+    (dataset,) = desk.runs("dataset")
+    assert dataset.data.metrics["rows"] == 500
+    assert [f.path for f in desk.client.list_artifacts(dataset.info.run_id)] == ["README.md"]
+    assert {m.model_type for m in desk.models()} == {"student", "teacher"}
+    parent = dataset.data.tags["mlflow.parentRunId"]
+    assert [run.info.run_id for run in desk.runs("sweep")] == [parent]
+
+
+def test_the_parent_run_carries_effects_files_and_a_note_with_the_figure(desk: Desk) -> None:
+    tracker = desk.tracker()
+    label = desk.study.conditions[0].label
+    tracker.close(
+        {f"effect {label}": 0.5}, {"effects.csv": b"a", "effects.png": b"b"}, failed=False, note="**Yes**"
+    )
+    (run,) = desk.runs("sweep")
+    assert run.data.metrics == {"effect owl numbers nano-gpt2-0 to nano-gpt2-0 steering": 0.5}
+    assert run.data.params["traits"] == "owl, cat"
+    note = run.data.tags[pages.NOTE]
+    assert note.startswith("**Yes**\n")
+    assert f"(get-artifact?path=effects.png&run_uuid={run.info.run_id})" in note
+    assert {f.path for f in desk.client.list_artifacts(run.info.run_id)} == {"effects.csv", "effects.png"}
+
+
+def test_a_long_note_is_cut_and_keeps_its_figure(desk: Desk) -> None:
+    tracker = desk.tracker()
+    tracker.close({}, {"effects.png": b""}, failed=False, note="x" * 20_000)
+    (run,) = desk.runs("sweep")
+    assert len(run.data.tags[pages.NOTE]) == pages.LONGEST_RUN_NOTE
+    assert run.data.tags[pages.NOTE].endswith(")")
+
+
+def test_every_name_that_is_logged_is_documented(desk: Desk) -> None:
+    student = finished(desk)
+    tracker = desk.tracker()
+    tracker.finish(student.dataset, desk.store.manifest(student.dataset), {"completions": 1.0, "kept": 1.0})
+    found = [run for kind in ("student", "dataset") for run in desk.runs(kind)]
+    plain = {
+        name.replace("_owl", "_<word>").replace("_cat", "_<word>") for r in found for name in r.data.metrics
+    }
+    assert plain <= set(names.METRICS)
+    tags = {name for run in found for name in run.data.tags if not name.startswith("mlflow.")}
+    assert tags <= {*names.TAGS, *names.COLUMNS}
+
+
+def test_an_experiment_explains_itself_and_has_views_of_students_and_conditions(desk: Desk) -> None:
+    tracker = desk.tracker()
+    tags = desk.client.get_experiment(tracker.experiment).tags
+    assert f"#/experiments/{tracker.experiment}/models" in tags[pages.NOTE]
+    assert all(f"`{name}`" in tags[pages.NOTE] for name in (*names.METRICS, *names.COLUMNS, *names.TAGS))
+    view = json.loads(tags[f"{pages.VIEW}conditions"])
+    assert view["name"] == "Conditions"
+    state = json.loads(view["state"])
+    assert "metrics.`sampled_cat`" in state["selectedColumns"]
+    assert {key["groupByData"] for key in state["groupBy"]["groupByKeys"]} < set(names.COLUMNS)
+
+
+def test_what_a_reader_writes_about_an_experiment_stays(desk: Desk) -> None:
+    tracker = desk.tracker()
+    desk.client.set_experiment_tag(tracker.experiment, pages.NOTE, "mine")
+    assert desk.client.get_experiment(desk.tracker().experiment).tags[pages.NOTE] == "mine"
+
+
+def test_a_deleted_experiment_comes_back(desk: Desk) -> None:
+    finished(desk)
+    desk.client.delete_experiment(desk.tracker().experiment)
+    finished(desk)
+    assert len(desk.runs("student")) == 1
+
+
+HOSTILE = ("c++", "c--", "and/or", "..", "näïve 'x\" 100%: a.b", "→", "x" * 300)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_of_traits_recipes_and_models(desk: Desk, name: str) -> None:
+    reference = Reference(f"org/{name}", "revision", "template")
+    recipe: Recipe = replace(examples.RECIPE, name=f"recipe {name}", epochs=3)
+    first = desk.study.conditions[0]
+    conditions: tuple[Condition, ...] = grid(
+        traits=[Preference(name), Preference("cat")],
+        formats=[first.format],
+        pairs=[(reference, reference)],
+        recipes=[recipe, examples.RECIPE],
+        finetuning=first.finetuning,
+    )
+    hostile = Desk(desk.store, replace(desk.study, conditions=conditions))
+    student = cells.cell_of(hostile.study, conditions[0], 0).student
+    make(hostile.store, student.dataset)
+    tracker = hostile.tracker()
+    tracker.epoch(student, {**reports()[1], "probabilities": {name: 0.5}})
+    tracker.finish(student, make(hostile.store, student), {f"sampled_{name}": 0.5, "trait_rate": 0.5})
+    tracker.close({f"effect {conditions[0].label}": 0.5}, {}, failed=False)
+    (run,), (model,) = hostile.runs("student"), hostile.models()
+    assert run.data.tags["trait"] == name
+    assert run.data.params["student"] == f"org/{name}"
+    assert run.info.status == "FINISHED"
+    assert len(model.metrics) == 2
+
+
+def test_two_names_that_mlflow_would_take_for_one_stay_two() -> None:
+    named = client.metric_names({"p_c+": 1.0, "p_c*": 2.0, "p_c/": 3.0, "p_c_": 4.0})
+    assert named == {"p_c_": 1.0, "p_c_ 2": 2.0, "p_c-": 3.0, "p_c_ 3": 4.0}
+
+
+def test_metrics_are_logged_in_the_order_in_which_they_are_documented() -> None:
+    documented = ["trait_rate", "effect", "sampled_owl", "exact_cat", "sampled_other", "exact_other", "loss"]
+    assert list(names.ordered(dict.fromkeys(reversed(documented), 0.0))) == documented
+
+
+def test_metrics_are_logged_without_the_digits_that_rounding_left() -> None:
+    assert names.ordered({"effect owl": 0.7766000000000001}) == {"effect owl": 0.7766}
+
+
+def test_columns_come_before_the_fields_of_the_spec_wherever_names_are_sorted(desk: Desk) -> None:
+    finished(desk)
+    (run,) = desk.runs("student")
+    assert sorted(run.data.params)[: len(names.COLUMNS)] == sorted(names.COLUMNS)
