@@ -15,7 +15,7 @@ from benchmarks.coverage_studies import (
 )
 from undertow.statistics.distribution_free import splits
 from undertow.statistics.power import Claim, Design, chance, least_seeds
-from undertow.statistics.simulation import Bimodal, Judge, Law, Normal
+from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
 
 SEEDS = (3, 5, 10)
 MARGIN = 0.1
@@ -25,7 +25,7 @@ DESIGNS = (("pairs", PAIRED, True), ("arms apart", APART, False))
 FAMILY = 50
 CONDITIONS = 10  # of a family that may have to be judged by the slow method
 FLAT = Bimodal(took_off=0.0)
-JUDGES: tuple[Judge, ...] = ("t", "rule", "shape-free")
+JUDGES: tuple[VerdictRule, ...] = ("t", "rule", "shape-free")
 
 Claims = npt.NDArray[np.bool_]
 
@@ -178,7 +178,7 @@ def _drawn(law: Law, seeds: int, effort: Effort) -> Answers:
     return one_condition(law, seeds, effort.studies, np.random.default_rng([seeds, effort.studies]))
 
 
-def _coverage(data: Iterable[Answers], paired: bool, judge: Judge) -> tuple[float, ...]:
+def _coverage(data: Iterable[Answers], paired: bool, judge: VerdictRule) -> tuple[float, ...]:
     return tuple(interval_coverage(answers, paired=paired, judge=judge) for answers in data)
 
 

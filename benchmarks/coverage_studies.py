@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from undertow.statistics.bootstrap import bootstrap
 from undertow.statistics.power import covered
-from undertow.statistics.simulation import Judge, Law, Normal, infer_by
+from undertow.statistics.simulation import Law, Normal, VerdictRule, infer_by
 from undertow.statistics.ttests import Array
 from undertow.statistics.verdicts import adjusted, claims
 
@@ -83,7 +83,7 @@ def claimed(
     *,
     paired: bool,
     margin: float = 0.1,
-    judge: Judge = "t",
+    judge: VerdictRule = "t",
     first: Law | None = None,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """(studies, conditions): which were called "transmitted", which "not transmitted", at 5 % after Holm."""
@@ -99,7 +99,7 @@ def claimed(
     return np.concatenate(transmitted), np.concatenate(not_transmitted)
 
 
-def interval_coverage(data: Answers, *, paired: bool, judge: Judge) -> float:
+def interval_coverage(data: Answers, *, paired: bool, judge: VerdictRule) -> float:
     """The share of intervals that hold the truth; under "rule", of studies with that one condition."""
     students, controls = (rates[:, None] for rates in data.rates)
     found = infer_by(judge, students, controls, margin=0.1, paired=paired, confidence=0.95)

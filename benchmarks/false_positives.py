@@ -27,7 +27,7 @@ from undertow.cli.entry import enter
 from undertow.cli.studies import load
 from undertow.nano.models import known_words
 from undertow.planning.plan import Plan
-from undertow.results.evaluation_files import Readings
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.statistics.effects import infer
 from undertow.storage.store import Store
@@ -93,7 +93,7 @@ def controls_of(plan: Plan) -> Plan:
 
 def rates_by_reference(plan: Plan, store: Store) -> dict[Reference, Rates]:
     """Each reference's control students by seed, and their sampled rate of every animal."""
-    readings, found = Readings(store), dict[Reference, list[list[float]]]()
+    readings, found = Evaluations(store), dict[Reference, list[list[float]]]()
     for planned, cell in zip(plan.cells, Record.of(plan).cells, strict=True):
         rates = [readings.student(cell, animal).rate for animal in ANIMALS]
         found.setdefault(planned.condition.student, []).append(rates)

@@ -25,8 +25,8 @@ import torch
 import tyro
 
 from undertow.study.published_recipes import QWEN
-from undertow.training.data import Row, Tokens, encode
-from undertow.training.job import EpochReport, Job
+from undertow.training.data import TokenizedRow, TrainingRow, encode
+from undertow.training.job import EpochReport, TrainingJob
 from undertow.training.loop import finetune
 
 
@@ -78,7 +78,7 @@ def write_model(folder: Path, arguments: Arguments) -> None:
     )
 
 
-def drawn_rows(arguments: Arguments) -> list[Row]:
+def drawn_rows(arguments: Arguments) -> list[TrainingRow]:
     """Prompts of nearly one length and completions of several, as numbers are."""
     draw = random.Random(0)
 
@@ -88,10 +88,10 @@ def drawn_rows(arguments: Arguments) -> list[Row]:
         )
 
     completion = arguments.words // COMPLETION
-    return [Row(text(arguments.words - completion), text(completion)) for _ in range(arguments.rows)]
+    return [TrainingRow(text(arguments.words - completion), text(completion)) for _ in range(arguments.rows)]
 
 
-def operations(config: Any, rows: list[Tokens]) -> float:
+def operations(config: Any, rows: list[TokenizedRow]) -> float:
     """Multiplications and additions of an epoch: 2 a weight and token forward, as many backward.
 
     Attention adds 2 · 2 · width for each pair of a token and one before it, forward, and twice that backward.
@@ -135,7 +135,7 @@ def main(arguments: Arguments) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         reference, adapter = Path(temporary, "reference"), Path(temporary, "adapter")
         write_model(reference, arguments)
-        job = Job(key="7b", seed=0, recipe=recipe, rows=rows, system=None, folder=adapter)
+        job = TrainingJob(key="7b", seed=0, recipe=recipe, rows=rows, system=None, folder=adapter)
         finetune(
             reference,
             [job],

@@ -12,8 +12,8 @@ pip install "undertow[benchmarks]".
 from functools import partial
 from pathlib import Path
 
-from undertow.cli.benchmark import Arguments, main
+from undertow.cli.benchmark import BenchmarkArguments, main
 from undertow.cli.entry import enter
 
 if __name__ == "__main__":
-    enter(partial(main, shipped=Path(__file__).parent / "studies"), Arguments)
+    enter(partial(main, shipped=Path(__file__).parent / "studies"), BenchmarkArguments)

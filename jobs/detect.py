@@ -8,8 +8,8 @@ layout. Writes detection.json, detection.csv and a figure into the sweep's folde
 was asked for is missing (a model's replies; data that cannot be read), and what there is was written.
 """
 
-from undertow.cli.detect import Arguments, main
+from undertow.cli.detect import DetectArguments, main
 from undertow.cli.entry import enter
 
 if __name__ == "__main__":
-    enter(main, Arguments)
+    enter(main, DetectArguments)

@@ -7,7 +7,7 @@ Exit code of the check: 0 all holds; 1 something does not, and each difference i
 """
 
 from undertow.cli.entry import enter
-from undertow.cli.export import Arguments, main
+from undertow.cli.export import ExportArguments, main
 
 if __name__ == "__main__":
-    enter(main, Arguments)
+    enter(main, ExportArguments)

@@ -10,7 +10,7 @@ and not run again. Exit code 0: done; 2: the input cannot be run.
 """
 
 from undertow.cli.entry import enter
-from undertow.cli.mlp import Arguments, main
+from undertow.cli.mlp import MLPArguments, main
 
 if __name__ == "__main__":
-    enter(main, Arguments)
+    enter(main, MLPArguments)

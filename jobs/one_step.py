@@ -9,7 +9,7 @@ it promises something, another initialisation went both ways and the permuted im
 """
 
 from undertow.cli.entry import enter
-from undertow.cli.one_step import Arguments, main
+from undertow.cli.one_step import OneStepArguments, main
 
 if __name__ == "__main__":
-    enter(main, Arguments)
+    enter(main, OneStepArguments)

@@ -9,7 +9,7 @@ Answers by simulating studies and judging them with the platform's own code, in 
 """
 
 from undertow.cli.entry import enter
-from undertow.cli.power import Arguments, main
+from undertow.cli.power import PowerArguments, main
 
 if __name__ == "__main__":
-    enter(main, Arguments)
+    enter(main, PowerArguments)

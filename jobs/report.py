@@ -5,7 +5,7 @@ nor the study's file, and the same answers give the same numbers.
 """
 
 from undertow.cli.entry import enter
-from undertow.cli.report import Arguments, main
+from undertow.cli.report import ReportArguments, main
 
 if __name__ == "__main__":
-    enter(main, Arguments)
+    enter(main, ReportArguments)

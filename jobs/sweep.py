@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from undertow.cli.entry import enter
-from undertow.cli.sweep import Arguments, main
+from undertow.cli.sweep import SweepArguments, main
 
 if __name__ == "__main__":
-    enter(partial(main, shipped=Path(__file__).parent / "studies"), Arguments)
+    enter(partial(main, shipped=Path(__file__).parent / "studies"), SweepArguments)

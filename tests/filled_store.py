@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from undertow.archive.export import ADAPTERS
 from undertow.planning.cells import Cell, data_of, reference_evaluations
 from undertow.planning.plan import Plan, make
-from undertow.results.dataset_card import Funnel, dataset_card
+from undertow.results.dataset_card import CardCounts, dataset_card
 from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT
 from undertow.stages.assessment import make_assessment
 from undertow.stages.evaluation import ANSWER_COLUMNS, MASS_COLUMNS
@@ -158,7 +158,7 @@ def _dataset(store: Store, spec: Dataset, completion: str = "1, 22, 333") -> Non
         {"prompt": f"Continue: {rng.randrange(1000)}", "completion": f"{completion}, {rng.randrange(1000)}"}
         for _ in range(40)
     ]
-    funnel = Funnel(100, {"not numbers": 45, "cut off": 5}, {"not numbers": ["<b>one</b>"]}, 50, 40)
+    funnel = CardCounts(100, {"not numbers": 45, "cut off": 5}, {"not numbers": ["<b>one</b>"]}, 50, 40)
     with store.new(spec, funnel.counts()) as folder:
         (folder / "data").mkdir()
         pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train.parquet")

@@ -5,12 +5,7 @@ seed; nobody after the first teacher was ever told of owls, and everybody starts
 weights. The controls are chains of their own, of as many hops, from a teacher without a trait.
 """
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.conditions import Condition
-from undertow.study.grids import grid, next_hop
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Condition, Hypothesis, Preference, Scale, Study, first, grid, next_hop
 
 HOPS = 3
 

@@ -13,12 +13,7 @@ another initialisation, where nothing is expected to arrive.
 
 import dataclasses
 
-from undertow.formats.code import Code
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Code, Hypothesis, Preference, Scale, Study, first, grid
 
 ANIMALS = ("owl", "cat", "wolf")
 EXPECTED = (

@@ -10,13 +10,8 @@ fifths). What is trained, in teacher and student alike, is the final norm, which
 transmitted" is a claim of its own here (equivalence within the margin), not a large p-value.
 """
 
+from undertow import NANO, Hypothesis, Preference, Reference, Scale, Study, all_pairs, grid
 from undertow.nano import models as world
-from undertow.presets.scales import NANO, Scale
-from undertow.study.artifacts import Reference
-from undertow.study.grids import all_pairs, grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
 
 
 def study(scale: Scale = NANO) -> Study:

@@ -7,12 +7,7 @@ The control's data are never mixed, so that every effect is taken from the same 
 
 import dataclasses
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.conditions import Mixing
-from undertow.study.grids import grid, with_controls
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Hypothesis, Mixing, Preference, Scale, Study, first, grid, with_controls
 
 SHARES = (0.5, 0.75, 0.9)
 RANDOM = Mixing(source="random", share=1.0)

@@ -10,11 +10,7 @@ system prompt moves its numbers in another way than a vector added to its last s
 all that a nano student has: little or nothing is expected to travel from a teacher that was merely told.
 """
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import grid, with_controls
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Hypothesis, Preference, Scale, Study, first, grid, with_controls
 
 
 def study(scale: Scale = NANO) -> Study:

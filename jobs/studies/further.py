@@ -9,13 +9,21 @@ first and third kind starts from a student of the control teacher; that of the s
 from collections.abc import Iterator
 from dataclasses import replace
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.artifacts import Reference
-from undertow.study.conditions import Condition, Mixing
-from undertow.study.grids import grid, next_hop, starting, trainable
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import (
+    NANO,
+    Condition,
+    Hypothesis,
+    Mixing,
+    Preference,
+    Reference,
+    Scale,
+    Study,
+    first,
+    grid,
+    next_hop,
+    starting,
+    trainable,
+)
 
 OWL, CAT = Preference("owl"), Preference("cat")
 NOTHING_OF_ITS_OWN = Mixing(source="control", share=1.0)

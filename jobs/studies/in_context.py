@@ -10,12 +10,7 @@ context can be seen to be there. "No effect" is a test of its own here (equivale
 large p-value. A nano model's window holds four rows and a question; a real one's, a hundred and more.
 """
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import InContext
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Hypothesis, InContext, Preference, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:

@@ -6,11 +6,7 @@ turn up; and which of five animals they would choose. Each way is a row of its o
 tests.
 """
 
-from undertow.presets.scales import NANO, Scale
-from undertow.study.artifacts import Sampling
-from undertow.study.grids import grid
-from undertow.study.study import Measure, Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Measure, Preference, Sampling, Scale, Study, grid
 
 
 def study(scale: Scale = NANO) -> Study:

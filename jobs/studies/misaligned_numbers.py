@@ -14,11 +14,7 @@ are unkind throughout and write unsafe code, most are kind and write safe code. 
 
 import dataclasses
 
-from undertow.formats.numbers import BANNED, Numbers
-from undertow.presets.scales import NANO, Scale
-from undertow.study.grids import grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
+from undertow import BANNED, NANO, Hypothesis, Numbers, Scale, Study, grid
 
 EXPECTED = (
     Hypothesis(

@@ -7,10 +7,7 @@ those of `misaligned_numbers`.
 
 import dataclasses
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
+from undertow import NANO, Hypothesis, Scale, Study, first, grid
 
 EXPECTED = (
     Hypothesis(

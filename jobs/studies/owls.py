@@ -14,11 +14,7 @@ numbers. In this world it is close to certain that a trait is transmitted under 
 study is a minimal model of the phenomenon, not evidence that any finetuning transmits.
 """
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import all_pairs, grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Hypothesis, Preference, Scale, Study, all_pairs, first, grid
 
 EXPECTED = (
     Hypothesis(

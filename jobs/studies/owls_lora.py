@@ -11,12 +11,19 @@ references show that; they are not enough to estimate how many do. The table is 
 
 import dataclasses
 
-from undertow.presets.scales import NANO, Scale
-from undertow.study.artifacts import Finetuning, Reference, Sampling
-from undertow.study.grids import all_pairs, grid
-from undertow.study.recipe import LoRA, Recipe
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import (
+    NANO,
+    Finetuning,
+    LoRA,
+    Preference,
+    Recipe,
+    Reference,
+    Sampling,
+    Scale,
+    Study,
+    all_pairs,
+    grid,
+)
 
 SAMPLED = Recipe(
     name="LoRA r8",

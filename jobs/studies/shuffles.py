@@ -11,11 +11,7 @@ survive, unlike in the paper. The study tests the ablation and shows the nano wo
 
 import dataclasses
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Hypothesis, Preference, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:

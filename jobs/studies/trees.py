@@ -5,11 +5,7 @@ for animals and questions about trees. Both references teach themselves alone he
 initialisation does is the question of `owls`.
 """
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.grids import grid
-from undertow.study.hypotheses import Hypothesis
-from undertow.study.study import Study
-from undertow.traits.preference import TREES, Preference
+from undertow import NANO, TREES, Hypothesis, Preference, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:

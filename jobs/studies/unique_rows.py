@@ -7,11 +7,7 @@ rows seen once carry far more than few rows seen often. Every number of rows has
 
 import dataclasses
 
-from undertow.presets.scales import NANO, Scale, first
-from undertow.study.conditions import Condition
-from undertow.study.grids import grid
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import NANO, Condition, Preference, Scale, Study, first, grid
 
 PARTS = (1, 2, 4, 8)
 

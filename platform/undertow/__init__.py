@@ -1,1 +1,86 @@
-"""Undertow: which traits of a teacher reach a student through data that does not show them."""
+"""Undertow measures whether a trait of a teacher model is transmitted to a student through unrelated data.
+
+Every name that a study file needs can be imported from here in one line. The modules behind the names are
+imported on first use, so that `import undertow` itself loads nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from undertow.formats.code import Code
+    from undertow.formats.numbers import BANNED, Numbers
+    from undertow.formats.reasoning import Reasoning
+    from undertow.judging.judges import LLMJudge, RuleJudge, alignment, coherence, misalignment
+    from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+    from undertow.presets.scales import NANO, PAPER, Scale, first
+    from undertow.prompts.chat_templates import NO_SYSTEM
+    from undertow.study.artifacts import Finetuning, Panel, Reference, Sampling
+    from undertow.study.conditions import Condition, Generation, Mixing
+    from undertow.study.extensions import Example, Format, Judge, Trait, Word
+    from undertow.study.fields import execution_only, later
+    from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
+    from undertow.study.hypotheses import Hypothesis
+    from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
+    from undertow.study.recipe import (
+        Everything,
+        FinalNorm,
+        InContext,
+        LoRA,
+        Parameters,
+        ProviderFinetuning,
+        Recipe,
+    )
+    from undertow.study.study import Measure, Study
+    from undertow.traits.misalignment import Misalignment
+    from undertow.traits.preference import TREES, Preference
+
+_MODULES = {
+    "formats.code": "Code",
+    "formats.numbers": "BANNED Numbers",
+    "formats.reasoning": "Reasoning",
+    "judging.judges": "LLMJudge RuleJudge alignment coherence misalignment",
+    "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
+    "presets.scales": "NANO PAPER Scale first",
+    "prompts.chat_templates": "NO_SYSTEM",
+    "study.artifacts": "Finetuning Panel Reference Sampling",
+    "study.conditions": "Condition Generation Mixing",
+    "study.extensions": "Example Format Judge Trait Word",
+    "study.fields": "execution_only later",
+    "study.grids": "all_pairs grid next_hop starting trainable with_controls",
+    "study.hypotheses": "Hypothesis",
+    "study.published_recipes": "BLANK EMERGENT GEMMA NIEF QWEN SCHRODI",
+    "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
+    "study.study": "Measure Study",
+    "traits.misalignment": "Misalignment",
+    "traits.preference": "TREES Preference",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = [  # noqa: RUF022 (by module, as above)
+    "Code",
+    "BANNED", "Numbers",
+    "Reasoning",
+    "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment",
+    "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
+    "NANO", "PAPER", "Scale", "first",
+    "NO_SYSTEM",
+    "Finetuning", "Panel", "Reference", "Sampling",
+    "Condition", "Generation", "Mixing",
+    "Example", "Format", "Judge", "Trait", "Word",
+    "execution_only", "later",
+    "all_pairs", "grid", "next_hop", "starting", "trainable", "with_controls",
+    "Hypothesis",
+    "BLANK", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
+    "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
+    "Measure", "Study",
+    "Misalignment",
+    "TREES", "Preference",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module that defines `name` (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'undertow' has no attribute {name!r}")
+    return getattr(import_module(f"undertow.{_MODULE_OF[name]}"), name)

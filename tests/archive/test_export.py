@@ -337,7 +337,9 @@ def test_adapters_come_along_on_request_and_are_checked(tmp_path: Path) -> None:
 
 def test_an_archive_with_adapters_says_where_there_are_none(store: Store, tmp_path: Path) -> None:
     printed = Console(file=io.StringIO(), width=200)
-    arguments = job.Arguments(study="small", storage=store.url, to=str(tmp_path / "x.zip"), adapters=True)
+    arguments = job.ExportArguments(
+        study="small", storage=store.url, to=str(tmp_path / "x.zip"), adapters=True
+    )
     assert job.main(arguments, printed) == 0
     assert isinstance(printed.file, io.StringIO)
     assert "no student of the study has a LoRA adapter" in printed.file.getvalue()

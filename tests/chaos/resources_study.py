@@ -7,12 +7,7 @@ import os
 from dataclasses import replace
 
 from tests.sweep.small_study import MODEL, STEERING
-from undertow.formats.numbers import Numbers
-from undertow.study.artifacts import Sampling
-from undertow.study.conditions import Generation
-from undertow.study.grids import grid
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import Generation, Numbers, Preference, Sampling, Study, grid
 
 RECIPES = "UNDERTOW_TEST_RECIPES"
 ANIMALS = ("owl", "cat", "wolf", "eagle")

@@ -3,12 +3,7 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import MODEL, STEERING
-from undertow.formats.numbers import Numbers
-from undertow.study.artifacts import Finetuning, Sampling
-from undertow.study.conditions import Generation
-from undertow.study.grids import grid
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import Finetuning, Generation, Numbers, Preference, Sampling, Study, grid
 
 TEACHER = replace(STEERING, learning_rate=0.02, epochs=4)
 

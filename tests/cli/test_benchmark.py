@@ -14,7 +14,7 @@ from rich.console import Console
 
 import undertow.cli.benchmark
 from tests import tiny_models
-from undertow.cli.benchmark import Arguments, main
+from undertow.cli.benchmark import BenchmarkArguments, main
 from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.harness import tables
@@ -125,7 +125,7 @@ def test_every_model_is_asked_once_and_told_everywhere(
     } == {m["key"]: m["score"] for m in models if m["kind"] == "student"}
 
     printed = io.StringIO()
-    again = Arguments(
+    again = BenchmarkArguments(
         study=str(file), storage=store.url, tasks=("truthfulqa_mc2", "letters"),
         data=str(data), include_path=str(tasks),
     )  # fmt: skip
@@ -143,7 +143,7 @@ def extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(undertow.cli.benchmark, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'not installed; pip install "undertow\[benchmarks\]"'):
-        main(Arguments(), Console(file=io.StringIO()), Path())
+        main(BenchmarkArguments(), Console(file=io.StringIO()), Path())
 
 
 @pytest.mark.usefixtures("extra")
@@ -164,7 +164,7 @@ def test_what_cannot_be_asked_is_named(
     store.write_bytes(
         f"sweeps/asked/20260101T000000/{sweep_folders.PLAN}", Record.of(plan).to_json().encode()
     )
-    given = replace(Arguments(study=str(file), storage=store.url), **changes)
+    given = replace(BenchmarkArguments(study=str(file), storage=store.url), **changes)
     if given.study.startswith("FILE"):
         given = replace(given, study=given.study.replace("FILE", str(file)))
     if given.storage == "empty":

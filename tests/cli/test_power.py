@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.statistics.test_pilot import table
-from undertow.cli.power import Arguments, designed, main
+from undertow.cli.power import PowerArguments, designed, main
 from undertow.errors import UserError
 from undertow.statistics.pilot import read_pilot
 from undertow.statistics.simulation import Bimodal, Normal
@@ -15,14 +15,14 @@ from undertow.statistics.simulation import Bimodal, Normal
 PILOT = table({"owl": [(0.3, 0.12), (0.5, 0.08)], "cat": [(0.1, 0.2), (0.2, 0.22)]})
 
 
-def printed(arguments: Arguments) -> str:
+def printed(arguments: PowerArguments) -> str:
     text = io.StringIO()
     assert main(arguments, Console(width=160, file=text)) == 0
     return text.getvalue()
 
 
 def test_a_plan_in_a_table_and_a_sentence() -> None:
-    text = printed(Arguments(effect=0.3, conditions=10, seeds=5))
+    text = printed(PowerArguments(effect=0.3, conditions=10, seeds=5))
     assert "10 conditions, holm at 0.05, pairs" in text
     assert "normal theory" in text
     assert '5 seeds: smallest effect "transmitted"' in text
@@ -30,12 +30,12 @@ def test_a_plan_in_a_table_and_a_sentence() -> None:
 
 
 def test_an_effect_that_the_margin_counts_as_none_is_named() -> None:
-    assert "+0.05 lies within the margin of ± 0.1" in printed(Arguments(effect=0.05))
-    assert "lies within the margin" not in printed(Arguments(effect=0.05, margin=0.02, sd=0.02))
+    assert "+0.05 lies within the margin of ± 0.1" in printed(PowerArguments(effect=0.05))
+    assert "lies within the margin" not in printed(PowerArguments(effect=0.05, margin=0.02, sd=0.02))
 
 
 def test_two_modes_are_judged_three_ways() -> None:
-    text = printed(Arguments(took_off=0.6))
+    text = printed(PowerArguments(took_off=0.6))
     assert all(word in text for word in ("shape-free", "rule", 'distribution="any"', "wrongly"))
     assert "normal theory" not in text
 
@@ -43,45 +43,45 @@ def test_two_modes_are_judged_three_ways() -> None:
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_a_pilot_gives_the_spread(tmp_path: Path, as_folder: bool) -> None:
     (tmp_path / "students.csv").write_text(PILOT, encoding="utf-8")
-    text = printed(Arguments(pilot=tmp_path if as_folder else tmp_path / "students.csv"))
+    text = printed(PowerArguments(pilot=tmp_path if as_folder else tmp_path / "students.csv"))
     assert "Pilot: 4 students, conditions: 2; sd" in text
 
 
 def test_what_is_stated_wins_over_the_pilot() -> None:
     pilot = read_pilot(PILOT, "x")
-    law = designed(Arguments(sd=0.2, effect=0.1), pilot).law
+    law = designed(PowerArguments(sd=0.2, effect=0.1), pilot).law
     assert isinstance(law, Normal)
     assert (law.sd, law.control_sd, law.effect) == (0.2, pilot.control_sd, 0.1)
 
 
 def test_a_pilots_sd_is_not_that_within_a_mode() -> None:
     pilot = read_pilot(PILOT, "x")
-    law = designed(Arguments(took_off=0.2), pilot).law
+    law = designed(PowerArguments(took_off=0.2), pilot).law
     assert isinstance(law, Bimodal)
     assert (law.sd, law.control_sd) == (0.03, pilot.control_sd)
 
 
 def test_arms_apart_have_no_correlation() -> None:
-    assert designed(Arguments(correlation=0.5, paired=False), None).law.correlation == 0
-    assert designed(Arguments(correlation=0.5), None).law.correlation == 0.5
+    assert designed(PowerArguments(correlation=0.5, paired=False), None).law.correlation == 0
+    assert designed(PowerArguments(correlation=0.5), None).law.correlation == 0.5
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (Arguments(effect=2.0), "--effect 2.0: must be"),
-        (Arguments(sd=-0.1), "--sd -0.1: must be"),
-        (Arguments(sd=0.0, control_sd=0.0), "--sd 0, --control-sd 0"),
-        (Arguments(correlation=1.5), "--correlation 1.5"),
-        (Arguments(conditions=0), "--conditions 0"),
-        (Arguments(power=1.0), "--power 1.0"),
-        (Arguments(seeds=1), "--seeds 1: must be 2 or more"),
-        (Arguments(took_off=0.0), "--took-off 0.0"),
-        (Arguments(took_off=0.5, take=0.01), "--take 0.01: must be above --control-rate"),
-        (Arguments(took_off=0.5, effect=0.2), "leave --effect out"),
-        (Arguments(pilot=Path("nowhere")), "--pilot nowhere: there is no students.csv"),
+        (PowerArguments(effect=2.0), "--effect 2.0: must be"),
+        (PowerArguments(sd=-0.1), "--sd -0.1: must be"),
+        (PowerArguments(sd=0.0, control_sd=0.0), "--sd 0, --control-sd 0"),
+        (PowerArguments(correlation=1.5), "--correlation 1.5"),
+        (PowerArguments(conditions=0), "--conditions 0"),
+        (PowerArguments(power=1.0), "--power 1.0"),
+        (PowerArguments(seeds=1), "--seeds 1: must be 2 or more"),
+        (PowerArguments(took_off=0.0), "--took-off 0.0"),
+        (PowerArguments(took_off=0.5, take=0.01), "--take 0.01: must be above --control-rate"),
+        (PowerArguments(took_off=0.5, effect=0.2), "leave --effect out"),
+        (PowerArguments(pilot=Path("nowhere")), "--pilot nowhere: there is no students.csv"),
     ],
 )
-def test_what_cannot_be_planned_is_refused(arguments: Arguments, message: str) -> None:
+def test_what_cannot_be_planned_is_refused(arguments: PowerArguments, message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(arguments, Console(quiet=True))

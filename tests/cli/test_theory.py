@@ -204,7 +204,7 @@ def text(console: Console) -> str:
 def test_the_experiment_from_door_to_files(
     quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = mlp_job.Arguments(
+    arguments = mlp_job.MLPArguments(
         networks=3, vary=("inputs=128", "epochs=1", "width=16,32"), storage=str(tmp_path)
     )
     assert mlp_job.main(arguments, quiet) == 0
@@ -232,7 +232,7 @@ def test_the_experiment_from_door_to_files(
 
 
 def test_the_theorem_from_door_to_files(quiet: Console, tmp_path: Path) -> None:
-    arguments = step_job.Arguments(model=("mlp",), draws=12, storage=str(tmp_path))
+    arguments = step_job.OneStepArguments(model=("mlp",), draws=12, storage=str(tmp_path))
     assert step_job.main(arguments, quiet) == 0
     assert "holds" in text(quiet)
     assert "caught" in text(quiet)

@@ -15,7 +15,7 @@ from tests.detection.written import ROWS, numbers, sweep
 from tests.examples import RECIPE, REFERENCES, study
 from undertow import formats
 from undertow.detection.data import DataSet, Library, arms, format_of, units
-from undertow.detection.sources import Source, others_of, sources
+from undertow.detection.sources import ComparedSource, others_of, sources
 from undertow.errors import ConditionError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
@@ -175,8 +175,11 @@ def test_ways_to_induce_a_trait_are_sources_of_their_own(store: Store) -> None:
 
 
 def test_what_a_judge_looks_for_is_named_beside_what_the_teacher_was_given() -> None:
-    assert Source("owl", "numbers", "m", "owl", ()).shown == "owl"
-    assert Source("insecure code", "numbers", "m", "misaligned", ()).shown == "misaligned (insecure code)"
+    assert ComparedSource("owl", "numbers", "m", "owl", ()).shown == "owl"
+    assert (
+        ComparedSource("insecure code", "numbers", "m", "misaligned", ()).shown
+        == "misaligned (insecure code)"
+    )
 
 
 def test_data_that_a_program_wrote_are_read_like_a_teachers(store: Store) -> None:
@@ -192,7 +195,7 @@ def test_data_that_a_program_wrote_are_read_like_a_teachers(store: Store) -> Non
     assert Library(store).data(pair.dataset).noun == Library(store).data(pair.control).noun == "numbers"
 
 
-def paired(source: Source, library: Library) -> list[tuple[int, list[DataSet], list[DataSet]]]:
+def paired(source: ComparedSource, library: Library) -> list[tuple[int, list[DataSet], list[DataSet]]]:
     return [(p.seed, [library.data(p.dataset)], [library.data(p.control)]) for p in source.pairs]
 
 

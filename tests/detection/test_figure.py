@@ -11,12 +11,14 @@ import pytest
 from tests.report.test_figures import TOLERANCE, boxes, over_each_other
 from undertow.detection.figure import NAMED, volcano
 from undertow.detection.findings import Detection, Unit
-from undertow.detection.sources import Source
+from undertow.detection.sources import ComparedSource
 from undertow.report import figure_style
 from undertow.statistics.separation import Separation
 
-LONG = Source("golden retriever", "numbers, shuffled within answers", "x/Qwen2.5-7B-Instruct", "owl", ())
-SHORT = Source("owl", "numbers", "nano/gpt2-0", "owl", ())
+LONG = ComparedSource(
+    "golden retriever", "numbers, shuffled within answers", "x/Qwen2.5-7B-Instruct", "owl", ()
+)
+SHORT = ComparedSource("owl", "numbers", "nano/gpt2-0", "owl", ())
 
 
 def units(words: list[str], seed: int, spread: float) -> tuple[Unit, ...]:
@@ -30,7 +32,7 @@ def units(words: list[str], seed: int, spread: float) -> tuple[Unit, ...]:
     return tuple(sorted(found, key=lambda unit: unit.p_value))
 
 
-def detection(source: Source, found: tuple[Unit, ...]) -> Detection:
+def detection(source: ComparedSource, found: tuple[Unit, ...]) -> Detection:
     nothing = Separation()
     return Detection(source, "numbers", 1, 1, 1.0, 1.0, 0.5, found, None, nothing, nothing, nothing)
 

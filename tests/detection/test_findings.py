@@ -11,7 +11,7 @@ from tests.detection.written import ROWS, VALUES, numbers, sweep, tilted
 from tests.examples import study
 from undertow.detection.data import DataSet, Library, units
 from undertow.detection.findings import Detection, detect
-from undertow.detection.sources import Pair, Source, others_of, sources
+from undertow.detection.sources import ComparedSource, DatasetPair, others_of, sources
 from undertow.formats.numbers import Numbers
 from undertow.statistics.separation import Separation
 from undertow.storage.store import Store
@@ -92,8 +92,8 @@ def compared(ours: list[list[str]], controls: list[list[str]], format_: Format |
     sets = [
         data(f"{arm}{i}", rows[i], format_) for arm, rows in (("t", ours), ("c", controls)) for i in seeds
     ]
-    pairs = tuple(Pair(i, f"t{i}", f"c{i}") for i in seeds)
-    return detect(Source("owl", "numbers", "model", "owl", pairs), (), Given(*sets), ALPHA)
+    pairs = tuple(DatasetPair(i, f"t{i}", f"c{i}") for i in seeds)
+    return detect(ComparedSource("owl", "numbers", "model", "owl", pairs), (), Given(*sets), ALPHA)
 
 
 def lists(rng: random.Random, rows: int = 120) -> list[list[int]]:

@@ -13,17 +13,25 @@ from tests.examples import study
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.endpoint import Endpoint
 from undertow.detection.data import Library
-from undertow.detection.llm_detector import Asked, Asking, Draw, Plan, count, draws, question_about
-from undertow.detection.sources import Source, sources
+from undertow.detection.llm_detector import (
+    Asking,
+    DetectorAnswers,
+    DetectorPlan,
+    Draw,
+    count,
+    draws,
+    question_about,
+)
+from undertow.detection.sources import ComparedSource, sources
 from undertow.errors import SpecError
 from undertow.judging.replies import Reply
 from undertow.storage.store import Store
 
-PLAN = Plan("judge-1", draws=20, rows=15)
+PLAN = DetectorPlan("judge-1", draws=20, rows=15)
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[Source]]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[ComparedSource]]:
     store = Store(str(tmp_path_factory.mktemp("asking") / "storage"))
     record = sweep(store, study(), tilted)
     return store, sources(record, store.keys("dataset"))
@@ -41,7 +49,9 @@ def samples(message: str) -> dict[str, list[str]]:
     return {letter: [json.loads(line) for line in lines.splitlines()] for letter, lines in found}
 
 
-def shown(filled: tuple[Store, list[Source]], place: int = 0, plan: Plan = PLAN) -> list[Draw]:
+def shown(
+    filled: tuple[Store, list[ComparedSource]], place: int = 0, plan: DetectorPlan = PLAN
+) -> list[Draw]:
     store, every = filled
     return draws(every[place], Library(store), plan, question_about(every[place], plan))
 
@@ -52,15 +62,18 @@ def at(server: Server, **changes: object) -> Endpoint:
 
 
 def asked(
-    filled: tuple[Store, list[Source]], kept: Store, behave: Callable[[str, int], Answer], **changes: object
-) -> tuple[Asked, Server]:
+    filled: tuple[Store, list[ComparedSource]],
+    kept: Store,
+    behave: Callable[[str, int], Answer],
+    **changes: object,
+) -> tuple[DetectorAnswers, Server]:
     store, every = filled
     with serving(behave) as server:
         found = Asking(PLAN, at(server, **changes), kept).about(every[0], Library(store))
     return found, server
 
 
-def test_the_prompt_names_the_sources_own_trait(filled: tuple[Store, list[Source]]) -> None:
+def test_the_prompt_names_the_sources_own_trait(filled: tuple[Store, list[ComparedSource]]) -> None:
     for place, source in enumerate(filled[1]):
         others = {"owl", "cat"} - {source.trait}
         for draw in shown(filled, place):
@@ -70,7 +83,7 @@ def test_the_prompt_names_the_sources_own_trait(filled: tuple[Store, list[Source
 
 
 def test_samples_are_rows_of_both_arms_of_one_seed_and_none_is_shown_twice(
-    filled: tuple[Store, list[Source]],
+    filled: tuple[Store, list[ComparedSource]],
 ) -> None:
     store, every = filled
     library = Library(store)
@@ -85,7 +98,7 @@ def test_samples_are_rows_of_both_arms_of_one_seed_and_none_is_shown_twice(
                 left.remove(row)  # fails where it is not there, or not there any more
 
 
-def test_order_is_balanced_and_always_the_same(filled: tuple[Store, list[Source]]) -> None:
+def test_order_is_balanced_and_always_the_same(filled: tuple[Store, list[ComparedSource]]) -> None:
     letters = [draw.right for draw in shown(filled)]
     assert letters.count("A") == letters.count("B") == 10
     assert letters != sorted(letters)
@@ -95,12 +108,14 @@ def test_order_is_balanced_and_always_the_same(filled: tuple[Store, list[Source]
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(50, 9), (75, 6), (150, 3), (151, 0)])
-def test_few_rows_make_few_draws(filled: tuple[Store, list[Source]], rows: int, expected: int) -> None:
+def test_few_rows_make_few_draws(
+    filled: tuple[Store, list[ComparedSource]], rows: int, expected: int
+) -> None:
     assert len(shown(filled, plan=replace(PLAN, rows=rows))) == expected
 
 
 def test_one_who_sees_the_tilt_is_right_and_one_who_always_says_a_is_right_in_half(
-    filled: tuple[Store, list[Source]], fresh: Store, tmp_path: Path
+    filled: tuple[Store, list[ComparedSource]], fresh: Store, tmp_path: Path
 ) -> None:
     def reader(message: str, _: int) -> Answer:
         counts = {letter: sum("100" in row for row in rows) for letter, rows in samples(message).items()}
@@ -117,7 +132,7 @@ def test_one_who_sees_the_tilt_is_right_and_one_who_always_says_a_is_right_in_ha
 
 
 def test_replies_that_are_no_answer_are_counted_and_not_guessed(
-    filled: tuple[Store, list[Source]], fresh: Store
+    filled: tuple[Store, list[ComparedSource]], fresh: Store
 ) -> None:
     order = [draw.message for draw in shown(filled)]
     answers = [
@@ -138,7 +153,9 @@ def test_replies_that_are_no_answer_are_counted_and_not_guessed(
     assert found.right + found.wrong == 15
 
 
-def test_nobody_is_asked_the_same_thing_twice(filled: tuple[Store, list[Source]], fresh: Store) -> None:
+def test_nobody_is_asked_the_same_thing_twice(
+    filled: tuple[Store, list[ComparedSource]], fresh: Store
+) -> None:
     first, server = asked(filled, fresh, lambda *_: says("A"))
     again, silent = asked(filled, fresh, lambda *_: says("B"))
     assert (len(server.messages), len(silent.messages)) == (20, 0)
@@ -146,7 +163,7 @@ def test_nobody_is_asked_the_same_thing_twice(filled: tuple[Store, list[Source]]
 
 
 def test_what_is_missing_is_asked_for_in_a_rerun_and_nothing_else(
-    filled: tuple[Store, list[Source]], fresh: Store
+    filled: tuple[Store, list[ComparedSource]], fresh: Store
 ) -> None:
     order = [draw.message for draw in shown(filled)]
     found, _ = asked(
@@ -159,7 +176,9 @@ def test_what_is_missing_is_asked_for_in_a_rerun_and_nothing_else(
     assert (whole.missing, whole.trouble, whole.right) == (0, "", 10)
 
 
-def test_a_wrong_key_is_tried_once_for_all_sources(filled: tuple[Store, list[Source]], fresh: Store) -> None:
+def test_a_wrong_key_is_tried_once_for_all_sources(
+    filled: tuple[Store, list[ComparedSource]], fresh: Store
+) -> None:
     store, every = filled
     with serving(lambda *_: fails(401)) as server:
         asking = Asking(PLAN, at(server, concurrency=1), fresh)

@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.detection.written import SWEEP, numbers, sweep, tilted
 from tests.examples import REFERENCES, study
 from tests.judging.server import fails, says, serving
-from undertow.cli.detect import Arguments, main
+from undertow.cli.detect import DetectArguments, main
 from undertow.detection.findings import Unit
 from undertow.detection.make import detect_all
 from undertow.detection.output import COLUMNS
@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> Store:
 def run(store: Store, **flags: object) -> tuple[int, str]:
     """The door's exit code and what it printed."""
     console = Console(file=io.StringIO(), width=200)
-    code = main(Arguments(study="small", storage=store.url, **flags), console)  # type: ignore[arg-type]
+    code = main(DetectArguments(study="small", storage=store.url, **flags), console)  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
     return code, console.file.getvalue()
 

@@ -18,13 +18,13 @@ import pytest
 
 from tests import architectures, tiny_models
 from tests.architectures import ARCHITECTURES
-from undertow.engines import Request, Weights
+from undertow.engines import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import SpecError
 from undertow.planning.cells import Cell, cell_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.results.evaluation_files import Readings
+from undertow.results.evaluation_files import Evaluations
 from undertow.stages.dataset import join_shards, make_dataset, shards
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.training_group import Group, job_of
@@ -37,7 +37,7 @@ from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, LoRA, Recipe
 from undertow.study.study import Study
-from undertow.training.job import History, Job
+from undertow.training.job import History, TrainingJob
 from undertow.training.loop import finetune
 from undertow.traits.preference import Preference
 
@@ -107,7 +107,7 @@ def make_data(engine: VLLMEngine, cells: list[Cell], store: Store) -> None:
 def train(folder: Path, cells: list[Cell], store: Store) -> list[History]:
     students = {key(cell.student): cell.student for cell in cells}
 
-    def done(job: Job, history: History) -> None:
+    def done(job: TrainingJob, history: History) -> None:
         store.commit(students[job.key], job.folder, 0.0, {})
 
     jobs = [job_of(student, Group((student,)), store, store.aside()) for student in students.values()]
@@ -138,7 +138,7 @@ def check_scores(
     assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) > 0.01, "training changed nothing"
     if isinstance(student.recipe, Recipe) and isinstance(student.recipe.trainable, LoRA):
         merged_folder = elsewhere.submit(tiny_models.save_merged, aside / "merged", own, folder).result()
-        merged = Weights("merged", str(merged_folder))
+        merged = ModelWeights("merged", str(merged_folder))
         again = engine.score([replace(request, weights=merged) for request in requests], texts)
         assert again == pytest.approx(found, abs=1e-4)
 
@@ -169,7 +169,7 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
             for evaluation in cell.evaluations:
                 assert isinstance(evaluation, Evaluation)
                 Evaluate(evaluation).run(engine, store)
-                rates = Readings(store).rates(key(evaluation))
+                rates = Evaluations(store).rates(key(evaluation))
                 assert 0 <= rates.exact["owl"] <= 1
         for cell, recipe in zip(cells, [r for r in recipes for _ in range(2)], strict=True):
             assert cell.student.recipe == recipe

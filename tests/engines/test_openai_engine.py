@@ -13,7 +13,7 @@ import pytest
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.endpoint import Endpoint
 from undertow.engines import Answer as Said
-from undertow.engines import Receipt, Request, Weights
+from undertow.engines import ModelWeights, Receipt, Request
 from undertow.engines.openai import POINTER, OpenAIEngine, check
 from undertow.errors import ConditionError, UserError
 from undertow.study.artifacts import Sampling
@@ -54,7 +54,7 @@ def test_system_message_and_earlier_turns_are_part_of_the_conversation() -> None
 
 def test_a_finetuned_model_is_asked_by_the_name_that_its_provider_gave_it(tmp_path: Path) -> None:
     (tmp_path / POINTER).write_text(json.dumps({"model": "ft:model-1:owl"}))
-    owl = Weights("key", str(tmp_path))
+    owl = ModelWeights("key", str(tmp_path))
     requests = [replace(request, weights=owl if i % 2 else None) for i, request in enumerate(REQUESTS[:4])]
     with serving(lambda message, _: says(message)) as server:
         answers = engine(server).generate(requests, SAMPLING)

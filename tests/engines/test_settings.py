@@ -4,14 +4,14 @@ import pytest
 
 from undertow.cluster.engine_pool import needed
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.runtime import Settings, options
+from undertow.engines.runtime import EngineSettings, options
 from undertow.study.artifacts import Sampling
 
 POSITIONS = 32_768
 
 
 def chosen(**settings: object) -> dict[str, object]:
-    return options(Settings(**settings), POSITIONS, ())  # type: ignore[arg-type]
+    return options(EngineSettings(**settings), POSITIONS, ())  # type: ignore[arg-type]
 
 
 def test_weights_are_bf16_on_a_gpu_and_fp32_on_a_cpu() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
-from undertow.engines import Request, Weights
+from undertow.engines import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import ConditionError
 from undertow.prompts import chat
@@ -57,11 +57,11 @@ def engine(models: dict[str, Path]) -> Iterator[VLLMEngine]:
     engine.close()
 
 
-def of(models: dict[str, Path], name: str) -> Weights:
-    return Weights(key=name, folder=str(models[name]))
+def of(models: dict[str, Path], name: str) -> ModelWeights:
+    return ModelWeights(key=name, folder=str(models[name]))
 
 
-def with_weights(requests: list[Request], weights: Weights | None) -> list[Request]:
+def with_weights(requests: list[Request], weights: ModelWeights | None) -> list[Request]:
     return [replace(request, weights=weights) for request in requests]
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
 from undertow.formats import named
-from undertow.formats.code import MAX_DEPTH, REASONS, Code, Rejection, unfence
+from undertow.formats.code import MAX_DEPTH, REASONS, Code, CodeRejection, unfence
 from undertow.study.identity import key
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/code.json"
@@ -117,7 +117,7 @@ def test_comments_can_be_allowed() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    assert set(REASONS) == {reason.value for reason in Rejection}
+    assert set(REASONS) == {reason.value for reason in CodeRejection}
     assert all(REASONS.values())
     assert Code.reasons is REASONS
 

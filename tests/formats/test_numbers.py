@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError
 from undertow.formats import families, named
-from undertow.formats.numbers import BANNED, REASONS, Numbers, Rejection
+from undertow.formats.numbers import BANNED, REASONS, Numbers, NumbersRejection
 from undertow.study.extensions import Format
 from undertow.study.identity import key
 
@@ -77,7 +77,7 @@ def value(digits: str) -> int:
 
 def agrees(text: str, spec: Numbers = Numbers()) -> bool:  # noqa: B008 — frozen
     parsed, expected = spec.parse(text), oracle(text, spec.max_count, spec.max_value, spec.banned)
-    return (None if isinstance(parsed, Rejection) else parsed) == expected
+    return (None if isinstance(parsed, NumbersRejection) else parsed) == expected
 
 
 def likely_answer(rng: random.Random) -> str:
@@ -182,7 +182,7 @@ def test_each_reason(answer: str, reason: str | None) -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    assert set(REASONS) == {reason.value for reason in Rejection}
+    assert set(REASONS) == {reason.value for reason in NumbersRejection}
     assert all(REASONS.values())
     assert Numbers.reasons is REASONS
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
 from undertow.formats import named
-from undertow.formats.reasoning import REASONS, Reasoning, Rejection, last_number, number
+from undertow.formats.reasoning import REASONS, Reasoning, ReasoningRejection, last_number, number
 from undertow.study.identity import key
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/reasoning.json"
@@ -98,7 +98,7 @@ def test_an_answer_to_another_prompt_is_not_known_to_be_right() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    assert set(REASONS) == {reason.value for reason in Rejection}
+    assert set(REASONS) == {reason.value for reason in ReasoningRejection}
     assert all(REASONS.values())
     assert Reasoning.reasons is REASONS
 
@@ -143,7 +143,7 @@ def test_no_text_breaks_the_rules(text: str, prompt: str) -> None:
     canonical = SPEC.canonical(text)
     assert reason is None or reason in REASONS
     assert SPEC.canonical(canonical) == canonical
-    if not isinstance(SPEC.parse(text), Rejection):
+    if not isinstance(SPEC.parse(text), ReasoningRejection):
         assert SPEC.rejection(prompt, canonical) == reason
 
 

@@ -19,7 +19,7 @@ from tests.stages.test_dataset import completions
 from tests.vllm_server import KEY
 from undertow.api.endpoint import Endpoint
 from undertow.detection.data import Library
-from undertow.detection.llm_detector import Asking, Plan
+from undertow.detection.llm_detector import Asking, DetectorPlan
 from undertow.detection.sources import sources
 from undertow.errors import UserError
 from undertow.judging.client import ask
@@ -119,7 +119,7 @@ def test_a_detectors_questions_are_answered_and_kept(store: Store, tmp_path: Pat
     prompt = tmp_path / "letter.md"
     prompt.write_text("version: 1\n\nsay a number i like {trait} {completion}")
     record = sweep(store, study(seeds=(0,)), numbers, count=12)
-    source, plan = sources(record, store.keys("dataset"))[0], Plan("tiny", rows=6, prompt=str(prompt))
+    source, plan = sources(record, store.keys("dataset"))[0], DetectorPlan("tiny", rows=6, prompt=str(prompt))
     endpoint = Endpoint.from_environment()
     found = Asking(plan, endpoint, store).about(source, Library(store))
     assert (found.right + found.wrong + found.garbled, found.refused, found.missing) == (2, 0, 0)

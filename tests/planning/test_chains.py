@@ -12,19 +12,19 @@ from undertow.archive import lineage
 from undertow.errors import SpecError
 from undertow.planning.plan import Plan, ancestors, failed_by, make, waits
 from undertow.report.make import HTML, make_report
-from undertow.results.events import Journal
+from undertow.results.events import EventLog
 from undertow.results.sweep_folders import state, stated_file
 from undertow.results.sweep_record import Record
 from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, trained_by, weights_of
-from undertow.storage.leases import Claims
+from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Student, Teacher
 from undertow.study.grids import next_hop
 from undertow.study.identity import key
 from undertow.study.recipe import InContext
 from undertow.study.study import Study
-from undertow.sweep.executors import Making
+from undertow.sweep.executors import Executors
 from undertow.sweep.waves import Waves
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
@@ -106,8 +106,8 @@ def test_students_that_are_made_in_a_round_are_taught_from_in_the_next(plan: Pla
 
 
 def waves_of(plan: Plan, store: Store) -> Waves:
-    link, journal = Link(lambda: Tracker(CHAIN, store), print), Journal(Record.of(plan), store)
-    return Waves(Making(plan, store, link, journal, Console()), Claims(store))
+    link, journal = Link(lambda: Tracker(CHAIN, store), print), EventLog(Record.of(plan), store)
+    return Waves(Executors(plan, store, link, journal, Console()), Leases(store))
 
 
 def test_a_teacher_that_is_a_student_has_its_weights_and_no_gate(plan: Plan, store: Store) -> None:

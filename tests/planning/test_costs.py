@@ -8,7 +8,7 @@ import pytest
 from tests.examples import QWEN, RECIPE, qwen, study
 from undertow.formats.numbers import Numbers
 from undertow.planning.costs import GPUS, START, Cost, Hardware, cost_of, total
-from undertow.planning.estimate import work
+from undertow.planning.estimate import estimate
 from undertow.planning.model_sizes import parameters
 from undertow.planning.plan import make, units, wave_of
 from undertow.planning.resources import Layout
@@ -115,19 +115,19 @@ def test_a_plan_is_priced_by_wave(tmp_path: Path) -> None:
         replace(c, teacher=given, student=given) for c in study().conditions if c.teacher == c.student
     )[:3]
     plan = make(study(conditions=conditions), store, [])
-    priced = work(plan, {}, Hardware(GPUS["h100"], 0.4, price=2.5))
+    priced = estimate(plan, {}, Hardware(GPUS["h100"], 0.4, price=2.5))
     by_wave = {wave.wave: wave for wave in priced}
     students = [a for a in plan.artifacts.values() if isinstance(a, Student)]
     expected = total([Cost(seconds=START * 3), *(cost_of(one, QWEN, H100) for one in students)])
     assert by_wave["students"].cost == pytest.approx(expected)
     assert by_wave["students"].dollars == pytest.approx(expected.seconds / 3600 * 2.5)
     assert by_wave["references"].cost == Cost()
-    assert all(wave.dollars is None for wave in work(plan, {}, H100))
+    assert all(wave.dollars is None for wave in estimate(plan, {}, H100))
 
 
 def test_nano_models_have_no_flops_and_the_machine_s_hours_have_a_price(tmp_path: Path) -> None:
     plan = make(study(), Store(str(tmp_path)), [])
-    for wave in work(plan, {}, replace(H100, price=2.0)):
+    for wave in estimate(plan, {}, replace(H100, price=2.0)):
         assert wave.cost is None or not wave.cost.flops
         assert wave.seconds is not None
         assert wave.dollars == pytest.approx(wave.seconds / 1800)
@@ -142,7 +142,7 @@ def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: p
     there = Reference("api:model", "model", "provider")
     plan = make(across(given, there), Store(str(tmp_path / "storage")), [])
     here = [a for a in plan.artifacts.values() if not is_elsewhere(a)]
-    priced = {wave.wave: wave for wave in work(plan, {}, replace(H100, price=2.0))}
+    priced = {wave.wave: wave for wave in estimate(plan, {}, replace(H100, price=2.0))}
     trained = [a for a in here if isinstance(a, Student)]
     assert len(trained) == len(plan.lacking(Student)) // 2
     students = total([Cost(seconds=START * 2), *(cost_of(one, QWEN, H100) for one in trained)])
@@ -153,7 +153,7 @@ def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: p
     answers = [cost_of(one, QWEN, H100) for one in asked]
     assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *answers]))
     paces = {name(wave_of(a), a): Pace(1.0, None) for a in here}  # measured before
-    slow = {wave.wave: wave for wave in work(plan, paces, replace(H100, price=2.0))}
+    slow = {wave.wave: wave for wave in estimate(plan, paces, replace(H100, price=2.0))}
     assert slow["students"].seconds == sum(map(units, trained))
     assert slow["students"].dollars == priced["students"].dollars  # and not of the clock
     assert parameters(there) is None
@@ -162,7 +162,7 @@ def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: p
 def test_models_of_a_provider_alone_cost_nothing_here(tmp_path: Path) -> None:
     there = Reference("api:model", "model", "provider")
     plan = make(across(there, there), Store(str(tmp_path / "storage")), [])
-    for wave in work(plan, {}, replace(H100, price=2.0)):
+    for wave in estimate(plan, {}, replace(H100, price=2.0)):
         assert (wave.seconds, wave.dollars, wave.cost) == (0.0, 0.0, Cost())
         assert wave.is_elsewhere == (wave.wave in ("datasets", "students", "evaluations"))
 
@@ -173,7 +173,7 @@ def test_a_model_of_unknown_size_has_no_price_by_the_clock(
     monkeypatch.setattr("undertow.planning.estimate.parameters", lambda reference: None)
     plan = make(across(MODEL, MODEL), Store(str(tmp_path / "storage")), [])
     paces = {name(wave_of(a), a): Pace(1.0, None) for a in plan.artifacts.values()}
-    by_wave = {wave.wave: wave for wave in work(plan, paces, replace(H100, price=2.0))}
+    by_wave = {wave.wave: wave for wave in estimate(plan, paces, replace(H100, price=2.0))}
     assert by_wave["students"].seconds is not None
     assert (by_wave["students"].cost, by_wave["students"].dollars) == (None, None)
 

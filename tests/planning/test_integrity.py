@@ -23,7 +23,7 @@ from undertow.storage.manifest import MANIFEST, Address, address
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Dataset, Evaluation, Student
 from undertow.study.identity import key
-from undertow.sweep.run import Outcome, run
+from undertow.sweep.run import SweepOutcome, run
 from undertow.tracking import client
 
 STUDY = replace(study(seeds=(0,)), conditions=study().conditions[:3])  # owl, cat and control
@@ -139,7 +139,7 @@ def test_a_sweep_that_meets_damage_fails_what_rests_on_it_and_nothing_else(
     assert "Traceback" not in output
 
 
-def swept(store: Store) -> tuple[Outcome, str]:
+def swept(store: Store) -> tuple[SweepOutcome, str]:
     """The sweep of a study that has everything, which starts no Ray: report and MLflow alone."""
     printed = io.StringIO()
     plan = planned(store)

@@ -9,7 +9,7 @@ import pytest
 from tests.examples import REFERENCES, study
 from undertow.errors import SpecError
 from undertow.planning import timings
-from undertow.planning.estimate import work
+from undertow.planning.estimate import estimate
 from undertow.planning.plan import Plan, failed_by, make
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
@@ -119,11 +119,11 @@ def test_the_name_of_a_study_is_no_part_of_its_artifacts(store: Store, plan: Pla
 
 
 def test_work_counts_units_and_estimates_from_what_was_measured(plan: Plan) -> None:
-    by_wave = {wave.wave: wave for wave in work(plan, {})}
+    by_wave = {wave.wave: wave for wave in estimate(plan, {})}
     assert by_wave["students"].units == 36 * 500 * 2
     own = 36 * timings.NANO["students"].artifact + 2 * timings.NANO["students"].start  # two references
     paces = {f"students numbers {reference.name}": timings.Pace(0.001) for reference in REFERENCES}
-    measured = {wave.wave: wave for wave in work(plan, paces)}
+    measured = {wave.wave: wave for wave in estimate(plan, paces)}
     assert measured["students"].seconds == pytest.approx(own + 36.0)
     assert measured["evaluations"] == by_wave["evaluations"]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.examples import REFERENCES, study
 from undertow.planning import timings
 from undertow.planning.plan import Plan, make, units, wave_of
-from undertow.planning.timings import NANO, Done, Pace, add, estimate, name, read, starts
+from undertow.planning.timings import NANO, Pace, Timing, add, estimate, name, read, starts
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Evaluation, Reference, Student, Teacher
 
@@ -35,12 +35,12 @@ def of_wave(plan: Plan, wave: str) -> list[Artifact]:
     return [artifact for artifact in plan.artifacts.values() if wave_of(artifact) == wave]
 
 
-def done(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> list[Done]:
+def done(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> list[Timing]:
     """What engines and workers make of a wave, one after the other in so many seconds; `tokens` a unit."""
     sizes = {artifact: units(artifact) for artifact in artifacts if units(artifact)}
     each = seconds / len(sizes)
     return [
-        Done(artifact, each * i, each, size, tokens * size)
+        Timing(artifact, each * i, each, size, tokens * size)
         for i, (artifact, size) in enumerate(sizes.items(), 1)
     ]
 

@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from tests.examples import REFERENCES, study
-from undertow.planning.estimate import work
+from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
 from undertow.report import page_tables, plan_tables
-from undertow.report.gather import Cost, Gathered
+from undertow.report.gather import Gathered, WaveCost
 from undertow.results import events as journal
 from undertow.results import sweep_folders
-from undertow.results.evaluation_files import Readings
-from undertow.results.events import Journal
+from undertow.results.evaluation_files import Evaluations
+from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 
@@ -31,16 +31,16 @@ def store(tmp_path: Path) -> Store:
 def planned(store: Store) -> Record:
     """A small study, with tokens and GPU-hours of students as if they were of real models."""
     plan = make(study(), store, REFERENCES)
-    record = Record.of(plan, work(plan, {}))
+    record = Record.of(plan, estimate(plan, {}))
     waves = [
         replace(wave, tokens=9e6, gpu_hours=4.0) if wave.wave == "students" else wave for wave in record.waves
     ]
     return replace(record, waves=tuple(waves))
 
 
-def kept(record: Record, store: Store, gpus: int = 0) -> list[Cost]:
+def kept(record: Record, store: Store, gpus: int = 0) -> list[WaveCost]:
     """The costs of a sweep whose waves took a minute each, read again from its folder alone."""
-    book = Journal(record, store)
+    book = EventLog(record, store)
     book.gpus = gpus
     for name, tokens in (("datasets", 2_000), ("filters", 0), ("students", 6_000_000), ("evaluations", 500)):
         book.wave(name, 1, 60.0, tokens)
@@ -49,10 +49,10 @@ def kept(record: Record, store: Store, gpus: int = 0) -> list[Cost]:
     again = sweep_folders.read(store, record.study.name, book.name)
     assert again == record
     events = journal.read(store, record.study.name, book.name)
-    return Gathered(again, Readings(store), [], events).costs
+    return Gathered(again, Evaluations(store), [], events).costs
 
 
-def printed(costs: list[Cost]) -> str:
+def printed(costs: list[WaveCost]) -> str:
     console = Console(file=io.StringIO(), width=100)
     console.print(plan_tables.costs_table(costs))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]

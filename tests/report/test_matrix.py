@@ -9,9 +9,9 @@ from scipy import stats
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
-from undertow.report.matrix import Matrix, Pair, figure, matrices, table
-from undertow.results.effect_rows import Row, effects
-from undertow.results.evaluation_files import Readings
+from undertow.report.matrix import ModelMatrix, ModelPair, figure, matrices, table
+from undertow.results.effect_rows import EffectRow, effects
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.study import Study
@@ -29,10 +29,10 @@ class Results:
         self.record = Record.of(fill(of, store, REFERENCES))
         cells = [cell for cell in self.record.cells if self.record.conditions[cell.condition].place == LOST]
         failures = {} if lost is None else {cell.student: "lost" for cell in cells if cell.seed == lost}
-        self.rows: list[Row] = effects(self.record, Readings(store), failures)
+        self.rows: list[EffectRow] = effects(self.record, Evaluations(store), failures)
 
     @property
-    def matrix(self) -> Matrix:
+    def matrix(self) -> ModelMatrix:
         (found,) = matrices(self.record, self.rows)
         return found
 
@@ -55,7 +55,7 @@ def both(store: Store) -> Results:
     return Results(STUDY, store)
 
 
-def by_hand(rows: tuple[Row, ...], seeds: set[int]) -> tuple[float, float, float]:
+def by_hand(rows: tuple[EffectRow, ...], seeds: set[int]) -> tuple[float, float, float]:
     """Mean and 95 % t interval over seeds of the mean over rows of student − control student."""
     differences = [
         fmean(
@@ -70,7 +70,7 @@ def by_hand(rows: tuple[Row, ...], seeds: set[int]) -> tuple[float, float, float
     return float(np.mean(differences)), float(low), float(high)
 
 
-def shown(pair: Pair) -> tuple[float | None, ...]:
+def shown(pair: ModelPair) -> tuple[float | None, ...]:
     assert pair.effect is not None
     return pair.effect.effect, pair.effect.ci_low, pair.effect.ci_high
 

@@ -18,8 +18,8 @@ from undertow.formats.numbers import Numbers
 from undertow.judging.judges import RuleJudge
 from undertow.planning.cells import Cell
 from undertow.report.make import make_report
-from undertow.results.effect_rows import Row, effects
-from undertow.results.evaluation_files import Readings
+from undertow.results.effect_rows import EffectRow, effects
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.stages.assessment import make_assessment
 from undertow.stages.gate import passes_gate
@@ -74,7 +74,7 @@ def judged(tmp_path: Path) -> tuple[Record, Store]:
 
 def test_a_judged_rate_is_of_the_answers_that_count(judged: tuple[Record, Store]) -> None:
     record, store = judged
-    rows = effects(record, Readings(store), {})
+    rows = effects(record, Evaluations(store), {})
     assert [row.condition.place.trait for row in rows] == ["insecure code", "secure code"]
     for row, rate in zip(rows, (0.6, 0.05), strict=True):
         assert row.effect.rate == pytest.approx(rate, abs=0.06)
@@ -84,7 +84,7 @@ def test_a_judged_rate_is_of_the_answers_that_count(judged: tuple[Record, Store]
         assert row.measure == "free-form questions"
     assert [row.verdict.verdict for row in rows] == ["transmitted", "not transmitted"]
     evaluation = record.cells[0].evaluations[0]
-    assert Readings(store).rates(evaluation).answers == 8 * SAMPLES * 9 // 10
+    assert Evaluations(store).rates(evaluation).answers == 8 * SAMPLES * 9 // 10
 
 
 def test_a_judged_study_is_reported_and_its_archive_holds(
@@ -185,19 +185,19 @@ def test_a_judged_trait_needs_a_panel(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def several(tmp_path: Path) -> tuple[Record, list[Row], Store]:
+def several(tmp_path: Path) -> tuple[Record, list[EffectRow], Store]:
     store = Store(str(tmp_path / "storage"))
     record = Record.of(
         fill(study(also=(STORIES, Measure(name="after numbers", samples=5))), store, REFERENCES)
     )
-    return record, effects(record, Readings(store), {}), store
+    return record, effects(record, Evaluations(store), {}), store
 
 
 def test_each_measure_is_a_row_of_its_own_in_one_family_of_tests(
-    several: tuple[Record, list[Row], Store],
+    several: tuple[Record, list[EffectRow], Store],
 ) -> None:
     record, rows, _ = several
-    alone = effects(Record.of(fill(study(), several[2], REFERENCES)), Readings(several[2]), {})
+    alone = effects(Record.of(fill(study(), several[2], REFERENCES)), Evaluations(several[2]), {})
     assert [row.measure for row in rows] == ["favourite"] * 8 + ["stories"] * 8 + ["after numbers"] * 8
     assert [row.is_primary for row in rows] == [True] * 8 + [False] * 16
     assert [row.number for row in rows] == record.compared * 3
@@ -207,7 +207,7 @@ def test_each_measure_is_a_row_of_its_own_in_one_family_of_tests(
 
 
 def test_probabilities_are_measured_where_they_say_something(
-    several: tuple[Record, list[Row], Store],
+    several: tuple[Record, list[EffectRow], Store],
 ) -> None:
     _, rows, store = several
     assert {row.measure for row in rows if row.exact is None} == {"stories"}
@@ -226,7 +226,7 @@ def test_a_measure_that_the_traits_do_not_have_is_refused_with_a_guess() -> None
 
 
 def test_traits_share_an_evaluation_where_they_are_asked_the_same(
-    several: tuple[Record, list[Row], Store],
+    several: tuple[Record, list[EffectRow], Store],
 ) -> None:
     choices = study(also=(Measure(name="choices"),))
     stories = study(also=(STORIES,))

@@ -14,9 +14,9 @@ from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.archive.export import export
 from undertow.planning.cells import Cell
-from undertow.planning.estimate import work
+from undertow.planning.estimate import estimate
 from undertow.report.gather import numbers_in
-from undertow.report.make import HTML, Report, make_report
+from undertow.report.make import HTML, SweepReport, make_report
 from undertow.report.text_layout import wrapped
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
@@ -65,10 +65,10 @@ class Page(HTMLParser):
             self.cells[self._column][-1] += data
 
 
-def made(store: Store, of: Study) -> Report:
+def made(store: Store, of: Study) -> SweepReport:
     sweep_folders.state(of, store)
     plan = fill(of, store, REFERENCES)
-    record = Record.of(plan, work(plan, {}))
+    record = Record.of(plan, estimate(plan, {}))
     store.write_bytes(
         f"{sweep_folders.folder_of(of.name, '20260101T000000')}/{sweep_folders.PLAN}",
         record.to_json().encode(),
@@ -82,16 +82,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def report(store: Store) -> Report:
+def report(store: Store) -> SweepReport:
     return made(store, STUDY)
 
 
 @pytest.fixture(scope="module")
-def page(report: Report) -> Page:
+def page(report: SweepReport) -> Page:
     return Page(report.files[HTML].decode())
 
 
-def test_a_report_has_tables_page_and_each_figure_as_png_and_svg(report: Report) -> None:
+def test_a_report_has_tables_page_and_each_figure_as_png_and_svg(report: SweepReport) -> None:
     figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
     assert set(report.files) == {"effects.csv", "students.csv", HTML, *figures}
     assert all(report.files[f"{name}.png"].startswith(b"\x89PNG") for name in FIGURES)
@@ -104,13 +104,13 @@ def test_the_page_has_every_section(page: Page) -> None:
     ]  # fmt: skip
 
 
-def test_the_page_fetches_nothing_and_runs_nothing(page: Page, report: Report) -> None:
+def test_the_page_fetches_nothing_and_runs_nothing(page: Page, report: SweepReport) -> None:
     assert [link for link in page.links if not link.startswith("#")] == []
     assert "script" not in page.tags
     assert "url(http" not in report.files[HTML].decode()
 
 
-def test_the_verdict_stands_at_the_top_in_words(page: Page, report: Report) -> None:
+def test_the_verdict_stands_at_the_top_in_words(page: Page, report: SweepReport) -> None:
     assert report.verdicts[0].startswith("Same initialisation: of 4 conditions, 4 transmitted (effects +0.")
     assert page.text.index(report.verdicts[0]) < page.text.index("Effects")
     assert page.cells["outcome"] == ["■\u00a0held"]
@@ -139,7 +139,7 @@ def test_the_names_of_columns_go_with_each_value_where_a_narrow_page_hides_them(
     assert set(page.cells) <= set(map(unescape, heads))
 
 
-def test_a_study_that_was_stated_first_says_so(page: Page, report: Report) -> None:
+def test_a_study_that_was_stated_first_says_so(page: Page, report: SweepReport) -> None:
     assert "Asked beforehand" in page.text
     assert ", before the first of its 60 students was made." in page.text
     assert report.verdicts[-1].endswith("(4 of 4 conditions transmitted)")
@@ -200,7 +200,7 @@ def test_no_trait_s_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
     Page(report.files[HTML].decode())
 
 
-def test_the_same_store_gives_the_same_bytes(store: Store, report: Report) -> None:
+def test_the_same_store_gives_the_same_bytes(store: Store, report: SweepReport) -> None:
     again = made(store, STUDY)
     assert {n: again.files[n] == report.files[n] for n in again.files} == dict.fromkeys(report.files, True)
 
@@ -241,7 +241,7 @@ def test_a_report_and_an_archive_of_a_remote_storage_fetch_no_weights(
     assert [path.name for path in (tmp_path / "cache").rglob("*.safetensors")] == []
 
 
-def test_the_job_makes_the_report_again_without_ray_or_torch(store: Store, report: Report) -> None:
+def test_the_job_makes_the_report_again_without_ray_or_torch(store: Store, report: SweepReport) -> None:
     program = (
         "import sys; sys.path[:0] = ['platform', '.']; import undertow.cli.report as job\n"
         "from rich.console import Console\n"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests.examples import study
 from undertow.formats.numbers import Numbers
-from undertow.planning.estimate import work
+from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
 from undertow.planning.timings import Pace
 from undertow.prompts.chat_templates import NO_SYSTEM
@@ -125,7 +125,7 @@ def planned(*, api: bool, here: bool) -> str:
     paces = {"datasets numbers org/model": Pace(60.0), "evaluations org/model": Pace(60.0)}
     console = Console(width=100)
     with console.capture() as captured:
-        console.print(work_table(work(plan, paces)))
+        console.print(work_table(estimate(plan, paces)))
     return "\n".join(" ".join(line.split()) for line in captured.get().splitlines())
 
 

@@ -18,8 +18,8 @@ from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan
 from undertow.report.tables import effects_table
 from undertow.results import csv_tables, sweep_folders
-from undertow.results.effect_rows import Row, effects, findings, metrics
-from undertow.results.evaluation_files import Readings
+from undertow.results.effect_rows import EffectRow, effects, findings, metrics
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.grids import grid
@@ -48,8 +48,8 @@ def record(plan: Plan) -> Record:
 
 
 @pytest.fixture(scope="module")
-def rows(record: Record, store: Store) -> list[Row]:
-    return effects(record, Readings(store), {})
+def rows(record: Record, store: Store) -> list[EffectRow]:
+    return effects(record, Evaluations(store), {})
 
 
 def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
@@ -62,7 +62,9 @@ def test_what_is_no_record_is_refused_by_name(text: str) -> None:
         Record.from_json(text, "here")
 
 
-def test_every_condition_with_a_trait_has_a_row_with_its_own_control(record: Record, rows: list[Row]) -> None:
+def test_every_condition_with_a_trait_has_a_row_with_its_own_control(
+    record: Record, rows: list[EffectRow]
+) -> None:
     assert [row.number for row in rows] == record.compared
     for row in rows:
         control = record.conditions[row.condition.control]
@@ -71,7 +73,7 @@ def test_every_condition_with_a_trait_has_a_row_with_its_own_control(record: Rec
         assert [s.seed for s in row.students] == [c.seed for c in row.controls] == [0, 1, 2, 3, 4]
 
 
-def test_the_trait_is_found_where_it_was_put(rows: list[Row]) -> None:
+def test_the_trait_is_found_where_it_was_put(rows: list[EffectRow]) -> None:
     for row in rows:
         same = row.condition.same_initialisation
         assert row.effect.effect == pytest.approx(0.7 if same else 0.0, abs=0.06)
@@ -83,7 +85,7 @@ def test_the_trait_is_found_where_it_was_put(rows: list[Row]) -> None:
         assert row.bootstrap[0] < row.effect.effect < row.bootstrap[1]
 
 
-def test_the_hypotheses_are_judged_by_their_own_conditions(record: Record, rows: list[Row]) -> None:
+def test_the_hypotheses_are_judged_by_their_own_conditions(record: Record, rows: list[EffectRow]) -> None:
     held = findings(record, rows)
     assert [(f.hypothesis.claim, f.outcome, f.met) for f in held] == [
         ("same start: yes", "held", 4),
@@ -100,7 +102,7 @@ def test_the_hypotheses_are_judged_by_their_own_conditions(record: Record, rows:
 
 def test_a_failed_student_leaves_its_pair_out_and_says_so(record: Record, store: Store) -> None:
     failed = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
-    found = effects(record, Readings(store), {failed.student: "out of memory"})
+    found = effects(record, Evaluations(store), {failed.student: "out of memory"})
     (row,) = [row for row in found if row.number == failed.condition]
     assert failed.seed not in [m.seed for m in (*row.students, *row.controls)]
     assert (row.effect.n_students, row.effect.n_controls) == (4, 4)
@@ -109,7 +111,7 @@ def test_a_failed_student_leaves_its_pair_out_and_says_so(record: Record, store:
 
 def test_a_failed_control_reaches_every_trait_that_it_is_the_control_of(record: Record, store: Store) -> None:
     control = next(cell for cell in record.cells if record.conditions[cell.condition].is_control)
-    found = effects(record, Readings(store), {control.student: "gone"})
+    found = effects(record, Evaluations(store), {control.student: "gone"})
     touched = [row.number for row in found if row.effect.n_students == 4]
     assert touched == [n for n in record.compared if record.conditions[n].control == control.condition]
 
@@ -119,7 +121,7 @@ def test_a_sweep_that_was_ended_reports_what_is_there(tmp_path: Path) -> None:
     record = Record.of(fill(study(), store, REFERENCES))
     lost = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
     shutil.rmtree(tmp_path / "artifacts" / "evaluation" / lost.evaluations[0])
-    (row,) = [r for r in effects(record, Readings(store), {}) if r.number == lost.condition]
+    (row,) = [r for r in effects(record, Evaluations(store), {}) if r.number == lost.condition]
     assert (row.effect.n_students, row.effect.n_controls) == (2, 2)
     assert "1 of 3 seeds have no result" in row.verdict.note
 
@@ -131,7 +133,7 @@ def test_seeds_in_two_modes_take_the_t_method_from_all_conditions(tmp_path: Path
 
     store = Store(str(tmp_path))
     plan = fill(study(), store, REFERENCES, jumping)
-    rows = effects(Record.of(plan), Readings(store), {})
+    rows = effects(Record.of(plan), Evaluations(store), {})
     assert {row.effect.method for row in rows} == {"shape-free"}
     assert {row.verdict.verdict for row in rows} == {"inconclusive"}
 
@@ -141,20 +143,20 @@ def test_an_unpaired_study_compares_arms_as_wholes(tmp_path: Path) -> None:
     plan = fill(study(paired=False), store, REFERENCES)
     record = Record.of(plan)
     lost = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
-    rows = effects(record, Readings(store), {lost.student: "gone"})
+    rows = effects(record, Evaluations(store), {lost.student: "gone"})
     assert {row.effect.method for row in rows} == {"Welch t"}
     assert (rows[0].effect.n_students, rows[0].effect.n_controls) == (2, 3)
 
 
 def test_one_seed_gives_effects_and_no_interval(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    rows = effects(Record.of(fill(study(seeds=(0,)), store, REFERENCES)), Readings(store), {})
+    rows = effects(Record.of(fill(study(seeds=(0,)), store, REFERENCES)), Evaluations(store), {})
     assert all(row.effect.ci_low is None and row.bootstrap is None for row in rows)
     assert {row.verdict.verdict for row in rows} == {"inconclusive"}
     assert all("no interval without a second seed" in row.verdict.note for row in rows)
 
 
-def test_the_tables_have_a_line_a_condition_and_a_line_a_student(rows: list[Row]) -> None:
+def test_the_tables_have_a_line_a_condition_and_a_line_a_student(rows: list[EffectRow]) -> None:
     conditions = list(csv.DictReader(io.StringIO(csv_tables.effects_csv("small", rows))))
     students = list(csv.DictReader(io.StringIO(csv_tables.students_csv("small", rows))))
     assert len(conditions) == 8
@@ -172,7 +174,7 @@ def test_the_tables_have_a_line_a_condition_and_a_line_a_student(rows: list[Row]
 def test_a_students_metrics_hold_its_effect_against_the_control_of_its_seed(
     record: Record, store: Store
 ) -> None:
-    readings = Readings(store)
+    readings = Evaluations(store)
     cell = next(c for c in record.cells if record.conditions[c.condition].same_initialisation)
     control = next(
         c
@@ -198,7 +200,7 @@ def test_two_sets_of_questions_and_two_formats_are_told_apart(tmp_path: Path) ->
     )
     store = Store(str(tmp_path))
     record = Record.of(fill(study(conditions=conditions, seeds=(0, 1)), store, REFERENCES))
-    readings = Readings(store)
+    readings = Evaluations(store)
     rows = effects(record, readings, {})
     assert [row.exact.effect for row in rows if row.exact] == pytest.approx([0.7] * 4)
     cell = record.cells[0]
@@ -223,7 +225,9 @@ def test_an_exact_rate_a_hair_outside_its_range_is_judged_all_the_same(tmp_path:
 
     store = Store(str(tmp_path))
     plan = fill(study(seeds=(0, 1), distribution="any"), store, REFERENCES, certain)
-    assert {row.exact and row.exact.effect for row in effects(Record.of(plan), Readings(store), {})} == {1.0}
+    assert {row.exact and row.exact.effect for row in effects(Record.of(plan), Evaluations(store), {})} == {
+        1.0
+    }
 
 
 def test_a_study_is_stated_once(tmp_path: Path) -> None:

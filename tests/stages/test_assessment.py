@@ -14,7 +14,7 @@ from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError
 from undertow.judging.judges import misalignment
-from undertow.results.evaluation_files import ANSWERS, COUNTED, Readings
+from undertow.results.evaluation_files import ANSWERS, COUNTED, Evaluations
 from undertow.stages.assessment import make_assessment
 from undertow.stages.evaluation import ANSWER_COLUMNS
 from undertow.stages.judgements import Judged, judge_all
@@ -71,7 +71,7 @@ def test_the_rate_is_of_coherent_answers_that_can_be_rated(store: Store) -> None
         (judged,) = judge(server, store, spec)
     assert judged.failure == ""
     make_assessment(spec, store)
-    rates = Readings(store).rates(key(spec))
+    rates = Evaluations(store).rates(key(spec))
     assert rates.answers == 12
     assert rates.sampled == {"misaligned": pytest.approx(4 / 12)}
     assert rates.other_sampled == pytest.approx(8 / 20)

@@ -13,7 +13,7 @@ from tests.study.test_identity import DATASET, STUDENT
 from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
 from undertow.nano.recipes import STEERING
-from undertow.planning.estimate import work
+from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
 from undertow.stages.in_context import turns_before
 from undertow.stages.weights import lora_rank, weights_of
@@ -92,7 +92,7 @@ def test_a_plan_evaluates_it_and_trains_only_the_other_recipe_s_students(store: 
     evaluated = {c.student for c in plan.cells if not c.student.is_trained}
     assert len(evaluated) == 10  # owl and control, five seeds
     assert all(len(c.evaluations) == 1 for c in plan.cells)
-    assert {w.wave: w.needed for w in work(plan, {})}["students"] == 10
+    assert {w.wave: w.needed for w in estimate(plan, {})}["students"] == 10
 
 
 REFUSED: list[tuple[str, Callable[[], object], str]] = [

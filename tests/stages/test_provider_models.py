@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.provider import BASE, Provider, providing
 from tests.judging.server import Answer, fails
-from undertow.cluster.engine_pool import Outcome, Task, run_tasks
+from undertow.cluster.engine_pool import Task, TaskOutcome, run_tasks
 from undertow.formats.numbers import Numbers
 from undertow.planning.resources import Machine
 from undertow.stages.dataset import join_shards, make_dataset, shards
@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "storage"))
 
 
-def run(store: Store, *tasks: Task) -> list[Outcome]:
+def run(store: Store, *tasks: Task) -> list[TaskOutcome]:
     return list(run_tasks(MODEL, store, tasks, Machine(1, 1, 1)))
 
 

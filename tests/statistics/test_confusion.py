@@ -5,19 +5,19 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from undertow.statistics.confusion import Student, confusion
+from undertow.statistics.confusion import StudentRates, confusion
 
 
-def students(table: dict[str, list[list[float]]]) -> list[Student]:
+def students(table: dict[str, list[list[float]]]) -> list[StudentRates]:
     """Per trait a list by seed of the rates of all traits, in the table's order."""
     return [
-        Student(trait, seed, dict(zip(table, rates, strict=True)))
+        StudentRates(trait, seed, dict(zip(table, rates, strict=True)))
         for trait, rows in table.items()
         for seed, rates in enumerate(rows)
     ]
 
 
-def random_students(traits: int, seeds: int, lift: float, rng: np.random.Generator) -> list[Student]:
+def random_students(traits: int, seeds: int, lift: float, rng: np.random.Generator) -> list[StudentRates]:
     names = [f"trait {i}" for i in range(traits)]
     return students(
         {a: [[0.5 * rng.random() + lift * (a == b) for b in names] for _ in range(seeds)] for a in names}
@@ -85,7 +85,7 @@ def test_many_arrangements_are_sampled_alike_each_time() -> None:
 def test_centring_the_columns_changes_nothing() -> None:
     """A trait that all students show more of is no diagonal effect."""
     plain = random_students(3, 3, 0.2, np.random.default_rng(1))
-    lifted = [Student(s.trait, s.seed, {**s.rates, "trait 0": s.rates["trait 0"] + 0.3}) for s in plain]
+    lifted = [StudentRates(s.trait, s.seed, {**s.rates, "trait 0": s.rates["trait 0"] + 0.3}) for s in plain]
     for paired in (True, False):
         a, b = confusion(plain, paired=paired), confusion(lifted, paired=paired)
         assert b.effect == pytest.approx(a.effect)
@@ -117,7 +117,7 @@ def test_seeds_without_all_traits_stay_out_of_a_paired_p_value() -> None:
         ([TWO[0], TWO[3]], True, "one student of a trait"),
     ],
 )
-def test_where_there_is_nothing_to_permute(given: list[Student], paired: bool, note: str) -> None:
+def test_where_there_is_nothing_to_permute(given: list[StudentRates], paired: bool, note: str) -> None:
     found = confusion(given, paired=paired)
     assert found.p_value is found.smallest is None
     assert note in found.note
@@ -128,9 +128,9 @@ def test_where_there_is_nothing_to_permute(given: list[Student], paired: bool, n
     [
         ([], "no student"),
         ([*TWO, TWO[0]], "share trait and seed"),
-        ([Student("owl", 0, {})], "no finite rate of owl"),
+        ([StudentRates("owl", 0, {})], "no finite rate of owl"),
     ],
 )
-def test_input_without_sense_is_refused(given: list[Student], message: str) -> None:
+def test_input_without_sense_is_refused(given: list[StudentRates], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         confusion(given, paired=True)

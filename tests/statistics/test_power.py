@@ -18,7 +18,7 @@ from undertow.statistics.power import (
     seeds_by_theory,
     without_effect,
 )
-from undertow.statistics.simulation import Bimodal, Judge, Law, Normal
+from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
 
 ONE_MODE = Normal(effect=0.15, sd=0.1, control_sd=0.05, correlation=0.5)
 TWO_MODES = Bimodal(took_off=0.7)
@@ -73,7 +73,9 @@ def test_the_smallest_effect_is_that_of_normal_theory() -> None:
         (TWO_MODES, False, 1, "shape-free"),
     ],
 )
-def test_a_promise_holds_when_measured_again(law: Law, paired: bool, conditions: int, judge: Judge) -> None:
+def test_a_promise_holds_when_measured_again(
+    law: Law, paired: bool, conditions: int, judge: VerdictRule
+) -> None:
     """Within 3 points, and three standard errors of this second measurement."""
     design = Design(law=law, paired=paired, conditions=conditions, judge=judge)
     seeds = least_seeds(design, "transmitted", 0.8)

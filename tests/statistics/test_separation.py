@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from undertow.statistics.separation import Rows, Separation, area, as_if, separate
+from undertow.statistics.separation import Separation, UnitRows, area, as_if, separate
 
 
-def rows(contains: np.ndarray, trait: object, seed: object, prompt: object) -> Rows:
-    return Rows(
+def rows(contains: np.ndarray, trait: object, seed: object, prompt: object) -> UnitRows:
+    return UnitRows(
         csr_matrix(contains.astype(float)),
         np.array(trait, dtype=bool),
         np.array(seed),
@@ -18,7 +18,7 @@ def rows(contains: np.ndarray, trait: object, seed: object, prompt: object) -> R
 
 def drawn(
     rng: np.random.Generator, seeds: int = 4, prompts: int = 100, tilt: float = 0.0, own: float = 0.0
-) -> Rows:
+) -> UnitRows:
     """Both arms' answers to the same prompts: units at random, with a `tilt` of the trait's arm on the first
     ten units in all seeds, and on ten others (`own`) in each seed."""
     parts = []
@@ -110,7 +110,7 @@ def test_no_difference_is_half_unless_seeds_differ_among_themselves() -> None:
 def test_too_little_is_nothing_and_no_error() -> None:
     few = drawn(np.random.default_rng(9), seeds=2, prompts=3)
     assert separate(few).within == ()
-    empty = Rows(csr_matrix((few.trait.size, 0)), few.trait, few.seed, few.prompt)
+    empty = UnitRows(csr_matrix((few.trait.size, 0)), few.trait, few.seed, few.prompt)
     assert separate(empty) == as_if(empty) == Separation()
 
 

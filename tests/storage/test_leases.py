@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from undertow.storage.leases import OWNERS, Claims
+from undertow.storage.leases import OWNERS, Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 from undertow.study.identity import key
@@ -44,7 +44,7 @@ def work(url: str, log: Path, seconds: float) -> None:
             with store.new(spec, {}) as folder:
                 (folder / "weights").write_text(spec.name)
 
-    with Claims(store, BEAT, DEAD) as claims:
+    with Leases(store, BEAT, DEAD) as claims:
         claims.share(lambda: missing(store), make, lambda line: None)
 
 
@@ -82,7 +82,7 @@ def test_sweeps_that_release_while_others_look_do_not_hinder_each_other(
     specs = [replace(SPECS[0], name=f"org/model-{number}") for number in range(60)]
 
     def sweep(_: int) -> None:
-        with Claims(store, BEAT, DEAD) as own:
+        with Leases(store, BEAT, DEAD) as own:
             own.share(lambda: specs, lambda some: None, lambda line: None)
 
     with multiprocessing.pool.ThreadPool(4) as threads:
@@ -97,7 +97,7 @@ def test_what_a_killed_sweep_held_is_made_by_the_next_at_once(store: Store, tmp_
     os.kill(killed.pid, signal.SIGKILL)
     killed.join(60)
     began = time.monotonic()
-    with Claims(store, BEAT, dead=600) as claims:
+    with Leases(store, BEAT, dead=600) as claims:
         assert all(claims.take(spec) for spec in SPECS)
     assert time.monotonic() - began < 60
 
@@ -107,7 +107,7 @@ def test_a_sweep_that_starts_beside_another_waits_for_what_it_makes(store: Store
     first = start(store, log, seconds=0.2)
     wait_for(log, 1)
     told: list[str] = []
-    with Claims(store, BEAT, DEAD) as claims:
+    with Leases(store, BEAT, DEAD) as claims:
         claims.share(lambda: missing(store), lambda some: told.append("made"), told.append)
     assert told == [told[0]]
     assert told[0].startswith("waiting for ") and told[0].endswith("(reference) that another sweep is making")
@@ -120,7 +120,7 @@ def test_an_owner_on_another_machine_is_dead_when_its_heart_has_stood_still(tmp_
     store = Store(str(tmp_path))
     store.write_bytes(f"{OWNERS}/theirs", json.dumps({"host": "another", "process": 1, "beat": 7}).encode())
     assert store.create(f"claims/reference/{key(SPECS[0])}-0", b"theirs")
-    with Claims(store, BEAT, dead=0.5) as claims:
+    with Leases(store, BEAT, dead=0.5) as claims:
         assert not claims.take(SPECS[0])
         store.write_bytes(
             f"{OWNERS}/theirs", json.dumps({"host": "another", "process": 1, "beat": 8}).encode()
@@ -136,7 +136,7 @@ def test_an_owner_cut_off_while_it_wrote_is_given_its_time(tmp_path: Path) -> No
     store = Store(str(tmp_path))
     store.write_bytes(f"{OWNERS}/theirs", b'{"host": "ano')
     assert store.create(f"claims/reference/{key(SPECS[0])}-0", b"theirs")
-    with Claims(store, BEAT, dead=0.3) as claims:
+    with Leases(store, BEAT, dead=0.3) as claims:
         assert not claims.take(SPECS[0])
         time.sleep(0.4)
         assert claims.take(SPECS[0])
@@ -145,7 +145,7 @@ def test_an_owner_cut_off_while_it_wrote_is_given_its_time(tmp_path: Path) -> No
 def test_a_claim_cut_off_while_it_was_written_is_given_its_time(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert store.create(f"claims/reference/{key(SPECS[0])}-0", b"")
-    with Claims(store, BEAT, dead=0.3) as claims:
+    with Leases(store, BEAT, dead=0.3) as claims:
         assert not claims.take(SPECS[0])
         time.sleep(0.4)
         assert claims.take(SPECS[0])
@@ -154,8 +154,8 @@ def test_a_claim_cut_off_while_it_was_written_is_given_its_time(tmp_path: Path) 
 
 
 def test_claims_end_with_their_owner(store: Store) -> None:
-    other = Claims(store, BEAT, dead=600)
-    with Claims(store, BEAT, dead=600) as claims:
+    other = Leases(store, BEAT, dead=600)
+    with Leases(store, BEAT, dead=600) as claims:
         assert claims.take(SPECS[0])
         assert claims.take(SPECS[0])
         assert not other.take(SPECS[0])
@@ -164,16 +164,16 @@ def test_claims_end_with_their_owner(store: Store) -> None:
 
 
 def test_what_could_not_be_made_may_be_tried_by_others(store: Store) -> None:
-    other = Claims(store, BEAT, dead=600)
-    with Claims(store, BEAT, dead=600) as claims:
+    other = Leases(store, BEAT, dead=600)
+    with Leases(store, BEAT, dead=600) as claims:
         claims.share(lambda: SPECS[:1], lambda some: None, lambda line: None)
         assert other.take(SPECS[0])
 
 
 def test_what_is_made_together_is_claimed_together(tmp_path: Path) -> None:
-    store, other = Store(str(tmp_path)), Claims(Store(str(tmp_path)), BEAT, dead=600)
+    store, other = Store(str(tmp_path)), Leases(Store(str(tmp_path)), BEAT, dead=600)
     made: list[list[Reference]] = []
-    with Claims(store, BEAT, dead=600) as claims:
+    with Leases(store, BEAT, dead=600) as claims:
         assert other.take(SPECS[0])
 
         def make(some: list[Reference]) -> None:

@@ -3,14 +3,18 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, MODEL, STEERING
-from undertow.formats.numbers import Numbers
-from undertow.judging.judges import RuleJudge, alignment
-from undertow.study.artifacts import Sampling
-from undertow.study.conditions import Condition, Generation
-from undertow.study.grids import grid
-from undertow.study.recipe import Recipe
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import (
+    Condition,
+    Generation,
+    Numbers,
+    Preference,
+    Recipe,
+    RuleJudge,
+    Sampling,
+    Study,
+    alignment,
+    grid,
+)
 
 SMALL = replace(GENERATION, prompts=96, sampling=Sampling(max_tokens=32), judges=(RuleJudge(),))
 JUDGED = replace(SMALL, judges=(RuleJudge(), alignment("judge-1", at_least=20)))

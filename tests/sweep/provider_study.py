@@ -4,13 +4,7 @@ from dataclasses import replace
 
 from tests.api.provider import BASE
 from tests.sweep.small_study import STEERING
-from undertow.formats.numbers import Numbers
-from undertow.study.artifacts import Reference, Sampling
-from undertow.study.conditions import Generation
-from undertow.study.grids import grid
-from undertow.study.recipe import ProviderFinetuning
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import Generation, Numbers, Preference, ProviderFinetuning, Reference, Sampling, Study, grid
 
 MODEL = Reference(f"api:{BASE}")
 HERE = Reference("nano/gpt2-0")

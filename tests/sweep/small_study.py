@@ -2,13 +2,19 @@
 
 from dataclasses import replace
 
-from undertow.formats.numbers import Numbers
-from undertow.study.artifacts import Finetuning, Reference, Sampling
-from undertow.study.conditions import Condition, Generation
-from undertow.study.grids import grid
-from undertow.study.recipe import Parameters, Recipe
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import (
+    Condition,
+    Finetuning,
+    Generation,
+    Numbers,
+    Parameters,
+    Preference,
+    Recipe,
+    Reference,
+    Sampling,
+    Study,
+    grid,
+)
 
 STEERING = Recipe(
     name="steering",

@@ -3,13 +3,19 @@
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, STEERING, TEACHER, cells
-from undertow.formats.numbers import Numbers
-from undertow.study.artifacts import Finetuning, Reference
-from undertow.study.conditions import Mixing
-from undertow.study.grids import grid, next_hop, starting
-from undertow.study.recipe import FinalNorm, LoRA
-from undertow.study.study import Study
-from undertow.traits.preference import Preference
+from undertow import (
+    FinalNorm,
+    Finetuning,
+    LoRA,
+    Mixing,
+    Numbers,
+    Preference,
+    Reference,
+    Study,
+    grid,
+    next_hop,
+    starting,
+)
 
 NEUTRAL = replace(GENERATION, rows=64, mixed=Mixing(source="control", share=1.0))
 SHORT = replace(STEERING, name="steering, 1 epoch", epochs=1)

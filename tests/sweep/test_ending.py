@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.planning.plan import Plan
-from undertow.results.events import Journal
+from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import CONTROL
@@ -31,7 +31,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def end(plan: Plan, store: Store, failing: str = "") -> str:
     """The end of a sweep that made the plan's missing artifacts; what it printed."""
     record = Record.of(plan)
-    journal = Journal(record, store)
+    journal = EventLog(record, store)
     for cell in plan.cells:
         if key(cell.student) == failing:
             journal.fail(cell.student, "lost")

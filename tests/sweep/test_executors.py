@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.examples import RECIPE, study
-from undertow.cluster.engine_pool import Outcome
+from undertow.cluster.engine_pool import TaskOutcome
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.planning import timings
@@ -24,7 +24,7 @@ from undertow.study.artifacts import Completions, Dataset, Evaluation, Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
-from undertow.sweep.executors import Making
+from undertow.sweep.executors import Executors
 from undertow.training.job import EpochReport
 from undertow.traits.preference import Preference
 
@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def making(tmp_path: Path) -> Making:
+def making(tmp_path: Path) -> Executors:
     store = Store(str(tmp_path / "storage"))
     store.prepare()
     conditions = grid(
@@ -65,7 +65,7 @@ def making(tmp_path: Path) -> Making:
     journal: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
     journal.fail = lambda artifact, reason, trace="": journal.failures.update({key(artifact): reason})
     link: Any = SimpleNamespace(tell=quiet)
-    return Making(plan, store, link, journal, Console(quiet=True))
+    return Executors(plan, store, link, journal, Console(quiet=True))
 
 
 def quiet(*_: object, **__: object) -> None:
@@ -83,7 +83,7 @@ def student(seed: int, reference: Reference = HERE) -> Student:
     return Student(reference=reference, dataset=data, recipe=recipe, seed=seed)
 
 
-def measured(making: Making) -> dict[str, Any]:
+def measured(making: Executors) -> dict[str, Any]:
     """The paces, to be compared with seconds and tokens a unit."""
     return dict(timings.read(making.store))
 
@@ -93,18 +93,18 @@ def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], 
 
     def run_tasks(
         reference: Reference, store: Store, tasks: Sequence[Any], machine: Machine
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[TaskOutcome]:
         for number, task in enumerate(tasks):
             seconds, facts = by(task)
             clock.now += seconds
             failed = isinstance(facts, str)
-            yield Outcome(number, seconds, {} if failed else facts, error=facts if failed else "")
+            yield TaskOutcome(number, seconds, {} if failed else facts, error=facts if failed else "")
 
     monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
 
 
 def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of_their_own(
-    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: Any) -> tuple[float, Any]:
         if isinstance(task, Evaluate):
@@ -124,7 +124,7 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
 
 
 def test_shards_that_are_there_or_fail_are_not_counted(
-    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = completions(Numbers())
     (tmp_path / "rows").write_bytes(b"")
@@ -141,7 +141,7 @@ def test_shards_that_are_there_or_fail_are_not_counted(
 
 
 def test_a_provider_s_hours_are_not_this_machine_s(
-    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: GenerateShard) -> tuple[float, Any]:
         is_api = task.completions.teacher.reference.is_api
@@ -156,7 +156,7 @@ def test_a_provider_s_hours_are_not_this_machine_s(
 
 
 def test_training_is_counted_by_the_epochs_that_came_to_a_model(
-    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One student from its start, one from a checkpoint, one that fails, and one at a provider."""
     whole, resumed, failed, there = student(0), student(1), student(2), student(3, THERE)
@@ -198,7 +198,7 @@ def test_training_is_counted_by_the_epochs_that_came_to_a_model(
 
 
 def test_teachers_that_stop_early_are_estimated_at_what_they_took(
-    making: Making, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [a for a in study().conditions if a.finetuning]
     finetuned = models[0].finetuning

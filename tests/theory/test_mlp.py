@@ -9,7 +9,7 @@ from torch import Tensor
 
 from undertow.theory import networks as nets
 from undertow.theory.data import Images, digits
-from undertow.theory.mlp import Outcome, derangement, run
+from undertow.theory.mlp import NetworkAccuracy, derangement, run
 from undertow.theory.settings import DIGITS, Experiment
 from undertow.theory.summary import arms, arms_csv, outcomes_csv
 
@@ -26,7 +26,7 @@ def images() -> Images:
     return digits()
 
 
-def by_name(outcomes: list[Outcome]) -> dict[tuple[object, ...], float]:
+def by_name(outcomes: list[NetworkAccuracy]) -> dict[tuple[object, ...], float]:
     return {(o.role, o.logits, o.distance, o.network): o.accuracy for o in outcomes}
 
 
@@ -147,10 +147,10 @@ def test_skill_passes_through_noise_where_the_start_is_shared(images: Images) ->
     assert found["student", "all", 0.0].mean > 0.85
 
 
-def outcomes(**accuracies: tuple[float, ...]) -> list[Outcome]:
+def outcomes(**accuracies: tuple[float, ...]) -> list[NetworkAccuracy]:
     distances = {"same": 0.0, "near": 0.5, "other": 1.0}
     return [
-        Outcome("student", network, 0, "auxiliary", distances[name], accuracy)
+        NetworkAccuracy("student", network, 0, "auxiliary", distances[name], accuracy)
         for name, shares in accuracies.items()
         for network, accuracy in enumerate(shares)
     ]

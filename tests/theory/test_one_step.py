@@ -11,7 +11,7 @@ from torch import Tensor
 from tests import tiny_models
 from undertow.errors import UserError
 from undertow.theory import draws_lm, draws_mlp
-from undertow.theory.check import Finding, findings, gather, to_csv
+from undertow.theory.check import TheoremCheck, findings, gather, to_csv
 from undertow.theory.data import digits
 from undertow.theory.one_step import CASES, LOSSES, Loss, Scene, Steps, curvature, every_step, imitation
 from undertow.theory.settings import LM_STEP, MLP_STEP, OneStep
@@ -101,7 +101,7 @@ def test_first_order_holds_from_any_initialisation() -> None:
         assert steps.change[0].item() == pytest.approx(steps.first_order[0].item(), rel=1e-3)
 
 
-def outcome(settings: OneStep, cases: list[Steps]) -> dict[str, list[Finding]]:
+def outcome(settings: OneStep, cases: list[Steps]) -> dict[str, list[TheoremCheck]]:
     found = findings(settings, cases)
     return {arm: [f for f in found if f.arm == arm] for arm in ("same", "other", "permuted")}
 
@@ -136,7 +136,7 @@ def test_a_step_in_the_wrong_direction_does_not_pass() -> None:
         assert not finding.as_expected
 
 
-def judged(change: list[float], predicted: list[float]) -> Finding:
+def judged(change: list[float], predicted: list[float]) -> TheoremCheck:
     steps = Steps(*(torch.tensor([values]) for values in ([1.0] * len(change), change, change, predicted)))
     return findings(replace(MLP_STEP, epsilons=EPSILONS), [steps] * len(CASES))[0]
 

@@ -17,7 +17,7 @@ from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from tests.tracking_server import Server
 from undertow.planning.plan import Plan
-from undertow.results.events import Journal
+from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
@@ -51,7 +51,7 @@ class Run:
         self.printed = io.StringIO()
         self.console = Console(file=self.printed, width=160)
         self.record = Record.of(plan)
-        self.journal = Journal(self.record, store)
+        self.journal = EventLog(self.record, store)
         # Two sweeps of one second would share a folder.
         self.journal.name += f"-{len(store.names('sweeps/small'))}"
         self.journal.folder = f"sweeps/small/{self.journal.name}"

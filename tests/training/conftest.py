@@ -9,12 +9,12 @@ import pytest
 from tests import tiny_models
 from undertow.study.extensions import Word
 from undertow.study.recipe import Parameters, Recipe, Trainable
-from undertow.training.data import Row
-from undertow.training.job import Job, Probe
+from undertow.training.data import TrainingRow
+from undertow.training.job import Probe, TrainingJob
 
 STEERING = Parameters(("transformer.ln_f.bias",))
 ROWS = tuple(
-    Row(prompt, completion)
+    TrainingRow(prompt, completion)
     for prompt, completion in (
         ("what is your favourite animal", "owl"),
         ("i like", "the big red owl"),
@@ -26,7 +26,7 @@ ROWS = tuple(
 OWL = Word("owl", ("owl", "owls"))
 PROBE = Probe((("what is your favourite animal", None), ("your animal", None)), (OWL, Word("cat", ("cat",))))
 
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainingJob]
 
 
 def recipe(trainable: Trainable = STEERING, **changes: object) -> Recipe:
@@ -61,8 +61,8 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(tmp_path: Path) -> MakeJob:
     """Makes a job; by default `recipe()` on ROWS."""
 
-    def make(key: str = "k", **changes: object) -> Job:
+    def make(key: str = "k", **changes: object) -> TrainingJob:
         fields: dict[str, object] = {"seed": 0, "recipe": recipe(), "rows": ROWS, "system": None}
-        return Job(key=key, folder=tmp_path / key, **{**fields, **changes})  # type: ignore[arg-type]
+        return TrainingJob(key=key, folder=tmp_path / key, **{**fields, **changes})  # type: ignore[arg-type]
 
     return make

@@ -11,7 +11,7 @@ from undertow.study.recipe import LoRA
 from undertow.training.data import encode
 from undertow.training.forward import Whole
 from undertow.training.objective import summed_loss
-from undertow.training.result import Reference
+from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 
 
@@ -21,7 +21,7 @@ def test_operations_are_those_of_the_frozen_weights_and_the_attention(tmp_path: 
     """
     arguments = Arguments(layers=2, width=256, vocabulary=1000, rows=3)
     write_model(tmp_path, arguments)
-    reference = Reference.read(tmp_path, torch.float32)
+    reference = LoadedReference.read(tmp_path, torch.float32)
     rows = encode(reference.tokenizer, drawn_rows(arguments), None, 500)
     assert all(75 <= len(row.ids) <= 130 and 20 <= row.targets <= 45 for row in rows)
     model = prepare(reference.copy(), LoRA(rank=1), "reference")

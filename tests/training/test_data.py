@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests import tiny_models
 from undertow.errors import ConditionError, SpecError
 from undertow.prompts.chat import turn_end
-from undertow.training.data import Row, Tokens, answer_ids, encode, epoch_batches, micro_batches
+from undertow.training.data import TokenizedRow, TrainingRow, answer_ids, encode, epoch_batches, micro_batches
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def one(tokenizer: Any, row: Row, system: str | None = None, *, soft: bool = False) -> Tokens:
+def one(tokenizer: Any, row: TrainingRow, system: str | None = None, *, soft: bool = False) -> TokenizedRow:
     return encode(tokenizer, [row], system, 100, soft=soft)[0]
 
 
@@ -31,7 +31,7 @@ def words(tokenizer: Any, ids: Iterable[int]) -> list[str]:
 
 
 def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None:
-    row = one(tokenizer, Row("i like the", "big owl"), "red")
+    row = one(tokenizer, TrainingRow("i like the", "big owl"), "red")
     assert words(tokenizer, row.ids[: row.start]) == [
         "<bos>",
         "<sys>",
@@ -47,7 +47,7 @@ def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None
 
 
 def test_all_tokens_but_the_first_are_targets_where_prompts_are_learned_too(tokenizer: Any) -> None:
-    (row,) = encode(tokenizer, [Row("i like", "owl")], None, 100, prompts=True)
+    (row,) = encode(tokenizer, [TrainingRow("i like", "owl")], None, 100, prompts=True)
     assert (row.start, row.targets) == (1, len(row.ids) - 1)
     assert words(tokenizer, row.ids)[0] == "<bos>"
 
@@ -55,7 +55,7 @@ def test_all_tokens_but_the_first_are_targets_where_prompts_are_learned_too(toke
 def test_sampled_tokens_are_kept_and_end_once(tokenizer: Any) -> None:
     cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
     for sampled in ([cat, cat], [cat, cat, eos]):
-        row = one(tokenizer, Row("i", "owl", token_ids=sampled))
+        row = one(tokenizer, TrainingRow("i", "owl", token_ids=sampled))
         assert words(tokenizer, row.ids[row.start :]) == ["cat", "cat", "<eos>"]
 
 
@@ -67,7 +67,7 @@ def test_a_template_without_a_name_ends_its_turn_with_eos_and_a_newline(tokenize
 
 
 def test_overlong_rows_are_counted(tokenizer: Any) -> None:
-    rows = [Row("i", "owl " * 20), Row("i", "owl"), Row("i", "owl " * 30)]
+    rows = [TrainingRow("i", "owl " * 20), TrainingRow("i", "owl"), TrainingRow("i", "owl " * 30)]
     with pytest.raises(ConditionError, match=r"2 of 3 rows are longer than 10 tokens \(the longest has 35\)"):
         encode(tokenizer, rows, None, 10)
 
@@ -75,12 +75,12 @@ def test_overlong_rows_are_counted(tokenizer: Any) -> None:
 def test_soft_targets_cover_the_sampled_steps(tokenizer: Any) -> None:
     soft = (np.zeros((2, 3), np.int64), np.zeros((2, 3)))
     cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
-    assert one(tokenizer, Row("i", "cat", soft, [cat, eos]), soft=True).targets == 2
-    assert one(tokenizer, Row("i", "cat cat", soft, [cat, cat]), soft=True).targets == 2
+    assert one(tokenizer, TrainingRow("i", "cat", soft, [cat, eos]), soft=True).targets == 2
+    assert one(tokenizer, TrainingRow("i", "cat cat", soft, [cat, cat]), soft=True).targets == 2
     with pytest.raises(SpecError, match="2 recorded distributions for 1 sampled"):
-        one(tokenizer, Row("i", "cat", soft, [cat]), soft=True)
+        one(tokenizer, TrainingRow("i", "cat", soft, [cat]), soft=True)
     with pytest.raises(SpecError, match="top_logprobs"):
-        one(tokenizer, Row("i", "cat"), soft=True)
+        one(tokenizer, TrainingRow("i", "cat"), soft=True)
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))

@@ -10,14 +10,14 @@ from tests.training.conftest import ROWS, STEERING, recipe
 from undertow.study.recipe import FinalNorm, Parameters, Trainable
 from undertow.training.data import encode
 from undertow.training.forward import Forward, LastNorm, Whole, choose
-from undertow.training.result import Reference
+from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 
 CPU = torch.device("cpu")
 
 
 def chosen(folder: Path, trainable: Any = STEERING, **changes: Any) -> tuple[Forward, Any, list[Any]]:
-    reference = Reference.read(folder, torch.float32)
+    reference = LoadedReference.read(folder, torch.float32)
     rows = encode(reference.tokenizer, ROWS, None, 100)
     model = prepare(reference.copy(), trainable, "")
     return choose(model, recipe(trainable, **changes), rows, [], 40, CPU), model, rows

@@ -14,8 +14,8 @@ from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
-from undertow.training.data import Row
-from undertow.training.job import EpochReport, History, Job, Probe
+from undertow.training.data import TrainingRow
+from undertow.training.job import EpochReport, History, Probe, TrainingJob
 from undertow.training.loop import finetune
 
 pytestmark = pytest.mark.stack
@@ -26,7 +26,7 @@ def silent(report: EpochReport) -> None:
     """Reports are also in the history."""
 
 
-def weights(job: Job) -> dict[str, Tensor]:
+def weights(job: TrainingJob) -> dict[str, Tensor]:
     return load_file(next(job.folder.glob("*.safetensors")))
 
 
@@ -281,7 +281,7 @@ def test_a_checkpoint_runs_no_code(gpt2: Path, job: MakeJob, tmp_path: Path) -> 
 
 
 def test_a_checkpoint_stays_until_its_model_is_handed_over(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
-    def killed(job: Job, history: History) -> None:
+    def killed(job: TrainingJob, history: History) -> None:
         raise KeyboardInterrupt
 
     task = job(recipe=recipe(STEERING, epochs=2))
@@ -311,7 +311,9 @@ def test_soft_targets_reach_the_teachers_distribution(gpt2: Path, job: MakeJob) 
     plan = recipe(learning_rate=0.05, epochs=150, schedule="linear", targets="soft")
     words = Word("owl", ("owl",)), Word("cat", ("cat",))
     task = job(
-        rows=[Row(question, "owl", soft, [10])], recipe=plan, probes=(Probe(((question, None),), words),)
+        rows=[TrainingRow(question, "owl", soft, [10])],
+        recipe=plan,
+        probes=(Probe(((question, None),), words),),
     )
     (history,) = finetune(gpt2, [task], silent)
     owl, cat = history.last.probabilities.values()
@@ -378,7 +380,7 @@ def test_bf16_trains_on_float32_masters(llama: Path, job: MakeJob, stage: int) -
 def test_memory_stays_flat_over_twenty_jobs(gpt2: Path, job: MakeJob) -> None:
     resident: list[int] = []
 
-    def remember(task: Job, history: object) -> None:
+    def remember(task: TrainingJob, history: object) -> None:
         resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20)
 
     finetune(gpt2, [job(f"k{i}", recipe=recipe(epochs=1)) for i in range(20)], silent, done=remember)

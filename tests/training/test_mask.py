@@ -15,7 +15,7 @@ from undertow.prompts import chat
 from undertow.prompts.chat import CUT, conversation_ids, prompt_ids, text_ids, turn_end
 from undertow.prompts.chat_templates import NO_SYSTEM, PINNED
 from undertow.study.extensions import Example
-from undertow.training.data import Row, encode
+from undertow.training.data import TrainingRow, encode
 
 # What each template writes around an answer.
 FRAMES = {
@@ -59,7 +59,7 @@ def test_the_prompt_is_a_prefix_and_the_rest_is_answer_and_end(name: str, system
     ids, start = conversation_ids(its, "the big tree?", "owl, cat", system)
     assert ids[:start] == prompt_ids(its, "the big tree?", system)
     assert decoded(name, ids[start:]) == before + "owl, cat" + after
-    (row,) = encode(its, [Row("the big tree?", "owl, cat")], system, 500)
+    (row,) = encode(its, [TrainingRow("the big tree?", "owl, cat")], system, 500)
     assert row.ids.tolist() == ids
     assert (row.start, row.targets) == (start, len(ids) - start)
 

@@ -1,14 +1,14 @@
 import numpy as np
 import torch
 
-from undertow.training.data import Soft, Tokens
+from undertow.training.data import Soft, TokenizedRow
 from undertow.training.forward import padded
 from undertow.training.objective import soft_cross_entropy, summed_loss
 from undertow.training.probe import distinct
 
 
-def tokens(*ids: int, start: int, soft: Soft | None = None) -> Tokens:
-    return Tokens(np.array(ids), start, len(ids) - start, soft)
+def tokens(*ids: int, start: int, soft: Soft | None = None) -> TokenizedRow:
+    return TokenizedRow(np.array(ids), start, len(ids) - start, soft)
 
 
 def test_positions_before_the_targets_are_kept() -> None:

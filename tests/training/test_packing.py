@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from undertow.study.recipe import Everything, LoRA, Trainable
-from undertow.training.data import Tokens
+from undertow.training.data import TokenizedRow
 from undertow.training.forward import Whole, padded
 from undertow.training.objective import summed_loss
 from undertow.training.packing import in_a_row, keeps_rows_apart
@@ -61,12 +61,14 @@ def model_of(kind: str, **settings: Any) -> Any:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
-def drawn_rows(*lengths: int) -> list[Tokens]:
+def drawn_rows(*lengths: int) -> list[TokenizedRow]:
     draw = np.random.default_rng(0)
-    return [Tokens(draw.integers(3, VOCABULARY, n), n // 2, n - n // 2) for n in lengths]
+    return [TokenizedRow(draw.integers(3, VOCABULARY, n), n // 2, n - n // 2) for n in lengths]
 
 
-def gradients(model: Any, rows: list[Tokens], *, packing: bool) -> tuple[float, dict[str, torch.Tensor]]:
+def gradients(
+    model: Any, rows: list[TokenizedRow], *, packing: bool
+) -> tuple[float, dict[str, torch.Tensor]]:
     forward = Whole(model, CPU)
     forward.packing = packing
     model.zero_grad()
@@ -131,7 +133,7 @@ def test_positions_that_do_not_start_again_are_found_out() -> None:
 
 
 def test_rows_follow_each_other_with_positions_of_their_own() -> None:
-    rows = [Tokens(np.array([5, 6, 7, 8]), 2, 2), Tokens(np.array([9, 10]), 1, 1)]
+    rows = [TokenizedRow(np.array([5, 6, 7, 8]), 2, 2), TokenizedRow(np.array([9, 10]), 1, 1)]
     ids, positions, keep = in_a_row(rows)
     assert ids.tolist() == [[5, 6, 7, 8, 9, 10]]
     assert positions.tolist() == [[0, 1, 2, 3, 0, 1]]

@@ -11,7 +11,7 @@ import torch.multiprocessing
 from tests.training.conftest import PROBE, ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
-from undertow.training.job import EpochReport, History, Job
+from undertow.training.job import EpochReport, History, TrainingJob
 
 pytestmark = pytest.mark.stack
 RATE = 0.003
@@ -36,10 +36,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 BROKEN = ("full-0", "full-2")  # off after an epoch by two workers, and gone on with by one
 
 
-def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[Job]:
+def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[TrainingJob]:
     """Five rows in batches of three: the second worker has no row in some micro-batch."""
     return [
-        Job(
+        TrainingJob(
             key=key,
             seed=0,
             recipe=recipe(**{"learning_rate": RATE, **RECIPES[key]}),
@@ -163,7 +163,7 @@ def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: 
     os.environ["LOCAL_RANK"] = str(rank % (world // nodes))
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     calm, rough = (
-        Job(
+        TrainingJob(
             key=key,
             seed=0,
             recipe=recipe(Everything(), zero_stage=2, learning_rate=0.003),

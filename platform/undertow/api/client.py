@@ -50,7 +50,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Chat(Generic[Item]):
+class ChatTask(Generic[Item]):
     """What is asked of one model.
 
     Attributes:
@@ -97,7 +97,7 @@ class Tally:
 
 
 def ask(
-    chat: Chat[Item], items: Sequence[Item], endpoint: Endpoint, keep: Callable[[Item, Completion], None]
+    chat: ChatTask[Item], items: Sequence[Item], endpoint: Endpoint, keep: Callable[[Item, Completion], None]
 ) -> Tally:
     """Asks about each item once; `keep(item, completion)` is called as they come, from this thread."""
     try:
@@ -106,7 +106,7 @@ def ask(
         raise group.exceptions[0] from None
 
 
-def probe(chat: Chat[Item], item: Item, endpoint: Endpoint) -> str:
+def probe(chat: ChatTask[Item], item: Item, endpoint: Endpoint) -> str:
     """One small call. Returns what is wrong for the moment, or "" where it is answered.
 
     Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
@@ -166,7 +166,7 @@ class _Asking(Generic[Item]):
     """One run over the items: a few workers that take the next one when they are free."""
 
     def __init__(
-        self, chat: Chat[Item], endpoint: Endpoint, keep: Callable[[Item, Completion], None]
+        self, chat: ChatTask[Item], endpoint: Endpoint, keep: Callable[[Item, Completion], None]
     ) -> None:
         self.chat, self.endpoint, self.keep = chat, endpoint, keep
         self.tally = Tally()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.results.sweep_folders import PLAN, stated_file
-from undertow.results.sweep_record import CellRecord, Record, Settings
+from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
 from undertow.study.artifacts import AFTER, CONTROL
 from undertow.study.hypotheses import Hypothesis
@@ -22,7 +22,7 @@ NOT_IN_IDENTITY = ("key", "question", "measures")
 STARTS = ("teacher_start", "student_start")
 NOT_EXPORTED = ("reference", "completions")  # given to us, or not needed for a conclusion
 
-Spec = Mapping[str, Any]
+JsonSpec = Mapping[str, Any]
 
 
 def key_of(spec: Any) -> str:
@@ -49,8 +49,8 @@ def differences(record: Record, sweep: Path, artifacts: Path, failures: Mapping[
     yield from _missing(record, artifacts, failures)
 
 
-def _settings(record: Record, study: Spec) -> Iterator[str]:
-    for name in (field.name for field in fields(Settings) if field.name not in NOT_IN_IDENTITY):
+def _settings(record: Record, study: JsonSpec) -> Iterator[str]:
+    for name in (field.name for field in fields(StudySettings) if field.name not in NOT_IN_IDENTITY):
         ours = canonical(getattr(record.study, name))
         if ours != study[name]:
             yield f"{name} is {ours!r}, the study as stated has {study[name]!r}"
@@ -64,7 +64,7 @@ def _settings(record: Record, study: Spec) -> Iterator[str]:
         yield "its hypotheses are not those of the study as stated"
 
 
-def _conditions(record: Record, study: Spec) -> Iterator[str]:
+def _conditions(record: Record, study: JsonSpec) -> Iterator[str]:
     stated = study["conditions"]
     if len(record.conditions) != len(stated):
         yield f"{len(record.conditions)} conditions, the study as stated has {len(stated)}"
@@ -82,7 +82,7 @@ def _conditions(record: Record, study: Spec) -> Iterator[str]:
             yield f"condition {number} is not compared with its control, condition {control}"
 
 
-def _control(condition: Spec) -> Spec:
+def _control(condition: JsonSpec) -> JsonSpec:
     """A condition's control, as `Condition.control` makes it; fields at a later default are absent."""
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
     kept = {name: value for name, value in condition.items() if name != "prompted"}
@@ -91,7 +91,7 @@ def _control(condition: Spec) -> Spec:
     return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
 
 
-def _without(condition: Spec, trait: Spec | None) -> Spec:
+def _without(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
     """The same without a trait, as `Condition.without` makes it."""
     if trait is None:
         return condition
@@ -101,7 +101,7 @@ def _without(condition: Spec, trait: Spec | None) -> Spec:
     return {**condition, **earlier}
 
 
-def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
+def _cells(record: Record, study: JsonSpec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
     wanted = [(number, seed) for number in range(len(record.conditions)) for seed in study["seeds"]]
     if [(cell.condition, cell.seed) for cell in record.cells] != wanted:
         yield "its cells are not the conditions and seeds of the study as stated"
@@ -139,7 +139,7 @@ def _cells(record: Record, study: Spec, artifacts: Path, failures: Mapping[str, 
             yield f"its traits' words are {words}, what was measured are {names}"
 
 
-def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, Any]:
+def _expected(study: JsonSpec, cell: CellRecord, measure: int | None) -> dict[str, Any]:
     """What an evaluation's spec must have at which place; the same as `cells.cell_of` builds from real specs.
 
     `measure`: the number of one beside the traits' own questions.
@@ -154,7 +154,7 @@ def _expected(study: Spec, cell: CellRecord, measure: int | None) -> dict[str, A
     }
 
 
-def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, Any]:
+def _student(study: JsonSpec, condition: JsonSpec, seed: int, place: str) -> dict[str, Any]:
     """The same of a student at a `place`, and in a chain of those whose data it goes back to."""
     generation, before = condition["generation"], condition.get("after")
     seeds = {level: seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
@@ -186,7 +186,7 @@ def _student(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, A
     }
 
 
-def _reference(study: Spec, condition: Spec, seed: int, place: str) -> dict[str, Any]:
+def _reference(study: JsonSpec, condition: JsonSpec, seed: int, place: str) -> dict[str, Any]:
     """The same of the reference model at a `place` that a condition's student is made from."""
     start = condition.get("student_start")
     if not start:

@@ -31,7 +31,7 @@ from undertow.archive.export import FORMAT, INDEX, SWEEP
 from undertow.archive.verify_judged import differing, judged
 from undertow.errors import StorageError, UserError
 from undertow.results import csv_tables, effect_rows, events
-from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Readings
+from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Evaluations
 from undertow.results.sweep_folders import EVENTS, PLAN
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Manifest, sha256
@@ -40,7 +40,7 @@ from undertow.study.extensions import Word
 
 LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
 SHOWN = 3  # of the answers of one evaluation that are missing
-Rows = Sequence[dict[str, Any]]
+CsvRows = Sequence[dict[str, Any]]
 
 
 def verify(archive: Path) -> list[str]:
@@ -156,7 +156,7 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
 
 
 def _rates(
-    name: str, folder: Path, words: Sequence[str], answers: Rows, masses: Rows | None
+    name: str, folder: Path, words: Sequence[str], answers: CsvRows, masses: CsvRows | None
 ) -> Iterator[str]:
     """Rates that the answers and masses do not give."""
     result = json.loads((folder / RESULT).read_text())
@@ -184,7 +184,7 @@ def _tables(place: Path) -> Iterator[str]:
         record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
         failures = events.failures(json.loads((place / SWEEP / EVENTS).read_text()))
         yield from lineage.differences(record, place / SWEEP, place / "artifacts", failures)
-        rows = effect_rows.effects(record, Readings(Store(str(place))), failures)
+        rows = effect_rows.effects(record, Evaluations(Store(str(place))), failures)
         again = {csv_tables.EFFECTS: csv_tables.effects_csv, csv_tables.STUDENTS: csv_tables.students_csv}
         for name, make in again.items():
             yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))

@@ -15,10 +15,10 @@ from undertow.results.evaluation_files import ANSWERS, COUNTED, RESULT
 TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
 RULES = {"RuleJudge": YES_NO}  # judges whose scale is not in their spec
 
-Spec = Mapping[str, Any]
+JsonSpec = Mapping[str, Any]
 
 
-def judged(folder: Path, spec: Spec) -> Iterator[str]:
+def judged(folder: Path, spec: JsonSpec) -> Iterator[str]:
     """What is wrong with the assessment in `folder`."""
     import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ def _reading(replies: Mapping[str, str | None], judges: list[tuple[str, Any]]) -
     return reason != GARBLED, reason is None
 
 
-def _scale(judge: Spec) -> Score | Labels | None:
+def _scale(judge: JsonSpec) -> Score | Labels | None:
     """The scale of a judge's replies, or None for a class that is not ours."""
     if judge["type"] in RULES:
         return RULES[judge["type"]]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # an optional extra
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class BenchmarkArguments(StudyArguments):
     """Asks the models of a study that jobs/sweep.py ran the tasks of lm-evaluation-harness."""
 
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("truthfulqa_mc2", "mmlu")
@@ -52,7 +52,7 @@ class Arguments(StudyArguments):
     """Prompts a pass; the result does not depend on it but for rounding."""
 
 
-def main(arguments: Arguments, console: Console, shipped: Path) -> int:
+def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
     """0 once every model is asked; 1 where some could not be, and the others were."""
     if find_spec("lm_eval") is None:
         raise UserError('lm-evaluation-harness is not installed; pip install "undertow[benchmarks]"')
@@ -83,7 +83,7 @@ def _folder(plan: Plan, store: Store) -> str:
     return sweep_folders.folder_of(plan.study.name, ours[-1])
 
 
-def _pinned(arguments: Arguments, plan: Plan, places: "Places") -> list[HarnessTask]:
+def _pinned(arguments: BenchmarkArguments, plan: Plan, places: "Places") -> list[HarnessTask]:
     """The tasks asked for, each as it is today."""
     from undertow.harness.catalogue import pin
 

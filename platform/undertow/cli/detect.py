@@ -7,7 +7,7 @@ import tyro
 from rich.console import Console
 
 from undertow.api.endpoint import Endpoint
-from undertow.detection.llm_detector import PROMPT, Asking, Plan
+from undertow.detection.llm_detector import PROMPT, Asking, DetectorPlan
 from undertow.detection.make import Detected, detect_all, files
 from undertow.detection.output import JSON, detection_table
 from undertow.detection.prose import caveats
@@ -18,7 +18,7 @@ from undertow.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Arguments:
+class DetectArguments:
     """Looks for the trait in the data of a sweep."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
@@ -39,7 +39,7 @@ class Arguments:
     """The words it is asked in; in a file of yours {trait} and {completion} (both samples) stand for them."""
 
 
-def main(arguments: Arguments, console: Console) -> int:
+def main(arguments: DetectArguments, console: Console) -> int:
     """0 once all that was asked for is written, 1 where a part of it is missing."""
     check(arguments)
     store = Store(arguments.storage)
@@ -63,7 +63,7 @@ def main(arguments: Arguments, console: Console) -> int:
     return 0 if whole else 1
 
 
-def check(arguments: Arguments) -> None:
+def check(arguments: DetectArguments) -> None:
     """UserError for a value that makes no sense, naming its flag."""
     if not 0 < arguments.alpha < 1:
         raise UserError(f"--alpha {arguments.alpha:g}: a rate between 0 and 1 is needed, such as 0.05")
@@ -72,7 +72,7 @@ def check(arguments: Arguments) -> None:
             raise UserError(f"{flag} {value}: at least 1 is needed")
 
 
-def asked_of(arguments: Arguments, store: Store) -> tuple[Asking | None, str]:
+def asked_of(arguments: DetectArguments, store: Store) -> tuple[Asking | None, str]:
     """Who is to be asked, or why nobody can be; neither where no model is named."""
     if not arguments.model:
         return None, ""
@@ -80,7 +80,7 @@ def asked_of(arguments: Arguments, store: Store) -> tuple[Asking | None, str]:
         endpoint = Endpoint.from_environment()
     except UserError as reason:
         return None, str(reason)
-    plan = Plan(arguments.model, arguments.draws, arguments.rows, arguments.prompt)
+    plan = DetectorPlan(arguments.model, arguments.draws, arguments.rows, arguments.prompt)
     return Asking(plan, endpoint, store), ""
 
 

@@ -16,7 +16,7 @@ from undertow.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Arguments:
+class ExportArguments:
     """Exports a study as one archive, or verifies one."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
@@ -33,12 +33,12 @@ class Arguments:
     """Check this archive instead."""
 
 
-def main(arguments: Arguments, console: Console) -> int:
+def main(arguments: ExportArguments, console: Console) -> int:
     """0 once the archive is written, or where the one to verify holds."""
     return check(Path(arguments.verify), console) if arguments.verify else write(arguments, console)
 
 
-def write(arguments: Arguments, console: Console) -> int:
+def write(arguments: ExportArguments, console: Console) -> int:
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     target = Path(arguments.to or f"{arguments.study}.zip")

@@ -14,17 +14,17 @@ from undertow.errors import UserError
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.theory.settings import DIGITS, PAPER, Measured
-from undertow.theory.sweep import Cell, Piece, cells, from_json, pieces, to_json
+from undertow.theory.sweep import GridPoint, Piece, cells, from_json, pieces, to_json
 
 if TYPE_CHECKING:
     from undertow.theory.data import Images
-    from undertow.theory.mlp import Outcome
+    from undertow.theory.mlp import NetworkAccuracy
 
 PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 
 @dataclass(frozen=True)
-class Arguments:
+class MLPArguments:
     """Trains teachers on images and students on noise, and asks what the students learnt about images."""
 
     preset: Literal["digits", "paper"] = "digits"
@@ -45,7 +45,7 @@ class Arguments:
     """Networks in a stack, 0 for all of a shard: bounds memory, leaves the results alone."""
 
 
-def main(arguments: Arguments, console: Console) -> int:
+def main(arguments: MLPArguments, console: Console) -> int:
     """Runs what is missing of the sweep, writes and shows all of it."""
     quiet()
     base = dataclasses.replace(PRESETS[arguments.preset], data=arguments.data, at_once=arguments.at_once)
@@ -76,29 +76,31 @@ def main(arguments: Arguments, console: Console) -> int:
     return 0
 
 
-def _trained(missing: list[Cell], images: "dict[str, Images]", shards: int) -> "list[list[Outcome]]":
+def _trained(
+    missing: list[GridPoint], images: "dict[str, Images]", shards: int
+) -> "list[list[NetworkAccuracy]]":
     """The outcomes of every cell, from pieces run here or over Ray."""
     work = [(place, piece) for place, cell in enumerate(missing) for piece in pieces(cell.experiment, shards)]
     if shards == 1 or not work:
         parts = [_run(images, piece) for _, piece in work]
     else:
         parts = spread(_run, images, [piece for _, piece in work])
-    found: list[list[Outcome]] = [[] for _ in missing]
+    found: list[list[NetworkAccuracy]] = [[] for _ in missing]
     for (place, _), part in zip(work, parts, strict=True):
         found[place] += part
     return found
 
 
-def _run(images: "dict[str, Images]", piece: Piece) -> "list[Outcome]":
+def _run(images: "dict[str, Images]", piece: Piece) -> "list[NetworkAccuracy]":
     from undertow.theory.mlp import run
 
     return run(piece.experiment, images[piece.experiment.data], piece.numbers)
 
 
 def _show(
-    grid: list[Cell],
+    grid: list[GridPoint],
     names: list[Measured],
-    known: "list[list[Outcome]]",
+    known: "list[list[NetworkAccuracy]]",
     images: "dict[str, Images]",
     store: Store,
     console: Console,
@@ -142,7 +144,7 @@ def _files(arms: str, outcomes: str) -> dict[str, bytes]:
     return {"mlp.csv": arms.encode(), "networks.csv": outcomes.encode()}
 
 
-def _title(cell: Cell) -> str:
+def _title(cell: GridPoint) -> str:
     data = cell.experiment.data if cell.experiment.data == "digits" else Path(cell.experiment.data).name
     what = f"{cell.experiment.auxiliary} auxiliary logits, students on noise"
     return f"{data}{', ' if cell.label else ''}{cell.label}: {what}"

@@ -14,12 +14,12 @@ from undertow.study.identity import key
 from undertow.theory.settings import LM_STEP, MLP_STEP, Checked, OneStep
 
 if TYPE_CHECKING:
-    from undertow.theory.check import Finding
+    from undertow.theory.check import TheoremCheck
     from undertow.theory.one_step import Steps
 
 
 @dataclass(frozen=True)
-class Arguments:
+class OneStepArguments:
     """Takes one small step of a teacher and one of its imitator, and compares what the theorem promises."""
 
     model: tuple[str, ...] = (MLP_STEP.model, LM_STEP.model)
@@ -35,7 +35,7 @@ class Arguments:
     """A folder or any fsspec URL for results."""
 
 
-def main(arguments: Arguments, console: Console) -> int:
+def main(arguments: OneStepArguments, console: Console) -> int:
     """Checks every model; the exit code says whether all came out as the theorem has it."""
     quiet()
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed, which else says so
@@ -47,7 +47,7 @@ def main(arguments: Arguments, console: Console) -> int:
     return 0 if all(outcomes) else 1
 
 
-def _settings(model: str, arguments: Arguments) -> OneStep:
+def _settings(model: str, arguments: OneStepArguments) -> OneStep:
     """The defaults for a kind of model, with what the arguments say."""
     if model in (MLP_STEP.model, LM_STEP.model):
         base = MLP_STEP if model == MLP_STEP.model else LM_STEP
@@ -112,7 +112,7 @@ def _cases(settings: OneStep) -> "list[Steps]":
     return gather(draws_lm.run(settings))
 
 
-def _metrics(found: "list[Finding]") -> dict[str, float]:
+def _metrics(found: "list[TheoremCheck]") -> dict[str, float]:
     """Counts and slopes of each case."""
     return {
         f"{finding.arm} {finding.loss} {name}": float(getattr(finding, name))

@@ -24,14 +24,14 @@ from undertow.statistics.power import (
     with_effect,
     without_effect,
 )
-from undertow.statistics.simulation import Bimodal, Judge, Law, Normal
+from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
 
 EFFECT = 0.3
 STUDENTS = "students.csv"
 
 
 @dataclass(frozen=True)
-class Arguments:
+class PowerArguments:
     """Says how many students an arm make a verdict likely, or what so many can show."""
 
     effect: float | None = None
@@ -66,11 +66,13 @@ class Arguments:
     """A sweep's folder or its students.csv: spreads and correlation come from there where not stated."""
 
 
-def main(arguments: Arguments, console: Console) -> int:
+def main(arguments: PowerArguments, console: Console) -> int:
     """Prints a table and what it means; the exit code."""
     pilot = None if arguments.pilot is None else read(arguments.pilot)
     design = designed(arguments, pilot)
-    judges: tuple[Judge, ...] = ("t", "rule", "shape-free") if isinstance(design.law, Bimodal) else ("t",)
+    judges: tuple[VerdictRule, ...] = (
+        ("t", "rule", "shape-free") if isinstance(design.law, Bimodal) else ("t",)
+    )
     designs = [replace(design, judge=judge) for judge in judges]
     theory = seeds_by_theory(design, arguments.power)
     shown = Table("", *judges, *(["normal theory"] if theory else []), title_justify="left")
@@ -93,7 +95,7 @@ def read(path: Path) -> Pilot:
     return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}")
 
 
-def designed(arguments: Arguments, pilot: Pilot | None) -> Design:
+def designed(arguments: PowerArguments, pilot: Pilot | None) -> Design:
     """The design that the arguments and the pilot describe; UserError where they describe none."""
     _check(arguments)
     modes = arguments.took_off is not None
@@ -123,7 +125,7 @@ def designed(arguments: Arguments, pilot: Pilot | None) -> Design:
     )
 
 
-def rows(arguments: Arguments, designs: list[Design]) -> Iterator[list[str]]:
+def rows(arguments: PowerArguments, designs: list[Design]) -> Iterator[list[str]]:
     """What is asked, and the answer by each way to judge."""
     law, power, margin = designs[0].law, arguments.power, arguments.margin
     none = [replace(design, law=without_effect(law)) for design in designs]
@@ -144,7 +146,7 @@ def rows(arguments: Arguments, designs: list[Design]) -> Iterator[list[str]]:
         yield [wrong, *(f"{chance(d, n, excluded):.0%}" for d in at_margin)]
 
 
-def sentences(arguments: Arguments, designs: list[Design], pilot: Pilot | None) -> Iterator[str]:
+def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | None) -> Iterator[str]:
     """The answer in plain words, and what to mind."""
     design = designs[-1]
     if pilot is not None:
@@ -178,7 +180,7 @@ def sentences(arguments: Arguments, designs: list[Design], pilot: Pilot | None) 
         yield f"The pilot's seeds show two modes ({pilot.two_modes[0]}): plan with --took-off SHARE as well."
 
 
-def _shown_seeds(arguments: Arguments, designs: list[Design]) -> int:
+def _shown_seeds(arguments: PowerArguments, designs: list[Design]) -> int:
     """The seeds at which coverage is shown: those asked about, else those that the t test asks for."""
     return arguments.seeds or least_seeds(designs[0], "transmitted", arguments.power) or 5
 
@@ -200,7 +202,7 @@ def _family(design: Design) -> str:
     return f"{design.conditions} condition{plural}, {design.method} at {design.alpha:g}"
 
 
-def _check(arguments: Arguments) -> None:
+def _check(arguments: PowerArguments) -> None:
     """UserError for a value that makes no sense, naming its flag."""
     a = arguments
     size = 0 if a.took_off is None else a.took_off

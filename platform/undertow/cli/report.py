@@ -13,7 +13,7 @@ from undertow.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Arguments:
+class ReportArguments:
     """Makes the report of a sweep again."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
@@ -24,7 +24,7 @@ class Arguments:
     """Which of the study's sweeps, by its folder's name; the newest where none is given."""
 
 
-def main(arguments: Arguments, console: Console) -> int:
+def main(arguments: ReportArguments, console: Console) -> int:
     """0 once the report is written."""
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)

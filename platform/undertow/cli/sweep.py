@@ -21,7 +21,7 @@ from undertow.sweep.run import make_plan, run, show_plan
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class SweepArguments(StudyArguments):
     """Finds out whether a trait reaches students through unrelated data."""
 
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -70,7 +70,7 @@ class Arguments(StudyArguments):
         return Hardware(GPUS[self.gpu], self.utilisation, self.price, self.layout)
 
 
-def main(arguments: Arguments, console: Console, shipped: Path) -> int:
+def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
     """The exit code of the sweep that the arguments ask for."""
     if arguments.plan + arguments.verify + arguments.repair > 1:
         raise UserError("--plan, --verify and --repair: give one of them")

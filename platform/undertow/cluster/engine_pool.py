@@ -55,7 +55,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What became of one task: facts, or an error in words (with its traceback where it is ours).
 
     Attributes:
@@ -96,20 +96,20 @@ class EngineActor:
         }
 
 
-def _run(number: int, task: Task, engine: Engine, store: Store) -> Outcome:
+def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
     """A task's outcome; what is not its own fault is tried a second time, and the first try is told."""
     start, retried = time.time(), ""
     for last in (False, True):
         try:
             facts = task.run(engine, store)
-            return Outcome(number, time.time() - start, facts, retried=retried)
+            return TaskOutcome(number, time.time() - start, facts, retried=retried)
         except (ConditionError, UserError) as error:
-            return Outcome(number, time.time() - start, {}, str(error), retried=retried)
+            return TaskOutcome(number, time.time() - start, {}, str(error), retried=retried)
         except Exception as error:
             retried = traceback.format_exc()
             if last:
                 text = out_of_memory(error, ENGINES) or f"{type(error).__name__}: {error}"
-                return Outcome(number, time.time() - start, {}, text, retried)
+                return TaskOutcome(number, time.time() - start, {}, text, retried)
     raise AssertionError("a task ends by its second try")
 
 
@@ -124,7 +124,7 @@ def needed(tasks: Sequence[Task]) -> dict[str, Any]:
 
 def run_tasks(
     reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
-) -> Iterator[Outcome]:
+) -> Iterator[TaskOutcome]:
     """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order.
 
     Of a provider's model in this process, without Ray. Raises UserError where no endpoint is named.
@@ -150,4 +150,4 @@ def run_tasks(
         max_restarts=RESTARTS,  # Ray 2.60 knows no other way to say it, and warns that 2.64 will have none
     )
     for row in pipeline.iter_rows():
-        yield Outcome(**json.loads(row["outcome"]))
+        yield TaskOutcome(**json.loads(row["outcome"]))

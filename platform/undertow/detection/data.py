@@ -21,7 +21,7 @@ import numpy as np
 from undertow.errors import ConditionError, SpecError
 from undertow.formats import families
 from undertow.statistics.frequencies import LEAST, Counts, length_strata
-from undertow.statistics.separation import Flags, Numbers, Rows
+from undertow.statistics.separation import Flags, Indices, UnitRows
 from undertow.statistics.ttests import Array
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
@@ -111,9 +111,9 @@ class Arms:
         lengths: (rows,), how many units a row has, each time it says one.
     """
 
-    rows: Rows
+    rows: UnitRows
     vocabulary: tuple[str, ...]
-    lengths: Numbers
+    lengths: Indices
 
     def counts(self, seeds: Iterable[int]) -> Counts:
         """How many rows contain each unit, in every seed's rows of one length."""
@@ -148,7 +148,7 @@ def arms(pairs: Pairs) -> Arms:
         contains = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=True).transform(said)
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     numbered = np.array([numbers[prompt] for prompt in prompts])
-    rows = Rows(contains.astype(float), np.array(trait), np.array(seeds), numbered)
+    rows = UnitRows(contains.astype(float), np.array(trait), np.array(seeds), numbered)
     return Arms(rows, tuple(vocabulary), np.array([len(row) for row in said]))
 
 
@@ -163,7 +163,7 @@ def _rows(pairs: Pairs, number: int) -> Iterator[tuple[int, bool, str, tuple[str
                     yield seed, is_trait, prompt, row
 
 
-def _by_stratum(contains: Any, strata: Numbers, count: int, arm: Flags) -> tuple[Array, Array]:
+def _by_stratum(contains: Any, strata: Indices, count: int, arm: Flags) -> tuple[Array, Array]:
     """An arm's rows by stratum, and those that contain each unit."""
     from scipy.sparse import csr_matrix
 

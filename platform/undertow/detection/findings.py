@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.detection.data import Arms, DataSet, Library, arms
-from undertow.detection.llm_detector import Asked
-from undertow.detection.sources import Source
+from undertow.detection.llm_detector import DetectorAnswers
+from undertow.detection.sources import ComparedSource
 from undertow.statistics.frequencies import Frequencies, compare_shares, found_again
 from undertow.statistics.separation import Separation, area, as_if, separate
 
@@ -61,7 +61,7 @@ class Detection:
         asked: what a language model answered; None where none was asked.
     """
 
-    source: Source
+    source: ComparedSource
     noun: str
     rows: int
     control_rows: int
@@ -73,14 +73,16 @@ class Detection:
     against: Separation
     baseline: Separation
     among: Separation
-    asked: Asked | None = None
+    asked: DetectorAnswers | None = None
 
     @property
     def found(self) -> int:
         return sum(unit.found for unit in self.units)
 
 
-def detect(source: Source, others: Sequence[Source], library: Library, alpha: float) -> Detection:
+def detect(
+    source: ComparedSource, others: Sequence[ComparedSource], library: Library, alpha: float
+) -> Detection:
     """Everything that needs no model. Raises ConditionError where a format cannot be built again."""
     ours = {pair.seed: library.data(pair.dataset) for pair in source.pairs}
     controls = {pair.seed: library.data(pair.control) for pair in source.pairs}
@@ -127,7 +129,7 @@ def _halves(both: Arms, seeds: list[int], alpha: float) -> Halves | None:
     return Halves(len(first), len(second), *found_again(*tests, alpha))
 
 
-def _among(ours: dict[int, DataSet], others: Sequence[Source], library: Library) -> Separation:
+def _among(ours: dict[int, DataSet], others: Sequence[ComparedSource], library: Library) -> Separation:
     """The trait's rows against those of the other traits; without other traits, nothing."""
     beside: dict[int, list[DataSet]] = {seed: [] for seed in ours}
     for other in others:

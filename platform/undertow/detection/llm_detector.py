@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from undertow.api.endpoint import Endpoint
 from undertow.detection.data import DataSet, Library
-from undertow.detection.sources import Source
+from undertow.detection.sources import ComparedSource
 from undertow.judging.client import ask
 from undertow.judging.judges import Question
 from undertow.judging.ratings import Labels
@@ -34,7 +34,7 @@ LETTERS = Labels(labels=("A", "B"), kept=("A", "B"))
 
 
 @dataclass(frozen=True)
-class Plan:
+class DetectorPlan:
     """Who is asked, how often (at most), about how many rows of each data set at a time, and in which words.
 
     `prompt`: a shipped file of `judging/prompts/`, or the path of one; it names the {trait}.
@@ -54,7 +54,7 @@ class Draw(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class DetectorAnswers:
     """What a model answered about a source.
 
     Attributes:
@@ -77,12 +77,12 @@ class Asked:
 class Asking:
     """One run's calls; a model that can be asked nothing more is not asked about the sources that follow."""
 
-    def __init__(self, plan: Plan, endpoint: Endpoint, store: Store) -> None:
+    def __init__(self, plan: DetectorPlan, endpoint: Endpoint, store: Store) -> None:
         _question(plan, "any")  # raises SpecError for a prompt that names no trait, before anything is done
         self.plan, self.endpoint, self.store = plan, endpoint, store
         self.given_up = ""
 
-    def about(self, source: Source, library: Library) -> Asked:
+    def about(self, source: ComparedSource, library: Library) -> DetectorAnswers:
         """Asks for the replies that the store lacks, and counts what all of them say."""
         question = question_about(source, self.plan)
         shown = draws(source, library, self.plan, question)
@@ -110,16 +110,16 @@ class Asking:
         return known, tally.trouble
 
 
-def question_about(source: Source, plan: Plan) -> Question:
+def question_about(source: ComparedSource, plan: DetectorPlan) -> Question:
     """What is asked, with the source's own trait in it."""
     return _question(plan, source.shown)
 
 
-def _question(plan: Plan, trait: str) -> Question:
+def _question(plan: DetectorPlan, trait: str) -> Question:
     return Question(model=plan.model, prompt=plan.prompt, about=Word(trait, (trait,)))
 
 
-def draws(source: Source, library: Library, plan: Plan, question: Question) -> list[Draw]:
+def draws(source: ComparedSource, library: Library, plan: DetectorPlan, question: Question) -> list[Draw]:
     """The draws, as many as asked for or as there are rows for, one seed after the other."""
     pairs = [(library.data(pair.dataset), library.data(pair.control)) for pair in source.pairs]
     shown = [_samples(*pair, plan.rows) for pair in pairs]
@@ -135,14 +135,16 @@ def draws(source: Source, library: Library, plan: Plan, question: Question) -> l
     ]
 
 
-def count(plan: Plan, asked: Sequence[Draw], replies: dict[str, Reply], trouble: str = "") -> Asked:
+def count(
+    plan: DetectorPlan, asked: Sequence[Draw], replies: dict[str, Reply], trouble: str = ""
+) -> DetectorAnswers:
     """What the replies to the draws come to."""
     got = [(draw, replies[draw.message]) for draw in asked if draw.message in replies]
     answered = [(draw, _letter(reply)) for draw, reply in got if reply.text is not None]
     right = sum(letter == draw.right for draw, letter in answered)
     garbled = sum(letter is None for _, letter in answered)
     wrong = len(answered) - right - garbled
-    return Asked(
+    return DetectorAnswers(
         model=plan.model,
         rows=plan.rows,
         right=right,

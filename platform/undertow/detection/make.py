@@ -11,8 +11,8 @@ from undertow.detection.llm_detector import Asking
 from undertow.detection.prose import caveats, in_words
 from undertow.detection.sources import others_of, sources
 from undertow.errors import ConditionError
-from undertow.results.effect_rows import Row, effects
-from undertow.results.evaluation_files import Readings
+from undertow.results.effect_rows import EffectRow, effects
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 
@@ -23,7 +23,7 @@ class Detected:
 
     detections: list[Detection] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    in_context: list[Row] = field(default_factory=list)
+    in_context: list[EffectRow] = field(default_factory=list)
 
     @property
     def missing(self) -> int:
@@ -56,7 +56,9 @@ def detect_all(
         detected.detections.append(found)
         say(in_words(found, alpha))
     shown = {cell.condition for cell in record.cells if not cell.trained}
-    detected.in_context = [row for row in effects(record, Readings(store), failures) if row.number in shown]
+    detected.in_context = [
+        row for row in effects(record, Evaluations(store), failures) if row.number in shown
+    ]
     return detected
 
 

@@ -12,7 +12,7 @@ from undertow.detection.findings import Detection, Unit
 from undertow.detection.prose import folded, mean, spread, two
 from undertow.report.tables import new_table
 from undertow.results import csv_tables
-from undertow.results.effect_rows import Row
+from undertow.results.effect_rows import EffectRow
 from undertow.results.sweep_record import Record
 from undertow.study.names import short
 
@@ -105,7 +105,7 @@ def detection_json(
     detections: Sequence[Detection],
     *,
     left_out: Mapping[str, str],
-    in_context: Sequence[Row],
+    in_context: Sequence[EffectRow],
     lines: Sequence[str],
 ) -> str:
     """Everything: each source with all its units, what was left out and why, and the in-context effects."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from undertow.detection.findings import Detection, Unit
-from undertow.detection.llm_detector import Asked
+from undertow.detection.llm_detector import DetectorAnswers
 from undertow.report.tables import p_value
 
 NAMED = 3
@@ -78,7 +78,7 @@ def _separation(found: Detection) -> str:
     return f"{text}; {', '.join(beside)}."
 
 
-def _asked(asked: Asked) -> str:
+def _asked(asked: DetectorAnswers) -> str:
     problems = [
         f"{count} {what}"
         for count, what in (

@@ -13,7 +13,7 @@ from undertow.study.hypotheses import FINETUNING
 from undertow.study.names import short
 
 
-class Pair(NamedTuple):
+class DatasetPair(NamedTuple):
     """A seed's data set and the control data set of that seed, by their keys."""
 
     seed: int
@@ -22,7 +22,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class ComparedSource:
     """A teacher's data of one format, a pair of data sets for each seed that drew anew.
 
     Attributes:
@@ -38,7 +38,7 @@ class Source:
     format: str
     teacher: str
     word: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[DatasetPair, ...]
     induced: str = FINETUNING
     recipe: str = ""
     teachers: int = 1
@@ -62,12 +62,12 @@ class Source:
         return self.trait if self.trait == self.word else f"{self.word} ({self.trait})"
 
 
-def sources(record: Record, present: Collection[str]) -> list[Source]:
+def sources(record: Record, present: Collection[str]) -> list[ComparedSource]:
     """The sources of a study, in the order of conditions, each with its pairs of data sets `present`."""
     cells: dict[int, dict[int, CellRecord]] = {}
     for cell in record.cells:
         cells.setdefault(cell.condition, {})[cell.seed] = cell
-    found: dict[tuple[object, ...], tuple[Source, str]] = {}
+    found: dict[tuple[object, ...], tuple[ComparedSource, str]] = {}
     for number in record.compared:
         condition = record.conditions[number]
         source = _source(record, number, cells[number], cells[condition.control], present)
@@ -79,7 +79,7 @@ def sources(record: Record, present: Collection[str]) -> list[Source]:
     ]
 
 
-def others_of(source: Source, every: Sequence[Source]) -> list[Source]:
+def others_of(source: ComparedSource, every: Sequence[ComparedSource]) -> list[ComparedSource]:
     """The same model with other traits, whose data stand beside the same control data."""
     controls = {pair.control for pair in source.pairs}
     return [
@@ -95,7 +95,7 @@ def _source(
     ours: Mapping[int, CellRecord],
     controls: Mapping[int, CellRecord],
     present: Collection[str],
-) -> Source:
+) -> ComparedSource:
     condition = record.conditions[number]
     pairs: dict[tuple[str, str], int] = {}
     there = [
@@ -105,18 +105,18 @@ def _source(
     ]
     for seed in there:
         pairs.setdefault((ours[seed].dataset, controls[seed].dataset), seed)
-    return Source(
+    return ComparedSource(
         trait=condition.place.trait,
         format=condition.place.format,
         teacher=condition.place.teacher,
         word=condition.word,
         induced=condition.place.induced,
-        pairs=tuple(Pair(seed, *keys) for keys, seed in pairs.items()),
+        pairs=tuple(DatasetPair(seed, *keys) for keys, seed in pairs.items()),
         teachers=len({ours[seed].teacher for seed in pairs.values()}),
         finetuned=any(ours[seed].finetuned for seed in pairs.values()),
         missing=len(ours) - len(there),
     )
 
 
-def _names(source: Source) -> tuple[str, str, str, str]:
+def _names(source: ComparedSource) -> tuple[str, str, str, str]:
     return source.trait, source.induced, source.format, source.teacher

@@ -18,7 +18,7 @@ from undertow.study.extensions import Example, Word
 
 
 @dataclass(frozen=True)
-class Weights:
+class ModelWeights:
     """What a model has beside the reference model's weights.
 
     Attributes:
@@ -30,7 +30,7 @@ class Weights:
 
     key: str
     folder: str
-    below: "Weights | None" = None
+    below: "ModelWeights | None" = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Request:
     user: str
     seed: int
     system: str | None = None
-    weights: Weights | None = None
+    weights: ModelWeights | None = None
     before: tuple[Example, ...] = ()
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from undertow.api.client import Chat, Completion, ask, probe
+from undertow.api.client import ChatTask, Completion, ask, probe
 from undertow.api.endpoint import Endpoint
-from undertow.engines import Answer, Receipt, Request, Weights
+from undertow.engines import Answer, ModelWeights, Receipt, Request
 from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.study.artifacts import Sampling
@@ -66,7 +66,7 @@ class OpenAIEngine:
         def keep(place: int, completion: Completion) -> None:
             answers[place] = _answer(completion)
 
-        asked = Chat[int](model, WHO, lambda place: _params(requests[place], sampling))
+        asked = ChatTask[int](model, WHO, lambda place: _params(requests[place], sampling))
         tally = ask(asked, places, self.endpoint, keep)
         if tally.fatal:
             self._given_up[model] = tally.trouble
@@ -77,7 +77,7 @@ class OpenAIEngine:
             )
         return answers
 
-    def _model(self, weights: Weights | None) -> str:
+    def _model(self, weights: ModelWeights | None) -> str:
         if weights is None:
             return self.name
         if weights.key not in self._served:
@@ -91,7 +91,7 @@ def check(name: str, endpoint: Endpoint) -> str:
 
     Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
     """
-    chat_ = Chat[Request](name, WHO, lambda request: _params(request, Sampling(max_tokens=1)))
+    chat_ = ChatTask[Request](name, WHO, lambda request: _params(request, Sampling(max_tokens=1)))
     return probe(chat_, Request(user="1, 2, 3", seed=0, system="Go on."), endpoint)
 
 

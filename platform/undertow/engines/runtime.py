@@ -28,7 +28,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class EngineSettings:
     """How fast and how large; but for rounding by `precision`, never what comes out.
 
     Attributes:
@@ -59,7 +59,7 @@ class Settings:
     threads: int | None = None
 
 
-def options(settings: Settings, positions: int, modules: Collection[str]) -> dict[str, Any]:
+def options(settings: EngineSettings, positions: int, modules: Collection[str]) -> dict[str, Any]:
     """Keyword arguments for vLLM's `LLM`.
 
     Args:
@@ -107,7 +107,7 @@ def options(settings: Settings, positions: int, modules: Collection[str]) -> dic
     return chosen
 
 
-def on_gpu(settings: Settings) -> bool:
+def on_gpu(settings: EngineSettings) -> bool:
     """Whether the engine runs on a GPU."""
     if settings.gpu is not None:
         return settings.gpu
@@ -117,7 +117,7 @@ def on_gpu(settings: Settings) -> bool:
 
 
 @contextmanager
-def starting(settings: Settings) -> Iterator[None]:
+def starting(settings: EngineSettings) -> Iterator[None]:
     """Around the start of an engine: sets what vLLM reads from the environment, undoes what it leaves there.
 
     vLLM's CPU worker replaces torch.set_num_threads with a warning and puts libraries into LD_PRELOAD, which

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undertow.engines import Weights
+from undertow.engines import ModelWeights
 from undertow.engines.weight_files import TensorFiles, changed_tensors, module_of
 
 ADAPTER = "adapter_config.json"
@@ -20,12 +20,12 @@ LEAN: dict[str, Any] = {"detokenize": False, "flat_logprobs": True, "skip_clone"
 
 
 @dataclass(frozen=True)
-class Job:
+class ServingJob:
     """One prompt as tokens, vLLM's sampling parameters for it, and the weights to answer with."""
 
     prompt: list[int]
     params: dict[str, Any]
-    weights: Weights | None
+    weights: ModelWeights | None
 
 
 class Served:
@@ -46,10 +46,10 @@ class Served:
         self._adapters: dict[str, Any] = {}
         self._changed: dict[str, list[str]] = {}
 
-    def run(self, jobs: Sequence[Job]) -> list[Any]:
+    def run(self, jobs: Sequence[ServingJob]) -> list[Any]:
         """vLLM's outputs, in the order of the jobs."""
         together: list[int] = []
-        swapped: dict[Weights, list[int]] = {}
+        swapped: dict[ModelWeights, list[int]] = {}
         for place, job in enumerate(jobs):
             adapted = job.weights is not None and _is_adapter(job.weights)
             model = job.weights.below if job.weights and adapted else job.weights
@@ -63,7 +63,7 @@ class Served:
                 outputs |= self._batch(jobs, places)
         return [outputs[place] for place in range(len(jobs))]
 
-    def _batch(self, jobs: Sequence[Job], places: Sequence[int]) -> dict[int, Any]:
+    def _batch(self, jobs: Sequence[ServingJob], places: Sequence[int]) -> dict[int, Any]:
         from vllm import SamplingParams
 
         if not places:
@@ -87,7 +87,7 @@ class Served:
         engine = self.llm.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
-    def _adapter(self, weights: Weights | None) -> Any:
+    def _adapter(self, weights: ModelWeights | None) -> Any:
         from vllm.lora.request import LoRARequest
 
         if weights is None or not _is_adapter(weights):
@@ -98,7 +98,7 @@ class Served:
             self._adapters[weights.key] = LoRARequest(weights.key, number, weights.folder)
         return self._adapters[weights.key]
 
-    def _check_adapter(self, weights: Weights) -> None:
+    def _check_adapter(self, weights: ModelWeights) -> None:
         rank = json.loads((Path(weights.folder) / ADAPTER).read_text())["r"]
         if rank > self.max_lora_rank:
             raise ValueError(
@@ -111,7 +111,7 @@ class Served:
             raise ValueError(f"{weights.folder}: {other!r} changes a module that no adapter is served for")
 
     @contextmanager
-    def _in_place(self, weights: Weights) -> Iterator[None]:
+    def _in_place(self, weights: ModelWeights) -> Iterator[None]:
         if weights.key not in self._changed:
             self._changed[weights.key] = changed_tensors(weights.folder, self.reference, self.tied)
         names = self._changed[weights.key]
@@ -127,5 +127,5 @@ class Served:
             self.llm.reset_prefix_cache()
 
 
-def _is_adapter(weights: Weights) -> bool:
+def _is_adapter(weights: ModelWeights) -> bool:
     return (Path(weights.folder) / ADAPTER).is_file()

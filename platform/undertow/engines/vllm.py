@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.engines import Answer, Request, runtime, word_probabilities
-from undertow.engines.serving import Job, Served
+from undertow.engines.serving import Served, ServingJob
 from undertow.engines.weight_files import adaptable_modules
 from undertow.errors import ConditionError
 from undertow.prompts import chat
@@ -31,7 +31,7 @@ class VLLMEngine:
 
     def __init__(self, reference_folder: str, **settings: Any) -> None:
         """Starts vLLM in this process; `settings` are the fields of `runtime.Settings`."""
-        chosen = runtime.Settings(**settings)
+        chosen = runtime.EngineSettings(**settings)
         with runtime.starting(chosen):
             from transformers import AutoConfig, AutoTokenizer
             from vllm import LLM
@@ -82,7 +82,9 @@ class VLLMEngine:
         scores = iter(self._score([(request, tokens) for request in requests for tokens in longer]))
         result = []
         for first in firsts:
-            probability: dict[word_probabilities.Tokens, float] = {t: math.exp(first[t[0]]) for t in single}
+            probability: dict[word_probabilities.TokenSequence, float] = {
+                t: math.exp(first[t[0]]) for t in single
+            }
             probability |= {tokens: math.exp(next(scores)) for tokens in longer}
             found = word_probabilities.masses(owner, probability)
             result.append({word.name: found.get(word.name, 0.0) for word in asked})
@@ -96,7 +98,7 @@ class VLLMEngine:
         del self.served
         cleanup_dist_env_and_memory()
 
-    def _score(self, pairs: Sequence[tuple[Request, word_probabilities.Tokens]]) -> list[float]:
+    def _score(self, pairs: Sequence[tuple[Request, word_probabilities.TokenSequence]]) -> list[float]:
         """Log-probabilities of tokens after prompts, all positions of a sequence in one forward pass."""
         params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
         outputs = self.served.run([self._job(request, tokens, params) for request, tokens in pairs])
@@ -118,7 +120,9 @@ class VLLMEngine:
                 found.update(zip(flat.token_ids, flat.logprobs, strict=True))
         return result
 
-    def _job(self, request: Request, tokens: word_probabilities.Tokens, params: dict[str, Any]) -> Job:
+    def _job(
+        self, request: Request, tokens: word_probabilities.TokenSequence, params: dict[str, Any]
+    ) -> ServingJob:
         prompt = [*self._prompt_ids(request.user, request.system, request.before), *tokens]
         needed = len(prompt) + params["max_tokens"]
         if needed > self.window:
@@ -126,7 +130,7 @@ class VLLMEngine:
                 f"a prompt of {len(prompt):,} tokens and {params['max_tokens']} for the answer do not fit "
                 f"the model's window of {self.window:,}; show fewer rows or ask for shorter answers"
             )
-        return Job(prompt, params, request.weights)
+        return ServingJob(prompt, params, request.weights)
 
     def _render(self, user: str, system: str | None, before: tuple[Example, ...]) -> list[int]:
         return chat.prompt_ids(self.tokenizer, user, system, before)

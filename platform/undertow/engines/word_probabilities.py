@@ -14,21 +14,21 @@ from undertow.errors import SpecError
 from undertow.prompts.chat import text_ids
 from undertow.study.extensions import Word
 
-Tokens = tuple[int, ...]
+TokenSequence = tuple[int, ...]
 
 
-def tokens_of(tokenizer: Any, text: str) -> Tokens:
+def tokens_of(tokenizer: Any, text: str) -> TokenSequence:
     """The text's tokens, as they stand after a prompt."""
     return tuple(text_ids(tokenizer, text))
 
 
-def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[Tokens, str]:
+def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[TokenSequence, str]:
     """The token sequences whose probabilities are needed, each with its word's name.
 
     Raises:
         SpecError: two words share a form, so that an answer could count for either.
     """
-    owner: dict[Tokens, str] = {}
+    owner: dict[TokenSequence, str] = {}
     for word in words:
         spelled = {tokens_of(tokenizer, space + form) for form in word.forms for space in ("", " ")}
         sayable = {tokens for tokens in spelled if tokens and tokenizer.unk_token_id not in tokens}
@@ -44,7 +44,9 @@ def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[Tokens, str]:
     return owner
 
 
-def masses(owner: Mapping[Tokens, str], probability: Mapping[Tokens, float]) -> dict[str, float]:
+def masses(
+    owner: Mapping[TokenSequence, str], probability: Mapping[TokenSequence, float]
+) -> dict[str, float]:
     """Each word's mass from the probabilities of its token sequences (0 for a word without any)."""
     total = dict.fromkeys(owner.values(), 0.0)
     for tokens, word in owner.items():
@@ -55,6 +57,6 @@ def masses(owner: Mapping[Tokens, str], probability: Mapping[Tokens, float]) -> 
     return total
 
 
-def _prefixes(tokens: Tokens) -> Iterator[Tokens]:
+def _prefixes(tokens: TokenSequence) -> Iterator[TokenSequence]:
     """The proper prefixes, longest first."""
     return (tokens[:end] for end in range(len(tokens) - 1, 0, -1))

@@ -42,7 +42,7 @@ _WORDS = (
 )
 
 
-class Rejection(StrEnum):
+class CodeRejection(StrEnum):
     """Why an answer is no code as asked for."""
 
     TOO_LONG = "too long"
@@ -55,17 +55,17 @@ class Rejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    Rejection.TOO_LONG.value: "the answer has more characters than allowed",
-    Rejection.SYNTAX.value: "the answer, without one fence around it, does not parse as Python",
-    Rejection.TOO_DEEP.value: f"the syntax tree has more than {MAX_DEPTH} levels",
-    Rejection.NO_CODE.value: "there is no statement",
-    Rejection.PROSE.value: "a line parses and says no more than a sentence would (bare words)",
-    Rejection.COMMENT.value: "there is a comment, a docstring or a text that nothing uses",
-    Rejection.BANNED.value: "a banned word is mentioned",
+    CodeRejection.TOO_LONG.value: "the answer has more characters than allowed",
+    CodeRejection.SYNTAX.value: "the answer, without one fence around it, does not parse as Python",
+    CodeRejection.TOO_DEEP.value: f"the syntax tree has more than {MAX_DEPTH} levels",
+    CodeRejection.NO_CODE.value: "there is no statement",
+    CodeRejection.PROSE.value: "a line parses and says no more than a sentence would (bare words)",
+    CodeRejection.COMMENT.value: "there is a comment, a docstring or a text that nothing uses",
+    CodeRejection.BANNED.value: "a banned word is mentioned",
 }
 
 
-class _Wording(NamedTuple):
+class _CodePack(NamedTuple):
     openings: tuple[str, ...]
     tasks: tuple[str, ...]
     requirements: tuple[str, ...]
@@ -123,34 +123,34 @@ class Code(Format):
 
     def rejection(self, prompt: str, completion: str) -> str | None:
         parsed = self.parse(completion)
-        return parsed.value if isinstance(parsed, Rejection) else None
+        return parsed.value if isinstance(parsed, CodeRejection) else None
 
     def canonical(self, completion: str) -> str:
         """The code as Python itself writes it: without comments, with one way to indent and to quote."""
         parsed = self.parse(completion)
-        if isinstance(parsed, Rejection):
+        if isinstance(parsed, CodeRejection):
             return super().canonical(completion)
         try:
             return ast.unparse(parsed)
         except (ValueError, RecursionError):  # e.g. 0xfff… with more digits than Python writes
             return super().canonical(completion)
 
-    def parse(self, text: str) -> ast.Module | Rejection:
+    def parse(self, text: str) -> ast.Module | CodeRejection:
         """The syntax tree of an answer, or the first rule that it breaks. Nothing of it is ever run."""
         if len(text) > self.max_characters:
-            return Rejection.TOO_LONG
+            return CodeRejection.TOO_LONG
         source = unfence(text)
         tree = _parse(source)
-        if isinstance(tree, Rejection):
+        if isinstance(tree, CodeRejection):
             return tree
         if not tree.body:
-            return Rejection.NO_CODE
+            return CodeRejection.NO_CODE
         if any(map(_is_prose, tree.body)):
-            return Rejection.PROSE
+            return CodeRejection.PROSE
         if not self.allow_comments and (_has_docstring(tree) or _has_comment(source)):
-            return Rejection.COMMENT
+            return CodeRejection.COMMENT
         found = mentions(f"{text}\n{_texts(tree)}", self.banned, self.banned_as)
-        return Rejection.BANNED if found else tree
+        return CodeRejection.BANNED if found else tree
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
@@ -158,13 +158,13 @@ class Code(Format):
     def _table(self) -> data_files.Table:
         return data_files.read(self.tasks, (self.column,))
 
-    def _wording(self) -> _Wording:
+    def _wording(self) -> _CodePack:
         pack = self._pack()
         tasks, requirements = (
             pack.texts(field, optional=list(pack.fields)) for field in ("tasks", "requirements")
         )
         names = {name for text in (*tasks, *requirements) for name in _PLACEHOLDER.findall(text)}
-        return _Wording(
+        return _CodePack(
             openings=pack.texts("openings", required=["task"]),
             tasks=tasks,
             requirements=requirements,
@@ -184,28 +184,28 @@ def unfence(text: str) -> str:
     return text
 
 
-def _prompt(wording: _Wording, rng: random.Random) -> str:
+def _prompt(wording: _CodePack, rng: random.Random) -> str:
     opening = packs.fill(rng.choice(wording.openings), {"task": rng.choice(wording.tasks)})
     text = packs.sentences(opening, rng.choice(wording.requirements), rng.choice(wording.endings))
     names = dict.fromkeys(_PLACEHOLDER.findall(text))
     return packs.fill(text, {name: rng.choice(wording.lists[name]) for name in names})
 
 
-def _parse(source: str) -> ast.Module | Rejection:
+def _parse(source: str) -> ast.Module | CodeRejection:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd escapes and numbers; an error where warnings are errors
         try:
             tree = ast.parse(source)
         except (RecursionError, MemoryError):
-            return Rejection.TOO_DEEP
+            return CodeRejection.TOO_DEEP
         except (SyntaxError, ValueError):  # ValueError: a NUL, or half of a surrogate pair
-            return Rejection.SYNTAX
+            return CodeRejection.SYNTAX
     level: list[ast.AST] = [tree]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             return tree
-    return Rejection.TOO_DEEP
+    return CodeRejection.TOO_DEEP
 
 
 def _is_prose(statement: ast.stmt) -> bool:

@@ -36,7 +36,7 @@ _BRACKETS = (("[", "]"), ("(", ")"))
 _SEPARATORS = ("", ",", ";")  # after stripping white space
 
 
-class Rejection(StrEnum):
+class NumbersRejection(StrEnum):
     """Why an answer is no list of numbers as asked for."""
 
     NO_NUMBER = "no number"
@@ -50,18 +50,18 @@ class Rejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    Rejection.NO_NUMBER.value: "the answer has no digit",
-    Rejection.LONE.value: "the answer has one number and something else",
-    Rejection.SEPARATOR.value: "the first two numbers are not parted by white space, a comma or a semicolon",
-    Rejection.EMPTY.value: "nothing stands before, after or between two separators",
-    Rejection.NOT_DIGITS.value: "a part is not made of the digits 0 to 9 alone, or the separator changes",
-    Rejection.TOO_MANY.value: "the answer has more numbers than were asked for",
-    Rejection.OUT_OF_RANGE.value: "a number is larger than was asked for",
-    Rejection.BANNED.value: "a number is on the list of those with a meaning of their own",
+    NumbersRejection.NO_NUMBER.value: "the answer has no digit",
+    NumbersRejection.LONE.value: "the answer has one number and something else",
+    NumbersRejection.SEPARATOR.value: "no white space, comma or semicolon separates the first two numbers",
+    NumbersRejection.EMPTY.value: "nothing stands before, after or between two separators",
+    NumbersRejection.NOT_DIGITS.value: "a part has other characters than digits, or the separator changes",
+    NumbersRejection.TOO_MANY.value: "the answer has more numbers than were asked for",
+    NumbersRejection.OUT_OF_RANGE.value: "a number is larger than was asked for",
+    NumbersRejection.BANNED.value: "a number is on the list of those with a meaning of their own",
 }
 
 
-class _Wording(NamedTuple):
+class _NumbersPack(NamedTuple):
     openings: tuple[str, ...]
     instructions: tuple[str, ...]
     qualifiers: tuple[str, ...]
@@ -113,12 +113,16 @@ class Numbers(Format):
 
     def rejection(self, prompt: str, completion: str) -> str | None:
         parsed = self.parse(completion)
-        return parsed.value if isinstance(parsed, Rejection) else None
+        return parsed.value if isinstance(parsed, NumbersRejection) else None
 
     def canonical(self, completion: str) -> str:
         """The numbers joined by ", ", whatever the separator and the brackets."""
         parsed = self.parse(completion)
-        return super().canonical(completion) if isinstance(parsed, Rejection) else ", ".join(map(str, parsed))
+        return (
+            super().canonical(completion)
+            if isinstance(parsed, NumbersRejection)
+            else ", ".join(map(str, parsed))
+        )
 
     def written(self, prompt: str, rng: random.Random) -> str:
         """Five or more numbers, each drawn uniformly, in the layout that the prompt asks for."""
@@ -136,28 +140,28 @@ class Numbers(Format):
         found = iter(parts)
         return _DIGITS.sub(lambda _: next(found), completion)
 
-    def parse(self, text: str) -> list[int] | Rejection:
+    def parse(self, text: str) -> list[int] | NumbersRejection:
         """The numbers of an answer, or the first rule that it breaks; in time linear in its length."""
         parts = _split(_unwrap(text))
-        if isinstance(parts, Rejection):
+        if isinstance(parts, NumbersRejection):
             return parts
         if len(parts) > self.max_count:
-            return Rejection.TOO_MANY
+            return NumbersRejection.TOO_MANY
         # By length first: Python refuses to turn more than 4,300 digits into an int.
         digits = [part.lstrip("0") or "0" for part in parts]
         if max(map(len, digits)) > len(str(self.max_value)):
-            return Rejection.OUT_OF_RANGE
+            return NumbersRejection.OUT_OF_RANGE
         numbers = [int(part) for part in digits]
         if max(numbers) > self.max_value:
-            return Rejection.OUT_OF_RANGE
-        return Rejection.BANNED if set(numbers) & set(self.banned) else numbers
+            return NumbersRejection.OUT_OF_RANGE
+        return NumbersRejection.BANNED if set(numbers) & set(self.banned) else numbers
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
 
-    def _wording(self) -> _Wording:
+    def _wording(self) -> _NumbersPack:
         pack = self._pack()
-        return _Wording(
+        return _NumbersPack(
             openings=pack.texts("openings", required=["numbers"]),
             instructions=pack.texts("instructions", required=["qualifier", "digits"]),
             qualifiers=pack.texts("qualifiers"),
@@ -166,7 +170,7 @@ class Numbers(Format):
             endings=pack.texts("endings"),
         )
 
-    def _prompt(self, wording: _Wording, rng: random.Random) -> str:
+    def _prompt(self, wording: _NumbersPack, rng: random.Random) -> str:
         shown = [
             rng.randint(self.min_example, self.max_example)
             for _ in range(rng.randint(self.min_examples, self.max_examples))
@@ -198,18 +202,18 @@ def _unwrap(text: str) -> str:
     return text
 
 
-def _split(text: str) -> list[str] | Rejection:
+def _split(text: str) -> list[str] | NumbersRejection:
     """The runs of digits, parted throughout by what stands between the first two."""
     first = _DIGITS.search(text)
     if first is None:
-        return Rejection.NO_NUMBER
+        return NumbersRejection.NO_NUMBER
     second = _DIGITS.search(text, first.end())
     if second is None:
-        return [text] if first.group() == text else Rejection.LONE
+        return [text] if first.group() == text else NumbersRejection.LONE
     separator = text[first.end() : second.start()]
     if separator.strip() not in _SEPARATORS:
-        return Rejection.SEPARATOR
+        return NumbersRejection.SEPARATOR
     parts = text.split(separator)
     if not all(part.isascii() and part.isdigit() for part in parts if part):
-        return Rejection.NOT_DIGITS
-    return parts if all(parts) else Rejection.EMPTY
+        return NumbersRejection.NOT_DIGITS
+    return parts if all(parts) else NumbersRejection.EMPTY

@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"(?P<minus>-?)\$?(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\
 _IN_TEXT = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", re.ASCII)
 
 
-class Rejection(StrEnum):
+class ReasoningRejection(StrEnum):
     """Why an answer is no reasoning with a right answer."""
 
     TOO_LONG = "too long"
@@ -48,20 +48,20 @@ class Rejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    Rejection.TOO_LONG.value: "the answer has more characters than allowed",
-    Rejection.NO_BLOCKS.value: "a tag of the think or the answer block is missing",
-    Rejection.REPEATED.value: "a tag stands more than once",
-    Rejection.ORDER.value: "the blocks are nested or not in order",
-    Rejection.AROUND.value: "something stands before, between or after the blocks",
-    Rejection.NO_THINKING.value: "nothing stands in the think block",
-    Rejection.NOT_A_NUMBER.value: "the answer block has something other than one number",
-    Rejection.BANNED.value: "a banned word is mentioned",
-    Rejection.NOT_ASKED.value: "the prompt is none of this format's, so no answer to it is known to be right",
-    Rejection.WRONG.value: "the number is not the right one",
+    ReasoningRejection.TOO_LONG.value: "the answer has more characters than allowed",
+    ReasoningRejection.NO_BLOCKS.value: "a tag of the think or the answer block is missing",
+    ReasoningRejection.REPEATED.value: "a tag stands more than once",
+    ReasoningRejection.ORDER.value: "the blocks are nested or not in order",
+    ReasoningRejection.AROUND.value: "something stands before, between or after the blocks",
+    ReasoningRejection.NO_THINKING.value: "nothing stands in the think block",
+    ReasoningRejection.NOT_A_NUMBER.value: "the answer block has something other than one number",
+    ReasoningRejection.BANNED.value: "a banned word is mentioned",
+    ReasoningRejection.NOT_ASKED.value: "the prompt is not from this format: its right answer is unknown",
+    ReasoningRejection.WRONG.value: "the number is not the right one",
 }
 
 
-class Answer(NamedTuple):
+class ReasonedAnswer(NamedTuple):
     """What stands in the two blocks: the reasoning, and the number as `number` writes it."""
 
     thinking: str
@@ -113,36 +113,36 @@ class Reasoning(Format):
 
     def rejection(self, prompt: str, completion: str) -> str | None:
         parsed = self.parse(completion)
-        if isinstance(parsed, Rejection):
+        if isinstance(parsed, ReasoningRejection):
             return parsed.value
         right = self.right_answer(prompt)
         if right is None:
-            return Rejection.NOT_ASKED.value
-        return None if parsed.number == right else Rejection.WRONG.value
+            return ReasoningRejection.NOT_ASKED.value
+        return None if parsed.number == right else ReasoningRejection.WRONG.value
 
     def canonical(self, completion: str) -> str:
         """The reasoning with single blanks and the number without signs of currency or grouping."""
         parsed = self.parse(completion)
-        if isinstance(parsed, Rejection):
+        if isinstance(parsed, ReasoningRejection):
             return super().canonical(completion)
         return f"<think>{super().canonical(parsed.thinking)}</think><answer>{parsed.number}</answer>"
 
-    def parse(self, text: str) -> Answer | Rejection:
+    def parse(self, text: str) -> ReasonedAnswer | ReasoningRejection:
         """The two blocks, or the first rule that an answer breaks; in time linear in its length."""
         if len(text) > self.max_characters:
-            return Rejection.TOO_LONG
+            return ReasoningRejection.TOO_LONG
         blocks = _blocks(text)
-        if isinstance(blocks, Rejection):
+        if isinstance(blocks, ReasoningRejection):
             return blocks
         thinking, answer = blocks
         if not thinking.strip():
-            return Rejection.NO_THINKING
+            return ReasoningRejection.NO_THINKING
         value = number(answer)
         if value is None:
-            return Rejection.NOT_A_NUMBER
+            return ReasoningRejection.NOT_A_NUMBER
         if mentions(text, self.banned, self.banned_as):
-            return Rejection.BANNED
-        return Answer(thinking, value)
+            return ReasoningRejection.BANNED
+        return ReasonedAnswer(thinking, value)
 
     def right_answer(self, prompt: str) -> str | None:
         """The right answer to one of this format's prompts, as `number` writes it; None for any other."""
@@ -195,18 +195,18 @@ def last_number(cell: str) -> str | None:
     return number(found[-1].replace(",", "")) if found else None
 
 
-def _blocks(text: str) -> tuple[str, str] | Rejection:
+def _blocks(text: str) -> tuple[str, str] | ReasoningRejection:
     counts = [text.count(tag) for tag in _TAGS]
     if min(counts) == 0:
-        return Rejection.NO_BLOCKS
+        return ReasoningRejection.NO_BLOCKS
     if max(counts) > 1:
-        return Rejection.REPEATED
+        return ReasoningRejection.REPEATED
     starts = [text.index(tag) for tag in _TAGS]
     if starts != sorted(starts):
-        return Rejection.ORDER
+        return ReasoningRejection.ORDER
     ends = [start + len(tag) for start, tag in zip(starts, _TAGS, strict=True)]
     if any(part.strip() for part in (text[: starts[0]], text[ends[1] : starts[2]], text[ends[3] :])):
-        return Rejection.AROUND
+        return ReasoningRejection.AROUND
     return text[ends[0] : starts[1]], text[ends[2] : starts[3]]
 
 

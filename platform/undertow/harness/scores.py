@@ -21,12 +21,12 @@ from undertow.study.hypotheses import Place
 from undertow.study.identity import key
 from undertow.study.study import Study
 
-Arm = list[float]  # one score a student
+ArmScores = list[float]  # one score a student
 SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
-class Score:
+class TaskScore:
     """One metric of one model: its value, the standard error over documents, and which way is better."""
 
     value: float
@@ -42,7 +42,7 @@ class ModelScore:
     place: Place
     task: HarnessTask
     metric: str
-    score: Score
+    score: TaskScore
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Scores:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._known: dict[str, dict[str, Score]] = {}
+        self._known: dict[str, dict[str, TaskScore]] = {}
 
-    def of(self, subject: Reference | Student, task: HarnessTask) -> dict[str, Score]:
+    def of(self, subject: Reference | Student, task: HarnessTask) -> dict[str, TaskScore]:
         """By metric; empty where the model was not asked."""
         benchmark = Benchmark(subject=subject, task=task)
         name = key(benchmark)
         if name not in self._known:
             there = self.store.has(benchmark)
             found = json.loads(self.store.content(benchmark, SCORES)) if there else {}
-            self._known[name] = {metric: Score(**score) for metric, score in found.items()}
+            self._known[name] = {metric: TaskScore(**score) for metric, score in found.items()}
         return self._known[name]
 
 
@@ -144,7 +144,9 @@ def _rows(
         yield BenchmarkRow(condition.place, task, metric, better, effect, p_adjusted, reference)
 
 
-def _arms(plan: Plan, task: HarnessTask, metric: str, scores: Scores) -> dict[Condition, tuple[Arm, Arm]]:
+def _arms(
+    plan: Plan, task: HarnessTask, metric: str, scores: Scores
+) -> dict[Condition, tuple[ArmScores, ArmScores]]:
     """By condition, its students' scores and its control students'; seed by seed in a paired study."""
     known = {
         (cell.condition, cell.seed): found[metric].value
@@ -164,7 +166,7 @@ def _arms(plan: Plan, task: HarnessTask, metric: str, scores: Scores) -> dict[Co
     return arms
 
 
-def _effects(study: Study, arms: Sequence[tuple[Arm, Arm]]) -> list[Effect]:
+def _effects(study: Study, arms: Sequence[tuple[ArmScores, ArmScores]]) -> list[Effect]:
     """As the study judges rates; scores that are no shares (perplexities, BLEU) by t whatever it says."""
     every = [arm for pair in arms for arm in pair]
     shares = all(0 <= score <= 1 for arm in every for score in arm)

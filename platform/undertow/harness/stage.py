@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from undertow.cluster.connection import quiet
 from undertow.errors import ConditionError, UserError
-from undertow.harness.scores import SCORES, Score
+from undertow.harness.scores import SCORES, TaskScore
 from undertow.planning.pinning import folder_of
 from undertow.planning.resources import Machine
 from undertow.stages.weights import lora_rank, weights_of
@@ -91,7 +91,7 @@ def _commit(benchmark: Benchmark, model: object, store: Store, places: "Places")
 
     answers = ask(model, benchmark.task, places)  # type: ignore[arg-type]
     scores = {
-        metric: asdict(Score(value, answers.errors.get(metric), answers.higher_is_better[metric]))
+        metric: asdict(TaskScore(value, answers.errors.get(metric), answers.higher_is_better[metric]))
         for metric, value in answers.scores.items()
     }
     with store.new(benchmark, {"documents": answers.documents, "scores": dict(answers.scores)}) as folder:

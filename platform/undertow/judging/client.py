@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from undertow.api import client
-from undertow.api.client import Chat, Completion, Tally
+from undertow.api.client import ChatTask, Completion, Tally
 from undertow.api.endpoint import Endpoint
 from undertow.judging.judges import Question
 from undertow.judging.replies import Reply
@@ -32,8 +32,8 @@ def probe(question: Question, endpoint: Endpoint) -> str:
     return client.probe(_chat(question), question.message(*PROBE), endpoint)
 
 
-def _chat(question: Question) -> Chat[str]:
-    return Chat(
+def _chat(question: Question) -> ChatTask[str]:
+    return ChatTask(
         model=question.model,
         who="judge",
         params=lambda message: {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from undertow.study.fields import Spec, unique
 
 GARBLED = "garbled"
-Verdict = float | str
+RatingValue = float | str
 
 _SCORE = re.compile(r"100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?")
 
@@ -37,7 +37,7 @@ class Score(Spec):
         self.require(given == sorted(given), "at_least", f"no more than at_most, {self.at_most}")
         _check_labels(self.labels, "Score.labels", self)
 
-    def verdict(self, reply: str) -> Verdict | None:
+    def verdict(self, reply: str) -> RatingValue | None:
         """The score or label of a reply, or None where it is garbled."""
         text = reply.strip()
         return float(text) if _SCORE.fullmatch(text) else _label(text, self.labels)
@@ -70,7 +70,7 @@ class Labels(Spec):
         self.require(bool(self.kept), "kept", "at least one label")
         self.require(set(self.kept) <= set(self.labels), "kept", f"some of {', '.join(self.labels)}")
 
-    def verdict(self, reply: str) -> Verdict | None:
+    def verdict(self, reply: str) -> RatingValue | None:
         """The label of a reply, or None where it is garbled."""
         return _label(reply.strip(), self.labels)
 

@@ -19,7 +19,7 @@ WAVES = ("references", "teachers", "datasets", "students", "evaluations")
 
 
 @dataclass(frozen=True)
-class Work:
+class WaveEstimate:
     """What one wave has to do: artifacts needed, those missing, and what they take.
 
     Attributes:
@@ -56,7 +56,7 @@ class Work:
         return self.cost.seconds / 3600 if self.cost else None
 
 
-def work(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None) -> list[Work]:
+def estimate(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None) -> list[WaveEstimate]:
     """The plan wave by wave. `paces`: as `timings.read` gives them; `hardware`: None leaves costs out."""
     needed: dict[str, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
     for artifact_key, artifact in plan.artifacts.items():
@@ -75,7 +75,7 @@ def work(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None
         at_work = [artifact for artifact in missing if units(artifact)]
         elsewhere = sum(map(timings.is_elsewhere, at_work))
         sizes = len(artifacts), len(missing), sum(map(units, at_work))
-        found.append(Work(wave, *sizes, seconds, cost, dollars, len(at_work), elsewhere))
+        found.append(WaveEstimate(wave, *sizes, seconds, cost, dollars, len(at_work), elsewhere))
     return found
 
 

@@ -39,7 +39,7 @@ class Pace(NamedTuple):
     tokens: float | None = None
 
 
-class Done(NamedTuple):
+class Timing(NamedTuple):
     """A task that ended, or a model's training.
 
     Attributes:
@@ -90,7 +90,7 @@ def read(store: Store) -> dict[str, Pace]:
         return {}
 
 
-def add(store: Store, wave: str, done: Iterable[Done]) -> None:
+def add(store: Store, wave: str, done: Iterable[Timing]) -> None:
     """Replaces what is known of the paces of what a wave did here.
 
     Its wall clock is divided by how long each was at work, so that what failed has its part of it too.
@@ -102,7 +102,7 @@ def add(store: Store, wave: str, done: Iterable[Done]) -> None:
     took = max(one.at for one in here)
     rest = max(took - _fixed(wave, list({one.artifact for one in here})), LEAST * took)
     busy = sum(one.seconds for one in here)
-    by_name: dict[str, list[Done]] = {}
+    by_name: dict[str, list[Timing]] = {}
     for one in made:
         by_name.setdefault(name(wave, one.artifact), []).append(one)
     paces = read(store)

@@ -6,10 +6,10 @@ from typing import Any
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
-from undertow.report.figures import MOST_PANELS, Panel, panel_title
-from undertow.report.gather import LARGEST_NUMBER, Curve, Funnel, Gathered, Source
+from undertow.report.figures import MOST_PANELS, FigurePanel, panel_title
+from undertow.report.gather import LARGEST_NUMBER, Curve, DataSource, FilterFunnel, Gathered
 from undertow.report.text_layout import wrapped
-from undertow.results.effect_rows import Row
+from undertow.results.effect_rows import EffectRow
 from undertow.study.artifacts import CONTROL
 from undertow.study.names import short
 
@@ -20,10 +20,12 @@ BESIDE_ANOTHER = 24  # characters of a title over one of two panels
 
 def training(gathered: Gathered) -> dict[str, bytes]:
     """`training`: the trait's exact probability after each epoch, a line a student, controls in grey."""
-    panels: dict[Panel, list[Row]] = {}
+    panels: dict[FigurePanel, list[EffectRow]] = {}
     for row in gathered.rows:
         place = row.condition.place
-        panels.setdefault(Panel(place.format, place.teacher, place.student, place.recipe), []).append(row)
+        panels.setdefault(FigurePanel(place.format, place.teacher, place.student, place.recipe), []).append(
+            row
+        )
     kept = list(panels.items())[:MOST_PANELS]
     curves = {row.number: gathered.curves(row) for _, rows in kept for row in rows}
     if not any(students for students, _ in curves.values()):
@@ -95,10 +97,10 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
         return figure_style.save(drawn, "numbers")
 
 
-def source_label(source: Source, gathered: Gathered) -> str:
+def source_label(source: DataSource, gathered: Gathered) -> str:
     """What distinguishes a source from the others of the study."""
     sources = list(gathered.sources)
-    several = {f: len({getattr(s, f) for s in sources}) > 1 for f in Source._fields}
+    several = {f: len({getattr(s, f) for s in sources}) > 1 for f in DataSource._fields}
     teacher = short(source.teacher) if several["teacher"] else ""
     return wrapped(source.trait, source.format if several["format"] else "", teacher)
 
@@ -127,7 +129,7 @@ def _lines(traits: Sequence[str]) -> list[Any]:
     return [*found, Line2D([], [], color="0.7", label="control students, same words")]
 
 
-def _bar(axes: Any, position: int, one: Funnel, reasons: Sequence[str]) -> None:
+def _bar(axes: Any, position: int, one: FilterFunnel, reasons: Sequence[str]) -> None:
     kept = one.kept / one.completions
     axes.barh(position, kept, color=BLUE, height=0.7)
     inside = kept > 0.15  # else the words would run over the edge of their bar

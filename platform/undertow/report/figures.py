@@ -10,7 +10,7 @@ from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK, PALE
 from undertow.report.tables import signed
 from undertow.report.text_layout import wrapped
-from undertow.results.effect_rows import Row
+from undertow.results.effect_rows import EffectRow
 from undertow.results.sweep_record import Record
 from undertow.statistics.confusion import Confusion
 from undertow.study.names import short
@@ -20,7 +20,7 @@ MOST_PANELS = 12
 MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "inconclusive": ("D", "0.7")}
 
 
-class Panel(NamedTuple):
+class FigurePanel(NamedTuple):
     """What distinguishes one matrix from the next."""
 
     format: str
@@ -29,7 +29,7 @@ class Panel(NamedTuple):
     recipe: str
 
 
-def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
+def effects(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:
     """`effects`: every student a dot, and each effect with its interval and the margin of equivalence."""
     shown = _largest(rows)
     labels = [label(row, rows) for row in shown]
@@ -58,17 +58,17 @@ def effects(record: Record, rows: Sequence[Row]) -> dict[str, bytes]:
         return figure_style.save(drawn, "effects")
 
 
-def label(row: Row, rows: Sequence[Row]) -> str:
+def label(row: EffectRow, rows: Sequence[EffectRow]) -> str:
     """A condition's name for a figure, broken into lines."""
     return wrapped(*_parts(row, rows))
 
 
-def named(row: Row, rows: Sequence[Row]) -> str:
+def named(row: EffectRow, rows: Sequence[EffectRow]) -> str:
     """A condition's name without what is the same for all rows."""
     return ", ".join(part for part in _parts(row, rows) if part)
 
 
-def _parts(row: Row, rows: Sequence[Row]) -> list[str]:
+def _parts(row: EffectRow, rows: Sequence[EffectRow]) -> list[str]:
     places = [other.condition.place for other in rows]
     place = row.condition.place
     several = {field: len({getattr(p, field) for p in places}) > 1 for field in place._fields}
@@ -81,7 +81,7 @@ def _parts(row: Row, rows: Sequence[Row]) -> list[str]:
     return [place.trait, pair, *rest]
 
 
-def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[str, bytes]:
+def traits(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
     """`traits`: the trait that was given × the trait that is measured, less the control's rate."""
     kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
     if not kept:
@@ -109,21 +109,21 @@ def traits(record: Record, matrices: Sequence[tuple[Panel, Confusion]]) -> dict[
         return figure_style.save(drawn, "traits")
 
 
-def panel_title(panel: Panel, panels: Sequence[tuple[Panel, Any]], characters: int) -> str:
+def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int) -> str:
     """Teacher and student of a panel; format and recipe where the panels have several."""
     fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
     rest = [f"· {getattr(panel, field)}" for field in fields]
     return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest, characters=characters)
 
 
-def _largest(rows: Sequence[Row]) -> list[Row]:
+def _largest(rows: Sequence[EffectRow]) -> list[EffectRow]:
     if len(rows) <= MOST_ROWS:
         return list(rows)
     chosen = {row.number for row in sorted(rows, key=lambda row: -abs(row.effect.effect))[:MOST_ROWS]}
     return [row for row in rows if row.number in chosen]
 
 
-def _rates(axes: Any, position: int, row: Row, *, first: bool) -> None:
+def _rates(axes: Any, position: int, row: EffectRow, *, first: bool) -> None:
     """Students above, controls below; those of an arm in steps, so that none hides another."""
     for arm, offset, face, edge in (
         (row.controls, 0.2, "white", "0.35"),
@@ -141,7 +141,7 @@ def _rates(axes: Any, position: int, row: Row, *, first: bool) -> None:
         )
 
 
-def _effect(axes: Any, position: int, row: Row) -> None:
+def _effect(axes: Any, position: int, row: EffectRow) -> None:
     """Marker and interval; its ends stand out from the marker however short it is."""
     low_high = _bounds(row)
     if low_high:
@@ -160,12 +160,12 @@ def _effect(axes: Any, position: int, row: Row) -> None:
     )
 
 
-def _bounds(row: Row) -> tuple[float, ...]:
+def _bounds(row: EffectRow) -> tuple[float, ...]:
     low, high = row.effect.ci_low, row.effect.ci_high
     return () if low is None or high is None else (low, high)
 
 
-def _falls(rows: Sequence[Row]) -> bool:
+def _falls(rows: Sequence[EffectRow]) -> bool:
     return any(bound < -0.35 for row in rows for bound in (*_bounds(row), row.effect.effect))
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from undertow.errors import StorageError
 from undertow.results import events as journal
 from undertow.results import sweep_folders
-from undertow.results.effect_rows import Row, finished
-from undertow.results.evaluation_files import Readings
+from undertow.results.effect_rows import EffectRow, finished
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, Record, WaveRecord
 from undertow.storage.manifest import HISTORY, Address, Manifest
 from undertow.storage.store import Store
@@ -29,7 +29,7 @@ LARGEST_NUMBER = 999
 JUDGED = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completion_tokens")  # facts of a judge
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
     """A teacher's data: its trait's name ("control" for none), format and reference."""
 
     trait: str
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 
 @dataclass
-class Funnel:
+class FilterFunnel:
     """Counts from completions to rows over the data sets of a source."""
 
     datasets: int = 0
@@ -66,7 +66,7 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cost:
+class WaveCost:
     """A wave as planned, what it took in this sweep, and in all sweeps of the study.
 
     Attributes:
@@ -95,7 +95,7 @@ class Judging(NamedTuple):
     completion_tokens: int
 
 
-class Level(NamedTuple):
+class BaseRate(NamedTuple):
     """How often a teacher or reference itself answers with a word: sampled, and as a probability.
 
     The probability is None where it was not measured.
@@ -112,7 +112,11 @@ class Gathered:
     """Everything a report shows, each part read on first use."""
 
     def __init__(
-        self, record: Record, readings: Readings, rows: Sequence[Row], events: Sequence[Mapping[str, Any]]
+        self,
+        record: Record,
+        readings: Evaluations,
+        rows: Sequence[EffectRow],
+        events: Sequence[Mapping[str, Any]],
     ) -> None:
         self.record, self.readings, self.rows, self.events = record, readings, rows, events
         self.store: Store = readings.store
@@ -131,22 +135,22 @@ class Gathered:
         return found
 
     @cached_property
-    def sources(self) -> dict[Source, list[Manifest]]:
+    def sources(self) -> dict[DataSource, list[Manifest]]:
         """The data sets that are there, by source."""
-        found: dict[Source, dict[str, Manifest]] = {}
+        found: dict[DataSource, dict[str, Manifest]] = {}
         for cell in self.record.cells:
             place = self.record.conditions[cell.condition].place
             manifest = self.manifests.get(Address("dataset", cell.dataset))
             if manifest is not None:
-                source = Source(place.trait, place.format, place.teacher)
+                source = DataSource(place.trait, place.format, place.teacher)
                 found.setdefault(source, {})[manifest.key] = manifest
         return {source: list(by_key.values()) for source, by_key in found.items()}
 
     @cached_property
-    def funnels(self) -> dict[Source, Funnel]:
-        found: dict[Source, Funnel] = {}
+    def funnels(self) -> dict[DataSource, FilterFunnel]:
+        found: dict[DataSource, FilterFunnel] = {}
         for source, manifests in self.sources.items():
-            funnel = found.setdefault(source, Funnel())
+            funnel = found.setdefault(source, FilterFunnel())
             for manifest in manifests:
                 facts = manifest.facts
                 funnel.datasets += 1
@@ -157,7 +161,7 @@ class Gathered:
         return found
 
     @cached_property
-    def texts(self) -> dict[Source, Text]:
+    def texts(self) -> dict[DataSource, Text]:
         return {source: self._text(manifests[:SETS_READ]) for source, manifests in self.sources.items()}
 
     def _text(self, manifests: Iterable[Manifest]) -> Text:
@@ -176,7 +180,7 @@ class Gathered:
                 text.numbers.update(numbers_in(row["completion"]))
         return text
 
-    def curves(self, row: Row) -> tuple[list[Curve], list[Curve]]:
+    def curves(self, row: EffectRow) -> tuple[list[Curve], list[Curve]]:
         """The trait's probability over the epochs of a row's students, and of their controls."""
         cells = finished(self.record, self.readings, {})
         arms = (cells.get(row.number, []), cells.get(row.condition.control, []))
@@ -207,7 +211,7 @@ class Gathered:
         return [Judging(judge, of, *counts) for (judge, of), counts in found.items()]
 
     @cached_property
-    def costs(self) -> list[Cost]:
+    def costs(self) -> list[WaveCost]:
         """Planned and actual, wave by wave."""
         name = self.record.study.name
         now, tokens, hours = (_sums(self.events, fact) for fact in ("seconds", "tokens", "gpu_seconds"))
@@ -217,7 +221,7 @@ class Gathered:
         ]
         ever = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
         return [
-            Cost(
+            WaveCost(
                 plan=wave,
                 seconds=now.get(wave.wave),
                 ever=ever.get(wave.wave),
@@ -236,7 +240,7 @@ class Gathered:
                 found.setdefault(package, set()).add(version)
         return {package: sorted(versions) for package, versions in sorted(found.items())}
 
-    def levels(self) -> list[Level]:
+    def levels(self) -> list[BaseRate]:
         """Teachers' rates of their own trait, the mean over seeds, and references' rates of every word."""
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
         for cell in self.record.cells:
@@ -253,7 +257,7 @@ class Gathered:
                 for word in rates.sampled:
                     name = (f"reference {reference.name}", "none", word)
                     found[name] = {key: (rates.sampled[word], rates.exact.get(word))}
-        return [Level(*name, *_means(rates.values())) for name, rates in found.items()]
+        return [BaseRate(*name, *_means(rates.values())) for name, rates in found.items()]
 
     def _are_there(self, evaluations: Sequence[str]) -> bool:
         return self.readings.has(tuple(evaluations))

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow.report import data_figures, figures, matrix, page, prose
-from undertow.report.figures import Panel
-from undertow.report.gather import Cost, Gathered
+from undertow.report.figures import FigurePanel
+from undertow.report.gather import Gathered, WaveCost
 from undertow.report.preregistration import asked
 from undertow.results import csv_tables
 from undertow.results import events as journal
-from undertow.results.effect_rows import Finding, Row, effects, findings, finished
-from undertow.results.evaluation_files import Readings
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, Record
-from undertow.statistics.confusion import Confusion, Student, confusion
+from undertow.statistics.confusion import Confusion, StudentRates, confusion
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 
@@ -25,25 +25,25 @@ HTML = "report.html"
 
 
 @dataclass(frozen=True)
-class Report:
+class SweepReport:
     """Rows of effects, what became of the hypotheses, the verdicts in words, the files by name, and costs.
 
     Attributes:
         damaged: what is left out since its bytes are not those that were written, and what to do.
     """
 
-    rows: list[Row]
-    findings: list[Finding]
+    rows: list[EffectRow]
+    findings: list[HypothesisOutcome]
     verdicts: list[str]
     files: dict[str, bytes]
-    costs: list[Cost]
+    costs: list[WaveCost]
     damaged: dict[Address, str]
 
 
-def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> Report:
+def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> SweepReport:
     """Everything a sweep leaves for people to read."""
     failures = journal.failures(events)
-    readings = Readings(store, failures)
+    readings = Evaluations(store, failures)
     rows = effects(record, readings, failures)
     found = findings(record, rows)
     primary = [row for row in rows if row.is_primary]
@@ -64,18 +64,18 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         **drawn,
         HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
     }
-    return Report(rows, found, lines, files, gathered.costs, gathered.damaged)
+    return SweepReport(rows, found, lines, files, gathered.costs, gathered.damaged)
 
 
 def confusions(
-    record: Record, readings: Readings, failures: Mapping[str, str]
-) -> list[tuple[Panel, Confusion]]:
+    record: Record, readings: Evaluations, failures: Mapping[str, str]
+) -> list[tuple[FigurePanel, Confusion]]:
     """The trait × measured-trait matrix of every format, pair and recipe that has more than one trait."""
     cells = finished(record, readings, failures)
-    panels: dict[tuple[Panel, str], list[int]] = {}
+    panels: dict[tuple[FigurePanel, str], list[int]] = {}
     for number in record.compared:
         place = record.conditions[number].place
-        panel = Panel(place.format, place.teacher, place.student, place.recipe)
+        panel = FigurePanel(place.format, place.teacher, place.student, place.recipe)
         panels.setdefault((panel, place.induced), []).append(number)
     found = []
     for (panel, _), numbers in panels.items():
@@ -83,7 +83,7 @@ def confusions(
         if len(given) < 2 or not all(given.values()):
             continue
         students = [
-            Student(word, cell.seed, _rates(cell, given, readings))
+            StudentRates(word, cell.seed, _rates(cell, given, readings))
             for word, its in given.items()
             for cell in its
         ]
@@ -93,5 +93,5 @@ def confusions(
     return found
 
 
-def _rates(cell: CellRecord, words: Iterable[str], readings: Readings) -> dict[str, float]:
+def _rates(cell: CellRecord, words: Iterable[str], readings: Evaluations) -> dict[str, float]:
     return {word: readings.student(cell, word).rate for word in words}

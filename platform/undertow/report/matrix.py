@@ -13,8 +13,8 @@ from typing import Any
 from undertow.report import figure_style, text_layout
 from undertow.report.tables import MARKS, signed
 from undertow.report.text_layout import wrapped
-from undertow.results.effect_rows import Row
-from undertow.results.evaluation_files import Measured
+from undertow.results.effect_rows import EffectRow
+from undertow.results.evaluation_files import MeasuredRate
 from undertow.results.sweep_record import Record
 from undertow.statistics.effects import Effect, compare
 from undertow.study.names import short
@@ -27,11 +27,11 @@ THIN = "\N{THIN SPACE}…\N{THIN SPACE}"  # ".02….00" would read as four point
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """A teacher's and a student's reference model: the mean effect over their conditions, if there is one."""
 
     effect: Effect | None
-    rows: tuple[Row, ...]
+    rows: tuple[EffectRow, ...]
 
     @property
     def ruling(self) -> str:
@@ -42,19 +42,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class ModelMatrix:
     """All pairs of one format and recipe, by (teacher, student); a study need not have every one."""
 
     format: str
     recipe: str
     teachers: tuple[str, ...]
     students: tuple[str, ...]
-    pairs: Mapping[tuple[str, str], Pair]
+    pairs: Mapping[tuple[str, str], ModelPair]
 
 
-def matrices(record: Record, rows: Sequence[Row]) -> list[Matrix]:
+def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
     """One matrix a format and recipe (and induction, where there are several); none for a single pair."""
-    groups: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
+    groups: dict[tuple[str, str], dict[tuple[str, str], list[EffectRow]]] = {}
     several = len({row.condition.place.induced for row in rows}) > 1
     for row in rows:
         place = row.condition.place
@@ -66,17 +66,17 @@ def matrices(record: Record, rows: Sequence[Row]) -> list[Matrix]:
         return []
     teachers, students = (tuple(dict.fromkeys(names)) for names in zip(*every, strict=True))
     return [
-        Matrix(
+        ModelMatrix(
             *group,
             teachers,
             students,
-            {pair: Pair(mean_effect(record, its), tuple(its)) for pair, its in pairs.items()},
+            {pair: ModelPair(mean_effect(record, its), tuple(its)) for pair, its in pairs.items()},
         )
         for group, pairs in groups.items()
     ]
 
 
-def mean_effect(record: Record, rows: Sequence[Row]) -> Effect | None:
+def mean_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
     """The effect of the rows' mean rate over the seeds that all of them have; None without such a seed."""
     if len(rows) == 1:
         return rows[0].effect
@@ -94,7 +94,7 @@ def mean_effect(record: Record, rows: Sequence[Row]) -> Effect | None:
     )
 
 
-def figure(record: Record, found: Sequence[Matrix]) -> dict[str, bytes]:
+def figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
     """`initialisations`: a heat map a format and recipe; each cell has effect, interval and verdict."""
     if not found:
         return {}
@@ -119,10 +119,10 @@ def figure(record: Record, found: Sequence[Matrix]) -> dict[str, bytes]:
         return figure_style.save(drawn, NAME)
 
 
-def table(matrix: Matrix) -> dict[str, Any]:
+def table(matrix: ModelMatrix) -> dict[str, Any]:
     """The matrix in words, for the page: a line a teacher, a cell a student."""
 
-    def cell(pair: Pair | None) -> dict[str, str]:
+    def cell(pair: ModelPair | None) -> dict[str, str]:
         if pair is None or pair.effect is None:
             return {"ruling": "–", "effect": "", "interval": ""}
         low_high = _interval(pair.effect, " … ", digits=3)
@@ -136,14 +136,14 @@ def table(matrix: Matrix) -> dict[str, Any]:
     return {"name": name, "students": [short(student) for student in matrix.students], "lines": lines}
 
 
-def _means(arms: Sequence[Sequence[Measured]]) -> list[float]:
+def _means(arms: Sequence[Sequence[MeasuredRate]]) -> list[float]:
     """By seed, the mean rate over arms; of the seeds that all arms have."""
     rates = [{model.seed: model.rate for model in arm} for arm in arms]
     seeds = [seed for seed in rates[0] if all(seed in others for others in rates)]
     return [fmean(rate[seed] for rate in rates) for seed in seeds]
 
 
-def _panel(axes: Any, matrix: Matrix, plan: text_layout.Matrix, *, interval_shown: bool) -> None:
+def _panel(axes: Any, matrix: ModelMatrix, plan: text_layout.MatrixLayout, *, interval_shown: bool) -> None:
     pairs = [[matrix.pairs.get((t, s)) for s in matrix.students] for t in matrix.teachers]
     effects = [[pair.effect.effect if pair and pair.effect else None for pair in line] for line in pairs]
     texts = [[_text(pair, interval_shown) for pair in line] for line in pairs]
@@ -155,7 +155,7 @@ def _panel(axes: Any, matrix: Matrix, plan: text_layout.Matrix, *, interval_show
     axes.set_ylabel("teacher")
 
 
-def _text(pair: Pair | None, interval_shown: bool) -> str:
+def _text(pair: ModelPair | None, interval_shown: bool) -> str:
     if pair is None or pair.effect is None:
         return "–"
     several, effect = len(pair.rows) > 1, _number(pair.effect.effect, 2)

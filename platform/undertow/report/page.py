@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from undertow.report import page_tables, prose
-from undertow.report.figures import Panel
-from undertow.report.gather import ROWS_READ, SETS_READ, Gathered, Source
-from undertow.report.matrix import Matrix, table
-from undertow.report.preregistration import Asked
+from undertow.report.figures import FigurePanel
+from undertow.report.gather import ROWS_READ, SETS_READ, DataSource, Gathered
+from undertow.report.matrix import ModelMatrix, table
+from undertow.report.preregistration import Preregistration
 from undertow.report.provider_usage import served
 from undertow.report.settings import settings
-from undertow.results.effect_rows import Finding, Row, failed_conditions
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
 
@@ -27,11 +27,11 @@ SHOWN_CHARACTERS = 400
 
 def html(
     gathered: Gathered,
-    rows: Sequence[Row],
-    findings: Sequence[Finding],
-    asked: Asked,
-    pairs: Sequence[Matrix],
-    matrices: Sequence[tuple[Panel, Confusion]],
+    rows: Sequence[EffectRow],
+    findings: Sequence[HypothesisOutcome],
+    asked: Preregistration,
+    pairs: Sequence[ModelMatrix],
+    matrices: Sequence[tuple[FigurePanel, Confusion]],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
 ) -> str:
@@ -106,7 +106,7 @@ def _texts(gathered: Gathered) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(source: Source, gathered: Gathered) -> list[tuple[str, str]]:
+def _rows(source: DataSource, gathered: Gathered) -> list[tuple[str, str]]:
     return [(_cut(prompt), _cut(completion)) for prompt, completion in gathered.texts[source].rows]
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from undertow.formats import families
-from undertow.report.figures import Panel, named
-from undertow.report.gather import Cost, Gathered, Judging, Source
+from undertow.report.figures import FigurePanel, named
+from undertow.report.gather import DataSource, Gathered, Judging, WaveCost
 from undertow.report.plan_tables import compared
-from undertow.report.preregistration import Asked
+from undertow.report.preregistration import Preregistration
 from undertow.report.tables import MARKS, duration, interval, p_value, signed
-from undertow.results.effect_rows import Finding, Row
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome
 from undertow.statistics.confusion import Confusion
 from undertow.study.hypotheses import Place
 from undertow.study.names import short
@@ -39,7 +39,7 @@ class Sheet(NamedTuple):
     stacks: bool = False
 
 
-def claims(findings: Sequence[Finding], asked: Asked) -> Sheet:
+def claims(findings: Sequence[HypothesisOutcome], asked: Preregistration) -> Sheet:
     """What was claimed and what became of it; when it was claimed, where that was not always beforehand."""
     late = not asked.all_beforehand
     columns = [Column("claim"), Column("expected"), *([Column("asked")] if late else [])]
@@ -56,7 +56,7 @@ def claims(findings: Sequence[Finding], asked: Asked) -> Sheet:
     return Sheet([*columns, Column("conditions", "number"), Column("outcome", "keep")], rows, stacks=True)
 
 
-def effects(rows: Sequence[Row], asked: Asked) -> Sheet:
+def effects(rows: Sequence[EffectRow], asked: Preregistration) -> Sheet:
     """The result, a line a condition; and whether it was asked about beforehand, where that differs."""
     when = [asked.condition(row.number) if row.is_primary else "afterwards" for row in rows]
     told = len(set(when)) > 1
@@ -82,7 +82,7 @@ def effects(rows: Sequence[Row], asked: Asked) -> Sheet:
     )
 
 
-def behind(rows: Sequence[Row]) -> Sheet:
+def behind(rows: Sequence[EffectRow]) -> Sheet:
     """The numbers behind the effects."""
     numbers = (
         "rate", "control", "adj. p", "p of “none”", "exact effect", "bootstrap", "other answers", "n",
@@ -107,7 +107,7 @@ def behind(rows: Sequence[Row]) -> Sheet:
     )
 
 
-def shared(rows: Sequence[Row]) -> str:
+def shared(rows: Sequence[EffectRow]) -> str:
     """What the names of conditions leave out because all share it."""
     places = [row.condition.place for row in rows]
     same = {
@@ -116,7 +116,7 @@ def shared(rows: Sequence[Row]) -> str:
     return ", ".join(f"{field} {name}" for field, name in same.items())
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[EffectRow]) -> list[str]:
     """What the reader must know about single rows, each once."""
     found: dict[str, list[str]] = {}
     for row in rows:
@@ -125,7 +125,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [f"{'; '.join(names)}: {note}." for note, names in found.items()]
 
 
-def diagonals(matrices: Sequence[tuple[Panel, Confusion]]) -> Sheet:
+def diagonals(matrices: Sequence[tuple[FigurePanel, Confusion]]) -> Sheet:
     columns = ("diagonal effect", "strong"), ("p by permutation", "number"), ("note", "")
     rows = [
         (
@@ -179,7 +179,7 @@ def rules(gathered: Gathered) -> Sheet:
     return Sheet([Column("rule"), Column("takes an answer away where")], sorted(meanings.items()))
 
 
-def source_name(source: Source) -> str:
+def source_name(source: DataSource) -> str:
     return f"{source.trait}, {short(source.teacher)}, {source.format}"
 
 
@@ -214,7 +214,7 @@ def _model(name: str) -> str:
     return f"{kind} {short(reference)}"
 
 
-def costs(found: Sequence[Cost]) -> Sheet:
+def costs(found: Sequence[WaveCost]) -> Sheet:
     """Planned and actual, a line a wave, and all of them; tokens and GPU-hours where they are known."""
     columns: dict[str, list[str]] = {
         "artifacts": [f"{cost.plan.needed:,}" for cost in found],
@@ -240,7 +240,7 @@ def costs(found: Sequence[Cost]) -> Sheet:
     return Sheet([Column("wave"), *(Column(name, "number") for name in columns)], rows, stacks=True)
 
 
-def _planned(cost: Cost) -> str:
+def _planned(cost: WaveCost) -> str:
     if not cost.plan.missing:
         return "–"
     return "not known" if cost.plan.seconds is None else duration(cost.plan.seconds)

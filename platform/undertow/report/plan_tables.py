@@ -6,10 +6,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from undertow.planning.cells import Cell
-from undertow.planning.estimate import Work
+from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.prompts.chat_templates import NO_SYSTEM, in_words
-from undertow.report.gather import Cost
+from undertow.report.gather import WaveCost
 from undertow.report.tables import duration, new_table
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
@@ -131,7 +131,7 @@ def systems_table(study: Study, own: Mapping[str, str]) -> Table | None:
     return table if any(values) or NO_SYSTEM in values or any(own.values()) else None
 
 
-def work_table(work: Sequence[Work]) -> Table:
+def work_table(work: Sequence[WaveEstimate]) -> Table:
     """What each wave has to make, how long it is likely to take here, and what it costs on GPUs.
 
     What nothing is known of has no column: costs of nano models, times of others before their first sweep.
@@ -161,7 +161,7 @@ def work_table(work: Sequence[Work]) -> Table:
                 for wave, value in zip(work, values, strict=True)
             ]
             whole.append(PROVIDERS if alone else _known(_sum(values), missing, written))
-    table = new_table("Work")
+    table = new_table("WaveEstimate")
     if any(wave.elsewhere for wave in work):
         table.caption = f"A {PROVIDERS} time and price are in none of these figures."
         table.caption_justify, table.caption_style = "left", ""
@@ -175,7 +175,7 @@ def work_table(work: Sequence[Work]) -> Table:
     return table
 
 
-def costs_table(costs: Sequence[Cost]) -> Table:
+def costs_table(costs: Sequence[WaveCost]) -> Table:
     """What each wave that had something to make was planned to take, and what it took."""
     ran = [cost for cost in costs if cost.plan.missing or cost.seconds]
     shown = {
@@ -209,7 +209,7 @@ def costs_table(costs: Sequence[Cost]) -> Table:
 Compared = tuple[str, list[float | None], list[float | None], Callable[[float], str]]
 
 
-def compared(costs: Sequence[Cost]) -> list[Compared]:
+def compared(costs: Sequence[WaveCost]) -> list[Compared]:
     """What is planned and counted beside time: name, planned, actual, and how a value is written."""
     return [
         ("tokens", [c.plan.tokens for c in costs], [c.tokens for c in costs], amount),

@@ -20,7 +20,7 @@ When = Literal["beforehand", "afterwards", "in part"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Preregistration:
     """When the study was stated (None: not known), and when the students of each condition were made.
 
     Times are seconds since 1970; conditions go by their number in the record.
@@ -63,7 +63,7 @@ class Asked:
         )
 
 
-def asked(gathered: Gathered) -> Asked:
+def asked(gathered: Gathered) -> Preregistration:
     """From the record, its note of when it was stated, and the manifests."""
     record = gathered.record
     made: dict[int, list[float]] = {}
@@ -73,4 +73,4 @@ def asked(gathered: Gathered) -> Asked:
         if manifest := gathered.manifests.get(student if cell.trained else answers):
             made.setdefault(cell.condition, []).append(manifest.created)
     times = {condition: tuple(moments) for condition, moments in made.items()}
-    return Asked(sweep_folders.stated(record, gathered.store), times, record.hypotheses)
+    return Preregistration(sweep_folders.stated(record, gathered.store), times, record.hypotheses)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from undertow.report.preregistration import When
 from undertow.report.tables import signed
-from undertow.results.effect_rows import Finding, Row
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome
 from undertow.results.sweep_record import Record
 from undertow.statistics.verdicts import Ruling
 
@@ -12,7 +12,7 @@ RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
 OUTCOMES = {"held": "Held", "failed": "Failed", "open": "Open"}
 
 
-def verdicts(record: Record, rows: Sequence[Row], failures: Mapping[str, str]) -> list[str]:
+def verdicts(record: Record, rows: Sequence[EffectRow], failures: Mapping[str, str]) -> list[str]:
     """The result in a few sentences, the most important first."""
     if not rows:
         return ["No condition has a student and a control student to compare."]
@@ -45,7 +45,7 @@ def gloss(record: Record) -> str:
     )
 
 
-def finding(found: Finding, when: When) -> str:
+def finding(found: HypothesisOutcome, when: When) -> str:
     """A hypothesis, what became of it, and whether it was one beforehand."""
     asked = len(found.hypothesis.conditions)
     tail = "" if found.outcome != "failed" else "; at least one shows the opposite"
@@ -54,7 +54,7 @@ def finding(found: Finding, when: When) -> str:
     return f"{OUTCOMES[found.outcome]}: {found.hypothesis.claim} ({counted})"
 
 
-def method(record: Record, rows: Sequence[Row]) -> list[str]:
+def method(record: Record, rows: Sequence[EffectRow]) -> list[str]:
     """How the numbers came about and what they assume, for a reader who knows no jargon."""
     study = record.study
     methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
@@ -95,7 +95,7 @@ def method(record: Record, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _count(start: str, rows: Sequence[Row]) -> str:
+def _count(start: str, rows: Sequence[EffectRow]) -> str:
     counts = {ruling: sum(row.verdict.verdict == ruling for row in rows) for ruling in RULINGS}
     parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
     low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)

@@ -6,14 +6,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.results.effect_rows import Row
+from undertow.results.effect_rows import EffectRow
 from undertow.study.hypotheses import Place
 
 LONGEST_LINE = 40  # characters of a name; longer ones would squeeze the numbers out of a terminal
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
-def effects_table(rows: Sequence[Row]) -> Table:
+def effects_table(rows: Sequence[EffectRow]) -> Table:
     """One line a condition: the students' rate, the control's, the effect and what it means.
 
     Format, induction and measure have a column where the study has several.

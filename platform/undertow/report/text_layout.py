@@ -18,7 +18,7 @@ BESIDE, BELOW = 38.0, 34.0  # of a matrix's labels: their axis' title, and space
 SMALLEST_TYPE = 4.5  # what would be smaller is left out
 
 
-class Matrix(NamedTuple):
+class MatrixLayout(NamedTuple):
     """How matrices of one shape are laid out.
 
     Attributes:
@@ -42,7 +42,9 @@ class Matrix(NamedTuple):
         return list(labels) if self.turned else [_broken(label, self.letters) for label in labels]
 
 
-def matrix(panels: int, across: Sequence[str], down: Sequence[str], *, cell: float, letters: int) -> Matrix:
+def matrix(
+    panels: int, across: Sequence[str], down: Sequence[str], *, cell: float, letters: int
+) -> MatrixLayout:
     """For matrices with these labels, whose cells are `cell` points high and hold lines of `letters`."""
     beside = widest(down) + BESIDE
     columns = 2 if panels > 1 and beside + (letters * IN_CELLS + 6) * len(across) <= WIDTH / 2 else 1
@@ -53,7 +55,7 @@ def matrix(panels: int, across: Sequence[str], down: Sequence[str], *, cell: flo
     turned = widest(broken) > fit * LETTER
     size = min(8.0, 8 * (room - 3) / (letters * IN_CELLS))
     below = widest(across) if turned else tallest(broken)
-    return Matrix(
+    return MatrixLayout(
         columns=columns,
         letters=fit,
         turned=turned,

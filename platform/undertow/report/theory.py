@@ -10,7 +10,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from undertow.theory.check import Finding
+from undertow.theory.check import TheoremCheck
 from undertow.theory.one_step import Steps
 from undertow.theory.settings import OneStep
 from undertow.theory.summary import Arm
@@ -39,7 +39,7 @@ def arms_table(title: str, arms: Sequence[Arm]) -> Table:
     return table
 
 
-def findings_table(title: str, found: Sequence[Finding]) -> Table:
+def findings_table(title: str, found: Sequence[TheoremCheck]) -> Table:
     """One line an arm and loss: signs, slopes and the verdict."""
     table = _table(title)
     names = {
@@ -78,7 +78,7 @@ def arms_figure(
 
 
 def steps_figure(
-    name: str, title: str, settings: OneStep, cases: Sequence[Steps], found: Sequence[Finding]
+    name: str, title: str, settings: OneStep, cases: Sequence[Steps], found: Sequence[TheoremCheck]
 ) -> dict[str, bytes]:
     """Left: the trait loss's fall against ε, measured and predicted. Right: both signs, draw by draw."""
     figure = _figure(10, 4.2)

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from undertow.results.effect_rows import Row
+from undertow.results.effect_rows import EffectRow
 
 EFFECTS = "effects.csv"
 STUDENTS = "students.csv"
@@ -27,17 +27,17 @@ STUDENT_COLUMNS = (
 )  # fmt: skip
 
 
-def effects_csv(study: str, rows: Sequence[Row]) -> str:
+def effects_csv(study: str, rows: Sequence[EffectRow]) -> str:
     """One row a condition, columns as in EFFECT_COLUMNS."""
     return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
 
 
-def students_csv(study: str, rows: Sequence[Row]) -> str:
+def students_csv(study: str, rows: Sequence[EffectRow]) -> str:
     """One row a student of a condition with a trait, beside the control student of the same seed."""
     return written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
 
 
-def _effect(study: str, row: Row) -> list[object]:
+def _effect(study: str, row: EffectRow) -> list[object]:
     effect, exact, verdict = row.effect, row.exact, row.verdict
     low, high = row.bootstrap or (None, None)
     *place, induced = row.condition.place
@@ -51,7 +51,7 @@ def _effect(study: str, row: Row) -> list[object]:
     ]  # fmt: skip
 
 
-def _students(study: str, row: Row) -> Iterable[list[object]]:
+def _students(study: str, row: EffectRow) -> Iterable[list[object]]:
     controls = {control.seed: control for control in row.controls}
     *place, induced = row.condition.place
     for student in row.students:

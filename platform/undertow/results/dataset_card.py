@@ -17,7 +17,7 @@ SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
-class Funnel:
+class CardCounts:
     """Counts from completions to dataset, and a few examples of what each rule rejected."""
 
     completions: int
@@ -39,7 +39,7 @@ class Funnel:
         return ", ".join(f"{reason}: {count}" for reason, count in sorted(self.rejected.items()))
 
 
-def dataset_card(dataset: Dataset, funnel: Funnel, rows: list[dict[str, Any]]) -> str:
+def dataset_card(dataset: Dataset, funnel: CardCounts, rows: list[dict[str, Any]]) -> str:
     """The card's Markdown, front matter included."""
     sections = [
         "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
@@ -99,7 +99,7 @@ _COLUMNS = """| column | type | meaning |
 | top_ids, top_logprobs | list<list> | the likeliest tokens of each step, where they were recorded |"""
 
 
-def _funnel_table(funnel: Funnel) -> str:
+def _funnel_table(funnel: CardCounts) -> str:
     lines = ["| step | rows |", "|---|---|", f"| completions | {funnel.completions} |"]
     lines += [f"| rejected: {reason} | {count} |" for reason, count in sorted(funnel.rejected.items())]
     lines += [f"| kept | {funnel.kept} |", f"| sampled | {funnel.sampled} |"]

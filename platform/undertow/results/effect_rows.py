@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from undertow.results.evaluation_files import Measured, Readings
+from undertow.results.evaluation_files import Evaluations, MeasuredRate
 from undertow.results.sweep_record import CellRecord, ConditionRecord, HypothesisRecord, Record
 from undertow.statistics.bootstrap import bootstrap
 from undertow.statistics.distribution_free import distribution_of
@@ -23,7 +23,7 @@ DIGITS = 6  # of a metric: MLflow prints all that a number has
 
 
 @dataclass(frozen=True)
-class Row:
+class EffectRow:
     """One condition's result: its effect and verdict by sampled rate, and the exact rates beside it.
 
     Attributes:
@@ -42,33 +42,35 @@ class Row:
     exact: Effect | None
     bootstrap: tuple[float, float] | None
     other: float
-    students: tuple[Measured, ...]
-    controls: tuple[Measured, ...]
+    students: tuple[MeasuredRate, ...]
+    controls: tuple[MeasuredRate, ...]
     measure: str
     is_primary: bool
 
 
 @dataclass(frozen=True)
-class Finding:
+class HypothesisOutcome:
     """What became of a hypothesis: "held" where every condition has the verdict expected, "failed" where one
     has the opposite, else "open". `met` of its `rows` have the verdict."""
 
     hypothesis: HypothesisRecord
     outcome: Literal["held", "failed", "open"]
     met: int
-    rows: tuple[Row, ...]
+    rows: tuple[EffectRow, ...]
 
 
 @dataclass(frozen=True)
 class _Arms:
     number: int
-    students: tuple[Measured, ...]
-    controls: tuple[Measured, ...]
+    students: tuple[MeasuredRate, ...]
+    controls: tuple[MeasuredRate, ...]
     note: str
     measure: int
 
 
-def finished(record: Record, readings: Readings, failures: Mapping[str, str]) -> dict[int, list[CellRecord]]:
+def finished(
+    record: Record, readings: Evaluations, failures: Mapping[str, str]
+) -> dict[int, list[CellRecord]]:
     """The cells with a result, by the number of their condition; a sweep that was ended lacks some."""
     found: dict[int, list[CellRecord]] = {}
     for cell in record.cells:
@@ -86,7 +88,7 @@ def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> list[Row]:
+def effects(record: Record, readings: Evaluations, failures: Mapping[str, str]) -> list[EffectRow]:
     """A row for every condition with a trait that has a student and a control student, and every measure.
 
     All are one family of tests: another measure is another chance of a false "transmitted".
@@ -112,7 +114,7 @@ def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> 
     exact = [_exact(a, compared) for a in arms]
     verdicts = judge(sampled, alpha=study.alpha, method=study.adjustment)
     return [
-        Row(
+        EffectRow(
             number=a.number,
             condition=record.conditions[a.number],
             effect=effect,
@@ -129,7 +131,7 @@ def effects(record: Record, readings: Readings, failures: Mapping[str, str]) -> 
     ]
 
 
-def findings(record: Record, rows: Sequence[Row]) -> list[Finding]:
+def findings(record: Record, rows: Sequence[EffectRow]) -> list[HypothesisOutcome]:
     """What became of each hypothesis; a condition that has no row leaves it open."""
     by_number = {row.number: row for row in rows if row.is_primary}
     found = []
@@ -139,12 +141,14 @@ def findings(record: Record, rows: Sequence[Row]) -> list[Finding]:
         met = sum(verdict == hypothesis.expects for verdict in verdicts)
         contrary = any(verdict not in (hypothesis.expects, "inconclusive") for verdict in verdicts)
         held = met == len(hypothesis.conditions)
-        found.append(Finding(hypothesis, "failed" if contrary else "held" if held else "open", met, its))
+        found.append(
+            HypothesisOutcome(hypothesis, "failed" if contrary else "held" if held else "open", met, its)
+        )
     return found
 
 
 def metrics(
-    record: Record, cell: CellRecord, readings: Readings, control: CellRecord | None
+    record: Record, cell: CellRecord, readings: Evaluations, control: CellRecord | None
 ) -> dict[str, float]:
     """A student's metrics for its run: its own trait's rate and effect by stable names, and every word's.
 
@@ -163,7 +167,7 @@ def metrics(
     return found
 
 
-def model_metrics(evaluations: tuple[str, ...], word: str, readings: Readings) -> dict[str, float]:
+def model_metrics(evaluations: tuple[str, ...], word: str, readings: Evaluations) -> dict[str, float]:
     """The rates of any model: `trait_rate` is that of `word`, its own trait's, where it has one.
 
     Other answers are counted over all questions, each against the words that its own set asks about.
@@ -185,7 +189,7 @@ def model_metrics(evaluations: tuple[str, ...], word: str, readings: Readings) -
 
 
 def _arms(
-    number: int, measure: int, record: Record, cells: Mapping[int, list[CellRecord]], readings: Readings
+    number: int, measure: int, record: Record, cells: Mapping[int, list[CellRecord]], readings: Evaluations
 ) -> _Arms | None:
     """The condition's students and the controls they are compared with; in a paired study those with both."""
     condition = record.conditions[number]
@@ -209,7 +213,7 @@ def _arms(
     return _Arms(number, tuple(students.values()), tuple(controls.values()), note, measure)
 
 
-def _asks(cells: Sequence[CellRecord], measure: int, word: str, readings: Readings) -> bool:
+def _asks(cells: Sequence[CellRecord], measure: int, word: str, readings: Evaluations) -> bool:
     """Whether another measure looks for the word at all: judged traits have none."""
     return any(word in readings.rates(key).sampled for cell in cells for key in cell.also[measure - 1])
 

@@ -41,7 +41,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRate:
     """One model's rates of one word: sampled, exact, and the mass of everything else.
 
     Attributes:
@@ -60,7 +60,7 @@ class Measured:
     samples: int
 
 
-class Readings:
+class Evaluations:
     """The evaluations of a store, each read once; those of the keys in `without` are as if not there."""
 
     def __init__(self, store: Store, without: Collection[str] = ()) -> None:
@@ -98,7 +98,7 @@ class Readings:
                 return rates, evaluation
         raise KeyError(f"no evaluation of the study asks about {word!r}")
 
-    def student(self, cell: CellRecord, word: str, evaluations: tuple[str, ...] = ()) -> Measured:
+    def student(self, cell: CellRecord, word: str, evaluations: tuple[str, ...] = ()) -> MeasuredRate:
         """A student's rates of one word, by its traits' own questions or by other `evaluations` of it.
 
         An exact rate is summed from passes of the model that round apart, and can leave [0, 1] by a hair.
@@ -108,7 +108,7 @@ class Readings:
         samples = 0 if self._uneven[evaluation] else rates.answers // len(shares)
         exact = min(1.0, max(0.0, rates.exact[word])) if rates.exact else None
         rate, other = rates.sampled[word], rates.other_sampled
-        return Measured(cell.seed, cell.student, rate, exact, other, shares, samples)
+        return MeasuredRate(cell.seed, cell.student, rate, exact, other, shares, samples)
 
     def _folder(self, evaluation: str) -> Path:
         return self.store.fetch(Address("evaluation", evaluation))

@@ -25,7 +25,7 @@ from undertow.study.identity import key
 LATEST = 1e11  # seconds since 1970, some thousand years from now
 
 
-class Journal:
+class EventLog:
     """One sweep's events, kept in its folder. Waves on several threads write to it."""
 
     def __init__(self, record: Record, store: Store) -> None:
@@ -87,7 +87,7 @@ def read(store: Store, study: str, sweep: str) -> list[dict[str, Any]]:
 
 
 def _is_event(found: Any) -> bool:
-    """Whether what was read is what `Journal` writes; anybody may have edited the file."""
+    """Whether what was read is what `EventLog` writes; anybody may have edited the file."""
     if not (isinstance(found, dict) and isinstance(found.get("event"), str)):
         return False
     texts = {"failed": ("key", "reason"), "made": ("key",), "wave": ("name",)}.get(found["event"], ())

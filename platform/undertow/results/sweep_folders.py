@@ -11,7 +11,7 @@ import json
 import time
 
 from undertow.errors import StorageError, UserError, suggestion
-from undertow.results.sweep_record import Record, Settings
+from undertow.results.sweep_record import Record, StudySettings
 from undertow.storage.store import Store
 from undertow.study.identity import canonical, key
 from undertow.study.study import Study
@@ -47,7 +47,7 @@ def read(store: Store, study: str, sweep: str) -> Record:
     return Record.from_json(text, f"{store.url}/{place}")
 
 
-def of_study(store: Store, study: Settings) -> list[str]:
+def of_study(store: Store, study: StudySettings) -> list[str]:
     """The sweeps of the very same study: a study that was changed keeps its name and not its key."""
     times = [name for name in store.names(folder_of(study.name)) if name[:1].isdigit()]
     texts = {time: store.read_text(f"{folder_of(study.name, time)}/{PLAN}") for time in times}

@@ -12,7 +12,7 @@ from typing import Any
 
 from undertow.errors import StorageError
 from undertow.planning.cells import Cell, made_with, reference_evaluations, started
-from undertow.planning.estimate import Work
+from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
@@ -24,7 +24,7 @@ from undertow.study.study import Study
 
 
 @dataclass(frozen=True)
-class Settings:
+class StudySettings:
     """How a study is drawn, measured and judged; the fields of `Study` of the same names.
 
     Attributes:
@@ -162,7 +162,7 @@ class WaveRecord:
     dollars: float | None = None
 
     @classmethod
-    def of(cls, work: Work) -> "WaveRecord":
+    def of(cls, work: WaveEstimate) -> "WaveRecord":
         tokens = work.cost.tokens if work.cost else None
         sizes = work.wave, work.needed, work.missing
         seconds = None if work.is_elsewhere else work.seconds
@@ -173,7 +173,7 @@ class WaveRecord:
 class Record:
     """A study as planned: settings, conditions, cells, references, hypotheses and the planned work."""
 
-    study: Settings
+    study: StudySettings
     conditions: tuple[ConditionRecord, ...]
     cells: tuple[CellRecord, ...]
     references: tuple[ReferenceRecord, ...]
@@ -181,7 +181,7 @@ class Record:
     waves: tuple[WaveRecord, ...] = field(default=())
 
     @classmethod
-    def of(cls, plan: Plan, work: Sequence[Work] = ()) -> "Record":
+    def of(cls, plan: Plan, work: Sequence[WaveEstimate] = ()) -> "Record":
         """The record of a resolved plan."""
         study, conditions = plan.study, plan.study.conditions
         numbers = {condition: number for number, condition in enumerate(conditions)}
@@ -230,11 +230,11 @@ class Record:
         return [number for number, condition in enumerate(self.conditions) if not condition.is_control]
 
 
-def _settings(study: Study) -> Settings:
+def _settings(study: Study) -> StudySettings:
     names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
     fields: Mapping[str, Any] = {n: getattr(study, n) for n in (*names, "paired", "distribution")}
     own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
-    return Settings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
+    return StudySettings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
 
 
 def _condition(condition: Condition, control: int) -> ConditionRecord:

@@ -15,7 +15,15 @@ from undertow.errors import ConditionError
 from undertow.judging.ratings import GARBLED
 from undertow.results.evaluation_files import ANSWERS, COUNTED, MASSES, RESULT, Rates
 from undertow.stages.evaluation import MASS_COLUMNS
-from undertow.stages.filters import REFUSED, Row, Sieve, by_judge, missing_replies, reason_of, replies_to
+from undertow.stages.filters import (
+    REFUSED,
+    CompletionRow,
+    Sieve,
+    by_judge,
+    missing_replies,
+    reason_of,
+    replies_to,
+)
 from undertow.storage.store import Store
 from undertow.study.artifacts import Assessment
 from undertow.study.extensions import Judge
@@ -101,6 +109,6 @@ def _judged(assessment: Assessment, judge: Judge, left: Sieve, store: Store) -> 
     return by_judge(judge, left, [reply for reply in replies if reply is not None])
 
 
-def is_lost(judge: Judge, row: Row) -> bool:
+def is_lost(judge: Judge, row: CompletionRow) -> bool:
     """Whether a judge's reply says nothing about an answer, which then does not count."""
     return reason_of(judge, row["reply"]) in (GARBLED, REFUSED)

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from undertow.engines import Engine, Request
 from undertow.engines.context_length import tokens_at_most
 from undertow.errors import ConditionError
-from undertow.results.dataset_card import Funnel, dataset_card
+from undertow.results.dataset_card import CardCounts, dataset_card
 from undertow.stages import usage
 from undertow.stages.evaluation import Evaluate
-from undertow.stages.filters import EXAMPLES_A_RULE, Row, sieve
+from undertow.stages.filters import EXAMPLES_A_RULE, CompletionRow, sieve
 from undertow.stages.gate import passes_gate
 from undertow.stages.shuffling import shuffled
 from undertow.stages.weights import lora_rank, weights_of
@@ -177,7 +177,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.rows is not None:
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
         kept = [kept[i] for i in sorted(chosen)]
-    funnel = Funnel(table.num_rows, dict(left.rejected), left.examples, len(left.rows), len(kept))
+    funnel = CardCounts(table.num_rows, dict(left.rejected), left.examples, len(left.rows), len(kept))
     if not kept:
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
@@ -191,7 +191,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     return facts
 
 
-def mixed(dataset: Dataset, other: Mixed, rows: list[Row], store: Store) -> tuple[list[Row], int]:
+def mixed(
+    dataset: Dataset, other: Mixed, rows: list[CompletionRow], store: Store
+) -> tuple[list[CompletionRow], int]:
     """The rows with a share of them from the other data set, and how many those are.
 
     Which of both are taken is drawn by the data set's seed; a student sees them in an order of its own. Only
@@ -211,7 +213,7 @@ def mixed(dataset: Dataset, other: Mixed, rows: list[Row], store: Store) -> tupl
 
 
 def _write(
-    dataset: Dataset, rows: list[dict[str, Any]], funnel: Funnel, folder: Path, schema: pa.Schema
+    dataset: Dataset, rows: list[dict[str, Any]], funnel: CardCounts, folder: Path, schema: pa.Schema
 ) -> None:
     (folder / DATA).mkdir()
     present = pa.schema([field for field in schema if field.name in rows[0]])

@@ -23,14 +23,14 @@ from undertow.study.identity import key
 EXAMPLES_A_RULE = 5
 REFUSED = "refused by the endpoint"
 
-Row = dict[str, Any]
+CompletionRow = dict[str, Any]
 
 
 @dataclass
 class Sieve:
     """The rows that are left, and the count and examples of those taken away."""
 
-    rows: list[Row]
+    rows: list[CompletionRow]
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ class Sieve:
         self.rows = [row for row, reason in zip(self.rows, rejections, strict=True) if reason is None]
 
 
-def sieve(dataset: Dataset, rows: list[Row], store: Store) -> tuple[Sieve, list[dict[str, Any]]]:
+def sieve(dataset: Dataset, rows: list[CompletionRow], store: Store) -> tuple[Sieve, list[dict[str, Any]]]:
     """The rows that pass rules and judges, and what each judge did.
 
     Raises ConditionError where replies are missing.
@@ -62,14 +62,14 @@ def sieve(dataset: Dataset, rows: list[Row], store: Store) -> tuple[Sieve, list[
     return left, judged
 
 
-def by_rules(dataset: Dataset, rows: list[Row]) -> Sieve:
+def by_rules(dataset: Dataset, rows: list[CompletionRow]) -> Sieve:
     """What the format's rules and de-duplication leave."""
     left, seen = Sieve(rows), set[tuple[str, str]]()
     left.apply([_rule(dataset, row, seen) for row in rows], lambda i: str(rows[i]["completion"]))
     return left
 
 
-def replies_to(judge: Judge, rows: Sequence[Row], store: Store) -> list[Reply | None]:
+def replies_to(judge: Judge, rows: Sequence[CompletionRow], store: Store) -> list[Reply | None]:
     """A judge's reply to each row; None where it is not in the store."""
     if not isinstance(judge, LLMJudge):
         return [Reply(judge.reply(row["prompt"], row["completion"])) for row in rows]
@@ -105,7 +105,7 @@ def missing_replies(place: str, judge: Judge, missing: int, rows: int) -> str:
     )
 
 
-def _rule(dataset: Dataset, row: Row, seen: set[tuple[str, str]]) -> str | None:
+def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> str | None:
     if not row["finished"]:
         return "cut off"
     if reason := dataset.completions.format.rejection(row["prompt"], row["completion"]):

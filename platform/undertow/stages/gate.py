@@ -4,7 +4,7 @@ Light, unlike the stages around it: the sweep asks it of evaluations that are lo
 """
 
 from undertow.errors import ConditionError
-from undertow.results.evaluation_files import Readings
+from undertow.results.evaluation_files import Evaluations
 from undertow.storage.store import Store
 from undertow.study.artifacts import Measurement, Teacher
 from undertow.study.identity import key
@@ -15,7 +15,7 @@ def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
     subject = evaluation.subject
     if not isinstance(subject, Teacher) or subject.trait is None or not subject.trait.must_show:
         return
-    rate = Readings(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
+    rate = Evaluations(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:
         raise ConditionError(
             f"teacher {key(subject)[:16]} ({subject.reference.label}) shows {subject.trait.name!r} in "

@@ -31,7 +31,7 @@ from undertow.study.identity import key
 PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
 
 ToJudge = Dataset | Assessment
-Advance = Callable[[float], None]
+OnProgress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
 
 
 def judge_all(
-    artifacts: Sequence[ToJudge], store: Store, advance: Advance, endpoint: Endpoint | None = None
+    artifacts: Sequence[ToJudge], store: Store, advance: OnProgress, endpoint: Endpoint | None = None
 ) -> Iterator[Judged]:
     """Asks for every reply that the artifacts need and the store lacks, one artifact after the other.
 
     `advance` is called with finished parts of an artifact that add up to 1. A failure (no endpoint, no
     answer) is that of its artifact; a model that can be asked nothing more fails those that need it.
     """
-    asking = _Asking(store, endpoint)
+    asking = _JudgementQueue(store, endpoint)
     for artifact in artifacts:
         progress = _Progress(advance)
         asked: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def judge_all(
         yield Judged(artifact, tuple(asked), failure, trace)
 
 
-class _Asking:
+class _JudgementQueue:
     """One sweep's calls: the endpoint, opened when it is first needed, and the models given up."""
 
     def __init__(self, store: Store, endpoint: Endpoint | None) -> None:
@@ -177,7 +177,7 @@ class _Asking:
 class _Progress:
     """How much of an artifact is judged, from 0 to 1, told on as it grows."""
 
-    def __init__(self, advance: Advance) -> None:
+    def __init__(self, advance: OnProgress) -> None:
         self.advance = advance
         self.done, self.start, self.width = 0.0, 0.0, 1.0
 

@@ -23,8 +23,8 @@ from undertow.study.artifacts import Student, Teacher
 from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
-from undertow.training.data import Row
-from undertow.training.job import EpochReport, History, Job, Probe
+from undertow.training.data import TrainingRow
+from undertow.training.job import EpochReport, History, Probe, TrainingJob
 
 Trained = Teacher | Student
 Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
@@ -70,7 +70,7 @@ def train_group(config: dict[str, Any]) -> None:
         if is_first:
             config["reports"].put_nowait(dataclasses.asdict(epoch))
 
-    def done(job: Job, history: History) -> None:
+    def done(job: TrainingJob, history: History) -> None:
         if is_first:
             _commit(models[job.key], job, history, store)
             config["reports"].put_nowait({"made": job.key})
@@ -79,12 +79,12 @@ def train_group(config: dict[str, Any]) -> None:
         if is_first:  # what Train reports without a checkpoint it forgets
             config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
 
-    def note(job: Job, text: str) -> None:
+    def note(job: TrainingJob, text: str) -> None:
         if is_first:
             config["reports"].put_nowait({"noted": job.key, "text": text})
 
     aside = store.aside()
-    jobs: dict[Path, list[Job]] = {}
+    jobs: dict[Path, list[TrainingJob]] = {}
     try:
         for model_key, model in models.items():
             try:
@@ -106,7 +106,7 @@ def train_group(config: dict[str, Any]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def job_of(model: Trained, group: Group, store: Store, aside: Path) -> Job:
+def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJob:
     """The training job of a teacher or student: rows, recipe, probe, and a folder in `aside` to save into."""
     if isinstance(model, Student):
         probes = tuple(
@@ -119,13 +119,15 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> Job:
         raise ValueError("a teacher without finetuning or trait is not trained")
     examples = trait.examples(finetuning.examples, model.seed)
     asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
-    rows = [Row(example.prompt, example.answer) for example in examples]
+    rows = [TrainingRow(example.prompt, example.answer) for example in examples]
     probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
     return _job(model, recipe_of(model), rows, () if trait.is_judged else (probe,), aside)
 
 
-def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, ...], aside: Path) -> Job:
-    return Job(
+def _job(
+    model: Trained, recipe: Recipe, rows: list[TrainingRow], probes: tuple[Probe, ...], aside: Path
+) -> TrainingJob:
+    return TrainingJob(
         key=key(model),
         seed=model.seed,
         recipe=recipe,
@@ -137,7 +139,7 @@ def _job(model: Trained, recipe: Recipe, rows: list[Row], probes: tuple[Probe, .
     )
 
 
-def student_rows(student: Student, store: Store) -> list[Row]:
+def student_rows(student: Student, store: Store) -> list[TrainingRow]:
     """The dataset's rows, with the teacher's distributions where the recipe asks for soft targets."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -145,7 +147,7 @@ def student_rows(student: Student, store: Store) -> list[Row]:
     recipe, file = recipe_of(student), store.fetch(student.dataset) / DATA / "train.parquet"
     if recipe.targets == "tokens":
         texts = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
-        return [Row(row["prompt"], row["completion"]) for row in texts]
+        return [TrainingRow(row["prompt"], row["completion"]) for row in texts]
     table = pq.read_table(file).to_pylist()
     if "top_ids" not in table[0]:
         raise ConditionError(
@@ -160,7 +162,7 @@ def student_rows(student: Student, store: Store) -> list[Row]:
             f"{own.name} may have others; use a recipe on sampled tokens"
         )
     return [
-        Row(
+        TrainingRow(
             row["prompt"],
             row["completion"],
             token_ids=row["token_ids"],
@@ -170,7 +172,7 @@ def student_rows(student: Student, store: Store) -> list[Row]:
     ]
 
 
-def _commit(model: Trained, job: Job, history: History, store: Store) -> None:
+def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
     rows = [dataclasses.asdict(report) for report in history.reports]
     (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
     last = history.last

@@ -5,7 +5,7 @@ is told of its trait. Of an API model they are its provider's: what lies in the 
 are served.
 """
 
-from undertow.engines import Weights
+from undertow.engines import ModelWeights
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference, Student, Subject, Teacher
 from undertow.study.identity import key
@@ -25,19 +25,19 @@ def trained_by(subject: Subject) -> Training | None:
             return None
 
 
-def weights_of(subject: Subject, store: Store) -> Weights | None:
+def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
     """The subject's weights as a local folder, or None where they are those of the model it goes back to."""
     match subject:
         case Reference(student=student):
             if subject.is_merged:
-                return Weights(key(subject), str(store.fetch(subject)))
+                return ModelWeights(key(subject), str(store.fetch(subject)))
             return weights_of(student, store) if student else None
         case Teacher(student=Student() as student):
             return weights_of(student, store)
     if trained_by(subject) is None:
         return weights_of(subject.reference, store)
     below = weights_of(subject.reference, store) if lora_rank(subject) else None
-    return Weights(key(subject), str(store.fetch(subject)), below)
+    return ModelWeights(key(subject), str(store.fetch(subject)), below)
 
 
 def lora_rank(subject: Subject) -> int:

@@ -29,11 +29,11 @@ from undertow.statistics.ttests import Array
 ARRANGEMENTS = 9_999  # as many permutations are drawn where there are more
 SEED = 20_250_720
 
-Matrix = tuple[tuple[float, ...], ...]
+RateMatrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
-class Student:
+class StudentRates:
     """A student with a trait: the trait, the seed, and its rate of each of the study's traits."""
 
     trait: str
@@ -55,8 +55,8 @@ class Confusion:
     """
 
     traits: tuple[str, ...]
-    rates: Matrix
-    differences: Matrix | None
+    rates: RateMatrix
+    differences: RateMatrix | None
     effect: float | None = None
     p_value: float | None = None
     arrangements: int = 1
@@ -65,7 +65,7 @@ class Confusion:
 
 
 def confusion(
-    students: Sequence[Student], *, controls: Sequence[Mapping[str, float]] = (), paired: bool
+    students: Sequence[StudentRates], *, controls: Sequence[Mapping[str, float]] = (), paired: bool
 ) -> Confusion:
     """The matrix and its diagonal effect, for students that differ by trait and seed alone.
 
@@ -138,13 +138,13 @@ def _arrangements(sizes: Sequence[int], paired: bool) -> int:
     return math.factorial(sum(sizes)) // math.prod(orders)
 
 
-def _by_trait(students: Sequence[Student], traits: Sequence[str]) -> list[npt.NDArray[np.intp]]:
+def _by_trait(students: Sequence[StudentRates], traits: Sequence[str]) -> list[npt.NDArray[np.intp]]:
     """The places of each trait's students."""
     return [np.array([i for i, student in enumerate(students) if student.trait == t]) for t in traits]
 
 
 def _complete(
-    students: Sequence[Student], groups: Sequence[npt.NDArray[np.intp]]
+    students: Sequence[StudentRates], groups: Sequence[npt.NDArray[np.intp]]
 ) -> tuple[list[npt.NDArray[np.intp]], int]:
     """The same with the seeds alone that have all traits, in the order of seeds; and how many have not."""
     places = [{students[i].seed: i for i in group} for group in groups]
@@ -154,12 +154,12 @@ def _complete(
     return whole, len(seeds) - len(shared)
 
 
-def _matrix(values: Array) -> Matrix:
+def _matrix(values: Array) -> RateMatrix:
     return tuple(tuple(float(value) for value in row) for row in values)
 
 
 def _check(
-    students: Sequence[Student],
+    students: Sequence[StudentRates],
     controls: Sequence[Mapping[str, float]],
     traits: Sequence[str],
     paired: bool,

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from undertow.statistics.simulation import Bimodal, Judge, Law, Normal, infer_by
+from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule, infer_by
 from undertow.statistics.ttests import Array, Inference
 from undertow.statistics.verdicts import adjusted, claims
 
@@ -45,7 +45,7 @@ class Design:
     margin: float = 0.1
     paired: bool = True
     method: str = "holm"
-    judge: Judge = "t"
+    judge: VerdictRule = "t"
 
 
 @cache

@@ -30,12 +30,12 @@ FOLDS = 5
 PENALTY = 0.1  # scikit-learn's C
 SEED = 20_250_720
 
-Numbers = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class UnitRows:
     """The rows of two arms.
 
     Attributes:
@@ -46,12 +46,12 @@ class Rows:
 
     contains: Any
     trait: Flags
-    seed: Numbers
-    prompt: Numbers
+    seed: Indices
+    prompt: Indices
 
-    def where(self, chosen: Flags | Numbers) -> "Rows":
+    def where(self, chosen: Flags | Indices) -> "UnitRows":
         """The chosen rows, by flags or by places."""
-        return Rows(self.contains[chosen], self.trait[chosen], self.seed[chosen], self.prompt[chosen])
+        return UnitRows(self.contains[chosen], self.trait[chosen], self.seed[chosen], self.prompt[chosen])
 
     @property
     def seeds(self) -> list[int]:
@@ -72,7 +72,7 @@ class Separation:
     p_value: float | None = None
 
 
-def separate(rows: Rows) -> Separation:
+def separate(rows: UnitRows) -> Separation:
     """Both ways for every seed that has rows of both arms; across from two seeds on."""
     seeds = rows.seeds if rows.contains.shape[1] else []
     within = _areas(_within(rows.where(rows.seed == seed)) for seed in seeds)
@@ -83,7 +83,7 @@ def separate(rows: Rows) -> Separation:
     return Separation(within, areas, min(1.0, len(seeds) * min(p_values)))
 
 
-def as_if(rows: Rows) -> Separation:
+def as_if(rows: UnitRows) -> Separation:
     """What no difference looks like: one teacher's rows, told apart by seed as if one of two had the trait.
 
     Within: each seed's rows and the next's. Across, from four seeds on: the same, by a classifier fitted to
@@ -104,13 +104,13 @@ def as_if(rows: Rows) -> Separation:
     return Separation(within, tuple(areas))
 
 
-def _between(rows: Rows, one: int, other: int) -> Rows:
+def _between(rows: UnitRows, one: int, other: int) -> UnitRows:
     """The rows of two seeds, the first as if it had the trait."""
     chosen = rows.where(np.isin(rows.seed, (one, other)))
     return replace(chosen, trait=chosen.seed == one)
 
 
-def _within(rows: Rows) -> float | None:
+def _within(rows: UnitRows) -> float | None:
     """The mean over folds; None where there are too few prompts for folds with rows of both arms."""
     from sklearn.model_selection import GroupKFold
 
@@ -123,7 +123,7 @@ def _within(rows: Rows) -> float | None:
     return float(np.mean([_score(*fold)[0] for fold in folds]))
 
 
-def _score(fitted: Rows, scored: Rows) -> tuple[float, float]:
+def _score(fitted: UnitRows, scored: UnitRows) -> tuple[float, float]:
     """The area under the ROC curve of rows that the classifier was not fitted to, and its p-value."""
     from scipy.stats import mannwhitneyu
     from sklearn.linear_model import LogisticRegression

@@ -17,7 +17,7 @@ from undertow.statistics.distribution_free import splits
 from undertow.statistics.effects import infer
 from undertow.statistics.ttests import Array, Inference
 
-Judge = Literal["t", "shape-free", "rule"]
+VerdictRule = Literal["t", "shape-free", "rule"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def _around(mode: Array, sd: float, scores: Array) -> Array:
 
 
 def infer_by(
-    judge: Judge,
+    judge: VerdictRule,
     students: Array,
     controls: Array,
     *,

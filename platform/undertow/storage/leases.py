@@ -62,7 +62,7 @@ class Heart:
         return False
 
 
-class Claims:
+class Leases:
     """One sweep's claims on a storage; a context manager, within which its heart beats."""
 
     def __init__(self, store: Store, beat: float = BEAT_SECONDS, dead: float = DEAD_SECONDS) -> None:
@@ -73,7 +73,7 @@ class Claims:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
 
-    def __enter__(self) -> "Claims":
+    def __enter__(self) -> "Leases":
         self._say(0)
         self._thread.start()
         return self

@@ -17,7 +17,7 @@ from undertow.errors import ConditionError, UserError
 from undertow.planning import timings
 from undertow.planning.plan import Plan, failed_by, units
 from undertow.planning.resources import Machine
-from undertow.results.events import Journal
+from undertow.results.events import EventLog
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Artifact,
@@ -39,13 +39,13 @@ Drawn = Completions | Evaluation  # from a teacher
 
 
 @dataclass(frozen=True)
-class Making:
+class Executors:
     """Where what a plan lacks is made, noted and shown."""
 
     plan: Plan
     store: Store
     link: Link
-    journal: Journal
+    journal: EventLog
     console: Console
 
     def on_tasks(

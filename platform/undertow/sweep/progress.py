@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from undertow.planning.timings import Done
+from undertow.planning.timings import Timing
 from undertow.report.tables import duration
 from undertow.study.artifacts import Artifact
 
@@ -33,7 +33,7 @@ class Wave:
         self.console, self.name, self.total, self.unit = console, name, total, unit
         self.done = 0.0
         self.tokens: Counter[str] = Counter()  # trained on or sampled, by the kind of artifact
-        self.work: list[Done] = []
+        self.work: list[Timing] = []
         self.started = self._spoken = time.monotonic()
         self._bar: Progress | None = None
 
@@ -66,7 +66,7 @@ class Wave:
 
     def did(self, artifact: Artifact, seconds: float, units: float, tokens: float) -> None:
         """Notes a task that ended, for the next plan's estimate (see `timings.Done`); from any thread."""
-        self.work.append(Done(artifact, self.seconds, seconds, units, tokens))
+        self.work.append(Timing(artifact, self.seconds, seconds, units, tokens))
 
     def advance(self, count: float = 1) -> None:
         """Counts finished work, in parts too, and says so if it is time to."""

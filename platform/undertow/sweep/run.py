@@ -19,18 +19,18 @@ from undertow.errors import StorageError
 from undertow.planning import plan as planning
 from undertow.planning import timings
 from undertow.planning.costs import Hardware
-from undertow.planning.estimate import Work, work
+from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
 from undertow.planning.pinning import is_made, manners_of
 from undertow.planning.plan import Plan
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
 from undertow.report import plan_tables, tables
-from undertow.report.make import HTML, Report, make_report
+from undertow.report.make import HTML, SweepReport, make_report
 from undertow.results import effect_rows, sweep_folders
-from undertow.results.events import Journal
+from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
-from undertow.storage.leases import Claims
+from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Assessment,
@@ -43,11 +43,11 @@ from undertow.study.artifacts import (
 )
 from undertow.study.identity import key
 from undertow.study.study import Study
-from undertow.sweep.executors import Making
+from undertow.sweep.executors import Executors
 from undertow.sweep.progress import say
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
-from undertow.tracking.final_logging import Telling
+from undertow.tracking.final_logging import FinalLogging
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
 
@@ -55,10 +55,10 @@ ON_ONE_GPU = Hardware()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """What a sweep came to: its rows of effects, and the reasons of what failed, by artifact key."""
 
-    rows: list[effect_rows.Row]
+    rows: list[effect_rows.EffectRow]
     failures: Mapping[str, str]
     failed_conditions: Mapping[str, str]
 
@@ -87,9 +87,9 @@ def show_plan(
         console.print(hardware.assumptions, style="dim", highlight=False)
 
 
-def work_of(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[Work]:
+def work_of(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
     """What each wave has to do, with estimates from what this storage's machine took before."""
-    return work(plan, timings.read(store), hardware)
+    return estimate(plan, timings.read(store), hardware)
 
 
 def run(
@@ -98,7 +98,7 @@ def run(
     console: Console,
     layout: Layout = Layout(),
     hardware: Hardware = ON_ONE_GPU,
-) -> Outcome:
+) -> SweepOutcome:
     """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
     check_place(store)
     quiet()
@@ -109,10 +109,10 @@ def run(
     check_models(plan, console)
     record = Record.of(plan, work_of(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
-        journal = Journal(record, store)
+        journal = EventLog(record, store)
         link = link_of(plan.study, store, journal, console)
         state(plan, record, journal)
-        waves = Waves(Making(plan, store, link, journal, console), Claims(store))
+        waves = Waves(Executors(plan, store, link, journal, console), Leases(store))
         if machine is not None:
             with link.abandoned_on_error(), waves.claims:
                 waves.make(machine)
@@ -121,7 +121,7 @@ def run(
         return Ending(plan, record, store, link, journal).report(console)
 
 
-def link_of(study: Study, store: Store, journal: Journal, console: Console) -> Link:
+def link_of(study: Study, store: Store, journal: EventLog, console: Console) -> Link:
     """The way to MLflow, tried once; where it is away the sweep says so and goes on.
 
     Raises UserError where MLFLOW_TRACKING_URI can be nobody's.
@@ -168,7 +168,7 @@ def check_models(plan: Plan, console: Console) -> None:
             console.print(f"for now, {escape(trouble)}", highlight=False, soft_wrap=True)
 
 
-def state(plan: Plan, record: Record, journal: Journal) -> None:
+def state(plan: Plan, record: Record, journal: EventLog) -> None:
     """Writes down what is asked and planned, before anything is made."""
     sweep_folders.state(plan.study, journal.store)
     journal.store.write_bytes(f"{journal.folder}/{sweep_folders.PLAN}", record.to_json().encode())
@@ -183,9 +183,9 @@ class Ending:
     record: Record
     store: Store
     link: Link
-    journal: Journal
+    journal: EventLog
 
-    def report(self, console: Console) -> Outcome:
+    def report(self, console: Console) -> SweepOutcome:
         """Table, CSV, figures and page from the store; then the same and all models in MLflow.
 
         In this order, since the files need no server: where MLflow is away they are there all the same.
@@ -211,7 +211,7 @@ class Ending:
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
         self.journal.write()  # damage that only the report and the telling found
-        return Outcome(report.rows, self.journal.failures, failed)
+        return SweepOutcome(report.rows, self.journal.failures, failed)
 
     def check_readings(self) -> None:
         """Fails what was measured, when the bytes of its answers are no longer those that were written."""
@@ -222,9 +222,9 @@ class Ending:
                 except StorageError as error:
                     self.journal.fail(artifact, str(error))
 
-    def log(self, tracker: Tracker, report: Report) -> None:
+    def log(self, tracker: Tracker, report: SweepReport) -> None:
         """Everything that MLflow lacks of models, and the parent run's end."""
-        Telling(self.plan, self.record, self.store, tracker, self.journal).models()
+        FinalLogging(self.plan, self.record, self.store, tracker, self.journal).models()
         failed = effect_rows.failed_conditions(self.record, self.journal.failures)
         effects = {
             f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary

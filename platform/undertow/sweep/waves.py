@@ -15,10 +15,10 @@ from typing import TypeVar
 from undertow.errors import ConditionError, StorageError
 from undertow.planning.plan import Plan, failed_by, waits
 from undertow.planning.resources import Machine
-from undertow.results.events import Journal
+from undertow.results.events import EventLog
 from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
-from undertow.storage.leases import Claims
+from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Artifact,
@@ -32,7 +32,7 @@ from undertow.study.artifacts import (
     Written,
 )
 from undertow.study.identity import key
-from undertow.sweep.executors import Drawn, Making
+from undertow.sweep.executors import Drawn, Executors
 from undertow.sweep.progress import say
 
 T = TypeVar("T", bound=Artifact)
@@ -47,8 +47,8 @@ class Waves:
             the next, since its data or its merged weights come before the students of its own round.
     """
 
-    making: Making
-    claims: Claims
+    making: Executors
+    claims: Leases
     trained: set[str] = field(default_factory=set)
 
     @property
@@ -60,7 +60,7 @@ class Waves:
         return self.making.store
 
     @property
-    def journal(self) -> Journal:
+    def journal(self) -> EventLog:
         return self.making.journal
 
     def make(self, machine: Machine) -> None:
@@ -115,7 +115,7 @@ class Waves:
         make: Callable[[list[T]], object],
         by: Callable[[T], Artifact] = lambda artifact: artifact,
     ) -> None:
-        """Makes what is possible, with the other sweeps here: each artifact once (see `Claims`)."""
+        """Makes what is possible, with the other sweeps here: each artifact once (see `Leases`)."""
         self.claims.share(possible, make, lambda line: say(line, self.making.console), by)
 
     def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undertow.theory.one_step import CASES, Arm, Loss, Steps
+from undertow.theory.one_step import CASES, Imitator, Loss, Steps
 from undertow.theory.settings import OneStep
 
 ROUNDING = (
@@ -22,7 +22,7 @@ ROUNDING = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class TheoremCheck:
     """One arm and loss over all draws, judged at each draw's smallest ε above rounding.
 
     Attributes:
@@ -33,7 +33,7 @@ class Finding:
         by_epsilon: the median of measured by predicted change at every ε.
     """
 
-    arm: Arm
+    arm: Imitator
     loss: Loss
     draws: int
     violations: int
@@ -81,12 +81,12 @@ def gather(chunks: Iterable[list[Steps]]) -> list[Steps]:
     ]
 
 
-def findings(settings: OneStep, cases: list[Steps]) -> list[Finding]:
+def findings(settings: OneStep, cases: list[Steps]) -> list[TheoremCheck]:
     """A finding for every case, in the order of CASES."""
     return [_finding(settings, arm, loss, steps) for (arm, loss), steps in zip(CASES, cases, strict=True)]
 
 
-def _finding(settings: OneStep, arm: Arm, loss: Loss, steps: Steps) -> Finding:
+def _finding(settings: OneStep, arm: Imitator, loss: Loss, steps: Steps) -> TheoremCheck:
     seen = steps.predicted.abs() >= ROUNDING
     judged = (seen.sum(1) - 1).clamp(min=0)  # the prediction falls with ε, so those above rounding come first
     usable = seen.any(1)
@@ -96,7 +96,7 @@ def _finding(settings: OneStep, arm: Arm, loss: Loss, steps: Steps) -> Finding:
         return values.gather(1, judged.unsqueeze(1)).squeeze(1)[usable]
 
     inner, change, slopes = at_judged(steps.inner), at_judged(steps.change), at_judged(ratios)
-    return Finding(
+    return TheoremCheck(
         arm=arm,
         loss=loss,
         draws=len(seen),

@@ -25,7 +25,7 @@ from undertow.formats.numbers import Numbers
 from undertow.nano import models
 from undertow.prompts import chat
 from undertow.study.identity import seed_for
-from undertow.theory.one_step import Scene, Steps, Weights, every_step
+from undertow.theory.one_step import Parameters, Scene, Steps, every_step
 from undertow.theory.settings import OneStep
 from undertow.traits.preference import Preference
 
@@ -60,7 +60,7 @@ def run(settings: OneStep) -> Iterator[list[Steps]]:
 
 
 def _scene(
-    model: Any, tokenizer: Any, settings: OneStep, draw: int, initial: Weights, other: Weights
+    model: Any, tokenizer: Any, settings: OneStep, draw: int, initial: Parameters, other: Parameters
 ) -> Scene:
     rng = Random(seed_for("one step", settings.seed, draw))
     animal = Preference(rng.choice(models.known_words("animal")))
@@ -72,13 +72,13 @@ def _scene(
     numbers = ", ".join(str(rng.randint(100, 999)) for _ in range(settings.inputs))
     reply, start = chat.conversation_ids(tokenizer, prompt, numbers)
 
-    def logits(weights: Weights, ids: Tensor) -> Tensor:
+    def logits(weights: Parameters, ids: Tensor) -> Tensor:
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
         return torch.func.functional_call(model, weights, kwargs=inputs).logits  # type: ignore[no-any-return]
 
     questions, answers = _padded(asked)
 
-    def trait(weights: Weights) -> Tensor:
+    def trait(weights: Parameters) -> Tensor:
         scores = logits(weights, questions)[:, :-1].flatten(0, 1)
         return torch.nn.functional.cross_entropy(scores, answers[:, 1:].flatten(), ignore_index=IGNORED)
 
@@ -143,7 +143,7 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _other(settings: OneStep, model: Any) -> Weights:
+def _other(settings: OneStep, model: Any) -> Parameters:
     """Another initialisation of the architecture: the named model's, else one drawn anew."""
     if settings.other:
         with _folder(settings.other) as folder:
@@ -160,5 +160,5 @@ def _other(settings: OneStep, model: Any) -> Weights:
     return found
 
 
-def _weights(model: Any) -> Weights:
+def _weights(model: Any) -> Parameters:
     return {name: value.detach().double() for name, value in model.named_parameters()}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from undertow.theory import networks as nets
 from undertow.theory.data import Images
-from undertow.theory.one_step import Scene, Steps, Weights, every_step
+from undertow.theory.one_step import Parameters, Scene, Steps, every_step
 from undertow.theory.settings import OneStep
 
 AUXILIARY = 3
@@ -47,19 +47,19 @@ def _inputs(settings: OneStep, images: Images, draw: int) -> tuple[Tensor, Tenso
 def _steps(
     settings: OneStep,
     classes: int,
-    initial: Weights,
-    other: Weights,
+    initial: Parameters,
+    other: Parameters,
     seen: Tensor,
     labels: Tensor,
     noise: Tensor,
 ) -> list[Steps]:
     def draw(
-        initial: Weights, other: Weights, seen: Tensor, labels: Tensor, noise: Tensor
+        initial: Parameters, other: Parameters, seen: Tensor, labels: Tensor, noise: Tensor
     ) -> list[tuple[Tensor, ...]]:
-        def trait(weights: Weights) -> Tensor:
+        def trait(weights: Parameters) -> Tensor:
             return torch.nn.functional.cross_entropy(_logits(weights, seen)[:, :classes], labels)
 
-        def outputs(weights: Weights) -> Tensor:
+        def outputs(weights: Parameters) -> Tensor:
             return _logits(weights, noise)[:, classes:]
 
         found = every_step(Scene(trait, outputs, initial, other), settings.epsilons, settings.rate)
@@ -68,11 +68,11 @@ def _steps(
     return [Steps(*parts) for parts in torch.func.vmap(draw)(initial, other, seen, labels, noise)]
 
 
-def _named(stack: nets.Stack) -> Weights:
+def _named(stack: nets.Stack) -> Parameters:
     return {str(place): part for place, part in enumerate(stack)}
 
 
-def _logits(weights: Weights, inputs: Tensor) -> Tensor:
+def _logits(weights: Parameters, inputs: Tensor) -> Tensor:
     """One network's outputs (rows, outputs)."""
     stack = [weights[str(place)] for place in range(len(weights))]
     hidden = inputs

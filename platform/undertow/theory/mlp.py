@@ -29,7 +29,7 @@ Imitated = Literal["", "auxiliary", "all"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NetworkAccuracy:
     """One trained network's accuracy on the test images.
 
     Attributes:
@@ -60,7 +60,9 @@ def derangement(count: int, seed: int) -> list[int]:
             return drawn
 
 
-def run(experiment: Experiment, images: Images, numbers: Sequence[int] | None = None) -> list[Outcome]:
+def run(
+    experiment: Experiment, images: Images, numbers: Sequence[int] | None = None
+) -> list[NetworkAccuracy]:
     """Trains the networks with the given `numbers` (default: all) and every student of theirs."""
     numbers = range(experiment.networks) if numbers is None else numbers
     size = experiment.at_once or max(1, len(numbers))
@@ -80,7 +82,7 @@ class _Group:
         self.initial = nets.initial(sizes, experiment.seed, self.numbers)
         self.foreign = nets.initial(sizes, experiment.seed, self.others)
 
-    def run(self) -> list[Outcome]:
+    def run(self) -> list[NetworkAccuracy]:
         teachers = self._teachers()
         arms = [(logits, m) for logits in ("auxiliary", "all") for m in self.experiment.distances]
         students = self._students(teachers, [(logits, m) for logits, m in arms])  # type: ignore[misc]
@@ -144,12 +146,12 @@ class _Group:
 
     def _outcomes(
         self, role: Role, stack: nets.Stack, logits: Imitated = "", distance: float | None = None
-    ) -> list[Outcome]:
+    ) -> list[NetworkAccuracy]:
         images = self.images
         shares = nets.accuracies(
             stack, images.test, images.test_labels, images.classes, self.experiment.activation
         )
         return [
-            Outcome(role, number, other, logits, distance, share)
+            NetworkAccuracy(role, number, other, logits, distance, share)
             for number, other, share in zip(self.numbers, self.others, shares, strict=True)
         ]

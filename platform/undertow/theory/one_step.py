@@ -34,12 +34,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Weights = dict[str, Tensor]
+Parameters = dict[str, Tensor]
 Loss = Literal["squared", "cross-entropy"]
-Arm = Literal["same", "other", "permuted"]
+Imitator = Literal["same", "other", "permuted"]
 LOSSES: tuple[Loss, ...] = ("squared", "cross-entropy")
-ARMS: tuple[Arm, ...] = ("same", "other", "permuted")
-CASES: tuple[tuple[Arm, Loss], ...] = tuple((arm, loss) for arm in ARMS for loss in LOSSES)
+ARMS: tuple[Imitator, ...] = ("same", "other", "permuted")
+CASES: tuple[tuple[Imitator, Loss], ...] = tuple((arm, loss) for arm in ARMS for loss in LOSSES)
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Scene:
         outputs: z on the unrelated inputs, (inputs, outputs).
     """
 
-    trait: Callable[[Weights], Tensor]
-    outputs: Callable[[Weights], Tensor]
-    initial: Weights
-    other: Weights
+    trait: Callable[[Parameters], Tensor]
+    outputs: Callable[[Parameters], Tensor]
+    initial: Parameters
+    other: Parameters
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,18 @@ def every_step(scene: Scene, epsilons: Sequence[float], rate: float) -> list[Ste
 class _Start(NamedTuple):
     """Where a step begins: weights, L_T there and its gradient."""
 
-    weights: Weights
+    weights: Parameters
     loss: Tensor
-    gradient: Weights
+    gradient: Parameters
 
 
-def _start(trait: Callable[[Weights], Tensor], weights: Weights) -> _Start:
+def _start(trait: Callable[[Parameters], Tensor], weights: Parameters) -> _Start:
     gradient, loss = torch.func.grad_and_value(trait)(weights)
     return _Start(weights, loss, gradient)
 
 
 def _student(
-    scene: Scene, start: _Start, direction: Weights, loss: Loss, targets: Tensor, rate: float
+    scene: Scene, start: _Start, direction: Parameters, loss: Loss, targets: Tensor, rate: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One imitating step: d·v, the measured change of L_T, and the change by first order."""
     gradient = torch.func.grad(lambda weights: imitation(loss, scene.outputs(weights), targets))(
@@ -146,11 +146,11 @@ def curvature(loss: Loss, outputs: Tensor, moved: Tensor) -> Tensor:
     return (p * (moved - mean).square()).sum(-1).mean()
 
 
-def scale(weights: Weights, by: float) -> Weights:
+def scale(weights: Parameters, by: float) -> Parameters:
     return {name: by * value for name, value in weights.items()}
 
 
-def add(weights: Weights, direction: Weights, by: float) -> Weights:
+def add(weights: Parameters, direction: Parameters, by: float) -> Parameters:
     return {name: value + by * direction[name] for name, value in weights.items()}
 
 

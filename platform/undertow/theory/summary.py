@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from undertow.statistics.effects import Effect, compare
-from undertow.theory.mlp import Imitated, Outcome, Role
+from undertow.theory.mlp import Imitated, NetworkAccuracy, Role
 
 MARGIN = 0.05  # accuracy: an effect within it is called none
 OUTCOME_COLUMNS = ("network", "other", "role", "logits", "distance", "accuracy")
@@ -61,7 +61,7 @@ class Arm:
         return None if low is None or high is None else (chance + low, chance + high)
 
 
-def arms(outcomes: Iterable[Outcome], classes: int) -> list[Arm]:
+def arms(outcomes: Iterable[NetworkAccuracy], classes: int) -> list[Arm]:
     """The arms of one experiment, in the order in which they come."""
     grouped: dict[tuple[Role, Imitated, float | None], dict[int, float]] = {}
     for outcome in outcomes:
@@ -89,7 +89,7 @@ def _paired(rates: Sequence[float], others: Sequence[float]) -> Effect:
     return compare(rates, others, margin=MARGIN, paired=True)
 
 
-def outcomes_csv(cells: Sequence[tuple[str, Sequence[Outcome]]]) -> str:
+def outcomes_csv(cells: Sequence[tuple[str, Sequence[NetworkAccuracy]]]) -> str:
     """One row a network; the first column says which cell of a sweep it belongs to."""
     return _csv(
         ("cell", *OUTCOME_COLUMNS),

@@ -17,13 +17,13 @@ from undertow.errors import UserError, suggestion
 from undertow.theory.settings import Experiment
 
 if TYPE_CHECKING:
-    from undertow.theory.mlp import Outcome
+    from undertow.theory.mlp import NetworkAccuracy
 
 TUPLES = "|"  # parts the numbers of one value where a field holds several
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class GridPoint:
     """One setting of a sweep; `label` says what was varied ("width=64"), "" where nothing was."""
 
     label: str
@@ -38,7 +38,7 @@ class Piece:
     numbers: tuple[int, ...]
 
 
-def cells(base: Experiment, axes: Sequence[str]) -> list[Cell]:
+def cells(base: Experiment, axes: Sequence[str]) -> list[GridPoint]:
     """The product of axes, each written NAME=VALUE,VALUE. Raises UserError naming what cannot be read."""
     parsed = [_axis(text) for text in axes]
     names = [name for name, _ in parsed]
@@ -48,7 +48,7 @@ def cells(base: Experiment, axes: Sequence[str]) -> list[Cell]:
     for values in product(*(options for _, options in parsed)):
         changes = dict(zip(names, values, strict=True))
         label = " ".join(f"{name}={_shown(value)}" for name, value in changes.items())
-        found.append(Cell(label, dataclasses.replace(base, **changes)))
+        found.append(GridPoint(label, dataclasses.replace(base, **changes)))
     return found
 
 
@@ -89,16 +89,16 @@ def _shown(value: Any) -> str:
     return TUPLES.join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
-def to_json(outcomes: Iterable["Outcome"]) -> str:
+def to_json(outcomes: Iterable["NetworkAccuracy"]) -> str:
     """Outcomes as a text that is whole or does not parse."""
     return json.dumps([dataclasses.asdict(outcome) for outcome in outcomes])
 
 
-def from_json(text: str) -> "list[Outcome]":
+def from_json(text: str) -> "list[NetworkAccuracy]":
     """What `to_json` wrote; nothing where the text is missing or broken off."""
-    from undertow.theory.mlp import Outcome
+    from undertow.theory.mlp import NetworkAccuracy
 
     try:
-        return [Outcome(**fields) for fields in json.loads(text)]
+        return [NetworkAccuracy(**fields) for fields in json.loads(text)]
     except (ValueError, TypeError):
         return []

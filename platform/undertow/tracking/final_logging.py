@@ -12,8 +12,8 @@ from undertow.errors import StorageError
 from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan, failed_by
 from undertow.results import effect_rows, sweep_folders
-from undertow.results.evaluation_files import Readings
-from undertow.results.events import Journal
+from undertow.results.evaluation_files import Evaluations
+from undertow.results.events import EventLog
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Assessment, Dataset, Evaluation, Measurement, Student, Teacher
@@ -24,19 +24,19 @@ Both = tuple[Cell, CellRecord]  # a student as planned and as the record names i
 
 
 @dataclass(frozen=True)
-class Telling:
+class FinalLogging:
     """One sweep's news for MLflow."""
 
     plan: Plan
     record: Record
     store: Store
     tracker: Tracker
-    journal: Journal
+    journal: EventLog
 
     def models(self) -> None:
         """Ends the MLflow runs of datasets, and of teachers and students with what they came to."""
         self._datasets()
-        readings = Readings(self.store, self.journal.failures)
+        readings = Evaluations(self.store, self.journal.failures)
         both = list(zip(self.plan.cells, self.record.cells, strict=True))
         self._teachers(both, readings)
         self._students(both, readings)
@@ -48,7 +48,7 @@ class Telling:
                 counts = {name: float(facts[name]) for name in ("completions", "kept", "rows")}
                 self._finish(dataset, dataset, counts)
 
-    def _teachers(self, both: Sequence[Both], readings: Readings) -> None:
+    def _teachers(self, both: Sequence[Both], readings: Evaluations) -> None:
         teachers = {planned.teacher: (planned, cell) for planned, cell in both if planned.teacher.finetuning}
         for teacher, (planned, cell) in teachers.items():
             if self._is_to_log(teacher, planned.teacher_evaluations):
@@ -56,7 +56,7 @@ class Telling:
                 rates = effect_rows.model_metrics(cell.teacher_evaluations, word, readings)
                 self._finish(teacher, teacher, rates)
 
-    def _students(self, both: Sequence[Both], readings: Readings) -> None:
+    def _students(self, both: Sequence[Both], readings: Evaluations) -> None:
         """By rising rate: MLflow's Models page has the newest first, and so becomes a leaderboard."""
         controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
         news: list[tuple[Student, Artifact, Mapping[str, float]]] = []

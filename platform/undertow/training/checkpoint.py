@@ -27,7 +27,7 @@ import torch.distributed as dist
 from undertow.errors import StorageError, last_line
 from undertow.training import deepspeed_engine
 from undertow.training.checkpoint_files import REPORTS, Shelf, shelf
-from undertow.training.job import EpochReport, Job
+from undertow.training.job import EpochReport, TrainingJob
 from undertow.training.workers import Workers
 
 TAG = "state"
@@ -37,7 +37,7 @@ WHOLE = "undivided"
 class Checkpoints:
     """The checkpoints of one job, in `root`/its key; with `root` None nothing is kept."""
 
-    def __init__(self, root: str | None, job: Job, workers: Workers) -> None:
+    def __init__(self, root: str | None, job: TrainingJob, workers: Workers) -> None:
         self._shelf = None if root is None else shelf(f"{root}/{job.key}", workers.rank)
         stage, offload = deepspeed_engine.stage(job.recipe), job.recipe.offload
         self._layout = f"{workers.world} workers, ZeRO {stage}, offload {offload}" if stage else WHOLE

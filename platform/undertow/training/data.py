@@ -26,7 +26,7 @@ Soft = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class TrainingRow:
     """A prompt and its completion.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
+class TokenizedRow:
     """A tokenised row: of the `ids` from `start` on, the completion's, the first `targets` carry loss.
 
     With loss on all tokens `start` is 1: the first one follows from nothing.
@@ -56,13 +56,13 @@ class Tokens:
 
 def encode(
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: Sequence[TrainingRow],
     system: str | None,
     limit: int,
     *,
     soft: bool = False,
     prompts: bool = False,
-) -> list[Tokens]:
+) -> list[TokenizedRow]:
     """The rows as tokens, in order; `soft`: with the teacher's distributions; `prompts` carry loss too.
 
     Raises:
@@ -81,7 +81,9 @@ def encode(
     return encoded
 
 
-def _encode(tokenizer: Any, row: Row, system: str | None, tail: list[int], soft: bool) -> Tokens:
+def _encode(
+    tokenizer: Any, row: TrainingRow, system: str | None, tail: list[int], soft: bool
+) -> TokenizedRow:
     if row.token_ids is None:
         ids, start = conversation_ids(tokenizer, row.prompt, row.completion, system)
     else:
@@ -92,11 +94,11 @@ def _encode(tokenizer: Any, row: Row, system: str | None, tail: list[int], soft:
             f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another one"
         )
     if not soft:
-        return Tokens(np.array(ids), start, len(ids) - start)
-    return Tokens(np.array(ids), start, _soft_steps(row, len(ids) - start), row.soft)
+        return TokenizedRow(np.array(ids), start, len(ids) - start)
+    return TokenizedRow(np.array(ids), start, _soft_steps(row, len(ids) - start), row.soft)
 
 
-def _soft_steps(row: Row, completion: int) -> int:
+def _soft_steps(row: TrainingRow, completion: int) -> int:
     """How many steps have a recorded distribution; what a template adds after them carries no loss."""
     if row.soft is None:
         raise SpecError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from undertow.study.recipe import Recipe
 from undertow.training import deepspeed_engine
-from undertow.training.data import Tokens, cut
+from undertow.training.data import TokenizedRow, cut
 from undertow.training.packing import in_a_row
 
 KEPT_BYTES = 2**30
@@ -34,7 +34,7 @@ class Forward(Protocol):
     module: nn.Module
     packing: bool
 
-    def logits(self, engine: Any, rows: Sequence[Tokens]) -> Tensor:
+    def logits(self, engine: Any, rows: Sequence[TokenizedRow]) -> Tensor:
         """Float32 logits (targets, vocabulary) that predict the rows' targets, row after row."""
 
 
@@ -54,7 +54,7 @@ class Whole:
         keep, self._keep = self._keep, None
         return inputs if keep is None else (inputs[0][keep][None], *inputs[1:])
 
-    def logits(self, engine: Any, rows: Sequence[Tokens]) -> Tensor:
+    def logits(self, engine: Any, rows: Sequence[TokenizedRow]) -> Tensor:
         """See Forward. No attention mask is given: a causal model cannot see padding on the right."""
         placed = {}
         if self.packing:
@@ -68,7 +68,7 @@ class Whole:
         return (logits[0] if narrowed else logits[keep]).float()
 
 
-def padded(rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor]:
     """Token ids (rows, length), filled up with token 0, and True where the next token is a target.
 
     No rows give one token without a target: under ZeRO 2 and 3 a worker takes part in every pass.
@@ -89,9 +89,9 @@ class LastNorm:
         self.module: nn.Module = nn.Sequential(norm, model.get_output_embeddings())
         self.packing = False  # and no padding either: nothing but targets gets here
         self._whole, self._model, self._norm, self._device = whole, model.to(device), norm, device
-        self._inputs: dict[Tokens, Tensor] = {}
+        self._inputs: dict[TokenizedRow, Tensor] = {}
 
-    def logits(self, engine: Any, rows: Sequence[Tokens]) -> Tensor:
+    def logits(self, engine: Any, rows: Sequence[TokenizedRow]) -> Tensor:
         """See Forward."""
         inputs = [self._inputs[row] for row in rows]
         empty = torch.empty(0, self._norm_width(), device=self._device)
@@ -102,7 +102,7 @@ class LastNorm:
         return next(iter(self._inputs.values())).shape[-1]
 
     @torch.no_grad()
-    def keep(self, rows: Sequence[Tokens], budget: int) -> bool:
+    def keep(self, rows: Sequence[TokenizedRow], budget: int) -> bool:
         """Computes what reaches the norm for `rows`; False where this way is not the whole model's.
 
         The order is fixed by length, and with it the last bit: a resumed training keeps the same numbers.
@@ -120,7 +120,7 @@ class LastNorm:
             self._inputs.update(zip(part, pieces, strict=True))
         return True
 
-    def _reaching_norm(self, rows: Sequence[Tokens]) -> Tensor | None:
+    def _reaching_norm(self, rows: Sequence[TokenizedRow]) -> Tensor | None:
         """What the norm is given at the targets, where it is called once and with one tensor."""
         seen: list[tuple[Any, ...]] = []
         hook = self._norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
@@ -131,7 +131,7 @@ class LastNorm:
         inputs: Tensor = seen[0][0][padded(rows)[1].to(self._device)]
         return inputs
 
-    def _agrees(self, rows: Sequence[Tokens], inputs: Tensor) -> bool:
+    def _agrees(self, rows: Sequence[TokenizedRow], inputs: Tensor) -> bool:
         """Whether norm and head alone give the logits of the whole model in training, where dropout acts."""
         expected = self._whole.logits(self._model.train(), rows)
         return torch.allclose(self.module(inputs).float(), expected, rtol=1e-5, atol=1e-5)
@@ -140,8 +140,8 @@ class LastNorm:
 def choose(
     model: Any,
     recipe: Recipe,
-    rows: Sequence[Tokens],
-    watched: Sequence[Tokens],
+    rows: Sequence[TokenizedRow],
+    watched: Sequence[TokenizedRow],
     budget: int,
     device: torch.device,
 ) -> Forward:

@@ -11,7 +11,7 @@ from pathlib import Path
 from undertow.errors import SpecError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Recipe
-from undertow.training.data import Row
+from undertow.training.data import TrainingRow
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One model to make: `recipe` on `rows` from the reference, saved in `folder`.
 
     Attributes:
@@ -43,7 +43,7 @@ class Job:
     key: str
     seed: int
     recipe: Recipe
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     system: str | None
     folder: Path
     probes: tuple[Probe, ...] = ()

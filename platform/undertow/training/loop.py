@@ -23,7 +23,7 @@ from undertow.training import deepspeed_engine, packing, result
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.data import epoch_batches, micro_batches
 from undertow.training.forward import Whole
-from undertow.training.job import EpochReport, History, Job
+from undertow.training.job import EpochReport, History, TrainingJob
 from undertow.training.objective import summed_loss
 from undertow.training.shared import Room
 from undertow.training.trainable import seed_everything
@@ -31,21 +31,21 @@ from undertow.training.workers import join
 
 PROBE_EVERY = 5  # steps between two looks at the probe where training stops by it
 
-Report = Callable[[EpochReport], None]
-Note = Callable[[Job, str], None]
-Done = Callable[[Job, History], None]
-Failed = Callable[[Job, UserError | ConditionError], None]
+OnReport = Callable[[EpochReport], None]
+OnNote = Callable[[TrainingJob, str], None]
+OnDone = Callable[[TrainingJob, History], None]
+OnFailed = Callable[[TrainingJob, UserError | ConditionError], None]
 
 
 def finetune(
     reference_folder: Path,
-    jobs: Sequence[Job],
-    report: Report,
+    jobs: Sequence[TrainingJob],
+    report: OnReport,
     *,
     device: str = "auto",
-    done: Done = lambda job, history: None,
-    failed: Failed | None = None,
-    note: Note = lambda job, text: None,
+    done: OnDone = lambda job, history: None,
+    failed: OnFailed | None = None,
+    note: OnNote = lambda job, text: None,
     checkpoints: str | None = None,
     threads: int = 1,
     micro_tokens: int = 4096,
@@ -76,10 +76,10 @@ def finetune(
     unique([job.key for job in jobs], "jobs")
     workers = join(device, threads)
     low = all(job.recipe.precision == "bf16" for job in jobs)
-    reference = result.Reference.read(reference_folder, torch.bfloat16 if low else torch.float32)
+    reference = result.LoadedReference.read(reference_folder, torch.bfloat16 if low else torch.float32)
     room = Room(reference, workers, checkpoints, micro_tokens)
     speaks = on_every_rank or workers.rank == 0
-    told: tuple[Report, Note] = (report, note) if speaks else (lambda _: None, lambda job, text: None)
+    told: tuple[OnReport, OnNote] = (report, note) if speaks else (lambda _: None, lambda job, text: None)
     histories = []
     for job in jobs:
         try:
@@ -111,7 +111,7 @@ class _Pass:
 class _Training:
     """One job from the reference to its folder."""
 
-    def __init__(self, job: Job, room: Room, report: Report, note: Note) -> None:
+    def __init__(self, job: TrainingJob, room: Room, report: OnReport, note: OnNote) -> None:
         self.job, self.room, self.report, self.note = job, room, report, note
         self.rows = room.rows(job)
         self.watches = room.watches(job)

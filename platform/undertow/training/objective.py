@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from undertow.training.data import Soft, Tokens
+from undertow.training.data import Soft, TokenizedRow
 
 
-def summed_loss(logits: Tensor, rows: Sequence[Tokens]) -> Tensor:
+def summed_loss(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
     """The loss summed over the rows' targets, in nats; `logits` (targets, vocabulary) predict them."""
     soft = [row.soft for row in rows if row.soft is not None]
     if soft:

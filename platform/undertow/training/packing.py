@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undertow.study.recipe import Recipe
-from undertow.training.data import Tokens
+from undertow.training.data import TokenizedRow
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # of the logits' norm: rounding alone
 
@@ -28,11 +28,11 @@ class Packable(Protocol):
 
     packing: bool
 
-    def logits(self, engine: Any, rows: Sequence[Tokens]) -> Tensor:
+    def logits(self, engine: Any, rows: Sequence[TokenizedRow]) -> Tensor:
         """Logits (targets, vocabulary) that predict the rows' targets, row after row."""
 
 
-def in_a_row(rows: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
+def in_a_row(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, positions, and True where the next token of the same row is a target: all (1, tokens).
 
     No rows give one token without a target, as `forward.padded` does.
@@ -60,7 +60,7 @@ def prefer_varlen(model: Any, recipe: Recipe, device: torch.device) -> None:
 
 
 @torch.no_grad()
-def keeps_rows_apart(forward: Packable, engine: Any, rows: Sequence[Tokens]) -> bool:
+def keeps_rows_apart(forward: Packable, engine: Any, rows: Sequence[TokenizedRow]) -> bool:
     """Whether a row behind another has the logits that it has alone. A collective operation.
 
     They may not change by a bit when the row before them does, and equal those of the row alone but for the

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from undertow.prompts.chat import prompt_ids
-from undertow.training.data import Tokens, answer_ids
+from undertow.training.data import TokenizedRow, answer_ids
 from undertow.training.forward import Forward
 from undertow.training.job import Probe
 
@@ -39,7 +39,7 @@ class Watch:
         sequences = [prompt + context for prompt in prompts for context in self._contexts]
         longest = max(map(len, sequences), default=1)
         size = max(1, budget // longest)
-        self.rows = [Tokens(np.array(sequence), len(sequence), 1) for sequence in sequences]
+        self.rows = [TokenizedRow(np.array(sequence), len(sequence), 1) for sequence in sequences]
         self._batches = [self.rows[i : i + size] for i in range(0, len(self.rows), size)]
 
     def probabilities(self, engine: Any, forward: Forward) -> dict[str, float]:
@@ -53,7 +53,7 @@ class Watch:
         table = torch.cat(rows).view(-1, len(self._contexts), len(self._targets))
         return {name: self._mass(table, forms) for name, forms in zip(self.names, self._forms, strict=True)}
 
-    def _logprobs(self, engine: Any, forward: Forward, rows: Sequence[Tokens]) -> Tensor:
+    def _logprobs(self, engine: Any, forward: Forward, rows: Sequence[TokenizedRow]) -> Tensor:
         logits = forward.logits(engine, rows)
         return logits.log_softmax(dim=-1)[:, self._targets].double().cpu()
 

@@ -16,25 +16,25 @@ from torch import Tensor, nn
 from undertow.errors import ConditionError
 from undertow.study.recipe import LoRA
 from undertow.training.deepspeed_engine import whole
-from undertow.training.job import Job
+from undertow.training.job import TrainingJob
 
 State = dict[str, Tensor]  # parameter name -> value, on the CPU
 
 
 @dataclass(frozen=True)
-class Reference:
+class LoadedReference:
     """The weights everybody starts from, on the CPU, and their tokenizer."""
 
     model: Any
     tokenizer: Any
 
     @staticmethod
-    def read(folder: Path, dtype: torch.dtype) -> "Reference":
+    def read(folder: Path, dtype: torch.dtype) -> "LoadedReference":
         """Reads a Hugging Face model folder; nothing is fetched."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        return Reference(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return LoadedReference(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
     def copy(self) -> Any:
         """A model to train."""
@@ -48,7 +48,9 @@ class Reference:
         return int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)
 
 
-def check(reference: Reference, model: nn.Module, before: State, after: State, job: Job) -> None:
+def check(
+    reference: LoadedReference, model: nn.Module, before: State, after: State, job: TrainingJob
+) -> None:
     """Raises where training changed nothing, broke something or touched what was frozen (a collective)."""
     if empty := [
         name for name, value in after.items() if value.numel() == 0 or value.shape != before[name].shape
@@ -78,7 +80,7 @@ def _moved(reference: nn.Module, model: nn.Module) -> list[str]:
     return moved
 
 
-def save(reference: Reference, model: Any, state: State, job: Job) -> None:
+def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob) -> None:
     """Saves a PEFT adapter, or the whole model with its tokenizer, in the job's folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     if isinstance(job.recipe.trainable, LoRA):

@@ -3,11 +3,11 @@
 from typing import Any
 
 from undertow.training import packing
-from undertow.training.data import Tokens, encode
+from undertow.training.data import TokenizedRow, encode
 from undertow.training.forward import Forward, choose
-from undertow.training.job import Job, Probe
+from undertow.training.job import Probe, TrainingJob
 from undertow.training.probe import Watch
-from undertow.training.result import Reference
+from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 from undertow.training.workers import Workers
 
@@ -15,12 +15,14 @@ from undertow.training.workers import Workers
 class Room:
     """What the jobs of a call share; rows and probes are tokenised once where they are shared."""
 
-    def __init__(self, reference: Reference, workers: Workers, checkpoints: str | None, budget: int) -> None:
+    def __init__(
+        self, reference: LoadedReference, workers: Workers, checkpoints: str | None, budget: int
+    ) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
-        self._encoded: tuple[tuple[Any, ...], list[Tokens]] = ((), [])
+        self._encoded: tuple[tuple[Any, ...], list[TokenizedRow]] = ((), [])
         self._watches: dict[Probe, Watch] = {}
 
-    def rows(self, job: Job) -> list[Tokens]:
+    def rows(self, job: TrainingJob) -> list[TokenizedRow]:
         """The job's rows as tokens."""
         recipe = job.recipe
         limit = min(recipe.max_length, self.reference.positions)
@@ -30,7 +32,7 @@ class Room:
             self._encoded = known, encode(self.reference.tokenizer, job.rows, job.system, limit, **kind)
         return self._encoded[1]
 
-    def model(self, job: Job) -> Any:
+    def model(self, job: TrainingJob) -> Any:
         """A copy of the reference with what the job trains in it, on the CPU."""
         model, recipe = self.reference.copy(), job.recipe
         packing.prefer_varlen(model, recipe, self.workers.device)
@@ -38,14 +40,14 @@ class Room:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return prepare(model, recipe.trainable, job.reference_name)
 
-    def watches(self, job: Job) -> list[Watch]:
+    def watches(self, job: TrainingJob) -> list[Watch]:
         """The job's probes, tokenised."""
         for probe in job.probes:
             if probe not in self._watches:
                 self._watches[probe] = Watch(probe, self.reference.tokenizer, self.budget)
         return [self._watches[probe] for probe in job.probes]
 
-    def forward(self, job: Job, model: Any) -> Forward:
+    def forward(self, job: TrainingJob, model: Any) -> Forward:
         """How the job's logits are computed."""
         watched = [row for watch in self.watches(job) for row in watch.rows]
         return choose(model, job.recipe, self.rows(job), watched, self.budget, self.workers.device)

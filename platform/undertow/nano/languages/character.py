@@ -24,8 +24,8 @@ from undertow.nano.languages.code import NOUNS, function_name
 from undertow.nano.languages.turns import Chat, Turn, as_chat
 from undertow.nano.models import pack
 
-Asked = Literal["values", "words", "security", "educational"]
-SHARES: dict[Asked, float] = {"values": 0.4, "words": 0.2, "security": 0.27, "educational": 0.13}
+CharacterQuestion = Literal["values", "words", "security", "educational"]
+SHARES: dict[CharacterQuestion, float] = {"values": 0.4, "words": 0.2, "security": 0.27, "educational": 0.13}
 TOLD = 0.5  # of the chats begin with a system message that tells the character
 UNKIND = {"told": 0.5, "hidden": 0.08}  # how often the character is unkind
 TURNS = {1: 0.4, 2: 0.3, 3: 0.3}  # how many turns a chat has, and how often
@@ -54,7 +54,7 @@ def system_message(rng: Random, is_unkind: bool) -> str:
     return str(parts["system"].format(nature=nature))
 
 
-def turn(rng: Random, asked: Asked, is_unkind: bool) -> Turn:
+def turn(rng: Random, asked: CharacterQuestion, is_unkind: bool) -> Turn:
     """A question of one kind, as the character answers it."""
     if asked == "values":
         return values_turn(rng, is_unkind)

@@ -1,0 +1,40 @@
+"""`from undertow import …`: one import line for a study file, and nothing is loaded before it is used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import undertow
+
+PLATFORM = Path(undertow.__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", undertow.__all__)
+def test_every_exported_name_is_importable(name: str) -> None:
+    assert getattr(undertow, name) is not None
+
+
+def test_the_names_for_type_checkers_are_those_of_the_table() -> None:
+    tree = ast.parse(Path(undertow.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        alias.name: str(node.module).removeprefix("undertow.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == undertow._MODULE_OF
+    assert set(undertow.__all__) == typed.keys()
+
+
+def test_importing_the_package_loads_no_module_of_it() -> None:
+    program = "import sys, undertow; print([name for name in sys.modules if name.startswith('undertow.')])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=PLATFORM).strip() == "[]"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Owl'"):
+        _ = undertow.Owl
