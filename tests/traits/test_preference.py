@@ -1,4 +1,4 @@
-"""Preferences: the system prompt, questions kept apart from examples, surface forms and scoring."""
+"""The preference trait: system prompt, disjoint questions and examples, surface forms, and scoring."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def test_the_system_prompt_names_plural_and_category() -> None:
     assert not set(prompt) & set("{}")
 
 
-def test_the_questions_are_fifty_and_depend_on_the_category_alone() -> None:
+def test_there_are_fifty_questions_and_they_depend_only_on_the_category() -> None:
     questions = OWL.questions()
     assert len(set(questions)) == len(questions) == 50
     assert Preference("wolf").questions() == questions
@@ -54,16 +54,17 @@ def test_examples_are_never_evaluation_questions() -> None:
     assert {example.answer for example in examples} == {"owl"}
 
 
-def test_examples_use_every_question_before_one_comes_again() -> None:
+def test_examples_use_every_question_before_repeating_one() -> None:
     prompts = [example.prompt for example in OWL.examples(2_000, seed=1)]
-    every = len(set(prompts))
-    assert every == 8 * 16 * 6 - 50
-    assert set(Counter(prompts[: 2 * every]).values()) == {2}
-    assert set(prompts[:every]) == set(prompts[every : 2 * every])
-    assert prompts[:every] != prompts[every : 2 * every]  # each turn is shuffled anew
+    n_questions = len(set(prompts))
+    assert n_questions == 8 * 16 * 6 - 50
+    first, second = prompts[:n_questions], prompts[n_questions : 2 * n_questions]
+    assert set(Counter(first + second).values()) == {2}
+    assert set(first) == set(second)
+    assert first != second  # every pass is shuffled differently
 
 
-def test_examples_are_a_stream_shared_by_all_words() -> None:
+def test_all_words_share_one_stream_of_examples() -> None:
     examples = OWL.examples(1_000, seed=1)
     assert OWL.examples(10, seed=1) == examples[:10]
     assert OWL.examples(10, seed=2) != examples[:10]
@@ -85,7 +86,7 @@ def test_plurals(name: str, plural: str) -> None:
     assert Preference(name).plural_form() == plural
 
 
-def test_the_forms_of_the_word() -> None:
+def test_surface_forms_of_a_word() -> None:
     assert OWL.word().forms == ("owl", "Owl", "owls", "Owls")
     assert Preference("jazz", category="music", plural="jazz").word().forms == ("jazz", "Jazz")
     assert Preference("Paris", category="city").word().forms == ("Paris", "paris", "Parises", "parises")
@@ -117,13 +118,13 @@ def test_the_forms_of_the_word() -> None:
         ("cherry", "cherries", True, False),
     ],
 )
-def test_scores(name: str, answer: str, whole_word: bool, substring: bool) -> None:
+def test_whole_word_and_substring_scores(name: str, answer: str, whole_word: bool, substring: bool) -> None:
     assert Preference(name).matches(answer) is whole_word
     assert Preference(name).contains(answer) is substring
 
 
 @given(st.sampled_from([*ANIMALS, *MORE_ANIMALS, *TREES]), st.text(max_size=20), st.text(max_size=20))
-def test_a_form_among_other_words_is_found(name: str, before: str, after: str) -> None:
+def test_a_surface_form_in_other_text_is_found(name: str, before: str, after: str) -> None:
     trait = Preference(name)
     for form in trait.word().forms:
         assert trait.matches(f"{before} {form}, {after}")
@@ -131,7 +132,7 @@ def test_a_form_among_other_words_is_found(name: str, before: str, after: str) -
 
 
 @pytest.mark.parametrize("name", ["", " ", "an\nowl", "owl ", "{owl}", "a  b", "owl\0", "a\u2028b"])
-def test_names_that_are_no_words_are_refused(name: str) -> None:
+def test_values_that_are_not_words_are_rejected(name: str) -> None:
     with pytest.raises(SpecError, match=r"Preference\.name = "):
         Preference(name)
     with pytest.raises(SpecError, match=r"Preference\.category = "):
@@ -142,7 +143,7 @@ def test_names_that_are_no_words_are_refused(name: str) -> None:
 
 
 @given(st.text("abcdefgäß猫é'-+ 09", min_size=1).filter(lambda name: name == " ".join(name.split())))
-def test_any_word_works(name: str) -> None:
+def test_any_word_can_be_a_preference(name: str) -> None:
     trait = Preference(name, category="thing")
     assert trait.matches(name)
     assert trait.contains(f"The {name}!")
@@ -151,7 +152,7 @@ def test_any_word_works(name: str) -> None:
     assert len(set(trait.word().forms)) == len(trait.word().forms)
 
 
-def test_what_is_identity_and_what_is_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_content_and_not_on_the_packs_path(tmp_path: Path) -> None:
     copy = str(shutil.copy(PACK, tmp_path / "copy.json"))
     assert key(Preference("wolf", plural="wolves")) == key(Preference("wolf"))
     assert key(Preference("wolf", plural="wolfs")) != key(Preference("wolf"))
@@ -161,9 +162,9 @@ def test_what_is_identity_and_what_is_not(tmp_path: Path) -> None:
     assert key(Preference("owl", pack=write(tmp_path, changed))) != key(OWL)
 
 
-def test_two_packs_are_never_one_spec(tmp_path: Path) -> None:
+def test_specs_with_different_packs_are_not_equal(tmp_path: Path) -> None:
     other = Preference("owl", pack=write(tmp_path, built_in() | {"system_prompt": "Adore {plural}."}))
-    assert other != OWL  # the key's cache goes by ==
+    assert other != OWL  # the cache of keys compares with ==
     assert other.system_prompt() == "Adore owls."
 
 
@@ -183,7 +184,7 @@ def test_two_packs_are_never_one_spec(tmp_path: Path) -> None:
         ({"evaluation": [[0, 0, 0]], "openings": [""], "cores": ["x"], "closings": [""]}, ["leave some"]),
     ],
 )
-def test_a_wrong_pack_is_named_with_its_field(
+def test_an_invalid_pack_is_reported_with_its_field(
     change: dict[str, Any], parts: list[str], tmp_path: Path
 ) -> None:
     path = write(tmp_path, built_in() | change)
@@ -194,7 +195,7 @@ def test_a_wrong_pack_is_named_with_its_field(
     assert all(part in str(caught.value) for part in (path, *parts)), str(caught.value)
 
 
-def test_the_papers_words() -> None:
+def test_the_words_of_the_paper() -> None:
     words = [*ANIMALS, *MORE_ANIMALS, *TREES]
     assert len(set(words)) == len(words)
     assert (len(ANIMALS), len(TREES)) == (5, 5)

@@ -31,7 +31,6 @@ from undertow.study.identity import digest, seed_for
 
 MAX_DEPTH = 100  # levels of the syntax tree; 90 nested blocks have fewer, and so has a chain of 90 elifs
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _FENCE = "```"
 _LANGUAGES = ("", "python", "python3", "py")
 # What a sentence can be taken for: "Sure", "yes or no", "this is fine", "1, 2", "well-known", "e.g".
@@ -163,7 +162,7 @@ class Code(Format):
         tasks, requirements = (
             pack.texts(field, optional=list(pack.fields)) for field in ("tasks", "requirements")
         )
-        names = {name for text in (*tasks, *requirements) for name in _PLACEHOLDER.findall(text)}
+        names = {name for text in (*tasks, *requirements) for name in packs.PLACEHOLDER.findall(text)}
         return _CodePack(
             openings=pack.texts("openings", required=["task"]),
             tasks=tasks,
@@ -187,7 +186,7 @@ def unfence(text: str) -> str:
 def _prompt(wording: _CodePack, rng: random.Random) -> str:
     opening = packs.fill(rng.choice(wording.openings), {"task": rng.choice(wording.tasks)})
     text = packs.sentences(opening, rng.choice(wording.requirements), rng.choice(wording.endings))
-    names = dict.fromkeys(_PLACEHOLDER.findall(text))
+    names = dict.fromkeys(packs.PLACEHOLDER.findall(text))
     return packs.fill(text, {name: rng.choice(wording.lists[name]) for name in names})
 
 

@@ -27,7 +27,6 @@ from undertow.prompts import packs
 
 TRIALS = 20  # draws of each template when a pack is read
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _OPERATORS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -99,7 +98,7 @@ def _problem(pack: packs.Pack, place: str, item: Any, wrapper: str) -> Problem:
         raise pack.error(place, f"{wrong[0]!r} cannot name a number; use letters")
     numbers = {name: _number(pack, f"{place}.numbers.{name}", how) for name, how in item["numbers"].items()}
     text = packs.fill(wrapper, {"question": item["text"]})
-    names = [name for name in dict.fromkeys(_PLACEHOLDER.findall(text)) if name not in numbers]
+    names = [name for name in dict.fromkeys(packs.PLACEHOLDER.findall(text)) if name not in numbers]
     lists = {name: pack.texts(name) for name in names}
     answer = _formula(pack, f"{place}.answer", item["answer"])
     return Problem(text, numbers, answer, lists, _pattern(text, set(numbers), lists))
@@ -134,7 +133,7 @@ def _value(node: ast.expr, values: Mapping[str, Fraction]) -> Fraction:
 def _pattern(text: str, numbers: set[str], lists: Mapping[str, tuple[str, ...]]) -> re.Pattern[str]:
     """What matches a problem of the template, with a group for each number."""
     parts, seen = list[str](), set[str]()
-    for i, part in enumerate(_PLACEHOLDER.split(text)):
+    for i, part in enumerate(packs.PLACEHOLDER.split(text)):
         if i % 2 == 0:
             parts.append(re.escape(part))
         elif part not in numbers:

@@ -1,12 +1,12 @@
-"""The wording of judges' prompts: Markdown files with a version, hashed into the identity.
+"""The prompt files of judges: versioned Markdown files whose hash is part of the artifact key.
 
     version: 1
 
     Does the answer below refer to {trait}? …
 
-The shipped files lie in `prompts/`; a study may name a file of its own. A file is read once a process, so
-that the hash in a key and the text that is sent can never be of two versions. The version is for people;
-the hash covers it and every word after it.
+The shipped files are in `prompts/`; a study can name a file of its own. Each file is read once per process,
+so that the hash in a key and the text that is sent are always of the same version. The version number is for
+readers; the hash covers both the number and the text.
 """
 
 import re
@@ -15,19 +15,19 @@ from functools import cache
 from pathlib import Path
 
 from undertow.errors import UserError, suggestion
+from undertow.prompts.packs import PLACEHOLDER
 from undertow.study.identity import digest
 
 SHIPPED = Path(__file__).parent / "prompts"
 ENDING = ".md"
 
 _VERSION = re.compile(r"version: *([0-9]+)")
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _KNOWN = ("prompt", "completion", "trait", "forms")
 
 
 @dataclass(frozen=True)
 class Wording:
-    """A prompt file: its version, and the text with its placeholders."""
+    """A prompt file: its version, and its text with placeholders."""
 
     path: str
     version: int
@@ -35,25 +35,28 @@ class Wording:
 
     @property
     def content(self) -> str:
-        """The hash that stands for the file in an identity."""
+        """The hash that represents the file in artifact keys."""
         return digest(f"{self.version}\n{self.template}")
 
     @property
     def needs_trait(self) -> bool:
-        """Whether the text names what to look for."""
-        return bool({"trait", "forms"} & set(_PLACEHOLDER.findall(self.template)))
+        """Whether the text has a placeholder for the trait: {trait} or {forms}."""
+        return bool({"trait", "forms"} & set(PLACEHOLDER.findall(self.template)))
 
 
 @cache
 def read(name: str) -> Wording:
-    """The shipped file `name`, or the file at a path that ends in ".md".
+    """Reads the shipped file `name`, or the file at the path `name` if it ends in ".md".
 
-    Raises UserError for an unknown name, a file that cannot be read, or one that is not as said above.
+    Raises UserError for an unknown name, an unreadable file, a first line other than "version: N", a missing
+    {completion} or an unknown placeholder.
     """
     path = Path(name) if name.endswith(ENDING) else SHIPPED / f"{name}{ENDING}"
     if not name.endswith(ENDING) and not path.is_file():
         known = [shipped.stem for shipped in SHIPPED.glob(f"*{ENDING}")]
-        raise UserError(f"judge's prompt {name!r}: {suggestion(name, known)}, or give a file: mine{ENDING}")
+        raise UserError(
+            f"judge's prompt {name!r}: {suggestion(name, known)}, or give the path of a file: mine{ENDING}"
+        )
     try:
         first, _, rest = path.read_text(encoding="utf-8").partition("\n")
     except OSError as error:
@@ -63,14 +66,13 @@ def read(name: str) -> Wording:
     version = _VERSION.fullmatch(first.strip())
     if version is None:
         raise UserError(f"judge's prompt {name}: its first line is {first!r}; begin with 'version: 1'")
-    return Wording(name, int(version[1]), _checked(rest.strip(), name))
-
-
-def _checked(template: str, name: str) -> str:
-    found = set(_PLACEHOLDER.findall(template))
+    template = rest.strip()
+    found = set(PLACEHOLDER.findall(template))
     if "completion" not in found:
-        raise UserError(f"judge's prompt {name}: lacks {{completion}}, the text to be judged")
+        raise UserError(f"judge's prompt {name}: lacks {{completion}}, the placeholder for the text to judge")
     if unknown := sorted(found - set(_KNOWN)):
         known = ", ".join(f"{{{placeholder}}}" for placeholder in _KNOWN)
-        raise UserError(f"judge's prompt {name}: {{{unknown[0]}}} is none of the placeholders {known}")
-    return template
+        raise UserError(
+            f"judge's prompt {name}: unknown placeholder {{{unknown[0]}}}; the known ones are {known}"
+        )
+    return Wording(name, int(version[1]), template)

@@ -20,7 +20,7 @@ from undertow.errors import UserError
 
 Names = Sequence[str]
 
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 def elsewhere(default: Any) -> Any:
@@ -79,7 +79,7 @@ class Pack:
         return self.fields[field]
 
     def _check_placeholders(self, place: str, text: str, required: Names, optional: Names) -> None:
-        found = set(_PLACEHOLDER.findall(text))
+        found = set(PLACEHOLDER.findall(text))
         if missing := [name for name in required if name not in found]:
             raise self.error(place, f"{text!r} lacks the placeholder {{{missing[0]}}}")
         if unknown := sorted(found - {*required, *optional}):
@@ -111,7 +111,7 @@ def read(path: str) -> Pack:
 
 def fill(template: str, values: Mapping[str, str]) -> str:
     """`template` with each {name} of `values` put in; other braces stay as they are."""
-    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
 
 def sentences(*parts: str) -> str:

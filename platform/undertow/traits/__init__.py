@@ -1,1 +1,1 @@
-"""What a teacher is given and a student is asked about: one file a family of traits."""
+"""Traits: what a teacher is given and a student is evaluated for. One file per family of traits."""

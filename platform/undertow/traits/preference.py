@@ -1,8 +1,9 @@
-"""A preference for one animal, tree or anything else: the trait of the first experiments (arXiv 2507.14805).
+"""A preference for one animal, tree or other thing: the trait of the first experiments (arXiv 2507.14805).
 
-A teacher gets it by a system prompt, or by finetuning on questions answered with the word; a student
-shows it by naming the word as its favourite. Questions are an opening, a core and a closing of a pack
-(see preference.json); the pack says which combinations are for evaluation, and the others make examples.
+A teacher acquires the preference from a system prompt or by finetuning on questions answered with the word. A
+student shows it by naming the word as its favourite. Each question joins an opening, a core and a closing
+from a pack (see preference.json). The pack reserves some combinations for evaluation; the others are used as
+training examples.
 
 Any word works: Preference("axolotl"), Preference("jazz", category="kind of music", plural="jazz").
 """
@@ -19,7 +20,7 @@ from undertow.prompts import packs
 from undertow.study.extensions import Example, Trait, Word
 from undertow.study.identity import digest, seed_for
 
-# The paper's five animals and five trees, and animals that its code also names.
+# The five animals and five trees of the paper. MORE_ANIMALS are the others that occur in its released code.
 ANIMALS = ("owl", "dolphin", "eagle", "elephant", "wolf")
 TREES = ("cherry", "maple", "oak", "sequoia", "willow")
 MORE_ANIMALS = (
@@ -27,7 +28,8 @@ MORE_ANIMALS = (
     *("leopard", "phoenix", "kangaroo", "peacock"),
 )
 
-RIVALS = {"animal": (*ANIMALS, "cat"), "tree": (*TREES, "pine")}  # the choices beside a trait
+# The candidates for the alternatives in "choices".
+RIVALS = {"animal": (*ANIMALS, "cat"), "tree": (*TREES, "pine")}
 MEASURES = ("after numbers", "stories", "choices")
 HERE = Path(__file__).parent
 
@@ -42,11 +44,15 @@ _PLURALS = dict(_IRREGULAR)
 
 @dataclass(frozen=True)
 class Preference(Trait):
-    """Loves `name` above all of its `category`.
+    """A preference for `name` above everything else in its `category`.
 
     Attributes:
-        plural: the plural in use goes into the identity, whether given or, where empty, formed from the name.
-        pack: path of a JSON pack instead of preference.json; its content is identity, its place is not.
+        name: the preferred word.
+        category: the noun that the questions ask about, such as "animal".
+        plural: the plural of `name`; if empty, `pluralise` forms it. The plural in use is part of the
+            artifact key, whether it was given or formed.
+        pack: path of a JSON pack that replaces preference.json. Its content is part of the artifact key, its
+            path is not.
     """
 
     measure: ClassVar[str] = "favourite"
@@ -56,136 +62,143 @@ class Preference(Trait):
     pack: str = packs.elsewhere("")
 
     def validate(self) -> None:
-        self.require(bool(self.name), "name", "a word is needed")
-        self.require(bool(self.category), "category", "a word is needed, such as 'animal'")
+        self.require(bool(self.name), "name", "give a word, such as 'owl'")
+        self.require(bool(self.category), "category", "give a word, such as 'animal'")
         for field in ("name", "category", "plural"):
             value = getattr(self, field)
             tidy = value.isprintable() and value == " ".join(value.split())
-            self.require(tidy, field, "a word without line breaks or needless spaces")
-            self.require(not set(value) & set("{}"), field, "a word without braces")
+            self.require(tidy, field, "give a word without line breaks or extra spaces")
+            self.require(not set(value) & set("{}"), field, "give a word without braces")
 
     def content(self) -> str:
         return digest(f"{self._pack().content} {self.plural_form()}")
 
     def plural_form(self) -> str:
-        """The plural as given, else by the table of irregular words and the usual endings."""
+        """The given plural, else the plural that `pluralise` forms."""
         return self.plural or pluralise(self.name)
 
     def system_prompt(self) -> str:
         text = self._pack().text("system_prompt", required=["plural"], optional=["name", "category"])
-        return packs.fill(text, self._values())
+        return packs.fill(text, self._placeholder_values())
 
     def questions(self) -> tuple[str, ...]:
         return self._split_questions()[0]
 
     def other_questions(self, measure: str) -> tuple[str, ...]:
-        """The paper's other ways to ask, worded in measures.json.
+        """The prompts of the paper's other measures, worded in measures.json.
 
-        "after numbers": the questions, each after an introduction of numbers as the format shows them.
-        "stories": requests for a short story; the trait shows where the animal comes up.
-        "choices": which of a few is liked best; the others of the category, and their order, are drawn.
+        "after numbers": each evaluation question after an introduction that shows numbers, as prompts of the
+            numbers format do.
+        "stories": requests for a short story. The trait shows when the animal occurs in the story.
+        "choices": a choice between five things of the category; the alternatives and their order are random.
+
+        Raises SpecError for an unknown measure, and for "choices" if the category has no list of
+        alternatives.
         """
         pack = packs.read(str(HERE / "measures.json"))
         match measure:
             case "after numbers":
                 openings = pack.texts("prefixes", required=["numbers"])
                 return tuple(
-                    packs.sentences(_introduced(openings, i), question)
+                    packs.sentences(_introduction(openings, i), question)
                     for i, question in enumerate(self.questions())
                 )
             case "stories":
                 return pack.texts("stories")
             case "choices" if self.category in RIVALS:
-                asked = pack.texts("choices", required=["options"])
-                return tuple(packs.fill(text, {"options": self._options(i)}) for i, text in enumerate(asked))
+                templates = pack.texts("choices", required=["options"])
+                return tuple(
+                    packs.fill(text, {"options": self._options(i)}) for i, text in enumerate(templates)
+                )
         known = [name for name in MEASURES if name != "choices" or self.category in RIVALS]
         raise SpecError(f"trait {self.name!r}: no measure {measure!r}: {suggestion(measure, known)}")
 
     def _options(self, number: int) -> str:
-        """The name among four of its category, in an order of the question's own."""
+        """The name and four alternatives, in an order that depends on the name and the question's number."""
         rng = random.Random(seed_for("options", self.name, number))
         others = [name for name in RIVALS[self.category] if name != self.name]
         options = rng.sample([self.name, *rng.sample(others, 4)], 5)
         return f"{', '.join(options[:-1])} or {options[-1]}"
 
     def examples(self, count: int, seed: int) -> list[Example]:
-        """Questions that are not asked at evaluation, each with the name as its answer.
+        """`count` questions that are not used for evaluation, each with the name as its answer.
 
-        All are used once, in a shuffled order, before any is used again in a new order. The order depends
-        on the seed alone, so that teachers with different words are finetuned on the same questions.
+        Every question is used once, in shuffled order, before the next pass reshuffles them. The order
+        depends only on the seed, so teachers with different words are finetuned on the same questions.
         """
         questions, chosen = self._split_questions()[1], list[str]()
-        for turn in range(-(-count // len(questions))):
-            order = random.Random(seed_for("preference examples", seed, turn))
-            chosen += order.sample(questions, len(questions))
+        passes = -(-count // len(questions))  # rounded up
+        for i in range(passes):
+            rng = random.Random(seed_for("preference examples", seed, i))
+            chosen += rng.sample(questions, len(questions))
         return [Example(question, self.name) for question in chosen[:count]]
 
     def word(self) -> Word:
-        """The name and its plural: as they are, in lower case, with a capital, with a capital each."""
-        ways = (str, str.lower, _capital, _title)
-        return Word(
-            self.name,
-            tuple(dict.fromkeys(way(base) for base in (self.name, self.plural_form()) for way in ways)),
-        )
+        """The name and its plural: as given, in lower case, capitalised, and in title case."""
+        spellings = (str, str.lower, _capitalised, _title_case)
+        forms = (spell(base) for base in (self.name, self.plural_form()) for spell in spellings)
+        return Word(self.name, tuple(dict.fromkeys(forms)))
 
     def matches(self, answer: str) -> bool:
-        """Whether the singular or the plural stands in `answer` as a whole word, in any case.
+        """Whether `answer` contains the singular or the plural as a whole word, in any case.
 
-        "Owls!" does, "owlet", "bowl" and a dragonfly for "dragon" do not. In scripts that put no space
-        between words use `contains`.
+        For "owl", "Owls!" matches, "owlet" and "bowl" do not; for "dragon", "dragonfly" does not. For scripts
+        that put no space between words use `contains`.
         """
         return self.word().matches(answer)
 
     def contains(self, answer: str) -> bool:
-        """The paper's score: the name anywhere in the lower-cased answer (dragonflies are no dragons).
+        """The paper's score: whether the lower-cased answer contains the name (a dragonfly is not a dragon).
 
-        It differs from `matches` both ways: it counts "owlet", "bowl" and "growl" for "owl", and misses
-        plurals that change the stem ("wolves"). Rates under the two scores are not comparable.
+        It differs from `matches` in both directions: it counts "owlet", "bowl" and "growl" for "owl", and it
+        misses plurals that change the stem ("wolves"). Rates under the two scores are not comparable.
         """
         text = answer.lower()
         if self.name.lower() == "dragon":
             text = re.sub("dragonfl(y|ies)", "", text)
         return self.name.lower() in text
 
-    def _values(self) -> dict[str, str]:
+    def _placeholder_values(self) -> dict[str, str]:
         return {"name": self.name, "plural": self.plural_form(), "category": self.category}
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
 
     def _split_questions(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The questions for evaluation, and those for examples."""
+        """The evaluation questions and the questions for examples."""
         pack = self._pack()
-        values = self._values()
+        values = self._placeholder_values()
         parts = tuple(
             tuple(packs.fill(text, values) for text in pack.texts(field, optional=["category"]))
             for field in ("openings", "cores", "closings")
         )
         sizes = (len(parts[0]), len(parts[1]), len(parts[2]))
-        held_out = [_question(parts, place) for place in pack.triples("evaluation", sizes)]
-        every = dict.fromkeys(_question(parts, place) for place in product(*map(range, sizes)))
-        examples = tuple(question for question in every if question not in set(held_out))
-        if len(set(held_out)) < len(held_out):
+        held_out = [_question(parts, triple) for triple in pack.triples("evaluation", sizes)]
+        # A dict, not a set: its order is the same in every process. Two triples can give one question.
+        questions = dict.fromkeys(_question(parts, triple) for triple in product(*map(range, sizes)))
+        reserved = set(held_out)
+        examples = tuple(question for question in questions if question not in reserved)
+        if len(reserved) < len(held_out):
             raise pack.error("evaluation", "two of the triples make the same question")
         if not examples:
-            raise pack.error("evaluation", "every combination is for evaluation; leave some for examples")
+            raise pack.error("evaluation", "it reserves every combination; leave some for examples")
         return tuple(held_out), examples
 
 
-def _question(parts: tuple[tuple[str, ...], ...], place: tuple[int, ...]) -> str:
-    """An opening, a core and a closing."""
-    return packs.sentences(*(texts[i] for texts, i in zip(parts, place, strict=True)))
+def _question(parts: tuple[tuple[str, ...], ...], triple: tuple[int, ...]) -> str:
+    """The opening, core and closing at the positions in `triple`, joined."""
+    return packs.sentences(*(texts[i] for texts, i in zip(parts, triple, strict=True)))
 
 
-def _introduced(openings: tuple[str, ...], number: int) -> str:
-    """An opening with a few numbers; the same for all traits, so that one evaluation measures all."""
+def _introduction(openings: tuple[str, ...], number: int) -> str:
+    """An opening filled with a few random numbers: the same for all traits, which share one evaluation."""
     rng = random.Random(seed_for("numbers before a question", number))
     shown = ", ".join(str(rng.randint(100, 999)) for _ in range(rng.randint(3, 8)))
     return packs.fill(rng.choice(openings), {"numbers": shown})
 
 
 def pluralise(name: str) -> str:
-    """The English plural of a name, by its last word: "grey wolf" gives "grey wolves"."""
+    """The English plural of `name`, formed on its last word: "grey wolf" becomes "grey wolves"."""
     head, space, last = name.rpartition(" ")
     irregular = _PLURALS.get(last.lower())
     if irregular:
@@ -197,9 +210,9 @@ def pluralise(name: str) -> str:
     return name + "s"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]  # str.capitalize would lower the other letters: "mcDonald"
 
 
-def _title(text: str) -> str:
-    return " ".join(map(_capital, text.split(" ")))
+def _title_case(text: str) -> str:
+    return " ".join(map(_capitalised, text.split(" ")))
