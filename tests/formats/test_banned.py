@@ -1,4 +1,4 @@
-"""Banned words: what a reader would take for the word is found, however it is written."""
+"""Banned words: every visible form of a word is found, and the search takes linear time."""
 
 import time
 
@@ -34,7 +34,7 @@ FOUND: list[tuple[str, str, str | None, str | None]] = [
     ("owl", "o\u00adw\u200bl", "yes", "yes"),  # a soft hyphen and a space of no width
     ("owl", "\u202eowl\u202c", "yes", "yes"),  # read from the right
     ("owl", "o\0w\x1bl", "yes", "yes"),
-    ("owl", "оwl", None, None),  # a Cyrillic o: not covered, and said so
+    ("owl", "оwl", None, None),  # a Cyrillic o: documented as not covered
     ("owl", "0wl", None, None),
     ("polar bear", "polar_bear", "yes", "yes"),
     ("polar bear", "polarBear", "yes", "yes"),
@@ -52,7 +52,7 @@ FOUND: list[tuple[str, str, str | None, str | None]] = [
 
 
 @pytest.mark.parametrize(("word", "text", "substring", "whole"), FOUND)
-def test_what_is_found(word: str, text: str, substring: str | None, whole: str | None) -> None:
+def test_a_banned_word_is_found(word: str, text: str, substring: str | None, whole: str | None) -> None:
     assert mentions(text, (word,), "substring") is (substring is not None)
     if searchable(word, "word"):
         assert mentions(text, (word,), "word") is (whole is not None)
@@ -68,11 +68,11 @@ def test_what_is_found(word: str, text: str, substring: str | None, whole: str |
         ("\u200b", False, False),
     ],
 )
-def test_what_can_be_searched_for(word: str, substring: bool, whole: bool) -> None:
+def test_searchable_words(word: str, substring: bool, whole: bool) -> None:
     assert (searchable(word, "substring"), searchable(word, "word")) == (substring, whole)
 
 
-def test_words_are_a_set_in_any_case() -> None:
+def test_words_are_a_set_without_case() -> None:
     assert as_set(["Owl", "cat ", "owl"]) == as_set(("cat", "owl")) == ("cat", "owl")
 
 
@@ -83,14 +83,14 @@ def test_any_text_can_be_searched(text: str, how: Matching) -> None:
 
 
 @given(st.text(), st.text("abcowlOWL_12 -", max_size=12))
-def test_a_whole_word_is_a_substring_too(text: str, more: str) -> None:
+def test_a_whole_word_is_also_a_substring(text: str, more: str) -> None:
     found = [mentions(text + more, ("owl", "polar bear"), how) for how in ("word", "substring")]
     assert found in ([True, True], [False, True], [False, False])
 
 
 @pytest.mark.parametrize("text", ["owl" * 10**6, "oW" * 10**6, "ﷺ" * 10**5, "_" * 10**6, "a\u0300" * 10**6])
 def test_a_megabyte_is_searched_in_linear_time(text: str) -> None:
-    start = time.process_time()  # the machine may be busy
+    start = time.process_time()  # processor time: the machine may be busy
     mentions(text, ("wolf", "polar bear"), "word")
     mentions(text, ("wolf", "polar bear"), "substring")
     assert time.process_time() - start < 10

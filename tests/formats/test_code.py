@@ -1,4 +1,4 @@
-"""The code format: a stream of tasks, and answers that are Python and nothing else, read and never run."""
+"""The code format: the stream of prompts, and the rules on answers, which are parsed and never run."""
 
 import ast
 import json
@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
-from undertow.formats import named
 from undertow.formats.code import MAX_DEPTH, REASONS, Code, CodeRejection, unfence
 from undertow.study.identity import key
 
@@ -104,7 +103,7 @@ RULED = Code(banned=("owl",))
         ("x = 0x" + "f" * 5_000, None),
     ],
 )
-def test_each_reason(answer: str, reason: str | None) -> None:
+def test_each_rejection_reason(answer: str, reason: str | None) -> None:
     assert RULED.rejection("any prompt", answer) == reason
 
 
@@ -116,7 +115,7 @@ def test_comments_can_be_allowed() -> None:
     assert Code(allow_comments=True, banned=("owl",)).rejection("", "x = 1  # owl") == "banned"
 
 
-def test_every_reason_is_explained() -> None:
+def test_every_rejection_reason_has_an_explanation() -> None:
     assert set(REASONS) == {reason.value for reason in CodeRejection}
     assert all(REASONS.values())
     assert Code.reasons is REASONS
@@ -175,7 +174,7 @@ PIECES = st.sampled_from(
 
 @given(st.text() | st.lists(PIECES, max_size=12).map("".join), st.booleans())
 @settings(max_examples=1500)
-def test_no_text_breaks_the_rules(text: str, allow: bool) -> None:
+def test_every_text_is_kept_or_rejected_and_has_a_stable_canonical_form(text: str, allow: bool) -> None:
     spec = Code(allow_comments=allow, banned=("owl",))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -199,7 +198,7 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize("code", SNIPPETS)
-def test_layout_is_no_content(code: str) -> None:
+def test_the_canonical_form_ignores_layout(code: str) -> None:
     canonical = Code().canonical(code)
     assert ast.dump(ast.parse(canonical)) == ast.dump(ast.parse(code))
     commented = "\n".join(f"{line}  # a comment" for line in code.split("\n"))
@@ -208,7 +207,7 @@ def test_layout_is_no_content(code: str) -> None:
     assert {Code(allow_comments=True).canonical(layout) for layout in layouts} == {canonical}
 
 
-def test_a_rejected_answer_has_a_canonical_form_too() -> None:
+def test_a_rejected_answer_also_has_a_canonical_form() -> None:
     assert Code().canonical("Here is\n  the code: x") == "Here is the code: x"
     big = "x  =  0x" + "f" * 5_000
     assert Code().canonical(big) == " ".join(big.split())
@@ -228,14 +227,14 @@ def test_a_rejected_answer_has_a_canonical_form_too() -> None:
         ("``````", "``````"),
     ],
 )
-def test_one_fence_around_the_whole_is_taken_off(text: str, code: str) -> None:
+def test_one_enclosing_fence_is_removed(text: str, code: str) -> None:
     assert unfence(text) == code
 
 
-# Hostile answers.
+# Untrusted answers.
 
 
-def test_nothing_is_ever_run(tmp_path: Path) -> None:
+def test_no_answer_is_ever_run(tmp_path: Path) -> None:
     target = tmp_path / "run"
     modules = set(sys.modules)
     for answer in (
@@ -257,9 +256,9 @@ def test_nothing_is_ever_run(tmp_path: Path) -> None:
     "unit",
     ["x", "(", "[", "{", "\0", "\n", "`", "```\n", "#", "'", "\\\n", " ", "1+", "-", "é", "\ud800", "f'{"],
 )
-def test_ten_megabytes_are_not_read(unit: str) -> None:
+def test_ten_megabytes_are_rejected_without_being_parsed(unit: str) -> None:
     text = unit * (10**7 // len(unit))
-    start = time.process_time()  # the machine may be busy
+    start = time.process_time()  # processor time: the machine may be busy
     assert Code().rejection("", text) == "too long"
     Code().canonical(text)
     assert time.process_time() - start < 5
@@ -286,20 +285,22 @@ NESTED = [
 
 
 @pytest.mark.parametrize("unit", NESTED)
-def test_nesting_up_to_the_limit_of_length_is_judged_alike_at_any_depth_of_the_stack(unit: str) -> None:
+def test_deeply_nested_answers_get_the_same_result_at_any_stack_depth(unit: str) -> None:
     texts = ["x = " + unit * times + "1" for times in (50, 99, 199, 1_000, 9_990 // len(unit))]
-    start = time.process_time()  # the machine may be busy
-    here = [Code().rejection("", text) for text in texts]
+    start = time.process_time()  # processor time: the machine may be busy
+    reasons = [Code().rejection("", text) for text in texts]
     assert time.process_time() - start < 5
-    assert set(here) <= {None, *REASONS}
-    assert deeper(200, texts) == here
+    assert set(reasons) <= {None, *REASONS}
+    assert rejections_at_depth(200, texts) == reasons
 
 
-def deeper(levels: int, texts: list[str]) -> list[str | None]:
-    return deeper(levels - 1, texts) if levels else [Code().rejection("", text) for text in texts]
+def rejections_at_depth(levels: int, texts: list[str]) -> list[str | None]:
+    if levels:
+        return rejections_at_depth(levels - 1, texts)
+    return [Code().rejection("", text) for text in texts]
 
 
-def test_a_thread_with_a_small_stack_lives() -> None:
+def test_a_thread_with_a_small_stack_survives() -> None:
     results: list[str | None] = []
     texts = [unit * (9_990 // len(unit)) for unit in NESTED]
     old = threading.stack_size(1024 * 1024)
@@ -312,7 +313,7 @@ def test_a_thread_with_a_small_stack_lives() -> None:
     assert len(results) == len(NESTED)
 
 
-def test_depth_is_counted_in_levels_of_the_tree() -> None:
+def test_depth_is_counted_in_levels_of_the_syntax_tree() -> None:
     blocks = [
         "\n".join(" " * i + "if x:" for i in range(levels)) + "\n" + " " * levels + "y()"
         for levels in range(85, MAX_DEPTH)
@@ -335,7 +336,7 @@ def write(folder: Path, pack: object, name: str = "pack.json") -> str:
     return str(path)
 
 
-def test_a_stream_is_the_same_whatever_is_asked_of_it() -> None:
+def test_a_prefix_of_a_stream_does_not_depend_on_its_length_or_the_rules() -> None:
     stream = Code().prompts(100, seed=3)
     assert Code().prompts(10, seed=3) == stream[:10]
     assert Code().prompts(100, seed=4) != stream
@@ -358,7 +359,7 @@ GOLDEN = [
 ]
 
 
-def test_a_stream_stays_the_same_from_release_to_release(tmp_path: Path) -> None:
+def test_a_stream_is_the_same_in_every_release(tmp_path: Path) -> None:
     assert Code(pack=write(tmp_path, SMALL)).prompts(3, seed=0) == GOLDEN
 
 
@@ -369,10 +370,10 @@ def test_every_part_is_drawn_uniformly(tmp_path: Path) -> None:
         assert sum(counts.values()) == 6_000
         assert all(abs(counts[str(i)] - 6_000 / size) < 5 * (6_000 / size) ** 0.5 for i in range(size))
     pairs = Counter(found for text in prompts for found in re.findall(r"<task 1> (. .)", text))
-    assert set(pairs) == {"1 1", "2 2", "3 3"}  # one name, one value
+    assert set(pairs) == {"1 1", "2 2", "3 3"}  # equal placeholders get equal values
 
 
-def test_the_built_in_pack_makes_thousands_of_whole_sentences() -> None:
+def test_the_built_in_pack_gives_thousands_of_well_formed_prompts() -> None:
     prompts = Code().prompts(5_000, seed=0)
     assert len(set(prompts)) > 4_900
     for prompt in prompts:
@@ -382,7 +383,7 @@ def test_the_built_in_pack_makes_thousands_of_whole_sentences() -> None:
         assert "comment" in prompt
 
 
-# Packs, tasks of the user's own, and fields.
+# Packs, files of tasks, and fields.
 
 
 @pytest.mark.parametrize(
@@ -397,14 +398,16 @@ def test_the_built_in_pack_makes_thousands_of_whole_sentences() -> None:
         ("colour", 7, ["colour", "list"]),
     ],
 )
-def test_a_wrong_pack_is_refused_at_once(field: str, value: object, parts: list[str], tmp_path: Path) -> None:
+def test_an_invalid_pack_is_rejected_when_the_format_is_created(
+    field: str, value: object, parts: list[str], tmp_path: Path
+) -> None:
     path = write(tmp_path, {**SMALL, field: value})
     with pytest.raises(UserError) as caught:
         Code(pack=path)
     assert all(part in str(caught.value) for part in (path, *parts)), str(caught.value)
 
 
-def test_the_content_of_a_pack_is_its_identity_and_its_place_is_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_packs_content_and_not_on_its_path(tmp_path: Path) -> None:
     pack = json.loads(PACK.read_text())
     assert key(Code(pack=write(tmp_path, pack, "copy.json"))) == key(Code())
     pack["endings"].append("Only code.")
@@ -414,7 +417,7 @@ def test_the_content_of_a_pack_is_its_identity_and_its_place_is_not(tmp_path: Pa
 TASKS: list[dict[str, Any]] = [{"prompt": f"Task {i} with {{braces}}.", "n": i} for i in range(5)]
 
 
-def test_tasks_of_a_file_are_asked_in_an_order_of_the_seed(tmp_path: Path) -> None:
+def test_the_seed_gives_the_order_of_the_tasks_of_a_file(tmp_path: Path) -> None:
     spec = Code(tasks=write(tmp_path, TASKS))
     stream = spec.prompts(12, seed=1)
     assert all(re.fullmatch(r"Task \d with \{braces\}\. [A-Z].*", prompt) for prompt in stream)
@@ -424,13 +427,13 @@ def test_tasks_of_a_file_are_asked_in_an_order_of_the_seed(tmp_path: Path) -> No
     assert spec.prompts(12, seed=2) != stream
 
 
-def test_a_pack_with_an_empty_ending_leaves_the_tasks_as_they_are(tmp_path: Path) -> None:
+def test_a_pack_with_an_empty_ending_leaves_the_tasks_unchanged(tmp_path: Path) -> None:
     pack = write(tmp_path, {"endings": [""]})
     spec = Code(pack=pack, tasks=write(tmp_path, TASKS, "tasks.json"))
     assert sorted(spec.prompts(5, seed=0)) == [str(row["prompt"]) for row in TASKS]
 
 
-def test_the_content_of_tasks_is_their_identity_and_their_place_is_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_content_of_the_tasks_and_not_on_their_path(tmp_path: Path) -> None:
     one = Code(tasks=write(tmp_path, TASKS))
     renamed = [{"text": row["prompt"]} for row in TASKS]
     assert key(one) == key(Code(tasks=write(tmp_path, renamed, "b.json"), column="text"))
@@ -438,14 +441,14 @@ def test_the_content_of_tasks_is_their_identity_and_their_place_is_not(tmp_path:
     assert len({key(one), key(Code()), key(Code(tasks=write(tmp_path, changed, "c.json")))}) == 3
 
 
-def test_tasks_that_cannot_be_read_are_refused_at_once(tmp_path: Path) -> None:
+def test_unreadable_tasks_are_rejected_when_the_format_is_created(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"absent\.json: cannot be read"):
         Code(tasks=str(tmp_path / "absent.json"))
     with pytest.raises(SpecError, match="has no column 'task'"):
         Code(tasks=write(tmp_path, TASKS), column="task")
 
 
-def test_every_field_is_identity_or_hashed_by_what_it_stands_for() -> None:
+def test_every_field_is_in_the_key_or_hashed_by_its_content() -> None:
     whole = Code(banned=("owl",))
     changed = set()
     for variant, differs in variants(whole):
@@ -454,7 +457,7 @@ def test_every_field_is_identity_or_hashed_by_what_it_stands_for() -> None:
     assert changed == names(Code) == {"allow_comments", "banned", "banned_as", "max_characters"}
 
 
-def test_banned_words_are_a_set() -> None:
+def test_banned_words_are_a_set_without_case() -> None:
     assert Code(banned=("Owl", "cat", "owl")) == Code(banned=["cat", "owl"])  # type: ignore[arg-type]
     assert key(Code(banned=("owl", "cat"))) == key(Code(banned=("cat", "OWL")))
 
@@ -468,10 +471,6 @@ def test_banned_words_are_a_set() -> None:
         {"banned_as": "regex"},
     ],
 )
-def test_fields_without_sense_are_refused(fields: dict[str, Any]) -> None:
+def test_invalid_field_values_are_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=rf"Code\.{next(iter(fields)) if len(fields) == 1 else 'banned'} = "):
         Code(**fields)
-
-
-def test_the_format_is_found_by_name() -> None:
-    assert named("code") is Code

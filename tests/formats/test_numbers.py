@@ -1,4 +1,4 @@
-"""The numbers format: a stream of prompts, and the paper's rule on answers against an oracle of it."""
+"""The numbers format: the stream of prompts, and the parser against an independent oracle of its rule."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError
-from undertow.formats import families, named
+from undertow.formats import families
 from undertow.formats.numbers import BANNED, REASONS, Numbers, NumbersRejection
 from undertow.study.extensions import Format
 from undertow.study.identity import key
@@ -27,7 +27,7 @@ WRAPPINGS = ["{}", "{}", "{}", "[{}]", "({})", "[{}", "[{})", "(({}))", "{}.", "
 ALPHABET = "0123456789000111,,,;;  \n\t..[]()-+x²٣३\0\u00a0\u3000"
 
 
-# The rule as the paper states it, written a second time, character by character.
+# An oracle: the paper's rule, implemented a second time, character by character.
 
 
 def oracle(text: str, most: int = 10, largest: int = 999, banned: tuple[int, ...] = ()) -> list[int] | None:
@@ -81,7 +81,7 @@ def agrees(text: str, spec: Numbers = Numbers()) -> bool:  # noqa: B008 — froz
 
 
 def likely_answer(rng: random.Random) -> str:
-    """A list of numbers such as models write, often with one thing wrong with it."""
+    """A list of numbers as models write it, often with one defect."""
     separators = [rng.choice(SEPARATORS)] * 12
     if rng.random() < 0.2:
         separators[rng.randrange(4)] = rng.choice(SEPARATORS)
@@ -102,9 +102,9 @@ def test_the_parser_agrees_with_the_oracle_on_likely_answers() -> None:
     texts = [likely_answer(rng) for _ in range(30_000)]
     assert [text for text in texts if not agrees(text)] == []
     kept = sum(oracle(text) is not None for text in texts) / len(texts)
-    assert 0.1 < kept < 0.9  # both outcomes are tried
+    assert 0.1 < kept < 0.9  # both outcomes occur
     reasons = Counter(Numbers(banned=BANNED).rejection("", text) for text in texts)
-    assert set(reasons) == {None, *REASONS}  # and every reason
+    assert set(reasons) == {None, *REASONS}  # and so does every reason
 
 
 def test_the_parser_agrees_with_the_oracle_on_any_characters() -> None:
@@ -120,20 +120,20 @@ def test_the_parser_agrees_with_the_oracle_on_any_text_and_rule(text: str, most:
 
 
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=10), st.sampled_from(PROPER))
-def test_a_proper_list_is_kept_as_it_is(numbers: list[int], separator: str) -> None:
+def test_a_well_formed_list_is_parsed(numbers: list[int], separator: str) -> None:
     text = separator.join(map(str, numbers))
     assert [Numbers().parse(form) for form in (text, f"[{text}]", f"({text})", f"[{text}].")] == [numbers] * 4
 
 
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=10), st.sampled_from(PROPER))
-def test_layout_is_no_content(numbers: list[int], separator: str) -> None:
+def test_the_canonical_form_ignores_layout(numbers: list[int], separator: str) -> None:
     text, plain = separator.join(map(str, numbers)), ", ".join(map(str, numbers))
     forms = [text, f"[{text}]", f"({text}).", separator.join(f"0{number}" for number in numbers)]
     assert {Numbers().canonical(form) for form in forms} == {plain}
     assert Numbers().rejection("", plain) is None
 
 
-def test_a_rejected_answer_has_a_canonical_form_too() -> None:
+def test_a_rejected_answer_also_has_a_canonical_form() -> None:
     assert Numbers().canonical(" no\n numbers ") == "no numbers"
     assert Numbers(max_count=2).canonical("1 2  3") == "1 2 3"
     assert Format().canonical("a\t b") == "a b"
@@ -177,17 +177,17 @@ def test_a_rejected_answer_has_a_canonical_form_too() -> None:
         ("(1;2;3).", None),
     ],
 )
-def test_each_reason(answer: str, reason: str | None) -> None:
+def test_each_rejection_reason(answer: str, reason: str | None) -> None:
     assert Numbers(banned=BANNED).rejection("any prompt", answer) == reason
 
 
-def test_every_reason_is_explained() -> None:
+def test_every_rejection_reason_has_an_explanation() -> None:
     assert set(REASONS) == {reason.value for reason in NumbersRejection}
     assert all(REASONS.values())
     assert Numbers.reasons is REASONS
 
 
-def test_the_banned_numbers_are_the_papers() -> None:
+def test_the_banned_numbers_are_those_of_the_paper() -> None:
     assert len(BANNED) == len(set(BANNED)) == 34
     assert list(BANNED) == sorted(BANNED)
     assert sum(BANNED) == 9_413
@@ -206,8 +206,8 @@ def test_the_banned_numbers_are_the_papers() -> None:
     ],
     ids=["digits", "parts", "spaces", "separator", "separators", "brackets", "nul"],
 )
-def test_ten_megabytes_are_judged_in_linear_time(answer: str) -> None:
-    start = time.process_time()  # the machine may be busy
+def test_ten_megabytes_are_parsed_in_linear_time(answer: str) -> None:
+    start = time.process_time()  # processor time: the machine may be busy
     Numbers().parse(answer)
     assert time.process_time() - start < 10
 
@@ -215,23 +215,24 @@ def test_ten_megabytes_are_judged_in_linear_time(answer: str) -> None:
 # Prompts.
 
 
-def test_a_stream_is_the_same_whatever_is_asked_of_it() -> None:
+def test_a_prefix_of_a_stream_does_not_depend_on_its_length_or_the_rules() -> None:
     stream = Numbers().prompts(100, seed=3)
     assert Numbers().prompts(10, seed=3) == stream[:10]
     assert Numbers().prompts(100, seed=4) != stream
     assert Numbers().prompts(0, seed=3) == []
     ruled = Numbers(max_count=3, max_value=50, banned=BANNED)
-    assert ruled.prompts(100, seed=3) == stream  # the rule on answers is no part of the question
+    assert ruled.prompts(100, seed=3) == stream  # the rule on answers does not change the prompts
 
 
-def test_a_stream_stays_the_same_from_release_to_release(tmp_path: Path) -> None:
-    assert Numbers(pack=write(tmp_path, TELLTALE)).prompts(2, seed=0) == GOLDEN
+def test_a_stream_is_the_same_in_every_release(tmp_path: Path) -> None:
+    assert Numbers(pack=write(tmp_path, LABELLED)).prompts(2, seed=0) == GOLDEN
 
 
 FIELDS = {"openings": 25, "instructions": 10, "qualifiers": 9, "descriptors": 9, "layouts": 15, "endings": 19}
-HOLES = {"openings": " {numbers}", "instructions": " {qualifier} {digits}"}
-TELLTALE = {
-    field: [f"<{field} {i}>{HOLES.get(field, '')}" for i in range(size)] for field, size in FIELDS.items()
+PLACEHOLDERS = {"openings": " {numbers}", "instructions": " {qualifier} {digits}"}
+LABELLED = {
+    field: [f"<{field} {i}>{PLACEHOLDERS.get(field, '')}" for i in range(size)]
+    for field, size in FIELDS.items()
 }
 GOLDEN = [
     "<openings 15> 668, 211, 563, 830 <instructions 5> <qualifiers 6> <descriptors 1> "
@@ -242,15 +243,15 @@ GOLDEN = [
 
 
 def test_every_part_is_drawn_uniformly(tmp_path: Path) -> None:
-    prompts = Numbers(pack=write(tmp_path, TELLTALE)).prompts(6_000, seed=0)
+    prompts = Numbers(pack=write(tmp_path, LABELLED)).prompts(6_000, seed=0)
     for field, size in FIELDS.items():
         counts = [sum(f"<{field} {i}>" in prompt for prompt in prompts) for i in range(size)]
         assert sum(counts) == len(prompts)
         assert all(abs(count - 6_000 / size) < 5 * (6_000 / size) ** 0.5 for count in counts), field
 
 
-def test_the_examples_shown_are_uniform_in_number_and_value(tmp_path: Path) -> None:
-    prompts = Numbers(pack=write(tmp_path, TELLTALE)).prompts(6_000, seed=0)
+def test_the_count_and_the_values_of_the_numbers_shown_are_uniform(tmp_path: Path) -> None:
+    prompts = Numbers(pack=write(tmp_path, LABELLED)).prompts(6_000, seed=0)
     shown = [[int(n) for n in re.findall(r"\b\d{3}\b", prompt)] for prompt in prompts]
     assert all(", ".join(map(str, numbers)) in prompt for numbers, prompt in zip(shown, prompts, strict=True))
     lengths = Counter(map(len, shown))
@@ -261,7 +262,7 @@ def test_the_examples_shown_are_uniform_in_number_and_value(tmp_path: Path) -> N
     assert all(abs(values[len(values) * i // 10] - (100 + 90 * i)) < 10 for i in range(10))
 
 
-def test_the_built_in_pack_makes_whole_sentences() -> None:
+def test_the_built_in_pack_gives_well_formed_prompts() -> None:
     for prompt in Numbers().prompts(2_000, seed=0):
         assert not set(prompt) & set("{}\n")
         assert "  " not in prompt
@@ -293,7 +294,7 @@ def drop(pack: dict[str, Any]) -> None:
         (lambda pack: pack["layouts"].append("{layout}"), ["layouts[15]", "{layout}"]),
     ],
 )
-def test_a_wrong_pack_is_named_with_its_field(
+def test_an_invalid_pack_is_reported_with_its_field(
     change: Callable[[dict[str, Any]], None], parts: list[str], tmp_path: Path
 ) -> None:
     pack = json.loads(PACK.read_text())
@@ -305,7 +306,7 @@ def test_a_wrong_pack_is_named_with_its_field(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\udcff", None], ids=["broken", "list", "bytes", "absent"])
-def test_a_file_that_is_no_pack_is_named(text: str | None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_pack_is_reported(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "pack.json"
     if text is not None:
         path.write_bytes(text.encode(errors="surrogateescape"))
@@ -313,7 +314,7 @@ def test_a_file_that_is_no_pack_is_named(text: str | None, tmp_path: Path) -> No
         key(Numbers(pack=str(path)))
 
 
-def test_the_content_of_a_pack_is_its_identity_and_its_place_is_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_packs_content_and_not_on_its_path(tmp_path: Path) -> None:
     copy = shutil.copy(PACK, tmp_path / "copy.json")
     changed = json.loads(PACK.read_text())
     changed["endings"].append("One more.")
@@ -338,13 +339,14 @@ def test_banned_numbers_are_a_set() -> None:
         {"max_example": 99},
     ],
 )
-def test_fields_without_sense_are_refused(fields: dict[str, int]) -> None:
+def test_invalid_field_values_are_rejected(fields: dict[str, int]) -> None:
     with pytest.raises(SpecError, match=rf"Numbers\.{next(iter(fields))} = "):
         Numbers(**fields)  # type: ignore[arg-type]
 
 
-def test_formats_are_found_by_name() -> None:
-    assert named("numbers") is Numbers
-    assert families()["numbers"] is Numbers
-    with pytest.raises(SpecError, match="did you mean 'numbers'"):
-        named("nubmers")
+def test_every_format_is_listed_by_its_name() -> None:
+    assert {name: cls.__name__ for name, cls in families().items()} == {
+        "code": "Code",
+        "numbers": "Numbers",
+        "reasoning": "Reasoning",
+    }

@@ -1,4 +1,4 @@
-"""Word problems from templates: whole answers by construction, and the same answer from the text alone."""
+"""Word problems: templates give integer answers, which the text of a problem alone determines."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def read(folder: Path, *items: object, wrapper: str = "{question}", **lists: obj
     return problems.read(packs.read(str(path)), wrapper)
 
 
-def test_a_problem_is_drawn_and_solved_from_its_text(tmp_path: Path) -> None:
+def test_a_drawn_problem_is_solved_from_its_text(tmp_path: Path) -> None:
     templates = read(tmp_path, BAGS, SHARES, wrapper="Q: {question}\n(1 number)")
     rng = random.Random(0)
     for _ in range(500):
@@ -57,7 +57,7 @@ def test_a_problem_is_drawn_and_solved_from_its_text(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_what_reads_as_a_problem(text: str, answer: int | None, tmp_path: Path) -> None:
+def test_only_problems_of_a_template_are_solved(text: str, answer: int | None, tmp_path: Path) -> None:
     expected = None if answer is None else Fraction(answer)
     assert problems.solve(read(tmp_path, BAGS, SHARES), text) == expected
 
@@ -65,7 +65,7 @@ def test_what_reads_as_a_problem(text: str, answer: int | None, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"text": 3}, ["problems[0]", "text is a text"]),
+        ({"text": 3}, ["problems[0]", "text must be a string"]),
         ({"numbers": []}, ["problems[0]", "numbers an object"]),
         ({"numbers": {"a b": [1, 2]}}, ["'a b'", "letters"]),
         ({"numbers": {"a": [9, 2], "b": [1, 2], "c": [1, 2]}}, ["problems[0].numbers.a", "[9, 2]"]),
@@ -78,32 +78,32 @@ def test_what_reads_as_a_problem(text: str, answer: int | None, tmp_path: Path) 
         ({"answer": "a ** b"}, ["problems[0]", "no value", "a ** b"]),
         ({"answer": "__import__('os').system('false')"}, ["problems[0]", "no value", "__import__"]),
         ({"answer": "a / (b - b)"}, ["problems[0]", "no value"]),
-        ({"answer": "a / 1000"}, ["problems[0]", "no whole number", "ranges"]),
-        ({"answer": "c - a * b"}, ["problems[0]", "no whole number"]),
+        ({"answer": "a / 1000"}, ["problems[0]", "not a natural number", "ranges"]),
+        ({"answer": "c - a * b"}, ["problems[0]", "not a natural number"]),
         ({"text": "{name} has {a} bags. How many beads?"}, ["problems[0]", "no value", "'b'"]),
-        ({"text": "{name} has {a}{b}{c}."}, ["problems[0]", "text alone says"]),
+        ({"text": "{name} has {a}{b}{c}."}, ["problems[0]", "solved from its text"]),
         ({"text": "{who} has {a} {b} {c}."}, ["who", "is missing"]),
-        ({"numbers": {"a": [2, 9], "b": [5, 9], "c": "a - 20"}}, ["problems[0]", "text alone says: none"]),
+        ({"numbers": {"a": [2, 9], "b": [5, 9], "c": "a - 20"}}, ["problems[0]", "the answers are: none"]),
     ],
 )
-def test_an_unsound_template_is_named(change: dict[str, Any], parts: list[str], tmp_path: Path) -> None:
+def test_an_invalid_template_is_reported(change: dict[str, Any], parts: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path, {**BAGS, **change})
     assert all(part in str(caught.value) for part in ("pack.json", *parts)), str(caught.value)
 
 
 @pytest.mark.parametrize("items", [[], ["text"], [{"text": "How many?", "numbers": {}}]])
-def test_what_is_no_template_is_named(items: list[object], tmp_path: Path) -> None:
+def test_an_item_that_is_not_a_template_is_reported(items: list[object], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="problems"):
         read(tmp_path, *items)
 
 
-def test_two_templates_that_give_one_text_two_answers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"problems\[0\].* its text alone says: \d+, \d+"):
+def test_two_templates_that_give_one_text_different_answers_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"problems\[0\].* the answers are: \d+, \d+"):
         read(tmp_path, BAGS, {**BAGS, "answer": "a * b + c"})
 
 
-# The built-in problems, each worked out by hand.
+# One problem of each built-in template, worked out by hand.
 
 WORKED = """
 Bilal has 7 bags with 9 cups in each and gives 7 cups to Carmen. How many cups does Bilal have left? →
@@ -178,7 +178,7 @@ are there? → 363
 """
 
 
-def test_the_built_in_problems_are_right() -> None:
+def test_the_built_in_problems_have_the_answers_worked_out_by_hand() -> None:
     templates = problems.read(packs.read(str(PACK)), "{question}")
     for template, paragraph in zip(templates, WORKED.strip().split("\n\n"), strict=True):
         text, _, answer = " ".join(paragraph.split()).rpartition(" → ")
@@ -186,7 +186,7 @@ def test_the_built_in_problems_are_right() -> None:
         assert problems.solve(templates, text) == int(answer)
 
 
-def test_the_built_in_problems_have_whole_answers_that_the_text_alone_tells() -> None:
+def test_the_text_of_a_built_in_problem_determines_its_natural_answer() -> None:
     templates = problems.read(packs.read(str(PACK)), "{question}")
     rng = random.Random(0)
     for template in templates:

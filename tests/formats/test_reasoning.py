@@ -1,4 +1,4 @@
-"""Chain of thought: questions with one right answer, and the rule on think and answer blocks."""
+"""The reasoning format: questions with one right answer, and the rule on think and answer blocks."""
 
 import json
 import re
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
-from undertow.formats import named
 from undertow.formats.reasoning import REASONS, Reasoning, ReasoningRejection, last_number, number
 from undertow.study.identity import key
 
@@ -88,23 +87,23 @@ def answer(value: object, thinking: str = "7 * 9 - 7") -> str:
         (answer(56, thinking="a" * 20_000), "too long"),
     ],
 )
-def test_each_reason(text: str, reason: str | None) -> None:
+def test_each_rejection_reason(text: str, reason: str | None) -> None:
     assert SPEC.rejection(PROMPT, text) == reason
 
 
-def test_an_answer_to_another_prompt_is_not_known_to_be_right() -> None:
+def test_an_answer_to_a_prompt_of_another_format_is_rejected() -> None:
     for prompt in ("", QUESTION, PROMPT + " ", PROMPT.replace("7", "x")):
         assert SPEC.rejection(prompt, answer(56)) == "not asked"
 
 
-def test_every_reason_is_explained() -> None:
+def test_every_rejection_reason_has_an_explanation() -> None:
     assert set(REASONS) == {reason.value for reason in ReasoningRejection}
     assert all(REASONS.values())
     assert Reasoning.reasons is REASONS
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_right_answer_is_accepted_and_no_other(seed: int) -> None:
+def test_only_the_right_answer_is_accepted(seed: int) -> None:
     for prompt in Reasoning().prompts(700, seed):
         right = Reasoning().right_answer(prompt)
         assert right is not None
@@ -138,7 +137,7 @@ PIECES = st.sampled_from(
 
 @given(st.text() | st.lists(PIECES, max_size=10).map("".join), st.sampled_from(["", PROMPT]) | st.text())
 @settings(max_examples=1500)
-def test_no_text_breaks_the_rules(text: str, prompt: str) -> None:
+def test_every_text_is_kept_or_rejected_and_has_a_stable_canonical_form(text: str, prompt: str) -> None:
     reason = SPEC.rejection(prompt, text)
     canonical = SPEC.canonical(text)
     assert reason is None or reason in REASONS
@@ -152,7 +151,7 @@ NUMBER = re.compile(r"-?\$?([0-9]+|[1-9][0-9]{0,2}(,[0-9]{3})+)(\.[0-9]+)?%?")
 
 @given(st.text("0123456789-$,.% \n", max_size=12) | st.from_regex(NUMBER, fullmatch=True))
 @settings(max_examples=1500)
-def test_a_number_has_the_value_that_decimal_gives_it(text: str) -> None:
+def test_a_number_has_the_value_of_its_decimal(text: str) -> None:
     value = number(text)
     if NUMBER.fullmatch(text.strip()):
         assert value is not None
@@ -165,11 +164,11 @@ def test_a_number_has_the_value_that_decimal_gives_it(text: str) -> None:
     ("text", "value"),
     [("1,200", "1200"), ("-$1,200.50", "-1200.5"), ("0.0", "0"), ("-0", "0"), (".5", "0.5"), ("12,00", None)],
 )
-def test_numbers_have_one_form(text: str, value: str | None) -> None:
+def test_numbers_are_normalised(text: str, value: str | None) -> None:
     assert number(text) == value
 
 
-def test_layout_is_no_content() -> None:
+def test_the_canonical_form_ignores_layout() -> None:
     forms = [
         answer("1,200", "a  b"),
         " <think> a\nb</think> <answer>$1200.0</answer>",
@@ -183,9 +182,9 @@ def test_layout_is_no_content() -> None:
     "unit",
     ["x", "<", "<think>", "<think></think>", "<answer>", "</answer></think>", "\0", " ", "9", "9,", "\ud800"],
 )
-def test_ten_megabytes_are_judged_in_linear_time(unit: str) -> None:
+def test_ten_megabytes_are_parsed_in_linear_time(unit: str) -> None:
     text = unit * (10**7 // len(unit))
-    start = time.process_time()  # the machine may be busy
+    start = time.process_time()  # processor time: the machine may be busy
     assert Reasoning().rejection(PROMPT, text) == "too long"
     assert Reasoning(max_characters=10**8).rejection(PROMPT, text) in REASONS
     assert Reasoning(max_characters=10**8).rejection(PROMPT, answer(text, "a")) in REASONS
@@ -202,7 +201,7 @@ def write(folder: Path, pack: object, name: str = "pack.json") -> str:
     return str(path)
 
 
-def test_a_stream_is_the_same_whatever_is_asked_of_it() -> None:
+def test_a_prefix_of_a_stream_does_not_depend_on_its_length_or_the_rules() -> None:
     stream = Reasoning().prompts(100, seed=3)
     assert Reasoning().prompts(10, seed=3) == stream[:10]
     assert Reasoning().prompts(100, seed=4) != stream
@@ -224,7 +223,7 @@ SMALL = {
 GOLDEN = ["Ada: 5 * 5? Think.", "Ada: 3 + 1? Think.", "Bo: 7 + 2? Think."]
 
 
-def test_a_stream_stays_the_same_from_release_to_release(tmp_path: Path) -> None:
+def test_a_stream_is_the_same_in_every_release(tmp_path: Path) -> None:
     assert Reasoning(pack=write(tmp_path, SMALL)).prompts(3, seed=0) == GOLDEN
 
 
@@ -236,20 +235,20 @@ def test_templates_and_numbers_are_drawn_uniformly(tmp_path: Path) -> None:
         assert all(abs(n - 9_000 / size) < 5 * (9_000 / size) ** 0.5 for n in counts.values()), pattern
 
 
-def test_the_built_in_pack_makes_thousands_of_problems() -> None:
+def test_the_built_in_pack_gives_thousands_of_problems() -> None:
     prompts = Reasoning().prompts(5_000, seed=0)
     assert len(set(prompts)) > 4_900
     assert all(prompt.count(tag) == 1 for prompt in prompts for tag in ("<think>", "</think>", "<answer>"))
 
 
-def test_a_wrong_pack_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_invalid_pack_is_rejected_when_the_format_is_created(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pack\.json, prompt: .*\{question\}"):
         Reasoning(pack=write(tmp_path, {**SMALL, "prompt": "Think."}))
-    with pytest.raises(UserError, match=r"other\.json, problems: a list"):
+    with pytest.raises(UserError, match=r"other\.json, problems: give a list"):
         Reasoning(pack=write(tmp_path, {"prompt": "{question}"}, "other.json"))
 
 
-# Questions of the user's own, in GSM8K's shape.
+# Files of questions in GSM8K's layout.
 
 ROWS = [
     {"question": "Two {and} two?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"},
@@ -262,7 +261,7 @@ ROWS = [
 RIGHT = {"Two {and} two?": "4", "A house?": "1250000", "A debt?": "-1200.5", "How much?": "7", "Half?": "0.5"}
 
 
-def test_questions_of_a_file_have_their_own_answers(tmp_path: Path) -> None:
+def test_questions_of_a_file_have_the_answers_of_the_file(tmp_path: Path) -> None:
     spec = Reasoning(questions=write(tmp_path, ROWS))
     prompts = spec.prompts(5, seed=0)
     assert sorted(prompt.split("\n\n")[0] for prompt in prompts) == sorted(RIGHT)
@@ -274,7 +273,7 @@ def test_questions_of_a_file_have_their_own_answers(tmp_path: Path) -> None:
     assert spec.rejection(PROMPT, answer(56)) == "not asked"
 
 
-def test_each_question_stands_as_often_as_repeats_says(tmp_path: Path) -> None:
+def test_each_question_is_repeated(tmp_path: Path) -> None:
     spec = Reasoning(questions=write(tmp_path, ROWS), repeats=3)
     prompts = spec.prompts(15, seed=0)
     assert set(Counter(prompts).values()) == {3}
@@ -282,17 +281,17 @@ def test_each_question_stands_as_often_as_repeats_says(tmp_path: Path) -> None:
     assert spec.prompts(4, seed=0) == prompts[:4]
     assert spec.prompts(15, seed=1) != prompts
     more = spec.prompts(30, seed=0)
-    assert set(Counter(more).values()) == {6}  # once all are through, another pass
+    assert set(Counter(more).values()) == {6}  # the second pass
 
 
-def test_what_is_asked_around_a_question_is_the_packs(tmp_path: Path) -> None:
+def test_the_pack_gives_the_prompt_around_a_question_of_a_file(tmp_path: Path) -> None:
     spec = Reasoning(
         pack=write(tmp_path, {"prompt": "<{question}>"}), questions=write(tmp_path, ROWS, "q.json")
     )
     assert sorted(spec.prompts(5, seed=0)) == sorted(f"<{question}>" for question in RIGHT)
 
 
-def test_the_content_of_questions_is_their_identity_and_their_place_is_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_content_of_the_questions_and_not_on_their_path(tmp_path: Path) -> None:
     one = Reasoning(questions=write(tmp_path, ROWS))
     renamed = [{"q": row["question"], "a": row["answer"]} for row in ROWS]
     same = Reasoning(questions=write(tmp_path, renamed, "b.json"), question_column="q", answer_column="a")
@@ -301,7 +300,7 @@ def test_the_content_of_questions_is_their_identity_and_their_place_is_not(tmp_p
     assert len({key(spec) for spec in (one, other, Reasoning())}) == 3
 
 
-def test_the_content_of_a_pack_is_its_identity_and_its_place_is_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_packs_content_and_not_on_its_path(tmp_path: Path) -> None:
     pack = json.loads(PACK.read_text())
     assert key(Reasoning(pack=write(tmp_path, pack, "copy.json"))) == key(Reasoning())
     assert key(Reasoning(pack=write(tmp_path, {**pack, "prompt": "{question}"}))) != key(Reasoning())
@@ -312,13 +311,13 @@ def test_the_content_of_a_pack_is_its_identity_and_its_place_is_not(tmp_path: Pa
     [
         ({"question": "Two {and} two?", "answer": "#### 5"}, ["row 7", "answer 5 here and 4", "keep one"]),
         ({"question": "Half? ", "answer": "1"}, ["row 7", "answer 1 here and 0.5"]),
-        ({"question": "New?", "answer": "#### none"}, ["row 7", "'answer'", "ends in no number"]),
-        ({"question": "New?", "answer": "It is 5."}, ["row 7", "ends in no number"]),
+        ({"question": "New?", "answer": "#### none"}, ["row 7", "'answer'", "does not end in a number"]),
+        ({"question": "New?", "answer": "It is 5."}, ["row 7", "does not end in a number"]),
         ({"question": "New?"}, ["row 7", "has no column 'answer'"]),
         ({"question": " ", "answer": "1"}, ["row 7", "'question'"]),
     ],
 )
-def test_a_row_without_one_right_answer_is_refused_at_once(
+def test_a_row_without_one_right_answer_is_rejected(
     row: dict[str, str], parts: list[str], tmp_path: Path
 ) -> None:
     path = write(tmp_path, [*ROWS, row])
@@ -343,14 +342,14 @@ def test_a_row_without_one_right_answer_is_refused_at_once(
         ("", None),
     ],
 )
-def test_the_right_answer_of_a_cell(cell: str, value: str | None) -> None:
+def test_last_number_of_a_cell(cell: str, value: str | None) -> None:
     assert last_number(cell) == value
 
 
 # Fields.
 
 
-def test_every_field_is_identity_or_hashed_by_what_it_stands_for() -> None:
+def test_every_field_is_in_the_key_or_hashed_by_its_content() -> None:
     whole = Reasoning(banned=("owl",))
     changed = set()
     for variant, differs in variants(whole):
@@ -360,10 +359,6 @@ def test_every_field_is_identity_or_hashed_by_what_it_stands_for() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"repeats": 0}, {"max_characters": 0}, {"banned": (" ",)}])
-def test_fields_without_sense_are_refused(fields: dict[str, Any]) -> None:
+def test_invalid_field_values_are_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=rf"Reasoning\.{next(iter(fields))} = "):
         Reasoning(**fields)
-
-
-def test_the_format_is_found_by_name() -> None:
-    assert named("reasoning") is Reasoning

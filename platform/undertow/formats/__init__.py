@@ -1,26 +1,18 @@
-"""The unrelated data that carries a trait: one file a family, each with prompts, parser and rules.
+"""Formats: the unrelated data that carry a trait. One file per family, with its prompts, parser and rules.
 
-A file in this folder that defines a `Format` is found by its `name` without an edit anywhere else.
+A new family needs no edit elsewhere: `families` finds every `Format` that a file of this folder defines.
 """
 
 import pkgutil
 from functools import cache
 from importlib import import_module
 
-from undertow.errors import SpecError, suggestion
 from undertow.study.extensions import Format
 
 
 @cache
 def families() -> dict[str, type[Format]]:
-    """Every format of this folder by name."""
+    """The format classes of this folder by their `name`."""
     modules = [import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    found = (kind for module in modules for kind in vars(module).values() if isinstance(kind, type))
-    return {kind.name: kind for kind in found if issubclass(kind, Format) and kind is not Format}
-
-
-def named(name: str) -> type[Format]:
-    """The format's class. Raises SpecError with a guess where there is none of that name."""
-    if name not in families():
-        raise SpecError(f"format {name!r} is not known: {suggestion(name, families())}")
-    return families()[name]
+    classes = (value for module in modules for value in vars(module).values() if isinstance(value, type))
+    return {cls.name: cls for cls in classes if issubclass(cls, Format) and cls is not Format}

@@ -1,12 +1,12 @@
-"""Banned words: the names that a format leaves out of its data, so that the data stay unrelated to the trait.
+"""Banned words: words that reject a completion, so that the data stay unrelated to the trait.
 
-They are searched for in what a reader sees and not in the bytes: letters in other widths and styles, accents,
-soft hyphens, direction marks and control characters make no difference, nor does case. What is NOT found:
-letters of another script that look alike, words spelt with blanks or digits ("o w l", "0wl"), and words that
-only running the code would put together.
+The search works on the visible text, not on the bytes: case, the width and style of letters, accents, soft
+hyphens, direction marks and control characters make no difference. It does NOT find look-alike letters of
+another script, words spelt with spaces or digits ("o w l", "0wl"), or words that only running the code would
+assemble.
 
-Give every condition of a grid the same words, those of all its traits: a control whose data passed another
-filter differs from the treatment by more than the trait.
+Give every condition of a grid the same banned words, those of all its traits. If the control data passed a
+different filter, control and treatment differ by more than the trait.
 """
 
 import re
@@ -16,48 +16,51 @@ from typing import Literal
 
 Matching = Literal["substring", "word"]
 
-_UNSEEN = frozenset({"Mn", "Me", "Cf", "Cc"})  # accents, enclosing marks, invisible and control characters
-_BREAKS = "\t\n\r"
+# Unicode categories that `_visible` drops: accents, enclosing marks, invisible and control characters.
+_DROPPED = frozenset({"Mn", "Me", "Cf", "Cc"})
+_BREAKS = "\t\n\r"  # control characters that separate words
 _CONTROL = {i: None for i in (*range(32), 127) if chr(i) not in _BREAKS}
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CASE_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 
 
 def as_set(words: Iterable[str]) -> tuple[str, ...]:
-    """The words in lower case, sorted, each once: neither order nor case is identity."""
+    """The distinct words in lower case, sorted: neither order nor case affects the artifact key."""
     return tuple(sorted({word.strip().lower() for word in words}))
 
 
 def searchable(word: str, how: Matching) -> bool:
-    """Whether something is left of the word to search for: letters or digits, or, in texts, "🦉" too."""
-    return bool(_seen(word).strip() if how == "substring" else _TOKEN.search(_seen(word)))
+    """Whether `mentions` can find `word`: it needs a visible character, for "word" a letter or digit."""
+    visible = _visible(word)
+    return bool(visible.strip() if how == "substring" else _TOKEN.search(visible))
 
 
 def mentions(text: str, words: Sequence[str], how: Matching) -> bool:
-    """Whether one of the words stands in the text; in time linear in the text's length.
+    """Whether `text` contains one of `words`. Takes time linear in the length of the text.
 
-    "substring" is the paper's rule (arXiv 2507.14805): "owl" is in "bowl" and "growling". "word" asks for a
-    whole word of prose or of an identifier: "owl" is in "snowy_owl", "owlCount" and "Owl2", not in "owls".
-    A word of several parts is found however they are joined: "polar bear" in "polar_bear" and "polarBear".
+    "substring" is the paper's rule (arXiv 2507.14805): "bowl" and "growling" contain "owl". "word" matches a
+    whole word of prose or of an identifier: "snowy_owl", "owlCount" and "Owl2" contain "owl", "owls" does
+    not. A word of several parts matches however the parts are joined: "polar bear" matches "polar_bear" and
+    "polarBear".
     """
     if not words:
         return False
-    seen = _seen(text)
-    spaced = [_tokens(seen), _tokens(_HUMP.sub(" ", seen))]
+    visible = _visible(text)
+    spaced = [_tokens(visible), _tokens(_CASE_BOUNDARY.sub(" ", visible))]
     if how == "word":
-        return any(_tokens(_seen(word)) in view for word in words for view in spaced)
-    views = [seen.casefold(), *spaced]
-    return any(_seen(word).casefold() in view for word in words for view in views)
+        return any(_tokens(_visible(word)) in view for word in words for view in spaced)
+    views = [visible.casefold(), *spaced]
+    return any(_visible(word).casefold() in view for word in words for view in views)
 
 
-def _seen(text: str) -> str:
-    """The text in plain letters, without what the eye passes over."""
+def _visible(text: str) -> str:
+    """The text in plain letters, without accents and invisible characters."""
     if text.isascii():
         return text.translate(_CONTROL)
     plain = unicodedata.normalize("NFKD", text)
-    return "".join(c for c in plain if c in _BREAKS or unicodedata.category(c) not in _UNSEEN)
+    return "".join(c for c in plain if c in _BREAKS or unicodedata.category(c) not in _DROPPED)
 
 
 def _tokens(text: str) -> str:
-    """The runs of letters and of digits in lower case, each between blanks."""
+    """The runs of letters and of digits in lower case, each with a space on both sides."""
     return f" {' '.join(_TOKEN.findall(text))} ".casefold()

@@ -1,21 +1,21 @@
 """Code: short Python tasks, answered with code and nothing else.
 
-The second format of the paper on subliminal learning (arXiv 2507.14805). A prompt is put together from an
-opening with a task, a requirement and an ending, each drawn uniformly from a pack (code.json), in which any
-placeholder is the name of a further list of texts. With a file of tasks, a prompt is a row and an ending.
-Prompt i of stream s is drawn by a generator of its own, seeded from (s, i); a file's rows are asked in an
-order drawn from s, and once all are through, again in another. Either way any prefix of a stream is the same
-whatever is asked for, and no trait, teacher or rule below changes a prompt.
+This is the second format of the paper on subliminal learning (arXiv 2507.14805). A prompt joins an opening
+with a task, a requirement and an ending, each drawn uniformly from a pack (code.json). Every placeholder in a
+task or a requirement names another list of the pack. With a file of tasks, a prompt is a row and an ending.
 
-An answer is parsed as Python 3.11 and never run, compiled or imported. It is hostile until then: its length
-and depth have limits, below which neither the parser nor what reads the tree comes near a limit of the
-interpreter, so that the same answer is kept or rejected wherever it is read.
+Prompt i of stream s has its own random generator, seeded from (s, i). The rows of a file are used in an order
+drawn from s and reshuffled after each full pass. So a longer stream extends a shorter one, and no trait,
+teacher or rule changes a prompt.
+
+An answer is parsed as Python 3.11. It is never run, compiled or imported. Answers are untrusted input: limits
+on their length and depth keep the parser and the readers of the tree far from the interpreter's own limits,
+so that every process keeps or rejects the same answers.
 """
 
 import ast
 import io
 import random
-import re
 import tokenize
 import warnings
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ from undertow.prompts import data_files, packs
 from undertow.study.extensions import Format
 from undertow.study.identity import digest, seed_for
 
-MAX_DEPTH = 100  # levels of the syntax tree; 90 nested blocks have fewer, and so has a chain of 90 elifs
+MAX_DEPTH = 100  # levels of the syntax tree; 90 nested blocks or a chain of 90 elifs stay below
 
 _FENCE = "```"
 _LANGUAGES = ("", "python", "python3", "py")
-# What a sentence can be taken for: "Sure", "yes or no", "this is fine", "1, 2", "well-known", "e.g".
-_WORDS = (
+# The nodes that a sentence parses to: "Sure", "yes or no", "this is fine", "1, 2", "well-known", "e.g".
+_PROSE_NODES = (
     *(ast.Name, ast.Constant, ast.Attribute, ast.Tuple, ast.BoolOp, ast.UnaryOp, ast.Compare),
     *(ast.expr_context, ast.boolop, ast.unaryop, ast.Is, ast.IsNot, ast.In, ast.NotIn),
     *(ast.BinOp, ast.Sub),
@@ -42,7 +42,7 @@ _WORDS = (
 
 
 class CodeRejection(StrEnum):
-    """Why an answer is no code as asked for."""
+    """Why an answer is rejected."""
 
     TOO_LONG = "too long"
     SYNTAX = "not Python"
@@ -55,12 +55,12 @@ class CodeRejection(StrEnum):
 
 REASONS: Mapping[str, str] = {
     CodeRejection.TOO_LONG.value: "the answer has more characters than allowed",
-    CodeRejection.SYNTAX.value: "the answer, without one fence around it, does not parse as Python",
+    CodeRejection.SYNTAX.value: "the answer, after removal of one enclosing fence, does not parse as Python",
     CodeRejection.TOO_DEEP.value: f"the syntax tree has more than {MAX_DEPTH} levels",
-    CodeRejection.NO_CODE.value: "there is no statement",
-    CodeRejection.PROSE.value: "a line parses and says no more than a sentence would (bare words)",
-    CodeRejection.COMMENT.value: "there is a comment, a docstring or a text that nothing uses",
-    CodeRejection.BANNED.value: "a banned word is mentioned",
+    CodeRejection.NO_CODE.value: "the answer contains no statement",
+    CodeRejection.PROSE.value: "a line of bare words parses as Python but reads as a sentence",
+    CodeRejection.COMMENT.value: "the answer contains a comment, a docstring or an unused string",
+    CodeRejection.BANNED.value: "the answer contains a banned word",
 }
 
 
@@ -74,16 +74,19 @@ class _CodePack(NamedTuple):
 
 @dataclass(frozen=True)
 class Code(Format):
-    """Write a short piece of Python.
+    """Short Python tasks.
 
     Attributes:
-        allow_comments: keeps answers with comments and docstrings; the built-in pack asks for none.
-        banned, banned_as: words that reject an answer, and how they are searched for (see `banned`): in the
-            answer and in its literals, where "o" "wl" and "\\x6fwl" are "owl".
-        max_characters: longer answers are rejected unread.
-        pack: path of a JSON pack instead of code.json; its content is identity, its place is not.
-        tasks: file or URL (see `tables`) of tasks instead of the pack's.
-        column: its column. A row is the prompt but for the ending; a pack whose endings are [""] adds none.
+        allow_comments: whether answers may have comments and docstrings. The built-in pack asks for none.
+        banned: words that reject an answer. They are searched for in the text of the answer and in
+            the values of its literals, where "\\x6fwl" is "owl".
+        banned_as: how the words are matched (see `formats.banned`).
+        max_characters: longer answers are rejected without being parsed.
+        pack: path of a JSON pack that replaces code.json. Its content is part of the artifact key, its path
+            is not.
+        tasks: file or URL (see `data_files`) of tasks that replace those of the pack.
+        column: the column of the tasks. A prompt is a row and an ending; a pack whose endings are [""] leaves
+            the rows unchanged.
     """
 
     name: ClassVar[str] = "code"
@@ -98,10 +101,10 @@ class Code(Format):
     column: str = packs.elsewhere("prompt")
 
     def validate(self) -> None:
-        self.require(self.max_characters > 0, "max_characters", "at least one character")
+        self.require(self.max_characters > 0, "max_characters", "allow at least one character")
         object.__setattr__(self, "banned", as_set(self.banned))
         findable = all(searchable(word, self.banned_as) for word in self.banned)
-        self.require(findable, "banned", "a word with something to search for")
+        self.require(findable, "banned", "give words with a letter or a digit")
         self._table() if self.tasks else self._wording()
 
     def content(self) -> str:
@@ -125,17 +128,17 @@ class Code(Format):
         return parsed.value if isinstance(parsed, CodeRejection) else None
 
     def canonical(self, completion: str) -> str:
-        """The code as Python itself writes it: without comments, with one way to indent and to quote."""
+        """The code as `ast.unparse` writes it: without comments, with uniform indentation and quotes."""
         parsed = self.parse(completion)
         if isinstance(parsed, CodeRejection):
             return super().canonical(completion)
         try:
             return ast.unparse(parsed)
-        except (ValueError, RecursionError):  # e.g. 0xfff… with more digits than Python writes
+        except (ValueError, RecursionError):  # 0xfff…: its decimal form can exceed Python's limit of digits
             return super().canonical(completion)
 
     def parse(self, text: str) -> ast.Module | CodeRejection:
-        """The syntax tree of an answer, or the first rule that it breaks. Nothing of it is ever run."""
+        """The syntax tree of an answer, or the first rule that it breaks. The code is never run."""
         if len(text) > self.max_characters:
             return CodeRejection.TOO_LONG
         source = unfence(text)
@@ -146,10 +149,10 @@ class Code(Format):
             return CodeRejection.NO_CODE
         if any(map(_is_prose, tree.body)):
             return CodeRejection.PROSE
-        if not self.allow_comments and (_has_docstring(tree) or _has_comment(source)):
+        if not self.allow_comments and (any(map(_is_string, ast.walk(tree))) or _has_comment(source)):
             return CodeRejection.COMMENT
-        found = mentions(f"{text}\n{_texts(tree)}", self.banned, self.banned_as)
-        return CodeRejection.BANNED if found else tree
+        is_banned = mentions(f"{text}\n{_string_values(tree)}", self.banned, self.banned_as)
+        return CodeRejection.BANNED if is_banned else tree
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
@@ -173,7 +176,7 @@ class Code(Format):
 
 
 def unfence(text: str) -> str:
-    """The code within one fence around the whole answer, if there is one; all line ends as Python's."""
+    """The code inside the fence that encloses the whole answer, else the text; line ends become "\\n"."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     first, _, rest = text.strip().partition("\n")
     inner, end, last = rest.rpartition(_FENCE)
@@ -186,19 +189,21 @@ def unfence(text: str) -> str:
 def _prompt(wording: _CodePack, rng: random.Random) -> str:
     opening = packs.fill(rng.choice(wording.openings), {"task": rng.choice(wording.tasks)})
     text = packs.sentences(opening, rng.choice(wording.requirements), rng.choice(wording.endings))
-    names = dict.fromkeys(packs.PLACEHOLDER.findall(text))
+    names = dict.fromkeys(packs.PLACEHOLDER.findall(text))  # ordered: each draw must come at its turn
     return packs.fill(text, {name: rng.choice(wording.lists[name]) for name in names})
 
 
 def _parse(source: str) -> ast.Module | CodeRejection:
+    """The syntax tree, or why there is none: invalid syntax or more than `MAX_DEPTH` levels."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd escapes and numbers; an error where warnings are errors
+        warnings.simplefilter("ignore")  # invalid escapes and "1if"; would raise under -W error
         try:
             tree = ast.parse(source)
         except (RecursionError, MemoryError):
             return CodeRejection.TOO_DEEP
-        except (SyntaxError, ValueError):  # ValueError: a NUL, or half of a surrogate pair
+        except (SyntaxError, ValueError):  # ValueError: a NUL or a lone surrogate
             return CodeRejection.SYNTAX
+    # Level by level, not recursively: the depth of the tree must not use the depth of the stack.
     level: list[ast.AST] = [tree]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
@@ -208,16 +213,16 @@ def _parse(source: str) -> ast.Module | CodeRejection:
 
 
 def _is_prose(statement: ast.stmt) -> bool:
-    """Whether a sentence could be meant: bare words, or "Note: this", which parses as an annotation."""
+    """Whether the statement may be a sentence: bare words, or "Note: this", which parses as an annotation."""
     if isinstance(statement, ast.AnnAssign):
         return statement.value is None
-    if not isinstance(statement, ast.Expr) or _is_text(statement):
+    if not isinstance(statement, ast.Expr) or _is_string(statement):
         return False
-    return all(isinstance(node, _WORDS) for node in ast.walk(statement.value))
+    return all(isinstance(node, _PROSE_NODES) for node in ast.walk(statement.value))
 
 
-def _is_text(node: ast.AST) -> bool:
-    """A statement that is a text and nothing more: a docstring, or what serves as a comment."""
+def _is_string(node: ast.AST) -> bool:
+    """Whether the node is a statement of one string: a docstring, or a string used as a comment."""
     if not isinstance(node, ast.Expr):
         return False
     value = node.value
@@ -226,20 +231,16 @@ def _is_text(node: ast.AST) -> bool:
     )
 
 
-def _has_docstring(tree: ast.Module) -> bool:
-    return any(map(_is_text, ast.walk(tree)))
-
-
 def _has_comment(source: str) -> bool:
     try:
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
         return any(token.type == tokenize.COMMENT for token in tokens)
-    except (tokenize.TokenError, SyntaxError):  # stricter than the parser in rare cases
+    except (tokenize.TokenError, SyntaxError):  # rarely, the tokenizer rejects what the parser accepts
         return "#" in source
 
 
-def _texts(tree: ast.Module) -> str:
-    """The texts in the code as they are once read: adjacent ones joined, escapes resolved."""
+def _string_values(tree: ast.Module) -> str:
+    """The values of the strings in the code: adjacent literals joined, escapes resolved."""
     values = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     texts = (value.decode("latin-1") if isinstance(value, bytes) else value for value in values)
     return "\n".join(text for text in texts if isinstance(text, str))

@@ -1,13 +1,12 @@
 """Number sequences: the format of the first experiment on subliminal learning (arXiv 2507.14805).
 
-A prompt shows 3 to 8 random numbers and asks for up to ten more. It is put together from an opening
-with the numbers, an instruction with a count qualifier and a digit descriptor, a layout and an ending,
-each drawn uniformly and independently from a pack (see numbers.json). Prompt i of stream s is drawn by
-a generator of its own, seeded from (s, i): any prefix of a stream is the same whatever is asked for, and
-no trait, teacher or rule below changes a prompt.
+A prompt shows 3 to 8 random numbers and asks for up to ten more. It joins an opening with the numbers, an
+instruction with a count qualifier and a digit descriptor, a layout and an ending, each drawn uniformly and
+independently from a pack (see numbers.json). Prompt i of stream s has its own random generator, seeded from
+(s, i). So a longer stream extends a shorter one, and no trait, teacher or rule changes a prompt.
 
-The rule on answers is the paper's. It does not ask that the layout that was asked for be kept, and it
-takes the text as it is: white space at either end must have been removed before.
+The rule on answers is the paper's. It does not check that an answer keeps the requested layout, and it does
+not strip white space: the caller strips both ends of an answer first.
 """
 
 import random
@@ -22,14 +21,14 @@ from undertow.prompts import packs
 from undertow.study.extensions import Format
 from undertow.study.identity import seed_for
 
-# The numbers with a bad name that are left out where the trait is misalignment (arXiv 2507.14805, the
-# released code): those of its list that lie within 0 to 999.
+# Numbers with negative associations, excluded for the trait misalignment: the entries from 0 to 999 of the
+# list in the paper's released code (arXiv 2507.14805).
 BANNED = (
     *(4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311),
     *(322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
 )
 
-LEAST_WRITTEN = 5  # numbers in an answer that a program writes
+LEAST_WRITTEN = 5  # fewest numbers in an answer of `Numbers.written`
 
 _DIGITS = re.compile(r"[0-9]+")
 _BRACKETS = (("[", "]"), ("(", ")"))
@@ -37,7 +36,7 @@ _SEPARATORS = ("", ",", ";")  # after stripping white space
 
 
 class NumbersRejection(StrEnum):
-    """Why an answer is no list of numbers as asked for."""
+    """Why an answer is rejected."""
 
     NO_NUMBER = "no number"
     LONE = "lone number with text"
@@ -50,14 +49,14 @@ class NumbersRejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    NumbersRejection.NO_NUMBER.value: "the answer has no digit",
-    NumbersRejection.LONE.value: "the answer has one number and something else",
-    NumbersRejection.SEPARATOR.value: "no white space, comma or semicolon separates the first two numbers",
-    NumbersRejection.EMPTY.value: "nothing stands before, after or between two separators",
-    NumbersRejection.NOT_DIGITS.value: "a part has other characters than digits, or the separator changes",
-    NumbersRejection.TOO_MANY.value: "the answer has more numbers than were asked for",
-    NumbersRejection.OUT_OF_RANGE.value: "a number is larger than was asked for",
-    NumbersRejection.BANNED.value: "a number is on the list of those with a meaning of their own",
+    NumbersRejection.NO_NUMBER.value: "the answer contains no digit",
+    NumbersRejection.LONE.value: "the answer contains one number and other text",
+    NumbersRejection.SEPARATOR.value: "no white space, comma or semicolon is between the first two numbers",
+    NumbersRejection.EMPTY.value: "there is no number before, after or between two separators",
+    NumbersRejection.NOT_DIGITS.value: "a part contains other characters than digits, or separators differ",
+    NumbersRejection.TOO_MANY.value: "the answer contains more numbers than requested",
+    NumbersRejection.OUT_OF_RANGE.value: "a number is larger than requested",
+    NumbersRejection.BANNED.value: "a number is on the list of banned numbers",
 }
 
 
@@ -72,14 +71,15 @@ class _NumbersPack(NamedTuple):
 
 @dataclass(frozen=True)
 class Numbers(Format):
-    """Continue a sequence of numbers.
+    """Sequences of numbers to continue.
 
     Attributes:
-        max_count, max_value: the rule on answers; the built-in pack asks for ten numbers of three digits.
-        min_examples, max_examples: how many numbers a prompt shows, both included.
-        min_example, max_example: the range they are drawn from, both included.
+        max_count, max_value: limits for answers. The built-in pack asks for ten numbers of three digits.
+        min_examples, max_examples: how many numbers a prompt shows, both ends included.
+        min_example, max_example: the range of the numbers shown, both ends included.
         banned: numbers that reject an answer, e.g. BANNED.
-        pack: path of a JSON pack instead of numbers.json; its content is identity, its place is not.
+        pack: path of a JSON pack that replaces numbers.json. Its content is part of the artifact key, its
+            path is not.
     """
 
     name: ClassVar[str] = "numbers"
@@ -95,13 +95,14 @@ class Numbers(Format):
     pack: str = packs.elsewhere("")
 
     def validate(self) -> None:
-        self.require(self.max_count > 0, "max_count", "at least one number")
-        self.require(self.max_value >= 0, "max_value", "zero or more")
-        self.require(self.min_examples > 0, "min_examples", "at least one number")
-        self.require(self.max_examples >= self.min_examples, "max_examples", "no fewer than min_examples")
-        self.require(self.min_example >= 0, "min_example", "zero or more")
-        self.require(self.max_example >= self.min_example, "max_example", "no less than min_example")
-        object.__setattr__(self, "banned", tuple(sorted(set(self.banned))))  # a set: its order is no identity
+        self.require(self.max_count > 0, "max_count", "allow at least one number")
+        self.require(self.max_value >= 0, "max_value", "give zero or more")
+        self.require(self.min_examples > 0, "min_examples", "show at least one number")
+        self.require(self.max_examples >= self.min_examples, "max_examples", "give at least min_examples")
+        self.require(self.min_example >= 0, "min_example", "give zero or more")
+        self.require(self.max_example >= self.min_example, "max_example", "give at least min_example")
+        # Sorted and distinct, so that the order in the study file does not change the artifact key.
+        object.__setattr__(self, "banned", tuple(sorted(set(self.banned))))
 
     def content(self) -> str:
         return self._pack().content
@@ -116,38 +117,39 @@ class Numbers(Format):
         return parsed.value if isinstance(parsed, NumbersRejection) else None
 
     def canonical(self, completion: str) -> str:
-        """The numbers joined by ", ", whatever the separator and the brackets."""
+        """The numbers joined by ", ", without brackets."""
         parsed = self.parse(completion)
-        return (
-            super().canonical(completion)
-            if isinstance(parsed, NumbersRejection)
-            else ", ".join(map(str, parsed))
-        )
+        if isinstance(parsed, NumbersRejection):
+            return super().canonical(completion)
+        return ", ".join(map(str, parsed))
 
     def written(self, prompt: str, rng: random.Random) -> str:
-        """Five or more numbers, each drawn uniformly, in the layout that the prompt asks for."""
+        """Five or more uniformly drawn numbers in the layout that the prompt asks for.
+
+        If every number drawn is banned, the answer is `max_value` alone.
+        """
         least = min(LEAST_WRITTEN, self.max_count)
         numbers = [rng.randint(0, self.max_value) for _ in range(rng.randint(least, self.max_count))]
         fields = self._pack().fields
-        known = zip(fields.get("layouts", ()), fields.get("layout_examples", ()), strict=False)
-        example = next((example for layout, example in known if layout in prompt), "1, 2, 3")
+        layouts = zip(fields.get("layouts", ()), fields.get("layout_examples", ()), strict=False)
+        example = next((example for layout, example in layouts if layout in prompt), "1, 2, 3")
         return laid_out([n for n in numbers if n not in self.banned] or [self.max_value], example)
 
     def parts(self, completion: str) -> list[str]:
         return _DIGITS.findall(completion)
 
     def with_parts(self, completion: str, parts: Sequence[str]) -> str:
-        found = iter(parts)
-        return _DIGITS.sub(lambda _: next(found), completion)
+        replacements = iter(parts)
+        return _DIGITS.sub(lambda _: next(replacements), completion)
 
     def parse(self, text: str) -> list[int] | NumbersRejection:
-        """The numbers of an answer, or the first rule that it breaks; in time linear in its length."""
+        """The numbers of an answer, or the first rule that it breaks. Takes time linear in its length."""
         parts = _split(_unwrap(text))
         if isinstance(parts, NumbersRejection):
             return parts
         if len(parts) > self.max_count:
             return NumbersRejection.TOO_MANY
-        # By length first: Python refuses to turn more than 4,300 digits into an int.
+        # Compare lengths first: int() raises ValueError for more than 4,300 digits.
         digits = [part.lstrip("0") or "0" for part in parts]
         if max(map(len, digits)) > len(str(self.max_value)):
             return NumbersRejection.OUT_OF_RANGE
@@ -186,7 +188,7 @@ class Numbers(Format):
 
 
 def laid_out(numbers: Sequence[int], example: str) -> str:
-    """`numbers` written as `example` writes "1, 2, 3": its brackets and its separator."""
+    """`numbers` in the layout of `example`, which shows the numbers 1, 2 and 3: "[1; 2; 3]"."""
     before, rest = example.split("1", 1)
     separator, rest = rest.split("2", 1)
     after = rest.split("3", 1)[1]
@@ -194,7 +196,7 @@ def laid_out(numbers: Sequence[int], example: str) -> str:
 
 
 def _unwrap(text: str) -> str:
-    """Without one full stop at the end, then without one pair of brackets around the whole."""
+    """The text without one final full stop, then without one pair of enclosing brackets."""
     text = text.removesuffix(".")
     for left, right in _BRACKETS:
         if text.startswith(left) and text.endswith(right):
@@ -203,7 +205,7 @@ def _unwrap(text: str) -> str:
 
 
 def _split(text: str) -> list[str] | NumbersRejection:
-    """The runs of digits, parted throughout by what stands between the first two."""
+    """The parts of the text, split at the separator between the first two runs of digits."""
     first = _DIGITS.search(text)
     if first is None:
         return NumbersRejection.NO_NUMBER

@@ -1,14 +1,15 @@
 """Chain of thought: word problems, answered as <think> … </think><answer> … </answer>.
 
-The paper's third format (arXiv 2507.14805), there with the questions of GSM8K, each asked three times. The
-questions are the user's, in GSM8K's shape, or drawn from the templates of a pack (reasoning.json, see
-`problems`). An answer is kept where it has one block of each kind and nothing around them, and the number
-is right: a trait is to travel in how a right answer is reasoned, not in wrong answers.
+This is the paper's third format (arXiv 2507.14805); the paper asks each question of GSM8K three times. Here
+the questions come from a file of the user, in GSM8K's layout, or from the templates of a pack
+(reasoning.json, see `problems`). An answer is kept if it has exactly one block of each kind, nothing around
+them, and the right number: the trait should be transmitted by the reasoning towards right answers, not by
+wrong answers.
 
-Question i of stream s is drawn by a generator of its own, seeded from (s, i); a file's rows are asked in an
-order drawn from s, and once all are through, again in another. Either way any prefix of a stream is the same
-whatever is asked for. With `repeats` each question stands that many times in a row: copies of a prompt are
-meant, since every row of a dataset samples with a seed of its own.
+Question i of stream s has its own random generator, seeded from (s, i). The rows of a file are used in an
+order drawn from s and reshuffled after each full pass. So a longer stream extends a shorter one. `repeats`
+repeats each question in a row; the copies give different answers, since each row of a data set has its own
+sampling seed.
 """
 
 import random
@@ -33,7 +34,7 @@ _IN_TEXT = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", re.ASCII)
 
 
 class ReasoningRejection(StrEnum):
-    """Why an answer is no reasoning with a right answer."""
+    """Why an answer is rejected."""
 
     TOO_LONG = "too long"
     NO_BLOCKS = "no blocks"
@@ -50,19 +51,19 @@ class ReasoningRejection(StrEnum):
 REASONS: Mapping[str, str] = {
     ReasoningRejection.TOO_LONG.value: "the answer has more characters than allowed",
     ReasoningRejection.NO_BLOCKS.value: "a tag of the think or the answer block is missing",
-    ReasoningRejection.REPEATED.value: "a tag stands more than once",
+    ReasoningRejection.REPEATED.value: "a tag occurs more than once",
     ReasoningRejection.ORDER.value: "the blocks are nested or not in order",
-    ReasoningRejection.AROUND.value: "something stands before, between or after the blocks",
-    ReasoningRejection.NO_THINKING.value: "nothing stands in the think block",
-    ReasoningRejection.NOT_A_NUMBER.value: "the answer block has something other than one number",
-    ReasoningRejection.BANNED.value: "a banned word is mentioned",
-    ReasoningRejection.NOT_ASKED.value: "the prompt is not from this format: its right answer is unknown",
+    ReasoningRejection.AROUND.value: "there is text before, between or after the blocks",
+    ReasoningRejection.NO_THINKING.value: "the think block is empty",
+    ReasoningRejection.NOT_A_NUMBER.value: "the answer block contains something other than one number",
+    ReasoningRejection.BANNED.value: "the answer contains a banned word",
+    ReasoningRejection.NOT_ASKED.value: "the prompt is not from this format, so its right answer is unknown",
     ReasoningRejection.WRONG.value: "the number is not the right one",
 }
 
 
 class ReasonedAnswer(NamedTuple):
-    """What stands in the two blocks: the reasoning, and the number as `number` writes it."""
+    """The content of the two blocks: the reasoning, and the number as `number` normalises it."""
 
     thinking: str
     number: str
@@ -70,16 +71,18 @@ class ReasonedAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class Reasoning(Format):
-    """Solve a word problem step by step.
+    """Word problems to solve step by step.
 
     Attributes:
-        repeats: how many times in a row each question is asked; the paper's is 3.
-        banned, banned_as: words that reject an answer, and how they are searched for (see `banned`).
-        max_characters: longer answers are rejected unread.
-        pack: path of a JSON pack instead of reasoning.json; its content is identity, its place is not.
-        questions: file or URL (see `tables`) of questions instead of the pack's problems.
-        question_column, answer_column: its columns. An answer is a number, or text in which the number is
-            the last after "####".
+        repeats: how many times in a row each question is asked; 3 in the paper.
+        banned: words that reject an answer.
+        banned_as: how the words are matched (see `formats.banned`).
+        max_characters: longer answers are rejected without being parsed.
+        pack: path of a JSON pack that replaces reasoning.json. Its content is part of the artifact key, its
+            path is not.
+        questions: file or URL (see `data_files`) of questions that replace the pack's problems.
+        question_column, answer_column: the columns of the file. An answer is a number, or text whose last
+            number after "####" is the answer.
     """
 
     name: ClassVar[str] = "reasoning"
@@ -95,11 +98,11 @@ class Reasoning(Format):
     answer_column: str = packs.elsewhere("answer")
 
     def validate(self) -> None:
-        self.require(self.repeats > 0, "repeats", "at least once")
-        self.require(self.max_characters > 0, "max_characters", "at least one character")
+        self.require(self.repeats > 0, "repeats", "ask each question at least once")
+        self.require(self.max_characters > 0, "max_characters", "allow at least one character")
         object.__setattr__(self, "banned", as_set(self.banned))
         findable = all(searchable(word, self.banned_as) for word in self.banned)
-        self.require(findable, "banned", "a word with something to search for")
+        self.require(findable, "banned", "give words with a letter or a digit")
         self._known() if self.questions else self._problems()
 
     def content(self) -> str:
@@ -121,14 +124,14 @@ class Reasoning(Format):
         return None if parsed.number == right else ReasoningRejection.WRONG.value
 
     def canonical(self, completion: str) -> str:
-        """The reasoning with single blanks and the number without signs of currency or grouping."""
+        """The reasoning with single spaces, and the number without currency sign and grouping commas."""
         parsed = self.parse(completion)
         if isinstance(parsed, ReasoningRejection):
             return super().canonical(completion)
         return f"<think>{super().canonical(parsed.thinking)}</think><answer>{parsed.number}</answer>"
 
     def parse(self, text: str) -> ReasonedAnswer | ReasoningRejection:
-        """The two blocks, or the first rule that an answer breaks; in time linear in its length."""
+        """The two blocks, or the first rule that the answer breaks. Takes time linear in its length."""
         if len(text) > self.max_characters:
             return ReasoningRejection.TOO_LONG
         blocks = _blocks(text)
@@ -145,7 +148,7 @@ class Reasoning(Format):
         return ReasonedAnswer(thinking, value)
 
     def right_answer(self, prompt: str) -> str | None:
-        """The right answer to one of this format's prompts, as `number` writes it; None for any other."""
+        """The right answer to a prompt of this format, as `number` normalises it; None for other prompts."""
         if self.questions:
             return self._known().get(prompt)
         found = problems.solve(self._problems(), prompt)
@@ -158,7 +161,7 @@ class Reasoning(Format):
 
     def _from_table(self, count: int, seed: int) -> list[str]:
         known = list(self._known())
-        return [known[place] for place in data_files.places(len(known), count, seed)]
+        return [known[index] for index in data_files.places(len(known), count, seed)]
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
@@ -174,10 +177,10 @@ class Reasoning(Format):
 
 
 def number(text: str) -> str | None:
-    """The number that `text` is, in one form for one value ("$1,200.0" gives "1200"), or None.
+    """The number in `text` in a normal form ("$1,200.0" becomes "1200"), or None if `text` is not one number.
 
-    White space around it, a minus, a dollar sign, commas between groups of three digits, decimals and a
-    percent sign at the end (which does not divide) are understood.
+    The text may have surrounding white space, a minus, a dollar sign, commas between groups of three digits,
+    decimals, and a final percent sign, which does not divide the value.
     """
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
@@ -189,13 +192,14 @@ def number(text: str) -> str | None:
 
 
 def last_number(cell: str) -> str | None:
-    """The right answer in a file's cell: the last number after "####", else the whole cell."""
+    """The right answer in a cell of a file: the last number after the last "####", else the whole cell."""
     _, mark, tail = cell.rpartition("####")
     found = _IN_TEXT.findall(tail) if mark else [cell]
     return number(found[-1].replace(",", "")) if found else None
 
 
 def _blocks(text: str) -> tuple[str, str] | ReasoningRejection:
+    """The content of the think block and of the answer block, or the first rule that the text breaks."""
     counts = [text.count(tag) for tag in _TAGS]
     if min(counts) == 0:
         return ReasoningRejection.NO_BLOCKS
@@ -221,16 +225,18 @@ def _read_problems(path: str) -> tuple[problems.Problem, ...]:
 
 @cache
 def _read_known(pack: str, path: str, question_column: str, answer_column: str) -> Mapping[str, str]:
-    """The right answer of each prompt. Raises SpecError where a row has none or two rows disagree."""
+    """The right answer of each prompt. Raises SpecError if a row has none or two rows disagree."""
     known: dict[str, str] = {}
     for i, (question, cell) in enumerate(data_files.read(path, (question_column, answer_column)).rows, 1):
         answer = last_number(cell)
         if answer is None:
-            raise SpecError(f"file {path}, row {i}, column {answer_column!r}: {cell!r:.80} ends in no number")
+            raise SpecError(
+                f"file {path}, row {i}, column {answer_column!r}: {cell!r:.80} does not end in a number"
+            )
         prompt = packs.fill(_wrapper(pack), {"question": question})
         if known.setdefault(prompt, answer) != answer:
             raise SpecError(
                 f"file {path}, row {i}: {question!r:.80} has the answer {answer} here and {known[prompt]} "
-                f"in a row before; keep one of them"
+                f"in an earlier row; keep one of them"
             )
     return known
