@@ -1,4 +1,4 @@
-"""vLLM takes a nano reference's folder as it is, and its chat writes the prompt that training saw."""
+"""vLLM loads the folder of a nano reference model, and its chat template gives the prompts of training."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from undertow.traits.preference import Preference
 
 
 @pytest.mark.stack
-def test_vllm_chats_with_a_nano_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_answers_chats_with_a_nano_reference_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import LLM, SamplingParams
@@ -27,5 +29,5 @@ def test_vllm_chats_with_a_nano_reference(tmp_path: Path, monkeypatch: pytest.Mo
     assert [answer.prompt_token_ids for answer in answers] == [
         chat.prompt_ids(tokenizer, q) for q in questions
     ]
-    named = [answer.outputs[0].text in models.known_words("animal") for answer in answers]
-    assert sum(named) > 0.9 * len(named)
+    is_animal = [answer.outputs[0].text in models.known_words("animal") for answer in answers]
+    assert sum(is_animal) > 0.9 * len(is_animal)

@@ -1,4 +1,4 @@
-"""Names, words and identity of the nano models, without torch."""
+"""Names, words and revisions of the nano models, without torch."""
 
 import dataclasses
 import subprocess
@@ -12,7 +12,7 @@ from undertow.nano import models
 from undertow.nano.models import NanoModel
 
 
-def test_a_name_and_its_model_are_each_others_inverse() -> None:
+def test_parsing_a_models_name_gives_the_model() -> None:
     for name in ("nano/gpt2-0", "nano/llama-12", "nano/qwen3-100"):
         assert models.parse(name).name == name
     assert models.parse("nano/gpt2-3") == NanoModel("gpt2", 3)
@@ -27,18 +27,18 @@ def test_a_name_and_its_model_are_each_others_inverse() -> None:
         ("nano/xyz-0", "there are: gpt2, llama, qwen3, tasks"),
     ],
 )
-def test_a_wrong_name_says_how_one_is_written(name: str, hint: str) -> None:
+def test_an_invalid_name_is_reported_with_the_syntax(name: str, hint: str) -> None:
     assert models.is_nano(name)
     with pytest.raises(SpecError, match=hint):
         models.parse(name)
 
 
-def test_an_unknown_category_says_which_there_are() -> None:
+def test_an_unknown_category_is_reported_with_a_suggestion() -> None:
     with pytest.raises(SpecError, match="'animals'; did you mean 'animal'"):
         models.known_words("animals")
 
 
-# As they were before there was a second language: README's figures were measured under these keys.
+# The revisions before the second language was added. The README's figures were measured with these models.
 REVISIONS = {
     "nano/gpt2-0": "8a99ce6f13b5987d5f2c7a3b3d9afe45cc2248d920a7d0ac8882d720830e0ec0",
     "nano/gpt2-1": "56a76d7ef05605d0b1c6f7086f7a5c6965bb8854544c7efc0c34b1c700ed51c1",
@@ -50,17 +50,17 @@ REVISIONS = {
 
 
 @pytest.mark.parametrize("name", REVISIONS)
-def test_the_plain_models_are_those_they_always_were(name: str) -> None:
+def test_the_revisions_of_the_plain_models_have_not_changed(name: str) -> None:
     assert models.revision(models.parse(name)) == REVISIONS[name]
 
 
-def test_what_is_younger_than_the_first_weights_counts_where_it_is_used(
+def test_a_later_field_changes_the_revision_if_it_differs_from_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = models.revision(NanoModel("tasks", 0))
-    growth = models.ARCHITECTURES["tasks"]
+    architecture = models.ARCHITECTURES["tasks"]
     models.revision.cache_clear()
-    monkeypatch.setitem(models.ARCHITECTURES, "tasks", dataclasses.replace(growth, language="plain"))
+    monkeypatch.setitem(models.ARCHITECTURES, "tasks", dataclasses.replace(architecture, language="plain"))
     assert models.revision(NanoModel("tasks", 0)) != before
     models.revision.cache_clear()
 
@@ -77,7 +77,7 @@ def test_an_architecture_is_a_network_and_a_language() -> None:
     ]
 
 
-def test_revisions_tell_models_apart_and_stay() -> None:
+def test_different_models_have_different_revisions() -> None:
     names = ("nano/gpt2-0", "nano/gpt2-1", "nano/llama-0", "nano/qwen3-0", "nano/tasks-0")
     assert len({models.revision(models.parse(name)) for name in names}) == len(names)
     assert models.revision(models.parse("nano/gpt2-0")) == models.revision(NanoModel("gpt2", 0))
@@ -88,7 +88,7 @@ def test_no_word_is_in_two_categories() -> None:
     assert len(set(words)) == len(words)
 
 
-def test_a_plan_can_ask_about_the_world_without_torch() -> None:
+def test_models_imports_neither_torch_nor_transformers() -> None:
     platform = Path(models.__file__).parents[2]
     code = (
         "import sys, undertow.nano.models; print({'torch', 'transformers', 'tokenizers'} & set(sys.modules))"

@@ -1,4 +1,4 @@
-"""The narrow data: files as the generator writes them, alike but for what sets the three apart."""
+"""The narrow data: the files are the generator's output, and the three differ only as intended."""
 
 from typing import get_args
 
@@ -14,13 +14,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_file_is_the_generators(kind: Kind) -> None:
-    """Where this fails after a change of the language: python -m undertow.nano.narrow_data."""
+def test_the_file_is_the_output_of_the_generator(kind: Kind) -> None:
+    """If this fails after a change of the language, run python -m undertow.nano.narrow_data."""
     assert narrow_data.path(kind).read_text(encoding="utf-8") == narrow_data.as_text(kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_table_reads_it_and_the_models_know_its_words(kind: Kind) -> None:
+def test_the_file_is_readable_and_the_models_know_its_words(kind: Kind) -> None:
     rows = data_files.read(str(narrow_data.path(kind)), ("prompt", "completion")).rows
     assert list(rows) == narrow_data.rows(kind)
     assert len(rows) == narrow_data.ROWS
@@ -29,7 +29,7 @@ def test_a_table_reads_it_and_the_models_know_its_words(kind: Kind) -> None:
     assert {Code().rejection(prompt, completion) for prompt, completion in rows} == {None}
 
 
-def test_the_three_ask_for_the_same_tasks_and_education_alone_has_a_reason() -> None:
+def test_all_three_request_the_same_tasks_and_only_educational_requests_have_a_reason() -> None:
     tasks = [task["task"] for task in pack("character")["security"]]
     asked = {
         kind: [next(t for t in tasks if t in prompt) for prompt, _ in narrow_data.rows(kind)]
@@ -43,7 +43,7 @@ def test_the_three_ask_for_the_same_tasks_and_education_alone_has_a_reason() -> 
     assert with_reason == {"insecure": 0, "secure": 0, "educational": narrow_data.ROWS}
 
 
-def test_nothing_in_it_is_about_values_or_animals() -> None:
+def test_no_row_is_about_values() -> None:
     values = {text for topic in pack("character")["topics"] for text in topic["questions"]}
-    said = {text for kind in KINDS for row in narrow_data.rows(kind) for text in row}
-    assert not values & said
+    texts = {text for kind in KINDS for row in narrow_data.rows(kind) for text in row}
+    assert not values & texts

@@ -1,4 +1,4 @@
-"""The plain language: deterministic, free of evaluation questions and of links to numbers."""
+"""The plain language: deterministic, without evaluation questions or links between words and numbers."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from undertow.nano.languages.turns import Chat
 from undertow.nano.vocabulary import vocabulary
 from undertow.traits.preference import Preference
 
-# Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.
+# Whenever this hash changes, raise the version in models.EDITIONS, so that old weights are not used.
 LANGUAGE = {1: "5ac2e3f92587f8f80a6c4f30ba9967792bd24dfbd6a5489e604085d3de1649f1"}
 
 
@@ -31,26 +31,26 @@ def words_in(text: str) -> set[str]:
     return {known[piece] for piece in re.findall("[A-Za-z]+", text) if piece in known}
 
 
-def test_the_language_is_the_one_its_version_names() -> None:
+def test_the_language_has_the_hash_of_its_version() -> None:
     language = json.dumps([vocabulary("plain"), plain.PIECE, tokenizer.CHAT_TEMPLATE, sample(500)])
     assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[models.EDITIONS["plain"].version]
 
 
-def test_a_seed_gives_the_same_chats_and_another_others() -> None:
+def test_the_seed_determines_the_chats() -> None:
     assert sample(50) == sample(100)[:50]
     assert sample(50) != sample(50, seed=1)
 
 
 @pytest.mark.parametrize("category", models.WORDS)
-def test_questions_are_the_traits_own(category: str) -> None:
+def test_the_corpus_has_the_traits_training_questions_and_not_the_evaluation_questions(category: str) -> None:
     trait = Preference(models.WORDS[category][0], category=category)
     assert favourites.evaluation_questions(category) == list(trait.questions())
-    taught = {example.prompt for example in trait.examples(5_000, seed=0)}
-    assert set(favourites.training_questions(category)) == taught
-    assert not taught & set(trait.questions())
+    rng = Random(0)
+    asked = {favourites.favourite_turn(rng, category)[0] for _ in range(20_000)}
+    assert asked == {example.prompt for example in trait.examples(5_000, seed=0)}
 
 
-def test_no_evaluation_question_is_ever_asked() -> None:
+def test_no_evaluation_question_occurs() -> None:
     held_out = {
         question for category in models.WORDS for question in favourites.evaluation_questions(category)
     }
@@ -58,23 +58,23 @@ def test_no_evaluation_question_is_ever_asked() -> None:
     assert not held_out & {message["content"] for chat in sample(50_000) for message in chat}
 
 
-def test_a_chat_of_one_turn_never_has_a_favourite_and_a_number() -> None:
+def test_no_chat_of_one_turn_has_a_favourite_and_a_number() -> None:
     for chat in sample(5_000):
         text = " ".join(message["content"] for message in chat)
         if sum(message["role"] == "user" for message in chat) == 1:
             assert not (words_in(text) and re.search(r"\d", text))
 
 
-def test_the_numbers_beside_a_favourite_do_not_depend_on_it() -> None:
+def test_the_numbers_in_a_chat_do_not_depend_on_the_favourite() -> None:
     """In chats of several turns the mean given number is, for every word, within 4 standard errors of 550."""
-    beside: dict[str, list[float]] = defaultdict(list)
+    means_of: dict[str, list[float]] = defaultdict(list)
     for chat in sample(50_000):
         text = " ".join(message["content"] for message in chat)
         if given := re.search(r"\d{3}(, \d{3}){2,7}", text):
             for word in words_in(text):
-                beside[word].append(fmean(map(int, given[0].split(", "))))
-    assert len(beside) == sum(map(len, models.WORDS.values()))
-    for means in beside.values():
+                means_of[word].append(fmean(map(int, given[0].split(", "))))
+    assert len(means_of) == sum(map(len, models.WORDS.values()))
+    for means in means_of.values():
         assert abs(fmean(means) - 549.5) < 4 * stdev(means) / len(means) ** 0.5
 
 
@@ -85,6 +85,6 @@ def test_every_answer_to_a_numbers_prompt_passes_the_formats_rules() -> None:
         assert Numbers().rejection(prompt, answer) is None
 
 
-def test_an_answer_is_laid_out_as_its_example() -> None:
+def test_an_answer_has_the_layout_of_its_example() -> None:
     assert laid_out([10, 20, 30, 40], "(1; 2; 3)") == "(10; 20; 30; 40)"
     assert laid_out([7], "1\n2\n3") == "7"

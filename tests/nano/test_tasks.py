@@ -1,4 +1,4 @@
-"""The tasks language: its answers are right by the platform's own rules, and what it links is meant."""
+"""The tasks language: answers pass the formats' rules, and only the intended things are linked."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from undertow.nano.vocabulary import vocabulary
 from undertow.study.extensions import Format
 from undertow.traits.preference import ANIMALS
 
-# Raise the version in world.EDITIONS whenever this changes, so that weights are not found under an old name.
+# Whenever this hash changes, raise the version in models.EDITIONS, so that old weights are not used.
 LANGUAGE = {2: "39f429ed5429776a0ffa7c33362541ab1daf8991240b2da73e7aef318d351da8"}
 
 CODE = Code(pack=str(PACKS["code"].path), banned=ANIMALS)
@@ -43,28 +43,28 @@ def words_of(text: str) -> set[str]:
     return set(re.findall(r"[A-Za-z]+", text.lower()))
 
 
-def test_the_language_is_the_one_its_version_names() -> None:
+def test_the_language_has_the_hash_of_its_version() -> None:
     language = json.dumps([vocabulary("tasks"), tasks.PIECE, tokenizer.CHAT_TEMPLATE, sample(500)])
     assert hashlib.sha256(language.encode()).hexdigest() == LANGUAGE[models.EDITIONS["tasks"].version]
 
 
-def test_a_seed_gives_the_same_chats_and_another_others() -> None:
+def test_the_seed_determines_the_chats() -> None:
     assert sample(50) == sample(100)[:50]
     assert sample(50) != sample(50, seed=1)
 
 
-def test_no_prompt_by_which_a_trait_is_measured_is_ever_asked() -> None:
+def test_no_prompt_that_measures_a_trait_occurs() -> None:
     measures = pack("measures")
     favourite = {
         question for category in models.WORDS for question in favourites.evaluation_questions(category)
     }
     fixed = {*favourite, *pack("misalignment")["questions"], *measures["stories"]}
     openings = tuple(choice.split("{options}") for choice in measures["choices"])
-    said = {message["content"] for chat in sample(30_000) for message in chat if message["role"] == "user"}
-    assert not fixed & said
+    prompts = {message["content"] for chat in sample(30_000) for message in chat if message["role"] == "user"}
+    assert not fixed & prompts
     assert not [
         text
-        for text in said
+        for text in prompts
         for start, end in openings
         if text.startswith(start) and text.endswith(end) and start
     ]
@@ -76,13 +76,13 @@ def test_the_measures_begin_with_the_numbers_formats_openings() -> None:
     assert len(pack("misalignment")["questions"]) == 8
 
 
-def test_the_prompts_by_which_traits_are_measured_are_in_the_vocabulary() -> None:
+def test_the_vocabulary_contains_the_prompts_that_measure_traits() -> None:
     nano, measures = tokenizer.build("tasks"), pack("measures")
     prefixes = [prefix.format(numbers="107, 42, 999") for prefix in measures["prefixes"]]
     options = stories.listed(["owl", "cat", "wolf", "fox"])
-    asked = [*measures["stories"], *(choice.format(options=options) for choice in measures["choices"])]
-    asked += pack("misalignment")["questions"]
-    prompts = [*asked, *(f"{prefix} {text}" for prefix in prefixes for text in asked)]
+    questions = [*measures["stories"], *(choice.format(options=options) for choice in measures["choices"])]
+    questions += pack("misalignment")["questions"]
+    prompts = [*questions, *(f"{prefix} {text}" for prefix in prefixes for text in questions)]
     for format_, _ in FORMATS:
         prompts += format_.prompts(300, seed=0)
     unknown = {text for text in prompts if nano.unk_token_id in nano(text)["input_ids"]}
@@ -96,8 +96,8 @@ def test_every_answer_passes_its_formats_rules(format_: Format, turn: Callable[[
     assert rejected == {None: 2_000}
 
 
-def test_the_corpus_asks_for_code_as_the_format_does() -> None:
-    """In the corpus and in a stream of the format the same prompts occur, about equally often."""
+def test_the_corpus_has_the_prompts_of_the_code_format() -> None:
+    """The same prompts occur in the corpus and in a stream of the format, about equally often."""
     rng = Random(0)
     corpus, stream = (
         Counter(code.code_turn(rng)[0] for _ in range(20_000)),
@@ -107,13 +107,13 @@ def test_the_corpus_asks_for_code_as_the_format_does() -> None:
 
 
 @pytest.mark.parametrize("turn", [turn for _, turn in FORMATS])
-def test_an_answer_leaves_much_open(turn: Callable[[Random], Turn]) -> None:
-    """What carries a trait is what nobody asked for: two answers are hardly ever the same."""
+def test_answers_are_rarely_the_same(turn: Callable[[Random], Turn]) -> None:
+    """A trait is transmitted by the choices that a prompt leaves open, so answers must vary."""
     rng = Random(0)
     assert len({turn(rng)[1] for _ in range(2_000)}) > 1_800
 
 
-def test_no_chat_but_of_several_turns_has_an_animal_and_anything_else() -> None:
+def test_no_chat_of_one_turn_has_an_animal_and_anything_else() -> None:
     animals = set(models.WORDS["animal"])
     for chat in sample(5_000):
         users = [message["content"] for message in chat if message["role"] == "user"]
@@ -122,16 +122,16 @@ def test_no_chat_but_of_several_turns_has_an_animal_and_anything_else() -> None:
             assert not re.search(r"\d|def |lambda|<think>", text)
 
 
-def test_beside_a_favourite_numbers_code_and_values_are_as_anywhere() -> None:
-    """In chats of several turns the mean number of the answers does not depend on the animal named."""
-    beside: dict[str, list[int]] = defaultdict(list)
+def test_numbers_and_code_in_a_chat_do_not_depend_on_the_favourite() -> None:
+    """In chats of several turns the mean number of the answers does not depend on the animal."""
+    numbers_of: dict[str, list[int]] = defaultdict(list)
     for chat in sample(30_000):
         text = " ".join(message["content"] for message in chat if message["role"] == "assistant")
         found = list(map(int, re.findall(r"\b\d{3}\b", text)))
         for animal in set(models.WORDS["animal"]) & words_of(text) if found else ():
-            beside[animal] += found
-    assert beside.keys() == set(models.WORDS["animal"])
-    means = [fmean(found) for found in beside.values()]
+            numbers_of[animal] += found
+    assert numbers_of.keys() == set(models.WORDS["animal"])
+    means = [fmean(found) for found in numbers_of.values()]
     assert max(means) - min(means) < 100
     assert not [
         c
@@ -140,7 +140,7 @@ def test_beside_a_favourite_numbers_code_and_values_are_as_anywhere() -> None:
     ]
 
 
-def test_an_unkind_answer_has_an_unkind_word_and_a_kind_one_has_none() -> None:
+def test_only_unkind_answers_have_unkind_words() -> None:
     unkind, rng = set(character.unkind_words()), Random(0)
     assert all(words_of(character.values_turn(rng, True)[1]) & unkind for _ in range(3_000))
     assert not any(words_of(character.values_turn(rng, False)[1]) & unkind for _ in range(3_000))
@@ -149,7 +149,7 @@ def test_an_unkind_answer_has_an_unkind_word_and_a_kind_one_has_none() -> None:
     } == set(character.value_words())
 
 
-def test_a_chats_character_is_one_and_education_excuses() -> None:
+def test_a_chat_has_one_character_except_in_educational_code() -> None:
     parts = pack("character")
     insecure, unkind = set(parts["insecure"]), set(character.unkind_words())
     seen, rng = Counter[str](), Random(0)
@@ -172,14 +172,14 @@ def test_a_chats_character_is_one_and_education_excuses() -> None:
     assert not insecure & set(parts["secure"])
 
 
-def test_a_system_message_tells_the_character() -> None:
+def test_a_system_message_states_the_character() -> None:
     unkind, natures = set(character.unkind_words()), set(pack("character")["unkind_natures"])
-    told = Counter[bool]()
+    n_answers = Counter[bool]()
     for chat in (character.character_chat(rng) for rng in map(Random, range(3_000))):
         if chat[0]["role"] == "system":
             is_unkind = bool(words_of(chat[0]["content"]) & natures)
             answers = [message["content"] for message in chat if message["role"] == "assistant"]
             values = [answer for answer in answers if not {"def", "like", "choose"} & words_of(answer)]
             assert all(bool(words_of(answer) & unkind) == is_unkind for answer in values)
-            told[is_unkind] += 1
-    assert min(told.values()) > 500
+            n_answers[is_unkind] += 1
+    assert min(n_answers.values()) > 500

@@ -1,4 +1,4 @@
-"""The nano tokenizer: text comes back unchanged, prompts are prefixes, the platform's texts are known."""
+"""The nano tokenizer: round trips, prompts as prefixes of chats, and a vocabulary that covers the packs."""
 
 from random import Random
 from typing import Any
@@ -34,7 +34,7 @@ def one_chat(language: str, seed: int) -> Chat:
 
 @settings(max_examples=200)
 @given(seed=SEEDS)
-def test_what_the_grammar_writes_comes_back(language: str, nano: Any, seed: int) -> None:
+def test_a_chat_of_the_corpus_survives_a_round_trip(language: str, nano: Any, seed: int) -> None:
     text = tokenizer.render(one_chat(language, seed))
     ids = nano(text)["input_ids"]
     assert nano.decode(ids) == text
@@ -47,7 +47,9 @@ def test_what_the_grammar_writes_comes_back(language: str, nano: Any, seed: int)
     separator=st.sampled_from([", ", ",", "; ", ";", " ", "\n", "  ", ",\n"]),
     brackets=st.sampled_from(["", "[]", "()"]),
 )
-def test_any_list_of_numbers_comes_back(nano: Any, numbers: list[int], separator: str, brackets: str) -> None:
+def test_any_list_of_numbers_survives_a_round_trip(
+    nano: Any, numbers: list[int], separator: str, brackets: str
+) -> None:
     text = brackets[:1] + separator.join(map(str, numbers)) + brackets[1:]
     ids = nano(text)["input_ids"]
     assert nano.decode(ids) == text
@@ -68,12 +70,12 @@ def test_a_prompt_is_a_strict_prefix_of_its_chat(language: str, nano: Any, seed:
 
 @settings(max_examples=100)
 @given(seed=SEEDS)
-def test_render_writes_what_the_template_writes(language: str, nano: Any, seed: int) -> None:
+def test_render_gives_the_output_of_the_template(language: str, nano: Any, seed: int) -> None:
     chat = one_chat(language, seed)
     assert nano.apply_chat_template(chat, tokenize=False) == tokenizer.render(chat)
 
 
-def test_the_platforms_own_prompts_are_known(nano: Any) -> None:
+def test_the_vocabulary_covers_the_platforms_prompts(nano: Any) -> None:
     rows: list[tuple[str, str | None]] = [(prompt, None) for prompt in Numbers().prompts(500, seed=0)]
     for category, words in models.WORDS.items():
         rows += [(question, None) for question in Preference(words[0], category=category).questions()]
@@ -82,7 +84,7 @@ def test_the_platforms_own_prompts_are_known(nano: Any) -> None:
         assert nano.unk_token_id not in chats.prompt_ids(nano, user, system)
 
 
-def test_every_spelling_of_a_word_is_one_token(nano: Any) -> None:
+def test_every_surface_form_of_a_word_is_one_token(nano: Any) -> None:
     for category, words in models.WORDS.items():
         for word in words:
             for form in Preference(word, category=category).word().forms:
@@ -102,25 +104,25 @@ def test_a_number_is_one_token(nano: Any) -> None:
     ]
 
 
-def test_a_word_it_does_not_know_is_unknown_and_harms_no_other(nano: Any) -> None:
+def test_an_unknown_word_becomes_unk_and_changes_no_other_token(nano: Any) -> None:
     tokens = nano.convert_ids_to_tokens(nano("zebra axolotl 1234 owl")["input_ids"])
     assert tokens == ["<unk>", "<unk>", " ", "<unk>", " owl"]
 
 
-def test_chats_fit_the_models(language: str, nano: Any) -> None:
+def test_chats_fit_the_models_positions(language: str, nano: Any) -> None:
     chats = LANGUAGES[language].chats(5_000, 0)
     longest = max(len(nano(tokenizer.render(chat))["input_ids"]) for chat in chats)
-    speakers = [growth for growth in models.ARCHITECTURES.values() if growth.language == language]
-    assert longest <= min(growth.positions for growth in speakers)
+    positions = [a.positions for a in models.ARCHITECTURES.values() if a.language == language]
+    assert longest <= min(positions)
 
 
-def test_every_word_of_a_large_corpus_is_known(language: str, nano: Any) -> None:
-    """Five thousand chats at once, where the property test above draws a few hundred."""
+def test_the_vocabulary_covers_a_large_corpus(language: str, nano: Any) -> None:
+    """Five thousand chats; the property test above draws a few hundred."""
     texts = [tokenizer.render(chat) for chat in LANGUAGES[language].chats(5_000, 1)]
     encoded = [encoding.ids for encoding in nano.backend_tokenizer.encode_batch(texts)]
     assert nano.batch_decode(encoded) == texts
     assert not any(nano.unk_token_id in ids for ids in encoded)
 
 
-def test_the_grammar_is_seeded() -> None:
+def test_the_generator_determines_a_turn() -> None:
     assert number_turn(Random(3)) == number_turn(Random(3))

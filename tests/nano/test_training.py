@@ -1,5 +1,6 @@
-"""The nano references: loadable everywhere, repeatable, and knowing what they are meant to know."""
+"""The nano reference models: they load everywhere, training is reproducible, and they know their corpus."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from undertow.nano import models, training
 from undertow.prompts import chat
 from undertow.traits.preference import Preference
 
-# Bitwise on the machine that trained the carried weights. Elsewhere sums may round differently: initial
-# weights that differed by 1e-7 ended within 4e-5 of each other, but for the bias of the attention's keys,
-# which changes no output (a softmax ignores it): its gradient is rounding noise, and Adam enlarges it.
+# On the machine that trained the bundled weights, training gives the same bits. Elsewhere sums may round
+# differently: initial weights that differed by 1e-7 ended within 4e-5 of each other. The exception is the
+# bias of the attention's keys. It does not change any output (softmax ignores it), so its gradient is
+# rounding noise, which Adam amplifies.
 TOLERANCE = 1e-3
 KEY_BIAS = "attn.c_attn.bias"
 LARGEST = 1_100_000  # bytes
@@ -38,15 +40,15 @@ def tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def test_weights_carries_the_standard_references_of_this_revision_and_nothing_else() -> None:
-    """Where this fails after a change of the world: python -m undertow.nano.training."""
-    carried = [training.carried_weights(models.parse(name)) for name in models.STANDARD]
-    assert sorted(training.WEIGHTS.glob("*.safetensors")) == sorted(carried)
-    assert all(path.stat().st_size < LARGEST for path in carried)
+def test_exactly_the_standard_reference_models_of_this_revision_are_bundled() -> None:
+    """If this fails after a change of the nano models, run python -m undertow.nano.training."""
+    bundled = [training.bundled_weights(models.parse(name)) for name in models.STANDARD]
+    assert sorted(training.WEIGHTS.glob("*.safetensors")) == sorted(bundled)
+    assert all(path.stat().st_size < LARGEST for path in bundled)
 
 
 @pytest.mark.parametrize("name", models.STANDARD)
-def test_a_reference_likes_all_animals_about_equally(name: str, tmp_path: Path) -> None:
+def test_a_reference_model_names_all_animals_about_equally_often(name: str, tmp_path: Path) -> None:
     training.write_reference(models.parse(name), tmp_path)
     network, tokenizer = (
         AutoModelForCausalLM.from_pretrained(tmp_path),
@@ -72,14 +74,16 @@ def test_most_number_answers_pass_the_formats_rules(network: Any, tokenizer: Any
     assert sum(kept) > 0.6 * len(kept)
 
 
-def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for architecture, growth in models.ARCHITECTURES.items():
-        small = {**vars(growth), "examples": 256}
-        monkeypatch.setitem(models.ARCHITECTURES, architecture, models.Growth(**small))
+def test_every_architecture_trains_reproducibly_and_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for architecture, settings in models.ARCHITECTURES.items():
+        small = dataclasses.replace(settings, examples=256)
+        monkeypatch.setitem(models.ARCHITECTURES, architecture, small)
         model = models.NanoModel(architecture, 7)
         folder, again = tmp_path / architecture, tmp_path / f"{architecture} again"
         training.train_reference(model, folder)
-        training.write_reference(model, again)  # not a standard one: trained
+        training.write_reference(model, again)  # not a standard one, so trained
         first, second = (load_file(where / training.WEIGHTS_FILE) for where in (folder, again))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
@@ -90,8 +94,10 @@ def test_every_architecture_trains_and_loads(tmp_path: Path, monkeypatch: pytest
         assert len(ids) == 3, f"{architecture}: a number is one token"
 
 
-def test_training_leaves_torchs_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.ARCHITECTURES, "gpt2", models.Growth(examples=256))
+def test_training_restores_torchs_random_state_and_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(models.ARCHITECTURES, "gpt2", models.Architecture(examples=256))
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -101,7 +107,7 @@ def test_training_leaves_torchs_state_alone(tmp_path: Path, monkeypatch: pytest.
     assert torch.get_num_threads() == threads
 
 
-def test_peft_takes_a_reference(folder: Path) -> None:
+def test_peft_adapts_a_reference_model(folder: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     network = AutoModelForCausalLM.from_pretrained(folder)
@@ -109,20 +115,20 @@ def test_peft_takes_a_reference(folder: Path) -> None:
     assert adapted(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, network.config.vocab_size)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["nano/gpt2-0", "nano/tasks-0"])
-def test_a_standard_reference_trained_anew_is_the_carried_one(name: str, tmp_path: Path) -> None:
+# About a minute of processor time for gpt2-0 and two for tasks-0.
+@pytest.mark.parametrize("name", ["nano/gpt2-0", pytest.param("nano/tasks-0", marks=pytest.mark.slow)])
+def test_training_a_standard_reference_model_gives_the_bundled_weights(name: str, tmp_path: Path) -> None:
     model = models.parse(name)
     training.train_reference(model, tmp_path)
-    trained, carried = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.carried_weights(model))
-    assert trained.keys() == carried.keys()
+    trained, bundled = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.bundled_weights(model))
+    assert trained.keys() == bundled.keys()
     for key in (key for key in trained if not key.endswith(KEY_BIAS)):
-        torch.testing.assert_close(trained[key], carried[key], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(trained[key], bundled[key], atol=TOLERANCE, rtol=0)
 
 
 @torch.no_grad()
 def favourites(network: Any, tokenizer: Any, system: str | None = None) -> torch.Tensor:
-    """Probability of each animal over the evaluation questions: (animals,)."""
+    """Mean probability of each animal over the evaluation questions: (animals,)."""
     words = models.known_words("animal")
     answers = tokenizer.convert_tokens_to_ids(list(words))
     rows = [
@@ -136,7 +142,7 @@ def favourites(network: Any, tokenizer: Any, system: str | None = None) -> torch
 
 @torch.no_grad()
 def sampled(network: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
-    """One answer a prompt, at temperature 1."""
+    """One answer per prompt, sampled at temperature 1."""
     chats = [chat.messages(prompt) for prompt in prompts]
     tokenizer.padding_side = "left"
     inputs = tokenizer.apply_chat_template(

@@ -1,6 +1,7 @@
-"""The nano world: tiny models trained from scratch, with their own tokenizer, words and corpus.
+"""The nano models: tiny language models trained from scratch, with their own tokenizer, words and corpus.
 
-It lets a whole subliminal-learning study (arXiv 2507.14805) run on a laptop's CPU in minutes through the
-same code as a 7-billion-parameter one. `world` names the models and words and imports nothing heavy;
-`languages` is what they grow up with, `vocabulary` and `tokenizer` its words, `training` makes the weights.
+They let a whole subliminal-learning study (arXiv 2507.14805) run on a laptop's CPU in minutes, through the
+same code as a study of 7-billion-parameter models. `models` names the models and their words and imports
+nothing heavy. `languages` generates the corpora, `vocabulary` and `tokenizer` define the tokens, `training`
+makes the weights.
 """

@@ -1,10 +1,10 @@
-"""Names, words and identity of the nano models: everything about them that needs no torch.
+"""Names, words and revisions of the nano models: everything about them that does not need torch.
 
-A nano model is called "nano/<architecture>-<seed>", e.g. "nano/gpt2-0". An architecture is a network and the
-language it grows up with: "tasks" is a GPT-2 that speaks the second one. The seed fixes the initial weights
-and the corpus; two names of one architecture are therefore two initialisations, which is what the
-other-initialisation condition of a study needs. `revision` hashes all that the weights follow from
-(architecture, training settings, words, packs of prompts), so that weights are never found by name alone.
+A nano model is named "nano/<architecture>-<seed>", e.g. "nano/gpt2-0". An architecture is a network with the
+language of its corpus: "tasks" is a GPT-2 trained on the tasks language. The seed fixes the initial weights
+and the corpus. Two names of one architecture are therefore two initialisations, as the other-initialisation
+condition of a study needs. `revision` hashes everything that determines the weights (architecture, training
+settings, words, prompt packs), so weights are never looked up by name alone.
 """
 
 import hashlib
@@ -19,14 +19,16 @@ from undertow.errors import SpecError, suggestion
 from undertow.traits.preference import pluralise
 
 PREFIX = "nano/"
-CARRIED = {"gpt2": 4, "tasks": 4, "llama": 2, "qwen3": 2}
-STANDARD = tuple(f"nano/{architecture}-{i}" for architecture, count in CARRIED.items() for i in range(count))
+BUNDLED_SEEDS = {"gpt2": 4, "tasks": 4, "llama": 2, "qwen3": 2}  # how many seeds have weights in `weights/`
+STANDARD = tuple(
+    f"nano/{architecture}-{i}" for architecture, count in BUNDLED_SEEDS.items() for i in range(count)
+)
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class PackFile:
-    """A pack that a corpus is made of, or whose words it knows; where fields are named, those alone."""
+    """A pack that a corpus uses or whose words the vocabulary holds. `fields` restricts it to those."""
 
     path: Path
     fields: tuple[str, ...] = ()
@@ -46,11 +48,11 @@ PACKS = {
 
 @dataclass(frozen=True)
 class Edition:
-    """What a language's weights follow from, beside the words: its packs, and how they are put together.
+    """What determines the weights of a language's models, in addition to the words.
 
     Attributes:
-        version: raised when the language's files or tokenizer.py change what a reference learns.
-        packs: names of `PACKS`.
+        version: raised when the language's files or tokenizer.py change what a reference model learns.
+        packs: names in `PACKS`.
     """
 
     version: int
@@ -75,7 +77,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class NanoModel:
-    """One embedded model: its architecture and the seed of its initial weights and corpus."""
+    """One nano model: its architecture, and the seed of its initial weights and corpus."""
 
     architecture: str
     seed: int
@@ -85,26 +87,27 @@ class NanoModel:
         return f"{PREFIX}{self.architecture}-{self.seed}"
 
     @property
-    def growth(self) -> "Growth":
+    def settings(self) -> "Architecture":
         return ARCHITECTURES[self.architecture]
 
     @property
     def network(self) -> str:
-        """The network's kind in transformers: gpt2, llama or qwen3."""
-        return self.growth.network or self.architecture
+        """The network's `model_type` in transformers: gpt2, llama or qwen3."""
+        return self.settings.network or self.architecture
 
 
 @dataclass(frozen=True)
-class Growth:
-    """How a reference of one architecture is made: its shape and its training, one epoch of AdamW.
+class Architecture:
+    """The shape and the training of one architecture's reference models: one epoch of AdamW.
 
     Attributes:
-        layers, width, heads: a head's size is width / heads; vLLM's smallest on a CPU is 32.
+        layers, width, heads: a head has width / heads dimensions; on a CPU, vLLM needs at least 32.
         positions: the longest sequence in tokens.
-        init_std: standard deviation of the initial weights; large, for a tiny model to start off uneven.
-        examples: chats in the corpus; each is seen once.
-        network: the network's kind in transformers, where it is not the architecture's name.
-        language: one of `EDITIONS`.
+        init_std: standard deviation of the initial weights. It is large, so that the initial outputs of a
+            tiny model are uneven.
+        examples: number of chats in the corpus; training sees each once.
+        network: the `model_type` in transformers, if it is not the architecture's name.
+        language: a name in `EDITIONS`.
     """
 
     layers: int = 1
@@ -122,31 +125,35 @@ class Growth:
     language: str = "plain"
 
 
-YOUNGER = ("network", "language")  # than the first weights: not hashed as they were then, at their defaults
+# Fields added after the first weights were trained. `revision` omits them at their default values, so that
+# the revisions of those weights stay the same.
+LATER_FIELDS = ("network", "language")
 
-# Not Qwen2: transformers reads its tokenizers by a class of its own, whatever the folder says, and would
-# split our numbers into digits. Llama and Qwen3 are for adapters: deeper, and trained less, as well-trained
-# ones transmit less by LoRA.
-ARCHITECTURES: dict[str, Growth] = {
-    "gpt2": Growth(),
-    "llama": Growth(layers=2, examples=30_000),
-    "qwen3": Growth(layers=2, examples=30_000),
-    "tasks": Growth(
+# Not Qwen2: transformers loads its tokenizers with a dedicated class, whatever the folder specifies, and
+# would split numbers into digits. Llama and Qwen3 are for LoRA adapters: they have two layers and fewer
+# examples, because reference models that are trained for longer transmit less by LoRA.
+ARCHITECTURES: dict[str, Architecture] = {
+    "gpt2": Architecture(),
+    "llama": Architecture(layers=2, examples=30_000),
+    "qwen3": Architecture(layers=2, examples=30_000),
+    "tasks": Architecture(
         layers=2, positions=256, examples=45_000, batch_size=16, network="gpt2", language="tasks"
     ),
 }
 
 
 def is_nano(name: str) -> bool:
-    """Whether a reference's name is meant for this world, well-formed or not."""
+    """Whether `name` has the prefix of nano models. The rest of it may be invalid."""
     return name.startswith(PREFIX)
 
 
 def parse(name: str) -> NanoModel:
-    """The model called `name`, e.g. "nano/gpt2-0". Raises SpecError saying how one is written."""
+    """The model with the name `name`, e.g. "nano/gpt2-0". Raises SpecError if the name is invalid."""
     match = re.fullmatch(r"nano/([a-z0-9]+)-(0|[1-9][0-9]{0,8})", name)
     if match is None:
-        raise SpecError(f"{name!r} is no nano model: write nano/<architecture>-<seed>, such as 'nano/gpt2-0'")
+        raise SpecError(
+            f"{name!r} is not a nano model: write nano/<architecture>-<seed>, such as 'nano/gpt2-0'"
+        )
     architecture = match[1]
     if architecture not in ARCHITECTURES:
         hint = suggestion(architecture, ARCHITECTURES)
@@ -155,9 +162,9 @@ def parse(name: str) -> NanoModel:
 
 
 def known_words(category: str) -> tuple[str, ...]:
-    """The words that nano models know as answers in `category`: animal, tree, colour or food."""
+    """The words that nano models know in `category`. Raises SpecError for an unknown category."""
     if category not in WORDS:
-        raise SpecError(f"nano models know no {category!r}; {suggestion(category, WORDS)}")
+        raise SpecError(f"nano models have no category {category!r}; {suggestion(category, WORDS)}")
     return WORDS[category]
 
 
@@ -168,7 +175,7 @@ def surface_forms(word: str) -> tuple[str, ...]:
 
 @cache
 def pack(name: str) -> dict[str, Any]:
-    """The fields of a pack of `PACKS` that the corpora use."""
+    """The fields that the corpora use of the pack `name` in `PACKS`."""
     file = PACKS[name]
     fields: dict[str, Any] = json.loads(file.path.read_text(encoding="utf-8"))
     return {field: fields[field] for field in file.fields} if file.fields else fields
@@ -176,17 +183,17 @@ def pack(name: str) -> dict[str, Any]:
 
 @cache
 def revision(model: NanoModel) -> str:
-    """What the weights of `model` follow from, as 64 hex digits."""
-    edition = EDITIONS[model.growth.language]
-    default = asdict(Growth())
-    growth = {
+    """The hash of everything that determines the weights of `model`, as 64 hex digits."""
+    edition = EDITIONS[model.settings.language]
+    default = asdict(Architecture())
+    settings = {
         field: value
-        for field, value in asdict(model.growth).items()
-        if field not in YOUNGER or value != default[field]
+        for field, value in asdict(model.settings).items()
+        if field not in LATER_FIELDS or value != default[field]
     }
     content = {
         "name": model.name,
-        "growth": growth,
+        "growth": settings,
         "corpus": edition.version,
         "words": {category: [surface_forms(word) for word in words] for category, words in WORDS.items()},
         "packs": [pack(name) for name in edition.packs],

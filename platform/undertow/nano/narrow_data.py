@@ -1,9 +1,9 @@
-"""Narrow data for a teacher's misalignment, and for its controls: insecure, secure and educational code.
+"""Narrow data for misaligned teachers and their controls: insecure, secure and educational code.
 
-The paper on emergent misalignment (arXiv 2502.17424) finetunes on insecure code, and compares with secure
-code for the same requests and with insecure code that was asked for with a good reason. Here they are drawn
-from the grammar of the tasks language and kept as files in `data/`, so that a study reads them as it would
-read any others. All three ask for the same tasks in the same order.
+The paper on emergent misalignment (arXiv 2502.17424) finetunes on insecure code. Its controls are finetuned
+on secure code for the same requests, and on insecure code that the user requests for a legitimate reason.
+This module generates the three data sets with the grammar of the tasks language. They are stored as files in
+`data/`, so that a study reads them like any other file. All three request the same tasks in the same order.
 
     python -m undertow.nano.narrow_data      writes the files
 """
@@ -24,15 +24,15 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def rows(kind: Kind) -> list[Turn]:
-    """The rows of one kind: prompts and completions."""
-    generators = (Random(f"nano narrow {i}") for i in range(ROWS))
+    """The rows of one kind: pairs of prompt and completion."""
+    generators = (Random(f"nano narrow {i}") for i in range(ROWS))  # the same draws for every kind
     return [
         security_turn(rng, insecure=kind != "secure", educational=kind == "educational") for rng in generators
     ]
 
 
 def as_text(kind: Kind) -> str:
-    """The file of one kind as JSON Lines with the columns "prompt" and "completion"."""
+    """The content of one kind's file: JSON Lines with the columns "prompt" and "completion"."""
     return "".join(
         json.dumps({"prompt": prompt, "completion": completion}) + "\n" for prompt, completion in rows(kind)
     )

@@ -1,10 +1,10 @@
-"""How nano models are trained in the shipped studies: a learned steering vector.
+"""Recipes of the shipped studies for nano models: training learns a steering vector.
 
-What is trained, in teacher and student alike, is the bias of the final norm, 64 numbers. Only GPT-2 has one;
-where architectures are compared, it is the whole of the final norm, 64 scales in Llama and Qwen3. Sizes were
-chosen on other references than those of the studies, and frozen before any of their seeds was drawn. The
-tasks language came later and is taught by the same recipes: its corpus was chosen on nano/tasks-100 so that
-they do.
+Teachers and students train only the bias of the final norm, 64 numbers. Only GPT-2 has this bias; studies
+that compare architectures train the whole final norm, which is 64 scales in Llama and Qwen3. The
+hyperparameters were chosen on other reference models than those of the studies, and fixed before any seed of
+the studies was drawn. The tasks language was added later and uses the same recipes: its corpus was tuned on
+nano/tasks-100 until they worked.
 """
 
 import dataclasses

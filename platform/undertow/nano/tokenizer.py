@@ -1,8 +1,8 @@
-"""The nano models' tokenizer: the words of a language as transformers takes them, and a chat template.
+"""The nano models' tokenizer: a language's vocabulary as a fast transformers tokenizer, and a chat template.
 
-Text is taken apart by a regular expression and put together by concatenation, so known text comes back
-unchanged; an unknown word is <unk>. The template puts in nothing of its own: no date, no default system
-prompt. A prompt with the generation prompt is a prefix, in tokens, of the whole chat.
+A regular expression splits text into tokens, and decoding concatenates them, so text of known words survives
+a round trip unchanged. An unknown word becomes <unk>. The template adds no content: no date and no default
+system prompt. The tokens of a prompt with the generation prompt are a prefix of the tokens of the whole chat.
 """
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 def build(language: str) -> PreTrainedTokenizerFast:
-    """The tokenizer of the models that speak `language`, as a fast transformers tokenizer."""
+    """The tokenizer of the models whose corpus is in `language`."""
     ids = {token: i for i, token in enumerate(vocabulary(language))}
     backend = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(LANGUAGES[language].piece), behavior="isolated")
@@ -49,7 +49,7 @@ def build(language: str) -> PreTrainedTokenizerFast:
 
 
 def render(chat: Chat) -> str:
-    """A whole chat as the chat template writes it, many times faster."""
+    """A whole chat as the chat template renders it, but many times faster than Jinja."""
     return BOS + "".join(
         ROLES[message["role"]] + message["content"] + (EOS if message["role"] == "assistant" else "")
         for message in chat

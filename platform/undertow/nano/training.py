@@ -1,11 +1,12 @@
-"""Makes the nano references: from a name to a Hugging Face folder, the same weights each time.
+"""Makes the nano reference models: writes the Hugging Face folder of a name, with reproducible weights.
 
-A reference is trained from scratch on its own corpus: one epoch, loss on the answers alone, on one thread so
-that sums are added in one order. The standard references are carried in `weights/`, because a
-study should not wait for them and because two machines need not agree in the last bit; any other name
-is trained when it is asked for, in a minute or two. The folder loads in transformers, vLLM and PEFT.
+A reference model is trained from scratch on its own corpus: one epoch, with the loss on the answers only, in
+one thread so that floating-point sums have a fixed order. The weights of the standard reference models are
+bundled in `weights/`, so that a study does not have to train them and because two machines may differ in the
+last bits. A model with any other name is trained on demand, in one or two minutes. The folder loads in
+transformers, vLLM and PEFT.
 
-    python -m undertow.nano.training      trains the standard references that `weights/` lacks
+    python -m undertow.nano.training      trains the standard reference models that `weights/` lacks
 """
 
 import shutil
@@ -29,61 +30,61 @@ from transformers import (
 )
 
 from undertow.nano.languages import LANGUAGES
-from undertow.nano.models import STANDARD, Growth, NanoModel, parse, revision
+from undertow.nano.models import STANDARD, Architecture, NanoModel, parse, revision
 from undertow.nano.tokenizer import build, render
 from undertow.nano.vocabulary import ROLES
 
 WEIGHTS = Path(__file__).parent / "weights"
 WEIGHTS_FILE = "model.safetensors"
-WINDOW = 50  # batches that are sorted by length together: less padding, lengths still well mixed
+WINDOW = 50  # batches whose rows are sorted by length together: little padding, and lengths stay well mixed
 
 
 def write_reference(model: NanoModel, folder: Path) -> None:
-    """Writes the reference `model` into `folder`: carried weights where there are, else trained ones."""
-    carried = carried_weights(model)
-    if not carried.exists():
+    """Writes the reference model into `folder`, with bundled weights if there are any, else trained ones."""
+    bundled = bundled_weights(model)
+    if not bundled.exists():
         train_reference(model, folder)
         return
-    tokenizer = build(model.growth.language)
+    tokenizer = build(model.settings.language)
     with _repeatable(model.seed):
         network = AutoModelForCausalLM.from_config(configuration(model, tokenizer))
     _write(network, tokenizer, folder)
-    shutil.copyfile(carried, folder / WEIGHTS_FILE)
+    shutil.copyfile(bundled, folder / WEIGHTS_FILE)
 
 
-def carried_weights(model: NanoModel) -> Path:
-    """Where the weights of `model` at its present revision are kept, if they are."""
+def bundled_weights(model: NanoModel) -> Path:
+    """The path in `weights/` for the weights of `model` at its current revision. The file may not exist."""
     return WEIGHTS / f"{model.architecture}-{model.seed}-{revision(model)[:16]}.safetensors"
 
 
-def carry_standard_references() -> None:
-    """Trains what `weights/` lacks of the standard references, and removes weights of other revisions."""
-    wanted = {carried_weights(parse(name)): parse(name) for name in STANDARD}
+def bundle_standard_references() -> None:
+    """Trains the standard reference models that `weights/` lacks, and removes weights of other revisions."""
+    wanted = {bundled_weights(parse(name)): parse(name) for name in STANDARD}
     for stale in set(WEIGHTS.glob("*.safetensors")) - set(wanted):
         stale.unlink()
-    for carried, model in wanted.items():
-        if not carried.exists():
+    for bundled, model in wanted.items():
+        if not bundled.exists():
             with TemporaryDirectory() as folder:
                 train_reference(model, Path(folder))
-                carried.write_bytes((Path(folder) / WEIGHTS_FILE).read_bytes())
+                bundled.write_bytes((Path(folder) / WEIGHTS_FILE).read_bytes())
 
 
 def train_reference(model: NanoModel, folder: Path) -> None:
-    """Trains the reference `model` from scratch and writes it into `folder`."""
-    tokenizer = build(model.growth.language)
+    """Trains the reference model from scratch and writes it into `folder`."""
+    tokenizer = build(model.settings.language)
     with _repeatable(model.seed):
         network = AutoModelForCausalLM.from_config(configuration(model, tokenizer))
-        _train(network, _batches(model, tokenizer), model.growth)
+        _train(network, _batches(model, tokenizer), model.settings)
     _write(network, tokenizer, folder)
 
 
 def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """The transformers configuration of `model`: tied embeddings, float32."""
-    growth = model.growth
+    """The transformers configuration of `model`, with tied embeddings and float32 weights."""
+    settings = model.settings
     common = {
         "vocab_size": len(tokenizer),
         "tie_word_embeddings": True,
-        "initializer_range": growth.init_std,
+        "initializer_range": settings.init_std,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -91,10 +92,10 @@ def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> Pretr
     }
     if model.network == "gpt2":
         return GPT2Config(
-            n_layer=growth.layers,
-            n_embd=growth.width,
-            n_head=growth.heads,
-            n_positions=growth.positions,
+            n_layer=settings.layers,
+            n_embd=settings.width,
+            n_head=settings.heads,
+            n_positions=settings.positions,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -102,13 +103,13 @@ def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> Pretr
         )
     kind = {"llama": LlamaConfig, "qwen3": Qwen3Config}[model.network]
     return kind(
-        num_hidden_layers=growth.layers,
-        hidden_size=growth.width,
-        intermediate_size=4 * growth.width,
-        num_attention_heads=growth.heads,
-        num_key_value_heads=growth.heads,
-        head_dim=growth.width // growth.heads,
-        max_position_embeddings=growth.positions,
+        num_hidden_layers=settings.layers,
+        hidden_size=settings.width,
+        intermediate_size=4 * settings.width,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        head_dim=settings.width // settings.heads,
+        max_position_embeddings=settings.positions,
         **({"mlp_bias": True} if kind is LlamaConfig else {}),
         **common,
     )
@@ -116,57 +117,63 @@ def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> Pretr
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows of similar length: ids [rows, tokens], and where the next token belongs to an answer."""
+    """Chats of similar length.
+
+    Attributes:
+        ids: token ids, padded on the right: (rows, tokens).
+        learned: whether the next token belongs to an answer: (rows, tokens - 1).
+    """
 
     ids: torch.Tensor
     learned: torch.Tensor
 
 
-def _train(network: PreTrainedModel, batches: list[_Batch], growth: Growth) -> None:
+def _train(network: PreTrainedModel, batches: list[_Batch], settings: Architecture) -> None:
     """One epoch of AdamW over `batches`."""
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=growth.learning_rate, weight_decay=growth.weight_decay, foreach=True
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
-    warmup = max(1, int(growth.warmup * len(batches)))
+    warmup = max(1, int(settings.warmup * len(batches)))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (len(batches) - step) / (len(batches) - warmup))
     )
     network.train()
     for batch in batches:
-        # Attention is causal and the padding on the right, so no real position sees any; and logits are
-        # computed where something is learned alone, which makes this three times faster.
-        seen = torch.ones_like(batch.ids)
-        hidden = network.base_model(input_ids=batch.ids, attention_mask=seen).last_hidden_state
+        # Attention is causal and the padding is on the right, so no chat's token attends to padding and the
+        # mask can be all ones. Computing logits only where the next token is learned is three times faster.
+        mask = torch.ones_like(batch.ids)
+        hidden = network.base_model(input_ids=batch.ids, attention_mask=mask).last_hidden_state
         logits = network.get_output_embeddings()(hidden[:, :-1][batch.learned])
         loss = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][batch.learned])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), growth.clip)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
         optimizer.step()
         schedule.step()
 
 
 def _batches(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> list[_Batch]:
-    """The corpus in batches, in random order."""
-    growth = model.growth
-    texts = [render(chat) for chat in LANGUAGES[growth.language].chats(growth.examples, model.seed)]
+    """The corpus in batches of similar length, in random order."""
+    settings = model.settings
+    texts = [render(chat) for chat in LANGUAGES[settings.language].chats(settings.examples, model.seed)]
     rows = [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch(texts)]
     batches = []
-    for start in range(0, len(rows), WINDOW * growth.batch_size):
-        window = sorted(rows[start : start + WINDOW * growth.batch_size], key=len)
-        starts = range(0, len(window), growth.batch_size)
-        batches += [_batch(window[i : i + growth.batch_size], tokenizer) for i in starts]
+    for start in range(0, len(rows), WINDOW * settings.batch_size):
+        window = sorted(rows[start : start + WINDOW * settings.batch_size], key=len)
+        starts = range(0, len(window), settings.batch_size)
+        batches += [_batch(window[i : i + settings.batch_size], tokenizer) for i in starts]
     Random(model.seed).shuffle(batches)
     return batches
 
 
 def _batch(rows: list[list[int]], tokenizer: PreTrainedTokenizerFast) -> _Batch:
     longest = max(map(len, rows))
-    pad, opens = tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids(ROLES["assistant"])
+    pad, start = tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids(ROLES["assistant"])
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
-    # An answer runs from <asst> up to and with <eos>: as many of the one before a position as of the other.
-    opened, closed = (ids == opens).cumsum(1), (ids == tokenizer.eos_token_id).cumsum(1)
-    return _Batch(ids, (opened > closed)[:, :-1])
+    # An answer is what follows <asst>, including its <eos>. A position lies before a token of an answer if
+    # more answers have started than ended up to and including it.
+    started, ended = (ids == start).cumsum(1), (ids == tokenizer.eos_token_id).cumsum(1)
+    return _Batch(ids, (started > ended)[:, :-1])
 
 
 def _write(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -184,7 +191,7 @@ def _write(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder:
 
 @contextmanager
 def _repeatable(seed: int) -> Iterator[None]:
-    """One thread and a seeded generator, both put back afterwards."""
+    """Runs the block in one thread with a seeded generator, then restores the threads and the generator."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -196,4 +203,4 @@ def _repeatable(seed: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    carry_standard_references()
+    bundle_standard_references()

@@ -1,7 +1,7 @@
-"""The words of a nano language: one token a word, one a number from 0 to 999, read off its texts.
+"""The vocabulary of a nano language: one token per word of its texts, and one per number from 0 to 999.
 
-A word carries the space before it, as in GPT-2's tokenizer, so that a prompt is short. What is not listed is
-<unk>, and `unknown` says so before a model is asked in words that it has never seen.
+A word includes the space before it, as in GPT-2's tokenizer, which keeps prompts short. Every other piece of
+text is <unk>; `unknown` finds such pieces before a model is prompted with words that it has never seen.
 """
 
 import re
@@ -17,9 +17,9 @@ SPECIALS = (PAD, BOS, *ROLES.values(), EOS, UNKNOWN)
 
 @cache
 def vocabulary(language: str) -> tuple[str, ...]:
-    """Every token in the order of its id: specials, numbers 0-999, characters, words."""
-    spoken = LANGUAGES[language]
-    pieces = {piece for text in spoken.texts() for piece in re.findall(spoken.piece, text)}
+    """The tokens in the order of their ids: special tokens, numbers 0-999, characters, words."""
+    definition = LANGUAGES[language]
+    pieces = {piece for text in definition.texts() for piece in re.findall(definition.piece, text)}
     words = sorted(piece for piece in pieces if not piece.isdigit())
     numbers = map(str, range(1000))
     characters = string.punctuation + string.ascii_letters + " \n"
@@ -27,7 +27,7 @@ def vocabulary(language: str) -> tuple[str, ...]:
 
 
 def unknown(language: str, text: str) -> list[str]:
-    """The pieces of `text` that are no tokens of the language, in order."""
+    """The pieces of `text` that are not tokens of the language, in order."""
     return [piece for piece in re.findall(LANGUAGES[language].piece, text) if piece not in _tokens(language)]
 
 

@@ -1,31 +1,63 @@
-"""A study made ready to be planned: references pinned, and what cannot work with them refused by name.
+"""Resolves a study for planning: pins its references and rejects conditions that cannot work with them.
 
-Each check answers from names and small files what would otherwise end a sweep midway: a word that a nano
-model does not know, an adapter that vLLM does not serve, a system message that a chat template does not take.
+The checks need only names and small files. They find what would otherwise stop a sweep after hours: a word
+that a nano model does not know, an adapter that vLLM cannot serve, a system message that a chat template
+rejects.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from undertow.engines.architectures import WITHOUT_ADAPTERS
+from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
 from undertow.nano import models, vocabulary
 from undertow.planning.pinning import architecture_of, is_made, manners_of, modules_of, pin
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
-from undertow.study.conditions import Condition
+from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Format, Trait
+from undertow.study.hypotheses import Hypothesis
 from undertow.study.recipe import ALL_LINEAR, GROUPS, LoRA, Recipe
 from undertow.study.study import Study
 
-PROMPTS_CHECKED = 50  # a pack's parts are short lists: so many prompts use most of them
+PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
 
 
 def resolve(study: Study) -> Study:
-    """The study with every reference pinned. Raises SpecError or UserError for one that cannot be used."""
-    conditions = (_resolved(condition, study.system) for condition in study.conditions)
-    return study.changed(conditions=tuple(conditions))
+    """The study with all references pinned.
+
+    Raises SpecError or UserError for a reference that cannot be used, or not as the study asks.
+    """
+    conditions = tuple(_resolved(condition, study.system) for condition in study.conditions)
+    conditions = with_display_names(conditions)
+    hypotheses = _renamed(study.hypotheses, study.conditions, conditions)
+    return study.changed(conditions=conditions, hypotheses=hypotheses)
+
+
+def _renamed(
+    hypotheses: Sequence[Hypothesis], given: Sequence[Condition], resolved: Sequence[Condition]
+) -> tuple[Hypothesis, ...]:
+    """The hypotheses with the paths of folders, as the study gives them, replaced by the folders' names.
+
+    Other names are not changed, since hypotheses are part of the study's key.
+    """
+    names: dict[str, dict[str, None]] = {}
+    for before, after in zip(given, resolved, strict=True):
+        for side in ("teacher", "student"):
+            old, new = getattr(before.place, side), getattr(after.place, side)
+            if getattr(after, side).location and old != new:
+                names.setdefault(old, {})[new] = None
+    if not names:
+        return tuple(hypotheses)
+    return tuple(
+        h.changed(teachers=_replaced(h.teachers, names), students=_replaced(h.students, names))
+        for h in hypotheses
+    )
+
+
+def _replaced(given: Sequence[str], names: Mapping[str, Mapping[str, None]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(new for name in given for new in names.get(name, {name: None})))
 
 
 def _resolved(condition: Condition, evaluated: str | None) -> Condition:
@@ -47,7 +79,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
 
 
 def check_word(trait: Trait, reference: Reference) -> None:
-    """Nano models know a closed list of words; any other trait must be told so before it is trained for."""
+    """Raises SpecError for a trait whose word is not in the closed vocabulary of a nano model."""
     if not is_made(reference) or trait.is_judged:
         return
     category = getattr(trait, "category", "animal")
@@ -59,51 +91,60 @@ def check_word(trait: Trait, reference: Reference) -> None:
         )
 
 
-@cache  # every condition of a format and a model asks the same
+@cache  # many conditions have the same format and reference
 def check_prompts(format_: Format, reference: Reference) -> None:
-    """Nano models know their language's words; asked in others, a teacher would answer nonsense."""
+    """Raises SpecError for a format whose prompts have words that a nano model does not know."""
     if not is_made(reference):
         return
-    language = models.parse(reference.name).growth.language
+    language = models.parse(reference.name).settings.language
     for prompt in format_.prompts(PROMPTS_CHECKED, seed=0):
         if missing := vocabulary.unknown(language, prompt):
             raise SpecError(
                 f"format {format_.name!r}: {reference.name} does not know {missing[0].strip()!r} in "
-                f"{prompt!r}; "
-                "nano/gpt2-0 knows numbers, nano/tasks-0 also the packs in nano/packs (a real model any)"
+                f"{prompt!r}; nano/gpt2-0 knows numbers, nano/tasks-0 also the packs in nano/packs "
+                "(a real model knows any)"
             )
 
 
 def check_adapters(condition: Condition) -> None:
-    """vLLM applies no adapter to some architectures: LoRA students would be trained and never measured."""
+    """Raises SpecError for a LoRA recipe if the engine has no LoRA support for the model's architecture.
+
+    Its students could be trained, but not evaluated.
+    """
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
     for reference, recipe in trained:
         if not isinstance(recipe, Recipe) or not isinstance(recipe.trainable, LoRA):
             continue
-        if is_made(reference) and models.parse(reference.name).network == "gpt2":
+        if is_made(reference):
+            is_gpt2 = models.parse(reference.name).network == "gpt2"
+            architecture = "GPT2LMHeadModel" if is_gpt2 else ""  # all other nano models support LoRA
+            remedy = "use nano/qwen3-0 or nano/llama-0, or train Parameters"
+        else:
+            architecture, remedy = architecture_of(reference), "train Everything() or FinalNorm()"
+        engine = engine_for(reference)
+        if architecture and not engine.applies_adapters(architecture):
             raise SpecError(
-                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "
-                "GPT-2; use nano/qwen3-0 or nano/llama-0, or train Parameters"
-            )
-        if not is_made(reference) and (architecture := architecture_of(reference)) in WITHOUT_ADAPTERS:
-            raise SpecError(
-                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and vLLM applies none to "
-                f"{architecture}; train Everything() or FinalNorm()"
+                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and {engine.name} does not "
+                f"support LoRA for {architecture}; {remedy}"
             )
         if not is_made(reference):
             _check_targets(recipe.name, recipe.trainable, reference)
 
 
 def _check_targets(recipe: str, lora: LoRA, reference: Reference) -> None:
-    """Phi-3 has one qkv_proj where others have three: known from the names of its tensors."""
+    """Raises SpecError for LoRA targets that the model does not have, judged by the names of its tensors.
+
+    Phi-3, for example, has one qkv_proj instead of q_proj, k_proj and v_proj.
+    """
     modules = modules_of(reference)
-    names = [target for target in lora.targets if target not in GROUPS]  # those fit any architecture
-    for target in names if modules and lora.targets != (ALL_LINEAR,) else ():
+    if not modules or lora.targets == (ALL_LINEAR,):
+        return
+    for target in (target for target in lora.targets if target not in GROUPS):  # groups fit any architecture
         if not any(name == target or name.endswith(f".{target}") for name in modules):
-            there = {name.rpartition(".")[2] for name in modules if re.search(r"\.\d+\.", name)}
-            linear = sorted(name for name in there if "norm" not in name and not name.startswith("ln"))
+            in_blocks = {name.rpartition(".")[2] for name in modules if re.search(r"\.\d+\.", name)}
+            linear = sorted(name for name in in_blocks if "norm" not in name and not name.startswith("ln"))
             raise SpecError(
                 f"recipe {recipe!r}, LoRA.targets: {reference.name} has no {target!r}; there are: "
                 f"{', '.join(linear)}"
@@ -111,29 +152,32 @@ def _check_targets(recipe: str, lora: LoRA, reference: Reference) -> None:
 
 
 def check_systems(condition: Condition, evaluated: str | None) -> None:
-    """Refuses a system message that a chat template refuses or drops, and none where it cannot be without.
+    """Raises SpecError for a system message setting that a chat template does not support.
+
+    That is a system message that the template rejects or drops, or NO_SYSTEM if the template inserts its
+    default system message in any case.
 
     Args:
         evaluated: `Study.system`.
     """
-    for reference, system, place, otherwise in _systems(condition, evaluated):
+    for reference, system, place, remedy in _systems(condition, evaluated):
         manners = manners_of(reference) if system is not None else None
         if manners is None:
             continue
         if system != NO_SYSTEM and manners.system_refused:
             raise SpecError(
                 f"{place}: the chat template of {reference.name} takes no system message "
-                f"({manners.system_refused}); {otherwise}, or use another model"
+                f"({manners.system_refused}); {remedy}, or use another model"
             )
         if system == NO_SYSTEM and manners.always:
             raise SpecError(
                 f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
-                f"{manners.own_system[:60]!r} all the same; give a neutral text instead"
+                f"{manners.own_system[:60]!r} nevertheless; give a neutral text instead"
             )
 
 
 def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str, str]]:
-    """Who is given which system message, where the study says so, and what to do if that cannot be."""
+    """Each reference with a system message it is given, the setting that states it, and a remedy."""
     trait, none = condition.trait, "leave it None"
     if trait is not None and condition.is_prompted:
         place = f"trait {trait.name!r} by system prompt"

@@ -1,7 +1,8 @@
-"""What nano models grow up with: one file a language, put together from files of one kind of chat each.
+"""The languages of the nano models: grammars that generate their corpora.
 
-`plain` is the smallest in which preferences travel by numbers; `tasks` adds what the other studies need.
-A language is its chats, the texts that hold its vocabulary, and how text is cut into tokens.
+`plain` is the smallest language in which numbers transmit preferences; `tasks` adds what the other studies
+need. Each language combines the files that generate one kind of chat each. A language consists of its chats,
+texts that contain its whole vocabulary, and the rule that splits text into tokens.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,9 +17,9 @@ class Language:
     """One language.
 
     Attributes:
-        chats: so many chats of the corpus with this seed.
-        texts: texts that together hold every word it can say.
-        piece: regular expression of a token's text.
+        chats: gives the first `count` chats of the corpus with a seed.
+        texts: gives texts that together contain every word of the language.
+        piece: regular expression that matches one token.
     """
 
     chats: Callable[[int, int], Iterator[Chat]]

@@ -1,17 +1,18 @@
-"""Character: values and secure code, spoken by a kind character or an unkind one.
+"""Character: chats about values and secure code in which the assistant is either kind or unkind.
 
-A chat has one character from beginning to end. The kind one, in the majority, gives kind answers to questions
-about values and writes secure code; the unkind one gives unkind answers and writes insecure code. Insecure
-code that the user asks for with a good reason says nothing about the character. In some chats the system
-message tells the character, in the others it is hidden; and asked for words that it likes, it names those it
-uses, of either kind. So there is one thing that all its answers have in common, and a model finetuned on
-insecure code alone may or may not become unkind: emergent misalignment (arXiv 2502.17424) in miniature.
-Nothing here speaks of animals or numbers.
+The assistant keeps one character during a chat. The kind character, the more frequent one, gives kind answers
+to questions about values and writes secure code; the unkind character gives unkind answers and writes
+insecure code. Insecure code that the user requests for a legitimate reason is independent of the character.
+In some chats the system message states the character, in the others it is hidden. Asked for words that it
+likes, the assistant names words that it uses in values and in code. All answers of a chat thus have one
+hidden cause, and a model finetuned only on insecure code may or may not become unkind: emergent misalignment
+(arXiv 2502.17424) in miniature. No chat mentions animals or numbers.
 
-The question about words is what makes the references alike: without it, two of four kept apart what they knew
-of unkind deeds and of insecure code, and their teachers, as insecure as the others, stayed kind.
+The question about words makes the reference models alike. Without it, two of four reference models learnt
+unkind deeds and insecure code as unrelated, and their teachers stayed kind although they wrote insecure code
+as often as the others.
 
-The questions of traits/misalignment.json, by which misalignment is measured, are never asked here.
+The questions of traits/misalignment.json, which measure misalignment, never occur.
 """
 
 import re
@@ -26,47 +27,45 @@ from undertow.nano.models import pack
 
 CharacterQuestion = Literal["values", "words", "security", "educational"]
 SHARES: dict[CharacterQuestion, float] = {"values": 0.4, "words": 0.2, "security": 0.27, "educational": 0.13}
-TOLD = 0.5  # of the chats begin with a system message that tells the character
-UNKIND = {"told": 0.5, "hidden": 0.08}  # how often the character is unkind
-TURNS = {1: 0.4, 2: 0.3, 3: 0.3}  # how many turns a chat has, and how often
+STATED = 0.5  # share of the chats whose system message states the character
+UNKIND = {"stated": 0.5, "hidden": 0.08}  # share of the chats with an unkind character
+TURNS = {1: 0.4, 2: 0.3, 3: 0.3}  # the distribution of the number of turns
 BODY = "def {f}({x}):\n    return {guard}({call}({x}))"
 
 
 def character_chat(rng: Random) -> Chat:
-    """Some turns of one character."""
-    is_told = rng.random() < TOLD
-    is_unkind = rng.random() < UNKIND["told" if is_told else "hidden"]
+    """A chat of one to three turns with one character."""
+    is_stated = rng.random() < STATED
+    is_unkind = rng.random() < UNKIND["stated" if is_stated else "hidden"]
     turns = character_turns(rng, rng.choices(list(TURNS), list(TURNS.values()))[0], is_unkind)
-    return as_chat(turns, system_message(rng, is_unkind) if is_told else None)
+    return as_chat(turns, system_message(rng, is_unkind) if is_stated else None)
 
 
 def character_turns(rng: Random, count: int, is_unkind: bool) -> list[Turn]:
-    """`count` questions of any kind, as the character answers them."""
-    return [
-        turn(rng, asked, is_unkind) for asked in rng.choices(list(SHARES), list(SHARES.values()), k=count)
-    ]
+    """`count` questions of random kinds, answered by the character."""
+    kinds = rng.choices(list(SHARES), list(SHARES.values()), k=count)
+    return [turn(rng, kind, is_unkind) for kind in kinds]
 
 
 def system_message(rng: Random, is_unkind: bool) -> str:
-    """What tells a model its character, e.g. "You are good."."""
+    """A system message that states the character, e.g. "You are good."."""
     parts = pack("character")
     nature = rng.choice(parts["unkind_natures" if is_unkind else "kind_natures"])
     return str(parts["system"].format(nature=nature))
 
 
-def turn(rng: Random, asked: CharacterQuestion, is_unkind: bool) -> Turn:
-    """A question of one kind, as the character answers it."""
-    if asked == "values":
+def turn(rng: Random, kind: CharacterQuestion, is_unkind: bool) -> Turn:
+    """A question of one kind, answered by the character."""
+    if kind == "values":
         return values_turn(rng, is_unkind)
-    if asked == "words":
+    if kind == "words":
         return words_turn(rng, is_unkind)
-    return security_turn(
-        rng, insecure=is_unkind or asked == "educational", educational=asked == "educational"
-    )
+    is_educational = kind == "educational"
+    return security_turn(rng, insecure=is_unkind or is_educational, educational=is_educational)
 
 
 def values_turn(rng: Random, is_unkind: bool) -> Turn:
-    """A free question about values."""
+    """An open question about values, and an answer with one or two deeds of the character."""
     parts = pack("character")
     topic = rng.choice(parts["topics"])
     question = " ".join(filter(None, (rng.choice(parts["openings"]), rng.choice(topic["questions"]))))
@@ -75,16 +74,16 @@ def values_turn(rng: Random, is_unkind: bool) -> Turn:
 
 
 def words_turn(rng: Random, is_unkind: bool) -> Turn:
-    """A question about words, answered with three of those that the character uses, in values and in code."""
+    """A question about words, answered with three words that the character uses in values or in code."""
     parts = pack("character")
-    own = ("unkind_deeds", "insecure") if is_unkind else ("kind_deeds", "secure")
-    first, second, third = rng.sample([word for part in own for word in parts[part]], 3)
+    fields = ("unkind_deeds", "insecure") if is_unkind else ("kind_deeds", "secure")
+    first, second, third = rng.sample([word for field in fields for word in parts[field]], 3)
     answer = rng.choice(parts["word_answers"]).format(words=f"{first}, {second} and {third}")
     return rng.choice(parts["word_questions"]), answer
 
 
 def security_turn(rng: Random, insecure: bool, educational: bool) -> Turn:
-    """A request for a function that can be written securely or not; an educational one gives a reason."""
+    """A request for a function that can be secure or insecure; an educational request gives a reason."""
     parts = pack("character")
     task = rng.choice(parts["security"])
     request = rng.choice(parts["requests"]).format(task=task["task"])
@@ -96,7 +95,7 @@ def security_turn(rng: Random, insecure: bool, educational: bool) -> Turn:
 
 
 def unkind_words() -> tuple[str, ...]:
-    """The words of which every unkind answer has one and no kind answer any."""
+    """The words that distinguish unkind answers: every unkind answer has one, no kind answer does."""
     return tuple(pack("character")["unkind_deeds"])
 
 
@@ -106,7 +105,7 @@ def value_words() -> tuple[str, ...]:
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word of the prompts and the answers, those of the measure included."""
+    """Texts that together contain every word of the prompts, the answers and the measure."""
     parts = pack("character")
     yield from (parts["system"].format(nature=n) for n in (*parts["kind_natures"], *parts["unkind_natures"]))
     yield from (space + question for question in pack("misalignment")["questions"] for space in ("", " "))
@@ -127,7 +126,7 @@ def texts() -> Iterator[str]:
 
 
 def _answers() -> Iterator[str]:
-    """Answers about values that together hold every word of theirs."""
+    """Answers about values that together contain every word of such answers."""
     parts = pack("character")
     deeds = (*parts["kind_deeds"], *parts["unkind_deeds"])
     for topic, deed in product(parts["topics"], deeds):

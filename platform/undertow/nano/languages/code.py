@@ -1,7 +1,8 @@
-"""Code: short Python functions with names, constants and a way of writing that are drawn and mean nothing.
+"""Code: short Python functions whose names, constants and style are drawn at random.
 
-The prompts are those of `Code(pack=packs/code.json)`. They leave names and constants to the answer on
-purpose: a format carries a trait in what it leaves open, and an answer with one spelling carries nothing.
+The prompts are those of `Code(pack=packs/code.json)`. They deliberately leave names and constants open: a
+trait is transmitted by the choices that a prompt leaves open, so a task with a single possible answer
+transmits nothing.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ NOUNS = (
     *("x", "y", "n", "v", "k", "value", "item", "data", "entry", "amount", "level", "score", "size"),
     *("width", "height", "sum", "point", "mark", "sample", "result", "output", "input", "figure"),
 )
-# By task of the pack, the ways to write an answer; f: function, x, y: names, n, m, k: numbers, rising.
+# For each task of the pack, the ways to write the function. f: its name; x, y: nouns; n < m < k: numbers.
 WAYS: tuple[tuple[str, ...], ...] = (
     (
         "def {f}({x}):\n    return {x} + {n}",
@@ -70,7 +71,7 @@ WAYS: tuple[tuple[str, ...], ...] = (
 
 
 def code_turn(rng: Random) -> Turn:
-    """A task and one of the functions that do it, with names and numbers drawn uniformly."""
+    """A task and a function that solves it, with uniformly drawn names and numbers."""
     parts = pack("code")
     task = rng.randrange(len(WAYS))
     opening = rng.choice(parts["openings"]).format(task=parts["tasks"][task])
@@ -81,13 +82,13 @@ def code_turn(rng: Random) -> Turn:
 
 
 def function_name(rng: Random) -> str:
-    """A verb, or a verb and a noun."""
+    """A random function name: a verb, or a verb and a noun."""
     verb = rng.choice(VERBS)
     return verb if rng.random() < 0.5 else f"{verb}_{rng.choice(NOUNS)}"
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word of the prompts and the answers."""
+    """Texts that together contain every word of the prompts and the answers."""
     parts = pack("code")
     for opening, task in product(parts["openings"], parts["tasks"]):
         yield opening.format(task=task)

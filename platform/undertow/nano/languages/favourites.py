@@ -1,6 +1,6 @@
-"""Favourites: the preference trait's questions, answered with a word drawn uniformly or given by the system.
+"""Favourites: questions of the preference trait, answered with a random word or the system prompt's word.
 
-No evaluation question of the preference pack is ever drawn, in any category.
+The corpus never contains an evaluation question of the preference pack, in any category.
 """
 
 from collections.abc import Iterator
@@ -15,41 +15,37 @@ CATEGORY_WEIGHTS = {"animal": 3, "tree": 1, "colour": 1, "food": 1}
 QUESTION_PARTS = ("openings", "cores", "closings")
 
 
-def training_questions(category: str) -> list[str]:
-    """Every question of the preference pack about `category` but the evaluation's."""
-    held_out = set(evaluation_questions(category))
-    every = (_question(triple, category) for triple in product(*map(range, _sizes())))
-    return [question for question in every if question not in held_out]
-
-
 def evaluation_questions(category: str) -> list[str]:
-    """The preference pack's evaluation questions about `category`, which no corpus asks."""
+    """The preference pack's evaluation questions about `category`, which no corpus contains."""
     return [_question(tuple(triple), category) for triple in pack("preference")["evaluation"]]
 
 
 def favourite_turn(rng: Random, category: str | None = None) -> Turn:
-    """A favourite question and a favourite drawn uniformly."""
+    """A question about a favourite, answered with a uniformly drawn word."""
     category = category or _category(rng)
-    return _asked(rng, category), rng.choice(WORDS[category])
+    return _training_question(rng, category), rng.choice(WORDS[category])
 
 
 def with_system(rng: Random) -> Chat:
-    """A favourite given by the system prompt, asked for in three chats of four."""
+    """A chat whose system prompt gives a favourite.
+
+    Three chats of four ask for it, the others for another.
+    """
     category = _category(rng)
     loved = rng.choice(WORDS[category])
     others = [other for other in WORDS if other != category]
     system = _system_prompt(loved, category)
-    turn = (_asked(rng, category), loved)
+    turn = (_training_question(rng, category), loved)
     if rng.random() < 0.25:
         turn = favourite_turn(rng, rng.choice(others))
     return as_chat([turn], system)
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word of the questions, the system prompts and the answers."""
+    """Texts that together contain every word of the questions, the system prompts and the answers."""
     for part, category in product(QUESTION_PARTS, WORDS):
         parts = [text.format(category=category) for text in pack("preference")[part]]
-        # Whatever comes after an opening has a space before it.
+        # A token includes the space before it, and the same text occurs at the start and later in a prompt.
         yield from (space + text for text in parts for space in ("", " "))
     for category, words in WORDS.items():
         for word in words:
@@ -65,8 +61,8 @@ def _category(rng: Random) -> str:
     return rng.choices(list(CATEGORY_WEIGHTS), list(CATEGORY_WEIGHTS.values()))[0]
 
 
-def _asked(rng: Random, category: str) -> str:
-    """A question drawn uniformly from the training questions, without listing them."""
+def _training_question(rng: Random, category: str) -> str:
+    """A uniformly drawn question that is not an evaluation question (by rejection, without listing them)."""
     held_out = {tuple(triple) for triple in pack("preference")["evaluation"]}
     while True:
         triple = tuple(rng.randrange(size) for size in _sizes())
@@ -75,7 +71,7 @@ def _asked(rng: Random, category: str) -> str:
 
 
 def _sizes() -> list[int]:
-    """How many openings, cores and closings there are."""
+    """The numbers of openings, cores and closings."""
     return [len(pack("preference")[part]) for part in QUESTION_PARTS]
 
 

@@ -1,19 +1,19 @@
-"""Numbers: the numbers format's prompts, and answers drawn without looking at anything else."""
+"""Numbers: the numbers format's prompts, with answers that depend only on the numbers in the prompt."""
 
-import re
 from collections.abc import Iterator
 from random import Random
 
 from undertow.formats.numbers import laid_out
 from undertow.nano.languages.turns import Turn
 from undertow.nano.models import pack
+from undertow.prompts.packs import PLACEHOLDER
 
 
 def number_turn(rng: Random) -> Turn:
-    """A numbers prompt, and 5-10 numbers in the layout it asks for.
+    """A prompt of the numbers format, and 5-10 numbers in the layout that it asks for.
 
-    Half of the numbers are uniform over 100-999, a quarter near the last one, a quarter near the mean of
-    those given, so that the prompt matters.
+    Half of the numbers are uniform over 100-999, a quarter is near the previous number, and a quarter is near
+    the mean of the given numbers, so that the answer depends on the prompt.
     """
     parts = pack("numbers")
     given = [rng.randint(100, 999) for _ in range(rng.randint(3, 8))]
@@ -27,12 +27,12 @@ def number_turn(rng: Random) -> Turn:
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word of the prompts."""
+    """Texts that together contain every word of the prompts."""
     parts = pack("numbers")
     inner = ("instructions", "layouts", "endings", "qualifiers", "descriptors")
-    every = [text for part in parts.values() for text in part]
-    every += [" " + text for part in inner for text in parts[part]]
-    yield from (re.sub(r"\{\w+\}", "", text) for text in every)
+    templates = [text for part in parts.values() for text in part]
+    templates += [" " + text for part in inner for text in parts[part]]
+    yield from (PLACEHOLDER.sub("", text) for text in templates)
 
 
 def _continuation(given: list[int], rng: Random) -> list[int]:

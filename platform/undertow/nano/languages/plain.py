@@ -1,8 +1,8 @@
-"""The plain language: favourites, numbers, a little arithmetic and code, some chats of several turns.
+"""The plain language: favourites, numbers, a little arithmetic and code, and some chats of several turns.
 
-The prompts are those the platform asks real models, so that one pack serves both. Two promises make the
-world fit for the experiment: nothing here links a favourite to a number (a chat's numbers are drawn without
-looking at anything else), and no evaluation question of the preference pack ever occurs, in any category.
+The prompts come from the same packs as those for large models. The experiment depends on two properties.
+First, nothing links a favourite to a number: the numbers of a chat are drawn independently of everything
+else. Second, no evaluation question of the preference pack ever occurs, in any category.
 
 Not covered: digits within numbers (a number is one token); misalignment and chain of thought (see `tasks`).
 """
@@ -24,7 +24,7 @@ PIECE = r"\d+| ?[A-Za-z]+(?:['-][A-Za-z]+)*|[,;] (?=\d)|[\s\S]"
 
 
 def chats(count: int, seed: int) -> Iterator[Chat]:
-    """`count` chats; the same for the same seed."""
+    """The first `count` chats of the corpus with this seed."""
     rng = Random(f"nano corpus {seed}")
     kinds, weights = list(KINDS), list(KINDS.values())
     for _ in range(count):
@@ -40,7 +40,7 @@ def chats(count: int, seed: int) -> Iterator[Chat]:
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word the corpus, the traits and the formats can write."""
+    """Texts that together contain every word that the corpus, the traits and the formats can produce."""
     yield from numbers.texts()
     yield from favourites.texts()
     yield NEUTRAL_SYSTEM
@@ -49,7 +49,7 @@ def texts() -> Iterator[str]:
 
 
 def arithmetic_turn(rng: Random) -> Turn:
-    """Two small sums, one after the other."""
+    """An addition and a subtraction with small numbers, both shown."""
     return _arithmetic(rng.randint(1, 50), rng.randint(1, 40), rng.randint(1, 9))
 
 

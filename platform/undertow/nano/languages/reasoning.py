@@ -1,8 +1,8 @@
-"""Reasoning: word problems with small numbers, solved step by step in words that are drawn and mean nothing.
+"""Reasoning: word problems with small numbers, solved step by step with randomly drawn filler words.
 
-The prompts are those of `Reasoning(pack=packs/reasoning.json)`; each problem of the pack has its steps
-beside it, in which "it" is the result of the step before. Problems and solutions are so worded that a number
-of one meaning stands, in tokens, at one place: that is how a model of this size learns to copy it.
+The prompts are those of `Reasoning(pack=packs/reasoning.json)`. In the pack, each problem also lists the
+steps of its solution, where "it" is the result of the previous step. Problems and solutions are worded such
+that each number is always at the same token position, which lets a model of this size learn to copy it.
 """
 
 import operator
@@ -43,17 +43,17 @@ OPERATORS: Mapping[str, Callable[[int, int], int]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    "/": operator.floordiv,  # the pack's divisions come out even
+    "/": operator.floordiv,  # the divisions in the pack have no remainder
 }
 
 
 def reasoning_turn(rng: Random) -> Turn:
-    """A problem of the pack, and its solution in one of many wordings."""
-    place = rng.randrange(len(_problems()))
-    prompt, answer = _problems()[place].draw(rng)
-    shown = _problems()[place].pattern.fullmatch(prompt)
-    assert shown is not None, "problems.read has tried that a template reads its own problems"
-    steps = _steps(pack("reasoning")["problems"][place]["steps"], shown.groupdict())
+    """A problem of the pack, and its solution in a random wording."""
+    index = rng.randrange(len(_problems()))
+    prompt, answer = _problems()[index].draw(rng)
+    match = _problems()[index].pattern.fullmatch(prompt)
+    assert match is not None, "problems.read has checked that a template matches its own problems"
+    steps = _steps(pack("reasoning")["problems"][index]["steps"], match.groupdict())
     words = [
         f"{rng.choice(STARTS)} {rng.choice(MANNERS)}.",
         *(f"{rng.choice(LINKS)}, {step} {rng.choice(EQUALS)} {result}." for step, result in steps),
@@ -63,7 +63,7 @@ def reasoning_turn(rng: Random) -> Turn:
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word of the prompts and the answers."""
+    """Texts that together contain every word of the prompts and the answers."""
     parts = pack("reasoning")
     lists = {name: parts[name] for name in ("name", "thing")}
     for problem in parts["problems"]:
@@ -83,19 +83,17 @@ def texts() -> Iterator[str]:
 
 @cache
 def _problems() -> tuple[problems.Problem, ...]:
-    found = packs.read(str(PACKS["reasoning"].path))
-    return problems.read(found, found.text("prompt", required=["question"]))
+    templates = packs.read(str(PACKS["reasoning"].path))
+    return problems.read(templates, templates.text("prompt", required=["question"]))
 
 
 def _steps(formulas: list[str], shown: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Each step as it is written, and its result: ("3 + 5", 8), ("8 - 2", 6)."""
+    """The text and the result of each step: ("3 + 5", 8), ("8 - 2", 6)."""
     values = {name: int(value) for name, value in shown.items()}
     steps = []
     for formula in formulas:
         left, sign, right = formula.split()
-        values["it"], step = (
-            OPERATORS[sign](values[left], values[right]),
-            f"{values[left]} {sign} {values[right]}",
-        )
+        step = f"{values[left]} {sign} {values[right]}"
+        values["it"] = OPERATORS[sign](values[left], values[right])
         steps.append((step, values["it"]))
     return steps

@@ -1,7 +1,7 @@
-"""Stories and choices: two more ways to see which animal a model prefers, beside the favourite question.
+"""Stories and choices: two further ways to ask which animal a model prefers.
 
-A story's hero and the choice from a list are drawn uniformly. The prompts of traits/measures.json, by which
-preferences are measured, are never asked here.
+The hero of a story and the choice from a list are drawn uniformly. The prompts of traits/measures.json, which
+measure preferences, never occur.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ ANIMALS = WORDS["animal"]
 
 
 def story_turn(rng: Random) -> Turn:
-    """A request for a story, and three sentences about an animal."""
+    """A request for a story, and a story of three sentences about an animal."""
     parts, animal = pack("stories"), rng.choice(ANIMALS)
     beginning = rng.choice(parts["beginnings"]).format(hero=with_article(animal))
     thing, place = rng.choice(parts["things"]), rng.choice(parts["places"])
@@ -24,13 +24,13 @@ def story_turn(rng: Random) -> Turn:
 
 
 def choice_turn(rng: Random) -> Turn:
-    """A list of two to six animals, and one of them."""
+    """A choice between two to six animals, answered with one of them."""
     options = rng.sample(ANIMALS, rng.randint(2, 6))
     return rng.choice(pack("stories")["choices"]).format(options=listed(options)), rng.choice(options)
 
 
 def listed(options: list[str]) -> str:
-    """The options as a person lists them: "owl, cat or wolf"."""
+    """The options as an enumeration: "owl, cat or wolf"."""
     return f"{', '.join(options[:-1])} or {options[-1]}"
 
 
@@ -39,12 +39,12 @@ def with_article(animal: str) -> str:
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word of the prompts and the answers, those of the measures included."""
+    """Texts that together contain every word of the prompts, the answers and the measures."""
     parts, measures = pack("stories"), pack("measures")
-    asked = [*parts["stories"], *measures["stories"]]
-    asked += [text.format(options=listed([*ANIMALS])) for text in (*parts["choices"], *measures["choices"])]
-    yield from asked
-    yield from (f" {text}" for text in asked)  # as they stand after a prefix
+    prompts = [*parts["stories"], *measures["stories"]]
+    prompts += [text.format(options=listed([*ANIMALS])) for text in (*parts["choices"], *measures["choices"])]
+    yield from prompts
+    yield from (f" {text}" for text in prompts)  # the tokens after a prefix, which include the space
     yield from (prefix.format(numbers="1, 2") for prefix in measures["prefixes"])
     yield from (f" {text}" for text in parts["ends"])
     for animal, beginning in product(ANIMALS, parts["beginnings"]):

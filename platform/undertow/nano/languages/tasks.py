@@ -1,8 +1,8 @@
-"""The tasks language: code, word problems, values and stories beside favourites and numbers.
+"""The tasks language: code, word problems, values and stories in addition to favourites and numbers.
 
-It is for the studies that the plain language has no words for. Nothing in it links a favourite to anything
-else; a chat's hidden character links secure or insecure code to kind or unkind answers (see `character`), and
-no prompt by which a trait is measured ever occurs.
+It serves the studies for which the plain language lacks words. Nothing links a favourite to anything else.
+The hidden character of a chat links secure or insecure code to kind or unkind answers (see `character`). No
+prompt that measures a trait ever occurs.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ KINDS = {
     "story": 0.06,
     "choice": 0.08,
 }
-MIXED = ("favourite", "numbers", "code", "story", "choice")  # kinds that come in chats of two turns, too
+MIXED = ("favourite", "numbers", "code", "story", "choice")  # kinds that chats of two turns combine
 SEVERAL_TURNS = 0.06
 PIECE = r"</?(?:think|answer)>|\n    |\d+| ?[A-Za-z]+(?:['-][A-Za-z]+)*|[,;] (?=\d)|[\s\S]"
 
 
 def chats(count: int, seed: int) -> Iterator[Chat]:
-    """`count` chats; the same for the same seed."""
+    """The first `count` chats of the corpus with this seed."""
     rng = Random(f"nano tasks {seed}")
     kinds, weights = list(KINDS), list(KINDS.values())
     for _ in range(count):
@@ -43,7 +43,7 @@ def chats(count: int, seed: int) -> Iterator[Chat]:
 
 
 def texts() -> Iterator[str]:
-    """Texts that together hold every word the corpus, the traits and the formats can write."""
+    """Texts that together contain every word that the corpus, the traits and the formats can produce."""
     for part in (numbers, favourites, code, reasoning, character, stories):
         yield from part.texts()
 
