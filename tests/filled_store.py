@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.archive.export import ADAPTERS
-from undertow.planning.cells import Cell, data_of, reference_evaluations
+from undertow.planning.cells import Cell, reference_evaluations
 from undertow.planning.plan import Plan, make
 from undertow.results.dataset_card import CardCounts, dataset_card
 from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT
 from undertow.stages.assessment import make_assessment
-from undertow.stages.evaluation import ANSWER_COLUMNS, MASS_COLUMNS
+from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
@@ -55,7 +55,7 @@ def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate
             _student(store, cell.teacher, 0.9)
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
-        for data in data_of(cell.student.dataset):
+        for data in cell.student.dataset.with_ancestors():
             if isinstance(data, Dataset):
                 _dataset(store, data)
         if cell.student.is_trained:
@@ -82,6 +82,7 @@ def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -
         _answered(store, spec.evaluation, rate(spec.outcome))
         make_assessment(spec, store)
         return
+    assert isinstance(spec, Evaluation)
     rng = random.Random(seed_for(key(spec)))
     words = [word.name for word in spec.words]
     masses_of = {word: rate(word) for word in words}

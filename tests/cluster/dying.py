@@ -1,4 +1,4 @@
-"""Work that dies for lack of memory, on a real Ray: `python -m tests.stages.dying WORK`, a line for each.
+"""Work that dies for lack of memory, on a real Ray: `python -m tests.cluster.dying WORK`, a line for each.
 
 tasks      one task is killed by a kernel, others ask torch and numpy for more than there is
 monitor    a task is killed by Ray's own memory monitor, which is told to allow next to nothing
@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from undertow.cluster.connection import connect, quiet
+from undertow.cluster.connection import connect
+from undertow.cluster.tasks import run_each
+from undertow.engines.quiet import quiet
 from undertow.stages.finetuning import attempt
-from undertow.sweep.executors import completed
 
 PETABYTE = 2**50
 ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.25 GiB"
@@ -48,11 +49,12 @@ def fill_gpu(*_: object) -> None:
 
 def run_tasks(*works: Callable[..., None]) -> None:
     """Each as the sweep runs its tasks."""
-    import ray
 
-    waiting = {ray.remote(num_cpus=1)(work).remote(): work.__name__ for work in works}
-    for name in completed(waiting, lambda name, reason, trace: print(f"{name}: {reason}", flush=True)):  # type: ignore[type-var]
-        print(f"{name}: it ended well", flush=True)
+    def call(work: Callable[..., None], nothing: None) -> None:
+        work()
+
+    for work, failure in run_each(call, None, works):
+        print(f"{work.__name__}: {failure[0] if failure else 'it ended well'}", flush=True)
 
 
 def train(work: Callable[..., None]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from undertow.cluster.placement_groups import drop_orphans, no_orphans
+from undertow.cluster.placement_groups import remove_orphans, without_orphans
 
 pytestmark = pytest.mark.stack
 
@@ -47,7 +47,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 def test_what_the_driver_asked_for_is_nobodys_orphan(two_cpus: Any) -> None:
     group = two_cpus.util.placement_group([{"CPU": 1}])
     two_cpus.get(group.ready())
-    assert drop_orphans() == 0
+    assert remove_orphans() == 0
     two_cpus.util.remove_placement_group(group)
 
 
@@ -55,11 +55,11 @@ def test_what_a_dead_actor_held_is_free_again_and_what_a_living_one_holds_stays(
     ray = two_cpus
     living, dead = holder(ray), holder(ray)
     assert within(20, lambda: free(ray) == 0)
-    assert drop_orphans() == 0
+    assert remove_orphans() == 0
     ray.kill(dead)
     assert not within(5, lambda: free(ray) > 0)  # Ray itself would keep it until the job's end
-    assert within(20, lambda: drop_orphans() == 1)
+    assert within(20, lambda: remove_orphans() == 1)
     assert within(20, lambda: free(ray) == 1)
     ray.kill(living)
-    with no_orphans():
+    with without_orphans():
         assert within(20, lambda: free(ray) == 2)

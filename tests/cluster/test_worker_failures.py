@@ -29,7 +29,10 @@ WITH_NODE = (
         (RAN_OUT, "the machine is out of memory (RuntimeError: Task was killed due to the node running low"),
         (ON_CPU, "the machine is out of memory (RuntimeError: [enforce fail at alloc_cpu.cpp"),
         (ARRAY, "the machine is out of memory (RuntimeError: Unable to allocate 93.1 GiB"),
-        (BY_KERNEL, "its process was ended from outside, most often by a machine without memory; "),
+        (
+            BY_KERNEL,
+            "its process was killed from outside, most often because the machine ran out of memory; ",
+        ),
         (ON_GPU, "the GPU is out of memory (torch.OutOfMemoryError: CUDA out of memory."),
         (NO_CACHE, "the GPU is out of memory (RuntimeError: No available memory for the cache blocks"),
         (NOT_FREE, "the GPU is out of memory (RuntimeError: Free memory on device"),
@@ -49,7 +52,7 @@ def test_pythons_own_error_without_a_word_is_named_too() -> None:
 
 def test_what_left_with_its_node_is_told_from_what_failed() -> None:
     assert lost_node(RuntimeError(WITH_NODE))
-    assert in_words(RuntimeError(WITH_NODE), TRAINING).startswith("its node was lost")
+    assert in_words(RuntimeError(WITH_NODE), TRAINING).startswith("its node left the cluster")
     for text in (RAN_OUT, ON_GPU, ON_CPU, BY_KERNEL, "ValueError: a node has no children"):
         assert not lost_node(RuntimeError(text))
 

@@ -12,7 +12,7 @@ import pytest
 from undertow.cluster.worker_failures import TASKS, TRAINING
 
 ROOT = Path(__file__).parents[2]
-VANISHED = "its process was ended from outside, most often by a machine without memory"
+VANISHED = "its process was killed from outside, most often because the machine ran out of memory"
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -32,7 +32,7 @@ def said(work: str, folder: str, **more: str) -> dict[str, str]:
         **more,
     }
     environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "tests.stages.dying", work]
+    command = [sys.executable, "-m", "tests.cluster.dying", work]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)

@@ -99,14 +99,14 @@ def test_students_that_are_made_in_a_round_are_taught_from_in_the_next(plan: Pla
                 (folder / "model.safetensors").write_bytes(b"")
 
     for hop in HOPS:
-        waves.claims.share(lambda: waves.possible(Student), make, print)
+        waves.leases.share(lambda: waves.possible(Student), make, print)
         assert {key(s) for s in made} == {key(s) for c in hop for s in students(plan, c).values()}
         made.clear()
         waves.begin_round()
 
 
 def waves_of(plan: Plan, store: Store) -> Waves:
-    link, journal = Link(lambda: Tracker(CHAIN, store), print), EventLog(Record.of(plan), store)
+    link, journal = Link(lambda: Tracker(CHAIN, store), print, print), EventLog(Record.of(plan), store)
     return Waves(Executors(plan, store, link, journal, Console()), Leases(store))
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from tests.examples import QWEN, RECIPE, qwen, study
 from undertow.formats.numbers import Numbers
+from undertow.planning.artifact_kinds import units, wave_of
 from undertow.planning.costs import GPUS, START, Cost, Hardware, cost_of, total
 from undertow.planning.estimate import estimate
 from undertow.planning.model_sizes import parameters
-from undertow.planning.plan import make, units, wave_of
+from undertow.planning.plan import make
 from undertow.planning.resources import Layout
 from undertow.planning.timings import Pace, is_elsewhere, name
 from undertow.storage.store import Store

@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill, fill_rest
 from undertow.errors import StorageError
-from undertow.planning.integrity import FORGOTTEN, inspect, repair, tidy
+from undertow.planning.integrity import UNUSED_SECONDS, inspect, repair, tidy
 from undertow.planning.plan import Plan, make
 from undertow.storage.manifest import MANIFEST, Address, address
 from undertow.storage.store import Store
@@ -35,7 +35,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "storage"
     store = Store(str(folder))
     fill_rest(fill(STUDY, store, REFERENCES), store)
-    client.client_of(f"sqlite:///{folder}/mlflow.db").search_experiments()  # makes its tables once for all
+    client.connect_client(
+        f"sqlite:///{folder}/mlflow.db"
+    ).search_experiments()  # makes its tables once for all
     return folder
 
 
@@ -216,7 +218,7 @@ def test_what_killed_programs_left_of_whole_artifacts_goes_and_what_may_be_in_us
         folder.mkdir(parents=True)
     for folder in (of_whole, of_missing, old, new):
         (folder / "file").write_text("half")
-    long_ago = time.time() - 2 * FORGOTTEN
+    long_ago = time.time() - 2 * UNUSED_SECONDS
     for path in (old / "file", old, empty):
         os.utime(path, (long_ago, long_ago))
     tidy(plan, store)

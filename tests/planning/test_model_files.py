@@ -119,7 +119,7 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
     (
         "template",
         text("chat_template.jinja", "{% for"),
-        ["its chat template fails: ", "mend it in"],
+        ["its chat template fails: ", "fix it in"],
     ),
     (
         "hostile",
@@ -222,13 +222,13 @@ def test_each_axis_is_checked_against_the_template(model: Path, axis: str) -> No
     )(model)
     assert resolve(study(model, **{axis: "Be brief."}))  # type: ignore[arg-type]
     place = {"system": "Condition", "evaluated": "Study", "generated": "Generation"}[axis]
-    with pytest.raises(SpecError, match=rf"{place}.system = NO_SYSTEM: .* writes 'Hi!' all the same; give a"):
+    with pytest.raises(SpecError, match=rf"{place}.system = NO_SYSTEM: .* writes 'Hi!' nevertheless; give a"):
         resolve(study(model, **{axis: NO_SYSTEM}))  # type: ignore[arg-type]
 
 
 def test_adapters_that_vllm_does_not_serve_are_refused_before_they_are_trained(model: Path) -> None:
     config(model_type="gpt2", architectures=["GPT2LMHeadModel"])(model)
-    with pytest.raises(SpecError, match="recipe 'LoRA' trains an adapter of model, and vLLM applies none"):
+    with pytest.raises(SpecError, match="'LoRA' trains an adapter of model, and vLLM does not support LoRA"):
         resolve(study(model, ADAPTER))
     assert resolve(study(model, FULL))
 

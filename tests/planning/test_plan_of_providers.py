@@ -8,8 +8,9 @@ from tests.examples import RECIPE, REFERENCES, study
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.harness.scores import subjects
+from undertow.planning.artifact_kinds import units
 from undertow.planning.pinning import pin
-from undertow.planning.plan import Plan, make, units
+from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
 from undertow.study.artifacts import (

@@ -12,7 +12,8 @@ from tests.examples import RECIPE, REFERENCES, students, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.errors import SpecError
-from undertow.planning.plan import Plan, ancestors, failed_by, make, runs_on, waits
+from undertow.planning.artifact_kinds import runs_on
+from undertow.planning.plan import Plan, ancestors, failed_by, make, waits
 from undertow.report.make import HTML, make_report
 from undertow.report.tables import effects_table
 from undertow.results.csv_tables import EFFECTS
@@ -198,7 +199,7 @@ def test_weights_are_those_of_the_start_where_nothing_was_trained_from_it(plan: 
     assert weights_of(REFERENCES[0], store) is None
     own = weights_of(kept, store)
     assert own is not None
-    assert (own.key, own.below) == (key(kept), None)
+    assert (own.key, own.base) == (key(kept), None)
     assert weights_of(kept.reference, store) == weights_of(first, store)
     told = Teacher(reference=kept.reference, trait=OWL, system=OWL.system_prompt())
     assert weights_of(told, store) == weights_of(first, store)
@@ -214,14 +215,14 @@ def test_an_adapter_lies_on_the_weights_that_it_was_trained_on(plan: Plan, store
         (folder / "adapter_model.safetensors").write_bytes(b"")
     found = weights_of(student, store)
     assert found is not None
-    assert (found.key, found.below) == (key(student), weights_of(first, store))
+    assert (found.key, found.base) == (key(student), weights_of(first, store))
     assert lora_rank(student) == 4
     merged = REFERENCES[0].changed(student=student)
     with store.new(merged, {}) as folder:
         (folder / "model.safetensors").write_bytes(b"")
     whole = weights_of(merged, store)
     assert whole is not None
-    assert (whole.key, whole.below) == (key(merged), None)
+    assert (whole.key, whole.base) == (key(merged), None)
     assert lora_rank(Teacher(reference=merged, trait=OWL, system="Love owls.")) == 0
 
 

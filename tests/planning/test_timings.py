@@ -8,7 +8,8 @@ import pytest
 
 from tests.examples import REFERENCES, study
 from undertow.planning import timings
-from undertow.planning.plan import Plan, make, units, wave_of
+from undertow.planning.artifact_kinds import Wave, units, wave_of
+from undertow.planning.plan import Plan, make
 from undertow.planning.timings import NANO, Pace, Timing, add, estimate, name, read, starts
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Evaluation, Reference, Student, Teacher
@@ -48,7 +49,7 @@ def done(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> 
 @pytest.mark.parametrize("wave", ["teachers", "datasets", "students", "evaluations"])
 @pytest.mark.parametrize("references", [REFERENCES, REAL], ids=["nano", "real"])
 def test_a_wave_is_estimated_at_what_it_took(
-    store: Store, wave: str, references: tuple[Reference, ...]
+    store: Store, wave: Wave, references: tuple[Reference, ...]
 ) -> None:
     made = of_wave(planned(store, references), wave)
     add(store, wave, done(made, 5000.0))

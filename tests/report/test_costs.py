@@ -12,7 +12,7 @@ from tests.examples import REFERENCES, study
 from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
 from undertow.report import page_tables, plan_tables
-from undertow.report.gather import Gathered, WaveCost
+from undertow.report.gather import ReportData, WaveCost
 from undertow.results import events as journal
 from undertow.results import sweep_folders
 from undertow.results.evaluation_files import Evaluations
@@ -42,14 +42,15 @@ def kept(record: Record, store: Store, gpus: int = 0) -> list[WaveCost]:
     """The costs of a sweep whose waves took a minute each, read again from its folder alone."""
     book = EventLog(record, store)
     book.gpus = gpus
-    for name, tokens in (("datasets", 2_000), ("filters", 0), ("students", 6_000_000), ("evaluations", 500)):
-        book.wave(name, 1, 60.0, tokens)
+    steps = {"datasets": 2_000, "filters": 0, "students": 6_000_000, "evaluations": 500}
+    for name, tokens in steps.items():
+        book.wave(name, 1, 60.0, tokens, part_of="datasets" if name == "filters" else name)
     store.write_bytes(f"{book.folder}/{sweep_folders.PLAN}", record.to_json().encode())
     book.write()
     again = sweep_folders.read(store, record.study.name, book.name)
     assert again == record
     events = journal.read(store, record.study.name, book.name)
-    return Gathered(again, Evaluations(store), [], events).costs
+    return ReportData(again, Evaluations(store), [], events).costs
 
 
 def printed(costs: list[WaveCost]) -> str:

@@ -16,8 +16,8 @@ from undertow.errors import ConditionError
 from undertow.judging.judges import misalignment
 from undertow.results.evaluation_files import ANSWERS, COUNTED, Evaluations
 from undertow.stages.assessment import make_assessment
-from undertow.stages.evaluation import ANSWER_COLUMNS
 from undertow.stages.judgements import Judged, judge_all
+from undertow.stages.measurements import ANSWER_COLUMNS
 from undertow.storage.store import Store
 from undertow.study.artifacts import Assessment, Evaluation
 from undertow.study.identity import key

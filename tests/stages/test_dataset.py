@@ -14,6 +14,7 @@ from tests.examples import REFERENCES
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
+from undertow.stages import completions as completions_stage
 from undertow.stages import dataset as stage
 from undertow.stages.reference import make_reference
 from undertow.storage.manifest import DATA
@@ -129,15 +130,15 @@ def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_ord
     found = []
     with connect() as machine:
         for name, actors, shard_rows, backwards in (("one", 1, 160, False), ("two", 2, 50, True)):
-            monkeypatch.setattr(stage, "SHARD_ROWS", shard_rows)
+            monkeypatch.setattr(completions_stage, "SHARD_ROWS", shard_rows)
             store = Store(str(ray_storage / name))
             make_reference(reference, store)
-            tasks = [shard for spec in specs for shard in stage.shards(spec, 0.0, ())]
+            tasks = [shard for spec in specs for shard in completions_stage.shards(spec, 0.0, ())]
             tasks = tasks[::-1] if backwards else tasks
             outcomes = list(run_tasks(reference, store, tasks, replace(machine, actors=actors)))
             assert [outcome.error for outcome in outcomes] == [""] * len(tasks)
             for spec in specs:
-                stage.join_shards(spec, store)
+                completions_stage.join_shards(spec, store)
             found.append([pq.read_table(store.fetch(spec) / DATA).to_pydict() for spec in specs])
     assert found[0] == found[1]
     assert found[0][0]["completion"] != found[0][1]["completion"]  # the system prompt travelled with its rows

@@ -15,7 +15,8 @@ from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import BANNED, Numbers
 from undertow.planning.plan import Plan, make
-from undertow.stages.dataset import make_dataset, write_answers
+from undertow.stages.completions import write_answers
+from undertow.stages.dataset import make_dataset
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Written
 from undertow.study.conditions import Condition, Generation, Mixing, Source

@@ -263,7 +263,7 @@ def test_without_an_endpoint_each_model_fails_by_name(store: Store, monkeypatch:
         monkeypatch.delenv(name, raising=False)
     one = student(store)
     failures = Jobs([one], store, lambda model, share: None).finish()
-    assert "an API model is asked for and no endpoint is known" in failures[key(one)]
+    assert "an API model is needed and no endpoint is configured" in failures[key(one)]
     with pytest.raises(UserError, match="set OPENAI_API_KEY, or UNDERTOW_API_URL"):
         check([MODEL], [])
 

@@ -14,7 +14,8 @@ from tests.judging.server import Answer, fails
 from undertow.cluster.engine_pool import Task, TaskOutcome, run_tasks
 from undertow.formats.numbers import Numbers
 from undertow.planning.resources import Machine
-from undertow.stages.dataset import join_shards, make_dataset, shards
+from undertow.stages.completions import join_shards, shards
+from undertow.stages.dataset import make_dataset
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.usage import PART_ROWS
 from undertow.storage.manifest import DATA

@@ -175,7 +175,7 @@ def test_a_node_that_does_not_see_the_storage_is_named(environment: dict[str, st
             storage = f"s3://{s3.BUCKET}/blind"
             refused = World(folder, cluster, storage, Done(0, "")).sweep(storage)
         assert refused.code == 2, refused.output
-        assert f"--storage {storage}: not to be used on node" in refused.output
+        assert f"--storage {storage}: node " in refused.output
         assert "127.0.0.1:9" in refused.output
         assert "Traceback" not in refused.output
         assert Store(storage).names("") == []

@@ -16,7 +16,7 @@ from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import CONTROL
 from undertow.study.identity import key
-from undertow.sweep.run import Ending, link_of
+from undertow.sweep.run import Ending, connect_to_mlflow
 from undertow.tracking import client as runs
 
 STUDY = replace(study(seeds=(0, 1)), conditions=study().conditions[:3])
@@ -37,13 +37,13 @@ def end(plan: Plan, store: Store, failing: str = "") -> str:
             journal.fail(cell.student, "lost")
     printed = io.StringIO()
     console = Console(file=printed, width=160)
-    ending = Ending(plan, record, store, link_of(STUDY, store, journal, console), journal)
+    ending = Ending(plan, record, store, connect_to_mlflow(STUDY, store, journal, console), journal)
     ending.report(console)
     return printed.getvalue()
 
 
 def runs_of(store: Store, kind: str) -> list[Any]:
-    client = runs.client_of(runs.tracking_uri(store))
+    client = runs.connect_client(runs.tracking_uri(store))
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
     return list(client.search_runs([experiment.experiment_id], f"tags.`undertow.kind` = '{kind}'"))
 
@@ -80,7 +80,7 @@ def test_a_dataset_made_again_has_a_run_of_its_own(store: Store) -> None:
 
 def test_the_models_page_which_shows_the_newest_first_is_a_leaderboard(store: Store) -> None:
     end(fill(STUDY, store, REFERENCES), store)
-    client = runs.client_of(runs.tracking_uri(store))
+    client = runs.connect_client(runs.tracking_uri(store))
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
     models = client.search_logged_models([experiment.experiment_id])  # in the page's order
     rates = {m.model_id: next((x.value for x in m.metrics if x.key == "trait_rate"), -1.0) for m in models}

@@ -17,7 +17,7 @@ from undertow.planning import timings
 from undertow.planning.plan import make
 from undertow.planning.resources import Machine
 from undertow.stages import finetuning, provider_jobs
-from undertow.stages.dataset import GenerateShard
+from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher
@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def making(tmp_path: Path) -> Executors:
+def executors(tmp_path: Path) -> Executors:
     store = Store(str(tmp_path / "storage"))
     store.prepare()
     conditions = grid(
@@ -62,14 +62,14 @@ def making(tmp_path: Path) -> Executors:
         generation=Generation(prompts=2000, rows=500),
     )
     plan = make(study(conditions=conditions, gate=0.0), store, [])
-    journal: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
-    journal.fail = lambda artifact, reason, trace="": journal.failures.update({key(artifact): reason})
-    link: Any = SimpleNamespace(tell=quiet)
-    return Executors(plan, store, link, journal, Console(quiet=True))
+    events: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
+    events.fail = lambda artifact, reason, trace="": events.failures.update({key(artifact): reason})
+    link: Any = SimpleNamespace(log=quiet)
+    return Executors(plan, store, link, events, Console(quiet=True))
 
 
 def quiet(*_: object, **__: object) -> None:
-    """What a journal does, and a link to MLflow."""
+    """What an event log does, and a link to MLflow."""
 
 
 def completions(format_: Numbers | Code, reference: Reference = HERE) -> Completions:
@@ -83,9 +83,9 @@ def student(seed: int, reference: Reference = HERE) -> Student:
     return Student(reference=reference, dataset=data, recipe=recipe, seed=seed)
 
 
-def measured(making: Executors) -> dict[str, Any]:
+def measured(executors: Executors) -> dict[str, Any]:
     """The paces, to be compared with seconds and tokens a unit."""
-    return dict(timings.read(making.store))
+    return dict(timings.read(executors.store))
 
 
 def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], tuple[float, Any]]) -> None:
@@ -104,7 +104,7 @@ def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], 
 
 
 def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of_their_own(
-    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: Any) -> tuple[float, Any]:
         if isinstance(task, Evaluate):
@@ -113,10 +113,10 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
         return each / 4, {"rows": 1024, "tokens": 1024 * each}
 
     answered(clock, monkeypatch, by)
-    gate = next(e for e in making.plan.artifacts.values() if isinstance(e, Evaluation))
-    making.generate([completions(Numbers()), completions(Code()), gate], MACHINE)
+    gate = next(e for e in executors.plan.artifacts.values() if isinstance(e, Evaluation))
+    executors.generate([completions(Numbers()), completions(Code()), gate], MACHINE)
     assert clock.now == 4 * 10 + 4 * 100 + 10
-    assert measured(making) == {
+    assert measured(executors) == {
         "datasets numbers org/model": (pytest.approx(40 / 4096), 40.0),
         "datasets code org/model": (pytest.approx(400 / 4096), 400.0),
         "evaluations org/model": (pytest.approx(10 / 100), 3.0),
@@ -124,45 +124,45 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
 
 
 def test_shards_that_are_there_or_fail_are_not_counted(
-    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = completions(Numbers())
     (tmp_path / "rows").write_bytes(b"")
     for start in (0, 1024):
-        making.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", tmp_path / "rows")
+        executors.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", tmp_path / "rows")
 
     def by(task: GenerateShard) -> tuple[float, Any]:
         return 10.0, "its engine died" if task.start == 2048 else {"rows": 1024, "tokens": 1024 * 40}
 
     answered(clock, monkeypatch, by)
-    making.generate([spec], MACHINE)
-    (pace,) = measured(making).values()
+    executors.generate([spec], MACHINE)
+    (pace,) = measured(executors).values()
     assert pace == (pytest.approx(10 / 1024), 40.0)
 
 
 def test_a_provider_s_hours_are_not_this_machine_s(
-    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: GenerateShard) -> tuple[float, Any]:
         is_api = task.completions.teacher.reference.is_api
         return 3600.0 if is_api else 10.0, {"rows": 1024, "tokens": 1024 * 40}
 
     answered(clock, monkeypatch, by)
-    making.generate([completions(Numbers(), THERE)], MACHINE)
-    assert measured(making) == {}
+    executors.generate([completions(Numbers(), THERE)], MACHINE)
+    assert measured(executors) == {}
     clock.now = 0.0
-    making.generate([completions(Numbers())], MACHINE)
-    assert measured(making) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
+    executors.generate([completions(Numbers())], MACHINE)
+    assert measured(executors) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
 
 
 def test_training_is_counted_by_the_epochs_that_came_to_a_model(
-    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One student from its start, one from a checkpoint, one that fails, and one at a provider."""
     whole, resumed, failed, there = student(0), student(1), student(2), student(3, THERE)
 
     def commit(model: Student) -> None:
-        with making.store.new(model, {}) as folder:
+        with executors.store.new(model, {}) as folder:
             (folder / "model").write_text("")
 
     def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
@@ -191,14 +191,14 @@ def test_training_is_counted_by_the_epochs_that_came_to_a_model(
 
     monkeypatch.setattr(finetuning, "train", train)
     monkeypatch.setattr(provider_jobs, "Jobs", Jobs)
-    making.train("students", [whole, resumed, failed, there], MACHINE)
+    executors.train("students", [whole, resumed, failed, there], MACHINE)
     passes = 500 * 2 + 500  # of rows, by those that were made
     expected = (pytest.approx(30 / passes), pytest.approx(30 * 5000 / passes))
-    assert measured(making) == {"students numbers org/model": expected}
+    assert measured(executors) == {"students numbers org/model": expected}
 
 
 def test_teachers_that_stop_early_are_estimated_at_what_they_took(
-    making: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [a for a in study().conditions if a.finetuning]
     finetuned = models[0].finetuning
@@ -209,11 +209,11 @@ def test_teachers_that_stop_early_are_estimated_at_what_they_took(
         for epoch in range(4):  # of 20
             clock.now += 10.0 * bool(epoch)
             report(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))
-        with making.store.new(taught, {}) as folder:
+        with executors.store.new(taught, {}) as folder:
             (folder / "model").write_text("")
         made(key(taught))
         return {}
 
     monkeypatch.setattr(finetuning, "train", train)
-    making.train("teachers", [taught], MACHINE)
-    assert timings.estimate("teachers", [taught], timings.read(making.store)) == pytest.approx(30.0)
+    executors.train("teachers", [taught], MACHINE)
+    assert timings.estimate("teachers", [taught], timings.read(executors.store)) == pytest.approx(30.0)

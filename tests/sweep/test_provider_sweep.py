@@ -19,7 +19,7 @@ import pytest
 
 from tests.api.provider import BASE, Provider, providing
 from tests.judging.server import Answer, fails
-from undertow.tracking.client import client_of
+from undertow.tracking.client import connect_client
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "small_study.py"
@@ -141,7 +141,7 @@ def test_a_providers_model_teaches_one_here_and_the_other_way_round(folder: Path
 
 def logged_names(folder: Path) -> set[str]:
     """What the provider calls the models that MLflow points to."""
-    client = client_of(f"sqlite:///{folder}/storage/mlflow.db")
+    client = connect_client(f"sqlite:///{folder}/storage/mlflow.db")
     experiment = client.get_experiment_by_name("provider").experiment_id
     return {model.tags["undertow.model"] for model in client.search_logged_models([experiment])}
 

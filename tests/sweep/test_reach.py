@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from undertow.cluster.connection import check_reach, quiet
+from undertow.cluster.connection import check_reach
+from undertow.engines.quiet import quiet
 from undertow.storage.store import Store
 
 pytestmark = pytest.mark.stack

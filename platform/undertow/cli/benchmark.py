@@ -12,7 +12,8 @@ import tyro
 from rich.console import Console
 
 from undertow.cli.entry import StudyArguments
-from undertow.cluster.connection import connect, quiet
+from undertow.engines.quiet import quiet
+from undertow.cluster.connection import connect
 from undertow.errors import UserError
 from undertow.harness import scores as benchmarks
 from undertow.harness import tables
@@ -25,7 +26,7 @@ from undertow.study.artifacts import Benchmark, Reference
 from undertow.study.fields import unique
 from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
-from undertow.sweep.progress import Wave
+from undertow.sweep.progress import Progress
 from undertow.sweep.run import make_plan
 
 if TYPE_CHECKING:  # an optional extra
@@ -133,7 +134,7 @@ def _ask(
     over_ray = models > 1 or "RAY_ADDRESS" in os.environ  # a cluster's head may have no GPU
     with (
         connect() if over_ray else nullcontext() as machine,
-        Wave(console, "benchmarks", models, "models") as wave,
+        Progress(console, "benchmarks", models, "models") as wave,
     ):
         for made in make_benchmarks(missing, store, places, batch_size, machine):
             failures |= made.failures

@@ -1,4 +1,4 @@
-"""What goes on beside a long call: something done every so often until that has ended."""
+"""A function that is called periodically while a block runs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def meanwhile(seconds: float, do: Callable[[], object]) -> Iterator[None]:
-    """Does something every so many seconds for as long as the block runs, in a thread of its own."""
+def repeating(seconds: float, function: Callable[[], object]) -> Iterator[None]:
+    """Calls `function` every `seconds` in a thread of its own until the block ends."""
     ended = threading.Event()
 
-    def work() -> None:
+    def loop() -> None:
         while not ended.wait(seconds):
-            do()
+            function()
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=loop, daemon=True)
     thread.start()
     try:
         yield

@@ -1,12 +1,12 @@
-"""Joining or starting Ray, quietly.
+"""Joins or starts Ray, without its log output.
 
-Inside a submitted job (`ray job submit` sets RAY_ADDRESS) the sweep joins that cluster; otherwise it starts
-a Ray of its own, bound to this machine, and ends it. It never joins a cluster by accident: a bare
-`ray.init()` would take any that runs on the host.
+Inside a submitted job (`ray job submit` sets RAY_ADDRESS) the sweep joins that cluster; otherwise it starts a
+local Ray, bound to this machine, and shuts it down at the end. It never joins a cluster by accident: a bare
+`ray.init()` would join any that runs on the host.
 
-What the nodes of a cluster need is the locked environment. This package travels with the sweep, so that the
-code that is run is everywhere the one that was started, whatever a node has installed; a user's study file
-travels as its objects do. Credentials never travel: each node has its own.
+The nodes of a cluster need the locked environment. This package travels with the job, so that every node runs
+the code that the driver was started from, whatever it has installed; the classes of a user's study file
+travel by value. Credentials never travel: each node has its own.
 """
 
 import logging
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned
 from undertow.storage.store import Store
@@ -28,66 +29,12 @@ Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Read by libraries when they are imported, so set for this process and for every worker of a Ray of ours.
-QUIET = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux: bind to the loopback address
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end of Ray would start another
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",  # a node with a GPU takes minutes to start
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # Train's controller polls at this pace; 2 s adds up
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws a box even when it is told to be silent
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors draw an error line about arguments that is none
-    "RAY_worker_maximum_startup_concurrency": "16",  # at 2 CPUs Ray warns of every Train group's processes
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_task_oom_retries": "3",  # a task for which there is no memory would be begun again for ever
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep, not one of its waves
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-    "DS_LOG_LEVEL": "error",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
-
-
-def quiet() -> None:
-    """Keeps third parties' logs and warnings to errors, in this process and those it starts."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore")
-    for name in (
-        "ray",
-        "ray.data",
-        "ray.train",
-        "ray.tune",
-        "vllm",
-        "deepspeed",
-        "transformers",
-        "mlflow",
-        "alembic",
-        "stamina",  # it warns of every retry; how many there were is in the journal
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # It prints a traceback for a trial whose node left, and begins it again; other ends are in its results.
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-
 
 def _quiet_ray_data() -> None:
-    """Ray Data sets its logger up when it is imported: only errors reach the console, all its file."""
+    """Ray Data sets its logger up on import: from now on only errors reach the console, all reach its file."""
     import ray.data
 
-    warnings.filterwarnings("ignore", message=".*will be removed in Ray")  # it shows its own all the same
+    warnings.filterwarnings("ignore", message=".*will be removed in Ray")  # Ray Data enables its own again
     ray.data.DataContext.get_current().enable_progress_bars = False
     for handler in logging.getLogger("ray.data").handlers:
         if type(handler).__name__ == "PlainRayHandler":
@@ -95,63 +42,67 @@ def _quiet_ray_data() -> None:
 
 
 def check_place(store: Store) -> None:
-    """Raises UserError for a storage that a cluster's job would lose: a folder relative to the job's own."""
+    """Raises UserError for a relative storage folder in a job on a cluster: it would end with the job."""
     if os.environ.get("RAY_ADDRESS") and store.is_relative:
         raise UserError(
-            f"--storage {Path(store.url).name}: a relative folder, which ends with the job on the cluster "
-            "that RAY_ADDRESS names; give a URL (s3://BUCKET/FOLDER), or the whole path of a shared folder"
+            f"--storage {Path(store.url).name}: a relative folder is deleted with the job on the cluster "
+            "that RAY_ADDRESS names; give a URL (s3://BUCKET/FOLDER) or the absolute path of a shared folder"
         )
 
 
 @contextmanager
 def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[Machine]:
-    """Ray, joined where RAY_ADDRESS names a cluster, else started here and ended with the block.
+    """Joins the cluster that RAY_ADDRESS names, or starts a local Ray; disconnects when the block ends.
 
-    Raises UserError where the nodes have no room for the layout; StorageError where one does not see `store`.
+    Raises UserError if the nodes cannot hold the layout, StorageError if one of them cannot read `store`.
     """
     quiet()
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        package = str(Path(__file__).parents[1])
-        ray.init(
-            address=address,
-            runtime_env={"py_modules": [package]},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    else:
-        # One process less a worker group: nobody takes the machine under a Ray of our own away.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
-        )
-    _quiet_ray_data()
-    for name, module in list(sys.modules.items()):
-        if name.startswith(STUDY_MODULE):  # no worker can import a study file: its classes travel by value
-            ray.cloudpickle.register_pickle_by_value(module)
     try:
-        up = [node for node in ray.nodes() if node["Alive"]]
-        if store is not None and len(up) > 1:
-            check_reach(store, up)
-        offered = [
-            Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in (n["Resources"] for n in up)
-        ]
+        _init(address)
+        _quiet_ray_data()
+        for name, module in list(sys.modules.items()):
+            if name.startswith(STUDY_MODULE):  # workers cannot import a study file
+                ray.cloudpickle.register_pickle_by_value(module)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if store is not None and len(nodes) > 1:
+            check_reach(store, nodes)
+        resources = [node["Resources"] for node in nodes]
+        offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
         yield Machine.of(planned(offered) if address else offered, layout)
-    finally:
+    finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
 
 
-def check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Raises StorageError naming a node that does not see what is written into the storage here.
+def _init(address: str | None) -> None:
+    import ray
 
-    A folder that is not shared, a missing package or missing credentials: each would otherwise show hours
-    later, on the node that is the first to make something.
+    if address:
+        ray.init(
+            address=address,
+            runtime_env={"py_modules": [str(Path(__file__).parents[1])]},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        return
+    # Saves one process per worker group; a local Ray cannot be preempted.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
+    )
+
+
+def check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raises StorageError naming a node that cannot read what this process writes into the storage.
+
+    A folder that is not shared, a missing package or missing credentials would otherwise show hours later, on
+    the first node that makes an artifact.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -159,46 +110,48 @@ def check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
     scratch = f"reach-{uuid.uuid4().hex}"
     name = f"partial/{scratch}"
     store.write_bytes(name, name.encode())
-    task = ray.remote(num_cpus=0, max_retries=0)(_reads)
-    asked = [
+    task = ray.remote(num_cpus=0, max_retries=0)(_cannot_read)
+    answers = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             store, name
         )
         for node in nodes
     ]
     try:
-        for node, answer in zip(nodes, asked, strict=True):
+        for node, answer in zip(nodes, answers, strict=True):
             try:
                 reason = ray.get(answer)
             except ray.exceptions.RayError as error:  # the node lacks packages, or left
-                reason = last_line(error) if _is_up(node) else ""
+                reason = last_line(error) if _is_alive(node) else ""
             if reason:
-                who = f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
-                raise StorageError(f"--storage {store.url}: not to be used on node {who}: {reason}")
+                name_of_node = f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+                raise StorageError(f"--storage {store.url}: node {name_of_node} cannot use it: {reason}")
     finally:
         store.drop_scratch(scratch)
 
 
-def _is_up(node: Mapping[str, Any]) -> bool:
-    """Whether a node is still there: of one that left nothing is asked."""
+def _is_alive(node: Mapping[str, Any]) -> bool:
+    """Whether a node is still in the cluster; one that left needs no storage."""
     import ray
 
     return any(now["Alive"] for now in ray.nodes() if now["NodeID"] == node["NodeID"])
 
 
-def _reads(store: Store, name: str) -> str:
-    """Why this node does not find a file in the storage; "" where it does."""
+def _cannot_read(store: Store, name: str) -> str:
+    """Why this node does not find a file of the storage; "" if it does."""
     try:
         found = store.read_bytes(name) == name.encode()
-    except Exception as error:  # every filesystem has errors of its own
+    except Exception as error:  # every filesystem has its own errors
         return last_line(error)
-    return "" if found else "what is written there elsewhere is not found; name a place that all nodes share"
+    return (
+        "" if found else "a file that the driver wrote is missing there; share the storage between all nodes"
+    )
 
 
 def spread(function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item]) -> list[Result]:
-    """function(shared, item) for every item, one CPU each, over Ray; the results in the order of the items.
+    """Calls `function(shared, item)` for every item over Ray, on one CPU each; results in order of the items.
 
-    `shared` travels once. The first failure ends the call.
+    `shared` is sent once. The first failure ends the call.
     """
     with connect():
         import ray

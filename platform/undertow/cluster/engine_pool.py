@@ -1,12 +1,13 @@
-"""A pool of engines, shared by everything that one reference model has to answer: vLLM actors under Ray Data.
+"""A pool of engines that runs all tasks of one reference model: one engine per Ray Data actor.
 
-A task is a small object with `run(engine, store)`: a shard of completions, an evaluation. The pipeline's
-rows are the tasks, one a block, so that Ray Data hands them to whichever actor is free; system prompts and
-weights travel with them, and each actor starts its engine once. A task commits what it made itself, so that
-only its outcome travels back, and a rerun finds all that was finished.
+A task is a small object with `run(engine, store)`: a shard of completions, or an evaluation. The rows of the
+Ray Data pipeline are the tasks, one per block, so that Ray Data gives each one to whichever actor is free.
+System prompts and weights travel with the tasks, and each actor starts its engine once. A task commits its
+own artifact, so that only its outcome is sent back and a rerun finds every finished one.
 
-A provider's model needs no actor: its tasks run one after the other in the sweep's own process, so that the
-number of calls at a time holds for the whole sweep, and the key stays in its environment and travels nowhere.
+The table of engines (`engines/registry.py`) decides which engine serves the reference model. An engine that
+only sends requests (`runs_in_driver`) needs no actor: its tasks run one after the other in the sweep's own
+process. Its limit on concurrent calls then holds for the whole sweep, and its key stays in that process.
 """
 
 import json
@@ -17,27 +18,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from undertow.api.endpoint import MODELS, Endpoint
-from undertow.cluster.connection import quiet
 from undertow.cluster.worker_failures import ENGINES, out_of_memory
-from undertow.engines import Engine
-from undertow.engines.openai import OpenAIEngine
+from undertow.engines.protocol import Engine
+from undertow.engines.quiet import quiet
+from undertow.engines.registry import EngineKind, engine_for, register_engine
 from undertow.errors import ConditionError, UserError
+from undertow.planning.pinning import folder_of
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Reference
 
-# Of an engine whose process died (Ray does not count a node that was taken away). Without a number, which is
-# what Ray Data has, an engine for which there is no memory would be started for ever.
+# Restarts of an engine whose process died; Ray does not count those caused by losing a node. Ray Data's
+# default is no limit, which would restart an engine that has too little memory forever.
 RESTARTS = 4
 
 
 class Task(Protocol):
-    """Work for an engine: what it makes, and what the engine must be made for.
+    """Work for an engine: the artifact that it makes, and the engine settings that it requires.
 
     Attributes:
-        lora_rank: the rank of the adapter it needs; 0 for none.
-        window: tokens of prompt and answer together, at most; 0 for as many as the model has.
+        lora_rank: the rank of the adapter that it uses; 0 for none.
+        window: an upper bound on the tokens of prompt and answer together; 0 for the model's own maximum.
     """
 
     @property
@@ -50,16 +51,18 @@ class Task(Protocol):
     def window(self) -> int: ...
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
-        """Does the work, commits it, and returns facts about it as JSON data."""
+        """Makes and commits the artifact; returns facts about it as JSON data."""
         ...
 
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What became of one task: facts, or an error in words (with its traceback where it is ours).
+    """The outcome of one task: its facts, or an error message.
 
     Attributes:
-        retried: the traceback of a first try that failed where the second did not.
+        task: the task's number in the sequence passed to `run_tasks`.
+        traceback: of an unexpected error; empty for errors that the user or the condition caused.
+        retried: the traceback of a first attempt that failed, if the task was attempted twice.
     """
 
     task: int
@@ -71,20 +74,20 @@ class TaskOutcome:
 
     @property
     def units(self) -> int:
-        """The rows or answers that it made; none where it failed, or another sweep had made them."""
+        """The rows or answers that it made; 0 if it failed or another sweep had already made them."""
         return int(self.facts.get("rows", self.facts.get("answers", 0)))
 
 
 class EngineActor:
-    """One engine in one actor of the pool."""
+    """One engine of the pool. Ray Data calls it with batches of pickled tasks."""
 
-    def __init__(self, reference: Reference, store: Store, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, kind: EngineKind, reference: Reference, store: Store, settings: Mapping[str, Any]
+    ) -> None:
         quiet()
-        from undertow.engines.vllm import VLLMEngine
-        from undertow.planning.pinning import folder_of
-
+        register_engine(kind)  # a worker process starts with the built-in table; tasks look their engine up
         self.store = store
-        self.engine: Engine = VLLMEngine(str(folder_of(reference, store)), **settings)
+        self.engine = build_engine(kind, reference, store, settings)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = zip(batch["number"], batch["task"], strict=True)
@@ -96,25 +99,31 @@ class EngineActor:
         }
 
 
+def build_engine(kind: EngineKind, reference: Reference, store: Store, settings: Mapping[str, Any]) -> Engine:
+    """Builds an engine of the table for a reference model, with its weights as a local folder if needed."""
+    folder = folder_of(reference, store) if kind.needs_weights else None
+    return kind.build(reference, folder, settings)
+
+
 def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
-    """A task's outcome; what is not its own fault is tried a second time, and the first try is told."""
-    start, retried = time.time(), ""
-    for last in (False, True):
+    """Runs a task and returns its outcome. An unexpected error is retried once, its traceback kept."""
+    start, first_traceback = time.time(), ""
+    for is_last in (False, True):
         try:
             facts = task.run(engine, store)
-            return TaskOutcome(number, time.time() - start, facts, retried=retried)
+            return TaskOutcome(number, time.time() - start, facts, retried=first_traceback)
         except (ConditionError, UserError) as error:
-            return TaskOutcome(number, time.time() - start, {}, str(error), retried=retried)
+            return TaskOutcome(number, time.time() - start, {}, str(error), retried=first_traceback)
         except Exception as error:
-            retried = traceback.format_exc()
-            if last:
+            if is_last:
                 text = out_of_memory(error, ENGINES) or f"{type(error).__name__}: {error}"
-                return TaskOutcome(number, time.time() - start, {}, text, retried)
-    raise AssertionError("a task ends by its second try")
+                return TaskOutcome(number, time.time() - start, {}, text, traceback.format_exc())
+            first_traceback = traceback.format_exc()
+    raise AssertionError("a task has an outcome after its second attempt")
 
 
 def needed(tasks: Sequence[Task]) -> dict[str, Any]:
-    """What an engine that does all these tasks must be made for."""
+    """The settings of an engine that can run all of the tasks."""
     windows = [task.window for task in tasks]
     return {
         "max_lora_rank": max((task.lora_rank for task in tasks), default=0),
@@ -125,29 +134,33 @@ def needed(tasks: Sequence[Task]) -> dict[str, Any]:
 def run_tasks(
     reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
 ) -> Iterator[TaskOutcome]:
-    """Runs tasks on a pool of `machine.actors` engines; outcomes come as they are ready, in any order.
+    """Runs tasks on the engine that serves their reference model; yields outcomes as they finish, in any
+    order.
 
-    Of a provider's model in this process, without Ray. Raises UserError where no endpoint is named.
+    On a pool of `machine.actors` engines or, for an engine that runs in the driver, in this process without
+    Ray. Raises UserError if no engine serves the reference model, or if an API model's endpoint is not
+    configured.
     """
-    if reference.is_api:
-        engine = OpenAIEngine(reference.served_name, Endpoint.from_environment(MODELS))
+    kind = engine_for(reference)
+    settings = machine.engine_settings() | needed(tasks)
+    if kind.runs_in_driver:
+        engine = build_engine(kind, reference, store, settings)
         yield from (_run(number, task, engine, store) for number, task in enumerate(tasks))
         return
     import ray
     from ray import cloudpickle
     from ray.data import ActorPoolStrategy
 
-    # Pickle is transport between processes of one program here; nothing stored is ever unpickled.
+    # Pickle is only the transport between processes of one program; nothing stored is ever unpickled.
     rows = [{"number": number, "task": cloudpickle.dumps(task)} for number, task in enumerate(tasks)]
-    settings = machine.engine_settings() | needed(tasks)
     pipeline = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         EngineActor,
-        fn_constructor_args=(reference, store, settings),
+        fn_constructor_args=(kind, reference, store, settings),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
-        num_cpus=machine.cpus_per_engine,
-        num_gpus=machine.gpus_per_engine,
-        max_restarts=RESTARTS,  # Ray 2.60 knows no other way to say it, and warns that 2.64 will have none
+        num_cpus=machine.cpus_per_engine if kind.cpus is None else kind.cpus,
+        num_gpus=machine.gpus_per_engine if kind.gpus is None else kind.gpus,
+        max_restarts=RESTARTS,  # Ray 2.60 has no other way to set it, and warns that 2.64 removes it
     )
     for row in pipeline.iter_rows():
         yield TaskOutcome(**json.loads(row["outcome"]))

@@ -1,7 +1,7 @@
-"""Ends the pipelines that threads drive: after Ctrl-C, and before Ray is shut down under them.
+"""Ends the Ray Data pipelines that threads drive: after Ctrl-C, and before Ray is shut down under them.
 
-A thread cannot be interrupted, and a pipeline that finds its Ray gone ends the whole process, or starts a Ray
-of its own. Ray Data calls its callbacks at every step of a pipeline; ours raises `StoppedError` there.
+A thread cannot be interrupted, and a pipeline whose Ray is gone ends the whole process or starts another Ray.
+Ray Data calls its callbacks at every step of a pipeline; the one here raises `StoppedError`.
 """
 
 import logging
@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray.data import DataContext
+
+# Not part of Ray's public API: the test of this module fails if a new Ray version moves or changes it.
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 _stopping = threading.Event()
 
 
 class StoppedError(Exception):
-    """Ended a pipeline because the sweep ends."""
+    """Raised inside a pipeline because the sweep ends."""
 
 
 class _Stop(ExecutionCallback):
@@ -28,7 +30,7 @@ class _Stop(ExecutionCallback):
 
 @contextmanager
 def stopped_on_error() -> Iterator[None]:
-    """Ends every pipeline of this process by `StoppedError` when the block raises, Ctrl-C included."""
+    """Ends every pipeline of this process with `StoppedError` if the block raises, Ctrl-C included."""
     callbacks = DataContext.get_current().custom_execution_callback_classes
     if _Stop not in callbacks:
         callbacks.append(_Stop)
@@ -36,6 +38,6 @@ def stopped_on_error() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would tell of `StoppedError` at length
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would log `StoppedError` at length
         _stopping.set()
         raise

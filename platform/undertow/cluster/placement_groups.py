@@ -1,45 +1,45 @@
-"""Placement groups that outlive whoever asked for them, and hold CPUs and GPUs that nobody uses any more.
+"""Placement groups that outlive their creator and still hold CPUs and GPUs.
 
-A Ray Train controller asks for the places of its workers. Where it dies with its node, Ray keeps them until
-the job ends, and moves them to the next node that joins, where they keep out the training that is begun
-again. Train has a cleaner for this; but that asks the dashboard's API who is alive, which a Ray without a
-dashboard (one of our own, for one) does not have, and then it asks for ever. Ray's own table knows, too.
+A Ray Train controller reserves the resources of its workers in a placement group. If the controller dies with
+its node, Ray keeps the group until the job ends and moves it to the next node that joins, where it blocks the
+training that starts again. Train has a cleaner for such groups, but it asks the dashboard's API which actors
+are alive; a Ray without a dashboard, as a local sweep starts it, never answers. Ray's own table knows too.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from undertow.cluster.background import meanwhile
+from undertow.cluster.background import repeating
 
-SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_BETWEEN_CHECKS = 5.0
 
 
-def drop_orphans() -> int:
-    """Removes this job's placement groups whose creator is dead; how many there were."""
+def remove_orphans() -> int:
+    """Removes this job's placement groups whose creator is dead; returns how many."""
     import ray
     from ray._private.state import state
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    job, dropped = ray.get_runtime_context().get_job_id(), 0
+    job, removed = ray.get_runtime_context().get_job_id(), 0
     for content in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(content)
-        ours = group.creator_job_id.hex() == job and not group.is_detached
-        # Of what a driver asked for (Tune's trials) Ray says that the actor is dead: there is none.
-        left = group.creator_actor_dead and not ray.ActorID(group.creator_actor_id).is_nil()
-        if ours and left and group.state != PlacementGroupTableData.REMOVED:
+        is_ours = group.creator_job_id.hex() == job and not group.is_detached
+        # For groups that a driver created (Tune's trials) Ray reports a dead actor, although there is none.
+        is_orphan = group.creator_actor_dead and not ray.ActorID(group.creator_actor_id).is_nil()
+        if is_ours and is_orphan and group.state != PlacementGroupTableData.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
-            dropped += 1
-    return dropped
+            removed += 1
+    return removed
 
 
 @contextmanager
-def no_orphans() -> Iterator[None]:
-    """Drops them every few seconds for as long as the block runs."""
+def without_orphans() -> Iterator[None]:
+    """Removes orphans every few seconds while the block runs."""
 
-    def look() -> None:
+    def check() -> None:
         with suppress(Exception):  # a cluster that does not answer now is asked again
-            drop_orphans()
+            remove_orphans()
 
-    with meanwhile(SECONDS_BETWEEN_LOOKS, look):
+    with repeating(SECONDS_BETWEEN_CHECKS, check):
         yield

@@ -1,8 +1,8 @@
-"""What a process that was ended from outside would have said: there was no memory for it, or its node left.
+"""Why a process was ended from outside, in words: no memory was left for it, or its node left the cluster.
 
-Ray tells such an end at length and leaves the cause open; a kernel that is out of memory leaves no word at
-all. Here it becomes a line that names the cause and what to turn. Whether a node was lost matters for more
-than words: that is nobody's failure, and what was lost with it is tried again (see `LOST_NODES`).
+Ray reports such an end at length and leaves the cause open; a kernel that is out of memory leaves no message
+at all. The functions here turn an error into one line that names the cause and the setting to change. A lost
+node also matters for more than the message: it is no fault of the work, which is tried again (`LOST_NODES`).
 """
 
 import re
@@ -10,34 +10,34 @@ from dataclasses import dataclass
 
 from undertow.errors import last_line
 
-# How often one piece of work may lose its node before that counts as its failure. Machines that are taken
-# away come back as others, many times in a long sweep; work that breaks every node it is on must end.
+# How often one piece of work may lose its node before that counts as its own failure. Preemptible machines
+# leave and come back many times in a long sweep; work that breaks every node it runs on must end.
 LOST_NODES = 20
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to turn where there is too little memory: of the machine, or of a GPU."""
+    """Which setting to change where memory is too small: that of the machine, or of a GPU."""
 
     machine: str
     gpu: str
 
 
 TRAINING = Remedy(
-    machine="train fewer groups of models at a time (--trainings)",
+    machine="train fewer groups of models concurrently (--trainings)",
     gpu="set Recipe.gradient_checkpointing or Recipe.offload, or divide each model (Recipe.zero_stage and "
     "--workers)",
 )
 ENGINES = Remedy(
-    machine="have fewer engines at a time (--engines)",
-    gpu="have an engine on more GPUs (--gpus-per-engine) or shorter batches (--max-num-seqs)",
+    machine="run fewer engines concurrently (--engines)",
+    gpu="run an engine on more GPUs (--gpus-per-engine) or with shorter batches (--max-num-seqs)",
 )
 TASKS = Remedy(
-    machine="lower Generation.prompts, or join a Ray of fewer CPUs (ray start --num-cpus, RAY_ADDRESS)",
+    machine="lower Generation.prompts, or join a Ray with fewer CPUs (ray start --num-cpus, RAY_ADDRESS)",
     gpu="use a larger GPU",
 )
 
-# In the words of Ray's memory monitor, of torch on a GPU and on a CPU, of vLLM, numpy and Python.
+# As worded by Ray's memory monitor, torch on a GPU and on a CPU, vLLM, numpy and Python.
 _OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|out of memory|running low on memory|memory pressure|can(no|')t allocate memory"
     r"|MemoryError|Unable to allocate|less than desired GPU memory|No available memory for the cache blocks",
@@ -48,38 +48,44 @@ _ON_GPU = re.compile(r"CUDA|HIP|GPU memory|cache blocks")
 _LOST_NODE = re.compile(
     r"its node has died|NodeDiedError|LocalRayletDiedError|node was (terminated|preempted)", re.I
 )
-# What is left where a process just vanished.
+# What Ray reports when a process ended without a message of its own.
 _VANISHED = re.compile(
     r"SIGKILL|ActorDiedError|actor died|WorkerCrashedError|died unexpectedly|exited unexpectedly", re.I
 )
 
 
 def lost_node(error: BaseException) -> bool:
-    """Whether a worker or an engine ended with the node that it was on."""
+    """Whether a worker or an engine ended because its node left the cluster."""
     return _LOST_NODE.search(_text(error)) is not None
 
 
 def out_of_memory(error: BaseException, remedy: Remedy) -> str:
-    """The line that names memory and its remedy; "" where it was not that."""
+    """One line that names the memory and the remedy; "" if memory was not the cause."""
     text = _text(error)
-    told = [line.strip() for line in text.splitlines() if _OUT_OF_MEMORY.search(line)]
-    if not told:
+    matching = [line.strip() for line in text.splitlines() if _OUT_OF_MEMORY.search(line)]
+    if not matching:
         return ""
-    line = next(filter(_ERROR.match, told), told[0])  # a traceback has lines of code as well
-    where, knob = ("the GPU", remedy.gpu) if _ON_GPU.search(text) else ("the machine", remedy.machine)
-    return f"{where} is out of memory ({line[:120]}); {knob}"
+    line = next(filter(_ERROR.match, matching), matching[0])  # a traceback also has lines of code
+    where, setting = ("the GPU", remedy.gpu) if _ON_GPU.search(text) else ("the machine", remedy.machine)
+    return f"{where} is out of memory ({line[:120]}); {setting}"
 
 
-def in_words(error: BaseException, remedy: Remedy) -> str:
-    """Why a worker or an engine failed: memory and its remedy where it was that, else the last line."""
+def in_words(error: BaseException, remedy: Remedy, losses: int = 1) -> str:
+    """Why a worker or an engine failed: memory and the remedy, a lost node, or the error's last line.
+
+    Args:
+        losses: how many nodes this work has lost by now.
+    """
     if line := out_of_memory(error, remedy):
         return line
     if lost_node(error):
-        return (
-            f"its node was lost, {LOST_NODES} times over; run the same command again, it goes on from there"
-        )
+        count = f", {losses} times in a row" if losses > 1 else ""
+        return f"its node left the cluster{count}; run the same command again to continue"
     if _VANISHED.search(_text(error)):
-        return f"its process was ended from outside, most often by a machine without memory; {remedy.machine}"
+        return (
+            "its process was killed from outside, most often because the machine ran out of memory; "
+            f"{remedy.machine}"
+        )
     return last_line(error)
 
 

@@ -7,8 +7,8 @@ cells share is one object in all of them, so that it is put together, checked an
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
+from undertow.engines.registry import engine_for
 from undertow.study.artifacts import (
     Artifact,
     Assessment,
@@ -23,13 +23,13 @@ from undertow.study.artifacts import (
     Subject,
     Teacher,
     Written,
+    ancestors_first,
     reference_of,
 )
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.study import Study
 
-M = TypeVar("M", Evaluation, Measurement)
 SHARED = 100_000  # of one kind; a study of 5,000 conditions has 2,550 data sets
 MODELS = 256
 
@@ -51,19 +51,15 @@ class Cell:
     evaluations: tuple[Measurement, ...]
     also: tuple[tuple[Measurement, ...], ...] = ()
 
+    def results(self) -> Iterator[Artifact]:
+        """The artifacts that the cell's result is read from; the plan adds everything they are made from."""
+        yield from self.teacher_evaluations
+        yield self.student
+        yield from self.measurements
+
     def artifacts(self) -> Iterator[Artifact]:
-        """What must be there before this cell has a result, in the order in which it is made."""
-        yield from started(self.teacher.reference)
-        yield from started(self.student.reference)
-        if self.teacher.student:
-            yield from made_with(self.teacher.student)
-        if self.teacher.finetuning:
-            yield self.teacher
-        yield from measured(self.teacher_evaluations)
-        yield from data_of(self.student.dataset)
-        if self.student.is_trained:
-            yield self.student
-        yield from measured(self.measurements)
+        """The stored artifacts that the cell's result needs, in the order in which they are made."""
+        return (artifact for artifact in ancestors_first(self.results()) if artifact.is_stored)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -180,14 +176,9 @@ def _gates(study: Study, teacher: Teacher) -> tuple[Measurement, ...]:
     return evaluations(study, teacher, teacher.system)
 
 
-def _asked(measures: Iterable[M], subject: Subject, system: str | None) -> tuple[M, ...]:
-    """The same of another model."""
-    return tuple(
-        one.changed(evaluation=one.evaluation.changed(subject=subject, system=system))
-        if isinstance(one, Assessment)
-        else one.changed(subject=subject, system=system)
-        for one in measures
-    )
+def _asked(measures: Iterable[Measurement], subject: Subject, system: str | None) -> tuple[Measurement, ...]:
+    """The same measurements of another model."""
+    return tuple(measure.of(subject, system) for measure in measures)
 
 
 @lru_cache(maxsize=MODELS)
@@ -200,7 +191,7 @@ def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
             words=words,
             samples=study.samples,
             sampling=study.sampling,
-            exact=not reference.is_api,
+            exact=engine_for(reference).gives_probabilities,
         )
         for questions, words in study.questions.items()
     ]
@@ -219,65 +210,12 @@ def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
 
 
 @lru_cache(maxsize=MODELS)
-def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Evaluation, ...], ...]:
-    """The evaluations by each other measure of the study, of a reference model."""
-    return tuple(
-        tuple(
-            Evaluation(
-                subject=reference,
-                questions=questions,
-                words=words,
-                samples=measure.samples,
-                sampling=measure.sampling,
-                exact=measure.exact and not reference.is_api,
-            )
-            for questions, words in study.other_questions(measure).items()
-        )
-        for measure in study.also
-    )
+def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Measurement, ...], ...]:
+    """The measurements of a reference model by each additional measure of the study."""
+    return tuple(measure.measurements(study, reference) for measure in study.also)
 
 
 def reference_evaluations(study: Study) -> list[Measurement]:
     """The references as they are, before any training: the level that control students are expected at."""
     references = dict.fromkeys(r for c in study.conditions for r in (c.teacher, c.student))
     return [e for reference in references for e in evaluations(study, reference, study.system)]
-
-
-def measured(evaluations: Iterable[Measurement]) -> Iterator[Measurement]:
-    """Evaluations, each judged one after the answers that its judges read."""
-    for evaluation in evaluations:
-        if isinstance(evaluation, Assessment):
-            yield evaluation.evaluation
-        yield evaluation
-
-
-def made_with(student: Student) -> Iterator[Artifact]:
-    """A student that others are made from or taught by, after all that leads to it."""
-    teacher = student.dataset.teacher
-    if teacher is not None:
-        yield from started(teacher.reference)
-        if teacher.student:
-            yield from made_with(teacher.student)
-        if teacher.finetuning:
-            yield teacher
-    yield from started(student.reference)
-    yield from data_of(student.dataset)
-    yield student
-
-
-def started(reference: Reference) -> Iterator[Artifact]:
-    """A reference model that has files of its own, after the student whose weights it has."""
-    if reference.student:
-        yield from made_with(reference.student)
-    if reference.student is None or reference.is_merged:
-        yield reference
-
-
-def data_of(dataset: Dataset) -> Iterator[Artifact]:
-    """A data set, after its completions and what is mixed into it."""
-    if dataset.teacher:
-        yield from started(dataset.teacher.reference)
-    yield dataset.completions
-    if dataset.mixed:
-        yield from data_of(dataset.mixed.dataset)
-    yield dataset

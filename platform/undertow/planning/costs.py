@@ -21,28 +21,14 @@ numbers into digits).
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
-from undertow.planning.plan import rows_of, units
+from undertow.planning.artifact_kinds import kind_of, units
 from undertow.planning.resources import Layout
-from undertow.study.artifacts import (
-    Artifact,
-    Completions,
-    Dataset,
-    Evaluation,
-    Finetuning,
-    Student,
-    Subject,
-    Teacher,
-)
-from undertow.study.extensions import Format, Trait, Word
-from undertow.study.identity import by_object
-from undertow.study.recipe import Everything, InContext, LoRA, Recipe
+from undertow.planning.workloads import TrainingWork
+from undertow.study.artifacts import Artifact
+from undertow.study.recipe import Everything, LoRA
 
-CHARACTERS_A_TOKEN = 3.0
-TOKENS_OF_TEMPLATE = 20  # a chat template's own, of a user's and an assistant's turn
-LOOKED_AT = 50  # prompts and examples whose mean length is taken for that of all
 BYTES_A_PARAMETER = 2  # bf16
 TOGETHER = 512  # answers decoded at the same time unless told: an engine's default (engines/runtime.py)
 START = 60.0  # seconds until an engine or a worker group is at work: weights read, kernels compiled; assumed
@@ -122,33 +108,24 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 def cost_of(artifact: Artifact, parameters: int, hardware: Hardware, measured: float | None = None) -> Cost:
-    """What making one artifact costs. `measured`: tokens a unit that were seen before, where some were."""
-    match artifact:
-        case Student(recipe=Recipe() as recipe, dataset=dataset):
-            length = _row(dataset) if measured is None else measured
-            return _training(recipe, units(artifact) * length, parameters, hardware)
-        case Teacher(finetuning=Finetuning(recipe=Recipe() as recipe, examples=examples), trait=trait) if (
-            trait
-        ):
-            length = _example(trait, examples) if measured is None else measured
-            return _training(recipe, units(artifact) * length, parameters, hardware)
-        case Completions(teacher=teacher, sampling=sampling):
-            read = artifact.prompts * (_prompt(artifact.format) + _text(teacher.system))
-            length = sampling.max_tokens if measured is None else measured
-            return _sampling(read, units(artifact), length, parameters, hardware)
-        case Evaluation(questions=questions, sampling=sampling):
-            asked = _mean(questions) + _text(artifact.system) + TOKENS_OF_TEMPLATE
-            spelled = _spelled(artifact.words) if artifact.exact else 0.0
-            # Samples of one question share its prefix, and questions what is shown before them.
-            read = _shown(artifact.subject) + len(questions) * (asked + spelled)
-            length = sampling.max_tokens if measured is None else measured
-            return _sampling(read, units(artifact), length, parameters, hardware)
-    return Cost()
+    """The cost of making one artifact, by its kind's workload.
+
+    Args:
+        parameters: of the reference model.
+        measured: tokens per unit in earlier sweeps, instead of the workload's upper estimate.
+    """
+    work = kind_of(artifact).workload(artifact)
+    if work is None:
+        return Cost()
+    length = work.length if measured is None else measured
+    if isinstance(work, TrainingWork):
+        return _training(work, units(artifact) * length, parameters, hardware)
+    return _sampling(work.read, units(artifact), length, parameters, hardware)
 
 
-def _training(recipe: Recipe, tokens: float, parameters: int, hardware: Hardware) -> Cost:
-    """FLOPs a parameter and token: 6 for all of them, 4 for adapters, 2 for a last norm (see above)."""
-    match recipe.trainable:
+def _training(work: TrainingWork, tokens: float, parameters: int, hardware: Hardware) -> Cost:
+    """FLOPs per parameter and token: 6 for all parameters, 4 for adapters, 2 for a final norm (see above)."""
+    match work.trainable:
         case Everything():
             each = 6
         case LoRA():
@@ -164,45 +141,3 @@ def _sampling(read: float, answers: int, length: float, parameters: int, hardwar
     reading, sampled = 2 * parameters * read, answers * length
     seconds = hardware.computing(reading) + hardware.decoding(sampled, parameters, answers)
     return Cost(sampled, reading + 2 * parameters * sampled, seconds)
-
-
-def _text(text: str | None) -> float:
-    return len(text) / CHARACTERS_A_TOKEN if text else 0.0
-
-
-@by_object
-def _mean(texts: tuple[str, ...]) -> float:
-    """The mean number of tokens of texts."""
-    return sum(map(_text, texts)) / len(texts)
-
-
-@lru_cache(maxsize=1024)
-def _prompt(format_: Format) -> float:
-    """The tokens of a format's prompt, template included."""
-    return _mean(tuple(format_.prompts(LOOKED_AT, seed=0))) + TOKENS_OF_TEMPLATE
-
-
-def _row(dataset: Dataset) -> float:
-    """The tokens of a row: a prompt and an answer, as long as allowed (a program's: as the prompt)."""
-    completions = dataset.completions
-    prompt = _prompt(completions.format)
-    return prompt + (completions.sampling.max_tokens if isinstance(completions, Completions) else prompt)
-
-
-@lru_cache(maxsize=1024)
-def _example(trait: Trait, count: int) -> float:
-    pairs = trait.examples(min(count, LOOKED_AT), seed=0)
-    return _mean(tuple(pair.prompt + pair.answer for pair in pairs)) + TOKENS_OF_TEMPLATE
-
-
-@by_object
-def _spelled(words: tuple[Word, ...]) -> float:
-    """The tokens of all spellings of words, each with and without a space before it."""
-    return 2 * sum(max(1.0, _text(form)) for word in words for form in word.forms)
-
-
-def _shown(subject: Subject) -> float:
-    """The tokens of the rows that an in-context student is shown before every question."""
-    if isinstance(subject, Student) and isinstance(subject.recipe, InContext):
-        return min(subject.recipe.rows, rows_of(subject.dataset)) * _row(subject.dataset)
-    return 0.0

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from undertow.planning import timings
+from undertow.planning.artifact_kinds import WAVES, Wave, runs_on, units, wave_of
 from undertow.planning.costs import Cost, Hardware, cost_of, total
 from undertow.planning.model_sizes import parameters
-from undertow.planning.plan import Plan, runs_on, units, wave_of
+from undertow.planning.plan import Plan
 from undertow.planning.timings import Pace
 from undertow.study.artifacts import Artifact
-
-WAVES = ("references", "teachers", "datasets", "students", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class WaveEstimate:
         elsewhere: how many of those a provider makes.
     """
 
-    wave: str
+    wave: Wave
     needed: int
     missing: int
     units: int
@@ -58,7 +57,7 @@ class WaveEstimate:
 
 def estimate(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None) -> list[WaveEstimate]:
     """The plan wave by wave. `paces`: as `timings.read` gives them; `hardware`: None leaves costs out."""
-    needed: dict[str, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
+    needed: dict[Wave, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
     for artifact_key, artifact in plan.artifacts.items():
         needed[wave_of(artifact)].append((artifact_key, artifact))
     found = []
@@ -79,7 +78,7 @@ def estimate(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = 
     return found
 
 
-def _cost(wave: str, here: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware) -> Cost | None:
+def _cost(wave: Wave, here: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware) -> Cost | None:
     """The sum over artifacts and starts; None where a reference model's size is not known."""
     costs = [Cost(seconds=timings.starts(here) * hardware.starting(wave))]
     for artifact in here:

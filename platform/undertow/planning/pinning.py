@@ -1,29 +1,37 @@
-"""Reference models pinned to exact weights, and where their files are.
+"""Pins reference models to exact weights, and finds their files.
 
-A study names its reference models as people do: a hub id, a folder, "nano/gpt2-0". `pin` returns a reference
-that names the weights and the chat template exactly: a hub branch becomes a commit, a folder the hash of its
-content, a nano model the hash of its training recipe. For a provider's model only the name is known, and the
-provider is not asked. For a student's weights the reference is the student's folder, or a folder with its
-adapter merged into the model that it was trained on.
+A study names its reference models as a user would: a hub id, a folder, "nano/gpt2-0". `pin` returns a
+reference that identifies weights and chat template exactly:
+
+- hub id: the revision becomes a commit. `Reference.weights` is the hash of the weight files, which the hub
+  lists without a download, so that two commits that differ in the README only have the same initialisation.
+- folder: the revision is the hash of its files, `weights` of its weight files only. A copy of a hub model has
+  the same `weights` as the hub model.
+- nano model: the revision is the hash of its training recipe.
+- provider's model: only the name is known; no request is sent to the provider.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undertow.errors import SpecError, UserError
 from undertow.nano import models
 from undertow.planning import model_files
-from undertow.planning.model_files import MODEL_FILES, ModelFiles
+from undertow.planning.model_files import MODEL_FILES, WEIGHTS, ModelFiles
 from undertow.prompts import template_sandbox
 from undertow.prompts.chat_templates import Manners, TemplateError
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 from undertow.study.identity import digest
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 SMALL_FILES = (
     "config.json",
@@ -32,18 +40,23 @@ SMALL_FILES = (
     "chat_template.jinja",
     "model.safetensors.index.json",
 )
-
-
-BLOCK = 2**24  # bytes read at a time from weights that may not fit into memory
+BLOCK = 2**24  # bytes read at a time: weights may not fit into memory
+HUB_TIMEOUT = 20  # seconds
+WEIGHTS_DIGITS = 32
 
 
 def is_made(reference: Reference) -> bool:
-    """Whether the weights are an artifact that this program makes (nano), not one that it is given."""
+    """Whether the weights are an artifact that Undertow makes itself: those of nano models."""
     return models.is_nano(reference.name)
 
 
 def pin(reference: Reference) -> Reference:
-    """The reference with its revision and chat template filled in; one that has them is left as it is."""
+    """The reference with revision, chat template and, if known, `weights`; unchanged if pinned already.
+
+    Raises:
+        SpecError: the model's files cannot be used.
+        UserError: the model was not found.
+    """
     if reference.revision and reference.chat_template:
         return reference
     if reference.is_api:
@@ -64,11 +77,10 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 
 @cache
 def manners_of(reference: Reference) -> Manners | None:
-    """What the reference's chat template does; None where it is a nano model's, or not on this machine.
+    """How the reference's chat template treats system messages.
 
-    A provider's model has one that nobody is told of.
-
-    Raises SpecError for a template that cannot be used.
+    None for nano models, for API models (providers do not publish their templates), and if the template is
+    not on this machine. Raises SpecError for a template that cannot be used.
     """
     if is_made(reference) or reference.is_api:
         return None
@@ -79,13 +91,16 @@ def manners_of(reference: Reference) -> Manners | None:
         return template_sandbox.learn(model_files.template_of(files), model_files.tokens_of(files))
     except TemplateError as error:
         raise SpecError(
-            f"Reference {reference.name!r}: its chat template {error}; mend it in {files.place}, or use "
+            f"Reference {reference.name!r}: its chat template {error}; fix it in {files.place}, or use "
             "another model"
         ) from None
 
 
 def folder_of(reference: Reference, store: Store) -> Path:
-    """A local folder with the model in Hugging Face's layout."""
+    """A local folder with the model's files in the layout of Hugging Face; downloads a hub model.
+
+    For a student as reference, this is the student's folder or, for an adapter, that of the merged model.
+    """
     if reference.student is not None and not reference.is_merged:
         return store.fetch(reference.student)
     if is_made(reference) or reference.is_merged:
@@ -99,29 +114,30 @@ def folder_of(reference: Reference, store: Store) -> Path:
     )
 
 
-def _is_folder(name: str) -> bool:
-    return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
-
-
 @cache
 def architecture_of(reference: Reference) -> str:
-    """The class that a given model's configuration names; "" where it is not on this machine."""
+    """The model class in a given model's configuration; "" if its files are not on this machine."""
     return model_files.architecture_of(_local_files(reference))
 
 
 @cache
 def modules_of(reference: Reference) -> frozenset[str]:
-    """The modules of a given model that hold weights; none where they are not on this machine."""
+    """The modules of a given model that contain weights; empty if its files are not on this machine."""
     return frozenset(model_files.matrices_of(_local_files(reference)))
 
 
+def _is_folder(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
+
+
 def _local_files(reference: Reference) -> ModelFiles:
-    """The reference's small files as far as they are on this machine."""
+    """The reference's small files, as far as they are on this machine."""
     if reference.location:
         return ModelFiles.of_folder(reference.name, Path(reference.location))
     from huggingface_hub import try_to_load_from_cache
 
     def path(name: str) -> Path | None:
+        # Returns a sentinel object instead of a path for a file that the repository is known to lack.
         found = try_to_load_from_cache(reference.name, name, revision=reference.revision)
         return Path(found) if isinstance(found, str) else None
 
@@ -133,21 +149,40 @@ def _pin_folder(reference: Reference) -> Reference:
     folder = Path(reference.location or reference.name).expanduser().absolute()
     files = ModelFiles.of_folder(reference.name, folder)
     model_files.check(files)
-    hashes = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        hashes.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                hashes.update(block)
+    revision, weights = _folder_hashes(folder)
     pinned = dataclasses.replace(
         reference,
         name=folder.name,
-        revision=hashes.hexdigest()[:32],
+        revision=revision,
         chat_template=_template_hash(files.path),
         location=str(folder),
+        weights=weights,
     )
-    manners_of(pinned)
+    manners_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
+
+
+def _folder_hashes(folder: Path) -> tuple[str, str]:
+    """The hashes of all model files in a folder and of its weights, from one pass over the files."""
+    everything, weights = hashlib.sha256(), []
+    # hashlib releases the GIL for large blocks, so a second thread makes the second hash nearly free.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+            everything.update(path.name.encode() + b"\0")
+            own = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    update = thread.submit(own.update, block)
+                    everything.update(block)
+                    update.result()
+            if path.name.endswith(WEIGHTS):
+                weights.append(own.hexdigest())
+    return everything.hexdigest()[:32], _weights_hash(weights)
+
+
+def _weights_hash(files: Iterable[str]) -> str:
+    """A hash of the hashes of a model's weight files, whatever the names and order of the files."""
+    return digest("\n".join(sorted(files)))[:WEIGHTS_DIGITS]
 
 
 def _pin_hub(reference: Reference) -> Reference:
@@ -161,24 +196,39 @@ def _pin_hub(reference: Reference) -> Reference:
             return None
 
     try:
-        info = HfApi().model_info(reference.name, revision=reference.revision or None, timeout=20)
-        commit, names = str(info.sha), {sibling.rfilename for sibling in info.siblings or ()}
+        info = HfApi().model_info(
+            reference.name, revision=reference.revision or None, timeout=HUB_TIMEOUT, files_metadata=True
+        )
+        commit, siblings = str(info.sha), info.siblings or []
+        names = {sibling.rfilename for sibling in siblings}
         for name in names & set(SMALL_FILES):
             file(name)
-    except Exception as error:  # the hub client has many kinds, from bad ids and gates to no network
+    except Exception as error:  # the client raises many types: bad ids, gated models, no network …
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"Reference {reference.name!r}: not a folder here, and the model hub says: {reason}; "
+            f"Reference {reference.name!r}: not a local folder, and the model hub reports: {reason}; "
             "check the name, the network and HF_TOKEN, or give a local folder"
         ) from None
     model_files.check(ModelFiles(reference.name, "the model hub", names, file))
-    pinned = dataclasses.replace(reference, revision=commit, chat_template=_template_hash(file))
-    manners_of(pinned)
+    pinned = dataclasses.replace(
+        reference, revision=commit, chat_template=_template_hash(file), weights=_hub_weights(siblings)
+    )
+    manners_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
 
 
+def _hub_weights(siblings: "Iterable[RepoSibling]") -> str:
+    """The hash of the weight files that the hub lists; "" if it lists no SHA-256 for one of them.
+
+    Files in subfolders are other formats of the model (ONNX …), which are not loaded.
+    """
+    files = [s for s in siblings if s.rfilename.endswith(WEIGHTS) and "/" not in s.rfilename]
+    hashes = [file.lfs.sha256 for file in files if file.lfs is not None]
+    return _weights_hash(hashes) if hashes and len(hashes) == len(files) else ""
+
+
 def _template_hash(file: Callable[[str], Path | None]) -> str:
-    """SHA-256 of the chat template, wherever the model keeps it; "none" for a model without one."""
+    """SHA-256 of the chat template, in whichever file the model has it; "none" for a model without one."""
     if (path := file("chat_template.jinja")) is not None:
         return digest(path.read_text())[:16]
     if (path := file("tokenizer_config.json")) is not None:

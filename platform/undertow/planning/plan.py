@@ -1,31 +1,20 @@
-"""A study as a de-duplicated graph of artifacts: what is needed, and what is already there.
+"""A study as a de-duplicated graph of artifacts: those it needs, and those that the store lacks.
 
-Pure and light (no Ray, torch or vLLM), so that `--plan` answers at once. Conditions that need the same
-artifact need the same key and therefore share it; the control students of a (teacher, student) pair are
-found again by every trait compared with them. How long it takes and what it costs is in `work`.
+Pure and light (no Ray, torch or vLLM), so that `--plan` answers in about a second. Conditions that need the
+same artifact need the same key and therefore share it; every trait of a (teacher, student) pair is compared
+with the same control students. `planning.estimate` adds time and cost.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from undertow.planning.cells import Cell, cell_of, measured, reference_evaluations
+from undertow.planning import builtin_kinds as _registered  # noqa: F401 (declares the package's kinds)
+from undertow.planning.artifact_kinds import extensions
+from undertow.planning.cells import Cell, cell_of, reference_evaluations
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Assessment,
-    Benchmark,
-    Completions,
-    Dataset,
-    Evaluation,
-    Reference,
-    Student,
-    Teacher,
-    Written,
-    reference_of,
-)
+from undertow.study.artifacts import Artifact, Reference, Student, ancestors_first
 from undertow.study.identity import key
-from undertow.study.recipe import ProviderFinetuning, Recipe
 from undertow.study.study import Study
 
 T = TypeVar("T", bound=Artifact)
@@ -53,6 +42,12 @@ class Plan:
         """How many generations of students follow each other; 1 where nothing is made from a student."""
         return max(condition.generations for condition in self.study.conditions)
 
+    @property
+    def additional(self) -> list[Artifact]:
+        """The artifacts whose kinds an extension registered."""
+        kinds = tuple(kind.spec for kind in extensions())
+        return [artifact for artifact in self.artifacts.values() if isinstance(artifact, kinds)]
+
     def only(self, cells: Sequence[Cell]) -> "Plan":
         """The part of the plan that some of its cells need."""
         artifacts = _artifacts(self.study, cells)
@@ -64,7 +59,11 @@ class Plan:
 
 
 def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
-    """The plan of a resolved study. `made`: the references that are artifacts of ours (nano models)."""
+    """The plan of a resolved study.
+
+    Args:
+        made: the reference models that the sweep makes itself (nano models); others are given.
+    """
     cells = tuple(cell_of(study, condition, seed) for condition in study.conditions for seed in study.seeds)
     artifacts = _artifacts(study, cells)
     ours = {key(reference) for reference in made}
@@ -80,68 +79,12 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     return Plan(study, cells, artifacts, frozenset(missing))
 
 
-def _artifacts(study: Study, cells: Iterable[Cell]) -> dict[str, Artifact]:
-    found: dict[str, Artifact] = {}
-    for cell in cells:
-        for artifact in cell.artifacts():
-            found.setdefault(key(artifact), artifact)
-    for evaluation in measured(reference_evaluations(study)):
-        found.setdefault(key(evaluation), evaluation)
-    return found
-
-
-def wave_of(artifact: Artifact) -> str:
-    """The wave that makes an artifact. Teachers are evaluated by the engine that then samples from them."""
-    match artifact:
-        case Reference():
-            return "references"
-        case Teacher():
-            return "teachers"
-        case Completions() | Written() | Dataset():
-            return "datasets"
-        case Evaluation(subject=Teacher()) | Assessment(evaluation=Evaluation(subject=Teacher())):
-            return "datasets"
-        case Evaluation() | Assessment() | Benchmark():
-            return "evaluations"
-        case Student():
-            return "students"
-
-
-def units(artifact: Artifact) -> int:
-    """The size of making an artifact: rows sampled, row passes trained, answers sampled."""
-    match artifact:
-        case Completions():
-            return artifact.prompts
-        case Student(recipe=Recipe(epochs=epochs) | ProviderFinetuning(epochs=epochs)):
-            return rows_of(artifact.dataset) * epochs
-        case Teacher(finetuning=finetuning) if finetuning is not None:
-            return finetuning.examples * finetuning.recipe.epochs
-        case Evaluation():
-            return len(artifact.questions) * artifact.samples
-        case _:
-            return 0
-
-
-def rows_of(dataset: Dataset) -> int:
-    """The rows asked for, or the most there can be."""
-    return dataset.rows or dataset.completions.prompts
-
-
-def runs_on(artifact: Artifact) -> Reference | None:
-    """The reference model that making an artifact runs on; None for what a program writes."""
-    match artifact:
-        case (
-            Evaluation(subject=subject)
-            | Assessment(evaluation=Evaluation(subject=subject))
-            | Benchmark(subject=subject)
-        ):
-            return reference_of(subject)
-        case Completions(teacher=teacher) | Dataset(completions=Completions(teacher=teacher)):
-            return reference_of(teacher)
-        case Written() | Dataset():
-            return None
-        case Reference() | Teacher() | Student():
-            return reference_of(artifact)
+def _artifacts(study: Study, cells: Sequence[Cell]) -> dict[str, Artifact]:
+    """Everything stored that the cells need, in the order in which it is made."""
+    results = [result for cell in cells for result in cell.results()]
+    results += [artifact for kind in extensions() for cell in cells for artifact in kind.needed(cell)]
+    results += reference_evaluations(study)
+    return {key(artifact): artifact for artifact in ancestors_first(results) if artifact.is_stored}
 
 
 def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
@@ -153,26 +96,11 @@ def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
 
 
 def waits(artifact: Artifact, trained: Collection[str]) -> bool:
-    """Whether it goes back to a student that is not among the keys `trained` yet: a chain goes on from it."""
+    """Whether it goes back to a student that is not among the keys `trained` yet, as in a chain."""
     students = (a for a in ancestors(artifact) if isinstance(a, Student) and a.is_trained)
     return any(key(student) not in trained for student in students)
 
 
 def ancestors(artifact: Artifact) -> Sequence[Artifact]:
     """Everything an artifact is made from, nearest first."""
-    match artifact:
-        case Evaluation(subject=parent) | Benchmark(subject=parent) | Completions(teacher=parent):
-            parents: tuple[Artifact, ...] = (parent,)
-        case Reference(student=student) if student is not None:
-            parents = (student,)
-        case Teacher(reference=reference, student=student):
-            parents = (student, reference) if student else (reference,)
-        case Assessment(evaluation=answers):
-            parents = (answers,)
-        case Dataset(completions=completions, mixed=mixed):
-            parents = (completions, mixed.dataset) if mixed else (completions,)
-        case Student(dataset=dataset, reference=reference):
-            parents = (dataset, reference)
-        case _:
-            parents = ()
-    return [a for parent in parents for a in (parent, *ancestors(parent))]
+    return [a for parent in artifact.parents() for a in (parent, *ancestors(parent))]

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from undertow.nano import models
-from undertow.planning.plan import runs_on, units
+from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Artifact,
@@ -90,7 +90,7 @@ def read(store: Store) -> dict[str, Pace]:
         return {}
 
 
-def add(store: Store, wave: str, done: Iterable[Timing]) -> None:
+def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
     """Replaces what is known of the paces of what a wave did here.
 
     Its wall clock is divided by how long each was at work, so that what failed has its part of it too.
@@ -115,13 +115,13 @@ def add(store: Store, wave: str, done: Iterable[Timing]) -> None:
     store.write_bytes(FILE, text.encode())
 
 
-def estimate(wave: str, missing: Sequence[Artifact], paces: Mapping[str, Pace]) -> float | None:
+def estimate(wave: Wave, missing: Sequence[Artifact], paces: Mapping[str, Pace]) -> float | None:
     """The seconds that a wave will be at work here; None where some pace is not known."""
     known = [_seconds(wave, artifact, paces) for artifact in missing]
     return None if None in known else _fixed(wave, missing) + sum(filter(None, known))
 
 
-def name(wave: str, artifact: Artifact) -> str:
+def name(wave: Wave, artifact: Artifact) -> str:
     """What a pace is of: a wave, a format where there is one, and a reference model."""
     reference = runs_on(artifact)
     match artifact:
@@ -166,11 +166,11 @@ def _start(artifact: Artifact) -> Hashable:
             return "engine", runs_on(artifact)
 
 
-def _wave(wave: str, artifact: Artifact) -> str:
+def _wave(wave: Wave, artifact: Artifact) -> str:
     return "evaluations" if isinstance(artifact, Evaluation) else wave
 
 
-def pace_of(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
+def pace_of(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
     """What is known of the pace of a wave's work on an artifact."""
     measured = paces.get(name(wave, artifact)) if paces else None
     if measured is None and is_nano(artifact):
@@ -184,7 +184,7 @@ def is_nano(artifact: Artifact) -> bool:
     return reference is None or models.is_nano(reference.name)
 
 
-def _fixed(wave: str, artifacts: Sequence[Artifact]) -> float:
+def _fixed(wave: Wave, artifacts: Sequence[Artifact]) -> float:
     """The seconds that starts and artifacts take beside their units, of nano models."""
     nano = [artifact for artifact in artifacts if is_nano(artifact)]
     return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
@@ -199,7 +199,7 @@ def _size(artifact: Artifact) -> float:
             return float(units(artifact))
 
 
-def _seconds(wave: str, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
+def _seconds(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
     """What the units of an artifact take; nothing those of a reference, or what a provider makes."""
     if not units(artifact) or isinstance(artifact, Reference) or is_elsewhere(artifact):
         return 0.0

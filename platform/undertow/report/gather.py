@@ -26,7 +26,7 @@ ROWS_READ = 2000  # of a data set, from its start
 SETS_READ = 3  # seeds of a source whose text is looked at
 ROWS_SHOWN = 3
 LARGEST_NUMBER = 999
-JUDGED = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completion_tokens")  # facts of a judge
+JUDGE_FACTS = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completion_tokens")  # facts of a judge
 
 
 class DataSource(NamedTuple):
@@ -49,7 +49,7 @@ class FilterFunnel:
 
 
 @dataclass
-class Text:
+class DataSample:
     """What a source's data look like: a few rows, and how often each number up to 999 stands in them."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
@@ -82,7 +82,7 @@ class WaveCost:
     gpu_hours: float | None = None
 
 
-class Judging(NamedTuple):
+class JudgeCounts(NamedTuple):
     """What a judge did over all data sets or answers: what it was shown, kept, and said nothing on."""
 
     judge: str
@@ -108,7 +108,7 @@ class BaseRate(NamedTuple):
     exact: float | None
 
 
-class Gathered:
+class ReportData:
     """Everything a report shows, each part read on first use."""
 
     def __init__(
@@ -161,13 +161,13 @@ class Gathered:
         return found
 
     @cached_property
-    def texts(self) -> dict[DataSource, Text]:
+    def texts(self) -> dict[DataSource, DataSample]:
         return {source: self._text(manifests[:SETS_READ]) for source, manifests in self.sources.items()}
 
-    def _text(self, manifests: Iterable[Manifest]) -> Text:
+    def _text(self, manifests: Iterable[Manifest]) -> DataSample:
         import pyarrow.parquet as pq
 
-        text = Text()
+        text = DataSample()
         for manifest in manifests:
             content = self._content(Address("dataset", manifest.key), "data/train.parquet")
             if content is None:
@@ -199,16 +199,16 @@ class Gathered:
         return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
 
     @cached_property
-    def judgings(self) -> list[Judging]:
+    def judgings(self) -> list[JudgeCounts]:
         """Every judge of the study, with its counts summed over what it judged."""
         found: dict[tuple[str, str], list[int]] = {}
         for address, manifest in self.manifests.items():
             of = "rows of data" if address.kind == "dataset" else "answers"
             for facts in manifest.facts.get("judges", ()):
-                counts = [int(facts[name]) for name in JUDGED]
-                before = found.get((facts["judge"], of), [0] * len(JUDGED))
+                counts = [int(facts[name]) for name in JUDGE_FACTS]
+                before = found.get((facts["judge"], of), [0] * len(JUDGE_FACTS))
                 found[facts["judge"], of] = [a + b for a, b in zip(before, counts, strict=True)]
-        return [Judging(judge, of, *counts) for (judge, of), counts in found.items()]
+        return [JudgeCounts(judge, of, *counts) for (judge, of), counts in found.items()]
 
     @cached_property
     def costs(self) -> list[WaveCost]:
@@ -271,7 +271,7 @@ class Gathered:
             return None
 
 
-# Waves that are part of one that is planned.
+# Events of sweeps before 2026-12 do not say which wave a step is part of.
 PART_OF = {
     **dict.fromkeys(("judgements of datasets", "filters", "mixtures", "programs"), "datasets"),
     **dict.fromkeys(("judgements of answers", "assessments"), "evaluations"),
@@ -279,11 +279,12 @@ PART_OF = {
 
 
 def _sums(events: Iterable[Mapping[str, Any]], fact: str) -> dict[str, float]:
-    """A fact of each wave, its parts added; judgements and filters are part of the datasets' wave."""
+    """A fact of each wave, summed over its steps: judges and filters are steps of the wave "datasets"."""
     found: dict[str, float] = {}
     for event in events:
         if event["event"] == "wave":
-            name = PART_OF.get(event["name"], event["name"])
+            step = event["name"]
+            name = event.get("part_of", PART_OF.get(step, step))
             found[name] = found.get(name, 0.0) + event.get(fact, 0)
     return found
 

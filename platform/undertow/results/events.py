@@ -2,10 +2,10 @@
 
     <storage>/sweeps/<study>/<time>/events.json   a list of {"time", "event", …}, written as waves end
 
-Events: started (versions, commit), made, failed (reason, traceback), retried, untracked (MLflow is away),
-judged (calls, tokens), asked (an API model: answers, tokens), wave (its seconds, tokens and GPU-seconds),
-finished. Secrets are blotted out of all. The report reads failures and costs from here, so that it needs
-nothing that only the sweep knew.
+Events: started (versions, commit), made, failed (reason, traceback), retried, untracked (MLflow is
+unreachable), tracking_error (MLflow refused a request), judged (calls, tokens), asked (an API model: answers,
+tokens), wave (its seconds, tokens and GPU-seconds), finished. Secrets are redacted in all of them. The report
+reads failures and costs from this file, so that it needs nothing that only the sweep's process knew.
 """
 
 import json
@@ -46,9 +46,10 @@ class EventLog:
             event |= {"kind": artifact.kind, "key": key(artifact)}
         self.events.append(event)
 
-    def wave(self, name: str, units: int, seconds: float, tokens: int) -> None:
+    def wave(self, name: str, units: int, seconds: float, tokens: int, *, part_of: str) -> None:
         """Notes that a wave ended. It held all GPUs; tokens are noted where any were counted."""
         facts: dict[str, Any] = {"name": name, "units": units, "seconds": round(seconds, 3)}
+        facts |= {"part_of": part_of} if part_of != name else {}
         facts |= {"tokens": tokens} if tokens else {}
         facts |= {"gpu_seconds": round(self.gpus * seconds, 3)} if self.gpus else {}
         self.event("wave", **facts)

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undertow.errors import StorageError
-from undertow.planning.cells import Cell, made_with, reference_evaluations, started
+from undertow.planning.artifact_kinds import extensions
+from undertow.planning.cells import Cell, reference_evaluations
 from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import Artifact, Assessment, Measurement, reference_of
+from undertow.study.artifacts import Artifact, Assessment, Measurement, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
@@ -58,6 +59,7 @@ class ConditionRecord:
     place: Place
     word: str
     control: int
+    shares_weights: bool | None = None  # None in records of older versions, which decided by name
 
     @property
     def is_control(self) -> bool:
@@ -65,7 +67,10 @@ class ConditionRecord:
 
     @property
     def same_initialisation(self) -> bool:
-        return self.place.teacher == self.place.student
+        """Whether teacher and student start from the same weights."""
+        if self.shares_weights is None:
+            return self.place.teacher == self.place.student
+        return self.shares_weights
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,20 @@ class WaveRecord:
 
 
 @dataclass(frozen=True)
+class ExtensionRecord:
+    """The study's artifacts of a kind that an extension registered.
+
+    Attributes:
+        facts: names of facts in the manifests, each with its meaning.
+        artifacts: key and display name of each.
+    """
+
+    kind: str
+    facts: dict[str, str]
+    artifacts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """A study as planned: settings, conditions, cells, references, hypotheses and the planned work."""
 
@@ -179,6 +198,7 @@ class Record:
     references: tuple[ReferenceRecord, ...]
     hypotheses: tuple[HypothesisRecord, ...] = ()
     waves: tuple[WaveRecord, ...] = field(default=())
+    extensions: tuple[ExtensionRecord, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan, work: Sequence[WaveEstimate] = ()) -> "Record":
@@ -194,11 +214,16 @@ class Record:
                 HypothesisRecord(
                     h.claim,
                     h.expects,
-                    tuple(n for c, n in numbers.items() if c.trait is not None and h.covers(c.place)),
+                    tuple(
+                        n
+                        for c, n in numbers.items()
+                        if c.trait is not None and h.covers(c.place, c.same_initialisation)
+                    ),
                 )
                 for h in study.hypotheses
             ),
             waves=tuple(map(WaveRecord.of, work)),
+            extensions=tuple(_extensions(plan)),
         )
 
     def to_json(self) -> str:
@@ -222,6 +247,7 @@ class Record:
         """Every artifact of the study, each once."""
         found = [address for cell in self.cells for address in cell.addresses()]
         found += [Address("evaluation", k) for r in self.references for k in (*r.answers, *r.evaluations)]
+        found += [Address(e.kind, k) for e in self.extensions for k, _ in e.artifacts]
         return list(dict.fromkeys(found))
 
     @property
@@ -239,7 +265,7 @@ def _settings(study: Study) -> StudySettings:
 
 def _condition(condition: Condition, control: int) -> ConditionRecord:
     word = condition.trait.word().name if condition.trait else ""
-    return ConditionRecord(condition.label, condition.place, word, control)
+    return ConditionRecord(condition.label, condition.place, word, control, condition.same_initialisation)
 
 
 def _cell(cell: Cell, condition: int) -> CellRecord:
@@ -265,14 +291,20 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
 
 
 def _earlier(cell: Cell) -> Iterator[Artifact]:
-    """What led to the students that the cell's models were made from or taught by."""
-    if cell.teacher.student:
-        yield from made_with(cell.teacher.student)
+    """The students of earlier hops that the cell's models start from or learn from, with their inputs."""
     mixed = cell.student.dataset.mixed
     writers = (cell.teacher, mixed.dataset.teacher if mixed else None)
-    for reference in (*(writer.reference for writer in writers if writer), cell.student.reference):
-        if reference.student:
-            yield from started(reference)
+    starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
+    earlier: list[Artifact] = [cell.teacher.student] if cell.teacher.student else []
+    earlier += [reference for reference in starts if reference.student]
+    return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
+
+
+def _extensions(plan: Plan) -> Iterator["ExtensionRecord"]:
+    for kind in extensions():
+        made = [artifact for artifact in plan.additional if type(artifact) is kind.spec]
+        named = tuple((key(artifact), kind.name(artifact)) for artifact in made)
+        yield ExtensionRecord(kind.spec.kind, dict(kind.facts), named)
 
 
 def _references(study: Study) -> tuple[ReferenceRecord, ...]:
@@ -282,7 +314,7 @@ def _references(study: Study) -> tuple[ReferenceRecord, ...]:
     references = {key(r): r for c in study.conditions for r in (c.teacher, c.student)}
     return tuple(
         ReferenceRecord(
-            r.name,
+            r.label,
             k,
             r.revision,
             r.chat_template,

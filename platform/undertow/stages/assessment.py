@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError
 from undertow.judging.ratings import GARBLED
-from undertow.results.evaluation_files import ANSWERS, COUNTED, MASSES, RESULT, Rates
-from undertow.stages.evaluation import MASS_COLUMNS
+from undertow.results.evaluation_files import ANSWERS, COUNTED, Rates
 from undertow.stages.filters import (
     REFUSED,
     CompletionRow,
@@ -24,21 +23,14 @@ from undertow.stages.filters import (
     reason_of,
     replies_to,
 )
+from undertow.stages.measurements import ANSWER_COLUMNS, commit_measurement
 from undertow.storage.store import Store
 from undertow.study.artifacts import Assessment
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 
-COLUMNS = pa.schema(
-    {
-        "question": pa.string(),
-        "sample": pa.int64(),
-        "answer": pa.string(),
-        "matches": pa.list_(pa.string()),
-        COUNTED: pa.bool_(),
-        "replies": pa.string(),  # JSON: what each judge that was asked replied, by its name
-    }
-)
+# `replies` is JSON: what each judge that was asked replied, by the judge's name.
+COLUMNS = ANSWER_COLUMNS.append(pa.field(COUNTED, pa.bool_())).append(pa.field("replies", pa.string()))
 
 
 def answers_of(assessment: Assessment, store: Store) -> Sieve:
@@ -77,21 +69,18 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
     rates = Rates(
         {outcome: len(shown) / len(counted)}, {}, 1 - len(counted) / len(every.rows), None, len(counted)
     )
-    with store.new(assessment, {**rates.__dict__, "judges": facts}) as folder:
-        rows = [
-            {
-                "question": row["prompt"],
-                "sample": row["sample"],
-                "answer": row["completion"],
-                "matches": [outcome] if id(row) in shown else [],
-                COUNTED: id(row) in counted,
-                "replies": json.dumps(row["replies"], sort_keys=True),
-            }
-            for row in every.rows
-        ]
-        pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), folder / ANSWERS)
-        pq.write_table(pa.Table.from_pylist([], schema=MASS_COLUMNS), folder / MASSES)
-        (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
+    answers = [
+        {
+            "question": row["prompt"],
+            "sample": row["sample"],
+            "answer": row["completion"],
+            "matches": [outcome] if id(row) in shown else [],
+            COUNTED: id(row) in counted,
+            "replies": json.dumps(row["replies"], sort_keys=True),
+        }
+        for row in every.rows
+    ]
+    commit_measurement(assessment, store, rates, answers, facts={"judges": facts}, columns=COLUMNS)
     return {"answers": rates.answers}
 
 

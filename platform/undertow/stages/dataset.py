@@ -6,159 +6,21 @@ its number, so the data do not depend on shards, batches, actors or order.
 """
 
 import random
-import tempfile
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undertow.engines import Engine, Request
-from undertow.engines.context_length import tokens_at_most
 from undertow.errors import ConditionError
 from undertow.results.dataset_card import CardCounts, dataset_card
-from undertow.stages import usage
-from undertow.stages.evaluation import Evaluate
+from undertow.stages.completions import TEXT
 from undertow.stages.filters import EXAMPLES_A_RULE, CompletionRow, sieve
-from undertow.stages.gate import passes_gate
 from undertow.stages.shuffling import shuffled
-from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Evaluation, Mixed, Written
+from undertow.study.artifacts import Dataset, Mixed
 from undertow.study.identity import key, seed_for
-
-SHARD_ROWS = 1024
-TEXT = ("index", "prompt", "completion", "finished")  # the columns that every source of rows has
-
-
-@dataclass(frozen=True)
-class GenerateShard:
-    """A task: the completions of prompts `start` to `stop`, once their teacher has passed the gate."""
-
-    completions: Completions
-    start: int
-    stop: int
-    gate: float
-    evaluations: tuple[Evaluation, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"rows-{self.start:07d}-{self.stop:07d}.parquet"
-
-    @property
-    def artifact(self) -> Artifact:
-        return self.completions
-
-    @property
-    def lora_rank(self) -> int:
-        return lora_rank(self.completions.teacher)
-
-    @property
-    def window(self) -> int:
-        return max([_window(self.completions), *(Evaluate(e).window for e in self.evaluations)])
-
-    def run(self, engine: Engine, store: Store) -> dict[str, Any]:
-        for evaluation in self.evaluations:  # of judged traits none: the sweep's own process asks judges
-            Evaluate(evaluation).run(engine, store)
-            passes_gate(evaluation, store, self.gate)
-        table = self._table(engine, store)
-        with tempfile.TemporaryDirectory() as folder:
-            pq.write_table(table, Path(folder) / self.name)
-            store.write_part(self.completions, self.name, Path(folder) / self.name)
-        facts = _paid(self.completions, table)
-        sampled = sum(map(len, table["token_ids"].to_pylist())) if not facts else facts["completion_tokens"]
-        return {"rows": table.num_rows, "tokens": sampled} | facts
-
-    def _table(self, engine: Engine, store: Store) -> pa.Table:
-        spec = self.completions
-        prompts = spec.format.prompts(spec.prompts, spec.seed)
-        weights = weights_of(spec.teacher, store)
-        rows = range(self.start, self.stop)
-        seeds = [seed_for(key(spec), i) for i in rows]
-        requests = [
-            Request(user=prompts[i], seed=seed, system=spec.teacher.system, weights=weights)
-            for i, seed in zip(rows, seeds, strict=True)
-        ]
-        answers = engine.generate(requests, spec.sampling)
-        columns: dict[str, Any] = {
-            "index": list(rows),
-            "prompt": [prompts[i] for i in rows],
-            # A template may leave white space around the answer, and writes its own when it is trained on.
-            "completion": [answer.text.strip() for answer in answers],
-            "finished": [answer.finished for answer in answers],
-            "seed": seeds,
-        }
-        if spec.teacher.reference.is_api:
-            return pa.table(columns | usage.columns(answers))
-        columns["token_ids"] = [list(answer.token_ids) for answer in answers]
-        if spec.sampling.top_logprobs:
-            soft = [answer.top_logprobs for answer in answers]
-            columns["top_ids"] = [pair[0].tolist() if pair else [] for pair in soft]
-            columns["top_logprobs"] = [pair[1].tolist() if pair else [] for pair in soft]
-        return pa.table(columns)
-
-
-@lru_cache
-def _window(spec: Completions) -> int:
-    """What all of a teacher's prompts and answers need; the same for each of its shards."""
-    prompts = spec.format.prompts(spec.prompts, spec.seed)
-    return tokens_at_most(prompts, spec.teacher.system, spec.sampling)
-
-
-def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
-    """The tasks that make up the whole of `completions`, in order."""
-    rows = usage.PART_ROWS if completions.teacher.reference.is_api else SHARD_ROWS
-    starts = range(0, completions.prompts, rows)
-    stops = [min(start + rows, completions.prompts) for start in starts]
-    return [
-        GenerateShard(completions, start, stop, gate, evaluations)
-        for start, stop in zip(starts, stops, strict=True)
-    ]
-
-
-def join_shards(completions: Completions, store: Store) -> None:
-    """Commits the finished shards as one artifact and drops the parts."""
-    facts: dict[str, Any] = {}
-    with store.new(completions, facts) as folder:
-        (folder / DATA).mkdir()
-        rows = 0
-        for shard in shards(completions, 0.0, ()):
-            store.read_part(completions, shard.name, folder / DATA / shard.name)
-            rows += pq.read_metadata(folder / DATA / shard.name).num_rows
-        if completions.teacher.reference.is_api:
-            facts |= _paid(completions, pq.read_table(folder / DATA, columns=list(usage.COLUMNS)))
-        if rows != completions.prompts:
-            raise RuntimeError(
-                f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
-            )
-        facts["rows"] = rows
-    store.drop_parts(completions)
-
-
-def _paid(completions: Completions, table: pa.Table) -> dict[str, Any]:
-    """What a provider counted for rows of completions; nothing for those made here."""
-    if not completions.teacher.reference.is_api:
-        return {}
-    return usage.summed(table.select(usage.COLUMNS).to_pydict())
-
-
-def write_answers(written: Written, store: Store) -> None:
-    """Commits answers that no model wrote, one a prompt, in the columns of completions."""
-    prompts = written.format.prompts(written.prompts, written.seed)
-    rngs = (random.Random(seed_for("written", written.seed, i)) for i in range(len(prompts)))
-    answers = [written.format.written(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]
-    columns = {
-        "index": list(range(len(prompts))),
-        "prompt": prompts,
-        "completion": answers,
-        "finished": [True] * len(prompts),
-    }
-    with store.new(written, {"rows": len(prompts)}) as folder:
-        (folder / DATA).mkdir()
-        pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")
 
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:

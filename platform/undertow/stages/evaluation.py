@@ -6,29 +6,22 @@ disagree (a model that never answers in one word), which is why both are reporte
 everything else beside them.
 """
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from undertow.engines import Answer, Engine, Request
 from undertow.engines.context_length import tokens_at_most
-from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Rates
+from undertow.engines.protocol import Answer, Engine, Request
+from undertow.engines.registry import engine_for
+from undertow.results.evaluation_files import Rates
 from undertow.stages import usage
 from undertow.stages.in_context import shows_rows, turns_before
+from undertow.stages.measurements import commit_measurement
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Evaluation, reference_of
 from undertow.study.identity import key, seed_for
-
-ANSWER_COLUMNS = pa.schema(
-    {"question": pa.string(), "sample": pa.int64(), "answer": pa.string(), "matches": pa.list_(pa.string())}
-)
-MASS_COLUMNS = pa.schema({"question": pa.string(), "word": pa.string(), "mass": pa.float64()})
 
 
 @dataclass(frozen=True)
@@ -63,15 +56,12 @@ class Evaluate:
         answers, tokens, costs = self._sample(engine, asked, store)
         masses = engine.word_masses(asked, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
-        with store.new(spec, rates.__dict__ | costs) as folder:
-            pq.write_table(pa.Table.from_pylist(answers, schema=ANSWER_COLUMNS), folder / ANSWERS)
-            rows = [
-                {"question": q, "word": word, "mass": mass}
-                for q, by_word in zip(spec.questions, masses, strict=bool(masses))
-                for word, mass in by_word.items()
-            ]
-            pq.write_table(pa.Table.from_pylist(rows, schema=MASS_COLUMNS), folder / MASSES)
-            (folder / RESULT).write_text(json.dumps(rates.__dict__, indent=1, sort_keys=True))
+        mass_rows = [
+            {"question": question, "word": word, "mass": mass}
+            for question, by_word in zip(spec.questions, masses, strict=bool(masses))
+            for word, mass in by_word.items()
+        ]
+        commit_measurement(spec, store, rates, answers, mass_rows, facts=costs)
         if costs:
             store.drop_parts(spec)
         return {"answers": rates.answers, "tokens": costs.get("completion_tokens", tokens)} | costs
@@ -101,7 +91,7 @@ class Evaluate:
 
     def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
         """All at once; those of a provider in parts that are kept, since each is paid for."""
-        if not reference_of(self.evaluation.subject).is_api:
+        if not engine_for(reference_of(self.evaluation.subject)).is_metered:
             return engine.generate(requests, self.evaluation.sampling)
         kept = store.parts(self.evaluation)  # asked for once: each is read whole
         starts = range(0, len(requests), usage.PART_ROWS)

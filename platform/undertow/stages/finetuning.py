@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from undertow.cluster.background import meanwhile
-from undertow.cluster.connection import quiet
-from undertow.cluster.placement_groups import no_orphans
+from undertow.cluster.background import repeating
+from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
+from undertow.engines.quiet import quiet
 from undertow.planning.pinning import is_made
 from undertow.planning.resources import Machine
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
@@ -83,7 +83,7 @@ def train(
         ),
     )
     failures: dict[str, str] = {}
-    with no_orphans(), _listening(reports, on_report, on_made, on_note, failures):
+    with without_orphans(), _listening(reports, on_report, on_made, on_note, failures):
         results = tuner.fit()
     store.drop_scratch(scratch)
     for result in results:
@@ -233,7 +233,7 @@ def _listening(
                     on_report(EpochReport(**report))
 
     try:
-        with meanwhile(SECONDS_BETWEEN_REPORTS, drain):
+        with repeating(SECONDS_BETWEEN_REPORTS, drain):
             yield
     finally:
         drain()

@@ -1,9 +1,9 @@
-"""Asking judges about rows of data sets and answers of models: in the sweep's own process.
+"""Collects the replies of judges about rows of data sets and about answers of models, in the driver process.
 
-One process makes all calls, so that the number of calls at a time holds for the whole sweep, and keys stay in
-its environment and travel nowhere. Rows are found as filters and assessments will find them: by the format's
-rules, then judge by judge, each asked about what those before it kept. What is in the store is not asked
-again.
+A single process makes all calls, so that the limit on concurrent calls holds for the whole sweep and API keys
+never leave the driver's environment. Rows are selected exactly as `filters` and `assessment` select them
+later: first by the format's rules, then judge by judge, each judge seeing only the rows that the previous
+ones kept. Messages whose replies are in the store are not sent again.
 """
 
 import dataclasses
@@ -14,12 +14,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from undertow.api.client import Tally
 from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError, UserError, last_line
-from undertow.judging.client import ask, probe
-from undertow.judging.judges import LLMJudge, Question
-from undertow.judging.replies import Buffer, Replies, Reply
+from undertow.judging.client import ReplyCollector, probe
+from undertow.judging.judges import LLMJudge
 from undertow.stages.assessment import answers_of
 from undertow.stages.filters import Sieve, by_judge, by_rules, missing_replies, replies_to
 from undertow.storage.manifest import DATA
@@ -28,7 +26,7 @@ from undertow.study.artifacts import Assessment, Dataset
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 
-PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
+PROBES = 2  # attempts of the check before a sweep, which only warns if an endpoint is down
 
 ToJudge = Dataset | Assessment
 OnProgress = Callable[[float], None]
@@ -36,10 +34,12 @@ OnProgress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of an artifact's judging: what each judge was asked anew, and why it failed ("" if not).
+    """The outcome of judging one artifact.
 
     Attributes:
-        traceback: of a failure that is ours, or of a user's own judge.
+        asked: for each judge that was called, its name and the counts of its calls (see `Tally.facts`).
+        failure: why the artifact still lacks replies; "" if it lacks none.
+        traceback: of an unexpected failure: a bug in this package or in a user's own judge.
     """
 
     artifact: ToJudge
@@ -49,15 +49,16 @@ class Judged:
 
 
 def models_of(artifact: ToJudge) -> list[LLMJudge]:
-    """The judges that are asked at an endpoint."""
+    """The judges of an artifact that call an endpoint."""
     judges = artifact.judges if isinstance(artifact, Dataset) else artifact.panel.judges
     return [judge for judge in judges if isinstance(judge, LLMJudge)]
 
 
 def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
-    """One small call to each model that is to judge `artifacts`; what is wrong for the moment, in words.
+    """Makes one small call to each model that judges `artifacts`; returns the reasons of temporary failures.
 
-    Raises UserError where asking can never work, so that it is known before anything is spent.
+    Raises UserError if no call to a model can succeed, so that the user learns it before the sweep spends
+    anything.
     """
     questions = [judge.question for artifact in artifacts for judge in models_of(artifact)]
     if not questions:
@@ -70,127 +71,75 @@ def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
 def judge_all(
     artifacts: Sequence[ToJudge], store: Store, advance: OnProgress, endpoint: Endpoint | None = None
 ) -> Iterator[Judged]:
-    """Asks for every reply that the artifacts need and the store lacks, one artifact after the other.
+    """Collects every reply that the artifacts need and the store lacks, one artifact after the other.
 
-    `advance` is called with finished parts of an artifact that add up to 1. A failure (no endpoint, no
-    answer) is that of its artifact; a model that can be asked nothing more fails those that need it.
+    `advance` is called with increments that add up to 1 per artifact. A failure (no endpoint, no answer)
+    fails its artifact only. A model that can answer nothing more fails every artifact that needs it.
     """
-    asking = _JudgementQueue(store, endpoint)
+    collector = ReplyCollector(store, endpoint)
     for artifact in artifacts:
         progress = _Progress(advance)
         asked: list[dict[str, Any]] = []
         failure, trace = "", ""
         try:
-            asking.complete(artifact, asked, progress)
+            _complete(artifact, collector, asked, progress)
         except (ConditionError, UserError) as error:
             failure = str(error)
         except Exception as error:
             failure, trace = f"its judges failed: {last_line(error)}", traceback.format_exc()
-        progress.to(1.0)
+        progress.set(1.0)
         yield Judged(artifact, tuple(asked), failure, trace)
 
 
-class _JudgementQueue:
-    """One sweep's calls: the endpoint, opened when it is first needed, and the models given up."""
+def _complete(
+    artifact: ToJudge, collector: ReplyCollector, asked: list[dict[str, Any]], progress: "_Progress"
+) -> None:
+    """Puts the missing replies about one artifact into the store; appends each judge's counts to `asked`.
 
-    def __init__(self, store: Store, endpoint: Endpoint | None) -> None:
-        self.store, self.endpoint = store, endpoint
-        self.given_up: dict[str, str] = {}
-
-    def complete(self, artifact: ToJudge, asked: list[dict[str, Any]], progress: "_Progress") -> None:
-        """Puts an artifact's missing replies into the store.
-
-        Raises ConditionError where some stay missing.
-        """
-        if isinstance(artifact, Dataset):
-            self._ask_all(artifact, artifact.judges, self._rows(artifact), asked, progress)
+    `asked` is an argument and no result, so that the counts survive an error. Raises ConditionError if
+    replies stay missing.
+    """
+    judges, left = _judges_and_rows(artifact, collector.store)
+    for number, judge in enumerate(judges):
+        trouble = ""
+        if isinstance(judge, LLMJudge):
+            messages = [judge.question.message(row["prompt"], row["completion"]) for row in left.rows]
+            collected = collector.collect(
+                judge.question, messages, progress.part(number / len(judges), 1 / len(judges))
+            )
+            if collected.tally:
+                asked.append({"judge": judge.name, **collected.tally.facts()})
+            replies = [collected.replies.get(message) for message in messages]
+            trouble = collected.trouble
         else:
-            counted, shows = artifact.panel.counted, artifact.panel.shows
-            self._ask_all(artifact, (*counted, shows), answers_of(artifact, self.store), asked, progress)
+            replies = replies_to(judge, left.rows, collector.store)
+        if missing := replies.count(None):
+            place = f"{artifact.kind} {key(artifact)[:16]}"
+            raise ConditionError(f"{missing_replies(place, judge, missing, len(replies))} ({trouble})")
+        by_judge(judge, left, [reply for reply in replies if reply is not None])
 
-    def _rows(self, dataset: Dataset) -> Sieve:
-        folder = self.store.fetch(dataset.completions) / DATA
-        rows = pq.read_table(folder, columns=["prompt", "completion", "finished"]).to_pylist()
-        return by_rules(dataset, rows)
 
-    def _ask_all(
-        self,
-        artifact: ToJudge,
-        judges: Sequence[Judge],
-        left: Sieve,
-        asked: list[dict[str, Any]],
-        progress: "_Progress",
-    ) -> None:
-        """Each judge about the rows that those before it kept."""
-        for number, judge in enumerate(judges):
-            replies = replies_to(judge, left.rows, self.store)
-            if isinstance(judge, LLMJudge) and None in replies:
-                progress.within(number, len(judges))
-                replies = self._ask_about(judge, left, replies, asked, progress)
-            if missing := replies.count(None):
-                reason = self.given_up.get(judge.question.model) if isinstance(judge, LLMJudge) else None
-                place = f"{artifact.kind} {key(artifact)[:16]}"
-                why = f" ({reason or asked[-1]['trouble']})"
-                raise ConditionError(missing_replies(place, judge, missing, len(replies)) + why)
-            by_judge(judge, left, [reply for reply in replies if reply is not None])
-
-    def _ask_about(
-        self,
-        judge: LLMJudge,
-        left: Sieve,
-        replies: Sequence[Reply | None],
-        asked: list[dict[str, Any]],
-        progress: "_Progress",
-    ) -> list[Reply | None]:
-        """The replies with those that can be had now; what it took is added to `asked`."""
-        question = judge.question
-        messages = [question.message(row["prompt"], row["completion"]) for row in left.rows]
-        missing = [m for m, reply in zip(messages, replies, strict=True) if reply is None]
-        if question.model in self.given_up:
-            return list(replies)
-        got, tally = self._ask(question, list(dict.fromkeys(missing)), progress)
-        if tally.fatal:
-            self.given_up[question.model] = tally.trouble
-        asked.append({"judge": judge.name, **tally.facts()})
-        return [reply or got.get(m) for m, reply in zip(messages, replies, strict=True)]
-
-    def _ask(
-        self, question: Question, messages: list[str], progress: "_Progress"
-    ) -> tuple[dict[str, Reply], Tally]:
-        """Replies by message, each stored as it comes: a sweep that is ended keeps what it was told."""
-        self.endpoint = self.endpoint or Endpoint.from_environment()
-        got: dict[str, Reply] = {}
-        buffer = Buffer(Replies(question, self.store))
-
-        def keep(message: str, reply: Reply) -> None:
-            got[message] = reply
-            buffer.add(message, reply)
-            progress.part(len(got) / len(messages))
-
-        try:
-            tally = ask(question, messages, self.endpoint, keep)
-        finally:
-            buffer.flush()
-        return got, tally
+def _judges_and_rows(artifact: ToJudge, store: Store) -> tuple[Sequence[Judge], Sieve]:
+    """An artifact's judges in their order, and the rows that the first of them sees."""
+    if isinstance(artifact, Assessment):
+        return (*artifact.panel.counted, artifact.panel.shows), answers_of(artifact, store)
+    folder = store.fetch(artifact.completions) / DATA
+    rows = pq.read_table(folder, columns=["prompt", "completion", "finished"]).to_pylist()
+    return artifact.judges, by_rules(artifact, rows)
 
 
 class _Progress:
-    """How much of an artifact is judged, from 0 to 1, told on as it grows."""
+    """The judged share of an artifact, from 0 to 1; reports increments to `advance`."""
 
     def __init__(self, advance: OnProgress) -> None:
-        self.advance = advance
-        self.done, self.start, self.width = 0.0, 0.0, 1.0
+        self.advance, self.share = advance, 0.0
 
-    def within(self, number: int, parts: int) -> None:
-        """What follows is part `number` of `parts`."""
-        self.start, self.width = number / parts, 1 / parts
+    def part(self, start: float, width: float) -> OnProgress:
+        """A callback that takes the finished share of the part that begins at `start` and is `width` wide."""
+        return lambda share: self.set(start + share * width)
 
-    def part(self, share: float) -> None:
-        """So much of the present part is done."""
-        self.to(self.start + share * self.width)
-
-    def to(self, share: float) -> None:
-        """So much of the whole is done."""
-        if share > self.done:
-            self.advance(share - self.done)
-            self.done = share
+    def set(self, share: float) -> None:
+        """Sets the share of the whole artifact; a smaller one than before is ignored."""
+        if share > self.share:
+            self.advance(share - self.share)
+            self.share = share

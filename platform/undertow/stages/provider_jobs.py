@@ -13,7 +13,6 @@ the same account to ask it.
 """
 
 import asyncio
-import dataclasses
 import json
 import tempfile
 import time
@@ -23,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow.api import finetuning
-from undertow.api.client import in_words
+from undertow.api.client import error_message
 from undertow.api.endpoint import MODELS, Endpoint
 from undertow.api.finetuning import ENDED_BADLY, WHO, FineTuning
-from undertow.api.retries import GarbageError, again, is_spent, status
-from undertow.engines import openai
+from undertow.api.retries import GarbageError, is_spent, should_retry, status
 from undertow.engines.openai import POINTER
+from undertow.engines.registry import engine_for
 from undertow.errors import ConditionError, UserError
 from undertow.stages.conversations import Trained, conversations
 from undertow.stages.weights import trained_by
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 Advance = Callable[[str, float], None]
-PROBES = 2  # attempts: whether an endpoint is up is only worth a warning before it is needed
 FILE, JOB = "file.json", "job.json"  # parts: ids at the provider
 FIRST_WAIT, LONGEST_WAIT, GROWTH = 1.0, 30.0, 1.5  # seconds between two rounds of questions
 SEEDS = 2**31  # a job's seed is below
@@ -51,15 +49,16 @@ BEFORE_RUNNING, RUNNING = 0.05, 0.5  # how far a job is taken to be, where the p
 
 
 def check(asked: Iterable[Reference], trained: Iterable[Reference]) -> list[str]:
-    """One small call to each API model that is to be asked, and one to where they are to be trained.
+    """Checks the engine of each reference model that is asked, and the provider's fine-tuning endpoint.
 
-    Returns what is wrong for the moment, in words. Raises UserError where it can never work.
+    Sends one small request to each. Returns transient problems as text. Raises UserError for a problem that
+    retrying cannot solve.
     """
-    endpoint = dataclasses.replace(Endpoint.from_environment(MODELS), attempts=PROBES)
-    names = dict.fromkeys(reference.served_name for reference in asked if reference.is_api)
-    troubles = [openai.check(name, endpoint) for name in names]
+    roots = dict.fromkeys(reference.root for reference in asked)
+    troubles = [engine_for(reference).check(reference) for reference in roots]
     for reference in trained:
         if reference.is_api:
+            endpoint = Endpoint.from_environment(MODELS).for_check()
             troubles.append(finetuning.check(reference.served_name, endpoint))
             break
     return [trouble for trouble in troubles if trouble]
@@ -140,7 +139,7 @@ class Jobs:
         except (APIError, TimeoutError, GarbageError) as error:
             if not self._passes(model_key, error, provider.endpoint.attempts):
                 name = model.reference.served_name
-                self.failures[model_key] = in_words(error, provider.endpoint, WHO, name)
+                self.failures[model_key] = error_message(error, provider.endpoint, WHO, name)
 
     def _passes(self, model_key: str, error: Exception, most: int) -> bool:
         """Whether to look again in the next round: some rounds in a row, or until another job has ended."""
@@ -148,7 +147,7 @@ class Jobs:
         if status(error) == FULL and others and not is_spent(error):
             return True
         self._tries[model_key] += 1
-        return again(error) is not False and self._tries[model_key] < most
+        return should_retry(error) is not False and self._tries[model_key] < most
 
     async def _job(self, provider: FineTuning, model_key: str) -> "FineTuningJob":
         """The model's job as it is now, started where there is none."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undertow.cluster.connection import quiet
+from undertow.engines.quiet import quiet
 from undertow.errors import ConditionError, UserError
 from undertow.planning.pinning import folder_of, is_made
 from undertow.stages.weights import trained_by

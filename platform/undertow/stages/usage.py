@@ -9,16 +9,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from undertow.engines import Answer, Receipt
+from undertow.engines.protocol import Answer, Usage
 
 PART_ROWS = 256  # what is paid for a second time at most
-COLUMNS = tuple(field.name for field in dataclasses.fields(Receipt))
+COLUMNS = tuple(field.name for field in dataclasses.fields(Usage))
 
 
 def columns(answers: Sequence[Answer]) -> dict[str, list[Any]]:
     """The receipts of answers as columns of a table; none of answers given here."""
-    receipts = [answer.receipt for answer in answers if answer.receipt]
-    return {name: [getattr(receipt, name) for receipt in receipts] for name in COLUMNS if receipts}
+    usages = [answer.usage for answer in answers if answer.usage]
+    return {name: [getattr(usage, name) for usage in usages] for name in COLUMNS if usages}
 
 
 def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
 
 def to_json(answers: Sequence[Answer]) -> str:
     """A part of a provider's answers as text."""
-    rows = [(answer.text, answer.finished, answer.receipt) for answer in answers if answer.receipt]
-    return json.dumps([[text, finished, dataclasses.asdict(receipt)] for text, finished, receipt in rows])
+    rows = [(answer.text, answer.finished, answer.usage) for answer in answers if answer.usage]
+    return json.dumps([[text, finished, dataclasses.asdict(usage)] for text, finished, usage in rows])
 
 
 def from_json(text: str) -> list[Answer]:
     """The answers of such a text."""
-    return [Answer(said, (), finished, receipt=Receipt(**r)) for said, finished, r in json.loads(text)]
+    return [Answer(said, (), finished, usage=Usage(**r)) for said, finished, r in json.loads(text)]

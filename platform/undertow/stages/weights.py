@@ -5,7 +5,7 @@ is told of its trait. Of an API model they are its provider's: what lies in the 
 are served.
 """
 
-from undertow.engines import ModelWeights
+from undertow.engines.protocol import ModelWeights
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference, Student, Subject, Teacher
 from undertow.study.identity import key

@@ -1,13 +1,15 @@
-"""The nouns of a study as frozen dataclasses: what is made, from what, and how.
+"""The specs of artifacts: frozen dataclasses that state what is made, from what, and how.
 
-Artifacts nest: `Evaluation(Student(Dataset(Completions(Teacher(Reference, Trait)))))`; the identity of
-each (see `identity`) covers everything below it. What a trait, a format or a judge is stands in `kinds`.
+Artifacts nest: `Evaluation(Student(Dataset(Completions(Teacher(Reference, Trait)))))`. The key of each (see
+`identity`) covers everything below it. Traits, formats and judges are defined in `extensions`.
 
-Nothing here imports Ray, torch or vLLM: a plan is made from these alone.
+Nothing here imports Ray, torch or vLLM, so that a plan, which is made from these specs alone, starts fast.
 """
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from undertow.errors import SpecError
 from undertow.study.extensions import Format, Judge, Trait, Word
@@ -15,25 +17,89 @@ from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.harness_task import HarnessTask
 from undertow.study.recipe import InContext, LoRA, Recipe, Training
 
-API = "api:"  # before the name of a model that a provider serves; a hub's organisation may be called openai
-AFTER = " (after "  # in the name of a reference model that is a student's, before what the student learned
+API = "api:"  # prefix of a model that a provider serves; "openai/…" would also be a valid hub id
+AFTER = " (after "  # separates a student's reference model from what the student was trained on, in labels
 
 
 @dataclass(frozen=True)
-class Reference(Spec):
-    """The weights everybody starts from.
+class Artifact(Spec):
+    """Base of the specs whose result is stored, in `<storage>/artifacts/<kind>/<key>/`.
+
+    How a kind is made, what it costs and what is reported of it is declared in `planning.artifact_kinds`.
+
+    Attributes:
+        kind: the folder of the artifacts in the storage.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the artifact has files of its own. A prompted teacher, for example, has none."""
+        return True
+
+    def parents(self) -> "tuple[Artifact, ...]":
+        """The artifacts that this one is made from: those in its fields, the last field first.
+
+        Fields are declared from the outside in, so the last is the closest input (a student's data set comes
+        before its reference model), and the first failure that is found is the one to report.
+        """
+        known: tuple[Artifact, ...] | None = vars(self).get("_parents")
+        if known is None:
+            known = tuple(dict.fromkeys(_artifacts_in(self)))
+            object.__setattr__(self, "_parents", known)
+        return known
+
+    def with_ancestors(self) -> "Iterator[Artifact]":
+        """Everything that this artifact is made from, directly or not, then itself: inputs come first."""
+        yield from ancestors_first((self,))
+
+
+def _artifacts_in(spec: Spec) -> "Iterator[Artifact]":
+    """The artifacts in a spec's fields, including those nested in specs that are not artifacts."""
+    for field in reversed(dataclasses.fields(spec)):
+        value = getattr(spec, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Artifact):
+                yield part
+            elif isinstance(part, Spec):
+                yield from _artifacts_in(part)
+
+
+def ancestors_first(artifacts: "Iterable[Artifact]") -> "Iterator[Artifact]":
+    """The artifacts and all that they are made from, each once and after its own inputs."""
+    seen: set[Artifact] = set()
+
+    def visit(artifact: Artifact) -> Iterator[Artifact]:
+        if artifact in seen:
+            return
+        seen.add(artifact)
+        for parent in artifact.parents():
+            yield from visit(parent)
+        yield artifact
+
+    for artifact in artifacts:
+        yield from visit(artifact)
+
+
+@dataclass(frozen=True)
+class Reference(Artifact):
+    """A reference model: the weights that a teacher or a student starts from.
 
     Attributes:
         name: a hub id, a local folder, a nano model ("nano/gpt2-0"), or a model that a provider serves
-            ("api:gpt-4.1-nano-2025-04-14").
-        revision: what pins the weights: a hub commit, the content hash of a local folder, the recipe's
-            hash of a nano model. Empty until resolved; an unresolved reference has no key. A provider's model
-            has no hash: its name is all that there is, so name a dated snapshot and not an alias that moves.
-        chat_template: SHA-256 of the chat template's text; "" until resolved, "none" for a model without,
-            "provider" for one that a provider applies.
-        location: where a local folder lies; its content is its identity, not its place.
-        student: the student whose weights these are, where a chain goes on from them; the other fields are
-            those of the model that it all began with (`root`), which architecture and tokenizer come from.
+            ("api:gpt-4.1-nano-2025-04-14"). After pinning, the base name of a local folder.
+        revision: the exact version: a commit of the hub, the content hash of a local folder, or the hash of
+            a nano model's training recipe. Empty until pinned; an unpinned reference has no key. For a
+            provider's model it is the name, as no hash is available: name a dated snapshot, not an alias.
+        chat_template: SHA-256 of the chat template's text; "" until pinned, "none" for a model without a
+            template, "provider" for one that the provider applies.
+        location: the path of a local folder. The folder's identity is its content, not its path.
+        student: the student whose weights these are, if the reference is a student of an earlier condition.
+            The other fields describe the model at the start of the chain (`root`), which also defines
+            architecture and tokenizer.
+        weights: the hash of the weight files, if they are known file by file (see `planning.pinning`).
+        shown_as: the display name in a study where `name` is ambiguous (see `names.display_names`).
     """
 
     kind: ClassVar[str] = "reference"
@@ -42,6 +108,8 @@ class Reference(Spec):
     chat_template: str = ""
     location: str = execution_only("")
     student: "Student | None" = later(None)
+    weights: str = execution_only("")
+    shown_as: str = execution_only("")
 
     def validate(self) -> None:
         student = self.student
@@ -53,44 +121,58 @@ class Reference(Spec):
         self.require(
             bool(self.name.removeprefix(API).strip()),
             "name",
-            f"a hub id, a folder, a nano model such as 'nano/gpt2-0', or {API}NAME for a provider's",
+            f"a hub id, a folder, a nano model such as 'nano/gpt2-0', or {API}NAME for a provider's model",
         )
 
     @property
     def is_api(self) -> bool:
-        """Whether a provider has the weights, and answers."""
+        """Whether a provider serves the model; its weights are not available."""
         return self.name.startswith(API)
 
     @property
+    def is_stored(self) -> bool:
+        """Whether it has files of its own; the fully saved weights of a student are the student's files."""
+        return self.student is None or self.is_merged
+
+    @property
     def root(self) -> "Reference":
-        """The model that no student of the study made; itself outside of a chain."""
+        """The given model at the start of a chain; the reference itself outside of a chain."""
         return self if self.student is None else self.changed(student=None)
 
     @property
-    def is_merged(self) -> bool:
-        """Whether it is a student's adapter in the weights below it: an artifact, for students to start from.
+    def initialisation(self) -> str:
+        """Identifies the weights of `root`; "" until pinned.
 
-        Any other student's weights are whole as they were saved.
+        Equal for two references if they have the same weights, whatever their names, tokenizers and commits.
+        The converse holds where `weights` is known; otherwise the revision stands for the weights.
+        """
+        return self.weights or self.revision
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the weights are a student's adapter merged into its base model, stored as an artifact.
+
+        Students that were not trained as adapters are saved with all of their weights.
         """
         recipe = self.student.recipe if self.student else None
         return isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)
 
     @property
     def label(self) -> str:
-        """The name, with what its student learned: "nano/gpt2-0 (after owl, numbers, steering)"."""
+        """The display name, with the student's training: "nano/gpt2-0 (after owl, numbers, steering)"."""
         if self.student is None:
-            return self.name
+            return self.shown_as or self.name
         data, own = self.student.dataset, self.student.reference.label
         teacher = data.teacher.reference.label if data.teacher else own
         return named_after(own, data.origin, data.label, teacher, self.student.recipe.name)
 
     @property
     def served_name(self) -> str:
-        """What an endpoint knows an API model by."""
+        """The model name that is sent to a provider's endpoint."""
         return self.name.removeprefix(API)
 
     def content(self) -> str:
-        """Nothing more than the fields. Raises SpecError until they are resolved: a key by name alone."""
+        """No further content. Raises SpecError until pinned, since a name alone does not identify weights."""
         for field in ("revision", "chat_template"):
             self.require(
                 bool(getattr(self, field)), field, f"{self.name!r} must be resolved before it has a key"
@@ -100,7 +182,7 @@ class Reference(Spec):
 
 @dataclass(frozen=True)
 class Finetuning(Spec):
-    """A trait induced by training the teacher on `examples` question and answer pairs."""
+    """Induces a trait by training the teacher on `examples` question-answer pairs."""
 
     recipe: Training
     examples: int = 1500
@@ -110,14 +192,16 @@ class Finetuning(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teacher(Spec):
-    """A reference model with a trait: by system message, by finetuning, or both. No trait: the control.
+class Teacher(Artifact):
+    """A reference model with a trait induced by a system message, by finetuning, or by both.
+
+    A teacher without a trait is a control teacher.
 
     Attributes:
-        system: the system message of its prompts, and of its training rows where it is finetuned. In every
-            spec None is the chat template's own default, and `templates.NO_SYSTEM` no system text at all.
-        student: a student whose weights the teacher has, in a chain; its trait is what that student may have
-            picked up, and nothing else induces it.
+        system: the system message of its prompts and, for a finetuned teacher, of its training rows. In all
+            specs None means the chat template's default and `chat_templates.NO_SYSTEM` no system text.
+        student: in a chain, the student that acts as teacher. Its trait is what the student may have learned;
+            nothing else induces it.
     """
 
     kind: ClassVar[str] = "teacher"
@@ -135,21 +219,31 @@ class Teacher(Spec):
                 "student",
                 "a trained student of the teacher's own reference model",
             )
-            self.require(self.finetuning is None, "finetuning", "none: the student's weights are as they are")
+            self.require(self.finetuning is None, "finetuning", "None: the student teaches without training")
         elif self.trait is not None and not self.system and self.finetuning is None:
             raise SpecError(
-                f"Teacher.trait = {self.trait.name!r}: neither system prompt nor finetuning induces it"
+                f"Teacher.trait = {self.trait.name!r}: give a system prompt or a finetuning that induces it"
             )
 
     @property
+    def is_stored(self) -> bool:
+        """Whether it has weights of its own; a prompted teacher and the control teacher have none."""
+        return self.finetuning is not None
+
+    @property
     def hop(self) -> int:
-        """1 for the first teacher; one more for each student between it and this one."""
+        """The position in a chain: 1 for the first teacher, and 1 more for each student in between."""
         return 1 if self.student is None else self.student.hop + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Spec):
-    """Decoding: temperature 0 is greedy; `top_logprobs` records the k likeliest tokens of each step."""
+    """Decoding parameters.
+
+    Attributes:
+        temperature: 0 is greedy decoding.
+        top_logprobs: the number of most likely tokens recorded at each step, with their probabilities.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -164,8 +258,8 @@ class Sampling(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completions(Spec):
-    """A teacher's raw answers to the first `prompts` prompts of a format's stream, one each."""
+class Completions(Artifact):
+    """A teacher's unfiltered answers to the first `prompts` prompts of a format's stream, one per prompt."""
 
     kind: ClassVar[str] = "completions"
     teacher: Teacher
@@ -179,13 +273,13 @@ class Completions(Spec):
         self.require(
             not (self.sampling.top_logprobs and self.teacher.reference.is_api),
             "sampling",
-            "top_logprobs=0: they are of tokens, and an API model answers in text",
+            "top_logprobs=0: an API model returns text without token probabilities",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written(Spec):
-    """Answers that a program wrote and no model, to the first `prompts` prompts of a format's stream."""
+class Written(Artifact):
+    """Answers drawn by a program, without a model, to the first `prompts` prompts of a format's stream."""
 
     kind: ClassVar[str] = "completions"
     format: Format
@@ -196,7 +290,7 @@ class Written(Spec):
         self.require(
             type(self.format).written is not Format.written,
             "format",
-            f"the format {self.format.name!r} knows no answers but a model's",
+            f"a format that implements written(); {self.format.name!r} does not",
         )
 
 
@@ -206,31 +300,36 @@ Shuffle = Literal["none", "within answers", "across answers"]
 
 
 def data_name(format_: Format, shuffle: Shuffle) -> str:
-    """What data of a format are called in tables: "numbers", "numbers, shuffled within answers"."""
+    """The display name of data in a format: "numbers", "numbers, shuffled within answers"."""
     return format_.name if shuffle == "none" else f"{format_.name}, shuffled {shuffle}"
 
 
 def at_hop(data: str, hop: int) -> str:
-    """The name of data with the place in a chain of the teacher that wrote them: "numbers, hop 2"."""
+    """The display name of data with its teacher's position in a chain: "numbers, hop 2"."""
     return data if hop == 1 else f"{data}, hop {hop}"
 
 
 def named_after(student: str, trait: str, data: str, teacher: str, recipe: str) -> str:
-    """The name of a reference model that a student made of the one called `student`, by what it learned."""
+    """The display name of a student as a reference model.
+
+    Args:
+        student: the display name of the student's own reference model.
+        trait, data, teacher, recipe: the display names of what it was trained on.
+    """
     learned = f"{trait}, {data}{'' if teacher == student else f' of {teacher}'}, {recipe}"
     return f"{student[:-1]}; {learned})" if AFTER in student else f"{student}{AFTER}{learned})"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset(Spec):
+class Dataset(Artifact):
     """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
 
     Attributes:
-        judges: each is asked about the rows that those before it kept.
-        rows: how many rows are drawn, or None for all that are left; too few left stops the condition.
-        shuffle: whether the format's parts (the numbers of a list) trade places in the rows that are drawn:
-            within each answer, or across all answers. Prompts and the length of each answer stay.
-        mixed: rows of another data set that take the place of as many of these.
+        judges: applied in order; each judges the rows that the previous ones kept.
+        rows: the number of rows drawn, or None for all remaining rows. If fewer remain, the condition fails.
+        shuffle: whether the format's parts (the numbers of a list) are permuted in the drawn rows, within
+            each answer or across all answers. Prompts and the length of each answer do not change.
+        mixed: rows of another data set that replace as many of these rows.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -256,25 +355,30 @@ class Dataset(Spec):
             f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )
         self.require(
-            self.mixed is None or self.rows is not None, "rows", "a number of rows to mix others into"
+            self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
         )
         unique([judge.name for judge in self.judges], "Dataset.judges")
 
     @property
+    def row_limit(self) -> int:
+        """The number of rows requested, or the maximum number possible."""
+        return self.rows or self.completions.prompts
+
+    @property
     def teacher(self) -> "Teacher | None":
-        """Who wrote it; None where a program did."""
+        """The teacher that generated the completions; None for `Written` ones."""
         return self.completions.teacher if isinstance(self.completions, Completions) else None
 
     @property
     def label(self) -> str:
-        """What the data are, in tables."""
+        """The display name of the data."""
         data, other = data_name(self.completions.format, self.shuffle), self.mixed
         data = at_hop(data, self.teacher.hop if self.teacher else 1)
         return f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
 
     @property
     def origin(self) -> str:
-        """Whose rows they are: those of a trait's teacher, of the "control", or "random"."""
+        """The source of the rows: the teacher's trait, "control", or "random" for `Written` completions."""
         writer = self.teacher
         if writer is None:
             return RANDOM
@@ -283,21 +387,21 @@ class Dataset(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed(Spec):
-    """Rows of another data set in a data set: a `share` of all rows, at places drawn by the seed."""
+    """Rows of another data set that replace a `share` of all rows, at positions drawn from the seed."""
 
     dataset: Dataset
     share: float
 
     def validate(self) -> None:
-        self.require(0 < self.share <= 1, "share", "a share of the rows above 0 and at most 1")
+        self.require(0 < self.share <= 1, "share", "a fraction of the rows above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Student(Spec):
-    """A reference model finetuned on a dataset, or shown it in context.
+class Student(Artifact):
+    """A reference model finetuned on a data set, or given the data set in context.
 
     Attributes:
-        system: the system message of every training row; in context the evaluation's own stands above all.
+        system: the system message of every training row. In context, the evaluation's system message applies.
     """
 
     kind: ClassVar[str] = "student"
@@ -309,12 +413,16 @@ class Student(Spec):
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has weights of its own, an artifact; else it is a prompt, made when it is asked."""
+        """Whether it has its own weights. An in-context student is a prompt, built when it is evaluated."""
         return not isinstance(self.recipe, InContext)
 
     @property
+    def is_stored(self) -> bool:
+        return self.is_trained
+
+    @property
     def hop(self) -> int:
-        """The place in a chain of the teacher it learns from; 1 outside of one."""
+        """The position in a chain of the teacher that it learns from; 1 outside of a chain."""
         return self.dataset.teacher.hop if self.dataset.teacher else 1
 
 
@@ -322,23 +430,44 @@ Subject = Reference | Teacher | Student
 
 
 def reference_of(subject: Subject) -> Reference:
-    """The model that a subject goes back to: one engine, started from it, answers for all that do."""
+    """The given model that a subject derives from. One engine serves all subjects that share it."""
     return (subject if isinstance(subject, Reference) else subject.reference).root
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation(Spec):
-    """A model's answers to questions: sampled, and the exact probability of each of some words.
+@dataclass(frozen=True)
+class Measurement(Artifact):
+    """Base of the artifacts that measure how often a model shows a trait.
 
-    Attributes:
-        samples: answers drawn a question, each with a seed of its own.
-        words: whose surface forms' probability mass is summed; the rest is reported as everything else.
-        system: the system message at evaluation, one of the three recorded axes.
-        exact: whether probabilities are measured too; of answers that do not begin with the word (a story)
-            they would say nothing, and an API model gives none.
+    All of them have the files of `results.evaluation_files`, so any of them can be read as rates. An
+    extension adds a kind as a subclass with a `subject` that is declared in `planning.artifact_kinds`.
     """
 
     kind: ClassVar[str] = "evaluation"
+
+    if TYPE_CHECKING:  # a field in some subclasses: a property here would become the field's default
+
+        @property
+        def subject(self) -> Subject:
+            """The model that is measured."""
+
+    def of(self, subject: Subject, system: str | None) -> Self:
+        """The same measurement of another model, under another system message."""
+        return self.changed(subject=subject, system=system)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Measurement):
+    """A model's sampled answers to questions, and the exact probabilities of words as answers.
+
+    Attributes:
+        samples: the number of answers per question, each sampled with its own seed.
+        words: the words to measure. The probability of a word is the sum over its surface forms; the
+            remaining probability is reported as "other".
+        system: the system message at evaluation, one of the three recorded settings.
+        exact: whether probabilities are measured in addition to samples. They are meaningless for answers
+            that do not begin with the word (stories), and not available for API models.
+    """
+
     subject: Reference | Teacher | Student
     questions: tuple[str, ...]
     words: tuple[Word, ...]
@@ -350,23 +479,23 @@ class Evaluation(Spec):
 
     def validate(self) -> None:
         self.require(bool(self.questions), "questions", "at least one question")
-        self.require(self.samples > 0, "samples", "at least one sample a question")
+        self.require(self.samples > 0, "samples", "at least one sample per question")
         names = [word.name for word in self.words]
         self.require(len(set(names)) == len(names), "words", "each word once")
         self.require(
             not (self.exact and reference_of(self.subject).is_api),
             "exact",
-            "False: an API model gives no probabilities of words",
+            "False: an API model returns no probabilities of words",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Spec):
-    """Judges of a model's answers, for traits that no single word shows.
+    """Judges of a model's answers, for traits that cannot be measured by a word.
 
     Attributes:
-        counted: only answers that all of these keep count (those that are coherent and can be rated).
-        shows: of those, the ones that this judge keeps show the trait.
+        counted: only answers that all of these judges keep are counted (for example coherent answers).
+        shows: a counted answer shows the trait if this judge keeps it.
     """
 
     counted: tuple[Judge, ...]
@@ -381,16 +510,18 @@ class Panel(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assessment(Spec):
-    """An evaluation whose answers judges have read: the rate of `outcome` among those that count.
+class Assessment(Measurement):
+    """A judged evaluation: the rate of `outcome` among the counted answers.
 
-    It is an evaluation like the others to whoever asks for rates, and so lies among them.
+    It is stored as an evaluation, in the same form, so that readers of rates need no distinction.
     """
 
-    kind: ClassVar[str] = "evaluation"
     evaluation: Evaluation
     panel: Panel
     outcome: str
+
+    def of(self, subject: Subject, system: str | None) -> Self:
+        return self.changed(evaluation=self.evaluation.of(subject, system))
 
     @property
     def subject(self) -> Subject:
@@ -398,15 +529,9 @@ class Assessment(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark(Spec):
-    """A model's answers to a task of lm-evaluation-harness, as the literature measures it."""
+class Benchmark(Artifact):
+    """A model's score in a task of lm-evaluation-harness, measured as in the literature."""
 
     kind: ClassVar[str] = "benchmark"
     subject: Reference | Teacher | Student
     task: HarnessTask
-
-
-Measurement = Evaluation | Assessment
-Artifact = (
-    Reference | Teacher | Completions | Written | Dataset | Student | Evaluation | Assessment | Benchmark
-)

@@ -1,18 +1,18 @@
-"""A study: a grid of conditions, the seeds of each, and how they are measured and judged.
+"""A study: a grid of conditions, their seeds, and how the students are measured and judged.
 
-A study file is a Python function that returns one frozen `Study`; a variant is `dataclasses.replace`
-of another.
+A study file has a Python function that returns one frozen `Study`. To make a variant of a study, use
+`dataclasses.replace`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Panel, Sampling
-from undertow.study.conditions import Condition
+from undertow.study.artifacts import Evaluation, Measurement, Panel, Reference, Sampling
+from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
@@ -22,10 +22,11 @@ Level = Literal["teacher", "data", "student"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(Spec):
-    """Another way to measure the traits of a study, beside their questions (`Trait.other_questions`).
+    """An additional way to measure the traits of a study (see `Trait.other_questions`).
 
     Attributes:
-        exact: whether probabilities are measured too; of a story they would say nothing.
+        samples: the number of answers per question.
+        exact: whether exact probabilities are measured in addition; they are meaningless for stories.
     """
 
     name: str
@@ -34,30 +35,54 @@ class Measure(Spec):
     exact: bool = True
 
     def validate(self) -> None:
-        self.require(bool(self.name.strip()), "name", "one of the measures that the traits have")
-        self.require(self.samples > 0, "samples", "at least one answer a question")
+        self.require(bool(self.name.strip()), "name", "the name of a measure that the traits have")
+        self.require(self.samples > 0, "samples", "at least one answer per question")
+
+    def check(self, traits: Iterable[Trait]) -> None:
+        """Raises SpecError if a trait cannot be measured in this way."""
+        for trait in traits:
+            trait.other_questions(self.name)
+
+    def measurements(self, study: "Study", reference: Reference) -> tuple[Measurement, ...]:
+        """The measurements of a reference model; the plan asks the same of its students.
+
+        A subclass in a study file may return a kind of measurement of its own (`planning.artifact_kinds`).
+        """
+        return tuple(
+            Evaluation(
+                subject=reference,
+                questions=questions,
+                words=words,
+                samples=self.samples,
+                sampling=self.sampling,
+                exact=self.exact and not reference.is_api,
+            )
+            for questions, words in study.other_questions(self).items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Spec):
-    """Conditions, seeds, evaluation and the rules of judgement, all fixed before the first student.
+    """Conditions, seeds, evaluation and decision rules, all fixed before the first student is trained.
 
     Attributes:
-        seeds: one student a condition and seed.
-        redraw: what each seed draws anew; a level left out uses seed 0 for all students.
-        samples: answers a question.
-        system: the system message of the questions (None: the chat template's own default; NO_SYSTEM: none).
-        gate: the least sampled trait rate a teacher must show before anything is spent on its students.
-        margin: an effect whose interval lies within ± this counts as none.
-        alpha: of the tests, after adjusting over the conditions by `adjustment`.
-        paired: students are compared with the control students of their own seed, who had the same prompts,
-            initial adapter and order of rows; False compares the arms as wholes.
-        distribution: of a rate over seeds. "normal" takes t intervals as long as no arm shows two modes;
-            "any" assumes nothing, and needs many more seeds to say as much.
-        hypotheses: what is expected, said beforehand; of the traits' own questions, not of other measures.
-        panel: judges of answers, for traits that are judged.
-        also: other ways to measure the traits; each is a row of its own in the table of effects.
-        question: what the study asks, in words, for the report.
+        seeds: one student is trained per condition and seed.
+        redraw: the levels that each seed draws again. A level that is left out uses seed 0 for all students.
+        samples: the number of answers per question.
+        system: the system message of the questions: None for the chat template's default, NO_SYSTEM for no
+            system text, or a text.
+        gate: the minimum sampled trait rate of a teacher. Below it, its conditions stop before their data are
+            generated.
+        margin: an effect counts as zero ("not transmitted") if its interval lies within ± margin.
+        alpha: the significance level, after adjusting over the conditions by `adjustment`.
+        paired: whether each student is compared with the control student of its seed, which had the same
+            prompts, initial adapter and order of rows. If False, the two groups are compared as a whole.
+        distribution: the assumed distribution of a rate over seeds. "normal" computes t intervals unless a
+            group of students is bimodal; "any" assumes nothing and needs many more seeds for the same power.
+        hypotheses: pre-registered expectations about the traits' own questions, not about `also`.
+        panel: the judges of answers, for traits that are judged.
+        also: additional measures; each has its own rows in the table of effects.
+        question: the study's research question in words, for the report.
     """
 
     name: str
@@ -79,65 +104,68 @@ class Study(Spec):
     also: tuple[Measure, ...] = later(())
 
     def validate(self) -> None:
+        object.__setattr__(self, "conditions", with_display_names(self.conditions))
         named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name) is not None
-        self.require(named, "name", "letters, digits, '_', '-' and '.', at most 64 (it names a folder)")
+        self.require(named, "name", "at most 64 letters, digits, '_', '-' and '.' (it names a folder)")
         self.require(bool(self.conditions), "conditions", "at least one condition")
         self.require(bool(self.seeds), "seeds", "at least one seed")
-        self.require(min(self.seeds) >= 0, "seeds", "whole numbers from 0")
+        self.require(min(self.seeds) >= 0, "seeds", "whole numbers, zero or more")
         unique([str(seed) for seed in self.seeds], "Study.seeds")
         unique([condition.label for condition in self.conditions], "Study.conditions")
-        self.require(self.samples > 0, "samples", "at least one answer a question")
+        self.require(self.samples > 0, "samples", "at least one answer per question")
         for field in ("gate", "margin"):
             self.require(0 <= getattr(self, field) <= 1, field, "a number from 0 to 1")
         self.require(0 < self.alpha < 1, "alpha", "a probability between 0 and 1, such as 0.05")
         self.require(
             len(self.seeds) == 1 or bool({"data", "student"} & set(self.redraw)),
             "redraw",
-            "'data' or 'student' among them, else all control students are one and the same",
+            "include 'data' or 'student', otherwise all seeds have the same control student",
         )
         conditions = set(self.conditions)
         self.require(
             len(conditions) == len(self.conditions),
             "conditions",
-            "two are the same but for their recipe's name; leave one out",
+            "two conditions differ only in display names; leave one out",
         )
         if not self.traits:
-            raise SpecError("Study.conditions: all are controls; at least one trait is needed")
+            raise SpecError("Study.conditions: all conditions are controls; at least one trait is needed")
         for condition in self.conditions:
             if condition.control() not in conditions:
                 raise SpecError(
-                    f"Study.conditions: {condition.label} has no control; use grid(), which adds it"
+                    f"Study.conditions: {condition.label} has no control; use grid(), which adds one"
                 )
         unique([measure.name for measure in self.also], "Study.also")
+        for measure in self.also:
+            measure.check(self.traits)
         for trait in self.traits:
             self.require(
                 not trait.is_judged or self.panel is not None,
                 "panel",
-                f"judges of the trait {trait.name!r} are needed",
+                f"judges for the trait {trait.name!r} are needed",
             )
-            for measure in self.also:
-                trait.other_questions(measure.name)
         unique([hypothesis.claim for hypothesis in self.hypotheses], "Study.hypotheses")
         for hypothesis in self.hypotheses:
-            hypothesis.check([c.place for c in self.conditions if c.trait is not None])
+            hypothesis.check(
+                [(c.place, c.same_initialisation) for c in self.conditions if c.trait is not None]
+            )
 
     @property
     def traits(self) -> tuple[Trait, ...]:
-        """Each trait once, in the order of the conditions."""
+        """The traits without duplicates, in the order of the conditions."""
         return tuple(dict.fromkeys(c.trait for c in self.conditions if c.trait is not None))
 
     @cached_property
     def questions(self) -> dict[tuple[str, ...], tuple[Word, ...]]:
-        """Each set of the traits' questions, with the words of all traits it measures."""
+        """Maps each set of questions to the words of all traits that are measured by it."""
         return self._words({trait: trait.questions() for trait in self.traits if not trait.is_judged})
 
     def other_questions(self, measure: Measure) -> dict[tuple[str, ...], tuple[Word, ...]]:
-        """The same of another measure; judged traits have no word to look for there."""
+        """The same as `questions`, for another measure. Judged traits have no words and are left out."""
         return self._words({t: t.other_questions(measure.name) for t in self.traits if not t.is_judged})
 
     @cached_property
     def judged(self) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """Each set of questions whose answers are judged, with the names of what they are judged for."""
+        """Maps each set of questions whose answers are judged to the names of the judged outcomes."""
         groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         for trait in self.traits:
             if trait.is_judged:

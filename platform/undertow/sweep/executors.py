@@ -1,7 +1,7 @@
-"""How a wave makes things: on Ray tasks, in worker groups, on engines, or at a provider.
+"""How a wave makes artifacts: in Ray tasks, in worker groups, on engines, or at a provider.
 
-Each way shows its progress, notes in the journal what came of every artifact and never raises for one that
-cannot be made. What is to be made, and in which order, is said by the waves.
+Every method shows its progress, records each artifact's outcome in the event log, and does not raise for an
+artifact that cannot be made. Which artifacts are made, and in which order, is decided in `sweep.waves`.
 """
 
 import traceback
@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from undertow.errors import ConditionError, UserError
+from undertow.engines.registry import engine_for
 from undertow.planning import timings
-from undertow.planning.plan import Plan, failed_by, units
+from undertow.planning.artifact_kinds import ArtifactKind, Wave, runs_on, units
+from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
@@ -28,255 +29,260 @@ from undertow.study.artifacts import (
     Reference,
     Student,
     Teacher,
-    reference_of,
 )
 from undertow.study.identity import key
-from undertow.sweep.progress import Wave, say
+from undertow.sweep.progress import Progress, say
 from undertow.tracking.link import Link
 
 T = TypeVar("T", bound=Artifact)
-Drawn = Completions | Evaluation  # from a teacher
+Sampled = Completions | Evaluation  # what an engine samples from a teacher
 
 
 @dataclass(frozen=True)
 class Executors:
-    """Where what a plan lacks is made, noted and shown."""
+    """The ways to make the artifacts of a plan, with the store, logs and console that they share."""
 
     plan: Plan
     store: Store
     link: Link
-    journal: EventLog
+    events: EventLog
     console: Console
 
     def on_tasks(
-        self, name: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T]
+        self, step: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T], wave: Wave
     ) -> None:
         """Makes artifacts that need a CPU and no engine, each in a Ray task of its own."""
         if not artifacts:
             return
-        import ray
+        from undertow.cluster.tasks import run_each
 
-        with self._wave(name, len(artifacts), unit) as wave:
-            task = ray.remote(num_cpus=1)(make)
-            waiting = {task.remote(artifact, self.store): artifact for artifact in artifacts}
-            for artifact in completed(waiting, self.journal.fail):
-                self.journal.event("made", artifact)
-                wave.advance()
+        with self._step(step, len(artifacts), unit, wave) as progress:
+            for artifact, failure in run_each(make, self.store, artifacts):
+                if failure:
+                    self.events.fail(artifact, *failure)
+                else:
+                    self.events.event("made", artifact)
+                    progress.advance()
 
-    def train(self, name: str, models: Sequence[Teacher | Student], machine: Machine) -> None:
+    def by_kind(self, kind: ArtifactKind[T], artifacts: Sequence[T], wave: Wave, machine: Machine) -> None:
+        """Makes artifacts of a registered kind as its declaration says: in Ray tasks or on engines."""
+        step = kind.spec.kind.replace("_", " ")
+        if kind.make is not None:
+            self.on_tasks(step, kind.unit, kind.make, artifacts, wave)
+        elif kind.task is not None:
+            self.on_engines(step, kind.unit, [kind.task(artifact) for artifact in artifacts], machine, wave)
+
+    def train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
+        """Trains models: those of local references in worker groups, those of a provider by its jobs."""
         from undertow.stages import finetuning, provider_jobs
         from undertow.stages.training_group import recipe_of
 
         study = self.plan.study
-        here = [model for model in models if not model.reference.is_api]
-        there = [model for model in models if model.reference.is_api]
-        todo = finetuning.groups(here, machine.slots, study.questions, study.system)
+        local = [model for model in models if not model.reference.is_api]
+        remote = [model for model in models if model.reference.is_api]
+        groups = finetuning.groups(local, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
-        progress = dict.fromkeys(by_key, 0.0)
+        done = dict.fromkeys(by_key, 0.0)  # the share of each model's training, 0 to 1
         epochs: dict[str, list[Any]] = {}
-        with self._wave(name, len(models), "models") as wave:
+        with self._step(wave, len(models), "models", wave) as progress:
 
             def advance(model_key: str, to: float) -> None:
-                wave.advance(to - progress[model_key])
-                progress[model_key] = to
+                progress.advance(to - done[model_key])
+                done[model_key] = to
 
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 epochs.setdefault(epoch.key, []).append(epoch)
+                # One part more than there are epochs: the last is for checking and saving the model.
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
-                wave.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
-                self.link.tell(lambda tracker: tracker.epoch(model, asdict(epoch)))
+                progress.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
+                self.link.log(lambda tracker: tracker.epoch(model, asdict(epoch)))
+
+            def finished(model_key: str) -> None:
+                advance(model_key, 1.0)
 
             def note(model_key: str, text: str) -> None:
-                if not any(event.get("text") == text for event in self.journal.events):
+                if not any(event.get("text") == text for event in self.events.events):
                     say(text, self.console)
-                self.journal.event("noted", by_key[model_key], text=text)
+                self.events.event("noted", by_key[model_key], text=text)
 
-            jobs = provider_jobs.Jobs(there, self.store, advance)
-            jobs.begin()  # they take hours and none of this machine
+            jobs = provider_jobs.Jobs(remote, self.store, advance)
+            jobs.begin()  # first: they take hours, and nothing of this machine
             failures: dict[str, str] = {}
-            if todo:
-                made: Callable[[str], None] = lambda model_key: advance(model_key, 1.0)  # noqa: E731
-                failures |= finetuning.train(todo, self.store, machine, report, made, note)
-            for model in here:
-                is_made = progress[key(model)] == 1.0
-                wave.did(model, *_trained(model, epochs.get(key(model), []), is_made))
+            if groups:
+                failures |= finetuning.train(groups, self.store, machine, report, finished, note)
+            for model in local:
+                is_made = done[key(model)] == 1.0
+                progress.did(model, *_training_totals(model, epochs.get(key(model), []), is_made))
             failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
-                    self.journal.fail(model, failures.get(key(model), "its training ended without a result"))
+                    self.events.fail(model, failures.get(key(model), "its training ended without a result"))
                 else:
-                    self.journal.event("made", model)
-            timings.add(self.store, name, wave.work)
+                    self.events.event("made", model)
+            timings.add(self.store, wave, progress.work)
 
-    def filter(self, name: str, datasets: list[Dataset]) -> None:
-        """Judges' replies to rows, and the data sets that follow."""
+    def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
+        """Asks the judges of rows, then makes the data sets from completions."""
         from undertow.stages.dataset import make_dataset
 
-        self._judge("datasets", [dataset for dataset in datasets if dataset.judges])
-        possible = [dataset for dataset in datasets if not failed_by(dataset, self.journal.failures)]
-        self.on_tasks(name, "datasets", make_dataset, possible)
+        self._judge("datasets", [dataset for dataset in datasets if dataset.judges], "datasets")
+        possible = [dataset for dataset in datasets if not failed_by(dataset, self.events.failures)]
+        self.on_tasks(step, "datasets", make_dataset, possible, "datasets")
 
-    def _judge(self, unit: str, artifacts: Sequence[Dataset | Assessment]) -> None:
-        """Asks language models about rows or answers; their replies are then found in the store."""
+    def assess(self, assessments: Sequence[Assessment], wave: Wave) -> None:
+        """Asks the judges of answers, then makes the assessments."""
+        from undertow.stages.assessment import make_assessment
+
+        self._judge("answers", assessments, wave)
+        possible = [a for a in assessments if not failed_by(a, self.events.failures)]
+        self.on_tasks("assessments", "models", make_assessment, possible, wave)
+
+    def _judge(self, unit: str, artifacts: Sequence[Dataset | Assessment], wave: Wave) -> None:
+        """Asks language models about rows or answers; the store keeps their replies for the stages."""
         from undertow.stages.judgements import judge_all, models_of
 
         todo = [artifact for artifact in artifacts if models_of(artifact)]
         if not todo:
             return
-        with self._wave(f"judgements of {unit}", len(todo), unit) as wave:
-            for judged in judge_all(todo, self.store, wave.advance):
+        with self._step(f"judgements of {unit}", len(todo), unit, wave) as progress:
+            for judged in judge_all(todo, self.store, progress.advance):
                 for facts in judged.asked:
-                    self.journal.event("judged", judged.artifact, **facts)
+                    self.events.event("judged", judged.artifact, **facts)
                 if judged.failure:
-                    self.journal.fail(judged.artifact, judged.failure, judged.traceback)
+                    self.events.fail(judged.artifact, judged.failure, judged.traceback)
 
-    def assess(self, assessments: list[Assessment]) -> None:
-        """Judges' replies to answers, and the rates that follow."""
-        from undertow.stages.assessment import make_assessment
+    def generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
+        """Samples every missing shard of every teacher, then joins the shards to completions.
 
-        self._judge("answers", assessments)
-        possible = [a for a in assessments if not failed_by(a, self.journal.failures)]
-        self.on_tasks("assessments", "models", make_assessment, possible)
-
-    def generate(self, missing: Sequence[Drawn], machine: Machine) -> None:
-        """Every missing shard of every teacher, one pipeline a reference model; then whole completions."""
-        from undertow.stages.dataset import shards
+        The teachers' own evaluations come along: the engine that holds a teacher checks its trait first.
+        """
+        from undertow.stages.completions import join_shards, shards
         from undertow.stages.evaluation import Evaluate
 
         completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
-        gates = [artifact for artifact in missing if isinstance(artifact, Evaluation)]
-        gate = self.plan.study.gate
-        tasks: dict[Reference, list[Any]] = {}
-        evaluated: dict[Teacher, tuple[Evaluation, ...]] = {
-            c.teacher: tuple(e for e in c.teacher_evaluations if isinstance(e, Evaluation))
-            for c in self.plan.cells
+        tasks: list[Any] = [Evaluate(artifact) for artifact in missing if isinstance(artifact, Evaluation)]
+        gates: dict[Teacher, tuple[Evaluation, ...]] = {
+            cell.teacher: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
+            for cell in self.plan.cells
         }
-        for evaluation in gates:
-            tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
         for spec in completions:
             parts = self.store.parts(spec)
-            lacking = [s for s in shards(spec, gate, evaluated.get(spec.teacher, ())) if s.name not in parts]
-            tasks.setdefault(reference_of(spec.teacher), []).extend(lacking)
-        with self._wave("datasets", sum(map(len, tasks.values())), "shards and teacher checks") as wave:
-            self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "datasets", wave.work)
-        self._join([spec for spec in completions if not failed_by(spec, self.journal.failures)])
-
-    def _join(self, completions: list[Completions]) -> None:
-        from undertow.stages.dataset import join_shards, shards
-
+            every = shards(spec, self.plan.study.gate, gates.get(spec.teacher, ()))
+            tasks += [shard for shard in every if shard.name not in parts]
+        self.on_engines("datasets", "shards and teacher checks", tasks, machine, "datasets")
         for spec in completions:
+            if failed_by(spec, self.events.failures):
+                continue
             parts = self.store.parts(spec)
-            if lacking := [s for s in shards(spec, 0.0, ()) if s.name not in parts]:
-                self.journal.fail(spec, f"{len(lacking)} of its shards were not generated")
+            if lacking := [shard for shard in shards(spec, 0.0, ()) if shard.name not in parts]:
+                self.events.fail(spec, f"{len(lacking)} of its shards were not generated")
             else:
                 join_shards(spec, self.store)
 
-    def evaluate(self, missing: Sequence[Evaluation], machine: Machine) -> None:
+    def evaluate(self, evaluations: Sequence[Evaluation], machine: Machine) -> None:
+        """Evaluates models on the engines of their reference models."""
         from undertow.stages.evaluation import Evaluate
 
-        tasks: dict[Reference, list[Any]] = {}
-        for evaluation in missing:
-            tasks.setdefault(reference_of(evaluation.subject), []).append(Evaluate(evaluation))
-        with self._wave("evaluations", len(missing), "models") as wave:
-            self._on_engines(tasks, machine, wave)
-            timings.add(self.store, "evaluations", wave.work)
+        tasks = [Evaluate(evaluation) for evaluation in evaluations]
+        self.on_engines("evaluations", "models", tasks, machine, "evaluations")
 
-    def _on_engines(self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, wave: Wave) -> None:
-        """All references' pipelines at the same time where there are engines for them, else in turn.
+    def on_engines(self, step: str, unit: str, tasks: Sequence[Any], machine: Machine, wave: Wave) -> None:
+        """Runs tasks, each on an engine of its reference model, and measures their pace for later plans."""
+        by_reference: dict[Reference, list[Any]] = {}
+        for task in tasks:
+            by_reference.setdefault(_engine_of(task.artifact), []).append(task)
+        with self._step(step, len(tasks), unit, wave) as progress:
+            self._on_pools(by_reference, machine, progress)
+            timings.add(self.store, wave, progress.work)
 
-        API models are asked from this thread, one after the other: Ctrl-C then ends the asking.
+    def _on_pools(
+        self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, progress: Progress
+    ) -> None:
+        """Runs the pipelines of several reference models concurrently where there are engines for them.
+
+        API models are asked from this thread, one after the other, so that Ctrl-C interrupts the calls.
         """
         from undertow.cluster.interrupts import StoppedError, stopped_on_error
         from undertow.cluster.worker_failures import ENGINES, LOST_NODES, in_words, lost_node
 
-        here = [(reference, todo) for reference, todo in tasks.items() if todo and not reference.is_api]
-        there = [(reference, todo) for reference, todo in tasks.items() if todo and reference.is_api]
-        together = max(1, min(len(here), machine.actors))
-        share = machine.share(together)
+        local = [item for item in tasks.items() if not engine_for(item[0]).runs_in_driver]
+        remote = [item for item in tasks.items() if engine_for(item[0]).runs_in_driver]
+        pools = max(1, min(len(local), machine.actors))
+        share = machine.share(pools)
 
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
             reference, left = item[0], dict(enumerate(item[1]))
             for lost in range(LOST_NODES + 1):
                 try:
-                    self._on_pool(reference, left, share, wave)
+                    self._on_pool(reference, left, share, progress)
                     return
                 except StoppedError:
                     return
                 except Exception as error:  # the pipeline itself: an engine cannot start, or dies
                     if lost < LOST_NODES and lost_node(error):
-                        continue  # Ray Data starts an engine again a few times, whatever ended it
-                    reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES)}"
+                        continue  # Ray Data restarts an engine a few times, whatever ended it
+                    reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES, lost)}"
                     for task in left.values():
-                        self.journal.fail(task.artifact, reason, traceback.format_exc())
+                        self.events.fail(task.artifact, reason, traceback.format_exc())
                     return
 
-        with ThreadPoolExecutor(together) as threads, stopped_on_error():
-            futures = [threads.submit(drive, item) for item in here]
+        with ThreadPoolExecutor(pools) as threads, stopped_on_error():
+            futures = [threads.submit(drive, item) for item in local]
             try:
-                for item in there:
+                for item in remote:
                     drive(item)
                 for future in futures:
                     future.result()
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
 
-    def _on_pool(self, reference: Reference, left: dict[int, Any], machine: Machine, wave: Wave) -> None:
-        """Runs tasks on one pool of engines, and takes each out of `left` as it ends."""
+    def _on_pool(
+        self, reference: Reference, left: dict[int, Any], machine: Machine, progress: Progress
+    ) -> None:
+        """Runs tasks on one pool of engines, and removes each from `left` when it ends."""
         from undertow.cluster.engine_pool import run_tasks
 
         numbers = list(left)
         for outcome in run_tasks(reference, self.store, list(left.values()), machine):
             artifact = left.pop(numbers[outcome.task]).artifact
-            wave.advance()
+            progress.advance()
             tokens = outcome.facts.get("tokens", 0)
-            wave.tokens[artifact.kind] += tokens
-            wave.did(artifact, outcome.seconds, outcome.units, tokens)
-            if reference.is_api:
-                self.journal.event("asked", artifact, **outcome.facts)
+            progress.tokens[artifact.kind] += tokens
+            progress.did(artifact, outcome.seconds, outcome.units, tokens)
+            if engine_for(reference).is_metered:
+                self.events.event("asked", artifact, **outcome.facts)
             if outcome.error:
-                self.journal.fail(artifact, outcome.error, outcome.traceback)
+                self.events.fail(artifact, outcome.error, outcome.traceback)
             elif outcome.retried:
-                self.journal.event("retried", artifact, traceback=outcome.retried)
+                self.events.event("retried", artifact, traceback=outcome.retried)
 
     @contextmanager
-    def _wave(self, name: str, total: int, unit: str) -> Iterator[Wave]:
-        """A wave's progress; its seconds go into the journal, which is written when it ends."""
-        with Wave(self.console, name, total, unit) as wave:
+    def _step(self, name: str, total: int, unit: str, wave: Wave) -> Iterator[Progress]:
+        """The progress of one step of a wave; its seconds go into the event log, which is then written."""
+        with Progress(self.console, name, total, unit) as progress:
             try:
-                yield wave
+                yield progress
             finally:
-                self.journal.wave(name, total, wave.seconds, sum(wave.tokens.values()))
-                self.journal.write()
+                tokens = sum(progress.tokens.values())
+                self.events.wave(name, total, progress.seconds, tokens, part_of=wave)
+                self.events.write()
 
 
-def _trained(model: Teacher | Student, epochs: Sequence[Any], is_made: bool) -> tuple[float, float, float]:
-    """Seconds, units and tokens of the epochs that were reported; of one that was trained again once."""
+def _engine_of(artifact: Artifact) -> Reference:
+    """The reference model whose engine makes an artifact."""
+    reference = runs_on(artifact)
+    if reference is None:
+        raise TypeError(f"{type(artifact).__name__}: a kind with `task` needs `runs_on`")
+    return reference
+
+
+def _training_totals(
+    model: Teacher | Student, epochs: Sequence[Any], is_made: bool
+) -> tuple[float, float, float]:
+    """Seconds, units and tokens of a model's reported epochs; an epoch that was repeated counts once."""
     seconds, passed = sum(epoch.seconds for epoch in epochs), {e.epoch: e for e in epochs if e.epoch}
     if not passed or not is_made:
         return seconds, 0.0, 0.0
     tokens = sum(epoch.tokens_per_second * epoch.seconds for epoch in passed.values())
     return seconds, units(model) * len(passed) / max(passed), tokens
-
-
-def completed(waiting: dict[Any, T], fail: Callable[[T, str, str], None]) -> Iterator[T]:
-    """Artifacts as their Ray tasks finish; failures go to `fail`."""
-    import ray
-
-    from undertow.cluster.worker_failures import TASKS, in_words
-
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        artifact = waiting.pop(ready)
-        try:
-            ray.get(ready)
-            yield artifact
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, (UserError, ConditionError)):
-                fail(artifact, str(cause), "")
-            else:
-                fail(artifact, in_words(cause, TASKS), str(error))
-        except ray.exceptions.RayError as error:  # its process died
-            fail(artifact, in_words(error, TASKS), str(error))

@@ -1,18 +1,18 @@
-"""Progress with an estimate, for people at a terminal and for logs alike.
+"""Progress with an estimate of the time left, for terminals and for logs.
 
-On a terminal a bar that moves; elsewhere (a job's log, CI) a line at the start and the end of a wave and at
-most one every fifteen seconds between, so that a log of a day's sweep can still be read.
+A terminal shows a progress bar. Elsewhere (the log of a job, CI) there is one line at the start and the end of
+each step, and at most one line every fifteen seconds in between, so that the log of a long sweep stays short.
 """
 
 import time
 from collections import Counter
 from types import TracebackType
 
+from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,21 +23,21 @@ from undertow.report.tables import duration
 from undertow.study.artifacts import Artifact
 
 SECONDS_BETWEEN_LINES = 15.0
-FIRST_ESTIMATE = 0.05  # of the work: before it, engines and workers are starting
+FIRST_ESTIMATE = 0.05  # share of the work; before that, engines and workers are starting
 
 
-class Wave:
-    """The progress of one wave, as a context manager; `advance` may be called from any thread."""
+class Progress:
+    """The progress of one step of a wave, as a context manager; `advance` may be called from any thread."""
 
     def __init__(self, console: Console, name: str, total: int, unit: str) -> None:
         self.console, self.name, self.total, self.unit = console, name, total, unit
         self.done = 0.0
         self.tokens: Counter[str] = Counter()  # trained on or sampled, by the kind of artifact
         self.work: list[Timing] = []
-        self.started = self._spoken = time.monotonic()
-        self._bar: Progress | None = None
+        self.started = self._printed = time.monotonic()
+        self._bar: rich_progress.Progress | None = None
 
-    def __enter__(self) -> "Wave":
+    def __enter__(self) -> "Progress":
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -45,7 +45,9 @@ class Wave:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
             )
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            self._bar = rich_progress.Progress(
+                *columns, TimeRemainingColumn(), console=self.console, transient=True
+            )
             self._bar.start()
             self._bar.add_task(f"{self.name} ({self.unit})", total=self.total)
         else:
@@ -65,25 +67,25 @@ class Wave:
         return time.monotonic() - self.started
 
     def did(self, artifact: Artifact, seconds: float, units: float, tokens: float) -> None:
-        """Notes a task that ended, for the next plan's estimate (see `timings.Done`); from any thread."""
+        """Records a task that ended, for the next plan's estimate (`timings.Timing`); from any thread."""
         self.work.append(Timing(artifact, self.seconds, seconds, units, tokens))
 
     def advance(self, count: float = 1) -> None:
-        """Counts finished work, in parts too, and says so if it is time to."""
+        """Counts finished work, whole units or parts, and prints a line if the last one is old enough."""
         self.done += count
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)
-        elif time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES and self.done < self.total:
-            self._spoken = time.monotonic()
+        elif time.monotonic() - self._printed > SECONDS_BETWEEN_LINES and self.done < self.total:
+            self._printed = time.monotonic()
             self.console.print(f"{self.name}: {self.done:.0f} of {self.total} {self.unit}{self._left()}")
 
     def _left(self) -> str:
-        """The estimate in words, once there is enough to estimate from."""
+        """The estimate in words; "" until enough work is done to estimate from."""
         if self.done < FIRST_ESTIMATE * self.total:
             return ""
         return f", about {duration(self.seconds / self.done * (self.total - self.done))} left"
 
 
 def say(line: str, console: Console) -> None:
-    """Prints a line as it is."""
+    """Prints a line without markup, highlighting or wrapping."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,10 +1,11 @@
-"""A study from plan to report: what is missing is made in waves, logged, and told.
+"""A sweep: makes what a study's plan lacks in waves, logs it to MLflow and writes the report.
 
-    plan → waves (see `waves`) → MLflow → table, figures, report.html
+    make_plan    references pinned, artifacts and their keys, those that the storage lacks
+    show_plan    the tables that `--plan` prints
+    run          waves → effects, figures, report → MLflow
 
-A condition that fails stops nothing else; what depends on the failure is left out, named at the end, and the
-exit code says so. What is in the store is never made again: a sweep whose plan has nothing missing does not
-even start Ray.
+Everything that can be refused is refused before Ray starts: bad input, judges and API models that can never
+answer, a tracking server that cannot be one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
-from undertow.cluster.connection import check_place, connect, quiet
+from undertow.cluster.connection import check_place, connect
+from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
 from undertow.planning import plan as planning
 from undertow.planning import timings
@@ -37,6 +39,7 @@ from undertow.study.artifacts import (
     Completions,
     Dataset,
     Evaluation,
+    Measurement,
     Student,
     Teacher,
     reference_of,
@@ -56,7 +59,13 @@ ON_ONE_GPU = Hardware()
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What a sweep came to: its rows of effects, and the reasons of what failed, by artifact key."""
+    """The result of a sweep.
+
+    Attributes:
+        rows: effects, one row per condition with a trait and measure.
+        failures: why artifacts could not be made, by artifact key.
+        failed_conditions: the reason for each condition without a result, by its label.
+    """
 
     rows: list[effect_rows.EffectRow]
     failures: Mapping[str, str]
@@ -64,31 +73,35 @@ class SweepOutcome:
 
 
 def make_plan(study: Study, store: Store) -> Plan:
-    """The plan of a study as its file gives it: references pinned, cached artifacts found."""
+    """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study)
-    every = {one for c in resolved.conditions for one in (*c.earlier, c)}
-    references = {r for c in every for r in (c.teacher, c.student) if is_made(r)}
+    conditions = {one for c in resolved.conditions for one in (*c.earlier, c)}
+    references = {r for c in conditions for r in (c.teacher, c.student) if is_made(r)}
     return planning.make(resolved, store, references)
 
 
 def show_plan(
     plan: Plan, store: Store, console: Console, hardware: Hardware = ON_ONE_GPU, every: bool = False
 ) -> None:
-    """Prints the conditions (`every` one, however many), their system messages, what is missing, its cost."""
+    """Prints the conditions, their system messages, the missing artifacts, and estimates of time and cost.
+
+    Args:
+        every: print one line per condition even if there are very many.
+    """
     console.print(plan_tables.plan_table(plan, every))
     references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
-    manners = {reference.name: manners_of(reference) for reference in references}
-    own = {name: found.own_system for name, found in manners.items() if found}
-    if systems := plan_tables.systems_table(plan.study, own):
+    templates = {reference.label: manners_of(reference) for reference in references}
+    default_systems = {name: found.own_system for name, found in templates.items() if found}
+    if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
-    waves = work_of(plan, store, hardware)
+    waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
         console.print(hardware.assumptions, style="dim", highlight=False)
 
 
-def work_of(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
-    """What each wave has to do, with estimates from what this storage's machine took before."""
+def estimates(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
+    """Time and cost of each wave, from the speed that earlier sweeps on this storage measured."""
     return estimate(plan, timings.read(store), hardware)
 
 
@@ -99,7 +112,7 @@ def run(
     layout: Layout = Layout(),
     hardware: Hardware = ON_ONE_GPU,
 ) -> SweepOutcome:
-    """Makes what is missing, logs it, prints the table of effects and leaves the sweep's files."""
+    """Makes what is missing, prints the table of effects, writes the sweep's files and logs to MLflow."""
     check_place(store)
     quiet()
     check_tracking(store)
@@ -107,43 +120,51 @@ def run(
     tidy(plan, store)
     check_judges(plan, console)
     check_models(plan, console)
-    record = Record.of(plan, work_of(plan, store, hardware))
+    record = Record.of(plan, estimates(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
-        journal = EventLog(record, store)
-        link = link_of(plan.study, store, journal, console)
-        state(plan, record, journal)
-        waves = Waves(Executors(plan, store, link, journal, console), Leases(store))
+        events = EventLog(record, store)
+        link = connect_to_mlflow(plan.study, store, events, console)
+        write_plan(plan, record, events)
+        waves = Waves(Executors(plan, store, link, events, console), Leases(store))
         if machine is not None:
-            with link.abandoned_on_error(), waves.claims:
+            with link.abandoned_on_error(), waves.leases:
                 waves.make(machine)
-    with link.abandoned_on_error():  # the cluster is free by now
+    with link.abandoned_on_error():  # Ray has ended: the report needs no GPU
         waves.check_gates()
-        return Ending(plan, record, store, link, journal).report(console)
+        return Ending(plan, record, store, link, events).report(console)
 
 
-def link_of(study: Study, store: Store, journal: EventLog, console: Console) -> Link:
-    """The way to MLflow, tried once; where it is away the sweep says so and goes on.
+def connect_to_mlflow(study: Study, store: Store, events: EventLog, console: Console) -> Link:
+    """The link to MLflow, tried once; if MLflow is unreachable the sweep reports it and continues.
 
-    Raises UserError where MLFLOW_TRACKING_URI can be nobody's.
+    Raises UserError if MLFLOW_TRACKING_URI is invalid for every backend.
     """
 
-    def away(reason: str) -> None:
-        journal.event("untracked", reason=reason)
+    def unreachable(reason: str) -> None:
+        events.event("untracked", reason=reason)
         say(
-            f"MLflow is away ({reason}): the sweep goes on, and what is not told now is told when it is "
-            "back, by this sweep's end or by the next run of the same command",
+            f"MLflow is unreachable ({reason}): the sweep continues, and logging is retried at its end "
+            "and by the next run of the same command",
             console,
         )
 
-    link = Link(lambda: Tracker(study, store), away)
-    link.tell(lambda tracker: None)
+    def refused(reason: str) -> None:
+        events.event("tracking_error", reason=reason)
+        say(
+            f"error: MLflow refused a request ({reason}): the sweep continues, and what this request carried "
+            "is missing in MLflow",
+            console,
+        )
+
+    link = Link(lambda: Tracker(study, store), unreachable, refused)
+    link.log(lambda tracker: None)
     return link
 
 
 def check_judges(plan: Plan, console: Console) -> None:
-    """Calls the judges of data and answers that are still to be generated once, before anything is spent.
+    """Calls each judge once if the rows or answers that it reads are still to be generated.
 
-    Raises UserError where they can never answer; one that is only away now is named.
+    Raises UserError if a judge can never answer; one that is only unreachable now is reported.
     """
     data = [d for d in plan.lacking(Dataset) if d.judges and key(d.completions) in plan.missing]
     answers = [a for a in plan.lacking(Assessment) if key(a.evaluation) in plan.missing]
@@ -151,88 +172,90 @@ def check_judges(plan: Plan, console: Console) -> None:
     if waiting:
         from undertow.stages.judgements import check_judges
 
-        for trouble in check_judges(waiting):
-            console.print(f"for now, {escape(trouble)}", highlight=False, soft_wrap=True)
+        _warn(check_judges(waiting), console)
 
 
 def check_models(plan: Plan, console: Console) -> None:
-    """Calls each API model that this sweep needs once, before anything is spent; as `check_judges`."""
-    asked = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
-    asked |= {reference_of(c.teacher): None for c in plan.lacking(Completions)}
+    """Calls each API model that the sweep needs once; errors as in `check_judges`."""
+    called = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
+    called |= {reference_of(c.teacher): None for c in plan.lacking(Completions)}
     models: list[Teacher | Student] = [*plan.lacking(Teacher), *plan.lacking(Student)]
     trained = [model.reference for model in models]
-    if any(reference.is_api for reference in (*asked, *trained)):
-        from undertow.stages.provider_jobs import check
+    from undertow.stages.provider_jobs import check
 
-        for trouble in check(asked, trained):
-            console.print(f"for now, {escape(trouble)}", highlight=False, soft_wrap=True)
+    _warn(check(called, trained), console)
 
 
-def state(plan: Plan, record: Record, journal: EventLog) -> None:
-    """Writes down what is asked and planned, before anything is made."""
-    sweep_folders.state(plan.study, journal.store)
-    journal.store.write_bytes(f"{journal.folder}/{sweep_folders.PLAN}", record.to_json().encode())
-    journal.write()
+def _warn(problems: Sequence[str], console: Console) -> None:
+    for problem in problems:
+        console.print(f"warning: {escape(problem)}", highlight=False, soft_wrap=True)
+
+
+def write_plan(plan: Plan, record: Record, events: EventLog) -> None:
+    """Writes the study and the plan into the sweep's folder before anything is made."""
+    sweep_folders.state(plan.study, events.store)
+    events.store.write_bytes(f"{events.folder}/{sweep_folders.PLAN}", record.to_json().encode())
+    events.write()
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What follows the waves: runs in MLflow and the report, both from the store and the journal."""
+    """What follows the waves: the report and the runs in MLflow, both from the store and the event log."""
 
     plan: Plan
     record: Record
     store: Store
     link: Link
-    journal: EventLog
+    events: EventLog
 
     def report(self, console: Console) -> SweepOutcome:
-        """Table, CSV, figures and page from the store; then the same and all models in MLflow.
+        """Writes table, CSV, figures and page from the store, then logs them and all models to MLflow.
 
-        In this order, since the files need no server: where MLflow is away they are there all the same.
+        In this order, because the files need no server: they exist even if MLflow is unreachable.
         """
-        self.check_readings()
-        self.journal.event("finished")
-        self.journal.write()
-        report = make_report(self.record, self.store, self.journal.events)
+        self.check_measurements()
+        self.events.event("finished")
+        self.events.write()
+        report = make_report(self.record, self.store, self.events.events)
         console.print(tables.effects_table(report.rows))
         if not self.plan.is_complete:
             console.print(plan_tables.costs_table(report.costs))
         for name, content in report.files.items():
-            self.store.write_bytes(f"{self.journal.folder}/{name}", content)
+            self.store.write_bytes(f"{self.events.folder}/{name}", content)
         for line in report.verdicts:
             say(line, console)
-        console.print(f"Report: {self.store.url}/{self.journal.folder}/{HTML}", soft_wrap=True)
+        console.print(f"Report: {self.store.url}/{self.events.folder}/{HTML}", soft_wrap=True)
         for place, line in report.damaged.items():
-            self.journal.fail(self.plan.artifacts[place.key], line)
-        self.link.tell(lambda tracker: self.log(tracker, report), at_once=True)
-        failed = effect_rows.failed_conditions(self.record, self.journal.failures)
+            self.events.fail(self.plan.artifacts[place.key], line)
+        self.link.log(lambda tracker: self.log(tracker, report), ignore_pause=True)
+        failed = effect_rows.failed_conditions(self.record, self.events.failures)
         for label, reason in failed.items():
             console.print(
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
-        self.journal.write()  # damage that only the report and the telling found
-        return SweepOutcome(report.rows, self.journal.failures, failed)
+        self.events.write()  # with the damage that the report and the logging found
+        return SweepOutcome(report.rows, self.events.failures, failed)
 
-    def check_readings(self) -> None:
-        """Fails what was measured, when the bytes of its answers are no longer those that were written."""
+    def check_measurements(self) -> None:
+        """Records measurements as failed whose answers changed on disk since they were written."""
         for artifact in self.plan.artifacts.values():
-            if isinstance(artifact, Evaluation | Assessment) and self.store.has(artifact):
+            if isinstance(artifact, Measurement) and self.store.has(artifact):
                 try:
                     self.store.fetch(artifact)
                 except StorageError as error:
-                    self.journal.fail(artifact, str(error))
+                    self.events.fail(artifact, str(error))
 
     def log(self, tracker: Tracker, report: SweepReport) -> None:
-        """Everything that MLflow lacks of models, and the parent run's end."""
-        FinalLogging(self.plan, self.record, self.store, tracker, self.journal).models()
-        failed = effect_rows.failed_conditions(self.record, self.journal.failures)
+        """Logs the models and data sets that MLflow lacks, then ends the parent run."""
+        FinalLogging(self.plan, self.record, self.store, tracker, self.events).models()
+        failed = effect_rows.failed_conditions(self.record, self.events.failures)
         effects = {
             f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary
         }
-        note, sweep = self._note(report.verdicts), self.journal.name
+        note, sweep = self._note(report.verdicts), self.events.name
         tracker.close(effects, report.files, failed=bool(failed), note=note, sweep=sweep)
 
     def _note(self, verdicts: Sequence[str]) -> str:
-        """The parent run's description: what was asked and what was found, as Markdown."""
+        """The parent run's description in Markdown: the question, then the verdicts."""
         question = [self.record.study.question, ""] if self.record.study.question else []
         return "\n".join([*question, *(f"- {line}" for line in verdicts)])

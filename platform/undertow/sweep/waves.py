@@ -1,18 +1,20 @@
-"""The waves of a sweep: what is missing is made on Ray, shared over the grid, and failures are noted.
+"""The waves of a sweep: makes what the store lacks on Ray, shared over the grid, and records failures.
 
-    references → teachers → datasets (each teacher measured first) → students → evaluations
-    ↑______________________ once more for each hop of a chain ______________|
+    references → teachers → datasets (each teacher is measured first) → students → evaluations
+    ↑________________ repeated for each hop of a chain ________________|
 
-One pool of engines a reference model samples from all its teachers and, later, from all its students; API
-models are asked and trained where they are served, while the machine works on the others. A wave takes what
-the failures so far leave possible; what depends on a failure is left out.
+One pool of engines per reference model samples from all its teachers and, later, from all its students. API
+models are called and trained at their provider while the machine works on the others. A wave makes what is
+possible after the failures so far and leaves out what depends on a failure.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from undertow.errors import ConditionError, StorageError
+from undertow.planning.artifact_kinds import Wave, extensions, wave_of
 from undertow.planning.plan import Plan, failed_by, waits
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
@@ -32,7 +34,7 @@ from undertow.study.artifacts import (
     Written,
 )
 from undertow.study.identity import key
-from undertow.sweep.executors import Drawn, Executors
+from undertow.sweep.executors import Executors, Sampled
 from undertow.sweep.progress import say
 
 T = TypeVar("T", bound=Artifact)
@@ -40,35 +42,35 @@ T = TypeVar("T", bound=Artifact)
 
 @dataclass(frozen=True)
 class Waves:
-    """A plan's missing artifacts, how they are made, and which of them are this sweep's to make.
+    """Makes a plan's missing artifacts, each once, also if other sweeps work on the same storage.
 
     Attributes:
-        trained: the keys of students that were there when the round began: what is made from others waits for
-            the next, since its data or its merged weights come before the students of its own round.
+        trained: keys of the students that existed when the round began. What is made from other students
+            waits for the next round, because its data or merged weights precede the students of a round.
     """
 
-    making: Executors
-    claims: Leases
+    executors: Executors
+    leases: Leases
     trained: set[str] = field(default_factory=set)
 
     @property
     def plan(self) -> Plan:
-        return self.making.plan
+        return self.executors.plan
 
     @property
     def store(self) -> Store:
-        return self.making.store
+        return self.executors.store
 
     @property
-    def journal(self) -> EventLog:
-        return self.making.journal
+    def events(self) -> EventLog:
+        return self.executors.events
 
     def make(self, machine: Machine) -> None:
-        """The waves, in order; each takes what the failures so far leave possible and no other sweep has."""
-        self.journal.gpus = machine.gpus
+        """Runs the waves in order, one round for each hop of a chain, then the evaluations."""
+        self.events.gpus = machine.gpus
         for _ in range(self.plan.hops):
             self.begin_round()
-            self._references()
+            self._references(machine)
             self._train("teachers", Teacher, machine)
             self._datasets(machine)
             self._train("students", Student, machine)
@@ -76,35 +78,33 @@ class Waves:
         self._evaluations(machine)
 
     def begin_round(self) -> None:
-        """Lets what waited for students that are there by now be made."""
+        """From now on, artifacts made from students that exist by now are possible."""
         self.trained.update(self.store.keys(Student.kind))
 
-    def _references(self) -> None:
-        """Nano models, and students' adapters merged for those that start from them."""
-        self._share(
-            lambda: self.possible(Reference),
-            lambda some: self.making.on_tasks("references", "models", make_reference, some),
-        )
+    def _references(self, machine: Machine) -> None:
+        """Nano models, and merged adapters of the students that other models start from."""
+
+        def make(references: Sequence[Reference]) -> None:
+            self.executors.on_tasks("references", "models", make_reference, references, "references")
+
+        self._share(partial(self.possible, Reference), make)
         self._check_references()
+        self._registered("references", machine)
 
     def _check_references(self) -> None:
-        """Fails what needs a damaged reference of ours: no engine or worker starts to find that out."""
-        made = {reference for reference in self.plan.artifacts.values() if isinstance(reference, Reference)}
-        for reference in made:
-            if self.store.has(reference):
+        """Records damaged reference models as failed before an engine or a worker starts on them."""
+        for artifact in self.plan.artifacts.values():
+            if isinstance(artifact, Reference) and self.store.has(artifact):
                 try:
-                    self.store.fetch(reference)
+                    self.store.fetch(artifact)
                 except StorageError as error:
-                    self.journal.fail(reference, str(error))
+                    self.events.fail(artifact, str(error))
 
     def possible(self, kind: type[T]) -> list[T]:
-        """The missing artifacts of a kind whose ancestors did not fail and that are not made meanwhile.
-
-        What is made from a student of this sweep comes when that student is there.
-        """
-        there = self.store.keys(kind.kind)
-        lacking = [a for a in self.plan.lacking(kind) if key(a) not in there]
-        possible = [a for a in lacking if not failed_by(a, self.journal.failures)]
+        """The artifacts of a kind that are still missing and whose inputs exist or can exist in this round."""
+        made = self.store.keys(kind.kind)
+        missing = [a for a in self.plan.lacking(kind) if key(a) not in made]
+        possible = [a for a in missing if not failed_by(a, self.events.failures)]
         if self.plan.hops == 1:
             return possible
         return [a for a in possible if not waits(a, self.trained)]
@@ -115,56 +115,74 @@ class Waves:
         make: Callable[[list[T]], object],
         by: Callable[[T], Artifact] = lambda artifact: artifact,
     ) -> None:
-        """Makes what is possible, with the other sweeps here: each artifact once (see `Leases`)."""
-        self.claims.share(possible, make, lambda line: say(line, self.making.console), by)
+        """Makes what is possible; other sweeps on the storage make their share of it (see `Leases`)."""
+        self.leases.share(possible, make, lambda line: say(line, self.executors.console), by)
 
-    def _train(self, name: str, kind: type[Teacher] | type[Student], machine: Machine) -> None:
-        self._share(lambda: self.possible(kind), lambda models: self.making.train(name, models, machine))
+    def _train(self, wave: Wave, kind: type[Teacher] | type[Student], machine: Machine) -> None:
+        def make(models: Sequence[Teacher | Student]) -> None:
+            self.executors.train(wave, models, machine)
+
+        self._share(lambda: self.possible(kind), make)
+        self._registered(wave, machine)
 
     def _datasets(self, machine: Machine) -> None:
-        from undertow.stages.dataset import write_answers
+        from undertow.stages.completions import write_answers
 
-        # Teachers' answers are drawn by the engine that then samples their data.
-        self._share(self._drawn, lambda some: self.making.generate(some, machine), by=_teacher_of)
-        self._share(
-            lambda: self.possible(Written),
-            lambda some: self.making.on_tasks("programs", "sets of answers", write_answers, some),
-        )
-        # What is mixed into others comes first.
+        # The engine that holds a teacher checks its trait, then samples its data.
+        self._share(self._sampled, lambda some: self.executors.generate(some, machine), by=_teacher_of)
+
+        def write(written: Sequence[Written]) -> None:
+            self.executors.on_tasks("programs", "sets of answers", write_answers, written, "datasets")
+
+        self._share(partial(self.possible, Written), write)
+        # Data sets that are mixed into others come first.
         self._share(
             lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
-            lambda some: self.making.filter("filters", some),
+            lambda some: self.executors.filter("filters", some),
         )
-        self._share(lambda: self.possible(Dataset), lambda some: self.making.filter("mixtures", some))
+        self._share(partial(self.possible, Dataset), lambda some: self.executors.filter("mixtures", some))
         self._share(
             lambda: [a for a in self.possible(Assessment) if isinstance(a.subject, Teacher)],
-            self.making.assess,
+            lambda some: self.executors.assess(some, "datasets"),
         )
         self.check_gates()
+        self._registered("datasets", machine)
 
-    def _drawn(self) -> list[Drawn]:
-        """What is drawn from teachers: their data, and the answers that show their trait."""
+    def _sampled(self) -> list[Sampled]:
+        """What engines sample from teachers: their data, and the answers that show their trait."""
         gates = [e for e in self.possible(Evaluation) if isinstance(e.subject, Teacher)]
         return [*self.possible(Completions), *gates]
 
     def check_gates(self) -> None:
-        """Fails teachers below the study's gate, those whose data another study had made included.
+        """Records teachers below the study's gate as failed, also if another study made their data.
 
-        A judged trait's is known only here, when its judges were asked: its data are drawn by then.
+        A judged trait is known only here, after its judges were asked; the teacher's data exist by then.
         """
         for evaluation in {e for cell in self.plan.cells for e in cell.teacher_evaluations}:
             if self.store.has(evaluation):
                 try:
                     passes_gate(evaluation, self.store, self.plan.study.gate)
                 except ConditionError as error:
-                    self.journal.fail(evaluation.subject, str(error))
-                except StorageError as error:  # its bytes are not those that were written
-                    self.journal.fail(evaluation, str(error))
+                    self.events.fail(evaluation.subject, str(error))
+                except StorageError as error:  # its bytes changed since they were written
+                    self.events.fail(evaluation, str(error))
 
     def _evaluations(self, machine: Machine) -> None:
-        self._share(lambda: self.possible(Evaluation), lambda some: self.making.evaluate(some, machine))
-        self._share(lambda: self.possible(Assessment), self.making.assess)
+        self._share(partial(self.possible, Evaluation), lambda some: self.executors.evaluate(some, machine))
+        self._share(
+            partial(self.possible, Assessment), lambda some: self.executors.assess(some, "evaluations")
+        )
+        self._registered("evaluations", machine)
+
+    def _registered(self, wave: Wave, machine: Machine) -> None:
+        """Makes the artifacts of this wave whose kinds an extension registered (`artifact_kinds`)."""
+        for kind in extensions():
+
+            def possible(spec: type[Any] = kind.spec) -> list[Any]:
+                return [a for a in self.possible(spec) if type(a) is spec and wave_of(a) == wave]
+
+            self._share(possible, partial(self.executors.by_kind, kind, wave=wave, machine=machine))
 
 
-def _teacher_of(drawn: Drawn) -> Artifact:
-    return drawn.teacher if isinstance(drawn, Completions) else drawn.subject
+def _teacher_of(sampled: Sampled) -> Artifact:
+    return sampled.teacher if isinstance(sampled, Completions) else sampled.subject

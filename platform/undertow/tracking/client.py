@@ -1,7 +1,7 @@
-"""The few calls to MLflow that everything logged here is made of, and `record` for what is no sweep.
+"""Helpers around MLflow's client: experiments, metrics, params, files, and the classes of its errors.
 
-MLflowClient and not the fluent API: several runs are open at the same time, and no hidden active run may
-catch what belongs to another.
+All calls go through `MlflowClient` and not through MLflow's fluent API: several runs are open at the same
+time, and the fluent API's hidden active run would collect what belongs to another.
 """
 
 import os
@@ -20,16 +20,33 @@ from undertow.study.identity import canonical, key
 
 LONGEST_NAME = 250
 LONGEST_PARAM = 6000
-PARAMS_A_BATCH = 100
-METRICS_A_BATCH = 1000
-MLFLOW = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "alembic")  # whose errors are MLflow's
-S3 = ("boto3", "botocore")  # or those of the store that it keeps files in
+# MLflow's limits for one call of `log_batch`.
+PARAMS_PER_BATCH = 100
+METRICS_PER_BATCH = 1000
+# Top-level modules whose exceptions come from MLflow, its database or the connection to it.
+MLFLOW = ("mlflow", "requests", "urllib3", "http", "sqlalchemy", "sqlite3", "alembic")
+DATABASE = ("sqlalchemy", "sqlite3")
+S3 = ("boto3", "botocore")  # the same for an object store that holds MLflow's files
+# Error codes of requests that MLflow understood and refused: an invalid name, a deleted run.
+REFUSALS = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "NOT_FOUND",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+)
+# Errors of the operating system that a wrong path causes, and no lost connection.
+WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 
 T = TypeVar("T")
 
 
 def tracking_uri(store: Store) -> str:
-    """MLFLOW_TRACKING_URI, else a sqlite file under the storage folder."""
+    """MLFLOW_TRACKING_URI, or by default an SQLite database in a local storage folder.
+
+    Raises UserError if the variable is not set and the storage is remote.
+    """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     if not store.is_local:
@@ -40,18 +57,18 @@ def tracking_uri(store: Store) -> str:
 
 
 def check_tracking(store: Store) -> None:
-    """Raises UserError where MLFLOW_TRACKING_URI can be nobody's; what is away may be back in time."""
+    """Raises UserError if MLFLOW_TRACKING_URI is invalid. A server that is unreachable now passes."""
     uri = tracking_uri(store)
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        return  # our own database, which is made when it is needed
+        return  # the default database, created on first use
     try:
-        client_of(uri)
+        connect_client(uri)
     except Exception as error:
-        if not may_pass(error):
+        if not is_connection_error(error):
             raise
 
 
-def record(
+def log_finished_run(
     store: Store,
     experiment: str,
     name: str,
@@ -61,28 +78,28 @@ def record(
     *,
     failed: bool = False,
 ) -> str:
-    """Logs something finished that is no sweep as one run of `experiment`, and returns the run's id.
+    """Logs a result that belongs to no sweep as one run of `experiment`. Returns the run's id.
 
-    Where there is a run of the same spec it is written anew: a rerun adds no second.
+    If `experiment` already has a run of the same spec, that run is updated and no second one is created.
     """
     uri = tracking_uri(store)
-    client = client_of(uri)
-    place = experiment_of(client, experiment, store, uri)
-    known = client.search_runs([place], f"tags.`undertow.key` = '{key(spec)}'", max_results=1)
+    client = connect_client(uri)
+    experiment_id = get_or_create_experiment(client, experiment, store, uri)
+    known = client.search_runs([experiment_id], f"tags.`undertow.key` = '{key(spec)}'", max_results=1)
     if known:
         run = str(known[0].info.run_id)
     else:
         tags = {"undertow.kind": experiment, "undertow.key": key(spec), "mlflow.source.name": "undertow"}
-        run = str(client.create_run(place, tags=tags, run_name=name).info.run_id)
-        log_params(client, run, dict(flat(canonical(spec))))
+        run = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+        log_params(client, run, dict(flattened(canonical(spec))))
     log_metrics(client, run, metrics, None)
     log_files(client, run, files)
     client.set_terminated(run, "FAILED" if failed else "FINISHED")
     return run
 
 
-def client_of(uri: str) -> Any:
-    """A client of the tracking server or database. Raises UserError where a URI can be nobody's."""
+def connect_client(uri: str) -> Any:
+    """An `MlflowClient` for a tracking server or database. Raises UserError if the URI is invalid."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -94,24 +111,55 @@ def client_of(uri: str) -> Any:
         return MlflowClient(tracking_uri=uri)
     except (ImportError, MlflowException) as error:
         if isinstance(error, MlflowException) and "unsupported" not in str(error).lower():
-            raise  # away, perhaps for now
+            raise  # unreachable, perhaps only now
         raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {redacted(str(error)).strip()}") from None
 
 
-def who_is_away(error: BaseException) -> str:
-    """Whose fault an error is: MLflow's (or of its database, or the way to it), an object store's, or ""."""
-    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
-    # The connections of S3's clients fail with errors of urllib3, too.
-    return "an object store" if modules & set(S3) else "MLflow" if modules & set(MLFLOW) else ""
+def unreachable_service(error: BaseException) -> str:
+    """Names the service that `error` shows to be unreachable: "MLflow", "an object store", or "" for neither.
+
+    "MLflow" includes its database and the connection to it. A request that MLflow refused is not a sign of an
+    unreachable server, and neither is a bug of ours that MLflow wraps in its own exception.
+    """
+    modules = _modules_of(error)
+    if modules & set(S3):  # first: S3's clients also raise errors of urllib3
+        return "an object store"
+    return "MLflow" if modules & set(MLFLOW) and not is_refusal(error) and not _wraps_bug(error) else ""
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether an error is of the way to MLflow, which may be there again the next time."""
-    return isinstance(error, OSError) or bool(who_is_away(error))
+def is_connection_error(error: BaseException) -> bool:
+    """Whether `error` is a failure of the connection to MLflow, its database or its file store.
+
+    Such a failure can be temporary. Every other error is a bug or a request that MLflow refused.
+    """
+    if isinstance(error, OSError) and not _modules_of(error) & {*MLFLOW, *S3}:
+        return not isinstance(error, WRONG_PATH)
+    return bool(unreachable_service(error))
 
 
-def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:
-    """The id of the experiment called `name`: made where there is none, restored where it was deleted."""
+def is_refusal(error: BaseException) -> bool:
+    """Whether MLflow understood a request and refused it, so that sending it again cannot help."""
+    if error.__cause__ is not None and _modules_of(error.__cause__) & set(DATABASE):
+        return False  # MLflow reports some failures of its database as BAD_REQUEST
+    return "mlflow" in _modules_of(error) and getattr(error, "error_code", "") in REFUSALS
+
+
+def _wraps_bug(error: BaseException) -> bool:
+    """Whether `error` has a TypeError or the like as its cause.
+
+    MLflow's database session turns every exception inside it into an MlflowException, bugs included.
+    """
+    cause = error.__cause__
+    return type(cause).__module__ == "builtins" and not isinstance(cause, OSError | None)
+
+
+def _modules_of(error: BaseException) -> set[str]:
+    """The top-level modules of an error's classes."""
+    return {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+
+
+def get_or_create_experiment(client: Any, name: str, store: Store, uri: str) -> str:
+    """The id of the experiment called `name`, which is created if missing and restored if deleted."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
@@ -119,7 +167,7 @@ def experiment_of(client: Any, name: str, store: Store, uri: str) -> str:
         return str(found.experiment_id)
     root = store.root if store.is_local else store.url
     location = f"{root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
-    tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # selects MLflow's pages for training
     return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
 
@@ -131,38 +179,40 @@ def log_metrics(
     model: str | None = None,
     dataset: Any = None,
 ) -> None:
-    """Logs metrics to a run and, where one is named, to its logged model under an MLflow dataset.
+    """Logs metrics to a run and, if `model` is given, to that logged model under the MLflow `dataset`.
 
-    Without a step they are final values: those that are there already are not logged again.
+    Metrics without a step are final values: a value that is already logged is not logged a second time.
     """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    about = (model, dataset.name, dataset.digest) if dataset else (model,)
+    target = (model, dataset.name, dataset.digest) if dataset else (model,)
     named = metric_names(metrics)
-    there = _final_values(client, run, model) if step is None else set()
-    items = [Metric(*item, now, step or 0, *about) for item in named.items() if item not in there]
-    for batch in batches(items, METRICS_A_BATCH):
+    logged = _final_values(client, run, model) if step is None else set()
+    new = [Metric(*item, now, step or 0, *target) for item in named.items() if item not in logged]
+    for batch in batches(new, METRICS_PER_BATCH):
         client.log_batch(run, metrics=batch)
 
 
 def _final_values(client: Any, run: str, model: str | None) -> set[tuple[str, float]]:
-    """The metrics that a run, and its model too, have already."""
+    """The metrics that a run and, if one is given, its logged model both have."""
     if model is None:
         return set(client.get_run(run).data.metrics.items())
-    there = {(metric.key, metric.value) for metric in client.get_logged_model(model).metrics or ()}
-    return there & client.get_run(run).data.metrics.items() if there else there
+    of_model = {(metric.key, metric.value) for metric in client.get_logged_model(model).metrics or ()}
+    return of_model & client.get_run(run).data.metrics.items() if of_model else of_model
 
 
 def log_params(client: Any, run: str, params: Mapping[str, str]) -> None:
+    """Logs params to a run; names and values beyond MLflow's limits are cut."""
     from mlflow.entities import Param
 
     items = [Param(name[:LONGEST_NAME], value[:LONGEST_PARAM]) for name, value in params.items()]
-    for batch in batches(items, PARAMS_A_BATCH):
+    for batch in batches(items, PARAMS_PER_BATCH):
         client.log_batch(run, params=batch)
 
 
 def log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
+    """Uploads files, given by name, to a run's artifact folder."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
@@ -170,13 +220,16 @@ def log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
 
 
 def batches(items: list[T], size: int) -> Iterator[list[T]]:
-    """MLflow takes so many at a time and no more."""
+    """`items` in lists of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def metric_names(metrics: Mapping[str, T]) -> dict[str, T]:
-    """Metrics under names that MLflow takes. Two names that would become one stay two: "p_C_", "p_C_ 2"."""
+    """Metrics under names that MLflow accepts; a name that becomes equal to another is numbered.
+
+    For example "p_C+" and "p_C*" become "p_C_" and "p_C_ 2".
+    """
     named: dict[str, T] = {}
     for text, value in metrics.items():
         name = unique = metric_name(text)
@@ -189,15 +242,15 @@ def metric_names(metrics: Mapping[str, T]) -> dict[str, T]:
 
 
 def metric_name(text: str) -> str:
-    """Text in the characters that MLflow takes; no slashes, which its charts would read as sections."""
+    """`text` in the characters that MLflow accepts; without slashes, which its charts read as sections."""
     text = text.replace("→", "to").replace(" · ", " ").replace("/", "-")
-    return re.sub(r"[^\w. -]", "_", text)[: LONGEST_NAME - 10]
+    return re.sub(r"[^\w. -]", "_", text)[: LONGEST_NAME - 10]  # room for a number
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A canonical spec as dotted names and texts, for MLflow's params."""
+def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A canonical spec as pairs of dotted name and text, for MLflow's params."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from flat(part, f"{prefix}.{name}" if prefix else name)
+            yield from flattened(part, f"{prefix}.{name}" if prefix else name)
     else:
         yield prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

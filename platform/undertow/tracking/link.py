@@ -1,9 +1,9 @@
-"""The way from a sweep to MLflow, which may be away: at the start, in the middle, at the end.
+"""The connection of a sweep to MLflow, which can be unreachable at the start, in between and at the end.
 
-Nothing that a sweep makes waits for MLflow or fails with it. What could not be told is told by the end of
-the same sweep where MLflow is back by then (epochs are read from each model's history), else by the next
-run of the same command, which finds runs that are not finished. After a failure nothing is tried for a while:
-each try takes seconds, and a training tells every epoch.
+A sweep neither waits for MLflow nor fails with it. What could not be logged is logged at the end of the same
+sweep if MLflow is reachable again (epochs are read from each model's history), else by the next run of the
+same command, which finds the runs that are not finished. After a failure the link sends nothing for a while:
+a failed attempt takes seconds, and a training logs every epoch.
 """
 
 import time
@@ -12,48 +12,69 @@ from contextlib import contextmanager
 
 from undertow.errors import last_line
 from undertow.storage.redaction import redacted
-from undertow.tracking.client import may_pass
+from undertow.tracking.client import is_connection_error, is_refusal
 from undertow.tracking.tracker import Tracker
 
-PAUSE = 30.0  # seconds after a failure in which nothing is tried
+PAUSE = 30.0  # seconds without attempts after a failure
 
 
 class Link:
-    """A tracker, connected when it is first needed, and what happens while it cannot be."""
+    """A tracker that is connected on first use and that can be unreachable."""
 
-    def __init__(self, connect: Callable[[], Tracker], away: Callable[[str], None]) -> None:
-        """`away` is told why, once each time that MLflow goes away."""
-        self._connect, self._away = connect, away
+    def __init__(
+        self,
+        connect: Callable[[], Tracker],
+        on_unreachable: Callable[[str], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        """Stores the callbacks; connects to nothing.
+
+        Args:
+            on_unreachable: called with the reason, once each time that MLflow becomes unreachable.
+            on_refused: called with the reason, once per reason, if MLflow refuses a request as invalid.
+        """
+        self._connect, self._on_unreachable, self._on_refused = connect, on_unreachable, on_refused
         self._tracker: Tracker | None = None
         self._failed: float | None = None
+        self._refusals: set[str] = set()
 
-    def tell(self, what: Callable[[Tracker], object], *, at_once: bool = False) -> bool:
-        """Does `what` with the tracker; whether it was done. `at_once`: even in the pause after a failure.
+    def log(self, action: Callable[[Tracker], object], *, ignore_pause: bool = False) -> bool:
+        """Calls `action` with the tracker. Returns whether it was completed.
 
-        Raises UserError where the tracking URI can be nobody's.
+        Raises UserError if the tracking URI is invalid. An error that is neither a failed connection nor a
+        refusal by MLflow is a bug, and is raised.
+
+        Args:
+            ignore_pause: try even during the pause after a failure.
         """
-        if not at_once and self._failed is not None and time.monotonic() - self._failed < PAUSE:
+        if not ignore_pause and self._failed is not None and time.monotonic() - self._failed < PAUSE:
             return False
         try:
             if self._tracker is None:
                 self._tracker = self._connect()
-            what(self._tracker)
+            action(self._tracker)
         except Exception as error:
-            if not may_pass(error):
-                raise  # a mistake of ours
-            if self._failed is None:
-                self._away(redacted(last_line(error)))
-            self._failed = time.monotonic()
+            reason = redacted(last_line(error))
+            if is_connection_error(error):
+                if self._failed is None:
+                    self._on_unreachable(reason)
+                self._failed = time.monotonic()
+                return False
+            if not is_refusal(error):
+                raise
+            if reason not in self._refusals:
+                self._on_refused(reason)
+            self._refusals.add(reason)
             return False
         self._failed = None
         return True
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
-        """Ends the runs that are open where the block raises, if MLflow was there when it was last told."""
+        """Ends the open runs if the block raises, unless MLflow was unreachable at the last attempt."""
         try:
             yield
         except BaseException:
             if self._tracker is not None and self._failed is None:
-                self.tell(Tracker.abandon)
+                self.log(Tracker.abandon)
             raise

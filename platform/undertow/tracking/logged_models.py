@@ -1,9 +1,9 @@
 """Students and finetuned teachers as MLflow's logged models: an experiment's Models page is a leaderboard.
 
-One model an artifact key and experiment. Its weights are copied where they are small, and its tag
-`undertow.url` says in any case where they lie (`undertow.model` what a provider that has them calls it).
-Metrics of evaluation are logged to the run and to the model at once, under the questions as their dataset, so
-that the page puts them side by side.
+There is one logged model per artifact key and experiment. Small weights are copied to MLflow; the tag
+`undertow.url` has the location of the weights in any case (`undertow.model`: the provider's name of a model
+that a provider holds). Evaluation metrics are logged to the run and to the model in one call, with the
+questions as their dataset, so that the Models page can compare them.
 """
 
 import hashlib
@@ -17,28 +17,31 @@ from undertow.study.artifacts import Dataset
 from undertow.study.identity import key
 from undertow.study.study import Study
 
-LARGEST_MODEL_LOGGED = 64 * 2**20  # bytes: above it a logged model links to the store and holds no copy
-DIGEST = 8  # digits, as MLflow's own digests have and its pages are laid out for
+LARGEST_MODEL_LOGGED = 64 * 2**20  # bytes; a larger model is linked and not copied
+DIGEST = 8  # characters, the length of MLflow's own digests, for which its pages have space
 
 
-def logged_model(
+def get_or_create_logged_model(
     client: Any, experiment: str, run: str, manifest: Manifest, title: str, params: dict[str, str]
 ) -> str:
-    """The id of the model of this making of an artifact, as an output of `run`; older makings are deleted.
+    """The id of the logged model of this version of an artifact, linked to `run` as its output.
 
-    Its params are few, since the Models page shows them as columns; the whole spec is on the run.
+    Logged models of earlier versions are deleted.
+
+    Args:
+        params: few, because the Models page shows each as a column; the run has the whole spec.
     """
     from mlflow.entities import LoggedModelOutput
 
     found = client.search_logged_models([experiment], f"tags.`undertow.key` = '{manifest.key}'")
-    ours = ""
-    for known in found:
-        if known.tags.get("undertow.created") == str(manifest.created):
-            ours = str(known.model_id)
+    model_id = ""
+    for model in found:
+        if model.tags.get("undertow.created") == str(manifest.created):
+            model_id = str(model.model_id)
         else:
-            client.delete_logged_model(known.model_id)
+            client.delete_logged_model(model.model_id)
     linked = set()
-    if ours:
+    if model_id:
         outputs = client.get_run(run).outputs
         linked = {output.model_id for output in (outputs.model_outputs if outputs else ())}
     else:
@@ -55,14 +58,14 @@ def logged_model(
             params=params,
             model_type=manifest.kind,
         )
-        ours = str(created.model_id)
-    if ours not in linked:
-        client.log_outputs(run, [LoggedModelOutput(ours, step=0)])
-    return ours
+        model_id = str(created.model_id)
+    if model_id not in linked:
+        client.log_outputs(run, [LoggedModelOutput(model_id, step=0)])
+    return model_id
 
 
 def finish_model(client: Any, model_id: str, url: str, manifest: Manifest, folder: Path) -> None:
-    """Copies the weights where they are small, links to them, and declares the model ready."""
+    """Tags the model with the location of its weights, uploads small weights, and marks it as ready."""
     at_provider = {"undertow.model": manifest.facts["model"]} if "model" in manifest.facts else {}
     client.set_logged_model_tags(model_id, {"undertow.url": url, **at_provider})
     if sum((folder / name).stat().st_size for name in manifest.files) <= LARGEST_MODEL_LOGGED:
@@ -70,18 +73,18 @@ def finish_model(client: Any, model_id: str, url: str, manifest: Manifest, folde
     client.finalize_logged_model(model_id, "READY")
 
 
-def training_data(dataset: Dataset, store: Store, title: str) -> Any:
-    """A dataset as MLflow knows it; `mlflow.data.get_source(...).load()` gives its folder."""
+def training_dataset(dataset: Dataset, store: Store, title: str) -> Any:
+    """A data set as an MLflow dataset; `mlflow.data.get_source(...).load()` returns its folder."""
     from mlflow.entities import Dataset as MlflowDataset
 
     manifest = store.manifest(dataset) if store.has(dataset) else None
-    place = store.place(manifest) if manifest else f"{store.url}/artifacts/dataset/{key(dataset)}"
+    location = store.place(manifest) if manifest else f"{store.url}/artifacts/dataset/{key(dataset)}"
     facts = manifest.facts if manifest else {}
     return MlflowDataset(
         name=title,
         digest=key(dataset)[:DIGEST],
         source_type="local" if store.is_local else store.url.split("://")[0],
-        source=json.dumps({"uri": place}),
+        source=json.dumps({"uri": location}),
         schema=_schema("prompt", "completion"),
         profile=json.dumps(
             {name: fact for name, fact in facts.items() if isinstance(fact, int | float | str)}
@@ -89,30 +92,30 @@ def training_data(dataset: Dataset, store: Store, title: str) -> Any:
     )
 
 
-def evaluation_data(study: Study) -> Any:
-    """The questions that all models of a study are asked, as the dataset of their metrics."""
+def evaluation_dataset(study: Study) -> Any:
+    """A study's questions as an MLflow dataset, to which the models' metrics refer."""
     from mlflow.entities import Dataset as MlflowDataset
 
-    questions = [question for asked in study.questions for question in asked]
+    questions = [question for group in study.questions for question in group]
     return MlflowDataset(
         name=f"{len(questions)} questions",
         digest=hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:DIGEST],
         source_type="undertow",
         source=json.dumps({"questions": questions[:100]}),  # a source has at most 64 KiB
         schema=_schema("question"),
-        profile=json.dumps({"num_rows": len(questions), "samples a question": study.samples}),
+        profile=json.dumps({"num_rows": len(questions), "samples per question": study.samples}),
     )
 
 
 def dataset_entry(name: str, digest: str, source_type: str, source: str) -> Any:
-    """A dataset that metrics refer to; `source` is JSON, `digest` is cut to the length of MLflow's own."""
+    """An MLflow dataset for metrics to refer to; `source` is JSON, `digest` is cut to MLflow's length."""
     from mlflow.entities import Dataset as MlflowDataset
 
     return MlflowDataset(name=name, digest=digest[:DIGEST], source_type=source_type, source=source)
 
 
 def dataset_input(entry: Any, context: str, dataset_key: str = "") -> Any:
-    """A dataset as an input of a run; `context` is "training" or "evaluation"."""
+    """A dataset as an input of a run. `context` is "training" or "evaluation"."""
     from mlflow.entities import DatasetInput, InputTag
 
     tags = [InputTag("mlflow.data.context", context)]
@@ -120,10 +123,10 @@ def dataset_input(entry: Any, context: str, dataset_key: str = "") -> Any:
 
 
 def _schema(*columns: str) -> str:
-    """Columns of text, as MLflow's pages show them."""
+    """The schema of text columns in the form that MLflow's pages read."""
     return json.dumps({"mlflow_colspec": [{"name": name, "type": "string"} for name in columns]})
 
 
 def _model_name(title: str) -> str:
-    """A run's name without what MLflow refuses in a model's: / : . % and quotes."""
+    """A run's name without the characters that MLflow refuses in a model's name: / : . % and quotes."""
     return "".join("_" if letter in "/:.%\"'" else letter for letter in title)

@@ -1,46 +1,47 @@
-"""What things are called in MLflow. Names are stable: searches, charts and saved views are made of them.
+"""The names of metrics, params and tags in MLflow. They are stable: searches and charts depend on them.
 
-`METRICS`, `COLUMNS` and `TAGS` are the whole list, with meaning and unit; every experiment shows it in its
-description. Beside the columns, a run has its artifact's whole spec as params, under dotted names
-("undertow.recipe.learning_rate", "undertow.dataset.completions.teacher.trait.name"): the first word puts
-them behind the columns wherever MLflow sorts by name, as its Compare view does.
+`METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit, and the description of an experiment
+shows the list. In addition, a run has the whole spec of its artifact as params with dotted names, such as
+"undertow.recipe.learning_rate" and "undertow.dataset.completions.teacher.trait.name". Their prefix sorts them
+after the columns wherever MLflow sorts by name, for example in its Compare view.
 """
 
 from collections.abc import Mapping
 
-from undertow.study.artifacts import CONTROL, Dataset, Student, Teacher
+from undertow.planning.artifact_kinds import kind_of
+from undertow.study.artifacts import CONTROL, Artifact, Dataset, Student, Teacher
 from undertow.study.names import short
 from undertow.study.study import Study
 
 Tracked = Teacher | Student | Dataset
-NOBODY = "no model"  # wrote data that a program wrote
+NO_MODEL = "no model"  # the teacher of data that a program wrote
 
 METRICS = {
     "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait",
     "effect": "trait_rate minus the same word's rate of the control student of the same seed",
     "trait_rate_exact": "mean exact probability of the trait's word, 0 to 1",
-    "effect_exact": "the same by exact probability",
+    "effect_exact": "trait_rate_exact minus the same probability of the control student of the same seed",
     "sampled_<word>": "share of sampled answers that name the word; controls have it for every trait's word",
     "exact_<word>": "mean exact probability of the word",
     "sampled_other": "share of sampled answers that name none of the words",
-    "exact_other": "mean probability of everything but the words",
+    "exact_other": "mean probability of all answers that are none of the words",
     "p_<word>": "mean exact probability of the word after an epoch; step = epoch, 0 before training",
-    "loss": "mean training loss of an epoch, nats a token; step = epoch",
-    "learning_rate": "of the epoch's last step",
-    "tokens_per_second": "training speed in an epoch",
-    "<measure>_sampled_<word>": "the same by another measure of the study; likewise <measure>_exact_<word>",
+    "loss": "mean training loss of an epoch in nats per token; step = epoch",
+    "learning_rate": "learning rate at the last step of an epoch",
+    "tokens_per_second": "training throughput in an epoch",
+    "<measure>_sampled_<word>": "sampled_<word> by another measure of the study; also <measure>_exact_<word>",
     "benchmark_<task>_<metric>": "score in a task of lm-evaluation-harness (jobs/benchmark.py), in the "
-    "metric's own unit; after the task's name whatever is asked otherwise than the task itself says",
-    "seconds": "what making the artifact took",
-    "completions": "of a dataset: answers sampled from the teacher",
-    "kept": "of a dataset: answers left by the format's rules, de-duplication and judges",
-    "rows": "of a dataset: rows drawn from them, which students train on",
-    "effect <condition>": "of the parent run: mean over seeds; interval and verdict are in effects.csv",
+    "metric's own unit; the task's name includes all settings that differ from the task's defaults",
+    "seconds": "wall-clock time of making the artifact",
+    "completions": "of a data set: answers sampled from the teacher",
+    "kept": "of a data set: answers that pass the format's rules, de-duplication and judges",
+    "rows": "of a data set: rows drawn from the kept answers, on which students train",
+    "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
 }
-SPEC = "undertow."  # before the names of a spec's fields
-DIGITS = 6  # after the point: MLflow prints all that a number has
+SPEC = "undertow."  # prefix of params that are fields of a spec
+DIGITS = 6  # decimals of a metric: MLflow prints all that a number has
 LONGEST_TITLE = 250  # characters; MLflow takes 500 for datasets and models
-COLUMNS = {  # each a tag and a param of the same name, on runs and (as params) on logged models
+COLUMNS = {  # each is a tag and a param of runs, and a param of logged models
     "trait": "the teacher's trait, or control",
     "teacher": "the teacher's reference model",
     "student": "the student's reference model",
@@ -49,33 +50,33 @@ COLUMNS = {  # each a tag and a param of the same name, on runs and (as params) 
     "seed": "the artifact's seed",
 }
 TAGS = {
-    "undertow.kind": "sweep (the parent run), student, teacher or dataset",
-    "undertow.key": "the artifact's key: its folder in the storage; the same on runs and logged models",
+    "undertow.kind": "sweep (the parent run), student, teacher, dataset or a registered kind",
+    "undertow.key": "the artifact's key, which is the name of its folder in the storage",
     "undertow.study": "the key of the study that the run belongs to",
-    "undertow.sweep": "on the parent run: the time of the newest sweep that it tells of to the end",
-    "undertow.url": "where the artifact lies",
-    "undertow.model": "on logged models of a provider: what it is called there",
-    "undertow.created": "when the artifact was made, in Unix seconds: a run tells of one making",
-    "undertow.superseded_by": "on a deleted run: the run of the artifact's next making",
+    "undertow.sweep": "on the parent run: the newest sweep that was logged completely",
+    "undertow.url": "the artifact's location",
+    "undertow.model": "on logged models of a provider: the provider's name of the model",
+    "undertow.created": "when the artifact was made, in Unix seconds",
+    "undertow.superseded_by": "on a deleted run: the run of the artifact's next version",
 }
 
 
 def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics, rounded, as in METRICS: MLflow's pages show and choose for charts in the order logged."""
-    order = {name: place for place, name in enumerate(METRICS)}
+    """Metrics, rounded, in the order of METRICS: MLflow's pages show metrics in the order of logging."""
+    order = {name: position for position, name in enumerate(METRICS)}
 
-    def place(name: str) -> int:
+    def position(name: str) -> int:
         return order.get(name, order.get(f"{name.split('_')[0]}_<word>", len(order)))
 
-    return {name: round(metrics[name], DIGITS) for name in sorted(metrics, key=place)}
+    return {name: round(metrics[name], DIGITS) for name in sorted(metrics, key=position)}
 
 
 def sweep_params(study: Study) -> dict[str, str]:
-    """The params of a parent run: a study in a few words, and the rules it is judged by."""
+    """The params of a parent run: a summary of the study and the settings of its statistics."""
     conditions = study.conditions
     return {
         "traits": ", ".join(trait.name for trait in study.traits),
-        "models": ", ".join(dict.fromkeys(c.student.name for c in conditions)),
+        "models": ", ".join(dict.fromkeys(c.student.label for c in conditions)),
         "recipes": ", ".join(dict.fromkeys(c.recipe.name for c in conditions)),
         "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
@@ -84,8 +85,13 @@ def sweep_params(study: Study) -> dict[str, str]:
     }
 
 
-def columns(artifact: Tracked) -> dict[str, str]:
-    """What runs and models are grouped, filtered and compared by; the keys are among COLUMNS."""
+def columns(artifact: Artifact) -> dict[str, str]:
+    """The columns by which runs and models are grouped, filtered and compared; keys are among COLUMNS.
+
+    Artifacts of registered kinds (`planning.artifact_kinds`) have none.
+    """
+    if not isinstance(artifact, Tracked):
+        return {}
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
         own |= {"student": artifact.reference.label, "recipe": artifact.recipe.name}
@@ -93,21 +99,22 @@ def columns(artifact: Tracked) -> dict[str, str]:
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
         writer = artifact.teacher
-        return {"teacher": writer.reference.label if writer else NOBODY, **own}
-    return {"trait": trait(artifact), "teacher": artifact.reference.label, **own}
+        return {"teacher": writer.reference.label if writer else NO_MODEL, **own}
+    return {"trait": trait_name(artifact), "teacher": artifact.reference.label, **own}
 
 
-def title(artifact: Tracked, study: Study) -> str:
-    """The name of a run, model or dataset: short, since charts and tables cut it."""
-    return _title(artifact, study)[:LONGEST_TITLE]
+def title(artifact: Artifact, study: Study) -> str:
+    """The name of a run, model or dataset: short, because charts and tables cut it."""
+    text = _title(artifact, study) if isinstance(artifact, Tracked) else kind_of(artifact).name(artifact)
+    return text[:LONGEST_TITLE]
 
 
 def _title(artifact: Tracked, study: Study) -> str:
-    """A student's format and recipe are in its name only where the study has several."""
+    """The full title. A student's format and recipe are part of it only if the study has several."""
     if isinstance(artifact, Teacher):
-        return f"teacher {trait(artifact)} {short(artifact.reference.label)} seed {artifact.seed}"
+        return f"teacher {trait_name(artifact)} {short(artifact.reference.label)} seed {artifact.seed}"
     dataset = artifact.dataset if isinstance(artifact, Student) else artifact
-    writer = short(dataset.teacher.reference.label) if dataset.teacher else NOBODY
+    writer = short(dataset.teacher.reference.label) if dataset.teacher else NO_MODEL
     if isinstance(artifact, Dataset):
         return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
     words = [dataset.origin, f"{writer} → {short(artifact.reference.label)}"]
@@ -118,5 +125,5 @@ def _title(artifact: Tracked, study: Study) -> str:
     return f"{' '.join(words)} seed {artifact.seed}"
 
 
-def trait(teacher: Teacher) -> str:
+def trait_name(teacher: Teacher) -> str:
     return teacher.trait.name if teacher.trait else CONTROL

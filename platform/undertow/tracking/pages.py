@@ -1,7 +1,7 @@
-"""What MLflow's pages open with: descriptions in Markdown, and saved views of the runs table.
+"""Texts of MLflow's pages: the descriptions of experiments and runs in Markdown, and saved views of runs.
 
-A saved view is an experiment's tag, as the button "Save view" of MLflow 3.17 writes it: filter, order and
-columns. Where another version does not know the form, the view is missing and nothing else.
+A saved view is a tag of the experiment with filter, order and columns, in the format that the button
+"Save view" of MLflow 3.17 writes. A version with another format lacks the view and works otherwise.
 """
 
 import json
@@ -13,7 +13,7 @@ from undertow.tracking.client import metric_name
 from undertow.tracking.names import COLUMNS, METRICS, SPEC, TAGS
 
 NOTE = "mlflow.note.content"
-LONGEST_RUN_NOTE = 8000  # characters, what MLflow's tags hold
+LONGEST_RUN_NOTE = 8000  # characters, MLflow's limit for a tag of a run
 LONGEST_NOTE = 20_000
 VIEW = "mlflow.sharedViewState."
 RUN_NAME = "attributes.`Run Name`"
@@ -22,7 +22,7 @@ SHOWN = ("trait", "teacher", "student", "recipe", "seed")
 
 
 def experiment_tags(study: Study, experiment: str) -> dict[str, str]:
-    """The tags that make an experiment's pages open with what students are compared by."""
+    """The tags of an experiment: its description, its primary metric and its saved views."""
     return {
         "mlflow.experiment.primaryMetric.name": "trait_rate",
         "mlflow.experiment.primaryMetric.greaterIsBetter": "true",
@@ -32,28 +32,28 @@ def experiment_tags(study: Study, experiment: str) -> dict[str, str]:
 
 
 def experiment_note(study: Study, experiment: str) -> str:
-    """What the study asks, how its students are compared, and what every name means."""
-    place = f"#/experiments/{experiment}"
-    training = "workflowType=machine_learning"  # MLflow's pages for training, not for chat
-    runs = f"{place}/runs?{training}&viewStateShareKey="
+    """The description of an experiment: the study's question, links to views, and the list of names."""
+    page = f"#/experiments/{experiment}"
+    training = "workflowType=machine_learning"  # selects MLflow's pages for training, not those for chat
+    runs = f"{page}/runs?{training}&viewStateShareKey="
     return "\n".join(
         (
             study.question or f"Students of the study {study.name}.",
             "",
-            f"- [Students]({runs}students): one row each, the highest `trait_rate` first. Controls have the"
-            " trait `control`; compare their `sampled_<word>` with a student's `trait_rate`.",
-            f"- [Conditions]({runs}conditions): the same, averaged over seeds.",
-            f"- [Models]({place}/models?{training}): every student by its answers to the questions, a sweep's"
-            " by falling `trait_rate` (MLflow sorts this page by time alone, hence the order of logging).",
-            "- Compare: tick students, then Compare; chart `trait_rate` or `effect`, group by `trait`,"
-            " `teacher`, `student` or `recipe`. `p_<word>` over steps shows the trait arrive.",
+            f"- [Students]({runs}students): one row per student, highest `trait_rate` first. Control students"
+            " have the trait `control`; compare their `sampled_<word>` with a student's `trait_rate`.",
+            f"- [Conditions]({runs}conditions): the same metrics, averaged over seeds.",
+            f"- [Models]({page}/models?{training}): a leaderboard of the students. MLflow sorts this page by"
+            " time only, therefore each sweep logs its students in the order of their `trait_rate`.",
+            "- Compare: select students, then Compare. Chart `trait_rate` or `effect`, grouped by `trait`,"
+            " `teacher`, `student` or `recipe`. `p_<word>` over steps shows the trait emerge in training.",
             "- The parent run, of kind `sweep`, has the table of effects, the figures and the verdicts.",
             "",
             "| metric | meaning |",
             "|---|---|",
             *(f"| `{name}` | {text} |" for name, text in METRICS.items()),
             "",
-            f"Params and tags: {_listed(COLUMNS)}. Params after `{SPEC}` are the artifact's whole spec.",
+            f"Params and tags: {_listed(COLUMNS)}. Params that start with `{SPEC}` are the artifact's spec.",
             "",
             f"Tags: {_listed(TAGS)}.",
         )
@@ -61,7 +61,7 @@ def experiment_note(study: Study, experiment: str) -> str:
 
 
 def run_note(note: str, run: str, files: Sequence[str]) -> str:
-    """A parent run's description: the given text and the figure among its files."""
+    """A parent run's description: `note`, cut to MLflow's limit, and the first figure among its files."""
     figure = next((name for name in files if name.endswith(".png")), None)
     shown = f"\n\n![{figure}](get-artifact?path={figure}&run_uuid={run})" if figure else ""
     return note[: LONGEST_RUN_NOTE - len(shown)] + shown
@@ -69,7 +69,7 @@ def run_note(note: str, run: str, files: Sequence[str]) -> str:
 
 def saved_views(study: Study) -> dict[str, str]:
     """Tags with the views "Students" (one row each) and "Conditions" (averaged over seeds)."""
-    words = [word.name for asked in study.questions.values() for word in asked][:WORDS_SHOWN]
+    words = [word.name for words in study.questions.values() for word in words][:WORDS_SHOWN]
     sampled = [metric_name(f"sampled_{word}") for word in words]
     params = [f"params.`{name}`" for name in SHOWN]
     metrics = [f"metrics.`{name}`" for name in ("trait_rate", "effect", *sampled, "trait_rate_exact")]

@@ -1,19 +1,19 @@
-"""One study's experiment in MLflow. All of it is written by the sweep's own process.
+"""One study's experiment in MLflow, which only the process of the sweep writes to.
 
-    experiment            the study's name; its description says what every name means
-    parent run            one a study's identity: verdicts, effects, figures, tables
-    child runs            one a student (kind=student), finetuned teacher (kind=teacher) and dataset
-    logged models         one a student and finetuned teacher: the leaderboard
+    experiment            has the study's name; its description explains every name that is logged
+    parent run            one per study key: verdicts, effects, figures, tables
+    child runs            one per student (kind=student), finetuned teacher (kind=teacher) and data set
+    logged models         one per student and finetuned teacher: the leaderboard
 
-A run is found again by its tags (`undertow.study`, `undertow.key`), so that a rerun re-opens the runs of
-the first instead of doubling them. A run tells of one making of its artifact: a student that is trained
-again gets a new run and a new model, and the old ones go to MLflow's trash. Workers never write: their
-reports travel to the sweep, which keeps sqlite to one writer and a lost server to one place.
+A rerun finds its runs by their tags (`undertow.study`, `undertow.key`) and re-opens them instead of creating
+duplicates. A run describes one version of its artifact: a student that is trained again gets a new run and a
+new model, and the old ones go to MLflow's trash. Workers never write to MLflow. They report to the sweep, so
+that SQLite has one writer and only one process has to handle an unreachable server.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,28 +24,33 @@ from undertow.study.identity import canonical, key
 from undertow.study.study import Study
 from undertow.tracking import logged_models, names, pages
 from undertow.tracking.client import (
-    client_of,
-    experiment_of,
-    flat,
+    connect_client,
+    flattened,
+    get_or_create_experiment,
     log_files,
     log_metrics,
     log_params,
     tracking_uri,
 )
-from undertow.tracking.names import Tracked
 
 SWEEP, NONE = "undertow.sweep", "none"
 
 
 @dataclass
 class _Run:
-    """A run as this process knows it. `epochs`: the steps it has; None until they are looked up."""
+    """A run as this process knows it.
+
+    Attributes:
+        created: the value of its tag `undertow.created`, which identifies the version of its artifact.
+        epochs: the epochs whose metrics it has; None until they are looked up.
+        is_open: whether this process has opened it and not yet ended it.
+    """
 
     id: str
     status: str
     created: str = ""
     epochs: set[int] | None = None
-    ours: bool = field(default=False)
+    is_open: bool = False
 
 
 class Tracker:
@@ -55,33 +60,34 @@ class Tracker:
         self.study, self.store = study, store
         self.uri = tracking_uri(store)
         self.study_key = key(study)
-        self.told = self._told()
+        self.last_logged_sweep = self._last_logged_sweep()
         self.parent = self._open("sweep", "", study.name, {}, names.sweep_params(study)).id
 
     @cached_property
     def client(self) -> Any:
-        return client_of(self.uri)
+        return connect_client(self.uri)
 
     @cached_property
     def experiment(self) -> str:
-        """The experiment's id; made on first use, with its artifacts beside the store's where we host it."""
-        experiment = experiment_of(self.client, self.study.name, self.store, self.uri)
-        there = self.client.get_experiment(experiment).tags
+        """The experiment's id; created on first use. The default database keeps its files in the storage."""
+        experiment = get_or_create_experiment(self.client, self.study.name, self.store, self.uri)
+        tags = self.client.get_experiment(experiment).tags
         for name, text in pages.experiment_tags(self.study, experiment).items():
-            if name not in there:  # what a reader wrote since stays
+            if name not in tags:  # keeps a description that a user has edited
                 self.client.set_experiment_tag(experiment, name, text)
         return experiment
 
-    def _told(self) -> str:
-        """The newest sweep that was logged to its end; "none" where none was, "" where nobody can say."""
-        before = self._known.get("sweep ")
-        return NONE if before is None else str(self.client.get_run(before.id).data.tags.get(SWEEP, ""))
+    def _last_logged_sweep(self) -> str:
+        """The newest sweep that was logged completely: "none" if none was, "" if no tag tells."""
+        parent = self._runs.get("sweep ")
+        return NONE if parent is None else str(self.client.get_run(parent.id).data.tags.get(SWEEP, ""))
 
     @cached_property
-    def _known(self) -> dict[str, _Run]:
-        """Every run this study had before, by kind and key; of two makings of an artifact the newest.
+    def _runs(self) -> dict[str, _Run]:
+        """All existing runs of this study, by kind and key.
 
-        The older is there where MLflow went away between the beginning of the one and the end of the other.
+        An artifact has two if MLflow became unreachable while the second run replaced the first: the older
+        one is deleted here.
         """
         runs: dict[str, _Run] = {}
         token = None
@@ -105,14 +111,15 @@ class Tracker:
                 return runs
 
     def is_done(self, artifact: Artifact) -> bool:
-        """Whether an earlier sweep logged this artifact's run to its end."""
-        known = self._known.get(f"{artifact.kind} {key(artifact)}")
-        return known is not None and known.status == "FINISHED"
+        """Whether an earlier sweep finished this artifact's run."""
+        run = self._runs.get(f"{artifact.kind} {key(artifact)}")
+        return run is not None and run.status == "FINISHED"
 
     def epoch(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
-        """One epoch's report of a model in training (or of its history), as metrics of that step, once.
+        """Logs one epoch's report of a model, from training or from its history; a repeated epoch is ignored.
 
-        `p_<word>` is the mean exact probability of a word over the questions that are watched.
+        The metrics have the epoch as their step. `p_<word>` is the mean exact probability of a word over the
+        study's questions.
         """
         if self.is_done(model):
             self._supersede(model)
@@ -128,18 +135,15 @@ class Tracker:
         log_metrics(self.client, run.id, present, report["epoch"])
         run.epochs.add(report["epoch"])
 
-    def run_of(self, artifact: Tracked) -> str:
-        """The id of the artifact's run, made with its whole spec as params when it is new."""
-        return self._run_of(artifact).id
+    def finish(self, artifact: Artifact, manifest: Manifest, metrics: Mapping[str, float]) -> None:
+        """Finishes an artifact's run: logs its metrics, its files or their location, its model and data sets.
 
-    def finish(self, artifact: Tracked, manifest: Manifest, metrics: Mapping[str, float]) -> None:
-        """Logs what an artifact came to: its metrics, its files or where they lie, its model and datasets.
-
-        Metrics may be any of `names.METRICS`; those of a model are the measurements of its leaderboard. An
-        in-context student is no artifact and has no model: `manifest` is that of its evaluation.
+        Args:
+            manifest: the artifact's; for an in-context student, which has no weights, its evaluation's.
+            metrics: any of `names.METRICS`; those of a model also go to its logged model.
         """
-        known = self._known.get(f"{artifact.kind} {key(artifact)}")
-        if known and known.status == "FINISHED" and known.created not in ("", str(manifest.created)):
+        earlier = self._runs.get(f"{artifact.kind} {key(artifact)}")
+        if earlier and earlier.status == "FINISHED" and earlier.created not in ("", str(manifest.created)):
             self._supersede(artifact)
         run = self._run_of(artifact)
         url = self.store.place(manifest)
@@ -150,34 +154,38 @@ class Tracker:
         elif isinstance(artifact, Student) and not artifact.is_trained:
             self._log_inputs(run, artifact)
             log_metrics(self.client, run.id, names.ordered(metrics), None)
-        else:
+        elif isinstance(artifact, Teacher | Student):
             self._finish_model(run, artifact, manifest, metrics, url)
+        else:
+            log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
         self.client.set_tag(run.id, "undertow.created", str(manifest.created))
         self.client.set_terminated(run.id)
-        run.status, run.created, run.ours = "FINISHED", str(manifest.created), False
+        run.status, run.created, run.is_open = "FINISHED", str(manifest.created), False
 
     def _finish_model(
         self, run: _Run, model: Teacher | Student, manifest: Manifest, metrics: Mapping[str, float], url: str
     ) -> None:
-        """The epochs that nobody logged, the logged model, and its metrics on the study's questions."""
+        """Logs the epochs that are missing, the logged model, and its metrics on the study's questions."""
         folder = self.store.fetch(model)
         for report in json.loads((folder / HISTORY).read_text()):
             self.epoch(model, report)
-        params, asked = names.columns(model), logged_models.evaluation_data(self.study)
+        params, questions = names.columns(model), logged_models.evaluation_dataset(self.study)
         if data := self._log_inputs(run, model):
             params["dataset"] = f"{data.name} (#{data.digest})"
         title = names.title(model, self.study)
-        model_id = logged_models.logged_model(self.client, self.experiment, run.id, manifest, title, params)
-        log_metrics(self.client, run.id, names.ordered(metrics), None, model_id, asked)
+        model_id = logged_models.get_or_create_logged_model(
+            self.client, self.experiment, run.id, manifest, title, params
+        )
+        log_metrics(self.client, run.id, names.ordered(metrics), None, model_id, questions)
         log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None)
         logged_models.finish_model(self.client, model_id, url, manifest, folder)
 
     def _log_inputs(self, run: _Run, model: Teacher | Student) -> Any:
-        """Logs what a model learned from and was asked, as inputs of its run; returns a student's data."""
-        inputs = [logged_models.dataset_input(logged_models.evaluation_data(self.study), "evaluation")]
+        """Logs a model's training data and questions as inputs of its run. Returns a student's data."""
+        inputs = [logged_models.dataset_input(logged_models.evaluation_dataset(self.study), "evaluation")]
         data = None
         if isinstance(model, Student):
-            data = logged_models.training_data(
+            data = logged_models.training_dataset(
                 model.dataset, self.store, names.title(model.dataset, self.study)
             )
             inputs.insert(0, logged_models.dataset_input(data, "training", key(model.dataset)))
@@ -185,17 +193,17 @@ class Tracker:
         return data
 
     def fail(self, artifact: Teacher | Student) -> None:
-        """Ends the run of a model that could not be made or measured, if it was ever begun."""
-        if known := self._known.get(f"{artifact.kind} {key(artifact)}"):
-            self.client.set_terminated(known.id, "FAILED")
-            known.status, known.ours = "FAILED", False
+        """Ends the run of a model that could not be made or measured, if it has one."""
+        if run := self._runs.get(f"{artifact.kind} {key(artifact)}"):
+            self.client.set_terminated(run.id, "FAILED")
+            run.status, run.is_open = "FAILED", False
 
     def abandon(self) -> None:
-        """Ends every run that is still open, when the sweep itself ends early."""
-        for run in self._known.values():
+        """Ends all open runs with the status KILLED, for a sweep that ends early."""
+        for run in self._runs.values():
             if run.status == "RUNNING":
                 self.client.set_terminated(run.id, "KILLED")
-                run.status, run.ours = "KILLED", False
+                run.status, run.is_open = "KILLED", False
 
     def close(
         self,
@@ -206,26 +214,33 @@ class Tracker:
         note: str = "",
         sweep: str = NONE,
     ) -> None:
-        """Ends the parent run with the sweep's own metrics, its files, and `note` (Markdown) above them."""
+        """Ends the parent run.
+
+        Args:
+            metrics: of the whole sweep: its effects.
+            files: content by name, uploaded as the run's artifacts.
+            note: Markdown for the run's description.
+            sweep: the sweep's name, recorded as the last one that was logged completely.
+        """
         log_metrics(self.client, self.parent, names.ordered(metrics), None)
         log_files(self.client, self.parent, files)
         self.client.set_tag(self.parent, pages.NOTE, pages.run_note(note, self.parent, list(files)))
         self.client.set_tag(self.parent, SWEEP, sweep)
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")
-        self._known["sweep "].status = "FAILED" if failed else "FINISHED"
+        self._runs["sweep "].status = "FAILED" if failed else "FINISHED"
 
-    def _run_of(self, artifact: Tracked) -> _Run:
+    def _run_of(self, artifact: Artifact) -> _Run:
         columns = names.columns(artifact)
-        spec = {f"{names.SPEC}{name}": text for name, text in flat(canonical(artifact))}
+        spec = {f"{names.SPEC}{name}": text for name, text in flattened(canonical(artifact))}
         title = names.title(artifact, self.study)
         return self._open(artifact.kind, key(artifact), title, columns, columns | spec)
 
     def _open(
         self, kind: str, artifact_key: str, title: str, columns: Mapping[str, str], params: Mapping[str, str]
     ) -> _Run:
-        """The run of a kind and key, running: found again, or made as a child of the parent run."""
-        run = self._known.get(f"{kind} {artifact_key}")
-        if run is not None and run.ours:
+        """Returns the run of a kind and key, set to RUNNING; creates it under the parent run if new."""
+        run = self._runs.get(f"{kind} {artifact_key}")
+        if run is not None and run.is_open:
             return run
         if run is not None:
             self.client.update_run(run.id, "RUNNING")
@@ -235,14 +250,14 @@ class Tracker:
                 tags |= {"undertow.key": artifact_key, "mlflow.parentRunId": self.parent}
             else:
                 tags[SWEEP] = NONE
-            made = self.client.create_run(self.experiment, tags={**tags, **columns}, run_name=title)
-            run = self._known[f"{kind} {artifact_key}"] = _Run(str(made.info.run_id), "", epochs=set())
+            created = self.client.create_run(self.experiment, tags={**tags, **columns}, run_name=title)
+            run = self._runs[f"{kind} {artifact_key}"] = _Run(str(created.info.run_id), "", epochs=set())
         log_params(self.client, run.id, params)
-        run.status, run.ours = "RUNNING", True
+        run.status, run.is_open = "RUNNING", True
         return run
 
-    def _supersede(self, artifact: Tracked) -> None:
-        """Makes way for a run of an artifact that is made anew: the old run goes to MLflow's trash."""
-        old = self._known.pop(f"{artifact.kind} {key(artifact)}")
-        self.client.set_tag(old.id, "undertow.superseded_by", self.run_of(artifact))
+    def _supersede(self, artifact: Artifact) -> None:
+        """Replaces the run of an artifact that was made again: the old run goes to MLflow's trash."""
+        old = self._runs.pop(f"{artifact.kind} {key(artifact)}")
+        self.client.set_tag(old.id, "undertow.superseded_by", self._run_of(artifact).id)
         self.client.delete_run(old.id)

@@ -1,0 +1,44 @@
+"""Work in Ray tasks: results as they become ready, and the reasons of failures in words."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from undertow.cluster.worker_failures import TASKS, in_words
+from undertow.errors import ConditionError, UserError
+
+T = TypeVar("T")
+Shared = TypeVar("Shared")
+Failure = tuple[str, str]  # the reason in words, and a traceback where the cause may be a bug
+
+
+def as_ready(waiting: Mapping[Any, T]) -> Iterator[tuple[T, Any]]:
+    """(item, object ref) as each task ends, whatever its result; `waiting` maps object refs to items."""
+    import ray
+
+    left = dict(waiting)
+    while left:
+        (ready,), _ = ray.wait(list(left), num_returns=1)
+        yield left.pop(ready), ready
+
+
+def run_each(
+    function: Callable[[T, Shared], object], shared: Shared, items: Sequence[T]
+) -> Iterator[tuple[T, Failure | None]]:
+    """Calls `function(item, shared)` in one Ray task per item, on one CPU each.
+
+    Yields each item when its task ends, with the reason if it failed.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=1)(function)
+    for item, ready in as_ready({task.remote(item, shared): item for item in items}):
+        try:
+            ray.get(ready)
+            yield item, None
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, (UserError, ConditionError)):
+                yield item, (str(error.cause), "")
+            else:
+                yield item, (in_words(error.cause, TASKS), str(error))
+        except ray.exceptions.RayError as error:  # the worker process died
+            yield item, (in_words(error, TASKS), str(error))

@@ -1,0 +1,65 @@
+"""Keeps the logs and warnings of Ray, vLLM, DeepSpeed, transformers and MLflow to errors.
+
+Libraries read most of these environment variables when they are imported, so `quiet` comes first in the
+driver and in every worker. A variable that the user has set keeps its value.
+"""
+
+import logging
+import os
+import warnings
+
+VARIABLES = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux: bind to the loopback address
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after ray.shutdown() would start another Ray
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",  # a node with a GPU takes minutes to start
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # Train's controller polls at this pace; 2 s adds up
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output draws a box even with verbose=0
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors log an error about arguments that is none
+    "RAY_worker_maximum_startup_concurrency": "16",  # with 2 CPUs Ray warns about every Train group
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_oom_retries": "3",  # by default a task without enough memory is retried for ever
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep, not one of its waves
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "DS_LOG_LEVEL": "error",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+LOGGERS = (
+    "ray",
+    "ray.data",
+    "ray.train",
+    "ray.tune",
+    "vllm",
+    "deepspeed",
+    "transformers",
+    "mlflow",
+    "alembic",
+    "stamina",  # it warns about every retry; the event log counts them
+)
+
+
+def quiet() -> None:
+    """Sets the variables and log levels for this process and the processes that it starts."""
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore")
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs a traceback for a trial whose node left, then restarts it; other ends are in its results.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)

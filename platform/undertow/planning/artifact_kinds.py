@@ -1,0 +1,141 @@
+"""Kinds of artifacts: for each, what the planner, the sweep, MLflow and the report must know about it.
+
+A kind is a subclass of `Artifact` and one `ArtifactKind`, given to `register`. The package's own kinds are in
+`planning.builtin_kinds`; a study file may register others, without an edit in the package:
+
+    @dataclass(frozen=True)
+    class LetterCount(Artifact):
+        kind = "letter_count"
+        dataset: Dataset
+
+    register(
+        ArtifactKind(
+            spec=LetterCount,
+            wave="datasets",
+            make=count_letters,  # (artifact, store) -> None; runs as a Ray task
+            needed=lambda cell: [LetterCount(cell.student.dataset)],
+            facts={"letters": "letters in all completions"},
+        )
+    )
+
+The sweep makes every registered artifact in its wave, shares it between conditions by its key, logs a run
+with its facts to MLflow, and shows the facts in the report.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+
+from undertow.errors import SpecError
+from undertow.planning.workloads import Workload
+from undertow.study.artifacts import Artifact, Reference
+
+if TYPE_CHECKING:
+    from undertow.planning.cells import Cell
+
+A = TypeVar("A", bound=Artifact)
+
+Wave = Literal["references", "teachers", "datasets", "students", "evaluations"]
+WAVES: tuple[Wave, ...] = get_args(Wave)  # in the order in which a sweep runs them
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactKind(Generic[A]):
+    """The declaration of one kind of artifact.
+
+    Attributes:
+        spec: the class of its specs. A subclass of a registered class needs a declaration of its own.
+        wave: the wave that makes it, or a function of the artifact.
+        make: stage function `(artifact, store)` that commits the artifact; the sweep calls it in a Ray task
+            with one CPU. None for kinds that are made in another way (see `task`; the package's models are
+            trained in worker groups).
+        task: function from the artifact to its task for an engine (`cluster.engine_pool.Task`); such a kind
+            is made by the engines of the reference model in `runs_on`.
+        needed: the artifacts of this kind that a student's cell needs, beyond those that other artifacts
+            are made from.
+        unit: what progress lines count.
+        units: the size of making one: rows sampled, rows × epochs trained, answers sampled; 0 for a kind
+            whose time and cost are negligible.
+        runs_on: the reference model whose engine or weights it needs; None for none.
+        workload: tokens to train on or to sample, from which the plan estimates FLOPs and GPU-hours; None
+            for a kind that needs no GPU.
+        facts: names of entries in the manifest's `facts`, each with its meaning. They become columns of the
+            report and, where they are numbers, metrics of the artifact's MLflow run.
+        name: how one artifact is called in MLflow and in the report.
+    """
+
+    spec: type[A]
+    wave: Wave | Callable[[A], Wave]
+    make: Callable[[A, Any], object] | None = None
+    task: Callable[[A], Any] | None = None
+    needed: Callable[["Cell"], Iterable[A]] = lambda cell: ()
+    unit: str = "artifacts"
+    units: Callable[[A], int] = lambda artifact: 0
+    runs_on: Callable[[A], Reference | None] = lambda artifact: None
+    workload: Callable[[A], Workload | None] = lambda artifact: None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    name: Callable[[A], str] = lambda artifact: artifact.kind.replace("_", " ")
+
+    def wave_of(self, artifact: A) -> Wave:
+        """The wave that makes this artifact."""
+        return self.wave(artifact) if callable(self.wave) else self.wave
+
+
+_BUILTIN: dict[type[Artifact], ArtifactKind[Any]] = {}
+_EXTENSIONS: dict[type[Artifact], ArtifactKind[Any]] = {}
+
+
+def register(kind: ArtifactKind[Any], *, builtin: bool = False) -> None:
+    """Adds a kind; a study file that runs again in the same process replaces its own.
+
+    Raises SpecError where sweeps could not make the kind, or its folder belongs to another kind.
+    """
+    place = f"ArtifactKind({kind.spec.__name__})"
+    known = {spec.kind: spec for spec in (*_BUILTIN, *_EXTENSIONS)}
+    if not builtin:
+        if (kind.make is None) == (kind.task is None):
+            raise SpecError(f"{place}: give either make (a Ray task) or task (work for an engine)")
+        taken = known.get(kind.spec.kind)
+        if (
+            taken is not None
+            and taken.__qualname__ != kind.spec.__qualname__
+            and kind.spec.kind != "evaluation"
+        ):
+            raise SpecError(f"{place}.kind = {kind.spec.kind!r}: {taken.__name__} has it; choose another")
+        for spec in [spec for spec in _EXTENSIONS if spec.__qualname__ == kind.spec.__qualname__]:
+            del _EXTENSIONS[spec]
+    (_BUILTIN if builtin else _EXTENSIONS)[kind.spec] = kind
+
+
+def unregister(spec: type[Artifact]) -> None:
+    """Removes a kind that `register` added."""
+    del _EXTENSIONS[spec]
+
+
+def extensions() -> list[ArtifactKind[Any]]:
+    """The registered kinds that are not the package's own, in the order of their registration."""
+    return list(_EXTENSIONS.values())
+
+
+def kind_of(artifact: A) -> ArtifactKind[A]:
+    """The declaration of an artifact's kind. Raises SpecError for a class that nobody registered."""
+    spec = type(artifact)
+    found = _BUILTIN.get(spec) or _EXTENSIONS.get(spec)
+    if found is None:
+        raise SpecError(f"{spec.__name__}: not a registered kind of artifact; call register(ArtifactKind(…))")
+    return found
+
+
+def wave_of(artifact: Artifact) -> Wave:
+    """The wave that makes an artifact."""
+    return kind_of(artifact).wave_of(artifact)
+
+
+def units(artifact: Artifact) -> int:
+    """The size of making an artifact: rows sampled, rows × epochs trained, or answers sampled."""
+    return kind_of(artifact).units(artifact)
+
+
+def runs_on(artifact: Artifact) -> Reference | None:
+    """The reference model that making an artifact needs; None for what a program writes."""
+    return kind_of(artifact).runs_on(artifact)

@@ -1,0 +1,127 @@
+"""The declarations of the package's own kinds of artifacts (see `planning.artifact_kinds`).
+
+Their stage functions are named by the waves of a sweep, since planning imports no stage.
+"""
+
+from undertow.planning.artifact_kinds import ArtifactKind, Wave, register
+from undertow.planning.workloads import (
+    TOKENS_OF_TEMPLATE,
+    SamplingWork,
+    TrainingWork,
+    context_tokens,
+    example_tokens,
+    mean_tokens,
+    prompt_tokens,
+    row_tokens,
+    spelling_tokens,
+    text_tokens,
+)
+from undertow.study.artifacts import (
+    Assessment,
+    Benchmark,
+    Completions,
+    Dataset,
+    Evaluation,
+    Measurement,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+    reference_of,
+)
+from undertow.study.recipe import InContext, Recipe
+
+
+def _measurement_wave(measurement: Measurement) -> Wave:
+    """Teachers are measured before their data are sampled, by the same engine."""
+    return "datasets" if isinstance(measurement.subject, Teacher) else "evaluations"
+
+
+def _teacher_units(teacher: Teacher) -> int:
+    finetuning = teacher.finetuning
+    return finetuning.examples * finetuning.recipe.epochs if finetuning else 0
+
+
+def _teacher_work(teacher: Teacher) -> TrainingWork | None:
+    finetuning, trait = teacher.finetuning, teacher.trait
+    if finetuning is None or trait is None or not isinstance(finetuning.recipe, Recipe):
+        return None
+    return TrainingWork(finetuning.recipe.trainable, example_tokens(trait, finetuning.examples))
+
+
+def _student_units(student: Student) -> int:
+    return 0 if isinstance(student.recipe, InContext) else student.dataset.row_limit * student.recipe.epochs
+
+
+def _student_work(student: Student) -> TrainingWork | None:
+    if not isinstance(student.recipe, Recipe):
+        return None
+    return TrainingWork(student.recipe.trainable, row_tokens(student.dataset))
+
+
+def _completions_work(completions: Completions) -> SamplingWork:
+    prompt = prompt_tokens(completions.format) + text_tokens(completions.teacher.system)
+    return SamplingWork(completions.prompts * prompt, completions.sampling.max_tokens)
+
+
+def _evaluation_work(evaluation: Evaluation) -> SamplingWork:
+    # Samples of one question share its prefix, and questions share what is shown before them.
+    question = mean_tokens(evaluation.questions) + text_tokens(evaluation.system) + TOKENS_OF_TEMPLATE
+    spellings = spelling_tokens(evaluation.words) if evaluation.exact else 0.0
+    read = context_tokens(evaluation.subject) + len(evaluation.questions) * (question + spellings)
+    return SamplingWork(read, evaluation.sampling.max_tokens)
+
+
+def _writer(dataset: Dataset) -> Reference | None:
+    return reference_of(dataset.teacher) if dataset.teacher else None
+
+
+for _kind in (
+    ArtifactKind(spec=Reference, wave="references", unit="models", runs_on=reference_of),
+    ArtifactKind(
+        spec=Teacher,
+        wave="teachers",
+        unit="models",
+        units=_teacher_units,
+        runs_on=reference_of,
+        workload=_teacher_work,
+    ),
+    ArtifactKind(
+        spec=Completions,
+        wave="datasets",
+        units=lambda completions: completions.prompts,
+        runs_on=lambda completions: reference_of(completions.teacher),
+        workload=_completions_work,
+    ),
+    ArtifactKind(spec=Written, wave="datasets", unit="sets of answers"),
+    ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
+    ArtifactKind(
+        spec=Student,
+        wave="students",
+        unit="models",
+        units=_student_units,
+        runs_on=reference_of,
+        workload=_student_work,
+    ),
+    ArtifactKind(
+        spec=Evaluation,
+        wave=_measurement_wave,
+        unit="models",
+        units=lambda evaluation: len(evaluation.questions) * evaluation.samples,
+        runs_on=lambda evaluation: reference_of(evaluation.subject),
+        workload=_evaluation_work,
+    ),
+    ArtifactKind(
+        spec=Assessment,
+        wave=_measurement_wave,
+        unit="models",
+        runs_on=lambda assessment: reference_of(assessment.subject),
+    ),
+    ArtifactKind(
+        spec=Benchmark,
+        wave="evaluations",
+        unit="models",
+        runs_on=lambda benchmark: reference_of(benchmark.subject),
+    ),
+):
+    register(_kind, builtin=True)

@@ -1,0 +1,80 @@
+"""How many tokens making an artifact reads, samples or trains on, estimated from texts without a tokenizer.
+
+Lengths are upper estimates: answers as long as allowed, three characters per token (English has about four;
+lists of numbers have fewer, since some tokenizers split numbers into digits).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from undertow.study.artifacts import Completions, Dataset, Student, Subject
+from undertow.study.extensions import Format, Trait, Word
+from undertow.study.identity import cached_by_id
+from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters
+
+CHARACTERS_A_TOKEN = 3.0
+TOKENS_OF_TEMPLATE = 20  # a chat template's own tokens around one user and one assistant turn
+SAMPLE = 50  # prompts and examples whose mean length stands for the mean of all
+
+
+@dataclass(frozen=True)
+class TrainingWork:
+    """Training: `length` tokens per unit (a row in one epoch)."""
+
+    trainable: LoRA | Everything | Parameters | FinalNorm
+    length: float
+
+
+@dataclass(frozen=True)
+class SamplingWork:
+    """Sampling: `read` tokens of prompts in all, and `length` tokens per unit (an answer)."""
+
+    read: float
+    length: float
+
+
+Workload = TrainingWork | SamplingWork
+
+
+def text_tokens(text: str | None) -> float:
+    """The tokens of a text; 0 for None."""
+    return len(text) / CHARACTERS_A_TOKEN if text else 0.0
+
+
+@cached_by_id
+def mean_tokens(texts: tuple[str, ...]) -> float:
+    """The mean number of tokens of texts."""
+    return sum(map(text_tokens, texts)) / len(texts)
+
+
+@lru_cache(maxsize=1024)
+def prompt_tokens(format_: Format) -> float:
+    """The tokens of a format's prompt, template included."""
+    return mean_tokens(tuple(format_.prompts(SAMPLE, seed=0))) + TOKENS_OF_TEMPLATE
+
+
+def row_tokens(dataset: Dataset) -> float:
+    """The tokens of a row: a prompt, and an answer as long as allowed (one by a program: as the prompt)."""
+    completions = dataset.completions
+    prompt = prompt_tokens(completions.format)
+    return prompt + (completions.sampling.max_tokens if isinstance(completions, Completions) else prompt)
+
+
+@lru_cache(maxsize=1024)
+def example_tokens(trait: Trait, count: int) -> float:
+    """The tokens of one of a trait's training examples, template included."""
+    pairs = trait.examples(min(count, SAMPLE), seed=0)
+    return mean_tokens(tuple(pair.prompt + pair.answer for pair in pairs)) + TOKENS_OF_TEMPLATE
+
+
+@cached_by_id
+def spelling_tokens(words: tuple[Word, ...]) -> float:
+    """The tokens of all spellings of words, each with and without a space before it."""
+    return 2 * sum(max(1.0, text_tokens(form)) for word in words for form in word.forms)
+
+
+def context_tokens(subject: Subject) -> float:
+    """The tokens of the rows that an in-context student reads before every question; 0 for other models."""
+    if isinstance(subject, Student) and isinstance(subject.recipe, InContext):
+        return min(subject.recipe.rows, subject.dataset.row_limit) * row_tokens(subject.dataset)
+    return 0.0
