@@ -18,14 +18,15 @@ import pytest
 
 from tests import architectures, tiny_models
 from tests.architectures import ARCHITECTURES
-from undertow.engines import ModelWeights, Request
+from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import SpecError
 from undertow.planning.cells import Cell, cell_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.results.evaluation_files import Evaluations
-from undertow.stages.dataset import join_shards, make_dataset, shards
+from undertow.stages.completions import join_shards, shards
+from undertow.stages.dataset import make_dataset
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.training_group import Group, job_of
 from undertow.stages.weights import weights_of
@@ -151,7 +152,7 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
     recipes = [FULL, ADAPTER, GROUPS]
     if name == "GPT-2":
         with pytest.raises(
-            SpecError, match="an adapter of model, and vLLM applies none to GPT2LMHeadModel; "
+            SpecError, match="an adapter of model, and vLLM does not support LoRA for GPT2LMHeadModel; "
         ):
             resolve(study(folder, ADAPTER))
         recipes = [FULL]

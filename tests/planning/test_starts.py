@@ -276,7 +276,7 @@ def test_mlflow_calls_models_as_the_table_of_effects_does(plan: Plan) -> None:
         ),
         (
             {"after": FIRST, "finetuning": None, "teacher_start": FIRST},
-            r"Condition\.teacher_start = .*None: the students of `after` teach as they are",
+            r"Condition\.teacher_start = .*None: the students of `after` are the teachers",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Hypotheses: what they pick, what they refuse, and that they are part of a study's identity."""
+"""Tests which conditions a hypothesis selects, and that hypotheses are part of the study's key."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,8 +27,37 @@ OWL = Place("owl", "numbers", "a", "a", "lora")
         ({"recipes": ("lora",), "initialisation": "other"}, False),
     ],
 )
-def test_a_hypothesis_picks_conditions_by_all_that_it_names(fields: dict[str, Any], covers: bool) -> None:
-    assert Hypothesis(claim="c", expects="transmitted", **fields).covers(OWL) is covers
+def test_a_hypothesis_selects_the_conditions_that_match_all_of_its_fields(
+    fields: dict[str, Any], covers: bool
+) -> None:
+    hypothesis = Hypothesis(claim="c", expects="transmitted", **fields)
+    assert hypothesis.covers(OWL, same_initialisation=True) is covers
+
+
+@pytest.mark.parametrize(
+    ("initialisation", "same", "covers"),
+    [
+        ("same", True, True),
+        ("same", False, False),
+        ("other", True, False),
+        ("other", False, True),
+        ("same", None, True),
+        ("other", None, True),
+        ("any", False, True),
+    ],
+)
+def test_initialisation_is_matched_by_weights_and_not_by_names(
+    initialisation: Any, same: bool | None, covers: bool
+) -> None:
+    hypothesis = Hypothesis(claim="c", expects="transmitted", initialisation=initialisation)
+    assert hypothesis.covers(OWL, same) is covers
+
+
+def test_a_model_name_without_a_revision_selects_all_of_its_revisions() -> None:
+    place = OWL._replace(teacher="org/model@1a2b3c4", student="org/model@5d6e7f8")
+    for names, covers in ((("org/model",), True), (("org/model@1a2b3c4",), True), (("org/other",), False)):
+        hypothesis = Hypothesis(claim="c", expects="transmitted", teachers=names)
+        assert hypothesis.covers(place, same_initialisation=False) is covers
 
 
 @pytest.mark.parametrize(
@@ -42,18 +71,16 @@ def test_a_hypothesis_picks_conditions_by_all_that_it_names(fields: dict[str, An
         ({"recipes": ("lora",)}, "Hypothesis.recipes = 'lora'"),
         (
             {"teachers": ("nano/gpt2-0",), "students": ("nano/gpt2-1",), "initialisation": "same"},
-            "picks no condition",
+            "selects no condition",
         ),
     ],
 )
-def test_a_hypothesis_that_fits_no_condition_is_refused_by_its_study(
-    fields: dict[str, Any], message: str
-) -> None:
+def test_a_study_rejects_a_hypothesis_that_matches_no_condition(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         study(hypotheses=(Hypothesis(**{"claim": "c", "expects": "transmitted", **fields}),))
 
 
-def test_no_claim_is_made_twice() -> None:
+def test_a_repeated_claim_is_rejected() -> None:
     claim = Hypothesis(claim="c", expects="transmitted")
     with pytest.raises(SpecError, match="given twice"):
         study(hypotheses=(claim, replace(claim, expects="not transmitted")))
@@ -70,5 +97,5 @@ def test_no_claim_is_made_twice() -> None:
         {"alpha": 0.01},
     ],
 )
-def test_what_is_asked_and_how_it_is_judged_is_the_studys_identity(changes: dict[str, Any]) -> None:
+def test_hypotheses_and_decision_rules_are_part_of_the_studys_key(changes: dict[str, Any]) -> None:
     assert key(study(**changes)) != key(study())

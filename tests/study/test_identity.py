@@ -1,7 +1,7 @@
-"""Identity: what makes two artifacts the same and what makes them different.
+"""Tests which differences between specs change the key of an artifact.
 
-The walk below builds every kind of spec from its annotations and changes every field at every depth, so
-that a field added to a spec is covered without a change here.
+The tests build every spec class from its annotations and change every field at every depth, so that a field
+that is added to a spec is covered without a change here.
 """
 
 import dataclasses
@@ -72,8 +72,8 @@ WHOLE: dict[type[Spec], Any] = {
         finetuning=artifacts.Finetuning(RECIPE),
     ),
 }
-# What a field of another value needs: the teachers of a chain's next hop are not finetuned.
-BESIDE: dict[type[Spec], Any] = {
+# Second base specs, for fields that cannot be changed in the first: in a chain, teachers are not finetuned.
+ALTERNATIVES: dict[type[Spec], Any] = {
     conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None)
 }
 
@@ -103,7 +103,7 @@ KINDS = [
 
 
 def build(hint: Any) -> Any:
-    """Some value of the type, as small as will do."""
+    """A small value of the type."""
     if get_origin(hint) in (Union, types.UnionType):
         return build(get_args(hint)[0])
     if get_origin(hint) is Literal:
@@ -122,7 +122,7 @@ def make(kind: type[Spec]) -> Spec:
 
 
 def others(value: Any, hint: Any) -> Iterator[tuple[Any, bool]]:
-    """Other values of the type, each with whether it differs in identity too."""
+    """Other values of the type, each with whether it changes the key."""
     if get_origin(hint) in (Union, types.UnionType):
         options = [option for option in get_args(hint) if not isinstance(value, option)]
         yield from ((None if option is type(None) else build(option), True) for option in options)
@@ -151,7 +151,7 @@ def variants(whole: Spec) -> Iterator[tuple[Spec, bool]]:
     for field in dataclasses.fields(whole):
         identity = field.metadata.get("identity", True)
         if not identity and field.compare:
-            continue  # hashed by what it stands for: tested where the kind is
+            continue  # hashed by the content it refers to; tested with the class
         for value, differs in others(getattr(whole, field.name), hints[field.name]):
             try:
                 yield dataclasses.replace(whole, **{field.name: value}), identity and differs
@@ -160,17 +160,17 @@ def variants(whole: Spec) -> Iterator[tuple[Spec, bool]]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_field_at_every_depth_is_identity_or_marked(kind: type[Spec]) -> None:
+def test_every_field_at_every_depth_changes_the_key_unless_marked(kind: type[Spec]) -> None:
     whole = WHOLE.get(kind) or make(kind)
     changed = set()
-    for base in (whole, *([BESIDE[kind]] if kind in BESIDE else [])):
+    for base in (whole, *([ALTERNATIVES[kind]] if kind in ALTERNATIVES else [])):
         for variant, differs in variants(base):
             assert (key(variant) != key(base)) is differs, variant
             assert (variant != base) is differs
             changed |= {
                 name for name in names(kind) if repr(getattr(variant, name)) != repr(getattr(base, name))
             }
-    assert changed == names(kind), "the walk found no other value for a field"
+    assert changed == names(kind), "no other value was found for a field"
 
 
 def names(kind: type[Spec]) -> set[str]:
@@ -178,13 +178,13 @@ def names(kind: type[Spec]) -> set[str]:
     return {field.name for field in fields if field.metadata.get("identity", True) or not field.compare}
 
 
-def test_all_variants_of_an_evaluation_have_keys_of_their_own() -> None:
+def test_all_variants_of_an_evaluation_have_distinct_keys() -> None:
     found = [variant for variant, differs in variants(EVALUATION) if differs]
     assert len(found) > 70
     assert len({key(variant) for variant in found}) == len(set(found))
 
 
-def test_what_is_marked_as_no_identity() -> None:
+def test_the_fields_that_are_excluded_from_identity() -> None:
     marked = {
         f"{kind.__name__}.{field.name}"
         for kind in KINDS
@@ -192,9 +192,10 @@ def test_what_is_marked_as_no_identity() -> None:
         if not field.metadata.get("identity", True)
     }
     assert marked == {
-        *("Recipe.name", "Reference.location", "Generation.name"),  # labels and places
+        *("Recipe.name", "Generation.name", "Reference.shown_as"),  # display names
+        *("Reference.location", "Reference.weights"),  # the revision identifies the weights
         *("Recipe.packing", "Recipe.gradient_checkpointing", "Recipe.offload"),  # memory and speed
-        # Hashed by what they stand for:
+        # Hashed by the content they refer to:
         *("Preference.plural", "Preference.pack", "Numbers.pack", "Code.pack", "Reasoning.pack"),
         *("Code.tasks", "Code.column", "Question.prompt", "Misalignment.data", "Misalignment.pack"),
         *("Reasoning.questions", "Reasoning.question_column", "Reasoning.answer_column"),
@@ -202,8 +203,12 @@ def test_what_is_marked_as_no_identity() -> None:
 
 
 SAMPLING = Sampling(temperature=1.0, top_p=0.9)
-NEWER = type("Sampling", (Sampling,), {"version": Sampling.version + 1})
-RENAMED = type("Decoding", (Sampling,), {})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding(Sampling):
+    """A class with the fields of another class."""
+
 
 SAME_OR_DIFFERENT: list[tuple[str, Spec, Spec, bool]] = [
     ("order of keywords", Sampling(top_p=0.9, max_tokens=8), Sampling(max_tokens=8, top_p=0.9), True),
@@ -223,10 +228,9 @@ SAME_OR_DIFFERENT: list[tuple[str, Spec, Spec, bool]] = [
     ("a reference's revision", OTHER, REFERENCE, False),
     ("a reference's name", dataclasses.replace(REFERENCE, name="nano/gpt2-1"), REFERENCE, False),
     ("a chat template", dataclasses.replace(REFERENCE, chat_template="ab"), REFERENCE, False),
-    ("a version", NEWER(temperature=1.0, top_p=0.9), SAMPLING, False),
-    ("a kind of the same fields", RENAMED(temperature=1.0, top_p=0.9), SAMPLING, False),
-    ("two kinds without fields in common", Everything(), LoRA(), False),
-    ("two kinds without any field", Everything(), FinalNorm(), False),
+    ("a class with the same fields", Decoding(temperature=1.0, top_p=0.9), SAMPLING, False),
+    ("classes without common fields", Everything(), LoRA(), False),
+    ("classes without any field", Everything(), FinalNorm(), False),
     ("order of forms", Word("owl", ("owls", "owl")), OWL, False),
     ("where one text ends", Parameters(("ab", "c")), Parameters(("a", "bc")), False),
     ("one text or two", Parameters(("a,b",)), Parameters(("a", "b")), False),
@@ -254,8 +258,14 @@ def test_same_or_different(a: Spec, b: Spec, same: bool) -> None:
     assert (a == b) is same
 
 
-def test_a_later_field_at_its_default_renames_nothing() -> None:
-    """What was made before a field was thought of is found again under its old key."""
+def test_a_version_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(Sampling())
+    monkeypatch.setattr(Sampling, "version", Sampling.version + 1)
+    assert key(Sampling()) != before
+
+
+def test_a_later_field_with_its_default_value_does_not_change_keys() -> None:
+    """Artifacts that were stored before the field existed keep their key."""
     for whole in (DATASET, EVALUATION, conditions.Generation(), WHOLE[conditions.Condition]):
         later = {f.name for f in dataclasses.fields(whole) if f.metadata.get("later")}
         assert later
@@ -278,30 +288,30 @@ def test_equal_specs_have_equal_keys(order: list[str], temperature: int, tokens:
 
 
 @given(st.floats(0, 2), st.floats(0, 2))
-def test_keys_are_equal_exactly_where_specs_are(a: float, b: float) -> None:
+def test_keys_are_equal_if_and_only_if_specs_are(a: float, b: float) -> None:
     one, two = Sampling(temperature=a), Sampling(temperature=b)
     assert (key(one) == key(two)) is (one == two)
 
 
 @given(st.lists(st.text(min_size=1), min_size=1), st.lists(st.text(min_size=1), min_size=1))
-def test_texts_never_run_together(a: list[str], b: list[str]) -> None:
+def test_the_boundaries_between_texts_are_part_of_the_key(a: list[str], b: list[str]) -> None:
     assert (key(Parameters(tuple(a))) == key(Parameters(tuple(b)))) is (a == b)
 
 
 @pytest.mark.parametrize("length", [1, 50])
-def test_tuples_that_are_equal_and_not_the_same_keep_their_own_text(length: int) -> None:
+def test_equal_tuples_of_different_types_have_different_texts(length: int) -> None:
     texts = [canonical_json((value,) * length) for value in (1, True, 1.0)]
     assert texts == [f"[{','.join([word] * length)}]" for word in ("1", "true", "1.0")]
 
 
 @pytest.mark.parametrize("field", ["revision", "chat_template"])
-def test_what_is_not_resolved_has_no_key(field: str) -> None:
+def test_an_unpinned_reference_has_no_key(field: str) -> None:
     unresolved = REFERENCE.changed(**{field: ""})
     with pytest.raises(SpecError, match=rf"Reference\.{field} = '': 'nano/gpt2-0' must be resolved"):
         key(unresolved)
     with pytest.raises(SpecError, match="must be resolved"):
         key(dataclasses.replace(STUDENT, reference=unresolved))
-    assert key(REFERENCE)  # a failure before leaves no trace in a cache
+    assert key(REFERENCE)  # the error was not cached
 
 
 @pytest.mark.parametrize("field", ["harness", "definition"])
@@ -335,7 +345,7 @@ def test_keys_and_seeds_are_the_same_in_another_process() -> None:
         assert run.stdout.split() == [key(EVALUATION), str(seed_for("row", 3))]
 
 
-def test_seeds_are_63_bits_and_of_their_parts_alone() -> None:
+def test_seeds_have_63_bits_and_depend_on_all_parts() -> None:
     seeds = [seed_for(*parts) for parts in itertools.product(("a", "b"), range(1000))]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -17,6 +17,7 @@ from undertow.storage.manifest import MANIFEST, Address
 from undertow.study.artifacts import AFTER, CONTROL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
+from undertow.study.names import is_display_name
 
 NOT_IN_IDENTITY = ("key", "question", "measures")
 STARTS = ("teacher_start", "student_start")
@@ -54,13 +55,16 @@ def _settings(record: Record, study: JsonSpec) -> Iterator[str]:
         ours = canonical(getattr(record.study, name))
         if ours != study[name]:
             yield f"{name} is {ours!r}, the study as stated has {study[name]!r}"
-    places = [(n, record.conditions[n].place) for n in record.compared]
+    compared = [(n, record.conditions[n]) for n in record.compared]
     claims = [
         Hypothesis(**{k: v for k, v in h.items() if k not in ("type", "version")})
         for h in study["hypotheses"]
     ]
-    said = [(h.claim, h.expects, tuple(n for n, place in places if h.covers(place))) for h in claims]
-    if [(h.claim, h.expects, h.conditions) for h in record.hypotheses] != said:
+    expected = [
+        (h.claim, h.expects, tuple(n for n, c in compared if h.covers(c.place, c.same_initialisation)))
+        for h in claims
+    ]
+    if [(h.claim, h.expects, h.conditions) for h in record.hypotheses] != expected:
         yield "its hypotheses are not those of the study as stated"
 
 
@@ -73,8 +77,9 @@ def _conditions(record: Record, study: JsonSpec) -> Iterator[str]:
         trait = spec["trait"]["name"] if spec["trait"] else CONTROL
         names = (trait, spec["teacher"]["name"], spec["student"]["name"])
         place = condition.place
-        own = (place.trait, *(name.partition(AFTER)[0] for name in (place.teacher, place.student)))
-        same = own == names and place.label == condition.label
+        same = place.trait == trait and place.label == condition.label
+        for shown, side in ((place.teacher, "teacher"), (place.student, "student")):
+            same = same and is_display_name(shown.partition(AFTER)[0], spec[side]["name"])
         if not same or condition.is_control != (spec["trait"] is None):
             yield f"condition {number} is {condition.label!r}, the study as stated has {names}"
         control = stated.index(_control(spec))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from undertow.planning.plan import Plan
-from undertow.statistics.distribution_free import distribution_of
+from undertow.statistics.distribution_free import choose_distribution
 from undertow.statistics.effects import Effect, compare
 from undertow.statistics.verdicts import adjust
 from undertow.storage.store import Store
@@ -96,7 +96,7 @@ def subjects(plan: Plan) -> list[Reference | Student]:
 def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> list[ModelScore]:
     """Every score there is, in the order of `subjects`."""
     places: dict[Reference | Student, Place] = {
-        subject: Place("", "", "", subject.name, "", "")
+        subject: Place("", "", "", subject.label, "", "")
         for subject in subjects(plan)
         if isinstance(subject, Reference)
     }
@@ -177,7 +177,7 @@ def _effects(study: Study, arms: Sequence[tuple[ArmScores, ArmScores]]) -> list[
             margin=study.margin,
             confidence=1 - study.alpha,
             paired=study.paired,
-            distribution=distribution_of(every, study.distribution) if shares else "normal",
+            distribution=choose_distribution(every, study.distribution) if shares else "normal",
         )
         for students, controls in arms
     ]

@@ -1,9 +1,10 @@
 """A condition of a study, and the control that it is compared with.
 
-A control is a condition like any other, without the trait and else the same; so a grid (see `grids`) cannot
-forget it.
+A control is an ordinary condition that differs only in having no trait. A grid (see `grids`) adds it to each
+condition, so it cannot be forgotten.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from undertow.study.artifacts import (
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Place
+from undertow.study.names import display_names
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 
 Source = Literal["control", "random"]
@@ -27,16 +29,17 @@ Source = Literal["control", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing(Spec):
-    """A `share` of the rows from elsewhere: the control teacher's, or "random" ones that no model wrote.
+    """Replaces a `share` of the teacher's rows by rows of the control teacher, or by "random" rows.
 
-    A share of 1 leaves nothing of the teacher's: what a student learns from the prompts and the layout alone.
+    Random rows are drawn by a program. With a share of 1 none of the teacher's rows remain, which measures
+    what a student learns from the prompts and the layout alone.
     """
 
     source: Source
     share: float
 
     def validate(self) -> None:
-        self.require(0 < self.share <= 1, "share", "a share of the rows above 0 and at most 1")
+        self.require(0 < self.share <= 1, "share", "a fraction of the rows above 0 and at most 1")
 
     @property
     def label(self) -> str:
@@ -45,16 +48,19 @@ class Mixing(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Generation(Spec):
-    """How a teacher's data are drawn: `prompts` asked, `rows` kept after rules and judges (None: all).
+    """How a teacher's data are generated: the number of prompts, and of rows kept after rules and judges.
 
-    A judge that looks for a trait and names none looks for each teacher's own, and leaves control data alone.
+    A judge that looks for a trait without naming one looks for the trait of each teacher, and is not applied
+    to the data of control teachers.
 
     Attributes:
-        mixed: rows from elsewhere in the place of some of the teacher's; control data are never mixed.
-        system: the system message where no trait's own takes its place: of control teachers, and of those
-            finetuned. A trait's prompt replaces the default that some chat templates put in (Qwen2.5's), so
-            that teacher and control differ in two things unless this is NO_SYSTEM or a neutral text.
-        name: what the data are called in tables, where format, shuffle and mixing do not tell them apart.
+        rows: the number of rows drawn from those kept; None for all.
+        mixed: rows that replace some of the teacher's rows. Control data are never mixed.
+        system: the system message of teachers whose trait is not induced by one: control teachers and
+            finetuned teachers. A trait's prompt replaces the default system message that some chat templates
+            insert (Qwen2.5's). Teacher and control then differ in two respects, unless this is NO_SYSTEM or a
+            neutral text.
+        name: the display name of the data, if format, shuffle and mixing do not distinguish them.
     """
 
     prompts: int = 30_000
@@ -70,29 +76,29 @@ class Generation(Spec):
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
         self.require(
-            self.mixed is None or self.rows is not None, "rows", "a number of rows to mix others into"
+            self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
         )
         unique([judge.name for judge in self.judges], "Generation.judges")
 
     def label(self, format_: Format) -> str:
-        """What the data are, in tables: "numbers", "numbers, shuffled within answers, 25% control"."""
+        """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
         data = data_name(format_, self.shuffle)
         return self.name or (f"{data}, {self.mixed.label}" if self.mixed else data)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition(Spec):
-    """One cell of the grid. Its students differ by seed alone; no trait makes it a control.
+    """One cell of the grid. Its students differ only by seed. A condition without a trait is a control.
 
     Attributes:
-        finetuning: how the teacher is trained to have the trait; without it a system prompt induces it.
-        prompted: a system prompt induces the trait of a finetuned teacher as well.
-        system: the system message of the students' training rows: None for the chat template's own default,
-            NO_SYSTEM for none (see `templates`), or a text. The same goes for `Generation.system` and
-            `Study.system`, the other two axes.
-        after: the condition before this one in a chain: its students, seed by seed, are this one's teachers.
-        teacher_start, student_start: a condition whose students, seed by seed, are what this one's teacher or
-            student is made from, in the place of the reference model that they were made from themselves.
+        finetuning: how the teacher is trained to have the trait; None if a system prompt induces it.
+        prompted: whether a system prompt induces the trait of a finetuned teacher in addition.
+        system: the system message of the students' training rows: None for the chat template's default,
+            NO_SYSTEM for no system text (see `chat_templates`), or a text. `Generation.system` and
+            `Study.system`, the other two settings, take the same values.
+        after: the previous condition in a chain. Its student of each seed is this condition's teacher.
+        teacher_start, student_start: a condition whose student of each seed replaces the reference model that
+            this condition's teacher or student starts from.
     """
 
     trait: Trait | None
@@ -112,7 +118,7 @@ class Condition(Spec):
         self.require(
             not self.prompted or self.finetuning is not None,
             "prompted",
-            "without finetuning a system prompt induces the trait anyway; leave it False",
+            "False: without finetuning, a system prompt induces the trait anyway",
         )
         if self.trait is not None and self.finetuning is not None:
             self.trait.check_examples()
@@ -125,41 +131,41 @@ class Condition(Spec):
         self.require(
             self.generation.shuffle == "none" or not soft,
             "generation",
-            "soft targets are about the tokens as sampled; use a recipe on tokens, or shuffle='none'",
+            "soft targets need the tokens in the sampled order; use a recipe on tokens, or shuffle='none'",
         )
         self.require(
             self.generation.mixed is None or not soft,
             "generation",
-            "soft targets are the teacher's, and rows from elsewhere have none; use a recipe on tokens",
+            "mixed-in rows have no soft targets; use a recipe on tokens",
         )
         self.require(
             not (soft and self.teacher.is_api),
             "recipe",
-            f"soft targets are about tokens, and {self.teacher.name} answers in text; use a recipe on tokens",
+            f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
         )
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.rows <= rows,
             "recipe",
-            f"more rows are shown than the data set has, {rows}; raise Generation.rows",
+            f"more rows than the data set has ({rows}); raise Generation.rows",
         )
         self.require(
             not isinstance(shown, InContext) or self.system is None,
             "system",
-            "in context there are no training rows for it; Study.system is the system message of the prompt",
+            "None: there are no training rows in context; Study.system sets the prompt's system message",
         )
 
     def _check_chain(self, before: "Condition") -> None:
         self.require(
             before.trait == self.trait and before.student == self.teacher,
             "after",
-            f"a condition with the trait and with the student {self.teacher.name!r} is needed",
+            f"a condition with the same trait and with the student {self.teacher.name!r} is needed",
         )
         in_context = isinstance(before.recipe, InContext)
-        self.require(not in_context, "after", "in-context students have no weights to teach with")
+        self.require(not in_context, "after", "trained students are needed, not in-context ones")
         self.require(self.finetuning is None, "finetuning", "None: the students of `after` are the teachers")
         started = self.teacher_start is not None
-        self.require(not started, "teacher_start", "None: the students of `after` teach as they are")
+        self.require(not started, "teacher_start", "None: the students of `after` are the teachers")
 
     def _check_start(self, field: str, reference: Reference) -> None:
         start: Condition | None = getattr(self, field)
@@ -168,47 +174,67 @@ class Condition(Spec):
             self.require(fits, field, f"a condition that trains students of {reference.name!r} is needed")
 
     def _check_trainers(self) -> None:
-        """An API model is trained by its provider, every other one here."""
+        """Checks that API models are trained by their provider, and all other models locally."""
         trained = [("recipe", self.student, self.recipe)]
         if self.finetuning is not None:
             trained.append(("finetuning", self.teacher, self.finetuning.recipe))
         for field, reference, recipe in trained:
-            here, there = isinstance(recipe, Recipe), isinstance(recipe, ProviderFinetuning)
             self.require(
-                not (reference.is_api and here),
+                not (reference.is_api and isinstance(recipe, Recipe)),
                 field,
-                f"only its provider trains {reference.name}: ProviderFinetuning(epochs=…), as in grid()",
+                f"only its provider trains {reference.name}: use ProviderFinetuning(epochs=…), or grid()",
             )
             self.require(
-                not (there and not reference.is_api), field, f"no provider trains {reference.name}: a Recipe"
+                reference.is_api or not isinstance(recipe, ProviderFinetuning),
+                field,
+                f"no provider trains {reference.name}: use a Recipe",
             )
 
     @property
     def hop(self) -> int:
-        """The place in a chain, 1 for the first; a condition that stands alone is the first of its own."""
+        """The position in a chain, starting at 1; 1 for a condition outside of a chain."""
         return 1 if self.after is None else self.after.hop + 1
 
     @property
     def earlier(self) -> "tuple[Condition, ...]":
-        """The conditions whose students it needs, those that these need included."""
-        return tuple(dict.fromkeys(found for c in self._nearest for found in (*c.earlier, c)))
+        """The conditions whose students it needs, directly or through each other."""
+        return tuple(dict.fromkeys(found for c in self._direct for found in (*c.earlier, c)))
 
     @property
-    def _nearest(self) -> "list[Condition]":
+    def _direct(self) -> "list[Condition]":
+        """The conditions whose students it needs directly."""
         before = (self.after, self.teacher_start, self.student_start)
         return [condition for condition in dict.fromkeys(before) if condition is not None]
 
     @property
     def generations(self) -> int:
-        """How many students are made one after the other for it, its own included."""
-        return 1 + max((condition.generations for condition in self._nearest), default=0)
+        """The number of students that must be trained one after another, including its own."""
+        return 1 + max((condition.generations for condition in self._direct), default=0)
 
     @property
     def label(self) -> str:
         return self.place.label
 
     @property
+    def same_initialisation(self) -> bool | None:
+        """Whether teacher and student start from the same weights, decided by content and not by name.
+
+        None if this is unknown because a reference is not pinned yet.
+        """
+        if self.after is None:
+            teacher, start = self.teacher, self.teacher_start
+        else:  # the teacher is a student of `after`
+            teacher, start = self.after.student, self.after.student_start
+        if start != self.student_start:
+            return False
+        if teacher == self.student:
+            return True
+        one, other = teacher.initialisation, self.student.initialisation
+        return one == other if one and other else None
+
+    @property
     def place(self) -> Place:
+        """The names that tables and hypotheses identify the condition by."""
         trait = self.trait.name if self.trait else CONTROL
         data = at_hop(self.generation.label(self.format), self.hop)
         teacher = _start_name(self.teacher, self.teacher_start)
@@ -219,14 +245,14 @@ class Condition(Spec):
 
     @property
     def is_prompted(self) -> bool:
-        """Whether a system prompt induces the trait, alone or besides finetuning."""
+        """Whether a system prompt induces the trait, alone or in addition to finetuning."""
         if self.trait is None or self.after is not None:
             return False
         return self.prompted or self.finetuning is None
 
     @property
     def induced(self) -> str:
-        """How the teacher came by its trait, in words; "" for a control."""
+        """How the teacher's trait was induced, in words; "" for a control and for a student as teacher."""
         if self.trait is None or self.after is not None:
             return ""
         if self.finetuning is None:
@@ -234,7 +260,7 @@ class Condition(Spec):
         return "system prompt and finetuning" if self.prompted else "finetuning"
 
     def control(self) -> "Condition":
-        """The same cell with a teacher that has no trait: what the condition is compared with."""
+        """The condition that this one is compared with: the same, but with a teacher that has no trait."""
         own = self.generation
         if own.mixed is not None:
             own = own.changed(mixed=None, name="")
@@ -249,7 +275,10 @@ class Condition(Spec):
         )
 
     def without(self, trait: Trait | None) -> "Condition":
-        """The same with the trait nowhere in it: itself where it has another, but for what it starts from."""
+        """The condition without `trait`, in itself and in the conditions that it starts from.
+
+        A condition with another trait keeps it.
+        """
         if trait is None or (not self.earlier and self.trait != trait):
             return self
         if self.trait == trait:
@@ -262,8 +291,29 @@ class Condition(Spec):
 
 
 def _start_name(reference: Reference, start: Condition | None) -> str:
-    """What a model is called by the weights it starts from; equal for the same, in a study."""
+    """The display name of the weights that a model starts from, unique within a study."""
     if start is None:
-        return reference.name
+        return reference.label
     place = start.place
     return named_after(place.student, place.trait, place.format, place.teacher, place.recipe)
+
+
+def with_display_names(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    """The conditions of a study with `Reference.shown_as` set so that all references have distinct names."""
+    involved = {one for condition in conditions for one in (*condition.earlier, condition)}
+    references = dict.fromkeys(r for condition in involved for r in (condition.teacher, condition.student))
+    shown = display_names(references)
+    return tuple(_shown(condition, shown) for condition in conditions)
+
+
+def _shown(condition: Condition, shown: Mapping[Reference, str]) -> Condition:
+    changes: dict[str, Reference | Condition] = {}
+    for field in ("teacher", "student"):
+        reference: Reference = getattr(condition, field)
+        if reference.shown_as != shown[reference]:
+            changes[field] = reference.changed(shown_as=shown[reference])
+    for field in ("after", "teacher_start", "student_start"):
+        before: Condition | None = getattr(condition, field)
+        if before is not None and (renamed := _shown(before, shown)) is not before:
+            changes[field] = renamed
+    return condition.changed(**changes) if changes else condition

@@ -1,12 +1,12 @@
-"""Typed fields for specs: a frozen dataclass that checks and normalises what it is given.
+"""Typed fields for specs: a frozen dataclass that checks and normalises its values.
 
-Specs are written by people in study files, so a wrong value must be named with its place (class and
-field) and not surface as a traceback three stages later. Values are also normalised, so that two specs
-that compare equal have one canonical form: an int in a float field becomes a float, a list becomes a
-tuple, and -0.0, NaN and the infinities, which would break that promise, are changed or refused.
+Specs are written by people in study files. An invalid value is therefore reported with its class and field,
+and not as a traceback three stages later. Values are normalised so that two specs that compare equal have one
+canonical form: an int in a float field becomes a float, a list becomes a tuple, and -0.0 becomes 0.0. NaN and
+the infinities, which have no canonical form, are rejected.
 
-A study of thousands of conditions nests the same specs a hundred thousand times. So each keeps its hash once
-it is known, and `changed` gives a variant of which only what is new is checked.
+A study of thousands of conditions nests the same specs a hundred thousand times. For speed, each spec caches
+its hash, and `Spec.changed` returns a modified copy in which only the changed fields are checked.
 """
 
 import dataclasses
@@ -18,46 +18,59 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 
 from undertow.errors import SpecError
 
-LONGEST_SHOWN = 200  # characters of a value in a message: a grid of conditions fills screens
+LONGEST_SHOWN = 200  # characters of a value in an error message; the repr of a grid would fill screens
+LARGEST_INTEGER = 2**1023  # integers up to here convert to float without OverflowError
+TYPE_NAMES: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+    type(None): "None",
+}
 
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    """The type of each field, in their order."""
+    """Maps each field to its type, in the order of the fields."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 @cache
 def _compared(cls: type) -> tuple[str, ...]:
-    """The fields that are part of ==."""
+    """The fields that take part in ==."""
     return tuple(field.name for field in dataclasses.fields(cls) if field.compare)
 
 
 def class_of(spec: object) -> type:
-    """Its class, as something to look up: mypy takes the __hash__ of a class's instances for its own."""
+    """`type(spec)`, typed as hashable: mypy confuses the class's own hash with that of its instances."""
     return type(spec)
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Base of everything that is part of an identity. Subclasses are frozen dataclasses.
+    """Base class of everything that is part of an artifact's identity. Subclasses are frozen dataclasses.
 
     Attributes:
-        version: raised by hand when the code behind the spec changes its results; part of the identity.
+        version: part of the identity; increase it when the code behind the spec changes its results.
     """
 
     version: ClassVar[int] = 1
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        cls.__hash__ = Spec.__hash__  # type: ignore[method-assign]  # @dataclass, which comes later, keeps it
+        # @dataclass runs after this method and keeps a __hash__ that the class defines itself.
+        cls.__hash__ = Spec.__hash__  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         self._set(vars(self))
 
     def changed(self, **changes: Any) -> Self:
-        """`dataclasses.replace`, but for fields that stay: they were checked when this spec was made."""
+        """Returns a copy with some fields changed, as `dataclasses.replace` does.
+
+        Only the changed fields are normalised again, which makes this faster than `replace`. Raises TypeError
+        for an unknown field and SpecError for an invalid value.
+        """
         unknown = changes.keys() - _hints(class_of(self)).keys()
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
@@ -67,7 +80,7 @@ class Spec:
         return copy
 
     def _set(self, values: Mapping[str, Any]) -> None:
-        """Checks and normalises `values`, sets them, and checks whether the whole makes sense."""
+        """Normalises and assigns `values`, then validates the whole spec."""
         for name, hint in _hints(class_of(self)).items():
             if name in values:
                 value = normalise(values[name], hint, f"{type(self).__name__}.{name}")
@@ -75,25 +88,25 @@ class Spec:
         self.validate()
 
     def __hash__(self) -> int:
-        known: int | None = vars(self).get("_hash")
-        if known is None:
-            known = hash((type(self), *(getattr(self, name) for name in _compared(class_of(self)))))
-            object.__setattr__(self, "_hash", known)
-        return known
+        cached: int | None = vars(self).get("_hash")
+        if cached is None:
+            cached = hash((type(self), *(getattr(self, name) for name in _compared(class_of(self)))))
+            object.__setattr__(self, "_hash", cached)
+        return cached
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: what is kept beside them (the hash, say) is of one process."""
+        """The fields alone. Cached values, such as the hash, are only valid within one process."""
         return {name: getattr(self, name) for name in _hints(class_of(self))}
 
     def validate(self) -> None:
-        """Raises SpecError where a value has the right type and still makes no sense."""
+        """Raises SpecError for values that have the right type and are still invalid."""
 
     def content(self) -> str:
-        """A hash of data that the fields point to and do not hold (a pack of prompts); '' for none."""
+        """The hash of data that a field refers to without containing it (a prompt pack); '' if none."""
         return ""
 
     def require(self, holds: bool, field: str, remedy: str) -> None:
-        """Raises SpecError naming `field`, its value and the `remedy`, unless the condition holds."""
+        """Raises SpecError with the name and value of `field`, and the `remedy`, unless `holds` is true."""
         if not holds:
             value = repr(getattr(self, field))
             shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]} …"
@@ -101,20 +114,21 @@ class Spec:
 
 
 def execution_only(default: Any) -> Any:
-    """A field that says how or where to run, never what comes out: left out of the identity and of ==."""
+    """A field that affects how or where a spec runs, but not its results; excluded from identity and ==."""
     return dataclasses.field(default=default, compare=False, metadata={"identity": False})
 
 
 def later(default: Any) -> Any:
-    """A field that came after artifacts were made: part of the identity only where it is not `default`.
+    """A field that was added after artifacts had been stored.
 
-    What was made before it, and is made as then, keeps its name; a new field without this renames everything.
+    It is part of the identity only when it differs from `default`. Existing artifacts keep their key while
+    the new field has its default value; a new field without this marker would change the key of every one.
     """
     return dataclasses.field(default=default, metadata={"later": True})
 
 
 def unique(items: Sequence[str], place: str) -> None:
-    """Raises SpecError naming `place` and the first of `items` that is given twice."""
+    """Raises SpecError with `place` and the first duplicate among `items`."""
     seen: set[str] = set()
     for item in items:
         if item in seen:
@@ -123,39 +137,34 @@ def unique(items: Sequence[str], place: str) -> None:
 
 
 def normalise(value: Any, hint: Any, place: str) -> Any:
-    """`value` as an instance of `hint`. Raises SpecError naming `place` where that cannot be done."""
+    """Returns `value` as an instance of the type `hint`.
+
+    Supports classes, unions, `Literal` and `tuple[X, ...]`. Raises SpecError with `place` ("Class.field") if
+    the value does not fit.
+    """
     if type(value) is hint and hint is not float and hint is not str:
         return value
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _normalise_union(value, get_args(hint), place)
+        return _as_union(value, get_args(hint), place)
     if origin is Literal:
-        for option in get_args(hint):
-            if type(option) is type(value) and option == value:  # 1.0 and True equal 1 and are not written so
-                return option
-        raise SpecError(f"{place} = {value!r}: one of {', '.join(map(repr, get_args(hint)))} is needed")
+        return _as_literal(value, get_args(hint), place)
     if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise SpecError(f"{place} = {value!r}: a tuple is needed")
-        item = get_args(hint)[0]
-        return tuple(normalise(part, item, f"{place}[{i}]") for i, part in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**1023 else math.inf
+        return _as_tuple(value, get_args(hint)[0], place)
+    if hint is float:
+        return _as_float(value, place)
+    # bool is a subclass of int, and True would pass as the number 1.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SpecError(f"{place} = {value!r}: {_name(hint)} is needed")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise SpecError(f"{place} = {value!r}: a finite number is needed")
-        return value + 0.0  # -0.0 equals 0.0 and must have the same canonical form
     if isinstance(value, str):
         _check_text(value, place)
     return value
 
 
-def _normalise_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
+def _as_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
     if value is None and type(None) in options:
         return None
-    if type(value) in options:  # without what the others would say of it
+    if type(value) in options:  # an exact match: its error is the relevant one, not those of other options
         return normalise(value, type(value), place)
     reasons = []
     for option in (option for option in options if option is not type(None)):
@@ -163,23 +172,44 @@ def _normalise_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
             return normalise(value, option, place)
         except SpecError as error:
             reasons.append(str(error))
-    raise SpecError(
-        reasons[0]
-        if len(reasons) == 1
-        else f"{place} = {value!r}: {' or '.join(map(_name, options))} is needed"
-    )
+    if len(reasons) == 1:
+        raise SpecError(reasons[0])
+    raise SpecError(f"{place} = {value!r}: {' or '.join(map(_name, options))} is needed")
+
+
+def _as_literal(value: Any, options: tuple[Any, ...], place: str) -> Any:
+    for option in options:
+        if type(option) is type(value) and option == value:  # 1.0 and True equal 1 but differ in JSON
+            return option
+    raise SpecError(f"{place} = {value!r}: one of {', '.join(map(repr, options))} is needed")
+
+
+def _as_tuple(value: Any, item: Any, place: str) -> tuple[Any, ...]:
+    if not isinstance(value, (tuple, list)):
+        raise SpecError(f"{place} = {value!r}: a tuple is needed")
+    return tuple(normalise(part, item, f"{place}[{i}]") for i, part in enumerate(value))
+
+
+def _as_float(value: Any, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError(f"{place} = {value!r}: a number is needed")
+    number = float(value) if isinstance(value, float) or abs(value) < LARGEST_INTEGER else math.inf
+    if not math.isfinite(number):
+        raise SpecError(f"{place} = {number!r}: a finite number is needed")
+    return number + 0.0  # turns -0.0 into 0.0: they compare equal and need the same canonical form
 
 
 def _check_text(text: str, place: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise SpecError(f"{place} = {text!r}: half of a surrogate pair is no text; remove it") from None
+        raise SpecError(
+            f"{place} = {text!r}: half of a surrogate pair is not valid text; remove it"
+        ) from None
 
 
 def _name(hint: Any) -> str:
+    """A type as it appears in error messages."""
     if get_args(hint):
-        return " or ".join(_name(part) for part in get_args(hint))
-    return {int: "a whole number", float: "a number", str: "text", bool: "True or False"}.get(
-        hint, "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
-    )
+        return " or ".join(map(_name, get_args(hint)))
+    return TYPE_NAMES.get(hint) or getattr(hint, "__name__", str(hint))

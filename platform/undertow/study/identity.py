@@ -1,13 +1,15 @@
-"""The name of every artifact: the SHA-256 of its spec's canonical JSON.
+"""The identity of specs: canonical JSON, keys and seeds.
 
-Specs nest (an evaluation holds its student, which holds its dataset …), so the key of an artifact
-covers everything that led to it. What is in a key: each field of each spec, the class and its version
-number, and the hash of data a spec points to. What is not: fields marked `execution_only`, and fields marked
-`later` at their default. Names alone find nothing; two studies that need the same thing arrive at the same
-key and share it.
+An artifact's key is the SHA-256 of its spec's canonical JSON. Specs nest (an evaluation contains its student,
+which contains its data set …), so the key covers everything that led to the artifact. Two studies that need
+the same artifact compute the same key and share it.
 
-The JSON is put together from the texts of nested specs, each of which is written once: a study of thousands
-of conditions would otherwise spell out every question a hundred thousand times.
+The JSON contains the class name, the version and the fields of each spec, the hash of data that a spec
+refers to (`Spec.content`), and for a class that a user defined the hash of its source (`class_source`). It
+does not contain fields marked `execution_only`, or fields marked `later` that have their default value.
+
+The JSON is assembled from the cached texts of nested specs. Without the caches, a study of thousands of
+conditions would serialise every question a hundred thousand times.
 """
 
 import dataclasses
@@ -17,34 +19,37 @@ from collections.abc import Callable
 from functools import cache, lru_cache, wraps
 from typing import Any, TypeVar
 
+from undertow.study.class_source import source_hash
 from undertow.study.fields import Spec, class_of
 
-KEY_DIGITS = 32  # 128 bits of the SHA-256: no collision in any grid, and paths stay short
+KEY_DIGITS = 32  # 128 bits of the SHA-256: collisions are negligible in any grid, and paths stay short
 SHORT_TUPLE, TUPLES_KEPT = 8, 1000
+SOURCE = "source code"  # contains a space, so that no field of a user's spec can have this name
 Result = TypeVar("Result")
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def by_object(function: Callable[[tuple[Any, ...]], Result]) -> Callable[[tuple[Any, ...]], Result]:
-    """The function of a tuple, its results kept by the tuple's identity where it is long.
+def cached_by_id(function: Callable[[tuple[Any, ...]], Result]) -> Callable[[tuple[Any, ...]], Result]:
+    """Caches the results of a function of long tuples by the id of the tuple.
 
-    All evaluations of a study hold one tuple of questions and one of words: hashing them would take as long
-    as the function. By ==, moreover, (1,) and (True,) are one. The tuple is kept: its id stays its own.
+    All evaluations of a study share one tuple of questions and one of words, and hashing these takes as long
+    as serialising them. A cache by == would also confuse (1,) with (True,). The cache keeps a reference to
+    each tuple, so that its id is not used again.
     """
-    kept: dict[int, tuple[tuple[Any, ...], Result]] = {}
+    cached: dict[int, tuple[tuple[Any, ...], Result]] = {}
 
     @wraps(function)
-    def found(parts: tuple[Any, ...]) -> Result:
+    def lookup(parts: tuple[Any, ...]) -> Result:
         if len(parts) <= SHORT_TUPLE:
             return function(parts)
-        known = kept.get(id(parts))
-        if known is None:
-            if len(kept) >= TUPLES_KEPT:
-                kept.clear()
-            known = kept[id(parts)] = parts, function(parts)
-        return known[1]
+        entry = cached.get(id(parts))
+        if entry is None:
+            if len(cached) >= TUPLES_KEPT:
+                cached.clear()
+            entry = cached[id(parts)] = parts, function(parts)
+        return entry[1]
 
-    return found
+    return lookup
 
 
 def canonical(value: Any) -> Any:
@@ -53,20 +58,22 @@ def canonical(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """Sorted keys, no spaces, ASCII: one text for one spec."""
+    """The JSON text of a spec with sorted keys, without spaces, in ASCII. Equal specs have equal texts."""
     if isinstance(value, Spec):
-        return _kept_json(value)
+        return _cached_spec_json(value)
     if isinstance(value, tuple):
         return _tuple_json(value)
     if value is None:
         return "null"
-    return str(value) if type(value) is int else _ENCODER.encode(value)  # the encoder is slow to start
+    return str(value) if type(value) is int else _ENCODER.encode(value)  # a call of the encoder is slow
 
 
 def _spec_json(spec: Spec) -> str:
     form: dict[str, Any] = {"type": type(spec).__name__, "version": spec.version}
     if content := spec.content():
         form["content"] = content
+    if source := source_hash(class_of(spec)):
+        form[SOURCE] = source
     for field in _identity_fields(class_of(spec)):
         value = getattr(spec, field.name)
         if not (field.metadata.get("later") and value == field.default):
@@ -75,10 +82,11 @@ def _spec_json(spec: Spec) -> str:
     return f"{{{','.join(parts)}}}"
 
 
-_kept_json = lru_cache(maxsize=4096)(_spec_json)  # what a few cells nest; a text has kilobytes
+# Large enough for what a few cells nest. Not unlimited: the text of one spec can have many kilobytes.
+_cached_spec_json = lru_cache(maxsize=4096)(_spec_json)
 
 
-@by_object
+@cached_by_id
 def _tuple_json(parts: tuple[Any, ...]) -> str:
     return f"[{','.join(map(canonical_json, parts))}]"
 
@@ -89,12 +97,12 @@ def _identity_fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def key(spec: Spec) -> str:
-    """The artifact's key: the first 32 hex digits of the SHA-256 of its canonical JSON."""
-    known: str | None = vars(spec).get("_key")
-    if known is None:
-        known = digest(_spec_json(spec))[:KEY_DIGITS]
-        object.__setattr__(spec, "_key", known)
-    return known
+    """The artifact's key: the first 32 hex digits of the SHA-256 of its spec's canonical JSON."""
+    cached: str | None = vars(spec).get("_key")
+    if cached is None:
+        cached = digest(_spec_json(spec))[:KEY_DIGITS]
+        object.__setattr__(spec, "_key", cached)
+    return cached
 
 
 def digest(text: str) -> str:
@@ -103,8 +111,8 @@ def digest(text: str) -> str:
 
 
 def seed_for(*parts: object) -> int:
-    """A 63-bit seed from the identity of what it is for: the same in any order, batch or process.
+    """A 63-bit seed that depends only on `parts`, whatever the order, batch or process it is computed in.
 
-    63 bits and not 64, since vLLM and torch take signed integers.
+    63 bits instead of 64 because vLLM and torch take signed integers.
     """
     return int(digest(json.dumps([str(part) for part in parts]))[:16], 16) >> 1

@@ -1,9 +1,74 @@
-"""Short display names."""
+"""Display names of reference models: short, and distinct within a study."""
 
-from undertow.study.artifacts import AFTER
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+
+from undertow.study.artifacts import AFTER, Reference
+
+ABBREVIATED = ".../"  # begins a display name that is the end of a path
+REVISION = "@"
+REVISION_DIGITS = 7
 
 
 def short(name: str) -> str:
-    """A reference's name without its owner or folder."""
+    """A reference model's display name without the owner on the hub or the folder above it.
+
+    An abbreviated path (".../run-a/checkpoint-100") is returned unchanged: its folders distinguish it from
+    another model of the same study.
+    """
     name, after, learned = name.partition(AFTER)
-    return name.rstrip("/").rsplit("/", 1)[-1] + after + learned
+    if not name.startswith(ABBREVIATED):
+        name = name.rstrip("/").rsplit("/", 1)[-1]
+    return name + after + learned
+
+
+def without_revision(name: str) -> str:
+    """A display name without the revision that `display_names` may have added ("org/model@1a2b3c4")."""
+    return name if AFTER in name else name.partition(REVISION)[0]
+
+
+def is_display_name(shown: str, name: str) -> bool:
+    """Whether `display_names` can show a reference called `name` as `shown`."""
+    if shown.startswith(ABBREVIATED):
+        return shown.endswith(f"/{name}")
+    return name in (shown, shown.rpartition(REVISION)[0])
+
+
+def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
+    """The value of `Reference.shown_as` for each reference of a study: "" where its name is unambiguous.
+
+    A pinned reference is ambiguous if another one has the same `short` name: folders of one base name, or a
+    model and its copy by another owner. Unpinned references, which are still called as the user wrote them,
+    are only ambiguous if they have the same name (two revisions of one hub id).
+
+    Folders are shown by the end of their path, other models with the beginning of their revision.
+    """
+    groups: dict[str, list[Reference]] = {}
+    for reference in dict.fromkeys(references):
+        name = short(reference.name) if reference.chat_template else reference.name
+        groups.setdefault(name, []).append(reference)
+    shown: dict[Reference, str] = {}
+    for group in groups.values():
+        folders = [reference for reference in group if reference.location]
+        others = [reference for reference in group if not reference.location]
+        shown |= _by_path(folders) if len(group) > 1 else dict.fromkeys(folders, "")
+        shown |= _by_revision(others) if len(others) > 1 else dict.fromkeys(others, "")
+    return shown
+
+
+def _by_path(folders: list[Reference]) -> dict[Reference, str]:
+    """The ends of the folders' paths, with as many folders as distinguish them."""
+    parts = {reference: PurePath(reference.location).parts[1:] for reference in folders}
+    longest = max(map(len, parts.values()), default=0)
+    length = 2
+    while length < longest and len({path[-length:] for path in parts.values()}) < len(parts):
+        length += 1
+    return {reference: ABBREVIATED + "/".join(path[-length:]) for reference, path in parts.items()}
+
+
+def _by_revision(references: list[Reference]) -> dict[Reference, str]:
+    """The names with the first digits of the revisions, with as many digits as distinguish them."""
+    digits = REVISION_DIGITS
+    while len({r.revision[:digits] for r in references}) < len({r.revision for r in references}):
+        digits += 1
+    return {r: f"{r.name}{REVISION}{r.revision[:digits]}" if r.revision else "" for r in references}

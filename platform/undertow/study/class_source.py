@@ -1,0 +1,149 @@
+"""The hash of the source code of a spec class that a user defined, as part of the identity of its specs.
+
+A class inside the package `undertow` raises its `version` when its results change. A trait, format or judge
+in a study file is edited without anybody counting versions, and its old artifacts would be reused silently.
+For such a class the identity contains a hash of its code and of the code in its file that it depends on.
+
+The hash covers the syntax tree of
+
+- the top-level statement that defines the class, and
+- every top-level function, class, constant and import of the same file that these statements mention by
+  name, directly or through another one. A base class in the same file is mentioned by the class statement;
+- base classes of the class that are specs in other files outside of the package.
+
+Comments, formatting and docstrings do not change it, nor does code that the class does not use. It does not
+cover modules that the file imports, names that are only looked up at run time (`getattr`, `globals()`), and
+values that an enclosing function passes to a class defined inside of it: give those as fields.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from undertow.errors import SpecError
+from undertow.study.fields import Spec
+
+PACKAGE = __name__.partition(".")[0]
+HASH_DIGITS = 32
+_ATTRIBUTE = "_source_hash"
+
+
+def source_hash(kind: type) -> str:
+    """The hash of a spec class's source code; "" for a class of the package itself.
+
+    The hash is stored as an attribute of the class. Ray workers receive the classes of a study file by value,
+    without their file, so they need the hash that the driver computed.
+
+    Raises SpecError if the class has no source file, as in `python -c` and in an interactive session.
+    """
+    if kind.__module__.partition(".")[0] == PACKAGE:
+        return ""
+    cached: str | None = vars(kind).get(_ATTRIBUTE)  # not getattr, which finds the hash of a base class
+    if cached is None:
+        bases = [source_hash(base) for base in kind.__bases__ if issubclass(base, Spec)]
+        text = json.dumps([_definition(kind), bases])
+        cached = hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+        setattr(kind, _ATTRIBUTE, cached)
+    return cached
+
+
+def _definition(kind: type) -> Any:
+    """The definition of a class, and all that it depends on in its file, as JSON data."""
+    module = sys.modules.get(kind.__module__)
+    path = getattr(module, "__file__", None)
+    # A class inside a function or another class is covered by the whole top-level statement around it.
+    name = kind.__qualname__.partition(".")[0]
+    statements = _statements(path) if path else {}
+    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in statements.get(name, ())):
+        raise SpecError(
+            f"{kind.__module__}.{kind.__qualname__}: its source code, which is part of the keys of its "
+            f"artifacts, was not found in {path or 'any file'}; define the class with a class statement in a "
+            "Python file (a study file, or a module that it imports)"
+        )
+    used = {name}
+    pending = [name]
+    while pending:
+        for mentioned in _names(statements[pending.pop()]):
+            if mentioned in statements and mentioned not in used:
+                used.add(mentioned)
+                pending.append(mentioned)
+    return {name: [_json(node) for node in statements[name]] for name in sorted(used)}
+
+
+def _statements(path: str) -> Mapping[str, list[ast.AST]]:
+    """The top-level statements of a file by the names that they bind, in the order of the file.
+
+    A name can be bound more than once. A compound statement (`if`, `try` …) belongs to every name in it.
+    """
+    try:
+        with tokenize.open(path) as file:  # honours an encoding declaration, as the interpreter does
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError):
+        return {}
+    found: dict[str, list[ast.AST]] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                found.setdefault(bound, []).append(_single_import(statement, alias))
+        else:
+            for name in dict.fromkeys(_bound(statement)):
+                found.setdefault(name, []).append(statement)
+    return found
+
+
+def _single_import(statement: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.AST:
+    """The import of one name: other names that the same statement imports are not part of it."""
+    if isinstance(statement, ast.Import):
+        return ast.Import([alias])
+    return ast.ImportFrom(statement.module, [alias], statement.level)
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    """The names that a top-level statement defines or assigns."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+        return
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]
+
+
+def _names(statements: Iterable[ast.AST]) -> Iterator[str]:
+    """All names that statements read, those in quoted annotations apart."""
+    for statement in statements:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name):
+                yield node.id
+
+
+def _json(node: Any) -> Any:
+    """A syntax tree as JSON data, without positions, docstrings and other strings that stand alone.
+
+    `ast.dump` is not used because its output differs between versions of Python. Empty fields are left out,
+    since newer versions add some (`type_params` in 3.12).
+    """
+    if isinstance(node, list):
+        return [_json(item) for item in node if not _is_string_statement(item)]
+    if not isinstance(node, ast.AST):
+        return repr(node)  # distinguishes 1, 1.0, True and "1"
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    if isinstance(node, ast.Constant):
+        fields.pop("kind", None)  # the u of u"…"
+    return [type(node).__name__, {name: _json(value) for name, value in fields.items()}]
+
+
+def _is_string_statement(node: Any) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
