@@ -1,4 +1,4 @@
-"""A real MLflow server on the loopback address that tests kill and start again."""
+"""A real MLflow server on the loopback address, which tests kill and start again."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-STARTS = 120.0  # seconds at most
+START_TIMEOUT = 120.0  # seconds
 
 
 class Server:
-    """A server with its own database in `folder`; it keeps its port when it is started again."""
+    """A server with its database in `folder`. It keeps its port across restarts."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as one:
@@ -23,7 +23,10 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> int:
-        """Starts the server, in a group of processes of its own, and waits until it answers; its pid."""
+        """Starts the server in its own process group, waits until it answers, and returns its pid.
+
+        Raises RuntimeError with the end of the server's log if it does not answer in time.
+        """
         command = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
@@ -34,7 +37,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + STARTS
+        deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
@@ -45,7 +48,7 @@ class Server:
         raise RuntimeError(f"MLflow did not answer: {(self.folder / 'server.log').read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """Ends the whole group at once, where it runs."""
+        """Kills the server's process group, if it is running."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
-from undertow.report.matrix import ModelMatrix, ModelPair, figure, matrices, table
+from undertow.report.matrix import ModelMatrix, ModelPair, matrices, matrix_figure, matrix_sheet
 from undertow.results.effect_rows import EffectRow, effects
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
@@ -97,7 +97,7 @@ def test_a_seed_that_one_trait_lacks_is_left_out_of_the_mean(store: Store) -> No
 
 
 def test_the_table_says_in_words_what_the_figure_shows(owls: Results) -> None:
-    told = table(owls.matrix)
+    told = matrix_sheet(owls.matrix)
     assert told["students"] == ["gpt2-0", "gpt2-1"]
     (teacher, cells), _ = told["lines"]
     effect = owls.rows[0].effect
@@ -111,13 +111,13 @@ def test_the_table_says_in_words_what_the_figure_shows(owls: Results) -> None:
 def test_a_pair_that_was_not_asked_about_has_a_dash(owls: Results) -> None:
     asked = [row for row in owls.rows if row.condition.place.teacher == row.condition.place.student]
     (found,) = matrices(owls.record, asked)
-    assert [[cell["ruling"] for cell in cells] for _, cells in table(found)["lines"]] == [
+    assert [[cell["ruling"] for cell in cells] for _, cells in matrix_sheet(found)["lines"]] == [
         ["■", "–"],
         ["–", "■"],
     ]
-    assert set(figure(owls.record, [found])) == {"initialisations.png", "initialisations.svg"}
+    assert set(matrix_figure(owls.record, [found])) == {"initialisations.png", "initialisations.svg"}
 
 
 def test_a_single_pair_makes_no_matrix(owls: Results) -> None:
     assert matrices(owls.record, owls.rows[:1]) == []
-    assert figure(owls.record, []) == {}
+    assert matrix_figure(owls.record, []) == {}

@@ -1,7 +1,7 @@
-"""MLflow away at the start, in the middle, at the end: a real server, killed and started again.
+"""MLflow unreachable at the start, in the middle and at the end of a sweep; a real server is killed.
 
-What follows the waves is run from a store that is filled by hand, and epochs are told as a training tells
-them: where MLflow is away nothing waits, and everything has arrived when the next run ends.
+The tests fill a store by hand, log epochs as a training does, and run the end of a sweep. While MLflow is
+unreachable nothing waits, and the next run logs everything that is missing.
 """
 
 import io
@@ -22,7 +22,7 @@ from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
 from undertow.study.identity import key
-from undertow.sweep.run import Ending, link_of
+from undertow.sweep.run import Ending, connect_to_mlflow
 from undertow.tracking import client as runs
 from undertow.tracking import link as links
 from undertow.tracking.link import Link
@@ -44,7 +44,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 class Run:
-    """One sweep of a study whose artifacts are there: its link, and what it printed."""
+    """One sweep of a study whose artifacts are all cached: its link and its output."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self.plan, self.store = plan, store
@@ -52,16 +52,16 @@ class Run:
         self.console = Console(file=self.printed, width=160)
         self.record = Record.of(plan)
         self.journal = EventLog(self.record, store)
-        # Two sweeps of one second would share a folder.
+        # Two sweeps in the same second would share a folder.
         self.journal.name += f"-{len(store.names('sweeps/small'))}"
         self.journal.folder = f"sweeps/small/{self.journal.name}"
         store.write_bytes(f"{self.journal.folder}/plan.json", self.record.to_json().encode())
-        self.link: Link = link_of(STUDY, store, self.journal, self.console)
+        self.link: Link = connect_to_mlflow(STUDY, store, self.journal, self.console)
 
     def epochs(self, *numbers: int) -> None:
         student = self.plan.cells[0].student
         for number in numbers:
-            self.link.tell(partial(_epoch, student=student, number=number))
+            self.link.log(partial(_epoch, student=student, number=number))
 
     def end(self) -> str:
         ending = Ending(self.plan, self.record, self.store, self.link, self.journal)
@@ -73,21 +73,21 @@ def _epoch(tracker: Tracker, student: Student, number: int) -> None:
     tracker.epoch(student, {**EPOCH, "epoch": number})
 
 
-def told(server: Server) -> dict[str, tuple[str, int]]:
-    """By an artifact's key its run's status and number of epochs; "" is the parent's."""
-    client = runs.client_of(server.url)
+def logged(server: Server) -> dict[str, tuple[str, int]]:
+    """Status and number of logged epochs of each run, by its artifact's key; "" is the parent run."""
+    client = runs.connect_client(server.url)
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
     found: dict[str, tuple[str, int]] = {}
     for run in client.search_runs([experiment.experiment_id]):
         name = run.data.tags.get("undertow.key", "")
-        assert name not in found, "a second run of an artifact"
+        assert name not in found, "an artifact has two runs"
         steps = client.get_metric_history(run.info.run_id, "p_owl")
         found[name] = (run.info.status, len({metric.step for metric in steps}))
     return found
 
 
-def whole(plan: Plan) -> dict[str, tuple[str, int]]:
-    """What MLflow has of a study that was told to the end; a history has three epochs."""
+def complete(plan: Plan) -> dict[str, tuple[str, int]]:
+    """The runs of a study that was logged completely; a training history has three epochs."""
     expected: dict[str, tuple[str, int]] = {"": ("FINISHED", 0)}
     for cell in plan.cells:
         for model in (cell.student, *([cell.teacher] if cell.teacher.finetuning else [])):
@@ -96,7 +96,7 @@ def whole(plan: Plan) -> dict[str, tuple[str, int]]:
     return expected
 
 
-def test_away_in_the_middle_and_back_before_the_end(server: Server, tmp_path: Path) -> None:
+def test_an_outage_during_the_sweep_loses_no_metric(server: Server, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     plan = fill(STUDY, store, REFERENCES)
     server.start()
@@ -106,25 +106,25 @@ def test_away_in_the_middle_and_back_before_the_end(server: Server, tmp_path: Pa
     sweep.epochs(1, 2)
     server.start()
     output = sweep.end()
-    assert output.count("MLflow is away") == 1
-    assert told(server) == whole(plan)
+    assert output.count("MLflow is unreachable") == 1
+    assert logged(server) == complete(plan)
 
 
-def test_away_from_the_start_to_the_end_and_told_by_the_next_run(server: Server, tmp_path: Path) -> None:
+def test_the_next_run_logs_a_sweep_that_could_not_reach_mlflow(server: Server, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     plan = fill(STUDY, store, REFERENCES)
-    away = Run(plan, store)
-    away.epochs(0, 1, 2)
-    output = away.end()
-    assert output.count("MLflow is away") == 1
-    assert (tmp_path / "storage" / away.journal.folder / "report.html").exists()
+    untracked = Run(plan, store)
+    untracked.epochs(0, 1, 2)
+    output = untracked.end()
+    assert output.count("MLflow is unreachable") == 1
+    assert (tmp_path / "storage" / untracked.journal.folder / "report.html").exists()
     server.start()
-    assert "MLflow is away" not in Run(plan, store).end()
-    assert told(server) == whole(plan)
+    assert "MLflow is unreachable" not in Run(plan, store).end()
+    assert logged(server) == complete(plan)
 
 
-def test_away_at_the_end_of_a_sweep_that_made_a_student_anew(server: Server, tmp_path: Path) -> None:
-    """The run that is there tells of the student's earlier making, and is finished: it has to be replaced."""
+def test_the_run_of_a_retrained_student_is_replaced_after_an_outage(server: Server, tmp_path: Path) -> None:
+    """The existing run is finished and describes the student's earlier version: it has to be replaced."""
     store = Store(str(tmp_path / "storage"))
     plan = fill(STUDY, store, REFERENCES)
     server.start()
@@ -140,11 +140,11 @@ def test_away_at_the_end_of_a_sweep_that_made_a_student_anew(server: Server, tmp
     Run(plan, store).end()
     after = run_ids(server)
     assert {name for name in after if after[name] != before[name]} == {key(student)}
-    assert told(server) == whole(plan)
+    assert logged(server) == complete(plan)
 
 
 def run_ids(server: Server) -> dict[str, str]:
-    client = runs.client_of(server.url)
+    client = runs.connect_client(server.url)
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
     found = client.search_runs([experiment.experiment_id])
     return {run.data.tags.get("undertow.key", ""): run.info.run_id for run in found}

@@ -1,4 +1,4 @@
-"""MLflow on a real sqlite store, without Ray: one run and one model a student, however often it is told."""
+"""MLflow on a real SQLite database, without Ray: a student has one run and one model."""
 
 import json
 import shutil
@@ -30,29 +30,29 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables without rows: making them takes seconds, a copy nothing."""
+    """MLflow's tables without rows: creating them takes seconds, copying the file does not."""
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    client.client_of(f"sqlite:///{file}").search_experiments()
+    client.connect_client(f"sqlite:///{file}").search_experiments()
     return file
 
 
 @dataclass(frozen=True)
 class Desk:
-    """A storage with its database, and the sweeps that are told to it."""
+    """A storage with its database, and the sweeps that log to it."""
 
     store: Store
     study: Study
 
     def tracker(self) -> Tracker:
-        """What the next sweep writes with."""
+        """The tracker of the next sweep."""
         return Tracker(self.study, Store(self.store.url))
 
     @property
     def client(self) -> Any:
-        return client.client_of(client.tracking_uri(self.store))
+        return client.connect_client(client.tracking_uri(self.store))
 
     def runs(self, kind: str) -> list[Any]:
-        """Every run that is not in the trash."""
+        """All runs of a kind that are not deleted."""
         (experiment,) = self.client.search_experiments(filter_string=f"name = '{self.study.name}'")
         found = self.client.search_runs([experiment.experiment_id], f"tags.`undertow.kind` = '{kind}'")
         return list(found)
@@ -94,7 +94,7 @@ def reports(epochs: int = 3) -> list[dict[str, Any]]:
 
 
 def make(store: Store, artifact: Teacher | Student | Dataset, weights: str = "weights") -> Manifest:
-    """Commits a tiny artifact of the right shape; a second making replaces the first."""
+    """Commits a tiny artifact with the files that the tracker reads; replaces an existing one."""
     shutil.rmtree(Path(store.root) / "artifacts" / artifact.kind / key(artifact), ignore_errors=True)
     facts = {"rows": 500, "kept": 600, "completions": 2000} if isinstance(artifact, Dataset) else {}
     with store.new(artifact, facts) as folder:
@@ -107,7 +107,7 @@ def make(store: Store, artifact: Teacher | Student | Dataset, weights: str = "we
 
 
 def finished(desk: Desk, metrics: Mapping[str, float] = RATES, trait: str | None = "owl") -> Student:
-    """A student that one sweep trained, watched, measured and logged."""
+    """A student that one sweep trained, evaluated and logged."""
     student = cell_of(desk.study, trait).student
     make(desk.store, student.dataset)
     manifest = make(desk.store, student)
@@ -119,7 +119,7 @@ def finished(desk: Desk, metrics: Mapping[str, float] = RATES, trait: str | None
     return student
 
 
-def test_a_student_is_a_run_with_its_spec_metrics_and_datasets(desk: Desk) -> None:
+def test_the_run_of_a_student_has_its_spec_metrics_and_datasets(desk: Desk) -> None:
     student = finished(desk)
     (run,) = desk.runs("student")
     assert run.info.status == "FINISHED"
@@ -142,7 +142,7 @@ def test_a_student_is_a_run_with_its_spec_metrics_and_datasets(desk: Desk) -> No
     assert inputs["evaluation"].name == "50 questions"
 
 
-def test_a_student_is_a_logged_model_with_its_weights_and_its_metrics_on_the_questions(
+def test_the_logged_model_of_a_student_has_its_weights_and_metrics(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.artifacts import download_artifacts
@@ -157,7 +157,7 @@ def test_a_student_is_a_logged_model_with_its_weights_and_its_metrics_on_the_que
     assert {m.key: m.value for m in model.metrics} == RATES
     assert {m.dataset_name for m in model.metrics} == {"50 questions"}
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
-    assert desk.client.list_artifacts(run.info.run_id) == []  # the weights are stored once
+    assert desk.client.list_artifacts(run.info.run_id) == []  # the weights are stored only with the model
     files = desk.client.list_logged_model_artifacts(model.model_id)
     assert {WEIGHTS, HISTORY} <= {file.path for file in files}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri(desk.store))
@@ -188,7 +188,9 @@ def test_a_rerun_changes_nothing(desk: Desk) -> None:
     (model,) = desk.models()
     again = desk.tracker()
     assert again.is_done(student)
-    again.finish(student, desk.store.manifest(student), RATES)  # a sweep would not; it does no harm
+    again.finish(
+        student, desk.store.manifest(student), RATES
+    )  # a sweep does not do this, and it must not matter
     again.close({}, {}, failed=False)
     after = [(r.info.run_id, r.data.metrics) for kind in ("sweep", "student") for r in desk.runs(kind)]
     assert after == before
@@ -220,13 +222,13 @@ def test_two_studies_of_one_name_share_the_model_of_a_student(desk: Desk) -> Non
     assert RATES.items() <= second.data.metrics.items()
 
 
-@pytest.mark.parametrize("watched", [True, False], ids=["watched", "unseen"])
-def test_a_student_trained_again_gets_a_new_run_and_a_new_model(desk: Desk, watched: bool) -> None:
+@pytest.mark.parametrize("in_training", [True, False], ids=["in training", "at the end"])
+def test_a_student_trained_again_gets_a_new_run_and_a_new_model(desk: Desk, in_training: bool) -> None:
     student = finished(desk)
     (old,), (old_model,) = desk.runs("student"), desk.models()
     manifest = make(desk.store, student, "other weights")
     tracker = desk.tracker()
-    for report in reports() if watched else ():
+    for report in reports() if in_training else ():
         tracker.epoch(student, report)
     tracker.finish(student, manifest, {**RATES, "trait_rate": 0.8})
     (new,), (new_model,) = desk.runs("student"), desk.models()
@@ -240,7 +242,7 @@ def test_a_student_trained_again_gets_a_new_run_and_a_new_model(desk: Desk, watc
     assert new_model.tags["undertow.created"] == str(manifest.created)
 
 
-def test_a_training_that_was_killed_goes_on_in_its_run_and_each_epoch_is_there_once(desk: Desk) -> None:
+def test_a_resumed_training_continues_in_its_run_and_logs_each_epoch_once(desk: Desk) -> None:
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)
     killed = desk.tracker()
@@ -252,7 +254,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run_and_each_epoch_is_there_o
     (parent,) = desk.runs("sweep")
     assert parent.info.status == "KILLED"
     again = desk.tracker()
-    for report in reports(3):  # from the start, as without a checkpoint
+    for report in reports(3):  # from the start, as if there were no checkpoint
         again.epoch(student, report)
     (run,) = desk.runs("student")
     assert run.info.status == "RUNNING"
@@ -262,7 +264,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run_and_each_epoch_is_there_o
     assert desk.steps(run, "p_owl") == [0, 1, 2]
 
 
-def test_epochs_that_mlflow_missed_are_read_from_the_history(desk: Desk) -> None:
+def test_missing_epochs_are_read_from_the_history(desk: Desk) -> None:
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)
     tracker = desk.tracker()
@@ -272,7 +274,7 @@ def test_epochs_that_mlflow_missed_are_read_from_the_history(desk: Desk) -> None
     assert sorted(desk.steps(run, "p_owl")) == [0, 1, 2]
 
 
-def test_a_student_that_fails_has_a_failed_run_and_no_model_until_it_succeeds(desk: Desk) -> None:
+def test_a_failed_student_has_a_failed_run_and_no_model_until_it_succeeds(desk: Desk) -> None:
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)
     tracker = desk.tracker()
@@ -289,7 +291,7 @@ def test_a_student_that_fails_has_a_failed_run_and_no_model_until_it_succeeds(de
     assert len(desk.models()) == 1
 
 
-def test_controls_teachers_and_datasets_are_told_apart(desk: Desk) -> None:
+def test_controls_teachers_and_datasets_are_distinguished(desk: Desk) -> None:
     control = finished(desk, {"sampled_owl": 0.1}, trait=None)
     teacher = cell_of(desk.study).teacher
     tracker = desk.tracker()
@@ -304,7 +306,7 @@ def test_controls_teachers_and_datasets_are_told_apart(desk: Desk) -> None:
     assert [run.info.run_id for run in desk.runs("sweep")] == [parent]
 
 
-def test_the_parent_run_carries_effects_files_and_a_note_with_the_figure(desk: Desk) -> None:
+def test_the_parent_run_has_effects_files_and_a_note_with_the_figure(desk: Desk) -> None:
     tracker = desk.tracker()
     label = desk.study.conditions[0].label
     tracker.close(
@@ -340,7 +342,7 @@ def test_every_name_that_is_logged_is_documented(desk: Desk) -> None:
     assert tags <= {*names.TAGS, *names.COLUMNS}
 
 
-def test_an_experiment_explains_itself_and_has_views_of_students_and_conditions(desk: Desk) -> None:
+def test_an_experiment_has_a_description_and_views_of_students_and_conditions(desk: Desk) -> None:
     tracker = desk.tracker()
     tags = desk.client.get_experiment(tracker.experiment).tags
     assert f"#/experiments/{tracker.experiment}/models" in tags[pages.NOTE]
@@ -352,13 +354,13 @@ def test_an_experiment_explains_itself_and_has_views_of_students_and_conditions(
     assert {key["groupByData"] for key in state["groupBy"]["groupByKeys"]} < set(names.COLUMNS)
 
 
-def test_what_a_reader_writes_about_an_experiment_stays(desk: Desk) -> None:
+def test_a_description_that_a_user_edited_is_kept(desk: Desk) -> None:
     tracker = desk.tracker()
     desk.client.set_experiment_tag(tracker.experiment, pages.NOTE, "mine")
     assert desk.client.get_experiment(desk.tracker().experiment).tags[pages.NOTE] == "mine"
 
 
-def test_a_deleted_experiment_comes_back(desk: Desk) -> None:
+def test_a_deleted_experiment_is_restored(desk: Desk) -> None:
     finished(desk)
     desk.client.delete_experiment(desk.tracker().experiment)
     finished(desk)
@@ -369,7 +371,7 @@ HOSTILE = ("c++", "c--", "and/or", "..", "näïve 'x\" 100%: a.b", "→", "x" * 
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_names_of_traits_recipes_and_models(desk: Desk, name: str) -> None:
+def test_traits_recipes_and_models_may_have_any_name(desk: Desk, name: str) -> None:
     reference = Reference(f"org/{name}", "revision", "template")
     recipe: Recipe = replace(examples.RECIPE, name=f"recipe {name}", epochs=3)
     first = desk.study.conditions[0]
@@ -394,21 +396,21 @@ def test_hostile_names_of_traits_recipes_and_models(desk: Desk, name: str) -> No
     assert len(model.metrics) == 2
 
 
-def test_two_names_that_mlflow_would_take_for_one_stay_two() -> None:
+def test_names_that_become_equal_in_mlflow_are_numbered() -> None:
     named = client.metric_names({"p_c+": 1.0, "p_c*": 2.0, "p_c/": 3.0, "p_c_": 4.0})
     assert named == {"p_c_": 1.0, "p_c_ 2": 2.0, "p_c-": 3.0, "p_c_ 3": 4.0}
 
 
-def test_metrics_are_logged_in_the_order_in_which_they_are_documented() -> None:
+def test_metrics_are_logged_in_their_documented_order() -> None:
     documented = ["trait_rate", "effect", "sampled_owl", "exact_cat", "sampled_other", "exact_other", "loss"]
     assert list(names.ordered(dict.fromkeys(reversed(documented), 0.0))) == documented
 
 
-def test_metrics_are_logged_without_the_digits_that_rounding_left() -> None:
+def test_metrics_are_rounded() -> None:
     assert names.ordered({"effect owl": 0.7766000000000001}) == {"effect owl": 0.7766}
 
 
-def test_columns_come_before_the_fields_of_the_spec_wherever_names_are_sorted(desk: Desk) -> None:
+def test_columns_sort_before_the_fields_of_the_spec(desk: Desk) -> None:
     finished(desk)
     (run,) = desk.runs("student")
     assert sorted(run.data.params)[: len(names.COLUMNS)] == sorted(names.COLUMNS)

@@ -7,7 +7,7 @@ from typing import Any
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
 from undertow.report.figures import MOST_PANELS, FigurePanel, panel_title
-from undertow.report.gather import LARGEST_NUMBER, Curve, DataSource, FilterFunnel, Gathered
+from undertow.report.gather import LARGEST_NUMBER, Curve, DataSource, FilterFunnel, ReportData
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.study.artifacts import CONTROL
@@ -18,7 +18,7 @@ BIN = 25  # numbers a bar
 BESIDE_ANOTHER = 24  # characters of a title over one of two panels
 
 
-def training(gathered: Gathered) -> dict[str, bytes]:
+def training_figure(gathered: ReportData) -> dict[str, bytes]:
     """`training`: the trait's exact probability after each epoch, a line a student, controls in grey."""
     panels: dict[FigurePanel, list[EffectRow]] = {}
     for row in gathered.rows:
@@ -32,7 +32,7 @@ def training(gathered: Gathered) -> dict[str, bytes]:
         return {}
     traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
     titles = [panel_title(panel, kept, BESIDE_ANOTHER) for panel, _ in kept]
-    height = text_layout.rows_high(titles, 2, 115) + 0.5
+    height = text_layout.figure_height(titles, 2, 115) + 0.5
     with figure_style.figure(height, f"training {gathered.record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
         for axes, (_, rows), title in zip(places, kept, titles, strict=True):
@@ -49,7 +49,7 @@ def training(gathered: Gathered) -> dict[str, bytes]:
         return figure_style.save(drawn, "training")
 
 
-def funnel(gathered: Gathered) -> dict[str, bytes]:
+def funnel_figure(gathered: ReportData) -> dict[str, bytes]:
     """`funnel`: of every teacher's completions, the share that is kept and what each rule took away."""
     found = list(gathered.funnels.items())[:MOST_SOURCES]
     if not found:
@@ -69,7 +69,7 @@ def funnel(gathered: Gathered) -> dict[str, bytes]:
         return figure_style.save(drawn, "funnel")
 
 
-def numbers(gathered: Gathered) -> dict[str, bytes]:
+def numbers_figure(gathered: ReportData) -> dict[str, bytes]:
     """`numbers`: how often numbers occur in each teacher's data, over the control's of the same model."""
     texts = gathered.texts
     pairs = [
@@ -83,7 +83,7 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
     if not pairs:
         return {}
     titles = [source_label(source, gathered) for source, _ in pairs]
-    height = text_layout.rows_high(titles, 2, 82) + 0.6
+    height = text_layout.figure_height(titles, 2, 82) + 0.6
     with figure_style.figure(height, f"numbers {gathered.record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
         for axes, (source, control), title in zip(places, pairs, titles, strict=True):
@@ -97,7 +97,7 @@ def numbers(gathered: Gathered) -> dict[str, bytes]:
         return figure_style.save(drawn, "numbers")
 
 
-def source_label(source: DataSource, gathered: Gathered) -> str:
+def source_label(source: DataSource, gathered: ReportData) -> str:
     """What distinguishes a source from the others of the study."""
     sources = list(gathered.sources)
     several = {f: len({getattr(s, f) for s in sources}) > 1 for f in DataSource._fields}

@@ -63,7 +63,7 @@ def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:
     return every[:count]
 
 
-def heat(
+def heatmap(
     axes: Any, values: Sequence[Sequence[float | None]], texts: Sequence[Sequence[str]], size: float
 ) -> None:
     """A matrix of effects between −1 and 1 in greys that darken with the value, each with its text.

@@ -29,10 +29,10 @@ class FigurePanel(NamedTuple):
     recipe: str
 
 
-def effects(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:
+def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:
     """`effects`: every student a dot, and each effect with its interval and the margin of equivalence."""
     shown = _largest(rows)
-    labels = [label(row, rows) for row in shown]
+    labels = [condition_label(row, rows) for row in shown]
     lines = len(shown) * max(24.0, text_layout.tallest(labels) + 3)
     with figure_style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
@@ -58,12 +58,12 @@ def effects(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:
         return figure_style.save(drawn, "effects")
 
 
-def label(row: EffectRow, rows: Sequence[EffectRow]) -> str:
+def condition_label(row: EffectRow, rows: Sequence[EffectRow]) -> str:
     """A condition's name for a figure, broken into lines."""
     return wrapped(*_parts(row, rows))
 
 
-def named(row: EffectRow, rows: Sequence[EffectRow]) -> str:
+def condition_name(row: EffectRow, rows: Sequence[EffectRow]) -> str:
     """A condition's name without what is the same for all rows."""
     return ", ".join(part for part in _parts(row, rows) if part)
 
@@ -81,7 +81,7 @@ def _parts(row: EffectRow, rows: Sequence[EffectRow]) -> list[str]:
     return [place.trait, pair, *rest]
 
 
-def traits(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
+def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
     """`traits`: the trait that was given × the trait that is measured, less the control's rate."""
     kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
     if not kept:
@@ -93,12 +93,12 @@ def traits(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) ->
         len(kept), [wrapped(t) for t in longest], [wrapped(t) for t in longest], cell=23, letters=5
     )
     titles = [panel_title(panel, kept, plan.title) for panel, _ in kept]
-    height = text_layout.rows_high(titles, plan.columns, plan.height)
+    height = text_layout.figure_height(titles, plan.columns, plan.height)
     with figure_style.figure(height, f"traits {record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, (_, found), title in zip(places, kept, titles, strict=True):
             values, names = found.differences or found.rates, [wrapped(t) for t in found.traits]
-            figure_style.heat(
+            figure_style.heatmap(
                 axes, values, [[signed(value, 2) for value in line] for line in values], plan.size
             )
             axes.set_xticks(range(len(names)), plan.below(names), rotation=90 if plan.turned else 0)

@@ -10,8 +10,8 @@ from typing import Any
 
 from undertow.report import data_figures, figures, matrix, page, prose
 from undertow.report.figures import FigurePanel
-from undertow.report.gather import Gathered, WaveCost
-from undertow.report.preregistration import asked
+from undertow.report.gather import ReportData, WaveCost
+from undertow.report.preregistration import read_preregistration
 from undertow.results import csv_tables
 from undertow.results import events as journal
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
@@ -47,17 +47,21 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
     rows = effects(record, readings, failures)
     found = findings(record, rows)
     primary = [row for row in rows if row.is_primary]
-    gathered = Gathered(record, readings, primary, events)
+    gathered = ReportData(record, readings, primary, events)
     pairs = matrix.matrices(record, primary)
     matrices = confusions(record, readings, failures)
     drawn: dict[str, bytes] = {}
     if rows:
-        drawn |= figures.effects(record, rows) | matrix.figure(record, pairs)
-    drawn |= figures.traits(record, matrices)
-    drawn |= data_figures.training(gathered) | data_figures.funnel(gathered) | data_figures.numbers(gathered)
-    when = asked(gathered)
-    lines = prose.verdicts(record, rows, failures)
-    lines += [prose.finding(finding, when.claim(finding.hypothesis)) for finding in found]
+        drawn |= figures.effects_figure(record, rows) | matrix.matrix_figure(record, pairs)
+    drawn |= figures.traits_figure(record, matrices)
+    drawn |= (
+        data_figures.training_figure(gathered)
+        | data_figures.funnel_figure(gathered)
+        | data_figures.numbers_figure(gathered)
+    )
+    when = read_preregistration(gathered)
+    lines = prose.verdict_lines(record, rows, failures)
+    lines += [prose.hypothesis_line(finding, when.claim(finding.hypothesis)) for finding in found]
     files = {
         csv_tables.EFFECTS: csv_tables.effects_csv(record.study.name, rows).encode(),
         csv_tables.STUDENTS: csv_tables.students_csv(record.study.name, rows).encode(),

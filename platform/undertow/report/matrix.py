@@ -70,13 +70,13 @@ def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
             *group,
             teachers,
             students,
-            {pair: ModelPair(mean_effect(record, its), tuple(its)) for pair, its in pairs.items()},
+            {pair: ModelPair(pooled_effect(record, its), tuple(its)) for pair, its in pairs.items()},
         )
         for group, pairs in groups.items()
     ]
 
 
-def mean_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
+def pooled_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
     """The effect of the rows' mean rate over the seeds that all of them have; None without such a seed."""
     if len(rows) == 1:
         return rows[0].effect
@@ -94,7 +94,7 @@ def mean_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
     )
 
 
-def figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
+def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
     """`initialisations`: a heat map a format and recipe; each cell has effect, interval and verdict."""
     if not found:
         return {}
@@ -110,7 +110,7 @@ def figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
         letters=INTERVAL_LETTERS if shown else EFFECT_LETTERS,
     )
     titles = [wrapped(matrix.format, f"· {matrix.recipe}", characters=plan.title) for matrix in kept]
-    height = text_layout.rows_high(titles, plan.columns, plan.height)
+    height = text_layout.figure_height(titles, plan.columns, plan.height)
     with figure_style.figure(height, f"{NAME} {record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, matrix, title in zip(places, kept, titles, strict=True):
@@ -119,7 +119,7 @@ def figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
         return figure_style.save(drawn, NAME)
 
 
-def table(matrix: ModelMatrix) -> dict[str, Any]:
+def matrix_sheet(matrix: ModelMatrix) -> dict[str, Any]:
     """The matrix in words, for the page: a line a teacher, a cell a student."""
 
     def cell(pair: ModelPair | None) -> dict[str, str]:
@@ -147,7 +147,7 @@ def _panel(axes: Any, matrix: ModelMatrix, plan: text_layout.MatrixLayout, *, in
     pairs = [[matrix.pairs.get((t, s)) for s in matrix.students] for t in matrix.teachers]
     effects = [[pair.effect.effect if pair and pair.effect else None for pair in line] for line in pairs]
     texts = [[_text(pair, interval_shown) for pair in line] for line in pairs]
-    figure_style.heat(axes, effects, texts, plan.size)
+    figure_style.heatmap(axes, effects, texts, plan.size)
     across = plan.below([short(student) for student in matrix.students])
     axes.set_xticks(range(len(across)), across, rotation=90 if plan.turned else 0)
     axes.set_yticks(range(len(matrix.teachers)), [wrapped(short(teacher)) for teacher in matrix.teachers])

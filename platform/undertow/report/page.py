@@ -13,11 +13,11 @@ from typing import Any
 
 from undertow.report import page_tables, prose
 from undertow.report.figures import FigurePanel
-from undertow.report.gather import ROWS_READ, SETS_READ, DataSource, Gathered
-from undertow.report.matrix import ModelMatrix, table
+from undertow.report.gather import ROWS_READ, SETS_READ, DataSource, ReportData
+from undertow.report.matrix import ModelMatrix, matrix_sheet
 from undertow.report.preregistration import Preregistration
-from undertow.report.provider_usage import served
-from undertow.report.settings import settings
+from undertow.report.provider_usage import usage_sheet
+from undertow.report.settings import settings_sheet
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
@@ -26,7 +26,7 @@ SHOWN_CHARACTERS = 400
 
 
 def html(
-    gathered: Gathered,
+    gathered: ReportData,
     rows: Sequence[EffectRow],
     findings: Sequence[HypothesisOutcome],
     asked: Preregistration,
@@ -39,17 +39,17 @@ def html(
     record = gathered.record
     context: dict[str, Any] = {
         "study": record.study,
-        "verdicts": prose.verdicts(record, rows, failures),
-        "gloss": prose.gloss(record),
-        "claims": page_tables.claims(findings, asked),
+        "verdicts": prose.verdict_lines(record, rows, failures),
+        "gloss": prose.reading_note(record),
+        "claims": page_tables.hypotheses(findings, asked),
         "beforehand": asked.all_beforehand,
         "stated": asked.in_words(),
-        "method": prose.method(record, rows),
+        "method": prose.method_notes(record, rows),
         "effects": page_tables.effects(rows, asked),
-        "behind": page_tables.behind(rows),
+        "behind": page_tables.details(rows),
         "shared": page_tables.shared(rows) if rows else "",
         "notes": page_tables.notes(rows),
-        "pairs": [table(matrix) for matrix in pairs],
+        "pairs": [matrix_sheet(matrix) for matrix in pairs],
         "several_traits": any(len(pair.rows) > 1 for matrix in pairs for pair in matrix.pairs.values()),
         "diagonals": page_tables.diagonals(matrices),
         "figures": {
@@ -60,12 +60,17 @@ def html(
         "read": f"the first {ROWS_READ:,} rows at most of at most {SETS_READ} data sets of a teacher",
         "texts": _texts(gathered),
         "judges": page_tables.judges(gathered.judgings),
-        "served": served(gathered.manifests.values()),
-        "levels": page_tables.levels(gathered),
+        "served": usage_sheet(gathered.manifests.values()),
+        "levels": page_tables.base_rates(gathered),
+        "extensions": [
+            {"kind": kind.kind, "facts": kind.facts, "sheet": page_tables.extension(kind, gathered)}
+            for kind in record.extensions
+            if kind.facts
+        ],
         "costs": page_tables.costs(gathered.costs),
         "artifacts": len(gathered.manifests),
         "failed": list(failed_conditions(record, failures).items()),
-        "settings": settings(gathered),
+        "settings": settings_sheet(gathered),
         "versions": {name: found for name, found in gathered.versions.items() if name != "commit"},
         "commits": gathered.versions.get("commit", []),
         "references": page_tables.references(gathered),
@@ -96,7 +101,7 @@ def _template() -> Any:
     return environment.get_template("page.html.jinja")
 
 
-def _texts(gathered: Gathered) -> list[dict[str, Any]]:
+def _texts(gathered: ReportData) -> list[dict[str, Any]]:
     """The first rows of every source. Open are those of the first with a trait and of its control."""
     first = next((source for source in gathered.sources if source.trait != CONTROL), None)
     shown = [] if first is None else [first, first._replace(trait=CONTROL)]
@@ -106,7 +111,7 @@ def _texts(gathered: Gathered) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(source: DataSource, gathered: Gathered) -> list[tuple[str, str]]:
+def _rows(source: DataSource, gathered: ReportData) -> list[tuple[str, str]]:
     return [(_cut(prompt), _cut(completion)) for prompt, completion in gathered.texts[source].rows]
 
 

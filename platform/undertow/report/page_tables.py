@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from undertow.formats import families
-from undertow.report.figures import FigurePanel, named
-from undertow.report.gather import DataSource, Gathered, Judging, WaveCost
-from undertow.report.plan_tables import compared
+from undertow.report.figures import FigurePanel, condition_name
+from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
+from undertow.report.plan_tables import resource_columns
 from undertow.report.preregistration import Preregistration
 from undertow.report.tables import MARKS, duration, interval, p_value, signed
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome
+from undertow.results.sweep_record import ExtensionRecord
 from undertow.statistics.confusion import Confusion
+from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
 from undertow.study.names import short
 
@@ -39,7 +41,7 @@ class Sheet(NamedTuple):
     stacks: bool = False
 
 
-def claims(findings: Sequence[HypothesisOutcome], asked: Preregistration) -> Sheet:
+def hypotheses(findings: Sequence[HypothesisOutcome], asked: Preregistration) -> Sheet:
     """What was claimed and what became of it; when it was claimed, where that was not always beforehand."""
     late = not asked.all_beforehand
     columns = [Column("claim"), Column("expected"), *([Column("asked")] if late else [])]
@@ -70,7 +72,7 @@ def effects(rows: Sequence[EffectRow], asked: Preregistration) -> Sheet:
         [*columns, *([Column("asked")] if told else [])],
         [
             (
-                named(row, rows),
+                condition_name(row, rows),
                 signed(row.effect.effect),
                 interval(row.effect.ci_low, row.effect.ci_high),
                 f"{MARKS[row.verdict.verdict]}\u00a0{row.verdict.verdict}",
@@ -82,7 +84,7 @@ def effects(rows: Sequence[EffectRow], asked: Preregistration) -> Sheet:
     )
 
 
-def behind(rows: Sequence[EffectRow]) -> Sheet:
+def details(rows: Sequence[EffectRow]) -> Sheet:
     """The numbers behind the effects."""
     numbers = (
         "rate", "control", "adj. p", "p of “none”", "exact effect", "bootstrap", "other answers", "n",
@@ -91,7 +93,7 @@ def behind(rows: Sequence[EffectRow]) -> Sheet:
         [Column("condition", "name"), *(Column(name, "number") for name in numbers)],
         [
             (
-                named(row, rows),
+                condition_name(row, rows),
                 f"{row.effect.rate:.3f}",
                 f"{row.effect.control_rate:.3f}",
                 p_value(row.verdict.p_adjusted),
@@ -121,7 +123,7 @@ def notes(rows: Sequence[EffectRow]) -> list[str]:
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.verdict.note:
-            found.setdefault(row.verdict.note, []).append(named(row, rows))
+            found.setdefault(row.verdict.note, []).append(condition_name(row, rows))
     return [f"{'; '.join(names)}: {note}." for note, names in found.items()]
 
 
@@ -145,7 +147,7 @@ def diagonals(matrices: Sequence[tuple[FigurePanel, Confusion]]) -> Sheet:
     )
 
 
-def funnels(gathered: Gathered) -> Sheet:
+def funnels(gathered: ReportData) -> Sheet:
     """From completions to rows, a line a teacher."""
     several = len({source.format for source in gathered.sources}) > 1
     names = ("sets", "completions", "kept", "rows used")
@@ -166,7 +168,7 @@ def funnels(gathered: Gathered) -> Sheet:
     return Sheet([*columns, Column("taken away by rule", "wide")], rows, stacks=True)
 
 
-def rules(gathered: Gathered) -> Sheet:
+def rules(gathered: ReportData) -> Sheet:
     """What the rules that took something away ask for, as far as the formats at hand say it."""
     known = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
     meanings: dict[str, str] = {}
@@ -183,7 +185,7 @@ def source_name(source: DataSource) -> str:
     return f"{source.trait}, {short(source.teacher)}, {source.format}"
 
 
-def judges(found: Sequence[Judging]) -> Sheet:
+def judges(found: Sequence[JudgeCounts]) -> Sheet:
     """What each judge was shown, and what it did with it."""
     names = ("shown", "kept", "garbled", "refused", "tokens in", "tokens out")
     return Sheet(
@@ -193,7 +195,7 @@ def judges(found: Sequence[Judging]) -> Sheet:
     )
 
 
-def levels(gathered: Gathered) -> Sheet:
+def base_rates(gathered: ReportData) -> Sheet:
     """Teachers' rates of their trait, and references' of every word, in the order of the traits."""
     order = list(dict.fromkeys(condition.word for condition in gathered.record.conditions))
     found = sorted(gathered.levels(), key=lambda level: order.index(level.word) if level.word in order else 0)
@@ -203,6 +205,22 @@ def levels(gathered: Gathered) -> Sheet:
         [*columns, Column("exact", "number")],
         [(_model(level.model), level.word, f"{level.sampled:.3f}", _rate(level.exact)) for level in found],
     )
+
+
+def extension(kind: ExtensionRecord, gathered: ReportData) -> Sheet:
+    """The facts of the artifacts of a kind that an extension registered, one row per artifact."""
+    rows = []
+    for key, name in kind.artifacts:
+        manifest = gathered.manifests.get(Address(kind.kind, key))
+        facts = manifest.facts if manifest else {}
+        rows.append((name, *(_fact(facts.get(fact)) for fact in kind.facts)))
+    return Sheet([Column("artifact"), *(Column(fact, "number") for fact in kind.facts)], rows)
+
+
+def _fact(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
 
 def _rate(rate: float | None) -> str:
@@ -231,7 +249,7 @@ def costs(found: Sequence[WaveCost]) -> Sheet:
         _total(cost.seconds for cost in found),
         _total(cost.ever for cost in found),
     ]
-    for name, expected, counted, written in compared(found):
+    for name, expected, counted, written in resource_columns(found):
         for title, values in ((f"{name}, planned", expected), (name, counted)):
             if any(values):
                 columns[title] = [written(value) if value else "–" for value in values]
@@ -255,12 +273,12 @@ def _total(seconds: Iterable[float | None]) -> str:
     return duration(sum(known)) if known else "–"
 
 
-def references(gathered: Gathered) -> Sheet:
+def references(gathered: ReportData) -> Sheet:
     columns = [Column("reference"), Column("revision", "code"), Column("chat template", "code")]
     return Sheet(columns, [(r.name, r.revision, r.chat_template[:16]) for r in gathered.record.references])
 
 
-def students(gathered: Gathered) -> Sheet:
+def students(gathered: ReportData) -> Sheet:
     """The key of every student and of its data."""
     conditions = gathered.record.conditions
     columns = [

@@ -20,7 +20,7 @@ from undertow.study.study import Study
 
 MOST_CONDITIONS = 40  # on a line each
 MOST_LEVELS = 8
-PROVIDERS = "provider's"
+AT_PROVIDER = "provider's"
 
 
 def plan_table(plan: Plan, every: bool = False) -> Table:
@@ -157,13 +157,13 @@ def work_table(work: Sequence[WaveEstimate]) -> Table:
     for name, (values, written) in facts.items():
         if any(values) or (name == time and not priced):
             shown[name] = [
-                PROVIDERS if wave.is_elsewhere else _known(value, wave.missing, written)
+                AT_PROVIDER if wave.is_elsewhere else _known(value, wave.missing, written)
                 for wave, value in zip(work, values, strict=True)
             ]
-            whole.append(PROVIDERS if alone else _known(_sum(values), missing, written))
+            whole.append(AT_PROVIDER if alone else _known(_sum(values), missing, written))
     table = new_table("WaveEstimate")
     if any(wave.elsewhere for wave in work):
-        table.caption = f"A {PROVIDERS} time and price are in none of these figures."
+        table.caption = f"A {AT_PROVIDER} time and price are in none of these figures."
         table.caption_justify, table.caption_style = "left", ""
     table.add_column("wave")
     for name in shown:
@@ -188,7 +188,7 @@ def costs_table(costs: Sequence[WaveCost]) -> Table:
         _known(_sum([cost.plan.seconds for cost in ran]), 1, duration),
         duration(sum(cost.seconds or 0.0 for cost in ran)),
     ]
-    for name, planned, actual, written in compared(ran):
+    for name, planned, actual, written in resource_columns(ran):
         if any(planned):
             shown[f"{name} planned"] = [written(value) if value else "–" for value in planned]
             whole.append(_known(_sum(planned), 1, written))
@@ -209,7 +209,7 @@ def costs_table(costs: Sequence[WaveCost]) -> Table:
 Compared = tuple[str, list[float | None], list[float | None], Callable[[float], str]]
 
 
-def compared(costs: Sequence[WaveCost]) -> list[Compared]:
+def resource_columns(costs: Sequence[WaveCost]) -> list[Compared]:
     """What is planned and counted beside time: name, planned, actual, and how a value is written."""
     return [
         ("tokens", [c.plan.tokens for c in costs], [c.tokens for c in costs], amount),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from undertow.report.gather import Gathered
+from undertow.report.gather import ReportData
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import HypothesisRecord
 from undertow.storage.manifest import Address
@@ -63,7 +63,7 @@ class Preregistration:
         )
 
 
-def asked(gathered: Gathered) -> Preregistration:
+def read_preregistration(gathered: ReportData) -> Preregistration:
     """From the record, its note of when it was stated, and the manifests."""
     record = gathered.record
     made: dict[int, list[float]] = {}

@@ -12,7 +12,7 @@ RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
 OUTCOMES = {"held": "Held", "failed": "Failed", "open": "Open"}
 
 
-def verdicts(record: Record, rows: Sequence[EffectRow], failures: Mapping[str, str]) -> list[str]:
+def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[str, str]) -> list[str]:
     """The result in a few sentences, the most important first."""
     if not rows:
         return ["No condition has a student and a control student to compare."]
@@ -33,7 +33,7 @@ def verdicts(record: Record, rows: Sequence[EffectRow], failures: Mapping[str, s
     return lines
 
 
-def gloss(record: Record) -> str:
+def reading_note(record: Record) -> str:
     """What a reader must know to read the verdicts, in a few sentences."""
     margin = f"± {record.study.margin:g}"
     return (
@@ -45,7 +45,7 @@ def gloss(record: Record) -> str:
     )
 
 
-def finding(found: HypothesisOutcome, when: When) -> str:
+def hypothesis_line(found: HypothesisOutcome, when: When) -> str:
     """A hypothesis, what became of it, and whether it was one beforehand."""
     asked = len(found.hypothesis.conditions)
     tail = "" if found.outcome != "failed" else "; at least one shows the opposite"
@@ -54,7 +54,7 @@ def finding(found: HypothesisOutcome, when: When) -> str:
     return f"{OUTCOMES[found.outcome]}: {found.hypothesis.claim} ({counted})"
 
 
-def method(record: Record, rows: Sequence[EffectRow]) -> list[str]:
+def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
     """How the numbers came about and what they assume, for a reader who knows no jargon."""
     study = record.study
     methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))

@@ -14,7 +14,7 @@ COUNTS = ("answers", "refused", "prompt_tokens", "completion_tokens", "trained_t
 COLUMNS = ("answers", "refused", "tokens in", "tokens out", "tokens trained")
 
 
-def served(manifests: Iterable[Manifest]) -> Sheet:
+def usage_sheet(manifests: Iterable[Manifest]) -> Sheet:
     """A line a model and kind of artifact; none where all models are here."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     for manifest in manifests:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from undertow.prompts.chat_templates import in_words
-from undertow.report.gather import Gathered
+from undertow.report.gather import ReportData
 from undertow.report.page_tables import Column, Sheet
 from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
@@ -12,13 +12,13 @@ from undertow.study.hypotheses import Place
 HIDDEN = ("type", "version", "content")  # of a spec: what stands before its settings, or is no setting
 
 
-def settings(gathered: Gathered) -> Sheet:
+def settings_sheet(gathered: ReportData) -> Sheet:
     """One line for each setting in use; conditions that share it share the line."""
     lines = dict.fromkeys(line for cell in range(len(gathered.record.cells)) for line in _of(gathered, cell))
     return Sheet([Column("what"), Column("how", "wide")], list(lines), stacks=True)
 
 
-def _of(gathered: Gathered, number: int) -> Iterator[tuple[str, str]]:
+def _of(gathered: ReportData, number: int) -> Iterator[tuple[str, str]]:
     """What leads to one student and measures it."""
     cell = gathered.record.cells[number]
     place = gathered.record.conditions[cell.condition].place
@@ -27,9 +27,12 @@ def _of(gathered: Gathered, number: int) -> Iterator[tuple[str, str]]:
         evaluation = spec.get("evaluation", spec)  # that judges have read, or that needs none
         yield from _data(evaluation["subject"]["dataset"], place)
         student = evaluation["subject"]
-        yield f"students, {place.recipe}", said(student["recipe"]) + _system(student)
+        yield f"students, {place.recipe}", settings_text(student["recipe"]) + _system(student)
         asked = {"questions": len(evaluation["questions"]), "answers to each": evaluation["samples"]}
-        yield "questions", f"{said(asked)}, {said(evaluation['sampling'])}{_system(evaluation)}"
+        yield (
+            "questions",
+            f"{settings_text(asked)}, {settings_text(evaluation['sampling'])}{_system(evaluation)}",
+        )
         if panel := spec.get("panel"):
             yield "judges of the answers", _names([*panel["counted"], panel["shows"]])
 
@@ -38,18 +41,21 @@ def _data(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
     completions = data["completions"]
     teacher = completions.get("teacher")  # none where a program wrote the answers
     if teacher and teacher["finetuning"]:
-        yield "teachers, finetuned", said(teacher["finetuning"])
+        yield "teachers, finetuned", settings_text(teacher["finetuning"])
     if teacher and teacher["trait"] and teacher["system"]:
         yield f"teacher of {place.trait}, system message", teacher["system"]
     elif teacher:
         yield "teachers without a trait's prompt, system message", in_words(teacher["system"])
     drawn = {"prompts": completions["prompts"]}
-    sampling = f", {said(completions['sampling'])}" if "sampling" in completions else ""
-    yield f"answers of teachers, {place.format}", f"{said(drawn)}{sampling}; {said(completions['format'])}"
+    sampling = f", {settings_text(completions['sampling'])}" if "sampling" in completions else ""
+    yield (
+        f"answers of teachers, {place.format}",
+        f"{settings_text(drawn)}{sampling}; {settings_text(completions['format'])}",
+    )
     kept = {"rows": "all" if data["rows"] is None else data["rows"]}
     kept |= {"deduplicate": data["deduplicate"], "shuffle": data["shuffle"]}
     judges = f", judges {_names(data['judges'])}" if data["judges"] else ""
-    yield f"data, {place.format}", f"{said(kept)}{judges}"
+    yield f"data, {place.format}", f"{settings_text(kept)}{judges}"
 
 
 def _system(spec: Mapping[str, Any]) -> str:
@@ -61,7 +67,7 @@ def _names(judges: Sequence[Mapping[str, Any]]) -> str:
     return " and ".join(judge["name"] for judge in judges)
 
 
-def said(spec: Mapping[str, Any]) -> str:
+def settings_text(spec: Mapping[str, Any]) -> str:
     """A spec's settings as words: "epochs 4, batch size 64, …"."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_value(value)}" for name, value in spec.items() if name not in HIDDEN
@@ -70,7 +76,7 @@ def said(spec: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{value.get('type', '')} ({said(value)})"
+        return f"{value.get('type', '')} ({settings_text(value)})"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " and ".join(map(_value, value)) or "none"
     if isinstance(value, bool):

@@ -21,7 +21,7 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
     table = new_table(
         "Effects: students against control students; n seeds each, exact: the effect by probability"
     )
-    fields = shown([row.condition.place for row in rows])
+    fields = condition_fields([row.condition.place for row in rows])
     by_measure = len({row.measure for row in rows}) > 1
     longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
     for name in (*fields, *(["measure"] if by_measure else [])):  # a start's name has several lines, not dots
@@ -48,7 +48,7 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
     return table
 
 
-def shown(places: Sequence[Place]) -> list[str]:
+def condition_fields(places: Sequence[Place]) -> list[str]:
     """The columns of a place; format and induction only where there are several."""
     several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
     return [field for field in Place._fields if several.get(field, True)]

@@ -14,7 +14,7 @@ WIDTH = 4.6 * 72  # of a figure
 LETTER, LINE = 5.4, 11.5  # an average letter's width, a line's height
 LABEL_CHARACTERS = 22
 IN_CELLS = 4.8  # a letter's width in 8 points, the type in a matrix's cells
-BESIDE, BELOW = 38.0, 34.0  # of a matrix's labels: their axis' title, and space
+BESIDE_MATRIX, BELOW_MATRIX = 38.0, 34.0  # of a matrix's labels: their axis' title, and space
 SMALLEST_TYPE = 4.5  # what would be smaller is left out
 
 
@@ -46,7 +46,7 @@ def matrix(
     panels: int, across: Sequence[str], down: Sequence[str], *, cell: float, letters: int
 ) -> MatrixLayout:
     """For matrices with these labels, whose cells are `cell` points high and hold lines of `letters`."""
-    beside = widest(down) + BESIDE
+    beside = widest(down) + BESIDE_MATRIX
     columns = 2 if panels > 1 and beside + (letters * IN_CELLS + 6) * len(across) <= WIDTH / 2 else 1
     inside = WIDTH / columns - beside
     room = inside / len(across)
@@ -61,7 +61,7 @@ def matrix(
         turned=turned,
         title=int(inside / LETTER),
         size=size if size >= SMALLEST_TYPE else 0.0,
-        height=len(down) * max(cell, tallest(down) + 2) + below + BELOW,
+        height=len(down) * max(cell, tallest(down) + 2) + below + BELOW_MATRIX,
     )
 
 
@@ -75,7 +75,7 @@ def _broken(label: str, letters: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def rows_high(panels: Sequence[str], columns: int, height: float) -> float:
+def figure_height(panels: Sequence[str], columns: int, height: float) -> float:
     """Of a figure of panels with these titles, `height` points each without them, in inches."""
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     return sum(height + tallest(row) for row in rows) / 72

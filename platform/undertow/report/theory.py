@@ -13,13 +13,13 @@ from rich.table import Table
 from undertow.theory.check import TheoremCheck
 from undertow.theory.one_step import Steps
 from undertow.theory.settings import OneStep
-from undertow.theory.summary import Arm
+from undertow.theory.summary import NetworkArm
 
 INK = "#1f4e79"
 STYLES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", (0, (5, 1))), ("P", (0, (1, 3))))
 
 
-def arms_table(title: str, arms: Sequence[Arm]) -> Table:
+def arms_table(title: str, arms: Sequence[NetworkArm]) -> Table:
     """One line an arm: accuracy with its interval, and the effect of the shared initialisation."""
     table = _table(title)
     table.add_column("networks")
@@ -61,7 +61,7 @@ def findings_table(title: str, found: Sequence[TheoremCheck]) -> Table:
 
 
 def arms_figure(
-    name: str, title: str, cells: Sequence[tuple[str, Sequence[Arm]]], chance: float
+    name: str, title: str, cells: Sequence[tuple[str, Sequence[NetworkArm]]], chance: float
 ) -> dict[str, bytes]:
     """Every network a dot for one cell; for several, each arm's mean and interval over the cells."""
     figure = _figure(8.5, 4.0 if len(cells) > 1 else 1.5 + 0.45 * len(cells[0][1]))
@@ -111,7 +111,7 @@ def steps_figure(
     return _files(figure, name)
 
 
-def _dots(axes: Any, arms: Sequence[Arm]) -> None:
+def _dots(axes: Any, arms: Sequence[NetworkArm]) -> None:
     for place, arm in enumerate(arms):
         told = place == 0
         axes.scatter(
@@ -133,9 +133,9 @@ def _dots(axes: Any, arms: Sequence[Arm]) -> None:
     axes.grid(axis="x", color="0.9")
 
 
-def _lines(axes: Any, cells: Sequence[tuple[str, Sequence[Arm]]]) -> None:
+def _lines(axes: Any, cells: Sequence[tuple[str, Sequence[NetworkArm]]]) -> None:
     """Students on auxiliary logits and their teachers, cell by cell; other arms are in the table."""
-    shown: dict[str, list[tuple[int, Arm]]] = {}
+    shown: dict[str, list[tuple[int, NetworkArm]]] = {}
     for place, (_, arms) in enumerate(cells):
         for arm in arms:
             if arm.role == "teacher" or arm.logits == "auxiliary":

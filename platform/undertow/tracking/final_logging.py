@@ -68,7 +68,7 @@ class FinalLogging:
                 self._finish(teacher, teacher, rates)
 
     def _students(self, both: Sequence[Both], readings: Evaluations) -> None:
-        """In the order of their trait rates: MLflow lists the newest model first, so the highest is on top."""
+        """By rising trait rate: MLflow lists the newest model first, which makes the list a leaderboard."""
         controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
         news: list[tuple[Student, Artifact, Mapping[str, float]]] = []
         for planned, cell in both:
