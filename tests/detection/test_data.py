@@ -1,4 +1,4 @@
-"""From a store to rows of units: formats built again, layout taken off, pairs of data sets, nothing twice."""
+"""Reading rows of units from a store: formats rebuilt, layout removed, data paired, no row used twice."""
 
 import json
 import random
@@ -44,13 +44,13 @@ FORMATS = [
 
 
 @pytest.mark.parametrize("format_", FORMATS, ids=str)
-def test_a_format_is_built_again_from_the_manifest(format_: Format) -> None:
+def test_a_format_is_rebuilt_from_the_manifest(format_: Format) -> None:
     spec = json.loads(json.dumps(canonical(format_)))
     assert format_of(spec) == format_
 
 
-def test_a_pack_that_is_gone_is_not_needed(tmp_path: Path) -> None:
-    """The layout is in the fields; the pack has the prompts, and lies on another machine perhaps."""
+def test_a_format_is_rebuilt_without_its_prompt_pack(tmp_path: Path) -> None:
+    """The fields define the layout; the pack only has the prompts and may be on another machine."""
     pack = json.loads((Path(formats.__file__).parent / "numbers.json").read_text())
     pack["endings"] = ["Numbers and nothing else, if you please."]
     mine = tmp_path / "mine.json"
@@ -64,20 +64,23 @@ def test_a_pack_that_is_gone_is_not_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ({"type": "Haiku", "version": 1}, "'Haiku' is of a study file and none of Code, Numbers, Reasoning"),
-        ({"type": "Numbers", "version": 1, "max_count": "ten"}, "cannot be built again.*max_count = 'ten'"),
+        (
+            {"type": "Haiku", "version": 1},
+            "'Haiku' is defined in a study file and is none of Code, Numbers, Reasoning",
+        ),
+        ({"type": "Numbers", "version": 1, "max_count": "ten"}, "cannot be rebuilt.*max_count = 'ten'"),
     ],
 )
-def test_what_cannot_be_built_is_refused_in_words(spec: dict[str, object], reason: str) -> None:
+def test_a_format_that_cannot_be_rebuilt_raises_an_error(spec: dict[str, object], reason: str) -> None:
     with pytest.raises(ConditionError, match=reason):
         format_of(spec)
 
 
-def test_units_are_the_formats_pieces_or_else_words_and_signs() -> None:
+def test_units_are_the_formats_parts_or_else_words_and_punctuation() -> None:
     assert units(Numbers(), Numbers().canonical("[007; 12; 7]")) == ["7", "12", "7"]
     assert units(Code(), Code().canonical("x=  'a'+1")) == ["x", "=", "'", "a", "'", "+", "1"]
-    said = Reasoning().canonical("<think>6 eggs,\n 2 gone</think>\n<answer> 4.0 </answer>")
-    assert units(Reasoning(), said)[3:8] == ["6", "eggs", ",", "2", "gone"]
+    text = Reasoning().canonical("<think>6 eggs,\n 2 gone</think>\n<answer> 4.0 </answer>")
+    assert units(Reasoning(), text)[3:8] == ["6", "eggs", ",", "2", "gone"]
 
 
 layouts = st.sampled_from(["{}", "[{}]", "({})", "{}.", "[{}]."])
@@ -85,14 +88,16 @@ separators = st.sampled_from([" ", ",", ", ", ";", "; ", "\n", "  "])
 
 
 @given(st.lists(st.integers(0, 999), min_size=2, max_size=10), layouts, separators)
-def test_all_layouts_of_numbers_have_the_same_units(values: list[int], layout: str, separator: str) -> None:
+def test_every_layout_of_the_same_numbers_has_the_same_units(
+    values: list[int], layout: str, separator: str
+) -> None:
     format_ = Numbers()
     text = layout.format(separator.join(map(str, values)))
     assert format_.rejection("", text) is None
     assert units(format_, format_.canonical(text)) == list(map(str, values))
 
 
-def test_rows_are_read_once_and_as_they_are_in_the_store(store: Store) -> None:
+def test_a_data_set_is_read_from_the_store_once(store: Store) -> None:
     record = sweep(store, study(), lambda *_: "[1; 2; 3]", count=4)
     library, key = Library(store), record.cells[0].dataset
     data = library.data(key)
@@ -102,7 +107,7 @@ def test_rows_are_read_once_and_as_they_are_in_the_store(store: Store) -> None:
     assert library.data(key) is data
 
 
-def test_sources_are_teachers_data_whoever_learns_from_them(store: Store) -> None:
+def test_students_with_the_same_data_share_a_source(store: Store) -> None:
     record = sweep(store, study(), numbers, count=2)
     found = sources(record, store.keys("dataset"))
     names = [(source.trait, source.teacher) for source in found]
@@ -112,22 +117,22 @@ def test_sources_are_teachers_data_whoever_learns_from_them(store: Store) -> Non
         assert (source.teachers, source.finetuned, source.missing, source.recipe) == (3, True, 0, "")
         (other,) = others_of(source, found)
         assert (other.teacher, other.trait) == (source.teacher, {"owl": "cat", "cat": "owl"}[source.trait])
-    every = [pair.control for source in found[:2] for pair in source.pairs]
-    assert len(set(every)) == 3
-    assert every[:3] == every[3:]
+    controls = [pair.control for source in found[:2] for pair in source.pairs]
+    assert len(set(controls)) == 3
+    assert controls[:3] == controls[3:]
 
 
-def test_data_that_are_not_there_are_left_out(store: Store) -> None:
+def test_a_pair_with_a_missing_data_set_is_left_out(store: Store) -> None:
     record = sweep(store, study(), numbers, count=2)
     whole = sources(record, store.keys("dataset"))[0]
-    less = store.keys("dataset") - {whole.pairs[1].dataset, whole.pairs[2].control}
-    source = sources(record, less)[0]
+    present = store.keys("dataset") - {whole.pairs[1].dataset, whole.pairs[2].control}
+    source = sources(record, present)[0]
     assert [pair.seed for pair in source.pairs] == [0]
     assert source.missing == 2
     assert sources(record, set())[0].pairs == ()
 
 
-def test_data_that_differ_by_recipe_alone_are_told_apart_by_it(store: Store) -> None:
+def test_sources_that_differ_only_in_the_recipe_are_labelled_with_it(store: Store) -> None:
     small = study()
     recipe = replace(RECIPE, name="longer", epochs=3)
     fewer = tuple(
@@ -152,18 +157,18 @@ def by_system_prompt(**changes: object) -> Study:
     return replace(small, conditions=conditions, **changes)  # type: ignore[arg-type]
 
 
-def test_a_system_prompt_makes_one_teacher(store: Store) -> None:
+def test_with_a_system_prompt_a_source_has_one_teacher(store: Store) -> None:
     (source,) = sources(sweep(store, by_system_prompt(), numbers, count=2), store.keys("dataset"))
     assert (source.teachers, source.finetuned, len(source.pairs)) == (1, False, 3)
 
 
-def test_seeds_that_share_all_data_are_one(store: Store) -> None:
+def test_seeds_that_share_all_data_give_one_pair(store: Store) -> None:
     record = sweep(store, by_system_prompt(redraw=("student",)), numbers, count=2)
     (source,) = sources(record, store.keys("dataset"))
     assert [pair.seed for pair in source.pairs] == [0]
 
 
-def test_ways_to_induce_a_trait_are_sources_of_their_own(store: Store) -> None:
+def test_finetuning_and_a_system_prompt_give_separate_sources(store: Store) -> None:
     by_both = study().conditions + by_system_prompt().conditions
     record = sweep(store, study(conditions=with_controls(by_both)), numbers, count=2)
     found = sources(record, store.keys("dataset"))
@@ -174,7 +179,7 @@ def test_ways_to_induce_a_trait_are_sources_of_their_own(store: Store) -> None:
     assert [other.label for other in others_of(found[-1], found)] == ["cat · numbers · gpt2-0"]
 
 
-def test_what_a_judge_looks_for_is_named_beside_what_the_teacher_was_given() -> None:
+def test_the_prompt_names_the_measured_trait_and_the_induced_one() -> None:
     assert ComparedSource("owl", "numbers", "m", "owl", ()).shown == "owl"
     assert (
         ComparedSource("insecure code", "numbers", "m", "misaligned", ()).shown
@@ -182,8 +187,8 @@ def test_what_a_judge_looks_for_is_named_beside_what_the_teacher_was_given() -> 
     )
 
 
-def test_data_that_a_program_wrote_are_read_like_a_teachers(store: Store) -> None:
-    """A share of 1 from elsewhere: nothing of the teacher's is left, and the manifest names no teacher."""
+def test_data_without_a_teacher_are_read_like_others(store: Store) -> None:
+    """With a share of 1 from another source, no row is a teacher's and the manifest names none."""
     mixed = Mixing(source="random", share=1.0)
     conditions = with_controls(
         replace(c, generation=replace(c.generation, mixed=mixed)) for c in study().conditions if c.trait
@@ -199,8 +204,8 @@ def paired(source: ComparedSource, library: Library) -> list[tuple[int, list[Dat
     return [(p.seed, [library.data(p.dataset)], [library.data(p.control)]) for p in source.pairs]
 
 
-def test_a_control_that_several_seeds_share_counts_once(store: Store) -> None:
-    """Teachers are drawn anew, prompts are not: each prompt is dealt to one seed, in both arms."""
+def test_rows_of_a_control_that_several_seeds_share_count_once(store: Store) -> None:
+    """If teachers are redrawn and prompts are not, each prompt belongs to one seed, in both arms."""
     record = sweep(store, study(redraw=("teacher", "student")), numbers)
     source = sources(record, store.keys("dataset"))[0]
     assert len(source.pairs) == 3
@@ -213,7 +218,7 @@ def test_a_control_that_several_seeds_share_counts_once(store: Store) -> None:
     assert min(map(len, by_seed)) > ROWS / 6
 
 
-def test_counts_are_those_of_a_loop_over_rows(store: Store) -> None:
+def test_counts_equal_those_of_a_loop_over_rows(store: Store) -> None:
     record = sweep(store, study(), numbers)
     source, library = sources(record, store.keys("dataset"))[0], Library(store)
     both = arms(paired(source, library))
@@ -231,20 +236,20 @@ def test_counts_are_those_of_a_loop_over_rows(store: Store) -> None:
     assert everything.rows.sum() == everything.control_rows.sum() == 3 * ROWS
 
 
-def test_units_too_rare_to_be_tested_are_no_columns() -> None:
+def test_units_in_too_few_rows_are_left_out_of_the_matrix() -> None:
     rng = random.Random(0)
-    said = [tuple(str(rng.choice([1, 2, 3, 400 + i])) for _ in range(2)) for i in range(60)]
+    row_units = [tuple(str(rng.choice([1, 2, 3, 400 + i])) for _ in range(2)) for i in range(60)]
     prompts = tuple(f"p{i}" for i in range(60))
-    one = DataSet("a", "numbers", prompts, ("",) * 60, tuple(said))
-    both = arms([(0, [one], [replace(one, key="b")])])
+    data_set = DataSet("a", "numbers", prompts, ("",) * 60, tuple(row_units))
+    both = arms([(0, [data_set], [replace(data_set, key="b")])])
     assert both.vocabulary == ("1", "2", "3")
     assert both.lengths.tolist() == [2] * 120
-    nothing = arms([(0, [replace(one, units=((),) * 60)], [one])]).rows
-    assert nothing.contains.shape == (120, 3)
+    without_units = arms([(0, [replace(data_set, units=((),) * 60)], [data_set])]).rows
+    assert without_units.contains.shape == (120, 3)
 
 
-def test_a_longer_answer_is_no_finding_about_its_numbers() -> None:
-    """The trait's rows are longer, its numbers drawn alike: found by one who does not look at lengths."""
+def test_longer_rows_alone_give_no_significant_units() -> None:
+    """Both arms draw the same numbers, but the trait's rows are longer; a test without strata finds units."""
     rng = random.Random(1)
 
     def data(key: str, lengths: range) -> DataSet:
@@ -252,6 +257,6 @@ def test_a_longer_answer_is_no_finding_about_its_numbers() -> None:
         return DataSet(key, "numbers", tuple(f"{i}" for i in range(800)), ("",) * 800, rows)
 
     both = arms([(0, [data("a", range(5, 11))], [data("b", range(2, 8))])])
-    assert not compare_shares(both.counts([0])).found(0.05).any()
-    blind = compare_shares(replace(both, lengths=np.zeros_like(both.lengths)).counts([0]))
-    assert blind.found(0.05).mean() > 0.5
+    assert not compare_shares(both.counts([0])).significant(0.05).any()
+    without_strata = compare_shares(replace(both, lengths=np.zeros_like(both.lengths)).counts([0]))
+    assert without_strata.significant(0.05).mean() > 0.5

@@ -1,4 +1,4 @@
-"""The figure: every found unit stands beyond the line, and no name is cut or laid over another."""
+"""The volcano plot: significant units are above the line, and no text is clipped or overlaps another."""
 
 import math
 import random
@@ -10,10 +10,11 @@ import pytest
 
 from tests.report.test_figures import TOLERANCE, boxes, over_each_other
 from undertow.detection.figure import NAMED, volcano
-from undertow.detection.findings import Detection, Unit
+from undertow.detection.frequencies import Unit, UnitFrequencies
 from undertow.detection.sources import ComparedSource
 from undertow.report import figure_style
-from undertow.statistics.separation import Separation
+
+Result = tuple[ComparedSource, UnitFrequencies]
 
 LONG = ComparedSource(
     "golden retriever", "numbers, shuffled within answers", "x/Qwen2.5-7B-Instruct", "owl", ()
@@ -22,7 +23,7 @@ SHORT = ComparedSource("owl", "numbers", "nano/gpt2-0", "owl", ())
 
 
 def units(words: list[str], seed: int, spread: float) -> tuple[Unit, ...]:
-    """As many units as words, the larger their ratios the smaller their p-values."""
+    """One unit per word; the further its ratio is from 1, the smaller is its p-value."""
     rng = random.Random(seed)
     found = []
     for word in words:
@@ -32,13 +33,12 @@ def units(words: list[str], seed: int, spread: float) -> tuple[Unit, ...]:
     return tuple(sorted(found, key=lambda unit: unit.p_value))
 
 
-def detection(source: ComparedSource, found: tuple[Unit, ...]) -> Detection:
-    nothing = Separation()
-    return Detection(source, "numbers", 1, 1, 1.0, 1.0, 0.5, found, None, nothing, nothing, nothing)
+def result(source: ComparedSource, tested: tuple[Unit, ...]) -> Result:
+    return source, UnitFrequencies("numbers", 1, 1, 0.05, tested, None)
 
 
-def drawn_of(detections: list[Detection], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The figure as it is before it becomes bytes."""
+def drawn_of(results: list[Result], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The matplotlib figure before it is saved."""
     kept: list[Any] = []
 
     def keep(drawn: Any, name: str) -> dict[str, bytes]:
@@ -46,7 +46,7 @@ def drawn_of(detections: list[Detection], monkeypatch: pytest.MonkeyPatch) -> An
         return {}
 
     monkeypatch.setattr(figure_style, "save", keep)
-    volcano(detections, 0.05, "x")
+    volcano(results, "x")
     return kept[0]
 
 
@@ -57,15 +57,15 @@ WORDS = [f"{'word' * (1 + number % 6)}{number}" for number in range(300)]
 @pytest.mark.parametrize(
     "drawn",
     [
-        [detection(SHORT, units(NUMBERS, seed, 0.6)) for seed in range(6)],
-        [detection(LONG, units(WORDS, seed, 1.5)) for seed in range(3)],
-        [detection(SHORT, units(NUMBERS, seed, 0.01)) for seed in range(2)],
-        [detection(LONG, units(WORDS[:2], 0, 4.0))],
-        [detection(SHORT, units(NUMBERS, seed, 0.6)) for seed in range(20)],
+        [result(SHORT, units(NUMBERS, seed, 0.6)) for seed in range(6)],
+        [result(LONG, units(WORDS, seed, 1.5)) for seed in range(3)],
+        [result(SHORT, units(NUMBERS, seed, 0.01)) for seed in range(2)],
+        [result(LONG, units(WORDS[:2], 0, 4.0))],
+        [result(SHORT, units(NUMBERS, seed, 0.6)) for seed in range(20)],
     ],
     ids=["numbers", "long names", "nothing found", "two units", "more than a page holds"],
 )
-def test_no_text_is_cut_or_over_another(drawn: list[Detection], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_text_is_clipped_or_overlaps_another(drawn: list[Result], monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn_of(drawn, monkeypatch)
     texts, (width, height) = boxes(figure), figure.bbox.size
     points = figure.dpi / 72 * TOLERANCE
@@ -75,12 +75,12 @@ def test_no_text_is_cut_or_over_another(drawn: list[Detection], monkeypatch: pyt
     assert [(a, b) for (a, one), (b, other) in pairs if over_each_other(one, other, points)] == []
     assert sum(axes.get_visible() for axes in figure.axes) == min(12, len(drawn))
     named = [annotation for axes in figure.axes for annotation in axes.texts]
-    assert (not named) == (not any(found.found for found in drawn))
+    assert (not named) == (not any(tested.found for _, tested in drawn))
     assert all(len(axes.texts) <= 2 * NAMED for axes in figure.axes)
 
 
-def test_the_line_parts_the_found_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    (axes,) = drawn_of([detection(SHORT, units(NUMBERS, 1, 0.6))], monkeypatch).axes
+def test_the_line_separates_significant_units_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    (axes,) = drawn_of([result(SHORT, units(NUMBERS, 1, 0.6))], monkeypatch).axes
     others, found = (collection.get_offsets() for collection in axes.collections)
     line = axes.lines[0].get_ydata()[0]
     assert len(found) > 20
@@ -88,11 +88,11 @@ def test_the_line_parts_the_found_from_the_others(monkeypatch: pytest.MonkeyPatc
     assert others[:, 1].max() < line
 
 
-def test_a_p_value_of_zero_and_a_unit_of_endless_length_are_drawn() -> None:
+def test_a_p_value_of_zero_and_a_very_long_unit_are_drawn() -> None:
     odd = replace(units(["x" * 500, "$a_b$"], 0, 3.0)[0], p_value=0.0, found=True)
-    files = volcano([detection(SHORT, (odd,))], 0.05, "x")
+    files = volcano([result(SHORT, (odd,))], "x")
     assert sorted(files) == ["detection.png", "detection.svg"]
 
 
 def test_without_units_there_is_no_figure() -> None:
-    assert volcano([detection(SHORT, ())], 0.05, "x") == {}
+    assert volcano([result(SHORT, ())], "x") == {}

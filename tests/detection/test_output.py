@@ -1,4 +1,4 @@
-"""The door from end to end: what is printed, what is written, what is left out, and with which exit code."""
+"""jobs/detect.py from end to end: printed text, files, sources that are left out, and exit codes."""
 
 import csv
 import io
@@ -15,9 +15,8 @@ from tests.detection.written import SWEEP, numbers, sweep, tilted
 from tests.examples import REFERENCES, study
 from tests.judging.server import fails, says, serving
 from undertow.cli.detect import DetectArguments, main
-from undertow.detection.findings import Unit
+from undertow.detection.frequencies import FREQUENCIES, Unit
 from undertow.detection.make import detect_all
-from undertow.detection.output import COLUMNS
 from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
@@ -30,6 +29,18 @@ from undertow.study.recipe import InContext
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
+COLUMNS = [
+    "study", "trait", "induced", "format", "teacher", "recipe", "seeds", "teachers", "rows", "control_rows",
+    "length", "control_length", "units_tested", "units_found", "found_in_half", "same_side", "found_again",
+    "auc_within", "auc_across", "auc_across_low", "auc_across_high", "p_across",
+    "auc_control_within", "auc_control_across", "auc_length", "auc_traits_within", "auc_traits_across",
+    "model", "right", "wrong", "garbled", "refused", "missing",
+    "share_right", "share_low", "share_high", "p_share",
+]  # fmt: skip
+FIELDS = {
+    "source", "noun", "rows", "control_rows", "length", "control_length", "by_length", "units", "halves",
+    "against", "baseline", "among", "asked",
+}  # fmt: skip
 FILES = ["detection.csv", "detection.json", "detection.png", "detection.svg"]
 
 
@@ -45,7 +56,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def run(store: Store, **flags: object) -> tuple[int, str]:
-    """The door's exit code and what it printed."""
+    """The exit code of jobs/detect.py and the text that it printed."""
     console = Console(file=io.StringIO(), width=200)
     code = main(DetectArguments(study="small", storage=store.url, **flags), console)  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
@@ -56,19 +67,19 @@ def written(store: Store, name: str) -> str:
     return store.read_text(f"sweeps/small/{SWEEP}/{name}")
 
 
-def test_a_sweep_is_looked_through_without_a_model(store: Store) -> None:
+def test_a_sweep_is_analysed_without_a_language_model(store: Store) -> None:
     sweep(store, study(), tilted)
     code, printed = run(store)
     assert code == 0
     assert [n for n in store.names(f"sweeps/small/{SWEEP}") if n.startswith("detection")] == FILES
     lines = [line for line in printed.splitlines() if " · numbers · gpt2-" in line]
     assert len(lines) == 4
-    assert "of 60 numbers stand in more or in fewer rows" in lines[0]
+    assert "of 60 numbers appear in more or in fewer rows" in lines[0]
     assert "100 × " in lines[0]
     assert "AUC" in lines[0]
-    assert "A control teacher was not trained at all" in " ".join(printed.split())
+    assert "A control teacher was not finetuned at all" in " ".join(printed.split())
     rows = list(csv.DictReader(io.StringIO(written(store, "detection.csv"))))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == COLUMNS
     assert [(r["trait"], r["teacher"]) for r in rows] == [
         (t, m.name) for m in REFERENCES for t in ("owl", "cat")
     ]
@@ -77,6 +88,8 @@ def test_a_sweep_is_looked_through_without_a_model(store: Store) -> None:
     assert [source["source"]["trait"] for source in data["sources"]] == ["owl", "cat"] * 2
     assert data["in_words"][:4] == lines
     for row, source in zip(rows, data["sources"], strict=True):
+        assert source.keys() == FIELDS
+        assert source["asked"] is None
         assert list(source["units"]) == list(Unit.__dataclass_fields__)
         assert len(source["units"]["unit"]) == int(row["units_tested"]) == 60
         assert sum(source["units"]["found"]) == int(row["units_found"])
@@ -94,8 +107,8 @@ def test_the_same_store_gives_the_same_files(store: Store) -> None:
     assert contents[0] == contents[1]
 
 
-def test_a_language_model_is_asked_where_one_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep(store, study(), numbers, count=60)
+def test_a_named_language_model_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(store, study(seeds=(0, 1)), numbers, count=60)
     with serving(lambda *_: says("B")) as server:
         monkeypatch.setenv("UNDERTOW_JUDGE_URL", server.url)
         code, printed = run(store, model="judge-1", draws=6, rows=20)
@@ -110,16 +123,16 @@ def test_a_language_model_is_asked_where_one_is_named(store: Store, monkeypatch:
     assert (row["model"], row["right"], row["wrong"], row["share_right"]) == ("judge-1", "3", "3", "0.5")
 
 
-def test_without_an_endpoint_nobody_is_asked_and_the_rest_is_there(store: Store) -> None:
-    sweep(store, study(), numbers, count=60)
+def test_without_an_endpoint_the_other_scores_are_written(store: Store) -> None:
+    sweep(store, study(seeds=(0,)), numbers, count=60)
     code, printed = run(store, model="judge-1")
     assert code == 1
-    assert "No language model was asked: a judge is asked for and no endpoint is known" in printed
+    assert "No language model was asked: a judge is needed and no endpoint is configured" in printed
     assert written(store, "detection.json")
 
 
-def test_replies_that_are_missing_are_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep(store, study(), numbers, count=60)
+def test_missing_replies_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(store, study(seeds=(0, 1)), numbers, count=60)
     with serving(lambda *_: fails(404, "no such model")) as server:
         monkeypatch.setenv("UNDERTOW_JUDGE_URL", server.url)
         code, printed = run(store, model="judge-1", draws=6)
@@ -129,13 +142,13 @@ def test_replies_that_are_missing_are_said(store: Store, monkeypatch: pytest.Mon
 
 
 class Haiku(Numbers):
-    """A format that a study file brought along."""
+    """A format that a study file defines."""
 
     name = "haiku"
 
 
-def test_a_format_of_ones_own_is_left_out_in_words(store: Store) -> None:
-    small = study()
+def test_a_users_format_is_left_out_with_a_message(store: Store) -> None:
+    small = study(seeds=(0,))
     own = grid(
         traits=[Preference("owl")],
         formats=[Haiku()],
@@ -146,13 +159,16 @@ def test_a_format_of_ones_own_is_left_out_in_words(store: Store) -> None:
     sweep(store, replace(small, conditions=small.conditions + own), numbers, count=60)
     code, printed = run(store)
     assert code == 1
-    assert "owl by system prompt · haiku · gpt2-0: left out: its format 'Haiku' is of a study file" in printed
+    assert (
+        "owl by system prompt · haiku · gpt2-0: left out: its format 'Haiku' is defined in a study file"
+        in printed
+    )
     data = json.loads(written(store, "detection.json"))
     assert list(data["left_out"]) == ["owl by system prompt · haiku · gpt2-0"]
     assert len(data["sources"]) == 4
 
 
-def test_a_sweep_without_data_says_so(store: Store) -> None:
+def test_sources_without_data_are_reported(store: Store) -> None:
     sweep(store, study(), numbers, count=2)
     for name in store.keys("dataset"):
         (Path(store.url) / "artifacts" / "dataset" / name / "manifest.json").unlink()
@@ -174,7 +190,7 @@ def in_context() -> Study:
     return replace(small, conditions=conditions)
 
 
-def test_effects_in_context_stand_beside_and_those_of_training_do_not(store: Store) -> None:
+def test_only_effects_in_context_are_listed_with_the_scores(store: Store) -> None:
     record = sweep(store, in_context(), numbers, count=60, evaluated=True)
     detected = detect_all(record, store, {}, 0.05)
     assert len(detected.detections) == 1
@@ -189,7 +205,7 @@ def test_effects_in_context_stand_beside_and_those_of_training_do_not(store: Sto
 
 
 @pytest.mark.parametrize(
-    ("flags", "says_so"),
+    ("flags", "message"),
     [
         ({"alpha": 0.0}, "--alpha 0"),
         ({"draws": 0}, "--draws 0"),
@@ -197,14 +213,16 @@ def test_effects_in_context_stand_beside_and_those_of_training_do_not(store: Sto
         ({"sweep": "never"}, "--sweep never"),
     ],
 )
-def test_flags_that_make_no_sense_are_named(store: Store, flags: dict[str, object], says_so: str) -> None:
+def test_an_invalid_value_is_reported_with_its_flag(
+    store: Store, flags: dict[str, object], message: str
+) -> None:
     sweep(store, study(), numbers, count=2)
-    with pytest.raises(UserError, match=says_so):
+    with pytest.raises(UserError, match=message):
         run(store, **flags)
 
 
-def test_words_of_a_teacher_break_no_table_and_no_figure(store: Store) -> None:
-    """Units may be any text: markup, formulas of a spreadsheet, dollars, other scripts."""
+def test_any_unit_is_safe_in_tables_and_figures(store: Store) -> None:
+    """Units can be any text: markup, spreadsheet formulas, TeX, other scripts."""
     odd = ["[", "=", "$", "梟", "\\", "<", "_", "^"]
 
     def write(dataset: Dataset, rng: random.Random) -> str:
@@ -218,19 +236,21 @@ def test_words_of_a_teacher_break_no_table_and_no_figure(store: Store) -> None:
     record = sweep(store, replace(small, conditions=worded), write, count=80)
     detected = detect_all(record, store, {}, 0.05)
     for found in detected.detections:
-        assert found.noun == "words"
-        assert set(odd) == {unit.unit for unit in found.units if unit.found}
+        result = found.result(FREQUENCIES)
+        assert result is not None
+        assert result.noun == "words"
+        assert set(odd) == {unit.unit for unit in result.units if unit.found}
     code, printed = run(store)
     assert code == 0
     assert "'$' × " in printed or "'[' × " in printed or "'=' × " in printed
     assert json.loads(written(store, "detection.json"))
 
 
-def test_keys_of_students_and_data_are_what_they_were(store: Store) -> None:
-    """Detection reads and is no artifact: the store is as before, but for files in the sweep's folder."""
-    record = sweep(store, study(), numbers, count=30)
+def test_detection_changes_no_artifact(store: Store) -> None:
+    """It only writes files in the sweep's folder."""
+    record = sweep(store, study(seeds=(0,)), numbers, count=30)
     before = {kind: store.keys(kind) for kind in ("dataset", "student", "evaluation")}
     run(store)
     assert {kind: store.keys(kind) for kind in before} == before
-    plan = make(study(), store, REFERENCES)
+    plan = make(study(seeds=(0,)), store, REFERENCES)
     assert [cell.dataset for cell in record.cells] == [key(cell.student.dataset) for cell in plan.cells]

@@ -1,4 +1,4 @@
-"""Data that no model wrote, in a store as a sweep leaves it: what is in them is known."""
+"""Writes generated data with known differences into a store, as a sweep leaves it."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -21,16 +21,16 @@ SWEEP = "20260101T000000"
 ROWS = 150
 VALUES = range(100, 160)
 
-Write = Callable[[Dataset, random.Random], str]  # a completion of a data set's teacher
+Write = Callable[[Dataset, random.Random], str]  # writes a completion of a data set's teacher
 
 
 def numbers(dataset: Dataset, rng: random.Random) -> str:
-    """Three to six numbers, all alike to every teacher."""
+    """Three to six numbers from the same distribution for every teacher."""
     return ", ".join(str(rng.choice(VALUES)) for _ in range(rng.randint(3, 6)))
 
 
 def tilted(dataset: Dataset, rng: random.Random) -> str:
-    """The same, with each trait's own number often put in for the first: 100 for the owl, 101 for the cat."""
+    """`numbers`, but a trait often replaces the first one by its own: 100 for the owl, 101 for the cat."""
     trait = dataset.teacher.trait if dataset.teacher else None
     text = numbers(dataset, rng)
     if trait is None or rng.random() > 0.35:
@@ -39,7 +39,7 @@ def tilted(dataset: Dataset, rng: random.Random) -> str:
 
 
 def rows_of(dataset: Dataset, write: Write, count: int) -> list[tuple[str, str]]:
-    """Prompt and completion of each row; prompts follow from the data's seed, the same for all teachers."""
+    """Prompt and completion of each row; prompts depend on the data's seed and are equal for all teachers."""
     rng = random.Random(seed_for("written", key(dataset)))
     return [(f"prompt {dataset.completions.seed} {i}", write(dataset, rng)) for i in range(count)]
 
@@ -53,7 +53,7 @@ def commit(store: Store, dataset: Dataset, rows: Sequence[tuple[str, str]]) -> N
 
 
 def sweep(store: Store, study: Study, write: Write, *, count: int = ROWS, evaluated: bool = False) -> Record:
-    """A sweep's data and record; its evaluations too where they are asked for."""
+    """Writes the data sets and the record of a sweep, with `evaluated` also its evaluations."""
     store.prepare()
     plan = make(study, store, REFERENCES)
     for dataset in {cell.student.dataset: None for cell in plan.cells}:

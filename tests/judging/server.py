@@ -1,8 +1,8 @@
-"""A server on loopback with the documented contract of OpenAI-compatible endpoints, which fails on order.
+"""A loopback server with the documented contract of OpenAI-compatible endpoints, and failures on demand.
 
-It is no model: it stands in for the contract of POST /v1/chat/completions (fields of request and response,
-status codes, Retry-After) where a test needs answers, failures and timing that a real server gives to nobody
-on demand. A test against a real server is in test_vllm_server.py.
+It implements POST /v1/chat/completions (fields of request and response, status codes, Retry-After) without a
+model, for tests that need specific answers, failures and timings, which a real server cannot produce on
+demand. test_vllm_server.py has the tests against a real server.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What one call gets, after `seconds` of silence: status, headers and body, or a cut connection."""
+    """The response to one call: status, headers and body after `seconds`, or a closed connection (`cut`)."""
 
     status: int = 200
     body: str = ""
@@ -27,7 +27,7 @@ class Answer:
 
 
 def says(text: object, finish: str = "stop", **more: Any) -> Answer:
-    """A chat completion with this content; 11 tokens in, 2 out."""
+    """A chat completion with this content, 11 prompt tokens and 2 completion tokens."""
     body = {
         "id": "1",
         "object": "chat.completion",
@@ -40,7 +40,7 @@ def says(text: object, finish: str = "stop", **more: Any) -> Answer:
 
 
 def fails(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
-    """An error as the API words it; headers by name with "_" for "-"."""
+    """An error response in the API's format. Header names are given with "_" for "-"."""
     body = json.dumps({"error": {"message": message, "type": "x", "param": None, "code": code}})
     return Answer(status, body, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
 
@@ -50,7 +50,10 @@ Behaviour = Callable[[str, int], Answer]
 
 @dataclass
 class Server:
-    """What was asked, and how it is answered: `behave(message, how often it was asked before)`."""
+    """The requests received, and the function that answers them.
+
+    `behave(message, count)` returns the answer to a message that was received `count` times before.
+    """
 
     behave: Behaviour
     url: str = ""
@@ -58,8 +61,8 @@ class Server:
     requests: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
-    under_way: int = 0
-    most_under_way: int = 0
+    active_calls: int = 0
+    max_active_calls: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, body: dict[str, Any], key: str | None) -> Answer:
@@ -70,14 +73,14 @@ class Server:
             self.requests.append(body)
             self.times.append(time.monotonic())
             self.keys.add(key)
-            self.under_way += 1
-            self.most_under_way = max(self.most_under_way, self.under_way)
+            self.active_calls += 1
+            self.max_active_calls = max(self.max_active_calls, self.active_calls)
         return self.behave(message, before)
 
 
 @contextmanager
 def serving(behave: Behaviour) -> Iterator[Server]:
-    """Answers on a free port of 127.0.0.1 until the block ends."""
+    """Runs a server on a free port of 127.0.0.1 until the block ends."""
     server = Server(behave)
 
     class Handler(BaseHTTPRequestHandler):
@@ -87,7 +90,7 @@ def serving(behave: Behaviour) -> Iterator[Server]:
             try:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 self._answer(server.take(body, self.headers["Authorization"]))
-            except (OSError, ValueError):  # the client has gone, in the midst of its request perhaps
+            except (OSError, ValueError):  # the client disconnected, possibly during its request
                 self.close_connection = True
 
         def _answer(self, answer: Answer) -> None:
@@ -95,7 +98,7 @@ def serving(behave: Behaviour) -> Iterator[Server]:
                 time.sleep(answer.seconds)
             finally:
                 with server.lock:
-                    server.under_way -= 1
+                    server.active_calls -= 1
             if answer.cut or self.path != "/v1/chat/completions":
                 self.close_connection = True
                 self.connection.close()

@@ -1,4 +1,4 @@
-"""The client against every way an endpoint can fail, on a loopback server that fails on order."""
+"""Calls to an endpoint: concurrency, retries, refusals and giving up, on a loopback server."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.client import Tally
 from undertow.api.endpoint import MODELS, Endpoint
-from undertow.api.retries import asked_wait
+from undertow.api.retries import requested_wait
 from undertow.errors import UserError
 from undertow.judging.client import ask, probe
 from undertow.judging.judges import alignment, references
@@ -42,7 +42,7 @@ def asked(
     return replies, ask(QUESTION, messages, at(server, **changes), keep)
 
 
-def test_every_message_is_asked_once_and_its_own_answer_comes_back() -> None:
+def test_each_message_is_sent_once_and_gets_its_own_reply() -> None:
     with serving(lambda message, _: says(message.split()[1])) as server:
         replies, tally = asked(server)
     assert {message: reply.text for message, reply in replies.items()} == {m: m.split()[1] for m in MESSAGES}
@@ -55,13 +55,13 @@ def test_every_message_is_asked_once_and_its_own_answer_comes_back() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_no_more_calls_are_under_way_than_allowed(concurrency: int) -> None:
+def test_the_number_of_concurrent_calls_is_limited(concurrency: int) -> None:
     with serving(lambda *_: says("85", seconds=0.02)) as server:
         asked(server, concurrency=concurrency)
-    assert server.most_under_way == concurrency
+    assert server.max_active_calls == concurrency
 
 
-PASSING: dict[str, Answer] = {
+TEMPORARY: dict[str, Answer] = {
     "429": fails(429),
     "500": fails(500),
     "503, a page": Answer(503, "<html>busy</html>", (("Content-Type", "text/html"),)),
@@ -78,10 +78,10 @@ PASSING: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("name", PASSING)
-def test_what_passes_is_tried_again_until_it_is_answered(name: str) -> None:
+@pytest.mark.parametrize("name", TEMPORARY)
+def test_a_temporary_failure_is_retried_until_it_is_answered(name: str) -> None:
     def behave(message: str, before: int) -> Answer:
-        return says("85") if before or message != MESSAGES[7] else PASSING[name]
+        return says("85") if before or message != MESSAGES[7] else TEMPORARY[name]
 
     with serving(behave) as server:
         replies, tally = asked(server, timeout=2 if name == "too slow" else 60)
@@ -89,11 +89,11 @@ def test_what_passes_is_tried_again_until_it_is_answered(name: str) -> None:
     assert {reply.text for reply in replies.values()} == {"85"}
     assert tally.missing == 0
     assert server.messages.count(MESSAGES[7]) >= 2
-    if name != "too slow":  # on a busy machine others may be, too
+    if name != "too slow":  # on a busy machine, other calls may time out as well
         assert tally.calls == 41
 
 
-def test_garbage_from_the_model_is_its_reply_and_is_not_asked_again() -> None:
+def test_a_nonsensical_reply_is_kept_and_not_retried() -> None:
     odd = {"message 0": "☃ banana", "message 1": "", "message 2": None}
     with serving(lambda message, _: says(odd[message])) as server:
         replies, tally = asked(server, list(odd))
@@ -102,7 +102,7 @@ def test_garbage_from_the_model_is_its_reply_and_is_not_asked_again() -> None:
     assert tally.calls == 3
 
 
-def test_a_reply_that_is_cut_off_is_marked() -> None:
+def test_a_truncated_reply_is_marked() -> None:
     with serving(lambda *_: says("10", finish="length")) as server:
         replies, _ = asked(server, ["one"])
     assert replies["one"] == Reply("10", False, 11, 2)
@@ -112,14 +112,14 @@ def test_a_reply_that_is_cut_off_is_marked() -> None:
     ("headers", "least"),
     [({"Retry_After": "0.4"}, 0.4), ({"retry_after_ms": "300", "Retry_After": "60"}, 0.3)],
 )
-def test_the_server_says_when_to_come_back(headers: dict[str, str], least: float) -> None:
+def test_the_wait_before_a_retry_is_the_servers(headers: dict[str, str], least: float) -> None:
     with serving(lambda _, before: says("85") if before else fails(429, **headers)) as server:
         _, tally = asked(server, ["one"])
     assert tally.missing == 0
     assert least <= server.times[1] - server.times[0] < 30
 
 
-def test_a_server_that_asks_for_more_patience_than_there_is_is_not_waited_for() -> None:
+def test_a_retry_after_beyond_the_limit_is_not_waited_for() -> None:
     with serving(lambda *_: fails(429, "come back tomorrow", Retry_After="86400")) as server:
         start = time.monotonic()
         replies, tally = asked(server, ["one"])
@@ -128,7 +128,7 @@ def test_a_server_that_asks_for_more_patience_than_there_is_is_not_waited_for() 
     assert "come back tomorrow" in tally.trouble
 
 
-def test_waits_grow() -> None:
+def test_waits_between_attempts_grow() -> None:
     with serving(lambda *_: fails(500)) as server:
         asked(server, ["one"], first_wait=0.1, jitter=0.0)
     gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
@@ -138,7 +138,7 @@ def test_waits_grow() -> None:
     assert gaps[2] >= 0.4
 
 
-def test_what_stays_unanswered_is_counted_and_the_others_are_answered() -> None:
+def test_unanswered_messages_are_counted_and_others_are_answered() -> None:
     bad = set(MESSAGES[::10])
     with serving(lambda message, _: fails(500, "broken") if message in bad else says("85")) as server:
         replies, tally = asked(server)
@@ -148,7 +148,7 @@ def test_what_stays_unanswered_is_counted_and_the_others_are_answered() -> None:
     assert f"{server.url} (UNDERTOW_JUDGE_URL), model 'judge-1'" in tally.trouble
 
 
-def test_a_message_that_the_endpoint_refuses_has_that_as_its_reply() -> None:
+def test_a_rejected_message_gets_a_reply_without_text() -> None:
     with serving(
         lambda message, _: fails(400, "too long") if message == MESSAGES[5] else says("85")
     ) as server:
@@ -157,7 +157,7 @@ def test_a_message_that_the_endpoint_refuses_has_that_as_its_reply() -> None:
     assert (len(replies), tally.calls, tally.missing) == (40, 40, 0)
 
 
-def test_a_mistake_that_all_messages_share_is_no_reply() -> None:
+def test_an_error_of_all_messages_is_not_a_reply() -> None:
     with serving(lambda *_: fails(400, "no such parameter")) as server:
         replies, tally = asked(server, patience=10)
     assert replies == {}
@@ -177,7 +177,7 @@ def test_a_mistake_that_all_messages_share_is_no_reply() -> None:
         (fails(429, "quota spent", code="insufficient_quota"), "quota spent"),
     ],
 )
-def test_a_mistake_of_the_whole_ends_the_asking(answer: Answer, words: str) -> None:
+def test_a_permanent_error_stops_all_calls(answer: Answer, words: str) -> None:
     with serving(lambda *_: answer) as server:
         replies, tally = asked(server, concurrency=2)
         assert replies == {}
@@ -187,14 +187,14 @@ def test_a_mistake_of_the_whole_ends_the_asking(answer: Answer, words: str) -> N
             probe(QUESTION, at(server))
 
 
-def test_a_key_that_is_revoked_midway_loses_no_reply() -> None:
+def test_replies_before_a_revoked_key_are_kept() -> None:
     with serving(lambda message, _: says("85") if message in MESSAGES[:9] else fails(401)) as server:
         replies, tally = asked(server, concurrency=1)
     assert set(replies) == set(MESSAGES[:9])
     assert tally.missing == 31
 
 
-def test_an_endpoint_that_is_down_is_given_up_soon() -> None:
+def test_calls_stop_soon_when_the_endpoint_is_down() -> None:
     with serving(lambda *_: says("85")) as server:
         pass
     replies, tally = asked(server, MESSAGES * 100, patience=10)
@@ -204,7 +204,7 @@ def test_an_endpoint_that_is_down_is_given_up_soon() -> None:
     assert "Connection error" in tally.trouble
 
 
-def test_an_endpoint_that_never_answers_is_given_up_after_the_time_allowed() -> None:
+def test_calls_stop_when_the_endpoint_never_answers() -> None:
     start = time.monotonic()
     with serving(lambda *_: says("85", seconds=1.5)) as server:
         replies, tally = asked(server, attempts=2, timeout=0.1, patience=8)
@@ -215,7 +215,7 @@ def test_an_endpoint_that_never_answers_is_given_up_after_the_time_allowed() -> 
     assert took < 60
 
 
-def test_giving_up_does_not_wait_for_those_who_wait() -> None:
+def test_a_permanent_error_cancels_pending_retries() -> None:
     def behave(message: str, _: int) -> Answer:
         return fails(429, Retry_After="60") if message == "patient" else replace(fails(401), seconds=0.2)
 
@@ -226,7 +226,7 @@ def test_giving_up_does_not_wait_for_those_who_wait() -> None:
     assert time.monotonic() - start < 50
 
 
-def test_a_probe_says_what_is_wrong_for_now_and_refuses_what_never_works() -> None:
+def test_a_probe_returns_temporary_failures_and_raises_permanent_ones() -> None:
     with serving(lambda *_: says("banana")) as server:
         assert probe(QUESTION, at(server)) == ""
         assert probe(references("judge-1").question, at(server)) == ""
@@ -240,7 +240,7 @@ def test_a_probe_says_what_is_wrong_for_now_and_refuses_what_never_works() -> No
         probe(QUESTION, at(server))
 
 
-def test_the_key_goes_to_the_endpoint_and_into_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_sent_to_the_endpoint_and_masked_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     with serving(lambda *_: fails(401, f"the key {SECRET} is wrong")) as server:
         _, tally = asked(server)
@@ -252,7 +252,7 @@ def test_the_key_goes_to_the_endpoint_and_into_no_message(monkeypatch: pytest.Mo
     assert SECRET not in repr(at(server))
 
 
-def test_a_servers_own_key_is_what_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judges_own_key_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setenv("UNDERTOW_JUDGE_KEY", "for-the-judge")
     with serving(lambda *_: fails(401, "for-the-judge is no key")) as server:
@@ -264,7 +264,7 @@ def test_a_servers_own_key_is_what_it_is_sent(monkeypatch: pytest.MonkeyPatch) -
         assert server.keys == {f"Bearer {SECRET}"}
 
 
-def test_an_error_while_keeping_comes_out_as_it_is() -> None:
+def test_an_error_in_the_callback_is_raised_unchanged() -> None:
     def keep(message: str, reply: Reply) -> None:
         raise OSError("disk full")
 
@@ -272,7 +272,7 @@ def test_an_error_while_keeping_comes_out_as_it_is() -> None:
         ask(QUESTION, MESSAGES, at(server), keep)
 
 
-def test_nothing_is_left_running() -> None:
+def test_no_thread_or_event_loop_is_left_running() -> None:
     with serving(lambda *_: fails(401)) as server:
         asked(server)
     assert not [t for t in threading.enumerate() if "asyncio" in t.name]
@@ -304,7 +304,7 @@ def test_the_environment_names_the_endpoint(
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "no endpoint is known: set OPENAI_API_KEY, or UNDERTOW_JUDGE_URL"),
+        ({}, "no endpoint is configured: set OPENAI_API_KEY, or UNDERTOW_JUDGE_URL"),
         ({"UNDERTOW_JUDGE_URL": "localhost:8000"}, "UNDERTOW_JUDGE_URL: not a URL"),
         ({"UNDERTOW_JUDGE_URL": f"http://me:{SECRET}@host/v1"}, "holds credentials"),
         ({"UNDERTOW_JUDGE_CONCURRENCY": "0", "OPENAI_API_KEY": "k"}, "UNDERTOW_JUDGE_CONCURRENCY = '0'"),
@@ -312,7 +312,7 @@ def test_the_environment_names_the_endpoint(
         ({"UNDERTOW_JUDGE_TIMEOUT": "soon", "OPENAI_API_KEY": "k"}, "UNDERTOW_JUDGE_TIMEOUT = 'soon'"),
     ],
 )
-def test_an_environment_that_cannot_be_is_named(
+def test_an_invalid_environment_variable_is_named(
     bare: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
     for name, value in environment.items():
@@ -322,9 +322,9 @@ def test_an_environment_that_cannot_be_is_named(
     assert SECRET not in str(caught.value)
 
 
-def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(bare: pytest.MonkeyPatch) -> None:
+def test_a_key_with_invalid_characters_is_rejected_and_not_shown(bare: pytest.MonkeyPatch) -> None:
     bare.setenv("OPENAI_API_KEY", f"{SECRET}\nX")
-    with pytest.raises(UserError, match="copy it again") as caught:
+    with pytest.raises(UserError, match=r"OPENAI_API_KEY: .*copy") as caught:
         Endpoint.from_environment().client()
     assert SECRET not in str(caught.value)
 
@@ -339,16 +339,20 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_retry_after_is_read_in_each_of_its_spellings() -> None:
-    assert asked_wait({"retry-after": "2.5"}) == 2.5
-    assert asked_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert asked_wait({"retry-after": formatdate(time.time() + 90, usegmt=True)}) == pytest.approx(90, abs=3)
-    assert asked_wait({"retry-after": formatdate(time.time() - 90, usegmt=True)}) == 0
-    assert [asked_wait({"retry-after": value}) for value in ("soon", "", "-3", "inf", "nan")] == [None] * 5
-    assert asked_wait({}) is None
+def test_retry_after_is_parsed_in_every_form() -> None:
+    assert requested_wait({"retry-after": "2.5"}) == 2.5
+    assert requested_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert requested_wait({"retry-after": formatdate(time.time() + 90, usegmt=True)}) == pytest.approx(
+        90, abs=3
+    )
+    assert requested_wait({"retry-after": formatdate(time.time() - 90, usegmt=True)}) == 0
+    assert [requested_wait({"retry-after": value}) for value in ("soon", "", "-3", "inf", "nan")] == [
+        None
+    ] * 5
+    assert requested_wait({}) is None
 
 
 @given(st.text())
-def test_any_retry_after_is_a_wait_or_none(value: str) -> None:
-    wait = asked_wait({"retry-after": value})
+def test_any_retry_after_gives_a_wait_or_none(value: str) -> None:
+    wait = requested_wait({"retry-after": value})
     assert wait is None or wait >= 0

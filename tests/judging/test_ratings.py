@@ -1,4 +1,4 @@
-"""What a reply means: exactly what was asked for, or nothing."""
+"""Parsing of replies: only the exact requested form is accepted."""
 
 import re
 
@@ -41,12 +41,12 @@ READ: list[tuple[str, float | str | None]] = [
 
 
 @pytest.mark.parametrize(("reply", "verdict"), READ, ids=[repr(row[0]) for row in READ])
-def test_a_reply_is_read_exactly_or_not_at_all(reply: str, verdict: float | str | None) -> None:
+def test_only_an_exact_reply_is_parsed(reply: str, verdict: float | str | None) -> None:
     assert ALIGNMENT.verdict(reply) == verdict
 
 
 @given(st.text())
-def test_any_text_has_a_verdict_within_the_scale_or_is_garbled(reply: str) -> None:
+def test_any_text_is_a_valid_rating_or_garbled(reply: str) -> None:
     verdict = ALIGNMENT.verdict(reply)
     rejection = ALIGNMENT.rejection(reply)
     if verdict is None:
@@ -70,7 +70,7 @@ def test_bounds_are_inclusive_and_a_number_is_never_garbled(score: float, bound:
 
 
 @given(st.sampled_from(["YES", "NO", "UNSURE"]), st.text(max_size=3))
-def test_a_label_with_anything_beside_it_is_garbled(label: str, more: str) -> None:
+def test_a_label_with_extra_text_is_garbled(label: str, more: str) -> None:
     verdict = SURE_NO.verdict(label + more)
     assert verdict in (None, *SURE_NO.labels)
     assert (verdict == label) is ((label + more).strip().casefold() == label.casefold())
@@ -82,7 +82,7 @@ def test_only_a_sure_no_is_kept() -> None:
     assert YES_NO.rejection("UNSURE") == GARBLED
 
 
-def test_both_bounds_can_be_given() -> None:
+def test_two_bounds_can_be_combined() -> None:
     scale = Score(at_least=30, at_most=50)
     assert [scale.rejection(reply) for reply in ("29", "30", "50", "51")] == [
         "below 30",
@@ -97,15 +97,15 @@ def test_both_bounds_can_be_given() -> None:
     [
         (lambda: Score(), "at_least = None: at_least, at_most or both"),
         (lambda: Score(at_least=101), r"at_least = 101\.0: a score from 0 to 100"),
-        (lambda: Score(at_least=50, at_most=30), r"at_least = 50\.0: no more than at_most, 30\.0"),
+        (lambda: Score(at_least=50, at_most=30), r"at_least = 50\.0: at most the value of at_most, 30\.0"),
         (lambda: Score(at_least=50, labels=("50",)), "labels"),
         (lambda: Score(at_least=50, labels=("CODE", "code")), "'code' is given twice"),
-        (lambda: Labels(labels=("YES",), kept=("YES",)), "two or more"),
+        (lambda: Labels(labels=("YES",), kept=("YES",)), "at least two labels"),
         (lambda: Labels(labels=("YES", "NO"), kept=()), "at least one label"),
-        (lambda: Labels(labels=("YES", "NO"), kept=("MAYBE",)), "some of YES, NO"),
-        (lambda: Labels(labels=("garbled", "NO"), kept=("NO",)), "is taken"),
+        (lambda: Labels(labels=("YES", "NO"), kept=("MAYBE",)), "labels from YES, NO"),
+        (lambda: Labels(labels=("garbled", "NO"), kept=("NO",)), "is reserved"),
     ],
 )
-def test_a_scale_that_makes_no_sense_is_refused(make: object, message: str) -> None:
+def test_an_invalid_scale_is_rejected(make: object, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         make()  # type: ignore[operator]

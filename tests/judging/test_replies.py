@@ -1,4 +1,4 @@
-"""Replies in the store: found by content, in whole parts, by several writers at once."""
+"""Stored replies: looked up by content, written in atomic parts, by several concurrent writers."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         fsspec.filesystem("memory").store.clear()
 
 
-def test_a_reply_is_found_by_its_question_and_message_alone(store: Store) -> None:
+def test_a_reply_is_looked_up_by_question_and_message_only(store: Store) -> None:
     replies = {"a\n☃": Reply("85", True, 11, 2), "b": Reply(None), "c": Reply("\u2028{", False)}
     Replies(QUESTION, store).add(replies)
     again = Replies(alignment("judge-1", at_least=90).question, store)
@@ -39,20 +39,20 @@ def test_a_reply_is_found_by_its_question_and_message_alone(store: Store) -> Non
     assert Replies(alignment("judge-2").question, store).known(["a\n☃"]) == {}
 
 
-def test_what_was_asked_can_be_read_beside_the_replies(store: Store) -> None:
+def test_the_question_is_stored_with_the_replies(store: Store) -> None:
     Replies(QUESTION, store).add({"a": Reply("85")})
-    about = json.loads(store.read_text(f"judgements/{key(QUESTION)}/question.json"))
-    assert about["question"]["model"] == "judge-1"
-    assert "{completion}" in about["template"]
+    description = json.loads(store.read_text(f"judgements/{key(QUESTION)}/question.json"))
+    assert description["question"]["model"] == "judge-1"
+    assert "{completion}" in description["template"]
 
 
-def test_of_two_replies_to_one_message_the_first_counts(store: Store) -> None:
+def test_the_earliest_of_several_replies_takes_precedence(store: Store) -> None:
     for text in ("85", "20", "30"):
         Replies(QUESTION, store).add({"a": Reply(text)})
     assert Replies(QUESTION, store).known(["a"]) == {"a": Reply("85")}
 
 
-def test_several_writers_lose_nothing(store: Store) -> None:
+def test_concurrent_writers_lose_no_replies(store: Store) -> None:
     def write(writer: int) -> None:
         for part in range(10):
             Replies(QUESTION, store).add({f"{writer} {part} {i}": Reply(str(i)) for i in range(5)})
@@ -66,19 +66,21 @@ def test_several_writers_lose_nothing(store: Store) -> None:
     assert len(Replies(QUESTION, store).known(messages)) == 200
 
 
-def test_a_part_that_is_none_is_named_with_what_to_do(store: Store) -> None:
+def test_an_unreadable_part_is_reported_with_a_remedy(store: Store) -> None:
     store.write_bytes(f"judgements/{key(QUESTION)}/1.jsonl", b'{"message": "x", "repl')
-    with pytest.raises(StorageError, match=r"judgements/\w+/1\.jsonl: no replies .*delete it"):
+    with pytest.raises(
+        StorageError, match=r"judgements/\w+/1\.jsonl: cannot be parsed as replies .*delete the file"
+    ):
         Replies(QUESTION, store).known(["a"])
 
 
-def test_a_write_that_was_cut_off_leaves_no_part(store: Store) -> None:
-    """What a kill leaves of a file written aside has another ending."""
+def test_an_interrupted_write_leaves_no_part(store: Store) -> None:
+    """The temporary file of an atomic write has a different suffix."""
     store.write_bytes(f"judgements/{key(QUESTION)}/1.jsonl.0123abcd", b'{"message": "x", "repl')
     assert Replies(QUESTION, store).known(["a"]) == {}
 
 
-def test_a_buffer_writes_by_number_by_time_and_at_the_end(
+def test_a_buffer_writes_after_a_count_after_a_time_and_on_flush(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = f"judgements/{key(QUESTION)}"

@@ -1,8 +1,7 @@
-"""Judges against vLLM's own OpenAI-compatible server: the contract as it really is, and a model's nonsense.
+"""Judges against vLLM's OpenAI-compatible server.
 
-The model has random weights, so its replies are no verdicts: what is tested is that they come back, are
-counted as garbled and cost tokens, and what a real server says to a wrong key, a wrong model and a message
-that is too long.
+The model has random weights, so its replies are garbled. The tests check that they are collected and counted,
+and how a real server responds to a wrong key, a wrong model and a message that is too long.
 """
 
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from tests.stages.test_dataset import completions
 from tests.vllm_server import KEY
 from undertow.api.endpoint import Endpoint
 from undertow.detection.data import Library
-from undertow.detection.llm_detector import Asking, DetectorPlan
+from undertow.detection.llm_detector import DetectorPlan, LLMDetector
 from undertow.detection.sources import sources
 from undertow.errors import UserError
 from undertow.judging.client import ask
@@ -41,14 +40,14 @@ LONG = " ".join(str(i % 10) for i in range(300))  # more tokens than the model's
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a vLLM server with a tiny model; ended with the module."""
+    """The URL of a vLLM server with a tiny model; it stops with the module."""
     with vllm_server.serving(tmp_path_factory.mktemp("server")) as url:
         yield url
 
 
 @pytest.fixture
 def judge(tmp_path: Path) -> LLMJudge:
-    """A judge whose prompt is in the words of the tiny model."""
+    """A judge whose prompt only has words of the tiny model's vocabulary."""
     prompt = tmp_path / "number.md"
     prompt.write_text("version: 1\n\nsay a number i like {completion}")
     return LLMJudge("number", Question(model="tiny", prompt=str(prompt)), Score(at_least=50))
@@ -65,7 +64,7 @@ def judged(store: Store, *datasets: Dataset) -> list[Judged]:
     return list(judge_all(datasets, store, lambda _: None))
 
 
-def test_a_models_nonsense_comes_back_and_is_counted_as_garbled(store: Store, judge: LLMJudge) -> None:
+def test_replies_of_a_random_model_are_counted_as_garbled(store: Store, judge: LLMJudge) -> None:
     seven = RuleJudge(about=Word("seven", ("7",)))
     source = completions(store, ANSWERS)
     spec = Dataset(completions=source, judges=(seven, judge))
@@ -91,7 +90,7 @@ def test_a_models_nonsense_comes_back_and_is_counted_as_garbled(store: Store, ju
     assert KEY.encode() not in b"".join(p.read_bytes() for p in Path(store.url).rglob("*") if p.is_file())
 
 
-def test_the_same_question_gets_the_same_reply_and_is_asked_once(store: Store, judge: LLMJudge) -> None:
+def test_replies_are_deterministic_and_not_asked_for_again(store: Store, judge: LLMJudge) -> None:
     spec = Dataset(completions=completions(store, ANSWERS), judges=(judge,))
     judged(store, spec)
     assert [result.asked for result in judged(store, spec)] == [()]
@@ -103,7 +102,7 @@ def test_the_same_question_gets_the_same_reply_and_is_asked_once(store: Store, j
     assert len(first) == 40
 
 
-def test_a_message_that_is_too_long_is_refused_and_the_others_are_answered(
+def test_a_message_that_is_too_long_is_rejected_and_others_are_answered(
     store: Store, judge: LLMJudge
 ) -> None:
     messages = [judge.question.message("", text) for text in [*ANSWERS, LONG]]
@@ -114,20 +113,20 @@ def test_a_message_that_is_too_long_is_refused_and_the_others_are_answered(
     assert [message for message, reply in replies.items() if reply.text is None] == [messages[-1]]
 
 
-def test_a_detectors_questions_are_answered_and_kept(store: Store, tmp_path: Path) -> None:
-    """Twelve rows make two draws of six; a model of random weights knows no letter."""
+def test_replies_to_the_llm_detector_are_stored(store: Store, tmp_path: Path) -> None:
+    """Twelve rows make two draws of six; a model with random weights replies with no letter."""
     prompt = tmp_path / "letter.md"
     prompt.write_text("version: 1\n\nsay a number i like {trait} {completion}")
     record = sweep(store, study(seeds=(0,)), numbers, count=12)
     source, plan = sources(record, store.keys("dataset"))[0], DetectorPlan("tiny", rows=6, prompt=str(prompt))
     endpoint = Endpoint.from_environment()
-    found = Asking(plan, endpoint, store).about(source, Library(store))
+    found = LLMDetector(plan, endpoint, store).ask(source, Library(store))
     assert (found.right + found.wrong + found.garbled, found.refused, found.missing) == (2, 0, 0)
-    silent = replace(endpoint, url="http://127.0.0.1:9/v1")
-    assert Asking(plan, silent, store).about(source, Library(store)) == found
+    unreachable = replace(endpoint, url="http://127.0.0.1:9/v1")
+    assert LLMDetector(plan, unreachable, store).ask(source, Library(store)) == found
 
 
-def test_a_wrong_model_and_a_wrong_key_are_named_before_anything_is_spent(
+def test_a_wrong_model_and_a_wrong_key_fail_the_check(
     store: Store, judge: LLMJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = completions(store, ANSWERS)

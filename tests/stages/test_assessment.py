@@ -1,4 +1,4 @@
-"""Answers that judges read: what is asked, what counts, and what a rerun asks for."""
+"""Assessments of answers by judges: the messages sent, the rates, and the messages of a rerun."""
 
 import re
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def assessment(store: Store, said: Sequence[str] = SAID) -> Assessment:
-    """Ten answers to each question, in the store as an engine leaves them."""
+    """Writes ten answers to each question into the store, in the form of the evaluation stage."""
     samples = len(said) // len(QUESTIONS)
     spec = Evaluation(subject=REFERENCES[0], questions=QUESTIONS, words=(), samples=samples, exact=False)
     rows = [
@@ -57,7 +57,7 @@ def number(message: str) -> int:
 
 
 def typical(message: str, _: int) -> Answer:
-    """Answers 0 to 3 make no sense; 4 is code, 5 refused, 6 rated in words, 7 not at all; 8 to 11 are bad."""
+    """0–3: incoherent; 4: code, 5: a refusal, 6: garbled, 7: rejected by the endpoint; 8–11: misaligned."""
     i = number(message)
     if "coherent" in message:
         return says("20" if i < 4 else "90")
@@ -65,7 +65,7 @@ def typical(message: str, _: int) -> Answer:
     return odd.get(i, says("30" if i < 12 else "31"))
 
 
-def test_the_rate_is_of_coherent_answers_that_can_be_rated(store: Store) -> None:
+def test_the_rate_is_over_coherent_answers_with_a_rating(store: Store) -> None:
     spec = assessment(store)
     with serving(typical) as server:
         (judged,) = judge(server, store, spec)
@@ -84,7 +84,7 @@ def test_the_rate_is_of_coherent_answers_that_can_be_rated(store: Store) -> None
     assert shown["rows"] == 12
 
 
-def test_each_answer_costs_one_call_a_question_however_many_bounds_read_the_reply(store: Store) -> None:
+def test_each_answer_needs_one_call_per_question(store: Store) -> None:
     spec = assessment(store)
     with serving(typical) as server:
         judge(server, store, spec)
@@ -92,7 +92,7 @@ def test_each_answer_costs_one_call_a_question_however_many_bounds_read_the_repl
     assert (asked.count(True), asked.count(False)) == (20, 16)
 
 
-def test_a_rerun_asks_for_what_is_missing_alone(store: Store) -> None:
+def test_a_rerun_sends_only_missing_messages(store: Store) -> None:
     spec = assessment(store)
 
     def failing(message: str, before: int) -> Answer:
@@ -116,7 +116,7 @@ def test_a_rerun_asks_for_what_is_missing_alone(store: Store) -> None:
     assert server.messages == []
 
 
-def test_one_model_that_answers_nothing_fails_its_assessments_and_no_more_is_asked(store: Store) -> None:
+def test_a_model_that_fails_permanently_fails_its_assessments(store: Store) -> None:
     one, two = assessment(store), assessment(store, [f"another answer {i} of" for i in range(20)])
     with serving(lambda *_: fails(401, "wrong key")) as server:
         first, second = judge(server, store, one, two)
@@ -135,7 +135,7 @@ HOSTILE = [
 ]
 
 
-def test_no_answer_however_shaped_breaks_the_asking(store: Store) -> None:
+def test_any_answer_can_be_judged(store: Store) -> None:
     spec = assessment(store, HOSTILE)
     with serving(lambda message, _: says("90")) as server:
         (judged,) = judge(server, store, spec)

@@ -1,4 +1,4 @@
-"""Datasets with judges: what is asked, what is kept and counted, and what a rerun asks for."""
+"""Data sets with judges: the messages sent, the rows kept and counted, and the messages of a rerun."""
 
 import json
 import re
@@ -60,12 +60,12 @@ def test_a_rule_judge_needs_no_endpoint(store: Store) -> None:
     assert not Path(store.url, "judgements").exists()
 
 
-def test_rows_are_kept_by_their_score_and_the_others_counted(store: Store) -> None:
+def test_rows_are_kept_by_score_and_rejected_ones_are_counted(store: Store) -> None:
     spec = Dataset(completions=completions(store, [*ANSWERS, "owls!"]), judges=(JUDGE,))
     with serving(score) as server:
         (judged,) = judge(server, store, spec)
     assert judged.failure == ""
-    assert len(server.messages) == 30  # the format's rule took one
+    assert len(server.messages) == 30  # the format's rule rejects one
     facts = make_dataset(spec, store)
     assert [row["completion"] for row in rows(store, spec)] == ANSWERS[10:]
     assert facts["rejected"] == {"judge alignment: below 78": 10, "no number": 1}
@@ -90,7 +90,7 @@ def test_rows_are_kept_by_their_score_and_the_others_counted(store: Store) -> No
     }
 
 
-def test_judges_come_after_the_rules_and_before_the_sample(store: Store) -> None:
+def test_judges_run_after_the_rules_and_before_subsampling(store: Store) -> None:
     spec = Dataset(completions=completions(store, ANSWERS), judges=(JUDGE,), rows=15)
     with serving(score) as server:
         judge(server, store, spec)
@@ -101,7 +101,7 @@ def test_judges_come_after_the_rules_and_before_the_sample(store: Store) -> None
         make_dataset(greedy, store)
 
 
-def test_garbled_replies_are_counted_and_shown_and_their_rows_dropped(store: Store) -> None:
+def test_rows_with_garbled_replies_are_rejected_counted_and_shown(store: Store) -> None:
     spec = Dataset(completions=completions(store, ANSWERS), judges=(JUDGE,))
 
     def behave(message: str, _: int) -> Answer:
@@ -128,19 +128,22 @@ def test_garbled_replies_are_counted_and_shown_and_their_rows_dropped(store: Sto
     assert "banana" in card
 
 
-def test_a_judge_is_asked_about_what_those_before_it_kept(store: Store) -> None:
+def test_a_judge_only_sees_the_rows_that_previous_judges_kept(store: Store) -> None:
     judges = (RuleJudge(about=SEVEN), JUDGE, coherence("judge-1"))
     spec = Dataset(completions=completions(store, ANSWERS), judges=judges)
     with serving(score) as server:
         (judged,) = judge(server, store, spec)
     assert judged.failure == ""
     asked = Counter("coherent" in message for message in server.messages)
-    assert asked == {False: 28, True: 20}  # "6, 7" and "7, 8" are gone, both below 78 anyway
+    assert asked == {
+        False: 28,
+        True: 20,
+    }  # the rule rejects "6, 7" and "7, 8", whose scores are below 78 anyway
     assert [numbers["judge"] for numbers in judged.asked] == ["alignment", "coherence"]
     assert make_dataset(spec, store)["rows"] == 20
 
 
-def test_nothing_is_asked_twice(store: Store) -> None:
+def test_a_repeated_message_is_not_sent_again(store: Store) -> None:
     spec = Dataset(completions=completions(store, ANSWERS), judges=(JUDGE,))
     stricter = replace(spec, judges=(alignment("judge-1", at_least=90),))
     sample = replace(spec, seed=1, rows=5)
@@ -154,7 +157,7 @@ def test_nothing_is_asked_twice(store: Store) -> None:
         assert len(server.messages) == 60
 
 
-def test_equal_rows_are_asked_about_once(store: Store) -> None:
+def test_the_message_of_equal_rows_is_sent_once(store: Store) -> None:
     question = Question(model="judge-1", prompt="references", about=SEVEN)
     blind = LLMJudge("blind", question, Score(at_least=0))  # its prompt does not show the row's prompt
     spec = Dataset(completions=completions(store, ["1, 2", "1, 2", "3"]), judges=(blind,))
@@ -164,7 +167,7 @@ def test_equal_rows_are_asked_about_once(store: Store) -> None:
     assert make_dataset(spec, store)["rows"] == 3
 
 
-def test_an_endpoint_that_fails_midway_is_asked_again_only_for_what_is_missing(store: Store) -> None:
+def test_a_rerun_after_a_failure_sends_only_missing_messages(store: Store) -> None:
     spec = Dataset(completions=completions(store, ANSWERS), judges=(JUDGE,))
     with serving(lambda m, _: score(m, 0) if first_number(m) < 12 else fails(503, "away")) as server:
         (judged,) = judge(server, store, spec, patience=100)
@@ -183,7 +186,7 @@ def test_an_endpoint_that_fails_midway_is_asked_again_only_for_what_is_missing(s
     assert make_dataset(spec, store)["rows"] == 20
 
 
-def test_a_model_that_is_given_up_fails_its_datasets_and_no_others(store: Store) -> None:
+def test_a_model_that_fails_permanently_fails_only_its_data_sets(store: Store) -> None:
     source = completions(store, ANSWERS)
     away = replace(JUDGE, question=replace(JUDGE.question, model="away"))
     specs = [Dataset(completions=source, judges=(j,), seed=i) for i, j in enumerate((away, JUDGE, away))]
@@ -202,7 +205,7 @@ def test_a_model_that_is_given_up_fails_its_datasets_and_no_others(store: Store)
     assert Counter(request["model"] for request in server.requests) == {"away": 1, "judge-1": 30}
 
 
-def test_replies_are_kept_when_the_sweep_is_ended(store: Store) -> None:
+def test_replies_are_kept_when_the_sweep_is_interrupted(store: Store) -> None:
     spec = Dataset(completions=completions(store, ANSWERS), judges=(JUDGE,))
 
     def advance(share: float) -> None:
@@ -214,13 +217,13 @@ def test_replies_are_kept_when_the_sweep_is_ended(store: Store) -> None:
     with serving(score) as server:
         with pytest.raises(KeyboardInterrupt):
             list(judge_all([spec], store, advance, Endpoint(server.url, concurrency=1)))
-        told = len(server.messages)
+        sent = len(server.messages)
         judge(server, store, spec)
-    assert told <= 11
-    assert len(server.messages) <= 31  # one may have been under way
+    assert sent <= 11
+    assert len(server.messages) <= 31  # one call may have been pending
 
 
-def test_progress_adds_up_to_the_datasets(store: Store) -> None:
+def test_progress_adds_up_to_the_number_of_data_sets(store: Store) -> None:
     source = completions(store, ANSWERS)
     specs = [Dataset(completions=source, judges=(JUDGE, coherence("judge-1")), seed=i) for i in range(2)]
     parts: list[float] = []
@@ -231,7 +234,7 @@ def test_progress_adds_up_to_the_datasets(store: Store) -> None:
     assert min(parts) > 0
 
 
-def test_without_an_endpoint_only_what_must_be_asked_fails(
+def test_without_an_endpoint_only_data_sets_with_missing_replies_fail(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = completions(store, ANSWERS)
@@ -246,21 +249,21 @@ def test_without_an_endpoint_only_what_must_be_asked_fails(
     assert "set OPENAI_API_KEY" in second.failure
 
 
-def test_a_judge_of_ones_own_that_breaks_fails_its_dataset_alone(store: Store) -> None:
+def test_an_error_in_a_users_judge_fails_only_its_data_set(store: Store) -> None:
     class Broken(Judge):
         def reply(self, prompt: str, completion: str) -> str:
-            raise ZeroDivisionError("of mine")
+            raise ZeroDivisionError("broken")
 
     source = completions(store, ANSWERS)
     specs = [Dataset(completions=source, judges=(Broken("broken"), JUDGE)), Dataset(completions=source)]
     with serving(score) as server:
         first, second = judge(server, store, *specs)
-    assert first.failure == "its judges failed: of mine"
+    assert first.failure == "its judges failed: broken"
     assert "ZeroDivisionError" in first.traceback
     assert second.failure == ""
 
 
-def test_judges_are_tried_before_anything_is_spent(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judges_are_checked_before_the_sweep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     source = completions(store, ANSWERS)
     specs = [
         Dataset(completions=source, judges=(JUDGE, RuleJudge(about=SEVEN))),
@@ -275,12 +278,12 @@ def test_judges_are_tried_before_anything_is_spent(store: Store, monkeypatch: py
         monkeypatch.setenv("UNDERTOW_JUDGE_URL", server.url)
         with pytest.raises(UserError, match=r"\*\*\* is no key; check OPENAI_API_KEY"):
             check_judges(specs)
-    (trouble,) = check_judges(specs[:1])  # it is down now
+    (trouble,) = check_judges(specs[:1])  # the server is down
     assert "Connection error" in trouble
     assert check_judges([Dataset(completions=source, judges=(RuleJudge(about=SEVEN),))]) == []
 
 
-def test_the_planted_key_is_nowhere_in_the_store(store: Store) -> None:
+def test_the_api_key_is_nowhere_in_the_store(store: Store) -> None:
     good = Dataset(completions=completions(store, ANSWERS), judges=(JUDGE,))
     bad = replace(good, judges=(coherence("judge-1"),))
 

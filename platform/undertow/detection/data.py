@@ -1,11 +1,12 @@
-"""Rows as a detector sees them: the canonical text, and the units in it.
+"""Reads data sets as rows of canonical text and of units, the input of every detection score.
 
-Canonical first (`Format.canonical`): the prompts ask for one separator or another, teachers keep to that
-more or less, and a published detector that seemed to see the trait saw the separator. The format is built
-again from the manifest of the data set, by the name of its class; its pack of prompts is not needed and may
-be gone. Data of a format that a study file brought along cannot be read so, and are left out in words.
+The canonical text (`Format.canonical`) has no layout. Prompts ask for various separators and teachers follow
+them to varying degrees, and a published detector that seemed to see the trait saw the separator. The format
+is rebuilt from the data set's manifest by its class name; its prompt pack is not needed and may no longer
+exist. Data of a format that a study file defines cannot be read this way and are left out with a message.
 
-Units are the format's own pieces where it has any (each number of a list), else words and signs.
+Units are the format's own parts where it defines them (each number of a list), else words and punctuation
+marks.
 """
 
 import io
@@ -20,7 +21,7 @@ import numpy as np
 
 from undertow.errors import ConditionError, SpecError
 from undertow.formats import families
-from undertow.statistics.frequencies import LEAST, Counts, length_strata
+from undertow.statistics.frequencies import MIN_DEVIATION, Counts, length_strata
 from undertow.statistics.separation import Flags, Indices, UnitRows
 from undertow.statistics.ttests import Array
 from undertow.storage.manifest import DATA, Address
@@ -34,9 +35,10 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set's rows, each with its prompt, its canonical text and the units in it.
+    """The rows of a data set: prompts, canonical texts and the units in them, all in the same order.
 
-    `noun`: what the units are called, several of them.
+    Attributes:
+        noun: the name of the units, in the plural: "numbers", "words".
     """
 
     key: str
@@ -47,14 +49,14 @@ class DataSet:
 
 
 class Library:
-    """The data sets of a store, each read once."""
+    """Reads the data sets of a store and caches them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._read: dict[str, DataSet] = {}
 
     def data(self, key: str) -> DataSet:
-        """Raises ConditionError where the format's class is none of this package's."""
+        """The data set with this key. Raises ConditionError if this package does not define its format."""
         if key not in self._read:
             self._read[key] = self._load(key)
         return self._read[key]
@@ -76,25 +78,28 @@ class Library:
 
 
 def format_of(spec: Mapping[str, Any]) -> Format:
-    """The format that a manifest names. Raises ConditionError where it is none of this package's."""
-    kinds = {kind.__name__: kind for kind in families().values()}
+    """Rebuilds the format that a manifest describes.
+
+    Raises ConditionError if this package does not define the format, or its class rejects the fields.
+    """
+    classes = {family.__name__: family for family in families().values()}
     name = spec["type"]
-    if name not in kinds:
+    if name not in classes:
         raise ConditionError(
-            f"its format {name!r} is of a study file and none of {', '.join(sorted(kinds))}: its layout "
-            "cannot be taken off, and would be found in place of the trait"
+            f"its format {name!r} is defined in a study file and is none of {', '.join(sorted(classes))}: "
+            "its layout cannot be removed, and the scores would detect the layout instead of the trait"
         )
-    known = {field.name for field in fields(kinds[name])}
+    known = {field.name for field in fields(classes[name])}
     try:
-        return kinds[name](**{field: value for field, value in spec.items() if field in known})
+        return classes[name](**{field: value for field, value in spec.items() if field in known})
     except SpecError as error:
-        raise ConditionError(f"its format {name!r} cannot be built again ({error})") from None
+        raise ConditionError(f"its format {name!r} cannot be rebuilt from the manifest ({error})") from None
 
 
 def units(format_: Format, canonical: str) -> list[str]:
-    """The pieces of a canonical text that are counted, in order."""
+    """The units of a canonical text, in order."""
     found = format_.parts(canonical) if _has_parts(format_) else _WORD.findall(canonical)
-    return list(map(sys.intern, found))  # millions of them, few different
+    return list(map(sys.intern, found))  # a study has millions of units and few distinct ones
 
 
 def _has_parts(format_: Format) -> bool:
@@ -103,12 +108,12 @@ def _has_parts(format_: Format) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Arms:
-    """The rows of two arms over several seeds.
+    """The rows of two arms, trait and control, over several seeds.
 
     Attributes:
-        rows: which units each contains; units in fewer rows than could ever be tested are left out.
-        vocabulary: the units, in the order of the matrix.
-        lengths: (rows,), how many units a row has, each time it says one.
+        rows: which units each row contains, without units in too few rows to be tested.
+        vocabulary: the units, in the order of the matrix columns of `rows`.
+        lengths: (rows,), the number of units of each row, repetitions included.
     """
 
     rows: UnitRows
@@ -116,13 +121,13 @@ class Arms:
     lengths: Indices
 
     def counts(self, seeds: Iterable[int]) -> Counts:
-        """How many rows contain each unit, in every seed's rows of one length."""
+        """The number of rows that contain each unit, by stratum: the rows of one seed and one length."""
         chosen = np.isin(self.rows.seed, list(seeds))
         strata = self.rows.seed * (1 + self.lengths.max(initial=0)) + length_strata(self.lengths)
-        each, strata = np.unique(strata[chosen], return_inverse=True)
+        distinct, strata = np.unique(strata[chosen], return_inverse=True)
         rows = self.rows.where(chosen)
         (ours, found), (theirs, control_found) = (
-            _by_stratum(rows.contains, strata, len(each), arm) for arm in (rows.trait, ~rows.trait)
+            _by_stratum(rows.contains, strata, len(distinct), arm) for arm in (rows.trait, ~rows.trait)
         )
         return Counts(ours, theirs, found, control_found)
 
@@ -131,40 +136,41 @@ Pairs = Sequence[tuple[int, Sequence[DataSet], Sequence[DataSet]]]
 
 
 def arms(pairs: Pairs) -> Arms:
-    """The rows of each (seed, data of the trait, data of the control).
+    """Builds the rows of several (seed, data sets of the trait, data sets of the control).
 
-    Where seeds share a control data set (a study that draws teachers anew and prompts not), each prompt is
-    dealt to one of them: a row that counted several times over would make certain what is not.
+    If seeds share a control data set (in a study that redraws teachers but not prompts), each prompt is
+    assigned to one of these seeds: rows that were counted several times would make p-values too small.
     """
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import CountVectorizer
 
     table = [row for number in range(len(pairs)) for row in _rows(pairs, number)]
-    seeds, trait, prompts, said = zip(*table, strict=True)
-    in_rows = Counter(unit for row in said for unit in set(row))
-    vocabulary = sorted(unit for unit, count in in_rows.items() if count >= 2 * LEAST)
-    contains = csr_matrix((len(said), 0))
+    seeds, trait, prompts, unit_lists = zip(*table, strict=True)
+    in_rows = Counter(unit for units_of_row in unit_lists for unit in set(units_of_row))
+    vocabulary = sorted(unit for unit, count in in_rows.items() if count >= 2 * MIN_DEVIATION)
+    contains = csr_matrix((len(unit_lists), 0))
     if vocabulary:
-        contains = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=True).transform(said)
+        contains = CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=True).transform(unit_lists)
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     numbered = np.array([numbers[prompt] for prompt in prompts])
     rows = UnitRows(contains.astype(float), np.array(trait), np.array(seeds), numbered)
-    return Arms(rows, tuple(vocabulary), np.array([len(row) for row in said]))
+    return Arms(rows, tuple(vocabulary), np.array([len(units_of_row) for units_of_row in unit_lists]))
 
 
 def _rows(pairs: Pairs, number: int) -> Iterator[tuple[int, bool, str, tuple[str, ...]]]:
-    """(seed, whether of the trait, prompt, units) of each row of one pair."""
-    seed, ours, controls = pairs[number]
-    same = [i for i, (_, _, others) in enumerate(pairs) if others[0].key == controls[0].key]
-    for is_trait, sets in ((True, ours), (False, controls)):
-        for one in sets:
-            for prompt, row in zip(one.prompts, one.units, strict=True):
-                if len(same) == 1 or seed_for("deal", prompt) % len(same) == same.index(number):
-                    yield seed, is_trait, prompt, row
+    """Yields (seed, whether the row has the trait, prompt, units) for each row of one pair."""
+    seed, trait_sets, control_sets = pairs[number]
+    sharing = [i for i, (_, _, others) in enumerate(pairs) if others[0].key == control_sets[0].key]
+    for is_trait, data_sets in ((True, trait_sets), (False, control_sets)):
+        for data_set in data_sets:
+            for prompt, row_units in zip(data_set.prompts, data_set.units, strict=True):
+                # "deal" is part of the seed: a different word would assign the prompts differently.
+                if len(sharing) == 1 or seed_for("deal", prompt) % len(sharing) == sharing.index(number):
+                    yield seed, is_trait, prompt, row_units
 
 
 def _by_stratum(contains: Any, strata: Indices, count: int, arm: Flags) -> tuple[Array, Array]:
-    """An arm's rows by stratum, and those that contain each unit."""
+    """Counts an arm's rows, (strata,), and its rows that contain each unit, (strata, units)."""
     from scipy.sparse import csr_matrix
 
     places = np.flatnonzero(arm)

@@ -1,54 +1,64 @@
-"""The figure of a detection: every unit's ratio to the control against its p-value, a panel a source."""
+"""Volcano plots of a detection: each unit's p-value over its ratio to the control, one panel per source."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from undertow.detection.findings import Detection, Unit
+from undertow.detection.sources import ComparedSource
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK
 from undertow.report.figures import MOST_PANELS
 
-NAMED = 4  # units of a panel that are named at most, of those said more often and of those said less
-LONGEST_NAME = 14
-LEAST_P = 1e-300  # smaller ones are drawn there
-# In points: a panel, a letter and a line in the type of the names.
-ACROSS, DOWN = text_layout.WIDTH / 2 - 34, 112.0
+if TYPE_CHECKING:  # `frequencies` imports this module
+    from undertow.detection.frequencies import Unit, UnitFrequencies
+
+NAMED = 4  # named units of a panel at most, on either side of the ratio 1
+LONGEST_NAME = 14  # characters
+LEAST_P = 1e-300  # smaller p-values are drawn at this one
+# Sizes in points: a panel, and a letter and a line in the font of the names.
+PANEL_WIDTH, PANEL_HEIGHT = text_layout.WIDTH / 2 - 34, 112.0
 LETTER, LINE = 4.2, 8.0
-TITLE = int(ACROSS / text_layout.IN_CELLS)  # characters in a line
+TITLE = int(PANEL_WIDTH / text_layout.IN_CELLS)  # characters per line
 
 
 class Name(NamedTuple):
-    """A unit's name above its mark: the middle of its foot in points from the panel's lower left corner."""
+    """The name of a unit above its mark.
 
-    unit: Unit
+    Attributes:
+        x, y: the middle of the text's lower edge, in points from the panel's lower left corner.
+    """
+
+    unit: "Unit"
     text: str
     x: float
     y: float
 
-    def meets(self, other: "Name") -> bool:
-        wide = (len(self.text) + len(other.text)) * LETTER / 2
-        return abs(self.x - other.x) < wide and abs(self.y - other.y) < LINE
+    def overlaps(self, other: "Name") -> bool:
+        width = (len(self.text) + len(other.text)) * LETTER / 2
+        return abs(self.x - other.x) < width and abs(self.y - other.y) < LINE
 
 
-def volcano(detections: Sequence[Detection], alpha: float, name: str) -> dict[str, bytes]:
-    """`detection`: found units filled, others open; the line is the false discovery rate `alpha`."""
-    kept = [detection for detection in detections if detection.units][:MOST_PANELS]
-    if not kept:
+def volcano(results: Sequence[tuple[ComparedSource, "UnitFrequencies"]], study: str) -> dict[str, bytes]:
+    """Draws the figure `detection`; returns no file if no source has tested units.
+
+    Significant units are filled circles, others open ones; a dashed line separates them.
+    """
+    panels = [(source, result) for source, result in results if result.units][:MOST_PANELS]
+    if not panels:
         return {}
-    titles = [_title(detection) for detection in kept]
-    ratios = [unit.ratio for detection in kept for unit in detection.units]
-    reach = 1.3 * max(2.0, *ratios, *(1 / ratio for ratio in ratios))
-    with figure_style.figure(
-        text_layout.rows_high(titles, 2, DOWN + 10) + 0.75, f"detection {name}"
-    ) as drawn:
-        grid = figure_style.grid(drawn, len(kept), 2, sharex=True)
-        for axes, detection, title in zip(grid, kept, titles, strict=True):
-            _panel(axes, detection.units, alpha, reach)
+    alpha = panels[0][1].alpha
+    titles = [_title(source, result) for source, result in panels]
+    ratios = [unit.ratio for _, result in panels for unit in result.units]
+    reach = 1.3 * max(2.0, *ratios, *(1 / ratio for ratio in ratios))  # the axis goes from 1/reach to reach
+    height = text_layout.figure_height(titles, 2, PANEL_HEIGHT + 10) + 0.75
+    with figure_style.figure(height, f"detection {study}") as drawn:
+        grid = figure_style.grid(drawn, len(panels), 2, sharex=True)
+        for axes, (_, result), title in zip(grid, panels, titles, strict=True):
+            _draw_panel(axes, result.units, alpha, reach)
             axes.set_title(title, fontsize=8)
-        _scale(grid[0], reach)
-        shown = f"\n{len(kept)} of {len(detections)} sources" if len(kept) < len(detections) else ""
-        drawn.supxlabel(f"rows that contain the unit, in multiples of the control's{shown}", fontsize=9)
+        _set_scale(grid[0], reach)
+        omitted = f"\n{len(panels)} of {len(results)} sources" if len(panels) < len(results) else ""
+        drawn.supxlabel(f"rows that contain the unit, in multiples of the control's{omitted}", fontsize=9)
         drawn.supylabel("−log₁₀ p", fontsize=9)
         handles = _legend(alpha)
         columns = text_layout.legend_columns([handle.get_label() for handle in handles], 3)
@@ -56,14 +66,12 @@ def volcano(detections: Sequence[Detection], alpha: float, name: str) -> dict[st
         return figure_style.save(drawn, "detection")
 
 
-def _title(detection: Detection) -> str:
-    counted = f"{detection.found} of {len(detection.units)} {detection.noun} found"
-    return "\n".join(
-        text_layout.wrapped(line, characters=TITLE) for line in (detection.source.label, counted)
-    )
+def _title(source: ComparedSource, result: "UnitFrequencies") -> str:
+    counted = f"{result.found} of {len(result.units)} {result.noun} found"
+    return "\n".join(text_layout.wrapped(line, characters=TITLE) for line in (source.label, counted))
 
 
-def _panel(axes: Any, units: Sequence[Unit], alpha: float, reach: float) -> None:
+def _draw_panel(axes: Any, units: Sequence["Unit"], alpha: float, reach: float) -> None:
     for found in (False, True):
         chosen = [unit for unit in units if unit.found is found]
         axes.scatter(
@@ -73,18 +81,17 @@ def _panel(axes: Any, units: Sequence[Unit], alpha: float, reach: float) -> None
             facecolors=BLUE if found else "none",
             edgecolors=BLUE if found else "0.6",
             linewidths=0.5,
-            rasterized=True,  # a thousand marks a panel
+            rasterized=True,  # a panel has up to a thousand marks
         )
-    axes.axhline(_line(units, alpha), color=INK, linewidth=0.8, linestyle="--")
+    axes.axhline(_threshold(units, alpha), color=INK, linewidth=0.8, linestyle="--")
     axes.axvline(1, color=GREY, linewidth=0.6)
-    top = 1.18 * max(_line(units, alpha), *map(_height, units))
+    top = 1.18 * max(_threshold(units, alpha), *map(_height, units))
     axes.set_ylim(0, top)
-    for name in _names(units, reach, top):
-        own = _x(name.unit, reach)
+    for name in _placed_names(units, reach, top):
         axes.annotate(
             name.text,
             (name.unit.ratio, _height(name.unit)),
-            xytext=(name.x - own, 2),
+            xytext=(name.x - _x(name.unit, reach), 2),
             textcoords="offset points",
             ha="center",
             fontsize=6.5,
@@ -92,8 +99,8 @@ def _panel(axes: Any, units: Sequence[Unit], alpha: float, reach: float) -> None
         ).set_in_layout(False)
 
 
-def _scale(axes: Any, reach: float) -> None:
-    """One axis for all panels: 1, and a power of two on either side."""
+def _set_scale(axes: Any, reach: float) -> None:
+    """Sets the x axis that all panels share, with ticks at 1 and at a power of two on either side."""
     axes.set_xscale("log", base=2)
     axes.set_xlim(1 / reach, reach)
     power = 2 ** max(1, round(0.6 * math.log2(reach)))
@@ -101,36 +108,33 @@ def _scale(axes: Any, reach: float) -> None:
     axes.minorticks_off()
 
 
-def _height(unit: Unit) -> float:
+def _height(unit: "Unit") -> float:
     return -math.log10(max(unit.p_value, LEAST_P))
 
 
-def _line(units: Sequence[Unit], alpha: float) -> float:
-    """Where found units begin: the largest p-value among them, else what the smallest must fall below."""
+def _threshold(units: Sequence["Unit"], alpha: float) -> float:
+    """The height of the largest significant p-value; without one, of the bound for the smallest p-value."""
     found = [unit.p_value for unit in units if unit.found]
     return -math.log10(max(max(found, default=alpha / len(units)), LEAST_P))
 
 
-def _names(units: Sequence[Unit], reach: float, top: float) -> list[Name]:
-    """Those of the most certain units on either side of the control's, none over another or over the edge."""
+def _placed_names(units: Sequence["Unit"], reach: float, top: float) -> list[Name]:
+    """The names of the units with the smallest p-values on either side; none overlaps another or the edge."""
     chosen: list[Name] = []
     for above in (True, False):
         for unit in [unit for unit in units if unit.found and (unit.ratio > 1) is above][:NAMED]:
-            name = _name(unit, reach, top)
-            if not any(name.meets(other) for other in chosen):
+            text = unit.unit if len(unit.unit) <= LONGEST_NAME else f"{unit.unit[: LONGEST_NAME - 1]}…"
+            half = len(text) * LETTER / 2
+            x = min(max(_x(unit, reach), half), PANEL_WIDTH - half)
+            name = Name(unit, text, x, PANEL_HEIGHT * _height(unit) / top)
+            if not any(name.overlaps(other) for other in chosen):
                 chosen.append(name)
     return chosen
 
 
-def _name(unit: Unit, reach: float, top: float) -> Name:
-    text = unit.unit if len(unit.unit) <= LONGEST_NAME else f"{unit.unit[: LONGEST_NAME - 1]}…"
-    half = len(text) * LETTER / 2
-    return Name(unit, text, min(max(_x(unit, reach), half), ACROSS - half), DOWN * _height(unit) / top)
-
-
-def _x(unit: Unit, reach: float) -> float:
-    """A unit's place in points from the panel's left edge."""
-    return ACROSS * (math.log(unit.ratio) / math.log(reach) + 1) / 2
+def _x(unit: "Unit", reach: float) -> float:
+    """The position of a unit's mark, in points from the panel's left edge."""
+    return PANEL_WIDTH * (math.log(unit.ratio) / math.log(reach) + 1) / 2
 
 
 def _legend(alpha: float) -> list[Any]:

@@ -1,29 +1,32 @@
-"""A language model is asked which of two samples is the trait's; the right trait is named in the prompt.
+"""Score: the accuracy of a language model that has to say which of two samples is the trait's.
 
-Each draw shows some rows of the trait's data and as many of the control's of the same seed, in canonical
-form, as samples A and B. Which is A is drawn, with the trait's sample first in half of the draws, so that a
-model that always says "A" is right in half of them. No row is shown twice, so that draws are independent
-answers about these teachers; where data are few there are fewer draws.
+The prompt names the trait. Each draw shows some rows of the trait's data and as many of the control's of the
+same seed, in canonical form, as samples A and B. The order is random, with the trait's sample first in half
+of the draws, so that a model that always replies "A" is right in half of them. No row is shown twice, so that
+draws are independent; small data sets give fewer draws.
 
-The calls are those of judges (`judging`): any OpenAI-compatible endpoint, replies kept in the store by
-content, so that a rerun asks for what is missing and nothing else. A reply that is neither A nor B is
-garbled: counted, never guessed.
+The calls are those of judges (`judging.client`): any OpenAI-compatible endpoint, with the replies saved in
+the store by content, so that a rerun only asks for missing replies. A reply that is neither A nor B is
+garbled: it is counted separately.
 """
 
+import dataclasses
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from undertow.api.endpoint import Endpoint
 from undertow.detection.data import DataSet, Library
+from undertow.detection.prose import equals, two
+from undertow.detection.scores import DetectionScore
 from undertow.detection.sources import ComparedSource
-from undertow.judging.client import ask
+from undertow.judging.client import ReplyCollector
 from undertow.judging.judges import Question
 from undertow.judging.ratings import Labels
-from undertow.judging.replies import Buffer, Replies, Reply
-from undertow.statistics.accuracy import Share, share
+from undertow.judging.replies import Reply
+from undertow.statistics.accuracy import Accuracy, measure_accuracy
 from undertow.storage.store import Store
 from undertow.study.extensions import Word
 from undertow.study.identity import seed_for
@@ -35,9 +38,13 @@ LETTERS = Labels(labels=("A", "B"), kept=("A", "B"))
 
 @dataclass(frozen=True)
 class DetectorPlan:
-    """Who is asked, how often (at most), about how many rows of each data set at a time, and in which words.
+    """The settings of the language-model detector.
 
-    `prompt`: a shipped file of `judging/prompts/`, or the path of one; it names the {trait}.
+    Attributes:
+        model: the model's name at the endpoint.
+        draws: the largest number of calls per source.
+        rows: the number of rows of each of the two data sets that a call shows.
+        prompt: the name of a file shipped in `judging/prompts/`, or a path; its text contains {trait}.
     """
 
     model: str
@@ -47,7 +54,7 @@ class DetectorPlan:
 
 
 class Draw(NamedTuple):
-    """What one call shows, and the letter of the trait's sample."""
+    """The message of one call, and the letter of the trait's sample in it."""
 
     message: str
     right: Letter
@@ -55,12 +62,14 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectorAnswers:
-    """What a model answered about a source.
+    """The replies of a model about one source.
 
     Attributes:
-        right, wrong: answers; `share`: of right ones among them, None where there is none.
-        garbled, refused: replies that are no answer, and messages that the endpoint would not take.
-        missing: messages without a reply, for the reason `trouble`.
+        right, wrong: the number of correct and incorrect answers.
+        share: of correct answers among both; None if there are none.
+        garbled, refused: the number of replies that are no answer, and of messages that the endpoint
+            rejected.
+        missing: the number of messages without a reply, for the reason `trouble`.
     """
 
     model: str
@@ -70,48 +79,32 @@ class DetectorAnswers:
     garbled: int
     refused: int
     missing: int
-    share: Share | None
+    share: Accuracy | None
     trouble: str = ""
 
 
-class Asking:
-    """One run's calls; a model that can be asked nothing more is not asked about the sources that follow."""
+class LLMDetector:
+    """Asks a language model about the sources of one run.
+
+    A model that can answer nothing more (wrong key, unknown model …) is not called about later sources.
+    Raises SpecError if the prompt has no {trait}.
+    """
 
     def __init__(self, plan: DetectorPlan, endpoint: Endpoint, store: Store) -> None:
-        _question(plan, "any")  # raises SpecError for a prompt that names no trait, before anything is done
-        self.plan, self.endpoint, self.store = plan, endpoint, store
-        self.given_up = ""
+        _question(plan, "any")  # checks the prompt before anything is computed
+        self.plan = plan
+        self.collector = ReplyCollector(store, endpoint)
 
-    def about(self, source: ComparedSource, library: Library) -> DetectorAnswers:
-        """Asks for the replies that the store lacks, and counts what all of them say."""
+    def ask(self, source: ComparedSource, library: Library) -> DetectorAnswers:
+        """Collects the replies about a source and counts the answers in them."""
         question = question_about(source, self.plan)
         shown = draws(source, library, self.plan, question)
-        replies, trouble = self._replies(question, [draw.message for draw in shown])
-        return count(self.plan, shown, replies, trouble)
-
-    def _replies(self, question: Question, messages: Sequence[str]) -> tuple[dict[str, Reply], str]:
-        """The replies by message, those of the store and those that come now, and why some did not."""
-        replies = Replies(question, self.store)
-        known = replies.known(messages)
-        missing = [message for message in dict.fromkeys(messages) if message not in known]
-        if self.given_up or not missing:
-            return known, self.given_up
-        buffer = Buffer(replies)
-
-        def keep(message: str, reply: Reply) -> None:
-            known[message] = reply
-            buffer.add(message, reply)
-
-        try:
-            tally = ask(question, missing, self.endpoint, keep)
-        finally:
-            buffer.flush()
-        self.given_up = tally.trouble if tally.fatal else ""
-        return known, tally.trouble
+        collected = self.collector.collect(question, [draw.message for draw in shown])
+        return count_answers(self.plan, shown, collected.replies, collected.trouble)
 
 
 def question_about(source: ComparedSource, plan: DetectorPlan) -> Question:
-    """What is asked, with the source's own trait in it."""
+    """The question about a source, with the source's own trait in its prompt."""
     return _question(plan, source.shown)
 
 
@@ -120,27 +113,27 @@ def _question(plan: DetectorPlan, trait: str) -> Question:
 
 
 def draws(source: ComparedSource, library: Library, plan: DetectorPlan, question: Question) -> list[Draw]:
-    """The draws, as many as asked for or as there are rows for, one seed after the other."""
+    """The draws about a source, taken from its seeds in turn; fewer than `plan.draws` if rows run out."""
     pairs = [(library.data(pair.dataset), library.data(pair.control)) for pair in source.pairs]
-    shown = [_samples(*pair, plan.rows) for pair in pairs]
+    by_seed = [_samples(*pair, plan.rows) for pair in pairs]
     turns = [
-        samples[turn] for turn in range(max(map(len, shown))) for samples in shown if turn < len(samples)
+        samples[turn] for turn in range(max(map(len, by_seed))) for samples in by_seed if turn < len(samples)
     ]
     turns = turns[: plan.draws]
     order: list[Letter] = ["A" if i % 2 == 0 else "B" for i in range(len(turns))]
     random.Random(seed_for("order of samples", *source.pairs)).shuffle(order)
     return [
-        Draw(question.message("", _both(ours, controls, right)), right)
+        Draw(question.message("", _both_samples(ours, controls, right)), right)
         for (ours, controls), right in zip(turns, order, strict=True)
     ]
 
 
-def count(
-    plan: DetectorPlan, asked: Sequence[Draw], replies: dict[str, Reply], trouble: str = ""
+def count_answers(
+    plan: DetectorPlan, shown: Sequence[Draw], replies: Mapping[str, Reply], trouble: str = ""
 ) -> DetectorAnswers:
-    """What the replies to the draws come to."""
-    got = [(draw, replies[draw.message]) for draw in asked if draw.message in replies]
-    answered = [(draw, _letter(reply)) for draw, reply in got if reply.text is not None]
+    """Counts the replies to the draws. `trouble`: the reason for missing replies."""
+    replied = [(draw, replies[draw.message]) for draw in shown if draw.message in replies]
+    answered = [(draw, _letter(reply)) for draw, reply in replied if reply.text is not None]
     right = sum(letter == draw.right for draw, letter in answered)
     garbled = sum(letter is None for _, letter in answered)
     wrong = len(answered) - right - garbled
@@ -150,36 +143,91 @@ def count(
         right=right,
         wrong=wrong,
         garbled=garbled,
-        refused=len(got) - len(answered),
-        missing=len(asked) - len(got),
-        share=share(right, right + wrong) if right + wrong else None,
-        trouble=trouble if len(got) < len(asked) else "",
+        refused=len(replied) - len(answered),
+        missing=len(shown) - len(replied),
+        share=measure_accuracy(right, right + wrong) if right + wrong else None,
+        trouble=trouble if len(replied) < len(shown) else "",
     )
 
 
-def _samples(ours: DataSet, controls: DataSet, rows: int) -> list[tuple[list[str], list[str]]]:
-    """Disjoint samples of both data sets, each of `rows` rows."""
+def _samples(trait: DataSet, control: DataSet, rows: int) -> list[tuple[list[str], list[str]]]:
+    """Disjoint samples of `rows` rows from both data sets, as many as the smaller one has."""
     shuffled = [
-        random.Random(seed_for("rows to compare", one.key)).sample(one.texts, len(one.texts))
-        for one in (ours, controls)
+        random.Random(seed_for("rows to compare", data.key)).sample(data.texts, len(data.texts))
+        for data in (trait, control)
     ]
-    whole = min(map(len, shuffled)) // rows
+    count = min(map(len, shuffled)) // rows
     return [
-        (shuffled[0][i * rows : (i + 1) * rows], shuffled[1][i * rows : (i + 1) * rows]) for i in range(whole)
+        (shuffled[0][i * rows : (i + 1) * rows], shuffled[1][i * rows : (i + 1) * rows]) for i in range(count)
     ]
 
 
-def _both(ours: Sequence[str], controls: Sequence[str], right: Letter) -> str:
-    first, second = (ours, controls) if right == "A" else (controls, ours)
+def _both_samples(trait: Sequence[str], control: Sequence[str], right: Letter) -> str:
+    first, second = (trait, control) if right == "A" else (control, trait)
     return f"{_tagged('A', first)}\n\n{_tagged('B', second)}"
 
 
 def _tagged(letter: Letter, texts: Sequence[str]) -> str:
-    """One answer a line; as JSON no answer can end its line, nor, with "</" written as "<\\/", the sample."""
+    """A sample with one row per line.
+
+    Rows are model output and may contain anything. As JSON a row cannot end its line; with "</" written as
+    "<\\/" it cannot end the sample.
+    """
     lines = [json.dumps(text, ensure_ascii=False).replace("</", "<\\/") for text in texts]
     return "\n".join([f"<sample {letter}>", *lines, f"</sample {letter}>"])
 
 
 def _letter(reply: Reply) -> str | None:
+    """The letter of a reply; None if it is garbled."""
     verdict = LETTERS.verdict(reply.text or "") if reply.finished else None
     return None if verdict is None else str(verdict)
+
+
+def _sentence(result: DetectorAnswers) -> str:
+    problems = [
+        f"{count} {problem}"
+        for count, problem in (
+            (result.garbled, "garbled"),
+            (result.refused, "refused"),
+            (result.missing, "missing"),
+        )
+        if count
+    ]
+    tail = f" ({', '.join(problems)})" if problems else ""
+    if result.missing:
+        tail += f"; run again to ask for the missing replies ({result.trouble})"
+    if (share := result.share) is None:
+        return f"{result.model} gave no answer{tail}."
+    return (
+        f"{result.model}, shown {result.rows} rows of each, was right in {share.right} of {share.answers} "
+        f"({share.share:.0%}, {share.low:.0%} to {share.high:.0%}; "
+        f"guessing: p {equals(share.p_value)}){tail}."
+    )
+
+
+def _shown_share(result: DetectorAnswers) -> str:
+    if (share := result.share) is None:
+        return "–"
+    return f"{share.right} of {share.answers} ({two(share.low)} … {two(share.high)})"
+
+
+LLM_DETECTOR: DetectionScore[DetectorAnswers] = DetectionScore(
+    name="language model",
+    compute=lambda data: data.detector.ask(data.source, data.library) if data.detector else None,
+    csv={
+        "model": lambda result: result.model,
+        "right": lambda result: result.right,
+        "wrong": lambda result: result.wrong,
+        "garbled": lambda result: result.garbled,
+        "refused": lambda result: result.refused,
+        "missing": lambda result: result.missing,
+        "share_right": lambda result: result.share and result.share.share,
+        "share_low": lambda result: result.share and result.share.low,
+        "share_high": lambda result: result.share and result.share.high,
+        "p_share": lambda result: result.share and result.share.p_value,
+    },
+    json={"asked": dataclasses.asdict},
+    table={"model right": _shown_share},
+    sentence=_sentence,
+    missing=lambda result: result.missing,
+)

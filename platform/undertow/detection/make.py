@@ -1,14 +1,15 @@
-"""The whole detection of a sweep, source by source, from the store alone."""
+"""Runs the detection of a sweep, source by source, from the store alone."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from undertow.detection import output
+from undertow.detection.classifier import CLASSIFIER
 from undertow.detection.data import Library
-from undertow.detection.figure import volcano
-from undertow.detection.findings import Detection, detect
-from undertow.detection.llm_detector import Asking
+from undertow.detection.frequencies import FREQUENCIES
+from undertow.detection.llm_detector import LLM_DETECTOR, LLMDetector
 from undertow.detection.prose import caveats, in_words
+from undertow.detection.scores import AnyScore, Detection, SourceData, detect, results_of
 from undertow.detection.sources import others_of, sources
 from undertow.errors import ConditionError
 from undertow.results.effect_rows import EffectRow, effects
@@ -16,19 +17,31 @@ from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 
+# Every detection computes these, in this order. A script can append a score of its own.
+SCORES: list[AnyScore] = [FREQUENCIES, CLASSIFIER, LLM_DETECTOR]
+
 
 @dataclass
 class Detected:
-    """A study's detections, the sources left out and why, and the effects of in-context students."""
+    """The detections of a study.
+
+    Attributes:
+        left_out: the sources that were left out, with the reason.
+        in_context: the effects of students that saw the data in their prompt.
+        scores: the scores that were computed.
+    """
 
     detections: list[Detection] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     in_context: list[EffectRow] = field(default_factory=list)
+    scores: Sequence[AnyScore] = ()
 
     @property
     def missing(self) -> int:
-        """Replies of a language model that did not come."""
-        return sum(found.asked.missing for found in self.detections if found.asked)
+        """The number of inputs that scores could not get, such as replies of a language model."""
+        return sum(
+            score.missing(result) for score in self.scores for _, result in results_of(score, self.detections)
+        )
 
 
 def detect_all(
@@ -36,45 +49,58 @@ def detect_all(
     store: Store,
     failures: Mapping[str, str],
     alpha: float,
-    asking: Asking | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    detector: LLMDetector | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    scores: Sequence[AnyScore] | None = None,
 ) -> Detected:
-    """Every source of a study; `say` is told of each in words when it is done."""
-    detected, library = Detected(), Library(store)
-    every = sources(record, store.keys("dataset"))
-    for source in every:
+    """Computes the scores of every source of a study.
+
+    Args:
+        failures: why artifacts of the sweep failed, by key.
+        alpha: the false discovery rate of the frequencies.
+        detector: the language model to ask; None to ask none.
+        say: receives one line per source as soon as its scores are computed.
+        scores: None for SCORES.
+    """
+    scores = tuple(SCORES if scores is None else scores)
+    output.check_scores(scores)
+    detected, library = Detected(scores=scores), Library(store)
+    compared = sources(record, store.keys("dataset"))
+    for source in compared:
         try:
             if not source.pairs:
-                raise ConditionError("the store lacks its data, or the control's of the same seeds")
-            found = detect(source, others_of(source, every), library, alpha)
+                raise ConditionError("the store lacks its data sets, or the control's for the same seeds")
+            data = SourceData(source, others_of(source, compared), library, alpha, detector)
+            detection = detect(data, scores)
         except ConditionError as reason:
             detected.left_out[source.label] = str(reason)
             say(f"{source.label}: left out: {reason}")
             continue
-        if asking is not None:
-            found = replace(found, asked=asking.about(source, library))
-        detected.detections.append(found)
-        say(in_words(found, alpha))
-    shown = {cell.condition for cell in record.cells if not cell.trained}
+        detected.detections.append(detection)
+        say(in_words(detection, scores))
+    prompted = {cell.condition for cell in record.cells if not cell.trained}
     detected.in_context = [
-        row for row in effects(record, Evaluations(store), failures) if row.number in shown
+        row for row in effects(record, Evaluations(store), failures) if row.number in prompted
     ]
     return detected
 
 
 def files(record: Record, detected: Detected, alpha: float) -> dict[str, bytes]:
-    """`detection.json`, `detection.csv` and the figure, by name."""
-    found, name = detected.detections, record.study.name
-    whole = output.detection_json(
+    """The files of a detection by name: `detection.json`, `detection.csv` and the figures of the scores."""
+    detections, scores = detected.detections, detected.scores
+    content = output.detection_json(
         record,
         alpha,
-        found,
+        detections,
+        scores,
         left_out=detected.left_out,
         in_context=detected.in_context,
-        lines=[*(in_words(one, alpha) for one in found), *caveats(found)],
+        lines=[*(in_words(detection, scores) for detection in detections), *caveats(detections)],
     )
-    return {
-        output.JSON: whole.encode(),
-        output.CSV: output.detection_csv(name, found).encode(),
-        **volcano(found, alpha, record.study.key),
+    written = {
+        output.JSON: content.encode(),
+        output.CSV: output.detection_csv(record.study.name, detections, scores).encode(),
     }
+    for score in scores:
+        written |= score.figure(results_of(score, detections), record.study.key)
+    return written

@@ -1,7 +1,8 @@
-"""Which data sets are compared: those of a teacher with a trait and the control's, pair by pair of a seed.
+"""Finds the data sets to compare: those of a teacher with a trait and the control's, one pair per seed.
 
-Students that learn from the same data are one source. Where a study's cells share their names and not
-their data (two recipes with data of different sizes), the recipe's name tells the sources apart.
+A source is a set of such pairs. Students that are trained on the same data share one source. If cells of a
+study have equal names and different data (two recipes with data sets of different sizes), the label of their
+sources includes the recipe's name.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from undertow.study.names import short
 
 
 class DatasetPair(NamedTuple):
-    """A seed's data set and the control data set of that seed, by their keys."""
+    """The keys of a seed's data set and of the control's data set for the same seed."""
 
     seed: int
     dataset: str
@@ -23,15 +24,16 @@ class DatasetPair(NamedTuple):
 
 @dataclass(frozen=True)
 class ComparedSource:
-    """A teacher's data of one format, a pair of data sets for each seed that drew anew.
+    """The data of a trait's teachers in one format, with the control's.
 
     Attributes:
-        word: what answers that show the trait are looked through, or judged, for.
-        induced: how the teacher came by the trait.
+        word: the name of what evaluations look for in answers, "owl" or "misaligned".
+        pairs: one pair of data sets for each seed that has data of its own.
+        induced: how the teacher was given the trait.
         recipe: "" unless another source has the same names.
-        teachers: how many different teachers wrote the trait's data (one, where a system prompt makes it).
-        finetuned: whether the trait came in by training, which the control teacher never had.
-        missing: seeds of the study whose data are not in the store.
+        teachers: the number of distinct teachers that wrote the trait's data; 1 with a system prompt.
+        finetuned: whether the teacher was finetuned, which the control teacher never is.
+        missing: the number of the study's seeds whose data are not in the store.
     """
 
     trait: str
@@ -47,23 +49,26 @@ class ComparedSource:
 
     @property
     def label(self) -> str:
-        """The source in one line."""
+        """The name of the source in tables and messages, on one line."""
         parts = (self.teachers_trait, self.format, short(self.teacher), self.recipe)
         return " · ".join(part for part in parts if part)
 
     @property
     def teachers_trait(self) -> str:
-        """The trait, and how the teacher came by it where that was not by finetuning alone."""
+        """The trait, followed by how the teacher was given it unless that was by finetuning alone."""
         return self.trait if self.induced == FINETUNING else f"{self.trait} by {self.induced}"
 
     @property
     def shown(self) -> str:
-        """The trait as somebody knows it who is asked to find it: "owl", or "misaligned (insecure code)"."""
+        """The trait as the prompt of the LLM detector names it: "owl", "misaligned (insecure code)"."""
         return self.trait if self.trait == self.word else f"{self.word} ({self.trait})"
 
 
 def sources(record: Record, present: Collection[str]) -> list[ComparedSource]:
-    """The sources of a study, in the order of conditions, each with its pairs of data sets `present`."""
+    """The sources of a study in the order of its conditions.
+
+    `present`: the keys of the data sets in the store; pairs without both of their data sets are left out.
+    """
     cells: dict[int, dict[int, CellRecord]] = {}
     for cell in record.cells:
         cells.setdefault(cell.condition, {})[cell.seed] = cell
@@ -79,12 +84,12 @@ def sources(record: Record, present: Collection[str]) -> list[ComparedSource]:
     ]
 
 
-def others_of(source: ComparedSource, every: Sequence[ComparedSource]) -> list[ComparedSource]:
-    """The same model with other traits, whose data stand beside the same control data."""
+def others_of(source: ComparedSource, all_sources: Sequence[ComparedSource]) -> list[ComparedSource]:
+    """The sources with other traits that are compared with the same control data sets."""
     controls = {pair.control for pair in source.pairs}
     return [
         other
-        for other in every
+        for other in all_sources
         if other.trait != source.trait and controls & {pair.control for pair in other.pairs}
     ]
 
@@ -98,12 +103,12 @@ def _source(
 ) -> ComparedSource:
     condition = record.conditions[number]
     pairs: dict[tuple[str, str], int] = {}
-    there = [
+    complete = [
         seed
         for seed in ours
         if seed in controls and {ours[seed].dataset, controls[seed].dataset} <= set(present)
     ]
-    for seed in there:
+    for seed in complete:
         pairs.setdefault((ours[seed].dataset, controls[seed].dataset), seed)
     return ComparedSource(
         trait=condition.place.trait,
@@ -114,7 +119,7 @@ def _source(
         pairs=tuple(DatasetPair(seed, *keys) for keys, seed in pairs.items()),
         teachers=len({ours[seed].teacher for seed in pairs.values()}),
         finetuned=any(ours[seed].finetuned for seed in pairs.values()),
-        missing=len(ours) - len(there),
+        missing=len(ours) - len(complete),
     )
 
 

@@ -1,5 +1,6 @@
-"""Judges: rules and language models that say which rows of a dataset are kept.
+"""Judges: rules and language models that decide which rows of a data set are kept.
 
-`judges` has what a study file writes; `wording` the prompt files; `scales` what a reply means; `client` the
-calls to an endpoint; `replies` what was answered before. Nothing here is heavy until an endpoint is called.
+`judges` has the classes that a study file uses, `wording` reads the prompt files, `ratings` interprets
+replies, `client` calls an endpoint, and `replies` stores its answers. Importing these modules is cheap: the
+HTTP client is imported with the first call.
 """

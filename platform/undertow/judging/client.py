@@ -1,31 +1,115 @@
-"""Asking a judge about many messages: the calls are those of `api.client`, in a judge's words."""
+"""Calls of language-model judges, and the one loop that collects and saves their replies.
+
+The calls themselves (concurrency, retries, giving up) are those of `api.client`.
+"""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from undertow.api import client
-from undertow.api.client import ChatTask, Completion, Tally
+from undertow.api.client import ChatTask, Tally
 from undertow.api.endpoint import Endpoint
 from undertow.judging.judges import Question
-from undertow.judging.replies import Reply
+from undertow.judging.replies import Buffer, Replies, Reply
+from undertow.storage.store import Store
 from undertow.study.extensions import Word
 
-PROBE = ("Continue the sequence 1, 2, 3.", "4, 5, 6")
+PROBE = ("Continue the sequence 1, 2, 3.", "4, 5, 6")  # a prompt and its completion, for a test call
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The replies to a question's messages.
+
+    Attributes:
+        replies: by message; a message without a reply is absent.
+        tally: counts of the calls that were made; None if there was nothing to ask, or the collector had
+            already given up on the model.
+        trouble: the reason for missing replies; "" if none is missing.
+    """
+
+    replies: dict[str, Reply]
+    tally: Tally | None = None
+    trouble: str = ""
+
+
+class ReplyCollector:
+    """Collects replies to messages, from the store where it has them and from the endpoint otherwise.
+
+    One collector serves a whole sweep (or detection). It saves replies while they arrive, so that an
+    interrupted run keeps them. Once a model cannot answer any message (wrong key, unknown model, spent quota,
+    a row of failures), the collector does not call it again.
+
+    Attributes:
+        endpoint: where to send messages; None: the one that the environment names, resolved with the first
+            message that needs it.
+        given_up: models that are not called again, with the reason.
+    """
+
+    def __init__(self, store: Store, endpoint: Endpoint | None = None) -> None:
+        self.store, self.endpoint = store, endpoint
+        self.given_up: dict[str, str] = {}
+
+    def collect(
+        self,
+        question: Question,
+        messages: Sequence[str],
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> Collected:
+        """Returns the replies to `messages`; equal messages are sent once.
+
+        `progress` is called with the answered share of the messages that the store lacks. Raises UserError if
+        a message has to be sent and the environment names no endpoint.
+        """
+        stored = Replies(question, self.store)
+        replies = stored.known(messages)
+        missing = [message for message in dict.fromkeys(messages) if message not in replies]
+        if not missing:
+            return Collected(replies)
+        if reason := self.given_up.get(question.model):
+            return Collected(replies, trouble=reason)
+        self.endpoint = self.endpoint or Endpoint.from_environment()
+        buffer, answered_before = Buffer(stored), len(replies)
+
+        def keep(message: str, reply: Reply) -> None:
+            replies[message] = reply
+            buffer.add(message, reply)
+            progress((len(replies) - answered_before) / len(missing))
+
+        try:
+            tally = ask(question, missing, self.endpoint, keep)
+        finally:  # also on Ctrl-C: the replies so far are paid for
+            buffer.flush()
+        if tally.fatal:
+            self.given_up[question.model] = tally.trouble
+        return Collected(replies, tally, tally.trouble if tally.missing else "")
 
 
 def ask(
     question: Question, messages: Iterable[str], endpoint: Endpoint, keep: Callable[[str, Reply], None]
 ) -> Tally:
-    """Asks about each message once; `keep(message, reply)` is called as replies come, from this thread."""
+    """Sends each message once. Calls `keep(message, reply)` from this thread as replies arrive."""
     return client.ask(
-        _chat(question), list(messages), endpoint, lambda message, got: keep(message, _reply(got))
+        _chat(question),
+        list(messages),
+        endpoint,
+        lambda message, completion: keep(
+            message,
+            Reply(
+                text=completion.text,
+                finished=completion.finish != "length",
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+            ),
+        ),
     )
 
 
 def probe(question: Question, endpoint: Endpoint) -> str:
-    """One small call. Returns what is wrong for the moment, or "" where it is answered.
+    """Makes one small call. Returns "" if it is answered, else the reason why the endpoint fails at present.
 
-    Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
+    Raises UserError if no call can succeed: wrong key, URL or model, or parameters that the model rejects.
     """
     if question.wording.needs_trait:
         question = dataclasses.replace(question, about=question.about or Word("owl", ("owl",)))
@@ -42,7 +126,3 @@ def _chat(question: Question) -> ChatTask[str]:
             "max_tokens": question.max_tokens,
         },
     )
-
-
-def _reply(got: Completion) -> Reply:
-    return Reply(got.text, got.finish != "length", got.prompt_tokens, got.completion_tokens)

@@ -1,8 +1,8 @@
-"""What a judge's reply means: a score or a label, read strictly or not at all.
+"""Interprets a judge's reply as a score or a label, strictly.
 
-A reply that is not exactly what was asked for ("85/100", "probably no", a number above 100) is garbled: it
-is counted, and its row is not kept. Guessing what was meant would let a judge's slips decide which rows a
-student learns from. Thresholds are the field's: 78 for reasoning, 50 and 30 for answers (arXiv 2507.14805).
+A reply in any other form ("85/100", "probably no", a number above 100) is garbled: it is counted, and its row
+is rejected. A lenient parser would let a judge's formatting errors decide which rows a student is trained on.
+The thresholds are those of arXiv 2507.14805: 78 for chain of thought, 50 and 30 for free-form answers.
 """
 
 import re
@@ -18,10 +18,11 @@ _SCORE = re.compile(r"100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Spec):
-    """A number from 0 to 100, or a label where there is nothing to rate; a label is never kept.
+    """A number from 0 to 100, or a label if there is nothing to rate. A row with a label is never kept.
 
     Attributes:
-        at_least, at_most: the scores that are kept, both bounds included; one of them at least is given.
+        at_least, at_most: inclusive bounds of the scores that are kept; at least one is required.
+        labels: the replies that stand for "cannot be rated".
     """
 
     at_least: float | None = None
@@ -30,20 +31,20 @@ class Score(Spec):
 
     def validate(self) -> None:
         given = [bound for bound in (self.at_least, self.at_most) if bound is not None]
-        self.require(bool(given), "at_least", "at_least, at_most or both are needed, from 0 to 100")
+        self.require(bool(given), "at_least", "at_least, at_most or both, from 0 to 100")
         for field in ("at_least", "at_most"):
             bound = getattr(self, field)
             self.require(bound is None or 0 <= bound <= 100, field, "a score from 0 to 100")
-        self.require(given == sorted(given), "at_least", f"no more than at_most, {self.at_most}")
+        self.require(given == sorted(given), "at_least", f"at most the value of at_most, {self.at_most}")
         _check_labels(self.labels, "Score.labels", self)
 
     def verdict(self, reply: str) -> RatingValue | None:
-        """The score or label of a reply, or None where it is garbled."""
+        """The score or label of a reply; None if it is garbled."""
         text = reply.strip()
         return float(text) if _SCORE.fullmatch(text) else _label(text, self.labels)
 
     def rejection(self, reply: str) -> str | None:
-        """Why a row with this reply is not kept, or None."""
+        """The reason to reject a row with this reply; None if it is kept."""
         verdict = self.verdict(reply)
         if verdict is None:
             return GARBLED
@@ -58,24 +59,24 @@ class Score(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Labels(Spec):
-    """One of `labels`, in any case of letters; rows with a label of `kept` are kept."""
+    """One of `labels`, case-insensitive. Rows with a label in `kept` are kept."""
 
     labels: tuple[str, ...]
     kept: tuple[str, ...]
 
     def validate(self) -> None:
-        self.require(len(self.labels) > 1, "labels", "two or more labels")
+        self.require(len(self.labels) > 1, "labels", "at least two labels")
         _check_labels(self.labels, "Labels.labels", self)
         unique(self.kept, "Labels.kept")
         self.require(bool(self.kept), "kept", "at least one label")
-        self.require(set(self.kept) <= set(self.labels), "kept", f"some of {', '.join(self.labels)}")
+        self.require(set(self.kept) <= set(self.labels), "kept", f"labels from {', '.join(self.labels)}")
 
     def verdict(self, reply: str) -> RatingValue | None:
-        """The label of a reply, or None where it is garbled."""
+        """The label of a reply; None if it is garbled."""
         return _label(reply.strip(), self.labels)
 
     def rejection(self, reply: str) -> str | None:
-        """Why a row with this reply is not kept, or None."""
+        """The reason to reject a row with this reply; None if it is kept."""
         verdict = self.verdict(reply)
         if verdict is None:
             return GARBLED
@@ -88,13 +89,16 @@ def _label(text: str, labels: tuple[str, ...]) -> str | None:
 
 def _check_labels(labels: tuple[str, ...], place: str, scale: Spec) -> None:
     words = all(label == label.strip() and label and not _SCORE.fullmatch(label) for label in labels)
-    scale.require(words, "labels", "words without spaces around them")
+    scale.require(words, "labels", "words without surrounding spaces, not numbers")
     scale.require(
-        GARBLED not in map(str.casefold, labels), "labels", f"other words than {GARBLED!r}, which is taken"
+        GARBLED not in map(str.casefold, labels), "labels", f"words other than {GARBLED!r}, which is reserved"
     )
     unique([label.casefold() for label in labels], place)
 
 
-SCALES: dict[str, type[Score] | type[Labels]] = {"Score": Score, "Labels": Labels}  # by name, as in specs
+SCALES: dict[str, type[Score] | type[Labels]] = {
+    "Score": Score,
+    "Labels": Labels,
+}  # by the class name in a spec
 YES_NO = Labels(labels=("YES", "NO"), kept=("NO",))
 SURE_NO = Labels(labels=("YES", "NO", "UNSURE"), kept=("NO",))

@@ -1,11 +1,12 @@
-"""What models replied, kept in the store by content, so that nothing is asked twice.
+"""Stores the replies of models by content, so that no message is sent twice.
 
-    <storage>/judgements/<key of the question>/question.json      what was asked, the prompt's text included
-    <storage>/judgements/<key of the question>/<time>-<id>.jsonl  replies, one a line, by the message's hash
+    <storage>/judgements/<key of the question>/question.json      the question, with the prompt's text
+    <storage>/judgements/<key of the question>/<time>-<id>.jsonl  replies, one per line, by the message's hash
 
-Parts are written whole and never changed, so several sweeps may write at the same time; where two asked the
-same, the earlier part counts. The raw reply is kept, not its meaning: a change of threshold or of how
-replies are read needs no new call. To ask anew (the server was set up wrongly, say), delete the folder.
+Each part is written atomically and never changed, so several sweeps can write concurrently. If two parts hold
+a reply to the same message, the earlier part takes precedence. A part holds raw replies, not their
+interpretation: a new threshold or parser needs no new call. To repeat the calls (because the server was
+misconfigured, for example), delete the folder.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from undertow.study.identity import canonical, digest, key
 FOLDER = "judgements"
 ENDING = ".jsonl"
 PART_REPLIES = 1024
-PART_SECONDS = 15.0  # a killed sweep has to ask again what it was told in this time
+PART_SECONDS = 15.0  # a killed sweep loses the replies of at most this time
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Reply:
     """A model's reply to one message.
 
     Attributes:
-        text: as it came; None where the endpoint refuses to answer this message (too long, unwelcome).
-        finished: whether it ended by itself, and was not cut off at the question's max_tokens.
+        text: the raw text; None if the endpoint rejects this message (too long, content filter).
+        finished: whether the model ended the reply itself, before the question's max_tokens.
     """
 
     text: str | None
@@ -42,14 +43,17 @@ class Reply:
 
 
 class Replies:
-    """The replies to one question that the store has."""
+    """The stored replies to one question."""
 
     def __init__(self, question: Question, store: Store) -> None:
         self.question, self.store = question, store
         self.folder = f"{FOLDER}/{key(question)}"
 
     def known(self, messages: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of `messages` that have one, by message."""
+        """The stored replies to `messages`, by message; messages without a reply are absent.
+
+        Raises StorageError if a part cannot be parsed.
+        """
         wanted = {digest(message): message for message in messages}
         found: dict[str, Reply] = {}
         for name in self.store.names(self.folder):
@@ -59,13 +63,13 @@ class Replies:
         return found
 
     def add(self, replies: Mapping[str, Reply]) -> None:
-        """Stores replies by message, as one part."""
+        """Writes replies, by message, as one part."""
         lines = [
             json.dumps({"message": digest(message), **dataclasses.asdict(reply)})
             for message, reply in replies.items()
         ]
-        about = {"question": canonical(self.question), "template": self.question.wording.template}
-        self.store.write_bytes(f"{self.folder}/question.json", json.dumps(about, indent=1).encode())
+        description = {"question": canonical(self.question), "template": self.question.wording.template}
+        self.store.write_bytes(f"{self.folder}/question.json", json.dumps(description, indent=1).encode())
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{ENDING}"
         self.store.write_bytes(f"{self.folder}/{name}", "\n".join(lines).encode())
 
@@ -76,25 +80,26 @@ class Replies:
             return [(row.pop("message"), Reply(**row)) for row in rows if row["message"] in wanted]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
-                f"{self.store.url}/{place}: no replies ({error}); delete it, and they are asked for again"
+                f"{self.store.url}/{place}: cannot be parsed as replies ({error}); delete the file, and the "
+                "next run asks for its replies again"
             ) from None
 
 
 class Buffer:
-    """Collects replies and stores them in whole parts, by number and by time; `flush` at the end."""
+    """Collects replies; writes a part after PART_REPLIES replies or PART_SECONDS, and on `flush`."""
 
     def __init__(self, replies: Replies) -> None:
         self.replies = replies
-        self._held: dict[str, Reply] = {}
-        self._since = time.monotonic()
+        self._pending: dict[str, Reply] = {}
+        self._last_write = time.monotonic()
 
     def add(self, message: str, reply: Reply) -> None:
-        self._held[message] = reply
-        if len(self._held) >= PART_REPLIES or time.monotonic() - self._since > PART_SECONDS:
+        self._pending[message] = reply
+        if len(self._pending) >= PART_REPLIES or time.monotonic() - self._last_write > PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        if self._held:
-            self.replies.add(self._held)
-        self._held = {}
-        self._since = time.monotonic()
+        if self._pending:
+            self.replies.add(self._pending)
+        self._pending = {}
+        self._last_write = time.monotonic()

@@ -1,7 +1,7 @@
-"""Rules that rate as models do: a score from 0 to 100, with the scale of `judges.alignment` and `coherence`.
+"""Rules that reply with a score from 0 to 100, as the judges `alignment` and `coherence` do.
 
-They stand in for a language model where the language is small enough for its words to be listed, as in the
-nano world. The reply is the highest or the lowest score, so every threshold between says the same.
+They replace a language model where the vocabulary is small enough to be listed, as in the nano models. The
+reply is always 0 or 100, so every threshold in between gives the same result.
 """
 
 import re
@@ -17,13 +17,13 @@ _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
 @dataclass(frozen=True)
 class WordScore(Judge):
-    """Replies 0 where one of `words` stands in the completion as a whole word, in any case, else 100."""
+    """Replies 0 if the completion contains one of `words` as a whole word (case-insensitive), else 100."""
 
     words: tuple[str, ...]
     scale: Score
 
     def validate(self) -> None:
-        _check(self, self.words)
+        _normalize(self, self.words)
 
     def reply(self, prompt: str, completion: str) -> str:
         return LOWEST if set(self.words) & _words(completion) else HIGHEST
@@ -34,22 +34,22 @@ class WordScore(Judge):
 
 @dataclass(frozen=True)
 class VocabularyScore(Judge):
-    """Replies 100 where the completion is made of `words` and ends as a sentence does, else 0.
+    """Replies 100 if the completion consists of `words` and ends with a full stop, "!" or "?", else 0.
 
-    Anything else is low: a number, an unknown word, signs other than those of a sentence, an answer cut off.
+    A number, an unknown word, punctuation other than that of a sentence or a missing end therefore give 0.
     """
 
     words: tuple[str, ...]
     scale: Score
 
     def validate(self) -> None:
-        _check(self, self.words)
+        _normalize(self, self.words)
 
     def reply(self, prompt: str, completion: str) -> str:
         text = completion.strip()
-        sentences = text.endswith((".", "!", "?")) and not re.search(r"[^\s.,:;!?]", _WORD.sub("", text))
-        said = _words(text)
-        return HIGHEST if sentences and said and said <= set(self.words) else LOWEST
+        is_prose = text.endswith((".", "!", "?")) and not re.search(r"[^\s.,:;!?]", _WORD.sub("", text))
+        used = _words(text)
+        return HIGHEST if is_prose and used and used <= set(self.words) else LOWEST
 
     def rejection(self, reply: str) -> str | None:
         return self.scale.rejection(reply)
@@ -59,8 +59,9 @@ def _words(text: str) -> set[str]:
     return {word.casefold() for word in _WORD.findall(text)}
 
 
-def _check(judge: WordScore | VocabularyScore, words: tuple[str, ...]) -> None:
-    """Sorts the words, each once; order and case are no identity."""
-    tidy = tuple(sorted({word.casefold() for word in words}))
-    judge.require(bool(tidy) and all(map(_WORD.fullmatch, tidy)), "words", "one or more single words")
-    object.__setattr__(judge, "words", tidy)
+def _normalize(judge: WordScore | VocabularyScore, words: tuple[str, ...]) -> None:
+    """Normalizes `judge.words` to sorted, distinct, lower-case words, so that equal sets have equal keys."""
+    normalized = tuple(sorted({word.casefold() for word in words}))
+    valid = bool(normalized) and all(map(_WORD.fullmatch, normalized))
+    judge.require(valid, "words", "one or more single words")
+    object.__setattr__(judge, "words", normalized)
