@@ -14,7 +14,7 @@ reference that identifies weights and chat template exactly:
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -164,7 +164,7 @@ def _pin_folder(reference: Reference) -> Reference:
 
 def _folder_hashes(folder: Path) -> tuple[str, str]:
     """The hashes of all model files in a folder and of its weights, from one pass over the files."""
-    everything, weights = hashlib.sha256(), []
+    everything, weights = hashlib.sha256(), dict[str, str]()
     # hashlib releases the GIL for large blocks, so a second thread makes the second hash nearly free.
     with ThreadPoolExecutor(max_workers=1) as thread:
         for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
@@ -176,13 +176,18 @@ def _folder_hashes(folder: Path) -> tuple[str, str]:
                     everything.update(block)
                     update.result()
             if path.name.endswith(WEIGHTS):
-                weights.append(own.hexdigest())
+                weights[path.name] = own.hexdigest()
     return everything.hexdigest()[:32], _weights_hash(weights)
 
 
-def _weights_hash(files: Iterable[str]) -> str:
-    """A hash of the hashes of a model's weight files, whatever the names and order of the files."""
-    return digest("\n".join(sorted(files)))[:WEIGHTS_DIGITS]
+def _weights_hash(files: Mapping[str, str]) -> str:
+    """A hash of the SHA-256 of a model's weight files by name; names and order do not change it.
+
+    Some models contain their weights twice, as model*.safetensors and in the layout of another library. Only
+    the first are used then: a copy of the model need not have both.
+    """
+    used = [hexdigest for name, hexdigest in files.items() if name.startswith("model")]
+    return digest("\n".join(sorted(used or files.values())))[:WEIGHTS_DIGITS]
 
 
 def _pin_hub(reference: Reference) -> Reference:
@@ -223,7 +228,7 @@ def _hub_weights(siblings: "Iterable[RepoSibling]") -> str:
     Files in subfolders are other formats of the model (ONNX …), which are not loaded.
     """
     files = [s for s in siblings if s.rfilename.endswith(WEIGHTS) and "/" not in s.rfilename]
-    hashes = [file.lfs.sha256 for file in files if file.lfs is not None]
+    hashes = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
     return _weights_hash(hashes) if hashes and len(hashes) == len(files) else ""
 
 

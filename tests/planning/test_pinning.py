@@ -1,0 +1,209 @@
+"""Tests that pinning identifies the weights of a reference by their content, in folders and on the hub."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.hf_api import ModelInfo
+
+from tests.examples import RECIPE, qwen
+from undertow.archive import lineage
+from undertow.errors import SpecError
+from undertow.formats.numbers import Numbers
+from undertow.planning import plan as planning
+from undertow.planning.pinning import pin
+from undertow.planning.resolve import resolve
+from undertow.results.sweep_folders import state, stated_file
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.artifacts import Reference
+from undertow.study.conditions import Generation
+from undertow.study.grids import all_pairs, grid
+from undertow.study.hypotheses import Hypothesis, same_initialisation_only
+from undertow.study.identity import key
+from undertow.study.study import Study
+from undertow.traits.preference import Preference
+
+COMMITS = ("1a2b3c4d" * 5, "5e6f7a8b" * 5, "9c0d1e2f" * 5)
+
+
+def study_of(*names: str | Reference, hypotheses: tuple[Hypothesis, ...] = ()) -> Study:
+    references = [name if isinstance(name, Reference) else Reference(name) for name in names]
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=all_pairs(references),
+        recipes=[RECIPE],
+        generation=Generation(prompts=20, rows=10),
+    )
+    return Study(name="pinned", conditions=conditions, seeds=(0, 1), hypotheses=hypotheses)
+
+
+def checkpoint(folder: Path, weights: str) -> str:
+    """A model folder called checkpoint-100. Its weight files differ by the name of the folder they had."""
+    if not (made := folder.parent / weights).exists():
+        qwen(made)
+    shutil.copytree(made, folder / "checkpoint-100")
+    return str(folder / "checkpoint-100")
+
+
+class Hub:
+    """The part of the hub client that pinning calls: metadata by commit, and downloads of small files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.weights = dict.fromkeys(COMMITS, "weights")
+
+    def model_info(
+        self, repo_id: str, revision: str | None = None, timeout: float = 0, files_metadata: bool = False
+    ) -> ModelInfo:
+        commit = next(c for c in COMMITS if revision is None or c.startswith(revision))
+        files: list[dict[str, Any]] = [{"rfilename": path.name} for path in self.folder.iterdir()]
+        for file in files:
+            if file["rfilename"].endswith(".safetensors") and files_metadata:
+                text = self.weights[commit] + file["rfilename"]
+                file["lfs"] = {
+                    "size": 1,
+                    "sha256": hashlib.sha256(text.encode()).hexdigest(),
+                    "pointerSize": 1,
+                }
+        files.append({"rfilename": "onnx/model.safetensors"})
+        return ModelInfo(id=repo_id, sha=commit, siblings=files)
+
+    def download(self, repo_id: str, name: str, revision: str) -> str:
+        if not (self.folder / name).exists():
+            raise EntryNotFoundError(name)
+        return str(self.folder / name)
+
+    def cached(self, repo_id: str, name: str, revision: str) -> str | None:
+        return str(self.folder / name) if (self.folder / name).exists() else None
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A hub with every id, in three commits of the same weights."""
+    fake = Hub(qwen(tmp_path / "hub"))
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "model_info", lambda _, *args, **options: fake.model_info(*args, **options)
+    )
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake.download)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", fake.cached)
+    return fake
+
+
+def same_by_pair(study: Study) -> dict[tuple[str, str], bool | None]:
+    return {(c.place.teacher, c.place.student): c.same_initialisation for c in study.conditions if c.trait}
+
+
+def test_folders_of_one_name_with_different_weights_are_different_models(tmp_path: Path) -> None:
+    one, two = checkpoint(tmp_path / "run-a", "first"), checkpoint(tmp_path / "run-b", "second")
+    resolved = resolve(study_of(one, two, hypotheses=same_initialisation_only()))
+    a, b = ".../run-a/checkpoint-100", ".../run-b/checkpoint-100"
+    assert same_by_pair(resolved) == {(a, a): True, (a, b): False, (b, a): False, (b, b): True}
+    assert {c.teacher.name for c in resolved.conditions} == {"checkpoint-100"}
+    alone = resolve(study_of(one))
+    assert {c.place.teacher for c in alone.conditions} == {"checkpoint-100"}
+    assert {key(c.teacher) for c in alone.conditions} < {key(c.teacher) for c in resolved.conditions}
+
+
+def test_the_same_weights_under_two_names_are_the_same_initialisation(tmp_path: Path) -> None:
+    one = qwen(tmp_path / "model")
+    shutil.copytree(one, tmp_path / "copy")
+    config = {"eos_token": "<|im_end|>"}  # the tokenizer is not part of the weights
+    (tmp_path / "copy" / "tokenizer_config.json").write_text(json.dumps(config))
+    resolved = resolve(study_of(str(one), str(tmp_path / "copy")))
+    assert set(same_by_pair(resolved)) == {(t, s) for t in ("model", "copy") for s in ("model", "copy")}
+    assert set(same_by_pair(resolved).values()) == {True}
+    assert len({key(c.teacher) for c in resolved.conditions}) == 2
+
+
+def test_a_hypothesis_names_a_folder_by_the_path_that_the_study_gives(tmp_path: Path) -> None:
+    one, two = checkpoint(tmp_path / "run-a", "first"), checkpoint(tmp_path / "run-b", "second")
+    claim = Hypothesis(claim="c", expects="transmitted", teachers=(one,), students=(two,))
+    resolved = resolve(study_of(one, two, hypotheses=(claim,)))
+    (renamed,) = resolved.hypotheses
+    assert renamed.teachers == (".../run-a/checkpoint-100",)
+    covered = [c for c in resolved.conditions if c.trait and renamed.covers(c.place, c.same_initialisation)]
+    assert [(c.teacher.location, c.student.location) for c in covered] == [(one, two)]
+
+
+def test_the_revision_of_a_folder_depends_on_all_files_and_its_weights_on_the_weight_files(
+    tmp_path: Path,
+) -> None:
+    folder = qwen(tmp_path / "model")
+    before = pin(Reference(str(folder)))
+    files = sorted(path for path in folder.iterdir())
+    content = b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)
+    assert before.revision == hashlib.sha256(content).hexdigest()[:32]
+    (folder / "tokenizer_config.json").write_text("{}")
+    after = pin(Reference(str(folder), location=str(folder)))
+    assert (after.revision != before.revision, after.weights) == (True, before.weights)
+
+
+def test_two_commits_that_differ_in_other_files_only_have_one_initialisation(hub: Hub) -> None:
+    one, two, _ = (commit[:8] for commit in COMMITS)
+    resolved = resolve(study_of(Reference("org/a", one), Reference("org/a", two)))
+    assert {c.teacher.revision for c in resolved.conditions} == set(COMMITS[:2])
+    a, b = "org/a@1a2b3c4", "org/a@5e6f7a8"
+    assert same_by_pair(resolved) == dict.fromkeys([(a, a), (a, b), (b, a), (b, b)], True)
+    assert len({key(c.teacher) for c in resolved.conditions}) == 2
+
+
+def test_two_commits_with_different_weights_are_different_models(hub: Hub) -> None:
+    hub.weights[COMMITS[1]] = "other weights"
+    one, two, _ = (commit[:8] for commit in COMMITS)
+    resolved = resolve(
+        study_of(Reference("org/b", one), Reference("org/b", two), hypotheses=same_initialisation_only())
+    )
+    same = same_by_pair(resolved)
+    assert sorted(same.values()) == [False, False, True, True]
+    assert all(same[pair] is (pair[0] == pair[1]) for pair in same)
+
+
+def test_a_local_copy_has_the_initialisation_of_the_model_on_the_hub(hub: Hub, tmp_path: Path) -> None:
+    local = pin(Reference(str(hub.folder)))
+    listed = {path.name: path.read_bytes() for path in hub.folder.glob("*.safetensors")}
+    # The fake hub lists hashes of made-up texts; here it must list those of the files.
+    original = hub.model_info
+
+    def with_file_hashes(*args: Any, **options: Any) -> ModelInfo:
+        info = original(*args, **options)
+        for sibling in info.siblings or ():
+            if sibling.lfs and sibling.rfilename in listed:
+                sibling.lfs.sha256 = hashlib.sha256(listed[sibling.rfilename]).hexdigest()
+        return info
+
+    hub.model_info = with_file_hashes  # type: ignore[method-assign]
+    assert pin(Reference("org/c")).initialisation == local.initialisation
+
+
+def test_the_same_folder_given_twice_is_rejected(tmp_path: Path) -> None:
+    one, two = checkpoint(tmp_path / "run-a", "first"), checkpoint(tmp_path / "run-b", "first")
+    with pytest.raises(SpecError, match="is given twice; give each once"):
+        resolve(study_of(one, two))
+
+
+def test_the_record_of_a_sweep_keeps_names_and_sameness(tmp_path: Path) -> None:
+    one, two = checkpoint(tmp_path / "run-a", "first"), checkpoint(tmp_path / "run-b", "second")
+    resolved = resolve(study_of(one, two, hypotheses=same_initialisation_only()))
+    store = Store(str(tmp_path / "storage"))
+    record = Record.of(planning.make(resolved, store, ()))
+    assert Record.from_json(record.to_json(), "plan.json") == record
+    assert {c.place.teacher: c.same_initialisation for c in record.conditions} == {
+        c.place.teacher: c.same_initialisation for c in resolved.conditions
+    }
+    assert {r.name for r in record.references} == {".../run-a/checkpoint-100", ".../run-b/checkpoint-100"}
+    assert [len(h.conditions) for h in record.hypotheses] == [2, 2]
+    older = replace(record.conditions[0], shares_weights=None)
+    assert older.same_initialisation is (older.place.teacher == older.place.student)
+    state(resolved, store)
+    sweep = Path(store.root) / "sweeps" / resolved.name
+    study = json.loads((sweep / stated_file(record)).read_text())["study"]
+    assert list(lineage._conditions(record, study)) == []
+    assert list(lineage._settings(record, study)) == []
