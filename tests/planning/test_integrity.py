@@ -1,11 +1,13 @@
-"""Bytes that flip and files that vanish: found, named with the remedy, never used, made anew on request.
+"""Changed bytes and missing files are detected, named with the remedy, never used, and repaired on request.
 
-The storage is filled as a sweep fills it (see `filled_store`); the damage is done to real files.
+The storage is filled as a sweep fills it (see `filled_store`), and the files in it are really damaged.
 """
 
 import io
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +21,9 @@ from tests.filled_store import fill, fill_rest
 from undertow.errors import StorageError
 from undertow.planning.integrity import UNUSED_SECONDS, inspect, repair, tidy
 from undertow.planning.plan import Plan, make
+from undertow.storage.leases import OWNERS, Leases
 from undertow.storage.manifest import MANIFEST, Address, address
+from undertow.storage.owner import Owner
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Dataset, Evaluation, Student
 from undertow.study.identity import key
@@ -35,9 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "storage"
     store = Store(str(folder))
     fill_rest(fill(STUDY, store, REFERENCES), store)
-    client.connect_client(
-        f"sqlite:///{folder}/mlflow.db"
-    ).search_experiments()  # makes its tables once for all
+    client.connect_client(f"sqlite:///{folder}/mlflow.db").search_experiments()  # creates its tables once
     return folder
 
 
@@ -53,13 +55,13 @@ def planned(store: Store) -> Plan:
 
 
 def one(kind: type[Artifact], plan: Plan) -> Artifact:
-    """An artifact of a kind that the study's first condition rests on."""
+    """An artifact of a kind that the study's first condition depends on."""
     cell = plan.cells[0]
     return next(a for a in cell.artifacts() if isinstance(a, kind) and key(a) in plan.artifacts)
 
 
 def flip(file: Path) -> None:
-    """One bit, in the middle."""
+    """Flips one bit in the middle."""
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -93,7 +95,7 @@ DAMAGE = [
         "changed",
     ),
 ]
-FIELDS = ("kind", "name", "damage", "said")
+FIELDS = ("kind", "name", "damage", "message")
 
 
 def damaged(store: Store, kind: type[Artifact], name: str, damage: Callable[[Path], object]) -> Address:
@@ -108,7 +110,7 @@ def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
     kind: type[Artifact],
     name: str,
     damage: Callable[[Path], object],
-    said: str,
+    message: str,
 ) -> None:
     place = damaged(store, kind, name, damage)
     plan = planned(store)
@@ -117,7 +119,7 @@ def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
     assert set(found.damaged) == {place}
     (line,) = found.damaged[place]
     assert str(Path(store.root, "artifacts", *place, name)) in line
-    assert said in line
+    assert message in line
     assert "--repair" in line
     (moved,) = repair(found.damaged, store)
     assert f"damaged/{place.kind}/{place.key}" in moved
@@ -126,12 +128,12 @@ def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
 
 
 @pytest.mark.parametrize(FIELDS, DAMAGE[::3])
-def test_a_sweep_that_meets_damage_fails_what_rests_on_it_and_nothing_else(
+def test_a_damaged_artifact_fails_the_conditions_that_depend_on_it_and_no_others(
     store: Store,
     kind: type[Artifact],
     name: str,
     damage: Callable[[Path], object],
-    said: str,
+    message: str,
 ) -> None:
     place = damaged(store, kind, name, damage)
     outcome, output = swept(store)
@@ -142,18 +144,18 @@ def test_a_sweep_that_meets_damage_fails_what_rests_on_it_and_nothing_else(
 
 
 def swept(store: Store) -> tuple[SweepOutcome, str]:
-    """The sweep of a study that has everything, which starts no Ray: report and MLflow alone."""
+    """Runs the sweep of a complete study, which only reports and logs to MLflow and does not start Ray."""
     printed = io.StringIO()
     plan = planned(store)
     assert plan.is_complete
     return run(plan, store, Console(file=printed, width=160)), printed.getvalue()
 
 
-def test_a_whole_storage_has_nothing_to_repair(store: Store) -> None:
+def test_an_intact_storage_has_nothing_to_repair(store: Store) -> None:
     plan = planned(store)
     found = inspect(plan, store)
     assert found.damaged == {}
-    assert found.there == len(plan.artifacts)
+    assert found.existing == len(plan.artifacts)
 
 
 def test_a_manifest_of_another_artifact_is_damage(store: Store) -> None:
@@ -162,10 +164,10 @@ def test_a_manifest_of_another_artifact_is_damage(store: Store) -> None:
     shutil.rmtree(folder.joinpath(*first))
     shutil.copytree(folder.joinpath(*second), folder.joinpath(*first))
     ((line,),) = inspect(planned(store), store).damaged.values()
-    assert f"tells of another artifact, {'/'.join(second)}" in line
+    assert f"describes another artifact, {'/'.join(second)}" in line
 
 
-def test_on_an_object_store_a_damaged_copy_here_is_fetched_again_and_damage_there_is_found(
+def test_a_damaged_local_copy_is_fetched_again_and_a_damaged_object_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
@@ -174,7 +176,7 @@ def test_on_an_object_store_a_damaged_copy_here_is_fetched_again_and_damage_ther
         (folder / "model.safetensors").write_bytes(b"weights")
     copy = store.fetch(spec)
     flip(copy / "model.safetensors")
-    again = Store(store.url)  # as another process: this one has verified its copy
+    again = Store(store.url)  # like another process, which has not verified its copy
     assert (again.fetch(spec) / "model.safetensors").read_bytes() == b"weights"
     assert again.damage(spec) == []
     writer = again.manifest(spec).writer
@@ -189,7 +191,9 @@ def test_on_an_object_store_a_damaged_copy_here_is_fetched_again_and_damage_ther
 
 
 @pytest.mark.parametrize("damage", [flip, cut, empty])
-def test_a_damaged_part_is_none_and_is_written_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_part_does_not_count_and_is_written_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     store, spec = Store(str(tmp_path / "storage")), REFERENCES[0]
     rows = tmp_path / "rows"
     for name in ("rows-0.parquet", "rows-1.parquet"):
@@ -205,7 +209,7 @@ def test_a_damaged_part_is_none_and_is_written_again(tmp_path: Path, damage: Cal
     assert (tmp_path / "back").read_text() == "the rows of rows-1.parquet"
 
 
-def test_what_killed_programs_left_of_whole_artifacts_goes_and_what_may_be_in_use_stays(store: Store) -> None:
+def test_the_leftovers_of_killed_sweeps_are_removed_and_files_in_use_are_kept(store: Store) -> None:
     store.set_aside(planned(store).cells[0].student.dataset.completions)
     plan = planned(store)
     student, completions = plan.cells[0].student, plan.cells[0].student.dataset.completions
@@ -224,3 +228,61 @@ def test_what_killed_programs_left_of_whole_artifacts_goes_and_what_may_be_in_us
     tidy(plan, store)
     assert not any(folder.exists() for folder in (of_whole, old, empty))
     assert all(folder.exists() for folder in (of_missing, new, just_made))
+
+
+def ray_scratch(store: Store, model: Student) -> Path:
+    """Ray's state of a training, as a sweep leaves it that is killed meanwhile."""
+    folder = Path(store.root, "partial", f"ray-{key(model)[:16]}", "experiment")
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{}")
+    return folder
+
+
+def leave_owner(store: Store, name: str, **changes: object) -> None:
+    """The owner file of a sweep that no longer removes it."""
+    owner = replace(Owner.this_process(3), **changes)  # type: ignore[arg-type]
+    store.write_bytes(f"{OWNERS}/{name}", owner.to_json().encode())
+
+
+def test_a_second_sweep_removes_the_files_of_ended_sweeps_and_none_of_a_living_one(store: Store) -> None:
+    plan = planned(store)
+    living, killed, elsewhere = (cell.student for cell in plan.cells)
+    scratch = {student: ray_scratch(store, student) for student in (living, killed, elsewhere)}
+    finished = ray_scratch(store, replace(killed, seed=7))  # without a lease
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    leave_owner(store, "killed", process=ended.pid)
+    leave_owner(store, "elsewhere", host="another", boot="another")
+    for student, name in ((killed, "killed"), (elsewhere, "elsewhere")):
+        assert store.create(f"claims/student/{key(student)}-0", name.encode())
+    store.write_bytes("partial/reach-1", b"1")
+    with Leases(store) as first:
+        assert first.take(living)
+        tidy(plan, store)
+        assert store.names("claims/student") == sorted(f"{key(s)}-0" for s in (living, elsewhere))
+        assert store.names(OWNERS) == sorted([first.owner, "elsewhere"])
+        assert not Leases(store).take(living)
+    assert [student for student, folder in scratch.items() if folder.exists()] == [living, elsewhere]
+    assert not finished.exists()
+    assert store.names("partial/reach-1")  # it may be in use
+
+
+def test_the_files_of_a_sweep_elsewhere_are_removed_once_its_heartbeat_is_old(store: Store) -> None:
+    plan = planned(store)
+    student = plan.cells[0].student
+    scratch = ray_scratch(store, student)
+    leave_owner(store, "elsewhere", host="another", boot="another")
+    assert store.create(f"claims/student/{key(student)}-0", b"elsewhere")
+    store.write_bytes("partial/reach-1", b"1")
+    long_ago = time.time() - 2 * UNUSED_SECONDS
+    for name in (f"{OWNERS}/elsewhere", "partial/reach-1"):
+        os.utime(Path(store.root, name), (long_ago, long_ago))
+    tidy(plan, store)
+    assert not scratch.exists()
+    assert store.names("claims/student") == store.names(OWNERS) == []
+    assert "reach-1" not in store.names("partial")
+
+
+def test_a_storage_without_leases_is_tidied_without_writing_any(store: Store) -> None:
+    tidy(planned(store), store)
+    assert "claims" not in store.names("")

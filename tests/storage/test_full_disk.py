@@ -1,7 +1,6 @@
-"""A disk that is full and a storage that is gone: a line that says so, nothing half-written, and a rerun.
-
-Writes fail for real: no process here may write a file of more than some bytes (RLIMIT_FSIZE), which is what
-a full quota looks like from inside.
+"""A full disk and an unreachable storage: a one-line error, no partial file, and a rerun that completes.
+ The writes really fail: a limit on the size of files (RLIMIT_FSIZE) makes them fail as an exhausted quota
+does.
 """
 
 import json
@@ -23,7 +22,7 @@ from undertow.planning.plan import make
 from undertow.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
-LARGEST = 64 * 2**10  # bytes: a report is larger
+LARGEST = 64 * 2**10  # bytes; a report is larger
 STUDY = """
 from dataclasses import replace
 from tests.examples import study as small
@@ -34,7 +33,7 @@ def study():
 
 
 def limited(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A Python program whose files can have LARGEST bytes and no more."""
+    """Runs a Python program that cannot write files of more than LARGEST bytes."""
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
@@ -49,7 +48,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
 
 
-def test_a_file_that_cannot_be_written_is_said_in_a_line_and_the_old_one_stays(tmp_path: Path) -> None:
+def test_a_failed_write_is_reported_in_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     store.write_bytes("sweeps/small/1/events.json", b"[]")
     program = (
@@ -60,12 +59,12 @@ def test_a_file_that_cannot_be_written_is_said_in_a_line_and_the_old_one_stays(t
     done = limited(program, tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"--storage {store.url}: cannot be written (File too large)" in done.stdout
-    assert "what is finished is kept" in done.stdout
+    assert "finished artifacts are kept" in done.stdout
     assert store.read_bytes("sweeps/small/1/events.json") == b"[]"
     assert [path for path in tmp_path.rglob("partial/**/*") if path.is_file()] == []
 
 
-def test_an_artifact_that_does_not_fit_is_none(tmp_path: Path) -> None:
+def test_an_artifact_that_does_not_fit_leaves_no_file(tmp_path: Path) -> None:
     program = (
         "from undertow.storage.store import Store; from tests.examples import REFERENCES\n"
         f"with Store({str(tmp_path / 'storage')!r}).new(REFERENCES[0], {{}}) as folder:\n"
@@ -79,19 +78,19 @@ def test_an_artifact_that_does_not_fit_is_none(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_storage_that_is_gone_is_said_in_a_line(tmp_path: Path) -> None:
+def test_an_unreachable_storage_is_reported_in_one_line(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     with store.new(REFERENCES[0], {}) as folder:
         (folder / "weights").write_text("weights")
     shutil.rmtree(store.root)
-    Path(store.root).write_text("a mount point that is no folder any more")
+    Path(store.root).write_text("a mount point that is no longer a folder")
     for write in (lambda: store.write_bytes("timings.json", b"{}"), lambda: store.aside()):
-        with pytest.raises(StorageError, match=r"cannot be written \(.*what is finished is kept"):
+        with pytest.raises(StorageError, match=r"cannot be written \(.*finished artifacts are kept"):
             write()
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_full_disk_ends_in_a_line_and_the_next_completes_it(tmp_path: Path) -> None:
+def test_a_sweep_on_a_full_disk_ends_with_a_one_line_error_and_a_rerun_completes_it(tmp_path: Path) -> None:
     small = replace(study(seeds=(0,)), conditions=study().conditions[:3])
     store = Store(str(tmp_path / "storage"))
     plan = fill(small, store, REFERENCES)

@@ -1,4 +1,4 @@
-"""What object stores do that disks do not: two write at once, refuse in words of their own, are away."""
+"""Object stores: concurrent writers, servers with their own error messages, and an unreachable server."""
 
 import os
 import subprocess
@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 SPEC = Reference("nano/gpt2-0", "revision", "template")
 FOLDER = f"artifacts/reference/{key(SPEC)}"
 CONFLICT = Refusal("409 Conflict", "ConditionalRequestConflict")
-UNTOLD = Refusal("412 Precondition Failed", "PreconditionFailed")  # S3 names the condition beside it
-LOST = Refusal("412 Precondition Failed", "PreconditionFailed", is_written=True)  # a retry is told so
-AWAY = """
+UNNAMED = Refusal("412 Precondition Failed", "PreconditionFailed")  # S3 also names the failed condition
+LOST = Refusal("412 Precondition Failed", "PreconditionFailed", is_written=True)  # the answer to a retry
+UNREACHABLE = """
 from dataclasses import dataclass
 from undertow.cli.entry import enter
 from undertow.errors import UserError
@@ -34,7 +34,7 @@ from undertow.storage.store import Store
 
 @dataclass(frozen=True)
 class Arguments:
-    "Nothing to ask."
+    "No options."
 
 def main(arguments, console):
     store, spec = Store("s3://bucket/storage"), Reference("nano/gpt2-0", "revision", "template")
@@ -75,10 +75,10 @@ def commit(store: Store, text: str) -> None:
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_what_two_write_at_once_is_whole_and_the_first_ones(
+def test_of_two_concurrent_writers_the_first_to_finish_wins(
     store: Store, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """A second writer comes and goes when the first has put so many of its two files."""
+    """The second writer commits after the first has uploaded `after` of its two files."""
     fs, _ = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
     put, puts = fs.put_file, []
 
@@ -113,8 +113,8 @@ def test_a_storage_may_be_copied_from_disk_to_an_object_store_and_back(store: St
     assert Path(back.place(back.manifest(SPEC)), "model.bin").exists()
 
 
-@pytest.mark.parametrize("refusal", [CONFLICT, UNTOLD])
-def test_a_file_that_is_there_is_so_whatever_the_server_says(s3_url: str, refusal: Refusal) -> None:
+@pytest.mark.parametrize("refusal", [CONFLICT, UNNAMED])
+def test_an_existing_file_is_recognised_whatever_the_server_answers(s3_url: str, refusal: Refusal) -> None:
     store = Store(s3_url)
     assert store.create("claims/x", b"first")
     s3.refusals[:] = [refusal]
@@ -123,7 +123,7 @@ def test_a_file_that_is_there_is_so_whatever_the_server_says(s3_url: str, refusa
     assert store.read_text("claims/x") == "first"
 
 
-def test_a_conflict_over_a_file_that_is_not_there_is_tried_once_more(s3_url: str) -> None:
+def test_a_conflict_over_a_missing_file_is_retried_once(s3_url: str) -> None:
     store = Store(s3_url)
     s3.refusals[:] = [CONFLICT]
     assert store.create("claims/x", b"first")
@@ -133,7 +133,7 @@ def test_a_conflict_over_a_file_that_is_not_there_is_tried_once_more(s3_url: str
 
 
 @pytest.mark.parametrize("refusal", [CONFLICT, LOST])
-def test_an_artifact_is_there_whatever_its_writer_was_told(s3_url: str, refusal: Refusal) -> None:
+def test_an_artifact_is_committed_whatever_the_server_answers(s3_url: str, refusal: Refusal) -> None:
     store = Store(s3_url)
     s3.refusals[:] = [refusal]
     commit(store, "the one")
@@ -148,11 +148,11 @@ def test_an_artifact_is_there_whatever_its_writer_was_told(s3_url: str, refusal:
         ({}, "Unable to locate credentials"),
     ],
 )
-def test_a_store_that_is_away_is_said_to_be_and_not_mlflow(
+def test_an_unreachable_store_is_reported_and_not_taken_for_mlflow(
     credentials: dict[str, str], reason: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", AWAY],
+        [sys.executable, "-c", UNREACHABLE],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "PYTHONPATH": str(ROOT / "platform"),

@@ -1,6 +1,6 @@
-"""Secrets planted in the environment and in URLs, and looked for in everything that a sweep leaves.
+"""Secrets in the environment and in URLs do not appear in the files and the output of a sweep.
 
-A whole sweep, with Ray's own logs, is looked through in tests/sweep/test_judged_sweep.py.
+tests/sweep/test_judged_sweep.py checks a complete sweep with Ray's logs.
 """
 
 import os
@@ -55,7 +55,7 @@ def sweep(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
 
 
 def found(folder: Path, done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Where a planted secret stands."""
+    """The files and streams that contain one of the secrets."""
     places = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     places |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
     planted = [secret.encode() for secret in (*SECRETS.values(), IN_URL)]
@@ -64,7 +64,7 @@ def found(folder: Path, done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "tracking", ["", f"http://somebody:{IN_URL}@127.0.0.1:9"], ids=["own database", "a server that is away"]
+    "tracking", ["", f"http://somebody:{IN_URL}@127.0.0.1:9"], ids=["own database", "unreachable server"]
 )
 def test_report_events_database_and_output_of_a_sweep_hold_no_secret(tmp_path: Path, tracking: str) -> None:
     store = Store(str(tmp_path / "storage"))
@@ -72,7 +72,7 @@ def test_report_events_database_and_output_of_a_sweep_hold_no_secret(tmp_path: P
     fill_rest(fill(study(seeds=(0,), conditions=conditions), store, REFERENCES), store)
     done = sweep(tmp_path, **({"MLFLOW_TRACKING_URI": tracking} if tracking else {}))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ("MLflow is away" in done.stdout) == bool(tracking)
+    assert ("MLflow is unreachable" in done.stdout) == bool(tracking)
     assert any((tmp_path / "storage" / "sweeps").rglob("report.html"))
     assert tracking or (tmp_path / "storage" / "mlflow.db").stat().st_size > 0
     assert found(tmp_path, done) == []
@@ -102,7 +102,7 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated(
     assert not any(tmp_path.rglob("events.json"))  # a sweep that begins leaves one
 
 
-def test_what_others_write_loses_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_removed_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     monkeypatch.setenv("MY_API_KEY_FILE", "/etc/keys/mine")

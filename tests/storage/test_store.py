@@ -1,4 +1,4 @@
-"""The store: whole artifacts or none, on a local disk and on an object store alike."""
+"""The store: complete artifacts or none, on a local disk and on object stores."""
 
 import json
 import pickle
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
 from pyarrow.fs import LocalFileSystem
 
-from undertow.errors import StorageError
+from undertow.errors import ReadError, StorageError
 from undertow.storage.manifest import MANIFEST, Address, Manifest
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
@@ -52,7 +53,7 @@ def test_a_committed_artifact_is_found_by_its_spec_alone(store: Store) -> None:
     assert (folder / "sub" / "more.txt").read_text() == "more"
 
 
-def test_the_manifest_says_what_was_made_from_what(store: Store) -> None:
+def test_the_manifest_names_spec_files_facts_and_versions(store: Store) -> None:
     commit(store)
     manifest = store.manifest(SPEC)
     assert (manifest.kind, manifest.key) == ("reference", key(SPEC))
@@ -62,7 +63,7 @@ def test_the_manifest_says_what_was_made_from_what(store: Store) -> None:
     assert "python" in manifest.versions
 
 
-def test_an_exception_while_writing_leaves_nothing(store: Store) -> None:
+def test_an_exception_in_the_block_commits_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError), store.new(SPEC, {}) as folder:
         (folder / "model.bin").write_text("half")
         raise RuntimeError("killed")
@@ -70,7 +71,7 @@ def test_an_exception_while_writing_leaves_nothing(store: Store) -> None:
     assert store.keys("reference") == set()
 
 
-def test_files_without_a_manifest_are_no_artifact_and_do_not_hinder_one(store: Store) -> None:
+def test_files_without_a_manifest_are_not_an_artifact_and_do_not_block_one(store: Store) -> None:
     store.write_bytes(f"artifacts/reference/{key(SPEC)}/model.bin", b"left by a killed program")
     assert not store.has(SPEC)
     assert store.keys("reference") == set()
@@ -78,14 +79,14 @@ def test_files_without_a_manifest_are_no_artifact_and_do_not_hinder_one(store: S
     assert (store.fetch(SPEC) / "model.bin").read_text() == "weights"
 
 
-def test_a_second_commit_of_the_same_spec_leaves_a_whole_artifact(store: Store) -> None:
+def test_a_second_commit_of_the_same_spec_leaves_a_complete_artifact(store: Store) -> None:
     commit(store)
     commit(store)
     store.fetch(SPEC)
     assert store.keys("reference") == {key(SPEC)}
 
 
-def test_many_writers_at_once_leave_one_whole_artifact(store: Store) -> None:
+def test_concurrent_writers_leave_one_complete_artifact(store: Store) -> None:
     threads = [threading.Thread(target=commit, args=(store, SPEC, f"writer {i}")) for i in range(8)]
     for thread in threads:
         thread.start()
@@ -94,11 +95,11 @@ def test_many_writers_at_once_leave_one_whole_artifact(store: Store) -> None:
     folder = Store(store.url).fetch(SPEC)
     assert (folder / "model.bin").read_text().startswith("writer ")
     assert store.names("partial/aside") == []
-    if store.url.startswith("s3"):  # what all but one had put is gone
+    if store.url.startswith("s3"):  # the files of all writers but one were removed
         assert len(store.names(f"artifacts/reference/{key(SPEC)}")) == 2
 
 
-def test_what_another_process_commits_is_seen_at_once(store: Store) -> None:
+def test_an_artifact_of_another_process_is_visible_immediately(store: Store) -> None:
     assert store.keys("reference") == set()
     other = (
         "import sys, pathlib; from undertow.storage.store import Store\n"
@@ -114,7 +115,7 @@ def test_what_another_process_commits_is_seen_at_once(store: Store) -> None:
     assert (store.fetch(SPEC) / "model.bin").read_text() == "theirs"
 
 
-def test_an_artifact_that_was_deleted_and_made_anew_is_not_taken_from_the_cache(store: Store) -> None:
+def test_an_artifact_that_was_deleted_and_made_again_is_not_read_from_the_cache(store: Store) -> None:
     commit(store, text="first")
     assert (store.fetch(SPEC) / "model.bin").read_text() == "first"
     fs, root = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
@@ -123,14 +124,14 @@ def test_an_artifact_that_was_deleted_and_made_anew_is_not_taken_from_the_cache(
     assert (Store(store.url).fetch(SPEC) / "model.bin").read_text() == "second"
 
 
-def test_a_second_writer_on_an_object_store_leaves_the_files_that_fit_the_manifest(s3_url: str) -> None:
+def test_a_second_writer_on_an_object_store_keeps_the_files_of_the_first(s3_url: str) -> None:
     store = Store(s3_url)
     commit(store, text="first")
     commit(store, text="second")
     assert store.content(SPEC, "model.bin") == b"first"
 
 
-def test_a_manifest_says_which_machine_made_the_artifact(
+def test_a_manifest_names_the_machine_that_made_the_artifact(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNDERTOW_NODE", "gpu-7")
@@ -138,7 +139,7 @@ def test_a_manifest_says_which_machine_made_the_artifact(
     assert store.manifest(SPEC).node == "gpu-7"
 
 
-def test_ray_writes_where_the_store_does(store: Store) -> None:
+def test_ray_writes_to_the_store(store: Store) -> None:
     place = store.for_arrow("ray")
     filesystem = place.get("storage_filesystem", LocalFileSystem())
     filesystem.create_dir(place["storage_path"])
@@ -177,7 +178,7 @@ def test_a_damaged_file_is_named_before_it_is_used(tmp_path: Path, damage: str) 
         store.fetch(SPEC)
 
 
-def test_an_artifact_that_is_not_there_is_named_with_its_remedy(store: Store) -> None:
+def test_a_missing_artifact_is_named_with_its_remedy(store: Store) -> None:
     with pytest.raises(StorageError, match="run the sweep"):
         store.fetch(SPEC)
 
@@ -191,9 +192,9 @@ def test_a_manifest_cannot_point_outside_its_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize("address", [("student", "../../x"), ("../..", "1f"), ("student", ""), ("a/b", "1f")])
-def test_no_address_leads_out_of_the_storage(store: Store, address: tuple[str, str]) -> None:
+def test_no_address_points_outside_the_storage(store: Store, address: tuple[str, str]) -> None:
     for read in (store.has, store.fetch, store.manifest):
-        with pytest.raises(StorageError, match="name no artifact"):
+        with pytest.raises(StorageError, match="are not the kind and key of an artifact"):
             read(Address(*address))
 
 
@@ -215,7 +216,7 @@ def test_parts_are_kept_until_they_are_dropped(store: Store, tmp_path: Path) -> 
     assert store.parts(SPEC) == set()
 
 
-def test_a_file_that_is_written_again_is_never_half_there(
+def test_a_file_that_is_overwritten_is_never_incomplete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(str(tmp_path))
@@ -234,7 +235,7 @@ def test_a_file_that_is_written_again_is_never_half_there(
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "unknown"])
-def test_one_file_is_read_and_verified_without_the_others(tmp_path: Path, damage: str) -> None:
+def test_a_single_file_is_read_and_verified_without_the_others(tmp_path: Path, damage: str) -> None:
     store, spec = Store(str(tmp_path)), Reference("some/model", "revision", "none")
     with store.new(spec, {}) as folder:
         (folder / "history.json").write_text("[]")
@@ -249,7 +250,7 @@ def test_one_file_is_read_and_verified_without_the_others(tmp_path: Path, damage
         store.content(spec, "history.json" if damage != "unknown" else "../manifest.json")
 
 
-def test_a_store_travels_by_pickle(store: Store) -> None:
+def test_a_store_can_be_pickled(store: Store) -> None:
     commit(store)
     assert pickle.loads(pickle.dumps(store)).has(SPEC)
 
@@ -260,8 +261,48 @@ def test_storage_that_cannot_be_written_is_refused_by_name(url: str) -> None:
         Store(url).prepare()
 
 
-def test_only_the_manifest_makes_an_artifact_whole(tmp_path: Path) -> None:
+def test_an_artifact_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     commit(store)
     (tmp_path / "artifacts" / "reference" / key(SPEC) / MANIFEST).unlink()
     assert not store.has(SPEC)
+
+
+@pytest.mark.parametrize(
+    "failure", [PermissionError(13, "Permission denied"), TimeoutError("timed out"), NoCredentialsError()]
+)
+def test_a_failure_of_the_storage_is_reported_with_place_and_remedy(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    commit(store)
+    for method in ("cat_file", "rm_file", "makedirs"):
+        monkeypatch.setattr(store._file_system, method, fail)
+    with pytest.raises(ReadError, match=r"--storage .*: cannot be read \(.*finished artifacts are kept"):
+        store.read_bytes("file")
+    with pytest.raises(StorageError, match=r"--storage .*: cannot be written \("):
+        store.remove("file")
+    with pytest.raises(StorageError, match=r"cannot be written \(.*name another place"):
+        store.prepare()
+
+
+@pytest.mark.parametrize("fault", [TypeError, KeyError, AttributeError, ValueError])
+def test_a_fault_of_the_program_keeps_its_type(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise fault("ours")
+
+    with pytest.raises(Exception, match=r"dict|type") as raised:  # the clients differ in its type
+        store.write_bytes("file", {"not": "bytes"})  # type: ignore[arg-type]
+    assert not isinstance(raised.value, StorageError)
+    with pytest.raises(TypeError, match="not JSON serializable"), store.new(SPEC, {"rows": object()}):
+        pass
+    monkeypatch.setattr("undertow.storage.store.describe", fail)
+    with pytest.raises(fault, match="ours"):
+        commit(store)
+    monkeypatch.setattr(store._file_system, "cat_file", fail)
+    with pytest.raises(fault, match="ours"):
+        store.read_bytes("file")

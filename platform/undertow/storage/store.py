@@ -1,14 +1,13 @@
-"""Artifacts on any fsspec URL: a folder of files and a manifest, found by kind and key alone.
+"""The artifact store on any fsspec URL: each artifact is a folder with a manifest, found by kind and key.
 
     <storage>/artifacts/<kind>/<key>/   manifest.json and the data files
-    <storage>/partial/<kind>/<key>/     what a long stage has finished of an artifact not yet whole
-    <storage>/damaged/<kind>/<key>-…/   what was set aside because its bytes were no longer those committed
-
-A commit is atomic: on a local disk the folder is written aside and renamed; on an object store, which has
-no rename, each writer puts its files into a folder of its own, and then the manifest, which names that
-folder: the first counts. An artifact without a manifest does not exist, so a program killed at any instant
-leaves whole artifacts or none. Every file's SHA-256 is in the manifest and is checked before the artifact is
-used for the first time in a process.
+    <storage>/partial/<kind>/<key>/     finished parts of an artifact that a long stage is still making
+    <storage>/damaged/<kind>/<key>-…/   artifacts that were set aside because their bytes had changed
+ A commit is atomic. On a local disk the folder is written under a temporary name and renamed. An object
+store has no rename, so each writer uploads its files into its own subfolder and then creates the manifest,
+which names that subfolder; the first manifest wins. An artifact without a manifest does not exist, so a
+program that is killed at any instant leaves complete artifacts or none. The manifest holds every file's
+SHA-256, which is checked before a process uses the artifact for the first time.
 """
 
 import hashlib
@@ -33,45 +32,48 @@ MISSING, CHANGED = "missing", "changed since it was written"
 
 
 class Store(Files):
-    """One storage URL with its artifacts, and the parts of those that are not yet whole."""
+    """The artifacts of one storage URL, and the finished parts of artifacts in progress."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._verified: set[Address] = set()
 
     def keys(self, kind: str) -> set[str]:
-        """The keys of every whole artifact of a kind: one listing, whatever their number."""
+        """The keys of all complete artifacts of a kind, from a single listing."""
         with self._reading():
-            found = self._place[0].glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")
+            found = self._file_system.glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")
         return {PurePosixPath(path).parent.name for path in found}
 
     def has(self, spec: Artifact | Address) -> bool:
+        """Whether a complete artifact exists; its files are not verified."""
         return self._exists(f"{self._folder(*address(spec))}/{MANIFEST}")
 
     def manifest(self, spec: Artifact | Address) -> Manifest:
-        """Raises StorageError where there is no such artifact or its manifest cannot be read."""
+        """The manifest of an artifact. Raises StorageError if it does not exist or cannot be parsed."""
         place = address(spec)
         file = f"{self._folder(*place)}/{MANIFEST}"
         if not self.has(place):
-            raise StorageError(f"{self.url}: no {'/'.join(place)}; run the sweep that makes it")
+            raise StorageError(f"{self.url}: {'/'.join(place)} does not exist; run the sweep that makes it")
         with self._reading():
-            content = self._place[0].cat_file(file)
+            content = self._file_system.cat_file(file)
         try:
             manifest = Manifest.from_json(content, file)
         except StorageError as error:
             raise StorageError(f"{error}; {REMEDY}") from None
         if (manifest.kind, manifest.key) != place:
-            raise StorageError(f"{file}: tells of another artifact, {manifest.kind}/{manifest.key}; {REMEDY}")
+            raise StorageError(
+                f"{file}: describes another artifact, {manifest.kind}/{manifest.key}; {REMEDY}"
+            )
         return manifest
 
     def place(self, manifest: Manifest) -> str:
-        """The URL or path of the folder that an artifact's files lie in."""
+        """The URL or path of the folder of an artifact's files."""
         return f"{self.url.rstrip('/')}{self._data(manifest).removeprefix(self.root)}"
 
     def commit(self, spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, Any]) -> Manifest:
-        """Makes `folder` (from `aside`) the artifact of `spec`, all at once; consumes the folder.
+        """Commits `folder` (from `aside`) atomically as the artifact of `spec`, and removes the folder.
 
-        `seconds` is what it took to make; `facts` (row counts, rates …) go into the manifest as they are.
+        `seconds` is the time that it took to make; `facts` (row counts, rates …) are stored in the manifest.
         """
         with self._writing():
             manifest = describe(spec, folder, seconds, facts)
@@ -81,7 +83,7 @@ class Store(Files):
 
     @contextmanager
     def new(self, spec: Artifact, facts: Mapping[str, Any]) -> Iterator[Path]:
-        """`aside` and `commit` around a block; nothing is committed when the block raises."""
+        """A context manager that yields a folder to write into and commits it, unless the block raises."""
         start = time.time()
         folder = self.aside()
         try:
@@ -91,17 +93,18 @@ class Store(Files):
             shutil.rmtree(folder, ignore_errors=True)
 
     def fetch(self, spec: Artifact | Address) -> Path:
-        """A local folder with the artifact's files, verified once a process; never write into it.
+        """A local folder with the artifact's files, verified once per process. Callers must not write into
+        it.
 
         Raises:
-            StorageError: the artifact is not there, or a file is not what was committed.
+            StorageError: the artifact does not exist, or a file differs from what was committed.
         """
         place = address(spec)
         manifest = self.manifest(place)
         folder = Path(self._data(manifest)) if self.is_local else self._download(manifest)
         if place in self._verified:
             return folder
-        if not self.is_local and _damaged(manifest, folder):  # the copy here, of another making perhaps
+        if not self.is_local and _damaged(manifest, folder):  # only the local copy may be damaged
             shutil.rmtree(folder)
             folder = self._download(manifest)
         for name, damage in _damaged(manifest, folder).items():
@@ -110,23 +113,24 @@ class Store(Files):
         return folder
 
     def content(self, spec: Artifact | Address, name: str) -> bytes:
-        """One file of an artifact, verified, without those beside it: a history without the weights.
+        """One verified file of an artifact, read without the others (a history without the weights).
 
         Raises:
-            StorageError: the artifact or the file is not there, or the file is not what was committed.
+            StorageError: the artifact or the file does not exist, or the file differs from what was
+            committed.
         """
         place, manifest = address(spec), self.manifest(spec)
         path = f"{self._data(manifest)}/{name}"
         if name not in manifest.files or not self._exists(path):
             raise self._damage(place, name, MISSING)
         with self._reading():
-            content = bytes(self._place[0].cat_file(path))
+            content = bytes(self._file_system.cat_file(path))
         if hashlib.sha256(content).hexdigest() != manifest.files[name]:
             raise self._damage(place, name, CHANGED)
         return content
 
     def damage(self, spec: Artifact | Address) -> list[str]:
-        """What is wrong with an artifact as it lies in the storage, a line a file; [] where it is whole."""
+        """The damage of an artifact in the storage, one line per damaged file; empty if it is intact."""
         place = address(spec)
         try:
             manifest = self.manifest(place)
@@ -140,44 +144,48 @@ class Store(Files):
         ]
 
     def set_aside(self, spec: Artifact | Address) -> str:
-        """Moves an artifact out of the way, so that it can be made anew; returns where it went."""
+        """Moves an artifact to damaged/, so that it can be made again; returns its new path."""
         place = address(spec)
         target = f"damaged/{place.kind}/{place.key}-{time.time_ns()}"
-        fs, source = self._place[0], self._folder(*place)
+        fs, source = self._file_system, self._folder(*place)
         with self._writing():
             fs.makedirs(f"{self.root}/damaged/{place.kind}", exist_ok=True)
             if self.is_local:
                 fs.mv(source, f"{self.root}/{target}")
             else:
-                for path in fs.find(source):  # `mv` fails on S3 where there are folders in it
+                for path in fs.find(source):  # `mv` fails on S3 if the folder has subfolders
                     fs.cp_file(path, f"{self.root}/{target}{path.removeprefix(source)}")
                 fs.rm(source, recursive=True)
         self._verified.discard(place)
         return target
 
-    def _damage(self, place: Address, name: str, what: str) -> StorageError:
-        return StorageError(f"{self._folder(*place)}/{name}: {what}; {REMEDY}")
+    def _damage(self, place: Address, name: str, damage: str) -> StorageError:
+        return StorageError(f"{self._folder(*place)}/{name}: {damage}; {REMEDY}")
 
     def parts(self, spec: Artifact) -> set[str]:
-        """Names of the finished parts of an artifact that is not yet whole; what was damaged is none."""
+        """The names of the finished, undamaged parts of an artifact in progress."""
         return set(self._parts(spec))
 
     def write_part(self, spec: Artifact, name: str, file: Path) -> None:
-        """Stores one finished part, under its name and its hash; a part is whole or not there."""
+        """Stores one finished part atomically, under its name and its hash."""
         self._put(file.read_bytes(), f"{self._partial(spec)}/{name}.{sha256(file)}")
 
     def read_part(self, spec: Artifact, name: str, file: Path) -> None:
-        """Copies a finished part to `file`. Raises StorageError where it is not there or damaged."""
+        """Copies a finished part to `file`. Raises StorageError if it is missing or damaged."""
         if (path := self._parts(spec, name).get(name)) is None:
             raise StorageError(f"{self._partial(spec)}/{name}: {MISSING} or changed; run the sweep again")
         with self._reading():
-            self._place[0].get_file(path, str(file))
+            self._file_system.get_file(path, str(file))
 
     def drop_parts(self, spec: Artifact) -> None:
+        """Removes all parts of an artifact."""
         self._drop(self._partial(spec))
 
     def _parts(self, spec: Artifact, wanted: str = "") -> dict[str, str]:
-        """The paths of finished parts (or of one), by name: files with the bytes that they are named for."""
+        """The paths of all finished parts, or of the `wanted` one, by name.
+
+        A part counts as finished if its bytes have the hash in its file name.
+        """
         folder, found = self._partial(spec), {}
         for file in self._listing(folder):
             name, _, hashed = file.rpartition(".")
@@ -186,25 +194,31 @@ class Store(Files):
         return found
 
     def scratch(self, name: str) -> str:
-        """The URL of a folder for state of no lasting value, reachable from every node."""
+        """The URL of a folder for temporary state that every node can reach."""
         return f"{(self.root if self.is_local else self.url).rstrip('/')}/partial/{name}"
 
     def for_arrow(self, name: str) -> dict[str, Any]:
-        """A scratch folder as Ray takes one: by the client, and so the credentials, of all else here."""
+        """A scratch folder as arguments for Ray, which then uses the client and credentials of this store."""
         if self.is_local:
             return {"storage_path": self.scratch(name)}
         from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-        filesystem = PyFileSystem(FSSpecHandler(self._place[0]))
+        filesystem = PyFileSystem(FSSpecHandler(self._file_system))
         return {"storage_path": f"{self.root}/partial/{name}", "storage_filesystem": filesystem}
 
     def drop_scratch(self, name: str) -> None:
+        """Removes a scratch folder, if it exists."""
         self._drop(f"{self.root}/partial/{name}")
 
     def _folder(self, kind: str, artifact_key: str) -> str:
-        """Raises StorageError for what would lead out of the storage: an address may come from a file."""
-        if not (kind.isalnum() and artifact_key.isalnum()):
-            raise StorageError(f"{self.url}: {kind!r} and {artifact_key!r} name no artifact")
+        """The folder of an artifact.
+
+        Raises StorageError for an address that points outside the storage, since it may come from a file.
+        """
+        if not (kind.replace("_", "").isalnum() and artifact_key.isalnum()):
+            raise StorageError(
+                f"{self.url}: {kind!r} and {artifact_key!r} are not the kind and key of an artifact"
+            )
         return f"{self.root}/artifacts/{kind}/{artifact_key}"
 
     def _data(self, manifest: Manifest) -> str:
@@ -220,15 +234,15 @@ class Store(Files):
             (folder / MANIFEST).write_text(manifest.to_json())
             _rename_folder(folder, Path(target))
             return
-        fs, path = self._place[0], f"{target}/{MANIFEST}"
-        if fs.exists(path):  # another writer was first
+        fs, path = self._file_system, f"{target}/{MANIFEST}"
+        if fs.exists(path):  # another writer has committed it
             return
         manifest = replace(manifest, writer=uuid.uuid4().hex)
         for name in manifest.files:
             fs.put_file(str(folder / name), f"{self._data(manifest)}/{name}")
         if self._put_new(manifest.to_json().encode(), path):
             return
-        # Another was first, or we were, and the store's answer was lost on the way.
+        # Either another writer committed first, or this one did and the server's answer was lost.
         if Manifest.from_json(fs.cat_file(path), target).writer != manifest.writer:
             self._drop(self._data(manifest))
 
@@ -238,24 +252,24 @@ class Store(Files):
         if (folder / MANIFEST).exists():
             if Manifest.from_json((folder / MANIFEST).read_text(), str(folder)) == manifest:
                 return folder
-            shutil.rmtree(folder, ignore_errors=True)  # of an artifact that was deleted and made anew
+            shutil.rmtree(folder, ignore_errors=True)  # the artifact was deleted and made again
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
         (aside / MANIFEST).write_text(manifest.to_json())
         for name in manifest.files:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             with self._reading():
-                self._place[0].get_file(f"{self._data(manifest)}/{name}", str(aside / name))
+                self._file_system.get_file(f"{self._data(manifest)}/{name}", str(aside / name))
         _rename_folder(aside, folder)
         return folder
 
 
 def _rename_folder(source: Path, target: Path) -> None:
-    """Moves a whole folder into place; where another writer was first, its folder stays and ours goes."""
+    """Renames a complete folder to `target`; if another writer was first, its folder is kept instead."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and not (target / MANIFEST).exists():
         shutil.rmtree(target)
-    source.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+    source.chmod(0o755)  # mkdtemp creates folders that only their owner may read
     try:
         source.rename(target)
     except OSError:
@@ -265,7 +279,7 @@ def _rename_folder(source: Path, target: Path) -> None:
 
 
 def _damaged(manifest: Manifest, folder: Path) -> dict[str, str]:
-    """What is wrong with the files of a local folder, by name."""
+    """The damage of the files of a local folder, by name."""
     found = {}
     for name, expected in manifest.files.items():
         path = folder / name
