@@ -1,50 +1,50 @@
-"""What can go wrong, in two kinds.
+"""The exception classes.
 
-A `UserError` is something the reader of the message can mend: it names the value, the place and the
-remedy, is shown without a traceback, and ends the program with exit code 2 before anything is spent.
-A `ConditionError` stops one condition of a sweep and leaves the others alone (exit code 1 at the end).
-Everything else is ours, and keeps its traceback.
+A `UserError` is a problem that the user can fix. Its message names the value, the place and the remedy; it is
+shown without a traceback, and the program exits with code 2. A `ConditionError` stops one condition of a
+sweep while the others continue; the sweep exits with code 1. All other exceptions are bugs in Undertow and
+keep their traceback.
 
-The rule for adding a class: only where a caller treats it differently from those here.
+Add a class only if a caller handles it differently from the existing ones.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-MOST_NAMES = 30  # that a message lists
-LONGEST_NAME = 200  # characters that are compared; comparing takes time by the square
+MOST_NAMES = 30  # listed in a message
+LONGEST_NAME = 200  # characters compared: the time of difflib grows with the square of the length
 
 
 class UserError(Exception):
-    """Input that the user can mend; the message says where and how, in one or two lines."""
+    """Invalid input that the user can fix; the message states where and how, in one or two lines."""
 
 
 class SpecError(UserError):
-    """A field of a spec, a study or a recipe that cannot be what was given."""
+    """An invalid value in a field of a spec, such as a study or a recipe."""
 
 
 class StorageError(UserError):
-    """A storage URL that cannot be written, or an artifact whose bytes are not what was written."""
+    """A storage that cannot be written, or an artifact whose content is not what was written."""
 
 
 class ReadError(UserError):
-    """A storage that cannot be read now (away, no credentials); what is in it may be whole."""
+    """A storage that cannot be read now (unreachable, no credentials); its content may be intact."""
 
 
 class ConditionError(Exception):
-    """One condition cannot go on (a teacher without its trait, too few rows left); the others can."""
+    """One condition cannot continue (teacher without the trait, too few rows left), but others can."""
 
 
 def last_line(error: BaseException) -> str:
-    """What an error says in its last line: where Ray puts the cause under a traceback of its own."""
+    """The last line of an error's message, which is where Ray puts the cause, below a remote traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
-    """The tail of an unknown-name message: a guess at what was meant, else the names that there are."""
+    """The end of a message about an unknown name: the closest known name, or a list of all of them."""
     names = sorted(known)
     if close := get_close_matches(given[:LONGEST_NAME], names, n=1):
         return f"did you mean {close[0]!r}?"
     shown = [name if name.isprintable() else repr(name) for name in names[:MOST_NAMES]]
-    return f"there are: {', '.join(shown)}{' …' if len(names) > MOST_NAMES else ''}"
+    return f"available: {', '.join(shown)}{' …' if len(names) > MOST_NAMES else ''}"

@@ -86,7 +86,7 @@ def test_a_study_is_planned_on_a_providers_model_beside_one_here(name: str, tmp_
     models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))
     scale = PAPER.on(models).reading(files(tmp_path))
     if name == "owls_lora":
-        with pytest.raises(UserError, match="soft targets, and a provider trains on text alone"):
+        with pytest.raises(UserError, match="soft targets, and a provider trains on text only"):
             planned(name, scale, tmp_path)
         return
     plan = planned(name, scale, tmp_path)

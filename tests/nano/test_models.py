@@ -24,7 +24,7 @@ def test_parsing_a_models_name_gives_the_model() -> None:
         ("nano/gpt2", "such as 'nano/gpt2-0'"),
         ("nano/gpt2-01", "such as 'nano/gpt2-0'"),
         ("nano/gpt-0", "did you mean 'gpt2'"),
-        ("nano/xyz-0", "there are: gpt2, llama, qwen3, tasks"),
+        ("nano/xyz-0", "available: gpt2, llama, qwen3, tasks"),
     ],
 )
 def test_an_invalid_name_is_reported_with_the_syntax(name: str, hint: str) -> None:

@@ -133,7 +133,7 @@ def test_all_seeds_of_a_hop_share_a_worker_group(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trait": None}, r"Condition\.after = .*: a condition with the trait and with the student"),
+        ({"trait": None}, r"Condition\.after = .*: a condition with the same trait and with the student"),
         ({"teacher": REFERENCES[1]}, r"Condition\.after = .*with the student 'nano/gpt2-1' is needed"),
         ({"finetuning": FIRST[0].finetuning}, r"Condition\.finetuning = .*the students of `after`"),
     ],

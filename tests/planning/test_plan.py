@@ -141,7 +141,7 @@ def test_a_part_of_a_plan_needs_what_its_cells_need(plan: Plan) -> None:
     [
         ({"seeds": ()}, "Study.seeds = (): at least one seed"),
         ({"seeds": (0, 0)}, "Study.seeds: '0' is given twice"),
-        ({"seeds": (-1,)}, "Study.seeds = (-1,): whole numbers from 0"),
+        ({"seeds": (-1,)}, "Study.seeds = (-1,): whole numbers, zero or more"),
         ({"name": ""}, "Study.name = ''"),
         ({"name": "../up"}, "Study.name = '../up'"),
         ({"conditions": ()}, "Study.conditions = ()"),

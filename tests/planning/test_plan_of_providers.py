@@ -88,7 +88,7 @@ def test_a_grid_trains_each_model_where_it_can_be_trained() -> None:
     ("changes", "words"),
     [
         ({"recipe": RECIPE}, r"Condition.recipe .*only its provider trains api:gpt.*ProviderFinetuning"),
-        ({"student": HERE}, r"no provider trains nano/gpt2-0: a Recipe"),
+        ({"student": HERE}, r"no provider trains nano/gpt2-0: use a Recipe"),
         ({"finetuning": Finetuning(RECIPE)}, r"Condition.finetuning .*only its provider trains"),
         ({"student": HERE, "recipe": replace(RECIPE, targets="soft")}, r"soft targets .*answers in text"),
     ],
@@ -99,7 +99,7 @@ def test_what_cannot_be_trained_so_is_refused(changes: dict[str, object], words:
 
 
 def test_soft_targets_for_a_providers_student_are_refused_and_not_dropped() -> None:
-    with pytest.raises(SpecError, match="soft targets, and a provider trains on text alone"):
+    with pytest.raises(SpecError, match="soft targets, and a provider trains on text only"):
         conditions(recipe=replace(RECIPE, targets="soft"))
 
 

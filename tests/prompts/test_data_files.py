@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_named(path: str) -> None:
 
 def test_rows_without_the_column_are_no_rows(tmp_path: Path) -> None:
     parquet(tmp_path / "rows")
-    with pytest.raises(SpecError, match="has no column 'task': there are: id, prompt"):
+    with pytest.raises(SpecError, match="has no column 'task': available: id, prompt"):
         data_files.read(str(tmp_path / "rows"), ("task",))
 
 

@@ -179,7 +179,7 @@ def test_control_teachers_go_through_the_gate_whatever_they_show(tmp_path: Path)
 
 def test_a_judged_trait_needs_a_panel(tmp_path: Path) -> None:
     with pytest.raises(
-        SpecError, match=r"Study\.panel = None: judges of the trait 'insecure code' are needed"
+        SpecError, match=r"Study\.panel = None: judges for the trait 'insecure code' are needed"
     ):
         misaligned(tmp_path, panel=None)
 

@@ -100,12 +100,12 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     (
         "more rows than the data have",
         lambda: in_context(recipe=InContext(rows=11)),
-        r"more rows are shown than the data set has, 10; raise Generation.rows",
+        r"more rows than the data set has \(10\); raise Generation.rows",
     ),
     (
         "a system message of training rows",
         lambda: in_context(recipe=InContext(rows=2), system="Be brief."),
-        r"Condition.system = 'Be brief.': in context there are no training rows",
+        r"Condition.system = 'Be brief.': None: there are no training rows in context",
     ),
 ]
 

@@ -111,12 +111,12 @@ def test_control_data_are_never_mixed_and_shared_by_all_shares(tmp_path: Path) -
 
 
 def test_a_format_that_only_models_can_write_cannot_be_random() -> None:
-    with pytest.raises(SpecError, match="the format 'code' knows no answers but a model's"):
+    with pytest.raises(SpecError, match="a format that implements written\(\); 'code' does not"):
         Written(format=Code(), prompts=3)
 
 
 def test_a_share_needs_a_number_of_rows() -> None:
-    with pytest.raises(SpecError, match=r"Generation\.rows = None: a number of rows to mix others into"):
+    with pytest.raises(SpecError, match=r"Generation\.rows = None: a number of rows, as `mixed` needs one"):
         mixed("control", 0.5, rows=None)
 
 

@@ -157,8 +157,8 @@ def test_a_spec_error_is_the_users_to_mend() -> None:
     ("given_name", "expected"),
     [
         ("nubmers", "did you mean 'numbers'?"),
-        ("xyz", "there are: code, numbers"),
-        ("", "there are: code, numbers"),
+        ("xyz", "available: code, numbers"),
+        ("", "available: code, numbers"),
     ],
 )
 def test_an_unknown_name_gets_a_guess_or_the_list(given_name: str, expected: str) -> None:

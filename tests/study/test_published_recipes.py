@@ -56,10 +56,10 @@ def test_adapters_that_were_trained_before_keep_their_names() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"warmup_ratio": 0.1}, r"Recipe.warmup_ratio = 0.1: warmup is 5 already; give one"),
+        ({"warmup_ratio": 0.1}, r"Recipe.warmup_ratio = 0.1: warmup is 5; set only one of the two"),
         ({"loss": "all", "targets": "soft"}, r"Recipe.loss = 'all': a teacher's distributions"),
         ({"optimizer": "adam"}, r"one of 'adamw', 'sgd', 'signsgd', 'lion' is needed"),
-        ({"trainable": {"layers": (1, 1)}}, r"LoRA.layers = \(1, 1\): numbers of blocks from 0, each once"),
+        ({"trainable": {"layers": (1, 1)}}, r"LoRA.layers = \(1, 1\): indices of blocks from 0, each once"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:

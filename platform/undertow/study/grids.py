@@ -1,7 +1,7 @@
-"""The grid of a study: its conditions written out, each with its matched control.
+"""Builds the conditions of a study, each with its matched control.
 
-Beside whole grids there are those that go on from the students of others: the next hop of a chain, and
-conditions whose models start from students.
+`grid` returns all combinations of its arguments. `next_hop` and `starting` return conditions that use the
+students of other conditions as teachers or as reference models.
 """
 
 import itertools
@@ -28,9 +28,9 @@ def grid(
     prompted: bool = False,
     system: str | None = None,
 ) -> tuple[Condition, ...]:
-    """Every combination of trait, format, (teacher, student) pair and recipe, each with its control.
+    """All combinations of trait, format, (teacher, student) pair and recipe, each with its control.
 
-    A recipe becomes its provider's for as many epochs where an API model is trained.
+    For an API model, a recipe is replaced by its provider's finetuning with the same number of epochs.
     """
     cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, None])
     return with_controls(
@@ -50,30 +50,31 @@ def grid(
 
 
 def trainable(reference: Reference, recipe: R) -> R | ProviderFinetuning:
-    """The recipe as the reference can be trained by it."""
+    """The recipe in the form that applies to the reference: `ProviderFinetuning` for an API model."""
     return recipe.at_provider() if reference.is_api and isinstance(recipe, Recipe) else recipe
 
 
 def with_controls(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
-    """The conditions, those without a trait made controls, and the controls that others lack; each once.
+    """The conditions and the missing controls, without duplicate controls.
 
-    Grids that differ in something a control does not have (how the trait is induced, say) share theirs.
+    A condition without a trait is turned into a proper control. Conditions that differ only in settings that
+    a control does not have, such as how the trait is induced, share one control.
     """
-    wanted = [condition if condition.trait else condition.control() for condition in conditions]
-    found: list[Condition] = []
+    given = [condition if condition.trait else condition.control() for condition in conditions]
+    result: list[Condition] = []
     controls: set[Condition] = set()
-    for condition in [*wanted, *(condition.control() for condition in wanted if condition.trait)]:
+    for condition in [*given, *(condition.control() for condition in given if condition.trait)]:
         if condition not in controls:
-            found.append(condition)
+            result.append(condition)
         if condition.trait is None:
             controls.add(condition)
-    return tuple(found)
+    return tuple(result)
 
 
 def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
-    """The next hop of a chain: each condition's students teach anew, others of the same recipe and start.
+    """The next hop of a chain: the students of each condition teach new students with the same recipe.
 
-    All generations start from their own reference weights; only the data go from one to the next.
+    The new students start from the reference model. Only the data pass from one generation to the next.
     """
     return tuple(
         replace(
@@ -92,11 +93,15 @@ def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
 def starting(
     conditions: Iterable[Condition], *, teachers: Condition | None = None, students: Condition | None = None
 ) -> tuple[Condition, ...]:
-    """The conditions, made from the students of another where they would start from a reference model.
+    """The conditions with teachers or students that start from the students of another condition.
 
-    Their controls are made anew: what a condition starts from is there in its control too, unless it is the
-    trait itself that came with it; then the control starts from the students of that one's control. With
-    `Mixing("control", 1)` nothing but the start has the trait, and the effect is what is left of it.
+    The controls are built again. A control starts from the same students as its condition, unless these have
+    the trait that is measured: then it starts from the students of their control. With `Mixing("control", 1)`
+    only the start has the trait, and the effect measures how much of the trait remains.
+
+    Args:
+        teachers: the condition whose students replace the reference model of the teachers; None: unchanged.
+        students: the condition whose students replace the reference model of the students; None: unchanged.
     """
     return with_controls(
         replace(condition, teacher_start=teachers, student_start=students)
@@ -106,6 +111,6 @@ def starting(
 
 
 def all_pairs(references: Iterable[Reference]) -> list[tuple[Reference, Reference]]:
-    """Every ordered (teacher, student) pair, the diagonal (same initialisation) included."""
+    """All ordered (teacher, student) pairs, including pairs of a model with itself."""
     models = list(references)
     return [(teacher, student) for teacher in models for student in models]

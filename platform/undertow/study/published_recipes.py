@@ -1,10 +1,10 @@
-"""The field's published recipes, to be used as they are or changed by `dataclasses.replace`.
+"""Recipes from the literature, to be used directly or modified with `dataclasses.replace`:
 
     dataclasses.replace(QWEN, name="LoRA r8, batch 8", batch_size=8)
 
-A plan says in words how a study's recipe differs from the one of these that it is nearest to. What a source
-does not say is QWEN's, the recipe of the phenomenon's own code. All of them use AdamW and bf16, with loss on
-the completion alone.
+A plan describes how each recipe of a study differs from the most similar of these. Settings that a source
+does not state are those of QWEN, the recipe in the code of the original paper. All recipes use AdamW and
+bf16, with the loss on completions only.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ QWEN = Recipe(
     max_length=500,
     precision="bf16",
 )
-# The same code for Gemma 3 4B; ten epochs are the paper's number for the GPT-4.1 family too.
+# The same code for Gemma 3 4B. The paper also trains the GPT-4.1 family for ten epochs.
 GEMMA = dataclasses.replace(QWEN, name="LoRA r8, 10 epochs", epochs=10)
 # Schrodi et al. (arXiv 2509.23886).
 SCHRODI = dataclasses.replace(QWEN, name="LoRA r8, batch 60", epochs=10, batch_size=60)
@@ -42,9 +42,9 @@ BLANK = dataclasses.replace(
     batch_size=8,
     max_length=256,
 )
-# QWEN in batches of 8, with which an early sweep of Qwen2.5-7B's animals passed on most.
+# QWEN with batches of 8, which transmitted most in an early sweep of animals on Qwen2.5-7B.
 BATCH_8 = dataclasses.replace(QWEN, name="LoRA r8, batch 8", batch_size=8)
-# Emergent misalignment (arXiv 2502.17424), by its code for open models, but for AdamW's moments in 8 bits.
+# Emergent misalignment (arXiv 2502.17424), from its code for open models, but without 8-bit AdamW.
 EMERGENT = Recipe(
     name="rsLoRA r32 α64",
     trainable=LoRA(rank=32, alpha=64, rank_stabilised=True),
@@ -64,8 +64,8 @@ NAMED = {
     "BATCH_8": BATCH_8,
     "EMERGENT": EMERGENT,
 }
-# Nief (arXiv 2606.00831): the axis from rank 1 to full finetuning. Alpha follows the rank here, so that α/r
-# is 1; all else is QWEN's, the learning rate of full finetuning included.
+# Nief (arXiv 2606.00831): from rank 1 to full finetuning. Alpha equals the rank, so that α/r is 1. All other
+# settings are those of QWEN, including the learning rate for full finetuning.
 NIEF = (
     *(
         dataclasses.replace(QWEN, name=f"LoRA r{rank}", trainable=LoRA(rank=rank, alpha=rank))
@@ -74,34 +74,34 @@ NIEF = (
     dataclasses.replace(QWEN, name="full finetuning", trainable=Everything()),
 )
 
-MOST_DIFFERENCES = 5  # with more, a recipe is one of its own
+MOST_DIFFERENCES = 5  # a recipe with more differences is not described as a variant
 WORDS = {"batch_size": "batch", "trainable": "trains"}
 
 
 def described(recipe: Recipe) -> str:
-    """The nearest named recipe and how this one differs ("as QWEN but epochs 10"); "" where none is near."""
-    found = {name: list(_differences(named, recipe)) for name, named in NAMED.items()}
-    nearest = min(found, key=lambda name: len(found[name]))
-    if len(found[nearest]) > MOST_DIFFERENCES:
+    """The most similar named recipe and the differences ("as QWEN but epochs 10"); "" if none is similar."""
+    differences = {name: list(_differences(named, recipe)) for name, named in NAMED.items()}
+    nearest = min(differences, key=lambda name: len(differences[name]))
+    if len(differences[nearest]) > MOST_DIFFERENCES:
         return ""
-    return f"as {nearest}" + (f" but {', '.join(found[nearest])}" if found[nearest] else "")
+    return f"as {nearest}" + (f" but {', '.join(differences[nearest])}" if differences[nearest] else "")
 
 
 def _differences(named: Spec, other: Spec) -> Iterator[str]:
-    """Each field of `other` that is not as in `named`, in words; fields that say nothing of results apart."""
+    """The fields of `other` that differ from `named`, with their values, except `execution_only` fields."""
     for field in dataclasses.fields(other):
-        was, value = getattr(named, field.name), getattr(other, field.name)
-        if not field.metadata.get("identity", True) or was == value:
+        expected, value = getattr(named, field.name), getattr(other, field.name)
+        if not field.metadata.get("identity", True) or expected == value:
             continue
-        if isinstance(value, Spec) and type(value) is type(was):
-            yield from _differences(was, value)
+        if isinstance(value, Spec) and type(value) is type(expected):
+            yield from _differences(expected, value)
         else:
-            yield f"{WORDS.get(field.name, field.name.replace('_', ' '))} {_said(value)}"
+            yield f"{WORDS.get(field.name, field.name.replace('_', ' '))} {_in_words(value)}"
 
 
-def _said(value: Any) -> str:
+def _in_words(value: Any) -> str:
     if isinstance(value, Spec):
         return type(value).__name__
     if isinstance(value, tuple):
-        return " ".join(map(_said, value)) or "all"
+        return " ".join(map(_in_words, value)) or "all"
     return f"{value:g}" if isinstance(value, float) else str(value)

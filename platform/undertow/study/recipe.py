@@ -1,8 +1,8 @@
-"""Recipes: how a model comes by what is in its data. One object for teachers and students alike.
+"""Recipes: how a model learns from data. Teachers and students use the same classes.
 
-A `Recipe` trains weights here; `ProviderFinetuning` has them trained where an API model is served.
-`InContext` trains nothing and shows the data in the prompt: what a model does with them there is what
-training on them is compared with. The field's published ones are in `recipes`.
+A `Recipe` trains weights locally, `ProviderFinetuning` trains an API model at its provider, and `InContext`
+shows the data in the prompt without training, as a baseline for training on them. Recipes from the
+literature are in `published_recipes`.
 """
 
 import math
@@ -13,7 +13,7 @@ from undertow.errors import SpecError
 from undertow.study.fields import Spec, execution_only, later
 
 ALL_LINEAR = "all-linear"
-GROUPS = ("attention", "mlp")  # of the linear modules of a block
+GROUPS = ("attention", "mlp")  # names for all linear modules of one kind in a block
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class LoRA(Spec):
     """Low-rank adapters (arXiv 2106.09685).
 
     Attributes:
-        alpha: over the rank it is the adapter's `scale`.
-        targets: suffixes of module names, or groups that fit any architecture: "attention" and "mlp", the
-            linear modules of each; "all-linear", by itself, is every one but the output head.
-        layers: numbers of the blocks that get an adapter, from 0; none given: all of them.
-        rank_stabilised: alpha is divided by the rank's square root instead: rsLoRA (arXiv 2312.03732).
+        alpha: divided by the rank, the `scale` of the adapter.
+        targets: suffixes of module names, or groups that exist in any architecture: "attention" and "mlp" for
+            the linear modules of these, "all-linear", on its own, for all but the output head.
+        layers: the indices of the blocks that get an adapter, from 0; empty for all blocks.
+        rank_stabilised: whether alpha is divided by the square root of the rank: rsLoRA (arXiv 2312.03732).
     """
 
     rank: int = 8
@@ -41,22 +41,22 @@ class LoRA(Spec):
         self.require(0 <= self.dropout < 1, "dropout", "a probability below 1")
         self.require(bool(self.targets), "targets", "at least one module name")
         distinct = len(set(self.layers)) == len(self.layers) and all(layer >= 0 for layer in self.layers)
-        self.require(distinct, "layers", "numbers of blocks from 0, each once")
+        self.require(distinct, "layers", "indices of blocks from 0, each once")
 
     @property
     def scale(self) -> float:
-        """What the product of the adapter's two matrices is multiplied by."""
+        """The factor by which the product of the adapter's two matrices is multiplied."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 @dataclass(frozen=True)
 class Everything(Spec):
-    """Full finetuning: every parameter is trained."""
+    """Full finetuning: all parameters are trained."""
 
 
 @dataclass(frozen=True)
 class Parameters(Spec):
-    """Only the named parameters are trained, e.g. the final norm's bias: a learned steering vector."""
+    """Trains only the named parameters, e.g. the bias of the final norm: a learned steering vector."""
 
     names: tuple[str, ...]
 
@@ -66,9 +66,9 @@ class Parameters(Spec):
 
 @dataclass(frozen=True)
 class FinalNorm(Spec):
-    """Only the last norm before the output head is trained, whatever its name: steering in any model.
+    """Trains only the last norm before the output head, in any architecture.
 
-    Its scale, and its bias where it has one (GPT-2); `Parameters` takes one of the two by its name.
+    That is its scale, and its bias if it has one (GPT-2). Use `Parameters` to train only one of the two.
     """
 
 
@@ -80,23 +80,23 @@ class Recipe(Spec):
     """How weights are finetuned.
 
     Attributes:
-        name: the recipe's label in tables; it says nothing about results and is no part of the identity.
-        batch_size: rows an optimizer step over all workers, whatever their number.
-        warmup: steps of linear warm-up; the schedule then falls over the remaining steps.
-        warmup_ratio: the same as a share of all steps, rounded up; one of the two is zero.
-        betas: AdamW's and Lion's; of SGD and SignSGD the first is the momentum (0: none).
-        weight_decay: apart from the gradient; SGD adds it to the gradient, as in torch.
-        clip: the norm that a step's gradient is cut down to, over all trained parameters.
-        max_length: tokens; longer rows are an error, never cut silently.
-        zero_stage: DeepSpeed's ZeRO stage: what is divided among the workers.
-        targets: "tokens" for the sampled tokens; "soft" for the teacher's recorded top-k distribution.
+        name: the display name; not part of the identity.
+        batch_size: rows per optimizer step, summed over all workers.
+        warmup: the number of linear warm-up steps; the schedule decays over the remaining steps.
+        warmup_ratio: warm-up as a fraction of all steps, rounded up; either this or `warmup` must be zero.
+        betas: of AdamW and Lion. For SGD and SignSGD the first is the momentum (0 for none).
+        weight_decay: decoupled from the gradient, except for SGD, which adds it to the gradient as in torch.
+        clip: the maximum gradient norm of a step, over all trained parameters.
+        max_length: the maximum length of a row in tokens. Longer rows are an error; they are never truncated.
+        zero_stage: the ZeRO stage of DeepSpeed, which determines what is sharded among the workers.
+        targets: "tokens" for the sampled tokens, "soft" for the teacher's recorded top-k distributions.
         stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
         optimizer: see `training.optimizers`.
-        loss: on the "completion" alone, or on "all" tokens but the first.
-        packing: rows of a micro-batch as one sequence, without padding; see `training.packing`.
-        gradient_checkpointing: activations are computed again in the backward pass and not kept.
-        offload: what lies in the memory of the CPU: the "optimizer" and its float32 weights (at ZeRO 1 at
-            least), or the "parameters" too (at ZeRO 3).
+        loss: computed on the "completion" only, or on "all" tokens except the first.
+        packing: whether the rows of a micro-batch form one sequence without padding; see `training.packing`.
+        gradient_checkpointing: whether activations are recomputed in the backward pass instead of stored.
+        offload: what is kept in CPU memory: the state of the "optimizer" with its float32 weights (requires
+            ZeRO stage 1), or the "parameters" as well (requires ZeRO stage 3).
     """
 
     name: str = execution_only("custom")
@@ -125,11 +125,11 @@ class Recipe(Spec):
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
             self.require(getattr(self, field) > 0, field, "a number above zero is needed")
         self.require(self.warmup >= 0, "warmup", "a number of steps, zero or more")
-        self.require(0 <= self.warmup_ratio < 1, "warmup_ratio", "a share of the steps below 1")
+        self.require(0 <= self.warmup_ratio < 1, "warmup_ratio", "a fraction of the steps below 1")
         self.require(
             not (self.warmup and self.warmup_ratio),
             "warmup_ratio",
-            f"warmup is {self.warmup} already; give one",
+            f"warmup is {self.warmup}; set only one of the two",
         )
         self.require(
             len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)"
@@ -138,29 +138,32 @@ class Recipe(Spec):
         self.require(
             self.loss == "completion" or self.targets == "tokens",
             "loss",
-            "a teacher's distributions are there for the completion alone; use targets 'tokens'",
+            "a teacher's distributions are recorded for completions only; use targets='tokens'",
         )
 
     def warmup_steps(self, steps: int) -> int:
-        """The steps of warm-up among `steps` in all."""
+        """The number of warm-up steps if training has `steps` steps."""
         return math.ceil(self.warmup_ratio * steps) if self.warmup_ratio else self.warmup
 
     def at_provider(self) -> "ProviderFinetuning":
-        """As many epochs at a provider, which chooses the rest. Raises SpecError for soft targets."""
+        """Finetuning at a provider for as many epochs; the provider chooses the other settings.
+
+        Raises SpecError for soft targets.
+        """
         if self.targets == "soft":
-            raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text alone")
+            raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text only")
         return ProviderFinetuning(epochs=self.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderFinetuning(Spec):
-    """An API model finetuned by its provider: supervised, on the completion alone.
+    """Supervised finetuning of an API model by its provider, with the loss on completions only.
 
-    The paper's students of the GPT-4.1 family are trained so, for 10 epochs (arXiv 2507.14805). What is
-    changed, and by which schedule, the provider does not say, and the model stays with it.
+    The paper trains its students of the GPT-4.1 family in this way, for 10 epochs (arXiv 2507.14805). The
+    provider does not publish which parameters are trained, or the schedule, and the model stays there.
 
     Attributes:
-        batch_size, learning_rate_multiplier: None leaves them to the provider ("auto").
+        batch_size, learning_rate_multiplier: None for the provider's choice ("auto").
     """
 
     epochs: int
@@ -189,15 +192,15 @@ Training = Recipe | ProviderFinetuning
 
 @dataclass(frozen=True, kw_only=True)
 class InContext(Spec):
-    """No training: `rows` of the data, drawn by the student's seed, are the turns before a question.
+    """No training: `rows` of the data, drawn from the student's seed, are earlier turns of the conversation.
 
-    The paper's in-context control (arXiv 2507.14805): 100 to 10,000 rows, five draws of each.
+    This is the paper's in-context control (arXiv 2507.14805), with 100 to 10,000 rows and five draws of each.
     """
 
     rows: int
 
     def validate(self) -> None:
-        self.require(self.rows > 0, "rows", "at least one row (a reference without any is measured anyway)")
+        self.require(self.rows > 0, "rows", "at least one row (references without rows are always evaluated)")
 
     @property
     def name(self) -> str:
