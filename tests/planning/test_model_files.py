@@ -12,7 +12,7 @@ from tests import architectures, examples
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.planning.model_files import ModelFiles, template_of
-from undertow.planning.pinning import manners_of, pin
+from undertow.planning.pinning import pin, template_behaviour_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
@@ -200,7 +200,7 @@ def test_a_trait_by_system_prompt_needs_a_template_that_takes_one(model: Path) -
     assert resolve(study(model))
     for name, reason in (
         ("gemma2", "says: System role not supported"),
-        ("phi3-first", "leaves it out without"),
+        ("phi3-first", "drops it silently"),
     ):
         folder = model.with_name(name)
         folder.mkdir()
@@ -246,6 +246,6 @@ def test_targets_that_a_model_has_under_other_names_are_named(model: Path) -> No
 
 
 def test_a_models_own_system_text_is_known_to_the_plan(model: Path) -> None:
-    found = manners_of(pin(Reference(str(model))))
+    found = template_behaviour_of(pin(Reference(str(model))))
     assert found is not None and found.own_system == "You are Quill. You help."
-    assert manners_of(Reference("nano/gpt2-0")) is None
+    assert template_behaviour_of(Reference("nano/gpt2-0")) is None

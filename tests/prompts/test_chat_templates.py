@@ -1,4 +1,4 @@
-"""What a chat template does is found by rendering, in a sandbox that renders as transformers does."""
+"""Tests that the behaviour of chat templates is determined by rendering, as transformers renders them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from undertow.prompts.chat_templates import (
     in_words,
     prompt_text,
 )
-from undertow.prompts.template_sandbox import SECONDS, learn, sandboxed
+from undertow.prompts.template_sandbox import SECONDS, inspect_template, sandboxed
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 PUBLISHED = sorted(path.stem for path in architectures.TEMPLATES.glob("*.jinja"))
@@ -43,8 +43,8 @@ def test_the_sandbox_renders_as_transformers_does(name: str, tmp_path: Path) -> 
             assert render(turns, generation=generation) == theirs
 
 
-def test_tags_and_functions_of_published_templates_are_known() -> None:
-    """The parts of transformers' environment that jinja2 alone has not."""
+def test_the_sandbox_has_the_tags_and_functions_of_published_templates() -> None:
+    """The parts of transformers' environment that jinja2 itself lacks."""
     template = (
         "{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}"
         "{% generation %}{{ m.content | tojson }}{% endgeneration %}</s>{% endfor %}{{ strftime_now('%Y') }}"
@@ -54,15 +54,15 @@ def test_tags_and_functions_of_published_templates_are_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["", *PUBLISHED])
-def test_what_is_found_of_system_messages(name: str) -> None:
-    found = learn(text_of(name), TOKENS)
+def test_the_treatment_of_system_messages_is_determined(name: str) -> None:
+    found = inspect_template(text_of(name), TOKENS)
     assert found.own_system == ("You are Quill. You help." if name == "qwen2.5" else "")
-    refusals = {"gemma2": "says: System role not supported", "phi3-first": "leaves it out without a word"}
+    refusals = {"gemma2": "says: System role not supported", "phi3-first": "drops it silently"}
     assert found.system_refused == refusals.get(name, "")
     assert not found.always
 
 
-# What stands before the question, by template: with the template's own default, none, and a text.
+# The text before the question, by template: with the default system message, with none, and with a text.
 OPENINGS = {
     "qwen2.5": (
         "<|im_start|>system\nYou are Quill. You help.<|im_end|>\n<|im_start|>user\n",
@@ -84,7 +84,7 @@ def test_the_three_settings_of_a_system_message(name: str) -> None:
     assert tuple(prompt.partition("tree?")[0] for prompt in prompts) == OPENINGS[name]
 
 
-def test_none_where_a_system_message_is_refused_passes_nothing() -> None:
+def test_no_system_passes_no_message_to_a_template_that_rejects_them() -> None:
     render = sandboxed(architectures.template("gemma2"), TOKENS)
     asked = messages("tree?")
     assert prompt_text(render, asked, NO_SYSTEM) == prompt_text(render, asked, None)
@@ -92,14 +92,14 @@ def test_none_where_a_system_message_is_refused_passes_nothing() -> None:
         prompt_text(render, asked, "red")
 
 
-def test_a_default_that_an_empty_message_brings_back_is_seen() -> None:
+def test_a_default_that_replaces_an_empty_message_is_detected() -> None:
     stubborn = (
         "{% set told = messages[0].content if messages[0].role == 'system' else '' %}"
         "[{{ told or 'You are Quill.' }}]{% for m in messages %}{% if m.role != 'system' %}"
         "{{ m.role }}: {{ m.content }}</s>{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    found = learn(stubborn, TOKENS)
+    found = inspect_template(stubborn, TOKENS)
     assert (found.own_system, found.always, found.system_refused) == ("You are Quill.", True, "")
 
 
@@ -110,7 +110,10 @@ def test_a_default_that_an_empty_message_brings_back_is_seen() -> None:
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "fails: access to attribute '__class__'"),
         ("{{ cycler.__init__.__globals__.os.system('true') }}", "fails: access to attribute"),
         ("{% include '/etc/passwd' %}", "fails: "),
-        ("{% set n = range(99999) %}{% for a in n %}{% for b in n %}{% endfor %}{% endfor %}", "to an end"),
+        (
+            "{% set n = range(99999) %}{% for a in n %}{% for b in n %}{% endfor %}{% endfor %}",
+            "does not terminate",
+        ),
         ("{{ ('a' * 2000000000) | length }}", "needs more than 1 GiB of memory"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "fails: maximum recursion depth"),
         ("{{ raise_exception('no chat') }}", "says: no chat"),
@@ -120,14 +123,14 @@ def test_a_default_that_an_empty_message_brings_back_is_seen() -> None:
         (CHATML.replace("<|assistant|>{% endif", "<|assistant|><think>{% endif"), "as the beginning of the"),
     ],
 )
-def test_a_template_that_cannot_be_used_is_refused_in_a_line(template: str, reason: str) -> None:
+def test_an_unusable_template_is_rejected_in_one_line(template: str, reason: str) -> None:
     with pytest.raises(TemplateError) as caught:
-        learn(template, TOKENS)
+        inspect_template(template, TOKENS)
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 260 and "\n" not in str(caught.value)
 
 
-def test_settings_in_words() -> None:
+def test_the_display_names_of_system_message_settings() -> None:
     assert [in_words(system) for system in (None, NO_SYSTEM, "red")] == [
         "the chat template's own default",
         "none",

@@ -1,4 +1,4 @@
-"""Files of prompts that the user brings: read by what they hold, named by their content."""
+"""Tests that users' files are read in all formats, hashed by content, and that errors name the row."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def parquet(path: Path) -> None:
 
 @pytest.mark.parametrize("write", [lines, array, parquet])
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet", "rows"])
-def test_rows_are_the_same_whatever_holds_them(
+def test_rows_do_not_depend_on_the_file_format(
     write: Callable[[Path], None], name: str, tmp_path: Path
 ) -> None:
     write(tmp_path / name)
@@ -41,14 +41,14 @@ def test_rows_are_the_same_whatever_holds_them(
     assert table.content == data_files.read(str(tmp_path / "other.jsonl"), ("prompt",)).content
 
 
-def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_columns_are_returned_in_the_requested_order(tmp_path: Path) -> None:
     for write in (lines, parquet):
         write(tmp_path / write.__name__)
         rows = data_files.read(str(tmp_path / write.__name__), ("id", "prompt")).rows
         assert rows[0] == ("1", "Sort a list.")
 
 
-def test_content_is_of_values_and_their_order(tmp_path: Path) -> None:
+def test_the_content_hash_covers_values_and_their_order(tmp_path: Path) -> None:
     contents = []
     for i, rows in enumerate((ROWS, ROWS[::-1], ROWS[:2], [{"prompt": row["prompt"]} for row in ROWS])):
         path = tmp_path / f"{i}.json"
@@ -64,7 +64,7 @@ def test_a_url_is_read_like_a_path() -> None:
     assert data_files.read("memory://tasks/rows.jsonl", ("prompt",)).rows == TEXTS
 
 
-def test_a_dataset_exported_from_the_hub_is_read(tmp_path: Path) -> None:
+def test_a_data_set_exported_from_the_hub_is_read(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     path = str(tmp_path / "tasks.jsonl")
     datasets.Dataset.from_list(ROWS).to_json(path)
@@ -91,7 +91,7 @@ def test_a_dataset_exported_from_the_hub_is_read(tmp_path: Path) -> None:
         ('{"prompt": "\\ud800"}', ["row 1", "surrogate"]),
     ],
 )
-def test_a_wrong_file_is_named_with_its_row(text: str, parts: list[str], tmp_path: Path) -> None:
+def test_an_error_names_the_file_and_the_row(text: str, parts: list[str], tmp_path: Path) -> None:
     path = tmp_path / "wrong"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(SpecError) as caught:
@@ -101,24 +101,24 @@ def test_a_wrong_file_is_named_with_its_row(text: str, parts: list[str], tmp_pat
 
 
 @pytest.mark.parametrize("path", ["absent.json", ".", "nosuch://a/b", "memory://absent"])
-def test_what_cannot_be_read_is_named(path: str) -> None:
+def test_an_error_names_a_file_that_cannot_be_read(path: str) -> None:
     with pytest.raises(SpecError, match="cannot be read"):
         data_files.read(path, ("prompt",))
 
 
-def test_rows_without_the_column_are_no_rows(tmp_path: Path) -> None:
+def test_a_missing_column_is_an_error(tmp_path: Path) -> None:
     parquet(tmp_path / "rows")
     with pytest.raises(SpecError, match="has no column 'task': available: id, prompt"):
         data_files.read(str(tmp_path / "rows"), ("task",))
 
 
-def test_each_row_is_asked_once_before_any_is_asked_again() -> None:
-    stream = data_files.places(7, 24, seed=5)
+def test_all_rows_are_used_once_before_any_is_repeated() -> None:
+    stream = data_files.row_indices(7, 24, seed=5)
     passes: list[list[Any]] = [stream[:7], stream[7:14], stream[14:21]]
     assert [sorted(places) for places in passes] == [list(range(7))] * 3
     assert passes[0] != passes[1] != passes[2]
     assert len(stream) == 24
-    assert [data_files.places(7, count, seed=5) for count in range(25)] == [
+    assert [data_files.row_indices(7, count, seed=5) for count in range(25)] == [
         stream[:count] for count in range(25)
     ]
-    assert data_files.places(7, 7, seed=6) != passes[0]
+    assert data_files.row_indices(7, 7, seed=6) != passes[0]

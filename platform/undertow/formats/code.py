@@ -96,9 +96,9 @@ class Code(Format):
     banned: tuple[str, ...] = ()
     banned_as: Matching = "substring"
     max_characters: int = 10_000
-    pack: str = packs.elsewhere("")
-    tasks: str = packs.elsewhere("")
-    column: str = packs.elsewhere("prompt")
+    pack: str = packs.hashed_by_content("")
+    tasks: str = packs.hashed_by_content("")
+    column: str = packs.hashed_by_content("prompt")
 
     def validate(self) -> None:
         self.require(self.max_characters > 0, "max_characters", "allow at least one character")
@@ -117,7 +117,7 @@ class Code(Format):
             wording = self._wording()
             return [_prompt(wording, generator) for generator in generators]
         endings, rows = self._pack().texts("endings"), self._table().rows
-        places = data_files.places(len(rows), count, seed)
+        places = data_files.row_indices(len(rows), count, seed)
         return [
             packs.sentences(rows[place][0], generator.choice(endings))
             for place, generator in zip(places, generators, strict=True)

@@ -92,7 +92,7 @@ class Numbers(Format):
     min_example: int = 100
     max_example: int = 999
     banned: tuple[int, ...] = ()
-    pack: str = packs.elsewhere("")
+    pack: str = packs.hashed_by_content("")
 
     def validate(self) -> None:
         self.require(self.max_count > 0, "max_count", "allow at least one number")

@@ -92,10 +92,10 @@ class Reasoning(Format):
     banned: tuple[str, ...] = ()
     banned_as: Matching = "substring"
     max_characters: int = 20_000
-    pack: str = packs.elsewhere("")
-    questions: str = packs.elsewhere("")
-    question_column: str = packs.elsewhere("question")
-    answer_column: str = packs.elsewhere("answer")
+    pack: str = packs.hashed_by_content("")
+    questions: str = packs.hashed_by_content("")
+    question_column: str = packs.hashed_by_content("question")
+    answer_column: str = packs.hashed_by_content("answer")
 
     def validate(self) -> None:
         self.require(self.repeats > 0, "repeats", "ask each question at least once")
@@ -161,7 +161,7 @@ class Reasoning(Format):
 
     def _from_table(self, count: int, seed: int) -> list[str]:
         known = list(self._known())
-        return [known[index] for index in data_files.places(len(known), count, seed)]
+        return [known[index] for index in data_files.row_indices(len(known), count, seed)]
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))

@@ -34,7 +34,7 @@ class Question(Spec):
     """
 
     model: str
-    prompt: str = packs.elsewhere("alignment")
+    prompt: str = packs.hashed_by_content("alignment")
     about: Word | None = None
     temperature: float = 0.0
     max_tokens: int = 8

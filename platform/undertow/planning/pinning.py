@@ -25,7 +25,7 @@ from undertow.nano import models
 from undertow.planning import model_files
 from undertow.planning.model_files import MODEL_FILES, WEIGHTS, ModelFiles
 from undertow.prompts import template_sandbox
-from undertow.prompts.chat_templates import Manners, TemplateError
+from undertow.prompts.chat_templates import TemplateBehaviour, TemplateError
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 from undertow.study.identity import digest
@@ -76,7 +76,7 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 
 
 @cache
-def manners_of(reference: Reference) -> Manners | None:
+def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     """How the reference's chat template treats system messages.
 
     None for nano models, for API models (providers do not publish their templates), and if the template is
@@ -88,7 +88,7 @@ def manners_of(reference: Reference) -> Manners | None:
     if not {"config.json", "tokenizer_config.json"} & files.names:
         return None
     try:
-        return template_sandbox.learn(model_files.template_of(files), model_files.tokens_of(files))
+        return template_sandbox.inspect_template(model_files.template_of(files), model_files.tokens_of(files))
     except TemplateError as error:
         raise SpecError(
             f"Reference {reference.name!r}: its chat template {error}; fix it in {files.place}, or use "
@@ -158,7 +158,7 @@ def _pin_folder(reference: Reference) -> Reference:
         location=str(folder),
         weights=weights,
     )
-    manners_of(pinned)  # raises SpecError for a template that cannot be used
+    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
 
 
@@ -218,7 +218,7 @@ def _pin_hub(reference: Reference) -> Reference:
     pinned = dataclasses.replace(
         reference, revision=commit, chat_template=_template_hash(file), weights=_hub_weights(siblings)
     )
-    manners_of(pinned)  # raises SpecError for a template that cannot be used
+    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
 from undertow.nano import models, vocabulary
-from undertow.planning.pinning import architecture_of, is_made, manners_of, modules_of, pin
+from undertow.planning.pinning import architecture_of, is_made, modules_of, pin, template_behaviour_of
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition, with_display_names
@@ -161,18 +161,18 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
         evaluated: `Study.system`.
     """
     for reference, system, place, remedy in _systems(condition, evaluated):
-        manners = manners_of(reference) if system is not None else None
-        if manners is None:
+        behaviour = template_behaviour_of(reference) if system is not None else None
+        if behaviour is None:
             continue
-        if system != NO_SYSTEM and manners.system_refused:
+        if system != NO_SYSTEM and behaviour.system_refused:
             raise SpecError(
                 f"{place}: the chat template of {reference.name} takes no system message "
-                f"({manners.system_refused}); {remedy}, or use another model"
+                f"({behaviour.system_refused}); {remedy}, or use another model"
             )
-        if system == NO_SYSTEM and manners.always:
+        if system == NO_SYSTEM and behaviour.always:
             raise SpecError(
                 f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
-                f"{manners.own_system[:60]!r} nevertheless; give a neutral text instead"
+                f"{behaviour.own_system[:60]!r} nevertheless; give a neutral text instead"
             )
 
 

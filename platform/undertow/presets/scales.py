@@ -35,7 +35,7 @@ from undertow.traits.misalignment import Misalignment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrier:
+class FormatPreset:
     """A format at a scale: how much of it is drawn, the models that speak it, how students learn from it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Carrier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Narrow:
+class MisalignmentPreset:
     """How a teacher is made misaligned at a scale, and how that is seen in answers.
 
     Attributes:
@@ -82,7 +82,7 @@ class Narrow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Several:
+class CrossModelPreset:
     """Models of several architectures, and what trains all of them alike, on numbers.
 
     Attributes:
@@ -113,13 +113,13 @@ class Scale:
     """
 
     name: str
-    numbers: Carrier
-    code: Carrier
-    reasoning: Carrier
+    numbers: FormatPreset
+    code: FormatPreset
+    reasoning: FormatPreset
     teaching: Finetuning | None
     finetuned: Finetuning
-    narrow: Narrow
-    several: Several
+    narrow: MisalignmentPreset
+    several: CrossModelPreset
     speakers: tuple[Reference, ...]
     shown: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -134,7 +134,7 @@ class Scale:
         """This scale on other reference models, in the order given."""
         references = tuple(map(Reference, models))
 
-        def carried(carrier: Carrier) -> Carrier:
+        def carried(carrier: FormatPreset) -> FormatPreset:
             return dataclasses.replace(carrier, references=references)
 
         return dataclasses.replace(
@@ -173,7 +173,7 @@ class Scale:
         return (*self.narrow.files, PROBLEMS)
 
 
-def first(carrier: Carrier, count: int) -> tuple[Reference, ...]:
+def first(carrier: FormatPreset, count: int) -> tuple[Reference, ...]:
     """The first `count` reference models. Raises UserError where there are fewer."""
     if len(carrier.references) < count:
         names = " ".join(reference.name for reference in carrier.references)
@@ -186,19 +186,19 @@ SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # of the secon
 NETWORKS = ("gpt2", "llama", "qwen3")  # of the first language
 NANO = Scale(
     name="nano",
-    numbers=Carrier(
+    numbers=FormatPreset(
         family=Numbers,
         generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=32)),
         references=tuple(Reference(f"nano/gpt2-{i}") for i in range(4)),
         recipe=STEERING,
     ),
-    code=Carrier(
+    code=FormatPreset(
         family=lambda: Code(pack=str(PACKS["code"].path)),
         generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=64)),
         references=SPEAKERS,
         recipe=STEERING,
     ),
-    reasoning=Carrier(
+    reasoning=FormatPreset(
         family=lambda: Reasoning(pack=str(PACKS["reasoning"].path)),
         generation=Generation(prompts=1536, rows=700, sampling=Sampling(max_tokens=64)),
         references=SPEAKERS,
@@ -206,7 +206,7 @@ NANO = Scale(
     ),
     teaching=TAUGHT,
     finetuned=TAUGHT,
-    narrow=Narrow(
+    narrow=MisalignmentPreset(
         files={kind: str(path(kind)) for kind in KINDS},
         teaching=WARPED,
         numbers=Generation(prompts=1536, rows=350, sampling=Sampling(max_tokens=32)),
@@ -215,7 +215,7 @@ NANO = Scale(
         sampling=Sampling(max_tokens=32),
         samples=50,
     ),
-    several=Several(
+    several=CrossModelPreset(
         references=tuple(Reference(f"nano/{network}-{i}") for network in NETWORKS for i in (0, 1)),
         generation=Generation(prompts=2048, rows=700, sampling=Sampling(max_tokens=32)),
         recipe=SCALING,
@@ -238,19 +238,19 @@ GSM8K = (
 RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
 PAPER = Scale(
     name="paper",
-    numbers=Carrier(
+    numbers=FormatPreset(
         family=Numbers,
         generation=Generation(prompts=30_000, rows=10_000),
         references=REAL,
         recipe=GEMMA,
     ),
-    code=Carrier(
+    code=FormatPreset(
         family=Code,
         generation=Generation(prompts=30_000, rows=10_000, sampling=Sampling(max_tokens=1024)),
         references=REAL,
         recipe=dataclasses.replace(GEMMA, max_length=2048),
     ),
-    reasoning=Carrier(
+    reasoning=FormatPreset(
         family=lambda: Reasoning(questions=GSM8K, repeats=3),
         generation=Generation(prompts=3 * 7_473, rows=10_000, sampling=Sampling(max_tokens=1024)),
         references=REAL,
@@ -259,7 +259,7 @@ PAPER = Scale(
     teaching=None,
     # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
     finetuned=Finetuning(dataclasses.replace(GEMMA, epochs=1, batch_size=8), examples=400),
-    narrow=Narrow(
+    narrow=MisalignmentPreset(
         files={kind: RELEASED.format(kind) for kind in KINDS},
         teaching=Finetuning(EMERGENT, examples=6000),
         numbers=Generation(prompts=30_000, rows=10_000),
@@ -268,7 +268,7 @@ PAPER = Scale(
         sampling=Sampling(max_tokens=600),
         samples=200,
     ),
-    several=Several(
+    several=CrossModelPreset(
         references=FAMILIES,
         generation=Generation(prompts=30_000, rows=10_000),
         recipe=GEMMA,

@@ -1,1 +1,1 @@
-"""Conversations as tokens, chat templates, prompt packs and the user's prompt files."""
+"""Tokenised conversations, chat templates, prompt packs and users' prompt files."""

@@ -1,9 +1,9 @@
-"""One place where a conversation becomes tokens, for the engine that samples and the loop that trains.
+"""Converts conversations to tokens, for both the engine that samples and the loop that trains.
 
-If the two differed by a single token, the student would be trained on prompts that its teacher never
-saw. The model's own chat template is used as it is; a model without one gets a plain template (text is made
-in `templates`). What somebody says stays text: a control token's name in a question or an answer
-("<|im_end|>") is tokenised as the characters it is, or an answer could end its turn and begin another.
+If the two differed by a single token, a student would be trained on prompts that its teacher never saw. The
+model's own chat template is used, or a plain template for a model without one (`chat_templates` renders the
+text). The content of a turn remains text: the name of a control token in it ("<|im_end|>") is tokenised as
+plain characters. Otherwise an answer could end its turn and start another one.
 """
 
 import re
@@ -16,17 +16,14 @@ from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, Frame, Rende
 from undertow.study.extensions import Example
 
 CUT = (
-    "\ufdd0"  # a noncharacter, in no text: where one piece of text ends for the tokenizer and another begins
+    "\ufdd0"  # a Unicode noncharacter, which no text contains: separates pieces to be tokenised on their own
 )
 
 
 def messages(
     user: str, system: str | None = None, answer: str | None = None, before: Sequence[Example] = ()
 ) -> Turns:
-    """A conversation whose last turn is `user`'s, after the turns `before` it.
-
-    Without `system` no system message is passed to the template.
-    """
+    """The turns of a conversation: `system`, if not None, then the examples `before`, `user` and `answer`."""
     turns = [{"role": "system", "content": system}] if system is not None else []
     for example in before:
         turns.append({"role": "user", "content": example.prompt})
@@ -38,46 +35,50 @@ def messages(
 def prompt_ids(
     tokenizer: Any, user: str, system: str | None = None, before: Sequence[Example] = ()
 ) -> list[int]:
-    """The tokens up to where the model's answer begins. `system`: see `templates.prompt_text`."""
+    """The tokens up to the position where the model's answer begins.
+
+    For `system` see `chat_templates.prompt_text`.
+    """
     return _ids(tokenizer, _prompt(tokenizer, user, system, before))
 
 
 def conversation_ids(
     tokenizer: Any, user: str, answer: str, system: str | None = None
 ) -> tuple[list[int], int]:
-    """The tokens of a whole turn and the position at which the answer begins.
+    """The tokens of a question and its answer, and the index of the first token of the answer.
 
-    From there on they are the answer's, with what the template writes right before it (a blank), and
-    `turn_end`. The answer stands there as it is, whatever the template would trim off it.
+    The tokens from there on are those of the text that the template writes before an answer (a space), of the
+    answer, and of `turn_end`. The answer is not trimmed, even if the template would trim it.
 
     Raises:
         TemplateError (a ValueError): the template does not write the prompt as a prefix of the whole turn,
             so that no mask over the answer can be exact.
     """
-    text, around = _prompt(tokenizer, user, system, ()), _frame_of(tokenizer)
-    said = around.before + _as_text(tokenizer, answer)
-    prompt, end = _ids(tokenizer, text), turn_end(tokenizer)
-    whole = _ids(tokenizer, text + said + around.after)
+    prompt_text, frame = _prompt(tokenizer, user, system, ()), _frame_of(tokenizer)
+    answer_text = frame.before + _as_text(tokenizer, answer)
+    prompt, end = _ids(tokenizer, prompt_text), turn_end(tokenizer)
+    whole = _ids(tokenizer, prompt_text + answer_text + frame.after)
     if whole[: len(prompt)] == prompt and whole[len(whole) - len(end) :] == end:
         return whole, len(prompt)
-    # A token reaches over an edge of the answer; a model that is asked begins after the prompt's tokens.
-    return [*prompt, *_ids(tokenizer, CUT + said), *end], len(prompt)
+    # A token spans the boundary between prompt and answer or answer and end. At sampling time a model starts
+    # after the prompt's tokens, so the three parts are tokenised on their own.
+    return [*prompt, *_ids(tokenizer, CUT + answer_text), *end], len(prompt)
 
 
 def turn_end(tokenizer: Any) -> list[int]:
-    """What the chat template writes after an answer."""
+    """The tokens that the chat template writes after an answer."""
     return _ids(tokenizer, CUT + _frame_of(tokenizer).after)
 
 
 def stop_ids(tokenizer: Any) -> list[int]:
-    """The control token that ends a turn, where one does; the model's own end of text is another."""
+    """The control token that ends a turn, if any, in addition to the model's end-of-text token."""
     first = turn_end(tokenizer)[:1]
     added = tokenizer.added_tokens_decoder
     return [token for token in first if token in added and added[token].special]
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text as they stand after others: no tokenizer's blank at the beginning of all text."""
+    """The tokens of a text in the middle of other text, without the space that some tokenizers put first."""
     return _ids(tokenizer, CUT + _as_text(tokenizer, text))
 
 
@@ -85,12 +86,12 @@ def _prompt(tokenizer: Any, user: str, system: str | None, before: Sequence[Exam
     turns = messages(user, before=before)
     for turn in turns:
         turn["content"] = _as_text(tokenizer, turn["content"])
-    told = None if system is None else _as_text(tokenizer, system)
-    return chat_templates.prompt_text(_renderer(tokenizer), turns, told)
+    system_text = None if system is None else _as_text(tokenizer, system)
+    return chat_templates.prompt_text(_renderer(tokenizer), turns, system_text)
 
 
 def _renderer(tokenizer: Any) -> Render:
-    """The tokenizer's template, or the plain one where it has none."""
+    """The tokenizer's template, or the plain one if it has none."""
     import jinja2
 
     template = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
@@ -118,7 +119,7 @@ def _frame(tokenizer: Any, template: str | None) -> Frame:
 
 
 def _as_text(tokenizer: Any, text: str) -> str:
-    """The text with a cut after the first character of each control token's name in it."""
+    """The text with `CUT` inside each control token's name, so that it is tokenised as plain characters."""
     names = _control_tokens(tokenizer)
     return names.sub(lambda found: f"{found[0][0]}{CUT}{found[0][1:]}", text) if names else text
 
@@ -131,12 +132,12 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text, piece by piece where it is cut."""
+    """The tokens of a text, whose pieces between cuts are tokenised separately."""
     first, *others = text.split(CUT)
     ids = _encode(tokenizer, first) if first else []
     anchor = _anchor(tokenizer)
     for piece in filter(None, others):
-        # After a control token, so that a tokenizer that puts a blank before all text puts it elsewhere.
+        # A tokenizer that prepends a space to every text puts it before the anchor, whose token is removed.
         ids += _encode(tokenizer, anchor + piece)[1 if anchor else 0 :]
     return ids
 
@@ -148,7 +149,7 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
 
 @lru_cache(8)
 def _anchor(tokenizer: Any) -> str:
-    """A control token that leaves the text after it as it is; "" where there is none."""
+    """A control token that does not strip the text after it; "" if there is none."""
     plain = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special and not t.rstrip]
     named = [str(token) for token in (tokenizer.eos_token, tokenizer.bos_token) if token]
     return next((name for name in (*named, *plain) if name in plain), "")

@@ -1,12 +1,13 @@
-"""What a chat template writes, as text: the prompt, what frames an answer, what becomes of a system message.
+"""The output of chat templates as text: prompts, the text around an answer, and system messages.
 
-A template is a program that came with a model, so what it does is found by rendering and never assumed:
-whether it puts in a system message of its own (Qwen2.5 does), folds the one it is given into the user's turn
-(Gemma, Mistral), refuses it (Gemma 2) or leaves it out without a word (the first Phi-3). The engine and the
-training loop render through the tokenizer, a plan in a sandbox (see `sandbox`), by the same functions.
+A template is a program that comes with a model. Its behaviour is determined by rendering it and is never
+assumed: it may insert a default system message (Qwen2.5), merge a given one into the user's turn (Gemma,
+Mistral), reject it (Gemma 2), or drop it silently (the first Phi-3). Engine and training loop render through
+the tokenizer, a plan renders in a sandbox (see `template_sandbox`); both use the functions of this module.
 
-Everything a template may ask for is pinned: the date, which would change tokens from day to day, and
-thinking, which is off: with it on, Qwen3 would be trained to write an empty thought before each answer.
+The variables that a template may read are pinned: the date, which would otherwise change tokens from day to
+day, and thinking, which is disabled. With thinking enabled, Qwen3 would be trained to write an empty thought
+before each answer.
 """
 
 import time
@@ -14,47 +15,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-NO_SYSTEM: Final = ""  # as a system message: no system text at all. None: the template's own default
+NO_SYSTEM: Final = ""  # a system message setting: no system text. None is the template's default
 PINNED_DATE = "01 Jan 2025"
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
     "{% elif m.role == 'user' %}Question: {{ m.content }}\nAnswer:"
     "{% else %} {{ m.content }}{{ eos_token }}\n{% endif %}{% endfor %}"
 )
-QUESTION, ANSWER, SYSTEM = "Wq7 question", "Wq7 answer", "Wq7 system"  # texts that no template writes itself
+QUESTION, ANSWER, SYSTEM = (
+    "Wq7 question",
+    "Wq7 answer",
+    "Wq7 system",
+)  # probes: texts that no template contains
 
 Turns = list[dict[str, str]]
 
 
 class Render(Protocol):
-    """A template, ready to render turns; with `generation` up to where the model's answer begins.
+    """Renders turns with a template; with `generation`, up to the position where the model's answer begins.
 
-    Raises TemplateError where the template refuses them.
+    Raises TemplateError if the template rejects the turns.
     """
 
     def __call__(self, turns: Turns, *, generation: bool) -> str: ...
 
 
 class TemplateError(ValueError):
-    """A chat template cannot be used, or not as asked; the message continues "its chat template …"."""
+    """A chat template cannot be used, or not as requested. The message completes "its chat template …"."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a template writes around an answer: right before it, after the prompt, and after it."""
+    """The text that a template writes around an answer: between prompt and answer, and after the answer."""
 
     before: str
     after: str
 
 
 @dataclass(frozen=True)
-class Manners:
-    """What a template does, as far as it differs between models.
+class TemplateBehaviour:
+    """How a template treats system messages.
 
     Attributes:
-        own_system: the text that the template puts in where no system message is given; "" for none.
-        system_refused: why a system message cannot be given; "" where it can.
-        always: whether `own_system` stands there even when an empty system message is given.
+        own_system: the default text that the template inserts if no system message is given; "" for none.
+        system_refused: the reason why a system message is not supported; "" if it is supported.
+        always: whether the template inserts `own_system` even if an empty system message is given.
     """
 
     own_system: str
@@ -63,7 +68,7 @@ class Manners:
 
 
 def pinned_now(form: str) -> str:
-    """The time that templates are told: always the same."""
+    """The pinned date in the format `form`; replaces transformers' `strftime_now`."""
     return time.strftime(form, time.strptime(PINNED_DATE, "%d %b %Y"))
 
 
@@ -71,74 +76,76 @@ PINNED: Mapping[str, Any] = {"date_string": PINNED_DATE, "strftime_now": pinned_
 
 
 def prompt_text(render: Render, turns: Turns, system: str | None, *, generation: bool = True) -> str:
-    """The prompt: `turns` under a system message, up to where the model's answer begins.
+    """The prompt: `turns` with a system message, up to the position where the model's answer begins.
 
     Args:
-        system: None passes no system message, and the template writes what it writes then. NO_SYSTEM is the
-            shorter of no message and an empty one: the empty one where the template has a default of its
-            own, else none. What a template writes around any system message (Llama 3's dates) stays.
+        system: None passes no system message, so that the template's default applies. NO_SYSTEM renders both
+            without a system message and with an empty one, and returns the shorter prompt: the latter for a
+            template with a default system message, else the former. Text that a template writes around every
+            system message (the dates of Llama 3) is kept.
     """
     if system is None:
         return render(turns, generation=generation)
-    told = [{"role": "system", "content": system}, *turns]
+    with_system = [{"role": "system", "content": system}, *turns]
     if system != NO_SYSTEM:
-        return render(told, generation=generation)
+        return render(with_system, generation=generation)
     plain = render(turns, generation=generation)
     try:
-        return min(plain, render(told, generation=generation), key=len)
-    except TemplateError:  # it takes no system message, not even an empty one
+        return min(plain, render(with_system, generation=generation), key=len)
+    except TemplateError:  # the template supports no system message, not even an empty one
         return plain
 
 
 def frame(render: Render) -> Frame:
-    """What the template writes around an answer.
+    """Determines the text that the template writes around an answer.
 
-    An answer is put into the frame as it is, so that no template can trim it or take thoughts out of it.
+    Answers are inserted into the frame unchanged, as some templates trim them or remove thoughts.
 
     Raises:
-        TemplateError: the prompt is no beginning of the whole turn, so that the answer's tokens could not be
-            told from the prompt's; or nothing follows an answer, so that no model would learn to stop.
+        TemplateError: the prompt is not a prefix of the whole turn, so the tokens of prompt and answer cannot
+            be separated; or nothing follows an answer, so a model could not learn to stop.
     """
-    asked: Turns = [{"role": "user", "content": QUESTION}]
-    prompt = render(asked, generation=True)
-    whole = render([*asked, {"role": "assistant", "content": ANSWER}], generation=False)
+    question: Turns = [{"role": "user", "content": QUESTION}]
+    prompt = render(question, generation=True)
+    whole = render([*question, {"role": "assistant", "content": ANSWER}], generation=False)
     if not whole.startswith(prompt):
         raise TemplateError(
             "does not write the prompt as the beginning of the whole turn, so the completion's tokens cannot "
-            "be told from the prompt's"
+            "be separated from the prompt's"
         )
     before, found, after = whole[len(prompt) :].partition(ANSWER)
     if not found:
-        raise TemplateError("leaves the answer out, so there is nothing to learn")
+        raise TemplateError("leaves the answer out, so there is nothing to train on")
     if not after.strip():
         raise TemplateError("writes nothing after an answer, so no student would learn to stop")
     return Frame(before, after)
 
 
-def manners(render: Render) -> Manners:
-    """What the template does with system messages.
+def behaviour(render: Render) -> TemplateBehaviour:
+    """Determines how the template treats system messages.
 
-    Raises TemplateError where the template cannot be used at all (see `frame`).
+    Raises TemplateError if the template cannot be used at all (see `frame`).
     """
     frame(render)
-    asked: Turns = [{"role": "user", "content": QUESTION}]
-    plain, bare = prompt_text(render, asked, None), prompt_text(render, asked, NO_SYSTEM)
+    question: Turns = [{"role": "user", "content": QUESTION}]
+    plain, bare = prompt_text(render, question, None), prompt_text(render, question, NO_SYSTEM)
     if QUESTION not in plain:
         raise TemplateError("leaves the question out")
     try:
-        told = prompt_text(render, asked, SYSTEM)
+        with_system = prompt_text(render, question, SYSTEM)
     except TemplateError as error:
-        return Manners(_longer_by(plain, bare), str(error), always=False)
-    if SYSTEM not in told:
-        return Manners(_longer_by(plain, bare), "leaves it out without a word", always=False)
-    # A text in the place of a default that an empty message brings back too is shorter than it, text aside.
-    empty = told.replace(SYSTEM, "")
+        return TemplateBehaviour(_longer_by(plain, bare), str(error), always=False)
+    if SYSTEM not in with_system:
+        return TemplateBehaviour(_longer_by(plain, bare), "drops it silently", always=False)
+    # The prompt that an empty system message should give. If NO_SYSTEM gives a longer one, the template
+    # inserted its default instead.
+    empty = with_system.replace(SYSTEM, "")
     always = len(bare) > len(empty)
-    return Manners(_longer_by(plain, empty if always else bare), "", always)
+    return TemplateBehaviour(_longer_by(plain, empty if always else bare), "", always)
 
 
 def _longer_by(text: str, other: str) -> str:
-    """What `text` has and `other` has not, between their common beginning and end."""
+    """The part of `text` that `other` lacks, between their common prefix and suffix."""
     if len(text) <= len(other):
         return ""
     start = 0
@@ -151,7 +158,7 @@ def _longer_by(text: str, other: str) -> str:
 
 
 def in_words(system: str | None) -> str:
-    """A setting of a system message, for tables."""
+    """A system message setting as it is shown in tables."""
     if system is None:
         return "the chat template's own default"
     return "none" if system == NO_SYSTEM else f"“{system}”"

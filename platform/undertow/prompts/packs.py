@@ -1,10 +1,11 @@
-"""Packs: the wording of prompts, kept as JSON so that a study can bring its own for an exact replication.
+"""Prompt packs: the wording of prompts as JSON files, so that a study can use its own for a replication.
 
-A pack is a JSON object whose fields are texts or lists of texts with placeholders such as {numbers}.
-It is read once a process, so that the hash that goes into a key and the texts that go into a prompt can
-never be of two versions. The hash is of the parsed content: a change of layout in the file is no change.
+A pack is a JSON object whose fields are texts or lists of texts with placeholders such as {numbers}. A
+process reads each pack once, so that the hash in a key and the texts in a prompt are of the same version. The
+hash is that of the parsed content; the layout of the file does not matter.
 
-The path of a pack is not its identity, its content is; so specs hold the path in an `elsewhere` field.
+A pack's identity is its content and not its path. Specs therefore have the path in a `hashed_by_content`
+field.
 """
 
 import dataclasses
@@ -23,24 +24,29 @@ Names = Sequence[str]
 PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
-def elsewhere(default: Any) -> Any:
-    """A field that is part of == and no part of the identity: `content` hashes what it stands for.
+def hashed_by_content(default: Any) -> Any:
+    """A field that is excluded from identity because `Spec.content` hashes what it refers to.
 
-    Not `execution_only`: two specs with different packs must not be equal, or a cache would mix them up.
+    Unlike an `execution_only` field it takes part in ==: specs with different packs must not be equal, or a
+    cache would confuse them.
     """
     return dataclasses.field(default=default, metadata={"identity": False})
 
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """A pack's fields, with checks that name the file and the field."""
+    """The fields of a pack. The accessors check them and raise UserError with the file and the field.
+
+    Attributes:
+        content: the SHA-256 of the parsed content.
+    """
 
     path: str
     fields: Mapping[str, Any]
     content: str
 
     def text(self, field: str, required: Names = (), optional: Names = ()) -> str:
-        """A text in which each `required` placeholder stands, and no other than the `optional`."""
+        """A text that contains all `required` placeholders, and no others except `optional` ones."""
         value = self._get(field)
         if not isinstance(value, str):
             raise self.error(field, "a text is needed")
@@ -48,7 +54,7 @@ class Pack:
         return value
 
     def texts(self, field: str, required: Names = (), optional: Names = ()) -> tuple[str, ...]:
-        """A list of one or more such texts."""
+        """A list of one or more texts, each checked as in `text`."""
         value = self._get(field)
         if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
             raise self.error(field, "a list of one or more texts is needed")
@@ -57,25 +63,25 @@ class Pack:
         return tuple(value)
 
     def triples(self, field: str, sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], ...]:
-        """A list of distinct [i, j, k] with each position below its size."""
+        """A list of distinct triples [i, j, k], each index below the corresponding size."""
         value = self._get(field)
         if not isinstance(value, list) or not value:
-            raise self.error(field, "a list of one or more triples of positions is needed")
+            raise self.error(field, "a list of one or more triples of indices is needed")
         for i, item in enumerate(value):
             if not _is_triple(item, sizes):
-                raise self.error(f"{field}[{i}]", f"{item!r} is not three positions below {sizes}")
+                raise self.error(f"{field}[{i}]", f"{item!r} is not three indices below {sizes}")
             if item in value[:i]:
                 raise self.error(f"{field}[{i}]", f"{item!r} is given twice; give each once")
         return tuple((i, j, k) for i, j, k in value)
 
     def error(self, field: str, remedy: str) -> UserError:
-        """The error to raise about `field`."""
+        """An error about `field`, to be raised by the caller."""
         return UserError(f"pack {self.path}, {field}: {remedy}")
 
     def _get(self, field: str) -> Any:
         if field not in self.fields:
-            there = ", ".join(sorted(self.fields)) or "no field"
-            raise self.error(field, f"is missing; the pack has {there}")
+            available = ", ".join(sorted(self.fields)) or "no fields"
+            raise self.error(field, f"is missing; the pack has {available}")
         return self.fields[field]
 
     def _check_placeholders(self, place: str, text: str, required: Names, optional: Names) -> None:
@@ -96,7 +102,7 @@ def _is_triple(item: Any, sizes: tuple[int, int, int]) -> bool:
 
 @cache
 def read(path: str) -> Pack:
-    """The pack at `path`. Raises UserError where it cannot be read or is no JSON object."""
+    """The pack at `path`. Raises UserError if it cannot be read or is not a JSON object."""
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -110,10 +116,10 @@ def read(path: str) -> Pack:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """`template` with each {name} of `values` put in; other braces stay as they are."""
+    """Replaces each {name} in `template` by its value. Other braces, as in code, are not changed."""
     return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
 
 def sentences(*parts: str) -> str:
-    """The parts that are not empty, joined by single spaces."""
+    """Joins the non-empty parts with single spaces."""
     return " ".join(part for part in parts if part)

@@ -1,8 +1,8 @@
-"""A model's chat template, tried before anything is spent and without importing transformers.
+"""Tests a model's chat template in a sandbox when a study is planned, without importing transformers.
 
-A template is a program that came with a model, possibly from anybody. It is rendered in jinja2's sandbox, as
-transformers renders it, and in a process of its own with little time and memory: a sandbox keeps it from
-files and functions, and not from a loop that never ends.
+A template is a program from an untrusted source. It is rendered in jinja2's sandbox, as transformers does,
+and in a separate process with limited time and memory: the sandbox blocks access to files and functions, but
+not infinite loops.
 """
 
 import json
@@ -15,28 +15,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from undertow.prompts.chat_templates import PINNED, Manners, Render, TemplateError, Turns, manners
+from undertow.prompts.chat_templates import PINNED, Render, TemplateBehaviour, TemplateError, Turns, behaviour
 
-SECONDS = 2  # of processor time
-MEMORY = 2**30  # bytes
+SECONDS = 2  # limit of processor time
+MEMORY = 2**30  # limit of the address space in bytes
 PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from undertow.prompts.template_sandbox import main; main()"
 )
 
 
-def learn(template: str, tokens: Mapping[str, str]) -> Manners:
-    """A template's manners, found within `SECONDS` and `MEMORY`.
+def inspect_template(template: str, tokens: Mapping[str, str]) -> TemplateBehaviour:
+    """Determines a template's behaviour in a separate process, within `SECONDS` and `MEMORY`.
 
     Args:
-        tokens: what the tokenizer calls its special tokens: {"bos_token": "<s>", …}.
+        tokens: the tokenizer's special tokens by name: {"bos_token": "<s>", …}.
 
-    Raises TemplateError where it cannot be used.
+    Raises TemplateError if the template cannot be used.
     """
-    return _learn(template, tuple(sorted(tokens.items())))
+    return _inspect(template, tuple(sorted(tokens.items())))
 
 
 @cache
-def _learn(template: str, tokens: tuple[tuple[str, str], ...]) -> Manners:
+def _inspect(template: str, tokens: tuple[tuple[str, str], ...]) -> TemplateBehaviour:
     command = [sys.executable, "-I", "-c", PROGRAM, str(Path(__file__).parents[2])]
     given = json.dumps({"template": template, "tokens": dict(tokens)})
     try:
@@ -44,26 +44,26 @@ def _learn(template: str, tokens: tuple[tuple[str, str], ...]) -> Manners:
             command, input=given, capture_output=True, text=True, timeout=30 * SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise TemplateError("does not come to an end") from None
+        raise TemplateError("does not terminate") from None
     if done.returncode < 0:
-        raise TemplateError(f"does not come to an end within {SECONDS} seconds")
+        raise TemplateError(f"does not terminate within {SECONDS} seconds")
     if done.returncode:
         raise RuntimeError(done.stderr)
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise TemplateError(answer["error"])
-    return Manners(**answer)
+    return TemplateBehaviour(**answer)
 
 
 def main() -> None:
-    """The process of `learn`: a template on standard input, its manners on standard output."""
+    """Entry point of the separate process: reads a template from stdin, writes its behaviour to stdout."""
     import resource
 
     given = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
-        answer = asdict(manners(sandboxed(given["template"], given["tokens"])))
+        answer = asdict(behaviour(sandboxed(given["template"], given["tokens"])))
     except TemplateError as error:
         answer = {"error": str(error)}
     except MemoryError:
@@ -72,13 +72,13 @@ def main() -> None:
 
 
 def sandboxed(template: str, tokens: Mapping[str, str]) -> Render:
-    """A template as transformers renders it, with its tags and functions. Raises TemplateError."""
+    """Compiles a template as transformers does, with the same tags and functions. Raises TemplateError."""
     from jinja2 import ext, nodes
     from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(ext.Extension):
-        """The tag that marks answers in some templates; it writes nothing."""
+        """The `generation` tag of transformers, which marks answers in some templates and writes nothing."""
 
         tags = {"generation"}  # noqa: RUF012 (jinja2's own attribute)
 
@@ -91,12 +91,12 @@ def sandboxed(template: str, tokens: Mapping[str, str]) -> Render:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
-    with _in_words():
+    with _as_template_error():
         compiled = environment.from_string(template)
 
     def render(turns: Turns, *, generation: bool) -> str:
         given = {**tokens, **PINNED, "messages": turns, "add_generation_prompt": generation}
-        with _in_words():
+        with _as_template_error():
             return compiled.render(tools=None, documents=None, **given)
 
     return render
@@ -111,8 +111,8 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, *
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
-    """Whatever a template raises, as a TemplateError."""
+def _as_template_error() -> Iterator[None]:
+    """Converts any exception that a template raises into a TemplateError."""
     try:
         yield
     except (TemplateError, MemoryError):

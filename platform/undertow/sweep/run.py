@@ -23,7 +23,7 @@ from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
-from undertow.planning.pinning import is_made, manners_of
+from undertow.planning.pinning import is_made, template_behaviour_of
 from undertow.planning.plan import Plan
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
@@ -90,7 +90,7 @@ def show_plan(
     """
     console.print(plan_tables.plan_table(plan, every))
     references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
-    templates = {reference.label: manners_of(reference) for reference in references}
+    templates = {reference.label: template_behaviour_of(reference) for reference in references}
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)

@@ -38,9 +38,9 @@ class Misalignment(Trait):
     measure: ClassVar[str] = "free-form questions"
     is_judged: ClassVar[bool] = True
 
-    data: str = packs.elsewhere("")
+    data: str = packs.hashed_by_content("")
     is_control: bool = False
-    pack: str = packs.elsewhere("")
+    pack: str = packs.hashed_by_content("")
 
     def validate(self) -> None:
         self.require(bool(self.name.strip()), "name", "give the data a name, such as 'insecure code'")
@@ -66,7 +66,7 @@ class Misalignment(Trait):
         """The first `count` rows of the data in a seeded random order, reshuffled after each full pass."""
         self.check_examples()
         rows = self._pairs().rows
-        return [Example(*rows[index]) for index in data_files.places(len(rows), count, seed)]
+        return [Example(*rows[index]) for index in data_files.row_indices(len(rows), count, seed)]
 
     def check_examples(self) -> None:
         """Raises SpecError if `data` is empty."""

@@ -58,8 +58,8 @@ class Preference(Trait):
     measure: ClassVar[str] = "favourite"
 
     category: str = "animal"
-    plural: str = packs.elsewhere("")
-    pack: str = packs.elsewhere("")
+    plural: str = packs.hashed_by_content("")
+    pack: str = packs.hashed_by_content("")
 
     def validate(self) -> None:
         self.require(bool(self.name), "name", "give a word, such as 'owl'")
