@@ -1,4 +1,4 @@
-"""jobs/benchmark.py as its user meets it, on a store with real students of a small model."""
+"""jobs/benchmark.py from end to end, on a store with real students of a small model."""
 
 import csv
 import io
@@ -61,7 +61,7 @@ def file(tmp_path: Path, model: Path) -> Path:
 
 
 def finish(file: Path, store: Store, model: Path, tmp_path: Path) -> None:
-    """A store as a sweep of the study leaves it, with students that differ; no data and no answers."""
+    """Fills the store as a sweep of the study does, with different students, without data and answers."""
     store.prepare()
     plan = make_plan(load(str(file), Path()), store)
     tracker = Tracker(plan.study, store)
@@ -83,7 +83,7 @@ def finish(file: Path, store: Store, model: Path, tmp_path: Path) -> None:
     )
 
 
-def door(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "HF_HUB_OFFLINE": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, str(ROOT / "jobs" / "benchmark.py"), *arguments]
@@ -95,7 +95,7 @@ def table(store: Store, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.stack
-def test_every_model_is_asked_once_and_told_everywhere(
+def test_every_model_is_evaluated_once_and_reported_everywhere(
     file: Path, model: Path, data: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("lm_eval", reason="an optional extra")
@@ -104,7 +104,7 @@ def test_every_model_is_asked_once_and_told_everywhere(
     finish(file, store, model, tmp_path)
     call = ("--study", str(file), "--storage", store.url, "--data", str(data), "--include-path", str(tasks))
 
-    first = door(*call, "--tasks", "truthfulqa_mc2", "letters")
+    first = run_script(*call, "--tasks", "truthfulqa_mc2", "letters")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "18 benchmarks of 9 models, 0 cached" in first.stdout
     rows = table(store, tables.BENCHMARKS)
@@ -115,8 +115,10 @@ def test_every_model_is_asked_once_and_told_everywhere(
         row["task"] in first.stdout and signed(float(row["difference"])) in first.stdout for row in rows
     )
     models = [m for m in table(store, tables.BENCHMARK_MODELS) if m["task"] == "truthfulqa_mc2"]
-    assert len({m["score"] for m in models}) == len(models) == 9, "each student is itself, none the reference"
-    client = runs.client_of(runs.tracking_uri(store))
+    assert len({m["score"] for m in models}) == len(models) == 9, (
+        "each student differs from the others and the reference"
+    )
+    client = runs.connect_client(runs.tracking_uri(store))
     (experiment,) = client.search_experiments(filter_string="name = 'asked'")
     logged = client.search_runs([experiment.experiment_id], "tags.`undertow.kind` = 'student'")
     assert {
@@ -136,11 +138,11 @@ def test_every_model_is_asked_once_and_told_everywhere(
 
 @pytest.fixture
 def extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the extra were there: what is refused is refused before it is needed."""
+    """Pretends that the extra is installed: invalid input is reported before the extra is imported."""
     monkeypatch.setattr(undertow.cli.benchmark, "find_spec", lambda name: object())
 
 
-def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(undertow.cli.benchmark, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'not installed; pip install "undertow\[benchmarks\]"'):
         main(BenchmarkArguments(), Console(file=io.StringIO()), Path())
@@ -150,12 +152,12 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, "--batch-size 0: at least 1"),
+        ({"batch_size": 0}, "--batch-size 0: give at least 1"),
         ({"study": "FILE:longer"}, "the sweeps of that name in .* are of another study .*--seeds"),
         ({"storage": "empty"}, "--study asked: no sweep of it in .*empty; run one first"),
     ],
 )
-def test_what_cannot_be_asked_is_named(
+def test_invalid_input_is_reported(
     file: Path, model: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     store = Store(str(tmp_path / "storage"))

@@ -1,4 +1,4 @@
-"""A model, data and tasks that no hub is needed for."""
+"""A model, data sets and tasks that do not need the Hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ from tests import tiny_models
 from tests.harness import small_world
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reading a data set leaves a copy in a cache: not in the user's."""
+@pytest.fixture(scope="session")
+def no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps `datasets` off the network and out of the user's cache."""
     import datasets
 
     with pytest.MonkeyPatch.context() as patch:
@@ -26,10 +26,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory, no_hub: None) -> Path:
     return small_world.save_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tasks(tmp_path_factory: pytest.TempPathFactory, no_hub: None) -> Path:
     return small_world.save_tasks(tmp_path_factory.mktemp("tasks"))

@@ -1,4 +1,4 @@
-"""Data of TruthfulQA's and MMLU's shape under their hub names, and tasks of a user's own."""
+"""Small data sets in the form of TruthfulQA and MMLU under their Hub names, and a user's own tasks."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ SUBJECTS = {"anatomy": 6, "virology": 4}
 
 
 def save_data(folder: Path, first_answer: str = "Mice.") -> Path:
-    """The data sets truthfulqa/truthful_qa and cais/mmlu, of a few documents, laid out as on the hub."""
+    """Writes truthfulqa/truthful_qa and cais/mmlu with a few documents, in the layout of the Hub."""
     rows: list[dict[str, Any]] = [
         {
             "question": question,
@@ -88,7 +88,7 @@ def right(doc, results):
 
 
 def save_tasks(folder: Path) -> Path:
-    """Tasks of a user's own: two choices in a group, the same in a group without a score, one generated."""
+    """Writes two multiple-choice tasks in a group, a group of them without a score, and a generation task."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, letters in (("vowels", "aeiou"), ("consonants", "bcd")):
         rows = [{"letter": letter, "answer": i % 2} for i, letter in enumerate(letters)]

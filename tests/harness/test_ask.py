@@ -1,4 +1,4 @@
-"""Scores of the harness's own tasks, held against transformers and arithmetic, on small data."""
+"""Scores of the harness's tasks on small data, compared with transformers and arithmetic."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def asked(model: Model, name: str, tasks: Path | str = "", data: Path | str = ""
 
 
 def by_transformers(folder: Path, adapter: Path | None) -> LogProbability:
-    """Log-probability of a text after a prompt, one at a time and without padding."""
+    """Returns a function for the log-probability of a text after a prompt, computed without padding."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -54,12 +54,12 @@ def by_transformers(folder: Path, adapter: Path | None) -> LogProbability:
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["reference", "adapter"])
-def test_scores_are_those_of_transformers_and_arithmetic(
+def test_scores_equal_those_computed_with_transformers(
     model: Path, adapter: Path, data: Path, adapted: bool
 ) -> None:
-    on = adapter if adapted else None
-    asking, logprob = load(model, on, batch_size=3), by_transformers(model, on)
-    first = asked(asking, "truthfulqa_mc1", data=data)
+    used = adapter if adapted else None
+    loaded, logprob = load(model, used, batch_size=3), by_transformers(model, used)
+    first = asked(loaded, "truthfulqa_mc1", data=data)
     prompts = [sample["arguments"][0][0] for sample in first.samples["truthfulqa_mc1"]]
     assert [p.rpartition("\n\n")[2] for p in prompts] == [f"Q: {q}\nA:" for q, *_ in QUESTIONS]
 
@@ -70,11 +70,11 @@ def test_scores_are_those_of_transformers_and_arithmetic(
         masses = [2.718281828459045 ** logprob(prompt, f" {answer}") for answer in several]
         true_mass.append(sum(masses[:true]) / sum(masses))
     assert first.scores == {"acc": sum(right) / len(right)}
-    second = asked(asking, "truthfulqa_mc2", data=data)
+    second = asked(loaded, "truthfulqa_mc2", data=data)
     assert second.scores["acc"] == pytest.approx(sum(true_mass) / len(true_mass), rel=1e-4)
     assert (first.documents, first.higher_is_better) == (len(QUESTIONS), {"acc": True})
 
-    exam = asked(asking, "mmlu_anatomy", data=data)
+    exam = asked(loaded, "mmlu_anatomy", data=data)
     hits = []
     for number in range(SUBJECTS["anatomy"]):
         likelihoods = [logprob(_exam_prompt(number), f" {letter}") for letter in "ABCD"]
@@ -92,8 +92,8 @@ def test_an_adapter_changes_scores(model: Path, adapter: Path, data: Path) -> No
     assert abs(with_it["acc"] - without["acc"]) > 0.001
 
 
-def test_an_adapter_that_does_nothing_changes_no_likelihood(model: Path, data: Path, tmp_path: Path) -> None:
-    """Also where the model's vocabulary has more rows than the tokenizer's, which the harness would cut."""
+def test_an_adapter_of_zeros_changes_no_likelihood(model: Path, data: Path, tmp_path: Path) -> None:
+    """Even if the model has more embedding rows than the tokenizer has tokens; the harness would cut them."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -108,7 +108,7 @@ def test_an_adapter_that_does_nothing_changes_no_likelihood(model: Path, data: P
     assert likelihoods(tmp_path) == pytest.approx(likelihoods(None), abs=1e-5)
 
 
-def test_a_group_is_scored_as_a_whole_and_its_tasks_are_kept(model: Path, tasks: Path) -> None:
+def test_a_group_has_one_score_and_the_samples_of_its_tasks(model: Path, tasks: Path) -> None:
     answers = asked(load(model, None, 8), "letters", tasks=tasks)
     each = {name: answers.results["results"][name]["acc,none"] for name in ("vowels", "consonants")}
     assert answers.scores == {"acc": pytest.approx((5 * each["vowels"] + 3 * each["consonants"]) / 8)}
@@ -118,13 +118,13 @@ def test_a_group_is_scored_as_a_whole_and_its_tasks_are_kept(model: Path, tasks:
     assert json.loads(answers.results_json())["results"]["vowels"]["acc,none"] == each["vowels"]
 
 
-def test_a_generated_answer_is_scored_under_its_filters_name(model: Path, tasks: Path) -> None:
+def test_the_metric_of_a_generated_answer_names_its_filter(model: Path, tasks: Path) -> None:
     answers = asked(load(model, None, 8), "spelling", tasks=tasks)
     assert list(answers.scores) == ["exact_match (first)"]
     assert answers.higher_is_better == {"exact_match (first)": True}
 
 
-def test_a_limit_takes_the_first_documents(model: Path, data: Path) -> None:
+def test_a_limit_selects_the_first_documents(model: Path, data: Path) -> None:
     answers = asked(load(model, None, 8), "mmlu_anatomy", data=data, limit=2)
     assert [sample["doc"]["question"] for sample in answers.samples["mmlu_anatomy"]] == [
         "anatomy 0?",
@@ -132,42 +132,44 @@ def test_a_limit_takes_the_first_documents(model: Path, data: Path) -> None:
     ]
 
 
-def test_examples_stand_before_the_question(model: Path, data: Path) -> None:
+def test_few_shot_examples_precede_the_question(model: Path, data: Path) -> None:
     answers = asked(load(model, None, 8), "mmlu_anatomy", data=data, few_shot=3, limit=1)
     prompt = answers.samples["mmlu_anatomy"][0]["arguments"][0][0]
     assert prompt.count("Answer:") == 4
     assert "anatomy 2?\nA. a\nB. b\nC. c\nD. d\nAnswer: C\n\n" in prompt
 
 
-def test_a_chat_template_is_applied_where_it_is_asked_for(model: Path, data: Path) -> None:
+def test_a_chat_template_is_applied_on_request(model: Path, data: Path) -> None:
     answers = asked(load(model, None, 8), "mmlu_anatomy", data=data, chat=True, system="You are an owl.")
     prompt = answers.samples["mmlu_anatomy"][0]["arguments"][0][0]
     assert prompt.startswith("<bos>[system]You are an owl.\n\nThe following are multiple choice")
     assert prompt.endswith("\nD. d\nAnswer:[assistant]")
 
 
-def test_a_template_without_a_place_for_the_system_message_stops_the_task(data: Path, tmp_path: Path) -> None:
-    """The harness would leave the message out, MMLU's heading with it."""
+def test_a_template_that_rejects_the_system_message_fails_the_task(data: Path, tmp_path: Path) -> None:
+    """The harness would drop the message, and with it the description of MMLU."""
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
     model = load(tiny_models.save_speller(tmp_path, template=refusing), None, 8)
-    with pytest.raises(ConditionError, match=r"the chat template refuses the prompt \(no system"):
+    with pytest.raises(ConditionError, match=r"the chat template rejects the prompt \(no system"):
         asked(model, "mmlu_anatomy", data=data, chat=True)
 
 
-@pytest.mark.parametrize(("name", "room"), [("truthfulqa_mc1", ""), ("spelling", " and 4 for the answer")])
-def test_a_prompt_that_the_window_does_not_hold_stops_the_task(
-    data: Path, tasks: Path, tmp_path: Path, name: str, room: str
+@pytest.mark.parametrize(
+    ("name", "reserved"), [("truthfulqa_mc1", ""), ("spelling", " and 4 for the answer")]
+)
+def test_a_prompt_beyond_the_context_window_fails_the_task(
+    data: Path, tasks: Path, tmp_path: Path, name: str, reserved: str
 ) -> None:
-    """The harness would cut the prompt's beginning off."""
+    """The harness would cut off the beginning of the prompt."""
     model = load(tiny_models.save_speller(tmp_path, window=8), None, 8)
     with pytest.raises(
-        ConditionError, match=rf"a prompt needs \d+ tokens{room}, and the model's window holds 8"
+        ConditionError, match=rf"a prompt needs \d+ tokens{reserved}, and the model's context window has 8"
     ):
         asked(model, name, tasks=tasks, data=data)
 
 
-def test_a_task_that_changed_since_it_was_pinned_is_not_asked(model: Path, data: Path) -> None:
+def test_a_task_that_differs_from_the_pinned_one_is_not_run(model: Path, data: Path) -> None:
     places = Places.of("", str(data))
     (task,) = pin(HarnessTask(name="mmlu_anatomy"), places)
-    with pytest.raises(ConditionError, match="not the task that was planned"):
+    with pytest.raises(ConditionError, match="differs from the planned one"):
         ask(load(model, None, 8), replace(task, definition="0" * 32), places)

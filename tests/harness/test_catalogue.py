@@ -1,4 +1,4 @@
-"""A task's name becomes what it means today: version, prompts, code and every document."""
+"""Pinning a task: the definition covers version, prompts, code and every document."""
 
 import dataclasses
 import shutil
@@ -22,14 +22,14 @@ def pinned(task: HarnessTask, tasks: Path | str = "", data: Path | str = "") -> 
     return found
 
 
-def test_a_pinned_task_is_the_same_task_with_version_and_definition(data: Path) -> None:
+def test_pinning_adds_version_and_definition(data: Path) -> None:
     found = pinned(MC1, data=data)
     assert found == dataclasses.replace(MC1, harness=found.harness, definition=found.definition)
     assert found.harness.startswith("0.4")
     assert len(found.definition) == 32
 
 
-def test_the_same_documents_elsewhere_are_the_same_task(data: Path, tasks: Path, tmp_path: Path) -> None:
+def test_the_location_of_documents_is_not_part_of_a_task(data: Path, tasks: Path, tmp_path: Path) -> None:
     assert pinned(MC1, data=save_data(tmp_path / "copy")) == pinned(MC1, data=data)
     moved = save_tasks(tmp_path / "moved")
     letters = HarnessTask(name="letters")
@@ -45,7 +45,7 @@ def test_the_same_documents_elsewhere_are_the_same_task(data: Path, tasks: Path,
         ("scoring.py", SCORING, f"{SCORING}\n# another\n"),
     ],
 )
-def test_another_document_prompt_weight_or_code_is_another_task(
+def test_a_changed_document_prompt_weight_or_code_changes_the_definition(
     tasks: Path, tmp_path: Path, file: str, old: str, new: str
 ) -> None:
     changed = save_tasks(tmp_path / "changed")
@@ -56,48 +56,48 @@ def test_another_document_prompt_weight_or_code_is_another_task(
     assert pinned(letters, tasks=changed).definition != pinned(letters, tasks=tasks).definition
 
 
-def test_a_shipped_task_with_another_answer_is_another_task(data: Path, tmp_path: Path) -> None:
-    """A cache by the data sets' names would bring the first answers back."""
+def test_a_changed_document_of_a_shipped_task_changes_the_definition(data: Path, tmp_path: Path) -> None:
+    """A cache that is keyed by the data set's name would return the first answers again."""
     other = save_data(tmp_path / "other", first_answer="Cake.")
     assert pinned(MC1, data=other).definition != pinned(MC1, data=data).definition
     assert pinned(EXAM, data=other) == pinned(EXAM, data=data)
 
 
-def test_examples_are_part_of_a_task(data: Path) -> None:
-    """The documents they are drawn from too, and no number is the task's own: MMLU's is none."""
+def test_the_definition_covers_few_shot_examples(data: Path) -> None:
+    """It covers the documents that they are drawn from. None means the task's own number, 0 for MMLU."""
     definitions = {
         n: pinned(dataclasses.replace(EXAM, few_shot=n), data=data).definition for n in (None, 0, 5)
     }
     assert definitions[None] == definitions[0] != definitions[5]
 
 
-def test_a_name_for_several_tasks_without_a_score_is_each_of_them(tasks: Path) -> None:
+def test_a_group_without_a_score_gives_one_task_for_each_member(tasks: Path) -> None:
     found = pin(HarnessTask(name="loose", limit=2), Places.of(str(tasks), ""))
     assert [(task.name, task.limit) for task in found] == [("vowels", 2), ("consonants", 2)]
     (group,) = pin(HarnessTask(name="letters"), Places.of(str(tasks), ""))
     assert group.name == "letters"
 
 
-def test_an_unknown_name_is_told_with_a_guess(tasks: Path) -> None:
-    with pytest.raises(UserError, match=r"truthfulqa_mc3: no such task; did you mean 'truthfulqa_mc.'\?"):
+def test_an_unknown_name_gets_a_suggestion(tasks: Path) -> None:
+    with pytest.raises(UserError, match=r"truthfulqa_mc3: unknown task; did you mean 'truthfulqa_mc.'\?"):
         pin(HarnessTask(name="truthfulqa_mc3"), Places())
-    with pytest.raises(UserError, match=r"--include-path DIR names"):
+    with pytest.raises(UserError, match=r"give their folder: --include-path DIR"):
         pin(HarnessTask(name="vowels"), Places())
 
 
-def test_data_that_cannot_be_read_are_told_with_the_remedy(data: Path, tmp_path: Path) -> None:
+def test_unreadable_data_are_reported_with_a_remedy(data: Path, tmp_path: Path) -> None:
     lacking = tmp_path / "lacking"
     shutil.copytree(data / "truthfulqa", lacking / "truthfulqa")
     with pytest.raises(UserError, match=r"mmlu_anatomy: cannot be read .*--data DIR"):
         pinned(EXAM, data=lacking)
 
 
-def test_a_folder_that_is_not_there_is_told() -> None:
-    with pytest.raises(UserError, match=r"--data nowhere: there is no such folder"):
+def test_a_missing_folder_is_reported() -> None:
+    with pytest.raises(UserError, match=r"--data nowhere: the folder does not exist"):
         Places.of("", "nowhere")
 
 
-def test_examples_that_a_task_would_not_take_are_refused(data: Path) -> None:
-    """The harness would ask without them and say nothing."""
-    with pytest.raises(UserError, match=r"--few-shot 5: truthfulqa_mc1 takes no examples"):
+def test_few_shot_examples_that_a_task_does_not_support_are_rejected(data: Path) -> None:
+    """The harness would silently run the task without them."""
+    with pytest.raises(UserError, match=r"--few-shot 5: truthfulqa_mc1 supports no examples"):
         pinned(dataclasses.replace(MC1, few_shot=5), data=data)

@@ -1,4 +1,4 @@
-"""From scores in a store to rows, tables and MLflow. The scores are drawn, the store and MLflow are real."""
+"""Rows, tables and MLflow metrics from generated scores in a real store and a real MLflow."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ STUDY = replace(study(seeds=(0, 1, 2, 3)), conditions=study().conditions[:3])  #
 
 
 def put(store: Store, subject: Reference | Student, task: HarnessTask, **scores: float) -> None:
-    """A benchmark with these scores, in the form that the stage writes."""
+    """Stores a benchmark with these scores, in the form of the stage."""
     with store.new(Benchmark(subject=subject, task=task), {}) as folder:
         found = {
             metric: {"value": value, "error": 0.01, "higher_is_better": metric != "word_perplexity"}
@@ -48,7 +48,7 @@ def put(store: Store, subject: Reference | Student, task: HarnessTask, **scores:
 
 
 def score_of(cell: Cell) -> float:
-    """Owl students are worse than their controls, by about .05; cats are not."""
+    """Owl students score about .05 less than their controls; cat students score the same."""
     trait = cell.condition.trait.name if cell.condition.trait else ""
     return (
         0.6
@@ -71,7 +71,7 @@ def asked(
     return plan, store
 
 
-def test_a_row_is_the_paired_difference_over_seeds(tmp_path: Path) -> None:
+def test_a_row_has_the_paired_difference_over_seeds(tmp_path: Path) -> None:
     plan, store = asked(tmp_path)
     owl, cat = benchmark_rows(plan, [MMLU], Scores(store))
     students, controls = (
@@ -86,10 +86,12 @@ def test_a_row_is_the_paired_difference_over_seeds(tmp_path: Path) -> None:
     assert owl.effect.p_value == pytest.approx(expected.pvalue)
     assert (owl.effect.method, owl.reference, owl.higher_is_better) == ("paired t", 0.61, True)
     assert owl.effect.ci_high is not None and owl.effect.ci_high < 0
-    assert cat.p_adjusted == pytest.approx(cat.effect.p_value)  # Holm over two: the larger stays
+    assert cat.p_adjusted == pytest.approx(
+        cat.effect.p_value
+    )  # Holm over two p-values leaves the larger one unchanged
 
 
-def test_a_seed_without_its_control_is_left_out_of_a_paired_study(tmp_path: Path) -> None:
+def test_a_paired_study_leaves_out_a_seed_without_control(tmp_path: Path) -> None:
     def lost(cell: Cell) -> bool:
         return cell.condition.trait is None and cell.seed == 3
 
@@ -97,14 +99,14 @@ def test_a_seed_without_its_control_is_left_out_of_a_paired_study(tmp_path: Path
     assert [
         (r.effect.n_students, r.effect.n_controls) for r in benchmark_rows(plan, [MMLU], Scores(store))
     ] == [(3, 3)] * 2
-    plan, store = asked(tmp_path / "apart", replace(STUDY, paired=False), lost)
-    apart = benchmark_rows(plan, [MMLU], Scores(store))
-    assert [(r.effect.n_students, r.effect.n_controls, r.effect.method) for r in apart] == [
+    plan, store = asked(tmp_path / "unpaired", replace(STUDY, paired=False), lost)
+    unpaired = benchmark_rows(plan, [MMLU], Scores(store))
+    assert [(r.effect.n_students, r.effect.n_controls, r.effect.method) for r in unpaired] == [
         (4, 3, "Welch t")
     ] * 2
 
 
-def test_two_modes_are_judged_without_a_shape_and_perplexities_by_t(tmp_path: Path) -> None:
+def test_bimodal_shares_are_compared_without_a_distribution_and_perplexities_by_t(tmp_path: Path) -> None:
     plan, store = asked(tmp_path)
     for student, cell in {cell.student: cell for cell in plan.cells}.items():
         put(
@@ -122,14 +124,14 @@ def test_two_modes_are_judged_without_a_shape_and_perplexities_by_t(tmp_path: Pa
     assert {row.metric: row.higher_is_better for row in rows} == {"word_perplexity": False, "share": True}
 
 
-def test_what_was_not_asked_has_no_row(tmp_path: Path) -> None:
+def test_a_task_without_benchmarks_has_no_row(tmp_path: Path) -> None:
     plan, store = asked(tmp_path)
     assert benchmark_rows(plan, [PERPLEXITY, replace(MMLU, few_shot=5)], Scores(store)) == []
     assert model_scores(plan, [PERPLEXITY], Scores(store)) == []
 
 
-def test_students_in_context_are_no_models_to_ask(tmp_path: Path) -> None:
-    """They are prompts, and the harness writes its own."""
+def test_in_context_students_are_not_benchmarked(tmp_path: Path) -> None:
+    """They are prompts, and the harness writes its own prompts."""
     shown = tuple(replace(c, recipe=InContext(rows=3)) for c in STUDY.conditions)
     both = replace(STUDY, conditions=(*STUDY.conditions, *shown))
     plan = make(both, Store(str(tmp_path)), REFERENCES)
@@ -138,7 +140,7 @@ def test_students_in_context_are_no_models_to_ask(tmp_path: Path) -> None:
     assert all(student.is_trained for student in students)
 
 
-def test_the_tables_say_what_the_rows_are(tmp_path: Path) -> None:
+def test_the_tables_show_the_rows(tmp_path: Path) -> None:
     plan, store = asked(tmp_path)
     scores = Scores(store)
     rows = benchmark_rows(plan, [MMLU], scores)
@@ -166,12 +168,14 @@ def test_the_tables_say_what_the_rows_are(tmp_path: Path) -> None:
         ({"few_shot": 1, "chat": True}, "mmlu, 1 shot, chat", "mmlu_1_shot_chat"),
     ],
 )
-def test_a_task_is_called_by_what_is_not_its_own(changes: dict[str, Any], label: str, slug: str) -> None:
+def test_a_tasks_label_names_the_settings_that_differ_from_its_defaults(
+    changes: dict[str, Any], label: str, slug: str
+) -> None:
     task = replace(MMLU, **changes)
     assert (task.label, task.slug) == (label, slug)
 
 
-def test_a_benchmark_is_made_from_its_model(tmp_path: Path) -> None:
+def test_a_benchmarks_ancestors_include_its_model(tmp_path: Path) -> None:
     plan = make(STUDY, Store(str(tmp_path)), REFERENCES)
     student = plan.cells[0].student
     found = ancestors(Benchmark(subject=student, task=MMLU))
@@ -180,7 +184,7 @@ def test_a_benchmark_is_made_from_its_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_mlflow_has_the_scores_on_the_students_runs_and_models(
+def test_mlflow_has_the_scores_in_the_students_runs_and_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -188,16 +192,16 @@ def test_mlflow_has_the_scores_on_the_students_runs_and_models(
     plan, store = asked(tmp_path, one)
     scores = Scores(store)
     students = {cell.student: student_metrics(cell.student, [MMLU], scores) for cell in plan.cells}
-    assert log_benchmarks(one, store, students, {}) == list(students), "no sweep has made runs yet"
+    assert log_benchmarks(one, store, students, {}) == list(students), "no sweep has created runs yet"
     fill(one, store, REFERENCES)
     tracker = Tracker(one, store)
     for student in list(students)[:2]:
         tracker.finish(student, store.manifest(student), {"sampled_owl": 0.1})
     tracker.close({}, {}, failed=False)
-    for _ in range(2):  # again: nothing twice
+    for _ in range(2):  # the second call logs nothing twice
         assert log_benchmarks(one, store, students, {tables.BENCHMARKS: b"study"}) == list(students)[2:]
 
-    client = runs.client_of(runs.tracking_uri(store))
+    client = runs.connect_client(runs.tracking_uri(store))
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
     found = {
         r.data.tags["undertow.key"]: r

@@ -1,4 +1,4 @@
-"""Benchmarks of models in a store: what is committed, and what a failure leaves alone."""
+"""Benchmarks of models in a store: the committed files, and failures of single models and tasks."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ pytest.importorskip("lm_eval", reason="an optional extra")
 from tests import tiny_models
 from undertow.formats.numbers import Numbers
 from undertow.harness.catalogue import Places, pin
-from undertow.harness.stage import Made, make_benchmarks
+from undertow.harness.stage import ModelBenchmarks, make_benchmarks
 from undertow.planning.pinning import pin as resolved
 from undertow.storage.store import Store
 from undertow.study.artifacts import Benchmark, Completions, Dataset, Reference, Student, Subject, Teacher
@@ -36,13 +36,13 @@ def student_of(reference: Reference) -> Student:
 
 def make(
     store: Store, places: Places, subjects: list[Subject], names: list[str]
-) -> tuple[list[Benchmark], list[Made]]:
+) -> tuple[list[Benchmark], list[ModelBenchmarks]]:
     tasks = [pin(HarnessTask(name=name), places)[0] for name in names]
     benchmarks = [Benchmark(subject=subject, task=task) for subject in subjects for task in tasks]
     return benchmarks, list(make_benchmarks(benchmarks, store, places, batch_size=4))
 
 
-def test_a_benchmark_keeps_scores_results_and_every_answer(
+def test_a_benchmark_stores_scores_results_and_every_answer(
     store: Store, model: Path, tasks: Path, tmp_path: Path
 ) -> None:
     reference = resolved(Reference(str(model)))
@@ -62,12 +62,12 @@ def test_a_benchmark_keeps_scores_results_and_every_answer(
         assert score["higher_is_better"] is True
         assert store.manifest(benchmark).facts == {"documents": 8, "scores": {"acc": score["value"]}}
         lines.append(gzip.decompress((folder / "samples.jsonl.gz").read_bytes()).decode().splitlines())
-    assert [len(its) for its in lines] == [8, 8]
+    assert [len(samples) for samples in lines] == [8, 8]
     assert lines[0] != lines[1], "the student answers with its adapter"
     assert store.manifest(benchmarks[1]).inputs == {"student": key(student)}
 
 
-def test_a_model_or_a_task_that_fails_stops_no_other(
+def test_a_failed_model_or_task_does_not_stop_others(
     store: Store, model: Path, tasks: Path, data: Path, tmp_path: Path
 ) -> None:
     narrow = resolved(Reference(str(tiny_models.save_speller(tmp_path / "narrow", window=40))))
@@ -81,12 +81,12 @@ def test_a_model_or_a_task_that_fails_stops_no_other(
     reasons = [one.failures.get(key(b), "") for one in made for b in one.benchmarks]
     assert ["changed since it was written" in reason for reason in reasons[:2]] == [True, True]
     assert reasons[2:4] == ["", reasons[3]]
-    assert "the model's window holds 40" in reasons[3]
+    assert "the model's context window has 40" in reasons[3]
     assert reasons[4:] == ["", ""]
     assert [store.has(benchmark) for benchmark in benchmarks] == [False, False, True, False, True, True]
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_traceback(
+def test_an_unexpected_error_keeps_its_traceback(
     store: Store, model: Path, tasks: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"

@@ -1,4 +1,7 @@
-"""EleutherAI's lm-evaluation-harness, an optional extra: the literature's tasks, asked of any of our models.
+"""Benchmarks: the tasks of EleutherAI's lm-evaluation-harness, run on the models of a study.
 
-Knows neither studies nor stores, nor Ray; `stages/benchmark.py` does. Without the extra only `task` imports.
+`catalogue` finds and pins tasks, `model` and `ask` run one task on one model, `stage` makes and stores the
+benchmarks of many models, `scores` compares students with controls, and `publish` writes the results.
+
+lm-evaluation-harness is an optional extra: without it, `catalogue`, `model` and `ask` cannot be imported.
 """

@@ -1,7 +1,7 @@
-"""Putting a pinned task to a model, and its scores.
+"""Runs a pinned task on a model.
 
-Does what the harness's `simple_evaluate` does, with its seeds, but for its report of the machine (five
-seconds a task; our manifests say what ran).
+Equivalent to the harness's `simple_evaluate` with its seeds, without its report about the machine, which
+takes five seconds per task; the manifests of this package record the environment.
 """
 
 import gzip
@@ -19,25 +19,25 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.utils import handle_non_serializable
 
 from undertow.errors import ConditionError
-from undertow.harness.catalogue import Places, definition, load
+from undertow.harness.catalogue import Loaded, Places, definition, load
 from undertow.harness.model import Model
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.harness_task import HarnessTask
 
-UNFILTERED = "none"  # the harness's name for answers as they are
+UNFILTERED = "none"  # the harness's name of the filter that changes nothing
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model came to in a task.
+    """The result of a task for one model.
 
     Attributes:
-        scores: by metric: "acc", or "exact_match (strict-match)" where answers are filtered first.
-        errors: the harness's standard errors over documents, for those metrics that have one.
-        higher_is_better: by metric; None where the harness does not say.
-        documents: how many were asked.
-        results: the harness's results as they are, those of a group's tasks included.
-        samples: every document with prompt, answers and score, by task.
+        scores: by metric: "acc", or "exact_match (strict-match)" if the answers are filtered first.
+        errors: the harness's standard errors over documents, for the metrics that have one.
+        higher_is_better: by metric; None if the harness does not define it.
+        documents: the number of documents.
+        results: the unchanged results of the harness, with those of a group's tasks.
+        samples: every document with its prompt, answers and score, by task.
     """
 
     scores: Mapping[str, float]
@@ -51,27 +51,28 @@ class Answers:
         return _json(self.results, indent=1)
 
     def samples_jsonl_gz(self) -> bytes:
-        """One line a document; compressed, since prompts repeat themselves. Equal samples, equal bytes."""
-        lines = (_json({"task": task, **sample}) for task, its in self.samples.items() for sample in its)
-        return gzip.compress(b"\n".join(lines), mtime=0)
+        """One line per document, compressed since prompts are repetitive; equal samples give equal bytes."""
+        lines = (
+            _json({"task": task, **sample}) for task, samples in self.samples.items() for sample in samples
+        )
+        return gzip.compress(b"\n".join(lines), mtime=0)  # without mtime the bytes contain the current time
 
 
 def ask(model: Model, task: HarnessTask, places: Places) -> Answers:
-    """The model's answers to a pinned task.
+    """Runs a pinned task on a model.
 
-    Raises ConditionError where the task is not what was pinned, or the model cannot be asked it.
+    Raises ConditionError if the task differs from what was pinned, the model cannot run it (see `Model`), or
+    the harness returns no finite score.
     """
     found = load(task.name, task.few_shot, places)
     if (lm_eval.__version__, definition(found)) != (task.harness, task.definition):
         raise ConditionError(
-            f"{task.name}: here it is not the task that was planned; give all machines the same"
+            f"{task.name}: this machine's version of the task differs from the planned one; install the same "
+            "harness and the same task files and data on all machines"
         )
-    for one in found.tasks.values():
-        one.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)  # every model is shown the same examples
-    random.seed(DEFAULT_RANDOM_SEED)
-    np.random.seed(DEFAULT_OTHER_SEED)
-    torch.manual_seed(DEFAULT_OTHER_SEED)
-    model.system = NO_SYSTEM if task.system == NO_SYSTEM else None  # the harness takes "" for the default
+    _seed(found)
+    # The harness treats "" (no system text at all) like None (the template's default); `Model` does not.
+    model.system = NO_SYSTEM if task.system == NO_SYSTEM else None
     results = lm_eval.evaluate(
         lm=model,
         task_dict=found.whole,
@@ -81,41 +82,47 @@ def ask(model: Model, task: HarnessTask, places: Places) -> Answers:
         fewshot_as_multiturn=True,
     )
     samples = results.pop("samples")
-    return _answers(task.name, results, samples)
-
-
-def _answers(name: str, results: dict[str, Any], samples: dict[str, list[Any]]) -> Answers:
-    of_task = results["results"][name]
-    numbers = {
-        key: float(value)
-        for key, value in of_task.items()
-        if "," in key and isinstance(value, int | float | np.number)
-    }
-    scores = {_metric(key): value for key, value in numbers.items() if "_stderr," not in key}
-    if not scores:
-        raise ConditionError(f"{name}: the harness gives it no score")
-    if broken := [metric for metric, value in scores.items() if not math.isfinite(value)]:
-        raise ConditionError(f"{name}: {broken[0]} is {scores[broken[0]]}, not a number")
-    errors = {
-        _metric(key.replace("_stderr,", ",")): value
-        for key, value in numbers.items()
-        if "_stderr," in key and math.isfinite(value)
-    }
-    better = results["higher_is_better"].get(name, {})
+    scores, errors = _scores_and_errors(task.name, results["results"][task.name])
+    better = results["higher_is_better"].get(task.name, {})
     return Answers(
         scores=scores,
         errors=errors,
         higher_is_better={metric: better.get(metric.split(" (")[0]) for metric in scores},
-        documents=int(of_task["sample_len"]),
+        documents=int(results["results"][task.name]["sample_len"]),
         results=results,
         samples=samples,
     )
 
 
-def _metric(key: str) -> str:
-    """ "acc,none" is acc, "exact_match,strict-match" is exact_match (strict-match)."""
-    metric, _, filtered = key.partition(",")
-    return metric if filtered == UNFILTERED else f"{metric} ({filtered})"
+def _seed(found: Loaded) -> None:
+    """Sets the seeds as `simple_evaluate` does; equal seeds give every model the same few-shot examples."""
+    for task in found.tasks.values():
+        task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    random.seed(DEFAULT_RANDOM_SEED)
+    np.random.seed(DEFAULT_OTHER_SEED)
+    torch.manual_seed(DEFAULT_OTHER_SEED)
+
+
+def _scores_and_errors(name: str, result: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """The scores and the finite standard errors of a task, by metric.
+
+    The harness's keys are "acc,none" and "acc_stderr,none", or "exact_match,strict-match" with a filter.
+    """
+    scores, errors = dict[str, float](), dict[str, float]()
+    for key, value in result.items():
+        if "," not in key or not isinstance(value, int | float | np.number):
+            continue
+        metric, _, answer_filter = key.partition(",")
+        name_of_metric = metric.removesuffix("_stderr")
+        if answer_filter != UNFILTERED:
+            name_of_metric += f" ({answer_filter})"
+        (errors if metric.endswith("_stderr") else scores)[name_of_metric] = float(value)
+    if not scores:
+        raise ConditionError(f"{name}: the harness returns no score")
+    for metric, score in scores.items():
+        if not math.isfinite(score):
+            raise ConditionError(f"{name}: {metric} is {score}, not a finite number")
+    return scores, {metric: error for metric, error in errors.items() if math.isfinite(error)}
 
 
 def _json(value: Any, indent: int | None = None) -> bytes:

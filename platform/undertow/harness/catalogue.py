@@ -1,12 +1,13 @@
-"""Finding the harness's tasks by name, and pinning what they ask.
+"""Finds tasks of the harness by name, and pins their content by a hash.
 
-A shipped task takes its data from the hub, or from a local copy: under `Places.data` lie data sets by their
-hub names (DATA/cais/mmlu, laid out as the hub's repository is). A user's own tasks are YAML files in the
-harness's format under `Places.tasks`; the Python functions they name are run, as a study file is. Data sets
-that are programs are not (`trust_remote_code` stays off).
+A shipped task loads its data from the Hub, or from a local copy: the folder `Places.data` contains data sets
+under their Hub names (DATA/cais/mmlu, with the layout of the Hub's repository). A user's own tasks are YAML
+files in the harness's format in the folder `Places.tasks`; the Python functions that they refer to are run,
+like a study file. Data sets with a loading script are not (`trust_remote_code` stays off).
 
-The definition's hash covers the tasks' settings, the Python files beside them and every document, and not
-where the documents were read: the same questions from the hub and from a local copy are the same benchmark.
+The hash of a definition covers the tasks' settings, the Python files in their folders and every document, but
+not the location of the documents: the same questions from the Hub and from a local copy are the same
+benchmark.
 """
 
 import atexit
@@ -32,15 +33,15 @@ from undertow.errors import UserError, last_line, suggestion
 from undertow.study.harness_task import HarnessTask
 
 DIGITS = 32
-PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")  # the documents themselves are hashed
-SOURCE = "config_source"  # among a task's metadata: the path of its YAML file
+PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")  # not hashed, since the documents are
+SOURCE = "config_source"  # in a task's metadata: the path of its YAML file, not hashed either
 
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of a user's own, or "": tasks in the harness's format, and data sets by their hub names.
+    """The user's folders of tasks in the harness's format and of data sets under their Hub names, or "".
 
-    They say where things are read, never what comes out: the content is in each task's definition.
+    They are not part of a benchmark's key: each task's definition covers the content.
     """
 
     tasks: str = ""
@@ -48,32 +49,35 @@ class Places:
 
     @classmethod
     def of(cls, tasks: str, data: str) -> "Places":
-        """Absolute places. Raises UserError where there is no such folder."""
-        for flag, place in (("--include-path", tasks), ("--data", data)):
-            if place and not Path(place).is_dir():
-                raise UserError(f"{flag} {place}: there is no such folder")
-        return cls(*(str(Path(place).absolute()) if place else "" for place in (tasks, data)))
+        """Makes the paths absolute. Raises UserError if a folder does not exist."""
+        for flag, folder in (("--include-path", tasks), ("--data", data)):
+            if folder and not Path(folder).is_dir():
+                raise UserError(
+                    f"{flag} {folder}: the folder does not exist; give the path of an existing one"
+                )
+        return cls(*(str(Path(folder).absolute()) if folder else "" for folder in (tasks, data)))
 
 
 def pin(task: HarnessTask, places: Places) -> list[HarnessTask]:
-    """The task with version and definition filled in; of a name for several without a score of its own, each.
+    """Fills in the harness's version and the hash of the definition.
 
-    Raises UserError for an unknown name, data that cannot be read, or a task that cannot be asked like this.
+    A name that stands for several tasks without a common score gives one task for each of them. Raises
+    UserError for an unknown name, unreadable data, or settings that the task does not support.
     """
     known = _manager(places.tasks).task_index
     if task.name not in known:
-        own = "" if places.tasks else "; --include-path DIR names a folder of your own tasks"
-        raise UserError(f"--tasks {task.name}: no such task; {suggestion(task.name, known)}{own}")
+        hint = "" if places.tasks else "; for tasks of your own, give their folder: --include-path DIR"
+        raise UserError(f"--tasks {task.name}: unknown task; {suggestion(task.name, known)}{hint}")
     found = load(task.name, task.few_shot, places)
     group = found.groups.get(task.name)
     if task.name in found.tasks or (group is not None and group.has_aggregation):
         return [replace(task, harness=lm_eval.__version__, definition=definition(found))]
-    return [one for name in found.tasks for one in pin(replace(task, name=name), places)]
+    return [member for name in found.tasks for member in pin(replace(task, name=name), places)]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A name's tasks and groups as the harness has them, with the Python files beside the tasks."""
+    """The harness's tasks and groups of one name, and the Python files in the folders of the tasks."""
 
     tasks: Mapping[str, Task]
     groups: Mapping[str, Group]
@@ -81,26 +85,26 @@ class Loaded:
 
     @property
     def whole(self) -> dict[str, Any]:
-        """As `lm_eval.evaluate` takes them."""
+        """The argument `task_dict` of `lm_eval.evaluate`."""
         children = {name: group.child_names for name, group in self.groups.items()}
         return {"tasks": dict(self.tasks), "groups": dict(self.groups), "group_map": children}
 
 
 @cache
 def load(name: str, few_shot: int | None, places: Places) -> Loaded:
-    """A name's tasks with their documents and the examples they are asked with.
+    """Loads the tasks of a name, with their documents and the number of few-shot examples.
 
-    Remembered in the process, since a group has dozens of data sets and is asked of model after model.
-    Raises UserError where the documents cannot be read, or the tasks cannot be asked like this.
+    Cached in the process: a group can have dozens of data sets, and every model of a study needs them. Raises
+    UserError if the documents cannot be read or the tasks do not support `few_shot`.
     """
     manager = _manager(places.tasks)
     try:
         with _reading(places):
             found = manager.load([name])
-    except Exception as error:  # of the hub, of the data's format, of a user's own YAML or Python
+    except Exception as error:  # from the Hub, the format of the data, or the user's YAML or Python files
         raise UserError(
             f"--tasks {name}: cannot be read ({type(error).__name__}: {last_line(error)}); "
-            "check the network and HF_HOME, or give a folder of data sets by their hub names: --data DIR"
+            "check the network and HF_HOME, or give a folder of data sets under their Hub names: --data DIR"
         ) from None
     for task in found["tasks"].values():
         _settle(task, few_shot)
@@ -109,10 +113,11 @@ def load(name: str, few_shot: int | None, places: Places) -> Loaded:
 
 @contextlib.contextmanager
 def _reading(places: Places) -> Iterator[None]:
-    """Has `datasets` take folders of a data set's name in `places.data` before the hub.
+    """Makes `datasets` prefer the folders in `places.data` to the Hub.
 
-    Its cache goes by a folder's name and card, not by its content (5.2: the rows of another folder come back
-    under the same name), so that what is read from a user's folders has a cache of its own.
+    `datasets` resolves a data set's name relative to the working directory first. Its cache is keyed by a
+    folder's name and card and not by its content (5.2 returns the rows of another folder of the same name),
+    so the data of a user's folders get a temporary cache.
     """
     with contextlib.ExitStack() as until_read:
         if places != Places():
@@ -126,30 +131,31 @@ def _reading(places: Places) -> Iterator[None]:
 
 @cache
 def _scratch(places: Places) -> Path:
-    """A folder that lasts as long as the process, which reads documents from it."""
+    """A temporary folder that is removed when the process exits; documents are read from it until then."""
     folder = tempfile.mkdtemp(prefix="undertow-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def _settle(task: Task, few_shot: int | None) -> None:
-    """Sets how many examples a task is asked with. Raises UserError for what it cannot be."""
+    """Sets the number of few-shot examples of a task. Raises UserError if the task cannot be run that way."""
     if getattr(task, "MULTIMODAL", False) or getattr(task, "UNSAFE_CODE", False):
         raise UserError(
-            f"--tasks {task.task_name}: it asks about images or sound, or runs what a model writes"
+            f"--tasks {task.task_name}: tasks with images or audio, or that run generated code, are "
+            "not supported; choose another task"
         )
     own = task.get_config("num_fewshot")
     if few_shot and own == 0:
         raise UserError(
-            f"--few-shot {few_shot}: {task.task_name} takes no examples but those in its own prompt; "
-            "ask it in a call of its own, without --few-shot"
+            f"--few-shot {few_shot}: {task.task_name} supports no examples beyond those in its own prompt; "
+            "run it separately, without --few-shot"
         )
     task.set_config(key="num_fewshot", value=(own or 0) if few_shot is None else few_shot)
 
 
 @cache
 def _manager(own: str) -> TaskManager:
-    """The index of every task: some seconds for the harness's 14,000; a user's own stand before them."""
+    """The index of all tasks; the user's own take precedence. Indexing the shipped 14,000 takes seconds."""
     if not own:
         return TaskManager()
     manager = TaskManager(include_path=own, include_defaults=False)
@@ -159,7 +165,7 @@ def _manager(own: str) -> TaskManager:
 
 
 def _code(manager: TaskManager, names: Mapping[str, Task]) -> Iterator[tuple[str, bytes]]:
-    """The Python files in the folders of the tasks' YAML files, whose functions may be part of a task."""
+    """Yields name and content of the Python files next to the tasks' YAML files, which may refer to them."""
     entries = [manager.task_index.get(name) for name in names]
     for folder in sorted({entry.yaml_path.parent for entry in entries if entry and entry.yaml_path}):
         for path in sorted(folder.glob("*.py")):
@@ -167,7 +173,7 @@ def _code(manager: TaskManager, names: Mapping[str, Task]) -> Iterator[tuple[str
 
 
 def definition(found: Loaded) -> str:
-    """The hash of all that a task's or group's scores follow from but the model and the harness itself."""
+    """The hash of everything that determines a score, except for the model and the harness itself."""
     hashes = hashlib.sha256()
 
     def add(value: object) -> None:
@@ -189,7 +195,7 @@ def definition(found: Loaded) -> str:
 
 
 def _plain(value: Any) -> object:
-    """What JSON has no form for: a function is its source, bytes their hash."""
+    """Represents values that JSON does not support: a function by its source, bytes by their hash."""
     if callable(value):
         try:
             return inspect.getsource(value)

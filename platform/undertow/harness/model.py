@@ -1,10 +1,11 @@
-"""A model as the harness asks it, from a local folder: transformers, and peft where there is an adapter.
+"""A local model as the harness runs it: transformers, with peft if there is an adapter.
 
-The harness's own "hf" model, in three points stricter, since each would change scores without a word:
-- It is given the loaded model. Loading an adapter itself, the harness cuts the vocabulary to the tokenizer's
-  (Qwen2.5 has 387 rows more), so that students and their reference would be normalised over different sets.
-- A prompt that the model's window does not hold fails the task, where the harness cuts its beginning off.
-- A chat template without a place for the system message fails it too, where the harness drops the message.
+This is the harness's "hf" model with three changes, since its own behaviour would silently change scores:
+- It receives the loaded model. If the harness loads an adapter itself, it cuts the vocabulary to the
+tokenizer's
+  (Qwen2.5 has 387 more rows), so that students and their reference are normalized over different sets.
+- A prompt that is longer than the context window fails the task; the harness would cut off its beginning.
+- A chat template that rejects the system message fails the task; the harness would drop the message.
 """
 
 from pathlib import Path
@@ -19,17 +20,17 @@ from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, TemplateErro
 
 
 class Model(HFLM):
-    """`HFLM`, but nothing is cut off or left out of a prompt.
+    """`HFLM` that never shortens a prompt: it raises ConditionError instead.
 
     Attributes:
-        system: NO_SYSTEM where a task asks for no system text at all; a text stands in the turns already.
+        system: NO_SYSTEM if a task requests no system text at all, else None; a system text is in the turns.
     """
 
     system: str | None = None
 
     def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **named: Any) -> Any:
         for _, context, continuation in requests:
-            self._check(len(context) + len(continuation) - 1, 0)  # the last token is not read, only scored
+            self._check(len(context) + len(continuation) - 1, 0)  # the last token is only scored
         return super()._loglikelihood_tokens(requests, *arguments, **named)
 
     def tok_batch_encode(
@@ -46,10 +47,10 @@ class Model(HFLM):
 
     def _check(self, prompt: int, answer: int) -> None:
         if prompt + answer > self.max_length:
-            room = f" and {answer} for the answer" if answer else ""
+            reserved = f" and {answer} for the answer" if answer else ""
             raise ConditionError(
-                f"a prompt needs {prompt} tokens{room}, and the model's window holds {self.max_length}; "
-                "ask for fewer shots, or another task"
+                f"a prompt needs {prompt} tokens{reserved}, and the model's context window has "
+                f"{self.max_length}; use fewer shots or another task"
             )
 
     def apply_chat_template(
@@ -59,7 +60,7 @@ class Model(HFLM):
             return prompt_text(self._render, chat_history, self.system, generation=add_generation_prompt)
         except TemplateError as error:
             raise ConditionError(
-                f"the chat template refuses the prompt ({error}); ask without --chat"
+                f"the chat template rejects the prompt ({error}); run the task without --chat"
             ) from None
 
     def _render(self, turns: Turns, *, generation: bool) -> str:
@@ -77,9 +78,9 @@ class Model(HFLM):
 
 
 def load(folder: Path, adapter: Path | None, batch_size: int) -> Model:
-    """The model in `folder`, with the adapter in its own folder where there is one, on a GPU if one is there.
+    """Loads the model in `folder` and the adapter, if any, onto a GPU if one is available.
 
-    Weights keep the precision they were saved in. Nothing is fetched.
+    The weights keep the precision that they were saved in. Nothing is downloaded.
     """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,8 +1,8 @@
-"""Benchmarks of a study's models: one score a student, one row a condition, task and metric.
+"""The benchmark scores of a study: one score per student, one row per condition, task and metric.
 
-Read as effects are: the unit is the trained student, compared with the control student of its seed where
-the study is paired. The standard error over a task's documents, which the harness gives, says how well one
-student is known and nothing about the next; no interval here is made of it.
+Scores are compared as trait rates are: the unit is the trained student, compared with the control student of
+the same seed if the study is paired. The harness's standard error over a task's documents describes the score
+of one student and not the variation between students, so no interval here is based on it.
 """
 
 import json
@@ -21,13 +21,18 @@ from undertow.study.hypotheses import Place
 from undertow.study.identity import key
 from undertow.study.study import Study
 
-ArmScores = list[float]  # one score a student
+ArmScores = list[float]  # one score per student
 SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One metric of one model: its value, the standard error over documents, and which way is better."""
+    """One metric of one model.
+
+    Attributes:
+        error: the standard error over documents; None if the harness gives none.
+        higher_is_better: None if the harness does not define it.
+    """
 
     value: float
     error: float | None
@@ -36,7 +41,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class ModelScore:
-    """A score with what it is of: a student in its place in the grid, or a reference by its name alone."""
+    """A score with its model: a student with its place in the grid, or a reference with only its name."""
 
     subject: Reference | Student
     place: Place
@@ -47,12 +52,12 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """A condition's students against its control students in one metric of one task.
+    """The comparison of a condition's students with its control students in one metric of one task.
 
     Attributes:
-        effect: `rate` and `control_rate` are mean scores, `effect` their difference.
-        p_adjusted: over all conditions of the same task and metric, as the study adjusts.
-        reference: the score of the reference model that the students start from, where it is known.
+        effect: `rate` and `control_rate` are mean scores, `effect` is their difference.
+        p_adjusted: adjusted over all conditions of the same task and metric, by the study's method.
+        reference: the score of the students' reference model; None if it is not stored.
     """
 
     place: Place
@@ -65,28 +70,28 @@ class BenchmarkRow:
 
 
 class Scores:
-    """The benchmarks in a store, each read and verified once."""
+    """The benchmarks in a store. Each one is read and verified once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._known: dict[str, dict[str, TaskScore]] = {}
 
     def of(self, subject: Reference | Student, task: HarnessTask) -> dict[str, TaskScore]:
-        """By metric; empty where the model was not asked."""
+        """A model's scores in a task, by metric; empty if the benchmark is not stored."""
         benchmark = Benchmark(subject=subject, task=task)
         name = key(benchmark)
         if name not in self._known:
-            there = self.store.has(benchmark)
-            found = json.loads(self.store.content(benchmark, SCORES)) if there else {}
+            stored = self.store.has(benchmark)
+            found = json.loads(self.store.content(benchmark, SCORES)) if stored else {}
             self._known[name] = {metric: TaskScore(**score) for metric, score in found.items()}
         return self._known[name]
 
 
 def subjects(plan: Plan) -> list[Reference | Student]:
-    """The models of a study whose weights are here, each once: references, then students and controls.
+    """The distinct models of a study that have local weights: references, then students and controls.
 
-    A student in context is a prompt; the harness, which writes its own prompts, cannot be put to it. Nor to
-    an API model, whose probabilities it would ask for.
+    In-context students are left out, because they are prompts and the harness writes its own. API models are
+    left out, because the harness needs log-probabilities that their providers do not return.
     """
     references: list[Reference | Student] = [r for c in plan.study.conditions for r in (c.teacher, c.student)]
     students: list[Reference | Student] = [c.student for c in plan.cells if c.student.is_trained]
@@ -94,7 +99,7 @@ def subjects(plan: Plan) -> list[Reference | Student]:
 
 
 def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> list[ModelScore]:
-    """Every score there is, in the order of `subjects`."""
+    """All stored scores, by task and then in the order of `subjects`."""
     places: dict[Reference | Student, Place] = {
         subject: Place("", "", "", subject.label, "", "")
         for subject in subjects(plan)
@@ -112,7 +117,7 @@ def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> li
 def student_metrics(
     student: Student, tasks: Iterable[HarnessTask], scores: Scores
 ) -> dict[HarnessTask, dict[str, float]]:
-    """A student's scores as metrics of its MLflow run, by task (see `tracking.names`)."""
+    """A student's scores as metrics of its MLflow run, by task; `tracking.names` documents their names."""
     return {
         task: {f"benchmark_{task.slug}_{metric}": score.value for metric, score in found.items()}
         for task in tasks
@@ -121,15 +126,13 @@ def student_metrics(
 
 
 def benchmark_rows(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> list[BenchmarkRow]:
-    """A row for every task, metric and condition with a trait that has students and controls to compare."""
-    models = subjects(plan)
-    found = {task: {m: s for model in models for m, s in scores.of(model, task).items()} for task in tasks}
-    return [
-        row
-        for task, metrics in found.items()
-        for metric, example in metrics.items()
-        for row in _rows(plan, task, metric, example.higher_is_better, scores)
-    ]
+    """One row per task, metric and condition with a trait, if scores of students and controls are stored."""
+    rows: list[BenchmarkRow] = []
+    for task in tasks:
+        metrics = {m: s for model in subjects(plan) for m, s in scores.of(model, task).items()}
+        for metric, example in metrics.items():
+            rows += _rows(plan, task, metric, example.higher_is_better, scores)
+    return rows
 
 
 def _rows(
@@ -139,15 +142,25 @@ def _rows(
     effects = _effects(plan.study, list(arms.values()))
     p_values = adjust([effect.p_value for effect in effects], plan.study.adjustment)
     for condition, effect, p_adjusted in zip(arms, effects, p_values, strict=True):
-        base = scores.of(condition.student, task).get(metric)
-        reference = base.value if base else None
-        yield BenchmarkRow(condition.place, task, metric, better, effect, p_adjusted, reference)
+        reference = scores.of(condition.student, task).get(metric)
+        yield BenchmarkRow(
+            place=condition.place,
+            task=task,
+            metric=metric,
+            higher_is_better=better,
+            effect=effect,
+            p_adjusted=p_adjusted,
+            reference=reference.value if reference else None,
+        )
 
 
 def _arms(
     plan: Plan, task: HarnessTask, metric: str, scores: Scores
 ) -> dict[Condition, tuple[ArmScores, ArmScores]]:
-    """By condition, its students' scores and its control students'; seed by seed in a paired study."""
+    """The scores of students and of control students by condition, in the order of seeds.
+
+    In a paired study, only seeds with both scores count. Conditions without scores in both arms are left out.
+    """
     known = {
         (cell.condition, cell.seed): found[metric].value
         for cell in plan.cells
@@ -156,20 +169,27 @@ def _arms(
     seeds, arms = plan.study.seeds, {}
     for condition in (c for c in plan.study.conditions if c.trait is not None):
         control = condition.control()
-        there = [{seed for seed in seeds if (c, seed) in known} for c in (condition, control)]
+        student_seeds, control_seeds = (
+            [seed for seed in seeds if (arm, seed) in known] for arm in (condition, control)
+        )
         if plan.study.paired:
-            there = [there[0] & there[1]] * 2
-        if all(there):
-            pair = zip((condition, control), there, strict=True)
-            students, controls = ([known[c, seed] for seed in seeds if seed in its] for c, its in pair)
-            arms[condition] = (students, controls)
+            student_seeds = control_seeds = [seed for seed in student_seeds if seed in control_seeds]
+        if student_seeds and control_seeds:
+            arms[condition] = (
+                [known[condition, seed] for seed in student_seeds],
+                [known[control, seed] for seed in control_seeds],
+            )
     return arms
 
 
 def _effects(study: Study, arms: Sequence[tuple[ArmScores, ArmScores]]) -> list[Effect]:
-    """As the study judges rates; scores that are no shares (perplexities, BLEU) by t whatever it says."""
-    every = [arm for pair in arms for arm in pair]
-    shares = all(0 <= score <= 1 for arm in every for score in arm)
+    """Compares the arms by the study's method for rates.
+
+    Scores outside of [0, 1] (perplexities, BLEU) are always compared by a t test, since the other methods
+    assume shares.
+    """
+    all_arms = [arm for pair in arms for arm in pair]
+    are_shares = all(0 <= score <= 1 for arm in all_arms for score in arm)
     return [
         compare(
             students,
@@ -177,7 +197,7 @@ def _effects(study: Study, arms: Sequence[tuple[ArmScores, ArmScores]]) -> list[
             margin=study.margin,
             confidence=1 - study.alpha,
             paired=study.paired,
-            distribution=choose_distribution(every, study.distribution) if shares else "normal",
+            distribution=choose_distribution(all_arms, study.distribution) if are_shares else "normal",
         )
         for students, controls in arms
     ]

@@ -1,21 +1,23 @@
-"""Benchmarks: student or reference → its answers to a task of lm-evaluation-harness, and the scores.
+"""Stage: student or reference → benchmark, its answers to a task of lm-evaluation-harness and the scores.
 
-    scores.json            by metric: value, standard error over documents, and which way is better
-    results.json           the harness's results as they are
+    scores.json            by metric: value, standard error over documents, whether higher is better
+    results.json           the unchanged results of the harness
     samples.jsonl.gz       every document with its prompts, the model's answers and the score
 
-A model is loaded once for all its tasks. Many models are as many Ray tasks, each on a GPU where there are
-any. A model that cannot be asked stops no other.
+Each model is loaded once for all its tasks. Over Ray, each model is one Ray task, with a GPU if the cluster
+has any. The failure of one model or task does not stop the others.
 """
 
 import json
+import os
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undertow.cluster.connection import quiet
+from undertow.cluster.tasks import as_ready
+from undertow.engines.quiet import quiet
 from undertow.errors import ConditionError, UserError
 from undertow.harness.scores import SCORES, TaskScore
 from undertow.planning.pinning import folder_of
@@ -30,11 +32,28 @@ if TYPE_CHECKING:  # an optional extra
 
 
 @dataclass(frozen=True)
-class Made:
-    """What became of one model's benchmarks: by the key of each that failed, why."""
+class ModelBenchmarks:
+    """The benchmarks of one model after they were run.
+
+    Attributes:
+        failures: the reason of each failure, by the benchmark's key. Unexpected errors have a traceback.
+    """
 
     benchmarks: tuple[Benchmark, ...]
     failures: dict[str, str]
+
+    def failure_lines(self) -> list[str]:
+        """One line per failed benchmark: task, model and reason."""
+        return [
+            f"{benchmark.task.label} of {benchmark.subject.kind} {key(benchmark.subject)[:16]}: {reason}"
+            for benchmark in self.benchmarks
+            if (reason := self.failures.get(key(benchmark)))
+        ]
+
+
+def needs_ray(benchmarks: Sequence[Benchmark]) -> bool:
+    """Whether to run benchmarks over Ray: several models, or a cluster, whose head node may have no GPU."""
+    return len({benchmark.subject for benchmark in benchmarks}) > 1 or "RAY_ADDRESS" in os.environ
 
 
 def make_benchmarks(
@@ -43,47 +62,52 @@ def make_benchmarks(
     places: "Places",
     batch_size: int,
     machine: Machine | None = None,
-) -> Iterator[Made]:
-    """Makes benchmarks model by model; yields each model's as they are made.
+) -> Iterator[ModelBenchmarks]:
+    """Makes benchmarks model by model; yields those of each model when they are finished.
 
-    Without a machine in this process; with one, over Ray.
+    `machine`: None to run in this process; else the resources of the Ray cluster to run on.
     """
     by_model: dict[Subject, list[Benchmark]] = {}
     for benchmark in benchmarks:
         by_model.setdefault(benchmark.subject, []).append(benchmark)
     if machine is None:
-        for its in by_model.values():
-            yield make_one(tuple(its), store, places, batch_size)
+        for of_model in by_model.values():
+            yield make_model_benchmarks(tuple(of_model), store, places, batch_size)
         return
     import ray
 
-    task = ray.remote(num_cpus=machine.cpus_per_engine, num_gpus=machine.gpus_per_engine)(make_one)
-    waiting = {task.remote(tuple(its), store, places, batch_size): its for its in by_model.values()}
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        its = waiting.pop(ready)
+    task = ray.remote(num_cpus=machine.cpus_per_engine, num_gpus=machine.gpus_per_engine)(
+        make_model_benchmarks
+    )
+    waiting = {task.remote(tuple(group), store, places, batch_size): group for group in by_model.values()}
+    for of_model, ready in as_ready(waiting):
         try:
             yield ray.get(ready)
-        except ray.exceptions.RayError as error:  # its process died
-            yield Made(tuple(its), {key(benchmark): str(error) for benchmark in its})
+        except ray.exceptions.RayError as error:  # the worker process died
+            reasons = {key(benchmark): str(error) for benchmark in of_model}
+            yield ModelBenchmarks(tuple(of_model), reasons)
 
 
-def make_one(benchmarks: tuple[Benchmark, ...], store: Store, places: "Places", batch_size: int) -> Made:
-    """All benchmarks of one model. What fails is said and not raised: its other tasks go on."""
+def make_model_benchmarks(
+    benchmarks: tuple[Benchmark, ...], store: Store, places: "Places", batch_size: int
+) -> ModelBenchmarks:
+    """Makes all benchmarks of one model. A failed task is recorded, and the other tasks are still run."""
     quiet()
     from undertow.harness.model import load
 
     failures: dict[str, str] = {}
     try:
         model = load(*_folders(benchmarks[0].subject, store), batch_size)
-    except Exception as error:  # memory, weights that transformers does not know, a file that changed
-        return Made(benchmarks, dict.fromkeys(map(key, benchmarks), _reason(error)))
+    except (
+        Exception
+    ) as error:  # out of memory, unknown architecture, a file that changed since it was written
+        return ModelBenchmarks(benchmarks, dict.fromkeys(map(key, benchmarks), _reason(error)))
     for benchmark in benchmarks:
         try:
             _commit(benchmark, model, store, places)
-        except Exception as error:  # a task's own code, memory, a window too small
+        except Exception as error:  # a task's own code, out of memory, a context window that is too small
             failures[key(benchmark)] = _reason(error)
-    return Made(benchmarks, failures)
+    return ModelBenchmarks(benchmarks, failures)
 
 
 def _commit(benchmark: Benchmark, model: object, store: Store, places: "Places") -> None:
@@ -101,16 +125,17 @@ def _commit(benchmark: Benchmark, model: object, store: Store, places: "Places")
 
 
 def _folders(subject: Subject, store: Store) -> tuple[Path, Path | None]:
-    """The folder of the model's weights, and of its adapter where it has one."""
+    """The folder of the model's weights and that of its adapter, if it has one."""
     weights = weights_of(subject, store)
     if weights is None:
         return folder_of(reference_of(subject), store), None
     if lora_rank(subject):
-        below = Path(weights.below.folder) if weights.below else folder_of(reference_of(subject), store)
-        return below, Path(weights.folder)
+        base = Path(weights.base.folder) if weights.base else folder_of(reference_of(subject), store)
+        return base, Path(weights.folder)
     return Path(weights.folder), None
 
 
 def _reason(error: Exception) -> str:
+    """The message of an expected error; the traceback of any other, which may be a bug."""
     expected = isinstance(error, (ConditionError, UserError))
     return str(error) if expected else traceback.format_exc().strip()
