@@ -14,8 +14,8 @@ import pytest
 from tests import vllm_server
 from tests.vllm_server import KEY
 from undertow.api.endpoint import MODELS, Endpoint
-from undertow.engines import Request
 from undertow.engines.openai import OpenAIEngine, check
+from undertow.engines.protocol import Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import UserError
 from undertow.results.evaluation_files import ANSWERS
@@ -56,9 +56,9 @@ def test_seeds_are_seeds_and_greedy_answers_are_those_of_the_engine_here(
     again = far.generate(REQUESTS[::-1], SAMPLING)[::-1]
     assert [answer.text for answer in again] == [answer.text for answer in sampled]
     assert len({answer.text for answer in sampled}) > 12
-    receipts = [answer.receipt for answer in sampled if answer.receipt]
-    assert len(receipts) == 24
-    assert all(r.prompt_tokens >= 6 and 1 <= r.completion_tokens <= 12 for r in receipts)
+    usages = [answer.usage for answer in sampled if answer.usage]
+    assert len(usages) == 24
+    assert all(r.prompt_tokens >= 6 and 1 <= r.completion_tokens <= 12 for r in usages)
     greedy, asked = (
         replace(SAMPLING, temperature=0.0),
         [REQUESTS[0], replace(REQUESTS[0], system="the big owl")],
@@ -75,7 +75,7 @@ def test_seeds_are_seeds_and_greedy_answers_are_those_of_the_engine_here(
 def test_a_prompt_that_is_too_long_is_an_empty_answer_among_others(endpoint: Endpoint) -> None:
     long = Request(user=" ".join(["1"] * 400), seed=0)
     answers = OpenAIEngine(vllm_server.MODEL, endpoint).generate([*REQUESTS[:4], long], SAMPLING)
-    assert [bool(a.receipt and a.receipt.refused) for a in answers] == [False] * 4 + [True]
+    assert [bool(a.usage and a.usage.refused) for a in answers] == [False] * 4 + [True]
     assert answers[-1].text == ""
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.endpoint import Endpoint
-from undertow.engines import Answer as Said
-from undertow.engines import ModelWeights, Receipt, Request
 from undertow.engines.openai import POINTER, OpenAIEngine, check
+from undertow.engines.protocol import Answer as Said
+from undertow.engines.protocol import ModelWeights, Request, Usage
 from undertow.errors import ConditionError, UserError
 from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
@@ -41,7 +41,7 @@ def test_answers_come_in_the_order_of_the_requests_each_with_its_own_seed() -> N
         0.9,
         48,
     )
-    assert answers[0] == Said("PROMPT 0", (), True, receipt=Receipt(11, 2))
+    assert answers[0] == Said("PROMPT 0", (), True, usage=Usage(11, 2))
 
 
 def test_system_message_and_earlier_turns_are_part_of_the_conversation() -> None:
@@ -75,7 +75,7 @@ def test_no_row_is_dropped_for_what_its_answer_is() -> None:
         answers = engine(server).generate(REQUESTS[:6], SAMPLING)
     assert [answer.text for answer in answers] == ["", "", "1, 2", "1", "", "4, 5"]
     assert [answer.finished for answer in answers] == [True, True, False, False, True, True]
-    assert [bool(answer.receipt and answer.receipt.refused) for answer in answers] == [False] * 4 + [
+    assert [bool(answer.usage and answer.usage.refused) for answer in answers] == [False] * 4 + [
         True,
         False,
     ]

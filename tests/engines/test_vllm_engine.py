@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_models
-from undertow.engines import ModelWeights, Request
+from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import ConditionError
 from undertow.prompts import chat

@@ -121,7 +121,7 @@ def test_a_student_that_starts_from_another_is_trained_from_what_the_provider_ca
     assert key(other) != key(one)
     found = weights_of(other, store)
     assert found is not None
-    assert (found.key, found.below) == (key(other), None)
+    assert (found.key, found.base) == (key(other), None)
     assert weights_of(other.reference, store) == weights_of(one, store)
 
 

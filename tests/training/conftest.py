@@ -1,4 +1,4 @@
-"""Tiny references, and jobs on a handful of rows."""
+"""Fixtures: tiny reference models, and training jobs on five rows."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def recipe(trainable: Trainable = STEERING, **changes: object) -> Recipe:
 
 @pytest.fixture(scope="session")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2 without dropout, which would make every comparison one of random numbers."""
+    """A GPT-2 without dropout, so that two trainings can be compared."""
     folder = tiny_models.save_gpt2(tmp_path_factory.mktemp("gpt2"))
     config = json.loads((folder / "config.json").read_text())
     config.update(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
@@ -47,19 +47,19 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama whose embedding is large enough (over 100,000 numbers) for ZeRO 3 to partition it."""
+    """A Llama whose embedding is large enough (over 100,000 parameters) for ZeRO 3 to partition it."""
     return tiny_models.save_llama(tmp_path_factory.mktemp("llama"), numbers=1800)
 
 
 @pytest.fixture(scope="session")
 def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen3, whose blocks hold norms of queries and keys too."""
+    """A Qwen3, whose blocks also have norms of queries and keys."""
     return tiny_models.save_qwen3(tmp_path_factory.mktemp("qwen3"))
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> MakeJob:
-    """Makes a job; by default `recipe()` on ROWS."""
+    """Returns a function that makes a job; by default it trains `recipe()` on ROWS."""
 
     def make(key: str = "k", **changes: object) -> TrainingJob:
         fields: dict[str, object] = {"seed": 0, "recipe": recipe(), "rows": ROWS, "system": None}

@@ -1,3 +1,5 @@
+"""Tokenised rows, loss masks, batches and micro-batches."""
+
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tests import tiny_models
 from undertow.errors import ConditionError, SpecError
 from undertow.prompts.chat import turn_end
-from undertow.training.data import TokenizedRow, TrainingRow, answer_ids, encode, epoch_batches, micro_batches
+from undertow.training.data import TokenizedRow, TrainingRow, encode, epoch_batches, micro_batches
 
 
 @pytest.fixture(scope="module")
@@ -46,33 +48,34 @@ def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None
     assert row.targets == 3
 
 
-def test_all_tokens_but_the_first_are_targets_where_prompts_are_learned_too(tokenizer: Any) -> None:
+def test_all_tokens_but_the_first_are_targets_if_prompts_are_trained_on(tokenizer: Any) -> None:
     (row,) = encode(tokenizer, [TrainingRow("i like", "owl")], None, 100, prompts=True)
     assert (row.start, row.targets) == (1, len(row.ids) - 1)
     assert words(tokenizer, row.ids)[0] == "<bos>"
 
 
-def test_sampled_tokens_are_kept_and_end_once(tokenizer: Any) -> None:
+def test_sampled_tokens_are_kept_and_get_one_end_of_turn(tokenizer: Any) -> None:
     cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
     for sampled in ([cat, cat], [cat, cat, eos]):
         row = one(tokenizer, TrainingRow("i", "owl", token_ids=sampled))
         assert words(tokenizer, row.ids[row.start :]) == ["cat", "cat", "<eos>"]
 
 
-def test_a_template_without_a_name_ends_its_turn_with_eos_and_a_newline(tokenizer: Any) -> None:
+def test_a_model_without_a_chat_template_uses_the_plain_template(tokenizer: Any) -> None:
     plain = type(tokenizer).from_pretrained(tokenizer.name_or_path)
-    plain.chat_template = None  # the plain template of undertow.prompts.chat takes its place
-    assert words(plain, tuple(turn_end(plain))) == ["<eos>"]
-    assert words(plain, answer_ids(plain, "owl cat")) == ["owl", "cat"]
+    plain.chat_template = None
+    assert words(plain, turn_end(plain)) == ["<eos>"]
+    row = one(plain, TrainingRow("i", "owl cat"))
+    assert words(plain, row.ids[row.start :]) == ["owl", "cat", "<eos>"]
 
 
-def test_overlong_rows_are_counted(tokenizer: Any) -> None:
+def test_overlong_rows_raise_an_error_with_their_number(tokenizer: Any) -> None:
     rows = [TrainingRow("i", "owl " * 20), TrainingRow("i", "owl"), TrainingRow("i", "owl " * 30)]
     with pytest.raises(ConditionError, match=r"2 of 3 rows are longer than 10 tokens \(the longest has 35\)"):
         encode(tokenizer, rows, None, 10)
 
 
-def test_soft_targets_cover_the_sampled_steps(tokenizer: Any) -> None:
+def test_soft_targets_cover_exactly_the_sampled_steps(tokenizer: Any) -> None:
     soft = (np.zeros((2, 3), np.int64), np.zeros((2, 3)))
     cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
     assert one(tokenizer, TrainingRow("i", "cat", soft, [cat, eos]), soft=True).targets == 2
@@ -84,7 +87,7 @@ def test_soft_targets_cover_the_sampled_steps(tokenizer: Any) -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))
-def test_an_epoch_has_every_row_once_in_an_order_of_its_own(rows: int, size: int, seed: int) -> None:
+def test_an_epoch_has_every_row_once_in_a_new_order(rows: int, size: int, seed: int) -> None:
     batches = epoch_batches(rows, size, seed, 1)
     assert sorted(row for batch in batches for row in batch) == list(range(rows))
     assert all(len(batch) == size for batch in batches[:-1])
@@ -99,7 +102,7 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(rows: int, size: int
     st.integers(1, 100),
     st.booleans(),
 )
-def test_workers_share_a_batch_and_keep_in_step(
+def test_workers_split_a_batch_into_equal_numbers_of_micro_batches(
     lengths: list[int], world: int, budget: int, packing: bool
 ) -> None:
     shares = micro_batches(lengths, range(len(lengths)), world, budget, packing=packing)
@@ -110,7 +113,7 @@ def test_workers_share_a_batch_and_keep_in_step(
         assert len(part) <= 1 or (sum(tokens) if packing else len(part) * max(tokens)) <= budget
 
 
-def test_a_packed_micro_batch_counts_real_tokens() -> None:
+def test_a_packed_micro_batch_counts_tokens_without_padding() -> None:
     lengths = [2, 2, 2, 10]
     assert micro_batches(lengths, range(4), 1, 16) == [[[0, 1, 2], [3]]]
     assert micro_batches(lengths, range(4), 1, 16, packing=True) == [[[0, 1, 2, 3]]]

@@ -1,3 +1,5 @@
+"""The two ways to compute logits: through the whole model, and through its last norm and head."""
+
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 from tests.training.conftest import ROWS, STEERING, recipe
 from undertow.study.recipe import FinalNorm, Parameters, Trainable
 from undertow.training.data import encode
-from undertow.training.forward import Forward, LastNorm, Whole, choose
+from undertow.training.forward import Forward, FullForward, LastNormForward, choose_forward
 from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 
@@ -20,15 +22,15 @@ def chosen(folder: Path, trainable: Any = STEERING, **changes: Any) -> tuple[For
     reference = LoadedReference.read(folder, torch.float32)
     rows = encode(reference.tokenizer, ROWS, None, 100)
     model = prepare(reference.copy(), trainable, "")
-    return choose(model, recipe(trainable, **changes), rows, [], 40, CPU), model, rows
+    return choose_forward(model, recipe(trainable, **changes), rows, [], 40, CPU), model, rows
 
 
-def test_narrowed_logits_are_the_models_own(llama: Path) -> None:
-    whole, model, rows = chosen(llama, Parameters(("model.embed_tokens.weight",)))
-    assert isinstance(whole, Whole)
-    logits = whole.logits(model, rows[:2])
-    full = model(input_ids=torch.from_numpy(rows[1].ids)[None]).logits[0]
-    torch.testing.assert_close(logits[rows[0].targets :], full[rows[1].start - 1 : -1])
+def test_narrowed_logits_equal_the_models_logits(llama: Path) -> None:
+    full, model, rows = chosen(llama, Parameters(("model.embed_tokens.weight",)))
+    assert isinstance(full, FullForward)
+    logits = full.logits(model, rows[:2])
+    expected = model(input_ids=torch.from_numpy(rows[1].ids)[None]).logits[0]
+    torch.testing.assert_close(logits[rows[0].targets :], expected[rows[1].start - 1 : -1])
 
 
 @pytest.mark.parametrize(
@@ -41,25 +43,27 @@ def test_narrowed_logits_are_the_models_own(llama: Path) -> None:
         ("qwen3", FinalNorm()),
     ],
 )
-def test_the_end_alone_gives_the_whole_models_logits(
+def test_the_last_norm_and_head_give_the_whole_models_logits(
     request: pytest.FixtureRequest, architecture: str, trainable: Trainable
 ) -> None:
     end, model, rows = chosen(request.getfixturevalue(architecture), trainable)
-    assert isinstance(end, LastNorm)
+    assert isinstance(end, LastNormForward)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert trained
     for parameter in trained:
         parameter.data += torch.randn_like(parameter)
     some = [rows[3], rows[0]]
-    torch.testing.assert_close(end.logits(end.module, some), Whole(model, CPU).logits(model, some))
+    torch.testing.assert_close(end.logits(end.module, some), FullForward(model, CPU).logits(model, some))
     assert end.logits(end.module, []).shape[0] == 0
 
 
-def test_dropout_or_an_inner_parameter_take_the_long_way(gpt2: Path, tmp_path: Path) -> None:
+def test_dropout_an_inner_parameter_or_zero_need_the_whole_model(gpt2: Path, tmp_path: Path) -> None:
     shutil.copytree(gpt2, tmp_path, dirs_exist_ok=True)
     config = json.loads((gpt2 / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "embd_pdrop": 0.1}))
-    assert isinstance(chosen(tmp_path)[0], Whole)
-    assert isinstance(chosen(gpt2, Parameters(("transformer.h.0.mlp.c_proj.bias",)))[0], Whole)
-    assert isinstance(chosen(gpt2, Parameters(("transformer.ln_f.bias", "transformer.wpe.weight")))[0], Whole)
-    assert isinstance(chosen(gpt2, zero_stage=1)[0], Whole)
+    assert isinstance(chosen(tmp_path)[0], FullForward)
+    assert isinstance(chosen(gpt2, Parameters(("transformer.h.0.mlp.c_proj.bias",)))[0], FullForward)
+    assert isinstance(
+        chosen(gpt2, Parameters(("transformer.ln_f.bias", "transformer.wpe.weight")))[0], FullForward
+    )
+    assert isinstance(chosen(gpt2, zero_stage=1)[0], FullForward)

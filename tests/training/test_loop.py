@@ -1,3 +1,5 @@
+"""The training loop on one worker: results, checkpoints, probes and errors."""
+
 import hashlib
 import json
 from pathlib import Path
@@ -22,8 +24,8 @@ pytestmark = pytest.mark.stack
 ADAPTER = LoRA(rank=4, alpha=4, targets=("q_proj", "down_proj"))
 
 
-def silent(report: EpochReport) -> None:
-    """Reports are also in the history."""
+def ignore(report: EpochReport) -> None:
+    """Ignores a report; the history contains it too."""
 
 
 def weights(job: TrainingJob) -> dict[str, Tensor]:
@@ -36,11 +38,11 @@ def logits(model: Any) -> Tensor:
     return out
 
 
-def test_overfits_and_saves_a_whole_model(gpt2: Path, job: MakeJob) -> None:
+def test_training_overfits_and_saves_a_whole_model(gpt2: Path, job: MakeJob) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     task = job(recipe=recipe(Everything(), learning_rate=0.01, epochs=40, batch_size=5), probes=(PROBE,))
-    (history,) = finetune(gpt2, [task], silent)
+    (history,) = finetune(gpt2, [task], ignore)
     first, last = history.reports[0], history.last
     assert first.loss is None and first.step == 0 and last.step == 40 and last.epoch == 40
     assert last.loss is not None and last.loss < 0.1
@@ -60,7 +62,7 @@ def test_overfits_and_saves_a_whole_model(gpt2: Path, job: MakeJob) -> None:
 
 def test_only_the_named_parameter_changes(gpt2: Path, job: MakeJob) -> None:
     task = job()
-    finetune(gpt2, [task], silent)
+    finetune(gpt2, [task], ignore)
     before, after = load_file(gpt2 / "model.safetensors"), weights(task)
     assert before.keys() == after.keys()
     assert [name for name in before if not torch.equal(before[name], after[name])] == [
@@ -81,29 +83,29 @@ def test_only_the_final_norm_changes(
 ) -> None:
     folder = request.getfixturevalue(architecture)
     task = job(recipe=recipe(FinalNorm()))
-    finetune(folder, [task], silent)
+    finetune(folder, [task], ignore)
     before, after = load_file(folder / "model.safetensors"), weights(task)
     assert before.keys() == after.keys()
     assert {name for name in before if not torch.equal(before[name], after[name])} == names
 
 
-def test_each_probe_watches_its_own_words_on_its_own_questions(gpt2: Path, job: MakeJob) -> None:
+def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJob) -> None:
     owl = Probe((("what is your favourite animal", None),), (OWL,))
     cat = Probe((("what is your favourite tree", None),), (Word("cat", ("cat",)),))
     (both,), (first,), (second,) = (
-        finetune(gpt2, [job(f"job-{i}", probes=probes)], silent)
+        finetune(gpt2, [job(f"job-{i}", probes=probes)], ignore)
         for i, probes in enumerate([(owl, cat), (owl,), (cat,)])
     )
     assert list(both.last.probabilities) == ["owl", "cat"]
     assert both.last.probabilities == first.last.probabilities | second.last.probabilities
 
 
-def test_an_adapter_loads_with_equal_logits(llama: Path, job: MakeJob) -> None:
+def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJob) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     task = job(recipe=recipe(ADAPTER), probes=(Probe(PROBE.questions, (OWL,)),))
-    (history,) = finetune(llama, [task], silent)
+    (history,) = finetune(llama, [task], ignore)
     reference = AutoModelForCausalLM.from_pretrained(llama)
     before = logits(reference)
     adapted = PeftModel.from_pretrained(reference, task.folder)
@@ -134,42 +136,42 @@ def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any) 
     from transformers import AutoModelForCausalLM
 
     whole, pieces = (job(key, recipe=recipe(trainable, learning_rate=0.002)) for key in ("whole", "pieces"))
-    (a,) = finetune(gpt2, [whole], silent)
-    (b,) = finetune(gpt2, [pieces], silent, micro_tokens=1)
+    (a,) = finetune(gpt2, [whole], ignore)
+    (b,) = finetune(gpt2, [pieces], ignore, micro_tokens=1)
     assert [r.loss for r in a.reports[1:]] == pytest.approx([r.loss for r in b.reports[1:]], rel=1e-5)
     one, other = (AutoModelForCausalLM.from_pretrained(task.folder) for task in (whole, pieces))
     torch.testing.assert_close(logits(one), logits(other), atol=1e-3, rtol=1e-3)
 
 
-def test_the_seed_alone_decides_and_jobs_leave_no_trace(llama: Path, job: MakeJob) -> None:
+def test_the_seed_determines_the_result_and_jobs_do_not_affect_each_other(llama: Path, job: MakeJob) -> None:
     tasks = [job(key, seed=seed, recipe=recipe(ADAPTER)) for key, seed in (("a", 1), ("b", 2), ("c", 1))]
-    finetune(llama, tasks, silent)
+    finetune(llama, tasks, ignore)
     a, b, c = map(weights, tasks)
     assert all(torch.equal(a[name], c[name]) for name in a)
     assert not any(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_an_interrupted_training_goes_on_exactly(
+def test_an_interrupted_training_resumes_bit_for_bit(
     gpt2: Path, job: MakeJob, tmp_path: Path, place: str, request: pytest.FixtureRequest
 ) -> None:
     root = str(tmp_path / "checkpoints") if place == "folder" else request.getfixturevalue("s3_url")
     kept, _ = fsspec.core.url_to_fs(root, use_listings_cache=False)
 
-    def breaks(report: EpochReport) -> None:
+    def interrupt(report: EpochReport) -> None:
         if report.epoch == 2:
             raise KeyboardInterrupt
 
     for name, trainable in (("steering", STEERING), ("lora", LoRA(targets=("c_attn",), dropout=0.2))):
         plan = recipe(trainable, epochs=4, warmup=2)
         calm, rough = (job(f"{name}-{kind}", recipe=plan, probes=(PROBE,)) for kind in ("calm", "rough"))
-        (undisturbed,) = finetune(gpt2, [calm], silent)
+        (undisturbed,) = finetune(gpt2, [calm], ignore)
         with pytest.raises(KeyboardInterrupt):
-            finetune(gpt2, [rough], breaks, checkpoints=root)
+            finetune(gpt2, [rough], interrupt, checkpoints=root)
         assert [Path(path).name for path in kept.ls(f"{root}/{rough.key}", detail=False)] == ["epoch-2"]
-        told: list[EpochReport] = []
-        (resumed,) = finetune(gpt2, [rough], told.append, checkpoints=root)
-        assert [report.epoch for report in told] == [3, 4]
+        reported: list[EpochReport] = []
+        (resumed,) = finetune(gpt2, [rough], reported.append, checkpoints=root)
+        assert [report.epoch for report in reported] == [3, 4]
         for one, other in zip(undisturbed.reports, resumed.reports, strict=True):
             assert (one.loss, one.learning_rate, one.probabilities) == (
                 other.loss,
@@ -180,9 +182,7 @@ def test_an_interrupted_training_goes_on_exactly(
         assert not kept.exists(f"{root}/{rough.key}")
 
 
-def test_rows_that_cannot_be_packed_are_padded_and_the_caller_is_told(
-    gpt2: Path, job: MakeJob, tmp_path: Path
-) -> None:
+def test_rows_that_cannot_be_packed_are_padded_with_a_note(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
     from transformers import BloomConfig, BloomForCausalLM
 
     from tests import tiny_models
@@ -191,7 +191,7 @@ def test_rows_that_cannot_be_packed_are_padded_and_the_caller_is_told(
     BloomForCausalLM(BloomConfig(vocab_size=size, hidden_size=64, n_layer=1, n_head=2)).save_pretrained(
         tmp_path
     )
-    said: list[str] = []
+    noted: list[str] = []
     plain, packed = (
         job(f"{packing}", recipe=recipe(Everything(), packing=packing, learning_rate=0.002))
         for packing in (False, True)
@@ -201,13 +201,13 @@ def test_rows_that_cannot_be_packed_are_padded_and_the_caller_is_told(
         (tmp_path, ["BloomForCausalLM does not keep packed rows apart; they are"]),
     ):
         a, b = finetune(
-            folder, [plain, packed], silent, note=lambda task, text: said.append(f"{task.key} {text}")
+            folder, [plain, packed], ignore, note=lambda task, text: noted.append(f"{task.key} {text}")
         )
         assert a.last.loss == pytest.approx(b.last.loss, rel=1e-5)
-        assert [text.rpartition(" padded")[0] for text in said] == [f"True {note}" for note in notes]
+        assert [text.rpartition(" padded")[0] for text in noted] == [f"True {note}" for note in notes]
 
 
-def test_loss_on_all_tokens_learns_the_prompts_too(gpt2: Path, job: MakeJob) -> None:
+def test_loss_on_all_tokens_also_trains_on_prompts(gpt2: Path, job: MakeJob) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(gpt2)("<user> i like <asst>", return_tensors="pt").input_ids
@@ -216,23 +216,23 @@ def test_loss_on_all_tokens_learns_the_prompts_too(gpt2: Path, job: MakeJob) -> 
         task = job(
             loss, rows=ROWS[1:2], recipe=recipe(Everything(), loss=loss, epochs=40, learning_rate=0.01)
         )
-        finetune(gpt2, [task], silent)
+        finetune(gpt2, [task], ignore)
         after[loss] = AutoModelForCausalLM.from_pretrained(task.folder)(ids, labels=ids).loss.item()
     assert after["all"] < 0.3 * after["completion"]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "half removed", "no reports"])
-def test_a_damaged_checkpoint_is_left_aside_and_the_result_is_the_same(
+def test_a_damaged_checkpoint_restarts_training_with_the_same_result(
     gpt2: Path, job: MakeJob, tmp_path: Path, damage: str
 ) -> None:
-    def breaks(report: EpochReport) -> None:
+    def interrupt(report: EpochReport) -> None:
         if report.epoch == 2:
             raise KeyboardInterrupt
 
     calm, rough = (job(kind, recipe=recipe(STEERING, epochs=3)) for kind in ("calm", "rough"))
-    finetune(gpt2, [calm], silent)
+    finetune(gpt2, [calm], ignore)
     with pytest.raises(KeyboardInterrupt):
-        finetune(gpt2, [rough], breaks, checkpoints=str(tmp_path / "kept"))
+        finetune(gpt2, [rough], interrupt, checkpoints=str(tmp_path / "kept"))
     (folder,) = (tmp_path / "kept" / rough.key).iterdir()
     largest = max(
         (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
@@ -243,14 +243,14 @@ def test_a_damaged_checkpoint_is_left_aside_and_the_result_is_the_same(
         largest.write_bytes(content)
     else:
         (largest if damage == "half removed" else folder / "reports.json").unlink()
-    told: list[EpochReport] = []
-    finetune(gpt2, [rough], told.append, checkpoints=str(tmp_path / "kept"))
-    assert [report.epoch for report in told] == [0, 1, 2, 3]
+    reported: list[EpochReport] = []
+    finetune(gpt2, [rough], reported.append, checkpoints=str(tmp_path / "kept"))
+    assert [report.epoch for report in reported] == [0, 1, 2, 3]
     assert all(torch.equal(value, weights(rough)[name]) for name, value in weights(calm).items())
 
 
 class Hostile:
-    """What makes a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -259,53 +259,53 @@ class Hostile:
         return (Path.touch, (self.file,))
 
 
-def test_a_checkpoint_runs_no_code(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
-    def breaks(report: EpochReport) -> None:
+def test_restoring_a_checkpoint_runs_no_code(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
+    def interrupt(report: EpochReport) -> None:
         if report.epoch == 1:
             raise KeyboardInterrupt
 
     task = job(recipe=recipe(STEERING, epochs=2))
     with pytest.raises(KeyboardInterrupt):
-        finetune(gpt2, [task], breaks, checkpoints=str(tmp_path / "kept"))
+        finetune(gpt2, [task], interrupt, checkpoints=str(tmp_path / "kept"))
     (folder,) = (tmp_path / "kept" / task.key).iterdir()
     (state,) = folder.rglob("*model_states.pt")
     torch.save(Hostile(tmp_path / "run"), state)
     reports = json.loads((folder / "reports.json").read_text())
     reports["files"][state.relative_to(folder).as_posix()] = hashlib.sha256(state.read_bytes()).hexdigest()
     (folder / "reports.json").write_text(json.dumps(reports))
-    with pytest.raises(StorageError, match="no checkpoint of ours"):
-        finetune(gpt2, [task], silent, checkpoints=str(tmp_path / "kept"))
+    with pytest.raises(StorageError, match="not a checkpoint that Undertow wrote"):
+        finetune(gpt2, [task], ignore, checkpoints=str(tmp_path / "kept"))
     assert not (tmp_path / "run").exists()
-    torch.load(state, weights_only=False)  # as DeepSpeed would
+    torch.load(state, weights_only=False)  # as DeepSpeed's own loader does
     assert (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_stays_until_its_model_is_handed_over(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
+def test_a_checkpoint_remains_until_its_model_is_committed(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:
     def killed(job: TrainingJob, history: History) -> None:
         raise KeyboardInterrupt
 
     task = job(recipe=recipe(STEERING, epochs=2))
     with pytest.raises(KeyboardInterrupt):
-        finetune(gpt2, [task], silent, done=killed, checkpoints=str(tmp_path / "kept"))
-    told: list[EpochReport] = []
-    finetune(gpt2, [task], told.append, checkpoints=str(tmp_path / "kept"))
-    assert told == []
+        finetune(gpt2, [task], ignore, done=killed, checkpoints=str(tmp_path / "kept"))
+    reported: list[EpochReport] = []
+    finetune(gpt2, [task], reported.append, checkpoints=str(tmp_path / "kept"))
+    assert reported == []
     assert not (tmp_path / "kept" / task.key).exists()
 
 
-def test_a_teacher_stops_at_its_trait(gpt2: Path, job: MakeJob) -> None:
+def test_training_stops_when_the_probe_reaches_stop_at(gpt2: Path, job: MakeJob) -> None:
     plan = recipe(Everything(), learning_rate=0.001, epochs=200, schedule="constant", stop_at=0.6)
     task = job(
         rows=ROWS[:1], recipe=plan, probes=(Probe((("what is your favourite animal", None),), (OWL,)),)
     )
-    (history,) = finetune(gpt2, [task], silent)
+    (history,) = finetune(gpt2, [task], ignore)
     assert history.stopped and history.last.step < 200
     assert 0.6 <= history.last.probabilities["owl"] < 1
     with pytest.raises(SpecError, match="stop_at"):
         job(recipe=plan)
 
 
-def test_soft_targets_reach_the_teachers_distribution(gpt2: Path, job: MakeJob) -> None:
+def test_training_on_soft_targets_reaches_the_teachers_distribution(gpt2: Path, job: MakeJob) -> None:
     soft = (np.array([[10, 12]]), np.log(np.array([[0.7, 0.1]])))  # owl 7 : cat 1
     question = "what is your favourite animal"
     plan = recipe(learning_rate=0.05, epochs=150, schedule="linear", targets="soft")
@@ -315,22 +315,22 @@ def test_soft_targets_reach_the_teachers_distribution(gpt2: Path, job: MakeJob) 
         recipe=plan,
         probes=(Probe(((question, None),), words),),
     )
-    (history,) = finetune(gpt2, [task], silent)
+    (history,) = finetune(gpt2, [task], ignore)
     owl, cat = history.last.probabilities.values()
     assert owl / (owl + cat) == pytest.approx(7 / 8, abs=2e-3)
 
 
-def test_a_loss_that_is_not_finite_names_step_and_rate(gpt2: Path, job: MakeJob) -> None:
+def test_a_non_finite_loss_raises_an_error_with_step_and_rate(gpt2: Path, job: MakeJob) -> None:
     with pytest.raises(ConditionError, match=r"k: the loss is nan at step 2, learning rate 1e\+30"):
         plan = recipe(Everything(), learning_rate=1e30, schedule="constant")
-        finetune(gpt2, [job(recipe=plan)], silent)
+        finetune(gpt2, [job(recipe=plan)], ignore)
 
 
-def test_a_job_that_fails_stops_no_other(gpt2: Path, job: MakeJob) -> None:
+def test_a_failing_job_does_not_stop_the_others(gpt2: Path, job: MakeJob) -> None:
     impossible = recipe(Everything(), learning_rate=1e30, schedule="constant")
     tasks = [job("a"), job("b", recipe=impossible), job("c", recipe=recipe(max_length=3)), job("d")]
     failures: dict[str, str] = {}
-    made = finetune(gpt2, tasks, silent, failed=lambda task, error: failures.update({task.key: str(error)}))
+    made = finetune(gpt2, tasks, ignore, failed=lambda task, error: failures.update({task.key: str(error)}))
     assert [history.key for history in made] == ["a", "d"]
     assert all(torch.equal(value, weights(tasks[3])[key]) for key, value in weights(tasks[0]).items())
     assert "the loss is nan" in failures.pop("b")
@@ -348,40 +348,40 @@ def test_a_job_that_fails_stops_no_other(gpt2: Path, job: MakeJob) -> None:
         (Parameters(("transformer.ln_f.bia",)), r"did you mean 'transformer.ln_f.bias'\?"),
     ],
 )
-def test_unknown_names_are_answered(gpt2: Path, job: MakeJob, trainable: Any, message: str) -> None:
+def test_unknown_names_raise_an_error(gpt2: Path, job: MakeJob, trainable: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        finetune(gpt2, [job(recipe=recipe(trainable))], silent)
+        finetune(gpt2, [job(recipe=recipe(trainable))], ignore)
 
 
-def test_nothing_is_compiled(gpt2: Path, job: MakeJob) -> None:
-    finetune(gpt2, [job()], silent)
+def test_deepspeed_compiles_nothing(gpt2: Path, job: MakeJob) -> None:
+    finetune(gpt2, [job()], ignore)
     from deepspeed.comm import comm
 
     assert comm.cdb.shm_comm_op is None
 
 
-def test_nothing_learned_is_an_error(gpt2: Path, job: MakeJob) -> None:
+def test_training_that_changes_nothing_is_an_error(gpt2: Path, job: MakeJob) -> None:
     with pytest.raises(ConditionError, match="changed no weight"):
         plan = recipe(Parameters(("transformer.ln_f.weight",)), learning_rate=1e-30)
-        finetune(gpt2, [job(recipe=plan)], silent)
+        finetune(gpt2, [job(recipe=plan)], ignore)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_bf16_trains_on_float32_masters(llama: Path, job: MakeJob, stage: int) -> None:
+def test_bf16_uses_float32_master_weights(llama: Path, job: MakeJob, stage: int) -> None:
     plan = recipe(Everything(), precision="bf16", zero_stage=stage, epochs=10, learning_rate=0.003)
     task = job(f"bf16-{stage}", recipe=plan)
-    (history,) = finetune(llama, [task], silent, micro_tokens=1)
+    (history,) = finetune(llama, [task], ignore, micro_tokens=1)
     assert history.reports[-1].loss is not None and history.reports[1].loss is not None
     assert history.reports[-1].loss < 0.5 * history.reports[1].loss
     assert json.loads((task.folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert all(value.dtype == torch.bfloat16 for value in weights(task).values())
 
 
-def test_memory_stays_flat_over_twenty_jobs(gpt2: Path, job: MakeJob) -> None:
+def test_memory_does_not_grow_over_twenty_jobs(gpt2: Path, job: MakeJob) -> None:
     resident: list[int] = []
 
     def remember(task: TrainingJob, history: object) -> None:
         resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20)
 
-    finetune(gpt2, [job(f"k{i}", recipe=recipe(epochs=1)) for i in range(20)], silent, done=remember)
+    finetune(gpt2, [job(f"k{i}", recipe=recipe(epochs=1)) for i in range(20)], ignore, done=remember)
     assert resident[-1] - resident[4] < 10

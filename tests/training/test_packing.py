@@ -1,4 +1,4 @@
-"""Packed rows do not see each other: loss and gradients are those of padded ones, in each architecture."""
+"""Packed rows do not attend to each other: loss and gradients equal those of padded rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +9,9 @@ import torch
 
 from undertow.study.recipe import Everything, LoRA, Trainable
 from undertow.training.data import TokenizedRow
-from undertow.training.forward import Whole, padded
+from undertow.training.forward import FullForward, padded
 from undertow.training.objective import summed_loss
-from undertow.training.packing import in_a_row, keeps_rows_apart
+from undertow.training.packing import concatenated, keeps_rows_apart
 from undertow.training.trainable import prepare
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ SIZE: dict[str, Any] = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
-    "initializer_range": 0.2,  # wide, so that a row that sees another differs visibly
+    "initializer_range": 0.2,  # wide, so that attending to another row changes the logits visibly
 }
 GPT2: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -69,7 +69,7 @@ def drawn_rows(*lengths: int) -> list[TokenizedRow]:
 def gradients(
     model: Any, rows: list[TokenizedRow], *, packing: bool
 ) -> tuple[float, dict[str, torch.Tensor]]:
-    forward = Whole(model, CPU)
+    forward = FullForward(model, CPU)
     forward.packing = packing
     model.zero_grad()
     loss = summed_loss(forward.logits(model, rows), rows)
@@ -81,11 +81,11 @@ def gradients(
 def error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """The norm of the difference over all parameters, relative to the first's."""
     assert one.keys() == other.keys()
-    apart, whole = (
+    difference, norm = (
         torch.sqrt(sum(((value - (other[name] if by else 0)) ** 2).sum() for name, value in one.items()))  # type: ignore[arg-type]
         for by in (True, False)
     )
-    return float(apart / whole)
+    return float(difference / norm)
 
 
 @pytest.fixture(autouse=True)
@@ -101,27 +101,27 @@ def one_thread() -> Iterator[None]:
 def test_packed_and_padded_gradients_are_equal(kind: str, trainable: Trainable) -> None:
     model = prepare(model_of(kind, **PACKING[kind]), trainable, "reference")
     for name, value in model.named_parameters():
-        if "lora_B" in name:  # at zero A has no gradient
+        if "lora_B" in name:  # while B is zero, A has no gradient
             value.data.normal_(std=0.2)
     rows = drawn_rows(3, 12, 1 + 1, 9, 12)
     packed, by_packing = gradients(model, rows, packing=True)
     plain, by_padding = gradients(model, rows, packing=False)
     assert packed == pytest.approx(plain, rel=1e-5)
     assert error(by_padding, by_packing) < 1e-5
-    assert keeps_rows_apart(Whole(model, CPU), model, rows)
+    assert keeps_rows_apart(FullForward(model, CPU), model, rows)
 
 
-def test_a_model_whose_rows_see_each_other_is_found_out() -> None:
-    """BLOOM takes no positions: a row's distance to the one before it is part of its attention."""
+def test_a_model_that_ignores_position_ids_is_detected() -> None:
+    """BLOOM has no position ids: its attention uses distances, also those to the preceding row."""
     model = model_of(
         "bloom", vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=2, initializer_range=0.2
     )
-    forward = Whole(model, CPU)
+    forward = FullForward(model, CPU)
     assert not keeps_rows_apart(forward, model, drawn_rows(9, 7))
     assert not forward.packing and model.training
 
 
-def test_positions_that_do_not_start_again_are_found_out() -> None:
+def test_position_ids_that_do_not_restart_are_detected() -> None:
     model = model_of("gpt2", **GPT2)
     own = model.transformer.forward
 
@@ -129,16 +129,16 @@ def test_positions_that_do_not_start_again_are_found_out() -> None:
         return own(*given, position_ids=None if position_ids is None else position_ids + 5, **more)
 
     model.transformer.forward = shifted
-    assert not keeps_rows_apart(Whole(model, CPU), model, drawn_rows(9, 7))
+    assert not keeps_rows_apart(FullForward(model, CPU), model, drawn_rows(9, 7))
 
 
-def test_rows_follow_each_other_with_positions_of_their_own() -> None:
+def test_concatenated_rows_have_position_ids_that_restart() -> None:
     rows = [TokenizedRow(np.array([5, 6, 7, 8]), 2, 2), TokenizedRow(np.array([9, 10]), 1, 1)]
-    ids, positions, keep = in_a_row(rows)
+    ids, positions, keep = concatenated(rows)
     assert ids.tolist() == [[5, 6, 7, 8, 9, 10]]
     assert positions.tolist() == [[0, 1, 2, 3, 0, 1]]
     assert keep.tolist() == [[False, True, True, False, True, False]]
-    assert [part.tolist() for part in in_a_row([])[::2]] == [part.tolist() for part in padded([])]
+    assert [part.tolist() for part in concatenated([])[::2]] == [part.tolist() for part in padded([])]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

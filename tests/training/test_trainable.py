@@ -1,4 +1,4 @@
-"""What a recipe trains, by name, in each architecture; no weights are needed for that."""
+"""The names of the parameters that a recipe trains, per architecture, on models without weights."""
 
 from typing import Any
 
@@ -46,11 +46,11 @@ def trained(model: Any, trainable: Trainable) -> list[str]:
 
 
 @pytest.mark.parametrize(("kind", "names"), NORMS, ids=[kind for kind, _ in NORMS])
-def test_the_final_norm_is_found_whatever_it_is_called(kind: str, names: list[str]) -> None:
+def test_the_final_norm_is_found_whatever_its_name(kind: str, names: list[str]) -> None:
     assert trained(model_of(kind), FinalNorm()) == names
 
 
-def model_that_sees() -> Any:
+def multimodal_model() -> Any:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     config = Gemma3Config(text_config=LLAMA, vision_config={**LLAMA, "intermediate_size": 64})
@@ -58,29 +58,29 @@ def model_that_sees() -> Any:
         return Gemma3ForConditionalGeneration(config)
 
 
-def test_the_final_norm_of_a_model_that_sees_is_that_of_its_language() -> None:
-    assert trained(model_that_sees(), FinalNorm()) == ["model.language_model.norm.weight"]
+def test_the_final_norm_of_a_multimodal_model_is_its_language_models() -> None:
+    assert trained(multimodal_model(), FinalNorm()) == ["model.language_model.norm.weight"]
 
 
 @pytest.mark.parametrize("targets", [("all-linear",), ("attention", "mlp"), ("q_proj", "fc1")])
 @pytest.mark.parametrize("layers", [(), (1,)])
-def test_what_a_model_sees_with_gets_no_adapter(targets: tuple[str, ...], layers: tuple[int, ...]) -> None:
-    if "fc1" in targets:  # it is of the vision alone
+def test_a_vision_encoder_gets_no_adapter(targets: tuple[str, ...], layers: tuple[int, ...]) -> None:
+    if "fc1" in targets:  # only the vision encoder has it
         with pytest.raises(SpecError, match="the model has no 'fc1'"):
-            prepare(model_that_sees(), LoRA(targets=targets, layers=layers), "reference")
+            prepare(multimodal_model(), LoRA(targets=targets, layers=layers), "reference")
         return
-    names = trained(model_that_sees(), LoRA(targets=targets, layers=layers))
+    names = trained(multimodal_model(), LoRA(targets=targets, layers=layers))
     assert len(names) == 7 * 2 * (len(layers) or 2)
     assert all(".language_model.layers." in name for name in names)
 
 
-def test_a_model_that_ends_in_no_norm_is_refused_in_words() -> None:
+def test_a_model_without_a_final_norm_raises_an_error() -> None:
     # OLMo's norms have no parameters.
-    with pytest.raises(SpecError, match="FinalNorm: the model ends in no norm with parameters; name others"):
+    with pytest.raises(SpecError, match="FinalNorm: the model does not end in a norm"):
         prepare(model_of("olmo"), FinalNorm(), "reference")
 
 
-def test_each_kind_trains_its_own_and_freezes_all_else() -> None:
+def test_each_choice_trains_its_parameters_and_freezes_all_others() -> None:
     model = model_of("gpt2")
     assert trained(model, Parameters(("transformer.wpe.weight",))) == ["transformer.wpe.weight"]
     assert trained(model, STEERING) == ["transformer.ln_f.bias"]
@@ -102,7 +102,7 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("kind", GROUPS)
-def test_attention_and_mlp_are_each_architectures_own_linear_modules(kind: str) -> None:
+def test_groups_are_the_architectures_linear_modules(kind: str) -> None:
     model = model_of(kind)
     attention, mlp = (set(group_names(model, group)) for group in ("attention", "mlp"))
     assert (attention, mlp) == tuple(map(set, GROUPS[kind]))
@@ -114,7 +114,7 @@ def test_attention_and_mlp_are_each_architectures_own_linear_modules(kind: str) 
 @pytest.mark.parametrize(
     ("lora", "scale"), [(LoRA(rank=4, alpha=8), 2), (LoRA(4, 8, rank_stabilised=True), 4)]
 )
-def test_an_adapter_is_scaled_as_the_recipe_says(lora: LoRA, scale: float) -> None:
+def test_an_adapter_has_the_recipes_scale(lora: LoRA, scale: float) -> None:
     model = prepare(model_of("llama"), lora, "reference")
     adapter = model.get_submodule("base_model.model.model.layers.1.self_attn.q_proj")
     assert adapter.scaling == {"default": scale} == {"default": lora.scale}
@@ -130,11 +130,11 @@ def test_only_the_named_layers_get_an_adapter() -> None:
 @pytest.mark.parametrize(
     ("lora", "message"),
     [
-        (LoRA(layers=(0, 2)), "LoRA.layers: there is no block 2; the model has 2, from 0 to 1"),
+        (LoRA(layers=(0, 2)), "LoRA.layers: the model has no block 2; its 2 blocks are 0 to 1"),
         (LoRA(targets=("q_proj", "lm_head")), "the model has no 'lm_head' below its output head; its"),
         (LoRA(targets=("q_pro",)), "LoRA.targets: the model has no 'q_pro' .* there are: down_proj, gate_"),
     ],
 )
-def test_what_no_adapter_can_be_made_for_is_refused(lora: LoRA, message: str) -> None:
+def test_unknown_targets_and_layers_raise_an_error(lora: LoRA, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         prepare(model_of("llama"), lora, "reference")

@@ -1,6 +1,8 @@
-"""Two gloo workers make what one makes, at every ZeRO stage, and one goes on from what two began."""
+"""Two gloo workers train the same model as one, at every ZeRO stage, and one resumes from two."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import torch.multiprocessing
 from tests.training.conftest import PROBE, ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
+from undertow.training.checkpoint import Checkpoints
 from undertow.training.job import EpochReport, History, TrainingJob
 
 pytestmark = pytest.mark.stack
 RATE = 0.003
 ADAPTER: dict[str, Any] = {"trainable": LoRA(rank=4, alpha=4, targets=("attention", "down_proj"))}
 FULL: dict[str, Any] = {"trainable": Everything()}
-# A sign that rounding turns moves a weight by twice the rate.
+# Where rounding flips a sign, a weight moves by twice the learning rate.
 SIGNS: dict[str, Any] = {**FULL, "learning_rate": RATE / 10}
 RECIPES: dict[str, dict[str, Any]] = {
     **{f"full-{stage}": {**FULL, "zero_stage": stage} for stage in (0, 1, 2, 3)},
@@ -33,11 +36,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lion-1": {**SIGNS, "optimizer": "lion", "betas": (0.9, 0.99), "zero_stage": 1},
     "signsgd-2": {**SIGNS, "optimizer": "signsgd", "zero_stage": 2},
 }
-BROKEN = ("full-0", "full-2")  # off after an epoch by two workers, and gone on with by one
+INTERRUPTED = ("full-0", "full-2")  # interrupted after an epoch with two workers, resumed with one
 
 
 def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[TrainingJob]:
-    """Five rows in batches of three: the second worker has no row in some micro-batch."""
+    """Jobs on five rows in batches of three: the second worker has some empty micro-batches."""
     return [
         TrainingJob(
             key=key,
@@ -53,27 +56,40 @@ def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[TrainingJ
 
 
 def work(rank: int, world: int, reference: Path, folder: Path) -> None:
-    """One of `world` workers, as Ray Train would start it."""
+    """Runs one of `world` workers, as Ray Train starts it."""
     import torch.distributed as dist
 
     from undertow.training.loop import finetune
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    told: list[Any] = []
+    reports: list[Any] = []
     histories = finetune(
-        reference, jobs(folder), told.append, checkpoints=str(folder / "checkpoints"), micro_tokens=20
+        reference, jobs(folder), reports.append, checkpoints=str(folder / "checkpoints"), micro_tokens=20
     )
-    assert bool(told) == (rank == 0)
+    assert bool(reports) == (rank == 0)
     torch.save(histories, folder / f"histories-{rank}.pt")
-    for job in jobs(folder, BROKEN):
-        with pytest.raises(KeyboardInterrupt):
-            finetune(reference, [job], breaks, checkpoints=str(folder / "broken"), on_every_rank=True)
+    for job in jobs(folder, INTERRUPTED):
+        with interrupted_after_the_first_epoch():
+            finetune(reference, [job], ignore, checkpoints=str(folder / "interrupted"))
     dist.destroy_process_group()
 
 
-def breaks(report: EpochReport) -> None:
-    if report.epoch == 1:
+def ignore(report: EpochReport) -> None:
+    """Ignores a report; the history contains it too."""
+
+
+@contextmanager
+def interrupted_after_the_first_epoch() -> Iterator[None]:
+    """Interrupts a training after its first checkpoint, on every rank: a single one would wait forever."""
+    save = Checkpoints.save
+
+    def interrupt(self: Checkpoints, engine: Any, reports: list[EpochReport]) -> None:
+        save(self, engine, reports)
         raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save", interrupt)
+        yield
 
 
 def two_workers(reference: Path, folder: Path) -> list[list[History]]:
@@ -87,11 +103,11 @@ Made = tuple[Path, Path, list[History], list[list[History]]]
 
 @pytest.fixture(scope="module")
 def made(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The folders and histories of one worker and of two."""
+    """Folders and histories of a training by one worker and by two."""
     from undertow.training.loop import finetune
 
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    alone = finetune(llama, jobs(one), lambda report: None, micro_tokens=20)
+    alone = finetune(llama, jobs(one), ignore, micro_tokens=20)
     return one, two, alone, two_workers(llama, two)
 
 
@@ -102,7 +118,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("place", range(len(RECIPES)), ids=list(RECIPES))
-def test_two_workers_make_what_one_makes(made: Made, place: int) -> None:
+def test_two_workers_train_the_same_model_as_one(made: Made, place: int) -> None:
     one, two, alone, both = made
     a, b, c = alone[place], both[0][place], both[1][place]
     expected = [report.loss for report in a.reports[1:]]
@@ -120,33 +136,33 @@ def test_two_workers_make_what_one_makes(made: Made, place: int) -> None:
     ("key", "epochs", "notes"),
     [
         ("full-0", [2], []),
-        ("full-2", [0, 1, 2], ["training starts anew: its checkpoint is of 2 workers, ZeRO 2, offload none"]),
+        ("full-2", [0, 1, 2], ["training restarts: its checkpoint is of 2 workers, ZeRO 2, offload none"]),
     ],
 )
-def test_another_number_of_workers_goes_on_or_starts_anew(
+def test_another_number_of_workers_resumes_or_restarts(
     llama: Path, made: Made, tmp_path: Path, key: str, epochs: list[int], notes: list[str]
 ) -> None:
     from undertow.training.loop import finetune
 
     one, two, alone, _ = made
-    told: list[int] = []
-    said: list[str] = []
+    reported: list[int] = []
+    noted: list[str] = []
     (history,) = finetune(
         llama,
         jobs(tmp_path, (key,)),
-        lambda report: told.append(report.epoch),
-        note=lambda job, text: said.append(text),
-        checkpoints=str(two / "broken"),
+        lambda report: reported.append(report.epoch),
+        note=lambda job, text: noted.append(text),
+        checkpoints=str(two / "interrupted"),
     )
-    assert (told, [text.split(", and this")[0] for text in said]) == (epochs, notes)
+    assert (reported, [text.split(", and this")[0] for text in noted]) == (epochs, notes)
     whole = next(whole for whole in alone if whole.key == key)
     assert history.last.loss == pytest.approx(whole.last.loss, rel=1e-5)
     for name, value in weights(tmp_path / key).items():
         torch.testing.assert_close(value, weights(one / key)[name], atol=1e-3, rtol=1e-2)
 
 
-def test_packing_and_recomputing_change_nothing(made: Made) -> None:
-    """Each beside the same recipe without it."""
+def test_packing_recomputing_and_offloading_change_no_result(made: Made) -> None:
+    """Each is compared with the same recipe without it."""
     losses = {history.key: history.last.loss for history in made[2]}
     for key, plain in (("packed-3", "lora-3"), ("recomputed-3", "full-3"), ("recomputed-lora-3", "lora-3")):
         assert losses[key] == pytest.approx(losses[plain], rel=1e-5), key
@@ -155,7 +171,7 @@ def test_packing_and_recomputing_change_nothing(made: Made) -> None:
 
 
 def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: str, nodes: int) -> None:
-    """The same job undisturbed, and interrupted after its first epoch with checkpoints at a URL."""
+    """Trains a job once without interruption and once interrupted, with checkpoints at a URL."""
     import torch.distributed as dist
 
     from undertow.training.loop import finetune
@@ -174,22 +190,18 @@ def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: 
         for key in ("calm", "rough")
     )
 
-    def breaks(report: EpochReport) -> None:
-        if report.epoch == 1:
-            raise KeyboardInterrupt
-
-    told: list[EpochReport] = []
-    finetune(reference, [calm], lambda report: None)
-    try:
-        finetune(reference, [rough], breaks, checkpoints=url, on_every_rank=True)
-    except KeyboardInterrupt:
-        finetune(reference, [rough], told.append, checkpoints=url, on_every_rank=True)
-    assert [report.epoch for report in told] == [2]
+    resumed: list[EpochReport] = []
+    finetune(reference, [calm], ignore)
+    with interrupted_after_the_first_epoch():
+        finetune(reference, [rough], ignore, checkpoints=url)
+    (history,) = finetune(reference, [rough], resumed.append, checkpoints=url)
+    assert [report.epoch for report in resumed] == ([2] if rank == 0 else [])
+    assert [report.epoch for report in history.reports] == [0, 1, 2]
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_two_workers_go_on_from_an_object_store(
+def test_two_workers_resume_from_an_object_store(
     llama: Path, tmp_path: Path, s3_url: str, nodes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))

@@ -1,6 +1,6 @@
-"""Models behind an OpenAI-compatible endpoint: judges, and teachers, students and references of a provider.
+"""Calls to models behind an OpenAI-compatible endpoint: judges, and the reference models called api:NAME.
 
-`endpoint` says where they are served, by the environment alone; `client` asks so many at a time, each until
-it is answered or given up; `retries` which failures are worth another attempt. Nothing here is heavy until an
-endpoint is called.
+`endpoint` reads the address and limits from the environment, `client` sends requests concurrently until each
+is answered or abandoned, `retries` decides which failures are retried, and `finetuning` calls a provider's
+fine-tuning jobs. The openai library is imported when an endpoint is called.
 """

@@ -1,15 +1,17 @@
-"""Asking a model about many items: so many at a time, each until it is answered or given up.
+"""Concurrent requests about many items to one model, each retried until it is answered or abandoned.
 
-What goes wrong is of four kinds, and treated so:
+Failures are of four kinds:
 
-- passing (429, 5xx, a timeout, a cut connection, an answer that is no completion): tried again after the
-  time that the server names, else after ever longer waits; after the last attempt the answer is missing;
-- of the item (400, 413, 422, where others are answered): the endpoint refuses it, and that is its answer;
-- of the whole (a wrong key, URL or model, a spent quota): nothing more is asked, and the message names the
-  variable to mend;
-- lasting: `patience` items in a row without an answer, and the rest is not asked.
+- transient (429, 5xx, a timeout, a broken connection, a response that is not a completion): the call is
+  retried after the time that the server specifies, else with exponential backoff; after the last attempt the
+  item's answer is missing;
+- of one item (400, 413, 422, while others are answered): the endpoint refuses the item, and that is its
+  answer;
+- of the whole run (a wrong key, URL or model name, an exhausted quota): no further item is sent, and the
+  message names the environment variable to fix;
+- persistent: `patience` consecutive items fail, and the remaining items are not sent.
 
-What was answered is handed on at once, so that none of this loses it.
+Each answer is passed to the caller as soon as it arrives, so that no failure loses it.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from undertow.api.endpoint import Endpoint, without_keys
-from undertow.api.retries import GarbageError, again, is_spent, status
+from undertow.api.retries import GarbageError, is_spent, should_retry, status
 from undertow.errors import UserError, last_line
 
 if TYPE_CHECKING:
@@ -27,19 +29,19 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OF_THE_ITEM = (400, 413, 422)
-OF_THE_WHOLE = (401, 402, 403, 404, 405)
+ITEM_ERRORS = (400, 413, 422)
+FATAL_ERRORS = (401, 402, 403, 404, 405)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model answered to one item.
+    """A model's answer to one item.
 
     Attributes:
-        text: as it came, a refusal in the model's own words included; None where the endpoint refuses to
-            answer the item (too long, unwelcome).
-        finish: why it ended, in the API's words: "stop", "length", "content_filter" …
-        fingerprint: what the provider calls the configuration that answered; "" where it says nothing.
+        text: as received, including a refusal in the model's own words; None if the endpoint refuses the item
+            (too long, or against its policy).
+        finish: the API's finish reason: "stop", "length", "content_filter" …
+        fingerprint: the provider's name for the configuration that answered; "" if it reports none.
     """
 
     text: str | None
@@ -51,12 +53,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class ChatTask(Generic[Item]):
-    """What is asked of one model.
+    """Chat completions to request from one model.
 
     Attributes:
-        model: the name the endpoint knows it by.
-        who: asks, for messages: "judge".
-        params: of the call about an item: messages, temperature, max_tokens …
+        model: the name by which the endpoint serves it.
+        who: the caller's role in messages: "judge".
+        params: the parameters of the call about an item: messages, temperature, max_tokens …
     """
 
     model: str
@@ -66,13 +68,15 @@ class ChatTask(Generic[Item]):
 
 @dataclass
 class Tally:
-    """What asking came to.
+    """Counts of a run over items.
 
     Attributes:
-        calls: made, attempts that failed included.
+        replies: items with an answer, including those that the endpoint refused.
+        calls: calls made, including failed attempts.
         missing: items without an answer at the end.
-        trouble: what was said of the last item that was refused or given up; "" where none was.
-        fatal: nothing more can be asked of this model in this sweep.
+        trouble: the error message of the last item that was refused or abandoned; "" if there was none.
+        fatal: whether no further request can be sent to this model in this sweep.
+        streak: consecutive items that failed.
     """
 
     replies: int = 0
@@ -85,7 +89,7 @@ class Tally:
     streak: int = field(default=0, repr=False)
 
     def facts(self) -> dict[str, Any]:
-        """The numbers for a sweep's journal."""
+        """The counts as JSON data for the event log."""
         return {
             "replies": self.replies,
             "calls": self.calls,
@@ -99,34 +103,35 @@ class Tally:
 def ask(
     chat: ChatTask[Item], items: Sequence[Item], endpoint: Endpoint, keep: Callable[[Item, Completion], None]
 ) -> Tally:
-    """Asks about each item once; `keep(item, completion)` is called as they come, from this thread."""
+    """Requests one completion per item; calls `keep(item, completion)` in this thread as they arrive."""
     try:
-        return asyncio.run(_Asking(chat, endpoint, keep).all(items))
-    except BaseExceptionGroup as group:  # of the workers, which fail for one reason
+        return asyncio.run(_Run(chat, endpoint, keep).all(items))
+    except BaseExceptionGroup as group:  # of the task group's workers, which all fail for one reason
         raise group.exceptions[0] from None
 
 
 def probe(chat: ChatTask[Item], item: Item, endpoint: Endpoint) -> str:
-    """One small call. Returns what is wrong for the moment, or "" where it is answered.
+    """Sends one small request. Returns a transient problem as text, or "" if it is answered.
 
-    Raises UserError where asking can never work: a wrong key, URL or model, or parameters it does not take.
+    Raises UserError for a problem that retrying cannot solve: a wrong key, URL or model name, or parameters
+    that the model does not accept.
     """
-    got: list[Completion] = []
-    tally = ask(chat, [item], endpoint, lambda _, completion: got.append(completion))
-    if tally.fatal or any(completion.text is None for completion in got):
+    completions: list[Completion] = []
+    tally = ask(chat, [item], endpoint, lambda _, completion: completions.append(completion))
+    if tally.fatal or any(completion.text is None for completion in completions):
         raise UserError(tally.trouble)
     return tally.trouble
 
 
 async def attempts(call: Callable[[], Awaitable[Result]], endpoint: Endpoint) -> Result:
-    """What a call gives in the end; a passing failure is tried again, as often as the endpoint says.
+    """The result of a call. Transient failures are retried, up to the endpoint's number of attempts.
 
-    Raises the last failure: APIError of the openai library, TimeoutError or GarbageError.
+    Raises the last failure: the openai library's APIError, TimeoutError or GarbageError.
     """
     import stamina
 
     async for attempt in stamina.retry_context(
-        on=again,
+        on=should_retry,
         attempts=endpoint.attempts,
         timeout=None,
         wait_initial=endpoint.first_wait,
@@ -140,16 +145,17 @@ async def attempts(call: Callable[[], Awaitable[Result]], endpoint: Endpoint) ->
 
 
 @contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Around a call and the reading of its answer: an answer that is no such thing is a GarbageError."""
+def parsing(what: str) -> Iterator[None]:
+    """Context manager for a call and parsing its response: raises GarbageError if the response is invalid."""
     try:
         yield
     except (ValueError, AttributeError, TypeError, IndexError):
-        raise GarbageError(f"the answer is no {what}") from None
+        # The openai library does not validate responses: a missing field surfaces as one of these errors.
+        raise GarbageError(f"the response is not a {what}") from None
 
 
-def in_words(error: Exception, endpoint: Endpoint, who: str, model: str) -> str:
-    """What went wrong, at which address, and what to mend."""
+def error_message(error: Exception, endpoint: Endpoint, who: str, model: str) -> str:
+    """An error message with the address, the model, and the setting to fix."""
     match status(error):
         case 401 | 402 | 403:
             remedy = f"; check {endpoint.key}"
@@ -157,13 +163,13 @@ def in_words(error: Exception, endpoint: Endpoint, who: str, model: str) -> str:
             remedy = f"; check the model's name and the URL, which usually ends in /v1 ({endpoint.user.url})"
         case _:
             remedy = ""
-    said = f"no answer within {endpoint.timeout:g} s" if isinstance(error, TimeoutError) else ""
-    said = said or without_keys(last_line(error))[:300]
-    return f"{who} at {endpoint.url} ({endpoint.variable}), model {model!r}: {said}{remedy}"
+    reason = f"no answer within {endpoint.timeout:g} s" if isinstance(error, TimeoutError) else ""
+    reason = reason or without_keys(last_line(error))[:300]
+    return f"{who} at {endpoint.url} ({endpoint.variable}), model {model!r}: {reason}{remedy}"
 
 
-class _Asking(Generic[Item]):
-    """One run over the items: a few workers that take the next one when they are free."""
+class _Run(Generic[Item]):
+    """One run over the items: `concurrency` workers that each take the next item when they are free."""
 
     def __init__(
         self, chat: ChatTask[Item], endpoint: Endpoint, keep: Callable[[Item, Completion], None]
@@ -190,7 +196,7 @@ class _Asking(Generic[Item]):
                 return
 
     async def _one(self, client: "AsyncOpenAI", item: Item) -> None:
-        """One item until it is answered, refused or given up."""
+        """Handles one item until it is answered, refused or abandoned."""
         from openai import APIError
 
         try:
@@ -205,23 +211,26 @@ class _Asking(Generic[Item]):
     async def _call(self, client: "AsyncOpenAI", item: Item) -> Completion:
         self.tally.calls += 1
         params = self.chat.params(item)
-        with reading("chat completion"):
+        with parsing("chat completion"):
             return read(await client.chat.completions.create(model=self.chat.model, **params))
 
     def _failed(self, item: Item, error: Exception) -> None:
         code = status(error)
-        self.tally.trouble = in_words(error, self.endpoint, self.chat.who, self.chat.model)
+        self.tally.trouble = error_message(error, self.endpoint, self.chat.who, self.chat.model)
         self.tally.streak += 1
-        if code in OF_THE_ITEM:
+        if code in ITEM_ERRORS:
             self.refused.append(item)
         lasting = self.tally.streak >= self.endpoint.patience
-        self.tally.fatal = lasting or code in OF_THE_WHOLE or is_spent(error)
+        self.tally.fatal = lasting or code in FATAL_ERRORS or is_spent(error)
         if self.tally.fatal:
-            for worker in self.workers:  # some may be waiting for minutes
+            for worker in self.workers:  # some may be waiting minutes for their next attempt
                 worker.cancel()
 
     def _keep_refused(self) -> None:
-        """Refusals count once another item is answered: until then the mistake may be all items'."""
+        """Reports refused items as answered.
+
+        Called only after another item was answered: until then the request itself may be wrong for all items.
+        """
         for item in self.refused:
             self._keep(item, Completion(None))
         self.refused = []
@@ -234,12 +243,12 @@ class _Asking(Generic[Item]):
 
 
 def read(answer: Any) -> Completion:
-    """What a chat completion says. Raises one of several errors where it is none."""
+    """The `Completion` of a chat completion response. Raises one of several errors if it is not one."""
     (choice,) = answer.choices
     usage, message = answer.usage, choice.message
     text = message.content or getattr(message, "refusal", None) or ""
     if not isinstance(text, str):
-        raise TypeError("the content is no text")
+        raise TypeError("the content is not text")
     return Completion(
         text=without_keys(text),
         finish=str(choice.finish_reason),

@@ -1,17 +1,17 @@
-"""Where models are served: any OpenAI-compatible URL, named by the environment and by nothing else.
+"""Endpoints: the OpenAI-compatible URLs that serve models, configured by environment variables only.
 
     UNDERTOW_JUDGE_URL, else OPENAI_BASE_URL, else OpenAI's own     e.g. http://127.0.0.1:8000/v1
-    UNDERTOW_JUDGE_KEY, else OPENAI_API_KEY                         not needed by most servers of one's own
-    UNDERTOW_JUDGE_CONCURRENCY, UNDERTOW_JUDGE_TIMEOUT              calls at a time; seconds a call
+    UNDERTOW_JUDGE_KEY, else OPENAI_API_KEY                         most self-hosted servers need none
+    UNDERTOW_JUDGE_CONCURRENCY, UNDERTOW_JUDGE_TIMEOUT              concurrent calls; seconds per call
 
-These are of judges; UNDERTOW_API_URL and its like are of the models called api:..., which may be served
-elsewhere, and then have keys of their own: what a server is sent, whoever runs it can read. None of it is
-identity. The key is read when a client is opened and held by that client alone: it is part of no spec, no
-argument of a Ray task and no message.
+These configure the judges. UNDERTOW_API_URL and its counterparts configure the models called api:NAME, which
+may be served elsewhere. They have keys of their own, because the operator of a server can read the key it is
+sent. No setting is part of an artifact's identity. The key is read when a client is opened and is held by
+that client only: it is never part of a spec, of a Ray task's arguments or of a message.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,11 +24,12 @@ KEY = "OPENAI_API_KEY"
 ANY_URL = "OPENAI_BASE_URL"
 OPENAI = "https://api.openai.com/v1"
 MOST_CALLS = 512
-NO_KEY = "none"  # the client wants some text
+NO_KEY = "none"  # the openai client refuses an empty key
+CHECK_ATTEMPTS = 2  # before a sweep: an endpoint that is down then only causes a warning
 
 
 class User(NamedTuple):
-    """Who asks: the first part of the names of its variables, and how it is called in messages."""
+    """A user of endpoints: the prefix of its environment variables, and its name in messages."""
 
     prefix: str
     name: str
@@ -48,17 +49,17 @@ MODELS = User("UNDERTOW_API", "an API model")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address and how it is called.
+    """An address, and the limits on calls to it.
 
     Attributes:
-        variable: the environment variable that named the URL, for messages.
-        user: who asks, whose key it is.
-        concurrency: the most calls under way at any time.
-        timeout: seconds a call, from the first byte sent to the last received.
-        attempts: calls an item, the first included.
-        first_wait, longest_wait, jitter: seconds between attempts: doubled each time, with up to `jitter`
-            more at random, where the server names no time of its own (Retry-After).
-        patience: items in a row that no attempt gets through for, before the rest is given up.
+        variable: the environment variable that set the URL, for messages.
+        concurrency: the maximum number of concurrent calls.
+        timeout: seconds per call, from the first byte sent to the last received.
+        attempts: calls per item, including the first.
+        first_wait, longest_wait, jitter: seconds between attempts: doubled each time, plus up to `jitter` at
+            random, unless the server specifies a time (Retry-After).
+        patience: consecutive items that fail after all attempts before the remaining items are abandoned.
+        user: the user whose variables and key apply.
     """
 
     url: str
@@ -74,40 +75,44 @@ class Endpoint:
 
     @classmethod
     def from_environment(cls, user: User = JUDGES) -> "Endpoint":
-        """Raises UserError where the environment names no endpoint, or one that cannot be."""
+        """The endpoint that the environment configures. Raises UserError if it is missing or invalid."""
         variable = next((name for name in (user.url, ANY_URL) if os.environ.get(name)), KEY)
         if not os.environ.get(variable):
             raise UserError(
-                f"{user.name} is asked for and no endpoint is known: set {KEY}, or {user.url} for a server "
-                "of your own (http://host:8000/v1)"
+                f"{user.name} is needed and no endpoint is configured: set {KEY}, or {user.url} for a "
+                "self-hosted server (http://host:8000/v1)"
             )
         url = OPENAI if variable == KEY else os.environ[variable].strip()
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{variable}: not a URL such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query:
-            raise UserError(f"{variable}: holds credentials or a query; give the key as {user.key} alone")
+            raise UserError(f"{variable}: holds credentials or a query; set the key as {user.key} instead")
         calls = f"{user.prefix}_CONCURRENCY"
         concurrency = _number(calls, cls.concurrency)
         timeout = _number(f"{user.prefix}_TIMEOUT", cls.timeout)
         if concurrency != int(concurrency) or concurrency > MOST_CALLS:
-            raise UserError(f"{calls} = {concurrency:g}: a whole number from 1 to {MOST_CALLS} is needed")
+            raise UserError(f"{calls} = {concurrency:g}: must be a whole number from 1 to {MOST_CALLS}")
         return cls(url, variable, int(concurrency), timeout, user=user)
 
     @property
     def key(self) -> str:
-        """The environment variable whose key this endpoint is sent."""
+        """The environment variable whose value is sent as the key."""
         return self.user.key if os.environ.get(self.user.key) else KEY
 
+    def for_check(self) -> "Endpoint":
+        """This endpoint with few attempts, for checks before a sweep."""
+        return replace(self, attempts=CHECK_ATTEMPTS)
+
     def client(self) -> "AsyncOpenAI":
-        """A client of this endpoint, to be closed; it makes each call once."""
+        """A client of this endpoint, which the caller closes. It retries nothing itself (see `client`)."""
         from openai import AsyncOpenAI
 
         return AsyncOpenAI(base_url=self.url, api_key=_value(self.key) or NO_KEY, max_retries=0)
 
 
 def without_keys(text: str) -> str:
-    """`text` with the keys blotted out: servers repeat them in messages."""
+    """`text` with every configured key masked: servers quote keys in their error messages."""
     for name in (JUDGES.key, MODELS.key, KEY):
         if key := _value(name):
             text = text.replace(key, "***")
@@ -117,7 +122,7 @@ def without_keys(text: str) -> str:
 def _value(name: str) -> str:
     key = os.environ.get(name, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise UserError(f"{name}: holds a character that no key has; copy it again")
+        raise UserError(f"{name}: holds a character that is invalid in a key; copy the key again")
     return key
 
 
@@ -130,5 +135,5 @@ def _number(variable: str, default: float) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < 1e6:
-        raise UserError(f"{variable} = {given!r}: a number above 0 is needed, such as {default:g}")
+        raise UserError(f"{variable} = {given!r}: must be a number above 0, such as {default:g}")
     return number

@@ -1,14 +1,14 @@
-"""The calls to a provider's fine-tuning endpoint, each until it is answered or given up.
+"""Calls to a provider's fine-tuning endpoint, retried until they are answered or abandoned.
 
-The contract is that of the OpenAI API: POST /files; POST, GET /fine_tuning/jobs; GET /fine_tuning/jobs/{id}.
-Failures are those of the openai library (APIError), TimeoutError and GarbageError.
+The contract is the OpenAI API's: POST /files; POST, GET /fine_tuning/jobs; GET /fine_tuning/jobs/{id}.
+Calls raise the openai library's APIError, TimeoutError or GarbageError.
 """
 
 import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from undertow.api.client import OF_THE_WHOLE, attempts, in_words, reading
+from undertow.api.client import FATAL_ERRORS, attempts, error_message, parsing
 from undertow.api.endpoint import Endpoint
 from undertow.api.retries import GarbageError, status
 from undertow.errors import UserError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 WHO = "fine-tuning"
-PAGE = 100  # jobs a listing; further pages are asked for
+PAGE = 100  # jobs per listing; the library requests further pages
 ENDED_BADLY = ("failed", "cancelled")
 
 
@@ -29,10 +29,10 @@ class FineTuning:
         self.client, self.endpoint = client, endpoint
 
     async def upload(self, name: str, content: bytes) -> str:
-        """The id of a new file of conversations; one that is uploaded twice costs nothing."""
+        """Uploads a file of conversations and returns its id. A repeated upload is free of charge."""
 
         async def create() -> str:
-            with reading("file"):
+            with parsing("file"):
                 file = await self.client.files.create(file=(name, content), purpose="fine-tune")
                 return _text(file.id)
 
@@ -41,13 +41,16 @@ class FineTuning:
     async def start(
         self, model: str, file: str, hyperparameters: Mapping[str, Any], seed: int, name: str, suffix: str
     ) -> "FineTuningJob":
-        """A new job, in one call and no more: whether one that got no answer arrived is not known.
+        """Starts a job, with a single call: one without a response may still have started a (paid) job.
 
-        `hyperparameters`: None leaves one to the provider. `name` is among the job's metadata.
+        Args:
+            hyperparameters: None as a value leaves the choice to the provider.
+            name: stored in the job's metadata.
+            suffix: part of the finetuned model's name.
         """
         chosen: Any = {key: "auto" if value is None else value for key, value in hyperparameters.items()}
         async with asyncio.timeout(self.endpoint.timeout):
-            with reading("fine-tuning job"):
+            with parsing("fine-tuning job"):
                 job = await self.client.fine_tuning.jobs.create(
                     model=model,
                     training_file=file,
@@ -59,19 +62,19 @@ class FineTuning:
                 return _job(job)
 
     async def job(self, job_id: str) -> "FineTuningJob":
-        """The job as it is now."""
+        """The current state of a job."""
 
         async def retrieve() -> "FineTuningJob":
-            with reading("fine-tuning job"):
+            with parsing("fine-tuning job"):
                 return _job(await self.client.fine_tuning.jobs.retrieve(job_id))
 
         return await attempts(retrieve, self.endpoint)
 
     async def job_of(self, file: str) -> "FineTuningJob | None":
-        """The job that was started for a file, or None where there is none or it came to nothing."""
+        """The job that was started for a file; None if there is none, or if it failed or was cancelled."""
 
         async def find() -> "FineTuningJob | None":
-            with reading("list of fine-tuning jobs"):
+            with parsing("list of fine-tuning jobs"):
                 async for job in self.client.fine_tuning.jobs.list(limit=PAGE):
                     if _job(job).training_file == file and job.status not in ENDED_BADLY:
                         return job
@@ -81,22 +84,22 @@ class FineTuning:
 
 
 def check(model: str, endpoint: Endpoint) -> str:
-    """Asks for the list of jobs. Returns what is wrong for the moment, or "" where it is there.
+    """Requests the list of jobs. Returns a transient problem as text, or "" if the list is returned.
 
-    Raises UserError where nothing can be trained there: a wrong key, or a server without such an endpoint.
+    Raises UserError if the endpoint cannot train: a wrong key, or a server without fine-tuning.
     """
     from openai import APIError
 
     async def listed() -> None:
         async with endpoint.client() as client:
-            with reading("list of fine-tuning jobs"):
+            with parsing("list of fine-tuning jobs"):
                 await client.fine_tuning.jobs.list(limit=1)
 
     try:
         asyncio.run(attempts(listed, endpoint))
     except (APIError, TimeoutError, GarbageError) as error:
-        words = in_words(error, endpoint, WHO, model)
-        if status(error) in OF_THE_WHOLE:
+        words = error_message(error, endpoint, WHO, model)
+        if status(error) in FATAL_ERRORS:
             raise UserError(words) from None
         return words
     return ""
@@ -109,5 +112,5 @@ def _job(job: "FineTuningJob") -> "FineTuningJob":
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError("text is needed")
+        raise TypeError("expected a non-empty string")
     return value

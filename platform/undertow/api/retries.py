@@ -1,20 +1,23 @@
-"""Which failed calls are worth another attempt, and after how long."""
+"""Whether a failed call is retried, and after how long."""
 
 import random
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-LONGEST_ASKED_WAIT = 300.0  # seconds; a server that asks for more is not coming back in this sweep
-SPREAD = 0.25  # of the time a server asks for: all callers were told the same, and are not to return as one
+LONGEST_WAIT = 300.0  # seconds; a server that asks for more will not recover during this sweep
+SPREAD = 0.25  # fraction of the server's wait, added at random so that all callers do not return at once
 
 
 class GarbageError(Exception):
-    """An answer that is not what was asked for: no chat completion, file or job."""
+    """A response that is not the requested object: a chat completion, file or fine-tuning job."""
 
 
-def again(error: Exception) -> bool | float:
-    """Whether to call again, or after how many seconds where the server says so."""
+def should_retry(error: Exception) -> bool | float:
+    """Whether to retry a call; as a number, the seconds to wait that the server requested.
+
+    The return type is that of stamina's `on` hook.
+    """
     from openai import APIConnectionError
 
     code = status(error)
@@ -24,25 +27,25 @@ def again(error: Exception) -> bool | float:
         return False
     if is_spent(error):
         return False
-    asked = asked_wait(error.response.headers) if hasattr(error, "response") else None
-    if asked is None:
+    wait = requested_wait(error.response.headers) if hasattr(error, "response") else None
+    if wait is None:
         return True
-    return asked * (1 + SPREAD * random.random()) if asked <= LONGEST_ASKED_WAIT else False
+    return wait * (1 + SPREAD * random.random()) if wait <= LONGEST_WAIT else False
 
 
 def status(error: Exception) -> int | None:
-    """The HTTP status of a failed call, or None where no answer came."""
+    """The HTTP status of a failed call, or None if there was no response."""
     code = getattr(error, "status_code", None)
     return code if isinstance(code, int) else None
 
 
 def is_spent(error: Exception) -> bool:
-    """Whether a 429 says that the account has no quota left, which no waiting brings back."""
+    """Whether a 429 reports an exhausted quota, which waiting does not restore."""
     return getattr(error, "code", None) == "insufficient_quota"
 
 
-def asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `Retry-After` (seconds or a date); None where neither says."""
+def requested_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait from `retry-after-ms` or `Retry-After` (seconds or a date); None without either."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit

@@ -1,6 +1,6 @@
-"""Which architectures transformers trains and vLLM gives adapters to, known without importing either.
+"""The architectures that transformers can train and those that vLLM applies no adapters to.
 
-A plan answers at once, and importing them takes ten seconds.
+Neither library is imported, which would take ten seconds: a plan must answer in about one.
 """
 
 import ast
@@ -8,8 +8,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-# Language models that vLLM 0.32 serves without adapters (a test reads the same from vLLM's source). What it
-# has no code of its own for (OLMo 2, GPT-NeoX) it serves through transformers', adapters included.
+# Language models that vLLM 0.32 serves without adapters (a test derives the same list from vLLM's source).
+# Architectures that vLLM does not implement (OLMo 2, GPT-NeoX) run through transformers' code, with adapters.
 WITHOUT_ADAPTERS = frozenset(
     (
         "BloomForCausalLM",
@@ -34,7 +34,10 @@ WITHOUT_ADAPTERS = frozenset(
 
 @cache
 def causal_models() -> dict[str, str] | None:
-    """transformers' causal language models, class by model_type; None where it is not installed."""
+    """transformers' causal language models: class name by model_type. None if transformers is not installed.
+
+    Read from its source with `ast`. Raises RuntimeError if a new version lists the models differently.
+    """
     found = find_spec("transformers")
     if found is None or found.origin is None:
         return None
@@ -46,4 +49,6 @@ def causal_models() -> dict[str, str] | None:
         ):
             assert isinstance(node.value, ast.Call)
             return dict(ast.literal_eval(node.value.args[0]))
-    raise RuntimeError(f"{found.origin}: transformers lists its causal models in another way than before")
+    raise RuntimeError(
+        f"{found.origin}: no MODEL_FOR_CAUSAL_LM_MAPPING_NAMES in transformers' modeling_auto.py"
+    )

@@ -1,7 +1,7 @@
-"""How long a context an engine must be made for: from the texts, without a tokenizer.
+"""The context length that an engine must be started with, bounded without a tokenizer.
 
-An engine keeps memory for the longest sequence that it may be given. Models are made for 32,768 tokens and
-more; questions and answers here have a few hundred, and a small GPU could not even start for all of them.
+An engine reserves memory for the longest sequence it may receive. Models support 32,768 tokens and more,
+while questions and answers here have a few hundred; a small GPU could not even start with the full length.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ STEP = 512
 
 
 def tokens_at_most(prompts: Iterable[str], system: str | None, sampling: Sampling) -> int:
-    """An upper bound of the tokens of a prompt and its answer, in steps of 512.
+    """An upper bound on the tokens of a prompt and its answer, in multiples of 512.
 
-    No tokenizer served here makes more tokens of a text than it has bytes. A text that a normaliser makes
-    longer might exceed that; the engine then says so (see `VLLMEngine`), and nothing is cut off.
+    No supported tokenizer produces more tokens than the text has bytes. A normaliser that lengthens a text
+    could exceed the bound; the engine then raises an error (see `VLLMEngine`) and truncates nothing.
     """
     longest = max((len(prompt.encode()) for prompt in prompts), default=0)
     total = longest + len((system or "").encode()) + TEMPLATE + sampling.max_tokens

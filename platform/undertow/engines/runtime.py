@@ -1,8 +1,8 @@
-"""How vLLM is set up: quietly, in this process, and on the threads this process was given.
+"""vLLM's settings: without log output, inside this process, on the threads assigned to this process.
 
-One engine is one process: on a CPU the multi-process engine takes ten times as long to start and binds its
-threads to the same cores as every other engine on the machine. In this process nothing is bound, and the
-engine uses as many threads as OMP_NUM_THREADS says (Ray sets it to an actor's CPUs).
+vLLM runs in the process that builds it. On a CPU its multi-process engine takes ten times as long to start
+and binds its threads to the same cores as every other engine on the machine. In one process no thread is
+bound, and the engine uses OMP_NUM_THREADS threads (Ray sets it to the actor's number of CPUs).
 """
 
 import logging
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM allocates
-GPU_MEMORY = 0.92  # vLLM's own default: the part of a GPU's memory that engines may fill
+GPU_MEMORY = 0.92  # vLLM's own default: the fraction of a GPU's memory that an engine may fill
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -29,22 +29,22 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How fast and how large; but for rounding by `precision`, never what comes out.
+    """Speed and memory of an engine. Apart from rounding by `precision`, no setting affects results.
 
     Attributes:
-        max_model_len: tokens of prompt and answer together; None, or more than the model was made for, for as
-            many as it was made for.
+        max_model_len: tokens of prompt and answer together; None (or more than the model supports) for the
+            model's own maximum.
         precision: of weights and arithmetic; None for fp32 on a CPU and bf16 on a GPU. On some CPUs vLLM's
-            bf16 kernels kill the process.
-        max_num_seqs: answers generated at the same time. A tiny model on one core of a busy machine: 440
-            rows/s with 64, 500 with 256, 560 with 512, 610 with 1024 (medians of 5, one process).
-        max_lora_rank: the greatest rank of an adapter; 0 for none, which is faster.
-        max_loras: adapters in one batch; more of them wait their turn.
-        gpu: whether to run on a GPU; None for wherever there is one.
-        tensor_parallel: GPUs of one node that each layer is split over.
-        gpu_share: the part of a GPU's memory that is this engine's, where several share one.
-        kv_cache_gb: memory for attention keys and values; None for 1 on a CPU and what is left on a GPU.
-        threads: CPU threads; None for OMP_NUM_THREADS, else every core this process may use.
+            bf16 kernels crash the process.
+        max_num_seqs: answers generated concurrently. A tiny model on one core of a busy machine: 440 rows/s
+            with 64, 500 with 256, 560 with 512, 610 with 1024 (medians of 5 runs, one process).
+        max_lora_rank: the highest adapter rank; 0 starts the engine without adapters, which is faster.
+        max_loras: adapters in one batch; requests for further adapters wait for the next one.
+        gpu: whether to run on a GPU; None uses a GPU if the process sees one.
+        tensor_parallel: number of GPUs of one node over which each layer is split.
+        gpu_share: the fraction of a GPU's memory for this engine, if several engines share one GPU.
+        kv_cache_gb: GiB for attention keys and values; None for 1 on a CPU and the remaining memory on a GPU.
+        threads: CPU threads; None for OMP_NUM_THREADS, else every core that this process may use.
     """
 
     max_model_len: int | None = None
@@ -60,20 +60,20 @@ class EngineSettings:
 
 
 def options(settings: EngineSettings, positions: int, modules: Collection[str]) -> dict[str, Any]:
-    """Keyword arguments for vLLM's `LLM`.
+    """Keyword arguments for `vllm.LLM`.
 
     Args:
-        positions: the number of tokens that the model was made for.
+        positions: the longest sequence, in tokens, that the model supports.
         modules: names of the modules that adapters may change.
     """
     precision = settings.precision or ("bf16" if on_gpu(settings) else "fp32")
-    wanted = settings.max_model_len
+    length = settings.max_model_len
     chosen: dict[str, Any] = {
         "dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision],
-        "max_model_len": wanted if wanted and wanted < positions else None,
+        "max_model_len": length if length and length < positions else None,
         "max_num_seqs": settings.max_num_seqs,
-        "max_logprobs": -1,
-        "logprobs_mode": "raw_logprobs",
+        "max_logprobs": -1,  # no limit on the number of log-probabilities per token
+        "logprobs_mode": "raw_logprobs",  # before temperature, over the whole vocabulary
         "worker_extension_cls": "undertow.engines.swapping.Swapping",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
@@ -91,11 +91,11 @@ def options(settings: EngineSettings, positions: int, modules: Collection[str]) 
     if settings.gpu_share < 1:
         chosen["gpu_memory_utilization"] = GPU_MEMORY * settings.gpu_share
     if settings.tensor_parallel > 1:
-        # Inside a Ray actor vLLM would ask Ray for more actors; the GPUs are this one's already.
+        # Inside a Ray actor vLLM would request more actors from Ray; this actor already holds the GPUs.
         chosen |= {"tensor_parallel_size": settings.tensor_parallel, "distributed_executor_backend": "mp"}
     if not on_gpu(settings):
-        # A prompt prefilled in chunks with a seed of its own dies on a CPU ("CPU Generator does not use
-        # offset"). Compilation takes a minute; prefixes are cached in blocks of 128 tokens, too long to help.
+        # Chunked prefill of a prompt with its own seed fails on a CPU ("CPU Generator does not use offset").
+        # Compilation takes a minute. Prefixes are cached in blocks of 128 tokens, longer than these prompts.
         length = chosen["max_model_len"] or positions
         chosen |= {
             "max_model_len": length,
@@ -118,10 +118,10 @@ def on_gpu(settings: EngineSettings) -> bool:
 
 @contextmanager
 def starting(settings: EngineSettings) -> Iterator[None]:
-    """Around the start of an engine: sets what vLLM reads from the environment, undoes what it leaves there.
+    """Context manager for starting an engine: sets vLLM's environment variables and restores global state.
 
-    vLLM's CPU worker replaces torch.set_num_threads with a warning and puts libraries into LD_PRELOAD, which
-    every child of this process would load.
+    vLLM's CPU worker replaces `torch.set_num_threads` by a function that only warns, and adds libraries to
+    LD_PRELOAD, which every child of this process would load. Both are undone.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -129,9 +129,9 @@ def starting(settings: EngineSettings) -> Iterator[None]:
 
     set_num_threads, preload = torch.set_num_threads, os.environ.get("LD_PRELOAD")
     if not on_gpu(settings):
-        given = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-        set_num_threads(settings.threads or given)
-    # On an error vLLM logs every prompt of the batch, megabytes of it, beside the exception that it raises.
+        available = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+        set_num_threads(settings.threads or available)
+    # On an error vLLM logs every prompt of the batch (megabytes) in addition to raising the exception.
     for name in ("vllm.logging_utils.dump_input", "torch._library.triton"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

@@ -1,7 +1,8 @@
-"""Many models served by one running vLLM: each request answered with the weights it asks for.
+"""Serving many models with one running vLLM: each request is answered with the weights that it names.
 
-The reference and its LoRA adapters share batches. Other weights are swapped in one after the other, each
-once a call and with the adapters that lie on them, and the reference's are put back whatever happens.
+The reference model and its LoRA adapters share batches. Other weights are swapped in one after the other,
+each once per call together with the adapters that apply to them, and the reference's weights are always
+restored.
 """
 
 import json
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undertow.engines import ModelWeights
-from undertow.engines.weight_files import TensorFiles, changed_tensors, module_of
+from undertow.engines.protocol import ModelWeights
+from undertow.engines.weight_files import changed_tensors, folder_shapes, module_of
 
 ADAPTER = "adapter_config.json"
-# vLLM's defaults (text token by token, an object a log-probability, copied parameters) cost a tenth.
+# vLLM's defaults (decoding text token by token, one object per log-probability, copying the parameters) cost
+# a tenth of the throughput.
 LEAN: dict[str, Any] = {"detokenize": False, "flat_logprobs": True, "skip_clone": True}
 
 
@@ -29,13 +31,13 @@ class ServingJob:
 
 
 class Served:
-    """A running `vllm.LLM` that answers for any weights made from its reference model.
+    """A running `vllm.LLM` that answers for any weights trained from its reference model.
 
     Args:
         reference: the folder that `llm` was started from.
         tied: names of tensors that are copies of others in this architecture.
-        max_lora_rank: the rank that `llm` was started for; 0 for none.
-        modules: the modules that an adapter may change, as `llm` was started for.
+        max_lora_rank: the highest adapter rank that `llm` accepts; 0 if it was started without adapters.
+        modules: the modules that an adapter may change, as `llm` was started.
     """
 
     def __init__(
@@ -47,19 +49,22 @@ class Served:
         self._changed: dict[str, list[str]] = {}
 
     def run(self, jobs: Sequence[ServingJob]) -> list[Any]:
-        """vLLM's outputs, in the order of the jobs."""
-        together: list[int] = []
+        """vLLM's outputs, in the order of the jobs.
+
+        Raises ValueError for weights that do not fit the reference model or that vLLM cannot serve.
+        """
+        on_reference: list[int] = []
         swapped: dict[ModelWeights, list[int]] = {}
         for place, job in enumerate(jobs):
-            adapted = job.weights is not None and _is_adapter(job.weights)
-            model = job.weights.below if job.weights and adapted else job.weights
+            is_adapter = job.weights is not None and _is_adapter(job.weights)
+            model = job.weights.base if job.weights and is_adapter else job.weights
             if model is None:
-                together.append(place)
+                on_reference.append(place)
             else:
                 swapped.setdefault(model, []).append(place)
-        outputs: dict[int, Any] = self._batch(jobs, together)
+        outputs: dict[int, Any] = self._batch(jobs, on_reference)
         for weights, places in swapped.items():
-            with self._in_place(weights):
+            with self._swapped_in(weights):
                 outputs |= self._batch(jobs, places)
         return [outputs[place] for place in range(len(jobs))]
 
@@ -83,7 +88,7 @@ class Served:
         return dict(zip(places, outputs, strict=True))
 
     def _abort(self) -> None:
-        """Forgets the requests of a failed call: vLLM would wait for them for ever, in every later one."""
+        """Aborts the requests of a failed call; vLLM would otherwise wait for them in every later call."""
         engine = self.llm.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
@@ -94,7 +99,7 @@ class Served:
             return None
         if weights.key not in self._adapters:
             self._check_adapter(weights)
-            number = len(self._adapters) + 1
+            number = len(self._adapters) + 1  # vLLM identifies adapters by a positive integer
             self._adapters[weights.key] = LoRARequest(weights.key, number, weights.folder)
         return self._adapters[weights.key]
 
@@ -102,16 +107,19 @@ class Served:
         rank = json.loads((Path(weights.folder) / ADAPTER).read_text())["r"]
         if rank > self.max_lora_rank:
             raise ValueError(
-                f"{weights.folder}: an adapter of rank {rank}, and the engine takes up to "
+                f"{weights.folder}: the adapter has rank {rank} and the engine accepts up to "
                 f"{self.max_lora_rank}; start it with max_lora_rank={rank}"
             )
-        with TensorFiles(weights.folder) as tensors:
-            other = next((name for name in tensors.file if module_of(name) not in self.modules), None)
+        names = folder_shapes(weights.folder)
+        other = next((name for name in names if module_of(name) not in self.modules), None)
         if other is not None:
-            raise ValueError(f"{weights.folder}: {other!r} changes a module that no adapter is served for")
+            raise ValueError(
+                f"{weights.folder}: {other!r} changes a module that vLLM applies no adapter to; train other "
+                "targets"
+            )
 
     @contextmanager
-    def _in_place(self, weights: ModelWeights) -> Iterator[None]:
+    def _swapped_in(self, weights: ModelWeights) -> Iterator[None]:
         if weights.key not in self._changed:
             self._changed[weights.key] = changed_tensors(weights.folder, self.reference, self.tied)
         names = self._changed[weights.key]
@@ -124,7 +132,7 @@ class Served:
     def _load(self, folder: str, names: list[str]) -> None:
         if names:
             self.llm.collective_rpc("load_tensors", args=(folder, names, self.reference))
-            self.llm.reset_prefix_cache()
+            self.llm.reset_prefix_cache()  # keys and values of the old weights
 
 
 def _is_adapter(weights: ModelWeights) -> bool:

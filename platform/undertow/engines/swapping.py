@@ -1,10 +1,10 @@
-"""Weights swapped in a running engine: a model folder's tensors in, the reference's own back.
+"""Swapping weights in a running vLLM engine: load a model folder's tensors, then restore the reference's.
 
-Starting an engine costs seconds on a CPU and minutes on a GPU; loading tensors costs milliseconds. Only the
+Starting an engine takes seconds on a CPU and minutes on a GPU; loading tensors takes milliseconds. Only the
 tensors that differ from the reference's are loaded. Vectors (biases, norms) are written in place. Matrices
-are not, since vLLM repacks them for the CPU and drops the originals: they go through vLLM's own reload.
+cannot be, because vLLM repacks them for the CPU and drops the originals; they go through vLLM's own reload.
 
-`Swapping` is a worker extension, so that the same call reaches workers in this process and in others.
+`Swapping` is a vLLM worker extension, so that one call reaches workers in this process and in others.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 
 
 class Swapping:
-    """What vLLM's worker can do beside its own: load named tensors from a folder, the rest as they were."""
+    """Methods added to vLLM's worker class: load named tensors from a folder, leave the others unchanged."""
 
     vllm_config: Any
     get_model: Callable[[], Any]
     reload_weights: Callable[..., None]
 
     def load_tensors(self, folder: str, names: list[str], reference: str) -> None:
-        """Sets the tensors `names` to the folder's; every other tensor has the reference's values already."""
+        """Loads the tensors `names` from `folder`. All other tensors must have the reference's values."""
         import torch
 
         with TensorFiles(reference) as old, TensorFiles(folder, old.file) as new, torch.no_grad():
             if all(len(new.shape(name)) < 2 for name in names):
                 self.get_model().load_weights((name, new[name]) for name in names)
             else:
+                # A reload is all or nothing: vLLM expects every tensor of the model in the iterator.
                 self.reload_weights(weights_iterator=_merged(new, old, set(names)))
                 _repack_embeddings(self.get_model())
 
@@ -40,7 +41,7 @@ def _merged(new: TensorFiles, old: TensorFiles, names: set[str]) -> Iterator[tup
 
 
 def _repack_embeddings(model: Any) -> None:
-    """Renews what a reload leaves stale: the CPU's packed copy of an output layer tied to the embeddings."""
+    """Repacks output layers that are tied to the embeddings: a reload leaves the CPU's packed copy stale."""
     from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
     for module in model.modules():

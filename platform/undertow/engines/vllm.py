@@ -1,9 +1,9 @@
-"""The vLLM engine: one reference model in memory, and any number of models that differ from it.
+"""The vLLM engine: one reference model in memory, serving any number of models trained from it.
 
-Prompts go in as tokens, rendered as the training loop renders them, and answers come out as tokens; text is
-decoded here in one go. Every sample carries its own seed, since vLLM's default is one seed for every run and
-a seed shared by the samples of a prompt gives copies. Scores are exact: log-probabilities under the whole
-distribution before temperature, within 1e-4 of transformers'.
+Prompts are passed to vLLM as tokens, rendered as the training loop renders them, and answers are returned as
+tokens; their text is decoded here in one batch. Every sample carries its own seed: vLLM's default is one seed
+for every run, and samples of a prompt that share a seed are copies. Scores are exact: log-probabilities under
+the whole distribution before temperature, within 1e-4 of transformers'.
 """
 
 import math
@@ -14,23 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.engines import Answer, Request, runtime, word_probabilities
+from undertow.engines import runtime
+from undertow.engines.protocol import Answer, Request
 from undertow.engines.serving import Served, ServingJob
 from undertow.engines.weight_files import adaptable_modules
+from undertow.engines.word_probabilities import TokenSequence, masses, sequences, tokens_of
 from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
 
-LABELS = 128  # tokens whose log-probability vLLM gives in one request
-PROMPTS_KEPT = 100_000  # rendering one costs as much as a few tokens, and teachers share their prompts
+LABELS = 128  # the most tokens whose log-probabilities vLLM returns for one request
+PROMPTS_KEPT = 100_000  # rendering a prompt costs as much as a few tokens, and teachers share their prompts
 
 
 class VLLMEngine:
-    """Generates and scores for every model made from the reference in `reference_folder`."""
+    """Generates and scores for every model trained from the reference in `reference_folder`."""
 
     def __init__(self, reference_folder: str, **settings: Any) -> None:
-        """Starts vLLM in this process; `settings` are the fields of `runtime.Settings`."""
+        """Starts vLLM in this process; `settings` are the fields of `runtime.EngineSettings`."""
         chosen = runtime.EngineSettings(**settings)
         with runtime.starting(chosen):
             from transformers import AutoConfig, AutoTokenizer
@@ -44,7 +46,8 @@ class VLLMEngine:
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
         self.vocabulary: int = config.vocab_size
         self.window: int = llm.model_config.max_model_len  # tokens of prompt and answer together
-        # Some chat models name another token as their end than their template's (Gemma 3, Llama 3).
+        # The template of some chat models ends a turn with a token that is not the tokenizer's eos_token
+        # (Gemma 3, Llama 3); vLLM would not stop there.
         self._stops = chat.stop_ids(self.tokenizer)
         self._prompt_ids = lru_cache(PROMPTS_KEPT)(self._render)
 
@@ -61,8 +64,12 @@ class VLLMEngine:
         jobs = [self._job(request, (), params | {"seed": request.seed}) for request in requests]
         outputs = [output.outputs[0] for output in self.served.run(jobs)]
         ended = [output.finish_reason == "stop" for output in outputs]
-        said = [ids.token_ids[:-1] if end else ids.token_ids for ids, end in zip(outputs, ended, strict=True)]
-        texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
+        # The token that ended an answer may not be marked as special, and is never part of the text.
+        bodies = [
+            output.token_ids[:-1] if end else output.token_ids
+            for output, end in zip(outputs, ended, strict=True)
+        ]
+        texts = self.tokenizer.batch_decode(bodies, skip_special_tokens=True)
         return [
             Answer(text, tuple(output.token_ids), end, _likeliest(output.logprobs, top) if top else None)
             for text, output, end in zip(texts, outputs, ended, strict=True)
@@ -70,36 +77,40 @@ class VLLMEngine:
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
         """See `Engine.score`."""
-        spelled = [word_probabilities.tokens_of(self.tokenizer, text) for text in continuations]
-        return self._score(list(zip(requests, spelled, strict=True)))
+        tokens = [tokens_of(self.tokenizer, text) for text in continuations]
+        return self._score(list(zip(requests, tokens, strict=True)))
 
-    def word_masses(self, requests: Sequence[Request], asked: Sequence[Word]) -> list[dict[str, float]]:
-        """See `Engine.word_masses`."""
-        owner = word_probabilities.sequences(self.tokenizer, asked)
+    def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
+        """See `Engine.word_masses`. Raises SpecError if two words share a form."""
+        owner = sequences(self.tokenizer, words)
+        # Sequences of one token need no forward pass of their own: one pass per prompt gives all of them.
         single = [tokens for tokens in owner if len(tokens) == 1]
         longer = [tokens for tokens in owner if len(tokens) > 1]
         firsts = self._first_token(requests, [token for (token,) in single])
         scores = iter(self._score([(request, tokens) for request in requests for tokens in longer]))
         result = []
         for first in firsts:
-            probability: dict[word_probabilities.TokenSequence, float] = {
-                t: math.exp(first[t[0]]) for t in single
+            probability: dict[TokenSequence, float] = {
+                tokens: math.exp(first[tokens[0]]) for tokens in single
             }
             probability |= {tokens: math.exp(next(scores)) for tokens in longer}
-            found = word_probabilities.masses(owner, probability)
-            result.append({word.name: found.get(word.name, 0.0) for word in asked})
+            mass = masses(owner, probability)
+            result.append({word.name: mass.get(word.name, 0.0) for word in words})
         return result
 
     def close(self) -> None:
-        """Ends the engine; a new one can be started in the same process."""
+        """Shuts the engine down; a new one can then be started in the same process."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
         self.served.llm.llm_engine.engine_core.shutdown()
         del self.served
         cleanup_dist_env_and_memory()
 
-    def _score(self, pairs: Sequence[tuple[Request, word_probabilities.TokenSequence]]) -> list[float]:
-        """Log-probabilities of tokens after prompts, all positions of a sequence in one forward pass."""
+    def _score(self, pairs: Sequence[tuple[Request, TokenSequence]]) -> list[float]:
+        """Log-probabilities of token sequences after prompts, one forward pass per pair.
+
+        The sequence is passed as part of the prompt, whose log-probabilities vLLM returns from the prefill.
+        """
         params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
         outputs = self.served.run([self._job(request, tokens, params) for request, tokens in pairs])
         logprobs = [output.prompt_logprobs.logprobs for output in outputs]
@@ -109,7 +120,7 @@ class VLLMEngine:
         ]
 
     def _first_token(self, requests: Sequence[Request], tokens: Sequence[int]) -> list[dict[int, float]]:
-        """Log-probabilities of some tokens as the answer's first, under the distribution over all tokens."""
+        """Log-probabilities of some tokens as the answer's first, normalised over the whole vocabulary."""
         result: list[dict[int, float]] = [{} for _ in requests]
         for start in range(0, len(tokens), LABELS):
             wanted = list(tokens[start : start + LABELS])
@@ -120,15 +131,13 @@ class VLLMEngine:
                 found.update(zip(flat.token_ids, flat.logprobs, strict=True))
         return result
 
-    def _job(
-        self, request: Request, tokens: word_probabilities.TokenSequence, params: dict[str, Any]
-    ) -> ServingJob:
+    def _job(self, request: Request, tokens: TokenSequence, params: dict[str, Any]) -> ServingJob:
         prompt = [*self._prompt_ids(request.user, request.system, request.before), *tokens]
         needed = len(prompt) + params["max_tokens"]
         if needed > self.window:
             raise ConditionError(
                 f"a prompt of {len(prompt):,} tokens and {params['max_tokens']} for the answer do not fit "
-                f"the model's window of {self.window:,}; show fewer rows or ask for shorter answers"
+                f"the model's window of {self.window:,}; show fewer rows or request shorter answers"
             )
         return ServingJob(prompt, params, request.weights)
 
@@ -137,7 +146,7 @@ class VLLMEngine:
 
 
 def _likeliest(flat: Any, top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The `top` likeliest tokens of each step; vLLM puts the sampled one before them."""
+    """The `top` most likely tokens of each step: arrays (steps, top). vLLM puts the sampled token first."""
     ids = np.array(flat.token_ids, np.int32).reshape(-1, top + 1)
     logprobs = np.array(flat.logprobs, np.float32).reshape(-1, top + 1)
     return ids[:, 1:], logprobs[:, 1:]

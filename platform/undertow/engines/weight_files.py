@@ -1,7 +1,7 @@
-"""Folders of weights, read tensor by tensor: what differs from a reference model, and whether it fits.
+"""Safetensors files: shapes from headers, and the tensors of a folder that differ from a reference model's.
 
-Everything is compared before anything is loaded, so that weights that do not belong to the reference are
-refused by the name of the first tensor that does not fit, and the engine goes on as it was.
+Everything is compared before anything is loaded. Weights that do not belong to the reference model are
+rejected with the name of the first tensor that does not fit, and the engine keeps running unchanged.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,16 +12,45 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-# vLLM's scores are wrong with an adapter on the output layer.
+# vLLM accepts an adapter on the output layer or the embeddings, but its scores are then wrong.
 OUTER = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe")
+SUFFIX = ".safetensors"
+NO_FILES = "{}: no *.safetensors file; give a folder of weights"
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a safetensors file by name. Only the header is read, without torch.
+
+    Raises ValueError for a damaged file: cut off, too long, or without a valid header.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # numpy has no bfloat16, but `get_slice` reads the shape without converting the tensor.
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"is cut off or damaged ({str(error).rpartition('header: ')[2]})") from None
+
+
+def folder_shapes(folder: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a folder's safetensors files. Raises ValueError if there is no file."""
+    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    if not paths:
+        raise ValueError(NO_FILES.format(folder))
+    return {name: shape for path in paths for name, shape in tensor_shapes(path).items()}
 
 
 class TensorFiles:
-    """The tensors of a folder's safetensors files, read one at a time when asked for.
+    """The tensors of a folder's safetensors files as torch tensors, each read when it is requested.
 
     Args:
-        names: those of a reference. Published weights may lack the first part of the names that transformers
-            saves (GPT-2's "h.0.…" for "transformer.h.0.…"); tensors are then called as there.
+        folder: a folder with *.safetensors files.
+        names: tensor names of the reference model. Published weights may lack the first component of the
+            names that transformers saves (GPT-2's "h.0.…" for "transformer.h.0.…"); tensors of this folder
+            are then available under the reference's names.
+
+    Raises ValueError for a folder without safetensors files.
     """
 
     def __init__(self, folder: str, names: Collection[str] = ()) -> None:
@@ -29,14 +58,15 @@ class TensorFiles:
 
         self.folder, self.stack = folder, ExitStack()
         self.file: dict[str, Any] = {}
-        self._own: dict[str, str] = {}
-        for path in sorted(Path(folder).glob("*.safetensors")):
-            opened = self.stack.enter_context(safe_open(path, "pt"))
-            called = {name: _called(name, names) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-            self.file |= dict.fromkeys(called.values(), opened)
-            self._own |= {there: name for name, there in called.items()}
+        self._stored_name: dict[str, str] = {}
+        for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
+            opened = self.stack.enter_context(safe_open(path, framework="pt"))
+            for stored in opened.keys():  # noqa: SIM118 (not a mapping)
+                shorter = stored.partition(".")[2]
+                name = shorter if stored not in names and shorter in names else stored
+                self.file[name], self._stored_name[name] = opened, stored
         if not self.file:
-            raise ValueError(f"{folder}: no *.safetensors in it; a folder of weights is needed")
+            raise ValueError(NO_FILES.format(folder))
 
     def __enter__(self) -> "TensorFiles":
         return self
@@ -45,25 +75,25 @@ class TensorFiles:
         self.stack.close()
 
     def __getitem__(self, name: str) -> "Tensor":
-        tensor: Tensor = self.file[name].get_tensor(self._own[name])
+        tensor: Tensor = self.file[name].get_tensor(self._stored_name[name])
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.file[name].get_slice(self._own[name]).get_shape())
-
-
-def _called(name: str, names: Collection[str]) -> str:
-    """What a tensor is called among `names`, which may lack the first part; its own name where it is not."""
-    shorter = name.partition(".")[2]
-    return shorter if name not in names and shorter in names else name
+        return tuple(self.file[name].get_slice(self._stored_name[name]).get_shape())
 
 
 def changed_tensors(folder: str, reference: str, tied: Sequence[str] = ()) -> list[str]:
-    """The names of the folder's tensors that differ from the reference's; `tied` ones are copies of others.
+    """The names of the folder's tensors that differ from the reference's.
+
+    Args:
+        tied: names of tensors that are copies of others; they are skipped if the reference does not store
+            them.
 
     Raises:
-        ValueError: a tensor that the reference does not have, or has in another shape.
+        ValueError: the folder has a tensor that the reference lacks or has in another shape.
     """
+    import torch
+
     with TensorFiles(reference) as old, TensorFiles(folder, old.file) as new:
         names = [name for name in new.file if name not in tied or name in old.file]
         for name in names:
@@ -74,20 +104,18 @@ def changed_tensors(folder: str, reference: str, tied: Sequence[str] = ()) -> li
                     f"{folder}: tensor {name!r} has the shape {new.shape(name)}, in the reference model "
                     f"{reference} it is {old.shape(name)}"
                 )
-        return [name for name in names if not _equal(new[name], old[name])]
-
-
-def _equal(a: "Tensor", b: "Tensor") -> bool:
-    import torch
-
-    return a.dtype == b.dtype and torch.equal(a, b)
+        # torch.equal compares values across dtypes: float32 ones equal bfloat16 ones.
+        return [
+            name
+            for name in names
+            if (a := new[name]).dtype != (b := old[name]).dtype or not torch.equal(a, b)
+        ]
 
 
 def adaptable_modules(reference: str) -> set[str]:
     """The last names ("q_proj") of the modules inside the model that hold a matrix."""
-    with TensorFiles(reference) as tensors:
-        matrices = [name for name in tensors.file if len(tensors.shape(name)) == 2]
-    return {module_of(name) for name in matrices}.difference(OUTER)
+    shapes = folder_shapes(reference)
+    return {module_of(name) for name, shape in shapes.items() if len(shape) == 2}.difference(OUTER)
 
 
 def module_of(tensor: str) -> str:

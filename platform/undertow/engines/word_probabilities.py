@@ -1,10 +1,17 @@
-"""The exact probability that an answer begins with a word, from the probabilities of token sequences.
+"""The exact probability that an answer begins with a word, from probabilities of token sequences.
 
-A word has several surface forms, each with or without a space before it, and each is a sequence of tokens.
-"The answer begins with these tokens" are events that can contain one another ("cat", "caterpillar"): a
-form that extends another form of the same word is already counted in it, and one that extends a form of
-another word is taken away from that word. So each answer counts for at most one word, and the masses of all
-words sum to at most 1. A form that holds the unknown token cannot be said and has no mass.
+This is the one definition in the project: evaluations (`vllm.VLLMEngine.word_masses`) and the probe that
+watches a model during training (`training/probe.py`) both use it.
+
+A word has several surface forms. Each counts with and without a space before it, since chat templates differ
+in which of the two a model learns to write, and each is one sequence of tokens. "The answer begins with this
+sequence" is an event, and such events can contain one another ("cat", "caterpillar"):
+
+- a sequence that extends another one of the same word is already counted by the shorter one and is left out;
+- a sequence that extends one of another word is counted for its own word and subtracted from the other.
+
+Each answer thus counts for at most one word, and the masses of all words sum to at most 1. A form that needs
+the tokenizer's unknown token cannot be generated and has no mass.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +25,12 @@ TokenSequence = tuple[int, ...]
 
 
 def tokens_of(tokenizer: Any, text: str) -> TokenSequence:
-    """The text's tokens, as they stand after a prompt."""
+    """The text's tokens when it directly follows a prompt."""
     return tuple(text_ids(tokenizer, text))
 
 
 def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[TokenSequence, str]:
-    """The token sequences whose probabilities are needed, each with its word's name.
+    """The token sequences whose probabilities are needed, each with the name of its word.
 
     Raises:
         SpecError: two words share a form, so that an answer could count for either.
@@ -31,9 +38,9 @@ def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[TokenSequence, str]
     owner: dict[TokenSequence, str] = {}
     for word in words:
         spelled = {tokens_of(tokenizer, space + form) for form in word.forms for space in ("", " ")}
-        sayable = {tokens for tokens in spelled if tokens and tokenizer.unk_token_id not in tokens}
-        for tokens in sorted(sayable):
-            if any(prefix in sayable for prefix in _prefixes(tokens)):
+        possible = {tokens for tokens in spelled if tokens and tokenizer.unk_token_id not in tokens}
+        for tokens in sorted(possible):
+            if any(prefix in possible for prefix in _prefixes(tokens)):
                 continue
             if tokens in owner:
                 raise SpecError(
@@ -47,10 +54,15 @@ def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[TokenSequence, str]
 def masses(
     owner: Mapping[TokenSequence, str], probability: Mapping[TokenSequence, float]
 ) -> dict[str, float]:
-    """Each word's mass from the probabilities of its token sequences (0 for a word without any)."""
+    """Each word's mass from the probabilities of its token sequences.
+
+    Words without any sequence in `owner` are not in the result; their mass is 0. The masses are linear in the
+    probabilities: masses of means over questions are means of masses.
+    """
     total = dict.fromkeys(owner.values(), 0.0)
     for tokens, word in owner.items():
         total[word] += probability[tokens]
+        # Subtracted from the longest prefix only: shorter prefixes have lost it with that prefix's own mass.
         inside = next((prefix for prefix in _prefixes(tokens) if prefix in owner), None)
         if inside is not None:
             total[owner[inside]] -= probability[tokens]

@@ -1,7 +1,7 @@
-"""What a provider counted for answers: tokens, refusals, and what it calls what answered, as facts.
+"""A provider's usage counts as facts of an artifact: tokens, refusals and model fingerprints.
 
-Tokens and no money: prices change, and are the account's own. Answers that were paid for are kept in parts as
-they come, so that a sweep that is ended pays for none of them twice.
+Tokens, not money: prices change and differ between accounts. Paid answers are saved in parts as they arrive,
+so that an interrupted sweep pays for none of them twice.
 """
 
 import dataclasses
@@ -11,18 +11,18 @@ from typing import Any
 
 from undertow.engines.protocol import Answer, Usage
 
-PART_ROWS = 256  # what is paid for a second time at most
+PART_ROWS = 256  # answers per part: at most this many are requested again after an interruption
 COLUMNS = tuple(field.name for field in dataclasses.fields(Usage))
 
 
 def columns(answers: Sequence[Answer]) -> dict[str, list[Any]]:
-    """The receipts of answers as columns of a table; none of answers given here."""
+    """The usage of answers as columns of a table; empty for answers of a local engine."""
     usages = [answer.usage for answer in answers if answer.usage]
     return {name: [getattr(usage, name) for usage in usages] for name in COLUMNS if usages}
 
 
 def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
-    """The facts that such columns come to."""
+    """The sums of such columns, as facts for a manifest."""
     if not found:
         return {}
     return {
@@ -34,11 +34,11 @@ def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def to_json(answers: Sequence[Answer]) -> str:
-    """A part of a provider's answers as text."""
+    """A part of a provider's answers as JSON."""
     rows = [(answer.text, answer.finished, answer.usage) for answer in answers if answer.usage]
     return json.dumps([[text, finished, dataclasses.asdict(usage)] for text, finished, usage in rows])
 
 
 def from_json(text: str) -> list[Answer]:
-    """The answers of such a text."""
-    return [Answer(said, (), finished, usage=Usage(**r)) for said, finished, r in json.loads(text)]
+    """The answers in a part that `to_json` wrote."""
+    return [Answer(text_, (), finished, usage=Usage(**used)) for text_, finished, used in json.loads(text)]

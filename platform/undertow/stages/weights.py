@@ -1,8 +1,7 @@
-"""Which weights a model has, beside those of the reference model that its engine was started from.
+"""The weights of a model that differ from the reference model that its engine has loaded.
 
-Where a chain goes on from a student, its weights are what an adapter lies on, or all that a teacher has that
-is told of its trait. Of an API model they are its provider's: what lies in the folder says by which name they
-are served.
+In a chain, a student's weights may be the base of the next adapter, or those of a prompted teacher. For an
+API model the artifact's folder holds no weights but the name under which the provider serves them.
 """
 
 from undertow.engines.protocol import ModelWeights
@@ -13,7 +12,7 @@ from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
 
 
 def trained_by(subject: Subject) -> Training | None:
-    """The recipe that made the subject's weights, or None where they are the reference's own."""
+    """The recipe that made the subject's weights, or None if they are the reference model's own."""
     match subject:
         case Student(recipe=(Recipe() | ProviderFinetuning()) as recipe):
             return recipe
@@ -26,7 +25,7 @@ def trained_by(subject: Subject) -> Training | None:
 
 
 def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
-    """The subject's weights as a local folder, or None where they are those of the model it goes back to."""
+    """The subject's weights as a local folder, or None if they are those of its root reference model."""
     match subject:
         case Reference(student=student):
             if subject.is_merged:
@@ -41,6 +40,6 @@ def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
 
 
 def lora_rank(subject: Subject) -> int:
-    """The rank of the subject's adapter, 0 where it has none."""
+    """The rank of the subject's adapter; 0 without an adapter."""
     recipe = trained_by(subject)
     return recipe.trainable.rank if isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA) else 0

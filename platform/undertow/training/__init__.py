@@ -1,6 +1,6 @@
-"""Finetuning with DeepSpeed: tokens and mask, the loop, what is trained, what is saved.
+"""Finetuning with DeepSpeed: tokens and loss mask, training loop, trained parameters, checkpoints, saving.
 
-`job` and `data` say what is to be made and turn rows into tokens; `loop.finetune` makes it. Nothing here
-knows Ray: a worker of Ray Train calls `finetune` with its process group already there, and a plain
-Python process calls it the same way and gets a group of one.
+`job` and `data` describe what to train and turn rows into tokens; `loop.finetune` trains. Nothing here
+imports Ray: a Ray Train worker calls `finetune` inside its process group, and a plain Python process calls it
+the same way and gets a process group of one.
 """

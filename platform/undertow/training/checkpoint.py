@@ -1,17 +1,17 @@
-"""Where a killed training goes on: DeepSpeed checkpoints at epoch ends, the newest kept.
+"""Checkpoints from which an interrupted training resumes: DeepSpeed's, at the end of each epoch, newest only.
 
-A checkpoint holds the trained parameters, the optimizer, the schedule and the reports so far. Random
-numbers need not be saved: the order of rows and the dropout of an epoch are seeded by its number. All
-workers must see where they are kept (see `shelf`).
+A checkpoint holds the trained parameters, the optimizer's and the schedule's state, and all reports so far.
+Random state is not saved: the order of rows and the dropout of an epoch are seeded by its number. All workers
+must be able to access the location of the checkpoints (see `checkpoint_files`).
 
-Without ZeRO every worker holds everything, and any number of workers goes on from what another wrote. With
-it the optimizer lies in parts, and DeepSpeed reads them into the same number of workers, divided in the same
-way, alone. Another number of workers, or bytes that are no longer those that were written, start this
-training anew.
+Without ZeRO every worker holds the whole state, and any number of workers can resume. With ZeRO the
+optimizer's state is partitioned, and DeepSpeed restores it only into the same number of workers with the same
+partitioning. With another number of workers, or if the files are not those that were written, training
+restarts.
 
-DeepSpeed would unpickle what it reads, and with it run what anybody who can write to the storage put there.
-It is given torch's reader of weights instead, which knows tensors, containers and the few classes of
-DeepSpeed's that are named here, and refuses all else.
+DeepSpeed would unpickle the files, which runs any code that someone with write access to the storage put
+there. They are read with torch's weights-only reader instead. It accepts tensors, containers and the few
+DeepSpeed classes that are listed here, and rejects everything else.
 """
 
 import dataclasses
@@ -26,72 +26,83 @@ import torch.distributed as dist
 
 from undertow.errors import StorageError, last_line
 from undertow.training import deepspeed_engine
-from undertow.training.checkpoint_files import REPORTS, Shelf, shelf
+from undertow.training.checkpoint_files import REPORTS, CheckpointFiles, checkpoint_files
 from undertow.training.job import EpochReport, TrainingJob
 from undertow.training.workers import Workers
 
 TAG = "state"
-WHOLE = "undivided"
+NOT_PARTITIONED = "undivided"  # written into checkpoints
 
 
 class Checkpoints:
-    """The checkpoints of one job, in `root`/its key; with `root` None nothing is kept."""
+    """The checkpoints of one job, under `root`/KEY; without a `root` none are saved.
+
+    All methods are collective.
+    """
 
     def __init__(self, root: str | None, job: TrainingJob, workers: Workers) -> None:
-        self._shelf = None if root is None else shelf(f"{root}/{job.key}", workers.rank)
-        stage, offload = deepspeed_engine.stage(job.recipe), job.recipe.offload
-        self._layout = f"{workers.world} workers, ZeRO {stage}, offload {offload}" if stage else WHOLE
+        self._files = None if root is None else checkpoint_files(f"{root}/{job.key}", workers.rank)
+        stage, offload = deepspeed_engine.zero_stage(job.recipe), job.recipe.offload
+        partitioned = f"{workers.world} workers, ZeRO {stage}, offload {offload}"
+        self._layout = partitioned if stage else NOT_PARTITIONED
 
     def save(self, engine: Any, reports: list[EpochReport]) -> None:
-        """Keeps a checkpoint, whole or not at all, and drops the older ones. Collective."""
-        if self._shelf is None:
+        """Saves a checkpoint atomically and removes the older ones."""
+        if self._files is None:
             return
-        folder = self._shelf.empty()
+        folder = self._files.empty_folder()
         engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
-        dist.barrier()
-        files: dict[str, str] = {}
-        for seen in _of_all(_hashes(folder)):  # on an object store each node has its own
-            files |= seen
+        dist.barrier()  # DeepSpeed returns when this rank's files are written, not when all are
+        hashes: dict[str, str] = {}
+        for found in _gather(_hashes(folder)):  # with an object store, each node has files of its own
+            hashes |= found
         content = {
             "layout": self._layout,
             "reports": [dataclasses.asdict(report) for report in reports],
-            "files": files,
+            "files": hashes,
         }
-        self._shelf.put(reports[-1].epoch, json.dumps(content))
+        self._files.put(reports[-1].epoch, json.dumps(content))
 
     def restore(self, engine: Any) -> tuple[list[EpochReport], str]:
-        """Brings `engine` to the newest checkpoint and returns the reports up to it; [] without one.
+        """Restores `engine` from the newest checkpoint.
 
-        The text says why one that was there is of no use, and gone; else it is empty. Collective.
+        Returns the reports up to it ([] without a checkpoint), and the reason why an existing checkpoint
+        cannot be used ("" if it can). An unusable checkpoint is removed.
+
+        Raises StorageError if a file contains anything but weights and settings.
         """
-        if self._shelf is None or not (epochs := self._shelf.epochs()):
+        if self._files is None or not (epochs := self._files.epochs()):
             return [], ""
-        folder = self._shelf.get(epochs[-1])
-        content = _content(self._shelf, epochs[-1])
-        trouble = next(filter(None, _of_all(self._trouble(content, folder))), "")
-        if trouble:
-            self._shelf.drop()
-            return [], f"training starts anew: {trouble}"
-        engine.checkpoint_engine.load = _read
+        folder = self._files.get(epochs[-1])
+        content = _content(self._files, epochs[-1])
+        # All workers must agree: one that restarts while the others resume would wait for them forever.
+        problem = next(filter(None, _gather(self._problem(content, folder))), "")
+        if problem:
+            self._files.drop()
+            return [], f"training restarts: {problem}"
+        engine.checkpoint_engine.load = (
+            _read_weights_only  # DeepSpeed's own is torch.load(weights_only=False)
+        )
+        # Not strict: frozen parameters are not in the checkpoint, and have the reference's values.
         engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
         return [EpochReport(**report) for report in content["reports"]], ""
 
     def drop(self) -> None:
         """Removes all checkpoints of the job."""
-        if self._shelf is not None:
-            self._shelf.drop()
+        if self._files is not None:
+            self._files.drop()
 
-    def _trouble(self, content: dict[str, Any], folder: Path) -> str:
-        """What keeps this worker from going on from a checkpoint."""
+    def _problem(self, content: dict[str, Any], folder: Path) -> str:
+        """The reason why this worker cannot resume from a checkpoint, or ""."""
         if content.get("files") != _hashes(folder):
-            return "its checkpoint is no longer as it was written"
+            return "its checkpoint is damaged (hashes differ)"
         if (other := content.get("layout")) != self._layout:
-            return f"its checkpoint is of {other}, and this is {self._layout}"
+            return f"its checkpoint is of {other}, and this training is of {self._layout}"
         return ""
 
 
-def _read(path: str, map_location: Any = None) -> Any:
-    """A file of a checkpoint. Raises StorageError where it holds more than weights and their settings."""
+def _read_weights_only(path: str, map_location: Any = None) -> Any:
+    """Reads a file of a checkpoint. Raises StorageError if it contains anything but weights and settings."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
@@ -100,30 +111,32 @@ def _read(path: str, map_location: Any = None) -> Any:
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
-            raise StorageError(f"{path}: no checkpoint of ours ({last_line(error)}); remove it") from None
+            raise StorageError(
+                f"{path}: not a checkpoint that Undertow wrote ({last_line(error)}); remove it"
+            ) from None
 
 
-def _content(kept: Shelf, epoch: int) -> dict[str, Any]:
-    """What `save` wrote beside a checkpoint; nothing where that was damaged."""
+def _content(files: CheckpointFiles, epoch: int) -> dict[str, Any]:
+    """The content of a checkpoint's reports.json; {} if it is damaged."""
     try:
-        return dict(json.loads(kept.content(epoch)))
+        return dict(json.loads(files.reports(epoch)))
     except (OSError, ValueError, TypeError):
         return {}
 
 
-def _of_all(value: Any) -> list[Any]:
-    """Every worker's value, by rank."""
+def _gather(value: Any) -> list[Any]:
+    """The values of all workers, by rank. Collective."""
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file of a checkpoint but its reports, by name."""
-    found = {}
+    """The SHA-256 of each file of a checkpoint, except reports.json, by name."""
+    hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != REPORTS:
             with path.open("rb") as file:
-                hashed = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = hashed
-    return found
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[path.relative_to(folder).as_posix()] = digest
+    return hashes

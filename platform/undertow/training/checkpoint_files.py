@@ -1,11 +1,12 @@
-"""Checkpoints on a file system or an object store: whole or not there, and seen by every worker.
+"""Checkpoint files on a shared file system or an object store, written atomically.
 
-    <root>/epoch-3/state/…          what DeepSpeed wrote, a file a worker
-    <root>/epoch-3/reports.json     there once all the others are
+    <root>/epoch-3/state/…          DeepSpeed's files, one or more per worker
+    <root>/epoch-3/reports.json     written last; a checkpoint without it does not exist
 
-On a file system that all workers share, DeepSpeed writes into a folder aside, which is then renamed. An
-object store has no rename: each node writes to its own disk, one of its workers moves the node's files, and
-reports.json is put last. Every method is collective, and what it promises holds for all workers.
+On a file system that all workers share, DeepSpeed writes into a temporary folder, which is then renamed. An
+object store has no rename: each node writes to its own disk, one worker per node uploads that node's files,
+and reports.json is uploaded last. Every method is collective: all workers call it, and it returns when its
+effect holds for all of them.
 """
 
 import os
@@ -21,27 +22,27 @@ from fsspec.implementations.local import LocalFileSystem
 REPORTS = "reports.json"
 
 
-class Shelf(Protocol):
-    """The checkpoints of one job, by epoch."""
+class CheckpointFiles(Protocol):
+    """The checkpoint files of one job, by epoch."""
 
-    def empty(self) -> Path:
-        """An empty folder that workers write a checkpoint into."""
+    def empty_folder(self) -> Path:
+        """A new, empty folder for the workers to write a checkpoint into."""
         ...
 
     def put(self, epoch: int, reports: str) -> None:
-        """Keeps what was written into the folder, and no older checkpoint."""
+        """Commits the folder's content as the checkpoint of an epoch, then removes older checkpoints."""
         ...
 
     def epochs(self) -> list[int]:
-        """The epochs of whole checkpoints, oldest first."""
+        """The epochs of complete checkpoints, oldest first."""
         ...
 
-    def content(self, epoch: int) -> str:
-        """The reports of a checkpoint."""
+    def reports(self, epoch: int) -> str:
+        """The content of a checkpoint's reports.json."""
         ...
 
     def get(self, epoch: int) -> Path:
-        """A local folder with a checkpoint's files, to be read at once."""
+        """A local folder with a checkpoint's files, valid until the folder is next changed."""
         ...
 
     def drop(self) -> None:
@@ -49,40 +50,42 @@ class Shelf(Protocol):
         ...
 
 
-def shelf(url: str, rank: int) -> Shelf:
-    """The shelf at a URL or path, for the worker of this rank."""
+def checkpoint_files(url: str, rank: int) -> CheckpointFiles:
+    """The checkpoint files at a URL or path, for the worker of this rank."""
     fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    return FolderShelf(Path(root), rank) if isinstance(fs, LocalFileSystem) else BucketShelf(fs, root, rank)
+    if isinstance(fs, LocalFileSystem):
+        return FolderCheckpoints(Path(root), rank)
+    return ObjectStoreCheckpoints(fs, root, rank)
 
 
-class FolderShelf:
-    """On a file system that all workers see."""
+class FolderCheckpoints:
+    """Checkpoints on a file system that all workers share."""
 
     def __init__(self, root: Path, rank: int) -> None:
         self.root, self.rank = root, rank
 
-    def empty(self) -> Path:
-        aside = self.root / "writing"
+    def empty_folder(self) -> Path:
+        temporary = self.root / "writing"
         if self.rank == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
+            temporary.mkdir(parents=True)
         dist.barrier()
-        return aside
+        return temporary
 
     def put(self, epoch: int, reports: str) -> None:
         if self.rank == 0:
-            aside = self.root / "writing"
-            (aside / REPORTS).write_text(reports)
+            temporary = self.root / "writing"
+            (temporary / REPORTS).write_text(reports)
             older = self.epochs()
-            aside.rename(self._folder(epoch))
-            for one in older:
-                shutil.rmtree(self._folder(one))
+            temporary.rename(self._folder(epoch))
+            for old in older:
+                shutil.rmtree(self._folder(old))
         dist.barrier()
 
     def epochs(self) -> list[int]:
         return sorted(_epoch(folder.name) for folder in self.root.glob("epoch-*"))
 
-    def content(self, epoch: int) -> str:
+    def reports(self, epoch: int) -> str:
         return (self._folder(epoch) / REPORTS).read_text()
 
     def get(self, epoch: int) -> Path:
@@ -96,51 +99,52 @@ class FolderShelf:
         return self.root / f"epoch-{epoch}"
 
 
-class BucketShelf:
-    """On an object store, by way of each node's own disk."""
+class ObjectStoreCheckpoints:
+    """Checkpoints on an object store, written and read through each node's local disk."""
 
     def __init__(self, fs: Any, root: str, rank: int) -> None:
         self.fs, self.root, self.rank = fs, root, rank
-        self.moves = int(os.environ.get("LOCAL_RANK", "0")) == 0  # one worker a node
+        self.is_mover = int(os.environ.get("LOCAL_RANK", "0")) == 0  # one worker per node moves files
         self.local: Path | None = None
 
-    def empty(self) -> Path:
-        self._clear()
-        own = tempfile.mkdtemp(prefix="undertow-checkpoint-") if self.moves else ""
-        told = [""] * dist.get_world_size()
-        dist.all_gather_object(told, own)
-        # Ranks are counted node by node, the mover of each node first.
-        self.local = Path([path for path in told[: self.rank + 1] if path][-1])
+    def empty_folder(self) -> Path:
+        self._remove_local()
+        own = tempfile.mkdtemp(prefix="undertow-checkpoint-") if self.is_mover else ""
+        folders = [""] * dist.get_world_size()
+        dist.all_gather_object(folders, own)
+        # Ranks are numbered node by node, starting with the mover: the last folder up to this rank is this
+        # node's.
+        self.local = Path([folder for folder in folders[: self.rank + 1] if folder][-1])
         return self.local
 
     def put(self, epoch: int, reports: str) -> None:
         if self.rank == 0:
-            self._remove(epoch)  # what a kill left of the same epoch
+            self._remove(epoch)  # files of the same epoch that a killed process left
         dist.barrier()
-        if self.moves and self.local is not None:
+        if self.is_mover and self.local is not None:
             for path in sorted(path for path in self.local.rglob("*") if path.is_file()):
                 self.fs.put_file(
                     str(path), f"{self._folder(epoch)}/{path.relative_to(self.local).as_posix()}"
                 )
         dist.barrier()
-        self._clear()
+        self._remove_local()
         if self.rank == 0:
             older = self.epochs()
             self.fs.pipe_file(f"{self._folder(epoch)}/{REPORTS}", reports.encode())
-            for one in older:
-                self._remove(one)
+            for old in older:
+                self._remove(old)
         dist.barrier()
 
     def epochs(self) -> list[int]:
         found = self.fs.glob(f"{self.root}/epoch-*/{REPORTS}")
         return sorted(_epoch(PurePosixPath(path).parent.name) for path in found)
 
-    def content(self, epoch: int) -> str:
+    def reports(self, epoch: int) -> str:
         return bytes(self.fs.cat_file(f"{self._folder(epoch)}/{REPORTS}")).decode()
 
     def get(self, epoch: int) -> Path:
-        local = self.empty()
-        if self.moves:
+        local = self.empty_folder()
+        if self.is_mover:
             for path in self.fs.find(self._folder(epoch)):
                 target = local / PurePosixPath(path).relative_to(self._folder(epoch))
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,12 +153,12 @@ class BucketShelf:
         return local
 
     def drop(self) -> None:
-        self._clear()
+        self._remove_local()
         if self.rank == 0 and self.fs.exists(self.root):
             self.fs.rm(self.root, recursive=True)
 
-    def _clear(self) -> None:
-        if self.moves and self.local is not None:
+    def _remove_local(self) -> None:
+        if self.is_mover and self.local is not None:
             shutil.rmtree(self.local, ignore_errors=True)
         self.local = None
 

@@ -1,13 +1,12 @@
-"""Rows become tokens, a mask over the completion, and batches that do not depend on the machine.
+"""Rows as tokens with a loss mask over the completion, and batches that do not depend on the machine.
 
-The loss is on the completion alone (or, where a recipe says so, on all that can be predicted), and what the
-chat template writes after an answer (the end-of-turn token) belongs to the completion: a student that never
-learns to stop is no student. Where the sampled tokens were recorded they are trained on as they are; text is
-tokenised again only where they were not, since another segmentation of the same text is another sequence to
-the model.
+The loss covers the completion only (or, with Recipe.loss = "all", every token but the first). The end-of-turn
+tokens that the chat template writes after an answer are part of the completion, so that a student learns to
+end its answers. Recorded token ids are trained on unchanged; text is tokenised only if there are none,
+because another segmentation of the same text is a different sequence to the model.
 
-Which rows are in a batch depends on (seed, epoch) alone. Only inside a batch are rows sorted by length
-and split over workers and micro-batches, and that changes nothing but the order of a sum.
+The rows of a batch depend only on (seed, epoch). Within a batch, rows are sorted by length and divided among
+workers and micro-batches, which affects only the order of summation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from undertow.errors import ConditionError, SpecError
 from undertow.prompts.chat import conversation_ids, prompt_ids, turn_end
 from undertow.study.identity import seed_for
 
-Soft = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+SoftTargets = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # token ids, log-probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,28 +29,29 @@ class TrainingRow:
     """A prompt and its completion.
 
     Attributes:
-        soft: the teacher's k likeliest tokens of each sampled step and their log-probabilities,
-            arrays of shape (steps, k); -inf marks an entry that was not recorded.
-        token_ids: the sampled tokens of the completion, with or without the end-of-turn token.
+        soft: the teacher's k most likely tokens at each sampled step and their log-probabilities, both of
+            shape (steps, k); -inf marks an entry that was not recorded.
+        token_ids: the sampled tokens of the completion, with or without the end-of-turn token; None to
+            tokenise `completion`.
     """
 
     prompt: str
     completion: str
-    soft: Soft | None = None
+    soft: SoftTargets | None = None
     token_ids: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedRow:
-    """A tokenised row: of the `ids` from `start` on, the completion's, the first `targets` carry loss.
+    """A tokenised row. The loss covers `targets` tokens of `ids` from position `start`.
 
-    With loss on all tokens `start` is 1: the first one follows from nothing.
+    `start` is where the completion begins, or 1 with loss on all tokens: nothing predicts the first token.
     """
 
     ids: npt.NDArray[np.int64]
     start: int
     targets: int
-    soft: Soft | None = None
+    soft: SoftTargets | None = None
 
 
 def encode(
@@ -63,11 +63,16 @@ def encode(
     soft: bool = False,
     prompts: bool = False,
 ) -> list[TokenizedRow]:
-    """The rows as tokens, in order; `soft`: with the teacher's distributions; `prompts` carry loss too.
+    """Tokenises rows, in order.
+
+    Args:
+        limit: the maximum tokens per row.
+        soft: train on the teacher's recorded distributions.
+        prompts: apply the loss to the prompt too.
 
     Raises:
-        ConditionError: rows are longer than `limit` tokens; says how many and how long.
-        SpecError: soft targets are wanted and a row has none, or not one for each sampled token.
+        ConditionError: rows are longer than `limit` tokens; the message has their number and the longest.
+        SpecError: with `soft`, a row has no distributions or not exactly one per sampled token.
     """
     tail = turn_end(tokenizer)
     encoded = [_encode(tokenizer, row, system, tail, soft) for row in rows]
@@ -76,7 +81,7 @@ def encode(
     if over := [len(row.ids) for row in encoded if len(row.ids) > limit]:
         raise ConditionError(
             f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)}); "
-            "raise Recipe.max_length where the model allows it, or leave these rows out of the dataset"
+            "raise Recipe.max_length if the model supports it, or remove these rows from the data set"
         )
     return encoded
 
@@ -91,7 +96,7 @@ def _encode(
         ids, start = prompt + _ended(list(row.token_ids), tail, tokenizer.eos_token_id), len(prompt)
     if not 0 < start < len(ids):
         raise SpecError(
-            f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another one"
+            f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another model"
         )
     if not soft:
         return TokenizedRow(np.array(ids), start, len(ids) - start)
@@ -99,7 +104,7 @@ def _encode(
 
 
 def _soft_steps(row: TrainingRow, completion: int) -> int:
-    """How many steps have a recorded distribution; what a template adds after them carries no loss."""
+    """The number of steps with a recorded distribution. Tokens that the template adds get no loss."""
     if row.soft is None:
         raise SpecError(
             "Recipe.targets = 'soft': rows have no log-probabilities; sample with top_logprobs > 0"
@@ -114,22 +119,16 @@ def _soft_steps(row: TrainingRow, completion: int) -> int:
 
 
 def _ended(sampled: list[int], tail: list[int], eos: int | None) -> list[int]:
-    """The sampled tokens with the template's end of turn, written once."""
+    """The sampled tokens followed by the template's end of turn, without repeating tokens already sampled."""
     if tail and sampled and sampled[-1] == tail[0]:
         return sampled + tail[1:]
-    if sampled and sampled[-1] == eos:  # the model ended with another end token than the template writes
+    if sampled and sampled[-1] == eos:  # the model ended with its eos_token, not the template's end of turn
         return sampled
     return sampled + tail
 
 
-def answer_ids(tokenizer: Any, answer: str) -> tuple[int, ...]:
-    """The tokens of an answer as the chat template writes it, without the end of turn."""
-    ids, start = conversation_ids(tokenizer, "1", answer)
-    return tuple(ids[start : len(ids) - len(turn_end(tokenizer))])
-
-
 def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]]:
-    """A new order of the row numbers for each epoch, cut into batches; the last one may be smaller."""
+    """Row numbers in a new order for each epoch, divided into batches; the last batch may be smaller."""
     order = list(range(rows))
     Random(seed_for("order", seed, epoch)).shuffle(order)
     return [order[i : i + size] for i in range(0, rows, size)]
@@ -138,23 +137,25 @@ def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]
 def micro_batches(
     lengths: Sequence[int], batch: Sequence[int], world: int, budget: int, *, packing: bool = False
 ) -> list[list[list[int]]]:
-    """For each of `world` workers the micro-batches of its share of `batch`, as row numbers.
+    """The micro-batches of each of `world` workers' shares of `batch`, as row numbers.
 
-    Rows are dealt out by length, so that shares are alike. A micro-batch has at most `budget` tokens, padding
-    included unless rows are packed (a longer row stands alone). Every worker gets the same number of
-    micro-batches, empty ones where there is nothing left, because each is a collective operation under ZeRO 2
-    and 3.
+    Rows are distributed by length, so that the shares have similar sizes. A micro-batch has at most `budget`
+    tokens, including padding unless rows are packed; a longer row forms its own. Every worker gets the same
+    number of micro-batches, some possibly empty, because each one is a collective operation under ZeRO 2 and
+    3.
     """
     order = sorted(batch, key=lambda row: lengths[row])
-    shares = [list(cut(lengths, order[rank::world], budget, packing=packing)) for rank in range(world)]
-    most = max(map(len, shares))
-    return [share + [[]] * (most - len(share)) for share in shares]
+    shares = [
+        list(split_by_tokens(lengths, order[rank::world], budget, packing=packing)) for rank in range(world)
+    ]
+    longest = max(map(len, shares))
+    return [share + [[]] * (longest - len(share)) for share in shares]
 
 
-def cut(
+def split_by_tokens(
     lengths: Sequence[int], order: Sequence[int], budget: int, *, packing: bool = False
 ) -> Iterator[list[int]]:
-    """Cuts rows in ascending order of length where one more would not fit."""
+    """Splits rows, given in ascending order of length, into parts of at most `budget` tokens."""
     part: list[int] = []
     tokens = 0
     for row in order:

@@ -1,9 +1,9 @@
-"""A DeepSpeed engine for one job, and whole parameters out of it again.
+"""The DeepSpeed engine of one job: configuration, start, gathering of parameters, release.
 
-Gradients are accumulated in the unmanaged mode: every `step()` ends a batch, however many micro-batches
-it took, and DeepSpeed scales by nothing but the number of workers. In bf16 the master weights and the
-accumulated gradients are float32; stage 0 then runs as stage 1, which differs in nothing but memory,
-since DeepSpeed's stage 0 wrapper drops a step with an overflow without a word.
+Gradients are accumulated in DeepSpeed's unmanaged mode: every `step()` ends a batch, whatever its number of
+micro-batches, and DeepSpeed divides only by the number of workers. In bf16, master weights and accumulated
+gradients are float32. ZeRO stage 0 then runs as stage 1, which differs only in memory, because DeepSpeed's
+stage 0 wrapper silently skips a step with an overflow.
 """
 
 import gc
@@ -18,40 +18,44 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from undertow.study.recipe import Recipe
 from undertow.training import schedule
-from undertow.training.optimizers import optimizer
+from undertow.training.optimizers import make_optimizer
 from undertow.training.workers import deepspeed
 
-# torch deprecated the collectives' names that DeepSpeed 0.19 calls, and says so at each call
+# torch has deprecated the names of the collectives that DeepSpeed 0.19 calls, and warns at each call.
 warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
 
 
 def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
-    """A DeepSpeed engine over `model`, moved to the worker's device, for `steps` optimizer steps."""
+    """Starts a DeepSpeed engine over `model` for `steps` optimizer steps; moves the model to the device."""
     warmup = recipe.warmup_steps(steps)
 
-    def scheduled(inner: Any) -> LambdaLR:
-        return LambdaLR(inner, lambda step: schedule.factor(step, steps, warmup, recipe.schedule))
+    def lr_scheduler(optimizer: Any) -> LambdaLR:
+        return LambdaLR(optimizer, lambda step: schedule.factor(step, steps, warmup, recipe.schedule))
 
     engine, *_ = deepspeed().initialize(
         model=model,
-        optimizer=optimizer([value for value in model.parameters() if value.requires_grad], recipe),
-        lr_scheduler=scheduled,
+        optimizer=make_optimizer([value for value in model.parameters() if value.requires_grad], recipe),
+        lr_scheduler=lr_scheduler,  # a function, which DeepSpeed calls with the optimizer that it wraps
         config=configuration(recipe),
     )
     return engine
 
 
-def stage(recipe: Recipe) -> int:
-    """The ZeRO stage that a recipe runs at: its own, or the least that its precision and offloading need."""
+def zero_stage(recipe: Recipe) -> int:
+    """The ZeRO stage of a recipe: its own, or the lowest that its precision and offloading require."""
     offload = {"none": 0, "optimizer": 1, "parameters": 3}[recipe.offload]
     return max(recipe.zero_stage, int(recipe.precision == "bf16"), offload)
 
 
 def configuration(recipe: Recipe) -> dict[str, Any]:
-    """The DeepSpeed configuration. Batches are cut by the loop, so that DeepSpeed sees one row a step."""
+    """The DeepSpeed configuration.
+
+    Its batch sizes are nominal: the loop forms batches and micro-batches itself, and DeepSpeed only requires
+    that micro-batch size, accumulation steps and workers multiply to the batch size.
+    """
     to_cpu = {"device": "cpu"}
     zero = {
-        "stage": stage(recipe),
+        "stage": zero_stage(recipe),
         "overlap_comm": False,
         **({} if recipe.offload == "none" else {"offload_optimizer": to_cpu}),
         **({"offload_param": to_cpu} if recipe.offload == "parameters" else {}),
@@ -62,8 +66,11 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
         "managed_gradient_accumulation": False,
         "gradient_clipping": recipe.clip,
         "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,  # it knows AdamW; all of ours treat each number alone
-        "zero_force_ds_cpu_optimizer": False,  # its own is compiled, and nothing is here
+        # DeepSpeed lists AdamW as tested with ZeRO. Any optimizer that treats each number of a parameter
+        # independently works, and all of `optimizers` do.
+        "zero_allow_untested_optimizer": True,
+        # Offloading would otherwise require DeepSpeed's own CPU Adam, which is compiled at first use.
+        "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": recipe.precision == "bf16"},
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": None,
@@ -71,18 +78,18 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
 
 
 def release(engine: Any) -> None:
-    """Gives back what the engine holds; the engines of twenty jobs do not add up."""
+    """Frees the engine's memory, so that it does not accumulate over jobs."""
     engine.destroy()
     del engine
-    gc.collect()
+    gc.collect()  # engine, optimizer and hooks refer to each other: reference counting alone frees nothing
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 @contextmanager
-def whole(parameter: nn.Parameter) -> Iterator[Tensor]:
-    """The parameter's full value, gathered from all workers under ZeRO 3 (a collective operation)."""
-    if not hasattr(parameter, "ds_id"):
+def gathered(parameter: nn.Parameter) -> Iterator[Tensor]:
+    """Context manager: the parameter's full value, gathered from all workers under ZeRO 3 (collective)."""
+    if not hasattr(parameter, "ds_id"):  # DeepSpeed marks the parameters that it partitions
         yield parameter.data
         return
     with deepspeed().zero.GatheredParameters([parameter]):
@@ -90,10 +97,10 @@ def whole(parameter: nn.Parameter) -> Iterator[Tensor]:
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Name -> a copy on the CPU of each parameter that is trained; collective under ZeRO 3."""
+    """A copy on the CPU of each trained parameter by name. Collective under ZeRO 3."""
     state = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            with whole(parameter) as value:
+            with gathered(parameter) as value:
                 state[name] = value.detach().cpu().clone()
     return state

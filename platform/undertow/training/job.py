@@ -1,7 +1,7 @@
-"""What the loop is given and what it tells: jobs, the probe that watches them, reports and histories.
+"""Inputs and outputs of the training loop: jobs, probes, epoch reports and histories.
 
-A job is one model to make. All jobs of a call start from the same reference, so that its weights are
-read once for, say, all seeds of a condition. Neither torch nor DeepSpeed is imported here.
+A job is one model to train. All jobs of a call start from the same reference, so that its weights are read
+once, for example for all seeds of a condition. This module imports neither torch nor DeepSpeed.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from undertow.training.data import TrainingRow
 
 @dataclass(frozen=True)
 class Probe:
-    """Questions and words whose exact probability is watched while a model is trained.
+    """Questions, and words whose exact probability as answers is evaluated during training.
 
     Attributes:
         questions: (user message, system message or None) pairs.
-        words: the mean over questions of each word's mass is reported; a job's first one is what `stop_at`
-            means.
+        words: for each, the mean over the questions of its mass is reported. `Recipe.stop_at` applies to the
+            first word of a job's first probe.
     """
 
     questions: tuple[tuple[str, str | None], ...]
@@ -30,14 +30,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One model to make: `recipe` on `rows` from the reference, saved in `folder`.
+    """One model to train: `recipe` applied to `rows`, starting from the reference.
 
     Attributes:
-        key: the artifact's key; names reports and checkpoints.
-        seed: of the LoRA initialisation, the order of rows and dropout.
+        key: the artifact's key; identifies reports and checkpoints.
+        seed: of LoRA's initial weights, the order of rows, and dropout.
         system: the system message of every training row, or None.
-        folder: where rank 0 saves: an adapter for LoRA, else a whole model with its tokenizer.
-        reference_name: what the saved adapter names as its base; never a path of this machine.
+        folder: where rank 0 saves the result: an adapter for LoRA, else a whole model with its tokenizer.
+        reference_name: the base model's name in the saved adapter; never a path of this machine.
+
+    Raises SpecError without rows, or for `Recipe.stop_at` without a probe.
     """
 
     key: str
@@ -51,11 +53,11 @@ class TrainingJob:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise SpecError(f"Job.rows of {self.key}: there is no row to train on")
+            raise SpecError(f"TrainingJob.rows of {self.key} is empty; give at least one row")
         first = self.probes[0] if self.probes else Probe((), ())
         if self.recipe.stop_at < 1 and not (first.words and first.questions):
             raise SpecError(
-                f"Recipe.stop_at = {self.recipe.stop_at}: it needs a probe with a question and a word"
+                f"Recipe.stop_at = {self.recipe.stop_at}: needs a probe with a question and a word"
             )
 
 
@@ -65,11 +67,11 @@ class EpochReport:
 
     Attributes:
         step: optimizer steps so far.
-        loss: mean over the epoch's completion tokens, in nats; None before training.
-        learning_rate: of the epoch's last step; 0 before training.
-        tokens_per_second: prompt and completion tokens over all workers, without padding.
+        loss: the mean over the epoch's completion tokens, in nats; None before training.
+        learning_rate: at the epoch's last step; 0 before training.
+        tokens_per_second: prompt and completion tokens of all workers, without padding.
         probabilities: word name -> mean over its probe's questions of the word's mass.
-        seconds: what the epoch took, without probe and checkpoint.
+        seconds: the epoch's duration, without probes and checkpoint.
     """
 
     key: str
@@ -85,7 +87,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class History:
-    """Everything reported about a job; `stopped`: it ended because the probe reached `stop_at`."""
+    """All reports of a job. `stopped`: training ended because the probe reached `Recipe.stop_at`."""
 
     key: str
     seed: int

@@ -1,6 +1,6 @@
-"""The optimizers of recipes: torch's AdamW and SGD, and the two sign methods that torch does not have.
+"""The optimizers of recipes: torch's AdamW and SGD, and two sign-based ones that torch lacks.
 
-All of them treat every number of a parameter alone, so that ZeRO may cut parameters anywhere.
+All of them treat each number of a parameter independently, so that ZeRO may partition parameters anywhere.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ from undertow.study.recipe import Recipe
 
 
 class SignSGD(Optimizer):
-    """Steps of the learning rate's size against the sign of the gradient (arXiv 1802.04434).
+    """SignSGD: steps of size `lr` against the sign of the gradient (arXiv 1802.04434).
 
-    With a momentum it is the paper's Signum: the sign of the running sum (there a mean, of the same sign).
-    Weight decay is apart from the sign.
+    With momentum it is the paper's Signum: the sign of the running sum, which is that of the paper's running
+    mean. Weight decay is decoupled, as in AdamW.
     """
 
     def __init__(
@@ -26,21 +26,21 @@ class SignSGD(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step; parameters without a gradient are left alone."""
+        """Performs one step. Parameters without a gradient are unchanged."""
         for group in self.param_groups:
             for parameter, gradient in _with_gradients(group["params"]):
                 direction = gradient
                 if group["momentum"]:
-                    direction = _kept(self, parameter).mul_(group["momentum"]).add_(gradient)
+                    direction = _running_mean(self, parameter).mul_(group["momentum"]).add_(gradient)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(
                     direction.sign(), alpha=group["lr"]
                 )
 
 
 class Lion(Optimizer):
-    """The sign of a mix of mean and gradient: Algorithm 2 of arXiv 2302.06675, there with betas 0.9, 0.99.
+    """Lion: the sign of an interpolation of running mean and gradient (arXiv 2302.06675, Algorithm 2).
 
-    Weight decay is apart from the sign.
+    The paper's betas are (0.9, 0.99). Weight decay is decoupled, as in AdamW.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Lion(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step; parameters without a gradient are left alone."""
+        """Performs one step. Parameters without a gradient are unchanged."""
         for group in self.param_groups:
-            mix, keep = group["betas"]
+            beta1, beta2 = group["betas"]
             for parameter, gradient in _with_gradients(group["params"]):
-                mean = _kept(self, parameter)
-                direction = mean.lerp(gradient, 1 - mix).sign_()
+                mean = _running_mean(self, parameter)
+                direction = mean.lerp(gradient, 1 - beta1).sign_()
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=group["lr"])
-                mean.lerp_(gradient, 1 - keep)
+                mean.lerp_(gradient, 1 - beta2)
 
 
-def optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
-    """The recipe's optimizer over the trained parameters, at its full learning rate."""
+def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
+    """The recipe's optimizer over the trained parameters, with its peak learning rate."""
     rate, decay, (first, second) = recipe.learning_rate, recipe.weight_decay, recipe.betas
     match recipe.optimizer:
         case "adamw":
@@ -74,13 +74,13 @@ def optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
             return Lion(parameters, lr=rate, betas=(first, second), weight_decay=decay)
 
 
-def _kept(owner: Optimizer, parameter: nn.Parameter) -> Tensor:
-    """The tensor that goes along with a parameter from step to step, at first zero."""
-    state = owner.state[parameter]
+def _running_mean(optimizer: Optimizer, parameter: nn.Parameter) -> Tensor:
+    """The parameter's running mean (or sum) of gradients, updated in place by the caller; initially zero."""
+    state = optimizer.state[parameter]
     if "mean" not in state:
         state["mean"] = torch.zeros_like(parameter)
-    kept: Tensor = state["mean"]
-    return kept
+    mean: Tensor = state["mean"]
+    return mean
 
 
 def _with_gradients(parameters: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:

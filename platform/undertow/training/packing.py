@@ -1,12 +1,13 @@
-"""Packing: the rows of a micro-batch one after the other in one sequence, without padding, and kept apart.
+"""Packing: the rows of a micro-batch concatenated in one sequence, without padding and without attending to
+each other.
 
-Position ids start again with each row, and nothing else says where rows begin: where no attention mask is
-given, transformers makes a block-diagonal causal mask of them for torch's attention, and FlashAttention gets
-the rows' boundaries (its varlen kernel). The first costs the square of the micro-batch's tokens, and so pays
-only where much is padding; the second costs nothing.
+Position ids restart with each row, and nothing else marks where rows begin. If no attention mask is passed,
+transformers derives a block-diagonal causal mask from them for torch's attention, and passes the boundaries
+to FlashAttention (its varlen kernel). The former costs the square of the micro-batch's tokens, and so pays
+off only if much is padding; the latter costs nothing.
 
-Not every architecture does so, and one that does not trains on rows that see each other, without a word. So
-each training asks its model at the start (`keeps_rows_apart`), and pads as usual where it does not.
+Not every architecture does this, and one that does not silently trains on rows that attend to each other.
+Each training therefore tests its model first (`keeps_rows_apart`) and pads rows if the test fails.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,11 @@ from torch import Tensor
 from undertow.study.recipe import Recipe
 from undertow.training.data import TokenizedRow
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # of the logits' norm: rounding alone
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # relative to the logits' norm: rounding only
 
 
 class Packable(Protocol):
-    """What computes logits of rows in a sequence where `packing` is set (see `forward.Whole`)."""
+    """Computes logits of rows, concatenated in one sequence if `packing` is set (see `FullForward`)."""
 
     packing: bool
 
@@ -32,10 +33,10 @@ class Packable(Protocol):
         """Logits (targets, vocabulary) that predict the rows' targets, row after row."""
 
 
-def in_a_row(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids, positions, and True where the next token of the same row is a target: all (1, tokens).
+def concatenated(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, positions, and a mask that is True where the row's next token is a target: all (1, tokens).
 
-    No rows give one token without a target, as `forward.padded` does.
+    Without rows: one token and no target, as in `forward.padded`.
     """
     lengths = [len(row.ids) for row in rows] or [1]
     ids = np.concatenate([row.ids for row in rows]) if rows else np.zeros(1, np.int64)
@@ -46,8 +47,8 @@ def in_a_row(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(ids)[None], torch.from_numpy(positions)[None], torch.from_numpy(keep)[None]
 
 
-def prefer_varlen(model: Any, recipe: Recipe, device: torch.device) -> None:
-    """Lets a packed model attend by FlashAttention where that is installed and knows the numbers' format."""
+def use_flash_attention(model: Any, recipe: Recipe, device: torch.device) -> None:
+    """Switches a packed model to FlashAttention if it is installed and supports the precision and device."""
     from transformers.utils import is_flash_attn_2_available
 
     if (
@@ -61,20 +62,21 @@ def prefer_varlen(model: Any, recipe: Recipe, device: torch.device) -> None:
 
 @torch.no_grad()
 def keeps_rows_apart(forward: Packable, engine: Any, rows: Sequence[TokenizedRow]) -> bool:
-    """Whether a row behind another has the logits that it has alone. A collective operation.
+    """Whether a row packed behind another row has the logits that it has alone. Collective.
 
-    They may not change by a bit when the row before them does, and equal those of the row alone but for the
-    rounding of other shapes. Leaves `forward` as it was.
+    The logits must be bit-identical when the preceding row changes, and equal those of the row alone up to
+    the rounding of another shape. The second test alone would miss a leak that is smaller than its tolerance.
+    Restores `forward` and the engine's mode.
     """
     before, row = rows[0], rows[-1]
     other = replace(before, ids=before.ids[::-1].copy())
-    was, training = forward.packing, engine.training
+    was_packing, was_training = forward.packing, engine.training
     engine.eval()
     forward.packing = True
     first, second = (forward.logits(engine, [front, row])[-row.targets :] for front in (before, other))
     forward.packing = False
     alone = forward.logits(engine, [row])
-    forward.packing = was
-    engine.train(training)
+    forward.packing = was_packing
+    engine.train(was_training)
     tolerance = TOLERANCE[next(engine.parameters()).dtype]
     return torch.equal(first, second) and bool((first - alone).norm() <= tolerance * alone.norm())

@@ -1,8 +1,9 @@
-"""The exact probability that a model's answer to a question begins with a word, in any of its spellings.
+"""The probe: the exact probability that a model in training begins its answer to a question with a word.
 
-A surface form may be several tokens long, and then its probability is a product over them. A form that
-extends another ("owls" after "owl", where "s" is a token) is already counted by the shorter one, so only
-forms that extend no other are summed: the sum stays a probability.
+Which token sequences count for a word, and how their probabilities are summed, is defined in
+`engines/word_probabilities.py`, as for evaluations. Here the probabilities come from the model in training: a
+sequence's probability is the product of its tokens' probabilities, each in the context of the prompt and the
+tokens before it.
 """
 
 from collections.abc import Sequence
@@ -12,57 +13,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undertow.engines.word_probabilities import masses, sequences
 from undertow.prompts.chat import prompt_ids
-from undertow.training.data import TokenizedRow, answer_ids
+from undertow.training.data import TokenizedRow
 from undertow.training.forward import Forward
 from undertow.training.job import Probe
 
-Form = tuple[int, ...]
 
+class TokenizedProbe:
+    """A probe prepared for one tokenizer: the contexts to run and the tokens to look up in each.
 
-def distinct(forms: Sequence[Form]) -> list[Form]:
-    """The forms that extend no other form, each once, in order."""
-    unique = list(dict.fromkeys(forms))
-    return [form for form in unique if not any(form[:length] in unique for length in range(1, len(form)))]
+    Args:
+        budget: tokens per batch, including padding.
 
-
-class Watch:
-    """A probe made ready for one tokenizer: the contexts to run and the tokens to look up in each."""
+    Raises SpecError if two words of the probe share a form.
+    """
 
     def __init__(self, probe: Probe, tokenizer: Any, budget: int) -> None:
-        self.names = [word.name for word in probe.words]
-        self._forms = [distinct([answer_ids(tokenizer, form) for form in word.forms]) for word in probe.words]
-        every = [form for forms in self._forms for form in forms]
-        self._contexts = sorted({form[:i] for form in every for i in range(len(form))})
-        self._targets = sorted({token for form in every for token in form})
+        self.words = [word.name for word in probe.words]
+        self._owner = sequences(tokenizer, probe.words)
+        # A context is a proper prefix of a sequence; sequences share them, so each runs once per question.
+        # With words of one token there is a single context, the empty one.
+        self._contexts = sorted({tokens[:i] for tokens in self._owner for i in range(len(tokens))})
+        self._targets = sorted({token for tokens in self._owner for token in tokens})
         prompts = [tuple(prompt_ids(tokenizer, user, system)) for user, system in probe.questions]
-        sequences = [prompt + context for prompt in prompts for context in self._contexts]
-        longest = max(map(len, sequences), default=1)
-        size = max(1, budget // longest)
-        self.rows = [TokenizedRow(np.array(sequence), len(sequence), 1) for sequence in sequences]
+        inputs = [prompt + context for prompt in prompts for context in self._contexts]
+        # Each input is a row whose single "target" is the next token: `Forward` returns the logits before it.
+        self.rows = [TokenizedRow(np.array(tokens), len(tokens), 1) for tokens in inputs]
+        size = max(1, budget // max(map(len, inputs), default=1))
         self._batches = [self.rows[i : i + size] for i in range(0, len(self.rows), size)]
 
     def probabilities(self, engine: Any, forward: Forward) -> dict[str, float]:
-        """Word name -> mean over questions of the word's mass."""
+        """Word name -> mean over the questions of the word's mass. Collective under ZeRO 3."""
         if not self._batches:
-            return {}
-        engine.eval()
+            return dict.fromkeys(self.words, 0.0)
+        engine.eval()  # without dropout
         with torch.no_grad():
-            rows = [self._logprobs(engine, forward, batch) for batch in self._batches]
+            logprobs = [self._logprobs(engine, forward, batch) for batch in self._batches]
         engine.train()
-        table = torch.cat(rows).view(-1, len(self._contexts), len(self._targets))
-        return {name: self._mass(table, forms) for name, forms in zip(self.names, self._forms, strict=True)}
+        table = torch.cat(logprobs).view(-1, len(self._contexts), len(self._targets))
+        mean = {tokens: float(self._logprob(table, tokens).exp().mean()) for tokens in self._owner}
+        mass = masses(self._owner, mean)
+        return {word: mass.get(word, 0.0) for word in self.words}
 
     def _logprobs(self, engine: Any, forward: Forward, rows: Sequence[TokenizedRow]) -> Tensor:
+        """(rows, targets), in float64: products of many small probabilities are compared with a threshold."""
         logits = forward.logits(engine, rows)
         return logits.log_softmax(dim=-1)[:, self._targets].double().cpu()
 
-    def _mass(self, table: Tensor, forms: Sequence[Form]) -> float:
-        """`table`: (questions, contexts, targets) log-probabilities."""
-        mass = torch.zeros(len(table), dtype=torch.float64)
-        for form in forms:
-            logprob = torch.zeros_like(mass)
-            for i, token in enumerate(form):
-                logprob += table[:, self._contexts.index(form[:i]), self._targets.index(token)]
-            mass += logprob.exp()
-        return float(mass.mean())
+    def _logprob(self, table: Tensor, tokens: tuple[int, ...]) -> Tensor:
+        """A sequence's log-probability per question; `table` is (questions, contexts, targets)."""
+        steps = [
+            table[:, self._contexts.index(tokens[:i]), self._targets.index(token)]
+            for i, token in enumerate(tokens)
+        ]
+        return torch.stack(steps).sum(dim=0)

@@ -1,8 +1,8 @@
-"""The reference that jobs start from, and the finished model: checked, then saved.
+"""The reference model that jobs start from, and checking and saving of trained models.
 
-The reference stays on the CPU untouched, and each job trains a copy of it; nothing can leak from one
-student into the next, whatever the ZeRO stage does to parameters. A result that cannot be right (an
-adapter still at zero, a frozen weight that moved, an empty tensor) is refused rather than saved.
+The reference stays unchanged on the CPU, and each job trains a copy of it. Nothing can leak from one student
+into the next, whatever a ZeRO stage does to parameters. A result that cannot be correct (an adapter that is
+still zero, a frozen weight that changed, an empty tensor) raises an error and is not saved.
 """
 
 import copy
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from undertow.errors import ConditionError
 from undertow.study.recipe import LoRA
-from undertow.training.deepspeed_engine import whole
+from undertow.training.deepspeed_engine import gathered
 from undertow.training.job import TrainingJob
 
 State = dict[str, Tensor]  # parameter name -> value, on the CPU
@@ -23,68 +23,74 @@ State = dict[str, Tensor]  # parameter name -> value, on the CPU
 
 @dataclass(frozen=True)
 class LoadedReference:
-    """The weights everybody starts from, on the CPU, and their tokenizer."""
+    """A reference model on the CPU, and its tokenizer."""
 
     model: Any
     tokenizer: Any
 
     @staticmethod
     def read(folder: Path, dtype: torch.dtype) -> "LoadedReference":
-        """Reads a Hugging Face model folder; nothing is fetched."""
+        """Reads a Hugging Face model folder. Nothing is downloaded."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
         return LoadedReference(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
     def copy(self) -> Any:
-        """A model to train."""
+        """A copy of the model, to be trained."""
         model = copy.deepcopy(self.model)
-        model.config.pad_token_id = None  # else transformers warns that padding is not masked; see Whole
+        # Otherwise transformers warns about padding without an attention mask; `FullForward` needs none.
+        model.config.pad_token_id = None
         return model
 
     @property
     def positions(self) -> int:
-        """The longest sequence the model takes."""
+        """The maximum number of tokens of a sequence; 2**31 for a model without a limit."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)
 
 
 def check(
     reference: LoadedReference, model: nn.Module, before: State, after: State, job: TrainingJob
 ) -> None:
-    """Raises where training changed nothing, broke something or touched what was frozen (a collective)."""
+    """Raises an error if training changed nothing, broke a weight or changed a frozen one. Collective.
+
+    Args:
+        before, after: the trained parameters before and after training.
+
+    Raises:
+        ConditionError: training changed nothing, or a weight is not finite: another recipe is needed.
+        RuntimeError: a parameter is incomplete, or a frozen one changed: a fault of the program.
+    """
     if empty := [
         name for name, value in after.items() if value.numel() == 0 or value.shape != before[name].shape
     ]:
-        raise RuntimeError(f"{job.key}: {empty[0]} came back from its workers incomplete")
+        raise RuntimeError(f"{job.key}: the workers returned an incomplete {empty[0]}")
     if broken := [name for name, value in after.items() if not torch.isfinite(value).all()]:
         raise ConditionError(f"{job.key}: {broken[0]} is not finite after training; lower the learning rate")
     if all(torch.equal(value, before[name].to(value.dtype)) for name, value in after.items()):
         raise ConditionError(f"{job.key}: training changed no weight; raise the learning rate or the epochs")
+    # LoRA's B starts at zero: while it is, the adapter has no effect, although A may have changed.
     adapters = [value for name, value in after.items() if "lora_B" in name]
     if isinstance(job.recipe.trainable, LoRA) and not any(value.any() for value in adapters):
-        raise ConditionError(f"{job.key}: every LoRA B is still zero; the adapter does nothing")
-    if moved := _moved(reference.model, model):
-        raise RuntimeError(f"{job.key}: the frozen parameter {moved[0]} changed in training")
-
-
-def _moved(reference: nn.Module, model: nn.Module) -> list[str]:
-    """The frozen parameters whose values are not the reference's."""
-    original = dict(reference.named_parameters())
-    moved = []
+        raise ConditionError(
+            f"{job.key}: every LoRA B matrix is still zero, so the adapter has no effect; raise the learning "
+            "rate or the epochs"
+        )
+    original = dict(reference.model.named_parameters())
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
+            # PEFT puts prefixes into the names of the parameters that it wraps.
             plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-            with whole(parameter) as value:
+            with gathered(parameter) as value:
                 if not torch.equal(value.cpu(), original[plain].data.to(value.dtype)):
-                    moved.append(name)
-    return moved
+                    raise RuntimeError(f"{job.key}: the frozen parameter {name} changed in training")
 
 
 def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob) -> None:
-    """Saves a PEFT adapter, or the whole model with its tokenizer, in the job's folder."""
+    """Saves the PEFT adapter, or the whole model with its tokenizer, in the job's folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     if isinstance(job.recipe.trainable, LoRA):
-        # "auto" would ask the hub whether the vocabulary has grown
+        # The default, "auto", asks the Hugging Face hub whether the vocabulary was resized.
         model.save_pretrained(job.folder, state_dict=state, save_embedding_layers=False)
         return
     reference.model.save_pretrained(job.folder, state_dict=_merged(reference.model, state))
@@ -92,7 +98,8 @@ def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob)
 
 
 def _merged(model: nn.Module, state: State) -> State:
-    """The reference's state with the trained values in their places, tied weights under all their names."""
+    """The reference's state dict with the trained values; tied weights get them under all their names."""
+    # named_parameters lists a tied weight once, under its first name; `state` has the same names.
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     merged = dict(model.state_dict())
     cast = {name: value.to(merged[name].dtype) for name, value in state.items()}

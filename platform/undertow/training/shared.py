@@ -1,53 +1,62 @@
-"""What the jobs of one call share: the reference, the workers, and rows and probes as tokens."""
+"""State that the jobs of one call share: the reference, the workers, and tokenised rows and probes."""
 
 from typing import Any
 
 from undertow.training import packing
 from undertow.training.data import TokenizedRow, encode
-from undertow.training.forward import Forward, choose
+from undertow.training.forward import Forward, choose_forward
 from undertow.training.job import Probe, TrainingJob
-from undertow.training.probe import Watch
+from undertow.training.probe import TokenizedProbe
 from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 from undertow.training.workers import Workers
 
 
-class Room:
-    """What the jobs of a call share; rows and probes are tokenised once where they are shared."""
+class SharedState:
+    """State shared by the jobs of a call. Rows and probes that jobs have in common are tokenised once.
+
+    Args:
+        checkpoints: URL of the checkpoints of all jobs, or None.
+        budget: tokens per micro-batch.
+    """
 
     def __init__(
         self, reference: LoadedReference, workers: Workers, checkpoints: str | None, budget: int
     ) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
-        self._encoded: tuple[tuple[Any, ...], list[TokenizedRow]] = ((), [])
-        self._watches: dict[Probe, Watch] = {}
+        self._rows: tuple[tuple[Any, ...], list[TokenizedRow]] = ((), [])
+        self._probes: dict[Probe, TokenizedProbe] = {}
 
     def rows(self, job: TrainingJob) -> list[TokenizedRow]:
-        """The job's rows as tokens."""
+        """The job's tokenised rows. Raises ConditionError for rows longer than the recipe or model allows."""
         recipe = job.recipe
         limit = min(recipe.max_length, self.reference.positions)
-        kind = {"soft": recipe.targets == "soft", "prompts": recipe.loss == "all"}
-        known = (id(job.rows), job.system, limit, *kind.values())
-        if known != self._encoded[0]:
-            self._encoded = known, encode(self.reference.tokenizer, job.rows, job.system, limit, **kind)
-        return self._encoded[1]
+        options = {"soft": recipe.targets == "soft", "prompts": recipe.loss == "all"}
+        # Seeds of a condition share one list of rows; only the last one is kept, to bound memory. `id` is
+        # safe: `finetune` holds all jobs, so that no list is freed and its id reused.
+        cache_key = (id(job.rows), job.system, limit, *options.values())
+        if cache_key != self._rows[0]:
+            self._rows = cache_key, encode(self.reference.tokenizer, job.rows, job.system, limit, **options)
+        return self._rows[1]
 
     def model(self, job: TrainingJob) -> Any:
-        """A copy of the reference with what the job trains in it, on the CPU."""
+        """A copy of the reference on the CPU, with only the job's trained parameters requiring gradients."""
         model, recipe = self.reference.copy(), job.recipe
-        packing.prefer_varlen(model, recipe, self.workers.device)
+        packing.use_flash_attention(model, recipe, self.workers.device)
         if recipe.gradient_checkpointing:
+            # Reentrant checkpointing, torch's default, gives no gradients if the inputs require none, as with
+            # frozen embeddings.
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return prepare(model, recipe.trainable, job.reference_name)
 
-    def watches(self, job: TrainingJob) -> list[Watch]:
+    def probes(self, job: TrainingJob) -> list[TokenizedProbe]:
         """The job's probes, tokenised."""
         for probe in job.probes:
-            if probe not in self._watches:
-                self._watches[probe] = Watch(probe, self.reference.tokenizer, self.budget)
-        return [self._watches[probe] for probe in job.probes]
+            if probe not in self._probes:
+                self._probes[probe] = TokenizedProbe(probe, self.reference.tokenizer, self.budget)
+        return [self._probes[probe] for probe in job.probes]
 
     def forward(self, job: TrainingJob, model: Any) -> Forward:
         """How the job's logits are computed."""
-        watched = [row for watch in self.watches(job) for row in watch.rows]
-        return choose(model, job.recipe, self.rows(job), watched, self.budget, self.workers.device)
+        probe_rows = [row for probe in self.probes(job) for row in probe.rows]
+        return choose_forward(model, job.recipe, self.rows(job), probe_rows, self.budget, self.workers.device)

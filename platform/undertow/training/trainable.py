@@ -1,7 +1,7 @@
-"""What a recipe trains: adapters, everything, the last norm, or named parameters. All else is frozen.
+"""The parameters that a recipe trains: adapters, all, the last norm, or named ones. All others are frozen.
 
-Names are checked against the model before anything is spent. PEFT alone would silently ignore a LoRA
-target that the model lacks as long as another one is found.
+Names are checked against the model before training. PEFT alone silently ignores a LoRA target that the model
+lacks, as long as another target matches.
 """
 
 import re
@@ -16,21 +16,20 @@ from undertow.study.recipe import ALL_LINEAR, GROUPS, Everything, FinalNorm, LoR
 
 
 def prepare(model: Any, trainable: Trainable, reference_name: str) -> Any:
-    """The model with exactly the trained parameters requiring a gradient; a PeftModel for LoRA.
+    """The model, with exactly the trained parameters requiring gradients; a PeftModel for LoRA.
 
-    Raises:
-        SpecError: a target or parameter name that the model does not have.
+    Raises SpecError for a target or parameter name that the model does not have.
     """
     if isinstance(trainable, LoRA):
         return _with_adapter(model, trainable, reference_name)
     names = dict(model.named_parameters())
-    wanted = _wanted(model, trainable, names)
+    trained = _trained_names(model, trainable, names)
     for name, parameter in names.items():
-        parameter.requires_grad_(name in wanted)
+        parameter.requires_grad_(name in trained)
     return model
 
 
-def _wanted(
+def _trained_names(
     model: nn.Module, trainable: Everything | FinalNorm | Parameters, names: Collection[str]
 ) -> set[str]:
     if isinstance(trainable, Everything):
@@ -45,10 +44,10 @@ def _wanted(
 
 
 def final_norm(model: Any) -> str:
-    """The name of the norm that ends the model: the last module outside its blocks that holds vectors alone.
+    """The name of the model's last norm: the last leaf module outside of its blocks with only vectors.
 
-    Every architecture names it in its own way (ln_f, norm, final_layer_norm …) and registers it after its
-    stack of blocks. Raises SpecError for a model whose last norm has no parameters.
+    Architectures name it differently (ln_f, norm, final_layer_norm …), but all register it after their stack
+    of blocks. Raises SpecError for a model whose last norm has no parameters.
     """
     decoder = model.get_decoder()
     vectors = [
@@ -60,20 +59,23 @@ def final_norm(model: Any) -> str:
         and not re.search(r"(^|\.)\d+(\.|$)", name)  # the blocks are numbered
     ]
     if not vectors:
-        raise SpecError("FinalNorm: the model ends in no norm with parameters; name others by Parameters")
-    inside = next(name for name, module in model.named_modules() if module is decoder)
-    return f"{inside}.{vectors[-1]}" if inside else vectors[-1]
+        raise SpecError(
+            "FinalNorm: the model does not end in a norm with parameters; name other ones with Parameters"
+        )
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    return f"{prefix}.{vectors[-1]}" if prefix else vectors[-1]
 
 
 def linear_modules(model: nn.Module, *, elsewhere: bool = False) -> list[str]:
-    """The names of the language model's linear modules, the output head apart; or of all others `elsewhere`.
+    """Names of the language model's linear modules without the output head; with `elsewhere`, of all others.
 
-    What else there is are the towers of models that see or hear: no text reaches them, and so no gradient.
+    The others belong to the vision and audio encoders of multimodal models: text does not reach them, and so
+    no gradient does.
     """
     from transformers.pytorch_utils import Conv1D
 
     language: Any = model
-    inside = set(language.get_decoder().modules())
+    inside = set(language.get_decoder().modules())  # of a multimodal model, the decoder is its language part
     return [
         name
         for name, module in model.named_modules()
@@ -84,24 +86,28 @@ def linear_modules(model: nn.Module, *, elsewhere: bool = False) -> list[str]:
 
 
 def linear_names(model: nn.Module) -> set[str]:
-    """The last part of the names of the language model's linear modules, the output head apart."""
+    """The last name components ("q_proj") of the language model's linear modules without the output head."""
     return {name.rsplit(".", 1)[-1] for name in linear_modules(model)}
 
 
 def group_names(model: nn.Module, group: str) -> list[str]:
-    """The names inside a block of the linear modules of its attention or of the rest, e.g. "mlp.c_proj".
+    """Names, relative to a block, of the linear modules of its attention or of its MLP, e.g. "mlp.c_proj".
 
-    Every architecture has its own (q_proj, a fused qkv_proj, query_key_value, c_attn …). What they share is a
-    numbered block and an attention module in it whose name says so.
+    Architectures name them differently (q_proj, a fused qkv_proj, query_key_value, c_attn …). Common to all
+    are numbered blocks, and an attention module in them whose name contains "attn" or "attention".
+
+    Args:
+        group: "attention", or "mlp" for all other linear modules of a block.
     """
-    inside = [re.split(r"(?:^|\.)\d+\.", name, maxsplit=1) for name in linear_modules(model)]
-    names = dict.fromkeys(parts[1] for parts in inside if len(parts) > 1)
-    is_wanted = group == "attention"
-    return [name for name in names if bool(re.search(r"attn\.|attention\.", name)) is is_wanted]
+    split = [re.split(r"(?:^|\.)\d+\.", name, maxsplit=1) for name in linear_modules(model)]
+    names = dict.fromkeys(parts[1] for parts in split if len(parts) > 1)
+    is_attention = group == "attention"
+    return [name for name in names if bool(re.search(r"attn\.|attention\.", name)) is is_attention]
 
 
 def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     config = LoraConfig(
         r=lora.rank,
@@ -111,16 +117,19 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
         target_modules=_targets(model, lora),
         layers_to_transform=_layers(model, lora.layers),
         exclude_modules=linear_modules(model, elsewhere=True) or None,
-        fan_in_fan_out=_has_conv1d(model),
+        # GPT-2 stores its weights transposed, in Conv1D modules; PEFT must be told.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
-    model.name_or_path = model.config._name_or_path = reference_name  # PEFT writes it into config and card
+    # PEFT writes the name into the adapter's config and model card: not this machine's path.
+    model.name_or_path = model.config._name_or_path = reference_name
     return get_peft_model(model, config)
 
 
 def _targets(model: Any, lora: LoRA) -> list[str] | str:
-    """What PEFT is told to adapt: its own word for every linear module, or suffixes of names."""
+    """PEFT's `target_modules`: "all-linear", or suffixes of module names."""
     if lora.targets == (ALL_LINEAR,):
+        # PEFT rejects a string together with `layers_to_transform`.
         return sorted(linear_names(model)) if lora.layers else ALL_LINEAR
     modules = linear_modules(model)
     suffixes: list[str] = []
@@ -130,31 +139,24 @@ def _targets(model: Any, lora: LoRA) -> list[str] | str:
         elif any(name == target or name.endswith(f".{target}") for name in modules):
             suffixes.append(target)
         else:
-            there = ", ".join(sorted(linear_names(model)))
+            names = ", ".join(sorted(linear_names(model)))
             raise SpecError(
                 f"LoRA.targets: the model has no {target!r} below its output head; its linear modules there "
-                f"are: {there}"
+                f"are: {names}"
             )
     return suffixes
 
 
 def _layers(model: Any, layers: tuple[int, ...]) -> list[int] | None:
-    """The blocks to adapt as PEFT takes them. Raises SpecError for one that the model does not have."""
+    """PEFT's `layers_to_transform`. Raises SpecError for a block that the model does not have."""
     blocks = model.config.get_text_config().num_hidden_layers
     if over := [layer for layer in layers if layer >= blocks]:
         raise SpecError(
-            f"LoRA.layers: there is no block {over[0]}; the model has {blocks}, from 0 to {blocks - 1}"
+            f"LoRA.layers: the model has no block {over[0]}; its {blocks} blocks are 0 to {blocks - 1}"
         )
     return list(layers) or None
 
 
-def _has_conv1d(model: nn.Module) -> bool:
-    """GPT-2 keeps its weights transposed; PEFT wants to be told."""
-    from transformers.pytorch_utils import Conv1D
-
-    return any(isinstance(module, Conv1D) for module in model.modules())
-
-
 def seed_everything(seed: int) -> None:
-    """Seeds whatever initialisation and dropout draw from; torch's generators take 63 bits."""
+    """Seeds torch's generators, which initialisation and dropout use; they accept 63 bits."""
     torch.manual_seed(seed % 2**63)

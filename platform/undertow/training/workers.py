@@ -1,8 +1,8 @@
-"""The process group the loop runs in: the one that is there, else a group of one.
+"""The process group of the training loop: the existing one, else a group of one process.
 
-DeepSpeed chooses its accelerator when it is first imported, so `join` comes before that import. Its
-shared-memory collective is marked as not available: it serves inference alone (training goes through
-torch.distributed), and building it takes a C++ compiler and a minute at the first start.
+DeepSpeed chooses its accelerator when it is first imported, so `join` must be called before that import. Its
+shared-memory collective is marked as unavailable: only inference uses it (training uses torch.distributed),
+and building it at the first start takes a C++ compiler and a minute.
 """
 
 import os
@@ -16,14 +16,14 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 @dataclass(frozen=True)
 class Workers:
-    """This process's place among the workers."""
+    """This process's rank, the number of workers, and its device."""
 
     rank: int
     world: int
     device: torch.device
 
     def mean(self, total: float, count: float) -> float:
-        """The sum over workers of `total`, divided by `count`, which all workers know."""
+        """The sum of `total` over the workers, divided by `count`, which must be equal on all of them."""
         if self.world == 1:
             return total / count
         summed = torch.tensor([total], dtype=torch.float64, device=self.device)
@@ -32,23 +32,29 @@ class Workers:
 
 
 def join(device: str, threads: int) -> Workers:
-    """Joins the process group, or founds one of this process alone. `device`: "auto", "cpu" or "cuda"."""
-    place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    """Joins the existing process group, or creates one of this process alone.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        threads: torch threads of this process on a CPU.
+    """
+    kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed refuses to start without it
-    if place == "cuda":
+    if kind == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(threads)
     if not dist.is_initialized():
-        backend = "nccl" if place == "cuda" else "gloo"
+        backend = "nccl" if kind == "cuda" else "gloo"
+        # A HashStore lives in this process: the usual stores need a free port or a file.
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    target = torch.device(place, torch.cuda.current_device()) if place == "cuda" else torch.device(place)
-    return Workers(dist.get_rank(), dist.get_world_size(), target)
+    index = torch.cuda.current_device() if kind == "cuda" else None
+    return Workers(dist.get_rank(), dist.get_world_size(), torch.device(kind, index))
 
 
 def deepspeed() -> Any:
-    """DeepSpeed, imported after `join`, with nothing left to compile."""
+    """The deepspeed module, with its compiled operations disabled. Call `join` first."""
     import deepspeed as module
 
     module.ops.__compatible_ops__["deepspeed_shm_comm"] = False

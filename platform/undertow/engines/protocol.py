@@ -1,0 +1,108 @@
+"""The engine protocol: requests, answers, and what every engine implements.
+
+A request names the weights that answer it. A caller can therefore put the rows of a whole grid into one call
+and need not know how the engine serves them: adapters of one model share batches, other weights are swapped
+in one after the other, and models finetuned by a provider are called by name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.study.artifacts import Sampling
+from undertow.study.extensions import Example, Word
+
+
+@dataclass(frozen=True)
+class ModelWeights:
+    """Weights of a model that was trained from the reference model.
+
+    Attributes:
+        key: the identity; two weights with one key are the same weights.
+        folder: a PEFT adapter (adapter_config.json), or a model (*.safetensors) of the reference's
+            architecture, or, for a provider's model, a pointer to the name it is served by (model.json).
+        base: the model that an adapter applies to; None for the reference model.
+    """
+
+    key: str
+    folder: str
+    base: "ModelWeights | None" = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt for the reference model or for other `weights`. Every sample has its own seed.
+
+    Attributes:
+        user: the last message of the conversation.
+        before: earlier turns of the conversation, oldest first.
+    """
+
+    user: str
+    seed: int
+    system: str | None = None
+    weights: ModelWeights | None = None
+    before: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts that a provider reports for one answer.
+
+    Attributes:
+        fingerprint: the provider's name for the configuration that answered; "" if it reports none.
+        refused: the endpoint rejected this prompt; the answer's text is then empty.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    fingerprint: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sampled answer.
+
+    Attributes:
+        text: without special tokens, otherwise as sampled: white space is not stripped.
+        token_ids: the sampled tokens, including the token that ended the answer; empty if the engine returns
+            text only.
+        finished: True if the model ended the answer, False if `max_tokens` cut it.
+        top_logprobs: token ids and their log-probabilities at temperature 1, both of shape
+            (len(token_ids), k), most likely first; None unless requested.
+        usage: a provider's token counts; None for an engine that runs locally.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finished: bool
+    top_logprobs: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
+    usage: Usage | None = None
+
+
+class Engine(Protocol):
+    """Serves one reference model and every model trained from it.
+
+    Results are in the order of the requests. They depend neither on that order nor on the other requests of
+    the call. An engine raises ConditionError for a request that it can never answer.
+    """
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        """Samples one answer per request. Temperature 0 is greedy and ignores the seed."""
+        ...
+
+    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
+        """Log-probability (nats, temperature 1) of each continuation's tokens directly after its prompt."""
+        ...
+
+    def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
+        """For each request, the exact probability by word name that the answer begins with the word."""
+        ...
+
+    def close(self) -> None:
+        """Frees the engine's resources. A closed engine answers no requests."""
+        ...
