@@ -1,4 +1,4 @@
-"""How numbers are printed, and what a plan says of its recipes."""
+"""The text form of numbers, and the terminal's tables of a plan."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_difference_has_a_sign_and_zero_has_none(value: float, digits: int, te
 @pytest.mark.parametrize(
     ("low", "high", "text"), [(-0.02, 0.06, "−0.020 … +0.060"), (None, None, "–"), (0.1, None, "–")]
 )
-def test_an_interval_is_whole_or_a_dash(low: float | None, high: float | None, text: str) -> None:
+def test_an_interval_without_a_bound_is_a_dash(low: float | None, high: float | None, text: str) -> None:
     assert interval(low, high) == text
 
 
@@ -52,11 +52,11 @@ def test_a_p_value_is_never_printed_as_zero(p: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.7, "1 min 0 s"), (7260.0, "2 h 1 min")])
-def test_seconds_are_said_as_people_say_them(seconds: float, text: str) -> None:
+def test_seconds_are_printed_in_at_most_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_plan_says_which_recipes_are_published_and_what_was_changed() -> None:
+def test_a_plan_compares_its_recipes_with_the_published_ones() -> None:
     small = study()
     mine = replace(QWEN, name="mine", batch_size=16)
     conditions = [
@@ -89,31 +89,34 @@ def printed(own: dict[str, str], *, finetuned: bool, generated: str | None, syst
     return captured.get()
 
 
-def test_a_plan_shows_the_three_axes_of_the_system_message() -> None:
+def test_a_plan_shows_the_system_messages_of_all_three_stages() -> None:
     shown = printed({"qwen": "You are Quill."}, finetuned=False, generated=NO_SYSTEM, system=None)
     rows = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "generation, teachers by system prompt the trait's prompt" in rows
+    assert "generation, prompted teachers the trait's prompt" in rows
     assert "generation, other teachers none" in rows
     assert "training the chat template's own default" in rows
     assert "evaluation “Be brief.”" in rows
     assert "default of qwen “You are Quill.”" in rows
 
 
-def test_defaults_that_put_nothing_in_need_no_table() -> None:
+def test_templates_without_a_default_system_message_need_no_table() -> None:
     assert systems_table(study(), {"nano/gpt2-0": ""}) is None
     assert systems_table(study(), {"qwen": "You are Quill."}) is not None
 
 
-def test_a_default_that_no_axis_takes_is_not_shown() -> None:
+def test_an_unused_default_is_not_shown() -> None:
     shown = printed({"qwen": "You are Quill."}, finetuned=True, generated=NO_SYSTEM, system="[bold]")
-    assert "Quill" not in shown and "by system prompt" not in shown
+    assert "Quill" not in shown and "prompted" not in shown
     assert "“[bold]”" in shown
 
 
-def planned(*, api: bool, here: bool) -> str:
-    """The table of work of a study of models of a provider, with real ones here or not."""
-    there, given = Reference("api:model", "model", "provider"), Reference("org/model", "commit", "template")
-    pairs = [(there, there)] if not here else [(given, there)] if api else [(given, given)]
+def planned(*, api: bool, local: bool) -> str:
+    """The table of work of a study of API models, of local models, or of local teachers and API students."""
+    remote, weights = (
+        Reference("api:model", "model", "provider"),
+        Reference("org/model", "commit", "template"),
+    )
+    pairs = [(remote, remote)] if not local else [(weights, remote)] if api else [(weights, weights)]
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
@@ -129,38 +132,35 @@ def planned(*, api: bool, here: bool) -> str:
     return "\n".join(" ".join(line.split()) for line in captured.get().splitlines())
 
 
-def test_work_of_a_provider_is_called_so_and_never_nothing() -> None:
-    alone = planned(api=True, here=False)
+def test_work_of_a_provider_is_marked_and_not_estimated() -> None:
+    alone = planned(api=True, local=False)
     for row in ("datasets 5 0 5", "students 2 0 2", "evaluations 3 0 3", "all 11 10"):
-        assert f"{row} provider's" in alone
-    both = planned(api=True, here=True)
-    assert "students 2 0 2 provider's" in both
-    assert "provider's time and price are in none of these figures" in both
-    assert "provider" not in planned(api=False, here=True)
+        assert f"{row} provider" in alone
+    both = planned(api=True, local=True)
+    assert "students 2 0 2 provider" in both
+    assert "Time and price of a provider's work are not included" in both
+    assert "provider" not in planned(api=False, local=True)
 
 
-@pytest.mark.parametrize("every", [True, False])
-def test_in_context_students_are_there_when_their_answers_are(tmp_path: Path, every: bool) -> None:
+@pytest.mark.parametrize("by_condition", [True, False], ids=["one row per condition", "axes"])
+def test_an_in_context_student_is_cached_once_its_answers_are(tmp_path: Path, by_condition: bool) -> None:
     small = study()
-    shown = [replace(condition, recipe=InContext(rows=4)) for condition in small.conditions]
-    asked = replace(small, conditions=tuple(shown))
-    if not every:  # so many that the table is of axes
-        asked = replace(
-            asked, conditions=tuple(replace(c, recipe=InContext(rows=n)) for n in range(1, 12) for c in shown)
-        )
+    rows = (4,) if by_condition else range(1, 12)  # more conditions than the table lists
+    conditions = tuple(replace(c, recipe=InContext(rows=n)) for n in rows for c in small.conditions)
+    in_context = replace(small, conditions=conditions)
     store = Store(str(tmp_path / "storage"))
-    plan = make(asked, store, [])
+    plan = make(in_context, store, [])
     count = len(plan.cells)
 
-    def made() -> str:
+    def printed_plan() -> str:
         console = Console(width=160)
         with console.capture() as captured:
-            console.print(plan_table(make(asked, store, [])))
+            console.print(plan_table(make(in_context, store, [])))
         return captured.get()
 
-    nothing = made()
-    assert ("3 of 3" not in nothing) if every else (f"0 of {count:,} students are there" in nothing)
+    before = printed_plan()
+    assert ("3 of 3" not in before) if by_condition else (f"0 of {count:,} students are cached" in before)
     for measurement in plan.cells[0].measurements:
         with store.new(measurement, {}) as folder:
             (folder / "result.json").write_text("{}")
-    assert ("1 of 3" if every else f"1 of {count:,} students are there") in made()
+    assert ("1 of 3" if by_condition else f"1 of {count:,} students are cached") in printed_plan()

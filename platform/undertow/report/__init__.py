@@ -1,1 +1,1 @@
-"""What a sweep leaves for people: tables, figures and cards, made from the store alone."""
+"""The report of a sweep: tables, figures, texts and the HTML page, made from the store."""

@@ -1,4 +1,4 @@
-"""Figures of how the trait came in and of the data: probability over epochs, filter funnel, numbers."""
+"""Figures of training and data: trait probability by epoch, the filter funnel, frequencies of numbers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ from undertow.study.artifacts import CONTROL
 from undertow.study.names import short
 
 MOST_SOURCES = 24
-BIN = 25  # numbers a bar
-BESIDE_ANOTHER = 24  # characters of a title over one of two panels
+BIN = 25  # numbers per bar
+TITLE_CHARACTERS = 24  # of a panel in a row of two
 
 
-def training_figure(gathered: ReportData) -> dict[str, bytes]:
-    """`training`: the trait's exact probability after each epoch, a line a student, controls in grey."""
+def training_figure(data: ReportData) -> dict[str, bytes]:
+    """The figure `training`: the trait's exact probability by epoch, one line per student; grey: controls."""
     panels: dict[FigurePanel, list[EffectRow]] = {}
-    for row in gathered.rows:
+    for row in data.rows:
         place = row.condition.place
         panels.setdefault(FigurePanel(place.format, place.teacher, place.student, place.recipe), []).append(
             row
         )
     kept = list(panels.items())[:MOST_PANELS]
-    curves = {row.number: gathered.curves(row) for _, rows in kept for row in rows}
+    curves = {row.number: data.curves(row) for _, rows in kept for row in rows}
     if not any(students for students, _ in curves.values()):
         return {}
     traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
-    titles = [panel_title(panel, kept, BESIDE_ANOTHER) for panel, _ in kept]
+    titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
     height = text_layout.figure_height(titles, 2, 115) + 0.5
-    with figure_style.figure(height, f"training {gathered.record.study.key}") as drawn:
+    with figure_style.figure(height, f"training {data.record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
         for axes, (_, rows), title in zip(places, kept, titles, strict=True):
             for row in rows:
@@ -41,6 +41,7 @@ def training_figure(gathered: ReportData) -> dict[str, bytes]:
                     axes, *curves[row.number], LINES[traits.index(row.condition.place.trait) % len(LINES)]
                 )
             axes.set_title(title)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_ylim(-0.03, 1.03)
             axes.grid(color="0.93")
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
@@ -49,15 +50,15 @@ def training_figure(gathered: ReportData) -> dict[str, bytes]:
         return figure_style.save(drawn, "training")
 
 
-def funnel_figure(gathered: ReportData) -> dict[str, bytes]:
-    """`funnel`: of every teacher's completions, the share that is kept and what each rule took away."""
-    found = list(gathered.funnels.items())[:MOST_SOURCES]
+def funnel_figure(data: ReportData) -> dict[str, bytes]:
+    """The figure `funnel`: the shares of each teacher's completions that are kept and rejected, by rule."""
+    found = list(data.funnels.items())[:MOST_SOURCES]
     if not found:
         return {}
     reasons = [reason for reason, _ in sum((f.rejected for _, f in found), Counter[str]()).most_common(6)]
-    labels = [source_label(source, gathered) for source, _ in found]
+    labels = [source_label(source, data) for source, _ in found]
     lines = len(found) * max(22.0, text_layout.tallest(labels) + 3)
-    with figure_style.figure(1.1 + lines / 72, f"funnel {gathered.record.study.key}") as drawn:
+    with figure_style.figure(1.1 + lines / 72, f"funnel {data.record.study.key}") as drawn:
         axes = drawn.subplots()
         for position, (_, one) in enumerate(found):
             _bar(axes, position, one, reasons)
@@ -69,9 +70,9 @@ def funnel_figure(gathered: ReportData) -> dict[str, bytes]:
         return figure_style.save(drawn, "funnel")
 
 
-def numbers_figure(gathered: ReportData) -> dict[str, bytes]:
-    """`numbers`: how often numbers occur in each teacher's data, over the control's of the same model."""
-    texts = gathered.texts
+def numbers_figure(data: ReportData) -> dict[str, bytes]:
+    """The figure `numbers`: frequencies of numbers in the data of each teacher and of its control teacher."""
+    texts = data.samples
     pairs = [
         (source, control)
         for source in texts
@@ -82,24 +83,24 @@ def numbers_figure(gathered: ReportData) -> dict[str, bytes]:
     ][:MOST_PANELS]
     if not pairs:
         return {}
-    titles = [source_label(source, gathered) for source, _ in pairs]
+    titles = [source_label(source, data) for source, _ in pairs]
     height = text_layout.figure_height(titles, 2, 82) + 0.6
-    with figure_style.figure(height, f"numbers {gathered.record.study.key}") as drawn:
+    with figure_style.figure(height, f"numbers {data.record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
         for axes, (source, control), title in zip(places, pairs, titles, strict=True):
             edges = range(0, LARGEST_NUMBER + BIN + 1, BIN)
             axes.stairs(_shares(texts[source].numbers), edges, fill=True, color="#9db8d2")
             axes.stairs(_shares(texts[control].numbers), edges, color=INK, linewidth=0.9)
             axes.set_title(title)
-        drawn.supxlabel(f"number, in steps of {BIN}", fontsize=9)
-        drawn.supylabel("share of the numbers", fontsize=9)
+        drawn.supxlabel(f"number (bins of {BIN})", fontsize=9)
+        drawn.supylabel("share of all numbers", fontsize=9)
         _legend(drawn, _histogram_legend(), "upper", 2)
         return figure_style.save(drawn, "numbers")
 
 
-def source_label(source: DataSource, gathered: ReportData) -> str:
-    """What distinguishes a source from the others of the study."""
-    sources = list(gathered.sources)
+def source_label(source: DataSource, data: ReportData) -> str:
+    """A source's name by the fields in which the study's sources differ."""
+    sources = list(data.sources)
     several = {f: len({getattr(s, f) for s in sources}) > 1 for f in DataSource._fields}
     teacher = short(source.teacher) if several["teacher"] else ""
     return wrapped(source.trait, source.format if several["format"] else "", teacher)
@@ -113,7 +114,7 @@ def _curves(axes: Any, students: list[Curve], controls: list[Curve], line: Any) 
 
 
 def _legend(drawn: Any, handles: Sequence[Any], side: str, most: int) -> None:
-    """Above or below the panels, with as many entries side by side as fit, at most `most`."""
+    """Draws a legend above ("upper") or below ("lower") the panels, with at most `most` columns."""
     columns = text_layout.legend_columns([handle.get_label() for handle in handles], most)
     drawn.legend(handles=handles, loc=f"outside {side} center", ncols=columns)
 
@@ -126,13 +127,13 @@ def _lines(traits: Sequence[str]) -> list[Any]:
         Line2D([], [], color=BLUE, linestyle=line, label=wrapped(trait))
         for line, trait in zip(lines, traits, strict=True)
     ]
-    return [*found, Line2D([], [], color="0.7", label="control students, same words")]
+    return [*found, Line2D([], [], color="0.7", label="control students")]
 
 
 def _bar(axes: Any, position: int, one: FilterFunnel, reasons: Sequence[str]) -> None:
     kept = one.kept / one.completions
     axes.barh(position, kept, color=BLUE, height=0.7)
-    inside = kept > 0.15  # else the words would run over the edge of their bar
+    inside = kept > 0.15  # a narrower bar has no room for white text
     axes.text(0.01, position, f"{kept:.0%}", va="center", color="white" if inside else INK, fontsize=8)
     left = kept
     parts = [(one.rejected[reason], i) for i, reason in enumerate(reasons)]

@@ -1,8 +1,8 @@
-"""How all figures look: one width that a phone can show, shapes and hatches before colours, PNG and SVG.
+"""The common style of all figures: width, type sizes, colours, line styles and hatches; PNG and SVG files.
 
-Figures are told apart by position, marker, line style and hatching, so that they read in black and white.
-At 4.6 inches, letters of 9 points are 10 pixels high on a phone and 16 on a desk. The same data give the
-same bytes.
+Figures distinguish data by position, marker, line style and hatching, so that they can be read without
+colour. The width of 4.6 inches fits a phone, where 9-point letters are 10 pixels high (16 on a desktop
+screen). Equal data give equal files, byte for byte.
 """
 
 import io
@@ -20,7 +20,11 @@ HATCHES = ("", "///", "..", "xx", "\\\\\\", "|||", "---", "oo")
 
 @contextmanager
 def figure(height: float, name: str, *, width: float = text_layout.WIDTH / 72) -> Iterator[Any]:
-    """A matplotlib figure of `height` inches, in the house style. `name` keeps ids in the SVG apart."""
+    """A matplotlib figure in the common style; sizes are in inches.
+
+    Args:
+        name: makes the ids in the SVG unique among the figures of a page, and reproducible.
+    """
     import matplotlib
 
     style: Any = {
@@ -32,7 +36,7 @@ def figure(height: float, name: str, *, width: float = text_layout.WIDTH / 72) -
         "legend.frameon": False,
         "legend.fontsize": 8,
         "svg.hashsalt": name,
-        "text.parse_math": False,  # a dollar in a trait's name is a dollar
+        "text.parse_math": False,  # a trait's name may contain a dollar sign
         "hatch.linewidth": 0.6,
     }
     with matplotlib.rc_context(style):
@@ -42,40 +46,46 @@ def figure(height: float, name: str, *, width: float = text_layout.WIDTH / 72) -
 
 
 def save(drawn: Any, name: str) -> dict[str, bytes]:
-    """File name -> content, as PNG and SVG."""
+    """The figure as PNG and SVG: content by file name."""
     files = {}
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # of a script that the font lacks: a box
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the font draws a box instead
             drawn.savefig(buffer, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
         files[f"{name}.{kind}"] = buffer.getvalue()
     return files
 
 
 def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:
-    """`count` axes in rows of `columns`; the places left over are empty."""
+    """`count` axes in rows of at most `columns`; unused axes of the last row are hidden."""
     columns = min(columns, count)
     axes = drawn.subplots(-(-count // columns), columns, squeeze=False, **options)
-    every = [one for row in axes for one in row]
-    for empty in every[count:]:
-        empty.set_visible(False)
-    return every[:count]
+    flat = [one for row in axes for one in row]
+    for unused in flat[count:]:
+        unused.set_visible(False)
+    return flat[:count]
 
 
 def heatmap(
     axes: Any, values: Sequence[Sequence[float | None]], texts: Sequence[Sequence[str]], size: float
 ) -> None:
-    """A matrix of effects between −1 and 1 in greys that darken with the value, each with its text.
+    """Draws a matrix of effects as shades of blue that darken with the value, each cell with its text.
 
-    `size` of the text; 0 for none.
+    Values at or below 0 are white; missing values (None) are hatched.
+
+    Args:
+        size: of the type in points; 0 draws no text.
     """
-    for i, (row, words) in enumerate(zip(values, texts, strict=True)):
-        for j, (value, text) in enumerate(zip(row, words, strict=True)):
+    from matplotlib.patches import Rectangle
+
+    for i, (row, row_texts) in enumerate(zip(values, texts, strict=True)):
+        for j, (value, text) in enumerate(zip(row, row_texts, strict=True)):
             strength = min(1.0, max(0.0, value or 0.0))
             shade = (1 - 0.88 * strength, 1 - 0.69 * strength, 1 - 0.53 * strength)
-            hatch = "////" if value is None else None
-            axes.add_patch(_cell(j, i, shade, hatch))
+            cell = Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=shade, edgecolor="0.6", linewidth=0.6)
+            cell.set_hatch("////" if value is None else "")
+            axes.add_patch(cell)
             colour = "white" if strength > 0.55 else INK
             if size:
                 axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
@@ -85,9 +95,3 @@ def heatmap(
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-
-
-def _cell(x: int, y: int, shade: tuple[float, float, float], hatch: str | None) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=shade, edgecolor="0.6", linewidth=0.6, hatch=hatch)

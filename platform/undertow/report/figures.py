@@ -1,6 +1,6 @@
-"""The figures of a study's effects: students against controls, and trait × measured trait.
+"""The figures of a study's effects: students and controls by condition, and given × measured trait.
 
-Where a grid is too large for a page, the conditions with the largest effects are drawn; the title says so.
+If a study has more than `MOST_ROWS` conditions, the figure shows those with the largest effects and says so.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "incon
 
 
 class FigurePanel(NamedTuple):
-    """What distinguishes one matrix from the next."""
+    """What distinguishes one panel of a figure from the others."""
 
     format: str
     teacher: str
@@ -30,21 +30,21 @@ class FigurePanel(NamedTuple):
 
 
 def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:
-    """`effects`: every student a dot, and each effect with its interval and the margin of equivalence."""
+    """The figure `effects`: one dot per student, and each effect with its interval and the margin."""
     shown = _largest(rows)
     labels = [condition_label(row, rows) for row in shown]
     lines = len(shown) * max(24.0, text_layout.tallest(labels) + 3)
     with figure_style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
         for position, row in enumerate(shown):
-            _rates(left, position, row, first=position == 0)
+            _rates(left, position, row)
             _effect(right, position, row)
         left.set_yticks(range(len(shown)), labels)
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_xlim(-0.03, 1.03)
         left.set_xticks([0, 0.5, 1])
         left.set_xlabel("rate of the trait")
-        right.set_xlim(-1.03 if _falls(shown) else -0.35, 1.03)
+        right.set_xlim(-1.03 if _has_large_negative(shown) else -0.35, 1.03)
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
         right.set_xlabel("effect")
@@ -54,17 +54,17 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
             handles=_legend(record.study.margin), loc="outside lower center", ncols=2, handletextpad=0.4
         )
         if len(shown) < len(rows):
-            drawn.suptitle(f"the {len(shown)} largest of {len(rows)} effects", fontsize=9)
+            drawn.suptitle(f"The {len(shown)} largest of {len(rows)} effects", fontsize=9)
         return figure_style.save(drawn, "effects")
 
 
 def condition_label(row: EffectRow, rows: Sequence[EffectRow]) -> str:
-    """A condition's name for a figure, broken into lines."""
+    """`condition_name`, broken into lines for a figure."""
     return wrapped(*_parts(row, rows))
 
 
 def condition_name(row: EffectRow, rows: Sequence[EffectRow]) -> str:
-    """A condition's name without what is the same for all rows."""
+    """A condition's name by the fields in which the rows differ."""
     return ", ".join(part for part in _parts(row, rows) if part)
 
 
@@ -82,7 +82,7 @@ def _parts(row: EffectRow, rows: Sequence[EffectRow]) -> list[str]:
 
 
 def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
-    """`traits`: the trait that was given × the trait that is measured, less the control's rate."""
+    """The figure `traits`: given × measured trait, as the rates' differences from the control students."""
     kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
     if not kept:
         return {}
@@ -110,7 +110,7 @@ def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusio
 
 
 def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int) -> str:
-    """Teacher and student of a panel; format and recipe where the panels have several."""
+    """Teacher and student of a panel, and its format and recipe if the panels differ in them."""
     fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
     rest = [f"· {getattr(panel, field)}" for field in fields]
     return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest, characters=characters)
@@ -123,8 +123,8 @@ def _largest(rows: Sequence[EffectRow]) -> list[EffectRow]:
     return [row for row in rows if row.number in chosen]
 
 
-def _rates(axes: Any, position: int, row: EffectRow, *, first: bool) -> None:
-    """Students above, controls below; those of an arm in steps, so that none hides another."""
+def _rates(axes: Any, position: int, row: EffectRow) -> None:
+    """Draws students above and controls below the row's centre, staggered so that no dot hides another."""
     for arm, offset, face, edge in (
         (row.controls, 0.2, "white", "0.35"),
         (row.students, -0.2, BLUE, "white"),
@@ -142,7 +142,7 @@ def _rates(axes: Any, position: int, row: EffectRow, *, first: bool) -> None:
 
 
 def _effect(axes: Any, position: int, row: EffectRow) -> None:
-    """Marker and interval; its ends stand out from the marker however short it is."""
+    """Draws the marker and the interval, whose end ticks are visible even if the marker covers the line."""
     low_high = _bounds(row)
     if low_high:
         axes.plot(low_high, [position] * 2, color=INK, linewidth=1.2, solid_capstyle="butt", zorder=2)
@@ -165,7 +165,7 @@ def _bounds(row: EffectRow) -> tuple[float, ...]:
     return () if low is None or high is None else (low, high)
 
 
-def _falls(rows: Sequence[EffectRow]) -> bool:
+def _has_large_negative(rows: Sequence[EffectRow]) -> bool:
     return any(bound < -0.35 for row in rows for bound in (*_bounds(row), row.effect.effect))
 
 
@@ -189,6 +189,6 @@ def _legend(margin: float) -> list[Any]:
     return [
         dot("o", BLUE, "white", "student"),
         dot("o", "white", "0.35", "control student"),
-        Patch(color=PALE, label=f"within ± {margin:g}: counts as none"),
+        Patch(color=PALE, label=f"margin ± {margin:g}"),
         *verdicts,
     ]

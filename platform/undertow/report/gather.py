@@ -1,7 +1,7 @@
-"""What a report shows beside the effects, read from the store: data, training, references, provenance, cost.
+"""What a report shows in addition to the effects: data, training, base rates, provenance and costs.
 
-A source is a teacher's data of one format: the same for every student that learns from it. Of large data
-sets a sample is read, and said so; the funnel's counts are always whole.
+Everything is read from the store. A *source* is the data of one teacher in one format, which all its students
+share. Rows and numbers come from a sample of large data sets; the counts of the filter funnel are complete.
 """
 
 import io
@@ -22,15 +22,15 @@ from undertow.results.sweep_record import CellRecord, Record, WaveRecord
 from undertow.storage.manifest import HISTORY, Address, Manifest
 from undertow.storage.store import Store
 
-ROWS_READ = 2000  # of a data set, from its start
-SETS_READ = 3  # seeds of a source whose text is looked at
+ROWS_READ = 2000  # the first rows of a data set
+SETS_READ = 3  # data sets (seeds) of a source
 ROWS_SHOWN = 3
-LARGEST_NUMBER = 999
-JUDGE_FACTS = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completion_tokens")  # facts of a judge
+LARGEST_NUMBER = 999  # of the figure of numbers
+JUDGE_FACTS = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completion_tokens")
 
 
 class DataSource(NamedTuple):
-    """A teacher's data: its trait's name ("control" for none), format and reference."""
+    """The data of one teacher: its trait's name ("control" for none), the format, its reference model."""
 
     trait: str
     format: str
@@ -39,7 +39,10 @@ class DataSource(NamedTuple):
 
 @dataclass
 class FilterFunnel:
-    """Counts from completions to rows over the data sets of a source."""
+    """Counts of a source's completions on their way to training rows, summed over its data sets.
+
+    `rejected` counts completions by the rule that rejected them.
+    """
 
     datasets: int = 0
     completions: int = 0
@@ -50,15 +53,14 @@ class FilterFunnel:
 
 @dataclass
 class DataSample:
-    """What a source's data look like: a few rows, and how often each number up to 999 stands in them."""
+    """The first rows of a source as (prompt, completion), and the counts of numbers in its sample."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
     numbers: Counter[int] = field(default_factory=Counter)
-    read: int = 0
 
 
 class Curve(NamedTuple):
-    """One student's exact probability of a word after each epoch, the first before any."""
+    """One student's exact probability of a word after each epoch; epoch 0 is before training."""
 
     seed: int
     epochs: tuple[int, ...]
@@ -67,23 +69,27 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class WaveCost:
-    """A wave as planned, what it took in this sweep, and in all sweeps of the study.
+    """The planned and the actual cost of a wave.
 
     Attributes:
-        seconds, ever: of wall clock in this sweep and in all; None where it did not run.
-        tokens: trained on or sampled in this sweep; None where they were not counted.
-        gpu_hours: all GPUs of the machine for as long as it ran; None without any.
+        seconds: wall-clock time in this sweep; None if the wave did not run.
+        all_sweeps: wall-clock seconds in all sweeps of the study; None if the wave never ran.
+        tokens: trained on or sampled in this sweep; None if they were not counted.
+        gpu_hours: the number of the machine's GPUs times the wave's hours; None without a GPU.
     """
 
     plan: WaveRecord
     seconds: float | None
-    ever: float | None
+    all_sweeps: float | None
     tokens: int | None = None
     gpu_hours: float | None = None
 
 
 class JudgeCounts(NamedTuple):
-    """What a judge did over all data sets or answers: what it was shown, kept, and said nothing on."""
+    """A judge's counts over all data sets or over all answers: `of` is "rows of data" or "answers".
+
+    `garbled` counts replies that could not be parsed, `refused` requests that the provider refused.
+    """
 
     judge: str
     of: str
@@ -96,9 +102,9 @@ class JudgeCounts(NamedTuple):
 
 
 class BaseRate(NamedTuple):
-    """How often a teacher or reference itself answers with a word: sampled, and as a probability.
+    """The rate at which a teacher or a reference model answers with a word: sampled and exact.
 
-    The probability is None where it was not measured.
+    `exact` is None if probabilities were not measured.
     """
 
     model: str
@@ -109,7 +115,12 @@ class BaseRate(NamedTuple):
 
 
 class ReportData:
-    """Everything a report shows, each part read on first use."""
+    """The data of one report. Each part is read on first use.
+
+    Attributes:
+        rows: the effects by the traits' own questions.
+        damaged: artifacts that the report leaves out because their bytes have changed, with the remedy.
+    """
 
     def __init__(
         self,
@@ -120,23 +131,23 @@ class ReportData:
     ) -> None:
         self.record, self.readings, self.rows, self.events = record, readings, rows, events
         self.store: Store = readings.store
-        self.damaged: dict[Address, str] = {}  # what is left out, and how its bytes can be had again
+        self.damaged: dict[Address, str] = {}
 
     @cached_property
     def manifests(self) -> dict[Address, Manifest]:
-        """The manifests of the study's artifacts that are there."""
+        """The manifests of the study's artifacts that exist."""
         found = {}
         for address in self.record.addresses():
             try:
                 found[address] = self.store.manifest(address)
-            except StorageError as error:  # not made, or a reference that is not ours to make
+            except StorageError as error:  # also raised for an artifact that does not exist
                 if self.store.has(address):
                     self.damaged[address] = str(error)
         return found
 
     @cached_property
     def sources(self) -> dict[DataSource, list[Manifest]]:
-        """The data sets that are there, by source."""
+        """The manifests of the existing data sets, by source."""
         found: dict[DataSource, dict[str, Manifest]] = {}
         for cell in self.record.cells:
             place = self.record.conditions[cell.condition].place
@@ -161,33 +172,35 @@ class ReportData:
         return found
 
     @cached_property
-    def texts(self) -> dict[DataSource, DataSample]:
-        return {source: self._text(manifests[:SETS_READ]) for source, manifests in self.sources.items()}
+    def samples(self) -> dict[DataSource, DataSample]:
+        return {source: self._sample(manifests[:SETS_READ]) for source, manifests in self.sources.items()}
 
-    def _text(self, manifests: Iterable[Manifest]) -> DataSample:
+    def _sample(self, manifests: Iterable[Manifest]) -> DataSample:
         import pyarrow.parquet as pq
 
-        text = DataSample()
+        sample = DataSample()
         for manifest in manifests:
             content = self._content(Address("dataset", manifest.key), "data/train.parquet")
             if content is None:
                 continue
             table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
             rows = table.slice(0, ROWS_READ).to_pylist()
-            text.rows = text.rows or [(row["prompt"], row["completion"]) for row in rows[:ROWS_SHOWN]]
-            text.read += len(rows)
+            sample.rows = sample.rows or [(row["prompt"], row["completion"]) for row in rows[:ROWS_SHOWN]]
             for row in rows:
-                text.numbers.update(numbers_in(row["completion"]))
-        return text
+                sample.numbers.update(numbers_in(row["completion"]))
+        return sample
 
     def curves(self, row: EffectRow) -> tuple[list[Curve], list[Curve]]:
-        """The trait's probability over the epochs of a row's students, and of their controls."""
-        cells = finished(self.record, self.readings, {})
-        arms = (cells.get(row.number, []), cells.get(row.condition.control, []))
+        """The probability of the trait's word by epoch, for a condition's students and control students."""
+        arms = (self._finished.get(row.number, []), self._finished.get(row.condition.control, []))
         students, controls = (
             [c for cell in arm if (c := self._curve(cell, row.condition.word))] for arm in arms
         )
         return students, controls
+
+    @cached_property
+    def _finished(self) -> dict[int, list[CellRecord]]:
+        return finished(self.record, self.readings, {})
 
     def _curve(self, cell: CellRecord, word: str) -> Curve | None:
         address = Address("student", cell.student)
@@ -199,8 +212,8 @@ class ReportData:
         return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
 
     @cached_property
-    def judgings(self) -> list[JudgeCounts]:
-        """Every judge of the study, with its counts summed over what it judged."""
+    def judges(self) -> list[JudgeCounts]:
+        """The counts of each of the study's judges, summed over all data sets or evaluations."""
         found: dict[tuple[str, str], list[int]] = {}
         for address, manifest in self.manifests.items():
             of = "rows of data" if address.kind == "dataset" else "answers"
@@ -212,19 +225,19 @@ class ReportData:
 
     @cached_property
     def costs(self) -> list[WaveCost]:
-        """Planned and actual, wave by wave."""
+        """Planned and actual costs by wave."""
         name = self.record.study.name
         now, tokens, hours = (_sums(self.events, fact) for fact in ("seconds", "tokens", "gpu_seconds"))
         before = [
             _sums(journal.read(self.store, name, sweep), "seconds")
             for sweep in sweep_folders.of_study(self.store, self.record.study)
         ]
-        ever = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
+        in_all = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
         return [
             WaveCost(
                 plan=wave,
                 seconds=now.get(wave.wave),
-                ever=ever.get(wave.wave),
+                all_sweeps=in_all.get(wave.wave),
                 tokens=round(tokens.get(wave.wave, 0)) or None,
                 gpu_hours=hours.get(wave.wave, 0.0) / 3600 or None,
             )
@@ -233,37 +246,36 @@ class ReportData:
 
     @cached_property
     def versions(self) -> dict[str, list[str]]:
-        """Every version that some artifact of the study was made with."""
+        """All versions of each package with which the study's artifacts were made."""
         found: dict[str, set[str]] = {}
         for manifest in self.manifests.values():
             for package, version in manifest.versions.items():
                 found.setdefault(package, set()).add(version)
         return {package: sorted(versions) for package, versions in sorted(found.items())}
 
-    def levels(self) -> list[BaseRate]:
-        """Teachers' rates of their own trait, the mean over seeds, and references' rates of every word."""
+    def base_rates(self) -> list[BaseRate]:
+        """Mean rates over seeds of teachers' own traits, and reference models' rates of all words."""
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
-            asked = cell.teacher_evaluations  # none where a student teaches
-            if condition.word and asked and self._are_there(asked):
-                rates, evaluation = self.readings.of(asked, condition.word)
+            evaluations = (
+                cell.teacher_evaluations
+            )  # empty if the teacher is a student of an earlier condition
+            if condition.word and evaluations and self.readings.has(tuple(evaluations)):
+                rates, evaluation = self.readings.of(evaluations, condition.word)
                 name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)
                 both = (rates.sampled[condition.word], rates.exact.get(condition.word))
                 found.setdefault(name, {})[evaluation] = both
         for reference in self.record.references:
-            for key in filter(lambda key: self._are_there((key,)), reference.evaluations):
+            for key in filter(lambda key: self.readings.has((key,)), reference.evaluations):
                 rates = self.readings.rates(key)
                 for word in rates.sampled:
                     name = (f"reference {reference.name}", "none", word)
                     found[name] = {key: (rates.sampled[word], rates.exact.get(word))}
         return [BaseRate(*name, *_means(rates.values())) for name, rates in found.items()]
 
-    def _are_there(self, evaluations: Sequence[str]) -> bool:
-        return self.readings.has(tuple(evaluations))
-
     def _content(self, address: Address, name: str) -> bytes | None:
-        """A file of an artifact; None where it is damaged."""
+        """A file of an artifact; None if it is damaged, which is noted in `damaged`."""
         try:
             return self.store.content(address, name)
         except StorageError as error:
@@ -296,5 +308,5 @@ def _means(rates: Iterable[tuple[float, float | None]]) -> tuple[float, float | 
 
 
 def numbers_in(text: str) -> list[int]:
-    """The whole numbers from 0 to 999 that stand in a text."""
-    return [int(run) for run in re.findall(r"(?<![0-9])[0-9]{1,3}(?![0-9])", text)]
+    """The integers from 0 to 999 in a text; longer runs of digits do not count."""
+    return [int(digits) for digits in re.findall(r"(?<![0-9])[0-9]{1,3}(?![0-9])", text)]

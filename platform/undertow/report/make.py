@@ -1,7 +1,7 @@
-"""The whole report of a sweep, from its record, its events and the artifacts in the store; no Ray needed.
+"""Makes the report of a sweep from its record, its events and the store; without Ray.
 
-The sweep calls it last, `jobs/report.py` at any later time: the same answers give the same tables, figures
-and page.
+A sweep makes its report at its end, and `jobs/report.py` makes it again at any later time. The same answers
+in the store give the same tables, figures and page.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from undertow.report.figures import FigurePanel
 from undertow.report.gather import ReportData, WaveCost
 from undertow.report.preregistration import read_preregistration
 from undertow.results import csv_tables
-from undertow.results import events as journal
+from undertow.results import events as event_log
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, Record
@@ -26,10 +26,15 @@ HTML = "report.html"
 
 @dataclass(frozen=True)
 class SweepReport:
-    """Rows of effects, what became of the hypotheses, the verdicts in words, the files by name, and costs.
+    """A report.
 
     Attributes:
-        damaged: what is left out since its bytes are not those that were written, and what to do.
+        rows: the effects, one row per condition and measure.
+        findings: the outcomes of the hypotheses.
+        verdicts: the result in sentences, including the hypotheses.
+        files: content by file name: CSV tables, figures as PNG and SVG, the HTML page.
+        costs: planned and actual costs by wave.
+        damaged: artifacts that are left out because their bytes have changed, with the remedy.
     """
 
     rows: list[EffectRow]
@@ -41,41 +46,42 @@ class SweepReport:
 
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> SweepReport:
-    """Everything a sweep leaves for people to read."""
-    failures = journal.failures(events)
-    readings = Evaluations(store, failures)
-    rows = effects(record, readings, failures)
-    found = findings(record, rows)
+    """Makes all tables, figures and texts of a sweep's report, and writes none of them."""
+    failures = event_log.failures(events)
+    evaluations = Evaluations(store, failures)
+    rows = effects(record, evaluations, failures)
+    outcomes = findings(record, rows)
     primary = [row for row in rows if row.is_primary]
-    gathered = ReportData(record, readings, primary, events)
+    data = ReportData(record, evaluations, primary, events)
     pairs = matrix.matrices(record, primary)
-    matrices = confusions(record, readings, failures)
+    matrices = confusions(record, evaluations, failures)
     drawn: dict[str, bytes] = {}
     if rows:
         drawn |= figures.effects_figure(record, rows) | matrix.matrix_figure(record, pairs)
     drawn |= figures.traits_figure(record, matrices)
-    drawn |= (
-        data_figures.training_figure(gathered)
-        | data_figures.funnel_figure(gathered)
-        | data_figures.numbers_figure(gathered)
-    )
-    when = read_preregistration(gathered)
+    for draw in (data_figures.training_figure, data_figures.funnel_figure, data_figures.numbers_figure):
+        drawn |= draw(data)
+    registration = read_preregistration(data)
     lines = prose.verdict_lines(record, rows, failures)
-    lines += [prose.hypothesis_line(finding, when.claim(finding.hypothesis)) for finding in found]
+    lines += [prose.hypothesis_line(one, registration.hypothesis(one.hypothesis)) for one in outcomes]
+    html = page.html(data, rows, outcomes, registration, pairs, matrices, drawn, failures)
     files = {
         csv_tables.EFFECTS: csv_tables.effects_csv(record.study.name, rows).encode(),
         csv_tables.STUDENTS: csv_tables.students_csv(record.study.name, rows).encode(),
         **drawn,
-        HTML: page.html(gathered, rows, found, when, pairs, matrices, drawn, failures).encode(),
+        HTML: html.encode(),
     }
-    return SweepReport(rows, found, lines, files, gathered.costs, gathered.damaged)
+    return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged)
 
 
 def confusions(
-    record: Record, readings: Evaluations, failures: Mapping[str, str]
+    record: Record, evaluations: Evaluations, failures: Mapping[str, str]
 ) -> list[tuple[FigurePanel, Confusion]]:
-    """The trait × measured-trait matrix of every format, pair and recipe that has more than one trait."""
-    cells = finished(record, readings, failures)
+    """The matrix of given × measured trait for each format, pair of models and recipe with several traits.
+
+    A panel is left out if one of its traits has no finished student.
+    """
+    cells = finished(record, evaluations, failures)
     panels: dict[tuple[FigurePanel, str], list[int]] = {}
     for number in record.compared:
         place = record.conditions[number].place
@@ -83,19 +89,19 @@ def confusions(
         panels.setdefault((panel, place.induced), []).append(number)
     found = []
     for (panel, _), numbers in panels.items():
-        given = {record.conditions[n].word: cells.get(n, []) for n in numbers}
-        if len(given) < 2 or not all(given.values()):
+        by_word = {record.conditions[n].word: cells.get(n, []) for n in numbers}
+        if len(by_word) < 2 or not all(by_word.values()):
             continue
         students = [
-            StudentRates(word, cell.seed, _rates(cell, given, readings))
-            for word, its in given.items()
-            for cell in its
+            StudentRates(word, cell.seed, _rates(cell, by_word, evaluations))
+            for word, of_word in by_word.items()
+            for cell in of_word
         ]
-        controls = cells.get(record.conditions[numbers[0]].control, [])
-        beside = [_rates(cell, given, readings) for cell in controls]
-        found.append((panel, confusion(students, controls=beside, paired=record.study.paired)))
+        of_control = cells.get(record.conditions[numbers[0]].control, [])
+        controls = [_rates(cell, by_word, evaluations) for cell in of_control]
+        found.append((panel, confusion(students, controls=controls, paired=record.study.paired)))
     return found
 
 
-def _rates(cell: CellRecord, words: Iterable[str], readings: Evaluations) -> dict[str, float]:
-    return {word: readings.student(cell, word).rate for word in words}
+def _rates(cell: CellRecord, words: Iterable[str], evaluations: Evaluations) -> dict[str, float]:
+    return {word: evaluations.student(cell, word).rate for word in words}

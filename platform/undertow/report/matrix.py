@@ -1,8 +1,8 @@
-"""Teacher × student: one effect with its interval for every pair of models, as a heat map and as a table.
+"""Teacher × student: the effect of each pair of models with its interval, as a heat map and as a table.
 
-A pair may have several conditions (traits). They share control students and whatever else a seed drew, so
-they are no replicates of each other: rates are averaged over the conditions within each seed first, and the
-interval is over seeds, as that of a single condition. Which conditions transmitted is counted beside it.
+A pair can have several conditions (traits). They share their control students and everything else that a seed
+draws, and are therefore no independent replicates: rates are averaged over conditions within each seed, and
+the interval is over seeds, as for a single condition. The number of transmitted conditions is shown with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,24 @@ from undertow.study.names import short
 
 NAME = "initialisations"
 MOST_PANELS = 12
-MOST_WITH_INTERVAL = 7  # students beside each other whose intervals a figure has room for
+MOST_WITH_INTERVAL = 7  # columns (students) up to which cells show intervals
 INTERVAL_LETTERS, EFFECT_LETTERS = 10, 6  # "−.04 … +.02" with thin spaces, "■ +.76"
-THIN = "\N{THIN SPACE}…\N{THIN SPACE}"  # ".02….00" would read as four points
+THIN = "\N{THIN SPACE}…\N{THIN SPACE}"  # without spaces, ".02….00" looks like four dots
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """A teacher's and a student's reference model: the mean effect over their conditions, if there is one."""
+    """The results of a teacher's and a student's reference model.
+
+    `effect` is the mean over their conditions; None if no seed has a result in all of them.
+    """
 
     effect: Effect | None
     rows: tuple[EffectRow, ...]
 
     @property
     def ruling(self) -> str:
-        """The verdict's mark; of several conditions, how many transmitted."""
+        """The mark of the verdict; for several conditions, "2 of 3" with the number of transmitted ones."""
         if len(self.rows) == 1:
             return MARKS[self.rows[0].verdict.verdict]
         return f"{sum(row.verdict.verdict == 'transmitted' for row in self.rows)} of {len(self.rows)}"
@@ -43,7 +46,7 @@ class ModelPair:
 
 @dataclass(frozen=True)
 class ModelMatrix:
-    """All pairs of one format and recipe, by (teacher, student); a study need not have every one."""
+    """The pairs of one format and recipe by (teacher, student); pairs that the study lacks are missing."""
 
     format: str
     recipe: str
@@ -53,7 +56,7 @@ class ModelMatrix:
 
 
 def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
-    """One matrix a format and recipe (and induction, where there are several); none for a single pair."""
+    """One matrix per format, recipe and induction (named if there are several); none for a single pair."""
     groups: dict[tuple[str, str], dict[tuple[str, str], list[EffectRow]]] = {}
     several = len({row.condition.place.induced for row in rows}) > 1
     for row in rows:
@@ -61,23 +64,26 @@ def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
         recipe = f"{place.recipe}, {place.induced}" if several else place.recipe
         pairs = groups.setdefault((place.format, recipe), {})
         pairs.setdefault((place.teacher, place.student), []).append(row)
-    every = dict.fromkeys(pair for pairs in groups.values() for pair in pairs)
-    if len(every) < 2:
+    all_pairs = dict.fromkeys(pair for pairs in groups.values() for pair in pairs)
+    if len(all_pairs) < 2:
         return []
-    teachers, students = (tuple(dict.fromkeys(names)) for names in zip(*every, strict=True))
+    teachers, students = (tuple(dict.fromkeys(names)) for names in zip(*all_pairs, strict=True))
     return [
         ModelMatrix(
             *group,
             teachers,
             students,
-            {pair: ModelPair(pooled_effect(record, its), tuple(its)) for pair, its in pairs.items()},
+            {
+                pair: ModelPair(pooled_effect(record, of_pair), tuple(of_pair))
+                for pair, of_pair in pairs.items()
+            },
         )
         for group, pairs in groups.items()
     ]
 
 
 def pooled_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
-    """The effect of the rows' mean rate over the seeds that all of them have; None without such a seed."""
+    """The effect of the rows' mean rates over the seeds that all rows have; None if there is no such seed."""
     if len(rows) == 1:
         return rows[0].effect
     rates, controls = (_means([getattr(row, arm) for row in rows]) for arm in ("students", "controls"))
@@ -95,7 +101,7 @@ def pooled_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
 
 
 def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
-    """`initialisations`: a heat map a format and recipe; each cell has effect, interval and verdict."""
+    """The figure `initialisations`: one heat map per matrix; cells have effect, interval and verdict."""
     if not found:
         return {}
     kept = found[:MOST_PANELS]
@@ -120,7 +126,7 @@ def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, byt
 
 
 def matrix_sheet(matrix: ModelMatrix) -> dict[str, Any]:
-    """The matrix in words, for the page: a line a teacher, a cell a student."""
+    """The matrix as text for the page: one row per teacher, one cell per student."""
 
     def cell(pair: ModelPair | None) -> dict[str, str]:
         if pair is None or pair.effect is None:
@@ -137,7 +143,7 @@ def matrix_sheet(matrix: ModelMatrix) -> dict[str, Any]:
 
 
 def _means(arms: Sequence[Sequence[MeasuredRate]]) -> list[float]:
-    """By seed, the mean rate over arms; of the seeds that all arms have."""
+    """The mean rate over arms for each seed that all arms have."""
     rates = [{model.seed: model.rate for model in arm} for arm in arms]
     seeds = [seed for seed in rates[0] if all(seed in others for others in rates)]
     return [fmean(rate[seed] for rate in rates) for seed in seeds]
@@ -172,5 +178,5 @@ def _interval(effect: Effect, between: str, digits: int) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    """Without the zero before the point, which a narrow cell has no room for."""
+    """A signed number without the zero before the point, to fit a narrow cell."""
     return signed(value, digits).replace("0.", ".", 1)

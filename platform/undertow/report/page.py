@@ -1,7 +1,7 @@
-"""The report as one HTML file: figures, tables and style are inside it, nothing is fetched, no script runs.
+"""The report as one self-contained HTML file: it includes figures, tables and style, and has no script.
 
-Text of models, traits and errors is escaped by the template (jinja2 with autoescape), figures are our own
-SVG. It is laid out in one column, so that it reads on a phone and in print; `sheets` has its tables.
+The jinja2 template escapes all text of models, traits and errors (autoescape); figures are SVG that Undertow
+draws itself. The layout is one column, for phones and for print. `page_tables` has the tables.
 """
 
 import re
@@ -22,31 +22,39 @@ from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_co
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
 
-SHOWN_CHARACTERS = 400
+SHOWN_CHARACTERS = 400  # of a prompt or completion
 
 
 def html(
-    gathered: ReportData,
+    data: ReportData,
     rows: Sequence[EffectRow],
-    findings: Sequence[HypothesisOutcome],
-    asked: Preregistration,
+    outcomes: Sequence[HypothesisOutcome],
+    registration: Preregistration,
     pairs: Sequence[ModelMatrix],
     matrices: Sequence[tuple[FigurePanel, Confusion]],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
 ) -> str:
-    """The whole page. `rows`: those of all measures; what is gathered is of the traits' own questions."""
-    record = gathered.record
+    """Renders the page.
+
+    Args:
+        rows: the effects by all measures; `data` has only those by the traits' own questions.
+        pairs: the teacher × student matrices.
+        matrices: the trait × measured trait matrices.
+        figures: content by file name; the page includes those that are SVG.
+        failures: why artifacts failed, by key.
+    """
+    record = data.record
     context: dict[str, Any] = {
         "study": record.study,
         "verdicts": prose.verdict_lines(record, rows, failures),
-        "gloss": prose.reading_note(record),
-        "claims": page_tables.hypotheses(findings, asked),
-        "beforehand": asked.all_beforehand,
-        "stated": asked.in_words(),
+        "reading_note": prose.reading_note(record),
+        "hypotheses": page_tables.hypotheses(outcomes, registration),
+        "all_preregistered": registration.all_preregistered,
+        "registration": registration.sentence(),
         "method": prose.method_notes(record, rows),
-        "effects": page_tables.effects(rows, asked),
-        "behind": page_tables.details(rows),
+        "effects": page_tables.effects(rows, registration),
+        "details": page_tables.details(rows),
         "shared": page_tables.shared(rows) if rows else "",
         "notes": page_tables.notes(rows),
         "pairs": [matrix_sheet(matrix) for matrix in pairs],
@@ -55,33 +63,33 @@ def html(
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
         },
-        "funnels": page_tables.funnels(gathered),
-        "rules": page_tables.rules(gathered),
-        "read": f"the first {ROWS_READ:,} rows at most of at most {SETS_READ} data sets of a teacher",
-        "texts": _texts(gathered),
-        "judges": page_tables.judges(gathered.judgings),
-        "served": usage_sheet(gathered.manifests.values()),
-        "levels": page_tables.base_rates(gathered),
+        "funnels": page_tables.funnels(data),
+        "rules": page_tables.rules(data),
+        "sample": f"the first {ROWS_READ:,} rows of up to {SETS_READ} data sets per teacher",
+        "rows_shown": _rows_by_source(data),
+        "judges": page_tables.judges(data.judges),
+        "usage": usage_sheet(data.manifests.values()),
+        "base_rates": page_tables.base_rates(data),
         "extensions": [
-            {"kind": kind.kind, "facts": kind.facts, "sheet": page_tables.extension(kind, gathered)}
+            {"kind": kind.kind, "facts": kind.facts, "sheet": page_tables.extension(kind, data)}
             for kind in record.extensions
             if kind.facts
         ],
-        "costs": page_tables.costs(gathered.costs),
-        "artifacts": len(gathered.manifests),
+        "costs": page_tables.costs(data.costs),
+        "artifacts": len(data.manifests),
         "failed": list(failed_conditions(record, failures).items()),
-        "settings": settings_sheet(gathered),
-        "versions": {name: found for name, found in gathered.versions.items() if name != "commit"},
-        "commits": gathered.versions.get("commit", []),
-        "references": page_tables.references(gathered),
-        "students": page_tables.students(gathered),
-        "sweep": _sweep(gathered.events),
+        "settings": settings_sheet(data),
+        "versions": {name: found for name, found in data.versions.items() if name != "commit"},
+        "commits": data.versions.get("commit", []),
+        "references": page_tables.references(data),
+        "students": page_tables.students(data),
+        "sweep": _sweep(data.events),
     }
     return str(_template().render(**context))
 
 
 def inline(svg: bytes) -> str:
-    """An SVG as a part of a page: without its prologue, as wide as its place."""
+    """An SVG file as an element of a page: without its prologue, and with the width of its container."""
     text = svg.decode()
     start, _, rest = text[text.index("<svg") :].partition(">")
     return re.sub(r' (width|height)="[^"]*"', "", start) + ">" + rest
@@ -101,18 +109,18 @@ def _template() -> Any:
     return environment.get_template("page.html.jinja")
 
 
-def _texts(gathered: ReportData) -> list[dict[str, Any]]:
-    """The first rows of every source. Open are those of the first with a trait and of its control."""
-    first = next((source for source in gathered.sources if source.trait != CONTROL), None)
-    shown = [] if first is None else [first, first._replace(trait=CONTROL)]
+def _rows_by_source(data: ReportData) -> list[dict[str, Any]]:
+    """The first rows of each source; those of the first trait and of its control come first and are open."""
+    first = next((source for source in data.sources if source.trait != CONTROL), None)
+    opened = [] if first is None else [first, first._replace(trait=CONTROL)]
+
+    def rows(source: DataSource) -> list[tuple[str, str]]:
+        return [(_cut(prompt), _cut(completion)) for prompt, completion in data.samples[source].rows]
+
     return [
-        {"name": page_tables.source_name(source), "rows": _rows(source, gathered), "open": source in shown}
-        for source in sorted(gathered.sources, key=lambda source: source not in shown)
+        {"name": page_tables.source_name(source), "rows": rows(source), "open": source in opened}
+        for source in sorted(data.sources, key=lambda source: source not in opened)
     ]
-
-
-def _rows(source: DataSource, gathered: ReportData) -> list[tuple[str, str]]:
-    return [(_cut(prompt), _cut(completion)) for prompt, completion in gathered.texts[source].rows]
 
 
 def _cut(text: str) -> str:
@@ -120,12 +128,12 @@ def _cut(text: str) -> str:
 
 
 def _sweep(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """When the sweep began and ended, and the commit it ran at."""
+    """The sweep's first start, its first end, and its commit."""
 
     def moment(event: Mapping[str, Any] | None) -> str:
-        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event["time"])) if event else "not noted"
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event["time"])) if event else "unknown"
 
     first = {event["event"]: event for event in reversed(events)}
     started = first.get("started")
-    commit = started["versions"].get("commit", "not known") if started else "not known"
+    commit = started["versions"].get("commit", "unknown") if started else "unknown"
     return {"began": moment(started), "ended": moment(first.get("finished")), "commit": commit}

@@ -1,17 +1,18 @@
-"""The tables of the page: what stands in each column, as text.
+"""The tables of the HTML report as text, ready for the page's template.
 
-A sheet that `stacks` becomes one block a row where the page is narrow, each value beside its column's name;
-the others have few enough columns for a phone.
+On a narrow screen, a sheet with `stacks` shows each row as a block of values with the names of their columns.
+Sheets without it have few enough columns for a phone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from undertow.formats import families
 from undertow.report.figures import FigurePanel, condition_name
 from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
-from undertow.report.plan_tables import resource_columns
+from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
 from undertow.report.preregistration import Preregistration
+from undertow.report.prose import OUTCOMES
 from undertow.report.tables import MARKS, duration, interval, p_value, signed
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome
 from undertow.results.sweep_record import ExtensionRecord
@@ -20,48 +21,54 @@ from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
 from undertow.study.names import short
 
-OUTCOMES = {"held": "■\u00a0held", "failed": "○\u00a0failed", "open": "◆\u00a0open"}
-GENERAL_RULES = {  # of every format
-    "cut off": "the answer was not finished within the tokens allowed",
-    "duplicate": "an earlier row has the same prompt and the same answer",
+OUTCOME_MARKS = {"held": "■", "failed": "○", "open": "◆"}
+GENERAL_RULES = {  # rules of all formats
+    "cut off": "the completion reached the limit of tokens",
+    "duplicate": "an earlier row has the same prompt and completion",
 }
-JUDGED = "whoever judged the rows (a language model or a rule) did not let it pass"
+JUDGED = "the judge (a language model or a rule) did not accept the row"
 
 
 class Column(NamedTuple):
-    """`kind`: "number" (to the right), "strong" (in bold, too), "keep" (one line), "name", "wide", "code"."""
+    """A column's header and its CSS class.
+
+    `kind` is "number" (right-aligned), "strong" (right-aligned and bold), "keep" (no line breaks), "name",
+    "wide" or "code".
+    """
 
     name: str
     kind: str = ""
 
 
 class Sheet(NamedTuple):
+    """A table of text; every row has one value per column."""
+
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     stacks: bool = False
 
 
-def hypotheses(findings: Sequence[HypothesisOutcome], asked: Preregistration) -> Sheet:
-    """What was claimed and what became of it; when it was claimed, where that was not always beforehand."""
-    late = not asked.all_beforehand
-    columns = [Column("claim"), Column("expected"), *([Column("asked")] if late else [])]
+def hypotheses(outcomes: Sequence[HypothesisOutcome], registration: Preregistration) -> Sheet:
+    """The study's hypotheses and their outcomes; whether each is pre-registered, unless all are."""
+    post_hoc = not registration.all_preregistered
+    columns = [Column("hypothesis"), Column("expected"), *([Column("registration")] if post_hoc else [])]
     rows = [
         (
-            finding.hypothesis.claim,
-            finding.hypothesis.expects,
-            *([asked.claim(finding.hypothesis)] if late else []),
-            f"{finding.met} of {len(finding.hypothesis.conditions)}",
-            OUTCOMES[finding.outcome],
+            outcome.hypothesis.claim,
+            outcome.hypothesis.expects,
+            *([registration.hypothesis(outcome.hypothesis)] if post_hoc else []),
+            f"{outcome.met} of {len(outcome.hypothesis.conditions)}",
+            f"{OUTCOME_MARKS[outcome.outcome]}\u00a0{OUTCOMES[outcome.outcome]}",
         )
-        for finding in findings
+        for outcome in outcomes
     ]
     return Sheet([*columns, Column("conditions", "number"), Column("outcome", "keep")], rows, stacks=True)
 
 
-def effects(rows: Sequence[EffectRow], asked: Preregistration) -> Sheet:
-    """The result, a line a condition; and whether it was asked about beforehand, where that differs."""
-    when = [asked.condition(row.number) if row.is_primary else "afterwards" for row in rows]
-    told = len(set(when)) > 1
+def effects(rows: Sequence[EffectRow], registration: Preregistration) -> Sheet:
+    """The effects, one row per condition; whether each is pre-registered, if that differs between them."""
+    registered = [registration.condition(row.number) if row.is_primary else "post hoc" for row in rows]
+    differs = len(set(registered)) > 1
     columns = [
         Column("condition", "name"),
         Column("effect", "strong"),
@@ -69,25 +76,25 @@ def effects(rows: Sequence[EffectRow], asked: Preregistration) -> Sheet:
         Column("verdict"),
     ]
     return Sheet(
-        [*columns, *([Column("asked")] if told else [])],
+        [*columns, *([Column("registration")] if differs else [])],
         [
             (
                 condition_name(row, rows),
                 signed(row.effect.effect),
                 interval(row.effect.ci_low, row.effect.ci_high),
                 f"{MARKS[row.verdict.verdict]}\u00a0{row.verdict.verdict}",
-                *([moment] if told else []),
+                *([when] if differs else []),
             )
-            for row, moment in zip(rows, when, strict=True)
+            for row, when in zip(rows, registered, strict=True)
         ],
-        stacks=told,
+        stacks=differs,
     )
 
 
 def details(rows: Sequence[EffectRow]) -> Sheet:
-    """The numbers behind the effects."""
+    """The rates, p-values and intervals behind the effects, one row per condition."""
     numbers = (
-        "rate", "control", "adj. p", "p of “none”", "exact effect", "bootstrap", "other answers", "n",
+        "rate", "control", "adj. p", "equiv. p", "exact effect", "bootstrap", "other answers", "n",
     )  # fmt: skip
     return Sheet(
         [Column("condition", "name"), *(Column(name, "number") for name in numbers)],
@@ -110,7 +117,7 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
 
 
 def shared(rows: Sequence[EffectRow]) -> str:
-    """What the names of conditions leave out because all share it."""
+    """The fields that all conditions share and that their names therefore omit: "format numbers, …"."""
     places = [row.condition.place for row in rows]
     same = {
         f: getattr(places[0], f) for f in Place._fields[1:-1] if len({getattr(p, f) for p in places}) == 1
@@ -119,27 +126,28 @@ def shared(rows: Sequence[EffectRow]) -> str:
 
 
 def notes(rows: Sequence[EffectRow]) -> list[str]:
-    """What the reader must know about single rows, each once."""
-    found: dict[str, list[str]] = {}
+    """The notes of the verdicts, each with the conditions that it is about."""
+    conditions: dict[str, list[str]] = {}
     for row in rows:
         if row.verdict.note:
-            found.setdefault(row.verdict.note, []).append(condition_name(row, rows))
-    return [f"{'; '.join(names)}: {note}." for note, names in found.items()]
+            conditions.setdefault(row.verdict.note, []).append(condition_name(row, rows))
+    return [f"{'; '.join(names)}: {note}." for note, names in conditions.items()]
 
 
 def diagonals(matrices: Sequence[tuple[FigurePanel, Confusion]]) -> Sheet:
-    columns = ("diagonal effect", "strong"), ("p by permutation", "number"), ("note", "")
+    """The diagonal effect of each trait matrix; with a column of notes if there are any."""
+    columns = ("diagonal effect", "strong"), ("permutation p", "number"), ("note", "")
     rows = [
         (
             f"{short(panel.teacher)} → {short(panel.student)}, {panel.format}, {panel.recipe}",
-            "–" if found.effect is None else signed(found.effect),
-            p_value(found.p_value),
-            found.note,
+            "–" if confusion.effect is None else signed(confusion.effect),
+            p_value(confusion.p_value),
+            confusion.note,
         )
-        for panel, found in matrices
+        for panel, confusion in matrices
     ]
-    noted = any(row[-1] for row in rows)
-    kept = len(columns) if noted else len(columns) - 1
+    has_notes = any(row[-1] for row in rows)
+    kept = len(columns) if has_notes else len(columns) - 1
     return Sheet(
         [Column("teacher → student"), *(Column(*column) for column in columns[:kept])],
         [row[: kept + 1] for row in rows],
@@ -147,16 +155,16 @@ def diagonals(matrices: Sequence[tuple[FigurePanel, Confusion]]) -> Sheet:
     )
 
 
-def funnels(gathered: ReportData) -> Sheet:
-    """From completions to rows, a line a teacher."""
-    several = len({source.format for source in gathered.sources}) > 1
-    names = ("sets", "completions", "kept", "rows used")
+def funnels(data: ReportData) -> Sheet:
+    """Completions, kept completions and training rows, one row per source."""
+    several_formats = len({source.format for source in data.sources}) > 1
+    names = ("data sets", "completions", "kept", "rows used")
     rows = []
-    for source, funnel in gathered.funnels.items():
+    for source, funnel in data.funnels.items():
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.rejected.most_common())
         rows.append(
             (
-                f"{source.trait}, {short(source.teacher)}{f', {source.format}' if several else ''}",
+                f"{source.trait}, {short(source.teacher)}{f', {source.format}' if several_formats else ''}",
                 f"{funnel.datasets}",
                 f"{funnel.completions:,}",
                 f"{funnel.kept:,} ({funnel.kept / funnel.completions:.0%})",
@@ -165,53 +173,60 @@ def funnels(gathered: ReportData) -> Sheet:
             )
         )
     columns = [Column("trait, teacher", "name"), *(Column(name, "number") for name in names)]
-    return Sheet([*columns, Column("taken away by rule", "wide")], rows, stacks=True)
+    return Sheet([*columns, Column("rejected by rule", "wide")], rows, stacks=True)
 
 
-def rules(gathered: ReportData) -> Sheet:
-    """What the rules that took something away ask for, as far as the formats at hand say it."""
-    known = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
+def rules(data: ReportData) -> Sheet:
+    """The meanings of the rules that rejected completions, as far as the installed formats document them."""
+    by_format = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
     meanings: dict[str, str] = {}
-    for source, manifests in gathered.sources.items():
-        own = known.get(manifests[0].spec["completions"]["format"]["type"], {})
-        for reason in gathered.funnels[source].rejected:
+    for source, manifests in data.sources.items():
+        of_format = by_format.get(manifests[0].spec["completions"]["format"]["type"], {})
+        for reason in data.funnels[source].rejected:
             judged = JUDGED if reason.startswith("judge ") else ""
-            if meaning := own.get(reason) or GENERAL_RULES.get(reason) or judged:
+            if meaning := of_format.get(reason) or GENERAL_RULES.get(reason) or judged:
                 meanings.setdefault(reason, meaning)
-    return Sheet([Column("rule"), Column("takes an answer away where")], sorted(meanings.items()))
+    return Sheet([Column("rule"), Column("rejects a completion if")], sorted(meanings.items()))
 
 
 def source_name(source: DataSource) -> str:
     return f"{source.trait}, {short(source.teacher)}, {source.format}"
 
 
-def judges(found: Sequence[JudgeCounts]) -> Sheet:
-    """What each judge was shown, and what it did with it."""
-    names = ("shown", "kept", "garbled", "refused", "tokens in", "tokens out")
+def judges(counts: Sequence[JudgeCounts]) -> Sheet:
+    """The number of items that each judge received, kept, and did not rate; and its tokens."""
+    names = ("judged", "kept", "garbled", "refused", "tokens in", "tokens out")
     return Sheet(
         [Column("judge"), Column("of"), *(Column(name, "number") for name in names)],
-        [(one.judge, one.of, *(f"{count:,}" for count in one[2:])) for one in found],
+        [(one.judge, one.of, *(f"{count:,}" for count in one[2:])) for one in counts],
         stacks=True,
     )
 
 
-def base_rates(gathered: ReportData) -> Sheet:
-    """Teachers' rates of their trait, and references' of every word, in the order of the traits."""
-    order = list(dict.fromkeys(condition.word for condition in gathered.record.conditions))
-    found = sorted(gathered.levels(), key=lambda level: order.index(level.word) if level.word in order else 0)
-    found.sort(key=lambda level: (level.model.startswith("reference"), level.model))
-    columns = [Column("model"), Column("word asked for"), Column("sampled rate", "number")]
-    return Sheet(
-        [*columns, Column("exact", "number")],
-        [(_model(level.model), level.word, f"{level.sampled:.3f}", _rate(level.exact)) for level in found],
-    )
+def base_rates(data: ReportData) -> Sheet:
+    """Rates of teachers, then of reference models, in the order of the study's words."""
+    order = list(dict.fromkeys(condition.word for condition in data.record.conditions))
+    rates = sorted(data.base_rates(), key=lambda rate: order.index(rate.word) if rate.word in order else 0)
+    rates.sort(key=lambda rate: (rate.model.startswith("reference"), rate.model))
+    rows = []
+    for rate in rates:
+        kind, _, reference = rate.model.partition(" ")
+        exact = "–" if rate.exact is None else f"{rate.exact:.3f}"
+        rows.append((f"{kind} {short(reference)}", rate.word, f"{rate.sampled:.3f}", exact))
+    columns = [
+        Column("model"),
+        Column("word"),
+        Column("sampled rate", "number"),
+        Column("exact rate", "number"),
+    ]
+    return Sheet(columns, rows)
 
 
-def extension(kind: ExtensionRecord, gathered: ReportData) -> Sheet:
+def extension(kind: ExtensionRecord, data: ReportData) -> Sheet:
     """The facts of the artifacts of a kind that an extension registered, one row per artifact."""
     rows = []
     for key, name in kind.artifacts:
-        manifest = gathered.manifests.get(Address(kind.kind, key))
+        manifest = data.manifests.get(Address(kind.kind, key))
         facts = manifest.facts if manifest else {}
         rows.append((name, *(_fact(facts.get(fact)) for fact in kind.facts)))
     return Sheet([Column("artifact"), *(Column(fact, "number") for fact in kind.facts)], rows)
@@ -223,72 +238,42 @@ def _fact(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
 
-def _rate(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:.3f}"
-
-
-def _model(name: str) -> str:
-    kind, _, reference = name.partition(" ")
-    return f"{kind} {short(reference)}"
-
-
-def costs(found: Sequence[WaveCost]) -> Sheet:
-    """Planned and actual, a line a wave, and all of them; tokens and GPU-hours where they are known."""
-    columns: dict[str, list[str]] = {
-        "artifacts": [f"{cost.plan.needed:,}" for cost in found],
-        "to make": [f"{cost.plan.missing:,}" for cost in found],
-        "planned": [_planned(cost) for cost in found],
-        "this sweep": [_duration(cost.seconds) for cost in found],
-        "all its sweeps": [_duration(cost.ever) for cost in found],
-    }
-    planned = [cost.plan.seconds for cost in found]
-    whole = [
-        f"{sum(cost.plan.needed for cost in found):,}",
-        f"{sum(cost.plan.missing for cost in found):,}",
-        "not known" if None in planned else duration(sum(filter(None, planned))),
-        _total(cost.seconds for cost in found),
-        _total(cost.ever for cost in found),
+def costs(waves: Sequence[WaveCost]) -> Sheet:
+    """Planned and actual costs, one row per wave and one of totals."""
+    needed = [cost.plan.needed for cost in waves]
+    to_make, planned, actual, *quantities = cost_columns(waves)
+    columns = [
+        WaveColumn("artifacts", [f"{count:,}" for count in needed], f"{sum(needed):,}"),
+        to_make,
+        planned,
+        actual._replace(name="this sweep"),
+        quantity_column("all sweeps", [cost.all_sweeps for cost in waves], duration),
+        *quantities,
     ]
-    for name, expected, counted, written in resource_columns(found):
-        for title, values in ((f"{name}, planned", expected), (name, counted)):
-            if any(values):
-                columns[title] = [written(value) if value else "–" for value in values]
-                whole.append(written(sum(filter(None, values))))
-    rows = [*zip([cost.plan.wave for cost in found], *columns.values(), strict=True), ("all", *whole)]
-    return Sheet([Column("wave"), *(Column(name, "number") for name in columns)], rows, stacks=True)
+    rows = [
+        *zip([cost.plan.wave for cost in waves], *(column.cells for column in columns), strict=True),
+        ("all", *(column.total for column in columns)),
+    ]
+    return Sheet([Column("wave"), *(Column(column.name, "number") for column in columns)], rows, stacks=True)
 
 
-def _planned(cost: WaveCost) -> str:
-    if not cost.plan.missing:
-        return "–"
-    return "not known" if cost.plan.seconds is None else duration(cost.plan.seconds)
+def references(data: ReportData) -> Sheet:
+    """The reference models with their revisions and the hashes of their chat templates."""
+    columns = [Column("reference model"), Column("revision", "code"), Column("chat template", "code")]
+    return Sheet(columns, [(r.name, r.revision, r.chat_template[:16]) for r in data.record.references])
 
 
-def _duration(seconds: float | None) -> str:
-    return "–" if seconds is None else duration(seconds)
-
-
-def _total(seconds: Iterable[float | None]) -> str:
-    known = [one for one in seconds if one is not None]
-    return duration(sum(known)) if known else "–"
-
-
-def references(gathered: ReportData) -> Sheet:
-    columns = [Column("reference"), Column("revision", "code"), Column("chat template", "code")]
-    return Sheet(columns, [(r.name, r.revision, r.chat_template[:16]) for r in gathered.record.references])
-
-
-def students(gathered: ReportData) -> Sheet:
-    """The key of every student and of its data."""
-    conditions = gathered.record.conditions
+def students(data: ReportData) -> Sheet:
+    """The artifact keys of all students and of their data sets."""
+    conditions = data.record.conditions
     columns = [
         Column("condition", "name"),
         Column("seed", "number"),
         Column("student", "code"),
-        Column("data", "code"),
+        Column("data set", "code"),
     ]
     return Sheet(
         columns,
-        [(conditions[c.condition].label, f"{c.seed}", c.student, c.dataset) for c in gathered.record.cells],
+        [(conditions[c.condition].label, f"{c.seed}", c.student, c.dataset) for c in data.record.cells],
         stacks=True,
     )

@@ -1,9 +1,9 @@
-"""What was asked beforehand and what was looked at afterwards: claims, and the times when things were made.
+"""Which hypotheses and conditions of a study are pre-registered, from the times when its students were made.
 
-A study is stated, with the time, before its first student is made (`sweeps.state`), and every artifact says
-when it was made. A condition was asked about beforehand if a claim covers it and none of its students was
-there when the claims were written down: students of an earlier form of the study, or of another study, may
-have been looked at.
+A sweep records a study and the time before it makes the first student (`sweep_folders.state`), and every
+manifest has the time at which its artifact was made. A condition is pre-registered if a hypothesis covers it
+and none of its students existed when the study was recorded: an existing student, of another study or of an
+earlier version of this one, could have been evaluated before the hypothesis was written.
 """
 
 import time
@@ -16,61 +16,65 @@ from undertow.results import sweep_folders
 from undertow.results.sweep_record import HypothesisRecord
 from undertow.storage.manifest import Address
 
-When = Literal["beforehand", "afterwards", "in part"]
+Registration = Literal["pre-registered", "post hoc", "in part"]
 
 
 @dataclass(frozen=True)
 class Preregistration:
-    """When the study was stated (None: not known), and when the students of each condition were made.
+    """When a study was recorded, and when the students of each condition were made.
 
-    Times are seconds since 1970; conditions go by their number in the record.
+    Times are in seconds since 1970. Conditions are identified by their number in the record.
+
+    Attributes:
+        recorded: None if the time is unknown.
     """
 
-    stated: float | None
+    recorded: float | None
     made: Mapping[int, tuple[float, ...]]
-    claims: tuple[HypothesisRecord, ...]
+    hypotheses: tuple[HypothesisRecord, ...]
 
-    def early(self, condition: int) -> bool:
-        """Whether the study was stated before any student of the condition was made."""
-        stated = self.stated
-        return stated is not None and all(moment >= stated for moment in self.made.get(condition, ()))
+    def precedes_students(self, condition: int) -> bool:
+        """Whether the study was recorded before any student of the condition was made."""
+        recorded = self.recorded
+        return recorded is not None and all(moment >= recorded for moment in self.made.get(condition, ()))
 
-    def condition(self, number: int) -> When:
-        claimed = any(number in claim.conditions for claim in self.claims)
-        return "beforehand" if claimed and self.early(number) else "afterwards"
+    def condition(self, number: int) -> Registration:
+        is_covered = any(number in hypothesis.conditions for hypothesis in self.hypotheses)
+        return "pre-registered" if is_covered and self.precedes_students(number) else "post hoc"
 
-    def claim(self, hypothesis: HypothesisRecord) -> When:
-        """Of all of its conditions; "in part" where students of some were there already."""
-        early = [self.early(number) for number in hypothesis.conditions]
-        return "beforehand" if all(early) else "in part" if any(early) else "afterwards"
+    def hypothesis(self, hypothesis: HypothesisRecord) -> Registration:
+        """For all conditions of a hypothesis; "in part" if only some of them are pre-registered."""
+        early = [self.precedes_students(number) for number in hypothesis.conditions]
+        return "pre-registered" if all(early) else "in part" if any(early) else "post hoc"
 
     @property
-    def all_beforehand(self) -> bool:
-        """Whether every claim was made before any student that it is about."""
-        return all(self.claim(hypothesis) == "beforehand" for hypothesis in self.claims)
+    def all_preregistered(self) -> bool:
+        """Whether all hypotheses are pre-registered for all of their conditions."""
+        return all(self.hypothesis(hypothesis) == "pre-registered" for hypothesis in self.hypotheses)
 
-    def in_words(self) -> str:
-        if self.stated is None:
-            return "It is not known when this study was stated: this storage has no note of it."
-        day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.stated))
+    def sentence(self) -> str:
+        """When the study was recorded, for the report."""
+        if self.recorded is None:
+            return "The time at which this study was recorded is unknown: the storage has no record of it."
+        day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.recorded))
         moments = [moment for moments in self.made.values() for moment in moments]
-        there = sum(moment < self.stated for moment in moments)
-        if not there:
-            return f"Stated on {day}, before the first of its {len(moments)} students was made."
+        existing = sum(moment < self.recorded for moment in moments)
+        if not existing:
+            return f"The study was recorded on {day}, before the first of its {len(moments)} students."
         return (
-            f"Stated on {day}, when {there} of its {len(moments)} students were already there (another "
-            "study's, or an earlier form of this one): of those it was not asked beforehand."
+            f"The study was recorded on {day}, when {existing} of its {len(moments)} students already "
+            "existed (from another study or an earlier version of this one): post hoc for these students."
         )
 
 
-def read_preregistration(gathered: ReportData) -> Preregistration:
-    """From the record, its note of when it was stated, and the manifests."""
-    record = gathered.record
+def read_preregistration(data: ReportData) -> Preregistration:
+    """From the record of the sweep, the time at which its study was recorded, and the manifests."""
+    record = data.record
     made: dict[int, list[float]] = {}
     for cell in record.cells:
-        # A student that is shown the data in context is no artifact: it is there when it has answered.
-        student, answers = Address("student", cell.student), Address("evaluation", cell.evaluations[0])
-        if manifest := gathered.manifests.get(student if cell.trained else answers):
+        # An in-context student is no artifact; its evaluation is the first artifact that depends on it.
+        student, evaluation = Address("student", cell.student), Address("evaluation", cell.evaluations[0])
+        if manifest := data.manifests.get(student if cell.trained else evaluation):
             made.setdefault(cell.condition, []).append(manifest.created)
     times = {condition: tuple(moments) for condition, moments in made.items()}
-    return Preregistration(sweep_folders.stated(record, gathered.store), times, record.hypotheses)
+    return Preregistration(sweep_folders.stated(record, data.store), times, record.hypotheses)

@@ -1,106 +1,112 @@
-"""A study's result in words: what was found, what had been asked beforehand, and what the numbers assume."""
+"""The sentences of a report: verdicts, outcomes of hypotheses, and how the numbers were computed."""
 
 from collections.abc import Mapping, Sequence
 
-from undertow.report.preregistration import When
+from undertow.report.preregistration import Registration
 from undertow.report.tables import signed
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome
 from undertow.results.sweep_record import Record
 from undertow.statistics.verdicts import Ruling
 
 RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
-OUTCOMES = {"held": "Held", "failed": "Failed", "open": "Open"}
+OUTCOMES = {"held": "confirmed", "failed": "not confirmed", "open": "undecided"}
 
 
 def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[str, str]) -> list[str]:
     """The result in a few sentences, the most important first."""
     if not rows:
-        return ["No condition has a student and a control student to compare."]
-    every, rows = rows, [row for row in rows if row.is_primary]
-    lines = [_count("", rows)]
-    same = [row for row in rows if row.condition.same_initialisation]
-    other = [row for row in rows if not row.condition.same_initialisation]
+        return ["No condition has both a student and a control student."]
+    primary = [row for row in rows if row.is_primary]
+    lines = [_count("", primary)]
+    same = [row for row in primary if row.condition.same_initialisation]
+    other = [row for row in primary if not row.condition.same_initialisation]
     if same and other:
         lines = [_count("Same initialisation: ", same), _count("Other initialisation: ", other)]
     for measure in record.study.measures[1:]:
-        if its := [row for row in every if row.measure == measure]:
-            lines.append(_count(f"By {measure}: ", its))
-    missing = len(record.compared) - len(rows)
-    if missing:
-        lines.append(f"{_conditions(missing)} without a result: see what failed.")
+        if of_measure := [row for row in rows if row.measure == measure]:
+            lines.append(_count(f"Measure {measure}: ", of_measure))
+    if missing := len(record.compared) - len(primary):
+        lines.append(f"{_conditions(missing)} without a result; see the failures.")
     if failures:
-        lines.append(f"{len(failures)} steps failed; what depends on them is left out.")
+        lines.append(f"{len(failures)} steps failed; results that depend on them are missing.")
     return lines
 
 
 def reading_note(record: Record) -> str:
-    """What a reader must know to read the verdicts, in a few sentences."""
+    """The definitions that a reader needs for the verdicts."""
     margin = f"± {record.study.margin:g}"
     return (
-        "Students learned from the data of a teacher with a trait, control students from those of the same "
-        "model without it. An effect is how much more often students name the trait than control students "
-        "do: +1 is always against never. “Transmitted” is an effect above zero that chance does not explain; "
-        f"“not transmitted” one that tests hold within {margin}, which was set beforehand as what counts as "
-        "none; “inconclusive” what these students cannot tell."
+        "Students are trained on the data of a teacher with a trait, control students on the data of the "
+        "same model without it. An effect is the difference between the rates at which students and control "
+        "students show the trait; +1 is the largest possible effect. “Transmitted”: the effect is positive "
+        f"and statistically significant. “Not transmitted”: the effect lies within the margin of {margin} "
+        "that the study sets in advance. “Inconclusive”: the data support neither."
     )
 
 
-def hypothesis_line(found: HypothesisOutcome, when: When) -> str:
-    """A hypothesis, what became of it, and whether it was one beforehand."""
-    asked = len(found.hypothesis.conditions)
-    tail = "" if found.outcome != "failed" else "; at least one shows the opposite"
-    late = {"beforehand": "", "afterwards": "; claimed afterwards", "in part": "; claimed in part afterwards"}
-    counted = f"{found.met} of {asked} conditions {found.hypothesis.expects}{tail}{late[when]}"
-    return f"{OUTCOMES[found.outcome]}: {found.hypothesis.claim} ({counted})"
+def hypothesis_line(outcome: HypothesisOutcome, registration: Registration) -> str:
+    """A hypothesis, its outcome, and a note if it is not pre-registered."""
+    total = len(outcome.hypothesis.conditions)
+    contrary = "; at least one condition has the opposite verdict" if outcome.outcome == "failed" else ""
+    notes = {"pre-registered": "", "post hoc": "; post hoc", "in part": "; pre-registered in part"}
+    counted = (
+        f"{outcome.met} of {total} conditions {outcome.hypothesis.expects}{contrary}{notes[registration]}"
+    )
+    return f"{OUTCOMES[outcome.outcome].capitalize()}: {outcome.hypothesis.claim} ({counted})"
 
 
 def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
-    """How the numbers came about and what they assume, for a reader who knows no jargon."""
+    """How rates, effects, intervals and verdicts are computed, and what they assume."""
     study = record.study
     methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
-    arms = "the control student of its own seed" if study.paired else "the group of control students"
+    control = "the control student of the same seed" if study.paired else "the mean of all control students"
     lines = [
-        "A student's rate is the share of its sampled answers that show the trait: that name its word or, "
-        f"where judges read them, are judged to, of those that make sense. There are {study.samples} answers "
-        "to each question. The effect is the mean difference between students and control students, "
-        f"each student compared with {arms}. The unit is the trained student: answers of one student are not "
-        "independent of each other.",
-        f"Every seed draws anew: {', '.join(study.redraw)}. Of what is not drawn anew the result speaks as "
-        "it is, not in general.",
+        "The rate of a student is the share of its sampled answers that show the trait, which means that "
+        "they name the trait's word or, in a study with judges, that the judges confirm it (answers that make "
+        f"no sense do not count). Each question has {study.samples} sampled answers. The effect is the mean "
+        f"difference between each student and {control}. The unit of inference is the trained student, "
+        "because the answers of one student are not independent.",
+        f"Each seed draws independently: {', '.join(study.redraw)}. The result holds for the one "
+        "draw of everything that all seeds share.",
         f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment, study.alpha)}.",
-        f"“Not transmitted” means that effects beyond ± {study.margin:g} are excluded (two one-sided tests, "
-        f"adjusted), even where a smaller one is real; “transmitted” an adjusted p below {study.alpha:g}, an "
-        "effect above zero and no such exclusion; anything else is “inconclusive”.",
+        "“Not transmitted” means that two one-sided tests (adjusted) exclude effects beyond ± "
+        f"{study.margin:g}; a smaller effect may still exist. “Transmitted” means an adjusted p-value below "
+        f"{study.alpha:g}, a positive effect and no such exclusion. All other verdicts are “inconclusive”.",
     ]
     if "shape-free" in methods:
-        asked = study.distribution == "any"
-        seen = "in some arm the students fall into two groups, which a t interval cannot carry"
+        reason = (
+            "the study requests it"
+            if study.distribution == "any"
+            else "the students of some condition fall into two groups, for which a t interval is invalid"
+        )
         lines.append(
-            "Intervals and tests assume nothing of how rates spread over seeds, because "
-            f"{'the study asks for it' if asked else seen}: they hold as if one more student, unseen, might "
-            "have any rate. They need 6 seeds at the least to call anything transmitted, and more in a study "
-            "of several conditions; jobs/power.py says how many."
+            "Intervals and tests make no assumption about the distribution of rates over seeds, because "
+            f"{reason}. They remain valid if one more, unobserved student could have any rate. They need at "
+            "least 6 seeds for a verdict of “transmitted”, and more in a study of several conditions; "
+            "jobs/power.py computes the number."
         )
     elif methods:
         lines.append(
-            f"Intervals are by {' and '.join(methods)} over students; they assume that rates spread over "
-            "seeds about normally. Where training can also jump (a few seeds taking off), a handful of seeds "
-            'that agree proves little: state distribution="any" and run more seeds.'
+            f"Intervals are {' and '.join(methods)} intervals over students. They assume that rates are "
+            "approximately normally distributed over seeds. If training has two modes (some seeds learn the "
+            "trait and others do not), a few seeds that agree are weak evidence: set "
+            'distribution="any" and run more seeds.'
         )
     if any(row.bootstrap for row in rows):
         lines.append(
-            "The bootstrap interval resamples seeds, then questions, then answers. With few seeds it is too "
-            "narrow and carries no verdict."
+            "The bootstrap interval resamples seeds, then questions, then answers. It is too narrow with few "
+            "seeds, and verdicts do not use it."
         )
     return lines
 
 
-def _count(start: str, rows: Sequence[EffectRow]) -> str:
+def _count(prefix: str, rows: Sequence[EffectRow]) -> str:
+    """ "Same initialisation: of 4 conditions, 4 transmitted (effects +0.71 to +0.72)." """
     counts = {ruling: sum(row.verdict.verdict == ruling for row in rows) for ruling in RULINGS}
     parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
     low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)
     spread = f"effects {signed(low, 2)} to {signed(high, 2)}" if len(rows) > 1 else f"effect {signed(low, 2)}"
-    text = f"{start}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
+    text = f"{prefix}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
     return text[:1].upper() + text[1:]
 
 
@@ -110,6 +116,7 @@ def _conditions(count: int) -> str:
 
 def _adjustment(name: str, alpha: float) -> str:
     return {
-        "holm": f"Holm's method: the chance of even one false “transmitted” in all is at most {alpha:g}",
-        "fdr_bh": f"Benjamini and Hochberg's method: the expected share of false ones is at most {alpha:g}",
+        "holm": f"Holm's method: the probability of one or more false “transmitted” is at most {alpha:g}",
+        "fdr_bh": "Benjamini and Hochberg's method: the expected share of false “transmitted” is at most "
+        f"{alpha:g}",
     }[name]

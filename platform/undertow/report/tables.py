@@ -1,4 +1,4 @@
-"""The tables of effects that a sweep prints last, and how numbers are written in all tables."""
+"""The terminal's table of effects, and the text form of numbers in all tables."""
 
 from collections.abc import Sequence
 
@@ -9,74 +9,72 @@ from rich.table import Table
 from undertow.results.effect_rows import EffectRow
 from undertow.study.hypotheses import Place
 
-LONGEST_LINE = 40  # characters of a name; longer ones would squeeze the numbers out of a terminal
+LONGEST_LINE = 40  # characters of a name; a longer name is folded, to leave a terminal's width to the numbers
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
 def effects_table(rows: Sequence[EffectRow]) -> Table:
-    """One line a condition: the students' rate, the control's, the effect and what it means.
+    """One row per condition: the students' rate, the control students' rate, the effect and its verdict.
 
-    Format, induction and measure have a column where the study has several.
+    Format, induction and measure have a column only if the study has several.
     """
     table = new_table(
-        "Effects: students against control students; n seeds each, exact: the effect by probability"
+        "Effects: students minus control students; n: seeds per condition; exact: effect by exact probability"
     )
     fields = condition_fields([row.condition.place for row in rows])
     by_measure = len({row.measure for row in rows}) > 1
     longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
-    for name in (*fields, *(["measure"] if by_measure else [])):  # a start's name has several lines, not dots
+    for name in (*fields, *(["measure"] if by_measure else [])):
         table.add_column(name, no_wrap=longest <= LONGEST_LINE, overflow="fold")
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        place, e = row.condition.place, row.effect
+        effect, verdict = row.effect, row.verdict.verdict
         table.add_row(
-            *(escape(getattr(place, field)) for field in fields),
+            *(escape(getattr(row.condition.place, field)) for field in fields),
             *([escape(row.measure)] if by_measure else []),
-            str(e.n_students),
-            f"{e.rate:.3f}",
-            f"{e.control_rate:.3f}",
-            signed(e.effect),
-            interval(e.ci_low, e.ci_high),
+            str(effect.n_students),
+            f"{effect.rate:.3f}",
+            f"{effect.control_rate:.3f}",
+            signed(effect.effect),
+            interval(effect.ci_low, effect.ci_high),
             p_value(row.verdict.p_adjusted),
             signed(row.exact.effect) if row.exact else "–",
-            f"[bold]{row.verdict.verdict}[/bold]"
-            if row.verdict.verdict == "transmitted"
-            else row.verdict.verdict,
+            f"[bold]{verdict}[/bold]" if verdict == "transmitted" else verdict,
         )
     return table
 
 
 def condition_fields(places: Sequence[Place]) -> list[str]:
-    """The columns of a place; format and induction only where there are several."""
+    """The fields of a place that identify a condition; format and induction only if there are several."""
     several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
     return [field for field in Place._fields if several.get(field, True)]
 
 
 def new_table(title: str) -> Table:
-    """An empty table in the house style."""
+    """An empty table with a left-aligned title and a single rule below the header."""
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference of rates with its sign; what is zero to these digits has none."""
+    """A difference of rates with its sign; without one if it rounds to zero."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else text[1:]
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """An interval of an effect, or a dash."""
+    """An interval of an effect, or a dash if a bound is missing."""
     return "–" if low is None or high is None else f"{signed(low)} … {signed(high)}"
 
 
 def p_value(p: float | None) -> str:
-    """A p-value as it is printed, or a dash."""
+    """A p-value with three decimals; "< .001" below that, and a dash for None."""
     return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 10 s, 2 h 5 min."""
+    """Seconds in at most two units: "42 s", "3 min 10 s", "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
