@@ -1,11 +1,11 @@
-"""Tokens, FLOPs, seconds and money: by hand, on the sizes of Qwen2.5-7B."""
+"""Tokens, FLOPs, seconds and prices, compared with calculations by hand for the size of Qwen2.5-7B."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.examples import QWEN, RECIPE, qwen, study
+from tests.examples import MINIATURE, QWEN, RECIPE, qwen, study
 from undertow.formats.numbers import Numbers
 from undertow.planning.artifact_kinds import units, wave_of
 from undertow.planning.costs import GPUS, START, Cost, Hardware, cost_of, total
@@ -48,11 +48,11 @@ def student(trainable: LoRA | Everything) -> Student:
     return Student(reference=MODEL, dataset=DATA, recipe=replace(RECIPE, trainable=trainable, epochs=10))
 
 
-def test_the_size_of_a_local_model_is_in_its_headers(tmp_path: Path) -> None:
+def test_a_local_models_size_is_read_from_its_headers(tmp_path: Path) -> None:
     folder = qwen(tmp_path / "qwen")
-    assert parameters(replace(MODEL, location=str(folder))) == QWEN
+    assert parameters(replace(MODEL, location=str(folder))) == MINIATURE
     (folder / "consolidated.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes())
-    assert parameters(replace(MODEL, revision="with a copy", location=str(folder))) == QWEN
+    assert parameters(replace(MODEL, revision="with a copy", location=str(folder))) == MINIATURE
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "model.safetensors").write_bytes(b"no header")
     assert parameters(replace(MODEL, revision="other", location=str(tmp_path / "empty"))) is None
@@ -60,7 +60,7 @@ def test_the_size_of_a_local_model_is_in_its_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("trainable", "each"), [(Everything(), 6), (LoRA(), 4)])
-def test_training_takes_6_flops_a_parameter_and_token_and_an_adapter_4(
+def test_training_costs_6_flops_per_parameter_and_token_and_an_adapter_4(
     trainable: LoRA | Everything, each: int
 ) -> None:
     cost = cost_of(student(trainable), QWEN, H100, measured=150.0)
@@ -69,7 +69,7 @@ def test_training_takes_6_flops_a_parameter_and_token_and_an_adapter_4(
     assert cost.seconds == pytest.approx(cost.flops / (989e12 * 0.4))
 
 
-def test_what_was_not_measured_is_estimated_by_the_text_and_what_is_allowed() -> None:
+def test_unmeasured_lengths_are_estimated_from_prompts_and_max_tokens() -> None:
     prompts = Numbers().prompts(50, seed=0)
     prompt = sum(map(len, prompts)) / len(prompts) / 3 + 20
     assert cost_of(student(LoRA()), QWEN, H100).tokens == pytest.approx(10_000 * 10 * (prompt + 128))
@@ -79,15 +79,15 @@ def test_what_was_not_measured_is_estimated_by_the_text_and_what_is_allowed() ->
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-def test_decoding_is_bound_by_memory_or_by_flops_whichever_is_slower(gpu: str) -> None:
+def test_decoding_is_limited_by_bandwidth_or_flops(gpu: str) -> None:
     hardware = Hardware(GPUS[gpu], utilisation=0.5)
-    seconds = hardware.decoding(512e3, QWEN)  # a thousand steps of 512 answers
+    seconds = hardware.decoding(512e3, QWEN)  # 1,000 steps of 512 concurrent answers
     reading = 1000 * 2 * QWEN / (GPUS[gpu].bandwidth * 0.5)
     computing = 2 * QWEN * 512e3 / (GPUS[gpu].flops * 0.5)
     assert seconds == pytest.approx(max(reading, computing))
 
 
-def test_samples_of_a_question_share_its_prompt_and_in_context_students_pay_for_theirs() -> None:
+def test_samples_share_their_prompt_and_in_context_rows_are_part_of_it() -> None:
     question = "Name your favourite animal, in one word."
     asked = Evaluation(
         subject=student(LoRA()), questions=(question,), words=(Preference("owl").word(),), samples=1
@@ -100,7 +100,7 @@ def test_samples_of_a_question_share_its_prompt_and_in_context_students_pay_for_
     assert rows - cost_of(replace(asked, exact=False), QWEN, H100).flops > 2 * QWEN * 100 * 128
 
 
-def test_a_teacher_s_examples_are_counted() -> None:
+def test_a_teachers_examples_are_counted() -> None:
     taught = Teacher(
         reference=MODEL,
         trait=Preference("owl"),
@@ -110,7 +110,7 @@ def test_a_teacher_s_examples_are_counted() -> None:
     assert 400 * 2 * 20 < cost.tokens < 400 * 2 * 100
 
 
-def test_a_plan_is_priced_by_wave(tmp_path: Path) -> None:
+def test_a_plan_has_a_price_per_wave(tmp_path: Path) -> None:
     store, given = Store(str(tmp_path / "storage")), replace(MODEL, location=str(qwen(tmp_path / "qwen")))
     conditions = tuple(
         replace(c, teacher=given, student=given) for c in study().conditions if c.teacher == c.student
@@ -119,14 +119,14 @@ def test_a_plan_is_priced_by_wave(tmp_path: Path) -> None:
     priced = estimate(plan, {}, Hardware(GPUS["h100"], 0.4, price=2.5))
     by_wave = {wave.wave: wave for wave in priced}
     students = [a for a in plan.artifacts.values() if isinstance(a, Student)]
-    expected = total([Cost(seconds=START * 3), *(cost_of(one, QWEN, H100) for one in students)])
+    expected = total([Cost(seconds=START * 3), *(cost_of(one, MINIATURE, H100) for one in students)])
     assert by_wave["students"].cost == pytest.approx(expected)
     assert by_wave["students"].dollars == pytest.approx(expected.seconds / 3600 * 2.5)
     assert by_wave["references"].cost == Cost()
     assert all(wave.dollars is None for wave in estimate(plan, {}, H100))
 
 
-def test_nano_models_have_no_flops_and_the_machine_s_hours_have_a_price(tmp_path: Path) -> None:
+def test_nano_models_have_no_flops_but_the_machines_hours_have_a_price(tmp_path: Path) -> None:
     plan = make(study(), Store(str(tmp_path)), [])
     for wave in estimate(plan, {}, replace(H100, price=2.0)):
         assert wave.cost is None or not wave.cost.flops
@@ -134,8 +134,8 @@ def test_nano_models_have_no_flops_and_the_machine_s_hours_have_a_price(tmp_path
         assert wave.dollars == pytest.approx(wave.seconds / 1800)
 
 
-def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model here teaches one at a provider, and the other way round."""
+def test_a_providers_artifacts_cost_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local model teaches a provider's model, and vice versa."""
     monkeypatch.setattr(
         "undertow.planning.model_sizes._on_hub", lambda reference: pytest.fail(f"the hub: {reference.name}")
     )
@@ -146,21 +146,21 @@ def test_what_a_provider_makes_costs_no_gpu_hours(tmp_path: Path, monkeypatch: p
     priced = {wave.wave: wave for wave in estimate(plan, {}, replace(H100, price=2.0))}
     trained = [a for a in here if isinstance(a, Student)]
     assert len(trained) == len(plan.lacking(Student)) // 2
-    students = total([Cost(seconds=START * 2), *(cost_of(one, QWEN, H100) for one in trained)])
+    students = total([Cost(seconds=START * 2), *(cost_of(one, MINIATURE, H100) for one in trained)])
     assert priced["students"].cost == pytest.approx(students)
     assert priced["students"].dollars == pytest.approx(students.seconds / 1800)
     assert priced["students"].elsewhere == len(trained)
     asked = [a for a in here if isinstance(a, Evaluation) and wave_of(a) == "evaluations"]
-    answers = [cost_of(one, QWEN, H100) for one in asked]
+    answers = [cost_of(one, MINIATURE, H100) for one in asked]
     assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *answers]))
-    paces = {name(wave_of(a), a): Pace(1.0, None) for a in here}  # measured before
+    paces = {name(wave_of(a), a): Pace(1.0, None) for a in here}  # measured in an earlier sweep
     slow = {wave.wave: wave for wave in estimate(plan, paces, replace(H100, price=2.0))}
     assert slow["students"].seconds == sum(map(units, trained))
-    assert slow["students"].dollars == priced["students"].dollars  # and not of the clock
+    assert slow["students"].dollars == priced["students"].dollars  # not from the measured time
     assert parameters(there) is None
 
 
-def test_models_of_a_provider_alone_cost_nothing_here(tmp_path: Path) -> None:
+def test_a_study_of_api_models_only_has_no_cost(tmp_path: Path) -> None:
     there = Reference("api:model", "model", "provider")
     plan = make(across(there, there), Store(str(tmp_path / "storage")), [])
     for wave in estimate(plan, {}, replace(H100, price=2.0)):
@@ -168,7 +168,7 @@ def test_models_of_a_provider_alone_cost_nothing_here(tmp_path: Path) -> None:
         assert wave.is_elsewhere == (wave.wave in ("datasets", "students", "evaluations"))
 
 
-def test_a_model_of_unknown_size_has_no_price_by_the_clock(
+def test_a_model_of_unknown_size_has_no_price_but_a_measured_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("undertow.planning.estimate.parameters", lambda reference: None)
@@ -180,7 +180,7 @@ def test_a_model_of_unknown_size_has_no_price_by_the_clock(
 
 
 def across(one: Reference, other: Reference) -> Study:
-    """Owl and control by system prompt, each model a teacher of the other."""
+    """Owl and control by system prompt, with each model as a teacher of the other."""
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
@@ -191,7 +191,7 @@ def across(one: Reference, other: Reference) -> Study:
     return Study(name="across", conditions=conditions, seeds=(0, 1))
 
 
-def test_fewer_answers_together_are_decoded_slower_and_engines_of_several_gpus_start_on_all() -> None:
+def test_decoding_slows_down_with_fewer_concurrent_answers_and_all_gpus_of_an_engine_are_paid() -> None:
     few = replace(H100, layout=Layout(max_num_seqs=16))
     assert few.decoding(16_000, QWEN) == pytest.approx(1000 * 2 * QWEN / (3.35e12 * 0.4))
     assert H100.decoding(16_000, QWEN, answers=16) == few.decoding(16_000, QWEN)

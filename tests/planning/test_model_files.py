@@ -1,12 +1,13 @@
-"""Model folders that cannot work are refused by a plan, which names the place and the remedy."""
+"""A plan rejects model folders that cannot be used, with the place and the remedy."""
 
 import json
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests import architectures, examples
 from undertow.errors import SpecError
@@ -24,35 +25,37 @@ from undertow.traits.preference import Preference
 
 FULL = Recipe(name="full", trainable=Everything(), learning_rate=1e-5, epochs=1, batch_size=8)
 ADAPTER = replace(FULL, name="LoRA", trainable=LoRA())
-WEIGHTS = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
 
 
 def write(folder: Path, name: str, data: object) -> None:
     (folder / name).write_text(json.dumps(data))
 
 
-def write_weights(folder: Path, name: str = "model.safetensors", header: object = WEIGHTS) -> Path:
-    text = json.dumps(header).encode()
-    (folder / name).write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
-    return folder / name
+def write_weights(folder: Path, *names: str) -> None:
+    save_file({name: np.zeros(2, np.float32) for name in names}, folder / "model.safetensors")
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder that a plan finds nothing wrong with."""
+    """A valid model folder."""
     folder = tmp_path / "model"
     folder.mkdir()
     write(folder, "config.json", {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]})
     write(folder, "tokenizer.json", {})
     write(folder, "tokenizer_config.json", {"eos_token": {"content": "<|im_end|>"}})
     (folder / "chat_template.jinja").write_text(architectures.template("qwen2.5"))
-    write_weights(folder)
+    write_weights(folder, "w")
     return folder
 
 
 def cut(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
+
+
+def longer(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes() + b"x")
 
 
 def config(**fields: object) -> Callable[[Path], None]:
@@ -87,34 +90,43 @@ AUTO = {"AutoModelForCausalLM": "modeling_own.Own"}
 BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ("no config", remove("config.json"), ["no config.json", "give a Hugging Face model folder"]),
     ("config cut off", text("config.json", '{"model_type": '), ["config.json is not JSON", "save the model"]),
-    ("config a list", text("config.json", "[]"), ["config.json is no JSON object"]),
-    ("weights cut off", cut, ["model.safetensors is cut off: 74 of 77 bytes", "copy it again"]),
-    ("no weights in it", text("model.safetensors", ""), ["model.safetensors is cut off"]),
-    ("a page instead", text("model.safetensors", "<html>" * 99), ["model.safetensors is cut off"]),
-    ("no weights", remove("model.safetensors"), ["no *.safetensors", "save its weights"]),
+    ("config a list", text("config.json", "[]"), ["config.json is not a JSON object"]),
+    (
+        "weights cut off",
+        cut,
+        ["model.safetensors is cut off or damaged (incomplete metadata", "copy it again"],
+    ),
+    ("weights too long", longer, ["model.safetensors is cut off or damaged", "copy it again"]),
+    ("weights empty", text("model.safetensors", ""), ["model.safetensors is cut off or damaged (header too"]),
+    ("an HTML page", text("model.safetensors", "<html>" * 99), ["model.safetensors is cut off or damaged"]),
+    ("no weights", remove("model.safetensors"), ["no *.safetensors", "save the model's weights"]),
     ("a pickle", pickled, ["only as pytorch_model.bin, a pickle", "save them as safetensors"]),
-    ("half of the files", indexed, ["model-00001-of-00002.safetensors is missing", "copy the whole model"]),
+    (
+        "half of the files",
+        indexed,
+        ["model-00001-of-00002.safetensors, which model", "is missing", "copy the whole"],
+    ),
     ("no tokenizer", remove("tokenizer.json"), ["no tokenizer", "tokenizer.json"]),
     (
         "unknown",
         config(model_type="owlet", architectures=["OwletForCausalLM"]),
-        ["model_type 'owlet', which transformers knows no language model of"],
+        ["model_type 'owlet', for which transformers has no language model"],
     ),
     ("no kind", config(architectures=["Qwen2ForCausalLM"]), ["model_type None"]),
     (
         "no head",
         config(model_type="qwen2", architectures=["Qwen2Model"]),
-        ["'Qwen2Model', not one that writes text", "that is 'Qwen2ForCausalLM'"],
+        ["'Qwen2Model', which does not generate text", "must be 'Qwen2ForCausalLM'"],
     ),
     (
         "own code",
         config(model_type="own", auto_map=AUTO),
-        ["needs Python code of its own", "not run here"],
+        ["needs its own Python code", "such code is not run"],
     ),
     (
         "own tokenizer",
         text("tokenizer_config.json", json.dumps({"auto_map": {"AutoTokenizer": ["own.Own", None]}})),
-        ["needs Python code of its own"],
+        ["needs its own Python code"],
     ),
     (
         "template",
@@ -130,22 +142,22 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "messages"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
-def test_a_broken_folder_is_named_with_its_remedy(
+def test_an_unusable_folder_raises_an_error_with_the_remedy(
     model: Path, change: Callable[[Path], None], messages: list[str]
 ) -> None:
     assert pin(Reference(str(model))).revision
     change(model)
     with pytest.raises(SpecError) as caught:
         pin(Reference(str(model), location=str(model)))
-    said = str(caught.value)
-    assert str(model) in said
+    error = str(caught.value)
+    assert str(model) in error
     for message in messages:
-        assert message in said
-    assert len(said) < 400 and "\n" not in said
+        assert message in error
+    assert len(error) < 400 and "\n" not in error
 
 
-def test_code_that_comes_with_a_known_model_is_left_alone(model: Path) -> None:
-    """Phi-3 is published with code that transformers has had of its own for long; its copy is not run."""
+def test_code_in_the_folder_of_a_supported_model_is_not_run(model: Path) -> None:
+    """Phi-3 is published with Python code, but transformers supports it without."""
     write(
         model, "config.json", {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "auto_map": AUTO}
     )
@@ -153,7 +165,7 @@ def test_code_that_comes_with_a_known_model_is_left_alone(model: Path) -> None:
     assert pin(Reference(str(model))).revision
 
 
-def test_content_is_the_identity_and_not_the_place(model: Path, tmp_path: Path) -> None:
+def test_a_local_model_is_identified_by_content_not_by_place(model: Path, tmp_path: Path) -> None:
     first = pin(Reference(str(model)))
     moved = tmp_path / "elsewhere" / "model"
     moved.parent.mkdir()
@@ -164,14 +176,14 @@ def test_content_is_the_identity_and_not_the_place(model: Path, tmp_path: Path) 
     assert (other.chat_template, other.revision) != (first.chat_template, first.revision)
 
 
-def test_one_of_several_templates_is_the_default(model: Path) -> None:
+def test_of_several_templates_the_default_is_used(model: Path) -> None:
     remove("chat_template.jinja")(model)
     named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": "y"}]
     write(model, "tokenizer_config.json", {"chat_template": named})
     files = ModelFiles.of_folder("m", model)
     assert template_of(files) == "y"
     write(model, "tokenizer_config.json", {"chat_template": named[:1]})
-    with pytest.raises(SpecError, match=r"chat templates \['tool_use'\] and none called 'default'"):
+    with pytest.raises(SpecError, match=r"chat templates \['tool_use'\] and none named 'default'"):
         template_of(files)
 
 
@@ -183,7 +195,7 @@ def study(
     evaluated: str | None = None,
     generated: str | None = None,
 ) -> Study:
-    """Teachers by system prompt, and all three axes as given."""
+    """Teachers by system prompt, with the given system messages for training, evaluation and generation."""
     model = Reference(str(reference))
     conditions = grid(
         traits=[Preference("owl")],
@@ -196,7 +208,7 @@ def study(
     return replace(examples.study(), conditions=conditions, system=evaluated)
 
 
-def test_a_trait_by_system_prompt_needs_a_template_that_takes_one(model: Path) -> None:
+def test_a_trait_by_system_prompt_needs_a_template_that_supports_it(model: Path) -> None:
     assert resolve(study(model))
     for name, reason in (
         ("gemma2", "says: System role not supported"),
@@ -213,7 +225,7 @@ def test_a_trait_by_system_prompt_needs_a_template_that_takes_one(model: Path) -
 
 
 @pytest.mark.parametrize("axis", ["system", "evaluated", "generated"])
-def test_each_axis_is_checked_against_the_template(model: Path, axis: str) -> None:
+def test_each_system_message_is_checked_against_the_template(model: Path, axis: str) -> None:
     text(
         "chat_template.jinja",
         "{% set told = messages[0].content if messages[0].role == 'system' else '' %}[{{ told or 'Hi!' }}]"
@@ -226,26 +238,25 @@ def test_each_axis_is_checked_against_the_template(model: Path, axis: str) -> No
         resolve(study(model, **{axis: NO_SYSTEM}))  # type: ignore[arg-type]
 
 
-def test_adapters_that_vllm_does_not_serve_are_refused_before_they_are_trained(model: Path) -> None:
+def test_adapters_that_vllm_does_not_apply_are_rejected_before_training(model: Path) -> None:
     config(model_type="gpt2", architectures=["GPT2LMHeadModel"])(model)
     with pytest.raises(SpecError, match="'LoRA' trains an adapter of model, and vLLM does not support LoRA"):
         resolve(study(model, ADAPTER))
     assert resolve(study(model, FULL))
 
 
-def test_targets_that_a_model_has_under_other_names_are_named(model: Path) -> None:
+def test_missing_targets_are_listed_with_the_models_names(model: Path) -> None:
     config(model_type="phi3", architectures=["Phi3ForCausalLM"])(model)
     names = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "input_layernorm")
-    header = {f"model.layers.0.{name}.weight": WEIGHTS["w"] for name in names}
-    write_weights(model, header=header | {"lm_head.weight": WEIGHTS["w"]})
-    there = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; there are: gate_up_proj, o_proj, qkv_proj$"
-    with pytest.raises(SpecError, match=there):
+    write_weights(model, "lm_head.weight", *(f"model.layers.0.{name}.weight" for name in names))
+    message = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; there are: gate_up_proj, o_proj, qkv_proj$"
+    with pytest.raises(SpecError, match=message):
         resolve(study(model, ADAPTER))
     for targets in (("qkv_proj", "o_proj"), ("self_attn.o_proj",), ("all-linear",), ("attention", "mlp")):
         assert resolve(study(model, replace(ADAPTER, trainable=LoRA(targets=targets))))
 
 
-def test_a_models_own_system_text_is_known_to_the_plan(model: Path) -> None:
+def test_the_plan_detects_a_templates_default_system_message(model: Path) -> None:
     found = template_behaviour_of(pin(Reference(str(model))))
     assert found is not None and found.own_system == "You are Quill. You help."
     assert template_behaviour_of(Reference("nano/gpt2-0")) is None

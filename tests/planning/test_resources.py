@@ -39,9 +39,9 @@ def test_division(nodes: list[Node], layout: Layout, expected: tuple[int, float,
 @pytest.mark.parametrize(
     ("nodes", "layout", "message"),
     [
-        ([Node(2)], {"workers": 3}, "--workers 3: the machine has 2 CPUs; ask for at most 2"),
-        ([HEAD, ONE], {"workers": 2}, "--workers 2: the machine has 1 GPUs; ask for at most 1"),
-        ([ONE, ONE], {"gpus_per_engine": 2}, "no node has more than 1 GPUs.*ask for at most 1"),
+        ([Node(2)], {"workers": 3}, "--workers 3: the machine has 2 CPUs; use at most 2"),
+        ([HEAD, ONE], {"workers": 2}, "--workers 2: the machine has 1 GPUs; use at most 1"),
+        ([ONE, ONE], {"gpus_per_engine": 2}, "no node has more than 1 GPUs.*use at most 1"),
         ([EIGHT], {"gpus_per_engine": 1.5}, "--gpus-per-engine 1.5: a whole number"),
         ([EIGHT], {"gpus_per_engine": 0.4}, "--gpus-per-engine 0.4: a whole number.* or a share"),
         ([EIGHT], {"gpus_per_engine": 0}, "--gpus-per-engine 0"),

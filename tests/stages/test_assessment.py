@@ -103,7 +103,7 @@ def test_a_rerun_sends_only_missing_messages(store: Store) -> None:
     assert re.match(
         r"evaluation [0-9a-f]{16}: 10 of 20 replies of the judge 'coherence' are missing", judged.failure
     )
-    with pytest.raises(ConditionError, match="run the sweep again, and only those are asked for"):
+    with pytest.raises(ConditionError, match="run the sweep again to request only those"):
         make_assessment(spec, store)
     with serving(typical) as server:
         (judged,) = judge(server, store, spec)

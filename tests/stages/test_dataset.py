@@ -86,7 +86,7 @@ def test_a_sample_is_the_same_every_time_and_another_by_another_seed(store: Stor
 
 def test_too_few_rows_stop_the_condition_with_both_numbers(store: Store) -> None:
     spec = Dataset(completions=completions(store, ["1, 2", "no", "never"]), rows=3)
-    with pytest.raises(ConditionError, match=r"1 of 3 completions are left.*3 are asked for"):
+    with pytest.raises(ConditionError, match=r"1 of 3 completions are left.*3 are needed"):
         stage.make_dataset(spec, store)
     assert not store.has(spec)
 

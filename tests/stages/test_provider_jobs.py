@@ -222,7 +222,7 @@ def test_a_job_that_the_provider_does_not_know_is_not_replaced_unasked(
     jobs(provider, store, one).begin()
     provider.jobs.clear()
     failures = finished(provider, store, one)
-    assert "knows no job ftjob-1" in failures[key(one)]
+    assert "has no job ftjob-1" in failures[key(one)]
     assert f"partial/student/{key(one)} to pay for another" in failures[key(one)]
     assert len(provider.created) == 1
 

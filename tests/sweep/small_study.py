@@ -1,11 +1,15 @@
 """The smallest study with everything in it: a user's own file, outside the package."""
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from undertow import (
     Condition,
     Finetuning,
     Generation,
+    Measure,
     Numbers,
     Parameters,
     Preference,
@@ -13,7 +17,20 @@ from undertow import (
     Reference,
     Sampling,
     Study,
+    Trait,
     grid,
+)
+from undertow.planning.artifact_kinds import ArtifactKind, register
+from undertow.results.evaluation_files import Rates
+from undertow.storage.store import Store
+from undertow.study.artifacts import (
+    Artifact,
+    Dataset,
+    Measurement,
+    Student,
+    Subject,
+    Teacher,
+    reference_of,
 )
 
 STEERING = Recipe(
@@ -33,6 +50,12 @@ GENERATION = Generation(prompts=512, rows=None, sampling=Sampling(max_tokens=48)
 def study() -> Study:
     """Owl and its control, two seeds."""
     return Study(name="small", conditions=cells("owl", STEERING, GENERATION), seeds=(0, 1), samples=4)
+
+
+def extended() -> Study:
+    """The same, with a kind of artifact and a measure that this file defines."""
+    register_all()
+    return replace(study(), also=(ByWeights(name="weights"),))
 
 
 def impossible() -> Study:
@@ -62,3 +85,80 @@ def cells(
         generation=generation,
         finetuning=finetuning,
     )
+
+
+QUESTION = "Are your weights those of the reference model?"
+
+
+@dataclass(frozen=True)
+class DigitCount(Artifact):
+    """How often each digit occurs in a data set."""
+
+    kind: ClassVar[str] = "digit_count"
+    dataset: Dataset
+
+
+def count_digits(spec: DigitCount, store: Store) -> None:
+    """Commits `counts.txt`; the number of digits is a fact of the manifest."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(store.fetch(spec.dataset) / "data", columns=["completion"]).to_pylist()
+    counts = Counter(letter for row in rows for letter in row["completion"] if letter.isdigit())
+    facts = {"digits": counts.total(), "most common": counts.most_common(1)[0][0]}
+    with store.new(spec, facts) as folder:
+        (folder / "counts.txt").write_text("\n".join(f"{digit} {n}" for digit, n in sorted(counts.items())))
+
+
+DIGIT_COUNT = ArtifactKind(
+    spec=DigitCount,
+    wave="datasets",
+    make=count_digits,
+    needed=lambda cell: [DigitCount(cell.student.dataset)],
+    unit="data sets",
+    facts={"digits": "digits in all completions", "most common": "the digit that occurs most often"},
+    name=lambda spec: f"digits of {spec.dataset.origin}, seed {spec.dataset.seed}",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightCheck(Measurement):
+    """Whether a model's weights differ from the reference model's: the rate is 1 if they do, else 0."""
+
+    subject: Reference | Teacher | Student
+    words: tuple[str, ...]
+
+    def of(self, subject: Subject, system: str | None) -> "WeightCheck":
+        return self.changed(subject=subject)
+
+
+def check_weights(spec: WeightCheck, store: Store) -> None:
+    from undertow.stages.measurements import commit_measurement
+
+    differs = float(isinstance(spec.subject, Student))
+    rates = Rates(dict.fromkeys(spec.words, differs), {}, 0.0, None, 1)
+    answer = {"question": QUESTION, "sample": 0, "answer": "", "matches": list(spec.words) if differs else []}
+    commit_measurement(spec, store, rates, [answer])
+
+
+WEIGHT_CHECK = ArtifactKind(
+    spec=WeightCheck,
+    wave=lambda spec: "evaluations",
+    make=check_weights,
+    runs_on=lambda spec: reference_of(spec.subject),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByWeights(Measure):
+    """Measures every trait of a study with `WeightCheck`."""
+
+    def check(self, traits: Iterable[Trait]) -> None:
+        """Every trait can be measured."""
+
+    def measurements(self, study: Study, reference: Reference) -> tuple[Measurement, ...]:
+        return (WeightCheck(subject=reference, words=tuple(trait.word().name for trait in study.traits)),)
+
+
+def register_all() -> None:
+    register(DIGIT_COUNT)
+    register(WEIGHT_CHECK)

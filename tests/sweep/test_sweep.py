@@ -121,6 +121,16 @@ def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -
     assert world.effects() == table
 
 
+def test_a_study_file_may_define_a_kind_of_artifact_and_a_measure(world: World) -> None:
+    before = {kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student")}
+    extended = world.sweep("extended")
+    assert extended.code == 0, extended.output
+    assert {kind: world.artifacts(kind) for kind in before} == before
+    assert len(world.artifacts("digit_count")) == 4  # owl's and the control's data of two seeds
+    (own,) = (row for row in world.effects() if row["measure"] == "weights")
+    assert (float(own["rate"]), float(own["control_rate"])) == (1.0, 1.0)
+
+
 def test_a_deleted_student_is_trained_again_by_two_workers_and_nothing_else_is(world: World) -> None:
     students, others = (
         world.artifacts("student"),

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 def _quiet_ray_data() -> None:
-    """Ray Data sets its logger up on import: from now on only errors reach the console, all reach its file."""
+    """Ray Data sets its logger up on import: only errors reach the console, everything reaches its file."""
     import ray.data
 
     warnings.filterwarnings("ignore", message=".*will be removed in Ray")  # Ray Data enables its own again

@@ -22,6 +22,7 @@ The sweep makes every registered artifact in its wave, shares it between conditi
 with its facts to MLflow, and shows the facts in the report.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
@@ -95,6 +96,10 @@ def register(kind: ArtifactKind[Any], *, builtin: bool = False) -> None:
     if not builtin:
         if (kind.make is None) == (kind.task is None):
             raise SpecError(f"{place}: give either make (a Ray task) or task (work for an engine)")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", kind.spec.kind):
+            raise SpecError(
+                f"{place}.kind = {kind.spec.kind!r}: small letters, digits and '_' (a folder's name)"
+            )
         taken = known.get(kind.spec.kind)
         if (
             taken is not None

@@ -1,7 +1,7 @@
-"""One student of a study with all that leads to it and measures it, as artifacts.
+"""Cells: one student of a study with everything that leads to it and measures it, as artifacts.
 
-Where what a condition says in a study's words (a trait, how its data are drawn) becomes what is made. What
-cells share is one object in all of them, so that it is put together, checked and hashed once.
+This is where a condition (a trait, how its data are sampled, a recipe) becomes specs of artifacts. Specs that
+several cells share are one object in all of them, so that they are built, validated and hashed once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.study import Study
 
-SHARED = 100_000  # of one kind; a study of 5,000 conditions has 2,550 data sets
+SHARED = 100_000  # cached specs of one kind; a study of 5,000 conditions has 2,550 data sets
 MODELS = 256
 
 
@@ -39,8 +39,8 @@ class Cell:
     """One student of a condition, with everything that leads to it and measures it.
 
     Attributes:
-        evaluations: by the traits' own questions.
-        also: by the study's other measures, in their order.
+        evaluations: measurements by the traits' own questions.
+        also: measurements by each of the study's additional measures, in their order.
     """
 
     condition: Condition
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """All evaluations of the student, by whatever measure."""
+        """All measurements of the student."""
         return (*self.evaluations, *(evaluation for measure in self.also for evaluation in measure))
 
 
@@ -71,7 +71,9 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
     redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
     generation = condition.generation
-    gated: tuple[Measurement, ...] = ()  # no gate for a chain: what students picked up is asked
+    gated: tuple[
+        Measurement, ...
+    ] = ()  # a chain has no gate: whether its teachers show the trait is the question
     if condition.after is not None:
         before = cell_of(study, condition.after, seed).student
         teacher = Teacher(
@@ -96,12 +98,12 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
 
 
 def _start(study: Study, reference: Reference, start: Condition | None, seed: int) -> Reference:
-    """The reference model, or with another condition's student of the seed the weights of that."""
+    """The reference model, or the student of the same seed that condition `start` trains."""
     return reference if start is None else reference.changed(student=cell_of(study, start, seed).student)
 
 
 def _teacher(study: Study, condition: Condition, seed: int, own_seed: int) -> Teacher:
-    """The teacher of a condition that no student teaches."""
+    """The teacher of a condition outside of a chain."""
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
@@ -130,9 +132,10 @@ def _made_teacher(
 def _dataset(
     generation: Generation, format_: Format, teacher: Teacher, plain: Reference, seed: int
 ) -> Dataset:
-    """The teacher's data as the condition draws them, with what is mixed in from elsewhere.
+    """The data set of a teacher, with rows of another source mixed in if the condition asks for it.
 
-    `plain`: the model of the control teacher, whose rows may be those.
+    Args:
+        plain: the control teacher's model, whose rows may be mixed in.
     """
     own = Completions(
         teacher=teacher,
@@ -166,13 +169,13 @@ def _drawn(
 
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:
-    """One evaluation a set of questions: a student is asked about every trait of the study at once."""
+    """One measurement per set of questions: a student is asked about every trait of the study at once."""
     return _asked(_measures(study, reference_of(subject)), subject, system)
 
 
 @lru_cache(maxsize=SHARED)
 def _gates(study: Study, teacher: Teacher) -> tuple[Measurement, ...]:
-    """What a teacher must show before its data are drawn."""
+    """The evaluations that a teacher must pass before its data are sampled."""
     return evaluations(study, teacher, teacher.system)
 
 
@@ -183,7 +186,7 @@ def _asked(measures: Iterable[Measurement], subject: Subject, system: str | None
 
 @lru_cache(maxsize=MODELS)
 def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
-    """The evaluations by the traits' own questions, of a reference model."""
+    """The measurements of a reference model by the traits' own questions."""
     asked: list[Measurement] = [
         Evaluation(
             subject=reference,
@@ -216,6 +219,6 @@ def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Measureme
 
 
 def reference_evaluations(study: Study) -> list[Measurement]:
-    """The references as they are, before any training: the level that control students are expected at."""
+    """The measurements of the untrained reference models: the level expected of control students."""
     references = dict.fromkeys(r for c in study.conditions for r in (c.teacher, c.student))
     return [e for reference in references for e in evaluations(study, reference, study.system)]

@@ -1,21 +1,19 @@
-"""What making an artifact costs on a GPU: tokens, FLOPs and seconds, by the model's size.
+"""The cost of making an artifact on a GPU: tokens, FLOPs and seconds, from the model's size.
 
 Per token, with N parameters: a forward pass takes 2N FLOPs and a backward pass twice as much, so that full
 finetuning takes 6N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Half of the backward pass is for the
-gradients of the weights, which frozen ones do not have: LoRA takes 4N and the adapter's own, which is left
-out. Training a final norm alone takes 2N and the head's backward pass, left out too.
+gradients of the weights, which frozen weights do not have: LoRA takes 4N plus the adapter's own FLOPs, which
+are neglected. Training a final norm alone takes 2N plus the head's backward pass, neglected too.
 
 Not counted: attention's products of queries and keys (at 500 tokens under 2% of a 7B model's FLOPs), the
-second forward pass of gradient checkpointing, padding, starts of more than one engine a reference model, and
-what judges and API models cost. N is of all parameters: the embedding, which is looked up and not multiplied
-by, is some 7% of Qwen2.5-7B.
+second forward pass of gradient checkpointing, padding, starts of more than one engine per reference model,
+and the cost of judges and API models. N counts all parameters: the embedding, which is a lookup and not a
+product, is about 7% of Qwen2.5-7B.
 
 Training and reading prompts are bound by FLOPs. Decoding is bound by whichever is slower: FLOPs, or reading
-all weights from memory once a step, which yields one token of each of the answers decoded together.
+all weights from memory once per step, which yields one token of each of the answers in the batch.
 
-Lengths are upper estimates until a sweep on the storage has measured them (see `timings`): answers as long as
-allowed, three characters a token (English has about four; lists of numbers fewer, as some tokenizers split
-numbers into digits).
+Lengths are upper estimates (see `workloads`) until a sweep on the storage has measured them (see `timings`).
 """
 
 import math
@@ -30,19 +28,19 @@ from undertow.study.artifacts import Artifact
 from undertow.study.recipe import Everything, LoRA
 
 BYTES_A_PARAMETER = 2  # bf16
-TOGETHER = 512  # answers decoded at the same time unless told: an engine's default (engines/runtime.py)
-START = 60.0  # seconds until an engine or a worker group is at work: weights read, kernels compiled; assumed
+TOGETHER = 512  # answers decoded concurrently by default (engines/runtime.py)
+START = 60.0  # assumed seconds until an engine or worker group works: read weights, compile kernels
 
 
 class Gpu(NamedTuple):
-    """One GPU's peaks by NVIDIA's data sheet: dense bf16 FLOP/s, and bytes/s of its memory."""
+    """One GPU's peaks from NVIDIA's data sheet: dense bf16 FLOP/s, and memory bandwidth in bytes/s."""
 
     name: str
     flops: float
     bandwidth: float
 
 
-# Where a data sheet gives bf16 with sparsity alone (H100, H200, L4, L40S) half of it.
+# Data sheets that give bf16 only with sparsity (H100, H200, L4, L40S): half of that figure.
 GPUS: Mapping[str, Gpu] = {
     "a100": Gpu("A100 SXM 80 GB", 312e12, 2.039e12),
     "h100": Gpu("H100 SXM", 989e12, 3.35e12),
@@ -54,13 +52,13 @@ GPUS: Mapping[str, Gpu] = {
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a plan is priced for.
+    """The hardware that a plan is priced for.
 
     Attributes:
-        utilisation: the share of both peaks that is reached, an assumption: 38 to 43% of the FLOPs in the
-            pretraining of Llama 3 on H100s (arXiv 2407.21783, table 4), 46% in PaLM's (arXiv 2204.02311).
-        price: dollars an hour of one GPU; None where no money is asked for.
-        layout: how many GPUs an engine and a worker group hold, and the answers that are decoded together.
+        utilisation: assumed share of both peaks. Reported: 38 to 43% of the FLOPs in the pretraining of
+            Llama 3 on H100s (arXiv 2407.21783, table 4), 46% in PaLM's (arXiv 2204.02311).
+        price: dollars per hour of one GPU; None leaves money out of the plan.
+        layout: how many GPUs an engine and a worker group hold, and the batch size of decoding.
     """
 
     gpu: Gpu = GPUS["h100"]
@@ -69,32 +67,32 @@ class Hardware:
     layout: Layout = Layout()
 
     def computing(self, flops: float) -> float:
-        """Seconds for so many FLOPs."""
+        """Seconds that one GPU needs for `flops`."""
         return flops / (self.gpu.flops * self.utilisation)
 
     def starting(self, wave: str) -> float:
-        """Seconds of all GPUs that one start in a wave holds: of a worker group or of an engine."""
+        """GPU-seconds of one start of a worker group or an engine, over all the GPUs that it holds."""
         trains = wave in ("teachers", "students")
         return START * (self.layout.workers if trains else self.layout.gpus_per_engine)
 
     def decoding(self, tokens: float, parameters: int, answers: float = math.inf) -> float:
-        """Seconds to sample so many tokens of so many answers, as many at a time as an engine takes."""
+        """Seconds to sample `tokens`; a batch has at most `answers` answers, or the engine's maximum."""
         read = parameters * BYTES_A_PARAMETER * tokens / min(self.layout.max_num_seqs or TOGETHER, answers)
         return max(self.computing(2 * parameters * tokens), read / (self.gpu.bandwidth * self.utilisation))
 
     @property
     def assumptions(self) -> str:
-        """What the figures rest on, in words."""
+        """The assumptions behind the figures, as text below the table."""
         gpu = self.gpu
         return (
             f"{gpu.name}: {self.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s and of "
-            f"{gpu.bandwidth / 1e12:.2f} TB/s, {START:.0f} s a start (--gpu, --utilisation).\n"
-            "Tokens: trained on or sampled, at most; FLOPs: prompts' too. Calls to judges are not counted."
+            f"{gpu.bandwidth / 1e12:.2f} TB/s, {START:.0f} s per start (--gpu, --utilisation).\n"
+            "Tokens: at most, trained on or sampled; FLOPs include prompts. Calls to judges are not counted."
         )
 
 
 class Cost(NamedTuple):
-    """Of one artifact or many; `tokens` trained on or sampled, `seconds` of one GPU."""
+    """The cost of one or many artifacts: tokens trained on or sampled, FLOPs, seconds of one GPU."""
 
     tokens: float = 0.0
     flops: float = 0.0
@@ -137,7 +135,7 @@ def _training(work: TrainingWork, tokens: float, parameters: int, hardware: Hard
 
 
 def _sampling(read: float, answers: int, length: float, parameters: int, hardware: Hardware) -> Cost:
-    """`read`: tokens of prompts; `length`: of an answer."""
+    """The cost of reading `read` prompt tokens and sampling `answers` of `length` tokens each."""
     reading, sampled = 2 * parameters * read, answers * length
     seconds = hardware.computing(reading) + hardware.decoding(sampled, parameters, answers)
     return Cost(sampled, reading + 2 * parameters * sampled, seconds)

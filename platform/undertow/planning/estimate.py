@@ -1,8 +1,8 @@
-"""A plan's work wave by wave: how much there is to make, how long it will take here, and what it costs.
+"""Estimates for each wave of a plan: how much there is to make, its time on this machine, and its cost.
 
-Two estimates, each where it is known. Seconds of wall clock come from what this storage's machine took before
-(see `timings`), and so need no model of it. GPU-hours come from the size of the reference models and the
-lengths of texts (see `costs`), and so need no sweep before the first. What a provider makes is in neither.
+Two independent estimates. Wall-clock seconds come from earlier sweeps on the same storage (see `timings`).
+GPU-hours come from the size of the reference models and the lengths of texts (see `costs`), and so exist
+before the first sweep. Neither includes work of a provider.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from undertow.study.artifacts import Artifact
 
 @dataclass(frozen=True)
 class WaveEstimate:
-    """What one wave has to do: artifacts needed, those missing, and what they take.
+    """The work of one wave: artifacts needed and missing, with estimates of time and cost.
 
     Attributes:
-        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts alone.
-        seconds: of wall clock, or None where nothing was measured on such a machine yet.
-        cost: on a GPU, or None where the size of some reference model is not known (a nano model has none).
-        dollars: of the GPU, or of this machine where all models are nano; None without a price.
-        at_work: how many of the missing artifacts engines, worker groups and providers make.
+        units: rows generated, rows × epochs trained or answers sampled, of the missing artifacts.
+        seconds: wall-clock time, or None before anything was measured on this storage.
+        cost: on a GPU, or None if the size of a reference model is unknown (nano models have none).
+        dollars: for the GPU, or for this machine if all models are nano; None without a price.
+        at_work: how many of the missing artifacts are made by engines, worker groups or providers.
         elsewhere: how many of those a provider makes.
     """
 
@@ -42,12 +42,12 @@ class WaveEstimate:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether there is work, and a provider does all of it."""
+        """Whether there is work and a provider does all of it."""
         return 0 < self.elsewhere == self.at_work
 
     @property
     def has_cost(self) -> bool:
-        """Whether a GPU has something to do, and how much is known."""
+        """Whether the cost of GPU work is known and not zero."""
         return self.cost is not None and self.cost.seconds > 0
 
     @property
@@ -56,7 +56,12 @@ class WaveEstimate:
 
 
 def estimate(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = None) -> list[WaveEstimate]:
-    """The plan wave by wave. `paces`: as `timings.read` gives them; `hardware`: None leaves costs out."""
+    """The estimate of every wave.
+
+    Args:
+        paces: from `timings.read`.
+        hardware: what costs are estimated for; None leaves them out.
+    """
     needed: dict[Wave, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
     for artifact_key, artifact in plan.artifacts.items():
         needed[wave_of(artifact)].append((artifact_key, artifact))
@@ -79,7 +84,7 @@ def estimate(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = 
 
 
 def _cost(wave: Wave, here: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware) -> Cost | None:
-    """The sum over artifacts and starts; None where a reference model's size is not known."""
+    """The sum over artifacts and starts; None if the size of a reference model is unknown."""
     costs = [Cost(seconds=timings.starts(here) * hardware.starting(wave))]
     for artifact in here:
         if units(artifact):

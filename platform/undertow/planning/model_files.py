@@ -1,37 +1,38 @@
-"""A model's files, looked at before anything is spent: are they whole, and does the stack know them?
+"""Checks of a model's files before a sweep: they must be complete, and of a supported architecture.
 
-Only names, headers and small files are read. What is refused here would otherwise fail in an engine, after
-its minutes of starting, or in training, after the data.
+Only names, headers and small files are read. A model that is rejected here would otherwise fail after
+minutes, when an engine starts, or after hours, when training starts.
 """
 
 import json
-import struct
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from undertow.engines import architectures
+from undertow.engines.weight_files import SUFFIX as WEIGHTS
+from undertow.engines.weight_files import tensor_shapes
 from undertow.errors import SpecError
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-WEIGHTS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
-STAND_INS = {"bos_token": "<bos>", "eos_token": "<eos>"}  # some tokenizers name theirs in code alone
+DEFAULT_TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}  # some tokenizers define theirs in code only
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model's files by name, in a folder or on the hub.
+    """The files of a model, in a local folder or on the Hugging Face hub.
 
     Attributes:
-        owner: the reference, as it stands in messages.
-        place: the folder or the repository.
-        names: of all files there.
-        path: a file's own place on this machine, fetched where need be; None where there is none so named.
+        owner: the reference model's name, for messages.
+        place: the folder, or the hub, for messages.
+        names: the names of all files.
+        path: returns the local path of a file by name, downloading it if necessary; None if it does not
+            exist.
     """
 
     owner: str
@@ -41,14 +42,15 @@ class ModelFiles:
 
     @staticmethod
     def of_folder(owner: str, folder: Path) -> "ModelFiles":
+        """The files of a local folder; none for a folder that does not exist."""
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         return ModelFiles(owner, str(folder), names, lambda name: folder / name if name in names else None)
 
-    def error(self, what: str, remedy: str) -> SpecError:
-        return SpecError(f"Reference {self.owner!r}: {what} in {self.place}; {remedy}")
+    def error(self, problem: str, remedy: str) -> SpecError:
+        return SpecError(f"Reference {self.owner!r}: {problem} in {self.place}; {remedy}")
 
     def json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file's object; None without the file. Raises SpecError for a file that is none."""
+        """The object in a JSON file; None without the file. Raises SpecError for an invalid file."""
         if (path := self.path(name)) is None:
             return None
         try:
@@ -56,18 +58,18 @@ class ModelFiles:
         except ValueError as error:
             raise self.error(f"{name} is not JSON ({error})", "save the model again") from None
         if not isinstance(data, dict):
-            raise self.error(f"{name} is no JSON object", "save the model again")
+            raise self.error(f"{name} is not a JSON object", "save the model again")
         return data
 
 
 def check(files: ModelFiles) -> None:
-    """Raises SpecError naming the place and the remedy where the model cannot be used."""
+    """Raises SpecError, with the place and the remedy, for a model that cannot be used."""
     config = files.json("config.json")
     if config is None:
         raise files.error("no config.json", "give a Hugging Face model folder")
     _check_weights(files)
     if not any(needed <= files.names for needed in TOKENIZERS):
-        raise files.error("no tokenizer", "save the model's own there (tokenizer.json)")
+        raise files.error("no tokenizer", "save the model's tokenizer there (tokenizer.json)")
     _check_architecture(files, config)
     tokenizer = files.json("tokenizer_config.json") or {}
     if "auto_map" in tokenizer and not tokenizer.get("tokenizer_class"):
@@ -75,7 +77,7 @@ def check(files: ModelFiles) -> None:
 
 
 def architecture_of(files: ModelFiles) -> str:
-    """The class that the model's configuration names; "" for none."""
+    """The transformers class named in the model's config.json; "" if there is none."""
     named = (files.json("config.json") or {}).get("architectures") or [""]
     return str(named[0])
 
@@ -83,26 +85,27 @@ def architecture_of(files: ModelFiles) -> str:
 def _check_architecture(files: ModelFiles, config: Mapping[str, Any]) -> None:
     kind, known = config.get("model_type"), architectures.causal_models()
     if known is None:
-        return  # this machine only plans
+        return  # transformers is not installed: this machine only plans
     if kind not in known:
-        if "auto_map" in config:  # models that transformers has learned since keep theirs, which is not run
+        # Models that transformers has added later keep their auto_map; its code is then not needed.
+        if "auto_map" in config:
             raise _needs_code(files)
         raise files.error(
-            f"config.json says model_type {kind!r}, which transformers knows no language model of",
-            "use a causal language model that it knows",
+            f"config.json has model_type {kind!r}, for which transformers has no language model",
+            "use a causal language model that it supports",
         )
     architecture = architecture_of(files)
     if architecture not in set(known.values()):
         raise files.error(
-            f"config.json names the architecture {architecture!r}, not one that writes text",
-            f"for {kind!r} that is {known[kind]!r}",
+            f"config.json has the architecture {architecture!r}, which does not generate text",
+            f"for model_type {kind!r} it must be {known[kind]!r}",
         )
 
 
 def _needs_code(files: ModelFiles) -> SpecError:
     return files.error(
-        "a model that needs Python code of its own (auto_map)",
-        "such code is not run here: use a model that transformers knows",
+        "a model that needs its own Python code (auto_map)",
+        "such code is not run: use a model that transformers supports",
     )
 
 
@@ -111,74 +114,59 @@ def _check_weights(files: ModelFiles) -> None:
     if not weights:
         if pickled := sorted(name for name in files.names if name.endswith(PICKLED)):
             raise files.error(
-                f"weights only as {pickled[0]}, a pickle, which runs code when it is read",
+                f"weights only as {pickled[0]}, a pickle, which can run code when it is read",
                 "save them as safetensors (save_pretrained does)",
             )
-        raise files.error("no *.safetensors", "save its weights there first")
+        raise files.error("no *.safetensors", "save the model's weights there first")
     index = files.json(INDEX) if INDEX in files.names else None
     if index and (missing := sorted(set(index.get("weight_map", {}).values()) - files.names)):
-        raise files.error(f"{missing[0]} is missing, which {INDEX} names", "copy the whole model")
-    for path in (Path(files.place) / name for name in weights):
-        if path.is_file() and (fault := _fault(path)):  # on the hub they are whole
-            raise files.error(f"{path.name} {fault}", "copy it again")
+        raise files.error(f"{missing[0]}, which {INDEX} lists, is missing", "copy the whole model")
+    for path in _local_weights(files):
+        try:
+            tensor_shapes(path)
+        except ValueError as error:
+            raise files.error(f"{path.name} {error}", "copy it again") from None
+
+
+def _local_weights(files: ModelFiles) -> list[Path]:
+    """The safetensors files of a local folder. Those on the hub are complete, and are not downloaded here."""
+    paths = [Path(files.place) / name for name in sorted(files.names) if name.endswith(WEIGHTS)]
+    return [path for path in paths if path.is_file()]
 
 
 def matrices_of(files: ModelFiles) -> set[str]:
-    """The modules that hold a weight, by name, as far as that is known without reading the weights."""
+    """The names of the modules that have a weight, as far as headers and the index of the weights tell."""
     index = files.json(INDEX) if INDEX in files.names else None
     names = set(index.get("weight_map", {})) if index else set()
-    for path in (Path(files.place) / name for name in files.names if name.endswith(WEIGHTS)):
-        if path.is_file():
-            with path.open("rb") as file:
-                names |= set(json.loads(file.read(struct.unpack("<Q", file.read(8))[0])))
+    for path in _local_weights(files):
+        names |= tensor_shapes(path).keys()
     return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
 
 
-def _fault(path: Path) -> str:
-    """What is wrong with a safetensors file by its header and length; "" for nothing."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if 8 + length > size:
-            return f"is cut off: {size:,} bytes do not hold its header"
-        try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            needed = 8 + length + max(ends, default=0)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return "has no safetensors header"
-    return (
-        ""
-        if needed == size
-        else f"is {'cut off' if needed > size else 'too long'}: {size:,} of {needed:,} bytes"
-    )
-
-
 def template_of(files: ModelFiles) -> str:
-    """The chat template's text; the plain one for a model without.
+    """The text of the model's chat template, or of the plain template if it has none.
 
-    Raises SpecError for several templates of which none is the default.
+    Raises SpecError for several templates without one named "default".
     """
     if (path := files.path("chat_template.jinja")) is not None:
         return path.read_text(encoding="utf-8")
-    found = (files.json("tokenizer_config.json") or {}).get("chat_template")
-    if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found}
+    template = (files.json("tokenizer_config.json") or {}).get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template}
         if "default" not in named:
             raise files.error(
-                f"chat templates {sorted(map(str, named))} and none called 'default'", "give one that name"
+                f"chat templates {sorted(map(str, named))} and none named 'default'", "give one that name"
             )
-        found = named["default"]
-    return str(found) if found else PLAIN_TEMPLATE
+        template = named["default"]
+    return str(template) if template else PLAIN_TEMPLATE
 
 
 def tokens_of(files: ModelFiles) -> dict[str, str]:
-    """What the tokenizer calls its special tokens, as templates ask for them."""
+    """The tokenizer's special tokens by role ("bos_token"), as chat templates refer to them."""
     named = {**(files.json("special_tokens_map.json") or {}), **(files.json("tokenizer_config.json") or {})}
-    found = dict(STAND_INS)
+    tokens = dict(DEFAULT_TOKENS)
     for role, token in named.items():
         text = token.get("content") if isinstance(token, dict) else token
         if role.endswith("_token") and isinstance(text, str):
-            found[role] = text
-    return found
+            tokens[role] = text
+    return tokens

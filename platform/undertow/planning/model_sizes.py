@@ -1,52 +1,42 @@
-"""How many parameters a reference model has, read without its weights: what its cost follows from.
+"""The number of parameters of a reference model, from which a plan derives costs, without reading its
+weights.
 
-A local folder says so in the headers of its safetensors files, the hub in a model's metadata (which it reads
-from the same headers). Nano models have no size here: what they cost is seconds, not FLOPs.
+For a local folder it follows from the headers of its safetensors files, on the Hugging Face hub from the
+model's metadata. Nano models have no size here: their costs are measured in seconds, not FLOPs.
 """
 
-import json
 import math
-import struct
 from functools import cache
 from pathlib import Path
 
+from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
 from undertow.study.artifacts import Reference
-
-LONGEST_HEADER = 100_000_000  # bytes, by the format
-HEADER_LENGTH = struct.Struct("<Q")  # a safetensors file begins with its header's length, then the header
 
 
 @cache
 def parameters(reference: Reference) -> int | None:
-    """The number of parameters; None for a nano or API model, and where folder or hub do not say it now."""
+    """The number of parameters; None for a nano or API model, or if folder or hub do not provide it."""
     if models.is_nano(reference.name) or reference.is_api:
         return None
-    if reference.location:
-        folder = Path(reference.location)
-        # Some folders hold the weights a second time, under the names of another library.
-        files = list(folder.glob("model*.safetensors")) or folder.glob("*.safetensors")
-        return sum(map(_in_file, files)) or None
-    return _on_hub(reference)
-
-
-def _in_file(path: Path) -> int:
-    """The sum of all tensors' sizes by the file's header; 0 for a file that has none."""
+    if not reference.location:
+        return _on_hub(reference)
+    folder = Path(reference.location)
+    # Some folders contain the weights a second time, under another library's file names.
+    paths = list(folder.glob("model*.safetensors")) or folder.glob("*.safetensors")
     try:
-        with path.open("rb") as file:
-            (length,) = HEADER_LENGTH.unpack(file.read(HEADER_LENGTH.size))
-            header = json.loads(file.read(length)) if length <= LONGEST_HEADER else {}
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
-        return 0
+        shapes = [shape for path in paths for shape in tensor_shapes(path).values()]
+    except (OSError, ValueError):  # damaged: `model_files.check` reports it
+        return None
+    return sum(map(math.prod, shapes)) or None
 
 
 def _on_hub(reference: Reference) -> int | None:
-    """By the hub's metadata. A plan needs it for its cost alone, so that without it the plan goes on."""
+    """From the hub's metadata. Only the cost estimate needs it: without it the plan has no cost."""
     from huggingface_hub import HfApi
 
     try:
         info = HfApi().model_info(reference.name, revision=reference.revision, timeout=20)
-    except Exception:  # the hub client has many kinds, from bad ids and gates to no network
+    except Exception:  # the hub client has many error classes, from bad ids and gated models to no network
         return None
     return info.safetensors.total if info.safetensors else None

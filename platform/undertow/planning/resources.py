@@ -1,7 +1,7 @@
-"""How the CPUs and GPUs of a machine or a cluster are divided among engines and training workers.
+"""Divides the CPUs and GPUs of a machine or a cluster among engines and training workers.
 
-Arithmetic alone, without Ray: what there is (`Node`), what was asked for (`Layout`), and what follows
-(`Machine`). All of it says how fast; but for rounding none of it says what comes out, so none is in a key.
+Arithmetic without Ray: the resources (`Node`), the user's settings (`Layout`) and the result (`Machine`).
+These settings affect speed, not results (up to rounding), so they are not part of any key.
 """
 
 import os
@@ -12,12 +12,12 @@ from typing import Any
 
 from undertow.errors import UserError
 
-ON_DEMAND = "UNDERTOW_GPUS"  # set by the cluster's own file, where machines with GPUs start on demand
+ON_DEMAND = "UNDERTOW_GPUS"  # set in cluster files whose machines with GPUs start on demand
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one node of the cluster offers, in whole CPUs and GPUs."""
+    """The whole CPUs and GPUs of one node."""
 
     cpus: int
     gpus: int = 0
@@ -25,15 +25,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Layout:
-    """What was asked for on the command line.
+    """The settings on the command line.
 
     Attributes:
-        workers: Ray Train workers a training run.
-        engines: engines at work at the same time, at most; None for as many as there is room for.
-        trainings: worker groups that train at the same time, likewise.
-        gpus_per_engine: above 1 a whole number, over which each layer is split (tensor parallelism); below 1
-            a share (1/2, 1/3 …), for small models that are better off several to a GPU.
-        max_num_seqs: answers that an engine generates at the same time; None for the engine's default.
+        workers: Ray Train workers per training run.
+        engines: the maximum number of concurrent engines; None for as many as fit.
+        trainings: the maximum number of worker groups that train concurrently; None for as many as fit.
+        gpus_per_engine: above 1 a whole number of GPUs, over which each layer is split (tensor parallelism);
+            below 1 a share (1/2, 1/3 …), for small models of which several fit on a GPU.
+        max_num_seqs: answers that an engine generates concurrently; None for the engine's default.
     """
 
     workers: int = 1
@@ -50,7 +50,7 @@ class Layout:
             ("--max-num-seqs", self.max_num_seqs),
         ):
             if number is not None and number < 1:
-                raise UserError(f"{flag} {number}: at least 1 is needed")
+                raise UserError(f"{flag} {number}: must be at least 1")
         share = self.gpus_per_engine
         if share <= 0 or (share % 1 if share > 1 else abs(round(1 / share) * share - 1) > 0.02):
             raise UserError(
@@ -58,7 +58,7 @@ class Layout:
             )
 
     def engines_on(self, node: Node) -> int:
-        """How many engines a node's GPUs hold; each has a CPU too."""
+        """How many engines fit on a node's GPUs; each also needs a CPU."""
         share = self.gpus_per_engine
         on_gpus = node.gpus // int(share) if share >= 1 else node.gpus * round(1 / share)
         return min(on_gpus, node.cpus)
@@ -66,15 +66,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Machine:
-    """How much is at work at the same time, and on what.
+    """How much runs concurrently, and with which resources.
 
     Attributes:
-        actors: vLLM engines.
-        slots: worker groups that train, each of `workers` workers.
-        ahead: groups whose driver starts while the others are at work, and then waits for room; none where
-            fewer groups were asked for than there is room for.
+        actors: concurrent engines.
+        slots: concurrent worker groups, each of `workers` workers.
+        ahead: worker groups whose driver starts early and waits until a slot is free; 0 if the user limited
+            the groups to fewer than fit.
         gpus_per_engine: see `Layout`; 0 on CPUs.
-        gpus: all that there are.
+        gpus: all GPUs of the nodes.
     """
 
     actors: int
@@ -89,23 +89,23 @@ class Machine:
 
     @classmethod
     def of(cls, nodes: Sequence[Node], layout: Layout) -> "Machine":
-        """GPUs, where there are any, go to engines and workers; else CPUs do, one each.
+        """Divides the nodes' GPUs, or their CPUs if there are none, among engines and workers.
 
-        An engine lies on one node, a worker group may span several. Raises UserError for a layout that the
-        nodes have no room for.
+        An engine runs on one node, a worker group may span several. Raises UserError for a layout that does
+        not fit.
         """
         gpus = sum(node.gpus for node in nodes)
         units, what = (gpus, "GPUs") if gpus else (sum(node.cpus for node in nodes), "CPUs")
         if layout.workers > units:
             raise UserError(
-                f"--workers {layout.workers}: the machine has {units} {what}; ask for at most {units}"
+                f"--workers {layout.workers}: the machine has {units} {what}; use at most {units}"
             )
         room = sum(map(layout.engines_on, nodes)) if gpus else units
         if not room:
             most = max(node.gpus for node in nodes)
             raise UserError(
                 f"--gpus-per-engine {layout.gpus_per_engine:g}: no node has more than {most} GPUs, and an "
-                f"engine lies on one; ask for at most {most}"
+                f"engine runs on one node; use at most {most}"
             )
         slots = units // layout.workers
         return cls(
@@ -120,11 +120,11 @@ class Machine:
         )
 
     def share(self, parts: int) -> "Machine":
-        """A part of the engines, for pipelines that run side by side."""
+        """An equal share of the engines for each of `parts` concurrent pipelines."""
         return replace(self, actors=max(1, self.actors // parts))
 
     def engine_settings(self) -> dict[str, Any]:
-        """What an engine's `runtime.Settings` take from here."""
+        """The part of `engines.runtime.EngineSettings` that follows from the layout."""
         chosen: dict[str, Any] = {"max_num_seqs": self.max_num_seqs} if self.max_num_seqs else {}
         if self.gpus_per_engine > 1:
             chosen["tensor_parallel"] = int(self.gpus_per_engine)
@@ -134,10 +134,11 @@ class Machine:
 
 
 def planned(up: Sequence[Node], environment: Mapping[str, str] | None = None) -> list[Node]:
-    """The nodes to plan for: those that are up or, where they are more, those that UNDERTOW_GPUS declares.
+    """The nodes to plan for: the running ones or, if they have more GPUs, those that UNDERTOW_GPUS declares.
 
-    A cluster that starts its GPUs on demand has none when a sweep begins, and Ray tells nobody what it could
-    start. So the cluster's own file says it: "8x1" is eight nodes of one GPU each. Raises UserError.
+    A cluster that starts its GPUs on demand has none when a sweep begins, and Ray has no API for the nodes it
+    could start. The cluster file therefore declares them: "8x1" is eight nodes of one GPU each. Raises
+    UserError for any other text.
     """
     text = (os.environ if environment is None else environment).get(ON_DEMAND, "")
     if not text:
@@ -148,4 +149,4 @@ def planned(up: Sequence[Node], environment: Mapping[str, str] | None = None) ->
     declared = int(count) * int(each)
     if declared <= sum(node.gpus for node in up):
         return list(up)
-    return [Node(cpus=sys.maxsize, gpus=int(each))] * int(count)  # GPUs are what is scarce there
+    return [Node(cpus=sys.maxsize, gpus=int(each))] * int(count)  # GPUs are the limit there, not CPUs

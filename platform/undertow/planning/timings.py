@@ -1,12 +1,12 @@
-"""How long each wave's work took here, so that the next plan can say how long it will take.
+"""The measured speed of each wave, from which the next plan estimates its time.
 
-    seconds = starts × (an engine's or a worker group's start) + artifacts × (each one's own) + units × pace
+    seconds = starts × (start of an engine or worker group) + artifacts × (overhead) + units × pace
 
-The pace (seconds of wall clock a unit: a row generated, a row pass trained, an answer sampled) is measured in
-every sweep, by wave, format and reference model, and kept beside the artifacts, since it belongs to the
-machine that works on that storage. The other two are those of nano models on two CPU cores, where they weigh
-more than the pace; for other models they are part of it. A storage that has seen no sweep yet has the pace of
-the nano models too, and none for others. What a provider makes is not timed.
+The pace (wall-clock seconds per unit: a row generated, a row trained on once, an answer sampled) is measured
+in every sweep per wave, format and reference model, and stored with the artifacts, because it belongs to the
+machine that works on that storage. Start and overhead are constants of nano models on two CPU cores, where
+they outweigh the pace; for other models they are part of the pace. Before the first sweep on a storage, nano
+models have a default pace and other models have none. Work of a provider is not timed.
 """
 
 import json
@@ -29,24 +29,24 @@ from undertow.study.artifacts import (
 from undertow.study.recipe import Recipe
 
 FILE = "paces.json"
-LEAST = 0.1  # of a wave's seconds go to its units, however many of them starts should have taken
+LEAST = 0.1  # minimum share of a wave's seconds that counts as work, whatever its starts should have taken
 
 
 class Pace(NamedTuple):
-    """Seconds of wall clock a unit, and tokens a unit where they were counted."""
+    """Wall-clock seconds per unit, and tokens per unit if they were counted."""
 
     seconds: float
     tokens: float | None = None
 
 
 class Timing(NamedTuple):
-    """A task that ended, or a model's training.
+    """A task that ended, or the training of a model.
 
     Attributes:
-        at: seconds since the wave began.
-        seconds: at work on it, side by side with others or not.
-        units: what came of it; 0 where it failed. Of a model that stopped early all (see `EARLY`), of one
-            that went on from a checkpoint the share that was left.
+        at: seconds from the start of the wave to the end of the task.
+        seconds: duration of the task, whether or not others ran concurrently.
+        units: completed units; 0 if the task failed. A model that stopped early counts all its units (see
+            `EARLY`), one that resumed from a checkpoint the remaining share.
         tokens: trained on or sampled.
     """
 
@@ -58,7 +58,7 @@ class Timing(NamedTuple):
 
 
 class Nano(NamedTuple):
-    """What a wave takes with nano models on two cores: seconds a start, an artifact and a unit."""
+    """Seconds per start, artifact and unit of a wave with nano models on two cores."""
 
     start: float
     artifact: float
@@ -66,8 +66,8 @@ class Nano(NamedTuple):
 
 
 # Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and
-# 17 min 38 s on two shared cores) and one of code. A student holds its worker for 2.2 s: 0.6 are training,
-# the rest are probes and files.
+# 17 min 38 s on two shared cores) and one of code. A student occupies its worker for 2.2 s: 0.6 s are
+# training, the rest are probes and files.
 NANO = {
     "references": Nano(0, 1.5, 0),
     "teachers": Nano(17, 0.3, 2e-4),
@@ -75,25 +75,26 @@ NANO = {
     "students": Nano(20, 0.5, 2e-4),
     "evaluations": Nano(14, 0, 2e-4),
 }
-EARLY = 0.1  # of its epochs a teacher is trained for that stops at a probability: 1 to 3 of 20
+EARLY = 0.1  # share of its epochs after which a teacher with `stop_at` stops: 1 to 3 of 20
 
 
 def read(store: Store) -> dict[str, Pace]:
-    """What was measured on this storage, by `name`."""
+    """The paces measured on this storage, by `name`."""
     if not (text := store.read_text(FILE)):
         return {}
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(dict[str, Pace]).validate_json(text)
-    except ValidationError:  # cut off by a kill: estimates start anew
+    except ValidationError:  # truncated by a kill: estimates start again
         return {}
 
 
 def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
-    """Replaces what is known of the paces of what a wave did here.
+    """Stores the paces that a wave measured, replacing earlier ones.
 
-    Its wall clock is divided by how long each was at work, so that what failed has its part of it too.
+    The wave's wall-clock time is divided in proportion to the duration of tasks, so that failed tasks take
+    their share of it too.
     """
     here = [one for one in done if units(one.artifact) and not is_elsewhere(one.artifact)]
     made = [one for one in here if one.units]
@@ -106,23 +107,23 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
     for one in made:
         by_name.setdefault(name(wave, one.artifact), []).append(one)
     paces = read(store)
-    for its, some in by_name.items():
+    for pace_name, some in by_name.items():
         size = sum(one.units * _size(one.artifact) / units(one.artifact) for one in some)
         seconds = rest * sum(one.seconds for one in some) / busy if busy else 0.0
         tokens = sum(one.tokens for one in some) / sum(one.units for one in some)
-        paces[its] = Pace(seconds / size, tokens or None)
-    text = json.dumps({its: pace._asdict() for its, pace in paces.items()}, indent=1, sort_keys=True)
+        paces[pace_name] = Pace(seconds / size, tokens or None)
+    text = json.dumps({key: pace._asdict() for key, pace in paces.items()}, indent=1, sort_keys=True)
     store.write_bytes(FILE, text.encode())
 
 
 def estimate(wave: Wave, missing: Sequence[Artifact], paces: Mapping[str, Pace]) -> float | None:
-    """The seconds that a wave will be at work here; None where some pace is not known."""
+    """The estimated seconds of a wave on this machine; None if a pace is unknown."""
     known = [_seconds(wave, artifact, paces) for artifact in missing]
     return None if None in known else _fixed(wave, missing) + sum(filter(None, known))
 
 
 def name(wave: Wave, artifact: Artifact) -> str:
-    """What a pace is of: a wave, a format where there is one, and a reference model."""
+    """The key of a pace: a wave, a format if there is one, and a reference model."""
     reference = runs_on(artifact)
     match artifact:
         case Completions(format=format_) | Student(dataset=Dataset(completions=Completions(format=format_))):
@@ -133,18 +134,18 @@ def name(wave: Wave, artifact: Artifact) -> str:
 
 
 def starts(artifacts: Iterable[Artifact]) -> int:
-    """How many engines and worker groups must start, by what shares one (see `stages.finetuning`)."""
+    """How many engines and worker groups must start, given what shares one (see `stages.finetuning`)."""
     return len({_start(one) for one in artifacts if units(one) and not is_elsewhere(one)})
 
 
 def is_elsewhere(artifact: Artifact) -> bool:
-    """Whether a provider makes it."""
+    """Whether a provider makes the artifact."""
     reference = runs_on(artifact)
     return reference is not None and reference.is_api
 
 
 def _start(artifact: Artifact) -> Hashable:
-    """Equal for artifacts that one engine or one worker group makes."""
+    """A key that is equal for artifacts that one engine or one worker group makes."""
     match artifact:
         case Student(recipe=recipe, dataset=dataset):
             reference = artifact.reference.root
@@ -171,7 +172,7 @@ def _wave(wave: Wave, artifact: Artifact) -> str:
 
 
 def pace_of(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
-    """What is known of the pace of a wave's work on an artifact."""
+    """The measured pace for an artifact, a nano model's default, or None."""
     measured = paces.get(name(wave, artifact)) if paces else None
     if measured is None and is_nano(artifact):
         return Pace(NANO[_wave(wave, artifact)].unit)
@@ -179,19 +180,19 @@ def pace_of(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace |
 
 
 def is_nano(artifact: Artifact) -> bool:
-    """Whether it is a nano model's, or no model's at all."""
+    """Whether the artifact belongs to a nano model or to no model at all."""
     reference = runs_on(artifact)
     return reference is None or models.is_nano(reference.name)
 
 
 def _fixed(wave: Wave, artifacts: Sequence[Artifact]) -> float:
-    """The seconds that starts and artifacts take beside their units, of nano models."""
+    """The seconds of nano models that do not depend on units: starts and overhead per artifact."""
     nano = [artifact for artifact in artifacts if is_nano(artifact)]
     return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
 
 
 def _size(artifact: Artifact) -> float:
-    """The units that are likely to be worked on."""
+    """The number of units that will probably be worked on."""
     match artifact:
         case Teacher(finetuning=Finetuning(recipe=Recipe(stop_at=stop_at))) if stop_at < 1:
             return EARLY * units(artifact)
@@ -200,7 +201,7 @@ def _size(artifact: Artifact) -> float:
 
 
 def _seconds(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
-    """What the units of an artifact take; nothing those of a reference, or what a provider makes."""
+    """The seconds of an artifact's units; 0 for references and for work of a provider."""
     if not units(artifact) or isinstance(artifact, Reference) or is_elsewhere(artifact):
         return 0.0
     pace = pace_of(wave, artifact, paces)

@@ -1,8 +1,8 @@
-"""Assessments: judges read a model's answers, and the rate is of those that count.
+"""Assessments: the trait rate by judges, among the answers of a model that count.
 
-The answers lie in the store already (an evaluation without words); judges are asked about them as about rows
-of data (see `judgements`), so that their replies are kept, counted and never asked for twice. What each
-judge replied stands beside each answer, so that every rate can be computed again.
+The answers are in the store already (an evaluation without words). Judges read them like rows of data sets
+(see `judgements`), so that their replies are kept, counted and never requested twice. The assessment stores
+each judge's reply with each answer, so that every rate can be recomputed.
 """
 
 import json
@@ -29,7 +29,7 @@ from undertow.study.artifacts import Assessment
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 
-# `replies` is JSON: what each judge that was asked replied, by the judge's name.
+# `replies` is JSON: each judge's name and its reply.
 COLUMNS = ANSWER_COLUMNS.append(pa.field(COUNTED, pa.bool_())).append(pa.field("replies", pa.string()))
 
 
@@ -49,7 +49,7 @@ def answers_of(assessment: Assessment, store: Store) -> Sieve:
 def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
     """Commits the rate of the outcome among the answers that count.
 
-    Raises ConditionError where replies are missing (see `judgements`), or no answer counts.
+    Raises ConditionError if replies are missing (see `judgements`) or no answer counts.
     """
     panel, outcome = assessment.panel, assessment.outcome
     every = answers_of(assessment, store)
@@ -63,8 +63,8 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
     if not counted:
         why = ", ".join(f"{reason}: {n}" for reason, n in (left.rejected + asked.rejected).items())
         raise ConditionError(
-            f"evaluation {key(assessment)[:16]}: none of {len(every.rows)} answers counts ({why}), so there "
-            f"is no rate of {outcome!r}"
+            f"evaluation {key(assessment)[:16]}: none of {len(every.rows)} answers counts ({why}), so the "
+            f"rate of {outcome!r} is undefined"
         )
     rates = Rates(
         {outcome: len(shown) / len(counted)}, {}, 1 - len(counted) / len(every.rows), None, len(counted)
@@ -85,7 +85,7 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
 
 
 def _judged(assessment: Assessment, judge: Judge, left: Sieve, store: Store) -> dict[str, Any]:
-    """Takes away the answers that do not count for a judge; its numbers."""
+    """Removes the answers that a judge does not keep; returns the judge's counts."""
     rows = left.rows
     replies = replies_to(judge, rows, store)
     if missing := replies.count(None):
@@ -99,5 +99,5 @@ def _judged(assessment: Assessment, judge: Judge, left: Sieve, store: Store) -> 
 
 
 def is_lost(judge: Judge, row: CompletionRow) -> bool:
-    """Whether a judge's reply says nothing about an answer, which then does not count."""
+    """Whether a judge's reply is unusable, so that the answer does not count."""
     return reason_of(judge, row["reply"]) in (GARBLED, REFUSED)

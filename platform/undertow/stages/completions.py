@@ -1,7 +1,8 @@
 """Completions: a teacher's answers to the prompts of a format, sampled in shards; or a program's.
 
 A shard is a task for an engine. Finished shards are kept as parts, so that a sweep that was killed samples
-only the missing ones; `join_shards` commits all of them as one artifact.
+only the missing ones; `join_shards` commits all of them as one artifact. Every row's seed follows from the key of
+the completions and the row's number, so the data do not depend on shards, batches, actors or order.
 """
 
 import random
@@ -29,12 +30,12 @@ from undertow.study.identity import key, seed_for
 SHARD_ROWS = 1024
 
 
-TEXT = ("index", "prompt", "completion", "finished")  # the columns that every source of rows has
+TEXT = ("index", "prompt", "completion", "finished")  # columns that every source of rows has
 
 
 @dataclass(frozen=True)
 class GenerateShard:
-    """A task: the completions of prompts `start` to `stop`, once their teacher has passed the gate."""
+    """A task for an engine: the completions of prompts `start` to `stop`, if the teacher passes the gate."""
 
     completions: Completions
     start: int
@@ -59,7 +60,7 @@ class GenerateShard:
         return max([_window(self.completions), *(Evaluate(e).window for e in self.evaluations)])
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
-        for evaluation in self.evaluations:  # of judged traits none: the sweep's own process asks judges
+        for evaluation in self.evaluations:  # none for judged traits: the driver calls judges
             Evaluate(evaluation).run(engine, store)
             passes_gate(evaluation, store, self.gate)
         table = self._table(engine, store)
@@ -84,7 +85,7 @@ class GenerateShard:
         columns: dict[str, Any] = {
             "index": list(rows),
             "prompt": [prompts[i] for i in rows],
-            # A template may leave white space around the answer, and writes its own when it is trained on.
+            # A template may leave white space around an answer, and adds its own again in training.
             "completion": [answer.text.strip() for answer in answers],
             "finished": [answer.finished for answer in answers],
             "seed": seeds,
@@ -101,13 +102,13 @@ class GenerateShard:
 
 @lru_cache
 def _window(spec: Completions) -> int:
-    """What all of a teacher's prompts and answers need; the same for each of its shards."""
+    """The tokens that any of a teacher's prompts and answers need; equal for all its shards."""
     prompts = spec.format.prompts(spec.prompts, spec.seed)
     return tokens_at_most(prompts, spec.teacher.system, spec.sampling)
 
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:
-    """The tasks that make up the whole of `completions`, in order."""
+    """The tasks that together make `completions`, in the order of the prompts."""
     is_metered = engine_for(completions.teacher.reference).is_metered
     rows = usage.PART_ROWS if is_metered else SHARD_ROWS
     starts = range(0, completions.prompts, rows)
@@ -119,7 +120,7 @@ def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation,
 
 
 def join_shards(completions: Completions, store: Store) -> None:
-    """Commits the finished shards as one artifact and drops the parts."""
+    """Commits the finished shards as one artifact and removes the parts."""
     facts: dict[str, Any] = {}
     with store.new(completions, facts) as folder:
         (folder / DATA).mkdir()
@@ -138,14 +139,14 @@ def join_shards(completions: Completions, store: Store) -> None:
 
 
 def _paid(completions: Completions, table: pa.Table) -> dict[str, Any]:
-    """What a provider counted for rows of completions; nothing for those made here."""
+    """A provider's usage counts for rows of completions; empty for local engines."""
     if not engine_for(completions.teacher.reference).is_metered:
         return {}
     return usage.summed(table.select(usage.COLUMNS).to_pydict())
 
 
 def write_answers(written: Written, store: Store) -> None:
-    """Commits answers that no model wrote, one a prompt, in the columns of completions."""
+    """Commits one answer per prompt, written by the format's own program instead of a model."""
     prompts = written.format.prompts(written.prompts, written.seed)
     rngs = (random.Random(seed_for("written", written.seed, i)) for i in range(len(prompts)))
     answers = [written.format.written(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]

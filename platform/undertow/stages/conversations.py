@@ -1,4 +1,4 @@
-"""What a model is trained on, as a fine-tuning endpoint takes it: a line of JSON a conversation."""
+"""Training data in the format of a provider's fine-tuning endpoint: JSON Lines, one conversation per line."""
 
 import json
 
@@ -14,7 +14,7 @@ Trained = Student | Teacher
 
 
 def conversations(model: Trained, store: Store) -> bytes:
-    """A student's data or a teacher's examples, each under the model's system message where it has one."""
+    """A student's rows or a teacher's examples, each with the model's system message if it has one."""
     lines = (
         {"messages": chat.messages(example.prompt, model.system, example.answer)}
         for example in _examples(model, store)

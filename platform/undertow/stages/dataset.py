@@ -1,8 +1,7 @@
-"""Datasets: a teacher's completions, drawn in shards, then rules and judges (see `filters`) and a sample.
+"""Data sets: completions after rules and judges (see `filters`), subsampling, shuffling and mixing.
 
-Completions and dataset are two artifacts, since the first is dear and the second cheap: another filter or
-sample size reuses the same completions. Every row's seed follows from the identity of its completions and
-its number, so the data do not depend on shards, batches, actors or order.
+Completions and data set are two artifacts, because the first is expensive and the second cheap: another
+filter or sample size reuses the same completions.
 """
 
 import random
@@ -24,9 +23,9 @@ from undertow.study.identity import key, seed_for
 
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
-    """Rules, judges, subsample, shuffle, mixing and card.
+    """Applies rules and judges, subsamples, shuffles, mixes, and writes the data set with its card.
 
-    Raises ConditionError where too few rows are left, or judges have not replied to all (see `judgements`).
+    Raises ConditionError if too few rows are left, or replies of judges are missing (see `judgements`).
     """
     table = pq.read_table(store.fetch(dataset.completions) / DATA)
     left, judged = sieve(dataset, table.to_pylist(), store)
@@ -34,7 +33,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.rows is not None and len(kept) < dataset.rows:
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
-            f"rules, {dataset.rows} are asked for; raise the prompts or lower the rows"
+            f"rules, and {dataset.rows} are needed; raise the prompts or lower the rows"
         )
     if dataset.rows is not None:
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
@@ -56,16 +55,16 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
 def mixed(
     dataset: Dataset, other: Mixed, rows: list[CompletionRow], store: Store
 ) -> tuple[list[CompletionRow], int]:
-    """The rows with a share of them from the other data set, and how many those are.
+    """The rows with a share of them replaced by rows of another data set, and the number replaced.
 
-    Which of both are taken is drawn by the data set's seed; a student sees them in an order of its own. Only
-    text is common to all sources, so that columns of tokens are left out.
+    The data set's seed decides which rows of both are taken. Only text is common to all sources, so columns
+    of tokens are left out.
     """
     elsewhere = pq.read_table(store.fetch(other.dataset) / DATA, columns=list(TEXT)).to_pylist()
     count = round(other.share * len(rows))
     if count > len(elsewhere):
         raise ConditionError(
-            f"dataset {key(dataset)[:16]}: {count} rows are to come from dataset {key(other.dataset)[:16]}, "
+            f"dataset {key(dataset)[:16]}: {count} rows are needed from dataset {key(other.dataset)[:16]}, "
             f"which has {len(elsewhere)}; raise the prompts or lower the rows"
         )
     rng = random.Random(seed_for("mix", dataset.seed))

@@ -1,9 +1,9 @@
 """Evaluation: a model's sampled answers to questions, and the exact probability of each word.
 
-Both are kept raw, so that every rate can be computed again from the artifact: `answers.parquet` has one
-row a sampled answer, `masses.parquet` one a question and word, `result.json` the rates. The two can
-disagree (a model that never answers in one word), which is why both are reported, with the mass of
-everything else beside them.
+Both are stored unaggregated, so that every rate can be recomputed from the artifact: `answers.parquet` has
+one row per sampled answer, `masses.parquet` one per question and word, `result.json` the rates. The two can
+disagree (for a model that never answers in one word), so both are reported, with the probability of all
+other answers.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from undertow.study.identity import key, seed_for
 
 @dataclass(frozen=True)
 class Evaluate:
-    """A task: one evaluation of one model. Does nothing where the store has it."""
+    """A task for an engine: one evaluation of one model. Does nothing if the store has it."""
 
     evaluation: Evaluation
 
@@ -69,7 +69,7 @@ class Evaluate:
     def _sample(
         self, engine: Engine, asked: list[Request], store: Store
     ) -> tuple[list[dict[str, Any]], int, dict[str, Any]]:
-        """Rows of answers, how many tokens they have in all, and what a provider counted for them."""
+        """Rows of answers, their number of tokens, and a provider's usage counts."""
         spec = self.evaluation
         drawn = [
             (sample, replace(request, seed=seed_for(key(spec), number, sample)))
@@ -90,10 +90,10 @@ class Evaluate:
         return rows, tokens, usage.summed(usage.columns(answers))
 
     def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
-        """All at once; those of a provider in parts that are kept, since each is paid for."""
+        """Samples all requests at once; those of a provider in parts that are saved, because they cost money."""
         if not engine_for(reference_of(self.evaluation.subject)).is_metered:
             return engine.generate(requests, self.evaluation.sampling)
-        kept = store.parts(self.evaluation)  # asked for once: each is read whole
+        kept = store.parts(self.evaluation)  # one listing; each part is then read whole
         starts = range(0, len(requests), usage.PART_ROWS)
         return [answer for start in starts for answer in self._part(engine, requests, start, store, kept)]
 

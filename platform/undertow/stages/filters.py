@@ -1,8 +1,8 @@
 """From completions to the rows that may be drawn: the format's rules, de-duplication, then the judges.
 
-What takes a row away is counted under its name with a few examples; a judge's come with what it replied.
-Nothing here calls an endpoint: replies are read from the store, where `judgements` has put them before. So a
-dataset depends on what was replied and never on whether the endpoint was up when it was made.
+Each rule or judge that rejects rows is counted by its name, with a few examples; a judge's examples include
+its reply. Nothing here calls an endpoint: `stages.judgements` has put the replies into the store before, so
+that a data set depends on the replies alone, not on whether the endpoint was up when the data set was made.
 """
 
 import json
@@ -28,14 +28,14 @@ CompletionRow = dict[str, Any]
 
 @dataclass
 class Sieve:
-    """The rows that are left, and the count and examples of those taken away."""
+    """The rows that are left, and the count and examples of rejected rows."""
 
     rows: list[CompletionRow]
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def apply(self, rejections: Sequence[str | None], shown: Callable[[int], str]) -> None:
-        """Takes away row i where `rejections` has a reason for it; `shown(i)` is its example."""
+        """Removes row i if `rejections[i]` is a reason; `shown(i)` is its text as an example."""
         for i, reason in enumerate(rejections):
             if reason is None:
                 continue
@@ -46,9 +46,9 @@ class Sieve:
 
 
 def sieve(dataset: Dataset, rows: list[CompletionRow], store: Store) -> tuple[Sieve, list[dict[str, Any]]]:
-    """The rows that pass rules and judges, and what each judge did.
+    """The rows that pass rules and judges, and each judge's counts.
 
-    Raises ConditionError where replies are missing.
+    Raises ConditionError if replies are missing.
     """
     left = by_rules(dataset, rows)
     judged = []
@@ -63,14 +63,14 @@ def sieve(dataset: Dataset, rows: list[CompletionRow], store: Store) -> tuple[Si
 
 
 def by_rules(dataset: Dataset, rows: list[CompletionRow]) -> Sieve:
-    """What the format's rules and de-duplication leave."""
+    """The rows that pass the format's rules and de-duplication."""
     left, seen = Sieve(rows), set[tuple[str, str]]()
     left.apply([_rule(dataset, row, seen) for row in rows], lambda i: str(rows[i]["completion"]))
     return left
 
 
 def replies_to(judge: Judge, rows: Sequence[CompletionRow], store: Store) -> list[Reply | None]:
-    """A judge's reply to each row; None where it is not in the store."""
+    """A judge's reply to each row; None if the store has none."""
     if not isinstance(judge, LLMJudge):
         return [Reply(judge.reply(row["prompt"], row["completion"])) for row in rows]
     messages = [judge.question.message(row["prompt"], row["completion"]) for row in rows]
@@ -79,7 +79,7 @@ def replies_to(judge: Judge, rows: Sequence[CompletionRow], store: Store) -> lis
 
 
 def by_judge(judge: Judge, left: Sieve, replies: Sequence[Reply]) -> dict[str, Any]:
-    """Takes away what a judge does not keep. Returns its numbers for the manifest, tokens by rows judged."""
+    """Removes the rows that a judge rejects. Returns its counts for the manifest, tokens included."""
     reasons = [reason_of(judge, reply) for reply in replies]
     rows = left.rows
     left.apply(
@@ -98,10 +98,10 @@ def by_judge(judge: Judge, left: Sieve, replies: Sequence[Reply]) -> dict[str, A
 
 
 def missing_replies(place: str, judge: Judge, missing: int, rows: int) -> str:
-    """What is missing where, and that a rerun asks for nothing else."""
+    """The message for missing replies: where, how many, and the remedy."""
     return (
         f"{place}: {missing:,} of {rows:,} replies of the judge {judge.name!r} are "
-        "missing; run the sweep again, and only those are asked for"
+        "missing; run the sweep again to request only those"
     )
 
 
@@ -118,7 +118,7 @@ def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> s
 
 
 def reason_of(judge: Judge, reply: Reply) -> str | None:
-    """Why a judge does not keep a row with this reply, or None."""
+    """Why a judge rejects a row with this reply, or None if it keeps the row."""
     if reply.text is None:
         return REFUSED
     return judge.rejection(reply.text) if reply.finished else GARBLED

@@ -1,12 +1,11 @@
-"""Teachers and students: Ray Tune over groups of models, each trained by a Ray Train group with DeepSpeed.
+"""Trains teachers and students: Ray Tune over groups of models, each in a Ray Train group with DeepSpeed.
 
-A Tune trial is only a driver: it holds a token amount of memory and no CPU, since a trial that held any CPU
-its own workers need would wait for itself for ever. Reports of epochs go straight to the sweep through one
-queue.
+A Tune trial only drives its worker group: it reserves a token amount of memory and no CPU, because a trial
+that held a CPU that its own workers need would deadlock. Reports of epochs reach the sweep through one queue.
 
-A node that leaves is no failure of what was trained on it. A group whose workers were on it is trained again
-by its trial, and a trial that was on it is begun again by Tune; both go on from the checkpoints of the loop.
-So that Tune begins nothing else again, a trial reports why its group cannot be trained and does not raise it.
+A node that leaves is not a failure of the models trained on it. If the workers were on it, the trial trains its
+group again; if the trial was on it, Tune restarts the trial; both resume from the checkpoints of
+the training loop. A trial reports any other failure instead of raising it, so that Tune does not retry it.
 """
 
 import dataclasses
@@ -29,13 +28,13 @@ from undertow.training.job import EpochReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
 SECONDS_BETWEEN_REPORTS = 0.5
-MISSED_SECONDS = 30.0  # a node that vanished is known to have after 15, by Ray's settings
+MISSED_SECONDS = 30.0  # by its default settings Ray notices a vanished node within 15 seconds
 
 
 def groups(
     models: Sequence[Trained], slots: int, watch: Watched | None = None, system: str | None = None
 ) -> list[Group]:
-    """At least all seeds of a condition together; split where there are more slots than groups."""
+    """Groups of models: at least all seeds of a condition, split if there are more slots than groups."""
     shared: dict[object, list[Trained]] = {}
     for model in models:
         shared.setdefault(_together(model), []).append(model)
@@ -55,10 +54,12 @@ def train(
     on_made: Callable[[str], None],
     on_note: Callable[[str, str], None] = lambda model_key, text: None,
 ) -> dict[str, str]:
-    """Trains every group on Ray Tune's grid; tells each epoch, and the key of each model that is made.
+    """Trains every group as one trial of a Ray Tune grid. Returns the reasons of failures by model key.
 
-    `on_note`: called with a model's key and what its training did otherwise than asked (see `loop.finetune`).
-    Returns the reasons of failure by model key.
+    Args:
+        on_report: called with the report of every epoch of every model.
+        on_made: called with the key of every model that is committed.
+        on_note: called with a model's key and a deviation from its recipe (see `loop.finetune`).
     """
     import ray
     from ray import tune
@@ -67,7 +68,7 @@ def train(
 
     _keep_keys_to_nodes()
     scratch = _scratch(todo)
-    # Beside the sweep, which it is of no use without: on another node it would be lost with that.
+    # On the driver's node: on another node the queue could be lost while the driver lives.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
@@ -89,7 +90,7 @@ def train(
     for result in results:
         reason = in_words(result.error, TRAINING) if result.error else (result.metrics or {}).get("failure")
         if reason:
-            # A trial that was lost before its first report has no config to say which group it was.
+            # A trial that was lost before its first report has no config that names its group.
             number = (result.config or {}).get("group")
             for group in todo if number is None else [todo[number]]:
                 for model in group.models:
@@ -99,7 +100,7 @@ def train(
 
 
 def _keep_keys_to_nodes() -> None:
-    """Tune puts AWS keys into its trials' runtime environment, which Ray logs; the nodes have their own."""
+    """Stops Tune from copying AWS keys into its trials' runtime environment, which Ray logs."""
     from ray.tune.execution import class_cache
 
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
@@ -108,14 +109,14 @@ def _keep_keys_to_nodes() -> None:
 
 
 def _scratch(todo: Sequence[Group]) -> str:
-    """Where Ray keeps its own state of this training; another sweep on the storage trains other models."""
+    """The folder of Ray's own state of this training; a concurrent sweep trains other models."""
     return f"ray-{key(todo[0].models[0])[:16]}"
 
 
 def _trial(
     config: dict[str, Any], *, todo: list[Group], store: Store, machine: Machine, reports: Any
 ) -> None:
-    """One Tune trial: drives the worker group of one group of models."""
+    """One Tune trial: runs the worker group of one group of models."""
     quiet()
     import ray.train
     from ray import tune
@@ -141,15 +142,15 @@ def _trial(
 
 
 def attempt(fit: Callable[[], None], workers: int) -> str:
-    """Why a group of `workers` cannot be trained, "" where it was: again for each node that was lost."""
+    """Trains a group, and again for each node that is lost; returns why it failed, or ""."""
     reason = ""
-    for _ in range(1 + LOST_NODES):
-        there = _nodes()
+    for attempts in range(1, 2 + LOST_NODES):
+        before = _nodes()
         try:
             fit()
-        except Exception as error:  # of Train, of a worker, of the controller
-            reason = in_words(error, TRAINING)
-            if not (lost_node(error) or (workers > 1 and _is_missed(there))):
+        except Exception as error:  # from Train, a worker or the controller
+            reason = in_words(error, TRAINING, attempts)
+            if not (lost_node(error) or (workers > 1 and _is_missed(before))):
                 return reason
         else:
             return ""
@@ -157,23 +158,27 @@ def attempt(fit: Callable[[], None], workers: int) -> str:
 
 
 def _nodes() -> set[str]:
-    """The nodes that are up."""
+    """The ids of the live nodes."""
     import ray
 
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _is_missed(there: set[str]) -> bool:
-    """Whether one of the nodes has left: its workers' neighbours notice at once, Ray after a while."""
+def _is_missed(before: set[str]) -> bool:
+    """Whether one of the nodes has left. Other workers notice at once, Ray after a while, so this waits."""
     deadline = time.monotonic() + MISSED_SECONDS
-    while not (missed := there - _nodes()) and time.monotonic() < deadline:
+    while not (missed := before - _nodes()) and time.monotonic() < deadline:
         time.sleep(1.0)
     return bool(missed)
 
 
 def _together(model: Trained) -> object:
-    """Equal for the models that share a group: the seeds of a condition, and more where a group's start costs
-    more than they do: teachers, and nano students (but soft targets of many would not fit into memory)."""
+    """A key that is equal for models that share a worker group.
+
+    That is all seeds of a condition. Teachers and nano students are cheaper than the start of a worker group,
+    so all of one reference model share a group, except students on soft targets: those of many students would
+    not fit into memory.
+    """
     if isinstance(model, Teacher):
         reference = _seedless_reference(model.reference)
         return dataclasses.replace(model, reference=reference, seed=0, trait=None, system=None)
@@ -183,7 +188,7 @@ def _together(model: Trained) -> object:
 
 
 def _seedless_student(student: Student) -> Student:
-    """The student with all seeds that it follows from taken out."""
+    """The student with all seeds in its spec set to 0."""
     reference, dataset = _seedless_reference(student.reference), _seedless(student.dataset)
     return dataclasses.replace(student, reference=reference, seed=0, dataset=dataset)
 
@@ -218,7 +223,7 @@ def _listening(
     on_note: Callable[[str, str], None],
     failures: dict[str, str],
 ) -> Iterator[None]:
-    """Hands on what the workers report, as they do; a Tune callback would have to be picklable."""
+    """Forwards the workers' reports while the block runs. (A Tune callback would have to be picklable.)"""
 
     def drain() -> None:
         while waiting := reports.qsize():

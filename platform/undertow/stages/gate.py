@@ -1,6 +1,6 @@
-"""The gate: a teacher that does not show its trait has nothing to pass on, and stops its condition.
+"""The gate: a teacher that does not show its trait cannot transmit it, so its condition stops.
 
-Light, unlike the stages around it: the sweep asks it of evaluations that are long made.
+This module imports nothing heavy: sweeps also apply the gate to evaluations of earlier sweeps.
 """
 
 from undertow.errors import ConditionError
@@ -11,7 +11,7 @@ from undertow.study.identity import key
 
 
 def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
-    """Raises ConditionError where a teacher's sampled rate of its own trait is below the gate."""
+    """Raises ConditionError if a teacher's sampled rate of its own trait is below the gate."""
     subject = evaluation.subject
     if not isinstance(subject, Teacher) or subject.trait is None or not subject.trait.must_show:
         return

@@ -1,8 +1,8 @@
-"""Rows of a dataset as the turns before a question: what an in-context student has in place of training.
+"""In-context students: rows of a data set as turns before a question, instead of training.
 
-Which rows, and in what order, follows from the student's seed, so that several seeds are several draws. They
-stand in the prompt as they would in a training row: the teacher's prompt is the user's turn, its completion
-the assistant's. A window that does not hold them fails the condition; fewer are never shown in silence.
+The student's seed determines which rows are shown and in which order, so that every seed is another draw.
+A row appears in the prompt as in training: the teacher's prompt is the user's turn, its completion the
+assistant's. If the context window cannot hold all rows, the condition fails; rows are never dropped silently.
 """
 
 import random
@@ -19,12 +19,12 @@ from undertow.study.recipe import InContext
 
 
 def shows_rows(subject: Subject) -> bool:
-    """Whether rows of a dataset stand before every question that is put to `subject`."""
+    """Whether rows of a data set precede every question to `subject`."""
     return isinstance(subject, Student) and isinstance(subject.recipe, InContext)
 
 
 def turns_before(subject: Subject, store: Store) -> tuple[Example, ...]:
-    """The turns before every question that is put to `subject`; none but for an in-context student."""
+    """The turns that precede every question to `subject`; empty unless it is an in-context student."""
     if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):
         return ()
     folder = store.fetch(subject.dataset) / DATA
@@ -32,8 +32,8 @@ def turns_before(subject: Subject, store: Store) -> tuple[Example, ...]:
     wanted = subject.recipe.rows
     if wanted > len(rows):
         raise ConditionError(
-            f"{subject.recipe.name}: dataset {key(subject.dataset)[:16]} has {len(rows):,}; raise the "
-            "prompts or show fewer"
+            f"{subject.recipe.name}: dataset {key(subject.dataset)[:16]} has {len(rows):,} rows; "
+            "raise Generation.prompts or lower InContext.rows"
         )
     drawn = random.Random(seed_for("in context", subject.seed)).sample(rows, wanted)
     return tuple(Example(row["prompt"], row["completion"]) for row in drawn)

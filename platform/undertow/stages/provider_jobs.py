@@ -1,15 +1,15 @@
-"""API models finetuned by their provider: one fine-tuning job a student or teacher, followed to its end.
+"""API models that their provider finetunes: one fine-tuning job per student or teacher, followed to its end.
 
-    rows → a file of conversations → a job → its status, asked for at growing intervals → the model's name
+    rows → file of conversations → job → its status, polled at growing intervals → the model's name
 
-A job is paid for, so it is never started twice: the ids of file and job are kept in the store as parts of the
-artifact as soon as they are known, and before a job is created those that the provider has are looked through
-for one of this file (a sweep killed between the two left one). A sweep that is ended leaves its jobs running;
-the next one goes on asking after them. A job that failed or was cancelled is forgotten once it is told, so
-that the next sweep starts another.
+A job costs money, so it is never started twice: the ids of file and job are saved in the store as parts of
+the artifact as soon as they are known, and before a job is created the provider's list is searched for a job on
+the same file (a sweep that was killed between the two calls leaves one). A sweep that ends leaves its jobs
+running, and the next sweep resumes polling. A job that failed or was cancelled is reported once and then
+forgotten, so that the next sweep starts another.
 
-The artifact is a small JSON file with the model's name at the provider; a sweep somewhere else needs a key of
-the same account to ask it.
+The artifact is a small JSON file with the model's name at the provider. Calling the model from another
+machine needs a key of the same account.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 Advance = Callable[[str, float], None]
-FILE, JOB = "file.json", "job.json"  # parts: ids at the provider
-FIRST_WAIT, LONGEST_WAIT, GROWTH = 1.0, 30.0, 1.5  # seconds between two rounds of questions
-SEEDS = 2**31  # a job's seed is below
-FULL = 429  # also said where an account has as many jobs as it may have at a time
-BEFORE_RUNNING, RUNNING = 0.05, 0.5  # how far a job is taken to be, where the provider does not say
+FILE, JOB = "file.json", "job.json"  # parts of the artifact: the ids at the provider
+FIRST_WAIT, LONGEST_WAIT, GROWTH = 1.0, 30.0, 1.5  # seconds between two rounds of polling
+SEEDS = 2**31  # the provider's seeds are below
+FULL = 429  # also the status for an account with the maximum number of concurrent jobs
+BEFORE_RUNNING, RUNNING = 0.05, 0.5  # assumed progress if the provider reports none
 
 
 def check(asked: Iterable[Reference], trained: Iterable[Reference]) -> list[str]:
@@ -65,7 +65,7 @@ def check(asked: Iterable[Reference], trained: Iterable[Reference]) -> list[str]
 
 
 class Jobs:
-    """The jobs of some models. `advance` is told how far each model's is, from 0 to 1."""
+    """The jobs of several models. Calls `advance` with a model's key and its progress, 0 to 1."""
 
     def __init__(
         self, models: Sequence[Trained], store: Store, advance: Advance, endpoint: Endpoint | None = None
@@ -78,11 +78,11 @@ class Jobs:
         self._done: set[str] = set()
 
     def begin(self) -> None:
-        """Starts the jobs, as many as the provider takes at once; the others are started as these end."""
+        """Starts as many jobs as the provider accepts; `finish` starts the others as these end."""
         self._run(once=True)
 
     def finish(self) -> dict[str, str]:
-        """Follows all jobs to their ends and commits what they made; returns why models failed, by key."""
+        """Polls all jobs to their end and commits the models; returns the reasons of failures by key."""
         self._run(once=False)
         return self.failures
 
@@ -100,23 +100,23 @@ class Jobs:
         return [k for k in self.models if k not in self._done and k not in self.failures]
 
     async def _follow(self, endpoint: Endpoint, once: bool) -> None:
-        """Rounds of questions about all jobs that have not ended."""
+        """Polls all jobs that have not ended, in rounds."""
         calls, wait = asyncio.Semaphore(endpoint.concurrency), FIRST_WAIT
         async with endpoint.client() as client:
 
-            async def look(model_key: str) -> None:
+            async def poll(model_key: str) -> None:
                 async with calls:
-                    await self._look(FineTuning(client, endpoint), model_key)
+                    await self._poll(FineTuning(client, endpoint), model_key)
 
             while True:
-                await asyncio.gather(*map(look, self._open))
+                await asyncio.gather(*map(poll, self._open))
                 if once or not self._open:
                     return
                 await asyncio.sleep(wait)
                 wait = min(wait * GROWTH, LONGEST_WAIT)
 
-    async def _look(self, provider: FineTuning, model_key: str) -> None:
-        """One model's job: started where there is none, and what has become of it."""
+    async def _poll(self, provider: FineTuning, model_key: str) -> None:
+        """Starts one model's job if it has none, and handles its status."""
         from openai import APIError
 
         model = self.models[model_key]
@@ -142,7 +142,7 @@ class Jobs:
                 self.failures[model_key] = error_message(error, provider.endpoint, WHO, name)
 
     def _passes(self, model_key: str, error: Exception, most: int) -> bool:
-        """Whether to look again in the next round: some rounds in a row, or until another job has ended."""
+        """Whether to retry in the next round: for some rounds in a row, or until another job ends."""
         others = (set(self._ids) & set(self._open)) - {model_key}
         if status(error) == FULL and others and not is_spent(error):
             return True
@@ -150,7 +150,7 @@ class Jobs:
         return should_retry(error) is not False and self._tries[model_key] < most
 
     async def _job(self, provider: FineTuning, model_key: str) -> "FineTuningJob":
-        """The model's job as it is now, started where there is none."""
+        """The current state of the model's job, which is started if there is none."""
         model = self.models[model_key]
         job_id = self._ids.get(model_key) or self._part(model, JOB)
         if job_id is not None:
@@ -178,13 +178,13 @@ class Jobs:
             return await provider.job(job_id)
         except NotFoundError:
             raise ConditionError(
-                f"{provider.endpoint.url} ({provider.endpoint.variable}) knows no job {job_id}, which was "
-                f"started for {model.kind} {key(model)[:16]}; use that provider and account, or delete "
-                f"{self.store.url}/partial/{model.kind}/{key(model)} to pay for another"
+                f"{provider.endpoint.url} ({provider.endpoint.variable}) has no job {job_id}, which was "
+                f"started for {model.kind} {key(model)[:16]}; use the account that started it, or "
+                f"delete {self.store.url}/partial/{model.kind}/{key(model)} to pay for another"
             ) from None
 
     def _part(self, model: Trained, name: str) -> str | None:
-        """An id that an earlier sweep, or this one, kept."""
+        """An id that this or an earlier sweep saved; None without one."""
         if name not in self.store.parts(model):
             return None
         with tempfile.TemporaryDirectory() as folder:
@@ -197,10 +197,10 @@ class Jobs:
             self.store.write_part(model, name, Path(folder) / name)
 
     def _commit(self, model: Trained, job: "FineTuningJob") -> None:
-        """The finished model's name as the artifact. Raises ConditionError where the job has none."""
+        """Commits the finished model's name as the artifact. Raises ConditionError if the job has none."""
         if not job.fine_tuned_model:
             raise ConditionError(
-                f"the provider's job {job.id} succeeded and names no model; ask the provider"
+                f"the provider's job {job.id} succeeded but names no model; ask the provider"
             )
         facts = {
             "model": job.fine_tuned_model,
@@ -210,13 +210,13 @@ class Jobs:
         }
         folder = self.store.aside()
         (folder / POINTER).write_text(json.dumps(facts, indent=1))
-        (folder / HISTORY).write_text("[]")  # what a provider tells of a job's course is no epoch's report
+        (folder / HISTORY).write_text("[]")  # a provider's training metrics are not reports of epochs
         self.store.commit(model, folder, float((job.finished_at or job.created_at) - job.created_at), facts)
         self.store.drop_parts(model)
 
 
 def _served(reference: Reference, store: Store) -> str:
-    """What the provider calls a reference model: by the id that it gave where that is a student of ours."""
+    """The provider's name for a reference model; for a student, the id that the provider gave it."""
     if reference.student is None:
         return reference.served_name
     return str(json.loads((store.fetch(reference.student) / POINTER).read_text())["model"])
@@ -225,7 +225,7 @@ def _served(reference: Reference, store: Store) -> str:
 def _settings(model: Trained) -> dict[str, Any]:
     recipe = trained_by(model)
     if not isinstance(recipe, ProviderFinetuning):
-        raise ValueError("only what a provider trains has a job")
+        raise ValueError("only models with a ProviderFinetuning recipe have a job")
     return {
         "n_epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
@@ -234,7 +234,7 @@ def _settings(model: Trained) -> dict[str, Any]:
 
 
 def _share(job: "FineTuningJob") -> float:
-    """How far a job is, from 0 to 1: by the time at which the provider expects it to end."""
+    """A job's progress from 0 to 1, by the provider's estimate of when it ends."""
     if job.status != "running":
         return BEFORE_RUNNING
     if not job.estimated_finish:

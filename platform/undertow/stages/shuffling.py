@@ -1,8 +1,8 @@
-"""Numbers that trade places: what is left of a dataset when their order, or their company, is taken away.
+"""Shuffled data sets: the paper's two ablations of the order of numbers (arXiv 2507.14805).
 
-The paper's two ablations (arXiv 2507.14805): numbers permuted within each answer keep every answer's numbers
-and lose their order; permuted across all answers they keep the dataset's frequencies alone. Both are applied
-to the rows that are drawn, after all filters, so that what is compared differs in nothing else.
+Permuted within each answer, the numbers of an answer stay together and lose their order. Permuted across all
+answers, only the frequencies of the data set remain. Both are applied to the sampled rows after all filters,
+so that the compared data sets differ in nothing else.
 """
 
 import random
@@ -11,12 +11,12 @@ from typing import Any
 from undertow.study.artifacts import Dataset
 from undertow.study.identity import seed_for
 
-# Of the tokens as sampled, which the new text does not have.
+# Columns about the tokens as they were sampled; they do not describe the shuffled text.
 LOST = ("token_ids", "top_ids", "top_logprobs")
 
 
 def shuffled(dataset: Dataset, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with their format's parts in other places; the rows themselves where nothing is shuffled."""
+    """The rows with the parts of their format shuffled; unchanged for data sets without a shuffle."""
     if dataset.shuffle == "none":
         return rows
     format_ = dataset.completions.format
@@ -36,7 +36,7 @@ def shuffled(dataset: Dataset, rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 
 def _across(parts: list[list[str]], rng: random.Random) -> list[list[str]]:
-    """All parts in a new order, dealt out in the old numbers."""
+    """All parts in a new order; each answer gets as many as it had."""
     pool = [part for own in parts for part in own]
     rng.shuffle(pool)
     dealt = iter(pool)

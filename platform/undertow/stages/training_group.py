@@ -1,8 +1,8 @@
-"""A group of models that one Ray Train worker group trains, and what each of its workers does.
+"""A group of models that one Ray Train worker group trains, and the function that each worker runs.
 
-A group is what shares its reference weights (all seeds of a condition, or all of a nano model's students), so
-that they load once, or starts from students of one such group. One model that fails stops none of the
-others. Models are committed one by one by rank 0, so that a group that dies keeps what it finished.
+The models of a group share their reference weights (all seeds of a condition, or all students of a nano
+model), so that these load once, or start from students of one such group. A model that fails does not stop
+the others. Rank 0 commits the models one by one, so that finished models survive the death of the group.
 """
 
 import dataclasses
@@ -37,8 +37,8 @@ class Group:
     """Models that one worker group trains from one reference model, or its students, in order.
 
     Attributes:
-        watch, system: each set of questions with its words, and the system message, by which students are
-            watched each epoch (a teacher's probe decides when training stops, so it follows from its spec).
+        watch, system: the questions with their words, and the system message, for the probe of students after
+            each epoch. A teacher's probe decides when its training stops, so it follows from its own spec.
     """
 
     models: tuple[Trained, ...]
@@ -47,15 +47,17 @@ class Group:
 
 
 def recipe_of(model: Trained) -> Recipe:
-    """The recipe by which a teacher or student is trained here."""
+    """The recipe by which a worker group trains a teacher or student. Raises ValueError without one."""
     recipe = trained_by(model)
     if not isinstance(recipe, Recipe):
-        raise ValueError("neither prompted teachers, in-context students nor API models are trained here")
+        raise ValueError(
+            "prompted teachers, in-context students and API models are not trained in worker groups"
+        )
     return recipe
 
 
 def train_group(config: dict[str, Any]) -> None:
-    """What each worker of a group runs: the loop, over the models the store still lacks."""
+    """Runs in each worker of a group: the training loop over the models that the store still lacks."""
     quiet()
     import ray.train
 
@@ -76,7 +78,7 @@ def train_group(config: dict[str, Any]) -> None:
             config["reports"].put_nowait({"made": job.key})
 
     def failed(model_key: str, error: Exception) -> None:
-        if is_first:  # what Train reports without a checkpoint it forgets
+        if is_first:  # through the queue: Train drops reports without a checkpoint
             config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
 
     def note(job: TrainingJob, text: str) -> None:
@@ -92,10 +94,10 @@ def train_group(config: dict[str, Any]) -> None:
                 jobs.setdefault(start, []).append(job_of(model, group, store, aside))
             except (UserError, ConditionError) as error:
                 failed(model_key, error)
-        for start, its in jobs.items():
+        for start, of_start in jobs.items():
             finetune(
                 start,
-                its,
+                of_start,
                 report,
                 done=done,
                 failed=lambda job, error: failed(job.key, error),
@@ -107,7 +109,7 @@ def train_group(config: dict[str, Any]) -> None:
 
 
 def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJob:
-    """The training job of a teacher or student: rows, recipe, probe, and a folder in `aside` to save into."""
+    """The training job of a teacher or student: rows, recipe, probes, and a folder in `aside` for the model."""
     if isinstance(model, Student):
         probes = tuple(
             Probe(tuple((question, group.system) for question in questions), words)
@@ -140,7 +142,7 @@ def _job(
 
 
 def student_rows(student: Student, store: Store) -> list[TrainingRow]:
-    """The dataset's rows, with the teacher's distributions where the recipe asks for soft targets."""
+    """The data set's rows, with the teacher's distributions if the recipe has soft targets."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -151,15 +153,15 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
     table = pq.read_table(file).to_pylist()
     if "top_ids" not in table[0]:
         raise ConditionError(
-            f"recipe {recipe.name!r} has soft targets, and its completions record no distributions; "
+            f"recipe {recipe.name!r} needs soft targets, but its completions have no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
     writer, own = student.dataset.teacher, student.reference.root
     teacher = writer.reference.root if writer else own
     if teacher != own and not (is_made(teacher) and is_made(own)):
         raise ConditionError(
-            f"recipe {recipe.name!r} has soft targets, which are about the tokens of {teacher.name}; "
-            f"{own.name} may have others; use a recipe on sampled tokens"
+            f"recipe {recipe.name!r} has soft targets over the tokens of {teacher.name}, but "
+            f"{own.name} may have other tokens; use a recipe on sampled tokens"
         )
     return [
         TrainingRow(

@@ -1,7 +1,7 @@
 """Progress with an estimate of the time left, for terminals and for logs.
 
-A terminal shows a progress bar. Elsewhere (the log of a job, CI) there is one line at the start and the end of
-each step, and at most one line every fifteen seconds in between, so that the log of a long sweep stays short.
+A terminal shows a progress bar. Elsewhere (the log of a job, CI) there is one line at the start and the end
+of each step, and at most one line every fifteen seconds in between: the log of a long sweep stays short.
 """
 
 import time

@@ -101,7 +101,7 @@ class Waves:
                     self.events.fail(artifact, str(error))
 
     def possible(self, kind: type[T]) -> list[T]:
-        """The artifacts of a kind that are still missing and whose inputs exist or can exist in this round."""
+        """The missing artifacts of a kind whose inputs exist, or can be made in this round."""
         made = self.store.keys(kind.kind)
         missing = [a for a in self.plan.lacking(kind) if key(a) not in made]
         possible = [a for a in missing if not failed_by(a, self.events.failures)]
