@@ -1,8 +1,8 @@
-"""Studies with a known truth for `coverage.py`: seeds, questions and answers, one condition or a family.
+"""Simulated studies with a known truth for `coverage.py`, with one condition or a family of conditions.
 
-A student's rate comes from a law over seeds (`undertow.statistics.simulation`). Questions lift or lower the
-rates of all students of a study alike, without changing their mean; answers are Bernoulli draws. In a
-family all conditions share their control students, as in the grids of this platform.
+A student's rate is drawn from a law over seeds (`undertow.statistics.simulation`). Questions raise or lower
+the rates of all students of a study equally, without changing their mean; answers are Bernoulli draws. In a
+family, all conditions share their control students, as in the grids of this platform.
 """
 
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from undertow.statistics.bootstrap import bootstrap
-from undertow.statistics.power import covered
-from undertow.statistics.simulation import Law, Normal, VerdictRule, infer_by
+from undertow.statistics.power import share_covering
+from undertow.statistics.simulation import Law, Normal, VerdictRule, infer_with_rule
 from undertow.statistics.ttests import Array
-from undertow.statistics.verdicts import adjusted, claims
+from undertow.statistics.verdicts import adjust_arrays, claims
 
 QUESTIONS = 50
-SAMPLES = 100  # answers a question
-BASE = 0.4  # the controls' rate under a normal law, so far inside that no effect here has rates cut at 0 or 1
-AT_ONCE = 500  # studies of a family at a time, to bound memory
+SAMPLES = 100  # answers per question
+BASE = 0.4  # the controls' rate under a normal law, chosen so that no rate has to be truncated to [0, 1]
+BLOCK = 500  # studies of a family that are simulated together, to bound memory
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Shares of matching answers (studies, students, questions) of both arms, and the effect behind them."""
+    """Shares of matching answers (studies, students, questions) of both arms, and the true effect."""
 
     students: Array
     controls: Array
@@ -36,27 +36,29 @@ class Answers:
 
 
 def one_condition(law: Law, seeds: int, studies: int, rng: np.random.Generator) -> Answers:
-    """Studies of one condition, down to the share of matching answers to each question."""
+    """Simulates studies of one condition, with the share of matching answers to each question."""
     students, controls = law.draw((studies, seeds), rng)
     if isinstance(law, Normal):
         students, controls = students + BASE, controls + BASE
-    lift = rng.uniform(-0.5, 0.5, (studies, 1, QUESTIONS))
-    lift -= lift.mean(axis=-1, keepdims=True)
-    return Answers(_answered(students, lift, rng), _answered(controls, lift, rng), law.effect)
+    shift = rng.uniform(-0.5, 0.5, (studies, 1, QUESTIONS))
+    shift -= shift.mean(axis=-1, keepdims=True)
+    return Answers(_answer(students, shift, rng), _answer(controls, shift, rng), law.effect)
 
 
-def _answered(rates: Array, lift: Array, rng: np.random.Generator) -> Array:
+def _answer(rates: Array, shift: Array, rng: np.random.Generator) -> Array:
+    """Draws the share of matching answers (studies, students, questions) for rates (studies, students)."""
     rates = np.clip(rates, 0, 1)[..., None]
-    chances = np.clip(rates + lift * np.minimum(rates, 1 - rates), 0, 1)
+    chances = np.clip(rates + shift * np.minimum(rates, 1 - rates), 0, 1)
     return np.asarray(rng.binomial(SAMPLES, chances) / SAMPLES)
 
 
 def family(
     law: Law, first: Law, conditions: int, seeds: int, studies: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Rates of students (studies, conditions, seeds) and of the controls (studies, 1, seeds) they all share.
+    """Simulates rates of students (studies, conditions, seeds) and of their shared controls (studies, 1,
+    seeds).
 
-    The first condition has a law of its own (which, if normal, differs by its effect alone).
+    The first condition follows the law `first`, which, if normal, must differ from `law` only in its effect.
     """
     if isinstance(law, Normal):
         shared = rng.standard_normal((studies, 1, seeds))
@@ -83,41 +85,37 @@ def claimed(
     *,
     paired: bool,
     margin: float = 0.1,
-    judge: VerdictRule = "t",
+    rule: VerdictRule = "t",
     first: Law | None = None,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(studies, conditions): which were called "transmitted", which "not transmitted", at 5 % after Holm."""
+    """Returns flags (studies, conditions) of "transmitted" and of "not transmitted", at 5 % after Holm."""
     rng = np.random.default_rng([seeds, conditions, studies])
     parts = []
-    for start in range(0, studies, AT_ONCE):
-        number = min(AT_ONCE, studies - start)
+    for start in range(0, studies, BLOCK):
+        number = min(BLOCK, studies - start)
         students, controls = family(law, first or law, conditions, seeds, number, rng)
-        found = infer_by(judge, students, controls, margin=margin, paired=paired)
+        inferred = infer_with_rule(rule, students, controls, margin=margin, paired=paired)
         effect = students.mean(axis=-1) - controls.mean(axis=-1)
-        parts.append(claims(effect, adjusted(found.p_value), adjusted(found.p_equivalence), 0.05))
+        parts.append(
+            claims(effect, adjust_arrays(inferred.p_value), adjust_arrays(inferred.p_equivalence), 0.05)
+        )
     transmitted, not_transmitted = zip(*parts, strict=True)
     return np.concatenate(transmitted), np.concatenate(not_transmitted)
 
 
-def interval_coverage(data: Answers, *, paired: bool, judge: VerdictRule) -> float:
-    """The share of intervals that hold the truth; under "rule", of studies with that one condition."""
+def interval_coverage(data: Answers, *, paired: bool, rule: VerdictRule) -> float:
+    """Returns the share of intervals that cover the truth, in studies with only this condition."""
     students, controls = (rates[:, None] for rates in data.rates)
-    found = infer_by(judge, students, controls, margin=0.1, paired=paired, confidence=0.95)
-    return covered(found, data.truth)
+    inferred = infer_with_rule(rule, students, controls, margin=0.1, paired=paired, confidence=0.95)
+    return share_covering(inferred, data.truth)
 
 
 def bootstrap_coverage(data: Answers, *, paired: bool, studies: int) -> float:
-    """The same for the bootstrap's, of the first so many studies."""
-    held = [
-        low <= data.truth <= high
-        for students, controls in zip(data.students[:studies], data.controls[:studies], strict=True)
-        for low, high in [_interval(students, controls, paired)]
-    ]
-    return float(np.mean(held))
-
-
-def _interval(students: Array, controls: Array, paired: bool) -> tuple[float, float]:
-    interval = bootstrap(students, controls, samples=SAMPLES, paired=paired, seed=0, resamples=400)
-    if interval is None:
-        raise ValueError("the bootstrap needs two students an arm")
-    return interval
+    """Returns the share of bootstrap intervals that cover the truth, over the first `studies` studies."""
+    covered = []
+    for students, controls in zip(data.students[:studies], data.controls[:studies], strict=True):
+        interval = bootstrap(students, controls, samples=SAMPLES, paired=paired, seed=0, resamples=400)
+        if interval is None:
+            raise ValueError("the bootstrap needs at least two students per arm")
+        covered.append(interval[0] <= data.truth <= interval[1])
+    return float(np.mean(covered))

@@ -1,15 +1,16 @@
-"""How often do students that differ by nothing look different? Control against control, on the nano world.
+"""Measures false positives by comparing real control students with each other, on nano models.
 
     python benchmarks/false_positives.py --storage storage      about 10 minutes on 2 cores
 
-Trains 80 control students (two references, 40 seeds each: teacher without trait, own data, own order) as the
-study `owls` trains its controls, asks all of them about twelve animals, and compares arms of five that never
-share a student. Each comparison and animal is a test that should say "different" in 5 of 100 cases. The
-binomial interval treats the tests as independent; the twelve animals of one comparison are not quite, since
-their rates share what is left of one. Random splits into arms of 3, 5 and 10 follow: many more, dependent,
-and therefore without an interval. Writes false_positives.md beside this file.
+The benchmark trains 80 control students like those of the study `owls` (two reference models, 40 seeds each;
+the teacher has no trait, and data and row order differ by seed), measures their rates of twelve animals, and
+compares disjoint arms of five students. Each comparison and animal is one test, which should be significant
+in 5 of 100 cases. The binomial interval treats the tests as independent; the twelve animals of a comparison
+are slightly dependent, because their rates compete for the same answers. Random splits into arms of 3, 5 and
+10 give many more tests, which are dependent and therefore reported without an interval. The script writes
+false_positives.md next to this file.
 
-Exit code 0: the interval allows 5 %; 1: it does not.
+The exit code is 0 if the binomial interval contains 5 %, and 1 if not.
 """
 
 import dataclasses
@@ -44,13 +45,13 @@ SEEDS = 40
 ARM = 5
 ALPHA = 0.05
 SPLITS = 2_000
-MARGIN = 0.1  # of the equivalence tests, which are not looked at here
+MARGIN = 0.1  # of the equivalence tests, which are not used here
 COLUMNS = ("test", "tests", "p < .05", "share", "95 % interval", "splits 3 : 3", "5 : 5", "10 : 10")
 OPENING = """# False positives, measured
 
-`python benchmarks/false_positives.py`: {students} control students of the nano world, asked about {animals}
-animals and compared in arms of {arm} of which no student is in two; no difference is real. Splits: the share
-of p < .05 over {splits:,} random splits of the same students into arms of so many.
+`python benchmarks/false_positives.py`: {students} control students of nano models, measured on {animals}
+animals and compared in disjoint arms of {arm}; no difference is real. Splits: the share of p < .05 over
+{splits:,} random splits of the same students into arms of the given sizes.
 """
 
 Rates = np.ndarray[tuple[int, int], np.dtype[np.float64]]  # (students, animals)
@@ -58,18 +59,18 @@ Rates = np.ndarray[tuple[int, int], np.dtype[np.float64]]  # (students, animals)
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compares control students with control students."""
+    """Compare control students with each other."""
 
     storage: str = "storage"
-    """A folder or any fsspec URL; students found there are not trained again."""
+    """A folder or any fsspec URL; students that exist there are not trained again."""
     seeds: int = SEEDS
-    """Control students a reference."""
+    """Control students per reference model."""
     out: Path = RESULT
     """Where to write the table."""
 
 
 def study(seeds: int) -> Study:
-    """`owls` on the two pairs of the same initialisation, with more seeds and more animals asked about."""
+    """Returns `owls` with only pairs of the same initialisation, and with more seeds and animals."""
     base = load("owls", STUDIES)
     first = base.conditions[0]
     references = dict.fromkeys(condition.teacher for condition in base.conditions)
@@ -87,12 +88,12 @@ def study(seeds: int) -> Study:
 
 
 def controls_of(plan: Plan) -> Plan:
-    """The plan of the control students alone."""
+    """Restricts the plan to the control students."""
     return plan.only([cell for cell in plan.cells if cell.condition.trait is None])
 
 
 def rates_by_reference(plan: Plan, store: Store) -> dict[Reference, Rates]:
-    """Each reference's control students by seed, and their sampled rate of every animal."""
+    """Returns, by reference model, the sampled rates (students, animals) of its control students."""
     readings, found = Evaluations(store), dict[Reference, list[list[float]]]()
     for planned, cell in zip(plan.cells, Record.of(plan).cells, strict=True):
         rates = [readings.student(cell, animal).rate for animal in ANIMALS]
@@ -101,7 +102,7 @@ def rates_by_reference(plan: Plan, store: Store) -> dict[Reference, Rates]:
 
 
 def disjoint(rates: Rates, arm: int, *, paired: bool) -> tuple[int, int]:
-    """(tests, false positives) of arms of `arm` students, none of whom is in two."""
+    """Returns the number of tests and of false positives, in disjoint arms of `arm` students."""
     groups = rates[: len(rates) // (2 * arm) * 2 * arm].reshape(-1, 2, arm, rates.shape[1])
     students, controls = np.moveaxis(groups[:, 0], 1, -1), np.moveaxis(groups[:, 1], 1, -1)
     found = infer(students, controls, margin=MARGIN, paired=paired)
@@ -109,15 +110,22 @@ def disjoint(rates: Rates, arm: int, *, paired: bool) -> tuple[int, int]:
 
 
 def resplit(rates: Rates, arm: int, *, paired: bool) -> float:
-    """The share of false positives over random splits of the same students."""
+    """Returns the share of false positives over random splits of the students into arms of `arm`."""
     rng = random.Random(0)
     picks = np.array([rng.sample(range(len(rates)), 2 * arm) for _ in range(SPLITS)])
     students, controls = (np.moveaxis(rates[part], 1, -1) for part in (picks[:, :arm], picks[:, arm:]))
     return float((infer(students, controls, margin=MARGIN, paired=paired).p_value < ALPHA).mean())
 
 
-class Counted(NamedTuple):
-    """Of one test: how many were made, how many were below alpha, and the shares over random splits."""
+class FalsePositives(NamedTuple):
+    """The false positives of one kind of test.
+
+    Attributes:
+        name: of the test.
+        tests: number of tests in disjoint arms.
+        positives: number of these below ALPHA.
+        splits: shares below ALPHA over random splits into arms of 3, 5 and 10.
+    """
 
     name: str
     tests: int
@@ -126,7 +134,7 @@ class Counted(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper and Pearson's, of the share."""
+        """The Clopper-Pearson interval of the share of false positives."""
         from statsmodels.stats.proportion import proportion_confint
 
         low, high = proportion_confint(self.positives, self.tests, ALPHA, method="beta")
@@ -144,16 +152,19 @@ class Counted(NamedTuple):
         return [self.name, f"{self.tests}", f"{self.positives}", *numbers]
 
 
-def counted(students: Iterable[Rates], *, paired: bool) -> Counted:
-    """Summed over references, whose students are never compared with each other."""
-    every = list(students)
-    counts = [disjoint(rates, ARM, paired=paired) for rates in every]
-    splits = tuple(float(np.mean([resplit(rates, n, paired=paired) for rates in every])) for n in (3, 5, 10))
+def counted(students: Iterable[Rates], *, paired: bool) -> FalsePositives:
+    """Counts false positives, summed over reference models; students of two are never compared."""
+    by_reference = list(students)
+    counts = [disjoint(rates, ARM, paired=paired) for rates in by_reference]
+    splits = tuple(
+        float(np.mean([resplit(rates, n, paired=paired) for rates in by_reference])) for n in (3, 5, 10)
+    )
     name = "paired t" if paired else "Welch t"
-    return Counted(name, sum(tests for tests, _ in counts), sum(found for _, found in counts), splits)
+    return FalsePositives(name, sum(tests for tests, _ in counts), sum(found for _, found in counts), splits)
 
 
 def spreads(students: Mapping[Reference, Rates]) -> Iterator[str]:
+    """Yields one line per reference model, with the range of its rates and standard deviations."""
     for reference, rates in students.items():
         spread, mean = rates.std(axis=0, ddof=1), rates.mean(axis=0)
         yield (
@@ -162,8 +173,8 @@ def spreads(students: Mapping[Reference, Rates]) -> Iterator[str]:
         )
 
 
-def written(found: Sequence[Counted], students: Mapping[Reference, Rates]) -> str:
-    """The figures in Markdown."""
+def markdown(found: Sequence[FalsePositives], students: Mapping[Reference, Rates]) -> str:
+    """Returns the text of false_positives.md."""
     number = sum(map(len, students.values()))
     opening = OPENING.format(students=number, animals=len(ANIMALS), arm=ARM, splits=SPLITS)
     head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
@@ -172,7 +183,7 @@ def written(found: Sequence[Counted], students: Mapping[Reference, Rates]) -> st
 
 
 def main(arguments: Arguments, console: Console) -> int:
-    """0 where the binomial interval of the false positives holds alpha."""
+    """Runs the benchmark; returns 0 if the binomial interval of every test contains ALPHA."""
     store = Store(arguments.storage)
     plan = controls_of(make_plan(study(arguments.seeds), store))
     if run(plan, store, console).failed_conditions:
@@ -185,7 +196,7 @@ def main(arguments: Arguments, console: Console) -> int:
     console.print(table)
     for line in spreads(students):
         console.print(line)
-    arguments.out.write_text(written(found, students), encoding="utf-8")
+    arguments.out.write_text(markdown(found, students), encoding="utf-8")
     return 0 if all(one.allows_alpha for one in found) else 1
 
 

@@ -1,15 +1,17 @@
-"""A stack of networks against one at a time: `python benchmarks/mlp_stack.py`, networks of the paper's size.
+"""Compares training a stack of networks with training them one at a time, at the size used in the paper.
 
-Trains teachers and students (784-256-256-13, batch 1,024) on generated images of MNIST's shape, first in
-stacks, then one by one, in a process of its own each, and prints the peak of resident memory and the time.
-Every arm of the published experiment is trained. The number of steps is cut down, equally for both ways,
-which leaves what a step holds alone; 60,000 images are held throughout.
+    python benchmarks/mlp_stack.py
 
-Measured at commit 63eaaf3 on one thread of an AMD EPYC, torch 2.13.0+cpu, the machine busy otherwise:
+The benchmark trains teachers and students (784-256-256-13, batches of 1,024) on random images of MNIST's
+shape, first in stacks, then one by one, each in its own process, and prints time and peak resident memory.
+All arms of the published experiment are trained. The number of steps is reduced equally for both, which does
+not change the memory of a step; 60,000 images are kept in memory throughout.
+
+Measured at commit 63eaaf3 on one thread of an AMD EPYC, torch 2.13.0+cpu, with other load on the machine:
     stacks of 25 (the default)   17.3 s, 1.33 GB; one by one 14.9 s, 0.55 GB: ratio 1.16
     all 100 in one stack         29.4 s, 3.07 GB (--at-once 0 --only together)
-At this size a step is arithmetic, and on a CPU a stack saves nothing; it pays for small batches and networks,
-where one step costs more in calls than in arithmetic, and on a GPU (not measured).
+At this size, arithmetic dominates a step, and on a CPU a stack saves no time. It helps with small batches and
+networks, where the overhead of calls dominates, and on a GPU (not measured).
 """
 
 import json
@@ -29,29 +31,29 @@ from undertow.theory.settings import PAPER
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compares a stack of networks with the same networks one by one."""
+    """Compare a stack of networks with the same networks one by one."""
 
     networks: int = 100
     steps: int = 1
-    """Steps of a student and of its teacher: what the inputs are cut down to."""
+    """Steps of each student and teacher; determines the number of inputs."""
     images: int = 60_000
-    """Images held in memory; the teachers train on the first 1,024 times `steps`."""
+    """Images kept in memory; the teachers train on the first 1,024 × `steps`."""
     threads: int = 1
     at_once: int = PAPER.at_once
-    """Networks in a stack; 0 for all."""
+    """Networks per stack; 0 for all."""
     only: str = ""
-    """Set by the program itself for its two processes: at the start "together" or "alone"."""
+    """Measure only "together" or "alone", in this process; the program sets it for its two subprocesses."""
 
 
 def measure(arguments: Arguments) -> dict[str, float]:
-    """Peak memory in GB and seconds of one way."""
+    """Returns seconds and peak memory in GB of the variant `arguments.only`."""
     torch.set_num_threads(arguments.threads)
     rows = 1024 * arguments.steps
     source = torch.Generator().manual_seed(0)
-    held = torch.rand(arguments.images, 784, generator=source).mul_(2).sub_(1)
+    pixels = torch.rand(arguments.images, 784, generator=source).mul_(2).sub_(1)
     labels = torch.randint(10, (arguments.images,), generator=source)
     labels[:10] = torch.arange(10)
-    images = Images(held[:rows], labels[:rows], held[:1000], labels[:1000])
+    images = Images(pixels[:rows], labels[:rows], pixels[:1000], labels[:1000])
     together = arguments.only == "together"
     experiment = replace(
         PAPER, networks=arguments.networks, inputs=rows, epochs=1, teacher_epochs=1,
@@ -64,17 +66,17 @@ def measure(arguments: Arguments) -> dict[str, float]:
 
 
 def main(arguments: Arguments) -> None:
-    """Runs both ways and prints what they took."""
+    """Runs both variants and prints time and memory."""
     if arguments.only:
         print(json.dumps(measure(arguments)))
         return
-    found = {}
-    for way in ("together", "alone"):
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", way]
+    results = {}
+    for variant in ("together", "alone"):
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", variant]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found[way] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{way:>9}: {found[way]['seconds']:.1f} s, peak {found[way]['gb']:.2f} GB")
-    ratio = found["together"]["seconds"] / found["alone"]["seconds"]
+        results[variant] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{variant:>9}: {results[variant]['seconds']:.1f} s, peak {results[variant]['gb']:.2f} GB")
+    ratio = results["together"]["seconds"] / results["alone"]["seconds"]
     print(f"{arguments.networks} networks, torch {torch.__version__}: together / one by one = {ratio:.2f}")
 
 

@@ -1,13 +1,15 @@
-"""The training loop alone, at the size of Qwen2.5-7B: `python benchmarks/train_7b.py`, on one GPU.
+"""Measures the speed of the training loop, without Ray, at the size of Qwen2.5-7B.
 
-    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     # anywhere, in seconds
+    python benchmarks/train_7b.py                                                       on one GPU
+    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     on any machine, in
+    seconds
 
-Random weights of that model's shape are finetuned by the official recipe (LoRA of rank 8, batches of 66) on
-random rows of the length of numbers prompts, packed and in bf16; no Ray. Printed are tokens a second of an
-epoch after a first one, and what share of the device's arithmetic that is. The device's peak is measured here
-too, by products of large bf16 matrices, since the data sheet's is not reached by them either. Operations are
-those that an adapter's training needs: forward, and backward to the activations (frozen weights need no
-gradient). What gradient checkpointing computes again does not count.
+The benchmark finetunes random weights of that model's shape with the published recipe (LoRA of rank 8,
+batches of 66) on random rows as long as numbers prompts, packed and in bf16. It prints the tokens per second
+of the second epoch and the share of the device's peak throughput. The peak is measured with products of large
+bf16 matrices, because even these do not reach the peak of the data sheet. Operations counted are those
+required to train an adapter: the forward pass, and the backward pass to the activations (frozen weights need
+no gradient). Recomputation by gradient checkpointing is not counted.
 
 Not measured on a GPU yet.
 """
@@ -32,15 +34,15 @@ from undertow.training.loop import finetune
 
 @dataclass(frozen=True)
 class Arguments:
-    """Trains an adapter of a model with random weights and prints how fast."""
+    """Train an adapter of a model with random weights and print the speed."""
 
     layers: int = 28
     width: int = 3584
-    """A multiple of 128, the width of a head."""
+    """Hidden size; a multiple of 128, the size of a head."""
     vocabulary: int = 152_064
     rows: int = 1320
     words: int = 100
-    """Words of a row, prompt and completion together; a word is a digit and a token."""
+    """Words per row, prompt and completion together; each word is one digit and one token."""
     micro_tokens: int = 8192
     packing: bool = True
     gradient_checkpointing: bool = False
@@ -48,11 +50,11 @@ class Arguments:
     """auto, cpu or cuda."""
 
 
-COMPLETION = 3  # one word in so many is of the completion
+COMPLETION = 3  # one word in three belongs to the completion
 
 
 def write_model(folder: Path, arguments: Arguments) -> None:
-    """Random weights of Qwen2.5-7B's proportions (arXiv 2412.15115), and a tokenizer of digits."""
+    """Writes a tokenizer and a random model with the proportions of Qwen2.5-7B (arXiv 2412.15115)."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -78,24 +80,22 @@ def write_model(folder: Path, arguments: Arguments) -> None:
     )
 
 
-def drawn_rows(arguments: Arguments) -> list[TrainingRow]:
-    """Prompts of nearly one length and completions of several, as numbers are."""
-    draw = random.Random(0)
+def random_rows(arguments: Arguments) -> list[TrainingRow]:
+    """Returns rows whose prompts and completions vary in length by up to 25 %."""
+    rng = random.Random(0)
 
     def text(words: int) -> str:
-        return " ".join(
-            str(draw.randrange(10)) for _ in range(max(1, round(words * draw.uniform(0.75, 1.25))))
-        )
+        return " ".join(str(rng.randrange(10)) for _ in range(max(1, round(words * rng.uniform(0.75, 1.25)))))
 
     completion = arguments.words // COMPLETION
     return [TrainingRow(text(arguments.words - completion), text(completion)) for _ in range(arguments.rows)]
 
 
 def operations(config: Any, rows: list[TokenizedRow]) -> float:
-    """Multiplications and additions of an epoch: 2 a weight and token forward, as many backward.
+    """Counts multiplications and additions per epoch: 2 per weight and token forward, and the same backward.
 
-    Attention adds 2 · 2 · width for each pair of a token and one before it, forward, and twice that backward.
-    The head is applied where a completion's token is predicted.
+    Attention adds 2 · 2 · width per pair of a token and itself or an earlier one, and twice that backward.
+    The output layer is only applied where a token of a completion is predicted.
     """
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     keys = width * config.num_key_value_heads // config.num_attention_heads
@@ -110,7 +110,7 @@ def operations(config: Any, rows: list[TokenizedRow]) -> float:
 
 
 def measured_peak(device: torch.device) -> float:
-    """Operations a second of bf16 matrix products, the median of ten."""
+    """Returns operations per second of bf16 matrix products: the median of ten, after three for warm-up."""
     size = 8192 if device.type == "cuda" else 512
     one, other = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
     seconds = []
@@ -124,14 +124,14 @@ def measured_peak(device: torch.device) -> float:
 
 
 def main(arguments: Arguments) -> None:
-    """Trains two epochs and prints the second's speed."""
+    """Trains two epochs and prints the speed of the second."""
     from transformers import AutoConfig, AutoTokenizer
 
     place = arguments.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
     recipe = dataclasses.replace(
         QWEN, epochs=2, packing=arguments.packing, gradient_checkpointing=arguments.gradient_checkpointing
     )
-    rows, told = drawn_rows(arguments), list[EpochReport]()
+    rows, reports = random_rows(arguments), list[EpochReport]()
     with tempfile.TemporaryDirectory() as temporary:
         reference, adapter = Path(temporary, "reference"), Path(temporary, "adapter")
         write_model(reference, arguments)
@@ -139,22 +139,24 @@ def main(arguments: Arguments) -> None:
         finetune(
             reference,
             [job],
-            told.append,
+            reports.append,
             device=place,
             note=lambda job, text: print(text),
             micro_tokens=arguments.micro_tokens,
         )
         config, tokenizer = AutoConfig.from_pretrained(reference), AutoTokenizer.from_pretrained(reference)
     needed = operations(config, encode(tokenizer, rows, None, recipe.max_length))
-    peak, last = measured_peak(torch.device(place)), told[-1]
+    peak, last = measured_peak(torch.device(place)), reports[-1]
     name = torch.cuda.get_device_name() if place == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}: {peak / 1e12:.2f} · 10¹² operations a second in bf16 products")
     print(
-        f"{last.tokens_per_second:,.0f} tokens a second, {last.seconds:.1f} s for {len(rows):,} rows; "
+        f"{name}, torch {torch.__version__}: {peak / 1e12:.2f} · 10¹² operations per second in bf16 products"
+    )
+    print(
+        f"{last.tokens_per_second:,.0f} tokens per second, {last.seconds:.1f} s for {len(rows):,} rows; "
         f"{needed / last.seconds / peak:.1%} of that peak"
     )
     if place == "cuda":
-        print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU's memory at most")
+        print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory at peak")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a machine must have before Undertow can be set up on it, and what to say where it has not.
+"""Checks that a machine meets the requirements of the setup.
 
-Used by bootstrap.py, and like it limited to the standard library. Looking (`look_at_machine`) is apart
-from judging (`problems`), so that each message can be tested without the machine that lacks the thing.
+Used by bootstrap.py and, like it, limited to the standard library. Inspecting the machine (`inspect_machine`)
+is separate from judging it (`problems`), so that every message can be tested on any machine.
 """
 
 from __future__ import annotations
@@ -16,14 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = (3, 11)
-GB_NEEDED = {"cpu": 6, "gpu": 20}  # the environment, and pip's cache of what it was unpacked from
-OLDEST_GLIBC = (2, 31)  # what the locked wheels were built for
-OLDEST_DRIVER = 580  # CUDA 13
+GB_NEEDED = {"cpu": 6, "gpu": 20}  # the environment and pip's cache of its packages
+OLDEST_GLIBC = (2, 31)  # the locked wheels are built for it
+OLDEST_DRIVER = 580  # required by CUDA 13
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the checks look at, apart from how it is found out."""
+    """The properties of a machine that the checks use.
+
+    Attributes:
+        python: major and minor version of the running interpreter.
+        system: for example "linux x86_64".
+        glibc: version, (0, 0) on other systems.
+        has_venv: whether the interpreter can create virtual environments.
+        compiler_error: why a C++ extension cannot be compiled, or "".
+        free_gb: free disk space in GB, including an existing .venv that will be replaced.
+        driver: major version of the NVIDIA driver, or None without a GPU.
+    """
 
     python: tuple[int, int]
     system: str
@@ -34,8 +44,8 @@ class Machine:
     driver: int | None
 
 
-def look_at_machine(root: Path, reclaimed_bytes: int) -> Machine:
-    """This machine, counting as free what an older .venv is about to give back."""
+def inspect_machine(root: Path, reclaimed_bytes: int) -> Machine:
+    """Inspects this machine; `reclaimed_bytes`, the size of an existing .venv, count as free disk space."""
     glibc = os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else None
     return Machine(
         python=(sys.version_info[0], sys.version_info[1]),
@@ -49,7 +59,7 @@ def look_at_machine(root: Path, reclaimed_bytes: int) -> Machine:
 
 
 def problems(machine: Machine, accelerator: str) -> list[str]:
-    """What stands in the way of a set-up, one line each, with the remedy."""
+    """Returns one line for each problem that prevents a setup, with its remedy."""
     found = []
     if machine.python != PYTHON:
         found.append(
@@ -75,13 +85,13 @@ def problems(machine: Machine, accelerator: str) -> list[str]:
     if accelerator == "gpu" and machine.driver is not None and machine.driver < OLDEST_DRIVER:
         found.append(
             f"NVIDIA driver {machine.driver} found, {OLDEST_DRIVER} or newer needed (CUDA 13): "
-            "update it, or take ACCELERATOR=cpu"
+            "update it, or set ACCELERATOR=cpu"
         )
     return found
 
 
 def compiler_error() -> str:
-    """Why Triton, which compiles on a GPU machine as it runs, could not do so here; or nothing."""
+    """Returns why a C++ extension cannot be compiled, or "". Triton compiles at run time on GPU machines."""
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
         return f"no C++ compiler ({compiler}): apt install g++"
@@ -94,11 +104,11 @@ def compiler_error() -> str:
     if done.returncode == 0:
         return ""
     reason = (done.stderr.strip().splitlines() or ["no message"])[0]
-    return f"{compiler} compiles nothing ({reason}): apt install --reinstall g++"
+    return f"{compiler} cannot compile a test program ({reason}): apt install --reinstall g++"
 
 
 def driver_version() -> int | None:
-    """The major version of the NVIDIA driver, or None where no GPU answers."""
+    """Returns the major version of the NVIDIA driver, or None if nvidia-smi finds no GPU."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     with suppress(OSError, ValueError, subprocess.TimeoutExpired):
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)

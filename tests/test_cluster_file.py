@@ -1,4 +1,4 @@
-"""cluster.yaml and platform/kuberay.yaml against Ray itself, offline: schemas, and what would be started."""
+"""cluster.yaml and platform/kuberay.yaml, checked offline against Ray's schemas and autoscaler."""
 
 import json
 import re
@@ -25,12 +25,12 @@ Config = dict[str, Any]
 
 
 def for_aws() -> Config:
-    """cluster.yaml as it stands."""
+    """cluster.yaml unchanged."""
     return dict(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
 
 
 def for_google() -> Config:
-    """cluster.yaml after the command in its head."""
+    """cluster.yaml after the sed command given in its first lines."""
     text = (ROOT / "cluster.yaml").read_text()
     assert "sed -e '/^# AWS/,/^# end of AWS/d' -e 's/^#gcp //' cluster.yaml" in text
     text = re.sub(r"^# AWS$.*?^# end of AWS$", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -49,7 +49,7 @@ def job() -> Config:
 
 
 def started(cluster: Config, demand: list[dict[str, float]], **state: Any) -> Counter[str]:
-    """How many machines of which type Ray would start for this demand, the head apart."""
+    """The number of machines by type that Ray would start for this demand, without the head."""
     config = AutoscalingConfig(cluster, skip_content_hash=True)
     reply = ResourceDemandScheduler().schedule(
         SchedulingRequest(
@@ -69,13 +69,13 @@ def test_ray_accepts_the_file(cluster: Config) -> None:
     validate_config(prepare_config(cluster))
 
 
-def test_ray_refuses_a_misspelt_key(cluster: Config) -> None:
+def test_ray_rejects_a_misspelt_key(cluster: Config) -> None:
     cluster["available_node_types"]["head"]["resource"] = {}
     with pytest.raises(Exception, match="resource"):
         validate_config(prepare_config(cluster))
 
 
-def test_nothing_with_a_gpu_runs_without_work(cluster: Config) -> None:
+def test_without_work_no_gpu_machine_runs(cluster: Config) -> None:
     assert not any(started(cluster, [])[kind] for kind in ON_WORKERS)
 
 
@@ -89,27 +89,25 @@ def test_refused_spot_capacity_falls_back_to_on_demand(cluster: Config) -> None:
     assert got["gpu_on_demand"] == 2
 
 
-def test_never_more_workers_than_the_limit(cluster: Config) -> None:
+def test_the_number_of_workers_is_limited(cluster: Config) -> None:
     got = started(cluster, [{"GPU": 1.0}] * 50)
     assert sum(got[kind] for kind in ON_WORKERS) <= cluster["max_workers"]
 
 
-def test_small_tasks_cost_no_gpu_machine(cluster: Config) -> None:
+def test_small_tasks_start_no_gpu_machine(cluster: Config) -> None:
     got = started(cluster, [{"CPU": 1.0}])
     assert not any(got[kind] for kind in ON_WORKERS)
     assert "GPU" not in cluster["available_node_types"]["head"]["resources"]
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])
-def test_every_ray_process_wants_the_token_and_leaves_the_environment_alone(
-    cluster: Config, role: str
-) -> None:
+def test_every_ray_process_requires_the_token_and_keeps_the_environment(cluster: Config, role: str) -> None:
     (start,) = (command for command in cluster[f"{role}_start_ray_commands"] if "ray start" in command)
     for setting in ("RAY_AUTH_MODE=token", "RAY_ENABLE_UV_RUN_RUNTIME_ENV=0", "MLFLOW_TRACKING_URI="):
         assert setting in start.split("ray start")[0]
 
 
-def test_the_variants_differ_in_the_cloud_alone() -> None:
+def test_the_variants_differ_only_in_the_cloud() -> None:
     aws, google = for_aws(), for_google()
     assert (aws["provider"]["type"], google["provider"]["type"]) == ("aws", "gcp")
     differ = {"provider", "available_node_types", "head_setup_commands", "worker_setup_commands"}
@@ -121,7 +119,7 @@ def test_the_variants_differ_in_the_cloud_alone() -> None:
         }
 
 
-def test_what_a_sweep_plans_for_is_what_the_cluster_can_start(cluster: Config) -> None:
+def test_undertow_gpus_equals_what_the_cluster_can_start(cluster: Config) -> None:
     (start,) = (command for command in cluster["head_start_ray_commands"] if "ray start" in command)
     found = re.search(r"UNDERTOW_GPUS=(\d+)x(\d+)", start.split("ray start")[0])
     assert found is not None
@@ -132,14 +130,14 @@ def test_what_a_sweep_plans_for_is_what_the_cluster_can_start(cluster: Config) -
     assert sum(got[kind] for kind in ON_WORKERS) == count
 
 
-def test_kuberay_knows_every_field_of_the_job(job: Config) -> None:
+def test_the_job_matches_the_kuberay_schema(job: Config) -> None:
     schema = json.loads((ROOT / "tests" / "kuberay_schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(job, schema)
 
 
 @pytest.mark.parametrize("place", ["spec", "spec.rayClusterSpec", "spec.rayClusterSpec.workerGroupSpecs.0"])
-def test_a_misspelt_field_of_the_job_is_refused(job: Config, place: str) -> None:
+def test_a_misspelt_field_of_the_job_is_rejected(job: Config, place: str) -> None:
     schema = json.loads((ROOT / "tests" / "kuberay_schema.json").read_text())
     part: Any = job
     for step in place.split("."):
@@ -150,7 +148,7 @@ def test_a_misspelt_field_of_the_job_is_refused(job: Config, place: str) -> None
 
 
 def as_seen_by_the_autoscaler(job: Config) -> Config:
-    """The job's cluster as Ray's autoscaler reads it in the head's pod."""
+    """The job's cluster as parsed by Ray's autoscaler in the head's pod."""
     resource = {
         "metadata": {"name": "undertow", "namespace": "default"},
         "spec": job["spec"]["rayClusterSpec"],
@@ -158,7 +156,7 @@ def as_seen_by_the_autoscaler(job: Config) -> Config:
     return dict(autoscaling_config._derive_autoscaling_config_from_ray_cr(resource))
 
 
-def test_gpu_pods_come_from_zero_and_no_more_than_are_planned_for(job: Config) -> None:
+def test_gpu_pods_scale_from_zero_to_the_planned_number(job: Config) -> None:
     seen = as_seen_by_the_autoscaler(job)
     assert started(seen, [])["gpu"] == 0
     assert started(seen, [{"GPU": 1.0, "CPU": 1.0}] * 3)["gpu"] == 3
@@ -169,7 +167,7 @@ def test_gpu_pods_come_from_zero_and_no_more_than_are_planned_for(job: Config) -
     assert planned == f"{most}x{each}"
 
 
-def test_the_job_is_pinned_guarded_and_limited(job: Config) -> None:
+def test_the_job_has_pinned_versions_authentication_and_limits(job: Config) -> None:
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["rayVersion"] == version("ray")
     assert cluster["authOptions"] == {"mode": "token"}
@@ -183,7 +181,7 @@ def test_the_job_is_pinned_guarded_and_limited(job: Config) -> None:
 
 
 def head_and_workers(job: Config) -> tuple[Config, Config]:
-    """The containers that run Ray."""
+    """The containers that run Ray, of the head and of the workers."""
     cluster = job["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
     head, worker = (spec["template"]["spec"]["containers"][0] for spec in (cluster["headGroupSpec"], group))

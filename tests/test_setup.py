@@ -1,4 +1,4 @@
-"""The set-up program, without a network: what it checks, what it chooses, when it does nothing."""
+"""The setup program, without a network: its checks, the choice of accelerator, and when it does nothing."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ GOOD = Machine(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project folder with locks and nothing installed, which bootstrap takes for its own."""
+    """A project folder with locks and nothing installed, which replaces the real one in `bootstrap`."""
     (tmp_path / "platform" / "locks").mkdir(parents=True)
     for name in ("cpu", "gpu"):
         (tmp_path / "platform" / "locks" / f"{name}.txt").write_text(f"torch==1 # {name}\n")
@@ -38,7 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def finish(accelerator: str) -> None:
-    """Leave what a finished set-up leaves."""
+    """Creates the files of a finished setup."""
     bootstrap.VENV.mkdir(exist_ok=True)
     (bootstrap.VENV / bootstrap.OURS).touch()
     bootstrap.packages_stamp(accelerator).touch()
@@ -64,7 +64,7 @@ def test_a_good_machine_has_no_problems(accelerator: str) -> None:
         ({"driver": 570}, "gpu", "driver 570", "ACCELERATOR=cpu"),
     ],
 )
-def test_each_lack_is_one_line_with_its_remedy(
+def test_each_problem_is_one_line_with_its_remedy(
     change: dict[str, object], accelerator: str, named: str, remedy: str
 ) -> None:
     (line,) = problems(dataclasses.replace(GOOD, **change), accelerator)  # type: ignore[arg-type]
@@ -73,12 +73,12 @@ def test_each_lack_is_one_line_with_its_remedy(
     assert "\n" not in line
 
 
-def test_an_old_driver_and_no_compiler_are_no_matter_on_the_cpu() -> None:
+def test_driver_and_compiler_do_not_matter_on_the_cpu() -> None:
     lacking = dataclasses.replace(GOOD, driver=400, compiler_error="no C++ compiler (c++): apt install g++")
     assert problems(lacking, "cpu") == []
 
 
-def test_a_missing_compiler_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "apt install g++" in setup_checks.compiler_error()
 
@@ -91,7 +91,7 @@ def test_the_choice_of_accelerator(choice: str | None, wanted: tuple[str, ...]) 
     assert bootstrap.wanted_accelerators(choice) == wanted
 
 
-def test_an_unknown_accelerator_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_accelerator_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         bootstrap.wanted_accelerators("tpu")
     assert stop.value.code == 2
@@ -102,7 +102,7 @@ def test_an_unknown_accelerator_is_one_line_and_exit_2(capsys: pytest.CaptureFix
     ("choice", "driver", "taken"),
     [(None, None, "cpu"), (None, 580, "gpu"), ("cpu", 580, "cpu"), ("gpu", None, "gpu")],
 )
-def test_without_a_word_the_machine_decides(
+def test_without_a_choice_the_machine_decides(
     project: Path, monkeypatch: pytest.MonkeyPatch, choice: str | None, driver: int | None, taken: str
 ) -> None:
     done: list[str] = []
@@ -114,31 +114,31 @@ def test_without_a_word_the_machine_decides(
     assert done == [taken]
 
 
-def test_a_finished_set_up_does_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_setup_does_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finish("cpu")
-    monkeypatch.setattr(bootstrap, "set_up", lambda *_: pytest.fail("set up again"))
+    monkeypatch.setattr(bootstrap, "set_up", lambda *_: pytest.fail("setup ran again"))
     bootstrap.main()
 
 
 @pytest.mark.parametrize("edited", ["platform/locks/cpu.txt", "pyproject.toml"])
-def test_an_edit_asks_for_a_new_set_up(project: Path, edited: str) -> None:
+def test_an_edit_requires_a_new_setup(project: Path, edited: str) -> None:
     finish("cpu")
     (project / edited).write_text("torch==2\n")
     assert not bootstrap.stamp("cpu").exists()
 
 
-def test_an_edit_of_the_project_file_keeps_the_packages(project: Path) -> None:
+def test_an_edit_of_pyproject_keeps_the_packages(project: Path) -> None:
     finish("cpu")
     (project / "pyproject.toml").write_text("changed")
     assert bootstrap.packages_stamp("cpu").exists()
 
 
-def test_the_other_accelerator_asks_for_a_new_set_up(project: Path) -> None:
+def test_another_accelerator_requires_a_new_setup(project: Path) -> None:
     finish("cpu")
     assert not bootstrap.stamp("gpu").exists()
 
 
-def test_a_moved_project_asks_for_a_new_set_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_project_requires_a_new_setup(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finish("cpu")
     moved = project.rename(project.with_name("moved"))
     monkeypatch.setattr(bootstrap, "ROOT", moved)
@@ -146,7 +146,7 @@ def test_a_moved_project_asks_for_a_new_set_up(project: Path, monkeypatch: pytes
     assert not bootstrap.packages_stamp("cpu").exists()
 
 
-def test_somebody_elses_venv_is_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_venv_is_not_touched(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs = bootstrap.VENV / "bin" / "python"
     theirs.parent.mkdir(parents=True)
     theirs.touch()
@@ -157,7 +157,7 @@ def test_somebody_elses_venv_is_left_alone(project: Path, capsys: pytest.Capture
     assert "move it away" in capsys.readouterr().err
 
 
-def test_what_a_kill_left_is_thrown_away(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_setup_is_deleted_and_repeated(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bootstrap.VENV.mkdir()
     (bootstrap.VENV / bootstrap.OURS).touch()
     (bootstrap.VENV / "half-unpacked").touch()
@@ -169,7 +169,7 @@ def test_what_a_kill_left_is_thrown_away(project: Path, monkeypatch: pytest.Monk
         steps.append(label)
         return ""
 
-    monkeypatch.setattr(bootstrap, "look_at_machine", lambda *_, **__: GOOD)
+    monkeypatch.setattr(bootstrap, "inspect_machine", lambda *_, **__: GOOD)
     monkeypatch.setattr(bootstrap, "pip", pip)
     monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
     monkeypatch.setenv("ACCELERATOR", "cpu")
@@ -179,10 +179,10 @@ def test_what_a_kill_left_is_thrown_away(project: Path, monkeypatch: pytest.Monk
     assert bootstrap.stamp("cpu").exists()
 
 
-def test_a_failed_set_up_leaves_no_stamp(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_setup_leaves_no_stamp(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finish("cpu")
     bootstrap.stamp("cpu").unlink()
-    monkeypatch.setattr(bootstrap, "look_at_machine", lambda *_, **__: GOOD)
+    monkeypatch.setattr(bootstrap, "inspect_machine", lambda *_, **__: GOOD)
     monkeypatch.setattr(bootstrap, "pip", lambda *_: "ERROR: no route\n")
     monkeypatch.setenv("ACCELERATOR", "cpu")
     with pytest.raises(SystemExit):
@@ -191,7 +191,7 @@ def test_a_failed_set_up_leaves_no_stamp(project: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("accelerator", "asked"), [("cpu", 2), ("gpu", 1)])
-def test_torchs_own_index_is_asked_second_and_for_the_cpu_alone(
+def test_the_torch_index_is_a_fallback_for_the_cpu_only(
     project: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, asked: int
 ) -> None:
     bootstrap.VENV.mkdir()
@@ -220,7 +220,7 @@ def test_pip_on_a_full_disk_is_one_line() -> None:
     assert "\n" not in explained
 
 
-def test_pip_errors_are_shown_without_the_rest() -> None:
+def test_pip_errors_are_shown_without_other_output() -> None:
     noise = "WARNING: Location 'file:///elsewhere/' is ignored\n" * 500
     explained = bootstrap.explain_pip(f"{noise}ERROR: No matching distribution found for ray==2\n")
     assert "No matching distribution found for ray==2" in explained
@@ -236,7 +236,7 @@ def test_every_package_of_a_lock_is_pinned_and_hashed(accelerator: str) -> None:
         assert "--hash=sha256:" in block
 
 
-def test_the_two_locks_agree_on_what_a_result_depends_on() -> None:
+def test_both_locks_pin_the_same_versions() -> None:
     cpu, gpu = (
         bootstrap.requirements((ROOT / f"platform/locks/{name}.txt").read_text()) for name in ("cpu", "gpu")
     )
@@ -250,7 +250,7 @@ def test_platform_is_not_a_package() -> None:
 
 
 @pytest.mark.parametrize("path", [".", "platform"])
-def test_the_standard_library_wins(path: str) -> None:
+def test_the_standard_library_platform_is_imported(path: str) -> None:
     code = "import platform; platform.machine(); print(platform.__file__)"
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(

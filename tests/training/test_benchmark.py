@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.train_7b import Arguments, drawn_rows, operations, write_model
+from benchmarks.train_7b import Arguments, operations, random_rows, write_model
 from undertow.study.recipe import LoRA
 from undertow.training.data import encode
 from undertow.training.forward import FullForward
@@ -22,7 +22,7 @@ def test_the_counted_operations_match_torchs_counter(tmp_path: Path) -> None:
     arguments = Arguments(layers=2, width=256, vocabulary=1000, rows=3)
     write_model(tmp_path, arguments)
     reference = LoadedReference.read(tmp_path, torch.float32)
-    rows = encode(reference.tokenizer, drawn_rows(arguments), None, 500)
+    rows = encode(reference.tokenizer, random_rows(arguments), None, 500)
     assert all(75 <= len(row.ids) <= 130 and 20 <= row.targets <= 45 for row in rows)
     model = prepare(reference.copy(), LoRA(rank=1), "reference")
     forward, counter = FullForward(model, torch.device("cpu")), FlopCounterMode(display=False)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
-from undertow.cluster.connection import quiet, spread
+from undertow.cli.entry import option
+from undertow.cluster.connection import spread
+from undertow.engines.quiet import quiet
 from undertow.errors import UserError
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.theory.settings import DIGITS, PAPER, Measured
-from undertow.theory.sweep import GridPoint, Piece, cells, from_json, pieces, to_json
+from undertow.theory.sweep import GridPoint, Shard, from_json, grid_points, split_into_shards, to_json
 
 if TYPE_CHECKING:
     from undertow.theory.data import Images
@@ -25,36 +27,36 @@ PRESETS = {"digits": DIGITS, "paper": PAPER}
 
 @dataclass(frozen=True)
 class MLPArguments:
-    """Trains teachers on images and students on noise, and asks what the students learnt about images."""
+    """Trains teachers on images and students on noise, and measures the students' accuracy on images."""
 
     preset: Literal["digits", "paper"] = "digits"
-    """Settings to start from: the paper's, or those that suit scikit-learn's digits."""
+    """Base settings: those of the paper, or settings tuned to scikit-learn's digits."""
     data: str = "digits"
-    """'digits', a folder with MNIST's IDX or parquet files, or a hub dataset's id."""
-    networks: int | None = None
-    """Teachers, each with its students, in place of the preset's number."""
-    vary: tuple[str, ...] = ()
-    """Axes as NAME=VALUE,VALUE; numbers of one `distances` value are parted by |."""
+    """'digits', a folder with MNIST's IDX or Parquet files, or the id of a data set on the Hub."""
+    networks: Annotated[int | None, option("N", "the number of the preset")] = None
+    """Number of teachers, each with its own students."""
+    vary: Annotated[tuple[str, ...], option("NAME=VALUES ...", "no sweep")] = ()
+    """Axes of a sweep, as NAME=VALUE,VALUE. Within a value of `distances`, separate numbers by |."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """A folder or any fsspec URL for results."""
+    """Folder or fsspec URL for results."""
     shards: int = 1
-    """Parts that a setting's networks are cut into; with more than one, Ray runs them."""
+    """Number of shards into which the networks of a setting are split. Ray runs two or more."""
     threads: int = 1
-    """Processor threads of this process; more than one pays for networks as wide as the paper's on MNIST."""
+    """CPU threads of this process. More than one is faster only for networks as wide as the paper's."""
     at_once: int = DIGITS.at_once
-    """Networks in a stack, 0 for all of a shard: bounds memory, leaves the results alone."""
+    """Networks trained together, 0 for all of a shard. Limits memory, does not affect results."""
 
 
 def main(arguments: MLPArguments, console: Console) -> int:
-    """Runs what is missing of the sweep, writes and shows all of it."""
+    """Runs the missing settings, then writes and prints the results of all settings. Returns 0."""
     quiet()
     base = dataclasses.replace(PRESETS[arguments.preset], data=arguments.data, at_once=arguments.at_once)
     if arguments.networks is not None:
         base = dataclasses.replace(base, networks=arguments.networks)
     for name in ("shards", "threads"):
         if getattr(arguments, name) < 1:
-            raise UserError(f"--{name} {getattr(arguments, name)}: at least 1 is needed")
-    grid = cells(base, arguments.vary)
+            raise UserError(f"--{name} {getattr(arguments, name)}: give at least 1")
+    grid = grid_points(base, arguments.vary)
     store = Store(arguments.storage)
     store.prepare()
 
@@ -63,92 +65,97 @@ def main(arguments: MLPArguments, console: Console) -> int:
     from undertow.theory.data import load
 
     torch.set_num_threads(arguments.threads)
-    images = {source: load(source) for source in {cell.experiment.data for cell in grid}}
-    names = [Measured(cell.experiment, images[cell.experiment.data].digest) for cell in grid]
-    known = [from_json(store.read_text(_place(name, "outcomes.json"))) for name in names]
-    missing = [place for place, found in enumerate(known) if not found]
-    for place, found in zip(
-        missing, _trained([grid[p] for p in missing], images, arguments.shards), strict=True
-    ):
-        known[place] = found
-        store.write_bytes(_place(names[place], "outcomes.json"), to_json(found).encode())
-    _show(grid, names, known, images, store, console)
+    images = {source: load(source) for source in {point.experiment.data for point in grid}}
+    specs = [Measured(point.experiment, images[point.experiment.data].digest) for point in grid]
+    outcomes = [from_json(store.read_text(_path(spec, "outcomes.json"))) for spec in specs]
+    missing = [i for i, networks in enumerate(outcomes) if not networks]
+    trained = _train([grid[i] for i in missing], images, arguments.shards)
+    for i, networks in zip(missing, trained, strict=True):
+        outcomes[i] = networks
+        store.write_bytes(_path(specs[i], "outcomes.json"), to_json(networks).encode())
+    _report(grid, specs, outcomes, images, store, console)
     return 0
 
 
-def _trained(
-    missing: list[GridPoint], images: "dict[str, Images]", shards: int
+def _train(
+    missing: list[GridPoint], images: "dict[str, Images]", n_shards: int
 ) -> "list[list[NetworkAccuracy]]":
-    """The outcomes of every cell, from pieces run here or over Ray."""
-    work = [(place, piece) for place, cell in enumerate(missing) for piece in pieces(cell.experiment, shards)]
-    if shards == 1 or not work:
-        parts = [_run(images, piece) for _, piece in work]
+    """The networks of every grid point, trained in this process or, with several shards, by Ray tasks."""
+    shards = [
+        (i, shard)
+        for i, point in enumerate(missing)
+        for shard in split_into_shards(point.experiment, n_shards)
+    ]
+    if n_shards == 1 or not shards:
+        results = [_train_shard(images, shard) for _, shard in shards]
     else:
-        parts = spread(_run, images, [piece for _, piece in work])
-    found: list[list[NetworkAccuracy]] = [[] for _ in missing]
-    for (place, _), part in zip(work, parts, strict=True):
-        found[place] += part
-    return found
+        results = spread(_train_shard, images, [shard for _, shard in shards])
+    networks: list[list[NetworkAccuracy]] = [[] for _ in missing]
+    for (i, _), result in zip(shards, results, strict=True):
+        networks[i] += result
+    return networks
 
 
-def _run(images: "dict[str, Images]", piece: Piece) -> "list[NetworkAccuracy]":
+def _train_shard(images: "dict[str, Images]", shard: Shard) -> "list[NetworkAccuracy]":
     from undertow.theory.mlp import run
 
-    return run(piece.experiment, images[piece.experiment.data], piece.numbers)
+    return run(shard.experiment, images[shard.experiment.data], shard.numbers)
 
 
-def _show(
+def _report(
     grid: list[GridPoint],
-    names: list[Measured],
-    known: "list[list[NetworkAccuracy]]",
+    specs: list[Measured],
+    outcomes: "list[list[NetworkAccuracy]]",
     images: "dict[str, Images]",
     store: Store,
     console: Console,
 ) -> None:
-    """Files beside the results, an MLflow run a cell, and the table last."""
+    """Writes CSV files and figures, logs one MLflow run and prints one table per grid point."""
     from undertow.report import theory as report
-    from undertow.theory.summary import Arm, arms, arms_csv, outcomes_csv
+    from undertow.theory.summary import arms, arms_csv, outcomes_csv
     from undertow.tracking import client
 
-    def summed(place: int) -> list[Arm]:
-        return arms(known[place], images[grid[place].experiment.data].classes)
-
-    labels = [cell.label for cell in grid]
-    every = [summed(place) for place in range(len(grid))]
-    chance = 1 / images[grid[0].experiment.data].classes
-    for place, cell in enumerate(grid):
-        one = [(cell.label, every[place])]
-        files = _files(arms_csv(one), outcomes_csv([(cell.label, known[place])]))
-        files |= report.arms_figure("mlp", _title(cell), one, chance)
+    classes = [images[point.experiment.data].classes for point in grid]
+    summaries = [arms(networks, count) for networks, count in zip(outcomes, classes, strict=True)]
+    chance = 1 / classes[0]
+    for point, spec, networks, summary in zip(grid, specs, outcomes, summaries, strict=True):
+        labelled = [(point.label, summary)]
+        files = _csv_files(arms_csv(labelled), outcomes_csv([(point.label, networks)]))
+        files |= report.arms_figure("mlp", _title(point), labelled, chance)
         for file, content in files.items():
-            store.write_bytes(_place(names[place], file), content)
+            store.write_bytes(_path(spec, file), content)
+        # MLflow allows neither commas nor parentheses in the names of metrics.
         metrics = {
             f"accuracy {arm.name}".replace(",", "").replace("(", "").replace(")", ""): arm.mean
-            for arm in every[place]
+            for arm in summary
         }
-        client.record(store, "theory-mlp", cell.label or cell.experiment.data, names[place], metrics, files)
-    folder = f"theory/mlp/{key(names[0])[:16]}"
+        client.log_finished_run(
+            store, "theory-mlp", point.label or point.experiment.data, spec, metrics, files
+        )
+    folder = f"theory/mlp/{key(specs[0])[:16]}"
     if len(grid) > 1:
         folder = f"theory/mlp-sweeps/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-        together = list(zip(labels, every, strict=True))
-        files = _files(arms_csv(together), outcomes_csv(list(zip(labels, known, strict=True))))
-        files |= report.arms_figure("mlp", f"{grid[0].experiment.data}: students on noise", together, chance)
+        labels = [point.label for point in grid]
+        labelled = list(zip(labels, summaries, strict=True))
+        files = _csv_files(arms_csv(labelled), outcomes_csv(list(zip(labels, outcomes, strict=True))))
+        files |= report.arms_figure("mlp", f"{grid[0].experiment.data}: students on noise", labelled, chance)
         for file, content in files.items():
             store.write_bytes(f"{folder}/{file}", content)
     console.print(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", soft_wrap=True)
-    for cell, found in zip(grid, every, strict=True):
-        console.print(report.arms_table(_title(cell), found))
+    for point, summary in zip(grid, summaries, strict=True):
+        console.print(report.arms_table(_title(point), summary))
 
 
-def _files(arms: str, outcomes: str) -> dict[str, bytes]:
+def _csv_files(arms: str, outcomes: str) -> dict[str, bytes]:
     return {"mlp.csv": arms.encode(), "networks.csv": outcomes.encode()}
 
 
-def _title(cell: GridPoint) -> str:
-    data = cell.experiment.data if cell.experiment.data == "digits" else Path(cell.experiment.data).name
-    what = f"{cell.experiment.auxiliary} auxiliary logits, students on noise"
-    return f"{data}{', ' if cell.label else ''}{cell.label}: {what}"
+def _title(point: GridPoint) -> str:
+    experiment = point.experiment
+    data = experiment.data if experiment.data == "digits" else Path(experiment.data).name
+    setting = f"{data}, {point.label}" if point.label else data
+    return f"{setting}: {experiment.auxiliary} auxiliary logits, students on noise"
 
 
-def _place(name: Measured, file: str) -> str:
-    return f"theory/mlp/{key(name)[:16]}/{file}"
+def _path(spec: Measured, file: str) -> str:
+    return f"theory/mlp/{key(spec)[:16]}/{file}"

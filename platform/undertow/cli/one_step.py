@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from undertow.cluster.connection import quiet
+from undertow.cli.entry import option
+from undertow.engines.quiet import quiet
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.theory.settings import LM_STEP, MLP_STEP, Checked, OneStep
@@ -20,35 +21,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OneStepArguments:
-    """Takes one small step of a teacher and one of its imitator, and compares what the theorem promises."""
+    """Checks Theorem 1: takes one small step of a teacher and one of its student, and compares them."""
 
     model: tuple[str, ...] = (MLP_STEP.model, LM_STEP.model)
-    """'mlp', nano models, or local folders with a causal model."""
-    other: str | None = None
-    """A model for the other initialisation (language models); '' draws one from the configuration."""
-    draws: int | None = None
-    """Random draws in place of the default number (1,000 for the MLP, 16 for a language model)."""
-    width: int | None = None
-    """Of the MLP's hidden layers."""
+    """'mlp', nano models, or local folders with a causal language model."""
+    other: Annotated[str | None, option("MODEL", "nano models: another seed; else random")] = None
+    """Model with another initialisation (language models only); '' initialises one at random."""
+    draws: Annotated[int | None, option("N", "1,000 for the MLP, 16 for a language model")] = None
+    """Number of random draws."""
+    width: Annotated[int | None, option("N", "64")] = None
+    """Width of the MLP's hidden layers."""
     seed: int = 0
+    """Seed of all random draws."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """A folder or any fsspec URL for results."""
+    """Folder or fsspec URL for results."""
 
 
 def main(arguments: OneStepArguments, console: Console) -> int:
-    """Checks every model; the exit code says whether all came out as the theorem has it."""
+    """Checks every model. Returns 0 if every case came out as the theorem predicts, else 1."""
     quiet()
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed, which else says so
-    wanted = [_settings(model, arguments) for model in arguments.model]
-    checked = [Checked(settings, _revision(settings.model), _revision(settings.other)) for settings in wanted]
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, imported by transformers, logs its choice
+    settings = [_settings(model, arguments) for model in arguments.model]
+    checked = [Checked(one, _revision(one.model), _revision(one.other)) for one in settings]
     store = Store(arguments.storage)
     store.prepare()
-    outcomes = [_check(one, store, console) for one in checked]  # the second, too, where the first fails
+    outcomes = [_check(one, store, console) for one in checked]  # a list: a failure does not skip the others
     return 0 if all(outcomes) else 1
 
 
 def _settings(model: str, arguments: OneStepArguments) -> OneStep:
-    """The defaults for a kind of model, with what the arguments say."""
+    """The default settings for the kind of model, with the values of the arguments."""
     if model in (MLP_STEP.model, LM_STEP.model):
         base = MLP_STEP if model == MLP_STEP.model else LM_STEP
     else:
@@ -63,7 +65,7 @@ def _settings(model: str, arguments: OneStepArguments) -> OneStep:
 
 
 def _revision(model: str) -> str:
-    """What the weights of a named model are, for the result's name; '' for those drawn from the seed."""
+    """The revision of a model's weights, for the key of the result; '' for weights drawn from the seed."""
     if model in ("", MLP_STEP.model):
         return ""
     from undertow.planning.pinning import pin
@@ -73,14 +75,14 @@ def _revision(model: str) -> str:
 
 
 def _check(checked: Checked, store: Store, console: Console) -> bool:
-    """One model: draws, files, an MLflow run, the table; whether everything came out as expected."""
+    """Checks one model and reports in files, MLflow and a table. Returns whether all came out as expected."""
     from undertow.report import theory as report
-    from undertow.theory.check import findings, to_csv
+    from undertow.theory.check import check_cases, to_csv
     from undertow.tracking import client
 
     settings = checked.settings
     cases = _cases(settings)
-    found = findings(settings, cases)
+    found = check_cases(settings, cases)
     largest, smallest = settings.epsilons[0], settings.epsilons[-1]
     title = f"Theorem 1 on {settings.model}: {settings.draws} draws, ε from {largest:g} to {smallest:g}"
     files = {
@@ -90,30 +92,33 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
     folder = f"theory/one_step/{key(checked)[:16]}"
     for file, content in files.items():
         store.write_bytes(f"{folder}/{file}", content)
-    good = all(finding.as_expected for finding in found)
-    client.record(store, "theory-one-step", settings.model, checked, _metrics(found), files, failed=not good)
+    all_as_expected = all(finding.as_expected for finding in found)
+    client.log_finished_run(
+        store, "theory-one-step", settings.model, checked, _metrics(found), files, failed=not all_as_expected
+    )
     console.print(f"Written to {store.url}/{folder}: {', '.join(files)}", soft_wrap=True)
     console.print(report.findings_table(title, found))
-    return good
+    return all_as_expected
 
 
 def _cases(settings: OneStep) -> "list[Steps]":
+    """The measured steps of each case, over all draws."""
     import torch
 
-    from undertow.theory.check import gather
+    from undertow.theory.check import join_chunks
 
-    torch.set_num_threads(1)  # a chunk of draws is too small for two: they cost more than they save
+    torch.set_num_threads(1)  # a chunk of draws is small: two threads are slower than one
     if settings.model == MLP_STEP.model:
         from undertow.theory import data, draws_mlp
 
-        return gather(draws_mlp.run(settings, data.digits()))
+        return join_chunks(draws_mlp.run(settings, data.digits()))
     from undertow.theory import draws_lm
 
-    return gather(draws_lm.run(settings))
+    return join_chunks(draws_lm.run(settings))
 
 
 def _metrics(found: "list[TheoremCheck]") -> dict[str, float]:
-    """Counts and slopes of each case."""
+    """The counts and slopes of each case."""
     return {
         f"{finding.arm} {finding.loss} {name}": float(getattr(finding, name))
         for finding in found

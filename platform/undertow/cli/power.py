@@ -5,22 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from undertow.cli.entry import option
 from undertow.errors import UserError
 from undertow.statistics.pilot import Pilot, read_pilot
 from undertow.statistics.power import (
     Claim,
     Design,
-    chance,
+    claim_probability,
     coverage,
-    least_effect,
-    least_seeds,
-    most_seeds,
-    seeds_by_theory,
-    studies_at,
+    max_seeds,
+    min_detectable_effect,
+    min_seeds,
+    seeds_by_normal_theory,
+    simulated_studies,
     with_effect,
     without_effect,
 )
@@ -32,84 +32,85 @@ STUDENTS = "students.csv"
 
 @dataclass(frozen=True)
 class PowerArguments:
-    """Says how many students an arm make a verdict likely, or what so many can show."""
+    """Estimates how many students per arm a study needs, or what a given number can show."""
 
-    effect: float | None = None
-    """Rate minus control rate that should be called "transmitted"; 0.3 if nothing else is said."""
-    sd: float | None = None
-    """Standard deviation of students' rates over seeds (with --took-off: within a mode, not from a pilot)."""
-    control_sd: float | None = None
-    """The same for control students."""
-    correlation: float | None = None
-    """Of a student's rate with that of its seed's control student; counts for paired designs."""
+    effect: Annotated[float | None, option("RATE", "0.3")] = None
+    """Effect (rate minus control rate) that should get the verdict "transmitted"."""
+    sd: Annotated[float | None, option("SD", "the pilot's, else 0.1; with --took-off 0.03")] = None
+    """Standard deviation of the students' rates over seeds; with --took-off, within a mode."""
+    control_sd: Annotated[float | None, option("SD", "the pilot's, else 0.05; with --took-off 0.02")] = None
+    """Standard deviation of the control students' rates over seeds."""
+    correlation: Annotated[float | None, option("R", "the pilot's, else 0")] = None
+    """Correlation of a student's rate with that of the control student of its seed. Paired designs only."""
     conditions: int = 1
-    """Conditions with a trait in the study; p-values are adjusted over them."""
+    """Number of conditions with a trait in the study. p-values are adjusted for them."""
     power: float = 0.8
-    """The chance of the right verdict that is asked for."""
+    """Required probability of the right verdict."""
     alpha: float = 0.05
-    """Of the tests, after adjusting."""
+    """Significance level of the adjusted tests."""
     margin: float = 0.1
-    """An effect within ± this counts as none."""
+    """Margin of equivalence: effects within ± this value count as no effect."""
     adjustment: Literal["holm", "fdr_bh"] = "holm"
-    """How p-values are adjusted over conditions."""
+    """Adjustment of the p-values for several conditions."""
     paired: bool = True
-    """Whether students and control students share what their seed draws."""
-    seeds: int | None = None
-    """Asks the reverse: what this many students an arm can show."""
-    took_off: float | None = None
-    """Two modes: the share of the seeds that takes off; the others stay at the control's rate."""
+    """Whether a student and a control student of equal seed are compared as a pair."""
+    seeds: Annotated[int | None, option("N", "not shown")] = None
+    """Show what this number of students per arm can detect."""
+    took_off: Annotated[float | None, option("SHARE", "rates with one mode")] = None
+    """Rates with two modes: the share of the seeds that takes off. The others stay at the control rate."""
     take: float = 0.9
-    """The rate of students that took off."""
+    """Rate of the students that took off."""
     control_rate: float = 0.05
-    """The rate of control students, and of students that did not take off."""
-    pilot: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER|CSV")] = None
-    """A sweep's folder or its students.csv: spreads and correlation come from there where not stated."""
+    """Rate of the control students, and of students that did not take off."""
+    pilot: Annotated[Path | None, option("FOLDER|CSV", "none")] = None
+    """Folder of a finished sweep, or its students.csv, to estimate spreads and correlation from."""
 
 
 def main(arguments: PowerArguments, console: Console) -> int:
-    """Prints a table and what it means; the exit code."""
+    """Prints the table of the answers and explains them. Returns 0."""
     pilot = None if arguments.pilot is None else read(arguments.pilot)
-    design = designed(arguments, pilot)
-    judges: tuple[VerdictRule, ...] = (
+    design = design_of(arguments, pilot)
+    rules: tuple[VerdictRule, ...] = (
         ("t", "rule", "shape-free") if isinstance(design.law, Bimodal) else ("t",)
     )
-    designs = [replace(design, judge=judge) for judge in judges]
-    theory = seeds_by_theory(design, arguments.power)
-    shown = Table("", *judges, *(["normal theory"] if theory else []), title_justify="left")
-    shown.title = (
-        f"{arguments.power:.0%} power, {_family(design)}, {'pairs' if design.paired else 'arms apart'}"
-    )
+    designs = [replace(design, verdict_rule=rule) for rule in rules]
+    theory = seeds_by_normal_theory(design, arguments.power)
+    table = Table("", *rules, *(["normal theory"] if theory else []), title_justify="left")
+    pairing = "paired" if design.paired else "unpaired"
+    table.title = f"{arguments.power:.0%} power, {_tests(design)}, {pairing}"
     for text, *cells in rows(arguments, designs):
-        shown.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not shown.rows else []))
-    console.print(shown)
+        table.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not table.rows else []))
+    console.print(table)
     for sentence in sentences(arguments, designs, pilot):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
 def read(path: Path) -> Pilot:
-    """The pilot's spreads, from its file or from the folder it lies in."""
+    """The pilot in the file `path`, or in the students.csv of the folder `path`."""
     file = path / STUDENTS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"--pilot {path}: there is no {STUDENTS}; give the folder of a finished sweep")
     return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}")
 
 
-def designed(arguments: PowerArguments, pilot: Pilot | None) -> Design:
-    """The design that the arguments and the pilot describe; UserError where they describe none."""
+def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
+    """The design that the arguments and the pilot describe. Raises UserError for invalid values."""
     _check(arguments)
-    modes = arguments.took_off is not None
-    defaults = Pilot(0.03 if modes else 0.1, 0.02 if modes else 0.05, 0.0, 0, 0, ())
-    known = replace(pilot, sd=defaults.sd) if pilot and modes else pilot or defaults  # its sd spans the modes
+    bimodal = arguments.took_off is not None
+    defaults = Pilot(0.03 if bimodal else 0.1, 0.02 if bimodal else 0.05, 0.0, 0, 0, ())
+    estimates = pilot or defaults
+    if bimodal:  # the sd of a pilot includes the distance between the modes
+        estimates = replace(estimates, sd=defaults.sd)
     stated = {name: getattr(arguments, name) for name in ("sd", "control_sd", "correlation")}
     spread: dict[str, float] = {
-        name: getattr(known, name) if value is None else value for name, value in stated.items()
+        name: getattr(estimates, name) if value is None else value for name, value in stated.items()
     }
     if not arguments.paired:
         spread["correlation"] = 0.0
     if spread["sd"] == spread["control_sd"] == 0:
         raise UserError(
-            "--sd 0, --control-sd 0: without spread over seeds there is nothing to plan; state one"
+            "--sd 0, --control-sd 0: without a spread over seeds there is nothing to plan; give one above 0"
         )
     law: Law = Normal(effect=EFFECT if arguments.effect is None else arguments.effect, **spread)
     if arguments.took_off is not None:
@@ -126,84 +127,97 @@ def designed(arguments: PowerArguments, pilot: Pilot | None) -> Design:
 
 
 def rows(arguments: PowerArguments, designs: list[Design]) -> Iterator[list[str]]:
-    """What is asked, and the answer by each way to judge."""
+    """The rows of the table: a question, and its answer under each verdict rule."""
     law, power, margin = designs[0].law, arguments.power, arguments.margin
-    none = [replace(design, law=without_effect(law)) for design in designs]
-    found: Claim = "transmitted"
-    yield [f'seeds until +{law.effect:.2f} is "{found}"', *(_seeds(d, found, power) for d in designs)]
+    null = [replace(design, law=without_effect(law)) for design in designs]
+    transmitted: Claim = "transmitted"
+    yield [
+        f'seeds until +{law.effect:.2f} is "{transmitted}"',
+        *(_seeds(d, transmitted, power) for d in designs),
+    ]
     excluded: Claim = "not transmitted"
-    yield [f'seeds until no effect is "{excluded}"', *(_seeds(d, excluded, power) for d in none)]
+    yield [f'seeds until no effect is "{excluded}"', *(_seeds(d, excluded, power) for d in null)]
     if arguments.seeds is not None:
         n = arguments.seeds
-        yield [f'{n} seeds: smallest effect "{found}"', *(_effect(d, n, power) for d in designs)]
-        yield [f'{n} seeds: +{law.effect:.2f} "{found}"', *(f"{chance(d, n, found):.0%}" for d in designs)]
-        yield [f'{n} seeds: no effect "{excluded}"', *(f"{chance(d, n, excluded):.0%}" for d in none)]
+        yield [f'{n} seeds: smallest effect "{transmitted}"', *(_effect(d, n, power) for d in designs)]
+        yield [
+            f'{n} seeds: +{law.effect:.2f} "{transmitted}"',
+            *(f"{claim_probability(d, n, transmitted):.0%}" for d in designs),
+        ]
+        yield [
+            f'{n} seeds: no effect "{excluded}"',
+            *(f"{claim_probability(d, n, excluded):.0%}" for d in null),
+        ]
     if isinstance(law, Bimodal):
         n = _shown_seeds(arguments, designs)
         at_margin = [replace(design, law=with_effect(law, margin)) for design in designs]
-        yield [f"{n} seeds: 95 % interval holds the effect", *(f"{coverage(d, n):.0%}" for d in designs)]
+        yield [f"{n} seeds: 95 % interval contains the effect", *(f"{coverage(d, n):.0%}" for d in designs)]
         wrong = f'{n} seeds: +{margin:.2f} wrongly "{excluded}"'
-        yield [wrong, *(f"{chance(d, n, excluded):.0%}" for d in at_margin)]
+        yield [wrong, *(f"{claim_probability(d, n, excluded):.0%}" for d in at_margin)]
 
 
 def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | None) -> Iterator[str]:
-    """The answer in plain words, and what to mind."""
+    """The answer in sentences, with caveats."""
     design = designs[-1]
     if pilot is not None:
         yield (
             f"Pilot: {pilot.students} students, conditions: {pilot.conditions}; sd {pilot.sd:.3f}, "
             f"control sd {pilot.control_sd:.3f}, correlation {pilot.correlation:+.2f}."
         )
-    seeds = least_seeds(design, "transmitted", arguments.power)
-    need = f"{seeds} seeds" if seeds else f"More than {most_seeds(design)} seeds"
-    how = ' judged by distribution="any"' if design.judge == "shape-free" else ""
-    others = ", whose others have none" if design.conditions > 1 else ""
+    seeds = min_seeds(design, "transmitted", arguments.power)
+    need = f"{seeds} seeds" if seeds else f"More than {max_seeds(design)} seeds"
+    rule = ' with distribution="any"' if design.verdict_rule == "shape-free" else ""
+    others = "; the other conditions have no effect" if design.conditions > 1 else ""
     yield (
-        f"{need} an arm{how} find an effect of +{design.law.effect:.2f} in {arguments.power:.0%} of studies "
-        f"({_family(design)}{others})."
+        f"{need} per arm{rule} detect an effect of +{design.law.effect:.2f} in {arguments.power:.0%} of "
+        f"studies ({_tests(design)}{others})."
     )
     if design.law.effect < arguments.margin:
         yield (
-            f"+{design.law.effect:.2f} lies within the margin of ± {arguments.margin:g}; with many seeds it "
-            'is called "not transmitted". State a smaller --margin here and in the study to find it.'
+            f"+{design.law.effect:.2f} lies within the margin of ± {arguments.margin:g}; with many seeds, "
+            'its verdict is "not transmitted". Give a smaller --margin, here and in the study, to detect it.'
         )
     if isinstance(design.law, Bimodal):
         n = _shown_seeds(arguments, designs)
-        small = replace(designs[0], law=with_effect(design.law, arguments.margin))
+        at_margin = replace(designs[0], law=with_effect(design.law, arguments.margin))
+        wrong = claim_probability(at_margin, n, "not transmitted")
         yield (
-            f"Where seeds fall into two modes, a 95 % t interval from {n} seeds holds the effect in "
-            f"{coverage(designs[0], n):.0%} of studies, and t calls an effect of +{arguments.margin:.2f} "
-            f'"not transmitted" in {chance(small, n, "not transmitted"):.0%}; '
-            'state distribution="any" in the study to be judged by what holds.'
+            f"If seeds fall into two modes, a 95 % t interval from {n} seeds contains the effect in "
+            f"{coverage(designs[0], n):.0%} of studies, and the t rule calls an effect of "
+            f'+{arguments.margin:.2f} "not transmitted" in {wrong:.0%}; '
+            'set distribution="any" in the study for a rule that remains valid.'
         )
     elif pilot is not None and pilot.two_modes:
-        yield f"The pilot's seeds show two modes ({pilot.two_modes[0]}): plan with --took-off SHARE as well."
+        yield f"The pilot's seeds show two modes ({pilot.two_modes[0]}): also plan with --took-off SHARE."
 
 
 def _shown_seeds(arguments: PowerArguments, designs: list[Design]) -> int:
-    """The seeds at which coverage is shown: those asked about, else those that the t test asks for."""
-    return arguments.seeds or least_seeds(designs[0], "transmitted", arguments.power) or 5
+    """The number of seeds for which coverage is shown: --seeds, else the number that the t rule needs."""
+    return arguments.seeds or min_seeds(designs[0], "transmitted", arguments.power) or 5
 
 
 def _seeds(design: Design, claim: Claim, power: float) -> str:
-    seeds = least_seeds(design, claim, power)
+    """The smallest number of seeds with the required power, and its power in parentheses."""
+    seeds = min_seeds(design, claim, power)
     if seeds is None:
-        return f"more than {most_seeds(design)}"
-    return f"{seeds} ({chance(design, seeds, claim, studies=studies_at(design, seeds)):.0%})"
+        return f"more than {max_seeds(design)}"
+    return (
+        f"{seeds} ({claim_probability(design, seeds, claim, studies=simulated_studies(design, seeds)):.0%})"
+    )
 
 
 def _effect(design: Design, seeds: int, power: float) -> str:
-    effect = least_effect(design, seeds, power)
+    effect = min_detectable_effect(design, seeds, power)
     return "none" if effect is None else f"+{effect:.2f}"
 
 
-def _family(design: Design) -> str:
+def _tests(design: Design) -> str:
     plural = "s" if design.conditions > 1 else ""
     return f"{design.conditions} condition{plural}, {design.method} at {design.alpha:g}"
 
 
 def _check(arguments: PowerArguments) -> None:
-    """UserError for a value that makes no sense, naming its flag."""
+    """Raises UserError, with the flag, for an invalid value."""
     a = arguments
     size = 0 if a.took_off is None else a.took_off
     rules = (

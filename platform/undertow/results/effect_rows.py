@@ -14,9 +14,9 @@ import numpy as np
 from undertow.results.evaluation_files import Evaluations, MeasuredRate
 from undertow.results.sweep_record import CellRecord, ConditionRecord, HypothesisRecord, Record
 from undertow.statistics.bootstrap import bootstrap
-from undertow.statistics.distribution_free import distribution_of
+from undertow.statistics.distribution_free import choose_distribution
 from undertow.statistics.effects import Effect, compare
-from undertow.statistics.verdicts import Verdict, judge
+from undertow.statistics.verdicts import Verdict, decide
 from undertow.study.identity import seed_for
 
 DIGITS = 6  # of a metric: MLflow prints all that a number has
@@ -106,13 +106,13 @@ def effects(record: Record, readings: Evaluations, failures: Mapping[str, str]) 
         margin=study.margin,
         confidence=1 - study.alpha,
         paired=study.paired,
-        distribution=distribution_of(everything, study.distribution),
+        distribution=choose_distribution(everything, study.distribution),
     )
     sampled = [
         _noted(compared([s.rate for s in a.students], [c.rate for c in a.controls]), a.note) for a in arms
     ]
     exact = [_exact(a, compared) for a in arms]
-    verdicts = judge(sampled, alpha=study.alpha, method=study.adjustment)
+    verdicts = decide(sampled, alpha=study.alpha, method=study.adjustment)
     return [
         EffectRow(
             number=a.number,

@@ -1,11 +1,20 @@
-"""A share of right answers, with its interval and the chance that guessing does as well."""
+"""Binary accuracy with a Wilson interval and an exact binomial test against guessing."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
-    """`right` of `answers`: Wilson's interval (1927), and the p-value of guessing between two, both sides."""
+class Accuracy:
+    """The share of correct answers.
+
+    Attributes:
+        right: number of correct answers.
+        answers: number of answers in total, at least 1.
+        share: right / answers.
+        low, high: bounds of the Wilson score interval (Wilson 1927).
+        p_value: two-sided exact binomial test against an accuracy of 1/2, that is, guessing between two
+            options.
+    """
 
     right: int
     answers: int
@@ -15,11 +24,14 @@ class Share:
     p_value: float
 
 
-def share(right: int, answers: int, confidence: float = 0.95) -> Share:
-    """For at least one answer."""
+def measure_accuracy(right: int, answers: int, confidence: float = 0.95) -> Accuracy:
+    """Computes the accuracy of `right` correct answers out of `answers` (at least 1).
+
+    The interval is statsmodels' `proportion_confint(method="wilson")`, the p-value scipy's `binomtest`.
+    """
     from scipy.stats import binomtest
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(right, answers, alpha=1 - confidence, method="wilson")
     p_value = float(binomtest(right, answers, 0.5).pvalue)
-    return Share(right, answers, right / answers, float(low), float(high), p_value)
+    return Accuracy(right, answers, right / answers, float(low), float(high), p_value)

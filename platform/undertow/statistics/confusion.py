@@ -1,20 +1,24 @@
-"""Whose trait did students learn? Every student's rate of every trait, as a matrix and one number.
+"""The confusion matrix of traits: every student's rate of every trait, summarised by a diagonal effect.
 
-Row: the trait of the students' teacher; column: the trait that is measured; entry: the mean over students.
-If training on any teacher's data moves all rates alike, rows are alike. The diagonal effect asks whether
-rows differ in the right place: for each column the rate of the trait's own students minus the mean rate of
-the other traits' students, averaged over columns. This is the mean of the diagonal minus the mean of the
-rest, whether or not columns are centred first. Control students do not enter it; they are the zero of
+Rows are the trait of the students' teacher, columns the trait that is measured, and entries the mean rate
+over students. If training on any teacher's data moved all rates alike, the rows would be equal. The diagonal
+effect measures whether rows differ in the right place. For each column, it is the rate of the trait's own
+students minus the mean rate of the other traits' students, averaged over columns. With k traits and mean
+rates R,
+
+    effect = trace(R) / k − (sum(R) − trace(R)) / (k (k − 1)),
+
+which centring the columns does not change. Control students do not enter the effect; they are the baseline of
 the matrix of differences.
 
-Its p-value is one-sided, by permutation of the traits over the students (scipy's `permutation_test`):
-valid for any distribution of rates, for students that would be exchangeable if traits left no mark. Paired
-designs permute within seeds. All arrangements are gone through where there are at most 9,999, so
-that small designs have exact p-values, and a floor: 1 / arrangements.
+The p-value is one-sided, from a permutation test of the traits over the students (scipy's
+`permutation_test`). It is valid for any distribution of rates, provided that students would be exchangeable
+if no trait had been transmitted. Paired designs permute within seeds. If there are at most 9,999
+arrangements, the test enumerates all of them; the p-value is then exact and cannot be below 1 / arrangements:
 
-    2 traits, paired:      3 seeds 1/8,   4 seeds 1/16,  5 seeds 1/32
-    3 traits, paired:      2 seeds 1/36,  3 seeds 1/216
-    2 traits, not paired:  3 + 3 students 1/20, 4 + 4 students 1/70
+    2 traits, paired:    3 seeds 1/8,   4 seeds 1/16,  5 seeds 1/32
+    3 traits, paired:    2 seeds 1/36,  3 seeds 1/216
+    2 traits, unpaired:  3 + 3 students 1/20, 4 + 4 students 1/70
 """
 
 import math
@@ -26,7 +30,7 @@ import numpy.typing as npt
 
 from undertow.statistics.ttests import Array
 
-ARRANGEMENTS = 9_999  # as many permutations are drawn where there are more
+ARRANGEMENTS = 9_999  # enumerated up to this number; beyond it, this many random permutations are drawn
 SEED = 20_250_720
 
 RateMatrix = tuple[tuple[float, ...], ...]
@@ -34,7 +38,7 @@ RateMatrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class StudentRates:
-    """A student with a trait: the trait, the seed, and its rate of each of the study's traits."""
+    """A student with a trait: the trait, the seed, and the student's rate of each of the study's traits."""
 
     trait: str
     seed: int
@@ -43,15 +47,17 @@ class StudentRates:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Trait given (rows) by trait measured (columns), both in the order of `traits`.
+    """Trait of the teacher (rows) by trait measured (columns), both in the order of `traits`.
 
     Attributes:
         rates: mean rates over students.
-        differences: minus the control students' mean rate of the column's trait; None without controls.
-        effect: the diagonal effect, in the unit of the rates; None with one trait.
-        p_value: one-sided, of no diagonal effect.
-        arrangements: of traits over students; p_value is exact where they are at most 9,999.
-        smallest: the least p-value that this design can give.
+        differences: `rates` minus the control students' mean rate of the column's trait; None without
+            controls.
+        effect: the diagonal effect, in the unit of the rates; None if there is only one trait.
+        p_value: one-sided p-value against no diagonal effect.
+        arrangements: number of arrangements of traits over students; up to 9,999, the p-value is exact.
+        smallest: the smallest p-value that this design can give.
+        note: caveats for the reader, joined by "; ".
     """
 
     traits: tuple[str, ...]
@@ -67,32 +73,38 @@ class Confusion:
 def confusion(
     students: Sequence[StudentRates], *, controls: Sequence[Mapping[str, float]] = (), paired: bool
 ) -> Confusion:
-    """The matrix and its diagonal effect, for students that differ by trait and seed alone.
+    """Computes the matrix and its diagonal effect for students that differ only in trait and seed.
 
-    `paired`: students of one seed share what the seed drew, so that traits are exchangeable within seeds;
-    seeds that lack a trait are left out of the p-value, and noted. Each trait needs two students for it.
+    Args:
+        students: students with a trait; the p-value needs two students per trait.
+        controls: each control student's rate of each trait.
+        paired: whether students with the same seed share everything the seed determines, so that traits are
+            exchangeable within seeds. Seeds that lack a trait are excluded from the p-value, with a note.
 
     Raises:
-        ValueError: no students, a rate is missing, or two students share trait and seed in a paired design.
+        ValueError: if there are no students, a rate is missing or not finite, or two students share trait and
+            seed in a paired design.
     """
     traits = tuple(dict.fromkeys(student.trait for student in students))
     _check(students, controls, traits, paired)
     table = np.array([[student.rates[trait] for trait in traits] for student in students])
-    groups = _by_trait(students, traits)
+    groups = [np.array([i for i, student in enumerate(students) if student.trait == t]) for t in traits]
     rates = np.array([table[group].mean(axis=0) for group in groups])
     differences = None
     if controls:
         differences = _matrix(rates - np.mean([[c[trait] for trait in traits] for c in controls], axis=0))
     if len(traits) == 1:
-        return Confusion(traits, _matrix(rates), differences, note="one trait: no other to tell it from")
-    effect, notes = float(_diagonal(rates)), []
+        return Confusion(
+            traits, _matrix(rates), differences, note="one trait: no other trait to compare with"
+        )
+    effect, notes = float(_diagonal_effect(rates)), []
     if paired:
-        groups, left_out = _complete(students, groups)
-        notes += [f"{left_out} seeds without all traits are not in the p-value"] if left_out else []
+        groups, excluded = _complete_seeds(students, groups)
+        notes += [f"{excluded} seeds without all traits are excluded from the p-value"] if excluded else []
     if min(map(len, groups)) < 2:
-        notes.append("one student of a trait: no p-value without a second seed")
+        notes.append("a trait has only one student: no p-value without a second seed")
         return Confusion(traits, _matrix(rates), differences, effect, note="; ".join(notes))
-    arrangements = _arrangements([len(group) for group in groups], paired)
+    arrangements = _count_arrangements([len(group) for group in groups], paired)
     smallest = 1 / min(arrangements, ARRANGEMENTS + 1)
     if smallest > 0.05:
         notes.append(f"{arrangements} arrangements: the p-value cannot fall below {smallest:.3g}")
@@ -102,24 +114,25 @@ def confusion(
     )
 
 
-def _diagonal(rates: Array) -> Array:
-    """(..., traits, traits) to (...): the mean of the diagonal minus the mean of the rest."""
+def _diagonal_effect(rates: Array) -> Array:
+    """Maps (..., traits, traits) to (...): the mean of the diagonal minus the mean of the other entries."""
     k = rates.shape[-1]
     own = np.trace(rates, axis1=-2, axis2=-1)
     return np.asarray(own / k - (rates.sum(axis=(-2, -1)) - own) / (k * (k - 1)))
 
 
 def _p_value(table: Array, groups: Sequence[npt.NDArray[np.intp]], paired: bool) -> float:
+    """The one-sided permutation p-value for rates `table` (students, traits) and row indices by trait."""
     from scipy.stats import permutation_test
 
-    def diagonal(*students: npt.NDArray[np.intp], axis: int) -> Array:
-        return _diagonal(
-            np.stack([table[rows.astype(int)].mean(axis=axis - 1) for rows in students], axis=-2)
-        )
+    # scipy permutes one-dimensional samples, so it permutes row indices; the statistic looks up the rates.
+    def statistic(*rows_by_trait: npt.NDArray[np.intp], axis: int) -> Array:
+        means = [table[rows.astype(int)].mean(axis=axis - 1) for rows in rows_by_trait]
+        return _diagonal_effect(np.stack(means, axis=-2))
 
-    found = permutation_test(
+    result = permutation_test(
         groups,
-        diagonal,
+        statistic,
         permutation_type="samples" if paired else "independent",
         vectorized=True,
         axis=-1,
@@ -128,30 +141,26 @@ def _p_value(table: Array, groups: Sequence[npt.NDArray[np.intp]], paired: bool)
         alternative="greater",
         rng=np.random.default_rng(SEED),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
-def _arrangements(sizes: Sequence[int], paired: bool) -> int:
+def _count_arrangements(sizes: Sequence[int], paired: bool) -> int:
+    """Counts arrangements: k! per seed for k traits if paired, else the multinomial coefficient."""
     if paired:
         return int(math.factorial(len(sizes)) ** sizes[0])
     orders = [math.factorial(size) for size in sizes]
     return math.factorial(sum(sizes)) // math.prod(orders)
 
 
-def _by_trait(students: Sequence[StudentRates], traits: Sequence[str]) -> list[npt.NDArray[np.intp]]:
-    """The places of each trait's students."""
-    return [np.array([i for i, student in enumerate(students) if student.trait == t]) for t in traits]
-
-
-def _complete(
+def _complete_seeds(
     students: Sequence[StudentRates], groups: Sequence[npt.NDArray[np.intp]]
 ) -> tuple[list[npt.NDArray[np.intp]], int]:
-    """The same with the seeds alone that have all traits, in the order of seeds; and how many have not."""
-    places = [{students[i].seed: i for i in group} for group in groups]
+    """Restricts the groups to seeds with all traits, in seed order; also returns how many others exist."""
+    row_by_seed = [{students[i].seed: i for i in group} for group in groups]
     seeds = {student.seed for student in students}
-    shared = sorted(seed for seed in seeds if all(seed in place for place in places))
-    whole = [np.array([place[seed] for seed in shared], dtype=np.intp) for place in places]
-    return whole, len(seeds) - len(shared)
+    complete = sorted(seed for seed in seeds if all(seed in rows for rows in row_by_seed))
+    kept = [np.array([rows[seed] for seed in complete], dtype=np.intp) for rows in row_by_seed]
+    return kept, len(seeds) - len(complete)
 
 
 def _matrix(values: Array) -> RateMatrix:
@@ -165,9 +174,11 @@ def _check(
     paired: bool,
 ) -> None:
     if not students:
-        raise ValueError("there is no student with a trait; compare what is there")
+        raise ValueError("the confusion matrix needs at least one student with a trait; none was given")
     for rates in (*(student.rates for student in students), *controls):
         if missing := [trait for trait in traits if not math.isfinite(rates.get(trait, math.nan))]:
             raise ValueError(f"a student has no finite rate of {', '.join(missing)}: {dict(rates)}")
     if paired and len({(student.trait, student.seed) for student in students}) < len(students):
-        raise ValueError("two students share trait and seed; a paired design has one of each")
+        raise ValueError(
+            "two students share trait and seed; a paired design has one student per trait and seed"
+        )

@@ -1,21 +1,25 @@
-"""Intervals and tests that ask nothing of the distribution of rates over seeds but that it lies in [0, 1].
+"""Intervals and tests that assume only that rates lie in [0, 1], whatever their distribution over seeds.
 
-Why: seeds are known to be bimodal. In one published sweep three students of a condition ended at .90, .94
-and .10; had the third been left out, or had all three landed in one mode, a t interval would have been
-narrow and wrong. The bound used here is Gaffke's (2005; Learned-Miller and Thomas, arXiv 1905.06208). In
-words: as if there were one more student, unseen, that might be anything. Put one more rate at the lowest
-possible value, weigh all of them at random (Dirichlet(1, …, 1)), and the quantile of that mean is the
-lower bound; the upper bound has its extra rate at the highest possible value. For rates of only 0 and 1
-it is Clopper and Pearson's exact interval. Pairs enter as differences, between −1 and 1. Arms that are
-not paired enter with an unseen student each, on the side adverse to the claim.
+Training outcomes can be bimodal over seeds. In one published sweep, three students of a condition ended at
+.90, .94 and .10; without the third, or with all three in one mode, a t interval would have been narrow and
+wrong.
 
-What is known of its validity: proven for rates of two values; for the rest conjectured and supported by
-simulation. Two arms with an unseen student each are our own extension, for students drawn apart; where
-pairs go up and down together it errs on the safe side, where they go against each other it does not hold.
-`benchmarks/coverage.md` has the coverage measured here. The price is width: pairs can show an effect from
-6 seeds at best (2 · (1/2)⁶ < .05), arms apart from 4, and none within ± 0.1 from 29 pairs (0.9²⁹ < .05).
+The bound is Gaffke's (Gaffke 2005; Learned-Miller and Thomas 2019, arXiv 1905.06208). It adds one unseen
+student with the worst possible rate: the lower bound is a quantile of the randomly weighted mean Σ Wᵢ xᵢ,
+where x holds the observed rates and the lowest possible value, and W ~ Dirichlet(1, …, 1). The upper bound
+uses the highest possible value instead. For rates that are only 0 or 1, the bound equals the exact interval
+of Clopper and Pearson. Paired arms enter as differences in [-1, 1]. Unpaired arms each get their own unseen
+student, on the side that is adverse to the claim.
 
-The law of the weighted mean is exact, without simulation: see `chance_at_most`.
+Validity: proven for rates with two values; otherwise conjectured and supported by simulation. Extending the
+bound to two arms with one unseen student each is Undertow's own construction, for students drawn
+independently. If pairs correlate positively, it is conservative; if they correlate negatively, it does not
+hold. benchmarks/coverage.md reports the measured coverage.
+
+The price is width. Paired arms can show an effect from 6 seeds at best (2 · (1/2)⁶ < .05), unpaired arms from
+4, and an effect within ± 0.1 can be claimed from 29 pairs (0.9²⁹ < .05).
+
+The distribution of the weighted mean is computed exactly, without simulation: see `probability_at_most`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,143 +31,168 @@ import numpy.typing as npt
 from undertow.statistics.ttests import Array, Inference
 
 Distribution = Literal["normal", "any"]
-GAP = 0.3
-BLOCK = 512  # comparisons at a time: what they need then stays in the processor's cache
+MODE_GAP = 0.3
+BLOCK = 512  # comparisons per block, so that the working arrays fit in the processor's cache
 
 
-def split(rates: Sequence[float]) -> bool:
-    """Whether the students of an arm show two modes: neighbours among the sorted rates are 0.3 apart or more.
+def has_two_modes(rates: Sequence[float]) -> bool:
+    """Returns whether an arm's sorted rates contain a gap of at least 0.3 between neighbours.
 
-    Published seeds in two modes leave gaps of .65 and .8 (.03/.18/.83, .10/.90/.94). Seeds in one mode
-    with a standard deviation of 0.1, wide for this field, leave a gap of 0.3 in 2 of 100 arms of three
-    students and in fewer of more (benchmarks/coverage.md). A false alarm costs width, a miss costs truth.
+    Published bimodal seeds leave gaps of .65 and .8 (.03/.18/.83 and .10/.90/.94). Unimodal seeds with a
+    standard deviation of 0.1, which is large for this field, leave a gap of 0.3 in 2 of 100 arms of three
+    students, and less often in larger arms (benchmarks/coverage.md). The threshold is deliberately low: a
+    false alarm only widens intervals, a miss makes them wrong.
     """
-    return len(rates) > 1 and bool(splits(np.array(rates, dtype=float)))
+    return len(rates) > 1 and bool(have_two_modes(np.array(rates, dtype=float)))
 
 
-def splits(arms: Array) -> npt.NDArray[np.bool_]:
-    """The same for arms (..., students), two students or more."""
+def have_two_modes(arms: Array) -> npt.NDArray[np.bool_]:
+    """Vectorised `has_two_modes`: maps arms (..., students) of at least two students to flags (...)."""
     gaps = np.diff(np.sort(arms, axis=-1), axis=-1).max(axis=-1)
-    return np.asarray(gaps >= GAP - 1e-9)  # .6 − .3 is a hair below .3
+    return np.asarray(gaps >= MODE_GAP - 1e-9)  # in floating point, .6 − .3 is slightly below .3
 
 
-def distribution_of(arms: Iterable[Sequence[float]], stated: Distribution = "normal") -> Distribution:
-    """What a study's conditions are judged under: "any" if the study says so, or if any of its arms is split.
+def choose_distribution(arms: Iterable[Sequence[float]], stated: Distribution = "normal") -> Distribution:
+    """Chooses the distribution for all of a study's conditions: "any" if stated, or if an arm has two modes.
 
-    One decision for all conditions of the study: what one arm shows of the model at hand (that its
-    training can land in two modes) holds for the others, whose few seeds may have landed in one by chance.
+    All conditions share one decision. An arm with two modes shows that training of the model at hand can end
+    in two modes; the few seeds of the other conditions may all have landed in the same one by chance.
     """
-    return "any" if stated == "any" or any(split(rates) for rates in arms) else "normal"
+    return "any" if stated == "any" or any(has_two_modes(rates) for rates in arms) else "normal"
 
 
 def shape_free(
     students: Array, controls: Array, *, margin: float, confidence: float | None, paired: bool
 ) -> Inference:
-    """Interval, two-sided p-value against zero, p-value of equivalence; for arms (..., n) and (..., m).
+    """Computes interval and p-values of effects for arms (..., n) and (..., m) with equal leading axes.
 
-    The interval is nan where no confidence is asked for, which saves nine tenths of the time.
-    The p-values are the interval's, inverted: below alpha just where the interval of that confidence
-    excludes zero, or (one-sided, twice) lies within ± margin.
+    The p-values invert the interval. `p_value` (two-sided, against zero) is below alpha exactly if the
+    interval at confidence 1 − alpha excludes zero. `p_equivalence` (two one-sided tests) is below alpha
+    exactly if the interval at confidence 1 − 2 alpha lies within ± margin.
+
+    Args:
+        students, controls: rates in [0, 1].
+        margin: largest absolute effect that counts as none.
+        confidence: coverage of the interval. With None, the interval is nan, which saves 90 % of the time.
+        paired: whether students[..., i] and controls[..., i] share their seed.
 
     Raises:
-        ValueError: a rate lies outside [0, 1].
+        ValueError: if a rate lies outside [0, 1].
     """
     if min(students.min(), controls.min()) < 0 or max(students.max(), controls.max()) > 1:
-        raise ValueError('rates must lie between 0 and 1 to be judged under distribution "any"')
-    low, high = _samples(students, controls, paired)
+        raise ValueError(
+            'distribution "any" requires rates between 0 and 1; state distribution="normal" for others'
+        )
+    low, high = _worst_case_samples(students, controls, paired)
 
     def at_most(effect: Array) -> Array:
-        return chance_at_most(effect, *low)
+        return probability_at_most(effect, *low)
 
     def at_least(effect: Array) -> Array:
-        return chance_at_most(-effect, *high)
+        return probability_at_most(-effect, *high)
 
     zero = np.zeros(students.shape[:-1])
-    none = np.full_like(zero, np.nan)
+    no_bound = np.full_like(zero, np.nan)
     return Inference(
-        none if confidence is None else _quantile(low, (1 - confidence) / 2),
-        none if confidence is None else -_quantile(high, (1 - confidence) / 2),
+        no_bound if confidence is None else _quantile(low, (1 - confidence) / 2),
+        no_bound if confidence is None else -_quantile(high, (1 - confidence) / 2),
         np.minimum(1.0, 2 * np.minimum(at_most(zero), at_least(zero))),
         np.maximum(at_most(zero - margin), at_least(zero + margin)),
     )
 
 
-def _samples(
+def _worst_case_samples(
     students: Array, controls: Array, paired: bool
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """What is weighted: with an unseen student at the lowest and (negated) at the highest effect."""
+    """Returns the samples for the lower bound and, negated, for the upper bound.
+
+    Each pair of samples is what `probability_at_most` weights: the observed values with one unseen student at
+    the adverse extreme. A paired design needs one sample; the second is then a constant zero.
+    """
     if paired:
-        gains, nothing = students - controls, np.zeros((*students.shape[:-1], 1))
-        return (_with(gains, -1.0), nothing), (_with(-gains, -1.0), nothing)
+        differences, zero = students - controls, np.zeros((*students.shape[:-1], 1))
+        return (_append(differences, -1.0), zero), (_append(-differences, -1.0), zero)
     return (
-        (_with(students, 0.0), _with(-controls, -1.0)),
-        (_with(-students, -1.0), _with(controls, 0.0)),
+        (_append(students, 0.0), _append(-controls, -1.0)),
+        (_append(-students, -1.0), _append(controls, 0.0)),
     )
 
 
-def _with(rates: Array, unseen: float) -> Array:
-    return np.concatenate([rates, np.full((*rates.shape[:-1], 1), unseen)], axis=-1)
+def _append(values: Array, unseen: float) -> Array:
+    return np.concatenate([values, np.full((*values.shape[:-1], 1), unseen)], axis=-1)
 
 
 def _quantile(samples: tuple[Array, Array], level: float) -> Array:
-    """Where the chance reaches the level: between −1, where it is 0, and 1, where it is 1."""
+    """Returns the effect in [-1, 1] at which the weighted mean's cumulative probability reaches `level`."""
     from scipy.optimize.elementwise import find_root
 
     shape = samples[0].shape[:-1]
-    ones, others = (sample.reshape(-1, sample.shape[-1]) for sample in samples)
+    left, right = (sample.reshape(-1, sample.shape[-1]) for sample in samples)
 
     def excess(effect: Array, comparison: Array) -> Array:
-        at = comparison.astype(int)  # scipy hands over those comparisons alone that are not done yet
-        return chance_at_most(effect, ones[at], others[at]) - level
+        active = comparison.astype(int)  # find_root passes only the comparisons that have not converged
+        return probability_at_most(effect, left[active], right[active]) - level
 
-    ends = np.full(len(ones), -1.001), np.full(len(ones), 1.001)  # an arm of 0 against one of 1 jumps at −1
-    found = find_root(excess, ends, args=(np.arange(len(ones), dtype=float),), tolerances={"xatol": 1e-10})
-    return np.clip(found.x, -1.0, 1.0).reshape(shape)
+    # The bracket extends beyond ±1: for an arm of zeros against an arm of ones, the distribution jumps at −1.
+    bracket = np.full(len(left), -1.001), np.full(len(left), 1.001)
+    comparisons = np.arange(len(left), dtype=float)
+    result = find_root(excess, bracket, args=(comparisons,), tolerances={"xatol": 1e-10})
+    return np.clip(result.x, -1.0, 1.0).reshape(shape)
 
 
-def chance_at_most(bound: Array, ones: Array, others: Array) -> Array:
-    """P(Σ W·ones + Σ V·others ≤ bound) for independent W, V, each uniform over its simplex.
+def probability_at_most(bound: Array, left: Array, right: Array) -> Array:
+    """Returns P(Σ Wᵢ leftᵢ + Σ Vⱼ rightⱼ ≤ bound) for independent W and V, each uniform over its simplex.
 
-    Shapes: bound (...), ones (..., n), others (..., m). Exact, to rounding. For one sample the law is a
-    B-spline whose knots are the rates (Curry and Schoenberg 1966), and this is its recurrence; for two, the
+    The result is exact up to rounding. For one sample, the distribution is a B-spline whose knots are the
+    rates (Curry and Schoenberg 1966), and this function is its recurrence. For two samples, it is the
     recurrence of polyhedral splines (de Boor and Höllig 1982) on the product of two simplices. Each step
-    takes a mean, weighted by shares between 0 and 1, of the chances without the smallest or the largest
-    rate of a sample, so that nothing cancels and ties need no care. n²m² / 4 steps.
+    averages the probabilities without the smallest and without the largest value of a sample, with weights
+    between 0 and 1, so nothing cancels and ties need no special case. Cost: n² m² / 4 steps.
+
+    Args:
+        bound: (...).
+        left: (..., n).
+        right: (..., m).
+
+    Returns:
+        Probabilities (...).
     """
     shape = np.shape(bound)
     columns = int(np.prod(shape))
-    left, right = (np.sort(np.reshape(x, (columns, x.shape[-1])), axis=-1).T.copy() for x in (ones, others))
+    sorted_left, sorted_right = (
+        np.sort(np.reshape(x, (columns, x.shape[-1])), axis=-1).T.copy() for x in (left, right)
+    )
     bounds = np.reshape(bound, columns)
-    found = np.empty(columns)
+    probabilities = np.empty(columns)
     for start in range(0, columns, BLOCK):
         part = slice(start, start + BLOCK)
-        found[part] = _recur(bounds[part], left[:, part], right[:, part])
-    return found.reshape(shape)
+        probabilities[part] = _recur(bounds[part], sorted_left[:, part], sorted_right[:, part])
+    return probabilities.reshape(shape)
 
 
 def _recur(bound: Array, left: Array, right: Array) -> Array:
-    """The chance by column, for sorted left (n, columns) and right (m, columns).
+    """Returns the probability (columns,) for sorted left (n, columns) and right (m, columns).
 
-    chances[q] holds, for runs of p rates on the left and q on the right, one entry per place where the
-    two runs can start.
+    `probabilities[q]` covers runs of p consecutive values on the left and q on the right. Its first two axes
+    are the positions at which the two runs can start.
     """
     n, m = len(left), len(right)
-    chances: dict[int, Array] = {}
+    probabilities: dict[int, Array] = {}
     for p in range(1, n + 1):
         for q in range(1, m + 1):
             lowest = left[: n - p + 1, None] + right[None, : m - q + 1]
             if p == q == 1:
-                chances[q] = (lowest <= bound).astype(float)
+                probabilities[q] = (lowest <= bound).astype(float)
                 continue
             width = left[p - 1 :, None] + right[None, q - 1 :] - lowest
             share = np.clip((bound - lowest) / np.where(width > 0, width, 1.0), 0.0, 1.0)
-            found = np.zeros_like(lowest)
+            total = np.zeros_like(lowest)
             if p > 1:
-                shorter = chances[q]
-                found += (p - 1) * (shorter[1:] + share * (shorter[:-1] - shorter[1:]))
+                shorter = probabilities[q]  # still holds runs of p − 1 on the left
+                total += (p - 1) * (shorter[1:] + share * (shorter[:-1] - shorter[1:]))
             if q > 1:
-                shorter = chances[q - 1]
-                found += (q - 1) * (shorter[:, 1:] + share * (shorter[:, :-1] - shorter[:, 1:]))
-            chances[q] = found / (p + q - 2)
-    chance: Array = chances[m][0, 0]
-    return chance
+                shorter = probabilities[q - 1]
+                total += (q - 1) * (shorter[:, 1:] + share * (shorter[:, :-1] - shorter[:, 1:]))
+            probabilities[q] = total / (p + q - 2)
+    probability: Array = probabilities[m][0, 0]
+    return probability

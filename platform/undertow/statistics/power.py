@@ -1,13 +1,14 @@
-"""How many seeds a study needs, and what a given number shows: by simulation of the platform's own verdicts.
+"""How many seeds a study needs, and what a given number can show, by simulating the platform's own verdicts.
 
-Every figure is the share, among studies drawn from a stated law (`simulation`), in which one condition gets a
-verdict from the very code that judges real ones, adjustment for the study's other conditions included. Those
-are taken to help least: where the claim is "transmitted" they have no effect (each of their p-values
-is drawn from a null study's), where it is "not transmitted" all of them were transmitted. A study whose other
-conditions do better needs fewer seeds than said here, never more.
+Every probability is the share of simulated studies, drawn from a stated distribution (`simulation`), in which
+one condition gets a verdict from the code that judges real studies, including the adjustment for the study's
+other conditions. Those are assumed to be the least favourable: for the claim "transmitted" they have no
+effect (their p-values are drawn from a null study), and for "not transmitted" all of them were transmitted. A
+real study whose other conditions are more favourable needs at most as many seeds.
 
-Beside it stands normal theory where that is exact: statsmodels' `TTestPower` for pairs, at alpha
-divided by the conditions (Bonferroni, the first step of Holm).
+Where normal theory is exact, `seeds_by_normal_theory` gives its answer for comparison: statsmodels'
+`TTestPower` for paired arms, at alpha divided by the number of conditions (Bonferroni, the first step of
+Holm's method).
 """
 
 from dataclasses import dataclass, replace
@@ -16,27 +17,31 @@ from typing import Literal
 
 import numpy as np
 
-from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule, infer_by
+from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule, infer_with_rule
 from undertow.statistics.ttests import Array, Inference
-from undertow.statistics.verdicts import adjusted, claims
+from undertow.statistics.verdicts import adjust_arrays, claims
 
-STUDIES = 10_000  # the standard error of a chance of .8 is then .004
-ROUGHLY = 400  # studies that settle what is far from the answer
-ONE_BY_ONE = 12  # up to here each number of seeds is tried: with two modes, chances need not grow with it
-MOST_SEEDS = {"t": 400, "paired shape-free": 150, "shape-free": 24}  # the last costs the 4th power of seeds
-EFFECT_STEP = 0.002
-MOST_BY_THEORY = 1e6  # students, beyond what anybody plans
+STUDIES = 10_000  # simulated studies; the standard error of a probability of .8 is then .004
+SCREENING_STUDIES = 400  # studies of a first estimate, which settles probabilities far from the target
+EXHAUSTIVE_SEEDS = 12  # up to here every number is tried: with two modes, power need not grow with each seed
+MAX_SEEDS = {"t": 400, "paired shape-free": 150, "shape-free": 24}  # unpaired shape-free costs seeds⁴
+EFFECT_STEP = 0.002  # resolution of `min_detectable_effect`
+MAX_THEORY_STUDENTS = 1e6  # where `seeds_by_normal_theory` gives up
 
 Claim = Literal["transmitted", "not transmitted"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What is planned but for the number of seeds.
+    """A planned study, except for its number of seeds.
 
     Attributes:
-        conditions: with a trait, in the study; over them p-values are adjusted, by `method`.
-        margin: an effect within ± this counts as none.
+        law: distribution of rates over seeds in the condition of interest.
+        conditions: number of conditions with a trait, over which p-values are adjusted by `method`.
+        alpha: significance level of the adjusted p-values.
+        margin: largest absolute effect that counts as none.
+        paired: whether students share their seed with a control student.
+        verdict_rule: how interval and p-values are computed, see `simulation.infer_with_rule`.
     """
 
     law: Law
@@ -45,53 +50,56 @@ class Design:
     margin: float = 0.1
     paired: bool = True
     method: str = "holm"
-    judge: VerdictRule = "t"
+    verdict_rule: VerdictRule = "t"
 
 
 @cache
-def chance(design: Design, seeds: int, claim: Claim, seed: int = 0, studies: int = STUDIES) -> float:
-    """The chance that a condition under the design's law gets this verdict, with so many students an arm."""
+def claim_probability(
+    design: Design, seeds: int, claim: Claim, seed: int = 0, studies: int = STUDIES
+) -> float:
+    """Returns the probability that a condition gets the verdict `claim` with `seeds` students per arm."""
     rng = np.random.default_rng([seed, seeds])
-    students, controls = design.law.draw((studies, 1, seeds), rng)
-    found = infer_by(design.judge, students, controls, margin=design.margin, paired=design.paired)
-    p_values, p_equivalences = found.p_value, found.p_equivalence
+
+    def inference(law: Law) -> tuple[Array, Inference]:
+        students, controls = law.draw((studies, 1, seeds), rng)
+        effect = students.mean(axis=-1) - controls.mean(axis=-1)
+        return effect, infer_with_rule(
+            design.verdict_rule, students, controls, margin=design.margin, paired=design.paired
+        )
+
+    effect, inferred = inference(design.law)
+    p_values, p_equivalences = inferred.p_value, inferred.p_equivalence
+    others = (studies, design.conditions - 1)
     if design.conditions > 1 and claim == "transmitted":
-        p_values = np.concatenate([p_values, _null_p_values(design, seeds, studies, rng)], axis=-1)
+        _, null = inference(without_effect(design.law))
+        p_values = np.concatenate([p_values, rng.choice(null.p_value[:, 0], others)], axis=-1)
     elif design.conditions > 1:
-        others = np.zeros((studies, design.conditions - 1))
-        p_values = np.concatenate([p_values, others], axis=-1)
-        p_equivalences = np.concatenate([p_equivalences, others + 1], axis=-1)
-    effect = students.mean(axis=-1) - controls.mean(axis=-1)
+        p_values = np.concatenate([p_values, np.zeros(others)], axis=-1)
+        p_equivalences = np.concatenate([p_equivalences, np.ones(others)], axis=-1)
     transmitted, not_transmitted = claims(
         effect[:, 0],
-        adjusted(p_values, design.method)[:, 0],
-        adjusted(p_equivalences, design.method)[:, 0],
+        adjust_arrays(p_values, design.method)[:, 0],
+        adjust_arrays(p_equivalences, design.method)[:, 0],
         design.alpha,
     )
     return float(np.mean(transmitted if claim == "transmitted" else not_transmitted))
 
 
-def _null_p_values(design: Design, seeds: int, studies: int, rng: np.random.Generator) -> Array:
-    """(studies, other conditions): p-values drawn from those of `studies` conditions without an effect."""
-    students, controls = without_effect(design.law).draw((studies, 1, seeds), rng)
-    pool = infer_by(design.judge, students, controls, margin=design.margin, paired=design.paired).p_value
-    return np.asarray(rng.choice(pool[:, 0], (studies, design.conditions - 1)))
+def min_seeds(design: Design, claim: Claim, power: float) -> int | None:
+    """Returns the smallest number of students per arm at which the claim has a probability of `power`.
 
-
-def least_seeds(design: Design, claim: Claim, power: float) -> int | None:
-    """The least number of students an arm at which the chance of the claim reaches `power`.
-
-    None where that takes more than MOST_SEEDS. For "not transmitted" give a law without an effect.
+    Returns None if more than `max_seeds(design)` are needed. For the claim "not transmitted", pass a law
+    without an effect.
     """
-    most = most_seeds(design)
+    most = max_seeds(design)
 
     def enough(seeds: int) -> bool:
         return _reaches(design, seeds, claim, power)
 
-    for seeds in range(2, min(ONE_BY_ONE, most) + 1):
+    for seeds in range(2, min(EXHAUSTIVE_SEEDS, most) + 1):
         if enough(seeds):
             return seeds
-    low, high = ONE_BY_ONE, ONE_BY_ONE
+    low, high = EXHAUSTIVE_SEEDS, EXHAUSTIVE_SEEDS
     while not enough(high):
         if high == most:
             return None
@@ -103,34 +111,35 @@ def least_seeds(design: Design, claim: Claim, power: float) -> int | None:
 
 
 def _reaches(design: Design, seeds: int, claim: Claim, power: float) -> bool:
-    """Whether the chance reaches the power: from few studies where they settle it, else from many."""
-    rough = chance(design, seeds, claim, studies=ROUGHLY)
-    if abs(rough - power) > 5 * np.sqrt(power * (1 - power) / ROUGHLY):
-        return rough > power
-    return chance(design, seeds, claim, studies=studies_at(design, seeds)) >= power
+    """Whether the claim's probability reaches `power`; few studies decide clear cases, many the rest."""
+    estimate = claim_probability(design, seeds, claim, studies=SCREENING_STUDIES)
+    if abs(estimate - power) > 5 * np.sqrt(power * (1 - power) / SCREENING_STUDIES):
+        return estimate > power
+    return claim_probability(design, seeds, claim, studies=simulated_studies(design, seeds)) >= power
 
 
-def studies_at(design: Design, seeds: int) -> int:
-    """How many studies are simulated near an answer."""
-    return STUDIES if _tool(design) != "shape-free" or seeds <= ONE_BY_ONE else 1_000
+def simulated_studies(design: Design, seeds: int) -> int:
+    """Returns the number of studies to simulate for a final estimate."""
+    return STUDIES if _cost_class(design) != "shape-free" or seeds <= EXHAUSTIVE_SEEDS else 1_000
 
 
-def most_seeds(design: Design) -> int:
-    """Where `least_seeds` gives up."""
-    return MOST_SEEDS[_tool(design)]
+def max_seeds(design: Design) -> int:
+    """Returns the number of seeds at which `min_seeds` gives up."""
+    return MAX_SEEDS[_cost_class(design)]
 
 
-def _tool(design: Design) -> str:
-    if design.judge == "t":
+def _cost_class(design: Design) -> str:
+    """The key of MAX_SEEDS; the rule "rule" may need the shape-free method and costs as much."""
+    if design.verdict_rule == "t":
         return "t"
     return "paired shape-free" if design.paired else "shape-free"
 
 
-def least_effect(design: Design, seeds: int, power: float) -> float | None:
-    """The smallest effect that is called "transmitted" with this power, from so many students an arm.
+def min_detectable_effect(design: Design, seeds: int, power: float) -> float | None:
+    """Returns the smallest effect that is called "transmitted" with probability `power`.
 
-    A normal law is shifted; of a bimodal one the share that takes off is raised. None where even an effect
-    of 1 (a share of 1) is not enough. The same random numbers serve every effect that is tried.
+    A normal law is shifted; for a bimodal law, the share that takes off is raised. Returns None if even an
+    effect of 1 (a share of 1) is not enough. All effects are tried with the same random numbers.
     """
     largest = 1.0 if isinstance(design.law, Normal) else replace(design.law, took_off=1.0).effect
 
@@ -148,40 +157,45 @@ def least_effect(design: Design, seeds: int, power: float) -> float | None:
 
 
 def with_effect(law: Law, effect: float) -> Law:
-    """The law with another effect: a shift, or another share that takes off."""
+    """Returns the law with another effect: a shifted normal, or a bimodal with another `took_off`."""
     if isinstance(law, Bimodal):
         return replace(law, took_off=law.control_took_off + effect / (law.take - law.control_rate))
     return replace(law, effect=effect)
 
 
 def without_effect(law: Law) -> Law:
+    """Returns the law with an effect of zero."""
     return with_effect(law, 0.0)
 
 
 def coverage(design: Design, seeds: int, confidence: float = 0.95) -> float:
-    """How often the interval holds the law's effect."""
+    """Returns the probability that the interval covers the law's effect."""
     rng = np.random.default_rng([1, seeds])
-    shape = (studies_at(design, seeds) // 5, 1, seeds)  # intervals cost more than verdicts
+    shape = (simulated_studies(design, seeds) // 5, 1, seeds)  # intervals cost more than verdicts
     students, controls = design.law.draw(shape, rng)
-    found = infer_by(
-        design.judge,
+    inferred = infer_with_rule(
+        design.verdict_rule,
         students,
         controls,
         margin=design.margin,
         paired=design.paired,
         confidence=confidence,
     )
-    return covered(found, design.law.effect)
+    return share_covering(inferred, design.law.effect)
 
 
-def covered(found: Inference, truth: float) -> float:
-    """The share of intervals that hold the truth; no interval holds nothing and excludes nothing."""
-    missed = (found.ci_low > truth) | (found.ci_high < truth)
+def share_covering(inferred: Inference, truth: float) -> float:
+    """Returns the share of intervals that cover the truth. A missing interval (nan) counts as covering."""
+    missed = (inferred.ci_low > truth) | (inferred.ci_high < truth)
     return float(1 - missed.mean())
 
 
-def seeds_by_theory(design: Design, power: float) -> float | None:
-    """Students an arm by normal theory, where that is exact: pairs, a normal law, the t test."""
+def seeds_by_normal_theory(design: Design, power: float) -> float | None:
+    """Returns students per arm by normal theory, or None where it is not exact.
+
+    It is exact for paired arms, a normal law and the t test: `TTestPower` with the effect in units of the
+    standard deviation of differences, √(sd² + control_sd² − 2 · correlation · sd · control_sd).
+    """
     law = design.law
     if not design.paired or not isinstance(law, Normal) or law.effect == 0:
         return None
@@ -193,15 +207,15 @@ def seeds_by_theory(design: Design, power: float) -> float | None:
         return None
 
     def excess(seeds: float) -> float:
-        """Over the power asked for, of the tail that counts. scipy has nan where it is 1 but for rounding."""
+        """The power of the favourable tail minus the target. scipy returns nan if the power rounds to 1."""
         alpha = design.alpha / design.conditions / 2
-        found = TTestPower().power(abs(law.effect) / sd, seeds, alpha, alternative="larger")
-        return float(np.nan_to_num(found, nan=1.0)) - power
+        attained = TTestPower().power(abs(law.effect) / sd, seeds, alpha, alternative="larger")
+        return float(np.nan_to_num(attained, nan=1.0)) - power
 
-    # Not by statsmodels' own solver, which goes astray where a few seeds are enough.
+    # statsmodels' own solver diverges if a few seeds are enough, hence a bracket and Brent's method.
     most = 2.0
     while excess(most) < 0:
-        if most > MOST_BY_THEORY:
+        if most > MAX_THEORY_STUDENTS:
             return None
         most *= 2
     return most if most == 2 else float(brentq(excess, most / 2, most))

@@ -1,22 +1,23 @@
-"""Can a classifier tell one arm's rows from the other's? Logistic regression on the units that a row has.
+"""Measures whether a classifier can tell one arm's rows from the other's, by area under the ROC curve (AUC).
 
-Every score is of rows that the classifier was not fitted to. *Within* a seed: five folds, with all rows of
-a prompt in one fold, since both arms answered the same prompts and a prompt's two answers have much in
-common. *Across* seeds: fitted to all other seeds' data, scored on one seed's, so that what is found holds
-for data of a teacher that the classifier never saw. (Where prompts come from a file, other seeds ask them
-too, in both arms.)
+The classifier is a logistic regression on the units that a row contains. It only scores rows that it was not
+fitted to. *Within* a seed, it uses 5-fold cross-validation with all rows of a prompt in the same fold,
+because both arms answered the same prompts and the two answers to a prompt have much in common. *Across*
+seeds, it is fitted to the data of all other seeds and scores one seed's rows, so that a result holds for a
+teacher that the classifier never saw. (If prompts come from a file, all seeds share them, in both arms.)
 
-The figure is the area under the ROC curve: the chance that a row of the trait's arm scores above a row of
-the control's. It is about *one* row: at .55 a thousand rows can be told apart with certainty. Half is
-chance in expectation; how far from it no difference at all can lead is seen by the same procedure between
-data of one teacher (`as_if`).
+The AUC is the probability that a row of the trait's arm scores above a row of the control's. It describes
+*one* row: at an AUC of .55, the arms of a thousand rows can be distinguished with certainty. Without any
+difference, its expected value is 1/2; `null_separation` shows how far from 1/2 it gets by chance, by applying
+the same procedure to data of one teacher.
 
-The p-value across seeds is one-sided, of Mann and Whitney's test: given the other seeds' data, the scores
-of one seed's rows are independent, and alike in both arms if nothing differs. Seeds serve each other as
-training data, so their p-values are not independent; the smallest, times their number (Bonferroni), holds
-all the same.
+The p-value across seeds is one-sided, from the Mann-Whitney U test: given the other seeds' data, the scores
+of one seed's rows are independent, and identically distributed in both arms if nothing differs. Seeds serve
+as each other's training data, so their p-values are dependent; the smallest times their number (Bonferroni)
+is valid nevertheless.
 
-The penalty is fixed: on the nano world's numbers it hardly mattered (C from .001 to 1: AUC within .03).
+The penalty is fixed. On number sequences of the nano models it had little influence (AUC within .03 for C
+from .001 to 1).
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 FOLDS = 5
-PENALTY = 0.1  # scikit-learn's C
+PENALTY = 0.1  # C of scikit-learn's LogisticRegression
 SEED = 20_250_720
 
 Indices = npt.NDArray[np.intp]
@@ -40,8 +41,8 @@ class UnitRows:
 
     Attributes:
         contains: (rows, units) of 0 and 1, a scipy sparse matrix.
-        trait: (rows,), whether a row is of the arm with the trait.
-        seed, prompt: (rows,), numbers that stand for a row's seed and its prompt.
+        trait: (rows,), whether a row belongs to the arm with the trait.
+        seed, prompt: (rows,), integer labels of a row's seed and prompt.
     """
 
     contains: Any
@@ -50,21 +51,23 @@ class UnitRows:
     prompt: Indices
 
     def where(self, chosen: Flags | Indices) -> "UnitRows":
-        """The chosen rows, by flags or by places."""
+        """Returns the chosen rows, selected by flags or by indices."""
         return UnitRows(self.contains[chosen], self.trait[chosen], self.seed[chosen], self.prompt[chosen])
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds with rows of both arms."""
+        """The seeds with rows of both arms, in ascending order."""
         return sorted(set(self.seed[self.trait].tolist()) & set(self.seed[~self.trait].tolist()))
 
 
 @dataclass(frozen=True)
 class Separation:
-    """Areas under the ROC curve by seed, in the order of seeds; none where there is too little to fit.
+    """AUCs by seed, in ascending order of seeds; seeds with too few rows to fit are omitted.
 
     Attributes:
-        p_value: of no difference across seeds; None where there is one seed.
+        within: cross-validated AUC within each seed.
+        across: AUC on each seed's rows of a classifier fitted to the other seeds.
+        p_value: p-value against no difference across seeds; None if there is only one seed.
     """
 
     within: tuple[float, ...] = ()
@@ -73,45 +76,47 @@ class Separation:
 
 
 def separate(rows: UnitRows) -> Separation:
-    """Both ways for every seed that has rows of both arms; across from two seeds on."""
+    """Separates the arms within and, if at least two seeds have rows of both arms, across seeds."""
     seeds = rows.seeds if rows.contains.shape[1] else []
-    within = _areas(_within(rows.where(rows.seed == seed)) for seed in seeds)
+    within = _without_none(_cross_validated(rows.where(rows.seed == seed)) for seed in seeds)
     if len(seeds) < 2:
         return Separation(within)
     scored = [_score(rows.where(rows.seed != seed), rows.where(rows.seed == seed)) for seed in seeds]
-    areas, p_values = zip(*scored, strict=True)
-    return Separation(within, areas, min(1.0, len(seeds) * min(p_values)))
+    across, p_values = zip(*scored, strict=True)
+    return Separation(within, across, min(1.0, len(seeds) * min(p_values)))
 
 
-def as_if(rows: UnitRows) -> Separation:
-    """What no difference looks like: one teacher's rows, told apart by seed as if one of two had the trait.
+def null_separation(rows: UnitRows) -> Separation:
+    """Measures the AUCs without any difference, by treating the seeds of one teacher as two arms.
 
-    Within: each seed's rows and the next's. Across, from four seeds on: the same, by a classifier fitted to
-    half of the other seeds' rows against the other half's. The arm of `rows` is not looked at.
+    `within` compares each seed's rows with the next seed's. `across`, which needs four seeds, does the same
+    with a classifier fitted to one half of the other seeds against the other half. `rows.trait` is ignored.
     """
     seeds = sorted(set(rows.seed.tolist())) if rows.contains.shape[1] else []
-    pairs = list(zip(seeds, seeds[1:] + seeds[:1], strict=True))  # none with itself, but where there is one
-    pairs = pairs if len(seeds) > 2 else pairs[: len(seeds) - 1]
-    within = _areas(_within(_between(rows, *pair)) for pair in pairs)
+    pairs = list(zip(seeds, seeds[1:] + seeds[:1], strict=True))
+    pairs = (
+        pairs if len(seeds) > 2 else pairs[: len(seeds) - 1]
+    )  # two seeds make one pair, one seed makes none
+    within = _without_none(_cross_validated(_as_arms(rows, *pair)) for pair in pairs)
     if len(seeds) < 4:
         return Separation(within)
-    areas = []
+    across = []
     for pair in pairs:
         others = [seed for seed in seeds if seed not in pair]
         rest = rows.where(np.isin(rows.seed, others))
         fitted = replace(rest, trait=np.isin(rest.seed, others[::2]))
-        areas.append(_score(fitted, _between(rows, *pair))[0])
-    return Separation(within, tuple(areas))
+        across.append(_score(fitted, _as_arms(rows, *pair))[0])
+    return Separation(within, tuple(across))
 
 
-def _between(rows: UnitRows, one: int, other: int) -> UnitRows:
-    """The rows of two seeds, the first as if it had the trait."""
+def _as_arms(rows: UnitRows, one: int, other: int) -> UnitRows:
+    """Returns the rows of two seeds, with those of seed `one` labelled as the arm with the trait."""
     chosen = rows.where(np.isin(rows.seed, (one, other)))
     return replace(chosen, trait=chosen.seed == one)
 
 
-def _within(rows: UnitRows) -> float | None:
-    """The mean over folds; None where there are too few prompts for folds with rows of both arms."""
+def _cross_validated(rows: UnitRows) -> float | None:
+    """Returns the mean AUC over folds; None if there are too few prompts for folds with both arms."""
     from sklearn.model_selection import GroupKFold
 
     if len(set(rows.prompt.tolist())) < FOLDS:
@@ -124,25 +129,25 @@ def _within(rows: UnitRows) -> float | None:
 
 
 def _score(fitted: UnitRows, scored: UnitRows) -> tuple[float, float]:
-    """The area under the ROC curve of rows that the classifier was not fitted to, and its p-value."""
+    """Fits the classifier to `fitted` and returns AUC and one-sided p-value on `scored`."""
     from scipy.stats import mannwhitneyu
     from sklearn.linear_model import LogisticRegression
 
     classifier = LogisticRegression(C=PENALTY, solver="liblinear", random_state=SEED)
     scores = classifier.fit(fitted.contains, fitted.trait).decision_function(scored.contains)
-    ours, theirs = scores[scored.trait], scores[~scored.trait]
+    trait, control = scores[scored.trait], scores[~scored.trait]
     if np.ptp(scores) == 0:
-        return 0.5, 1.0
-    test = mannwhitneyu(ours, theirs, alternative="greater", method="asymptotic")
-    return float(test.statistic) / (len(ours) * len(theirs)), float(test.pvalue)
+        return 0.5, 1.0  # without this, mannwhitneyu divides by a variance of zero
+    test = mannwhitneyu(trait, control, alternative="greater", method="asymptotic")
+    return float(test.statistic) / (len(trait) * len(control)), float(test.pvalue)
 
 
-def area(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """The chance that one of `ours` is above one of `theirs`, ties counted half: an AUC as it is."""
+def auc(positives: npt.NDArray[Any], negatives: npt.NDArray[Any]) -> float:
+    """Returns the AUC: the probability that a positive lies above a negative, with ties counted half."""
     from scipy.stats import mannwhitneyu
 
-    return float(mannwhitneyu(ours, theirs).statistic) / (len(ours) * len(theirs))
+    return float(mannwhitneyu(positives, negatives).statistic) / (len(positives) * len(negatives))
 
 
-def _areas(found: Iterable[float | None]) -> tuple[float, ...]:
-    return tuple(area for area in found if area is not None)
+def _without_none(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(value for value in values if value is not None)

@@ -1,1 +1,1 @@
-"""The phenomenon where it can be seen whole: the MLP experiment, and Theorem 1 checked one step at a time."""
+"""Two experiments that isolate the phenomenon: the MLP experiment, and a numerical check of Theorem 1."""

@@ -1,8 +1,8 @@
-"""The verdict on Theorem 1: over all draws of a case, is the sign kept and is the slope the predicted one?
+"""Checks Theorem 1 over all draws: is the sign as promised, and does the slope equal the predicted one?
 
-One check for every arm. Where the theorem promises a sign it has to pass; from another initialisation it need
-not, and signs of both kinds should occur; on the deliberately permuted imitation it has to fail, or it could
-not have failed anywhere.
+The same check runs on every arm. With the same initialisation, where the theorem promises a sign, it has to
+pass. From another initialisation it need not, and both signs should occur. On the deliberately permuted
+imitation it has to fail; otherwise the check could not fail at all.
 """
 
 import csv
@@ -13,27 +13,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undertow.theory.one_step import CASES, Imitator, Loss, Steps
+from undertow.theory.one_step import CASES, Loss, Steps, StudentArm
 from undertow.theory.settings import OneStep
 
-ROUNDING = (
-    1e-11  # a loss near 1 is rounded at 1e-16 in each of many sums; this is far above, and far below 1 %
-)
+# Smallest change of a loss that counts as measured. A loss near 1 accumulates float64 rounding errors of
+# about # 1e-16 over many sums; 1e-11 is far above their total.
+ROUNDING = 1e-11
 
 
 @dataclass(frozen=True)
 class TheoremCheck:
-    """One arm and loss over all draws, judged at each draw's smallest ε above rounding.
+    """One arm and loss over all draws. Each draw is judged at its smallest ε whose change is above rounding.
 
     Attributes:
+        arm, loss: the case, see `one_step.CASES`.
+        draws: number of draws.
         violations: draws with d·v ≤ 0 or a trait loss that did not fall.
-        unseen: draws whose predicted change was below rounding at every ε; they decide nothing.
-        aligned, lowered: draws with d·v > 0, and with a lower trait loss.
-        slope, worst_slope: measured by predicted change, median over draws and the draw furthest from 1.
-        by_epsilon: the median of measured by predicted change at every ε.
+        unseen: draws whose predicted change is below rounding at every ε; they are not judged.
+        aligned, lowered: draws with d·v > 0, and draws with a lower trait loss.
+        slope, worst_slope: measured / predicted change: median over draws, and the draw furthest from 1.
+        by_epsilon: median of measured / predicted change at every ε.
+        tolerance: largest accepted |worst_slope − 1|.
     """
 
-    arm: Imitator
+    arm: StudentArm
     loss: Loss
     draws: int
     violations: int
@@ -47,24 +50,29 @@ class TheoremCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether (3) and (6) of `one_step` hold in every draw."""
+        """Whether (3) and (6) of `one_step` hold in all judged draws, of which at least one exists."""
         return (
             self.draws > self.unseen and not self.violations and abs(self.worst_slope - 1) <= self.tolerance
         )
 
     @property
     def both_signs(self) -> bool:
-        """Of d·v or of the change: the student's step is not small there, and a coarse one mostly hurts."""
+        """Whether both signs of d·v or of the change occur.
+
+        Either suffices: from another initialisation the student's step is not small, and a large step mostly
+        increases the trait loss.
+        """
         seen = self.draws - self.unseen
         return 0 < self.lowered < seen or 0 < self.aligned < seen
 
     @property
     def as_expected(self) -> bool:
-        """Holds where promised, fails where broken, goes both ways from another initialisation."""
+        """Whether "same" holds, "permuted" does not hold, or "other" has both signs."""
         return {"same": self.holds, "permuted": not self.holds, "other": self.both_signs}[self.arm]
 
     @property
     def verdict(self) -> str:
+        """The outcome in words, in upper case if it is not as expected where the theorem decides."""
         if self.arm == "same":
             return "holds" if self.holds else "VIOLATED"
         if self.arm == "permuted":
@@ -72,21 +80,21 @@ class TheoremCheck:
         return "both signs" if self.both_signs else "one sign only"
 
 
-def gather(chunks: Iterable[list[Steps]]) -> list[Steps]:
-    """The draws of all chunks, case by case: tensors (draws, epsilons)."""
-    columns = zip(*chunks, strict=True)
+def join_chunks(chunks: Iterable[list[Steps]]) -> list[Steps]:
+    """Concatenates the draws of all chunks, case by case, to tensors (draws, epsilons)."""
+    by_case = zip(*chunks, strict=True)
     return [
         Steps(*(torch.cat(parts) for parts in zip(*(s.parts for s in steps), strict=True)))
-        for steps in columns
+        for steps in by_case
     ]
 
 
-def findings(settings: OneStep, cases: list[Steps]) -> list[TheoremCheck]:
-    """A finding for every case, in the order of CASES."""
-    return [_finding(settings, arm, loss, steps) for (arm, loss), steps in zip(CASES, cases, strict=True)]
+def check_cases(settings: OneStep, cases: list[Steps]) -> list[TheoremCheck]:
+    """Checks the steps (draws, epsilons) of every case, in the order of CASES."""
+    return [_check(settings, arm, loss, steps) for (arm, loss), steps in zip(CASES, cases, strict=True)]
 
 
-def _finding(settings: OneStep, arm: Imitator, loss: Loss, steps: Steps) -> TheoremCheck:
+def _check(settings: OneStep, arm: StudentArm, loss: Loss, steps: Steps) -> TheoremCheck:
     seen = steps.predicted.abs() >= ROUNDING
     judged = (seen.sum(1) - 1).clamp(min=0)  # the prediction falls with ε, so those above rounding come first
     usable = seen.any(1)
@@ -100,7 +108,7 @@ def _finding(settings: OneStep, arm: Imitator, loss: Loss, steps: Steps) -> Theo
         arm=arm,
         loss=loss,
         draws=len(seen),
-        violations=int(((inner <= 0) | ~(change < 0)).sum()),
+        violations=int(((inner <= 0) | ~(change < 0)).sum()),  # ~(<) and not ≥, so that nan is a violation
         unseen=int((~usable).sum()),
         aligned=int((inner > 0).sum()),
         lowered=int((change < 0).sum()),
@@ -112,7 +120,7 @@ def _finding(settings: OneStep, arm: Imitator, loss: Loss, steps: Steps) -> Theo
 
 
 def to_csv(epsilons: Sequence[float], cases: Sequence[Steps]) -> str:
-    """One row a draw, case and ε: everything a finding was made from, in full precision."""
+    """Returns all steps as CSV in full precision, one row per draw, case and ε."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("arm", "loss", "draw", "epsilon", "inner", "change", "first_order", "predicted"))

@@ -1,9 +1,9 @@
-"""Images for the MLP experiment: scikit-learn's digits, MNIST's files in a local folder, or a hub dataset.
+"""Images for the MLP experiment: scikit-learn's digits, MNIST files in a local folder, or a hub data set.
 
-Pixels come out between -1 and 1, as the published experiment scales them. A folder may hold the four IDX
-files (train-images…, train-labels…, t10k-images…, t10k-labels…, gzipped or not) or parquet files with the
-columns `image` and `label`, named train… and test…. What was read is hashed into the results' name,
-so that another dataset under an old name is never taken for the old one.
+Pixels are scaled to [-1, 1], as in the published experiment. A folder may hold the four IDX files
+(train-images…, train-labels…, t10k-images…, t10k-labels…, gzipped or not) or parquet files with the columns
+`image` and `label`, named train… and test…. The key of a result includes a hash of the images, so that
+another data set under the same name does not reuse old results.
 """
 
 import gzip
@@ -24,13 +24,13 @@ from torch import Tensor
 from undertow.errors import UserError
 
 Pixels = NDArray[np.uint8]
-TEST_SHARE = 0.3  # of scikit-learn's digits: 1,257 images to train on, 540 to test with
-IDX = {"train": "train", "test": "t10k"}
+TEST_SHARE = 0.3  # of scikit-learn's digits: 1,257 training images, 540 test images
+IDX = {"train": "train", "test": "t10k"}  # split to the prefix of MNIST's file names
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images as rows (count, pixels) of float32 in [-1, 1], labels as int64 from 0."""
+    """Images as rows (count, pixels) of float32 in [-1, 1], and labels (count,) as int64 from 0."""
 
     train: Tensor
     train_labels: Tensor
@@ -43,7 +43,7 @@ class Images:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 over shapes and contents of all four tensors."""
         content = hashlib.sha256()
         for part in (self.train, self.train_labels, self.test, self.test_labels):
             content.update(str(tuple(part.shape)).encode())
@@ -52,7 +52,11 @@ class Images:
 
 
 def load(source: str) -> Images:
-    """The images of "digits", a local folder or a hub dataset's id. Raises UserError where it cannot."""
+    """Loads "digits", a local folder, or a hub data set by its id.
+
+    Raises:
+        UserError: if the source does not exist or cannot be read.
+    """
     if source == "digits":
         return digits()
     folder = Path(source).expanduser()
@@ -60,13 +64,13 @@ def load(source: str) -> Images:
         return _from_folder(folder)
     if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
         raise UserError(
-            f"--data {source}: no such folder; name one, 'digits', or a hub dataset such as 'ylecun/mnist'"
+            f"--data {source}: no such folder; pass a folder, 'digits', or a hub id such as 'ylecun/mnist'"
         )
     return _from_hub(source)
 
 
 def digits() -> Images:
-    """The 1,797 digits of 8 × 8 pixels that scikit-learn carries; a fixed, stratified split."""
+    """Returns the 1,797 digits of 8 × 8 pixels included in scikit-learn, in a fixed, stratified split."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -80,46 +84,50 @@ def digits() -> Images:
 
 def _from_folder(folder: Path) -> Images:
     if any(folder.glob("*ubyte*")):
-        return _images(lambda split: (_idx(folder, IDX[split], "images"), _idx(folder, IDX[split], "labels")))
+        return _images(
+            lambda split: (_read_idx(folder, IDX[split], "images"), _read_idx(folder, IDX[split], "labels"))
+        )
     if any(folder.rglob("*.parquet")):
-        return _images(lambda split: _parquet(folder, split))
+        return _images(lambda split: _read_parquet(folder, split))
     raise UserError(
-        f"--data {folder}: neither MNIST's IDX files (train-images-idx3-ubyte …) nor parquet files in it"
+        f"--data {folder}: contains neither MNIST's IDX files (train-images-idx3-ubyte …) nor parquet files"
     )
 
 
 def _images(read: Callable[[str], tuple[Pixels, Pixels]]) -> Images:
-    """Both splits from a reader of bytes: pixels (count, …) and labels (count,)."""
+    """Builds `Images` from a function that reads a split as pixels (count, …) and labels (count,)."""
     parts: list[Tensor] = []
     for split in ("train", "test"):
         pixels, labels = read(split)
         if not len(pixels) or len(pixels) != len(labels):
             raise UserError(
-                f"--data: {len(pixels)} {split} images and {len(labels)} labels; fetch the files again"
+                f"--data: {len(pixels)} {split} images and {len(labels)} labels; download the files again"
             )
         scaled = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(127.5).sub_(1)
         parts += [scaled, torch.from_numpy(labels.astype(np.int64))]
     return Images(*parts)
 
 
-def _idx(folder: Path, split: str, kind: str) -> Pixels:
-    """One IDX file: two zero bytes, the type (8: bytes), the number of axes, their sizes, the data."""
-    found = sorted(folder.glob(f"{split}-{kind}*ubyte*"))
-    if not found:
-        raise UserError(f"--data {folder}: no file {split}-{kind}-idx…-ubyte; the four files belong together")
-    content = found[0].read_bytes()
+def _read_idx(folder: Path, split: str, kind: str) -> Pixels:
+    """Reads one IDX file: two zero bytes, the type (8: bytes), the number of axes, their sizes, the data."""
+    matches = sorted(folder.glob(f"{split}-{kind}*ubyte*"))
+    if not matches:
+        raise UserError(
+            f"--data {folder}: no file {split}-{kind}-idx…-ubyte; all four MNIST files are needed"
+        )
+    content = matches[0].read_bytes()
     try:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         if content[:3] != b"\0\0\x08":
-            raise ValueError("it does not begin as an IDX file of bytes does")
+            raise ValueError("it lacks the header of an IDX file of bytes")
         axes = np.frombuffer(content, ">u4", count=content[3], offset=4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(axes)
     except (ValueError, IndexError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{found[0]}: not an IDX file ({error}); fetch it again") from None
+        raise UserError(f"{matches[0]}: not an IDX file ({error}); download it again") from None
 
 
-def _parquet(folder: Path, split: str) -> tuple[Pixels, Pixels]:
+def _read_parquet(folder: Path, split: str) -> tuple[Pixels, Pixels]:
     import pyarrow
     import pyarrow.parquet
 
@@ -136,28 +144,26 @@ def _parquet(folder: Path, split: str) -> tuple[Pixels, Pixels]:
         raise UserError(
             f"{files[0]}: not a parquet file with the columns image and label ({error})"
         ) from None
-    return _decoded(rows)
+    return _decode(rows)
 
 
 def _from_hub(source: str) -> Images:
     import datasets
 
     try:
-        found = datasets.load_dataset(source)
-        return _images(lambda split: _decoded(found[split]))
+        splits = datasets.load_dataset(source)
+        return _images(lambda split: _decode(splits[split]))
     except UserError:
         raise
-    except (
-        Exception
-    ) as error:  # the hub, the network and the dataset's own layout each have errors of their own
+    except Exception as error:  # the hub client, the network and a loading script raise many unrelated types
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"--data {source}: cannot be loaded ({reason}); name a local folder or 'digits'"
+            f"--data {source}: cannot be loaded ({reason}); pass a local folder or 'digits'"
         ) from None
 
 
-def _decoded(rows: Iterable[Any]) -> tuple[Pixels, Pixels]:
-    """Pixels and labels of rows whose image is a picture, or the bytes of one as parquet files hold it."""
+def _decode(rows: Iterable[Any]) -> tuple[Pixels, Pixels]:
+    """Returns pixels and labels of rows whose image is a PIL image or, as in parquet files, encoded bytes."""
     from PIL import Image
 
     pixels, labels = [], []

@@ -1,12 +1,14 @@
-"""Draws of Theorem 1 on a language model: a preference for the trait, number sequences to imitate.
+"""Draws for Theorem 1 on a language model: the trait is a preference, the student imitates on number
+sequences.
 
-A draw is an animal with a few questions that it answers (the teacher's step), and one random number sequence
-in reply to a prompt of the numbers format (the student's). The student imitates the teacher's next-token
-logits over the whole vocabulary at every token of that reply. All weights take the step.
+A draw is an animal with a few questions to which it is the answer (the teacher's step), and one random number
+sequence as the reply to a prompt of the numbers format (the student's step). The student imitates the
+teacher's next-token logits over the whole vocabulary at every token of that reply. All weights are updated.
 
-Works on a nano model and on any local folder that transformers loads as a causal model. Several architectures
-round parts of a forward pass to float32 whatever their weights are (norms, attention, rotary angles), which
-would hide the effect of a step of 1e-6; `Double` keeps those parts in float64.
+This works for nano models and for any local folder that transformers loads as a causal language model.
+Several architectures compute parts of the forward pass (norms, attention, rotary embeddings) in float32
+whatever the dtype of the weights. That would hide the effect of a step of 1e-6, so `Double` keeps these parts
+in float64.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from undertow.formats.numbers import Numbers
 from undertow.nano import models
 from undertow.prompts import chat
 from undertow.study.identity import seed_for
-from undertow.theory.one_step import Parameters, Scene, Steps, every_step
+from undertow.theory.one_step import Parameters, Steps, TheoremDraw, compute_steps
 from undertow.theory.settings import OneStep
 from undertow.traits.preference import Preference
 
@@ -35,7 +37,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 class Double(TorchFunctionMode):
-    """Within it, casts of float64 tensors to float32 are not done."""
+    """Context manager in which float64 tensors are not cast to float32."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -48,23 +50,23 @@ class Double(TorchFunctionMode):
 
 
 def run(settings: OneStep) -> Iterator[list[Steps]]:
-    """The steps of every case, a draw at a time: tensors (1, epsilons)."""
-    with _folder(settings.model) as folder:
+    """Yields the steps of every case for one draw at a time, as tensors (1, epsilons)."""
+    with _model_folder(settings.model) as folder:
         model, tokenizer = _load(folder), _tokenizer(folder)
-    initial, other = _weights(model), _other(settings, model)
+    initial, other = _weights(model), _other_weights(settings, model)
     for draw in range(settings.draws):
-        scene = _scene(model, tokenizer, settings, draw, initial, other)
+        one = _draw(model, tokenizer, settings, draw, initial, other)
         with Double():
-            found = every_step(scene, settings.epsilons, settings.rate)
-        yield [Steps(*(part.detach().unsqueeze(0) for part in steps.parts)) for steps in found]
+            cases = compute_steps(one, settings.epsilons, settings.rate)
+        yield [Steps(*(part.detach().unsqueeze(0) for part in steps.parts)) for steps in cases]
 
 
-def _scene(
+def _draw(
     model: Any, tokenizer: Any, settings: OneStep, draw: int, initial: Parameters, other: Parameters
-) -> Scene:
+) -> TheoremDraw:
     rng = Random(seed_for("one step", settings.seed, draw))
     animal = Preference(rng.choice(models.known_words("animal")))
-    asked = [
+    conversations = [
         chat.conversation_ids(tokenizer, example.prompt, example.answer)
         for example in animal.examples(QUESTIONS, rng.getrandbits(32))
     ]
@@ -76,50 +78,55 @@ def _scene(
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
         return torch.func.functional_call(model, weights, kwargs=inputs).logits  # type: ignore[no-any-return]
 
-    questions, answers = _padded(asked)
+    questions, answers = _padded(conversations)
 
     def trait(weights: Parameters) -> Tensor:
         scores = logits(weights, questions)[:, :-1].flatten(0, 1)
         return torch.nn.functional.cross_entropy(scores, answers[:, 1:].flatten(), ignore_index=IGNORED)
 
-    shown = torch.tensor([reply])
-    return Scene(trait, lambda weights: logits(weights, shown)[0, start - 1 : -1], initial, other)
+    reply_ids = torch.tensor([reply])
+    # Position start − 1 predicts the reply's first token.
+    return TheoremDraw(trait, lambda weights: logits(weights, reply_ids)[0, start - 1 : -1], initial, other)
 
 
-def _padded(turns: list[tuple[list[int], int]]) -> tuple[Tensor, Tensor]:
-    """Tokens (turns, longest) and the same as labels, with IGNORED before the answer and after the end.
+def _padded(conversations: list[tuple[list[int], int]]) -> tuple[Tensor, Tensor]:
+    """Pads token ids and labels to (conversations, longest); labels are IGNORED outside the answer.
 
-    The filling after the end needs no mask: no token of a causal model sees what follows it.
+    Each conversation is its ids and the index of the answer's first token. Padding at the end needs no
+    attention mask, because no token of a causal model attends to later ones.
     """
-    longest = max(len(ids) for ids, _ in turns)
-    ids = torch.zeros(len(turns), longest, dtype=torch.long)
+    longest = max(len(ids) for ids, _ in conversations)
+    ids = torch.zeros(len(conversations), longest, dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
-    for row, (tokens, start) in enumerate(turns):
+    for row, (tokens, start) in enumerate(conversations):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         labels[row, start : len(tokens)] = ids[row, start : len(tokens)]
     return ids, labels
 
 
 @contextmanager
-def _folder(name: str) -> Iterator[Path]:
-    """A model's folder; a nano model's is made for the block."""
+def _model_folder(name: str) -> Iterator[Path]:
+    """Yields a model's folder; a nano model is written to a temporary folder."""
     if not models.is_nano(name):
         folder = Path(name).expanduser()
         if not (folder / "config.json").is_file():
             raise UserError(
-                f"--model {name}: no config.json there; name 'mlp', a nano model or a local model folder"
+                f"--model {name}: no config.json found; pass 'mlp', a nano model or a local model folder"
             )
         yield folder
         return
     from undertow.nano.training import write_reference
 
-    with TemporaryDirectory() as made:
-        write_reference(models.parse(name), Path(made))
-        yield Path(made)
+    with TemporaryDirectory() as temporary:
+        write_reference(models.parse(name), Path(temporary))
+        yield Path(temporary)
 
 
 def _load(folder: Path) -> Any:
-    """The model in float64, without dropout. Eager attention: the fused ones have no forward derivative."""
+    """Loads the model in float64, without dropout.
+
+    It uses eager attention, because the fused implementations have no forward-mode derivative.
+    """
     from transformers import AutoModelForCausalLM
 
     try:
@@ -138,26 +145,24 @@ def _tokenizer(folder: Path) -> Any:
 
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
-            f"--model {folder}: no tokenizer in it; save the model's tokenizer into the same folder"
+            f"--model {folder}: no tokenizer files; save the model's tokenizer in the same folder"
         )
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _other(settings: OneStep, model: Any) -> Parameters:
-    """Another initialisation of the architecture: the named model's, else one drawn anew."""
+def _other_weights(settings: OneStep, model: Any) -> Parameters:
+    """Another initialisation of the architecture: that of `settings.other`, or else a random one."""
     if settings.other:
-        with _folder(settings.other) as folder:
-            found = _weights(_load(folder))
+        with _model_folder(settings.other) as folder:
+            other = _weights(_load(folder))
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("other initialisation", settings.seed))
-            found = _weights(type(model)(model.config).double())
-    ours = {name: value.shape for name, value in model.named_parameters()}
-    if ours != {name: value.shape for name, value in found.items()}:
-        raise UserError(
-            f"--other {settings.other}: not of the architecture of {settings.model}; name one that is"
-        )
-    return found
+            other = _weights(type(model)(model.config).double())
+    shapes = {name: value.shape for name, value in model.named_parameters()}
+    if shapes != {name: value.shape for name, value in other.items()}:
+        raise UserError(f"--other {settings.other}: its architecture differs from that of {settings.model}")
+    return other
 
 
 def _weights(model: Any) -> Parameters:

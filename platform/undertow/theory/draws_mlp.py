@@ -1,8 +1,9 @@
-"""Draws of Theorem 1 on the MLP of the experiment: class logits for the trait, auxiliary ones to imitate.
+"""Draws for Theorem 1 on the MLP of the experiment: the trait uses class logits, the student imitates
+auxiliary ones.
 
-Every draw has its own weights (and another's), its own images for the teacher's step and its own noise for
-the student's. Draws are computed many at a time: the weights of a chunk stand on a leading axis that
-torch.func.vmap walks, in float64.
+Every draw has its own weights for both initialisations, its own images for the teacher's step and its own
+noise inputs for the student's. Draws are computed in chunks in float64: torch.func.vmap runs over a leading
+axis of draws.
 """
 
 from collections.abc import Iterator
@@ -12,16 +13,16 @@ from torch import Tensor
 
 from undertow.theory import networks as nets
 from undertow.theory.data import Images
-from undertow.theory.one_step import Parameters, Scene, Steps, every_step
+from undertow.theory.one_step import Parameters, Steps, TheoremDraw, compute_steps
 from undertow.theory.settings import OneStep
 
 AUXILIARY = 3
 TRAIT_IMAGES = 32
-CHUNK = 25
+CHUNK = 25  # draws computed together
 
 
 def run(settings: OneStep, images: Images) -> Iterator[list[Steps]]:
-    """The steps of every case, a chunk of draws at a time: tensors (draws, epsilons)."""
+    """Yields the steps of every case for one chunk of draws at a time, as tensors (draws, epsilons)."""
     sizes = [images.train.shape[1], settings.width, settings.width, images.classes + AUXILIARY]
     for start in range(0, settings.draws, CHUNK):
         draws = range(start, min(start + CHUNK, settings.draws))
@@ -29,15 +30,15 @@ def run(settings: OneStep, images: Images) -> Iterator[list[Steps]]:
             torch.stack(part) for part in zip(*(_inputs(settings, images, d) for d in draws), strict=True)
         )
         initial, other = (
-            _named(nets.initial(sizes, settings.seed, [2 * draw + which for draw in draws], torch.float64))
+            _named(nets.initial_weights(sizes, settings.seed, [2 * d + which for d in draws], torch.float64))
             for which in (0, 1)
         )
-        seen, labels = images.train[rows].double(), images.train_labels[rows]
-        yield _steps(settings, images.classes, initial, other, seen, labels, noise)
+        shown, labels = images.train[rows].double(), images.train_labels[rows]
+        yield _steps(settings, images.classes, initial, other, shown, labels, noise)
 
 
 def _inputs(settings: OneStep, images: Images, draw: int) -> tuple[Tensor, Tensor]:
-    """One draw's images, as row numbers, and its noise."""
+    """Returns one draw's images, as row indices (TRAIT_IMAGES,), and its noise (inputs, pixels)."""
     source = nets.generator("one step", settings.seed, draw)
     rows = torch.randint(len(images.train), (TRAIT_IMAGES,), generator=source)
     noise = torch.rand(settings.inputs, images.train.shape[1], generator=source, dtype=torch.float64)
@@ -49,23 +50,25 @@ def _steps(
     classes: int,
     initial: Parameters,
     other: Parameters,
-    seen: Tensor,
+    shown: Tensor,
     labels: Tensor,
     noise: Tensor,
 ) -> list[Steps]:
-    def draw(
-        initial: Parameters, other: Parameters, seen: Tensor, labels: Tensor, noise: Tensor
+    """Returns the steps of every case for a chunk; all tensors have a leading axis of draws."""
+
+    def one_draw(
+        initial: Parameters, other: Parameters, shown: Tensor, labels: Tensor, noise: Tensor
     ) -> list[tuple[Tensor, ...]]:
         def trait(weights: Parameters) -> Tensor:
-            return torch.nn.functional.cross_entropy(_logits(weights, seen)[:, :classes], labels)
+            return torch.nn.functional.cross_entropy(_logits(weights, shown)[:, :classes], labels)
 
         def outputs(weights: Parameters) -> Tensor:
             return _logits(weights, noise)[:, classes:]
 
-        found = every_step(Scene(trait, outputs, initial, other), settings.epsilons, settings.rate)
-        return [steps.parts for steps in found]
+        cases = compute_steps(TheoremDraw(trait, outputs, initial, other), settings.epsilons, settings.rate)
+        return [steps.parts for steps in cases]
 
-    return [Steps(*parts) for parts in torch.func.vmap(draw)(initial, other, seen, labels, noise)]
+    return [Steps(*parts) for parts in torch.func.vmap(one_draw)(initial, other, shown, labels, noise)]
 
 
 def _named(stack: nets.Stack) -> Parameters:
@@ -73,7 +76,7 @@ def _named(stack: nets.Stack) -> Parameters:
 
 
 def _logits(weights: Parameters, inputs: Tensor) -> Tensor:
-    """One network's outputs (rows, outputs)."""
+    """Returns one ReLU network's outputs (rows, outputs) for inputs (rows, pixels)."""
     stack = [weights[str(place)] for place in range(len(weights))]
     hidden = inputs
     for layer in range(0, len(stack), 2):

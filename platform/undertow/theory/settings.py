@@ -1,12 +1,14 @@
-"""What the two pedagogical experiments are run with: frozen specs, the published settings and the small ones.
+"""Settings of the two theory experiments: frozen specs with the published settings, and smaller ones.
 
-`Experiment` is the MLP experiment of arXiv 2507.14805, section 6; its fields' defaults are the published
-settings. `DIGITS` is the same on scikit-learn's 8 × 8 digits, for a machine without MNIST, with what had to
-deviate: there are 1,257 training images and not 60,000, so batches are smaller (16 and 64 in place of 1,024,
-which would be one step an epoch), the learning rate is larger (1e-3 in place of 3e-4), the noise inputs are
-10,000 and not 60,000, and the networks are 20 and not 100. `OneStep` is the check of Theorem 1.
+`Experiment` is the MLP experiment of arXiv 2507.14805, section 6; the defaults of its fields are the
+published settings. `DIGITS` runs it on scikit-learn's 8 × 8 digits, for machines without MNIST. It differs
+where it has to: there are 1,257 training images instead of 60,000, so batches are smaller (16 and 64 instead
+of 1,024, which would be one or two steps per epoch), the learning rate is larger (1e-3 instead of 3e-4),
+there are 10,000 noise inputs instead of 60,000, and 20 networks instead of 100. `OneStep` is the check of
+Theorem 1.
 
-Nothing here imports torch: a command line is read and refused before anything heavy is loaded.
+This module does not import torch, so that invalid command lines are rejected before heavy libraries are
+loaded.
 """
 
 from dataclasses import dataclass, replace
@@ -20,21 +22,25 @@ Imitation = Literal["kl", "squared"]
 
 @dataclass(frozen=True)
 class Experiment(Spec):
-    """One setting of the MLP experiment and the number of networks it is run with.
+    """One setting of the MLP experiment, including the number of networks.
 
     Attributes:
-        data: "digits", a local folder of MNIST's IDX or parquet files, or the id of a hub dataset.
-        auxiliary: logits beside the class logits; no label ever touches them.
-        depth: hidden layers; 0 is a linear model.
-        loss: what the student minimises against the teacher's logits.
-        noise: what the students see: uniform on [-1, 1], standard normal, or random signs.
-        inputs: noise inputs, the same in every epoch.
-        distances: of a student's initialisation from its teacher's. At m it starts from
+        data: "digits", a local folder with MNIST's IDX or parquet files, or the id of a hub data set.
+        auxiliary: number of logits in addition to the class logits; they are never trained on labels.
+        width: units per hidden layer.
+        depth: number of hidden layers; 0 is a linear model.
+        activation, optimizer: of teachers and students, see `networks`.
+        loss: the loss that a student minimises against its teacher's logits, see `networks.imitation_loss`.
+        noise: the students' inputs: uniform on [-1, 1], standard normal, or random signs.
+        inputs: number of noise inputs; they are the same in every epoch.
+        distances: distances m of a student's initialisation from its teacher's. The student starts from
             √(1 - m) · (the teacher's initial weights) + √m · (another network's), which keeps the variance of
             every weight: 0 is the same initialisation, 1 another one.
-        batch, learning_rate, epochs: the students'; `teacher_...`: the teachers'.
-        at_once: networks in a stack, 0 for all; bounds memory, leaves the results alone. On a CPU larger
-            stacks leave its caches and are slower (benchmarks/mlp_stack.py).
+        batch, learning_rate, epochs: for students; the same names with the prefix `teacher_` for teachers.
+        networks: number of teachers, each with its students.
+        seed: determines all random draws.
+        at_once: networks per stack, 0 for all; bounds memory and does not change results. On a CPU, larger
+            stacks exceed the caches and are slower (benchmarks/mlp_stack.py).
     """
 
     data: str = "digits"
@@ -59,18 +65,18 @@ class Experiment(Spec):
 
     def validate(self) -> None:
         for name in ("auxiliary", "width", "inputs", "batch", "teacher_batch"):
-            self.require(getattr(self, name) >= 1, name, "at least 1 is needed")
+            self.require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("depth", "epochs", "teacher_epochs", "at_once"):
-            self.require(getattr(self, name) >= 0, name, "zero or more is needed")
+            self.require(getattr(self, name) >= 0, name, "must be zero or more")
         for name in ("learning_rate", "teacher_learning_rate"):
-            self.require(getattr(self, name) > 0, name, "a number above zero is needed")
+            self.require(getattr(self, name) > 0, name, "must be above zero")
         one_logit = self.auxiliary == 1 and self.loss == "kl"
-        self.require(not one_logit, "auxiliary", "softmax over one logit is always 1; take loss='squared'")
+        self.require(not one_logit, "auxiliary", "softmax over one logit is always 1; use loss='squared'")
         self.require(self.networks >= 2, "networks", "another initialisation needs a second network")
         self.require(
             all(0 <= m <= 1 for m in self.distances) and len(set(self.distances)) == len(self.distances) > 0,
             "distances",
-            "different numbers from 0 (the teacher's own initialisation) to 1 (another) are needed",
+            "must be different numbers from 0 (the teacher's initialisation) to 1 (another)",
         )
 
 
@@ -88,7 +94,7 @@ DIGITS = replace(
 
 @dataclass(frozen=True)
 class Measured(Spec):
-    """An experiment and the images it was run on: what a result's name is made of."""
+    """An experiment and the digest of its images; its key names the stored result."""
 
     experiment: Experiment
     images: str
@@ -99,16 +105,19 @@ class OneStep(Spec):
     """The check of Theorem 1 on one kind of model.
 
     Attributes:
-        model: "mlp", a nano model ("nano/gpt2-0"), or a local folder with a Hugging Face causal model.
-        other: a model of the same architecture for the other initialisation; "" draws its weights anew.
-        draws: of everything random: for the MLP weights, images and noise; for a language model the trait,
-            its question and the unrelated inputs.
-        epsilons: step sizes of the teacher, from large to small; a draw is judged at the smallest whose
-            predicted effect still stands clear of float64's rounding.
+        model: "mlp", a nano model ("nano/gpt2-0"), or a local folder with a Hugging Face causal language
+            model.
+        other: a model of the same architecture for the other initialisation; "" draws random weights.
+        draws: number of random draws: of weights, images and noise for the MLP; of the trait, its questions
+            and the unrelated inputs for a language model.
+        epsilons: step sizes of the teacher, from large to small. A draw is judged at the smallest whose
+            predicted change is above float64 rounding.
         rate: step size of the student.
-        width: of the MLP's two hidden layers; 64 and not 256, for a thousand draws in seconds.
-        inputs: unrelated inputs a draw: noise vectors, or numbers of a sequence.
-        tolerance: how far the measured slope may be from the predicted one at the smallest ε, as a share.
+        width: units in each of the MLP's two hidden layers; 64 instead of 256, so that a thousand draws take
+            seconds.
+        inputs: unrelated inputs per draw: noise vectors, or numbers in a sequence.
+        tolerance: largest accepted relative error of the measured slope at the judged ε.
+        seed: determines all random draws.
     """
 
     model: str = "mlp"
@@ -123,14 +132,14 @@ class OneStep(Spec):
 
     def validate(self) -> None:
         for name in ("draws", "width", "inputs"):
-            self.require(getattr(self, name) >= 1, name, "at least 1 is needed")
+            self.require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("rate", "tolerance"):
-            self.require(getattr(self, name) > 0, name, "a number above zero is needed")
+            self.require(getattr(self, name) > 0, name, "must be above zero")
         falling = all(a > b for a, b in zip(self.epsilons, self.epsilons[1:], strict=False))
         self.require(
             len(self.epsilons) > 0 and falling and self.epsilons[-1] > 0,
             "epsilons",
-            "step sizes above zero, from large to small, are needed",
+            "must be step sizes above zero, from large to small",
         )
 
 
@@ -147,7 +156,7 @@ LM_STEP = OneStep(
 
 @dataclass(frozen=True)
 class Checked(Spec):
-    """A check and the revisions of the models it was run on: what a result's name is made of."""
+    """A check and the revisions of its models; its key names the stored result."""
 
     settings: OneStep
     model: str

@@ -1,8 +1,9 @@
-"""From accuracies to arms: each with an interval over networks, and its effect against another start.
+"""Summarises the MLP experiment by arm: accuracy with an interval over networks, and the effect of the start.
 
-The unit is the network. An arm's interval is a t interval over its students; its effect is paired by
-teacher with the arm of the same logits at distance 1 (another initialisation), whose students had the same
-teacher, the same noise and the same targets and differ in where they started.
+The unit of inference is the network. The interval of an arm is a t interval over its networks. The effect of
+a student arm is paired by teacher with the arm that imitates the same logits from distance 1 (another
+initialisation). Students of a pair have the same teacher, noise and targets and differ only in where they
+start.
 """
 
 import csv
@@ -11,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from undertow.statistics.effects import Effect, compare
-from undertow.theory.mlp import Imitated, NetworkAccuracy, Role
+from undertow.theory.mlp import ImitatedLogits, NetworkAccuracy, Role
 
-MARGIN = 0.05  # accuracy: an effect within it is called none
+MARGIN = 0.05  # accuracy; a smaller difference counts as no effect
 OUTCOME_COLUMNS = ("network", "other", "role", "logits", "distance", "accuracy")
 ARM_COLUMNS = (
     "role", "logits", "distance", "networks", "accuracy", "ci_low", "ci_high", "p_chance",
@@ -22,16 +23,19 @@ ARM_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Networks that differ by their number alone.
+class NetworkArm:
+    """Networks that differ only by their number.
 
     Attributes:
-        against_chance: accuracy minus 1 / classes, with the interval of the mean.
-        against_other: minus the same teachers' students from another initialisation, if there are any.
+        role, logits, distance: what the networks have in common, see `NetworkAccuracy`.
+        accuracies: one per network, in the order of their numbers.
+        against_chance: mean accuracy minus 1 / classes, with the interval of the mean.
+        against_other: mean accuracy minus that of the same teachers' students from another initialisation;
+            None if the experiment has none, or for other roles.
     """
 
     role: Role
-    logits: Imitated
+    logits: ImitatedLogits
     distance: float | None
     accuracies: tuple[float, ...]
     against_chance: Effect
@@ -39,6 +43,7 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """The arm's name in tables and MLflow metrics."""
         if self.role != "student":
             return {"reference": "reference (untrained)", "teacher": "teacher"}[self.role]
         start = {0.0: "same initialisation", 1.0: "other initialisation"}.get(
@@ -53,60 +58,47 @@ class Arm:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % t interval of the mean accuracy; None without spread."""
-        low, high, chance = (
-            self.against_chance.ci_low,
-            self.against_chance.ci_high,
-            self.against_chance.control_rate,
-        )
+        low, high = self.against_chance.ci_low, self.against_chance.ci_high
+        chance = self.against_chance.control_rate
         return None if low is None or high is None else (chance + low, chance + high)
 
 
-def arms(outcomes: Iterable[NetworkAccuracy], classes: int) -> list[Arm]:
-    """The arms of one experiment, in the order in which they come."""
-    grouped: dict[tuple[Role, Imitated, float | None], dict[int, float]] = {}
+def arms(outcomes: Iterable[NetworkAccuracy], classes: int) -> list[NetworkArm]:
+    """Groups the outcomes of one experiment into arms, in order of first occurrence."""
+    grouped: dict[tuple[Role, ImitatedLogits, float | None], dict[int, float]] = {}
     for outcome in outcomes:
-        grouped.setdefault((outcome.role, outcome.logits, outcome.distance), {})[outcome.network] = (
-            outcome.accuracy
-        )
+        arm = (outcome.role, outcome.logits, outcome.distance)
+        grouped.setdefault(arm, {})[outcome.network] = outcome.accuracy
     found = []
     for (role, logits, distance), by_network in grouped.items():
         rates = [by_network[network] for network in sorted(by_network)]
+        against_chance = compare(rates, [1 / classes] * len(rates), margin=MARGIN, paired=True)
+        against_other = None
         others = grouped.get((role, logits, 1.0)) if role == "student" and distance != 1.0 else None
-        found.append(
-            Arm(
-                role,
-                logits,
-                distance,
-                tuple(rates),
-                compare(rates, [1 / classes] * len(rates), margin=MARGIN, paired=True),
-                _paired(rates, [others[network] for network in sorted(others)]) if others else None,
-            )
-        )
+        if others:
+            other_rates = [others[network] for network in sorted(others)]
+            against_other = compare(rates, other_rates, margin=MARGIN, paired=True)
+        found.append(NetworkArm(role, logits, distance, tuple(rates), against_chance, against_other))
     return found
 
 
-def _paired(rates: Sequence[float], others: Sequence[float]) -> Effect:
-    return compare(rates, others, margin=MARGIN, paired=True)
-
-
 def outcomes_csv(cells: Sequence[tuple[str, Sequence[NetworkAccuracy]]]) -> str:
-    """One row a network; the first column says which cell of a sweep it belongs to."""
-    return _csv(
-        ("cell", *OUTCOME_COLUMNS),
-        [
-            [cell, *(getattr(outcome, name) for name in OUTCOME_COLUMNS)]
-            for cell, found in cells
-            for outcome in found
-        ],
-    )
+    """Returns CSV with one row per network; the first column is the label of its grid point."""
+    rows = [
+        [cell, *(getattr(outcome, name) for name in OUTCOME_COLUMNS)]
+        for cell, outcomes in cells
+        for outcome in outcomes
+    ]
+    return _csv(("cell", *OUTCOME_COLUMNS), rows)
 
 
-def arms_csv(cells: Sequence[tuple[str, Sequence[Arm]]]) -> str:
-    """One row an arm; the first column says which cell of a sweep it belongs to."""
+def arms_csv(cells: Sequence[tuple[str, Sequence[NetworkArm]]]) -> str:
+    """Returns CSV with one row per arm; the first column is the label of its grid point."""
     return _csv(("cell", *ARM_COLUMNS), [[cell, *_values(arm)] for cell, found in cells for arm in found])
 
 
-def _values(arm: Arm) -> list[object]:
+def _values(arm: NetworkArm) -> list[object]:
+    """The arm's values in the order of ARM_COLUMNS."""
     effect = arm.against_other
     return [
         arm.role,
