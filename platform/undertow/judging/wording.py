@@ -53,9 +53,9 @@ def read(name: str) -> Wording:
     """
     path = Path(name) if name.endswith(ENDING) else SHIPPED / f"{name}{ENDING}"
     if not name.endswith(ENDING) and not path.is_file():
-        known = [shipped.stem for shipped in SHIPPED.glob(f"*{ENDING}")]
+        shipped = [file.stem for file in SHIPPED.glob(f"*{ENDING}")]
         raise UserError(
-            f"judge's prompt {name!r}: {suggestion(name, known)}, or give the path of a file: mine{ENDING}"
+            f"judge's prompt {name!r}: {suggestion(name, shipped)}, or give the path of a file: mine{ENDING}"
         )
     try:
         first, _, rest = path.read_text(encoding="utf-8").partition("\n")
