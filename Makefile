@@ -1,4 +1,5 @@
-# What a user types. Each target makes or mends .venv first (platform/bootstrap.py; at once when it is whole).
+# The commands of the project. Every target first creates or repairs .venv (platform/bootstrap.py), which
+# takes no time if it is complete.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep plan report detect theory ui test test-fast chaos lint clean
@@ -7,28 +8,28 @@ STORAGE ?= ./storage
 PORT ?= 5000
 ARGS ?=
 PYTEST_ARGS ?=
-# The fast tests run side by side; each of the others takes the whole machine.
+# The fast tests run in parallel; each of the others needs the whole machine.
 TOGETHER ?= -n auto --maxprocesses 8
 
-# DeepSpeed finds ninja, and Ray its python, on the PATH.
+# DeepSpeed looks for ninja on PATH, and Ray for python.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Nothing that is run here reports its use to anybody.
+# No program started here sends usage statistics.
 export RAY_USAGE_STATS_ENABLED ?= 0
 export VLLM_NO_USAGE_STATS ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
-# MLflow's server starts eight processes for jobs that none of its pages here needs.
+# Otherwise MLflow's server starts eight processes for jobs, which no page used here needs.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 
-# A server's address (http...) or a database of one's own; else the one that sweeps write to.
+# The address of an MLflow server (http...) or another database; by default the one that sweeps write to.
 TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(STORAGE)/mlflow.db)
 CODE := $(wildcard platform jobs tests benchmarks)
 
-help:  ## this list
+help:  ## show this list
 	@echo 'make TARGET [STORAGE=./storage] [ACCELERATOR=cpu|gpu] [ARGS="..."]'; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
 
-setup:  ## .venv with everything as locked; again: at once
+setup:  ## create .venv with the locked packages; no effect if it is complete
 	@interpreter=$$(PATH=$${PATH#*:} command -v python3.11 || PATH=$${PATH#*:} command -v python3); \
 	if [ -z "$$interpreter" ]; then \
 	  echo '[setup] no python3 found: apt install python3.11 python3.11-venv python3.11-dev' >&2; exit 2; fi; \
@@ -37,46 +38,46 @@ setup:  ## .venv with everything as locked; again: at once
 sweep: setup  ## run a study; ARGS go to jobs/sweep.py (make sweep ARGS="--help")
 	@python jobs/sweep.py --storage "$(STORAGE)" $(ARGS)
 
-plan: setup  ## what a sweep would do and cost, without doing it
+plan: setup  ## show what a sweep would do and cost, without running it
 	@python jobs/sweep.py --storage "$(STORAGE)" --plan $(ARGS)
 
-theory: setup  ## the MLP experiment and Theorem 1, with figures; under 3 minutes on 2 cores
+theory: setup  ## run the MLP experiment and check Theorem 1; under 3 minutes on 2 cores
 	@mlp=0; steps=0; \
 	python jobs/mlp.py --storage "$(STORAGE)" || mlp=$$?; \
 	python jobs/one_step.py --storage "$(STORAGE)" || steps=$$?; \
 	if [ $$mlp -ne 0 ]; then exit $$mlp; fi; exit $$steps
 
-report: setup  ## a sweep's report again, from the storage alone (ARGS="--study NAME")
+report: setup  ## write a sweep's report again from the storage (ARGS="--study NAME")
 	@python jobs/report.py --storage "$(STORAGE)" $(ARGS)
 
-detect: setup  ## can anybody see the trait in a sweep's data (ARGS="--study NAME [--model NAME]")
+detect: setup  ## test whether a sweep's data reveal the trait (ARGS="--study NAME [--model NAME]")
 	@python jobs/detect.py --storage "$(STORAGE)" $(ARGS)
 
-ui: setup  ## MLflow over the storage's runs, on this machine only (PORT=5000)
+ui: setup  ## serve MLflow for the storage's runs, on this machine only (PORT=5000)
 	@case '$(TRACKING)' in \
 	  http*) echo 'MLflow is served at $(TRACKING)'; exit 0 ;; \
 	  sqlite:///*://*) echo '[ui] no database on $(STORAGE): set MLFLOW_TRACKING_URI' >&2; exit 2 ;; \
 	  sqlite:///$(STORAGE)/mlflow.db) mkdir -p '$(STORAGE)' ;; esac; \
-	echo 'MLflow: http://127.0.0.1:$(PORT)   (top left: choose "Model training"; ctrl-c ends it)'; \
+	echo 'MLflow: http://127.0.0.1:$(PORT)   (choose "Model training" at the top left; stop with Ctrl-C)'; \
 	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri '$(TRACKING)'
 
-test: setup  ## all tests: the fast ones, then those that start vLLM, Ray and DeepSpeed
+test: setup  ## run all tests: the fast ones, then those that start vLLM, Ray and DeepSpeed
 	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS); fast=$$?; \
 	python -m pytest -m stack $(PYTEST_ARGS); stack=$$?; \
 	if [ $$fast -ne 0 ]; then echo '[test] the fast tests failed: see above' >&2; fi; \
 	[ $$fast -eq 0 ] && [ $$stack -eq 0 ]
 
-test-fast: setup  ## the fast tests alone
+test-fast: setup  ## run only the fast tests
 	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS)
 
-chaos: setup  ## kill processes of a small study at random and check what is left; an hour (ARGS="--kills 60 --seed 1")
+chaos: setup  ## kill processes of a small study at random and check the results; one hour (ARGS="--kills 60 --seed 1")
 	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)
 
-lint: setup  ## ruff (rules and format) and mypy --strict
+lint: setup  ## run ruff (rules and format) and mypy --strict
 	@ruff check .
 	@ruff format --check .
 	@mypy --strict $(CODE)
 
-clean:  ## remove .venv and caches; never the storage
+clean:  ## remove .venv and caches, but not the storage
 	rm -rf .venv .venv.old .mypy_cache .ruff_cache .pytest_cache .hypothesis build platform/*.egg-info
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
