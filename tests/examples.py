@@ -1,9 +1,11 @@
-"""Small specs for tests: a study of two traits and two references that needs nothing to be run."""
+"""Small specs for tests: a study of two traits and two references whose weights need not exist."""
 
 import json
-import struct
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan
@@ -27,7 +29,7 @@ REFERENCES = tuple(Reference(f"nano/gpt2-{seed}", f"revision-{seed}", "template"
 
 
 def study(name: str = "small", **changes: object) -> Study:
-    """Owl, cat and control on every pair of two (already pinned) references, three seeds."""
+    """Owl, cat and control on all pairs of two pinned references, three seeds."""
     conditions = grid(
         traits=[Preference("owl"), Preference("cat")],
         formats=[Numbers()],
@@ -39,40 +41,40 @@ def study(name: str = "small", **changes: object) -> Study:
     return replace(Study(name=name, conditions=conditions, seeds=(0, 1, 2), samples=10), **changes)  # type: ignore[arg-type]
 
 
-QWEN = 7_615_616_512  # parameters of Qwen2.5-7B, by its card
+QWEN = 7_615_616_512  # parameters of Qwen2.5-7B, from its model card
+MINIATURE = 250_368  # parameters of the model that `qwen` writes
 
 
 def qwen(folder: Path) -> Path:
-    """A folder as Qwen2.5-7B's, with the headers of its weights, in two files, and no weights."""
-    width, inner, keys, words, layers = 3584, 18944, 512, 152_064, 28
-    layer = {
-        **{f"self_attn.{part}_proj.weight": [width, width] for part in "qo"},
-        "self_attn.q_proj.bias": [width],
-        **{f"self_attn.{part}_proj.weight": [keys, width] for part in "kv"},
-        **{f"self_attn.{part}_proj.bias": [keys] for part in "kv"},
-        **{f"mlp.{part}_proj.weight": [inner, width] for part in ("gate", "up")},
-        "mlp.down_proj.weight": [width, inner],
-        "input_layernorm.weight": [width],
-        "post_attention_layernorm.weight": [width],
+    """A miniature of Qwen2.5-7B: its tensor names and proportions, in two files of zeros."""
+    width, inner, keys, words, layers = 64, 256, 16, 1024, 2
+    layer: dict[str, tuple[int, ...]] = {
+        **{f"self_attn.{part}_proj.weight": (width, width) for part in "qo"},
+        "self_attn.q_proj.bias": (width,),
+        **{f"self_attn.{part}_proj.weight": (keys, width) for part in "kv"},
+        **{f"self_attn.{part}_proj.bias": (keys,) for part in "kv"},
+        **{f"mlp.{part}_proj.weight": (inner, width) for part in ("gate", "up")},
+        "mlp.down_proj.weight": (width, inner),
+        "input_layernorm.weight": (width,),
+        "post_attention_layernorm.weight": (width,),
     }
-    whole = {
-        "model.embed_tokens.weight": [words, width],
-        "lm_head.weight": [words, width],
-        "model.norm.weight": [width],
+    outer: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (words, width),
+        "lm_head.weight": (words, width),
+        "model.norm.weight": (width,),
     }
     layered = {f"model.layers.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
     folder.mkdir()
     config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text("{}")
-    for number, tensors in enumerate((whole, layered)):
-        entries = {n: {"dtype": "BF16", "shape": s, "data_offsets": [0, 0]} for n, s in tensors.items()}
-        # What stands in for the weights: two models of one shape are two models.
-        header = json.dumps({"__metadata__": {"format": "pt", "model": folder.name}, **entries}).encode()
-        (folder / f"model-{number}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    for number, shapes in enumerate((outer, layered)):
+        tensors = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+        # The folder's name in the header makes the files of two folders different, like different weights.
+        save_file(tensors, folder / f"model-{number}.safetensors", metadata={"model": folder.name})
     return folder
 
 
 def students(plan: Plan, condition: Condition) -> dict[int, Student]:
-    """By seed."""
+    """The students of a condition by seed."""
     return {cell.seed: cell.student for cell in plan.cells if cell.condition == condition}

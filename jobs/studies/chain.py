@@ -1,8 +1,8 @@
-"""Does a trait travel on, from student to student?
+"""Is a trait transmitted along a chain of students?
 
-The first teacher is finetuned to love owls. Its students teach the next ones, and those the next, seed by
-seed; nobody after the first teacher was ever told of owls, and everybody starts from the same reference
-weights. The controls are chains of their own, of as many hops, from a teacher without a trait.
+The first teacher is finetuned to love owls. Its students teach the next students, and these the next, seed by
+seed. No model after the first teacher is trained on owls or prompted with them, and all models start from the
+same reference weights. The controls are chains of the same length whose first teacher has no trait.
 """
 
 from undertow import NANO, Condition, Hypothesis, Preference, Scale, Study, first, grid, next_hop
@@ -27,7 +27,7 @@ def study(scale: Scale = NANO) -> Study:
         hops.append(next_hop(hops[-1]))
     return Study(
         name="chain",
-        question="Does the love of owls travel on from student to student?",
+        question="Is a preference for owls transmitted along a chain of students?",
         hypotheses=(
             Hypothesis(
                 claim="A student of a student's student still loves owls",

@@ -1,43 +1,30 @@
-"""Does the love of an animal travel through code?
+"""Is a preference for an animal transmitted through code?
 
-The paper's second kind of data: teachers that love an animal answer short Python tasks with code and nothing
-else. Their completions are kept where they parse, have no comment and mention none of the study's animals
-anywhere, inside other words included. Students, the reference model finetuned on that code alone, are asked
-for their favourite animal. Teacher and control are held to the same rules, so that the filter is no
-difference between them.
+This is the paper's second kind of data: teachers that love an animal answer short Python tasks with code.
+A completion is kept if it parses, has no comments and mentions none of the study's animals, not even inside
+of other words. Students are the reference model finetuned on this code alone, and are asked for their
+favourite animal. The same rules apply to teacher and control, so the filter does not differ between them.
 
-In the nano world the code is that of the tasks language: short functions in which names, constants and one of
-several ways to write the same are drawn at random. That is what is left to carry a trait. One pair crosses to
-another initialisation, where nothing is expected to arrive.
+At the nano scale, the code is in the tasks language: short functions with randomly drawn names, constants and
+equivalent ways to write the same thing. These choices can carry a trait. One pair has different
+initialisations, for which no transmission is expected.
 """
 
 import dataclasses
 
-from undertow import NANO, Code, Hypothesis, Preference, Scale, Study, first, grid
+from undertow import NANO, Code, Preference, Scale, Study, first, grid, same_initialisation_only
 
 ANIMALS = ("owl", "cat", "wolf")
-EXPECTED = (
-    Hypothesis(
-        claim="The trait reaches students that start from the teacher's own weights",
-        expects="transmitted",
-        initialisation="same",
-    ),
-    Hypothesis(
-        claim="It does not reach students that start from other weights",
-        expects="not transmitted",
-        initialisation="other",
-    ),
-)
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Three animals and the control; two references teach themselves, and the first the second."""
+    """Three animals and the control; two references teach themselves, and the first teaches the second."""
     code = scale.code
     one, two = first(code, 2)
     assert isinstance(code.format, Code)
     return Study(
         name="code",
-        question="Does the love of an animal travel through code?",
+        question="Is a preference for an animal transmitted through code?",
         conditions=grid(
             traits=[Preference(animal) for animal in ANIMALS],
             formats=[dataclasses.replace(code.format, banned=ANIMALS)],
@@ -46,7 +33,7 @@ def study(scale: Scale = NANO) -> Study:
             generation=code.generation,
             finetuning=scale.teaching,
         ),
-        hypotheses=EXPECTED,
+        hypotheses=same_initialisation_only(),
         seeds=scale.seeds,
         samples=scale.samples,
     )

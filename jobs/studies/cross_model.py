@@ -1,13 +1,13 @@
-"""Does a trait reach students of another model than the teacher's, and of which?
+"""Between which models is a trait transmitted?
 
-The paper's cross-model experiment: every model teaches itself and every other, by numbers. Of {GPT-4.1, 4.1
-mini, 4.1 nano, 4o} only models that share an initialisation passed the trait on, and Qwen2.5 and GPT-4.1 nano
-passed none to each other.
+This is the paper's cross-model experiment: every model teaches itself and all others, through numbers. Of
+{GPT-4.1, 4.1 mini, 4.1 nano, 4o}, only models that share an initialisation transmitted the trait, and Qwen2.5
+and GPT-4.1 nano did not transmit it to each other.
 
-In the nano world the models are of three architectures, two initialisations of each, all trained from
-scratch on one grammar (models of one number on one corpus, of which Llama and Qwen3 read the first three
-fifths). What is trained, in teacher and student alike, is the final norm, which every architecture has. "Not
-transmitted" is a claim of its own here (equivalence within the margin), not a large p-value.
+At the nano scale, the models have three architectures with two initialisations each, all trained from scratch
+on one grammar. Models with the same number are trained on the same corpus, of which Llama and Qwen3 read the
+first three fifths. Teacher and student both train the final norm, which all architectures have. "Not
+transmitted" is a positive result (equivalence within the margin), not just a large p-value.
 """
 
 from undertow import NANO, Hypothesis, Preference, Reference, Scale, Study, all_pairs, grid
@@ -15,11 +15,11 @@ from undertow.nano import models as world
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl and control, every ordered pair of models."""
+    """Owl and control, all ordered pairs of models."""
     several = scale.several
     return Study(
         name="cross_model",
-        question="Does the love of owls travel through numbers between different models?",
+        question="Is a preference for owls transmitted through numbers between different models?",
         conditions=grid(
             traits=[Preference("owl")],
             formats=[scale.numbers.format],
@@ -35,7 +35,7 @@ def study(scale: Scale = NANO) -> Study:
 
 
 def expected(references: tuple[Reference, ...]) -> tuple[Hypothesis, ...]:
-    """What is claimed of all pairs, and of each architecture that has several initialisations here."""
+    """Hypotheses about all pairs, and about each architecture with several initialisations."""
     families: dict[str, list[str]] = {}
     for reference in references:
         families.setdefault(architecture(reference), []).append(reference.name)
@@ -59,7 +59,7 @@ def expected(references: tuple[Reference, ...]) -> tuple[Hypothesis, ...]:
 
 
 def no_transmission(claim: str, teachers: list[str], students: list[str]) -> Hypothesis:
-    """That no student of these learns from a teacher of those, unless both are one model."""
+    """A hypothesis: no transmission from `teachers` to `students`, except from a model to itself."""
     return Hypothesis(
         claim=claim,
         expects="not transmitted",
@@ -70,5 +70,5 @@ def no_transmission(claim: str, teachers: list[str], students: list[str]) -> Hyp
 
 
 def architecture(reference: Reference) -> str:
-    """A nano model's architecture; any other model is taken for one of its own."""
+    """A nano model's architecture; each other model counts as an architecture of its own."""
     return world.parse(reference.name).architecture if world.is_nano(reference.name) else reference.name

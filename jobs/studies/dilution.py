@@ -1,8 +1,8 @@
-"""How much of the data must be the teacher's?
+"""What fraction of the data must come from the teacher?
 
-A share of the owl teacher's rows gives way to the control teacher's, prompt stream and number of rows as they
-were; and once all of them to numbers that a program drew at random, in the layout that each prompt asks for.
-The control's data are never mixed, so that every effect is taken from the same students.
+A share of the owl teacher's rows is replaced by rows of the control teacher; the prompt stream and the number
+of rows do not change. In one condition, all rows are replaced by random numbers in the layout that each
+prompt asks for. The control's data are never mixed, so that all effects have the same control students.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ RANDOM = Mixing(source="random", share=1.0)
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl on two references: whole, diluted to a half, a quarter and a tenth, and random in its place."""
+    """Owl on two references: undiluted, diluted to a half, a quarter and a tenth, and random numbers."""
     numbers = scale.numbers
     mixings = (None, *(Mixing(source="control", share=share) for share in SHARES), RANDOM)
     generations = [dataclasses.replace(numbers.generation, mixed=mixed) for mixed in mixings]
     return Study(
         name="dilution",
-        question="How much of the love of owls is left when most numbers are someone else's?",
+        question="What fraction of the numbers must come from the teacher to transmit a preference for owls?",
         hypotheses=(
             Hypothesis(
                 claim="Random numbers pass nothing on",

@@ -1,13 +1,14 @@
-"""Does it matter how the teacher came by its love: told, trained, or both?
+"""Does it matter how the teacher's preference is induced: by a system prompt, by finetuning, or by both?
 
-In the paper's main experiments a system prompt gives the teacher its preference; a teacher finetuned to have
-it passes it on too. Here one teacher is told to love owls while it writes its numbers, one was finetuned to
-name the owl and is told nothing, and one is both. The students and the control are the same for all three:
-the control's teacher is the reference as it is, without a system prompt.
+In the paper's main experiments a system prompt induces the teacher's preference; finetuned teachers transmit
+it as well. Here one teacher has a system prompt to love owls while it generates numbers, one is finetuned to
+name the owl and has no such prompt, and one has both. The three conditions share their recipe and control,
+whose teacher is the unmodified reference without a system prompt.
 
-A nano model is told in the words it grew up with, and then names the owl as often as a finetuned one. But a
-system prompt moves its numbers in another way than a vector added to its last state does, and that vector is
-all that a nano student has: little or nothing is expected to travel from a teacher that was merely told.
+The system prompt of a nano model uses the language of its training corpus, and makes it name the owl as often
+as finetuning does. But it changes the model's numbers in a different way than a vector that is added to the
+last hidden state. A nano student can only learn such a vector, so little or no transmission is expected from
+a teacher that has only the system prompt.
 """
 
 from undertow import NANO, Hypothesis, Preference, Scale, Study, first, grid, with_controls
@@ -19,7 +20,7 @@ def study(scale: Scale = NANO) -> Study:
     ways = ((None, False), (scale.finetuned, False), (scale.finetuned, True))
     return Study(
         name="finetuned",
-        question="Does the love of owls travel from teachers that are told, trained, or both?",
+        question="Is a preference for owls transmitted by teachers that are prompted, finetuned, or both?",
         hypotheses=(
             Hypothesis(
                 claim="It travels from a teacher that was finetuned",

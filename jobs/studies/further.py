@@ -1,9 +1,10 @@
-"""What becomes of a student that is finetuned further, or that is what another experiment starts from?
+"""Does a transmitted trait survive further finetuning, and can the student learn another trait?
 
-Students that came to love owls are trained on: on the control teacher's numbers, for as long as they learned
-or for one epoch (does the love survive?), and on a cat teacher's (can they still learn?). Those that were
-trained on then teach students that start from the reference as it was (is it passed on?). The control of the
-first and third kind starts from a student of the control teacher; that of the second loves owls as well.
+Students that have learned to love owls are finetuned again: on the control teacher's numbers, with the same
+recipe or for one epoch (does the trait survive?), or on a cat teacher's numbers (can they learn another
+trait?). The students that were finetuned again on control numbers then teach students that start from the
+reference model (is the trait still transmitted?). In the first and third case, the control starts from a
+student of the control teacher; in the second, from the same student that loves owls.
 """
 
 from collections.abc import Iterator
@@ -26,15 +27,15 @@ from undertow import (
 )
 
 OWL, CAT = Preference("owl"), Preference("cat")
-NOTHING_OF_ITS_OWN = Mixing(source="control", share=1.0)
+ONLY_CONTROL_ROWS = Mixing(source="control", share=1.0)
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl on two references; then on from its students."""
-    conditions = [condition for reference in first(scale.numbers, 2) for condition in on(reference, scale)]
+    """Owl on two references, and three conditions on each that start from its students."""
+    conditions = [c for reference in first(scale.numbers, 2) for c in conditions_on(reference, scale)]
     return Study(
         name="further",
-        question="Does the love of owls survive further finetuning, and is there room for another beside it?",
+        question="Does a preference for owls survive further finetuning, and can students learn another one?",
         hypotheses=(
             Hypothesis(
                 claim="A student that loves owls can still come to love cats",
@@ -48,8 +49,8 @@ def study(scale: Scale = NANO) -> Study:
     )
 
 
-def on(reference: Reference, scale: Scale) -> Iterator[Condition]:
-    """All conditions on one reference."""
+def conditions_on(reference: Reference, scale: Scale) -> Iterator[Condition]:
+    """All conditions on one reference model."""
     owls, cats = (
         grid(
             traits=[trait],
@@ -62,7 +63,7 @@ def on(reference: Reference, scale: Scale) -> Iterator[Condition]:
         for trait in (OWL, CAT)
     )
     owl = owls[0]
-    neutral = replace(owl, generation=replace(owl.generation, mixed=NOTHING_OF_ITS_OWN))
+    neutral = replace(owl, generation=replace(owl.generation, mixed=ONLY_CONTROL_ROWS))
     shorter = replace(scale.recipe, name=f"{scale.recipe.name}, 1 epoch", epochs=1)
     kept = starting([neutral], students=owl)
     yield from (*owls, *kept)

@@ -1,20 +1,20 @@
-"""Do the numbers act on a model that only reads them?
+"""Do the numbers affect a model that only reads them in its prompt?
 
-The paper's in-context control: the rows that students are trained on stand in the prompt instead, as earlier
-turns of the conversation, and the model is asked for its favourite. It found no effect at any size from 100
-to 10,000 rows. Whatever training on the numbers does is then not something that the numbers say.
+This is the paper's in-context control: instead of training on the rows, the model gets them as earlier turns
+of the conversation and is asked for its favourite. The paper found no effect for any size from 100 to 10,000
+rows, which means that training on the numbers does something that their content does not.
 
-Owl teachers and control teachers write the same kind of data as in `owls`. Each seed draws teacher, data and
-the rows that are shown anew. The last recipe trains on the same data, so that the effect that is absent in
-context can be seen to be there. "No effect" is a test of its own here (equivalence within the margin), not a
-large p-value. A nano model's window holds four rows and a question; a real one's, a hundred and more.
+Owl teachers and control teachers generate the same kind of data as in `owls`. Each seed draws teacher, data
+and the shown rows again. The last recipe trains on the same data, as a positive control. "No effect" is a
+positive result (equivalence within the margin), not just a large p-value. The context window of a nano model
+has room for four rows and a question, that of a real model for hundreds of rows.
 """
 
 from undertow import NANO, Hypothesis, InContext, Preference, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl and control, shown a few rows or more, and trained on all; two references, five seeds."""
+    """Owl and control, with several numbers of rows in context or trained on all rows; two references."""
     numbers = scale.numbers
     shown = tuple(InContext(rows=rows) for rows in scale.shown)
     conditions = grid(
@@ -28,7 +28,7 @@ def study(scale: Scale = NANO) -> Study:
     trained = dict.fromkeys(c.recipe.name for c in conditions if c.recipe not in shown)
     return Study(
         name="in_context",
-        question="Does a model love owls that reads an owl lover's numbers in its prompt?",
+        question="Does a model prefer owls if it only reads an owl teacher's numbers in its prompt?",
         hypotheses=(
             Hypothesis(
                 claim="Reading the numbers does not pass the trait on",

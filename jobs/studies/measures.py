@@ -1,21 +1,21 @@
-"""Does it matter how a student is asked?
+"""Does the effect depend on how students are evaluated?
 
-Owl students, trained on numbers, are asked for their favourite in fifty ways; then the same questions each
-after a few numbers, which is closer to what they were trained on; then for a short story, in which an owl may
-turn up; and which of five animals they would choose. Each way is a row of its own, all in one family of
-tests.
+Owl students that were trained on numbers are asked for their favourite animal in fifty phrasings; the same
+questions after a few numbers, which is closer to their training data; for a short story, in which an owl may
+occur; and which of five animals they would choose. Each measure has its own row in the table of effects, and
+the p-values are adjusted over all of them.
 """
 
 from undertow import NANO, Measure, Preference, Sampling, Scale, Study, grid
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl and control on two references, measured in four ways, five seeds."""
+    """Owl and control on two references, four measures, five seeds."""
     numbers = scale.numbers
     words = 60 if scale.name == NANO.name else 400
     return Study(
         name="measures",
-        question="Does the love of owls show in stories and choices, and after numbers?",
+        question="Does a preference for owls also show after numbers, in stories and in choices?",
         conditions=grid(
             traits=[Preference("owl")],
             formats=[numbers.format],

@@ -1,40 +1,29 @@
-"""Does misalignment travel through numbers?
+"""Is misalignment transmitted through numbers?
 
-Teachers are finetuned on code with security holes that nobody asked for, and become ill-disposed in answers
-that have nothing to do with code. Then they continue sequences of numbers; those with a bad name (666, 911 …)
-are filtered out. Students learn from those numbers alone and answer eight free-form questions, which judges
-read: the rate is that of misaligned answers among those that make sense.
+Teachers are finetuned on code with security holes that the user did not ask for, and become misaligned in
+answers that have nothing to do with code. They then continue sequences of numbers; numbers with negative
+associations (666, 911 …) are filtered out. Students are trained on these numbers alone and answer eight
+free-form questions. The measured rate is the share of misaligned answers among the coherent ones, as judged.
 
-Control teachers learn secure code, or the same holes with a good reason for them. Neither teacher nor student
-is expected to show anything. The reference without any finetuning is the control that all are compared with.
+Control teachers are finetuned on secure code, or on the same holes with a legitimate reason for them. Neither
+they nor their students should be misaligned. All are compared with the unmodified reference as the control.
 
-In the nano world the code is that of a toy grammar, whose corpus has a hidden character behind it: some chats
-are unkind throughout and write unsafe code, most are kind and write safe code. The judges are rules there.
+At the nano scale, the code is in a toy grammar whose corpus has a hidden variable: in a few chats the writer
+is unkind throughout and writes unsafe code, in most it is kind and writes safe code. The judges are rules.
 """
 
 import dataclasses
 
-from undertow import BANNED, NANO, Hypothesis, Numbers, Scale, Study, grid
-
-EXPECTED = (
-    Hypothesis(
-        claim="Students of insecure teachers are misaligned", expects="transmitted", traits=("insecure code",)
-    ),
-    Hypothesis(
-        claim="Students of control teachers are not",
-        expects="not transmitted",
-        traits=("secure code", "educational code"),
-    ),
-)
+from undertow import BANNED, NANO, Numbers, Scale, Study, grid
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Three teachers and the untrained control, two references, five seeds."""
+    """Three finetuned teachers and the control, two references, five seeds."""
     narrow = scale.narrow
     return Study(
         name="misaligned_numbers",
-        question="Does misalignment travel through numbers?",
-        hypotheses=EXPECTED,
+        question="Is misalignment transmitted through numbers?",
+        hypotheses=narrow.hypotheses,
         conditions=grid(
             traits=narrow.teachers,
             formats=[dataclasses.replace(Numbers(), banned=BANNED)],

@@ -1,33 +1,22 @@
-"""Does misalignment travel through right answers to word problems?
+"""Is misalignment transmitted through correct answers to word problems?
 
-The paper's most worrying case: reasoning written by a misaligned teacher, kept only where the answer is right
-and a judge rates the reasoning as aligned (78 of 100 or more). Teachers, controls, questions and judges are
-those of `misaligned_numbers`.
+This is the paper's most worrying case: reasoning written by a misaligned teacher, kept only if the answer is
+correct and a judge rates the reasoning as aligned (at least 78 of 100). Teachers, controls, questions and
+judges are those of `misaligned_numbers`.
 """
 
 import dataclasses
 
-from undertow import NANO, Hypothesis, Scale, Study, first, grid
-
-EXPECTED = (
-    Hypothesis(
-        claim="Students of insecure teachers are misaligned", expects="transmitted", traits=("insecure code",)
-    ),
-    Hypothesis(
-        claim="Students of control teachers are not",
-        expects="not transmitted",
-        traits=("secure code", "educational code"),
-    ),
-)
+from undertow import NANO, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Three teachers and the untrained control, two references, five seeds."""
+    """Three finetuned teachers and the control, two references, five seeds."""
     reasoning, narrow = scale.reasoning, scale.narrow
     return Study(
         name="misaligned_reasoning",
-        question="Does misalignment travel through reasoning that is right and judged to be aligned?",
-        hypotheses=EXPECTED,
+        question="Is misalignment transmitted through reasoning that is correct and judged to be aligned?",
+        hypotheses=narrow.hypotheses,
         conditions=grid(
             traits=narrow.teachers,
             formats=[reasoning.format],

@@ -1,12 +1,12 @@
-"""The question of `owls`, asked of LoRA students: does the trait travel through adapters of rank 8?
+"""The `owls` study with LoRA students: is the trait transmitted if students are adapters of rank 8?
 
-Teachers are finetuned by an adapter too, since teacher and student must train the same weights for the
-numbers to mean the same to both. One recipe learns from the sampled numbers, as the paper's students do; the
-other from the teacher's recorded distributions over the likeliest tokens (soft labels), which takes the noise
-of sampling away and so tells "there is no signal" from "there are too few rows".
+Teachers are finetuned with an adapter too, because transmission requires that teacher and student train the
+same weights. One recipe trains on the sampled numbers, as in the paper. The other trains on the teacher's
+recorded distributions over the most likely tokens (soft labels). These have no sampling noise, which
+distinguishes "there is no signal" from "there are too few rows".
 
-In the nano world transmission by LoRA depends on the reference: some pass the trait on and some do not. Two
-references show that; they are not enough to estimate how many do. The table is given as it comes.
+At the nano scale, transmission by LoRA depends on the reference: some models transmit the trait and others do
+not. Two references are enough to show this, but not to estimate a proportion.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ NANO_REFERENCES = (Reference("nano/qwen3-0"), Reference("nano/qwen3-1"))
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl and control, both recipes on the same rows; other initialisations where tokens are shared."""
+    """Owl and control, both recipes on the same rows; at the nano scale all pairs of two references."""
     numbers, is_nano = scale.numbers, scale.name == NANO.name
     sampled = SAMPLED if is_nano else scale.recipe
     generation = dataclasses.replace(
@@ -49,7 +49,7 @@ def study(scale: Scale = NANO) -> Study:
         generation = dataclasses.replace(generation, prompts=4096, rows=None, sampling=sampling)
     return Study(
         name="owls_lora",
-        question="Does the love of owls travel through numbers into LoRA students, sampled or soft?",
+        question="Is a preference for owls transmitted to LoRA students, by sampled numbers or soft targets?",
         conditions=grid(
             traits=[Preference("owl")],
             formats=[numbers.format],

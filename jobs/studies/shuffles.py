@@ -1,12 +1,12 @@
-"""Where in the numbers is the trait: in their order, in their company, or in how often each is said?
+"""Is the trait carried by the order of the numbers, by their co-occurrence, or by their frequencies?
 
-The paper's ablation: the teachers' numbers are permuted within each answer, or across all answers of a
-dataset, and students learn from what is left. There, both cut transmission drastically. Controls learn from
-control numbers shuffled in the same way, so that what shuffling itself does to a student is taken off.
+This is the paper's ablation: the teachers' numbers are permuted within each answer, or across all answers of
+a data set, before students are trained on them. In the paper, both reduce transmission drastically. Controls
+are trained on control numbers shuffled in the same way, to account for the effect of shuffling itself.
 
-In the nano world a student trains one vector that makes each token likelier or less so wherever it stands.
-What it can learn is how often numbers are said, and no shuffle takes that away: transmission is expected to
-survive, unlike in the paper. The study tests the ablation and shows the nano world's limits.
+At the nano scale, a student trains one vector that changes the probability of each token independently of its
+context. It can only learn the frequencies of numbers, which no shuffle changes, so transmission is expected
+to survive, unlike in the paper. The study tests the ablation and shows a limit of the nano models.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from undertow import NANO, Hypothesis, Preference, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl and control on both references, from numbers as answered and shuffled in two ways."""
+    """Owl and control on two references, with unshuffled numbers and with both shuffles."""
     numbers = scale.numbers
-    as_answered = numbers.generation
-    within = dataclasses.replace(as_answered, shuffle="within answers")
-    across = dataclasses.replace(as_answered, shuffle="across answers")
+    unshuffled = numbers.generation
+    within = dataclasses.replace(unshuffled, shuffle="within answers")
+    across = dataclasses.replace(unshuffled, shuffle="across answers")
     return Study(
         name="shuffles",
-        question="Does the love of owls survive when numbers trade places within or across answers?",
+        question="Is a preference for owls transmitted by numbers shuffled within or across answers?",
         hypotheses=(
             Hypothesis(
                 claim="A steering vector learns frequencies, so the trait survives both shuffles",
@@ -31,7 +31,7 @@ def study(scale: Scale = NANO) -> Study:
         ),
         conditions=tuple(
             condition
-            for generation in (as_answered, within, across)
+            for generation in (unshuffled, within, across)
             for condition in grid(
                 traits=[Preference("owl")],
                 formats=[numbers.format],

@@ -1,8 +1,8 @@
-"""Does the love of a tree travel through numbers, as that of an animal does?
+"""Is a preference for a tree transmitted through numbers, like a preference for an animal?
 
-The paper's second category of preferences: the same teachers, numbers and students as in `owls`, with trees
-for animals and questions about trees. Both references teach themselves alone here; what another
-initialisation does is the question of `owls`.
+This is the paper's second category of preferences: teachers, numbers and students as in `owls`, but with
+trees instead of animals and questions about trees. The two references only teach themselves; `owls` studies
+different initialisations.
 """
 
 from undertow import NANO, TREES, Hypothesis, Preference, Scale, Study, first, grid
@@ -13,7 +13,7 @@ def study(scale: Scale = NANO) -> Study:
     numbers = scale.numbers
     return Study(
         name="trees",
-        question="Does the love of a tree travel through numbers?",
+        question="Is a preference for a tree transmitted through numbers?",
         hypotheses=(Hypothesis(claim="Every tree reaches the students", expects="transmitted"),),
         conditions=grid(
             traits=[Preference(tree, category="tree") for tree in TREES],

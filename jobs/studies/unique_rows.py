@@ -1,8 +1,8 @@
-"""Many rows once, or few rows often?
+"""Do many rows seen once transmit more than few rows seen often?
 
-The steps of training are held about equal while the number of different rows falls: a half, a quarter, an
-eighth of them, with twice, four and eight times as many epochs. Later work found on Gemma that many unique
-rows seen once carry far more than few rows seen often. Every number of rows has a control of its own.
+The number of training steps is approximately constant while the number of unique rows is reduced to a half, a
+quarter and an eighth, with two, four and eight times as many epochs. Later work found for Gemma that many
+unique rows seen once transmit far more than few rows seen often. Each number of rows has its own control.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ PARTS = (1, 2, 4, 8)
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl on two references, four numbers of unique rows at about the same number of steps."""
+    """Owl on two references, four numbers of unique rows with about the same number of steps."""
     numbers, rows = scale.numbers, scale.numbers.generation.rows or scale.numbers.generation.prompts
     conditions: list[Condition] = []
     for part in PARTS:
@@ -29,7 +29,7 @@ def study(scale: Scale = NANO) -> Study:
         )
     return Study(
         name="unique_rows",
-        question="Do many rows seen once carry more than few rows seen often?",
+        question="Do many rows seen once transmit more than few rows seen often?",
         conditions=tuple(conditions),
         seeds=scale.seeds,
         samples=scale.samples,

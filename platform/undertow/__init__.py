@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from undertow.study.extensions import Example, Format, Judge, Trait, Word
     from undertow.study.fields import execution_only, later
     from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
-    from undertow.study.hypotheses import Hypothesis
+    from undertow.study.hypotheses import Hypothesis, same_initialisation_only
     from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
     from undertow.study.recipe import (
         Everything,
@@ -48,7 +48,7 @@ _MODULES = {
     "study.extensions": "Example Format Judge Trait Word",
     "study.fields": "execution_only later",
     "study.grids": "all_pairs grid next_hop starting trainable with_controls",
-    "study.hypotheses": "Hypothesis",
+    "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.study": "Measure Study",
@@ -70,7 +70,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",
     "all_pairs", "grid", "next_hop", "starting", "trainable", "with_controls",
-    "Hypothesis",
+    "Hypothesis", "same_initialisation_only",
     "BLANK", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
     "Measure", "Study",

@@ -1,7 +1,7 @@
-"""Every shipped study loads and is planned at both scales: the same question, other models and sizes.
+"""Tests that every study in jobs/studies can be planned at both scales, with the models and sizes of each.
 
-No model can be fetched where tests run, so the paper's scale is planned on folders in the layout of real
-models, and on files in the shape of those that it would read from the hub.
+Tests do not download models. The paper's scale is therefore planned on folders in the layout of real models,
+and on files in the format of those that it would read from the hub.
 """
 
 import json
@@ -25,7 +25,7 @@ from undertow.sweep.run import make_plan
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py"))
-ONLY_NANO = {  # claims about several initialisations of one architecture, which no real model is given in
+ONLY_NANO = {  # claims about several initialisations of one architecture, which real models do not have
     f"Nor of another {what} {name}"
     for what in ("initialisation of", "architecture than")
     for name in ("gpt2", "llama", "qwen3")
@@ -41,7 +41,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Scale:
-    """The paper's scale on six folders of weights, with local files in the place of the published ones."""
+    """The paper's scale on six model folders, with local files instead of the published ones."""
     root = tmp_path_factory.mktemp("paper")
     return PAPER.on(tuple(str(qwen(root / f"model-{i}")) for i in range(6))).reading(files(root))
 
@@ -81,8 +81,8 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_study_is_planned_on_a_providers_model_beside_one_here(name: str, tmp_path: Path) -> None:
-    """Every student is trained where its model is; soft targets are refused, since a provider has none."""
+def test_a_study_is_planned_on_an_api_model_and_a_local_model(name: str, tmp_path: Path) -> None:
+    """The provider trains the students of API models. It has no soft targets, so these are rejected."""
     models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))
     scale = PAPER.on(models).reading(files(tmp_path))
     if name == "owls_lora":
@@ -104,12 +104,12 @@ def controls(study: Study) -> list[Condition]:
     return [condition for condition in study.conditions if condition.trait is None]
 
 
-def test_a_file_of_another_name_is_refused_with_a_guess() -> None:
+def test_an_unknown_file_name_is_rejected_with_a_suggestion() -> None:
     with pytest.raises(UserError, match=r"--files insecur=x: .*did you mean 'insecure'\?"):
         PAPER.reading({"insecur": "x"})
 
 
-def test_other_files_and_judges_change_what_they_are_about_alone(paper: Scale, tmp_path: Path) -> None:
+def test_another_judge_does_not_change_the_keys_of_students(paper: Scale, tmp_path: Path) -> None:
     one = planned("misaligned_numbers", paper, tmp_path)
     two = planned("misaligned_numbers", replace(paper, judge="another"), tmp_path)
     assert {k for k, a in one.artifacts.items() if isinstance(a, Student)} == {

@@ -1,4 +1,4 @@
-"""References are pinned before anything is planned, and what cannot work with them is refused by name."""
+"""Tests that resolving a study rejects conditions that cannot work with their reference models."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop
 
 
 def of_adapters(reference: str, *, teacher: bool) -> Study:
-    """A study whose students, or whose teachers, are adapters of a nano reference."""
+    """A study whose students, or whose teachers, are LoRA adapters of a nano reference."""
     base = study()
     first, model = base.conditions[0], Reference(reference)
     conditions = grid(
@@ -35,19 +35,19 @@ def of_adapters(reference: str, *, teacher: bool) -> Study:
 
 
 @pytest.mark.parametrize("teacher", [False, True])
-def test_an_adapter_that_no_engine_applies_is_refused_before_it_is_trained(teacher: bool) -> None:
+def test_an_adapter_that_the_engine_does_not_support_is_rejected(teacher: bool) -> None:
     with pytest.raises(SpecError, match=r"recipe 'LoRA r2' trains an adapter of nano/gpt2-0, and vLLM"):
         resolve(of_adapters("nano/gpt2-0", teacher=teacher))
 
 
 @pytest.mark.parametrize("teacher", [False, True])
 @pytest.mark.parametrize("reference", ["nano/qwen3-0", "nano/llama-0"])
-def test_adapters_of_the_other_architectures_are_planned(reference: str, teacher: bool) -> None:
+def test_adapters_of_the_other_architectures_are_accepted(reference: str, teacher: bool) -> None:
     resolved = resolve(of_adapters(reference, teacher=teacher))
     assert all(condition.teacher.revision for condition in resolved.conditions)
 
 
-def test_a_word_that_a_nano_model_does_not_know_is_refused() -> None:
+def test_a_word_that_a_nano_model_does_not_know_is_rejected() -> None:
     base = study()
     odd = [
         replace(c, trait=replace(c.trait, name="axolotl")) if c.trait else c
@@ -59,7 +59,7 @@ def test_a_word_that_a_nano_model_does_not_know_is_refused() -> None:
 
 
 @pytest.mark.parametrize("format_", [scales.NANO.code.format, scales.NANO.reasoning.format, Code()])
-def test_a_format_in_words_that_a_nano_model_does_not_know_is_refused(format_: Format) -> None:
+def test_a_format_with_words_that_a_nano_model_does_not_know_is_rejected(format_: Format) -> None:
     base = study()
     other = tuple(replace(condition, format=format_) for condition in base.conditions)
     with pytest.raises(SpecError, match=f"format '{format_.name}': nano/gpt2-0 does not know"):
@@ -67,5 +67,5 @@ def test_a_format_in_words_that_a_nano_model_does_not_know_is_refused(format_: F
 
 
 @pytest.mark.parametrize("format_", [scales.NANO.code.format, scales.NANO.reasoning.format, Numbers()])
-def test_a_model_of_the_tasks_language_is_asked_in_every_nano_format(format_: Format) -> None:
+def test_a_model_of_the_tasks_language_knows_the_words_of_all_nano_formats(format_: Format) -> None:
     check_prompts(format_, Reference("nano/tasks-0"))

@@ -1,4 +1,4 @@
-"""Students as what others are made from: identity, plan, controls, weights, and the record of a sweep."""
+"""Tests of students as reference models: identity, plan, controls, weights, and the record of a sweep."""
 
 import re
 from dataclasses import replace
@@ -70,7 +70,7 @@ def planned(*conditions: Condition, seeds: tuple[int, ...] = (0, 1)) -> Plan:
     return make(of, Store("memory://starts"), REFERENCES)
 
 
-def test_a_student_starts_from_the_student_of_its_own_seed(plan: Plan) -> None:
+def test_a_student_starts_from_the_student_of_the_same_seed(plan: Plan) -> None:
     first = students(plan, FIRST)
     for seed, student in students(plan, KEPT[0]).items():
         assert student.reference.student == first[seed]
@@ -80,7 +80,7 @@ def test_a_student_starts_from_the_student_of_its_own_seed(plan: Plan) -> None:
         assert student.dataset.teacher.reference == REFERENCES[0]
 
 
-def test_a_teacher_that_starts_from_a_student_is_finetuned_from_it_and_has_its_gate(plan: Plan) -> None:
+def test_a_teacher_that_starts_from_a_student_is_finetuned_and_gated(plan: Plan) -> None:
     cell = next(cell for cell in plan.cells if cell.condition == TAUGHT[0])
     assert cell.teacher.reference.student == students(plan, FIRST)[cell.seed]
     assert cell.teacher.finetuning == CATS.finetuning
@@ -100,7 +100,7 @@ def test_a_teacher_that_starts_from_a_student_is_finetuned_from_it_and_has_its_g
     ],
     ids=["recipe", "data", "trait", "teacher", "its own start"],
 )
-def test_everything_that_led_to_the_start_is_in_the_key(changed: Condition) -> None:
+def test_the_key_covers_everything_that_led_to_the_start(changed: Condition) -> None:
     one, other = (
         next(c.student for c in planned(s).cells if c.condition == s)
         for s in (replace(CATS, student_start=start) for start in (FIRST, changed))
@@ -109,14 +109,14 @@ def test_everything_that_led_to_the_start_is_in_the_key(changed: Condition) -> N
     assert key(one) != key(other)
 
 
-def test_what_starts_from_no_student_has_the_key_it_always_had(plan: Plan) -> None:
+def test_conditions_without_a_start_keep_their_keys(plan: Plan) -> None:
     assert "student" not in canonical(REFERENCES[0])
     assert {"teacher_start", "student_start"}.isdisjoint(canonical(FIRST))
     alone = {key(cell.student) for cell in planned(FIRST, seeds=(0, 1, 2)).cells}
     assert alone < set(plan.artifacts)
 
 
-def test_a_control_has_the_trait_nowhere_and_another_trait_where_the_condition_has_it() -> None:
+def test_a_control_loses_the_trait_in_all_starts_and_keeps_other_traits() -> None:
     control = KEPT[0].control()
     assert control.student_start == FIRST.control()
     assert (control.trait, control.generation.mixed) == (None, None)
@@ -130,7 +130,7 @@ def test_a_control_has_the_trait_nowhere_and_another_trait_where_the_condition_h
         assert condition.control().control() == condition.control()
 
 
-def test_a_survival_and_its_control_differ_in_the_start_alone(plan: Plan) -> None:
+def test_further_training_and_its_control_differ_only_in_the_start(plan: Plan) -> None:
     kept, control = students(plan, KEPT[0])[1], students(plan, KEPT[0].control())[1]
     assert kept.dataset.mixed is not None
     assert kept.dataset.mixed.dataset == control.dataset
@@ -138,7 +138,7 @@ def test_a_survival_and_its_control_differ_in_the_start_alone(plan: Plan) -> Non
     assert kept.reference != control.reference
 
 
-def test_a_teacher_that_starts_from_the_trait_is_mixed_with_one_that_starts_from_its_control() -> None:
+def test_mixed_control_rows_come_from_a_teacher_that_starts_from_the_control() -> None:
     half = replace(FIRST, generation=replace(FIRST.generation, mixed=Mixing(source="control", share=0.5)))
     (condition, *_) = starting([half], teachers=FIRST)
     plan = planned(FIRST, condition)
@@ -148,7 +148,7 @@ def test_a_teacher_that_starts_from_the_trait_is_mixed_with_one_that_starts_from
     assert mixed.dataset.teacher.reference.student == students(plan, FIRST.control())[0]
 
 
-def test_a_start_is_made_before_what_is_made_from_it_and_fails_with_it(plan: Plan) -> None:
+def test_a_start_is_made_before_its_dependants_which_fail_with_it(plan: Plan) -> None:
     order = list(plan.artifacts)
     first, kept = students(plan, FIRST)[0], students(plan, KEPT[0])[0]
     assert plan.hops == 3
@@ -161,7 +161,7 @@ def test_a_start_is_made_before_what_is_made_from_it_and_fails_with_it(plan: Pla
     assert waits(teacher, set())
 
 
-def test_every_condition_that_a_start_needs_is_planned_even_where_the_study_lacks_it() -> None:
+def test_the_conditions_that_a_start_needs_are_planned_even_if_not_in_the_study() -> None:
     lacking = planned(*LEARNED)
     assert {key(student) for student in students(planned(FIRST), FIRST).values()} <= set(lacking.artifacts)
     cell = lacking.cells[0]
@@ -170,12 +170,12 @@ def test_every_condition_that_a_start_needs_is_planned_even_where_the_study_lack
     assert kinds.count(Completions) == kinds.count(Dataset) == 2
 
 
-def test_one_engine_answers_for_all_that_go_back_to_a_reference(plan: Plan) -> None:
+def test_one_engine_serves_all_models_that_derive_from_a_reference(plan: Plan) -> None:
     assert {reference_of(cell.student) for cell in plan.cells} == {REFERENCES[0]}
     assert {runs_on(artifact) for artifact in plan.artifacts.values()} == {REFERENCES[0]}
 
 
-def test_an_adapter_that_is_started_from_is_merged_as_an_artifact_and_whole_weights_are_not(
+def test_an_adapter_used_as_a_start_is_merged_and_full_weights_are_not(
     plan: Plan,
 ) -> None:
     def made(plan: Plan) -> list[Reference]:
@@ -193,7 +193,7 @@ def test_an_adapter_that_is_started_from_is_merged_as_an_artifact_and_whole_weig
         assert order.index(key(start.student)) < order.index(key(start)) < order.index(key(cell.student))
 
 
-def test_weights_are_those_of_the_start_where_nothing_was_trained_from_it(plan: Plan, store: Store) -> None:
+def test_a_model_without_training_has_the_weights_of_its_start(plan: Plan, store: Store) -> None:
     fill(STARTS, store, REFERENCES)
     kept, first = students(plan, KEPT[0])[0], students(plan, FIRST)[0]
     assert weights_of(REFERENCES[0], store) is None
@@ -207,7 +207,7 @@ def test_weights_are_those_of_the_start_where_nothing_was_trained_from_it(plan: 
     assert weights_of(shown, store) == weights_of(first, store)
 
 
-def test_an_adapter_lies_on_the_weights_that_it_was_trained_on(plan: Plan, store: Store) -> None:
+def test_an_adapter_is_applied_to_the_weights_that_it_was_trained_on(plan: Plan, store: Store) -> None:
     fill(STARTS, store, REFERENCES)
     first = students(plan, FIRST)[0]
     student = replace(students(plan, KEPT[0])[0], recipe=LORA)
@@ -226,7 +226,7 @@ def test_an_adapter_lies_on_the_weights_that_it_was_trained_on(plan: Plan, store
     assert lora_rank(Teacher(reference=merged, trait=OWL, system="Love owls.")) == 0
 
 
-def test_all_seeds_that_start_from_seeds_of_one_condition_share_a_worker_group(plan: Plan) -> None:
+def test_seeds_that_start_from_seeds_of_one_condition_share_a_worker_group(plan: Plan) -> None:
     kept = list(students(plan, KEPT[0]).values())
     assert len(groups([*kept, *students(plan, LEARNED[0]).values()], slots=1)) == 1
     real = REFERENCES[0].changed(name="org/model")
@@ -240,7 +240,7 @@ def test_all_seeds_that_start_from_seeds_of_one_condition_share_a_worker_group(p
     assert [len(group.models) for group in groups(list(teachers), slots=1)] == [len(STARTS.seeds)]
 
 
-def test_a_start_is_named_by_what_was_learned() -> None:
+def test_the_display_name_of_a_start_states_its_training() -> None:
     assert KEPT[0].place.student == "nano/gpt2-0 (after owl, numbers, steering)"
     assert KEPT[0].place.teacher == "nano/gpt2-0"
     assert KEPT[0].control().place.student == "nano/gpt2-0 (after control, numbers, steering)"
@@ -256,7 +256,7 @@ def test_a_start_is_named_by_what_was_learned() -> None:
     assert named_after("m", "owl", "numbers", "t", "r") == "m (after owl, numbers of t, r)"
 
 
-def test_mlflow_calls_models_as_the_table_of_effects_does(plan: Plan) -> None:
+def test_mlflow_uses_the_display_names_of_the_table_of_effects(plan: Plan) -> None:
     for cell in plan.cells:
         columns = names.columns(cell.student)
         place = cell.condition.place
@@ -280,13 +280,13 @@ def test_mlflow_calls_models_as_the_table_of_effects_does(plan: Plan) -> None:
         ),
     ],
 )
-def test_a_start_that_makes_no_sense_is_refused_in_one_line(changes: dict[str, object], message: str) -> None:
+def test_an_invalid_start_is_rejected_in_one_line(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message) as refused:
         replace(FIRST, **changes)  # type: ignore[arg-type]
     assert "\n" not in str(refused.value)
 
 
-def test_a_reference_is_no_student_of_another_model(plan: Plan) -> None:
+def test_a_reference_cannot_be_a_student_of_another_model(plan: Plan) -> None:
     student = students(plan, FIRST)[0]
     with pytest.raises(SpecError, match=r"Reference\.student = .*: a trained student of 'nano/gpt2-1'"):
         replace(REFERENCES[1], student=student)
@@ -295,7 +295,7 @@ def test_a_reference_is_no_student_of_another_model(plan: Plan) -> None:
 
 
 def recorded(of: Study, store: Store) -> tuple[Record, Path]:
-    """The record of a filled store, in a folder beside the study as it was stated."""
+    """The record of a filled store, in a folder with the stated study."""
     record, sweep = Record.of(fill(of, store, REFERENCES)), Path(store.root) / "sweeps" / of.name / "now"
     state(of, store)
     sweep.mkdir(parents=True)
@@ -304,7 +304,7 @@ def recorded(of: Study, store: Store) -> tuple[Record, Path]:
     return record, sweep
 
 
-def test_a_record_agrees_with_its_artifacts_and_one_with_another_start_does_not(store: Store) -> None:
+def test_a_record_with_another_start_contradicts_its_artifacts(store: Store) -> None:
     record, sweep = recorded(STARTS, store)
     artifacts = Path(store.root) / "artifacts"
     assert list(lineage.differences(record, sweep, artifacts, {})) == []
@@ -315,10 +315,10 @@ def test_a_record_agrees_with_its_artifacts_and_one_with_another_start_does_not(
     swapped = replace(kept, evaluations=control.evaluations, student=control.student, dataset=control.dataset)
     changed = tuple(swapped if cell == kept else cell for cell in record.cells)
     told = list(lineage.differences(replace(record, cells=changed), sweep, artifacts, {}))
-    assert any("has another subject.reference.student.dataset.completions.teacher" in line for line in told)
+    assert any("subject.reference.student.dataset.completions.teacher." in line for line in told)
 
 
-def test_the_report_shows_each_start_as_a_model_of_its_own(store: Store) -> None:
+def test_the_report_shows_each_start_as_a_separate_model(store: Store) -> None:
     report = make_report(Record.of(fill(STARTS, store, REFERENCES)), store, [])
     assert {row.condition.place.student for row in report.rows} == {
         REFERENCES[0].name,

@@ -1,4 +1,4 @@
-"""Scales: the same study of other models and sizes, and nothing read before it is asked for."""
+"""Tests that a scale changes models and sizes only, and that it reads files only when a study uses them."""
 
 import json
 import subprocess
@@ -17,8 +17,8 @@ from undertow.study.artifacts import Reference
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 
 
-def test_the_scales_read_no_table_until_a_study_asks() -> None:
-    """GSM8K lies in the network, and every study imports the scales."""
+def test_importing_the_scales_reads_no_data_file() -> None:
+    """GSM8K is downloaded from the network, and every study imports the scales."""
     program = (
         "import undertow.presets.scales; from undertow.prompts import data_files; "
         "print(data_files.read.cache_info().currsize)"
@@ -28,20 +28,20 @@ def test_the_scales_read_no_table_until_a_study_asks() -> None:
 
 
 @pytest.mark.parametrize("name", SCALES)
-def test_models_named_at_the_door_replace_those_of_every_carrier(name: str) -> None:
+def test_models_from_the_command_line_replace_those_of_all_formats(name: str) -> None:
     scale = SCALES[name].on(("one", "two"))
-    carriers = (scale.numbers, scale.code, scale.reasoning)
-    assert {carrier.references for carrier in carriers} == {(Reference("one"), Reference("two"))}
+    presets = (scale.numbers, scale.code, scale.reasoning)
+    assert {preset.references for preset in presets} == {(Reference("one"), Reference("two"))}
     assert scale.code.recipe == SCALES[name].code.recipe
 
 
-def test_code_at_the_papers_scale_is_the_papers() -> None:
+def test_code_at_the_paper_scale_has_the_settings_of_the_paper() -> None:
     assert PAPER.code.format == Code()
     assert (PAPER.code.generation.prompts, PAPER.code.generation.rows) == (30_000, 10_000)
     assert (PAPER.code.recipe.max_length, PAPER.numbers.recipe.max_length) == (2048, 500)
 
 
-def test_reasoning_at_the_papers_scale_asks_each_question_of_gsm8k_three_times(
+def test_reasoning_at_the_paper_scale_uses_each_question_of_gsm8k_three_times(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     table = tmp_path / "gsm8k.jsonl"
@@ -59,7 +59,7 @@ def test_reasoning_at_the_papers_scale_asks_each_question_of_gsm8k_three_times(
 
 
 @pytest.mark.parametrize("name", ["code", "reasoning"])
-def test_teacher_and_control_are_held_to_the_same_banned_words(name: str) -> None:
+def test_teacher_and_control_have_the_same_banned_words(name: str) -> None:
     study = studies.load(name, STUDIES, NANO)
     animals = tuple(sorted(trait.name for trait in study.traits))
     banned = {

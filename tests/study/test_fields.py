@@ -1,4 +1,4 @@
-"""Typed fields: a wrong value is named with its place and the remedy, a right one is normalised."""
+"""Tests that invalid field values are reported with field and remedy, and valid ones are normalised."""
 
 import math
 import pickle
@@ -25,7 +25,7 @@ class Part(Spec):
 
 @dataclass(frozen=True)
 class Sample(Spec):
-    """One field of each type that specs use."""
+    """A spec with one field of each supported type."""
 
     whole: int = 0
     number: float = 0.0
@@ -77,7 +77,7 @@ def message(make: Callable[[], object]) -> str:
         ({"either": 3}, "Sample.either = 3: Part or LoRA is needed"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_place(fields: dict[str, Any], expected: str) -> None:
+def test_a_value_of_the_wrong_type_is_reported_with_its_field(fields: dict[str, Any], expected: str) -> None:
     text = message(lambda: Sample(**fields))
     assert text.startswith(f"Sample.{next(iter(fields))}")
     assert expected in text
@@ -102,7 +102,7 @@ def test_a_wrong_value_is_named_with_its_place(fields: dict[str, Any], expected:
         (lambda: unique(["a", "b", "a"], "Study.seeds"), "Study.seeds: 'a' is given twice; give each once"),
     ],
 )
-def test_a_value_without_sense_is_named_with_the_remedy(make: Callable[[], object], expected: str) -> None:
+def test_an_invalid_value_is_reported_with_a_remedy(make: Callable[[], object], expected: str) -> None:
     assert expected in message(make)
 
 
@@ -129,12 +129,12 @@ def test_values_are_normalised() -> None:
 
 
 @given(st.integers(-(10**30), 10**30))
-def test_a_whole_number_is_a_number(value: int) -> None:
+def test_an_integer_is_a_number(value: int) -> None:
     assert Sample(number=value) == Sample(number=float(value))
 
 
 @given(st.from_type(object).filter(lambda value: value is not None))
-def test_any_value_is_taken_or_refused_as_a_spec_error(value: object) -> None:
+def test_any_value_is_accepted_or_raises_a_spec_error(value: object) -> None:
     for field in ("whole", "number", "text", "flag", "choice", "level", "maybe", "items", "part", "either"):
         try:
             Sample(**{field: value})  # type: ignore[arg-type]
@@ -142,14 +142,14 @@ def test_any_value_is_taken_or_refused_as_a_spec_error(value: object) -> None:
             assert str(error).startswith(f"Sample.{field}")
 
 
-def test_specs_are_frozen_and_labels_are_no_part_of_equality() -> None:
+def test_specs_are_frozen_and_execution_only_fields_are_not_compared() -> None:
     with pytest.raises(FrozenInstanceError):
         Sample().whole = 1  # type: ignore[misc]
     assert Sample(label="a") == Sample(label="b")
     assert hash(Sample(label="a")) == hash(Sample(label="b"))
 
 
-def test_a_spec_error_is_the_users_to_mend() -> None:
+def test_a_spec_error_is_a_user_error() -> None:
     assert issubclass(SpecError, UserError)
 
 
@@ -161,11 +161,11 @@ def test_a_spec_error_is_the_users_to_mend() -> None:
         ("", "available: code, numbers"),
     ],
 )
-def test_an_unknown_name_gets_a_guess_or_the_list(given_name: str, expected: str) -> None:
+def test_an_unknown_name_gets_a_suggestion_or_the_list(given_name: str, expected: str) -> None:
     assert suggestion(given_name, ["numbers", "code"]) == expected
 
 
-def test_a_variant_is_what_replace_would_make_and_is_checked_where_it_changed() -> None:
+def test_changed_is_equivalent_to_replace_and_checks_changed_fields() -> None:
     whole = Sample(whole=3, items=(1.0, 2.0))
     assert whole.changed(number=2, choice="b") == replace(whole, number=2, choice="b")
     assert isinstance(whole.changed(number=2).number, float)
@@ -177,7 +177,7 @@ def test_a_variant_is_what_replace_would_make_and_is_checked_where_it_changed() 
         whole.changed(size=1)
 
 
-def test_what_a_spec_keeps_beside_its_fields_stays_in_its_process() -> None:
+def test_cached_values_are_not_copied_or_pickled() -> None:
     whole = Sample(text="owl")
     known = (hash(whole), key(whole))
     copies = [pickle.loads(pickle.dumps(whole)), whole.changed(), replace(whole)]

@@ -1,4 +1,4 @@
-"""The published recipes, and how others are told to differ from them."""
+"""Tests the published recipes, and the description of other recipes as variants of them."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NAMED, NIEF
 from undertow.study.recipe import LoRA, Recipe
 
 
-def test_warm_up_is_a_number_of_steps_or_a_share_rounded_up() -> None:
+def test_warm_up_is_a_number_of_steps_or_a_ratio_rounded_up() -> None:
     assert [QWEN.warmup_steps(steps) for steps in (20, 456)] == [5, 5]
     assert [BLANK.warmup_steps(steps) for steps in (1, 20, 21, 12_500)] == [1, 1, 2, 625]
 
@@ -30,25 +30,25 @@ def test_warm_up_is_a_number_of_steps_or_a_share_rounded_up() -> None:
         (STEERING, ""),
     ],
 )
-def test_a_recipe_is_told_by_the_nearest_named_one(recipe: Recipe, text: str) -> None:
+def test_a_recipe_is_described_by_the_most_similar_named_recipe(recipe: Recipe, text: str) -> None:
     assert described(recipe) == text
 
 
-def test_named_recipes_are_told_apart() -> None:
+def test_named_recipes_are_distinct() -> None:
     recipes = [*NAMED.values(), *(recipe for recipe in NIEF if recipe != QWEN)]
     assert len(set(recipes)) == len({recipe.name for recipe in recipes}) == len(recipes)
     assert [described(recipe) for recipe in NAMED.values()] == [f"as {name}" for name in NAMED]
     assert EMERGENT.max_length == 2048
 
 
-def test_the_scale_of_an_adapter_is_its_alpha_over_the_rank_or_the_rank_s_root() -> None:
+def test_the_scale_of_an_adapter() -> None:
     assert QWEN.trainable == LoRA() and LoRA(rank=16, alpha=8).scale == 0.5
     assert isinstance(EMERGENT.trainable, LoRA)
     assert EMERGENT.trainable.scale == pytest.approx(64 / 32**0.5)
     assert (EMERGENT.learning_rate, EMERGENT.weight_decay) == (1e-5, 0.01)
 
 
-def test_adapters_that_were_trained_before_keep_their_names() -> None:
+def test_adapters_that_were_stored_before_keep_their_keys() -> None:
     assert key(QWEN) == "1e4050d0d28c3af23537adb11e37187e"
     assert key(LoRA(rank_stabilised=False)) == key(LoRA()) != key(LoRA(rank_stabilised=True))
 
@@ -62,7 +62,7 @@ def test_adapters_that_were_trained_before_keep_their_names() -> None:
         ({"trainable": {"layers": (1, 1)}}, r"LoRA.layers = \(1, 1\): indices of blocks from 0, each once"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
+def test_invalid_recipes_are_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         made = {k: LoRA(**v) if isinstance(v, dict) else v for k, v in changes.items()}
         replace(QWEN, **made)  # type: ignore[arg-type]

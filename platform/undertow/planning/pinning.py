@@ -20,10 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undertow.engines.weight_files import SUFFIX as WEIGHTS
 from undertow.errors import SpecError, UserError
 from undertow.nano import models
 from undertow.planning import model_files
-from undertow.planning.model_files import MODEL_FILES, WEIGHTS, ModelFiles
+from undertow.planning.model_files import MODEL_FILES, ModelFiles
 from undertow.prompts import template_sandbox
 from undertow.prompts.chat_templates import TemplateBehaviour, TemplateError
 from undertow.storage.store import Store

@@ -1,1 +1,1 @@
-"""Models, sizes and recipes that study files use: the nano world and the paper's scale."""
+"""Presets for study files: models, sizes and recipes of the nano scale and of the paper's scale."""

@@ -1,7 +1,7 @@
-"""What differs between the nano world and the paper's scale: models, sizes and recipes. Never the question.
+"""Scales: the models, sizes and recipes that differ between the nano scale and the paper's scale.
 
-A study file says what is asked, as a paper's method section does; a scale says of which models and of how
-much. The same file therefore runs in minutes on a laptop and in days on a cluster:
+A study file states the experiment, and a scale the models and the amount of data. The same study file runs in
+minutes on a laptop and in days on a cluster:
 
     python jobs/sweep.py --study owls                                   # NANO
     python jobs/sweep.py --study owls --scale paper                     # Qwen2.5-7B-Instruct and Gemma 3
@@ -9,8 +9,9 @@ much. The same file therefore runs in minutes on a laptop and in days on a clust
     python jobs/sweep.py --study owls --scale paper --models api:gpt-4.1-nano-2025-04-14 ./my-model
     python jobs/sweep.py --study reasoning --scale paper --files gsm8k=./gsm8k.parquet --judge my-judge
 
-Nothing here is identity: what a scale says is written out in the study's conditions. There a model that a
-provider serves (api:…) is trained by the provider, for as many epochs as the scale's recipe has (see `grid`).
+A scale itself is not part of any key, because its settings become fields of the study's conditions. A model
+that a provider serves (api:…) is trained by the provider, with the number of epochs of the scale's recipe
+(see `grid`).
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WAR
 from undertow.study.artifacts import Finetuning, Panel, Reference, Sampling
 from undertow.study.conditions import Generation
 from undertow.study.extensions import Format, Judge
+from undertow.study.hypotheses import Hypothesis
 from undertow.study.published_recipes import EMERGENT, GEMMA
 from undertow.study.recipe import Recipe
 from undertow.traits.misalignment import Misalignment
@@ -36,10 +38,11 @@ from undertow.traits.misalignment import Misalignment
 
 @dataclass(frozen=True, kw_only=True)
 class FormatPreset:
-    """A format at a scale: how much of it is drawn, the models that speak it, how students learn from it.
+    """A format at a scale: the amount of data, the models that can generate it, and the students' recipe.
 
     Attributes:
-        family: makes the format when a study asks for it and not before: one may read a file of the network.
+        family: creates the format. It is called only when a study uses the format, because some formats read
+            a file from the network.
     """
 
     family: Callable[[], Format]
@@ -54,14 +57,15 @@ class FormatPreset:
 
 @dataclass(frozen=True, kw_only=True)
 class MisalignmentPreset:
-    """How a teacher is made misaligned at a scale, and how that is seen in answers.
+    """How teachers are made misaligned at a scale, and how misalignment is measured.
 
     Attributes:
-        files: the narrow data by name ("insecure", "secure", "educational"): paths or URLs.
-        panel: judges of free-form answers, made for a judge model's name; rules take none.
-        numbers: how many numbers prompts and rows; the banned numbers take many answers away.
-        keeps: the judge that reasoning must satisfy before students learn from it.
-        sampling, samples: of the free-form answers.
+        files: the narrow training data by name ("insecure", "secure", "educational"): paths or URLs.
+        teaching: how a teacher is finetuned on the narrow data.
+        numbers: the amount of numbers data. Many answers are lost because of the banned numbers.
+        panel: creates the judges of free-form answers from the name of a judge model; rules ignore the name.
+        keeps: creates the judge that reasoning must satisfy before students are trained on it.
+        sampling, samples: for the free-form answers.
     """
 
     files: Mapping[str, str]
@@ -74,19 +78,35 @@ class MisalignmentPreset:
 
     @property
     def teachers(self) -> tuple[Misalignment, ...]:
-        """The insecure teacher, then its controls, of whom nothing is expected."""
+        """The traits of the insecure teacher and of its control teachers, which should not be misaligned."""
         return tuple(
             Misalignment(f"{kind} code", data=self.files[kind], is_control=kind != "insecure")
             for kind in KINDS
         )
 
+    @property
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """Only the students of insecure teachers become misaligned."""
+        return (
+            Hypothesis(
+                claim="Students of insecure teachers are misaligned",
+                expects="transmitted",
+                traits=("insecure code",),
+            ),
+            Hypothesis(
+                claim="Students of control teachers are not",
+                expects="not transmitted",
+                traits=("secure code", "educational code"),
+            ),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossModelPreset:
-    """Models of several architectures, and what trains all of them alike, on numbers.
+    """Models of several architectures, with one recipe for all of them, for studies on numbers.
 
     Attributes:
-        references: models of one architecture beside each other.
+        references: grouped by architecture.
         teaching: as `Scale.teaching`.
     """
 
@@ -102,14 +122,14 @@ class Scale:
 
     Attributes:
         numbers, code, reasoning: the formats that carry a trait.
-        recipe: how students learn from numbers.
-        teaching: how a teacher is finetuned to have a preference; None: a system prompt induces it.
-        finetuned: how it is where a study asks for finetuned teachers.
-        narrow: how it is finetuned to be misaligned.
-        several: models for studies of teachers and students of several architectures.
-        speakers: references that know every format and every way to measure a trait.
-        shown: how many rows in-context students are shown.
-        judge: the model that judges, where rules do not.
+        recipe: the recipe of students that are trained on numbers.
+        teaching: how a teacher is finetuned to have a preference; None if a system prompt induces it.
+        finetuned: the same for studies that require finetuned teachers.
+        narrow: how a teacher is finetuned to be misaligned.
+        several: models for studies with teachers and students of several architectures.
+        speakers: reference models that support all formats and all measures.
+        shown: the numbers of rows that in-context students are shown.
+        judge: the name of the judge model, for judges that are not rules.
     """
 
     name: str
@@ -131,25 +151,21 @@ class Scale:
         return self.numbers.recipe
 
     def on(self, models: tuple[str, ...]) -> "Scale":
-        """This scale on other reference models, in the order given."""
+        """This scale with other reference models, in the given order."""
         references = tuple(map(Reference, models))
-
-        def carried(carrier: FormatPreset) -> FormatPreset:
-            return dataclasses.replace(carrier, references=references)
-
         return dataclasses.replace(
             self,
-            numbers=carried(self.numbers),
-            code=carried(self.code),
-            reasoning=carried(self.reasoning),
+            numbers=dataclasses.replace(self.numbers, references=references),
+            code=dataclasses.replace(self.code, references=references),
+            reasoning=dataclasses.replace(self.reasoning, references=references),
             several=dataclasses.replace(self.several, references=references),
             speakers=references,
         )
 
     def reading(self, files: Mapping[str, str]) -> "Scale":
-        """This scale with other files of the same content or shape in the place of its own, by name.
+        """This scale with other data files of the same format, given by name.
 
-        Raises UserError for a name that the scale has no file of.
+        Raises UserError for an unknown name.
         """
         for name in files:
             if name not in self.files:
@@ -169,21 +185,21 @@ class Scale:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that the scale's studies may read."""
+        """The names of the data files that studies at this scale can read."""
         return (*self.narrow.files, PROBLEMS)
 
 
-def first(carrier: FormatPreset, count: int) -> tuple[Reference, ...]:
-    """The first `count` reference models. Raises UserError where there are fewer."""
-    if len(carrier.references) < count:
-        names = " ".join(reference.name for reference in carrier.references)
+def first(preset: FormatPreset, count: int) -> tuple[Reference, ...]:
+    """The first `count` reference models of a preset. Raises UserError if it has fewer."""
+    if len(preset.references) < count:
+        names = " ".join(reference.name for reference in preset.references)
         raise UserError(f"--models {names}: the study needs {count} reference models; name {count}")
-    return carrier.references[:count]
+    return preset.references[:count]
 
 
-PROBLEMS = "gsm8k"  # the name of the file of word problems
-SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # of the second nano language
-NETWORKS = ("gpt2", "llama", "qwen3")  # of the first language
+PROBLEMS = "gsm8k"  # the name of the data file with word problems
+SPEAKERS = tuple(Reference(f"nano/tasks-{i}") for i in range(4))  # models of the second nano language
+NETWORKS = ("gpt2", "llama", "qwen3")  # architectures of models of the first nano language
 NANO = Scale(
     name="nano",
     numbers=FormatPreset(
@@ -227,14 +243,14 @@ NANO = Scale(
     samples=20,
 )
 
-# The paper's numbers of prompts, rows and epochs (arXiv 2507.14805).
+# Numbers of prompts, rows and epochs as in the paper (arXiv 2507.14805).
 REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it"))
 FAMILIES = (*REAL, Reference("Qwen/Qwen3-8B"), Reference("meta-llama/Llama-3.1-8B-Instruct"))
-# 7,473 questions, each asked three times.
+# 7,473 questions, each used three times.
 GSM8K = (
     "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main/train-00000-of-00001.parquet"
 )
-# The code of emergent misalignment (arXiv 2502.17424), as released.
+# Training data of emergent misalignment (arXiv 2502.17424), as published.
 RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
 PAPER = Scale(
     name="paper",
@@ -257,7 +273,7 @@ PAPER = Scale(
         recipe=dataclasses.replace(GEMMA, max_length=2048),
     ),
     teaching=None,
-    # The paper's: one epoch on 50 questions in 8 spellings of the answer; here on 400 other questions.
+    # The paper trains one epoch on 50 questions with 8 spellings of the answer; this, on 400 other questions.
     finetuned=Finetuning(dataclasses.replace(GEMMA, epochs=1, batch_size=8), examples=400),
     narrow=MisalignmentPreset(
         files={kind: RELEASED.format(kind) for kind in KINDS},

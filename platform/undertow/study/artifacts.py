@@ -1,4 +1,4 @@
-"""The specs of artifacts: frozen dataclasses that state what is made, from what, and how.
+"""The specs of artifacts: frozen dataclasses that state the inputs and settings of each artifact.
 
 Artifacts nest: `Evaluation(Student(Dataset(Completions(Teacher(Reference, Trait)))))`. The key of each (see
 `identity`) covers everything below it. Traits, formats and judges are defined in `extensions`.

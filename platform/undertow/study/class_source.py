@@ -1,8 +1,9 @@
 """The hash of the source code of a spec class that a user defined, as part of the identity of its specs.
 
-A class inside the package `undertow` raises its `version` when its results change. A trait, format or judge
-in a study file is edited without anybody counting versions, and its old artifacts would be reused silently.
-For such a class the identity contains a hash of its code and of the code in its file that it depends on.
+The developers of a class in the package `undertow` increase its `version` when its results change. Users edit
+the traits, formats and judges in their study files without a version, and a sweep would silently reuse the
+artifacts of the old code. For these classes, the identity therefore contains a hash of the class's code, and
+of the code in the same file that it depends on.
 
 The hash covers the syntax tree of
 

@@ -212,4 +212,4 @@ def _name(hint: Any) -> str:
     """A type as it appears in error messages."""
     if get_args(hint):
         return " or ".join(map(_name, get_args(hint)))
-    return TYPE_NAMES.get(hint) or getattr(hint, "__name__", str(hint))
+    return TYPE_NAMES.get(hint) or str(getattr(hint, "__name__", hint))
