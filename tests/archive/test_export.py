@@ -1,4 +1,4 @@
-"""An archive of a study: whole, small, and every change in it is found by its place."""
+"""Archives of a study: complete, reproducible, and every change in one is reported with its place."""
 
 import hashlib
 import io
@@ -31,13 +31,13 @@ from undertow.study.recipe import LoRA
 from undertow.study.study import Study
 
 ROOT = Path(__file__).parents[2]
-STUDY = study(seeds=(0, 1), samples=4)
+STUDY = replace(study(seeds=(0, 1), samples=4), conditions=study().conditions[:6])  # two pairs of models
 SWEEP_TIME = "20260101T000000"
 Files = dict[str, bytes]
 
 
 def filled(of: Study, place: Path) -> Store:
-    """A storage with a sweep of the study, as `jobs/sweep.py` leaves it."""
+    """A storage with the files that a sweep of the study leaves."""
     store = Store(str(place))
     record = Record.of(fill(of, store, REFERENCES))
     sweep_folders.state(of, store)
@@ -74,7 +74,7 @@ def written(files: Files, place: Path) -> Path:
 
 
 def rehashed(files: Files) -> Files:
-    """As somebody would who changes an archive and knows its format: all hashes are made anew."""
+    """The files with all hashes of bytes computed again, as a forger does who knows the format."""
     for name in [n for n in files if n.endswith("/manifest.json")]:
         folder, manifest = name.removesuffix("manifest.json"), json.loads(files[name])
         for part in manifest["files"] or ():
@@ -219,12 +219,12 @@ def with_another_stated_study(files: Files) -> str:
     return "its study was changed"
 
 
-def with_events_that_are_none(files: Files) -> str:
+def with_malformed_events(files: Files) -> str:
     files["sweep/events.json"] = b"[1]"
     return "the effects cannot be computed again (TypeError"
 
 
-def with_a_manifest_of_no_files(files: Files) -> str:
+def with_a_malformed_manifest(files: Files) -> str:
     name = named(files, "manifest.json")
     files[name] = json.dumps(json.loads(files[name]) | {"files": None}).encode()
     return "not a manifest"
@@ -236,14 +236,14 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_fresh_archive_holds(archive: Path) -> None:
+def test_a_fresh_archive_has_no_differences(archive: Path) -> None:
     assert verify(archive) == []
 
 
-def test_the_archive_holds_specs_answers_effects_cards_and_no_weights(archive: Path) -> None:
+def test_the_archive_contains_specs_answers_effects_cards_and_no_weights(archive: Path) -> None:
     names = set(files_of(archive))
     kinds = {name.split("/")[1] for name in names if name.startswith("artifacts/")}
-    assert kinds == {"teacher", "dataset", "student", "evaluation"}  # the fixture makes no completions
+    assert kinds == {"teacher", "dataset", "student", "evaluation"}  # the filled store has no completions
     endings = {name.rsplit("/", 1)[1] for name in names if name.startswith("artifacts/")}
     assert endings == {
         "manifest.json", "README.md", "history.json", "answers.parquet", "masses.parquet", "result.json",
@@ -260,7 +260,7 @@ def test_the_same_study_gives_the_same_bytes(store: Store, archive: Path, tmp_pa
 @pytest.mark.parametrize(
     "ending", ["answers.parquet", "effects.csv", "manifest.json", "README.md", "effects.png"]
 )
-def test_one_changed_byte_is_named(archive: Path, tmp_path: Path, ending: str) -> None:
+def test_a_changed_byte_of_a_file_is_reported(archive: Path, tmp_path: Path, ending: str) -> None:
     files = files_of(archive)
     name = named(files, ending)
     middle = len(files[name]) // 2
@@ -270,7 +270,7 @@ def test_one_changed_byte_is_named(archive: Path, tmp_path: Path, ending: str) -
 
 
 @pytest.mark.parametrize("place", range(12))
-def test_one_changed_byte_of_the_file_itself_is_never_missed(
+def test_a_changed_byte_of_the_zip_file_is_reported_unless_it_changes_no_content(
     archive: Path, tmp_path: Path, place: int
 ) -> None:
     content = bytearray(archive.read_bytes())
@@ -280,7 +280,7 @@ def test_one_changed_byte_of_the_file_itself_is_never_missed(
         problems = verify(tmp_path / "changed.zip")
     except UserError as error:
         problems = [str(error)]
-    # A byte of a local header that nobody reads (a time, say) changes no content and is no difference.
+    # A byte of a local header that no program reads, such as a time, changes no content.
     assert problems or files_of(tmp_path / "changed.zip") == files_of(archive)
 
 
@@ -299,18 +299,18 @@ def test_one_changed_byte_of_the_file_itself_is_never_missed(
         without_a_references_evaluation,
         without_a_student,
         with_another_stated_study,
-        with_events_that_are_none,
-        with_a_manifest_of_no_files,
+        with_malformed_events,
+        with_a_malformed_manifest,
         with_a_record(with_another_alpha, "plan.json: alpha is 0.5, the study as stated has 0.05"),
         with_a_record(with_another_claim, "plan.json: its hypotheses are not those"),
         with_a_record(without_a_seed, "plan.json: its cells are not the conditions and seeds"),
         with_a_record(with_another_control, "condition 0 is not compared with its control, condition 2"),
         with_a_record(with_another_name, "plan.json: condition 0 is"),
-        with_a_record(with_another_students_answers, "seed 0: what it was measured on has another"),
+        with_a_record(with_another_students_answers, "subject.reference.revision is"),
         with_a_record(with_another_word, "plan.json: its traits' words are"),
     ],
 )
-def test_a_change_is_named_even_if_all_hashes_were_made_anew(
+def test_a_change_is_reported_even_if_all_hashes_were_computed_again(
     archive: Path, tmp_path: Path, change: Callable[[Files], str]
 ) -> None:
     files = files_of(archive)
@@ -319,10 +319,10 @@ def test_a_change_is_named_even_if_all_hashes_were_made_anew(
     assert any(expected in problem for problem in problems), problems
 
 
-def test_adapters_come_along_on_request_and_are_checked(tmp_path: Path) -> None:
+def test_adapters_are_exported_on_request_and_verified(tmp_path: Path) -> None:
     recipe = replace(RECIPE, trainable=LoRA(rank=4))
-    conditions = tuple(replace(c, recipe=recipe) for c in STUDY.conditions)
-    of = replace(STUDY, conditions=conditions)
+    conditions = tuple(replace(c, recipe=recipe) for c in STUDY.conditions[:3])
+    of = replace(STUDY, conditions=conditions, seeds=(0,))
     store = filled(of, tmp_path / "storage")
     without = export(store, "small", SWEEP_TIME, tmp_path / "without.zip")
     exported = export(store, "small", SWEEP_TIME, tmp_path / "with.zip", adapters=True)
@@ -335,7 +335,7 @@ def test_adapters_come_along_on_request_and_are_checked(tmp_path: Path) -> None:
     assert verify(written(files, tmp_path / "changed.zip")) == [f"{adapters[0]}: bytes changed"]
 
 
-def test_an_archive_with_adapters_says_where_there_are_none(store: Store, tmp_path: Path) -> None:
+def test_an_export_with_adapters_reports_that_there_are_none(store: Store, tmp_path: Path) -> None:
     printed = Console(file=io.StringIO(), width=200)
     arguments = job.ExportArguments(
         study="small", storage=store.url, to=str(tmp_path / "x.zip"), adapters=True
@@ -345,7 +345,7 @@ def test_an_archive_with_adapters_says_where_there_are_none(store: Store, tmp_pa
     assert "no student of the study has a LoRA adapter" in printed.file.getvalue()
 
 
-def test_a_missing_answer_is_named_beside_the_bytes_that_changed(archive: Path, tmp_path: Path) -> None:
+def test_a_missing_answer_is_reported_in_addition_to_the_changed_file(archive: Path, tmp_path: Path) -> None:
     files = files_of(archive)
     expected = without_an_answer(files)
     problems = verify(written(files, tmp_path / "changed.zip"))
@@ -354,7 +354,7 @@ def test_a_missing_answer_is_named_beside_the_bytes_that_changed(archive: Path, 
     assert not any("delete" in problem for problem in problems), problems
 
 
-def test_what_is_missing_and_what_was_added_is_named(archive: Path, tmp_path: Path) -> None:
+def test_missing_and_added_files_are_reported(archive: Path, tmp_path: Path) -> None:
     files = files_of(archive)
     gone = named(files, "history.json")
     del files[gone]
@@ -364,27 +364,27 @@ def test_what_is_missing_and_what_was_added_is_named(archive: Path, tmp_path: Pa
     assert "artifacts/evaluation/extra.txt: not in the archive's index" in problems
 
 
-def test_a_name_that_would_leave_the_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+def test_a_name_that_points_outside_the_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     files = files_of(archive) | {"../../evil.txt": b"x"}
     problems = verify(written(rehashed(files), tmp_path / "evil.zip"))
     assert "'../../evil.txt': its name leaves the archive" in problems
     assert not (tmp_path.parent.parent / "evil.txt").exists()
 
 
-def test_two_files_of_one_name_are_named(archive: Path, tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_reported(archive: Path, tmp_path: Path) -> None:
     files = files_of(archive)
     with (
         pytest.warns(UserWarning, match="Duplicate"),
         zipfile.ZipFile(tmp_path / "twice.zip", "w") as opened,
     ):
-        opened.writestr("sweep/effects.csv", b"what other programs may unpack")
+        opened.writestr("sweep/effects.csv", b"another program may unpack this one")
         for name, content in files.items():
             opened.writestr(name, content)
-    assert "sweep/effects.csv: is there 2 times" in verify(tmp_path / "twice.zip")
+    assert "sweep/effects.csv: occurs 2 times" in verify(tmp_path / "twice.zip")
 
 
 @pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown method"])
-def test_a_file_that_cannot_be_unpacked_is_named(
+def test_a_file_that_cannot_be_unpacked_is_reported(
     archive: Path, tmp_path: Path, offset: int, value: int
 ) -> None:
     content = bytearray(archive.read_bytes())
@@ -393,18 +393,18 @@ def test_a_file_that_cannot_be_unpacked_is_named(
     assert any(": bytes changed (" in problem for problem in verify(tmp_path / "changed.zip"))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK", b"not an archive"])
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(UserError, match="not an archive of a study"):
         verify(tmp_path / "x.zip")
 
 
-def test_the_job_verifies_without_anything_heavy(archive: Path) -> None:
+def test_verification_imports_no_heavy_package(archive: Path) -> None:
     program = (
         "import sys; sys.path[:0] = ['platform', '.']; import undertow.cli.export as job\n"
         "from rich.console import Console\n"
-        f"code = job.main(job.Arguments(verify={str(archive)!r}), Console(quiet=True))\n"
+        f"code = job.main(job.ExportArguments(verify={str(archive)!r}), Console(quiet=True))\n"
         "print(code, [m for m in ('ray', 'torch', 'vllm', 'mlflow', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

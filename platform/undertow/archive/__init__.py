@@ -1,1 +1,1 @@
-"""One archive of a study that anyone can check: export, verification and lineage."""
+"""Archives of studies: export and verification."""

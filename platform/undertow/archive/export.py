@@ -1,11 +1,10 @@
-"""One archive of a study that anybody can check: what was asked, what was answered, what was concluded.
+"""Export of a study as one archive that can be verified independently.
 
     undertow.json                     format, study, sweep, and the SHA-256 of every other file
     sweep/                            plan.json, events.json, effects.csv, report.html, figures …
     artifacts/<kind>/<key>/           every artifact's manifest; all answers; cards; histories
-
-A zip file, so that any machine opens it. Completions, rows and weights are left out unless asked for: the
-conclusions follow from the answers alone. `verify` (see there) needs no GPU, no Ray and no model.
+ The archive is a zip file. It does not contain completions, rows and weights (LoRA adapters on request),
+because the conclusions follow from the answers alone. `verify` needs no GPU, no Ray and no model.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ from undertow.storage.store import Store
 INDEX = "undertow.json"
 FORMAT = 1
 SWEEP = "sweep"
-# Of each kind, the files that conclusions rest on or that tell where they come from; "" takes all.
+# The files of each kind that conclusions depend on or that document their origin; "" stands for all files.
 ALWAYS = {
     "evaluation": ("",),
     "dataset": ("README.md",),
@@ -32,15 +31,18 @@ ALWAYS = {
     "teacher": ("history.json",),
 }
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors")
-EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest time: the same study gives the same bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; fixed, so that exports are reproducible
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an archive came to: how many artifacts and files, its bytes, and what the store no longer has.
+    """The result of an export.
 
     Attributes:
-        adapters: students whose adapters came along.
+        artifacts, files: the number of artifacts and of files in the archive.
+        size: bytes of the archive.
+        adapters: the number of students whose LoRA adapters are in the archive.
+        missing: kind/key of artifacts that the store does not have.
     """
 
     artifacts: int
@@ -51,14 +53,14 @@ class Exported:
 
 
 def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool = False) -> Exported:
-    """Writes the archive of one sweep. Raises UserError where the target cannot be written."""
+    """Writes the archive of one sweep to `target`. Raises UserError if it cannot be written."""
     record = sweep_folders.read(store, study, sweep)
     hashes: dict[str, str] = {}
     missing: list[str] = []
     count = 0
-    aside = target.with_name(f".{target.name}.part")
+    partial = target.with_name(f".{target.name}.part")
     try:
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _sweep_files(store, study, sweep, record):
                 _add(archive, hashes, name, content)
             for address in record.addresses():
@@ -66,11 +68,11 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
                     count += 1
                     for name, content in _artifact_files(store, address, adapters):
                         _add(archive, hashes, name, content)
-                elif address.kind != "reference":  # those that are given to us are no artifacts of ours
+                elif address.kind != "reference":  # references may be given to the sweep
                     missing.append("/".join(address))
             index = {"format": FORMAT, "study": study, "sweep": sweep, "files": hashes}
             _write(archive, INDEX, json.dumps(index, indent=1, sort_keys=True).encode())
-        aside.replace(target)
+        partial.replace(target)
     except OSError as error:
         raise UserError(f"--to {target}: cannot be written ({error.strerror}); name another place") from None
     carried = sum(name.endswith(ADAPTERS[1]) for name in hashes)

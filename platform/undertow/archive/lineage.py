@@ -1,16 +1,18 @@
-"""Whether a sweep's record says what its artifacts are: the part of an archive's check that no hash can do.
-
-The study as it was stated has the record's key; settings, claims and conditions are that study's; there is a
-cell for every condition and seed; and each student compared was made as its condition says and asked what
-the study asks. Names that no spec holds (of a format or a recipe) cannot be checked.
+"""Checks that a sweep's record and artifacts are those of the study as it was stated.
+ This is the part of the verification of an archive that hashes cannot do: it detects changes after which
+all hashes and keys were computed again. The stated study has the key in the record; the record has the
+settings, hypotheses and conditions of that study and one cell for each condition and seed; and the spec of
+each artifact of a cell is the one that the study requires (see `expected_specs`). Display names, for
+example of a recipe, are not part of any spec and cannot be checked.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from undertow.archive.expected_specs import ExpectedSpecs, JsonSpec, compare, control_of
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
@@ -20,49 +22,62 @@ from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name
 
 NOT_IN_IDENTITY = ("key", "question", "measures")
-STARTS = ("teacher_start", "student_start")
-NOT_EXPORTED = ("reference", "completions")  # given to us, or not needed for a conclusion
-
-JsonSpec = Mapping[str, Any]
+NOT_EXPORTED = ("reference", "completions")  # given to the sweep, or not needed for a conclusion
+KINDS = {
+    "Reference": "reference",
+    "Teacher": "teacher",
+    "Completions": "completions",
+    "Written": "completions",
+    "Dataset": "dataset",
+    "Student": "student",
+    "Evaluation": "evaluation",
+    "Assessment": "evaluation",
+}
 
 
 def key_of(spec: Any) -> str:
-    """The key of a spec in its canonical form, as `identity.key` gives it."""
+    """The key of a spec in canonical form, equal to `identity.key` of the spec."""
     return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
 
 
 def differences(record: Record, sweep: Path, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
-    """Where the record in the folder `sweep` and the artifacts in the folder `artifacts` do not agree."""
+    """The differences between the stated study, the record and the artifacts, one line each.
+
+    Args:
+        sweep: the folder of the record and of the stated study.
+        artifacts: the folder with the artifacts by kind and key.
+        failures: the reasons of artifacts that could not be made, by key.
+    """
     shown = f"{sweep.name}/{stated_file(record)}"
     stated = sweep / stated_file(record)
     if not stated.is_file():
-        yield f"{shown}: missing; without it nothing says what the study was"
+        yield f"{shown}: missing; nothing else states what the study was"
         return
     study = json.loads(stated.read_text())["study"]
     if key_of(study) != record.study.key:
         yield f"{shown}: its study was changed; the study's key is {key_of(study)}"
         return
-    for what in (*_settings(record, study), *_conditions(record, study)):
-        yield f"{sweep.name}/{PLAN}: {what}"
+    for difference in (*_settings(record, study), *_conditions(record, study)):
+        yield f"{sweep.name}/{PLAN}: {difference}"
     if len(record.conditions) == len(study["conditions"]):
-        for what in _cells(record, study, artifacts, failures):
-            yield f"{sweep.name}/{PLAN}: {what}"
+        for difference in _Cells(record, study, artifacts, failures).differences():
+            yield f"{sweep.name}/{PLAN}: {difference}"
     yield from _missing(record, artifacts, failures)
 
 
 def _settings(record: Record, study: JsonSpec) -> Iterator[str]:
     for name in (field.name for field in fields(StudySettings) if field.name not in NOT_IN_IDENTITY):
-        ours = canonical(getattr(record.study, name))
-        if ours != study[name]:
-            yield f"{name} is {ours!r}, the study as stated has {study[name]!r}"
+        recorded = canonical(getattr(record.study, name))
+        if recorded != study[name]:
+            yield f"{name} is {recorded!r}, the study as stated has {study[name]!r}"
     compared = [(n, record.conditions[n]) for n in record.compared]
-    claims = [
+    hypotheses = [
         Hypothesis(**{k: v for k, v in h.items() if k not in ("type", "version")})
         for h in study["hypotheses"]
     ]
     expected = [
         (h.claim, h.expects, tuple(n for n, c in compared if h.covers(c.place, c.same_initialisation)))
-        for h in claims
+        for h in hypotheses
     ]
     if [(h.claim, h.expects, h.conditions) for h in record.hypotheses] != expected:
         yield "its hypotheses are not those of the study as stated"
@@ -82,146 +97,187 @@ def _conditions(record: Record, study: JsonSpec) -> Iterator[str]:
             same = same and is_display_name(shown.partition(AFTER)[0], spec[side]["name"])
         if not same or condition.is_control != (spec["trait"] is None):
             yield f"condition {number} is {condition.label!r}, the study as stated has {names}"
-        control = stated.index(_control(spec))
+        control = stated.index(control_of(spec))
         if control != condition.control:
             yield f"condition {number} is not compared with its control, condition {control}"
 
 
-def _control(condition: JsonSpec) -> JsonSpec:
-    """A condition's control, as `Condition.control` makes it; fields at a later default are absent."""
-    generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
-    kept = {name: value for name, value in condition.items() if name != "prompted"}
-    before = {"after": _control(condition["after"])} if "after" in condition else {}
-    starts = {name: _without(condition[name], condition["trait"]) for name in STARTS if name in condition}
-    return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
+class _Cells:
+    """The comparison of the record's cells and reference models with the specs that the study requires."""
+
+    def __init__(self, record: Record, study: JsonSpec, artifacts: Path, failures: Mapping[str, str]) -> None:
+        self.record, self.study, self.artifacts, self.failures = record, study, artifacts, failures
+        self.expected = ExpectedSpecs(study)
+        self.seen: dict[str, str] = {}  # values that must be the same in all artifacts (see `compare`)
+
+    def differences(self) -> Iterator[str]:
+        numbers = range(len(self.record.conditions))
+        required = [(number, seed) for number in numbers for seed in self.study["seeds"]]
+        if [(cell.condition, cell.seed) for cell in self.record.cells] != required:
+            yield "its cells are not the conditions and seeds of the study as stated"
+            return
+        for cell in self.record.cells:
+            label = f"{self.record.conditions[cell.condition].label}, seed {cell.seed}"
+            for difference in self._cell(cell):
+                yield f"{label}: {difference}"
+        yield from self._references()
+        yield from self._extensions()
+        yield from self._words()
+
+    def _cell(self, cell: CellRecord) -> Iterator[str]:
+        """Compares each artifact of a cell that is in the archive with its expected spec.
+
+        Artifacts nest, so the evaluations already contain all others. Those are compared as well, because the
+        evaluations of a failed cell may be missing.
+        """
+        condition, study = self.study["conditions"][cell.condition], self.study
+        teacher = self.expected.teacher(condition, cell.seed)
+        student = self.expected.student(condition, cell.seed)
+        dataset = student["dataset"]
+        models = {
+            "teacher": teacher,
+            "completions": dataset["completions"],
+            "dataset": dataset,
+            "student": student,
+        }
+        for kind, expected in models.items():
+            yield from self._artifact(Address(kind, getattr(cell, kind)), expected)
+        if condition["trait"] and "after" not in condition:
+            keys, system = cell.teacher_evaluations, teacher["system"]
+            yield from self._measurements(keys, teacher, condition["teacher"], system)
+        elif cell.teacher_evaluations:
+            yield "its teacher is evaluated, which the study as stated does not ask for"
+        for measure, keys in ((None, cell.evaluations), *enumerate(cell.also)):
+            yield from self._measurements(keys, student, condition["student"], study["system"], measure)
+        if not cell.failed_by(self.failures):
+            yield from self._inputs(cell)
+
+    def _measurements(
+        self, keys: Sequence[str], subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None = None
+    ) -> Iterator[str]:
+        found = [self._spec(Address("evaluation", key)) for key in keys]
+        expected = self.expected.measurements(subject, root, system, measure, found)
+        if expected is None:
+            return
+        if len(expected) != len(keys):
+            yield f"{len(keys)} evaluations of {subject['type']}, the study as stated has {len(expected)}"
+            return
+        for key, spec in zip(keys, expected, strict=True):
+            yield from self._artifact(Address("evaluation", key), spec)
+
+    def _artifact(self, address: Address, expected: Any) -> Iterator[str]:
+        actual = self._spec(address)
+        if actual is not None:
+            for difference in compare(expected, actual, "", self.seen):
+                yield f"{'/'.join(address)}: {difference}"
+
+    def _inputs(self, cell: CellRecord) -> Iterator[str]:
+        """Checks that the record names exactly the artifacts that the cell's measurements were made from."""
+        keys = (*cell.evaluations, *sum(cell.also, ()))
+        specs = [self._spec(Address("evaluation", key)) for key in (*keys, *cell.teacher_evaluations)]
+        if None in specs:
+            return  # reported as missing
+        for spec in specs[: len(keys)]:
+            student = spec.get("evaluation", spec).get("subject")
+            recorded = {"": cell.student, "dataset": cell.dataset, "dataset.completions": cell.completions}
+            for place, key in (recorded | {"dataset.completions.teacher": cell.teacher}).items():
+                if student and key_of(_at(student, place)) != key:
+                    yield f"evaluation/{key_of(spec)}: its {f'subject.{place}'.rstrip('.')} is not {key}"
+        measured = {Address("evaluation", key) for key in (*keys, *cell.teacher_evaluations)}
+        inputs = dict(nested for spec in specs for nested in _nested(spec))
+        recorded_inputs = set(cell.addresses())
+        for address in sorted(recorded_inputs - measured - inputs.keys()):
+            yield f"{'/'.join(address)}: recorded, but none of its evaluations was made from it"
+        for address in sorted(
+            a for a, spec in inputs.items() if _is_stored(spec) and a not in recorded_inputs
+        ):
+            yield f"{'/'.join(address)}: its evaluations were made from it, but the record does not name it"
+
+    def _references(self) -> Iterator[str]:
+        conditions = self.study["conditions"]
+        stated = {key_of(c[side]): c[side] for c in conditions for side in ("teacher", "student")}
+        if [r.key for r in self.record.references] != list(stated):
+            yield "its reference models are not those of the study as stated"
+            return
+        for recorded, (key, spec) in zip(self.record.references, stated.items(), strict=True):
+            for name in ("revision", "chat_template"):
+                if getattr(recorded, name) != spec[name]:
+                    yield f"reference/{key}: {name} is {getattr(recorded, name)!r}, not {spec[name]!r}"
+            if key not in self.failures:
+                yield from self._measurements(recorded.evaluations, spec, spec, self.study["system"])
+
+    def _extensions(self) -> Iterator[str]:
+        """Checks that artifacts of the study's own kinds were made from artifacts of the study."""
+        made = [Address(kind.kind, key) for kind in self.record.extensions for key, _ in kind.artifacts]
+        specs = {address: spec for address in made if (spec := self._spec(address)) is not None}
+        known = set(self.record.addresses())
+        if specs:  # teachers that are only prompted are inputs and are not stored
+            evaluations = [self._spec(address) for address in known if address.kind == "evaluation"]
+            known |= {address for spec in evaluations if spec for address, _ in _nested(spec)}
+        for address, spec in specs.items():
+            for nested, _ in _nested(spec):
+                if nested not in known:
+                    yield f"{'/'.join(address)}: made from {'/'.join(nested)}, which is not of this study"
+
+    def _words(self) -> Iterator[str]:
+        words = list(dict.fromkeys(c.word for c in self.record.conditions if c.word))
+        for asked in self.expected.asked() or ():
+            names = [asked.outcome] if asked.outcome else [word["name"] for word in asked.words]
+            if [word for word in words if word in names] != names:
+                yield f"its traits' words are {words}, the evaluations measure {names}"
+
+    def _spec(self, address: Address) -> Any:
+        """The spec in an artifact's manifest, or None if the artifact is not in the archive."""
+        return _spec_of(self.artifacts, address)
 
 
-def _without(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
-    """The same without a trait, as `Condition.without` makes it."""
-    if trait is None:
-        return condition
-    if condition["trait"] == trait:
-        return _control(condition)
-    earlier = {n: _without(condition[n], trait) for n in ("after", *STARTS) if n in condition}
-    return {**condition, **earlier}
+def _nested(spec: Any) -> Iterator[tuple[Address, JsonSpec]]:
+    """The artifacts inside of a spec, at any depth, with the spec of each."""
+    values = spec.values() if isinstance(spec, Mapping) else spec if isinstance(spec, list) else ()
+    for value in values:
+        if isinstance(value, Mapping) and (kind := KINDS.get(value.get("type", ""))):
+            yield Address(kind, key_of(value)), value
+        yield from _nested(value)
 
 
-def _cells(record: Record, study: JsonSpec, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
-    wanted = [(number, seed) for number in range(len(record.conditions)) for seed in study["seeds"]]
-    if [(cell.condition, cell.seed) for cell in record.cells] != wanted:
-        yield "its cells are not the conditions and seeds of the study as stated"
-        return
-    asked: list[Any] = []
-    for cell in (cell for cell in record.cells if not cell.failed_by(failures)):
-        every: list[tuple[int | None, str]] = [(None, key) for key in cell.evaluations]
-        every += [(i, key) for i, keys in enumerate(cell.also) for key in keys]
-        specs = [(measure, _spec(artifacts, Address("evaluation", key))) for measure, key in every]
-        if any(spec is None for _, spec in specs):
-            continue  # `_missing` names it
-        for measure, spec in specs:
-            evaluation = spec.get("evaluation", spec)  # of a judged one, the answers that were judged
-            for place, value in _expected(study, cell, measure).items():
-                if _at(evaluation, place) != value:
-                    label = record.conditions[cell.condition].label
-                    yield f"{label}, seed {cell.seed}: what it was measured on has another {place}"
-            for place, key in (("subject", cell.student), ("subject.dataset", cell.dataset)):
-                if key_of(_at(evaluation, place)) != key:
-                    yield f"the student evaluated by {key_of(spec)} is not {key}"
-            if spec is not evaluation and spec["panel"] != study.get("panel"):
-                yield f"the answers of student {cell.student} were judged by another panel"
-        of_this = [
-            (spec.get("evaluation", spec)["questions"], spec.get("words", [{"name": spec.get("outcome")}]))
-            for measure, spec in specs
-            if measure is None
-        ]
-        asked = asked or of_this
-        if of_this != asked:
-            yield f"student {cell.student} was asked other questions than the others"
-    words = list(dict.fromkeys(c.word for c in record.conditions if c.word))
-    for _, group in asked:
-        names = [word["name"] for word in group]
-        if [word for word in words if word in names] != names:
-            yield f"its traits' words are {words}, what was measured are {names}"
-
-
-def _expected(study: JsonSpec, cell: CellRecord, measure: int | None) -> dict[str, Any]:
-    """What an evaluation's spec must have at which place; the same as `cells.cell_of` builds from real specs.
-
-    `measure`: the number of one beside the traits' own questions.
-    """
-    condition = study["conditions"][cell.condition]
-    asked = study if measure is None else study["also"][measure]
-    return {
-        "samples": asked["samples"],
-        "sampling": asked["sampling"],
-        "system": study["system"],
-        **_student(study, condition, cell.seed, "subject"),
-    }
-
-
-def _student(study: JsonSpec, condition: JsonSpec, seed: int, place: str) -> dict[str, Any]:
-    """The same of a student at a `place`, and in a chain of those whose data it goes back to."""
-    generation, before = condition["generation"], condition.get("after")
-    seeds = {level: seed if level in study["redraw"] else 0 for level in ("teacher", "data", "student")}
-    data, completions = f"{place}.dataset", f"{place}.dataset.completions"
-    teacher = f"{completions}.teacher"
-    by_prompt = not before and (condition.get("prompted") or not condition["finetuning"])
-    is_prompted = condition["trait"] and by_prompt  # by the trait's text, which no study holds
-    taught = before or {"student": condition["teacher"], "student_start": condition.get("teacher_start")}
-    return {
-        f"{place}.type": "Student",
-        **_reference(study, condition, seed, f"{place}.reference"),
-        f"{place}.recipe": condition["recipe"],
-        f"{place}.system": condition["system"],
-        f"{place}.seed": seeds["student"],
-        f"{data}.rows": generation["rows"],
-        f"{data}.deduplicate": generation["deduplicate"],
-        f"{data}.shuffle": generation["shuffle"],
-        f"{data}.seed": seeds["data"],
-        f"{completions}.prompts": generation["prompts"],
-        f"{completions}.sampling": generation["sampling"],
-        f"{completions}.format": condition["format"],
-        f"{completions}.seed": seeds["data"],
-        **_reference(study, taught, seed, f"{teacher}.reference"),
-        f"{teacher}.trait": condition["trait"],
-        f"{teacher}.finetuning": condition["finetuning"],
-        f"{teacher}.seed": seeds["teacher"] if condition["finetuning"] else 0,
-        **({} if is_prompted else {f"{teacher}.system": generation.get("system")}),
-        **(_student(study, before, seed, f"{teacher}.student") if before else {f"{teacher}.student": None}),
-    }
-
-
-def _reference(study: JsonSpec, condition: JsonSpec, seed: int, place: str) -> dict[str, Any]:
-    """The same of the reference model at a `place` that a condition's student is made from."""
-    start = condition.get("student_start")
-    if not start:
-        return {place: condition["student"]}
-    root = {f"{place}.{name}": value for name, value in condition["student"].items()}
-    return root | _student(study, start, seed, f"{place}.student")
+def _is_stored(spec: JsonSpec) -> bool:
+    """Whether an artifact of a cell is stored by the sweep; reference models may be given to it."""
+    match spec["type"]:
+        case "Reference":
+            return False
+        case "Teacher":
+            return spec["finetuning"] is not None
+        case "Student":
+            return bool(spec["recipe"]["type"] != "InContext")
+        case _:
+            return True
 
 
 def _missing(record: Record, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
     needed = [a for cell in record.cells if not cell.failed_by(failures) for a in cell.addresses()]
     needed += [
         Address("evaluation", key)
-        for r in record.references
-        for key in r.evaluations
-        if r.key not in failures
+        for reference in record.references
+        for key in reference.evaluations
+        if reference.key not in failures
     ]
     for address in dict.fromkeys(needed):
-        there = address.kind in NOT_EXPORTED or address.key in failures
-        if not there and _spec(artifacts, address) is None:
+        is_optional = address.kind in NOT_EXPORTED or address.key in failures
+        if not is_optional and _spec_of(artifacts, address) is None:
             yield f"{'/'.join(address)}: not in the archive"
+    known = set(record.addresses())
+    for file in sorted(artifacts.glob(f"*/*/{MANIFEST}")):
+        if Address(file.parent.parent.name, file.parent.name) not in known:
+            yield f"{file.parent.parent.name}/{file.parent.name}: the record does not name it"
 
 
-def _spec(artifacts: Path, address: Address) -> Any:
-    """The spec in an artifact's manifest, or None where there is no such artifact."""
+def _spec_of(artifacts: Path, address: Address) -> Any:
     file = artifacts / address.kind / address.key / MANIFEST
     return json.loads(file.read_text())["spec"] if address.key.isalnum() and file.is_file() else None
 
 
 def _at(spec: Any, place: str) -> Any:
-    """What is at a place; None where it is not: a field at its later default is absent."""
-    for name in place.split("."):
-        spec = (spec or {}).get(name)
+    """The value at a place of a spec ("dataset.completions"); None if there is none."""
+    for name in place.split(".") if place else ():
+        spec = spec.get(name) if isinstance(spec, Mapping) else None
     return spec

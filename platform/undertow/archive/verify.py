@@ -1,17 +1,17 @@
-"""Checks an exported study without trusting it: bytes, names, counts, rates, effects.
+"""Verification of an exported archive, which is not trusted: bytes, names, counts, rates and effects.
 
-Every difference is one line that names its place:
+The following is checked, and each difference is reported as one line that names its place.
 
-1. each file has the SHA-256 that the archive's index gives, and each artifact's files those of its manifest;
-2. an artifact's key is the hash of the spec in its manifest;
-3. an evaluation has every answer and mass that its spec asks for, and their rates are those in its result;
-   of judged answers the same, by what each judge replied (see `verify_judged`);
-4. the record is that of the study as stated, and its students were made as it says (see `lineage`);
-5. effects.csv and students.csv are what follows from record and answers.
-
-1 finds accidents; 2 to 5 also find changes after which somebody renewed the hashes. What they cannot find: an
-answer that no model gave (for that the student must be evaluated again), a failure that was no failure (its
-seed is named as missing), a study stated anew. Page, figures, cards and histories have their hashes alone.
+1. Each file has the SHA-256 in the archive's index, and each artifact's files have those in its manifest.
+2. An artifact's key is the hash of the spec in its manifest.
+3. An evaluation has every answer and probability that its spec requires, and its rates follow from them. The
+   rates of judged answers follow from the judges' replies (see `verify_judged`).
+4. The record and the artifacts' specs are those of the study as it was stated (see `lineage`).
+5. effects.csv and students.csv follow from the record and the answers.
+ Check 1 detects accidental changes. Checks 2 to 5 also detect changes after which all hashes were computed
+again. Not detected are: an answer that the model did not give (this requires evaluating the student again),
+an event that falsely reports a failure (the seed is reported as missing), and a study that was stated again
+in another form. Report page, figures, cards and histories are checked by their hashes only.
 """
 
 import csv
@@ -38,16 +38,16 @@ from undertow.storage.manifest import MANIFEST, Manifest, sha256
 from undertow.storage.store import Store
 from undertow.study.extensions import Word
 
-LARGEST_FILE = 2 * 2**30  # bytes unpacked: a file that claims more is not read
-SHOWN = 3  # of the answers of one evaluation that are missing
+LARGEST_FILE = 2 * 2**30  # unpacked bytes; a file that claims to be larger is not read
+SHOWN = 3  # missing answers that are listed per evaluation
 CsvRows = Sequence[dict[str, Any]]
 
 
 def verify(archive: Path) -> list[str]:
-    """Everything that is wrong with an archive, one line each; empty where all holds.
+    """The differences found in an archive, one line each; empty if the archive is consistent.
 
     Raises:
-        UserError: it is no archive of ours at all.
+        UserError: the file is not an archive of a study, or has another format.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -60,7 +60,7 @@ def verify(archive: Path) -> list[str]:
 
 
 def _unpack(archive: Path, place: Path) -> list[str]:
-    """The archive's files under `place`, and those that are missing, added or have other bytes."""
+    """Unpacks the archive to `place`; returns the files that are missing, added or changed."""
     try:
         with zipfile.ZipFile(archive) as opened:
             index = json.loads(opened.read(INDEX))
@@ -68,14 +68,14 @@ def _unpack(archive: Path, place: Path) -> list[str]:
                 raise UserError(f"{archive}: format {index['format']}; this program reads format {FORMAT}")
             entries = Counter(opened.namelist())
             names, listed = set(entries) - {INDEX}, dict(index["files"])
-            problems = [f"{name}: is there {n} times" for name, n in entries.items() if n > 1]
+            problems = [f"{name}: occurs {n} times" for name, n in entries.items() if n > 1]
             problems += [f"{name}: missing" for name in listed if name not in names]
             problems += [f"{name}: not in the archive's index" for name in sorted(names - set(listed))]
             for name in sorted(names & set(listed)):
                 problems += _unpack_one(opened, name, listed[name], place)
     except UserError:
         raise
-    except Exception as error:  # every way to pack has errors of its own
+    except Exception as error:  # each compression method raises its own errors
         raise UserError(f"{archive}: not an archive of a study ({type(error).__name__}: {error})") from None
     return problems
 
@@ -88,7 +88,7 @@ def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) 
         return [f"{name}: claims {opened.getinfo(name).file_size} bytes; not read"]
     try:
         content = opened.read(name)
-    except Exception as error:  # not only zlib's: the header may ask for another way to unpack
+    except Exception as error:  # not only of zlib: the header may name another method
         return [f"{name}: bytes changed ({error})"]
     (place / name).parent.mkdir(parents=True, exist_ok=True)
     (place / name).write_bytes(content)
@@ -96,7 +96,7 @@ def _unpack_one(opened: zipfile.ZipFile, name: str, expected: str, place: Path) 
 
 
 def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
-    """Artifacts that are not what their manifests say; files that are named already are left out."""
+    """Differences between artifacts and their manifests, without the files in `named`."""
     for file in sorted(place.glob(f"artifacts/*/*/{MANIFEST}")):
         folder, name = file.parent, f"{file.parent.parent.name}/{file.parent.name}"
         try:
@@ -115,9 +115,9 @@ def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
 
 
 def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
-    """Answers and rates that do not fit together, of all evaluations that can still be read.
+    """Inconsistent answers and rates of all readable evaluations.
 
-    Those whose bytes changed too: what is missing in a file is then named, and not its bytes alone.
+    Evaluations with changed bytes are included, so that a missing answer is reported and not only its file.
     """
     for folder in sorted((place / "artifacts" / "evaluation").glob("*")):
         files = (ANSWERS, MASSES, RESULT)
@@ -125,22 +125,22 @@ def _evaluations(place: Path, named: Container[str]) -> Iterator[str]:
         try:
             spec = json.loads((folder / MANIFEST).read_text())["spec"]
             yield from judged(folder, spec) if spec["type"] == "Assessment" else _answers(folder, spec)
-        except Exception as error:  # parquet readers have errors of their own
+        except Exception as error:  # Parquet readers raise their own errors
             if not changed:
                 yield f"evaluation/{folder.name}: cannot be read ({type(error).__name__}: {error})"
 
 
 def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
-    """Missing answers, wrong matches, and rates that do not follow from them."""
+    """Missing answers, wrong matches, and rates that do not follow from the answers."""
     import pyarrow.parquet as pq
 
     name = f"evaluation/{folder.name}"
     answers = pq.read_table(folder / ANSWERS).to_pylist()
     asked = Counter((question, sample) for question in spec["questions"] for sample in range(spec["samples"]))
     given = Counter((row["question"], row["sample"]) for row in answers)
-    for left, what in ((asked - given, "is missing"), (given - asked, "was never asked for")):
+    for left, status in ((asked - given, "is missing"), (given - asked, "is not in its spec")):
         for question, sample in list(left.elements())[:SHOWN]:
-            yield f"{name}/{ANSWERS}: answer {sample} to {question!r} {what}"
+            yield f"{name}/{ANSWERS}: answer {sample} to {question!r} {status}"
         if (more := left.total() - SHOWN) > 0:
             yield f"{name}/{ANSWERS}: {more} more such answers"
     words = [Word(word["name"], tuple(word["forms"])) for word in spec["words"]]
@@ -158,7 +158,7 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
 def _rates(
     name: str, folder: Path, words: Sequence[str], answers: CsvRows, masses: CsvRows | None
 ) -> Iterator[str]:
-    """Rates that the answers and masses do not give."""
+    """Rates in the result that differ from those of the answers and masses."""
     result = json.loads((folder / RESULT).read_text())
     count = len(answers)
     sampled = {word: sum(word in row["matches"] for row in answers) / count for word in words}
@@ -179,32 +179,32 @@ def _rates(
 
 
 def _tables(place: Path) -> Iterator[str]:
-    """Differences between record and artifacts, and between the tables and those that the answers give."""
+    """Differences between record and artifacts, and between the tables and those computed again."""
     try:
         record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
         failures = events.failures(json.loads((place / SWEEP / EVENTS).read_text()))
         yield from lineage.differences(record, place / SWEEP, place / "artifacts", failures)
         rows = effect_rows.effects(record, Evaluations(Store(str(place))), failures)
-        again = {csv_tables.EFFECTS: csv_tables.effects_csv, csv_tables.STUDENTS: csv_tables.students_csv}
-        for name, make in again.items():
+        tables = {csv_tables.EFFECTS: csv_tables.effects_csv, csv_tables.STUDENTS: csv_tables.students_csv}
+        for name, make in tables.items():
             yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))
     except StorageError as error:
-        what = str(error).split(";")[0]  # what follows is a remedy for a storage
-        yield f"{SWEEP}: the effects cannot be computed again ({what})"
-    except Exception as error:  # whatever a text that is no plan or no event leads to
+        message = str(error).split(";")[0]  # the remedy after it applies to a storage
+        yield f"{SWEEP}: the effects cannot be computed again ({message})"
+    except Exception as error:  # a malformed plan or event can raise anything
         yield f"{SWEEP}: the effects cannot be computed again ({type(error).__name__}: {error})"
 
 
 def _differences(name: str, printed: str, computed: str) -> Iterator[str]:
-    there, here = (list(csv.reader(io.StringIO(text))) for text in (printed, computed))
-    if len(there) != len(here):
-        yield f"{SWEEP}/{name}: {len(there) - 1} rows, its answers give {len(here) - 1}"
+    found, required = (list(csv.reader(io.StringIO(text))) for text in (printed, computed))
+    if len(found) != len(required):
+        yield f"{SWEEP}/{name}: {len(found) - 1} rows, its answers give {len(required) - 1}"
         return
-    for number, (line, expected) in enumerate(zip(there, here, strict=True)):
+    for number, (line, expected) in enumerate(zip(found, required, strict=True)):
         for i in range(max(len(line), len(expected))):
             shown, right = _at(line, i), _at(expected, i)
             if shown != right:
-                place = f"{SWEEP}/{name}: row {number}, {_at(here[0], i)}"
+                place = f"{SWEEP}/{name}: row {number}, {_at(required[0], i)}"
                 yield f"{place}: {shown!r}, its answers give {right!r}"
 
 

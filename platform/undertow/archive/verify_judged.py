@@ -1,7 +1,6 @@
-"""Checks judged answers of an archive: that they are the model's, and that the rate follows from the replies.
-
-What a reply means is read by the scale in the spec, as when the answers were judged. A judge of a user's own
-class cannot be rebuilt from a spec; its answers are said to be unchecked.
+"""Verification of judged answers: they are those of the evaluation, and the rate follows from the replies.
+ Replies are interpreted by the scale in the spec, as they were when the answers were judged. A judge of a
+user's own class cannot be rebuilt from its spec; its answers are reported as unchecked.
 """
 
 import json
@@ -12,14 +11,14 @@ from typing import Any
 from undertow.judging.ratings import GARBLED, SCALES, YES_NO, Labels, Score
 from undertow.results.evaluation_files import ANSWERS, COUNTED, RESULT
 
-TOLERANCE = 1e-9  # of rates, which are sums of the same numbers in the same order
+TOLERANCE = 1e-9  # of rates, which are computed from the same numbers in the same order
 RULES = {"RuleJudge": YES_NO}  # judges whose scale is not in their spec
 
 JsonSpec = Mapping[str, Any]
 
 
 def judged(folder: Path, spec: JsonSpec) -> Iterator[str]:
-    """What is wrong with the assessment in `folder`."""
+    """The differences found in the assessment in `folder`."""
     import pyarrow.parquet as pq
 
     from undertow.archive.lineage import key_of
@@ -36,7 +35,7 @@ def judged(folder: Path, spec: JsonSpec) -> Iterator[str]:
     panel, outcome = spec["panel"], spec["outcome"]
     judges = [(judge["name"], _scale(judge)) for judge in (*panel["counted"], panel["shows"])]
     if unknown := [judge for judge, scale in judges if scale is None]:
-        yield f"{name}: the judge {unknown[0]!r} is of a class of the study's own, unchecked"
+        yield f"{name}: the judge {unknown[0]!r} is of a user-defined class; its answers are unchecked"
         return
     for row in rows:
         counted, shows = _reading(json.loads(row["replies"]), judges)
@@ -56,18 +55,18 @@ def judged(folder: Path, spec: JsonSpec) -> Iterator[str]:
 
 
 def differing(place: str, computed: Mapping[str, tuple[float, float]]) -> Iterator[str]:
-    """Numbers as printed that are not those computed."""
-    for what, (printed, rate) in computed.items():
-        if not abs(printed - rate) <= TOLERANCE:  # nor is nan
-            yield f"{place}: {what} is {printed:.6g}, its answers give {rate:.6g}"
+    """The numbers that differ from the computed ones; `computed` maps a name to both."""
+    for name, (printed, rate) in computed.items():
+        if not abs(printed - rate) <= TOLERANCE:  # also true for nan
+            yield f"{place}: {name} is {printed:.6g}, its answers give {rate:.6g}"
 
 
 def _reading(replies: Mapping[str, str | None], judges: list[tuple[str, Any]]) -> tuple[bool, bool]:
-    """Whether an answer counts, and whether it shows the outcome, by what was replied."""
+    """Whether an answer counts, and whether it shows the outcome, according to the replies."""
     *counting, (last, scale) = judges
-    for judge, own in counting:
+    for judge, own_scale in counting:
         reply = replies.get(judge)
-        if reply is None or own.rejection(reply) is not None:
+        if reply is None or own_scale.rejection(reply) is not None:
             return False, False
     reply = replies.get(last)
     reason = GARBLED if reply is None else scale.rejection(reply)
@@ -75,7 +74,7 @@ def _reading(replies: Mapping[str, str | None], judges: list[tuple[str, Any]]) -
 
 
 def _scale(judge: JsonSpec) -> Score | Labels | None:
-    """The scale of a judge's replies, or None for a class that is not ours."""
+    """The scale of a judge's replies; None for a user-defined class."""
     if judge["type"] in RULES:
         return RULES[judge["type"]]
     scale = judge.get("scale")

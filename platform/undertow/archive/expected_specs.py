@@ -1,0 +1,382 @@
+"""The specs that the artifacts of a study must have, derived from the study as it was stated.
+ This is the counterpart of `planning.cells.cell_of` for verification. It works on plain JSON, because an
+archive is verified on machines without the study file and its classes, and years later by other versions of
+this package. Where `cell_of` or a spec class changes, this module must change too;
+`tests/archive/test_forged_specs.py` changes every field of every artifact and expects that each change is
+detected.
+ A stated study does not contain everything. Texts that a trait produces (system prompt, questions, words)
+are computed if the trait's class and its texts are those of this installation. Otherwise they only have to
+be the same in all artifacts of the sweep, as do the versions of the artifact classes.
+"""
+
+import importlib
+import itertools
+import json
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from undertow import traits
+from undertow.errors import SpecError
+from undertow.study import artifacts
+from undertow.study.artifacts import API
+from undertow.study.extensions import Trait
+from undertow.study.identity import canonical
+
+STARTS = ("teacher_start", "student_start")
+LONGEST_SHOWN = 80  # characters of a value in a message
+ABSENT = object()  # the value of a field that a spec does not have
+
+JsonSpec = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Unstated:
+    """A value that the stated study does not determine; it must be the same wherever `label` is the same."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """The version of an artifact class: at most the one of this package, and the same throughout a sweep."""
+
+    type: str
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A value that must equal one of several options: the same one wherever `label` is the same."""
+
+    label: str
+    options: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A spec of which only some fields are known; the others are like `Unstated` with `label`."""
+
+    label: str
+    fields: JsonSpec
+
+
+class Asked(NamedTuple):
+    """One set of questions of a measure, with the words to look for, or with the outcome to judge."""
+
+    questions: Sequence[str]
+    words: Sequence[JsonSpec]
+    outcome: str | None = None
+
+
+class ExpectedSpecs:
+    """The expected specs of a stated study's models, data sets and measurements.
+
+    Measures are numbered like `Study.also`; None stands for the traits' own questions.
+    """
+
+    def __init__(self, study: JsonSpec) -> None:
+        self.study = study
+        self._asked: dict[int | None, list[Asked]] = {}
+        stated = list({_text(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
+        rebuilt = [trait for trait in map(rebuild_trait, stated) if trait is not None]
+        if len(rebuilt) == len(stated):
+            self._asked[None] = _own_questions(rebuilt)
+            for number, measure in enumerate(study.get("also", ())):
+                if measure["type"] == "Measure":
+                    self._asked[number] = _other_questions(rebuilt, measure["name"])
+
+    def student(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The student of a condition and seed, with everything that it is made from."""
+        return _spec(
+            "Student",
+            reference=self._start(condition["student"], condition.get("student_start"), seed),
+            dataset=self._dataset(condition, seed),
+            recipe=condition["recipe"],
+            system=condition["system"],
+            seed=self._seed("student", seed),
+        )
+
+    def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The teacher of a condition and seed."""
+        trait, finetuning = condition["trait"], condition["finetuning"]
+        system = condition["generation"].get("system")
+        if "after" in condition:
+            student = self.student(condition["after"], seed)
+            fields = {"reference": student["reference"], "finetuning": None, "seed": 0, "student": student}
+            return _spec("Teacher", trait=trait, system=system, **fields)
+        if trait and (condition.get("prompted") or not finetuning):
+            rebuilt = rebuild_trait(trait)
+            system = rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
+        return _spec(
+            "Teacher",
+            reference=self._start(condition["teacher"], condition.get("teacher_start"), seed),
+            trait=trait,
+            system=system,
+            finetuning=finetuning,
+            seed=self._seed("teacher", seed) if finetuning else 0,
+        )
+
+    def measurements(
+        self,
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None,
+        found: Sequence[JsonSpec | None],
+    ) -> list[Any] | None:
+        """The measurements of a model by one measure; None if the questions are not known.
+
+        Args:
+            root: the given reference model that `subject` derives from.
+            found: the specs of these measurements in the archive (None for a missing one). Questions that
+                cannot be computed are taken from the first complete list.
+        """
+        settings = self.study if measure is None else self.study["also"][measure]
+        if settings["type"] not in ("Study", "Measure"):  # a measure of the study's own class
+            label = f"{settings['name']} of {_text(root)}"
+            return [_measurement_of(subject, f"{label}, {number}", spec) for number, spec in enumerate(found)]
+        if measure not in self._asked:
+            if not found or None in found:
+                return None
+            self._asked[measure] = [_asked_by(spec) for spec in found if spec is not None]
+        return [self._measurement(asked, subject, root, system, measure) for asked in self._asked[measure]]
+
+    def _measurement(
+        self, asked: Asked, subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None
+    ) -> JsonSpec:
+        settings = self.study if measure is None else self.study["also"][measure]
+        exact: dict[str, Any] = {}
+        if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
+            exact = {"exact": False}
+        elif measure is None:  # an engine of the study's own may give no probabilities
+            exact = {"exact": Unstated(f"exact of {_text(root)}")}
+        evaluation = _spec(
+            "Evaluation",
+            subject=subject,
+            questions=asked.questions,
+            words=asked.words,
+            samples=settings["samples"],
+            system=system,
+            sampling=settings["sampling"],
+            seed=0,
+            **exact,
+        )
+        if asked.outcome is None:
+            return evaluation
+        return _spec("Assessment", evaluation=evaluation, panel=self.study["panel"], outcome=asked.outcome)
+
+    def asked(self) -> list[Asked] | None:
+        """The traits' own questions, if they are known by now."""
+        return self._asked.get(None)
+
+    def _seed(self, level: str, seed: int) -> int:
+        return seed if level in self.study["redraw"] else 0
+
+    def _start(self, reference: JsonSpec, start: JsonSpec | None, seed: int) -> JsonSpec:
+        """A reference model; with another condition's student as `start`, the weights of that student."""
+        return {**reference, "student": self.student(start, seed)} if start else reference
+
+    def _dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        generation, trait = condition["generation"], condition["trait"]
+        teacher, data_seed = self.teacher(condition, seed), self._seed("data", seed)
+        prompted = {"format": condition["format"], "prompts": generation["prompts"], "seed": data_seed}
+        own = _spec("Completions", teacher=teacher, sampling=generation["sampling"], **prompted)
+        dataset = self._drawn(own, generation, trait, data_seed)
+        mixing = generation.get("mixed")
+        if mixing is None:
+            return dataset
+        other = _spec("Written", **prompted)
+        if mixing["source"] == "control":
+            reference = teacher["reference"]
+            if start := condition.get("teacher_start"):
+                reference = self._start(condition["teacher"], without_trait(start, trait), seed)
+            untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
+            other = {**own, "teacher": _spec("Teacher", reference=reference, **untrained)}
+        mixed = _spec("Mixed", dataset=self._drawn(other, generation, None, data_seed), share=mixing["share"])
+        return {**dataset, "mixed": mixed}
+
+    @staticmethod
+    def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
+        return _spec(
+            "Dataset",
+            completions=completions,
+            deduplicate=generation["deduplicate"],
+            judges=_judges(generation["judges"], trait),
+            rows=generation["rows"],
+            shuffle=generation["shuffle"],
+            seed=seed,
+        )
+
+
+def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Iterator[str]:
+    """The differences between an expected and an actual spec, one line each with its place.
+
+    Args:
+        place: the place of both within the artifact's spec, such as "subject.dataset"; "" for the spec
+            itself.
+        seen: the values of `Unstated` and the choices of `OneOf` so far, by label; updated.
+    """
+    match expected:
+        case Unstated(label):
+            text = "absent" if actual is ABSENT else _text(actual)
+            if seen.setdefault(label, text) != text:
+                others = seen[label][:LONGEST_SHOWN]
+                yield f"{place} is {_shown(actual)}, other artifacts of the sweep have {others}"
+        case Version(name):
+            latest = getattr(artifacts, name).version
+            if type(actual) is not int or not 1 <= actual <= latest:
+                yield f"{place} is {_shown(actual)}, this program knows {name} up to version {latest}"
+            yield from compare(Unstated(f"version of {name}"), actual, place, seen)
+        case Partial(label, fields) if isinstance(actual, Mapping):
+            yield from compare(fields, {name: actual.get(name, ABSENT) for name in fields}, place, seen)
+            rest = {name: value for name, value in actual.items() if name not in fields}
+            yield from compare(Unstated(label), rest, place, seen)
+        case OneOf(label, options):
+            fitting = [n for n, o in enumerate(options) if not any(compare(o, actual, place, dict(seen)))]
+            choice = fitting[0] if fitting else 0
+            yield from compare(options[choice], actual, place, seen)
+            if fitting and seen.setdefault(label, str(choice)) != str(choice):
+                yield f"{place} is {_shown(actual)}, unlike in other artifacts of the sweep"
+        case Mapping() if isinstance(actual, Mapping):
+            for name in sorted({*expected, *actual}):
+                inner = f"{place}.{name}" if place else name
+                yield from compare(expected.get(name, ABSENT), actual.get(name, ABSENT), inner, seen)
+        case list() | tuple() if isinstance(actual, list) and len(actual) == len(expected):
+            for number, (one, other) in enumerate(zip(expected, actual, strict=True)):
+                yield from compare(one, other, f"{place}[{number}]", seen)
+        case _:
+            # 1, 1.0 and True are equal in Python and are different specs.
+            if type(expected) is not type(actual) or expected != actual:
+                yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
+
+
+def control_of(condition: JsonSpec) -> JsonSpec:
+    """A condition's control, as `Condition.control` makes it; `later` fields at their default are absent."""
+    generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
+    kept = {name: value for name, value in condition.items() if name != "prompted"}
+    before = {"after": control_of(condition["after"])} if "after" in condition else {}
+    starts = {n: without_trait(condition[n], condition["trait"]) for n in STARTS if n in condition}
+    return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
+
+
+def without_trait(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
+    """A condition without a trait, as `Condition.without` makes it."""
+    if trait is None:
+        return condition
+    if condition["trait"] == trait:
+        return control_of(condition)
+    earlier = {n: without_trait(condition[n], trait) for n in ("after", *STARTS) if n in condition}
+    return {**condition, **earlier}
+
+
+def rebuild_trait(stated: JsonSpec) -> Trait | None:
+    """A trait of this package from its stated spec; None if its class or its texts are not those here."""
+    return _rebuild_trait(_text(stated))
+
+
+@lru_cache(maxsize=1000)
+def _rebuild_trait(text: str) -> Trait | None:
+    stated = json.loads(text)
+    fields = {name: value for name, value in stated.items() if name not in ("type", "version", "content")}
+    for module in pkgutil.iter_modules(traits.__path__):
+        kind = getattr(importlib.import_module(f"{traits.__name__}.{module.name}"), stated["type"], None)
+        if isinstance(kind, type) and issubclass(kind, Trait):
+            try:
+                rebuilt = kind(**fields)
+            except (SpecError, TypeError):  # a field that this version does not have, or another content
+                return None
+            # The content hash covers texts outside of the spec, such as the prompt pack.
+            return rebuilt if _text(canonical(rebuilt)) == text else None
+    return None
+
+
+def _own_questions(rebuilt: Sequence[Trait]) -> list[Asked]:
+    """The sets of questions of `Study.questions` and `Study.judged`."""
+    words: dict[tuple[str, ...], list[Any]] = {}
+    outcomes: dict[tuple[str, ...], list[str]] = {}
+    for trait in rebuilt:
+        if trait.is_judged:
+            outcomes.setdefault(trait.questions(), []).append(trait.word().name)
+        else:
+            words.setdefault(trait.questions(), []).append(trait.word())
+    asked = [
+        Asked(list(questions), canonical(tuple(dict.fromkeys(found)))) for questions, found in words.items()
+    ]
+    judged = [
+        (questions, outcome) for questions, found in outcomes.items() for outcome in dict.fromkeys(found)
+    ]
+    return [*asked, *(Asked(list(questions), [], outcome) for questions, outcome in judged)]
+
+
+def _other_questions(rebuilt: Sequence[Trait], measure: str) -> list[Asked]:
+    """The sets of questions of `Study.other_questions`."""
+    words: dict[tuple[str, ...], list[Any]] = {}
+    for trait in rebuilt:
+        if not trait.is_judged:
+            words.setdefault(trait.other_questions(measure), []).append(trait.word())
+    return [
+        Asked(list(questions), canonical(tuple(dict.fromkeys(found)))) for questions, found in words.items()
+    ]
+
+
+def _judges(stated: Sequence[JsonSpec], trait: JsonSpec | None) -> Any:
+    """The judges of a data set: each stated judge as `Judge.concerning` adapts it to the teacher's trait.
+
+    A judge that looks for the trait of each teacher gets the trait's word in place of a None, and does not
+    judge data without a trait. A stated spec does not tell whether an LLM judge's prompt has a place for a
+    trait.
+    """
+    choices = [_adaptations(judge, trait) for judge in stated]
+    lists = [[judge for judge in choice if judge is not None] for choice in itertools.product(*choices)]
+    return OneOf(f"judges {_text(stated)} of {_text(trait)}", tuple(lists)) if len(lists) > 1 else lists[0]
+
+
+def _adaptations(judge: JsonSpec, trait: JsonSpec | None) -> list[JsonSpec | None]:
+    """What a stated judge may become for a trait; None stands for no judge."""
+    adapted = _with_word(judge, trait) if trait else None
+    is_rule = judge["type"] == "RuleJudge"
+    names_its_word = is_rule or judge["type"] == "LLMJudge"
+    if names_its_word and judge.get("question", judge)["about"] is not None:
+        return [judge]
+    if is_rule:
+        return [adapted]
+    return [judge] if adapted == judge else [judge, adapted]
+
+
+def _with_word(value: Any, trait: JsonSpec, name: str = "") -> Any:
+    """A judge's spec with the trait's word as `about`; other fields that are None may be anything."""
+    if isinstance(value, Mapping):
+        return {field: _with_word(inner, trait, field) for field, inner in value.items()}
+    if value is not None:
+        return value
+    rebuilt = rebuild_trait(trait)
+    if name == "about" and rebuilt:
+        return canonical(rebuilt.word())
+    return Unstated(f"{name} of a judge of {_text(trait)}")
+
+
+def _measurement_of(subject: JsonSpec, label: str, found: JsonSpec | None) -> Partial:
+    """A measurement of a class of the study's own, of which only the subject is known."""
+    if found and "evaluation" in found and "subject" not in found:
+        return Partial(label, {"evaluation": Partial(f"{label}: evaluation", {"subject": subject})})
+    return Partial(label, {"subject": subject})
+
+
+def _asked_by(spec: JsonSpec) -> Asked:
+    evaluation = spec.get("evaluation", spec)
+    return Asked(evaluation["questions"], evaluation["words"], spec.get("outcome"))
+
+
+def _spec(type_: str, **fields: Any) -> dict[str, Any]:
+    return {"type": type_, "version": Version(type_), **fields}
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _shown(value: Any) -> str:
+    text = "absent" if value is ABSENT else json.dumps(value, sort_keys=True, default=repr)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} …"
