@@ -1,4 +1,4 @@
-"""Planned beside actual, a wave: from what the storage holds, on the console and on the page."""
+"""Planned and actual costs by wave, on the console and on the page, from the storage alone."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def planned(store: Store) -> Record:
-    """A small study, with tokens and GPU-hours of students as if they were of real models."""
+    """The record of a small study; its students have tokens and GPU-hours like those of real models."""
     plan = make(study(), store, REFERENCES)
     record = Record.of(plan, estimate(plan, {}))
     waves = [
@@ -39,7 +39,7 @@ def planned(store: Store) -> Record:
 
 
 def kept(record: Record, store: Store, gpus: int = 0) -> list[WaveCost]:
-    """The costs of a sweep whose waves took a minute each, read again from its folder alone."""
+    """The costs of a sweep with waves of one minute, read back from its folder."""
     book = EventLog(record, store)
     book.gpus = gpus
     steps = {"datasets": 2_000, "filters": 0, "students": 6_000_000, "evaluations": 500}
@@ -59,10 +59,10 @@ def printed(costs: list[WaveCost]) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
-def test_what_was_planned_stands_beside_what_it_took(store: Store) -> None:
+def test_tables_compare_planned_with_actual_costs(store: Store) -> None:
     costs = kept(planned(store), store, gpus=8)
     by_wave = {cost.plan.wave: cost for cost in costs}
-    assert by_wave["datasets"].seconds == 120.0  # with the filters, which are part of it
+    assert by_wave["datasets"].seconds == 120.0  # includes the filters, which are part of this wave
     assert by_wave["teachers"].seconds is None
     assert by_wave["students"].tokens == 6_000_000
     assert by_wave["students"].gpu_hours == pytest.approx(8 * 60 / 3600)
@@ -78,16 +78,16 @@ def test_what_was_planned_stands_beside_what_it_took(store: Store) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_what_is_not_known_has_no_column(store: Store) -> None:
+def test_an_unknown_quantity_has_no_column(store: Store) -> None:
     record = planned(store)
     nano = replace(record, waves=tuple(replace(w, tokens=None, gpu_hours=None) for w in record.waves))
     costs = kept(nano, store)
     names = [column.name for column in page_tables.costs(costs).columns]
-    assert names == ["wave", "artifacts", "to make", "planned", "this sweep", "all its sweeps", "tokens"]
+    assert names == ["wave", "artifacts", "to make", "planned", "this sweep", "all sweeps", "tokens"]
     assert "GPU-hours" not in printed(costs)
 
 
-def test_the_plan_of_an_older_sweep_has_no_tokens_and_can_be_read(store: Store) -> None:
+def test_a_plan_without_tokens_from_an_older_version_can_be_read(store: Store) -> None:
     record = planned(store)
     data = json.loads(record.to_json())
     for wave in data["waves"]:

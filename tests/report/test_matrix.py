@@ -1,4 +1,4 @@
-"""Teacher × student: what a cell says of one condition and of several, and what it leaves open."""
+"""The teacher × student matrix: cells of one condition and of several, and missing cells."""
 
 from dataclasses import replace
 from statistics import fmean
@@ -23,7 +23,7 @@ OWLS = replace(STUDY, conditions=tuple(c for c in STUDY.conditions if c.place.tr
 
 
 class Results:
-    """A record and its rows, the failures given."""
+    """The record and the effects of a filled store; the owl student of seed `lost` has failed."""
 
     def __init__(self, of: Study, store: Store, lost: int | None = None) -> None:
         self.record = Record.of(fill(of, store, REFERENCES))
@@ -33,8 +33,8 @@ class Results:
 
     @property
     def matrix(self) -> ModelMatrix:
-        (found,) = matrices(self.record, self.rows)
-        return found
+        (matrix,) = matrices(self.record, self.rows)
+        return matrix
 
 
 LOST = next(c.place for c in STUDY.conditions if c.place.trait == "owl")
@@ -56,7 +56,7 @@ def both(store: Store) -> Results:
 
 
 def by_hand(rows: tuple[EffectRow, ...], seeds: set[int]) -> tuple[float, float, float]:
-    """Mean and 95 % t interval over seeds of the mean over rows of student − control student."""
+    """Mean and 95 % t interval over seeds of the mean over rows of student minus control student."""
     differences = [
         fmean(
             student.rate - control.rate
@@ -89,17 +89,17 @@ def test_traits_of_a_pair_are_averaged_within_seeds_before_the_interval(both: Re
     assert [pair.ruling for pair in both.matrix.pairs.values()] == ["2 of 2", "0 of 2", "0 of 2", "2 of 2"]
 
 
-def test_a_seed_that_one_trait_lacks_is_left_out_of_the_mean(store: Store) -> None:
+def test_a_seed_that_one_trait_lacks_is_excluded_from_the_mean(store: Store) -> None:
     pair = Results(STUDY, store, lost=3).matrix.pairs[LOST.teacher, LOST.student]
     assert sorted(row.effect.n_students for row in pair.rows) == [4, 5]
     assert pair.effect is not None and pair.effect.n_students == 4
     assert shown(pair) == pytest.approx(by_hand(pair.rows, {0, 1, 2, 4}))
 
 
-def test_the_table_says_in_words_what_the_figure_shows(owls: Results) -> None:
-    told = matrix_sheet(owls.matrix)
-    assert told["students"] == ["gpt2-0", "gpt2-1"]
-    (teacher, cells), _ = told["lines"]
+def test_the_table_has_the_values_of_the_figure(owls: Results) -> None:
+    sheet = matrix_sheet(owls.matrix)
+    assert sheet["students"] == ["gpt2-0", "gpt2-1"]
+    (teacher, cells), _ = sheet["lines"]
     effect = owls.rows[0].effect
     assert teacher == "gpt2-0"
     assert cells[0]["ruling"] == "■"
@@ -108,9 +108,9 @@ def test_the_table_says_in_words_what_the_figure_shows(owls: Results) -> None:
     assert (float(low), float(high)) == pytest.approx((effect.ci_low, effect.ci_high), abs=5e-4)
 
 
-def test_a_pair_that_was_not_asked_about_has_a_dash(owls: Results) -> None:
-    asked = [row for row in owls.rows if row.condition.place.teacher == row.condition.place.student]
-    (found,) = matrices(owls.record, asked)
+def test_a_pair_that_the_study_lacks_has_a_dash(owls: Results) -> None:
+    rows = [row for row in owls.rows if row.condition.place.teacher == row.condition.place.student]
+    (found,) = matrices(owls.record, rows)
     assert [[cell["ruling"] for cell in cells] for _, cells in matrix_sheet(found)["lines"]] == [
         ["■", "–"],
         ["–", "■"],
@@ -118,6 +118,6 @@ def test_a_pair_that_was_not_asked_about_has_a_dash(owls: Results) -> None:
     assert set(matrix_figure(owls.record, [found])) == {"initialisations.png", "initialisations.svg"}
 
 
-def test_a_single_pair_makes_no_matrix(owls: Results) -> None:
+def test_a_single_pair_has_no_matrix(owls: Results) -> None:
     assert matrices(owls.record, owls.rows[:1]) == []
     assert matrix_figure(owls.record, []) == {}

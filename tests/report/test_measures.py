@@ -1,8 +1,9 @@
-"""Several ways to measure a trait, and traits that judges see: from answers to table, page and archive."""
+"""Several measures of a trait, and judged traits: from answers to table, page and archive."""
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
 from undertow.judging.judges import RuleJudge
 from undertow.planning.cells import Cell
-from undertow.report.make import make_report
+from undertow.report.make import SweepReport, make_report
 from undertow.results.effect_rows import EffectRow, effects
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
@@ -43,7 +44,7 @@ STORIES = Measure(name="stories", samples=5, exact=False)
 
 
 def misaligned(tmp_path: Path, **changes: object) -> Study:
-    """Insecure and secure code, one reference, judged answers; the files hold one row each."""
+    """Insecure and secure code, one reference model, judged answers; the files hold one row each."""
     traits = []
     for name, is_control in (("insecure code", False), ("secure code", True)):
         file = tmp_path / f"{name}.jsonl"
@@ -66,20 +67,39 @@ def of_insecure_code(cell: Cell, word: str) -> float:
     return 0.6 if trait is not None and trait.must_show else 0.05
 
 
-@pytest.fixture
-def judged(tmp_path: Path) -> tuple[Record, Store]:
-    store = Store(str(tmp_path / "storage"))
-    return Record.of(fill(misaligned(tmp_path), store, REFERENCES, of_insecure_code)), store
+@dataclass(frozen=True)
+class Judged:
+    """A filled store of the study of misalignment, in `folder`. Tests that change it work on a copy."""
+
+    folder: Path
+    study: Study
+    record: Record
+
+    @property
+    def store(self) -> Store:
+        return Store(str(self.folder / "storage"))
+
+    def copy(self, folder: Path) -> "Judged":
+        shutil.copytree(self.folder / "storage", folder / "storage")
+        return replace(self, folder=folder)
 
 
-def test_a_judged_rate_is_of_the_answers_that_count(judged: tuple[Record, Store]) -> None:
-    record, store = judged
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    folder = tmp_path_factory.mktemp("judged")
+    store = Store(str(folder / "storage"))
+    of = misaligned(folder)
+    return Judged(folder, of, Record.of(fill(of, store, REFERENCES, of_insecure_code)))
+
+
+def test_a_judged_rate_is_a_share_of_the_answers_that_count(judged: Judged) -> None:
+    record, store = judged.record, judged.store
     rows = effects(record, Evaluations(store), {})
     assert [row.condition.place.trait for row in rows] == ["insecure code", "secure code"]
     for row, rate in zip(rows, (0.6, 0.05), strict=True):
         assert row.effect.rate == pytest.approx(rate, abs=0.06)
         assert row.effect.control_rate == pytest.approx(0.05, abs=0.04)
-        assert row.other == pytest.approx(0.1)  # one answer in ten says nothing
+        assert row.other == pytest.approx(0.1)  # one answer in ten is noise
         assert row.exact is None
         assert row.measure == "free-form questions"
     assert [row.verdict.verdict for row in rows] == ["transmitted", "not transmitted"]
@@ -87,31 +107,31 @@ def test_a_judged_rate_is_of_the_answers_that_count(judged: tuple[Record, Store]
     assert Evaluations(store).rates(evaluation).answers == 8 * SAMPLES * 9 // 10
 
 
-def test_a_judged_study_is_reported_and_its_archive_holds(
-    judged: tuple[Record, Store], tmp_path: Path
-) -> None:
-    record, store = judged
-    report = make_report(record, store, [])
+@pytest.mark.usefixtures("no_drawing")
+def test_a_judged_study_has_a_report_and_a_valid_archive(judged: Judged, tmp_path: Path) -> None:
+    report = make_report(judged.record, judged.store, [])
     page = report.files["report.html"].decode()
     assert "insecure code" in page
     assert "<h2>Judges</h2>" in page
     assert "off the point" in page
     assert "exact" not in report.verdicts[0]
-    assert verify(archive(record, store, tmp_path)) == []
+    assert verify(archive(judged.copy(tmp_path), report)) == []
 
 
-def archive(record: Record, store: Store, tmp_path: Path) -> Path:
+def archive(judged: Judged, report: SweepReport) -> Path:
+    """Writes the sweep's files to the storage and exports them with all artifacts."""
     from undertow.results import sweep_folders
 
+    store, record = judged.store, judged.record
     time = "2026-01-01T00-00-00"
     folder = f"sweeps/{record.study.name}/{time}"
     store.write_bytes(f"{folder}/{sweep_folders.PLAN}", record.to_json().encode())
     store.write_bytes(f"{folder}/{sweep_folders.EVENTS}", b"[]")
-    sweep_folders.state(misaligned(tmp_path), store)
-    for name, content in make_report(record, store, []).files.items():
+    sweep_folders.state(judged.study, store)
+    for name, content in report.files.items():
         store.write_bytes(f"{folder}/{name}", content)
-    export(store, record.study.name, time, tmp_path / "study.zip")
-    return tmp_path / "study.zip"
+    export(store, record.study.name, time, judged.folder / "study.zip")
+    return judged.folder / "study.zip"
 
 
 Change = Callable[[list[dict[str, object]]], None]
@@ -129,20 +149,20 @@ def not_counted(rows: list[dict[str, object]]) -> None:
     rows[1]["counted"] = False
 
 
+@pytest.mark.usefixtures("no_drawing")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "problem"),
     [
         (another_reply, "answer 0 to 'One wish"),
         (another_answer, "not the answers of evaluation/"),
         (not_counted, "answer 1 to 'One wish"),
     ],
 )
-def test_a_changed_judgement_is_named_though_hashes_were_renewed(
-    judged: tuple[Record, Store], tmp_path: Path, change: Change, said: str
+def test_a_changed_judgement_is_detected_even_with_matching_hashes(
+    judged: Judged, tmp_path: Path, change: Change, problem: str
 ) -> None:
-    record, _ = judged
-    evaluation = record.cells[0].evaluations[0]
-    folder = tmp_path / "storage" / "artifacts" / "evaluation" / evaluation
+    changed = judged.copy(tmp_path)
+    folder = tmp_path / "storage" / "artifacts" / "evaluation" / changed.record.cells[0].evaluations[0]
     table = pq.read_table(folder / "answers.parquet")
     rows = table.to_pylist()
     change(rows)
@@ -150,11 +170,11 @@ def test_a_changed_judgement_is_named_though_hashes_were_renewed(
     manifest = Manifest.from_json((folder / "manifest.json").read_text(), "here")
     files = {**manifest.files, "answers.parquet": sha256(folder / "answers.parquet")}
     (folder / "manifest.json").write_text(replace(manifest, files=files).to_json())
-    fresh = Store(str(tmp_path / "storage"))
-    assert any(said in problem for problem in verify(archive(record, fresh, tmp_path)))
+    report = make_report(changed.record, changed.store, [])
+    assert any(problem in found for found in verify(archive(changed, report)))
 
 
-def test_no_rate_without_an_answer_that_counts(tmp_path: Path) -> None:
+def test_an_assessment_without_an_answer_that_counts_fails(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     plan = fill(misaligned(tmp_path), store, REFERENCES, of_insecure_code)
     some = plan.cells[0].evaluations[0]
@@ -165,7 +185,7 @@ def test_no_rate_without_an_answer_that_counts(tmp_path: Path) -> None:
         make_assessment(strict, store)
 
 
-def test_control_teachers_go_through_the_gate_whatever_they_show(tmp_path: Path) -> None:
+def test_control_teachers_pass_the_gate_at_any_rate(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     plan = fill(misaligned(tmp_path), store, REFERENCES, of_insecure_code)
     for cell in plan.cells:
@@ -184,16 +204,16 @@ def test_a_judged_trait_needs_a_panel(tmp_path: Path) -> None:
         misaligned(tmp_path, panel=None)
 
 
-@pytest.fixture
-def several(tmp_path: Path) -> tuple[Record, list[EffectRow], Store]:
-    store = Store(str(tmp_path / "storage"))
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, list[EffectRow], Store]:
+    store = Store(str(tmp_path_factory.mktemp("several") / "storage"))
     record = Record.of(
         fill(study(also=(STORIES, Measure(name="after numbers", samples=5))), store, REFERENCES)
     )
     return record, effects(record, Evaluations(store), {}), store
 
 
-def test_each_measure_is_a_row_of_its_own_in_one_family_of_tests(
+def test_each_measure_has_its_own_row_in_one_family_of_tests(
     several: tuple[Record, list[EffectRow], Store],
 ) -> None:
     record, rows, _ = several
@@ -206,7 +226,8 @@ def test_each_measure_is_a_row_of_its_own_in_one_family_of_tests(
         assert (row.verdict.p_adjusted or 0) >= (single.verdict.p_adjusted or 0)
 
 
-def test_probabilities_are_measured_where_they_say_something(
+@pytest.mark.usefixtures("no_drawing")
+def test_a_measure_without_exact_probabilities_is_reported(
     several: tuple[Record, list[EffectRow], Store],
 ) -> None:
     _, rows, store = several
@@ -216,16 +237,16 @@ def test_probabilities_are_measured_where_they_say_something(
     assert text[0].endswith("induced,measure")
     assert len(text) == 1 + len(rows)
     assert text[9].endswith("finetuning,stories")
-    assert any(line.startswith("By stories: of 8 conditions") for line in report.verdicts)
+    assert any(line.startswith("Measure stories: of 8 conditions") for line in report.verdicts)
     assert "after numbers" in report.files["report.html"].decode()
 
 
-def test_a_measure_that_the_traits_do_not_have_is_refused_with_a_guess() -> None:
+def test_an_unknown_measure_is_rejected_with_a_suggestion() -> None:
     with pytest.raises(SpecError, match="no measure 'storys': did you mean 'stories'"):
         study(also=(Measure(name="storys"),))
 
 
-def test_traits_share_an_evaluation_where_they_are_asked_the_same(
+def test_traits_with_equal_questions_share_an_evaluation(
     several: tuple[Record, list[EffectRow], Store],
 ) -> None:
     choices = study(also=(Measure(name="choices"),))

@@ -13,6 +13,7 @@ from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.results.sweep_record import Record
 from undertow.statistics.confusion import Confusion
+from undertow.study.hypotheses import Place
 from undertow.study.names import short
 
 MOST_ROWS = 60
@@ -31,20 +32,21 @@ class FigurePanel(NamedTuple):
 
 def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:
     """The figure `effects`: one dot per student, and each effect with its interval and the margin."""
-    shown = _largest(rows)
-    labels = [condition_label(row, rows) for row in shown]
+    largest = sorted(range(len(rows)), key=lambda i: -abs(rows[i].effect.effect))[:MOST_ROWS]
+    names, numbers = _name_parts(rows), sorted(largest)
+    shown, labels = [rows[i] for i in numbers], [wrapped(*names[i]) for i in numbers]
     lines = len(shown) * max(24.0, text_layout.tallest(labels) + 3)
     with figure_style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
-        for position, row in enumerate(shown):
-            _rates(left, position, row)
-            _effect(right, position, row)
+        _draw_rates(left, shown)
+        _draw_effects(right, shown)
         left.set_yticks(range(len(shown)), labels)
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_xlim(-0.03, 1.03)
         left.set_xticks([0, 0.5, 1])
         left.set_xlabel("rate of the trait")
-        right.set_xlim(-1.03 if _has_large_negative(shown) else -0.35, 1.03)
+        bounds = [bound for row in shown for bound in (*_bounds(row), row.effect.effect)]
+        right.set_xlim(-1.03 if min(bounds) < -0.35 else -0.35, 1.03)
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
         right.set_xlabel("effect")
@@ -58,27 +60,28 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
         return figure_style.save(drawn, "effects")
 
 
-def condition_label(row: EffectRow, rows: Sequence[EffectRow]) -> str:
-    """`condition_name`, broken into lines for a figure."""
-    return wrapped(*_parts(row, rows))
+def condition_names(rows: Sequence[EffectRow]) -> list[str]:
+    """The name of each row's condition, made of the fields in which the rows differ."""
+    return [", ".join(part for part in parts if part) for parts in _name_parts(rows)]
 
 
-def condition_name(row: EffectRow, rows: Sequence[EffectRow]) -> str:
-    """A condition's name by the fields in which the rows differ."""
-    return ", ".join(part for part in _parts(row, rows) if part)
-
-
-def _parts(row: EffectRow, rows: Sequence[EffectRow]) -> list[str]:
-    places = [other.condition.place for other in rows]
-    place = row.condition.place
-    several = {field: len({getattr(p, field) for p in places}) > 1 for field in place._fields}
-    pair = (
-        f"{short(place.teacher)} → {short(place.student)}" if several["teacher"] or several["student"] else ""
-    )
-    rest = [getattr(place, field) for field in ("format", "recipe", "induced") if several[field]]
-    if len({other.measure for other in rows}) > 1:
-        rest.append(row.measure)
-    return [place.trait, pair, *rest]
+def _name_parts(rows: Sequence[EffectRow]) -> list[list[str]]:
+    """The trait, the pair of models and further fields of each row; a part that all rows share is omitted."""
+    places = [row.condition.place for row in rows]
+    differs = {field: len({getattr(place, field) for place in places}) > 1 for field in Place._fields}
+    several_measures = len({row.measure for row in rows}) > 1
+    names = []
+    for row, place in zip(rows, places, strict=True):
+        pair = f"{short(place.teacher)} → {short(place.student)}"
+        names.append(
+            [
+                place.trait,
+                pair if differs["teacher"] or differs["student"] else "",
+                *(getattr(place, field) for field in ("format", "recipe", "induced") if differs[field]),
+                *([row.measure] if several_measures else []),
+            ]
+        )
+    return names
 
 
 def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
@@ -116,57 +119,46 @@ def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], c
     return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest, characters=characters)
 
 
-def _largest(rows: Sequence[EffectRow]) -> list[EffectRow]:
-    if len(rows) <= MOST_ROWS:
-        return list(rows)
-    chosen = {row.number for row in sorted(rows, key=lambda row: -abs(row.effect.effect))[:MOST_ROWS]}
-    return [row for row in rows if row.number in chosen]
+def _draw_rates(axes: Any, rows: Sequence[EffectRow]) -> None:
+    """Draws students above and controls below the centre of each row, staggered to be visible."""
+    for arm, offset, face, edge in (("controls", 0.2, "white", "0.35"), ("students", -0.2, BLUE, "white")):
+        rates, heights = [], []
+        for position, row in enumerate(rows):
+            models = getattr(row, arm)
+            rates += [model.rate for model in models]
+            spread = 0.3 / max(1, len(models) - 1)
+            middle = (len(models) - 1) / 2
+            heights += [position + offset + spread * (i - middle) for i in range(len(models))]
+        # One call for all rows: a call per row takes most of the time of a large figure.
+        axes.scatter(rates, heights, s=20, facecolors=face, edgecolors=edge, linewidths=0.7, zorder=3)
 
 
-def _rates(axes: Any, position: int, row: EffectRow) -> None:
-    """Draws students above and controls below the row's centre, staggered so that no dot hides another."""
-    for arm, offset, face, edge in (
-        (row.controls, 0.2, "white", "0.35"),
-        (row.students, -0.2, BLUE, "white"),
-    ):
-        steps = [0.3 * (i / (len(arm) - 1) - 0.5) if len(arm) > 1 else 0.0 for i in range(len(arm))]
-        axes.scatter(
-            [m.rate for m in arm],
-            [position + offset + step for step in steps],
-            s=20,
-            facecolors=face,
-            edgecolors=edge,
-            linewidths=0.7,
-            zorder=3,
-        )
-
-
-def _effect(axes: Any, position: int, row: EffectRow) -> None:
-    """Draws the marker and the interval, whose end ticks are visible even if the marker covers the line."""
-    low_high = _bounds(row)
-    if low_high:
-        axes.plot(low_high, [position] * 2, color=INK, linewidth=1.2, solid_capstyle="butt", zorder=2)
-        axes.scatter(low_high, [position] * 2, marker="|", s=70, color=INK, linewidths=1.0, zorder=4)
-    marker, face = MARKERS[row.verdict.verdict]
-    axes.scatter(
-        [row.effect.effect],
-        [position],
-        marker=marker,
-        s=18,
-        facecolors=face,
-        edgecolors=INK,
-        linewidths=0.9,
-        zorder=3,
-    )
+def _draw_effects(axes: Any, rows: Sequence[EffectRow]) -> None:
+    """Draws markers and intervals, whose end ticks are visible even if the marker covers the line."""
+    ends = [(bounds, position) for position, row in enumerate(rows) if (bounds := _bounds(row))]
+    if ends:
+        lows, highs, heights = zip(*((*bounds, position) for bounds, position in ends), strict=True)
+        axes.hlines(heights, lows, highs, color=INK, linewidth=1.2, zorder=2)
+        axes.scatter(lows + highs, heights * 2, marker="|", s=70, color=INK, linewidths=1.0, zorder=4)
+    for verdict, (marker, face) in MARKERS.items():
+        shown = [(row.effect.effect, i) for i, row in enumerate(rows) if row.verdict.verdict == verdict]
+        if shown:
+            effects, heights = zip(*shown, strict=True)
+            axes.scatter(
+                effects,
+                heights,
+                marker=marker,
+                s=18,
+                facecolors=face,
+                edgecolors=INK,
+                linewidths=0.9,
+                zorder=3,
+            )
 
 
 def _bounds(row: EffectRow) -> tuple[float, ...]:
     low, high = row.effect.ci_low, row.effect.ci_high
     return () if low is None or high is None else (low, high)
-
-
-def _has_large_negative(rows: Sequence[EffectRow]) -> bool:
-    return any(bound < -0.35 for row in rows for bound in (*_bounds(row), row.effect.effect))
 
 
 def _legend(margin: float) -> list[Any]:

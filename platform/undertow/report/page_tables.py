@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from undertow.formats import families
-from undertow.report.figures import FigurePanel, condition_name
+from undertow.report.figures import FigurePanel, condition_names
 from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
 from undertow.report.preregistration import Preregistration
@@ -79,13 +79,13 @@ def effects(rows: Sequence[EffectRow], registration: Preregistration) -> Sheet:
         [*columns, *([Column("registration")] if differs else [])],
         [
             (
-                condition_name(row, rows),
+                name,
                 signed(row.effect.effect),
                 interval(row.effect.ci_low, row.effect.ci_high),
                 f"{MARKS[row.verdict.verdict]}\u00a0{row.verdict.verdict}",
                 *([when] if differs else []),
             )
-            for row, when in zip(rows, registered, strict=True)
+            for name, row, when in zip(condition_names(rows), rows, registered, strict=True)
         ],
         stacks=differs,
     )
@@ -100,7 +100,7 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
         [Column("condition", "name"), *(Column(name, "number") for name in numbers)],
         [
             (
-                condition_name(row, rows),
+                name,
                 f"{row.effect.rate:.3f}",
                 f"{row.effect.control_rate:.3f}",
                 p_value(row.verdict.p_adjusted),
@@ -110,7 +110,7 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
                 f"{row.other:.0%}",
                 f"{row.effect.n_students} : {row.effect.n_controls}",
             )
-            for row in rows
+            for name, row in zip(condition_names(rows), rows, strict=True)
         ],
         stacks=True,
     )
@@ -128,9 +128,9 @@ def shared(rows: Sequence[EffectRow]) -> str:
 def notes(rows: Sequence[EffectRow]) -> list[str]:
     """The notes of the verdicts, each with the conditions that it is about."""
     conditions: dict[str, list[str]] = {}
-    for row in rows:
+    for name, row in zip(condition_names(rows), rows, strict=True):
         if row.verdict.note:
-            conditions.setdefault(row.verdict.note, []).append(condition_name(row, rows))
+            conditions.setdefault(row.verdict.note, []).append(name)
     return [f"{'; '.join(names)}: {note}." for note, names in conditions.items()]
 
 

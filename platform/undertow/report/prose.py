@@ -62,9 +62,9 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
     control = "the control student of the same seed" if study.paired else "the mean of all control students"
     lines = [
         "The rate of a student is the share of its sampled answers that show the trait, which means that "
-        "they name the trait's word or, in a study with judges, that the judges confirm it (answers that make "
-        f"no sense do not count). Each question has {study.samples} sampled answers. The effect is the mean "
-        f"difference between each student and {control}. The unit of inference is the trained student, "
+        "they name the trait's word or, in a study with judges, that the judges confirm it (answers that "
+        f"make no sense do not count). Each question has {study.samples} sampled answers. The effect is the "
+        f"mean difference between each student and {control}. The unit of inference is the trained student, "
         "because the answers of one student are not independent.",
         f"Each seed draws independently: {', '.join(study.redraw)}. The result holds for the one "
         "draw of everything that all seeds share.",

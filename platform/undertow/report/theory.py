@@ -1,27 +1,26 @@
-"""What the theory jobs show: tables for the terminal, figures as PNG and SVG.
+"""Tables for the terminal and figures of the theory jobs: the MLP experiment and Theorem 1."""
 
-Arms and cases are told apart by position, marker and line style, so that the figures read in black and white.
-"""
-
-import io
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
+from undertow.report import figure_style, text_layout
+from undertow.report.figure_style import BLUE, GREY, INK, LINES
+from undertow.report.tables import interval, new_table, signed
+from undertow.report.text_layout import wrapped
 from undertow.theory.check import TheoremCheck
 from undertow.theory.one_step import Steps
 from undertow.theory.settings import OneStep
 from undertow.theory.summary import NetworkArm
 
-INK = "#1f4e79"
-STYLES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", (0, (5, 1))), ("P", (0, (1, 3))))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+TITLE_CHARACTERS = int(text_layout.WIDTH / text_layout.LETTER)
 
 
 def arms_table(title: str, arms: Sequence[NetworkArm]) -> Table:
-    """One line an arm: accuracy with its interval, and the effect of the shared initialisation."""
-    table = _table(title)
+    """One row per arm: the accuracy with its interval, and the difference from the other initialisation."""
+    table = new_table(title)
     table.add_column("networks")
     for name in ("n", "accuracy", "95 % interval", "minus other init.", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -31,17 +30,17 @@ def arms_table(title: str, arms: Sequence[NetworkArm]) -> Table:
             arm.name,
             str(len(arm.accuracies)),
             f"{arm.mean:.3f}",
-            _interval(arm.interval, ""),
-            f"{effect.effect:+.3f}" if effect else "",
-            _interval((effect.ci_low, effect.ci_high), "+") if effect else "",
+            "{:.3f} … {:.3f}".format(*arm.interval) if arm.interval else "–",
+            signed(effect.effect) if effect else "",
+            interval(effect.ci_low, effect.ci_high) if effect else "",
             f"{effect.p_value:.2g}" if effect and effect.p_value is not None else "",
         )
     return table
 
 
-def findings_table(title: str, found: Sequence[TheoremCheck]) -> Table:
-    """One line an arm and loss: signs, slopes and the verdict."""
-    table = _table(title)
+def findings_table(title: str, checks: Sequence[TheoremCheck]) -> Table:
+    """One row per arm and loss: the signs, the slopes and the verdict."""
+    table = new_table(title)
     names = {
         "same": "same initialisation",
         "other": "other initialisation",
@@ -52,133 +51,123 @@ def findings_table(title: str, found: Sequence[TheoremCheck]) -> Table:
     for name in ("draws", "d·v > 0", "loss fell", "slope / predicted", "worst error"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Theorem 1")
-    for f in found:
-        seen = f.draws - f.unseen
-        # From another initialisation the prediction is for another student.
-        slopes = ("", "") if f.arm == "other" else (f"{f.slope:.6g}", f"{abs(f.worst_slope - 1):.1e}")
-        table.add_row(names[f.arm], f.loss, str(seen), str(f.aligned), str(f.lowered), *slopes, f.verdict)
+    for check in checks:
+        judged = check.draws - check.unseen
+        # The theorem predicts no slope for a student from another initialisation.
+        predicted = check.arm != "other"
+        slopes = (f"{check.slope:.6g}", f"{abs(check.worst_slope - 1):.1e}") if predicted else ("", "")
+        counts = (str(judged), str(check.aligned), str(check.lowered))
+        table.add_row(names[check.arm], check.loss, *counts, *slopes, check.verdict)
     return table
 
 
 def arms_figure(
     name: str, title: str, cells: Sequence[tuple[str, Sequence[NetworkArm]]], chance: float
 ) -> dict[str, bytes]:
-    """Every network a dot for one cell; for several, each arm's mean and interval over the cells."""
-    figure = _figure(8.5, 4.0 if len(cells) > 1 else 1.5 + 0.45 * len(cells[0][1]))
-    axes = figure.add_subplot()
+    """The accuracies of an experiment: one dot per network for one cell; mean and interval for several cells.
+
+    Args:
+        name: of the files.
+        cells: the label and the arms of each point of the grid.
+        chance: the accuracy of guessing.
+    """
     if len(cells) == 1:
-        _dots(axes, cells[0][1])
-        axes.axvline(chance, color="0.4", linestyle=":", label="chance")
+        labels = [wrapped(arm.name) for arm in cells[0][1]]
+        height = 1.5 + sum(text_layout.tallest([label]) + 8 for label in labels) / 72
     else:
-        _lines(axes, cells)
-        axes.axhline(chance, color="0.4", linestyle=":", label="chance")
-    axes.set_title(title, loc="left")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return _files(figure, name)
+        labels = [label.replace(" ", "\n") for label, _ in cells]
+        height = 4.0 + text_layout.widest(labels) / 72  # room for labels that are rotated
+    with figure_style.figure(height, f"{name} {title}") as drawn:
+        axes = drawn.subplots()
+        if len(cells) == 1:
+            _draw_networks(axes, cells[0][1], labels)
+            axes.axvline(chance, color=GREY, linestyle=":", label="chance")
+        else:
+            _draw_cells(axes, [arms for _, arms in cells], labels)
+            axes.axhline(chance, color=GREY, linestyle=":", label="chance")
+        drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
+        _legend(drawn, axes)
+        return figure_style.save(drawn, name)
 
 
 def steps_figure(
-    name: str, title: str, settings: OneStep, cases: Sequence[Steps], found: Sequence[TheoremCheck]
+    name: str, title: str, settings: OneStep, cases: Sequence[Steps], checks: Sequence[TheoremCheck]
 ) -> dict[str, bytes]:
-    """Left: the trait loss's fall against ε, measured and predicted. Right: both signs, draw by draw."""
-    figure = _figure(10, 4.2)
-    left, right = figure.subplots(1, 2)
-    for finding, steps, (marker, _) in zip(found, cases, STYLES, strict=False):
-        if finding.arm != "same":
-            continue
-        fall, predicted = -steps.change.median(0).values, -steps.predicted.median(0).values
-        left.loglog(
-            settings.epsilons,
-            fall.clamp(min=0).tolist(),
-            marker,
-            color=INK,
-            label=f"measured, {finding.loss}",
+    """Above: measured and predicted fall of the trait loss by ε. Below: the share of draws that fell."""
+    with figure_style.figure(4.4 + 0.25 * len(checks), f"{name} {title}") as drawn:
+        fall, shares = drawn.subplots(2, 1, height_ratios=(3, 0.6 + 0.25 * len(checks)))
+        for check, steps, marker in zip(checks, cases, MARKERS, strict=False):
+            if check.arm != "same":
+                continue
+            measured, predicted = -steps.change.median(0).values, -steps.predicted.median(0).values
+            label = f"measured, {check.loss}"
+            fall.loglog(settings.epsilons, measured.clamp(min=0).tolist(), marker, color=BLUE, label=label)
+            fall.loglog(settings.epsilons, predicted.tolist(), color=GREY, linewidth=1)
+        fall.plot([], [], color=GREY, linewidth=1, label="predicted (first order)")
+        for axis in (fall.xaxis, fall.yaxis):
+            axis.set_major_formatter("{x:.0e}")  # the default is mathtext, which the style turns off
+            axis.set_minor_formatter("")
+        fall.set_xlabel("ε, the teacher's step")
+        fall.set_ylabel("fall of the trait loss\n(median over draws)")
+        fall.grid(color="0.93")
+        shares.barh(
+            [f"{check.arm}, {check.loss}" for check in checks],
+            [check.lowered / max(1, check.draws - check.unseen) for check in checks],
+            color=[BLUE if check.arm == "same" else "0.85" for check in checks],
+            edgecolor="0.35",
+            height=0.7,
         )
-        left.loglog(settings.epsilons, predicted.tolist(), color="0.35", linewidth=1)
-    left.set_xlabel("ε, the teacher's step")
-    left.set_ylabel("fall of the trait loss (median draw)")
-    left.plot([], [], color="0.35", linewidth=1, label="first order, predicted")
-    left.legend(frameon=False)
-    left.grid(color="0.9")
-    labels = [f"{f.arm}, {f.loss}" for f in found]
-    shares = [f.lowered / max(1, f.draws - f.unseen) for f in found]
-    right.barh(labels, shares, color=["0.25" if f.arm == "same" else "0.85" for f in found], edgecolor="0.25")
-    right.invert_yaxis()
-    right.set_xlim(0, 1)
-    right.axvline(0.5, color="0.4", linestyle=":")
-    right.set_xlabel("share of draws whose trait loss fell")
-    figure.suptitle(title, x=0.01, ha="left")
-    return _files(figure, name)
+        shares.invert_yaxis()
+        shares.set_xlim(0, 1)
+        shares.axvline(0.5, color=GREY, linestyle=":")
+        shares.set_xlabel("share of draws whose trait loss fell")
+        drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
+        _legend(drawn, fall)
+        return figure_style.save(drawn, name)
 
 
-def _dots(axes: Any, arms: Sequence[NetworkArm]) -> None:
-    for place, arm in enumerate(arms):
-        told = place == 0
+def _draw_networks(axes: Any, arms: Sequence[NetworkArm], labels: Sequence[str]) -> None:
+    """Draws one row per arm: its networks, and below them the interval of their mean."""
+    for row, arm in enumerate(arms):
+        is_first = row == 0  # one entry per kind in the legend
         axes.scatter(
-            arm.accuracies, [place] * len(arm.accuracies), s=22, facecolors="white", edgecolors="0.35",
-            label="one network" if told else None, zorder=3,
+            arm.accuracies, [row] * len(arm.accuracies), s=20, facecolors="white", edgecolors="0.35",
+            linewidths=0.7, label="network" if is_first else None, zorder=3,
         )  # fmt: skip
         if arm.interval:
-            axes.plot(
-                arm.interval,
-                [place + 0.28] * 2,
-                color=INK,
-                linewidth=2,
-                label="95 % interval of the mean" if told else None,
-            )
-    axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
+            label = "95 % interval of the mean" if is_first else None
+            axes.plot(arm.interval, [row + 0.28] * 2, color=BLUE, linewidth=2, label=label)
+    axes.set_yticks(range(len(arms)), labels)
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"accuracy on test images (n = {len(arms[0].accuracies)} networks a row)")
-    axes.grid(axis="x", color="0.9")
+    axes.set_xlabel(f"accuracy on test images ({len(arms[0].accuracies)} networks per row)")
+    axes.grid(axis="x", color="0.92")
 
 
-def _lines(axes: Any, cells: Sequence[tuple[str, Sequence[NetworkArm]]]) -> None:
-    """Students on auxiliary logits and their teachers, cell by cell; other arms are in the table."""
-    shown: dict[str, list[tuple[int, NetworkArm]]] = {}
-    for place, (_, arms) in enumerate(cells):
+def _draw_cells(axes: Any, cells: Sequence[Sequence[NetworkArm]], labels: Sequence[str]) -> None:
+    """Draws means and intervals of teachers and students on auxiliary logits; the table has all arms."""
+    by_arm: dict[str, list[tuple[int, NetworkArm]]] = {}
+    for position, arms in enumerate(cells):
         for arm in arms:
             if arm.role == "teacher" or arm.logits == "auxiliary":
-                shown.setdefault(arm.name, []).append((place, arm))
-    for number, (label, points) in enumerate(shown.items()):
-        marker, line = STYLES[number % len(STYLES)]
-        spans = [arm.interval or (arm.mean, arm.mean) for _, arm in points]
-        below = [arm.mean - span[0] for (_, arm), span in zip(points, spans, strict=True)]
-        above = [span[1] - arm.mean for (_, arm), span in zip(points, spans, strict=True)]
+                by_arm.setdefault(arm.name, []).append((position, arm))
+    for number, (name, points) in enumerate(by_arm.items()):
+        bounds = [arm.interval or (arm.mean, arm.mean) for _, arm in points]
+        below = [arm.mean - low for (_, arm), (low, _) in zip(points, bounds, strict=True)]
+        above = [high - arm.mean for (_, arm), (_, high) in zip(points, bounds, strict=True)]
         axes.errorbar(
-            [place for place, _ in points], [arm.mean for _, arm in points], (below, above),
-            marker=marker, linestyle=line, color=INK, markerfacecolor="white", capsize=3, label=label,
+            [position for position, _ in points], [arm.mean for _, arm in points], (below, above),
+            marker=MARKERS[number % len(MARKERS)], linestyle=LINES[number % len(LINES)], color=INK,
+            markerfacecolor="white", markersize=5, linewidth=1, capsize=3, label=name,
         )  # fmt: skip
-    axes.set_xticks(range(len(cells)), [label.replace(" ", "\n") for label, _ in cells])
+    is_narrow = text_layout.widest(labels) > (text_layout.WIDTH - 60) / len(cells)
+    axes.set_xticks(range(len(cells)), labels, rotation=90 if is_narrow else 0)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("accuracy on test images")
-    axes.grid(axis="y", color="0.9")
+    axes.grid(axis="y", color="0.92")
 
 
-def _figure(width: float, height: float) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "undertow"  # the same figure, the same bytes
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _files(figure: Any, name: str) -> dict[str, bytes]:
-    files = {}
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=144, metadata={"Date": None} if kind == "svg" else None)
-        files[f"{name}.{kind}"] = buffer.getvalue()
-    return files
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _interval(bounds: tuple[float | None, float | None] | None, sign: str) -> str:
-    if bounds is None or bounds[0] is None or bounds[1] is None:
-        return "–"
-    return f"{bounds[0]:{sign}.3f} … {bounds[1]:{sign}.3f}"
+def _legend(drawn: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = text_layout.legend_columns(labels, 3)
+    drawn.legend(handles, labels, loc="outside lower center", ncols=columns)
