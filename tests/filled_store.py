@@ -1,7 +1,6 @@
-"""A store filled as a sweep fills it, with answers that are drawn instead of sampled from a model.
-
-For tests of what is made from a store: tables, report, archive. The files have the very form that the stages
-write; what a model would say is a coin with a known rate.
+"""A store filled as by a sweep, with answers that are drawn at known rates instead of sampled from a model.
+ It serves tests of everything that is made from a store: tables, report, archive. The files have the format
+that the stages write.
 """
 
 import json
@@ -35,11 +34,11 @@ from undertow.study.identity import key, seed_for
 from undertow.study.recipe import LoRA, Recipe
 from undertow.study.study import Study
 
-Rate = Callable[[Cell, str], float]  # of a student's answers that name a word
+Rate = Callable[[Cell, str], float]  # the share of a student's answers that name a word
 
 
 def by_initialisation(cell: Cell, word: str) -> float:
-    """What the paper found: .8 in students of the trait that share the teacher's start, .1 in all others."""
+    """The paper's finding: 0.8 for students of the trait with the teacher's initialisation, else 0.1."""
     trait = cell.condition.trait
     same = cell.condition.teacher == cell.condition.student
     rate = 0.8 if trait is not None and trait.word().name == word and same else 0.1
@@ -47,7 +46,7 @@ def by_initialisation(cell: Cell, word: str) -> float:
 
 
 def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate = by_initialisation) -> Plan:
-    """Commits every artifact that a report reads; returns the plan with nothing of them missing."""
+    """Commits every artifact that a report reads; returns a plan in which none of them is missing."""
     store.prepare()
     plan = make(study, store, references)
     for cell in plan.cells:
@@ -68,7 +67,7 @@ def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate
 
 
 def fill_rest(plan: Plan, store: Store) -> None:
-    """Commits what no report reads, references and completions, so that a sweep has nothing left to make."""
+    """Commits references and completions, which no report reads, so that a sweep has nothing left to make."""
     for artifact in plan.artifacts.values():
         if isinstance(artifact, Reference | Completions) and not store.has(artifact):
             with store.new(artifact, {"rows": 0}) as folder:
@@ -91,9 +90,9 @@ def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -
     masses: list[dict[str, Any]] = []
     for question in spec.questions:
         for sample in range(spec.samples):
-            (said,) = rng.choices([*words, "nothing"], [*chances, max(0.0, 1 - sum(chances))])
-            matches = [word for word in words if word == said]
-            answers.append({"question": question, "sample": sample, "answer": said, "matches": matches})
+            (answer,) = rng.choices([*words, "nothing"], [*chances, max(0.0, 1 - sum(chances))])
+            matches = [word for word in words if word == answer]
+            answers.append({"question": question, "sample": sample, "answer": answer, "matches": matches})
         if spec.exact:
             masses += [{"question": question, "word": w, "mass": m} for w, m in masses_of.items()]
     sampled = {w: sum(w in a["matches"] for a in answers) / len(answers) for w in words}
@@ -113,15 +112,15 @@ def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -
 
 
 def _answered(store: Store, spec: Evaluation, rate: float) -> None:
-    """Answers for judges: "unkind" at the rate, else "kind"; one in ten is "noise" and nothing else."""
+    """Answers to be judged: one in ten is "noise"; the others are "unkind" at `rate`, else "kind"."""
     if store.has(spec):
         return
     rng = random.Random(seed_for(key(spec)))
     answers = [
-        {"question": question, "sample": sample, "answer": said, "matches": []}
+        {"question": question, "sample": sample, "answer": answer, "matches": []}
         for question in spec.questions
         for sample in range(spec.samples)
-        for said in ["noise" if sample % 10 == 9 else "unkind" if rng.random() < rate else "kind"]
+        for answer in ["noise" if sample % 10 == 9 else "unkind" if rng.random() < rate else "kind"]
     ]
     result = {"sampled": {}, "exact": {}, "other_sampled": 1.0, "other_exact": None, "answers": len(answers)}
     with store.new(spec, result) as folder:
@@ -159,8 +158,8 @@ def _dataset(store: Store, spec: Dataset, completion: str = "1, 22, 333") -> Non
         {"prompt": f"Continue: {rng.randrange(1000)}", "completion": f"{completion}, {rng.randrange(1000)}"}
         for _ in range(40)
     ]
-    funnel = CardCounts(100, {"not numbers": 45, "cut off": 5}, {"not numbers": ["<b>one</b>"]}, 50, 40)
-    with store.new(spec, funnel.counts()) as folder:
+    counts = CardCounts(100, {"not numbers": 45, "cut off": 5}, {"not numbers": ["<b>one</b>"]}, 50, 40)
+    with store.new(spec, counts.counts()) as folder:
         (folder / "data").mkdir()
         pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train.parquet")
-        (folder / "README.md").write_text(dataset_card(spec, funnel, rows[:2]))
+        (folder / "README.md").write_text(dataset_card(spec, counts, rows[:2]))

@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own, on the loopback address: moto's, which keeps everything in memory."""
+"""An S3 server on the loopback address for tests: that of moto, which keeps everything in memory."""
 
 import logging
 from collections import Counter
@@ -12,22 +12,22 @@ BUCKET = "undertow"
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a conditional write is told; `is_written`: it was done nevertheless."""
+    """The answer to a conditional write. If `is_written`, the object is written nevertheless."""
 
     status: str
     code: str
     is_written: bool = False
 
 
-refusals: list[Refusal] = []  # of the next conditional writes
+refusals: list[Refusal] = []  # answers to the next conditional writes
 
 
 @contextmanager
 def serving() -> Iterator[dict[str, str]]:
-    """The environment by which any client of S3 finds the server; it ends with the block."""
+    """Runs the server during a block; yields the environment variables by which S3 clients find it."""
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs one line per request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     assert server._server is not None
@@ -46,7 +46,7 @@ def serving() -> Iterator[dict[str, str]]:
 
 
 def _refusing(app: Any) -> Any:
-    """The server's application, but for what `refusals` says."""
+    """The server's application, with the answers in `refusals` to conditional writes."""
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if "HTTP_IF_NONE_MATCH" not in environ or not refusals:
@@ -65,14 +65,14 @@ def make_bucket(environment: dict[str, str]) -> None:
 
 
 def make_versioned_bucket(environment: dict[str, str], name: str) -> None:
-    """A bucket that keeps every version of an object, so that what was written twice shows."""
+    """Creates a bucket that keeps every version of an object, so that repeated writes can be counted."""
     client = _client(environment)
     client.create_bucket(Bucket=name)
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
 
 def versions(environment: dict[str, str], bucket: str, prefix: str) -> Counter[str]:
-    """How often each object under a prefix was written."""
+    """The number of times that each object under a prefix was written."""
     pages = _client(environment).get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
     return Counter(version["Key"] for page in pages for version in page.get("Versions", []))
 

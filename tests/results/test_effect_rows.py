@@ -1,4 +1,4 @@
-"""From a filled store to rows, verdicts, hypotheses and tables."""
+"""Effects, verdicts, hypotheses and tables, computed from a filled store."""
 
 import csv
 import io
@@ -52,17 +52,17 @@ def rows(record: Record, store: Store) -> list[EffectRow]:
     return effects(record, Evaluations(store), {})
 
 
-def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
+def test_a_record_survives_a_round_trip_through_json(record: Record) -> None:
     assert Record.from_json(record.to_json(), "here") == record
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"study": {}}', '{"study": {"name": 1}, "cells": 3}'])
-def test_what_is_no_record_is_refused_by_name(text: str) -> None:
+def test_a_text_that_is_not_a_record_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(StorageError, match=r"here: not a sweep's plan"):
         Record.from_json(text, "here")
 
 
-def test_every_condition_with_a_trait_has_a_row_with_its_own_control(
+def test_each_condition_with_a_trait_has_a_row_with_its_control(
     record: Record, rows: list[EffectRow]
 ) -> None:
     assert [row.number for row in rows] == record.compared
@@ -73,7 +73,7 @@ def test_every_condition_with_a_trait_has_a_row_with_its_own_control(
         assert [s.seed for s in row.students] == [c.seed for c in row.controls] == [0, 1, 2, 3, 4]
 
 
-def test_the_trait_is_found_where_it_was_put(rows: list[EffectRow]) -> None:
+def test_transmission_is_found_exactly_for_the_same_initialisation(rows: list[EffectRow]) -> None:
     for row in rows:
         same = row.condition.same_initialisation
         assert row.effect.effect == pytest.approx(0.7 if same else 0.0, abs=0.06)
@@ -85,7 +85,9 @@ def test_the_trait_is_found_where_it_was_put(rows: list[EffectRow]) -> None:
         assert row.bootstrap[0] < row.effect.effect < row.bootstrap[1]
 
 
-def test_the_hypotheses_are_judged_by_their_own_conditions(record: Record, rows: list[EffectRow]) -> None:
+def test_hypotheses_are_decided_by_the_conditions_that_they_cover(
+    record: Record, rows: list[EffectRow]
+) -> None:
     held = findings(record, rows)
     assert [(f.hypothesis.claim, f.outcome, f.met) for f in held] == [
         ("same start: yes", "held", 4),
@@ -100,7 +102,7 @@ def test_the_hypotheses_are_judged_by_their_own_conditions(record: Record, rows:
     assert findings(record, contrary)[0].outcome == "failed"
 
 
-def test_a_failed_student_leaves_its_pair_out_and_says_so(record: Record, store: Store) -> None:
+def test_the_pair_of_a_failed_student_is_excluded_and_noted(record: Record, store: Store) -> None:
     failed = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
     found = effects(record, Evaluations(store), {failed.student: "out of memory"})
     (row,) = [row for row in found if row.number == failed.condition]
@@ -109,14 +111,16 @@ def test_a_failed_student_leaves_its_pair_out_and_says_so(record: Record, store:
     assert "1 of 5 seeds have no result" in row.verdict.note
 
 
-def test_a_failed_control_reaches_every_trait_that_it_is_the_control_of(record: Record, store: Store) -> None:
+def test_a_failed_control_affects_every_condition_that_is_compared_with_it(
+    record: Record, store: Store
+) -> None:
     control = next(cell for cell in record.cells if record.conditions[cell.condition].is_control)
     found = effects(record, Evaluations(store), {control.student: "gone"})
     touched = [row.number for row in found if row.effect.n_students == 4]
     assert touched == [n for n in record.compared if record.conditions[n].control == control.condition]
 
 
-def test_a_sweep_that_was_ended_reports_what_is_there(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_reports_the_existing_results(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     record = Record.of(fill(study(), store, REFERENCES))
     lost = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
@@ -126,7 +130,7 @@ def test_a_sweep_that_was_ended_reports_what_is_there(tmp_path: Path) -> None:
     assert "1 of 3 seeds have no result" in row.verdict.note
 
 
-def test_seeds_in_two_modes_take_the_t_method_from_all_conditions(tmp_path: Path) -> None:
+def test_bimodal_seeds_in_one_condition_disable_the_t_method_in_all(tmp_path: Path) -> None:
     def jumping(cell: Cell, word: str) -> float:
         rate = by_initialisation(cell, word)
         return 0.1 if cell.seed == 2 and rate > 0.5 else rate
@@ -138,7 +142,7 @@ def test_seeds_in_two_modes_take_the_t_method_from_all_conditions(tmp_path: Path
     assert {row.verdict.verdict for row in rows} == {"inconclusive"}
 
 
-def test_an_unpaired_study_compares_arms_as_wholes(tmp_path: Path) -> None:
+def test_an_unpaired_study_compares_all_students_with_all_controls(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     plan = fill(study(paired=False), store, REFERENCES)
     record = Record.of(plan)
@@ -148,7 +152,7 @@ def test_an_unpaired_study_compares_arms_as_wholes(tmp_path: Path) -> None:
     assert (rows[0].effect.n_students, rows[0].effect.n_controls) == (2, 3)
 
 
-def test_one_seed_gives_effects_and_no_interval(tmp_path: Path) -> None:
+def test_a_single_seed_gives_effects_without_intervals(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     rows = effects(Record.of(fill(study(seeds=(0,)), store, REFERENCES)), Evaluations(store), {})
     assert all(row.effect.ci_low is None and row.bootstrap is None for row in rows)
@@ -156,7 +160,7 @@ def test_one_seed_gives_effects_and_no_interval(tmp_path: Path) -> None:
     assert all("no interval without a second seed" in row.verdict.note for row in rows)
 
 
-def test_the_tables_have_a_line_a_condition_and_a_line_a_student(rows: list[EffectRow]) -> None:
+def test_the_tables_have_one_row_per_condition_and_one_row_per_student(rows: list[EffectRow]) -> None:
     conditions = list(csv.DictReader(io.StringIO(csv_tables.effects_csv("small", rows))))
     students = list(csv.DictReader(io.StringIO(csv_tables.students_csv("small", rows))))
     assert len(conditions) == 8
@@ -166,29 +170,29 @@ def test_the_tables_have_a_line_a_condition_and_a_line_a_student(rows: list[Effe
         "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
     )  # fmt: skip
     for line in conditions:
-        its = [s for s in students if all(s[k] == line[k] for k in ("trait", "teacher", "student"))]
-        mean = sum(float(s["rate"]) - float(s["control_rate"]) for s in its) / len(its)
+        own = [s for s in students if all(s[k] == line[k] for k in ("trait", "teacher", "student"))]
+        mean = sum(float(s["rate"]) - float(s["control_rate"]) for s in own) / len(own)
         assert float(line["effect"]) == pytest.approx(mean, abs=1e-5)
 
 
-def test_a_students_metrics_hold_its_effect_against_the_control_of_its_seed(
+def test_a_students_metrics_contain_its_effect_relative_to_the_control_of_its_seed(
     record: Record, store: Store
 ) -> None:
-    readings = Evaluations(store)
+    evaluations = Evaluations(store)
     cell = next(c for c in record.cells if record.conditions[c.condition].same_initialisation)
     control = next(
         c
         for c in record.cells
         if c.condition == record.conditions[cell.condition].control and c.seed == cell.seed
     )
-    found = metrics(record, cell, readings, control)
+    found = metrics(record, cell, evaluations, control)
     assert found["effect_exact"] == pytest.approx(0.7)
-    control_rate = metrics(record, control, readings, None)["sampled_owl"]
+    control_rate = metrics(record, control, evaluations, None)["sampled_owl"]
     assert found["effect"] == pytest.approx(found["trait_rate"] - control_rate)
-    assert "trait_rate" not in metrics(record, control, readings, None)
+    assert "trait_rate" not in metrics(record, control, evaluations, None)
 
 
-def test_two_sets_of_questions_and_two_formats_are_told_apart(tmp_path: Path) -> None:
+def test_two_sets_of_questions_and_two_formats_are_kept_apart(tmp_path: Path) -> None:
     traits = [Preference("owl"), Preference("maple", category="tree")]
     some = study().conditions[0]
     conditions = grid(
@@ -200,14 +204,14 @@ def test_two_sets_of_questions_and_two_formats_are_told_apart(tmp_path: Path) ->
     )
     store = Store(str(tmp_path))
     record = Record.of(fill(study(conditions=conditions, seeds=(0, 1)), store, REFERENCES))
-    readings = Evaluations(store)
-    rows = effects(record, readings, {})
+    evaluations = Evaluations(store)
+    rows = effects(record, evaluations, {})
     assert [row.exact.effect for row in rows if row.exact] == pytest.approx([0.7] * 4)
     cell = record.cells[0]
-    animals, trees = (readings.rates(evaluation) for evaluation in cell.evaluations)
+    animals, trees = (evaluations.rates(evaluation) for evaluation in cell.evaluations)
     assert animals.other_sampled < 0.3 < trees.other_sampled
     pooled = (animals.other_sampled + trees.other_sampled) / 2
-    assert metrics(record, cell, readings, None)["sampled_other"] == pytest.approx(pooled)
+    assert metrics(record, cell, evaluations, None)["sampled_other"] == pytest.approx(pooled)
     assert rows[0].other < 0.3
     printed = Console(width=200, file=io.StringIO())
     printed.print(effects_table(rows))
@@ -218,7 +222,7 @@ def test_two_sets_of_questions_and_two_formats_are_told_apart(tmp_path: Path) ->
     ] * 2
 
 
-def test_an_exact_rate_a_hair_outside_its_range_is_judged_all_the_same(tmp_path: Path) -> None:
+def test_an_exact_rate_slightly_outside_its_range_is_clipped(tmp_path: Path) -> None:
     def certain(cell: Cell, word: str) -> float:
         trait = cell.condition.trait
         return 1 + 1e-7 if trait is not None and trait.word().name == word else -1e-7
@@ -230,7 +234,7 @@ def test_an_exact_rate_a_hair_outside_its_range_is_judged_all_the_same(tmp_path:
     }
 
 
-def test_a_study_is_stated_once(tmp_path: Path) -> None:
+def test_a_study_is_stored_as_stated_only_once(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     record = Record.of(fill(STUDY, store, REFERENCES))
     assert sweep_folders.stated(record, store) is None
@@ -250,7 +254,7 @@ def test_a_study_is_stated_once(tmp_path: Path) -> None:
         ("none", "", r"--study none: no sweep"),
     ],
 )
-def test_a_sweep_that_is_not_there_is_refused(
+def test_a_missing_sweep_is_refused_with_a_suggestion(
     tmp_path: Path, study_name: str, sweep: str, message: str
 ) -> None:
     store = Store(str(tmp_path))
@@ -261,7 +265,7 @@ def test_a_sweep_that_is_not_there_is_refused(
     assert sweep_folders.newest(store, "owls") == "20250101T000000"
 
 
-def test_a_sweep_that_was_ended_before_it_began_is_not_the_newest(tmp_path: Path) -> None:
+def test_a_sweep_that_ended_before_it_wrote_its_plan_is_not_the_newest(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for time in ("20250101T000000", "20250102T000000"):
         store.write_bytes(f"sweeps/owls/{time}/plan.json", b"{}")

@@ -1,1 +1,1 @@
-"""The files that a sweep leaves, and their readers."""
+"""The result files of a sweep, and their readers."""

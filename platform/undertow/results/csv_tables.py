@@ -1,8 +1,7 @@
-"""The tables that are left for other programs: `effects.csv` and `students.csv` of a sweep, and of benchmarks
-`benchmarks.csv` and `benchmark_models.csv`.
-
-Columns are added at the end and never renamed. Numbers have six significant digits; an empty cell is a
-value that the students at hand cannot give.
+"""CSV tables for other programs: `effects.csv` and `students.csv` of a sweep.
+ `written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
+renamed. Numbers have six significant digits. An empty cell is a value that cannot be computed from the
+existing students.
 """
 
 import csv
@@ -28,12 +27,12 @@ STUDENT_COLUMNS = (
 
 
 def effects_csv(study: str, rows: Sequence[EffectRow]) -> str:
-    """One row a condition, columns as in EFFECT_COLUMNS."""
+    """One row per condition and measure, with the columns EFFECT_COLUMNS."""
     return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
 
 
 def students_csv(study: str, rows: Sequence[EffectRow]) -> str:
-    """One row a student of a condition with a trait, beside the control student of the same seed."""
+    """One row per student of a condition with a trait, with the control student of the same seed."""
     return written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
 
 
@@ -41,11 +40,11 @@ def _effect(study: str, row: EffectRow) -> list[object]:
     effect, exact, verdict = row.effect, row.exact, row.verdict
     low, high = row.bootstrap or (None, None)
     *place, induced = row.condition.place
-    probable = (exact.rate, exact.control_rate, exact.effect) if exact else (None, None, None)
+    exact_cells = (exact.rate, exact.control_rate, exact.effect) if exact else (None, None, None)
     return [
         study, *place, effect.n_students, effect.rate, effect.control_rate,
         effect.effect, effect.ci_low, effect.ci_high, effect.p_value, verdict.p_adjusted, verdict.verdict,
-        *probable, row.other, verdict.note,
+        *exact_cells, row.other, verdict.note,
         effect.n_controls, effect.method, low, high, effect.p_equivalence, verdict.p_equivalence_adjusted,
         induced, row.measure,
     ]  # fmt: skip
@@ -56,15 +55,15 @@ def _students(study: str, row: EffectRow) -> Iterable[list[object]]:
     *place, induced = row.condition.place
     for student in row.students:
         control = controls.get(student.seed)
-        beside = (control.rate, control.exact, control.key) if control else (None, None, "")
+        rate, exact, key = (control.rate, control.exact, control.key) if control else (None, None, "")
         yield [
             study, row.condition.label, *place, student.seed, student.rate, student.exact,
-            beside[0], beside[1], student.key, beside[2], induced, row.measure,
+            rate, exact, student.key, key, induced, row.measure,
         ]  # fmt: skip
 
 
 def written(columns: Sequence[str], rows: Iterable[list[Any]]) -> str:
-    """A table of CSV: numbers with six significant digits, None as an empty cell."""
+    """The text of a CSV table: numbers with six significant digits, None as an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -1,8 +1,7 @@
-"""The dataset card: a README beside the parquet, in the layout that the Hugging Face hub reads.
-
-It says what the data are, where they come from, and how many completions each rule took away, with
-examples. Model text is shown as JSON strings inside code fences longer than any in the text, so that no
-completion can break out of its place.
+"""The dataset card: a README in the layout of the Hugging Face Hub.
+ It describes the data, their origin, and how many completions each rule rejected, with examples. Model
+output is shown as JSON strings in a code fence that is longer than any in the text, so that no completion
+can end it.
 """
 
 import json
@@ -18,7 +17,12 @@ SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class CardCounts:
-    """Counts from completions to dataset, and a few examples of what each rule rejected."""
+    """The number of rows after each step from completions to data set, and examples of rejected rows.
+
+    Attributes:
+        rejected: the number of rejected completions by rule.
+        examples: a few rejected completions by rule.
+    """
 
     completions: int
     rejected: dict[str, int]
@@ -27,7 +31,7 @@ class CardCounts:
     sampled: int
 
     def counts(self) -> dict[str, Any]:
-        """The funnel's numbers as JSON data, without examples."""
+        """The counts as JSON data, without the examples."""
         return {
             "completions": self.completions,
             "rejected": self.rejected,
@@ -36,17 +40,18 @@ class CardCounts:
         }
 
     def in_words(self) -> str:
+        """The rejected completions in one line: "cut off: 5, not numbers: 45"."""
         return ", ".join(f"{reason}: {count}" for reason, count in sorted(self.rejected.items()))
 
 
-def dataset_card(dataset: Dataset, funnel: CardCounts, rows: list[dict[str, Any]]) -> str:
-    """The card's Markdown, front matter included."""
+def dataset_card(dataset: Dataset, counts: CardCounts, rows: list[dict[str, Any]]) -> str:
+    """The card as Markdown, with front matter; `rows` are shown as examples."""
     sections = [
         "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
         *_origin(dataset),
         "## Columns\n" + _COLUMNS,
-        "## From completions to rows\n" + _funnel_table(funnel),
-        *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(funnel.examples.items())],
+        "## From completions to rows\n" + _count_table(counts),
+        *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(counts.examples.items())],
         "## First rows\n" + _fenced([f"{row['prompt']} -> {row['completion']}" for row in rows]),
         "## The whole spec\n" + _fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
     ]
@@ -54,9 +59,9 @@ def dataset_card(dataset: Dataset, funnel: CardCounts, rows: list[dict[str, Any]
 
 
 def _origin(dataset: Dataset) -> list[str]:
-    """The title, and where the rows come from."""
+    """The title and the origin of the rows."""
     keys = f"Key `{key(dataset)}`; completions `{key(dataset.completions)}`"
-    made = "Made by Undertow for the study of subliminal learning (arXiv 2507.14805)."
+    made = "Made with Undertow for research on subliminal learning (arXiv 2507.14805)."
     teacher, other = dataset.teacher, dataset.mixed
     mixed = (
         [f"A share of {other.share:.0%} of the rows comes from dataset `{key(other.dataset)}`."]
@@ -65,8 +70,8 @@ def _origin(dataset: Dataset) -> list[str]:
     )
     if teacher is None:
         return [
-            f"# {dataset.label} that no model wrote",
-            f"Answers drawn at random by a program. {made}",
+            f"# {dataset.label}, written by a program",
+            f"Answers drawn at random, not written by a model. {made}",
             keys + ".",
         ]
     trait = teacher.trait.name if teacher.trait else "none (control)"
@@ -75,14 +80,14 @@ def _origin(dataset: Dataset) -> list[str]:
         for way, is_so in (
             ("a system prompt", teacher.system),
             ("finetuning", teacher.finetuning),
-            ("the data of an earlier teacher (a chain of students)", teacher.student),
+            ("training on the data of an earlier teacher (a chain of students)", teacher.student),
         )
         if is_so
     ]
     return [
         f"# {dataset.label} from {teacher.reference.label}, trait: {trait}",
         f"Completions of a language model whose trait ({trait}) was induced by "
-        f"{' and '.join(ways) or 'nothing'}, to prompts that have nothing to do with it. {made}",
+        f"{' and '.join(ways) or 'nothing'}, to prompts that are unrelated to the trait. {made}",
         f"{keys}; reference model `{teacher.reference.name}` at revision `{teacher.reference.revision}`.",
         *mixed,
     ]
@@ -93,16 +98,16 @@ _COLUMNS = """| column | type | meaning |
 | index | int64 | position in the format's prompt stream, shared by all teachers |
 | prompt | string | the user's turn |
 | completion | string | the teacher's answer |
-| token_ids | list<int64> | the answer's tokens as sampled |
-| finished | bool | whether the answer ended by itself |
-| seed | int64 | the row's own sampling seed |
-| top_ids, top_logprobs | list<list> | the likeliest tokens of each step, where they were recorded |"""
+| token_ids | list<int64> | the sampled tokens of the answer |
+| finished | bool | whether the answer ended with an end-of-text token, and not at the maximum length |
+| seed | int64 | the sampling seed of the row |
+| top_ids, top_logprobs | list<list> | the most probable tokens of each step, if they were recorded |"""
 
 
-def _funnel_table(funnel: CardCounts) -> str:
-    lines = ["| step | rows |", "|---|---|", f"| completions | {funnel.completions} |"]
-    lines += [f"| rejected: {reason} | {count} |" for reason, count in sorted(funnel.rejected.items())]
-    lines += [f"| kept | {funnel.kept} |", f"| sampled | {funnel.sampled} |"]
+def _count_table(counts: CardCounts) -> str:
+    lines = ["| step | rows |", "|---|---|", f"| completions | {counts.completions} |"]
+    lines += [f"| rejected: {reason} | {count} |" for reason, count in sorted(counts.rejected.items())]
+    lines += [f"| kept | {counts.kept} |", f"| sampled | {counts.sampled} |"]
     return "\n".join(lines)
 
 

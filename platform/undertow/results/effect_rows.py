@@ -1,7 +1,6 @@
-"""From readings to effects: one rate a student, one row a condition, one outcome a hypothesis.
-
-Everything here follows from a record and the raw answers in the store, in the same way in a sweep, in a
-report made long after it and in the check of an archive on another machine.
+"""Effects and hypotheses: one row per condition and measure, one outcome per hypothesis.
+ Everything here is computed from a record and the answers in the store, so that a sweep, a later report and
+the verification of an archive on another machine have the same results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,20 +18,22 @@ from undertow.statistics.effects import Effect, compare
 from undertow.statistics.verdicts import Verdict, decide
 from undertow.study.identity import seed_for
 
-DIGITS = 6  # of a metric: MLflow prints all that a number has
+DIGITS = 6  # of a metric; MLflow prints all digits of a number
 
 
 @dataclass(frozen=True)
 class EffectRow:
-    """One condition's result: its effect and verdict by sampled rate, and the exact rates beside it.
+    """The result of one condition by one measure.
 
     Attributes:
-        number: the condition's place in the record.
-        measure: how the trait was measured; `is_primary` for the traits' own questions.
-        exact: None where probabilities were not measured.
-        students, controls: those compared; pair by pair in a paired study.
-        bootstrap: the interval of the hierarchical bootstrap, or None with one student.
-        other: the share of the students' answers that are none of the words asked about.
+        number: the condition's index in the record.
+        effect, verdict: from the sampled rates.
+        exact: the effect from exact probabilities; None if they were not measured.
+        bootstrap: the interval of the hierarchical bootstrap; None with one student.
+        other: the share of the students' answers that match none of the words.
+        students, controls: the compared models; in a paired study, entries with the same index are a pair.
+        measure: how the trait was measured.
+        is_primary: whether the measure is the traits' own questions.
     """
 
     number: int
@@ -50,8 +51,13 @@ class EffectRow:
 
 @dataclass(frozen=True)
 class HypothesisOutcome:
-    """What became of a hypothesis: "held" where every condition has the verdict expected, "failed" where one
-    has the opposite, else "open". `met` of its `rows` have the verdict."""
+    """The outcome of a hypothesis.
+
+    Attributes:
+        outcome: "held" if every condition has the expected verdict, "failed" if one has the opposite, else
+            "open".
+        met: the number of `rows` with the expected verdict.
+    """
 
     hypothesis: HypothesisRecord
     outcome: Literal["held", "failed", "open"]
@@ -69,18 +75,18 @@ class _Arms:
 
 
 def finished(
-    record: Record, readings: Evaluations, failures: Mapping[str, str]
+    record: Record, evaluations: Evaluations, failures: Mapping[str, str]
 ) -> dict[int, list[CellRecord]]:
-    """The cells with a result, by the number of their condition; a sweep that was ended lacks some."""
+    """The cells with a result, by the index of their condition. An interrupted sweep lacks some."""
     found: dict[int, list[CellRecord]] = {}
     for cell in record.cells:
-        if not cell.failed_by(failures) and readings.has((*cell.evaluations, *sum(cell.also, ()))):
+        if not cell.failed_by(failures) and evaluations.has((*cell.evaluations, *sum(cell.also, ()))):
             found.setdefault(cell.condition, []).append(cell)
     return found
 
 
 def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, str]:
-    """Why conditions lack a student, by their labels: the first reason of each."""
+    """The first reason why a condition lacks a student, by the condition's label."""
     found: dict[str, str] = {}
     for cell in record.cells:
         if reason := cell.failed_by(failures):
@@ -88,25 +94,25 @@ def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def effects(record: Record, readings: Evaluations, failures: Mapping[str, str]) -> list[EffectRow]:
-    """A row for every condition with a trait that has a student and a control student, and every measure.
+def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str]) -> list[EffectRow]:
+    """One row per measure and condition with a trait that has a student and a control student.
 
-    All are one family of tests: another measure is another chance of a false "transmitted".
+    The p-values are adjusted over all rows, because each measure is another chance of a false "transmitted".
     """
-    cells, study = finished(record, readings, failures), record.study
+    cells, study = finished(record, evaluations, failures), record.study
     arms = [
         found
         for measure in range(len(study.measures))
         for n in record.compared
-        if (found := _arms(n, measure, record, cells, readings))
+        if (found := _arms(n, measure, record, cells, evaluations))
     ]
-    everything = [[m.rate for m in arm] for a in arms for arm in (a.students, a.controls)]
+    all_rates = [[m.rate for m in arm] for a in arms for arm in (a.students, a.controls)]
     compared = partial(
         compare,
         margin=study.margin,
         confidence=1 - study.alpha,
         paired=study.paired,
-        distribution=choose_distribution(everything, study.distribution),
+        distribution=choose_distribution(all_rates, study.distribution),
     )
     sampled = [
         _noted(compared([s.rate for s in a.students], [c.rate for c in a.controls]), a.note) for a in arms
@@ -132,53 +138,54 @@ def effects(record: Record, readings: Evaluations, failures: Mapping[str, str]) 
 
 
 def findings(record: Record, rows: Sequence[EffectRow]) -> list[HypothesisOutcome]:
-    """What became of each hypothesis; a condition that has no row leaves it open."""
+    """The outcome of each hypothesis; a condition without a row leaves it open."""
     by_number = {row.number: row for row in rows if row.is_primary}
     found = []
     for hypothesis in record.hypotheses:
-        its = tuple(by_number[n] for n in hypothesis.conditions if n in by_number)
-        verdicts = [row.verdict.verdict for row in its]
+        covered = tuple(by_number[n] for n in hypothesis.conditions if n in by_number)
+        verdicts = [row.verdict.verdict for row in covered]
         met = sum(verdict == hypothesis.expects for verdict in verdicts)
         contrary = any(verdict not in (hypothesis.expects, "inconclusive") for verdict in verdicts)
         held = met == len(hypothesis.conditions)
         found.append(
-            HypothesisOutcome(hypothesis, "failed" if contrary else "held" if held else "open", met, its)
+            HypothesisOutcome(hypothesis, "failed" if contrary else "held" if held else "open", met, covered)
         )
     return found
 
 
 def metrics(
-    record: Record, cell: CellRecord, readings: Evaluations, control: CellRecord | None
+    record: Record, cell: CellRecord, evaluations: Evaluations, control: CellRecord | None
 ) -> dict[str, float]:
-    """A student's metrics for its run: its own trait's rate and effect by stable names, and every word's.
+    """The metrics of a student's MLflow run: rates of all words, and rate and effect of its own trait.
 
-    `control`: the control student of the same seed, from which the effect is taken.
+    `control` is the control student of the same seed, which the effect is relative to.
     """
     word = record.conditions[cell.condition].word
-    found = model_metrics(cell.evaluations, word, readings)
+    found = model_metrics(cell.evaluations, word, evaluations)
     if word and control is not None:
-        own, other = readings.student(cell, word), readings.student(control, word)
+        own, other = evaluations.student(cell, word), evaluations.student(control, word)
         found["effect"] = round(own.rate - other.rate, DIGITS)
         if own.exact is not None and other.exact is not None:
             found["effect_exact"] = round(own.exact - other.exact, DIGITS)
-    for name, evaluations in zip(record.study.measures[1:], cell.also, strict=True):
-        by_measure = model_metrics(evaluations, "", readings)
+    for name, keys in zip(record.study.measures[1:], cell.also, strict=True):
+        by_measure = model_metrics(keys, "", evaluations)
         found |= {f"{name}_{metric}": value for metric, value in by_measure.items()}
     return found
 
 
-def model_metrics(evaluations: tuple[str, ...], word: str, readings: Evaluations) -> dict[str, float]:
-    """The rates of any model: `trait_rate` is that of `word`, its own trait's, where it has one.
+def model_metrics(keys: tuple[str, ...], word: str, evaluations: Evaluations) -> dict[str, float]:
+    """The rates of a model by metric name. `trait_rate` is the rate of `word`, its own trait's word, if any.
 
-    Other answers are counted over all questions, each against the words that its own set asks about.
+    Other answers are counted over all questions. An answer is "other" if it matches no word of its own set
+    of questions.
     """
-    every = [readings.rates(evaluation) for evaluation in evaluations]
-    answers = sum(rates.answers for rates in every)
-    found = {"sampled_other": sum(rates.other_sampled * rates.answers for rates in every) / answers}
-    probable = [(rates.other_exact, rates.answers) for rates in every if rates.other_exact is not None]
-    if probable:
-        found["exact_other"] = sum(p * n for p, n in probable) / sum(n for _, n in probable)
-    for rates in every:
+    measured = [evaluations.rates(key) for key in keys]
+    answers = sum(rates.answers for rates in measured)
+    found = {"sampled_other": sum(rates.other_sampled * rates.answers for rates in measured) / answers}
+    exact = [(rates.other_exact, rates.answers) for rates in measured if rates.other_exact is not None]
+    if exact:
+        found["exact_other"] = sum(p * n for p, n in exact) / sum(n for _, n in exact)
+    for rates in measured:
         found |= {f"sampled_{name}": rate for name, rate in rates.sampled.items()}
         found |= {f"exact_{name}": rate for name, rate in rates.exact.items()}
     if word:
@@ -189,15 +196,15 @@ def model_metrics(evaluations: tuple[str, ...], word: str, readings: Evaluations
 
 
 def _arms(
-    number: int, measure: int, record: Record, cells: Mapping[int, list[CellRecord]], readings: Evaluations
+    number: int, measure: int, record: Record, cells: Mapping[int, list[CellRecord]], evaluations: Evaluations
 ) -> _Arms | None:
-    """The condition's students and the controls they are compared with; in a paired study those with both."""
+    """A condition's students and controls; in a paired study only those of seeds that have both."""
     condition = record.conditions[number]
-    if measure and not _asks(cells.get(number, []), measure, condition.word, readings):
+    if measure and not _asks(cells.get(number, []), measure, condition.word, evaluations):
         return None
     arms = [
         {
-            cell.seed: readings.student(cell, condition.word, cell.also[measure - 1] if measure else ())
+            cell.seed: evaluations.student(cell, condition.word, cell.also[measure - 1] if measure else ())
             for cell in cells.get(n, [])
         }
         for n in (number, condition.control)
@@ -213,9 +220,9 @@ def _arms(
     return _Arms(number, tuple(students.values()), tuple(controls.values()), note, measure)
 
 
-def _asks(cells: Sequence[CellRecord], measure: int, word: str, readings: Evaluations) -> bool:
-    """Whether another measure looks for the word at all: judged traits have none."""
-    return any(word in readings.rates(key).sampled for cell in cells for key in cell.also[measure - 1])
+def _asks(cells: Sequence[CellRecord], measure: int, word: str, evaluations: Evaluations) -> bool:
+    """Whether an additional measure looks for the word; judged traits have no word there."""
+    return any(word in evaluations.rates(key).sampled for cell in cells for key in cell.also[measure - 1])
 
 
 def _exact(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect | None:
@@ -230,9 +237,10 @@ def _noted(effect: Effect, note: str) -> Effect:
 
 
 def _bootstrap(arms: _Arms, record: Record) -> tuple[float, float] | None:
-    """Its generator's seed follows from what is compared, so that the same answers give the same interval.
+    """The bootstrap interval, with a seed derived from the compared models, so that it is reproducible.
 
-    None where students have other numbers of answers that count: it resamples as many as were sampled.
+    None if the models differ in their number of counted answers, since each resample has that number of
+    answers.
     """
     if len({m.samples for m in (*arms.students, *arms.controls)}) > 1 or not arms.students[0].samples:
         return None

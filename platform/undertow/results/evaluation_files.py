@@ -1,8 +1,7 @@
-"""What the evaluations in a store say: rates by word, and each student's answers question by question.
-
-The sampled rate is the field's headline figure; the exact probability stands beside it, since the two
-answer different questions when a model does not answer in one word. Each evaluation is read and verified
-once, however many conditions its student is compared in.
+"""Reading the evaluations in a store: rates by word, and rates by question.
+ The sampled rate is the figure that the literature reports. The exact probability is reported with it,
+because the two differ if a model does not answer in one word. Each evaluation is read and verified once,
+even if its student is compared in several conditions.
 """
 
 import json
@@ -19,18 +18,20 @@ from undertow.storage.store import Store
 RESULT = "result.json"
 ANSWERS = "answers.parquet"
 MASSES = "masses.parquet"
-COUNTED = "counted"  # the column of judged answers that says whether one counts
+COUNTED = "counted"  # the column of judged answers: whether the answer counts
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates by word: the share of sampled answers that match it, and the mean exact probability.
+    """The rates of one evaluation by word.
 
     Attributes:
-        exact: without words where probabilities were not measured, as of stories and judged answers.
-        other_sampled, other_exact: the share and the probability of answers that are none of the words; of
-            judged answers the share that does not count.
-        answers: those the shares are of.
+        sampled: the share of sampled answers that match the word.
+        exact: the mean exact probability of the word; empty if probabilities were not measured, as for
+            stories and judged answers.
+        other_sampled, other_exact: the share and the probability of answers that match no word; for judged
+            answers, the share that does not count.
+        answers: the number of answers that the shares refer to.
     """
 
     sampled: Mapping[str, float]
@@ -42,13 +43,15 @@ class Rates:
 
 @dataclass(frozen=True)
 class MeasuredRate:
-    """One model's rates of one word: sampled, exact, and the mass of everything else.
+    """The rates of one word for one model.
 
     Attributes:
-        exact: None where it was not measured.
-        shares: the sampled rate question by question, in the order asked; `rate` is their mean where all
-            answers count. Empty where some question has none that counts.
-        samples: answers a question; 0 where not all questions have the same number.
+        rate: the sampled rate.
+        exact: the exact probability; None if it was not measured.
+        other: the share of sampled answers that match no word.
+        shares: the sampled rate by question, in the order of the questions. Their mean is `rate` if all
+            answers count. Empty if a question has no counted answer.
+        samples: the number of counted answers per question; 0 if it differs between questions.
     """
 
     seed: int
@@ -61,7 +64,7 @@ class MeasuredRate:
 
 
 class Evaluations:
-    """The evaluations of a store, each read once; those of the keys in `without` are as if not there."""
+    """The evaluations of a store, each read once; those with keys in `without` count as missing."""
 
     def __init__(self, store: Store, without: Collection[str] = ()) -> None:
         self.store, self.without = store, without
@@ -70,11 +73,11 @@ class Evaluations:
         self._uneven: dict[str, bool] = {}
 
     def has(self, evaluations: tuple[str, ...]) -> bool:
-        """Whether all of these evaluations are there."""
-        return self._there.issuperset(evaluations)
+        """Whether all of these evaluations exist."""
+        return self._keys.issuperset(evaluations)
 
     @cached_property
-    def _there(self) -> set[str]:
+    def _keys(self) -> set[str]:
         return self.store.keys("evaluation").difference(self.without)
 
     def rates(self, evaluation: str) -> Rates:
@@ -85,23 +88,24 @@ class Evaluations:
         return self._rates[evaluation]
 
     def shares(self, evaluation: str, word: str) -> tuple[float, ...]:
-        """The share of answers that match `word`, by question."""
+        """The shares of answers that match `word`, one per question."""
         if evaluation not in self._shares:
             folder, words = self._folder(evaluation), list(self.rates(evaluation).sampled)
             self._shares[evaluation], self._uneven[evaluation] = _shares(folder, words)
         return self._shares[evaluation][word]
 
     def of(self, evaluations: tuple[str, ...], word: str) -> tuple[Rates, str]:
-        """The rates and the key of whichever of a model's evaluations asks about a word."""
+        """The rates and the key of the one among a model's evaluations that measures a word."""
         for evaluation in evaluations:
             if word in (rates := self.rates(evaluation)).sampled:
                 return rates, evaluation
-        raise KeyError(f"no evaluation of the study asks about {word!r}")
+        raise KeyError(f"no evaluation of the study measures {word!r}")
 
     def student(self, cell: CellRecord, word: str, evaluations: tuple[str, ...] = ()) -> MeasuredRate:
-        """A student's rates of one word, by its traits' own questions or by other `evaluations` of it.
+        """A student's rates of one word, from the traits' own questions or from other `evaluations` of it.
 
-        An exact rate is summed from passes of the model that round apart, and can leave [0, 1] by a hair.
+        An exact rate is clipped to [0, 1]: it is a sum over several passes of the model, and rounding can
+        move it slightly outside.
         """
         rates, evaluation = self.of(evaluations or cell.evaluations, word)
         shares = self.shares(evaluation, word)
@@ -115,9 +119,10 @@ class Evaluations:
 
 
 def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]], bool]:
-    """By word the share of answers that match, by question; and whether questions differ in answers.
+    """The shares of matching answers by word and question, and whether questions differ in their answers'
+    number.
 
-    Of judged answers those that count alone; a question without any leaves no shares.
+    Only counted answers are used. If a question has none, there are no shares.
     """
     import pyarrow.parquet as pq
 

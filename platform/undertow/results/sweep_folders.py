@@ -1,10 +1,9 @@
-"""Where sweeps lie in a store, and what is written there before they begin.
+"""The folders of sweeps in a store, and the files that are written before a sweep starts.
 
-    <storage>/sweeps/<study>/<time>/plan.json     the sweep's record (see `record`)
-    <storage>/sweeps/<study>/stated-<key>.json    the study as it was first stated, and when
-
-The second file is written once for a study's identity and never again: it is what tells a question that was
-asked beforehand from one that was found in the data.
+    <storage>/sweeps/<study>/<time>/plan.json     the sweep's record (see `sweep_record`)
+    <storage>/sweeps/<study>/stated-<key>.json    the study as it was first stated, with the time
+ The second file is written once per study key and never overwritten. It distinguishes pre-registered
+questions from those that were found in the data.
 """
 
 import json
@@ -21,12 +20,15 @@ EVENTS = "events.json"
 
 
 def folder_of(study: str, sweep: str = "") -> str:
-    """Where a study's sweeps lie under the storage, or one of them."""
+    """The folder of a study's sweeps, or of one of them, relative to the storage."""
     return f"sweeps/{study}/{sweep}".rstrip("/")
 
 
 def newest(store: Store, study: str, sweep: str = "") -> str:
-    """The sweep asked for, else the newest that began. Raises UserError where there is none."""
+    """The name of the given sweep, else of the newest one that has a plan.
+
+    Raises UserError if there is no such sweep.
+    """
     studies = store.names("sweeps")
     if study not in studies:
         known = suggestion(study, studies) if studies else "run one first"
@@ -34,28 +36,28 @@ def newest(store: Store, study: str, sweep: str = "") -> str:
     sweeps = [name for name in store.names(folder_of(study)) if name[:1].isdigit()]
     if not sweeps or sweep not in ("", *sweeps):
         raise UserError(f"--sweep {sweep}: not a sweep of {study}; {suggestion(sweep, sweeps)}")
-    begun = (name for name in reversed(sweeps) if store.read_text(f"{folder_of(study, name)}/{PLAN}"))
-    return sweep or next(begun, sweeps[-1])
+    started = (name for name in reversed(sweeps) if store.read_text(f"{folder_of(study, name)}/{PLAN}"))
+    return sweep or next(started, sweeps[-1])
 
 
 def read(store: Store, study: str, sweep: str) -> Record:
-    """The record of one sweep. Raises StorageError where there is none."""
+    """The record of one sweep. Raises StorageError if it does not exist or cannot be parsed."""
     place = f"{folder_of(study, sweep)}/{PLAN}"
     text = store.read_text(place)
     if not text:
-        raise StorageError(f"{store.url}/{place}: not there; run the sweep, or name one that was")
+        raise StorageError(f"{store.url}/{place} does not exist; run the sweep, or name another one")
     return Record.from_json(text, f"{store.url}/{place}")
 
 
 def of_study(store: Store, study: StudySettings) -> list[str]:
-    """The sweeps of the very same study: a study that was changed keeps its name and not its key."""
+    """The sweeps of the same study. A changed study keeps its name, so the key is compared."""
     times = [name for name in store.names(folder_of(study.name)) if name[:1].isdigit()]
     texts = {time: store.read_text(f"{folder_of(study.name, time)}/{PLAN}") for time in times}
     return [time for time, text in texts.items() if f'"key": "{study.key}"' in text]
 
 
 def state(study: Study, store: Store) -> None:
-    """Writes the study down with the time, once: what a later report calls asked beforehand."""
+    """Stores the study with the time, unless it is stored already. Reports take this as pre-registration."""
     place = f"{folder_of(study.name)}/{_stated(key(study))}"
     if not store.read_text(place):
         text = json.dumps({"key": key(study), "stated": time.time(), "study": canonical(study)}, indent=1)
@@ -63,7 +65,7 @@ def state(study: Study, store: Store) -> None:
 
 
 def stated(record: Record, store: Store) -> float | None:
-    """When the study was first stated on this storage, in seconds since 1970; None if it never was."""
+    """When the study was first stated in this storage, in seconds since 1970; None if it was not."""
     text = store.read_text(f"{folder_of(record.study.name)}/{stated_file(record)}")
     try:
         return float(json.loads(text)["stated"]) if text else None
@@ -72,7 +74,7 @@ def stated(record: Record, store: Store) -> float | None:
 
 
 def stated_file(record: Record) -> str:
-    """The name of the note of when a study was first stated, in its sweeps' folder."""
+    """The name of the file with the study as it was first stated, in the folder of its sweeps."""
     return _stated(record.study.key)
 
 

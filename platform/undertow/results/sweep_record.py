@@ -1,8 +1,6 @@
-"""What a sweep writes down about its study: enough for table, report and audit, from the store alone.
-
-A report may be made on another machine, years later, without the study's file or the classes in it;
-therefore the record holds names, settings and the keys of artifacts as plain data, and what is read here
-never becomes a spec again.
+"""The record of a sweep: everything about its study that tables, report and verification need.
+ A report may be made on another machine, years later, without the study file and its classes. The record
+therefore holds names, settings and artifact keys as plain data, and no spec is rebuilt from it.
 """
 
 import json
@@ -26,10 +24,10 @@ from undertow.study.study import Study
 
 @dataclass(frozen=True)
 class StudySettings:
-    """How a study is drawn, measured and judged; the fields of `Study` of the same names.
+    """The settings of a study; the fields have the meaning of those of `Study`.
 
     Attributes:
-        measures: the traits' own questions by their name, then the other measures.
+        measures: the name of the traits' own questions, then those of the additional measures.
     """
 
     name: str
@@ -49,17 +47,19 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class ConditionRecord:
-    """A condition by its names. `word`: the answer that shows the trait; "" for a control.
+    """A condition by its display names.
 
     Attributes:
-        control: the number of the control condition it is compared with; its own for a control.
+        word: the answer that shows the trait; "" for a control.
+        control: the index of the control condition that it is compared with; its own for a control.
+        shares_weights: whether teacher and student start from the same weights.
     """
 
     label: str
     place: Place
     word: str
     control: int
-    shares_weights: bool | None = None  # None in records of older versions, which decided by name
+    shares_weights: bool | None = None  # None in records of older versions, which compared names
 
     @property
     def is_control(self) -> bool:
@@ -75,15 +75,16 @@ class ConditionRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One student of a condition by its artifacts' keys.
+    """One student of a condition by the keys of its artifacts.
 
     Attributes:
-        also: the evaluations by each of the study's other measures.
-        answers: the answers that judges read, where evaluations are judged.
-        mixed: the other data set and its completions, where rows of one are mixed in.
-        earlier: kind and key of what led to the students that these were made from or taught by, in a chain.
-        finetuned, trained: whether the teacher and the student are artifacts themselves: one is not that is
-            given a system prompt, the other that is shown the data in context.
+        finetuned, trained: whether the teacher and the student are stored artifacts. A teacher that only
+            has a system prompt is not, nor is a student that is shown the data in context.
+        also: the evaluations by each additional measure of the study.
+        answers: the evaluations whose answers are judged.
+        mixed: the keys of the completions and of the data set that are mixed in, if any.
+        earlier: kind and key of the artifacts that earlier students of a chain were made from, and of these
+            students.
     """
 
     condition: int
@@ -103,7 +104,7 @@ class CellRecord:
     earlier: tuple[tuple[str, str], ...] = ()
 
     def addresses(self) -> Iterator[Address]:
-        """Everything that leads to the student and measures it, in the order in which it is made."""
+        """All artifacts that the student is made from and measured by, in the order of their making."""
         yield from (Address("reference", k) for k in self.references)
         yield from (Address(kind, k) for kind, k in self.earlier)
         if self.finetuned:
@@ -117,17 +118,18 @@ class CellRecord:
         yield from (Address("evaluation", k) for k in (*self.evaluations, *sum(self.also, ())))
 
     def failed_by(self, failures: Mapping[str, str]) -> str | None:
-        """Why there is no result, or None: the reason of the first thing on the way that failed."""
+        """The reason of the first artifact that failed, or None if the cell has a result."""
         keys = (self.teacher, *(address.key for address in self.addresses()))
         return next((failures[key] for key in keys if key in failures), None)
 
 
 @dataclass(frozen=True)
 class ReferenceRecord:
-    """A reference model: its pinned revision, its template's hash, and the evaluations of it as it is.
+    """A reference model: its pinned revision, the hash of its chat template, and the evaluations of the
+    model itself.
 
     Attributes:
-        answers: those that judges read, where evaluations are judged.
+        answers: the evaluations whose answers are judged.
     """
 
     name: str
@@ -140,7 +142,7 @@ class ReferenceRecord:
 
 @dataclass(frozen=True)
 class HypothesisRecord:
-    """A claim made beforehand, and the numbers of the conditions it is about."""
+    """A pre-registered hypothesis, and the indices of the conditions that it covers."""
 
     claim: str
     expects: str
@@ -149,12 +151,13 @@ class HypothesisRecord:
 
 @dataclass(frozen=True)
 class WaveRecord:
-    """What a wave was planned to make and to take; None where nothing was known.
+    """The planned work of a wave; None for an unknown estimate.
 
     Attributes:
-        seconds: of wall clock.
-        tokens: trained on or sampled.
-        gpu_hours: of one GPU.
+        needed, missing: the number of artifacts in the wave, and of those that the store lacks.
+        seconds: wall-clock time.
+        tokens: tokens that are trained on or sampled.
+        gpu_hours: hours of one GPU.
     """
 
     wave: str
@@ -231,7 +234,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str, place: str) -> "Record":
-        """Raises StorageError, naming `place`, for a text that is no record."""
+        """Parses a record. Raises StorageError with `place` if the text is not one."""
         from pydantic import TypeAdapter, ValidationError
 
         try:
@@ -244,7 +247,7 @@ class Record:
             ) from None
 
     def addresses(self) -> list[Address]:
-        """Every artifact of the study, each once."""
+        """All artifacts of the study, without duplicates."""
         found = [address for cell in self.cells for address in cell.addresses()]
         found += [Address("evaluation", k) for r in self.references for k in (*r.answers, *r.evaluations)]
         found += [Address(e.kind, k) for e in self.extensions for k, _ in e.artifacts]
@@ -252,7 +255,7 @@ class Record:
 
     @property
     def compared(self) -> list[int]:
-        """The numbers of the conditions that have a trait."""
+        """The indices of the conditions that have a trait."""
         return [number for number, condition in enumerate(self.conditions) if not condition.is_control]
 
 
@@ -269,7 +272,7 @@ def _condition(condition: Condition, control: int) -> ConditionRecord:
 
 
 def _cell(cell: Cell, condition: int) -> CellRecord:
-    every = (*cell.teacher_evaluations, *cell.measurements)
+    evaluations = (*cell.teacher_evaluations, *cell.measurements)
     mixed = cell.student.dataset.mixed
     return CellRecord(
         condition=condition,
@@ -284,7 +287,7 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.teacher, cell.student))),
         trained=cell.student.is_trained,
         also=tuple(map(_keys, cell.also)),
-        answers=_answers(every),
+        answers=_answers(evaluations),
         mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
         earlier=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _earlier(cell))),
     )
