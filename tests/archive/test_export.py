@@ -176,6 +176,11 @@ def with_another_name(record: Any) -> None:
     record["conditions"][0]["place"][3] = record["conditions"][3]["place"][3]
 
 
+def with_another_initialisation(record: Any) -> None:
+    condition = next(c for c in record["conditions"] if c["place"][2] == c["place"][3])
+    condition["shares_weights"] = False
+
+
 def with_another_students_answers(record: Any) -> None:
     record["cells"][0]["evaluations"] = record["cells"][-1]["evaluations"]
 
@@ -306,6 +311,7 @@ def test_a_changed_byte_of_the_zip_file_is_reported_unless_it_changes_no_content
         with_a_record(without_a_seed, "plan.json: its cells are not the conditions and seeds"),
         with_a_record(with_another_control, "condition 0 is not compared with its control, condition 2"),
         with_a_record(with_another_name, "plan.json: condition 0 is"),
+        with_a_record(with_another_initialisation, "is recorded as of two initialisations"),
         with_a_record(with_another_students_answers, "subject.reference.revision is"),
         with_a_record(with_another_word, "plan.json: its traits' words are"),
     ],

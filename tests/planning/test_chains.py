@@ -145,7 +145,7 @@ def test_a_chain_that_makes_no_sense_is_refused(changes: dict[str, object], mess
 
 def test_in_context_students_cannot_teach() -> None:
     shown = replace(FIRST[0], recipe=InContext(rows=4))
-    with pytest.raises(SpecError, match="no weights to teach with"):
+    with pytest.raises(SpecError, match="trained students are needed, not in-context ones"):
         next_hop([shown])
 
 

@@ -97,6 +97,10 @@ def _conditions(record: Record, study: JsonSpec) -> Iterator[str]:
             same = same and is_display_name(shown.partition(AFTER)[0], spec[side]["name"])
         if not same or condition.is_control != (spec["trait"] is None):
             yield f"condition {number} is {condition.label!r}, the study as stated has {names}"
+        # Different revisions can have the same weights (see `Reference.weights`), equal ones cannot differ.
+        starts = {"after", "teacher_start", "student_start"} & spec.keys()
+        if spec["teacher"] == spec["student"] and not starts and not condition.same_initialisation:
+            yield f"condition {number} has one reference model and is recorded as of two initialisations"
         control = stated.index(control_of(spec))
         if control != condition.control:
             yield f"condition {number} is not compared with its control, condition {control}"
