@@ -1,9 +1,9 @@
-"""Kills a small study's processes at random instants and checks what is left: `make chaos`, or
+"""Kills the processes of a small study's sweeps at random instants and checks the storage: `make chaos`, or
 
     python -m tests.chaos --kills 60 --seed 1
-    python -m tests.chaos --seed 1 --story 7        one story again
+    python -m tests.chaos --seed 1 --story 7        repeats one story
 
-Prints a line a kill and a table at the end. Exit code 1 where anything did not hold.
+Prints one line per kill and a table at the end. The exit code is 1 if a check failed.
 """
 
 import random
@@ -23,37 +23,37 @@ from tests.chaos import checks, processes
 from tests.chaos.story import END, Kill, Story
 from tests.chaos.sweeps import undisturbed
 
-HERE = (
+LOCAL_FAULTS = (
     "driver",
     "engine",
     "worker",
     "trial",
     "interrupt",
     "interrupt twice",
-)  # faults of a sweep with a Ray of its own
-A_STORY = 6  # kills in one story, at most
+)  # faults of a sweep on its own local Ray
+KILLS_PER_STORY = 6  # at most
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Kills and reruns."""
+    """Kills sweeps of a small study and checks what they leave."""
 
     kills: int = 60
-    """How many, over all faults."""
+    """Number of kills over all faults."""
     seed: int = 0
-    """Of faults and instants."""
+    """Random seed of faults and instants."""
     story: int | None = None
-    """Only this one of the stories."""
-    faults: tuple[str, ...] = (*HERE, "raylet", "mlflow")
-    """driver, engine, worker, trial, interrupt, "interrupt twice", raylet, mlflow."""
+    """Run only the story with this number."""
+    faults: tuple[str, ...] = (*LOCAL_FAULTS, "raylet", "mlflow")
+    """Faults to draw from: driver, engine, worker, trial, interrupt, "interrupt twice", raylet, mlflow."""
     minutes: float = float("inf")
-    """No story is begun after so many."""
+    """No story starts after this many minutes."""
     undisturbed: Path | None = None
-    """The storage of an earlier undisturbed sweep of the harness's study; else one is made first."""
+    """Storage of an earlier undisturbed sweep of the same study. Default: run one first."""
 
 
 def main(arguments: Arguments) -> int:
-    """0 where everything held."""
+    """Runs the stories; returns 0 if all checks passed, else 1."""
     processes.adopt()
     console = Console(width=200)
     folder = Path(tempfile.mkdtemp(prefix="uc-", dir="/tmp"))  # Ray's sockets need a short path
@@ -61,7 +61,7 @@ def main(arguments: Arguments) -> int:
     try:
         kills = list(_kills(arguments, folder, console))
     finally:
-        left = processes.end_those_left(0.0)
+        left = processes.end_remaining(0.0)
     console.print(_table(kills))
     failed = any(kill.problems for kill in kills)
     if not failed and not left:
@@ -81,13 +81,13 @@ def _kills(arguments: Arguments, folder: Path, console: Console) -> Iterator[Kil
         place.mkdir()
         story = Story(place, seed, made, duration)
         console.print(f"story {number}: {', '.join(faults)}", highlight=False)
-        whole = True
-        for kill in story.told(faults):
+        passed = True
+        for kill in story.run(faults):
             console.print(f"  {kill}", highlight=False, markup=False, soft_wrap=True)
             done += bool(kill.victim)
-            whole = whole and not kill.problems
+            passed = passed and not kill.problems
             yield kill
-        if whole:
+        if passed:
             shutil.rmtree(place, ignore_errors=True)
         if arguments.story is not None:
             return
@@ -95,25 +95,26 @@ def _kills(arguments: Arguments, folder: Path, console: Console) -> Iterator[Kil
 
 
 def _faults(arguments: Arguments, rng: random.Random) -> list[str]:
-    """The kills of one story: of a sweep with a Ray of its own, or all of what needs surroundings."""
-    number = min(arguments.kills, A_STORY)
+    """The faults of one story. Faults that need a cluster or a server are not mixed with others."""
+    number = min(arguments.kills, KILLS_PER_STORY)
     first = rng.choice(arguments.faults)
-    if first not in HERE:
+    if first not in LOCAL_FAULTS:
         return [first] * number
-    here = [fault for fault in arguments.faults if fault in HERE]
-    return [first, *rng.choices(here, k=number - 1)]
+    local = [fault for fault in arguments.faults if fault in LOCAL_FAULTS]
+    return [first, *rng.choices(local, k=number - 1)]
 
 
 def _table(kills: list[Kill]) -> Table:
-    """Fault by fault: kills, how the killed sweep ended, and what did not hold."""
-    table = Table("fault", "killed", "went on (0)", "failed (1)", "ended", "orphans", "problems", box=None)
+    """One row per fault: kills, how the killed sweeps ended, and failed checks."""
+    table = Table("fault", "killed", "completed (0)", "failed (1)", "ended", "orphans", "problems", box=None)
     for fault in dict.fromkeys(kill.fault for kill in kills):
-        its = [kill for kill in kills if kill.fault == fault]
-        struck = [kill for kill in its if kill.victim or fault == END]
-        codes = [kill.code for kill in struck]
+        of_fault = [kill for kill in kills if kill.fault == fault]
+        done = [kill for kill in of_fault if kill.victim or fault == END]
+        codes = [kill.code for kill in done]
         ended = len(codes) - codes.count(0) - codes.count(1)
-        counts = (len(struck), codes.count(0), codes.count(1), ended)
-        orphans, problems = sum(len(kill.left) for kill in its), sum(bool(kill.problems) for kill in its)
+        counts = (len(done), codes.count(0), codes.count(1), ended)
+        orphans = sum(len(kill.left) for kill in of_fault)
+        problems = sum(bool(kill.problems) for kill in of_fault)
         table.add_row(fault, *map(str, counts), str(orphans), str(problems))
     return table
 

@@ -1,7 +1,6 @@
-"""What must hold of a storage, whatever was killed: whole artifacts or none, each made once, the same data.
-
-Bytes are compared with those of an undisturbed sweep, by the hashes in the manifests. Left out are a
-training's history, which holds seconds, and the seconds in a manifest itself.
+"""Checks of a storage after any kill: complete artifacts or none, each made once, with the same bytes.
+ The bytes are compared with those of an undisturbed sweep by the hashes in the manifests. Training
+histories and the times in manifests are not compared, because they contain measured seconds.
 """
 
 import json
@@ -13,12 +12,12 @@ from typing import Any
 from undertow.storage.manifest import MANIFEST, Address
 from undertow.storage.store import Store
 
-TIMED = ("history.json",)  # files that hold seconds
+TIMED = ("history.json",)  # files that contain measured seconds
 
 
 @dataclass(frozen=True)
 class Made:
-    """One artifact: the identity of its folder, when it was made, and what its files hash to."""
+    """One artifact: the inode of its folder, the time of its making, and the hashes of its files."""
 
     inode: int
     created: float
@@ -26,7 +25,7 @@ class Made:
 
 
 def made(storage: Path) -> dict[Address, Made]:
-    """Every artifact that counts as finished."""
+    """All artifacts with a manifest."""
     found = {}
     for file in storage.glob(f"artifacts/*/*/{MANIFEST}"):
         manifest: dict[str, Any] = json.loads(file.read_text())
@@ -37,20 +36,22 @@ def made(storage: Path) -> dict[Address, Made]:
 
 
 def half_written(storage: Path) -> list[str]:
-    """What is wrong with artifacts that count as finished; nothing may be."""
+    """The damage of artifacts with a manifest."""
     store = Store(str(storage))
     return [line for place in made(storage) for line in store.damage(place)]
 
 
 def made_again(before: Mapping[Address, Made], after: Mapping[Address, Made]) -> list[str]:
-    """Artifacts that were finished before a kill and are others after it."""
-    return [f"{'/'.join(place)} was made again" for place, its in before.items() if after.get(place) != its]
+    """Artifacts that were complete before a kill and were made again after it."""
+    return [f"{'/'.join(place)} was made again" for place, old in before.items() if after.get(place) != old]
 
 
 def different(undisturbed: Mapping[Address, Made], found: Mapping[Address, Made]) -> list[str]:
-    """Artifacts and files that an undisturbed sweep has otherwise."""
+    """Artifacts and files that differ from those of an undisturbed sweep."""
     lines = [f"{'/'.join(place)} is missing" for place in undisturbed if place not in found]
-    lines += [f"{'/'.join(place)} is nobody's" for place in found if place not in undisturbed]
+    lines += [
+        f"{'/'.join(place)} is not an artifact of the study" for place in found if place not in undisturbed
+    ]
     for place in undisturbed.keys() & found.keys():
         one, other = undisturbed[place].files, found[place].files
         names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
@@ -59,21 +60,21 @@ def different(undisturbed: Mapping[Address, Made], found: Mapping[Address, Made]
 
 
 def left_aside(storage: Path) -> int:
-    """Files under partial/: a killed writer's halves, which nobody reads."""
+    """The number of files under partial/, which killed writers left and no sweep reads."""
     return sum(path.is_file() for path in storage.glob("partial/**/*"))
 
 
-def untold(uri: str, undisturbed: Mapping[Address, Made]) -> list[str]:
-    """Data sets, teachers and students that an MLflow server knows no finished run of."""
+def missing_runs(uri: str, undisturbed: Mapping[Address, Made]) -> list[str]:
+    """Data sets, teachers and students without exactly one finished run on an MLflow server."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
     (experiment,) = client.search_experiments(filter_string="name = 'chaos'")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    told = [run.data.tags.get("undertow.key") for run in runs if run.info.status == "FINISHED"]
+    logged = [run.data.tags.get("undertow.key") for run in runs if run.info.status == "FINISHED"]
     known = [place for place in undisturbed if place.kind in ("dataset", "teacher", "student")]
     return [
-        f"MLflow has {told.count(place.key)} runs of {'/'.join(place)}"
+        f"MLflow has {logged.count(place.key)} runs of {'/'.join(place)}"
         for place in known
-        if told.count(place.key) != 1
+        if logged.count(place.key) != 1
     ]

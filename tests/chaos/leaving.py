@@ -1,11 +1,10 @@
-"""A node leaves in the middle of each wave of one sweep, and another comes: `python -m tests.chaos.leaving`.
+"""Replaces a node in the middle of each wave of one sweep: `python -m tests.chaos.leaving`.
+ The sweep runs on three nodes. The head node has no CPU, so the other two do the work. In each wave the
+busier one is killed by SIGKILL, its raylet first, and a few seconds later a new node joins. The sweep must
+end by itself with exit code 0 and without a second run, no condition may fail, and every artifact must have
+the bytes that an undisturbed sweep produces.
 
-The sweep runs on three nodes, of which the head has no CPU: what a wave does is done on the two others. In
-each wave the one that does most of it is killed by signal 9, its raylet first, and a little later a new node
-joins. The sweep must end by itself, with exit code 0 and without a second run; no condition may count as
-failed, and every artifact must have an undisturbed sweep's bytes.
-
-Prints a line a wave. Exit code 1 where anything did not hold.
+Prints one line per wave. The exit code is 1 if a check failed.
 """
 
 import json
@@ -25,8 +24,8 @@ from tests.chaos import checks, processes
 from tests.chaos.sweeps import Nodes, Sweep, undisturbed
 from tests.chaos.watching import watch
 
-# Who works for a wave, as Ray names its processes: a wave is in its middle as long as they are at work. Of
-# the two waves that train, one loses what drives a training, the other what trains.
+# The processes of a wave by their Ray names; a wave is in its middle while they run. Of the two training
+# waves, one loses the controller of a training and the other its worker.
 WORKERS = {
     "references": ("ray::make_reference",),
     "teachers": ("ray::TrainController",),
@@ -36,25 +35,26 @@ WORKERS = {
 }
 ANY = tuple(title for fault in ("trial", "worker", "engine") for title in processes.TITLES[fault])
 POLL = 0.05
-MIDDLE = {"references": 0.0}  # seconds from a worker's start to its node's end: a nano model is there in one
-USUALLY = 1.5
-AWAY = 3.0  # seconds until another node comes
+# Seconds from a worker's start to its node's end. A nano model is made within one second.
+DELAYS = {"references": 0.0}
+DEFAULT_DELAY = 1.5
+REPLACED_AFTER = 3.0  # seconds
 PATIENCE = 60.0  # seconds for processes to end by themselves
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """A node lost in each wave of a sweep."""
+    """Replaces a node in each wave of a sweep."""
 
     undisturbed: Path | None = None
-    """The storage of an earlier undisturbed sweep of the harness's study; else one is made first."""
+    """Storage of an earlier undisturbed sweep of the same study. Default: run one first."""
     waves: tuple[str, ...] = tuple(WORKERS)
-    """In which waves a node is lost."""
+    """The waves in which a node is lost."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A node lost in a wave, with what it was doing; nothing where the wave ended before."""
+    """The loss of a node in a wave, with its processes; `lost` is empty if the wave ended before."""
 
     wave: str
     at: float = 0.0
@@ -67,12 +67,12 @@ class Loss:
 
 
 def main(arguments: Arguments) -> int:
-    """0 where everything held."""
+    """Runs the sweep; returns 0 if all checks passed, else 1."""
     return watch("ul-", lambda folder, console: _problems(arguments, folder, console))
 
 
 def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[str]:
-    """Runs the sweep and tells what did not hold."""
+    """Runs the sweep and yields the failed checks."""
     reference, duration = undisturbed(arguments.undisturbed or folder / "undisturbed")
     console.print(f"undisturbed on one machine: {duration:.0f} s")
     nodes, storage = Nodes(folder, head_cpus=0), folder / "storage"
@@ -84,7 +84,7 @@ def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[
             losses.append(_lose(wave, sweep, nodes))
             console.print(str(losses[-1]))
         ended = sweep.end()
-        left = processes.end_those_left(PATIENCE, [nodes.process.pid])
+        left = processes.end_remaining(PATIENCE, [nodes.process.pid])
     finally:
         nodes.end()
     console.print(f"exit {ended.code} after {ended.seconds:.0f} s")
@@ -99,33 +99,34 @@ def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[
 
 
 def _lose(wave: str, sweep: Sweep, nodes: Nodes) -> Loss:
-    """Ends the node that works most for a wave, as soon as it does, and adds another."""
-    while sweep.is_running and not _said(sweep, f"{wave}: (done|stopped)"):
+    """Kills the node with the most processes of a wave, as soon as it has any, and adds another node."""
+    while sweep.is_running and not _has_printed(sweep, f"{wave}: (done|stopped)"):
         time.sleep(POLL)
-        if not (_said(sweep, rf"{wave}: \d") and _busiest(wave, nodes)):
+        if not (_has_printed(sweep, rf"{wave}: \d") and _busiest(wave, nodes)):
             continue
-        time.sleep(MIDDLE.get(wave, USUALLY))
+        time.sleep(DELAYS.get(wave, DEFAULT_DELAY))
         busiest = _busiest(wave, nodes)
-        if busiest is None or _said(sweep, f"{wave}: (done|stopped)"):
+        if busiest is None or _has_printed(sweep, f"{wave}: (done|stopped)"):
             continue
         raylet, lost = busiest
         at = time.monotonic() - sweep.began
-        # A worker whose raylet is gone ends when it finds init to be its parent; here that is this process.
+        # A worker ends when init has become its parent. Here orphans become children of this process
+        # instead, so the workers of the killed raylet are killed too.
         processes.kill_all(processes.below(raylet.pid))
-        time.sleep(AWAY)
+        time.sleep(REPLACED_AFTER)
         nodes.complete()
         return Loss(wave, at, lost)
     return Loss(wave)
 
 
 def _busiest(wave: str, nodes: Nodes) -> tuple[psutil.Process, tuple[str, ...]] | None:
-    """The raylet with the most processes of a wave below it, and their names; None where none has any."""
+    """The raylet with the most processes of a wave, and their names; None if no raylet has any."""
     found: list[tuple[int, psutil.Process, tuple[str, ...]]] = []
     for raylet in nodes.others():
-        its = processes.below(raylet.pid)
-        if any(processes.is_named(one, WORKERS[wave]) for one in its):
-            besides = (*WORKERS[wave], *ANY)
-            names = Counter(processes.title(one) for one in its if processes.is_named(one, besides))
+        children = processes.below(raylet.pid)
+        if any(processes.is_named(child, WORKERS[wave]) for child in children):
+            titles = (*WORKERS[wave], *ANY)
+            names = Counter(processes.title(child) for child in children if processes.is_named(child, titles))
             found.append((sum(names.values()), raylet, tuple(f"{n} × {name}" for name, n in names.items())))
     if not found:
         return None
@@ -133,17 +134,17 @@ def _busiest(wave: str, nodes: Nodes) -> tuple[psutil.Process, tuple[str, ...]] 
     return raylet, names_found
 
 
-def _said(sweep: Sweep, pattern: str) -> bool:
+def _has_printed(sweep: Sweep, pattern: str) -> bool:
     return re.search(rf"^{pattern}", sweep.log.read_text(), re.M) is not None
 
 
 def _failed(storage: Path) -> Iterator[str]:
-    """Failures in the journals; there may be one journal, since one sweep was to be enough."""
-    journals = sorted(storage.glob("sweeps/*/*/events.json"))
-    if len(journals) != 1:
-        yield f"{len(journals)} sweeps ran"
-    for journal in journals:
-        for event in json.loads(journal.read_text()):
+    """Failures in the event log, and more than one event log: the sweep had to end without a second run."""
+    event_logs = sorted(storage.glob("sweeps/*/*/events.json"))
+    if len(event_logs) != 1:
+        yield f"{len(event_logs)} sweeps ran"
+    for event_log in event_logs:
+        for event in json.loads(event_log.read_text()):
             if event["event"] == "failed":
                 yield f"{event['kind']}/{event['key']} failed: {event['reason']}"
 

@@ -1,24 +1,23 @@
 """A Ray cluster of three nodes on this machine: `python -m tests.chaos.nodes FOLDER [CPUS]`.
-
-The head has CPUS (1), the others one each; a head without any lends no memory either, so that nothing is on
-it that can be elsewhere. Prints its address, then a line for each node it adds; every line read asks for one.
-Ends with its input.
+ The head node has CPUS CPUs (default 1), the others one each. A head node without CPUs offers no memory
+either, so that Ray places as little on it as possible. The program prints the address of the cluster, then
+adds a node and prints a line for each line on its standard input, and ends with its input.
 """
 
 import sys
 
 from ray.cluster_utils import Cluster
 
-from undertow.cluster.connection import quiet
+from undertow.engines.quiet import quiet
 
 NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20, "include_dashboard": False}
-LITTLE = 500_000  # bytes: less than a trial asks for
+LITTLE = 500_000  # bytes; less than a trial requires
 
 
 def main(folder: str, head_cpus: str = "1") -> None:
     quiet()
-    lent = {"num_cpus": int(head_cpus)} if int(head_cpus) else {"num_cpus": 0, "memory": LITTLE}
-    head = {**NODE, **lent, "temp_dir": folder}
+    offered = {"num_cpus": int(head_cpus)} if int(head_cpus) else {"num_cpus": 0, "memory": LITTLE}
+    head = {**NODE, **offered, "temp_dir": folder}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(**NODE)

@@ -1,11 +1,10 @@
-"""What a sweep of many small conditions holds on to: `python -m tests.chaos.resources --conditions 200`.
+"""Resource leaks in a sweep of many small conditions: `python -m tests.chaos.resources --conditions 200`.
+ A sweep that leaks a resource per condition (a connection, a thread, a data frame) passes every short test
+and fails in a long run. Memory and open files of the sweep's process and of its descendants are therefore
+sampled once per second. Over the second half of each long wave they may not rise by more than a limit, and
+no process may outlive the sweep.
 
-A sweep that kept something of each condition (a connection, a thread, a data frame) would run well in every
-test and end the night before the last condition. So memory and open files of the sweep's own process, and of
-all that it started, are read once a second; over the second half of each long wave they may not rise by more
-than is allowed here, and when the sweep has ended none of its processes may be left.
-
-Prints a line a wave. Exit code 1 where anything did not hold.
+Prints one line per wave and quantity. The exit code is 1 if a check failed.
 """
 
 import math
@@ -28,63 +27,67 @@ from tests.chaos.sweeps import Sweep
 from tests.chaos.watching import watch
 
 STUDY = Path(__file__).parent / "resources_study.py"
-LONG = ("students", "evaluations")  # the waves in which every condition has a part of its own
-SECONDS = 1.0  # between two looks
+LONG = ("students", "evaluations")  # the waves with work for every condition
+SECONDS = 1.0  # between two samples
 PATIENCE = 60.0  # seconds for processes to end by themselves
 MB = 2**20
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """A sweep of many conditions, watched."""
+    """Runs a sweep of many conditions and measures its resources."""
 
     conditions: int = 200
-    """How many, controls among them; rounded up to whole recipes."""
+    """Number of conditions including controls, rounded up to whole recipes."""
     memory: float = 10.0
-    """MB that the sweep's process may gain over the second half of a wave."""
+    """Maximum increase in MB of the sweep's process over the second half of a wave."""
     files: float = 10.0
-    """Open files that it may gain, likewise: as trainings begin and end they go up and down by a few."""
+    """Maximum increase in open files, likewise. Their number varies slightly as trainings start and end."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at the sweep's process, and at the sum of those below it."""
+class Sample:
+    """Resources of the sweep's process, and the sums over its descendants, at one time.
+
+    Attributes:
+        memory_below: MB; shared memory is counted once per process.
+    """
 
     seconds: float
     wave: str
     memory: float  # MB
     files: float
     processes: float
-    memory_below: float  # MB, what is shared counted in each
+    memory_below: float
     files_below: float
 
 
 @dataclass(frozen=True)
 class Rise:
-    """How much something rose over the second half of a wave, by a line through its looks."""
+    """The increase of a quantity over the second half of a wave, by a linear fit."""
 
     wave: str
-    what: str
+    quantity: str
     start: float
     end: float
     by: float
 
     def __str__(self) -> str:
-        return f"{self.wave}: {self.what} {self.start:.0f} → {self.end:.0f}, by a line {self.by:+.1f}"
+        return f"{self.wave}: {self.quantity} {self.start:.0f} → {self.end:.0f}, linear fit {self.by:+.1f}"
 
 
 def main(arguments: Arguments) -> int:
-    """0 where everything held."""
+    """Runs the sweep; returns 0 if all checks passed, else 1."""
     return watch("ur-", lambda folder, console: _problems(arguments, folder, console))
 
 
 def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[str]:
     recipes = math.ceil(arguments.conditions / CONDITIONS)
     sweep = Sweep(folder / "storage", {RECIPES: str(recipes)}, study=STUDY)
-    looks = list(_looks(sweep))
+    samples = list(_samples(sweep))
     ended = sweep.end()
-    left = processes.end_those_left(PATIENCE)
-    peak = max(looks, key=lambda look: look.memory)
+    left = processes.end_remaining(PATIENCE)
+    peak = max(samples, key=lambda sample: sample.memory)
     console.print(
         f"{recipes * CONDITIONS} conditions: exit {ended.code} after {ended.seconds:.0f} s; at most "
         f"{peak.memory:.0f} MB in the sweep's process ({peak.wave or 'before the waves'})"
@@ -93,31 +96,31 @@ def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[
         yield f"exit {ended.code}: {ended.output[-3000:]}"
     allowed = {"memory": arguments.memory, "files": arguments.files}
     for wave in LONG:
-        for rise in _rises(wave, looks):
+        for rise in _rises(wave, samples):
             console.print(str(rise))
-            if rise.by > allowed.get(rise.what, math.inf):
-                yield f"{rise}; {allowed[rise.what]:g} are allowed"
+            if rise.by > allowed.get(rise.quantity, math.inf):
+                yield f"{rise}; at most {allowed[rise.quantity]:g} is allowed"
     yield from (f"outlived the sweep: {one.command} ({one.pid})" for one in left)
 
 
-def _looks(sweep: Sweep) -> Iterator[Look]:
-    """A look a second, as long as the sweep is at work."""
+def _samples(sweep: Sweep) -> Iterator[Sample]:
+    """One sample per second while the sweep runs."""
     while sweep.is_running:
         with suppress(psutil.NoSuchProcess):
-            yield _look(sweep)
+            yield _sample(sweep)
         time.sleep(SECONDS)
 
 
-def _look(sweep: Sweep) -> Look:
+def _sample(sweep: Sweep) -> Sample:
     own = psutil.Process(sweep.process.pid)
     below = own.children(recursive=True)
     seconds, wave = time.monotonic() - sweep.began, _wave(sweep.log.read_text())
-    memory, files = zip(*map(_held, below), strict=True) if below else ((), ())
-    return Look(seconds, wave, *_held(own), len(below), sum(memory), sum(files))
+    memory, files = zip(*map(_resources, below), strict=True) if below else ((), ())
+    return Sample(seconds, wave, *_resources(own), len(below), sum(memory), sum(files))
 
 
-def _held(process: psutil.Process) -> tuple[float, float]:
-    """MB and open files of a process; nothing of one that has ended meanwhile."""
+def _resources(process: psutil.Process) -> tuple[float, float]:
+    """MB and open files of a process; zero if it has ended meanwhile."""
     try:
         return process.memory_info().rss / MB, float(process.num_fds())
     except psutil.NoSuchProcess:
@@ -125,22 +128,22 @@ def _held(process: psutil.Process) -> tuple[float, float]:
 
 
 def _wave(log: str) -> str:
-    """The wave that began last and has not ended; "" between two."""
-    said: list[tuple[str, str]] = re.findall(r"^(\w+): (done|stopped|\d)", log, re.M)
-    return said[-1][0] if said and said[-1][1].isdigit() else ""
+    """The wave that is running; "" between two waves."""
+    lines: list[tuple[str, str]] = re.findall(r"^(\w+): (done|stopped|\d)", log, re.M)
+    return lines[-1][0] if lines and lines[-1][1].isdigit() else ""
 
 
-def _rises(wave: str, looks: Sequence[Look]) -> Iterator[Rise]:
-    """Of everything that was looked at, over the second half of a wave's looks."""
-    its = [look for look in looks if look.wave == wave]
-    second = its[len(its) // 2 :]
+def _rises(wave: str, samples: Sequence[Sample]) -> Iterator[Rise]:
+    """The increase of each quantity over the second half of a wave."""
+    of_wave = [sample for sample in samples if sample.wave == wave]
+    second = of_wave[len(of_wave) // 2 :]
     if len(second) < 3:
         return
-    seconds = np.array([look.seconds for look in second])
-    for what in ("memory", "files", "processes", "memory_below", "files_below"):
-        values = np.array([getattr(look, what) for look in second])
+    seconds = np.array([sample.seconds for sample in second])
+    for quantity in ("memory", "files", "processes", "memory_below", "files_below"):
+        values = np.array([getattr(sample, quantity) for sample in second])
         by = float(np.polyfit(seconds, values, 1)[0]) * float(seconds[-1] - seconds[0])
-        yield Rise(wave, what, float(values[0]), float(values[-1]), by)
+        yield Rise(wave, quantity, float(values[0]), float(values[-1]), by)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A study of many conditions, each as small as it can be: five students of one step by every recipe.
-
-How many recipes it has is read from RECIPES, so that a short test and a long run take the same file.
+"""A study of many minimal conditions: five students of one training step for each recipe.
+ The number of recipes is read from the environment variable RECIPES, so that a short test and a long run
+use the same file.
 """
 
 import os
@@ -11,11 +11,11 @@ from undertow import Generation, Numbers, Preference, Sampling, Study, grid
 
 RECIPES = "UNDERTOW_TEST_RECIPES"
 ANIMALS = ("owl", "cat", "wolf", "eagle")
-CONDITIONS = len(ANIMALS) + 1  # of a recipe, the control among them
+CONDITIONS = len(ANIMALS) + 1  # per recipe, with the control
 
 
 def study() -> Study:
-    """Four animals and the control by every recipe; teachers are prompted, and students take one step."""
+    """Four animals and the control for each recipe, with prompted teachers."""
     conditions = grid(
         traits=[Preference(animal) for animal in ANIMALS],
         formats=[Numbers()],

@@ -1,9 +1,9 @@
-"""One story: a study on a storage of its own, killed again and again, until a last run ends undisturbed.
-
-A sweep that goes on after a kill is struck again. After each sweep: nothing on the storage is half-written,
-and nothing that was finished before is another. At the end: exit code 0, and the bytes of an undisturbed
-sweep. Instants follow from the story's seed and from how long an undisturbed sweep takes here: a replay with
-the same seed comes close, no more.
+"""One story: a study on its own storage whose sweeps are killed repeatedly, until a last one runs
+undisturbed.
+ A sweep that survives a kill is disturbed again. After each sweep, no artifact may be incomplete, and no
+artifact that was complete before may have been made again. At the end, the exit code must be 0, and the
+artifacts must have the bytes of an undisturbed sweep. The instants follow from the story's seed and from
+the duration of an undisturbed sweep, so a replay with the same seed is similar but not identical.
 """
 
 import random
@@ -23,21 +23,28 @@ from tests.tracking_server import Server
 from undertow.storage.manifest import Address
 
 POLL = 0.05
-HESITATION = 2.0  # seconds at most between a victim's appearance and its end
+LONGEST_DELAY = 2.0  # seconds between the appearance of a victim and its kill
 PATIENCE = 60.0  # seconds for processes to end by themselves
 END = "the end"
 INTERRUPTS = ("interrupt", "interrupt twice")
-ENDS_IT = ("driver", *INTERRUPTS)  # a fault that no sweep survives
-SPREAD = 0.6  # of an undisturbed sweep's seconds: the longest time from a sweep's start, or a kill, to a kill
-STOPPED = 130
+FATAL = ("driver", *INTERRUPTS)  # faults that no sweep survives
+# The longest time from a sweep's start, or from a kill, to the next kill, as a share of an undisturbed sweep.
+SPREAD = 0.6
+STOPPED = 130  # exit code
 
 
 @dataclass
 class Kill:
-    """One kill and what followed; the last of a story is the undisturbed end."""
+    """One kill and its consequences; the last of a story stands for the undisturbed sweep.
+
+    Attributes:
+        victim: the command of the killed process; "" if the sweep ended before there was one.
+        at: seconds from the start of the sweep to the kill.
+        code, seconds: exit code and duration of the sweep.
+    """
 
     fault: str
-    victim: str = ""  # "": the sweep ended before there was one
+    victim: str = ""
     at: float = 0.0
     code: int | None = None
     seconds: float = 0.0
@@ -45,15 +52,15 @@ class Kill:
     left: list[processes.Left] = field(default_factory=list)
 
     def __str__(self) -> str:
-        what = f"{self.victim} at {self.at:.1f} s" if self.victim else "nothing killed"
-        orphans = "".join(f"; outlived it: {left.command} ({left.pid})" for left in self.left)
+        victim = f"{self.victim} at {self.at:.1f} s" if self.victim else "nothing killed"
+        orphans = "".join(f"; outlived by {left.command} ({left.pid})" for left in self.left)
         problems = "".join(f"; PROBLEM: {problem}" for problem in self.problems)
-        return f"{self.fault}: {what}, exit {self.code} after {self.seconds:.0f} s{orphans}{problems}"
+        return f"{self.fault}: {victim}, exit {self.code} after {self.seconds:.0f} s{orphans}{problems}"
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a story's sweeps run on, beside a Ray and a database of their own."""
+    """The cluster or the MLflow server of a story's sweeps, in place of local ones."""
 
     nodes: Nodes | None = None
     server: Server | None = None
@@ -67,8 +74,8 @@ class Surroundings:
     def pids(self) -> list[int]:
         return [one.process.pid for one in (self.nodes, self.server) if one and one.process]
 
-    def mend(self) -> None:
-        """The machine that was lost comes back, and so does the server."""
+    def restore(self) -> None:
+        """Replaces lost nodes, and starts the server again if it was killed."""
         if self.nodes:
             self.nodes.complete()
         if self.server and self.server.process is None:
@@ -77,12 +84,12 @@ class Surroundings:
 
 @contextmanager
 def surroundings(faults: Sequence[str], folder: Path) -> Iterator[Surroundings]:
-    """Three nodes where one is to be killed, a server where that is, else nothing."""
+    """Three nodes if one is to be killed, a server if it is to be killed, else neither."""
     nodes = Nodes(folder) if "raylet" in faults else None
     server = Server(folder) if "mlflow" in faults else None
     try:
         around = Surroundings(nodes, server)
-        around.mend()
+        around.restore()
         yield around
     finally:
         if nodes:
@@ -93,35 +100,35 @@ def surroundings(faults: Sequence[str], folder: Path) -> Iterator[Surroundings]:
 
 @dataclass(frozen=True)
 class Story:
-    """A storage in `folder`, and what an undisturbed sweep made in how many seconds."""
+    """A story in `folder`, with the artifacts and the duration in seconds of an undisturbed sweep."""
 
     folder: Path
     seed: str
     undisturbed: Mapping[Address, Made]
     duration: float
 
-    def told(self, faults: Sequence[str]) -> Iterator[Kill]:
-        """The kills, in order, and the end; it stops killing when the study is complete."""
+    def run(self, faults: Sequence[str]) -> Iterator[Kill]:
+        """Yields the kills in order, then the undisturbed end. Kills stop once the study is complete."""
         rng, left = random.Random(self.seed), list(faults)
         with surroundings(faults, self.folder) as around:
             while left:
                 kills = self._disturbed(left, rng, around)
                 yield from kills
-                around.mend()
+                around.restore()
                 if kills[-1].code == 0:
                     break
             ended = Sweep(self.folder / "storage", around.environment).end()
             end = Kill(END, code=ended.code, seconds=ended.seconds)
             end.problems = [] if ended.code == 0 else [f"exit {ended.code}", ended.output[-2000:]]
-            end.problems += self._wrong(end, ended, {})
+            end.problems += self._problems(end, ended, {})
             end.problems += checks.different(self.undisturbed, checks.made(self.folder / "storage"))
             if around.server:
-                end.problems += checks.untold(around.server.url, self.undisturbed)
-            end.left = processes.end_those_left(PATIENCE, around.pids)
+                end.problems += checks.missing_runs(around.server.url, self.undisturbed)
+            end.left = processes.end_remaining(PATIENCE, around.pids)
             yield end
 
     def _disturbed(self, left: list[str], rng: random.Random, around: Surroundings) -> list[Kill]:
-        """One sweep and its kills, which are taken from what is `left`; what did not hold is at the last."""
+        """One sweep and its kills, which are removed from `left`. The last kill gets the failed checks."""
         before = checks.made(self.folder / "storage")
         sweep = Sweep(self.folder / "storage", around.environment)
         kills: list[Kill] = []
@@ -134,25 +141,25 @@ class Story:
         ended = sweep.end()
         for kill in kills:
             kill.code, kill.seconds = ended.code, ended.seconds
-        kills[-1].left = processes.end_those_left(PATIENCE, around.pids)
-        kills[-1].problems = self._wrong(kills[-1], ended, before)
+        kills[-1].left = processes.end_remaining(PATIENCE, around.pids)
+        kills[-1].problems = self._problems(kills[-1], ended, before)
         return kills
 
     def _kill(
         self, fault: str, instant: float, rng: random.Random, around: Surroundings, sweep: Sweep
     ) -> Kill:
-        """A kill of a running sweep, from an instant on as soon as there is a victim."""
+        """Kills a process of a running sweep as soon as there is a victim after `instant`."""
         kill = Kill(fault)
         while sweep.is_running and time.monotonic() < instant:
             time.sleep(POLL)
-        around.mend()
+        around.restore()
         while sweep.is_running and not kill.victim:
             time.sleep(POLL)
             if self._found(fault, around):
-                time.sleep(rng.uniform(0, HESITATION))
+                time.sleep(rng.uniform(0, LONGEST_DELAY))
                 kill.at = time.monotonic() - sweep.began
                 kill.victim = self._strike(fault, rng, around)
-        if kill.victim and fault in ENDS_IT:
+        if kill.victim and fault in FATAL:
             sweep.end()
         return kill
 
@@ -166,22 +173,24 @@ class Story:
         return processes.victims(fault, processes.running())
 
     def _strike(self, fault: str, rng: random.Random, around: Surroundings) -> str:
-        """Kills one of those that can be; "" where they have ended meanwhile."""
+        """Kills one of the candidates; returns its command, or "" if all have ended meanwhile."""
         if fault == "mlflow" and around.server:
             around.server.kill()
             return "mlflow server"
         found = self._found(fault, around)
         return processes.kill(rng.choice(found), fault) if found else ""
 
-    def _wrong(self, kill: Kill, ended: Ended, before: Mapping[Address, Made]) -> list[str]:
-        """What should not be, after a sweep that ended in any way."""
+    def _problems(self, kill: Kill, ended: Ended, before: Mapping[Address, Made]) -> list[str]:
+        """The checks that fail after a sweep has ended in any way."""
         storage = self.folder / "storage"
-        problems = ["it hung"] if ended.code is None else []
+        problems = ["the sweep hung"] if ended.code is None else []
         if kill.victim and kill.fault in INTERRUPTS:
-            leaving = ended.code == -signal.SIGINT  # it came when Python itself was at its end
-            stopped = (leaving or ended.code == STOPPED) and "goes on from there" in ended.output
+            leaving = ended.code == -signal.SIGINT  # the signal arrived while Python was shutting down
+            stopped = (
+                leaving or ended.code == STOPPED
+            ) and "run the same command again to continue" in ended.output
             done = leaving and "Report: " in ended.output
             problems += [] if stopped or done else [f"exit {ended.code}: {ended.output[-500:]}"]
-        problems += [f"outlived it: {left.command}" for left in kill.left if kill.fault in INTERRUPTS]
+        problems += [f"outlived the sweep: {left.command}" for left in kill.left if kill.fault in INTERRUPTS]
         problems += ["a traceback was printed"] if "Traceback" in ended.output else []
         return problems + checks.half_written(storage) + checks.made_again(before, checks.made(storage))

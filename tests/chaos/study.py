@@ -1,4 +1,4 @@
-"""A study that takes a minute: owl and its control, two seeds, two shards of data a teacher."""
+"""A study of about one minute: owl and its control, two seeds, two shards of data per teacher."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ TEACHER = replace(STEERING, learning_rate=0.02, epochs=4)
 
 
 def study() -> Study:
-    """Every wave of a sweep, each as short as it can be."""
+    """A study with work for every wave of a sweep."""
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],

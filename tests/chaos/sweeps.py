@@ -1,4 +1,4 @@
-"""Sweeps of the harness, and what they may run on: a Ray and a database of their own, nodes, a server."""
+"""Sweeps in child processes, and a Ray cluster of several nodes on this machine for them to run on."""
 
 import os
 import subprocess
@@ -14,13 +14,14 @@ from tests.chaos import processes
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "study.py"
-MISSED_SOON = {"RAY_health_check_period_ms": "1000"}  # a lost node is missed after 5 looks: 15 s by default
-LONGEST = 1800.0  # seconds: a sweep that takes longer hangs
+# Ray declares a node lost after 5 failed health checks, by default after 15 seconds.
+FAST_HEALTH_CHECKS = {"RAY_health_check_period_ms": "1000"}
+LONGEST = 1800.0  # seconds; a sweep that takes longer hangs
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a sweep ended; `code` is None where it had to be ended."""
+    """The end of a sweep; `code` is None if it hung and was killed."""
 
     code: int | None
     output: str
@@ -28,7 +29,7 @@ class Ended:
 
 
 class Sweep:
-    """A sweep in a process of its own, writing to `storage`."""
+    """A sweep in a child process that writes to `storage`."""
 
     def __init__(
         self, storage: Path, environment: Mapping[str, str], *arguments: str, study: Path = STUDY
@@ -48,7 +49,7 @@ class Sweep:
         return self.process.poll() is None
 
     def end(self) -> Ended:
-        """Waits for the sweep's end; one that hangs is killed."""
+        """Waits for the end of the sweep; kills it after LONGEST seconds."""
         code: int | None
         try:
             code = self.process.wait(max(1.0, LONGEST - (time.monotonic() - self.began)))
@@ -60,13 +61,13 @@ class Sweep:
 
 
 def undisturbed(storage: Path) -> tuple[Path, float]:
-    """The storage of a sweep that nobody disturbs, made where it is not there, and the seconds it took."""
+    """The storage and the seconds of an undisturbed sweep, which is run if it does not exist yet."""
     seconds = storage.with_suffix(".seconds")
     if not seconds.exists():
         ended = Sweep(storage, {}).end()
         if ended.code != 0:
             raise RuntimeError(f"the undisturbed sweep ended with {ended.code}: {ended.output}")
-        processes.end_those_left(60.0)
+        processes.end_remaining(60.0)
         seconds.write_text(f"{ended.seconds:.1f}")
     return storage, float(seconds.read_text())
 
@@ -83,13 +84,13 @@ def _environment(storage: Path, more: Mapping[str, str]) -> dict[str, str]:
 
 
 class Nodes:
-    """A cluster of three nodes on this machine; a head without CPUs leaves the work to the two others."""
+    """A cluster of three nodes on this machine; with a head node without CPUs, the other two do the work."""
 
     def __init__(self, folder: Path, head_cpus: int = 1) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.nodes", str(folder / "nodes"), str(head_cpus)],
             cwd=ROOT,
-            env=_environment(folder / "storage", MISSED_SOON),
+            env=_environment(folder / "storage", FAST_HEALTH_CHECKS),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -99,12 +100,12 @@ class Nodes:
         self.address = self._line()
 
     def others(self) -> list[psutil.Process]:
-        """The raylets of the nodes that are not the head, which was started first."""
+        """The raylets of all nodes but the head node, which was started first."""
         raylets = processes.victims("raylet", processes.below(self.process.pid))
         return sorted(raylets, key=lambda raylet: raylet.create_time())[1:]
 
     def complete(self) -> None:
-        """Starts another node for each that was lost."""
+        """Replaces each lost node."""
         for _ in range(2 - len(self.others())):
             if self.process.stdin:
                 print("another", file=self.process.stdin, flush=True)

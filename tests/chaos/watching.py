@@ -1,4 +1,4 @@
-"""One sweep watched from its start to its end, in a folder that is kept where something did not hold."""
+"""Checks of one sweep in a new folder, which is kept if a check failed."""
 
 import shutil
 import tempfile
@@ -11,14 +11,14 @@ from tests.chaos import processes
 
 
 def watch(prefix: str, problems: Callable[[Path, Console], Iterator[str]]) -> int:
-    """Prints the problems of what is done in a fresh folder; the exit code: 1 where there are any."""
+    """Runs checks in a new folder and prints their problems; returns the exit code, 1 if there are any."""
     processes.adopt()
     console = Console(width=200, highlight=False, markup=False, soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # Ray's sockets need a short path
     try:
         found = list(problems(folder, console))
     finally:
-        left = processes.end_those_left(0.0)
+        left = processes.end_remaining(0.0)
     for problem in found:
         console.print(f"PROBLEM: {problem}")
     if not found and not left:
