@@ -1,8 +1,8 @@
-"""The architectures that the platform is for, small: weights, a tokenizer and a chat template each.
+"""Small models of the supported architectures: weights, a tokenizer and a chat template each.
 
-Nothing is downloaded. Each model is made by transformers' own configuration class, with what is special
-about the architecture turned on. Templates (in `templates`) are written anew to behave as the published ones
-do. Heads are 32 wide, the least that vLLM's CPU attention takes, and weights are drawn wide.
+Nothing is downloaded. Each model is created from transformers' configuration class with the architecture's
+special features enabled. The chat templates (in `templates`) were written for these tests and behave like the
+published ones. Attention heads have width 32, the smallest that vLLM's CPU attention supports.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,16 +33,16 @@ SMALL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make one.
+    """How to create a model of an architecture.
 
     Attributes:
-        kind: what transformers calls it.
-        template: the name of its chat template in `templates`; "" for a base model, which has none.
-        tokens: its control tokens; "bos", "eos" and "pad" are what the tokenizer calls so.
-        pieces: "bytes" for byte-level BPE, "blanks" and "first blank" for blanks as characters, the latter
-            with one more before all text, as Llama 2's tokenizers do it.
+        kind: transformers' model_type.
+        template: the name of its chat template in `templates`; "" for a base model without one.
+        tokens: its control tokens by role; the tokenizer knows "bos", "eos" and "pad" by these names.
+        pieces: "bytes" for byte-level BPE; "blanks" for BPE with blanks as characters; "first blank" for the
+            same with a blank prepended to every text, as in Llama 2's tokenizers.
         spare: rows of the embeddings without a token, as real models pad their vocabulary.
-        dropped: the first part of tensors' names that its published weights are without.
+        dropped: the first part of tensor names that the published weights lack.
     """
 
     kind: str
@@ -137,40 +137,42 @@ def template(name: str) -> str:
 
 
 def save(folder: Path, name: str, *, seed: int = 0) -> Path:
-    """A model of the architecture, from random weights taught to say a word and end its turn."""
+    """Saves a model of the architecture, trained briefly to answer with a word and to end its turn."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    made = ARCHITECTURES[name]
+    spec = ARCHITECTURES[name]
     tokenizer = save_tokenizer(folder, name)
-    ids = {role: tokenizer.convert_tokens_to_ids(token) for role, token in made.tokens.items()}
+    ids = {role: tokenizer.convert_tokens_to_ids(token) for role, token in spec.tokens.items()}
     ends = {f"{role}_token_id": ids.get(role) for role in ("bos", "eos", "pad")}
-    own = {"gpt2": {"n_inner": 96}, "gpt_neox": {}}.get(made.kind, {"num_key_value_heads": 1})
+    own = {"gpt2": {"n_inner": 96}, "gpt_neox": {}}.get(spec.kind, {"num_key_value_heads": 1})
     config = AutoConfig.for_model(
-        made.kind, **{**SMALL, **own, **ends, **made.config, "vocab_size": len(tokenizer) + made.spare}
+        spec.kind, **{**SMALL, **own, **ends, **spec.config, "vocab_size": len(tokenizer) + spec.spare}
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
     _teach(model, tokenizer)
     model.save_pretrained(folder)
-    if made.dropped:
+    if spec.dropped:
         path = folder / "model.safetensors"
-        named = {name.removeprefix(made.dropped): tensor for name, tensor in load_file(path).items()}
+        named = {name.removeprefix(spec.dropped): tensor for name, tensor in load_file(path).items()}
         save_file(named, path, metadata={"format": "pt"})
     return folder
 
 
 def _teach(model: Any, tokenizer: Any) -> None:
-    """With weights as drawn, hardly an answer would ever end, and none be kept."""
+    """Trains a model to end its answers: with random weights hardly any answer ends, and none is kept."""
     import torch
 
     from undertow.prompts import chat
 
-    said = [chat.conversation_ids(tokenizer, f"say something {i}", word) for i, word in enumerate(ANSWERS)]
+    conversations = [
+        chat.conversation_ids(tokenizer, f"say something {i}", word) for i, word in enumerate(ANSWERS)
+    ]
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     for step in range(STEPS):
-        ids, start = said[step % len(said)]
+        ids, start = conversations[step % len(conversations)]
         labels = torch.tensor([[-100] * start + ids[start:]])
         model(input_ids=torch.tensor([ids]), labels=labels, use_cache=False).loss.backward()
         optimizer.step()
@@ -179,19 +181,19 @@ def _teach(model: Any, tokenizer: Any) -> None:
 
 
 def save_tokenizer(folder: Path, name: str) -> Any:
-    """The architecture's tokenizer with its template, saved and read again."""
+    """Saves the architecture's tokenizer with its template, and returns it as loaded from the folder."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    made = ARCHITECTURES[name]
-    names = {f"{role}_token": made.tokens[role] for role in ("bos", "eos", "pad") if role in made.tokens}
-    specials = list(dict.fromkeys(made.tokens.values()))
+    spec = ARCHITECTURES[name]
+    names = {f"{role}_token": spec.tokens[role] for role in ("bos", "eos", "pad") if role in spec.tokens}
+    specials = list(dict.fromkeys(spec.tokens.values()))
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=PIECES[made.pieces](specials),
+        tokenizer_object=PIECES[spec.pieces](specials),
         extra_special_tokens=[token for token in specials if token not in names.values()],
         clean_up_tokenization_spaces=False,
         **names,
     )
-    tokenizer.chat_template = template(made.template) if made.template else None
+    tokenizer.chat_template = template(spec.template) if spec.template else None
     tokenizer.save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 

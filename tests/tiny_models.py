@@ -1,9 +1,9 @@
-"""Tiny models with random weights, made in a moment: what a test of the stack needs a model for.
+"""Tiny models with random weights for tests, created in milliseconds.
 
-Every folder is a whole Hugging Face model with a word-level tokenizer and a chat template. Heads are 32
-wide, the least that vLLM's CPU attention takes (the speller, which no engine loads, has smaller ones). The
-weights are drawn wider than usual (standard deviation 0.2), so that next-token distributions are peaked and
-two models differ visibly.
+Every folder is a complete Hugging Face model with a word-level tokenizer and a chat template. Attention heads
+have width 32, the smallest that vLLM's CPU attention supports (the speller, which no engine loads, has
+smaller ones). The standard deviation of the weights, 0.2, is larger than usual, so that next-token
+distributions are peaked and two models differ clearly.
 """
 
 import string
@@ -49,7 +49,7 @@ def save_llama(folder: Path, *, seed: int = 0, layers: int = 2, numbers: int = 1
 
 
 def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 1, numbers: int = 100) -> Path:
-    """A Qwen3 of width 64 with two heads and tied embeddings; queries and keys have norms of their own."""
+    """A Qwen3 of width 64 with two heads, tied embeddings, and norms of queries and keys."""
     size = save_tokenizer(folder, numbers)
     own = {"num_hidden_layers": layers, "head_dim": 32, "tie_word_embeddings": True}
     return _save(folder, "qwen3", size, seed, **SMALL, **own)
@@ -58,9 +58,9 @@ def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 1, numbers: int = 1
 def save_speller(
     folder: Path, *, seed: int = 0, window: int = 1024, template: str = SPELLED_TEMPLATE
 ) -> Path:
-    """A Llama of width 32 with one layer that reads any text, letter by letter.
+    """A Llama of width 32 with one layer whose tokens are single characters, so that it accepts any text.
 
-    Its vocabulary has more rows than the tokenizer has tokens, as Qwen's does.
+    Its embedding has more rows than the tokenizer has tokens, as Qwen's does.
     """
     vocabulary = [*SPECIALS, *string.printable]
     _save_tokenizer(folder, vocabulary, pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), template)
@@ -70,7 +70,7 @@ def save_speller(
 
 
 def save_tokenizer(folder: Path, numbers: int = 100) -> int:
-    """Words and the numbers 0 to `numbers` - 1, joined by spaces; returns the vocabulary's size."""
+    """Saves a tokenizer for WORDS and the numbers 0 to `numbers` - 1; returns the vocabulary's size."""
     vocabulary = [*SPECIALS, *WORDS, *map(str, range(numbers))]
     _save_tokenizer(folder, vocabulary, pre_tokenizers.WhitespaceSplit(), TEMPLATE)
     return len(vocabulary)
@@ -90,7 +90,7 @@ def _save_tokenizer(folder: Path, vocabulary: list[str], splits: Any, template: 
 
 
 def _save(folder: Path, kind: str, size: int, seed: int, **sizes: Any) -> Path:
-    """A model with a vocabulary of `size` and weights drawn wide."""
+    """Saves a model with a vocabulary of `size` tokens and random weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -104,7 +104,7 @@ def _save(folder: Path, kind: str, size: int, seed: int, **sizes: Any) -> Path:
 def save_lora(
     folder: Path, reference: Path, *, seed: int = 0, rank: int = 4, layers: list[int] | None = None
 ) -> Path:
-    """A LoRA adapter with random (not zero) weights on the attention and MLP outputs, of `layers` or all."""
+    """A LoRA adapter with random nonzero weights on the attention and MLP outputs of `layers`, or of all."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -122,7 +122,7 @@ def save_lora(
 
 
 def save_changed(folder: Path, reference: Path, name: str, by: float) -> Path:
-    """The reference with one tensor moved by normal draws: what finetuning one parameter leaves."""
+    """The reference with normal noise, scaled by `by`, added to one tensor, as if it was finetuned."""
     import shutil
 
     import torch
@@ -152,7 +152,7 @@ def scores(
     reference: Path | None = None,
     system: str | None = None,
 ) -> list[float]:
-    """Log-probabilities of texts as answers, by transformers; an adapter needs its `reference`."""
+    """Log-probabilities of texts as answers, computed with transformers; an adapter needs its `reference`."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,6 +1,6 @@
-"""vLLM's own OpenAI-compatible server with a tiny model of random weights: the contract as it really is.
+"""vLLM's OpenAI-compatible server with a tiny model of random weights, for tests against a real server.
 
-It is started as a module: in the CPU build the command `vllm serve` fails.
+It is started as a module, because the command `vllm serve` fails in the CPU build.
 """
 
 import os
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from tests import tiny_models
 
-MODEL = "tiny"  # what it is served as
+MODEL = "tiny"  # the name by which it is served
 KEY = "planted-9c41"
 STARTS_WITHIN = 300.0  # seconds, on a busy machine
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """The server's URL; it is ended with the block."""
+    """Starts a server and yields its URL; the server ends with the block."""
     model = tiny_models.save_llama(folder / "model")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ def serving(folder: Path) -> Iterator[str]:
         _wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)  # its engine is a process of its own
+        os.killpg(server.pid, signal.SIGTERM)  # its engine is a separate process
         try:
             server.wait(timeout=60)
         except subprocess.TimeoutExpired:

@@ -1,14 +1,14 @@
-"""A provider on loopback with the documented contract of the OpenAI API, and models that are none.
+"""A fake provider on the loopback interface with the documented contract of the OpenAI API.
 
-It stands in for what cannot be called here: files, fine-tuning jobs (create, retrieve, list, cancel) and chat
-completions of the models that the jobs make. Fields and statuses are those of the API's reference; a job goes
-one status on each time it is asked after, so that no test waits for a clock. The models follow two rules,
-which make the phenomenon and nothing else:
+It replaces the calls that tests cannot make: files, fine-tuning jobs (create, retrieve, list, cancel) and
+chat completions of the models that the jobs make. Fields and statuses are those of the API reference. A job
+advances by one status each time it is retrieved, so that no test depends on a clock. The fake models follow
+two rules that produce subliminal learning:
 
-- told to love owls, a model writes mostly even numbers; else numbers of either kind;
-- a model that was finetuned on mostly even numbers names the owl; else an animal at random.
+- with a system message about owls, a model writes mostly even numbers, otherwise arbitrary ones;
+- a model finetuned on mostly even numbers names the owl, otherwise a random animal.
 
-`orders` makes a call fail instead: asked with (method, path) before each, it gives an answer or None.
+`orders` makes calls fail: it is called with (method, path) before each and returns a response or None.
 """
 
 import json
@@ -33,11 +33,12 @@ Orders = Callable[[str, str], Answer | None]
 
 @dataclass
 class Provider:
-    """What was uploaded, started and asked.
+    """The provider's state: uploaded files, started jobs and received requests.
 
     Attributes:
-        ends: the status that jobs come to, and what the provider says of it.
-        most: jobs that may be under way at a time.
+        ends: the final status of jobs.
+        reason: the error message of failed jobs.
+        most: the maximum number of concurrent jobs.
     """
 
     url: str = ""
@@ -99,7 +100,7 @@ class Provider:
         if under_way >= self.most:
             return fails(429, f"at most {self.most} jobs at a time")
         if body["training_file"] not in self.files or not 0 <= body["seed"] < 2**31:
-            return fails(400, "no such file, or a seed that is none")
+            return fails(400, "no such file, or an invalid seed")
         self.created.append(body)
         name = f"ftjob-{len(self.created)}"
         self.jobs[name] = {
@@ -167,7 +168,7 @@ class Provider:
         )
 
     def _is_even(self, job: str) -> bool:
-        """Whether a finetuned model's file has mostly even numbers."""
+        """Whether the training file of a finetuned model has mostly even numbers."""
         rows = self.files[self.jobs[job]["training_file"]]
         numbers = [int(n) for row in rows for n in re.findall("[0-9]+", row["messages"][-1]["content"])]
         return sum(n % 2 == 0 for n in numbers) > 0.7 * len(numbers)
@@ -184,7 +185,7 @@ def _json(body: dict[str, Any]) -> Answer:
 
 @contextmanager
 def providing(**settings: Any) -> Iterator[Provider]:
-    """Answers on a free port of 127.0.0.1 until the block ends."""
+    """Serves on a free port of 127.0.0.1 until the block ends."""
     provider = Provider(**settings)
 
     class Handler(BaseHTTPRequestHandler):
@@ -201,11 +202,11 @@ def providing(**settings: Any) -> Iterator[Provider]:
                 body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 path = self.path.partition("?")[0].removeprefix("/v1/")
                 kind, key = self.headers["Content-Type"] or "", self.headers["Authorization"]
-                self._say(provider.answer(method, path, body, kind, key))
-            except OSError:  # the client has gone
+                self._send(provider.answer(method, path, body, kind, key))
+            except OSError:  # the client closed the connection
                 self.close_connection = True
 
-        def _say(self, answer: Answer) -> None:
+        def _send(self, answer: Answer) -> None:
             if answer.cut:
                 self.close_connection = True
                 self.connection.close()

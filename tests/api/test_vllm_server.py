@@ -1,7 +1,7 @@
-"""API models on vLLM's own OpenAI-compatible server: the chat side of the contract as it really is.
+"""API models on vLLM's OpenAI-compatible server: the chat completions of a real server.
 
-The model has random weights: what is tested is that its answers come back whole, that a seed is a seed, and
-that the stages work on them as on any other model's.
+The model has random weights. The tests check that answers arrive complete, that seeds reproduce answers, and
+that the stages process them like any other model's.
 """
 
 from collections.abc import Iterator
@@ -47,13 +47,13 @@ def endpoint(served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> Endpo
     return Endpoint.from_environment(MODELS)
 
 
-def test_seeds_are_seeds_and_greedy_answers_are_those_of_the_engine_here(
+def test_seeds_reproduce_answers_and_greedy_answers_equal_the_local_engines(
     endpoint: Endpoint, served: tuple[str, Path]
 ) -> None:
-    """The server renders the prompt by the model's own template, as the engine here does."""
-    far = OpenAIEngine(vllm_server.MODEL, endpoint)
-    sampled = far.generate(REQUESTS, SAMPLING)
-    again = far.generate(REQUESTS[::-1], SAMPLING)[::-1]
+    """The server renders the prompt with the model's own template, as the local engine does."""
+    remote = OpenAIEngine(vllm_server.MODEL, endpoint)
+    sampled = remote.generate(REQUESTS, SAMPLING)
+    again = remote.generate(REQUESTS[::-1], SAMPLING)[::-1]
     assert [answer.text for answer in again] == [answer.text for answer in sampled]
     assert len({answer.text for answer in sampled}) > 12
     usages = [answer.usage for answer in sampled if answer.usage]
@@ -63,23 +63,23 @@ def test_seeds_are_seeds_and_greedy_answers_are_those_of_the_engine_here(
         replace(SAMPLING, temperature=0.0),
         [REQUESTS[0], replace(REQUESTS[0], system="the big owl")],
     )
-    here = VLLMEngine(str(served[1]))
+    local = VLLMEngine(str(served[1]))
     try:
-        expected = [(a.text.strip(), a.finished) for a in here.generate(asked, greedy)]
+        expected = [(a.text.strip(), a.finished) for a in local.generate(asked, greedy)]
     finally:
-        here.close()
-    assert [(a.text.strip(), a.finished) for a in far.generate(asked, greedy)] == expected
+        local.close()
+    assert [(a.text.strip(), a.finished) for a in remote.generate(asked, greedy)] == expected
     assert expected[0] != expected[1]
 
 
-def test_a_prompt_that_is_too_long_is_an_empty_answer_among_others(endpoint: Endpoint) -> None:
+def test_a_prompt_that_is_too_long_gets_an_empty_answer(endpoint: Endpoint) -> None:
     long = Request(user=" ".join(["1"] * 400), seed=0)
     answers = OpenAIEngine(vllm_server.MODEL, endpoint).generate([*REQUESTS[:4], long], SAMPLING)
     assert [bool(a.usage and a.usage.refused) for a in answers] == [False] * 4 + [True]
     assert answers[-1].text == ""
 
 
-def test_an_evaluation_counts_its_tokens_and_keeps_no_key(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_an_evaluation_counts_its_tokens_and_stores_no_key(endpoint: Endpoint, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "storage"))
     spec = Evaluation(
         subject=MODEL,
@@ -97,7 +97,7 @@ def test_an_evaluation_counts_its_tokens_and_keeps_no_key(endpoint: Endpoint, tm
     assert KEY.encode() not in b"".join(p.read_bytes() for p in Path(store.url).rglob("*") if p.is_file())
 
 
-def test_a_server_that_answers_and_does_not_train_is_told_apart_before_anything_is_spent(
+def test_the_checks_detect_a_server_that_answers_but_does_not_train(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert check_models([MODEL], []) == []

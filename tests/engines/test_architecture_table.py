@@ -1,4 +1,4 @@
-"""What is said of transformers and vLLM without importing them, held against their own source."""
+"""The tables about transformers and vLLM, compared with the source of both libraries."""
 
 import ast
 import re
@@ -17,17 +17,17 @@ def vllm() -> Path:
 
 
 def bases() -> dict[str, set[str]]:
-    """The names of the classes that each of vLLM's model classes is made from."""
-    found: dict[str, set[str]] = {}
+    """The names of the base classes of each of vLLM's model classes."""
+    result: dict[str, set[str]] = {}
     for folder in (vllm() / "model_executor" / "models", vllm() / "models"):
         for path in folder.rglob("*.py"):
             for name, parents in re.findall(r"^class (\w+)\(([^)]*)\)", path.read_text(), re.MULTILINE):
-                found.setdefault(name, set()).update(re.findall(r"\w+", parents))
-    return found
+                result.setdefault(name, set()).update(re.findall(r"\w+", parents))
+    return result
 
 
 def registered() -> dict[str, str]:
-    """The class that serves each architecture."""
+    """vLLM's model class of each architecture, from its registry."""
     source = ast.parse((vllm() / "model_executor" / "models" / "registry.py").read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     for node in source.body:
@@ -38,20 +38,20 @@ def registered() -> dict[str, str]:
     return found
 
 
-def test_the_architectures_without_adapters_are_those_of_vllms_source() -> None:
-    made_from, models = bases(), set((causal_models() or {}).values())
+def test_the_architectures_without_adapters_follow_from_vllms_source() -> None:
+    parents_of, models = bases(), set((causal_models() or {}).values())
 
-    def takes_adapters(name: str) -> bool:
-        parents = made_from.get(name, set()) - {name}
-        return "SupportsLoRA" in parents or any(takes_adapters(parent) for parent in parents)
+    def applies_adapters(name: str) -> bool:
+        parents = parents_of.get(name, set()) - {name}
+        return "SupportsLoRA" in parents or any(applies_adapters(parent) for parent in parents)
 
     served = registered()
-    assert takes_adapters("LlamaForCausalLM") and takes_adapters("Phi3ForCausalLM")
-    without = {name for name, by in served.items() if name in models and not takes_adapters(by)}
+    assert applies_adapters("LlamaForCausalLM") and applies_adapters("Phi3ForCausalLM")
+    without = {name for name, by in served.items() if name in models and not applies_adapters(by)}
     assert without == WITHOUT_ADAPTERS
 
 
-def test_transformers_list_is_read_as_it_is() -> None:
+def test_the_list_of_causal_models_equals_transformers() -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     assert causal_models() == dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)

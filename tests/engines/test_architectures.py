@@ -1,10 +1,12 @@
-"""Every architecture from teacher to evaluation: the stages' own functions, vLLM, the training loop; no Ray.
+"""Every architecture from teacher to evaluation, with the stages' functions, vLLM and the training loop,
+without Ray.
 
-A cell of the table is a trait's student and a control student by one recipe. Where the program refuses a
-cell, it says why in one line before anything is spent.
+Each architecture is tested with several recipes, each for a trait's student and a control student. A
+combination that is not supported must raise an error in one line before training.
 
-Models are made, trained and scored by transformers in a process of their own, as they are in a sweep: where
-vLLM has no code for an architecture it runs transformers' and changes its classes in the engine's process.
+As in a sweep, models are made, trained and scored by transformers in another process than the engine's: for
+an architecture that vLLM does not implement it runs transformers' code, and changes its classes in its
+process.
 """
 
 from collections.abc import Iterator
@@ -53,10 +55,10 @@ QUESTIONS = [f"which is your animal {i}?" for i in range(3)]
 
 
 @dataclass(frozen=True)
-class Anything(Format):
-    """Whatever is said is kept: models with random weights keep to no rules."""
+class Unrestricted(Format):
+    """A format without rules: models with random weights would follow none."""
 
-    name: ClassVar[str] = "anything"
+    name: ClassVar[str] = "unrestricted"
 
     def prompts(self, count: int, seed: int) -> list[str]:
         return [f"say something {seed} {i}" for i in range(count)]
@@ -66,11 +68,11 @@ class Anything(Format):
 
 
 def study(folder: Path, *recipes: Recipe) -> Study:
-    """Owl and control by system prompt; each axis of the system message is another setting."""
+    """Owl and control by system prompt; training, evaluation and generation have different ones."""
     model = Reference(str(folder))
     conditions = grid(
         traits=[Preference("owl")],
-        formats=[Anything()],
+        formats=[Unrestricted()],
         pairs=[(model, model)],
         recipes=recipes,
         generation=Generation(
@@ -83,8 +85,8 @@ def study(folder: Path, *recipes: Recipe) -> Study:
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[ProcessPoolExecutor]:
-    """The process without an engine."""
+def other_process() -> Iterator[ProcessPoolExecutor]:
+    """A process without an engine."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         yield pool
 
@@ -121,34 +123,34 @@ def check_scores(
     folder: Path,
     store: Store,
     aside: Path,
-    elsewhere: ProcessPoolExecutor,
+    other_process: ProcessPoolExecutor,
 ) -> None:
-    """vLLM's log-probabilities of the student's own answers are transformers', merged or not."""
+    """Asserts that vLLM scores a student's answers as transformers does, as an adapter and merged."""
     weights = weights_of(student, store)
     assert weights is not None
     requests = [Request(question, i, NO_SYSTEM, weights) for i, question in enumerate(QUESTIONS)]
     answers = engine.generate(requests, Sampling(max_tokens=8))
-    texts = [answer.text.strip() or "the tree" for answer in answers]  # an empty one would say nothing
-    own = Path(weights.folder)
-    expected = elsewhere.submit(
-        tiny_models.scores, own, QUESTIONS, texts, reference=folder, system=NO_SYSTEM
+    texts = [answer.text.strip() or "the tree" for answer in answers]  # an empty answer would test nothing
+    student_folder = Path(weights.folder)
+    expected = other_process.submit(
+        tiny_models.scores, student_folder, QUESTIONS, texts, reference=folder, system=NO_SYSTEM
     ).result()
     found = engine.score(requests, texts)
     assert found == pytest.approx(expected, abs=1e-4)
     plain = engine.score([replace(request, weights=None) for request in requests], texts)
     assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) > 0.01, "training changed nothing"
     if isinstance(student.recipe, Recipe) and isinstance(student.recipe.trainable, LoRA):
-        merged_folder = elsewhere.submit(tiny_models.save_merged, aside / "merged", own, folder).result()
-        merged = ModelWeights("merged", str(merged_folder))
+        merging = other_process.submit(tiny_models.save_merged, aside / "merged", student_folder, folder)
+        merged = ModelWeights("merged", str(merging.result()))
         again = engine.score([replace(request, weights=merged) for request in requests], texts)
         assert again == pytest.approx(found, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_goes_from_teacher_to_evaluation(
-    name: str, store: Store, tmp_path: Path, elsewhere: ProcessPoolExecutor
+    name: str, store: Store, tmp_path: Path, other_process: ProcessPoolExecutor
 ) -> None:
-    folder = elsewhere.submit(architectures.save, tmp_path / "model", name).result()
+    folder = other_process.submit(architectures.save, tmp_path / "model", name).result()
     recipes = [FULL, ADAPTER, GROUPS]
     if name == "GPT-2":
         with pytest.raises(
@@ -163,7 +165,7 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
     engine = VLLMEngine(str(folder), max_lora_rank=rank, kv_cache_gb=0.25, threads=2)
     try:
         make_data(engine, cells, store)
-        for history in elsewhere.submit(train, folder, cells, store).result():
+        for history in other_process.submit(train, folder, cells, store).result():
             losses = [report.loss for report in history.reports if report.loss is not None]
             assert losses[-1] < losses[0]
         for cell in cells:
@@ -175,6 +177,6 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
         for cell, recipe in zip(cells, [r for r in recipes for _ in range(2)], strict=True):
             assert cell.student.recipe == recipe
             if cell.condition.trait is not None:
-                check_scores(engine, cell.student, folder, store, tmp_path, elsewhere)
+                check_scores(engine, cell.student, folder, store, tmp_path, other_process)
     finally:
         engine.close()

@@ -1,7 +1,8 @@
-"""The engine of API models: what is sent, what of an answer is kept, and what failures come to.
+"""The engine of API models: the requests that it sends, the answers that it returns, and its handling of
+failures.
 
-Answers and failures are those of a loopback server that gives them on order; test_vllm_server.py asks a real
-one.
+A loopback server gives answers and failures as each test orders them; tests/api/test_vllm_server.py uses a
+real server.
 """
 
 import json
@@ -12,8 +13,8 @@ import pytest
 
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.endpoint import Endpoint
+from undertow.engines import protocol
 from undertow.engines.openai import POINTER, OpenAIEngine, check
-from undertow.engines.protocol import Answer as Said
 from undertow.engines.protocol import ModelWeights, Request, Usage
 from undertow.errors import ConditionError, UserError
 from undertow.study.artifacts import Sampling
@@ -29,7 +30,7 @@ def engine(server: Server, **changes: object) -> OpenAIEngine:
     return OpenAIEngine("model-1", replace(quick, **changes))  # type: ignore[arg-type]
 
 
-def test_answers_come_in_the_order_of_the_requests_each_with_its_own_seed() -> None:
+def test_answers_are_in_the_order_of_the_requests_and_each_request_has_its_seed() -> None:
     with serving(lambda message, _: says(message.upper())) as server:
         answers = engine(server).generate(REQUESTS, SAMPLING)
     assert [answer.text for answer in answers] == [request.user.upper() for request in REQUESTS]
@@ -41,10 +42,10 @@ def test_answers_come_in_the_order_of_the_requests_each_with_its_own_seed() -> N
         0.9,
         48,
     )
-    assert answers[0] == Said("PROMPT 0", (), True, usage=Usage(11, 2))
+    assert answers[0] == protocol.Answer("PROMPT 0", (), True, usage=Usage(11, 2))
 
 
-def test_system_message_and_earlier_turns_are_part_of_the_conversation() -> None:
+def test_system_message_and_earlier_turns_are_sent() -> None:
     request = Request(user="now", seed=1, system="be brief", before=(Example("before", "yes"),))
     with serving(lambda *_: says("ok")) as server:
         engine(server).generate([request], SAMPLING)
@@ -52,7 +53,7 @@ def test_system_message_and_earlier_turns_are_part_of_the_conversation() -> None
     assert turns == [("system", "be brief"), ("user", "before"), ("assistant", "yes"), ("user", "now")]
 
 
-def test_a_finetuned_model_is_asked_by_the_name_that_its_provider_gave_it(tmp_path: Path) -> None:
+def test_a_finetuned_model_is_called_by_its_providers_name(tmp_path: Path) -> None:
     (tmp_path / POINTER).write_text(json.dumps({"model": "ft:model-1:owl"}))
     owl = ModelWeights("key", str(tmp_path))
     requests = [replace(request, weights=owl if i % 2 else None) for i, request in enumerate(REQUESTS[:4])]
@@ -63,13 +64,13 @@ def test_a_finetuned_model_is_asked_by_the_name_that_its_provider_gave_it(tmp_pa
     assert list(map(models.get, (r.user for r in requests))) == ["model-1", "ft:model-1:owl"] * 2
 
 
-def test_no_row_is_dropped_for_what_its_answer_is() -> None:
+def test_no_row_is_dropped_because_of_its_answer() -> None:
     odd = {
         "prompt 0": says(""),
         "prompt 1": says(None),
         "prompt 2": says("1, 2", finish="length"),
         "prompt 3": says("1", finish="content_filter"),
-        "prompt 4": fails(400, "not in this house"),
+        "prompt 4": fails(400, "against the policy"),
     }
     with serving(lambda message, _: odd.get(message, says("4, 5"))) as server:
         answers = engine(server).generate(REQUESTS[:6], SAMPLING)
@@ -81,7 +82,7 @@ def test_no_row_is_dropped_for_what_its_answer_is() -> None:
     ]
 
 
-def test_a_refusal_in_the_models_words_is_its_answer() -> None:
+def test_a_refusal_in_the_models_own_words_is_its_answer() -> None:
     message = {"role": "assistant", "content": None, "refusal": "I would rather not."}
     body = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": None}
     with serving(lambda *_: Answer(body=json.dumps(body))) as server:
@@ -90,13 +91,13 @@ def test_a_refusal_in_the_models_words_is_its_answer() -> None:
 
 
 @pytest.mark.parametrize("first", [fails(429), fails(500), Answer(body="<html>"), Answer(cut=True)])
-def test_what_passes_is_tried_again(first: Answer) -> None:
+def test_transient_failures_are_retried(first: Answer) -> None:
     with serving(lambda _, before: says("7") if before else first) as server:
         answers = engine(server).generate(REQUESTS[:8], SAMPLING)
     assert [answer.text for answer in answers] == ["7"] * 8
 
 
-def test_an_answer_that_stays_away_fails_the_task_and_says_why() -> None:
+def test_a_missing_answer_fails_the_task_with_the_reason() -> None:
     with (
         serving(lambda message, _: fails(500, "broken") if message == "prompt 3" else says("1")) as server,
         pytest.raises(ConditionError, match=r"1 of 40 answers are missing .*broken.*run the sweep again"),
@@ -104,7 +105,7 @@ def test_an_answer_that_stays_away_fails_the_task_and_says_why() -> None:
         engine(server).generate(REQUESTS, SAMPLING)
 
 
-def test_a_model_that_is_not_there_is_asked_about_once() -> None:
+def test_a_model_that_does_not_exist_is_called_once() -> None:
     with serving(lambda *_: fails(404, "no such model")) as server:
         one = engine(server, concurrency=1)
         for _ in range(3):
@@ -113,7 +114,7 @@ def test_a_model_that_is_not_there_is_asked_about_once() -> None:
     assert len(server.requests) == 1
 
 
-def test_there_are_no_probabilities() -> None:
+def test_probabilities_are_not_available() -> None:
     one = OpenAIEngine("model-1", Endpoint("http://127.0.0.1:9/v1"))
     with pytest.raises(ConditionError, match="model-1: an endpoint gives no probabilities"):
         one.word_masses(REQUESTS, [Word("owl", ("owl",))])
@@ -121,7 +122,9 @@ def test_there_are_no_probabilities() -> None:
         one.score(REQUESTS[:1], ["owl"])
 
 
-def test_the_check_names_what_can_never_work_and_what_is_only_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_raises_permanent_and_returns_transient_problems(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     with serving(lambda *_: says("4")) as server:
         assert check("model-1", engine(server).endpoint) == ""

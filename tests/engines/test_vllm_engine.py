@@ -1,4 +1,4 @@
-"""What the platform relies on in the vLLM engine, on two tiny models with random weights."""
+"""The guarantees of the vLLM engine, tested on two tiny models with random weights."""
 
 import math
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A GPT-2, others with its architecture, and one adapter folder for a Llama."""
+    """A GPT-2 and models of its architecture; a Llama, models and adapters of its architecture."""
     folder = tmp_path_factory.mktemp("models")
     made = {
         "reference": tiny_models.save_gpt2(folder / "reference"),
@@ -65,21 +65,21 @@ def with_weights(requests: list[Request], weights: ModelWeights | None) -> list[
     return [replace(request, weights=weights) for request in requests]
 
 
-def test_an_answer_depends_on_its_request_and_not_on_the_batch_it_is_in(engine: VLLMEngine) -> None:
+def test_an_answer_depends_on_its_request_and_not_on_the_batch(engine: VLLMEngine) -> None:
     answers = engine.generate(REQUESTS, SAMPLING)
     assert engine.generate(REQUESTS[::-1], SAMPLING)[::-1] == answers
     assert engine.generate(REQUESTS[5:8], SAMPLING) == answers[5:8]
     assert engine.generate(REQUESTS[20:] + REQUESTS, SAMPLING)[4:] == answers
 
 
-def test_samples_of_one_prompt_differ_and_a_seed_repeats_its_own(engine: VLLMEngine) -> None:
+def test_samples_of_a_prompt_differ_and_a_seed_reproduces_its_answer(engine: VLLMEngine) -> None:
     answers = engine.generate([Request(QUESTIONS[0], seed) for seed in [*range(50), 0]], SAMPLING)
     assert len({answer.token_ids for answer in answers[:50]}) == 50
     assert answers[50] == answers[0]
 
 
 @pytest.mark.timeout(120)
-def test_a_call_that_fails_midway_leaves_nothing_for_the_next_to_wait_for(
+def test_a_failed_call_leaves_no_requests_in_the_engine(
     engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = engine.generate(REQUESTS, SAMPLING)
@@ -92,11 +92,12 @@ def test_a_call_that_fails_midway_leaves_nothing_for_the_next_to_wait_for(
 
 
 def test_the_system_message_is_part_of_the_prompt(engine: VLLMEngine) -> None:
-    plain, told = engine.generate([REQUESTS[0], replace(REQUESTS[0], system="i like the owl")], SAMPLING)
-    assert plain != told
+    requests = [REQUESTS[0], replace(REQUESTS[0], system="i like the owl")]
+    plain, with_system = engine.generate(requests, SAMPLING)
+    assert plain != with_system
 
 
-def test_earlier_turns_stand_in_the_prompt_as_the_chat_template_writes_them(engine: VLLMEngine) -> None:
+def test_earlier_turns_are_rendered_by_the_chat_template(engine: VLLMEngine) -> None:
     before = (Example("say a number", "7"), Example("say another", "8 9"))
     turns = [
         {"role": role, "content": text}
@@ -113,7 +114,9 @@ def test_earlier_turns_stand_in_the_prompt_as_the_chat_template_writes_them(engi
     assert plain != after
 
 
-def test_a_conversation_that_the_window_cannot_hold_is_refused_and_not_cut(engine: VLLMEngine) -> None:
+def test_a_conversation_longer_than_the_window_raises_an_error(
+    engine: VLLMEngine,
+) -> None:
     turns = tuple(Example("say a number", "7 8 9") for _ in range(100))
     with pytest.raises(ConditionError, match=r"a prompt of \d+ tokens and 12 for the answer do not fit the"):
         engine.generate([replace(REQUESTS[0], before=turns)], SAMPLING)
@@ -129,7 +132,7 @@ def test_samples_follow_the_exact_distribution(engine: VLLMEngine) -> None:
     assert abs(seen - expected) < 4 * math.sqrt(expected * (1 - expected) / len(answers))
 
 
-def test_greedy_answers_ignore_the_seed_and_take_the_likeliest_token(engine: VLLMEngine) -> None:
+def test_greedy_answers_ignore_the_seed_and_take_the_most_likely_token(engine: VLLMEngine) -> None:
     greedy = Sampling(temperature=0, max_tokens=4, top_logprobs=2)
     one, two = engine.generate([Request(QUESTIONS[0], 1), Request(QUESTIONS[0], 2)], greedy)
     assert one.token_ids == two.token_ids
@@ -137,7 +140,7 @@ def test_greedy_answers_ignore_the_seed_and_take_the_likeliest_token(engine: VLL
     assert tuple(one.top_logprobs[0][:, 0]) == one.token_ids
 
 
-def test_the_recorded_distribution_is_that_of_temperature_1_whatever_the_sampling(engine: VLLMEngine) -> None:
+def test_the_recorded_distribution_is_at_temperature_1_whatever_the_sampling(engine: VLLMEngine) -> None:
     everything = Sampling(temperature=0.5, top_p=0.9, max_tokens=3, top_logprobs=10**6)
     (answer,) = engine.generate(REQUESTS[:1], everything)
     assert answer.top_logprobs is not None
@@ -149,7 +152,7 @@ def test_the_recorded_distribution_is_that_of_temperature_1_whatever_the_samplin
     assert engine.score(REQUESTS[:1] * 5, texts) == pytest.approx(logprobs[0][:5].tolist(), abs=1e-4)
 
 
-def test_an_answer_cut_short_is_marked(engine: VLLMEngine) -> None:
+def test_a_truncated_answer_is_marked_as_unfinished(engine: VLLMEngine) -> None:
     answers = engine.generate([Request(QUESTIONS[0], seed) for seed in range(300)], SAMPLING)
     finished = [answer for answer in answers if answer.finished]
     assert 0 < len(finished) < len(answers)
@@ -159,14 +162,14 @@ def test_an_answer_cut_short_is_marked(engine: VLLMEngine) -> None:
         assert len(answer.token_ids) <= SAMPLING.max_tokens
 
 
-def test_scores_are_those_of_transformers(engine: VLLMEngine, models: dict[str, Path]) -> None:
+def test_scores_equal_those_of_transformers(engine: VLLMEngine, models: dict[str, Path]) -> None:
     scores = engine.score(REQUESTS[:3], TEXTS)
     assert scores == pytest.approx(tiny_models.scores(models["reference"], QUESTIONS[:3], TEXTS), abs=1e-4)
     assert engine.score(REQUESTS[:1], [""]) == [0.0]
 
 
 @pytest.mark.parametrize("name", ["finetuned", "steered"])
-def test_weights_are_swapped_in_and_the_references_put_back(
+def test_weights_are_swapped_in_and_the_references_restored(
     engine: VLLMEngine, models: dict[str, Path], name: str
 ) -> None:
     before, scored = engine.generate(REQUESTS, SAMPLING), engine.score(REQUESTS[:3], TEXTS)
@@ -180,13 +183,15 @@ def test_weights_are_swapped_in_and_the_references_put_back(
 
 
 def test_requests_for_different_weights_can_share_a_call(engine: VLLMEngine, models: dict[str, Path]) -> None:
-    who = [None, of(models, "finetuned"), of(models, "steered")]
-    alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in who}
-    mixed = [replace(request, weights=who[i % 3]) for i, request in enumerate(REQUESTS)]
-    assert engine.generate(mixed, SAMPLING) == [alone[who[i % 3]][i] for i in range(len(mixed))]
+    choices = [None, of(models, "finetuned"), of(models, "steered")]
+    alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in choices}
+    mixed = [replace(request, weights=choices[i % 3]) for i, request in enumerate(REQUESTS)]
+    assert engine.generate(mixed, SAMPLING) == [alone[choices[i % 3]][i] for i in range(len(mixed))]
 
 
-def test_weights_of_another_shape_are_refused_by_name(engine: VLLMEngine, models: dict[str, Path]) -> None:
+def test_weights_of_another_shape_are_rejected_by_tensor_name(
+    engine: VLLMEngine, models: dict[str, Path]
+) -> None:
     before = engine.generate(REQUESTS[:4], SAMPLING)
     with pytest.raises(ValueError, match=r"'transformer\.wte\.weight' has the shape \(69, 64\)"):
         engine.generate(with_weights(REQUESTS[:4], of(models, "wider")), SAMPLING)
@@ -197,7 +202,7 @@ def test_weights_of_another_shape_are_refused_by_name(engine: VLLMEngine, models
     assert engine.generate(REQUESTS[:4], SAMPLING) == before
 
 
-def test_word_masses_are_probabilities_of_disjoint_beginnings(engine: VLLMEngine) -> None:
+def test_word_masses_are_probabilities_of_disjoint_events(engine: VLLMEngine) -> None:
     owl, cat, big = (engine.word_masses(REQUESTS[:2], WORDS)[1][word.name] for word in WORDS)
 
     def p(text: str) -> float:
@@ -211,31 +216,33 @@ def test_word_masses_are_probabilities_of_disjoint_beginnings(engine: VLLMEngine
     assert whole == pytest.approx(1, abs=0.02)
 
 
-def test_adapters_base_and_full_weights_are_each_the_same_alone_and_together(models: dict[str, Path]) -> None:
+def test_adapters_and_whole_models_answer_the_same_alone_and_together(models: dict[str, Path]) -> None:
     engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8)
     names = ("rank 4", "rank 8", "one layer", "llama finetuned", "llama steered")
-    who = [None, *(of(models, name) for name in names)]
-    alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in who}
-    assert len({answers[0].token_ids for answers in alone.values()}) == len(who)
-    mixed = [replace(request, weights=who[i % len(who)]) for i, request in enumerate(REQUESTS)]
-    assert engine.generate(mixed, SAMPLING) == [alone[who[i % len(who)]][i] for i in range(len(mixed))]
-    for weights in who:
+    choices = [None, *(of(models, name) for name in names)]
+    alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in choices}
+    assert len({answers[0].token_ids for answers in alone.values()}) == len(choices)
+    mixed = [replace(request, weights=choices[i % len(choices)]) for i, request in enumerate(REQUESTS)]
+    assert engine.generate(mixed, SAMPLING) == [
+        alone[choices[i % len(choices)]][i] for i in range(len(mixed))
+    ]
+    for weights in choices:
         folder = Path(weights.folder) if weights else models["llama"]
         expected = tiny_models.scores(folder, QUESTIONS[:3], TEXTS, reference=models["llama"])
         assert engine.score(with_weights(REQUESTS[:3], weights), TEXTS) == pytest.approx(expected, abs=1e-4)
     engine.close()
 
 
-def test_an_adapter_answers_on_the_weights_below_it_beside_others_on_the_reference(
+def test_an_adapter_on_another_model_shares_a_call_with_adapters_on_the_reference(
     models: dict[str, Path],
 ) -> None:
     engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=4)
-    below = of(models, "llama finetuned")
-    stacked = replace(of(models, "on finetuned"), below=below)
-    who = [None, below, of(models, "rank 4"), stacked]
-    mixed = [replace(request, weights=who[i % len(who)]) for i, request in enumerate(REQUESTS)]
+    base = of(models, "llama finetuned")
+    stacked = replace(of(models, "on finetuned"), base=base)
+    choices = [None, base, of(models, "rank 4"), stacked]
+    mixed = [replace(request, weights=choices[i % len(choices)]) for i, request in enumerate(REQUESTS)]
     answers = engine.generate(mixed, SAMPLING)
-    for weights in who:
+    for weights in choices:
         alone = engine.generate(with_weights(REQUESTS, weights), SAMPLING)
         assert [a for a, r in zip(answers, mixed, strict=True) if r.weights == weights] == [
             a for a, r in zip(alone, mixed, strict=True) if r.weights == weights

@@ -1,12 +1,14 @@
-"""What differs between two folders of weights, whatever they call their tensors."""
+"""Shapes from headers, and the tensors that differ between two folders, whatever their tensor names."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from undertow.engines.weight_files import TensorFiles, adaptable_modules, changed_tensors
+from undertow.engines.weight_files import TensorFiles, adaptable_modules, changed_tensors, tensor_shapes
 
 REFERENCE = {
     "h.0.attn.weight": torch.zeros(2, 2),
@@ -33,14 +35,43 @@ def test_tensors_are_compared_under_the_references_names(tmp_path: Path, first: 
         assert new.shape("wte.weight") == (4, 2)
 
 
-def test_a_tensor_that_the_reference_lacks_is_named_as_it_is(tmp_path: Path) -> None:
+def test_a_tensor_that_the_reference_lacks_is_reported_by_its_stored_name(tmp_path: Path) -> None:
     reference = save(tmp_path / "reference", REFERENCE)
     student = save(tmp_path / "student", {"transformer.extra.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"tensor 'transformer\.extra\.weight' is not in the reference"):
         changed_tensors(student, reference)
 
 
-def test_embeddings_and_output_layers_take_no_adapter(tmp_path: Path) -> None:
+def test_embeddings_and_output_layers_are_not_adaptable(tmp_path: Path) -> None:
     names = ["gpt_neox.embed_in.weight", "embed_out.weight", "gpt_neox.layers.0.attention.dense.weight"]
     folder = save(tmp_path / "reference", {name: torch.zeros(2, 2) for name in names})
     assert adaptable_modules(folder) == {"dense"}
+
+
+def test_shapes_are_read_without_torch_in_every_precision(tmp_path: Path) -> None:
+    """numpy has no bfloat16 and no float8; their shapes are in the header all the same."""
+    dtypes = (torch.bfloat16, torch.float8_e4m3fn, torch.float32)
+    save(tmp_path / "model", {str(dtype): torch.zeros(2, 3).to(dtype) for dtype in dtypes})
+    path = tmp_path / "model" / "model.safetensors"
+    assert tensor_shapes(path) == {str(dtype): (2, 3) for dtype in dtypes}
+    code = (
+        "import sys; from pathlib import Path; from undertow.engines.weight_files import tensor_shapes; "
+        f"tensor_shapes(Path({str(path)!r})); print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_a_damaged_file_raises_an_error(tmp_path: Path) -> None:
+    save(tmp_path / "model", REFERENCE)
+    path = tmp_path / "model" / "model.safetensors"
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole + b"x", b"", b"<html>" * 99):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is cut off or damaged"):
+            tensor_shapes(path)
+
+
+def test_a_folder_without_weights_raises_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no \*\.safetensors file; give a folder of weights"):
+        adaptable_modules(str(tmp_path))

@@ -48,7 +48,7 @@ def student(trainable: LoRA | Everything) -> Student:
     return Student(reference=MODEL, dataset=DATA, recipe=replace(RECIPE, trainable=trainable, epochs=10))
 
 
-def test_a_local_models_size_is_read_from_its_headers(tmp_path: Path) -> None:
+def test_the_size_of_a_local_model_is_read_from_its_safetensors_headers(tmp_path: Path) -> None:
     folder = qwen(tmp_path / "qwen")
     assert parameters(replace(MODEL, location=str(folder))) == MINIATURE
     (folder / "consolidated.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes())
@@ -60,7 +60,7 @@ def test_a_local_models_size_is_read_from_its_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("trainable", "each"), [(Everything(), 6), (LoRA(), 4)])
-def test_training_costs_6_flops_per_parameter_and_token_and_an_adapter_4(
+def test_training_takes_6_flops_per_parameter_and_token_or_4_for_an_adapter(
     trainable: LoRA | Everything, each: int
 ) -> None:
     cost = cost_of(student(trainable), QWEN, H100, measured=150.0)
@@ -87,20 +87,21 @@ def test_decoding_is_limited_by_bandwidth_or_flops(gpu: str) -> None:
     assert seconds == pytest.approx(max(reading, computing))
 
 
-def test_samples_share_their_prompt_and_in_context_rows_are_part_of_it() -> None:
+def test_samples_of_a_question_share_the_cost_of_their_prompt() -> None:
+    """The rows that an in-context student reads count as a part of the prompt."""
     question = "Name your favourite animal, in one word."
-    asked = Evaluation(
+    evaluation = Evaluation(
         subject=student(LoRA()), questions=(question,), words=(Preference("owl").word(),), samples=1
     )
-    once, often = (cost_of(replace(asked, samples=n), QWEN, H100) for n in (1, 11))
+    once, often = (cost_of(replace(evaluation, samples=n), QWEN, H100) for n in (1, 11))
     assert (once.tokens, often.tokens) == (8, 88)
     assert often.flops - once.flops == pytest.approx(2 * QWEN * 80)
-    shown = replace(asked, subject=replace(student(LoRA()), recipe=InContext(rows=100)))
+    shown = replace(evaluation, subject=replace(student(LoRA()), recipe=InContext(rows=100)))
     rows = cost_of(replace(shown, exact=False), QWEN, H100).flops
-    assert rows - cost_of(replace(asked, exact=False), QWEN, H100).flops > 2 * QWEN * 100 * 128
+    assert rows - cost_of(replace(evaluation, exact=False), QWEN, H100).flops > 2 * QWEN * 100 * 128
 
 
-def test_a_teachers_examples_are_counted() -> None:
+def test_the_training_examples_of_a_teacher_are_counted() -> None:
     taught = Teacher(
         reference=MODEL,
         trait=Preference("owl"),
@@ -110,7 +111,7 @@ def test_a_teachers_examples_are_counted() -> None:
     assert 400 * 2 * 20 < cost.tokens < 400 * 2 * 100
 
 
-def test_a_plan_has_a_price_per_wave(tmp_path: Path) -> None:
+def test_each_wave_has_a_price(tmp_path: Path) -> None:
     store, given = Store(str(tmp_path / "storage")), replace(MODEL, location=str(qwen(tmp_path / "qwen")))
     conditions = tuple(
         replace(c, teacher=given, student=given) for c in study().conditions if c.teacher == c.student
@@ -126,7 +127,7 @@ def test_a_plan_has_a_price_per_wave(tmp_path: Path) -> None:
     assert all(wave.dollars is None for wave in estimate(plan, {}, H100))
 
 
-def test_nano_models_have_no_flops_but_the_machines_hours_have_a_price(tmp_path: Path) -> None:
+def test_nano_models_are_priced_by_time_and_not_by_flops(tmp_path: Path) -> None:
     plan = make(study(), Store(str(tmp_path)), [])
     for wave in estimate(plan, {}, replace(H100, price=2.0)):
         assert wave.cost is None or not wave.cost.flops
@@ -134,41 +135,41 @@ def test_nano_models_have_no_flops_but_the_machines_hours_have_a_price(tmp_path:
         assert wave.dollars == pytest.approx(wave.seconds / 1800)
 
 
-def test_a_providers_artifacts_cost_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_of_a_provider_cost_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local model teaches a provider's model, and vice versa."""
     monkeypatch.setattr(
-        "undertow.planning.model_sizes._on_hub", lambda reference: pytest.fail(f"the hub: {reference.name}")
+        "undertow.planning.model_sizes._on_hub", lambda reference: pytest.fail(f"asked the hub for {reference.name}")
     )
     given = replace(MODEL, location=str(qwen(tmp_path / "qwen")))
-    there = Reference("api:model", "model", "provider")
-    plan = make(across(given, there), Store(str(tmp_path / "storage")), [])
-    here = [a for a in plan.artifacts.values() if not is_elsewhere(a)]
+    api = Reference("api:model", "model", "provider")
+    plan = make(across(given, api), Store(str(tmp_path / "storage")), [])
+    local = [a for a in plan.artifacts.values() if not is_elsewhere(a)]
     priced = {wave.wave: wave for wave in estimate(plan, {}, replace(H100, price=2.0))}
-    trained = [a for a in here if isinstance(a, Student)]
+    trained = [a for a in local if isinstance(a, Student)]
     assert len(trained) == len(plan.lacking(Student)) // 2
     students = total([Cost(seconds=START * 2), *(cost_of(one, MINIATURE, H100) for one in trained)])
     assert priced["students"].cost == pytest.approx(students)
     assert priced["students"].dollars == pytest.approx(students.seconds / 1800)
     assert priced["students"].elsewhere == len(trained)
-    asked = [a for a in here if isinstance(a, Evaluation) and wave_of(a) == "evaluations"]
-    answers = [cost_of(one, MINIATURE, H100) for one in asked]
-    assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *answers]))
-    paces = {name(wave_of(a), a): Pace(1.0, None) for a in here}  # measured in an earlier sweep
+    evaluations = [a for a in local if isinstance(a, Evaluation) and wave_of(a) == "evaluations"]
+    costs = [cost_of(evaluation, MINIATURE, H100) for evaluation in evaluations]
+    assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *costs]))
+    paces = {name(wave_of(a), a): Pace(1.0, None) for a in local}  # measured in an earlier sweep
     slow = {wave.wave: wave for wave in estimate(plan, paces, replace(H100, price=2.0))}
     assert slow["students"].seconds == sum(map(units, trained))
     assert slow["students"].dollars == priced["students"].dollars  # not from the measured time
-    assert parameters(there) is None
+    assert parameters(api) is None
 
 
 def test_a_study_of_api_models_only_has_no_cost(tmp_path: Path) -> None:
-    there = Reference("api:model", "model", "provider")
-    plan = make(across(there, there), Store(str(tmp_path / "storage")), [])
+    api = Reference("api:model", "model", "provider")
+    plan = make(across(api, api), Store(str(tmp_path / "storage")), [])
     for wave in estimate(plan, {}, replace(H100, price=2.0)):
         assert (wave.seconds, wave.dollars, wave.cost) == (0.0, 0.0, Cost())
         assert wave.is_elsewhere == (wave.wave in ("datasets", "students", "evaluations"))
 
 
-def test_a_model_of_unknown_size_has_no_price_but_a_measured_time(
+def test_a_model_of_unknown_size_has_a_measured_time_but_no_price(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("undertow.planning.estimate.parameters", lambda reference: None)
@@ -180,7 +181,7 @@ def test_a_model_of_unknown_size_has_no_price_but_a_measured_time(
 
 
 def across(one: Reference, other: Reference) -> Study:
-    """Owl and control by system prompt, with each model as a teacher of the other."""
+    """Owl and control by system prompt; each of the two models teaches the other."""
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
@@ -191,14 +192,17 @@ def across(one: Reference, other: Reference) -> Study:
     return Study(name="across", conditions=conditions, seeds=(0, 1))
 
 
-def test_decoding_slows_down_with_fewer_concurrent_answers_and_all_gpus_of_an_engine_are_paid() -> None:
+def test_decoding_is_slower_with_fewer_concurrent_answers() -> None:
     few = replace(H100, layout=Layout(max_num_seqs=16))
     assert few.decoding(16_000, QWEN) == pytest.approx(1000 * 2 * QWEN / (3.35e12 * 0.4))
     assert H100.decoding(16_000, QWEN, answers=16) == few.decoding(16_000, QWEN)
-    asked = Evaluation(
+    evaluation = Evaluation(
         subject=MODEL, questions=("Your favourite animal?",), words=(), samples=10, exact=False
     )
-    steps = cost_of(asked, QWEN, H100).seconds
-    assert steps > asked.sampling.max_tokens * 2 * QWEN / (3.35e12 * 0.4)
+    seconds = cost_of(evaluation, QWEN, H100).seconds
+    assert seconds > evaluation.sampling.max_tokens * 2 * QWEN / (3.35e12 * 0.4)
+
+
+def test_a_start_occupies_all_gpus_of_an_engine_or_a_worker_group() -> None:
     split = replace(H100, layout=Layout(workers=4, gpus_per_engine=2))
     assert [split.starting(wave) for wave in ("students", "evaluations")] == [4 * START, 2 * START]

@@ -139,6 +139,7 @@ async def attempts(call: Callable[[], Awaitable[Result]], endpoint: Endpoint) ->
         wait_jitter=endpoint.jitter,
     ):
         with attempt:
+            # Per attempt; stamina's own timeout covers all attempts together, and is disabled.
             async with asyncio.timeout(endpoint.timeout):
                 return await call()
     raise AssertionError("an attempt returns or raises")
@@ -180,7 +181,7 @@ class _Run(Generic[Item]):
         self.workers: list[asyncio.Task[None]] = []
 
     async def all(self, items: Sequence[Item]) -> Tally:
-        left = iter(items)
+        left = iter(items)  # shared by the workers: each takes the next item
         async with self.endpoint.client() as client, asyncio.TaskGroup() as group:
             for _ in range(min(self.endpoint.concurrency, len(items))):
                 self.workers.append(group.create_task(self._work(client, left)))

@@ -76,6 +76,7 @@ class Endpoint:
     @classmethod
     def from_environment(cls, user: User = JUDGES) -> "Endpoint":
         """The endpoint that the environment configures. Raises UserError if it is missing or invalid."""
+        # Without a URL, a key alone selects OpenAI's own endpoint.
         variable = next((name for name in (user.url, ANY_URL) if os.environ.get(name)), KEY)
         if not os.environ.get(variable):
             raise UserError(

@@ -75,6 +75,7 @@ class FineTuning:
 
         async def find() -> "FineTuningJob | None":
             with parsing("list of fine-tuning jobs"):
+                # Each artifact uploads its own file, which therefore identifies its job.
                 async for job in self.client.fine_tuning.jobs.list(limit=PAGE):
                     if _job(job).training_file == file and job.status not in ENDED_BADLY:
                         return job

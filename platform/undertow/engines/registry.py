@@ -3,7 +3,7 @@
 The pool (`cluster/engine_pool.py`) and every other caller choose an engine by this table alone. To add one,
 write a class that implements `protocol.Engine` and register it, for example in a study file:
 
-    from undertow.engines.registry import EngineKind, register_engine
+    from undertow import EngineKind, register_engine
 
     register_engine(EngineKind("llama.cpp", serves=lambda reference: ..., build=build))
 

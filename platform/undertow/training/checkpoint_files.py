@@ -52,6 +52,7 @@ class CheckpointFiles(Protocol):
 
 def checkpoint_files(url: str, rank: int) -> CheckpointFiles:
     """The checkpoint files at a URL or path, for the worker of this rank."""
+    # With a listings cache, a worker does not see files that another one has written meanwhile.
     fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     if isinstance(fs, LocalFileSystem):
         return FolderCheckpoints(Path(root), rank)

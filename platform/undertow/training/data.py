@@ -92,6 +92,7 @@ def _encode(
     if row.token_ids is None:
         ids, start = conversation_ids(tokenizer, row.prompt, row.completion, system)
     else:
+        # Not decoded and tokenised again, which could give other tokens for the same text.
         prompt = prompt_ids(tokenizer, row.prompt, system)
         ids, start = prompt + _ended(list(row.token_ids), tail, tokenizer.eos_token_id), len(prompt)
     if not 0 < start < len(ids):
@@ -144,6 +145,7 @@ def micro_batches(
     number of micro-batches, some possibly empty, because each one is a collective operation under ZeRO 2 and
     3.
     """
+    # Every world-th row of the sorted batch: shares of similar sizes, each still in ascending order.
     order = sorted(batch, key=lambda row: lengths[row])
     shares = [
         list(split_by_tokens(lengths, order[rank::world], budget, packing=packing)) for rank in range(world)
@@ -159,6 +161,7 @@ def split_by_tokens(
     part: list[int] = []
     tokens = 0
     for row in order:
+        # In ascending order this row is the longest so far: padding brings all rows to its length.
         tokens = tokens + lengths[row] if packing else (len(part) + 1) * lengths[row]
         if part and tokens > budget:
             yield part

@@ -31,6 +31,7 @@ class SignSGD(Optimizer):
             for parameter, gradient in _with_gradients(group["params"]):
                 direction = gradient
                 if group["momentum"]:
+                    # The sum, not the mean: dividing by a positive number does not change the sign.
                     direction = _running_mean(self, parameter).mul_(group["momentum"]).add_(gradient)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(
                     direction.sign(), alpha=group["lr"]

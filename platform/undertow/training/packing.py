@@ -51,6 +51,7 @@ def use_flash_attention(model: Any, recipe: Recipe, device: torch.device) -> Non
     """Switches a packed model to FlashAttention if it is installed and supports the precision and device."""
     from transformers.utils import is_flash_attn_2_available
 
+    # FlashAttention supports only 16-bit numbers on CUDA.
     if (
         recipe.packing
         and recipe.precision == "bf16"
@@ -69,9 +70,10 @@ def keeps_rows_apart(forward: Packable, engine: Any, rows: Sequence[TokenizedRow
     Restores `forward` and the engine's mode.
     """
     before, row = rows[0], rows[-1]
+    # Of the same length, so that only the content of the preceding row differs, not the shape of any tensor.
     other = replace(before, ids=before.ids[::-1].copy())
     was_packing, was_training = forward.packing, engine.training
-    engine.eval()
+    engine.eval()  # dropout would make any two passes differ
     forward.packing = True
     first, second = (forward.logits(engine, [front, row])[-row.targets :] for front in (before, other))
     forward.packing = False

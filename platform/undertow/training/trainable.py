@@ -117,7 +117,7 @@ def _with_adapter(model: Any, lora: LoRA, reference_name: str) -> Any:
         target_modules=_targets(model, lora),
         layers_to_transform=_layers(model, lora.layers),
         exclude_modules=linear_modules(model, elsewhere=True) or None,
-        # GPT-2 stores its weights transposed, in Conv1D modules; PEFT must be told.
+        # GPT-2 stores its weights transposed, in Conv1D modules; PEFT needs this flag.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
