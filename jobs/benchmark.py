@@ -1,12 +1,14 @@
-"""TruthfulQA, MMLU or any other task of lm-evaluation-harness for the models of a study that was run.
+"""Evaluates the models of a finished study on tasks of lm-evaluation-harness, such as TruthfulQA and MMLU.
 
     python jobs/benchmark.py --study owls --scale paper --tasks truthfulqa_mc1 truthfulqa_mc2 mmlu
     python jobs/benchmark.py --study my_study.py --tasks my_task --include-path ./my_tasks --limit 100
 
-Asks the reference models, students and control students, and leaves benchmarks.csv (a row a condition, task
-and metric) and benchmark_models.csv (a row a model) in the folder of the study's newest sweep. What was asked
-before is not asked again, so name all tasks that the tables are to hold. Needs the extra:
-pip install "undertow[benchmarks]".
+Evaluates reference models, students and control students. Writes benchmarks.csv (one row per condition, task
+and metric) and benchmark_models.csv (one row per model, task and metric) into the folder of the study's
+newest sweep. The tables contain the tasks of this call; cached results are reused, so list all tasks that the
+tables should contain. Needs the extra "benchmarks": pip install "undertow[benchmarks]".
+
+Exit code 0: done; 1: some benchmarks failed; 2: invalid input.
 """
 
 from functools import partial

@@ -1,9 +1,10 @@
-"""One archive of a study that anybody can check.
+"""Exports a study as one archive, and verifies such archives.
 
     python jobs/export.py --study owls --to owls.zip     specs, manifests, answers, effects, report
-    python jobs/export.py --verify owls.zip              on any machine: no GPU, no Ray, no model
+    python jobs/export.py --verify owls.zip              on any machine: needs no GPU, Ray or model
 
-Exit code of the check: 0 all holds; 1 something does not, and each difference is named by its place.
+Exit code 0: written, or verified without a difference; 1: the verification found differences, one per line;
+2: invalid input.
 """
 
 from undertow.cli.entry import enter

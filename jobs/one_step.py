@@ -1,11 +1,12 @@
-"""Theorem 1, checked: `python jobs/one_step.py`, for the MLP and for a nano language model.
+"""Checks Theorem 1 numerically: by default for the MLP and for a nano language model.
 
     python jobs/one_step.py --model FOLDER                         any local Hugging Face causal model
     python jobs/one_step.py --model mlp --draws 5000 --width 256
 
-What is checked, and why it holds, stands in undertow/theory/one_step.py. Exit code 0: the theorem held where
-it promises something, another initialisation went both ways and the permuted imitation was caught; 1: not so;
-2: the input cannot be run.
+undertow/theory/one_step.py explains what is checked, and why it holds.
+
+Exit code 0: the theorem holds where it applies, students with another initialisation move in both directions,
+and the permuted imitation is detected; 1: otherwise; 2: invalid input.
 """
 
 from undertow.cli.entry import enter

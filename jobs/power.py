@@ -1,11 +1,14 @@
-"""How many seeds does a study need? `python jobs/power.py --effect 0.3 --sd 0.1 --conditions 10`
+"""Estimates how many seeds a study needs.
 
-    python jobs/power.py --pilot storage/sweeps/owls/TIME --effect 0.2  spreads from a finished sweep
-    python jobs/power.py --seeds 5 --conditions 10                     what five seeds can show
-    python jobs/power.py --took-off 0.6 --take 0.9                     seeds that fall into two modes
+    python jobs/power.py --effect 0.3 --sd 0.1 --conditions 10         seeds for an effect of 0.3 python
+    jobs/power.py --pilot storage/sweeps/owls/TIME --effect 0.2 standard deviations from a finished sweep
+    python jobs/power.py --seeds 5 --conditions 10                     what five seeds can detect python
+    jobs/power.py --took-off 0.6 --take 0.9                     seeds that fall into two modes
 
-Answers by simulating studies and judging them with the platform's own code, in about ten seconds (longer for
---took-off with --no-paired). Exit code 0: answered; 2: the input cannot be used.
+Simulates studies and gives them verdicts with the platform's own code. Takes about ten seconds (longer for
+--took-off with --no-paired).
+
+Exit code 0: done; 2: invalid input.
 """
 
 from undertow.cli.entry import enter

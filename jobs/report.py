@@ -1,7 +1,11 @@
-"""Makes a sweep's report again, from the store alone: `python jobs/report.py --study owls`.
+"""Makes the report of a sweep again, using only the storage.
 
-Writes report.html, effects.csv, students.csv and the figures into the sweep's folder. It needs neither Ray
-nor the study's file, and the same answers give the same numbers.
+    python jobs/report.py --study owls
+
+Writes report.html, effects.csv, students.csv and the figures into the sweep's folder. Needs neither Ray nor
+the study file. The same answers give the same numbers.
+
+Exit code 0: done; 2: invalid input.
 """
 
 from undertow.cli.entry import enter

@@ -1,7 +1,7 @@
-"""Bad input by the thousand: whatever is in a file or on a command line, the answer is a line that helps.
+"""Invalid input of many kinds: every invalid file or argument is reported in one line that names its place.
 
-Exit code 2 and a message that names the place; never a traceback, never a hang. Files of the storage count as
-input: a laptop's disk fills, people edit, object stores return half a file.
+The exit code is 2. There is never a traceback and never a hang. Files of the storage are input, too: disks
+fill up, people edit files, and object stores can return half a file.
 """
 
 import json
@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.examples import REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.cli import detect, export, power, report, sweep
 from undertow.errors import StorageError, UserError
+from undertow.formats.numbers import Numbers
 from undertow.planning import timings
 from undertow.planning.plan import Plan
 from undertow.prompts import data_files, packs
@@ -27,6 +28,9 @@ from undertow.results.sweep_folders import PLAN
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Manifest
 from undertow.storage.store import Store
+from undertow.study.artifacts import Finetuning
+from undertow.study.grids import grid
+from undertow.traits.preference import Preference
 
 ROOT = Path(__file__).parents[2]
 JSON = st.recursive(
@@ -34,12 +38,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-THOUSANDS = settings(
+MANY = settings(
     max_examples=1000,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-ODD = (
+UNUSUAL = (
     "",
     "\0",
     "\u202eowl",
@@ -56,8 +60,10 @@ ODD = (
 )
 
 
-def said(job: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *argv: str) -> str:
-    """What a script of jobs/ says to the arguments; it must end with exit code 2 and without a traceback."""
+def rejection(
+    job: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *argv: str
+) -> str:
+    """The output of a script for invalid arguments. It must exit with code 2, without a traceback."""
     monkeypatch.setattr("sys.argv", ["job", *argv])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "jobs" / f"{job.__name__.split('.')[-1]}.py"), run_name="__main__")
@@ -68,28 +74,41 @@ def said(job: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 
 
 def changed(content: Any, data: st.DataObject) -> Any:
-    """JSON data with one value at some depth in another's place, or left out."""
+    """JSON data in which one value, at a random depth, is replaced or removed."""
     if isinstance(content, dict) and content and data.draw(st.booleans()):
         name = data.draw(st.sampled_from(sorted(content)))
         if data.draw(st.integers(0, 5)) == 0:
             return {other: value for other, value in content.items() if other != name}
         return {**content, name: changed(content[name], data)}
     if isinstance(content, list) and content and data.draw(st.booleans()):
-        place = data.draw(st.integers(0, len(content) - 1))
-        return [*content[:place], changed(content[place], data), *content[place + 1 :]]
+        index = data.draw(st.integers(0, len(content) - 1))
+        return [*content[:index], changed(content[index], data), *content[index + 1 :]]
     return data.draw(JSON)
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
+    """A filled store of one trait and its control on one reference model, and its plan."""
     store = Store(str(tmp_path_factory.mktemp("bad") / "storage"))
-    small = study(seeds=(0, 1))
-    return fill(small, store, REFERENCES), store
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[RECIPE],
+        finetuning=Finetuning(TEACHER, examples=300),
+    )
+    return fill(study(conditions=conditions, seeds=(0, 1)), store, REFERENCES), store
 
 
-@THOUSANDS
+@pytest.fixture(scope="module")
+def record(plan: tuple[Plan, Store]) -> Any:
+    """The content of the plan's plan.json."""
+    return json.loads(Record.of(plan[0]).to_json())
+
+
+@MANY
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | JSON.map(json.dumps).map(str.encode))
-def test_any_bytes_are_a_table_a_pack_or_a_line_that_names_the_file(
+def test_any_file_is_read_as_a_table_or_pack_or_reported_by_name(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "anything"
@@ -109,21 +128,20 @@ def test_any_bytes_are_a_table_a_pack_or_a_line_that_names_the_file(
             assert "\n" not in str(error).strip()
 
 
-@THOUSANDS
+@settings(MANY, max_examples=300)
 @given(st.data())
-def test_a_changed_plan_is_read_or_named(plan: tuple[Plan, Store], data: st.DataObject) -> None:
-    content = json.loads(Record.of(plan[0]).to_json())
+def test_a_changed_plan_is_read_or_reported(record: Any, data: st.DataObject) -> None:
     try:
-        record = Record.from_json(json.dumps(changed(content, data)), "here")
+        found = Record.from_json(json.dumps(changed(record, data)), "here")
     except StorageError as error:
         assert str(error).startswith("here: not a sweep's plan")
     else:
-        assert Record.from_json(record.to_json(), "here") == record or "NaN" in record.to_json()
+        assert Record.from_json(found.to_json(), "here") == found or "NaN" in found.to_json()
 
 
-@THOUSANDS
+@MANY
 @given(st.data())
-def test_a_changed_manifest_is_read_or_named(plan: tuple[Plan, Store], data: st.DataObject) -> None:
+def test_a_changed_manifest_is_read_or_reported(plan: tuple[Plan, Store], data: st.DataObject) -> None:
     made, store = plan
     student = made.cells[0].student
     content = json.loads(store.manifest(student).to_json())
@@ -135,9 +153,9 @@ def test_a_changed_manifest_is_read_or_named(plan: tuple[Plan, Store], data: st.
         assert all(not name.startswith("/") and ".." not in name.split("/") for name in manifest.files)
 
 
-@THOUSANDS
+@MANY
 @given(st.data())
-def test_changed_events_and_timings_are_left_out(data: st.DataObject) -> None:
+def test_changed_events_and_timings_are_skipped(data: st.DataObject) -> None:
     store = Store("memory://bad-events")
     events = [
         {"time": 1.0, "event": "started", "missing": 2, "versions": {"python": "3.11", "commit": "1f"}},
@@ -153,14 +171,27 @@ def test_changed_events_and_timings_are_left_out(data: st.DataObject) -> None:
     assert all(isinstance(pace.seconds, float) for pace in timings.read(store).values())
 
 
-@pytest.mark.parametrize("event", ["started", "wave", "judged", "failed", "finished"])
-def test_a_report_is_made_whatever_an_event_lacks(plan: tuple[Plan, Store], event: str) -> None:
+EVENTS = ("started", "wave", "made", "judged", "asked", "failed", "retried", "untracked", "finished", "other")
+
+
+def read_events(store: Store, content: object) -> list[dict[str, Any]]:
+    store.write_bytes("sweeps/small/20200101T000000/events.json", json.dumps(content).encode())
+    return journal.read(store, "small", "20200101T000000")
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_events_without_a_valid_time_are_skipped(event: str) -> None:
+    store = Store("memory://events-without-time")
+    assert read_events(store, [{"event": event}]) == []
+    assert read_events(store, [{"event": event, "time": 1e300}, {"event": event, "time": "now"}]) == []
+
+
+def test_a_report_is_made_from_events_that_lack_fields(plan: tuple[Plan, Store]) -> None:
     made, store = plan
-    record = Record.of(made)
-    for content in ([{"event": event}], [{"event": event, "time": 1e300}], [{"event": event, "time": "now"}]):
-        store.write_bytes("sweeps/small/20200101T000000/events.json", json.dumps(content).encode())
-        found = journal.read(store, "small", "20200101T000000")
-        assert make_report(record, store, found).rows
+    events = read_events(store, [{"event": event, "time": 1.0} for event in EVENTS])
+    kept = {event["event"] for event in events}
+    assert kept == {"judged", "asked", "retried", "untracked", "finished", "other"}
+    assert make_report(Record.of(made), store, events).rows
 
 
 @pytest.mark.parametrize(
@@ -168,21 +199,21 @@ def test_a_report_is_made_whatever_an_event_lacks(plan: tuple[Plan, Store], even
     [(report, "plan.json"), (export, "plan.json"), (detect, "plan.json")],
     ids=["report", "export", "detect"],
 )
-def test_a_broken_plan_in_the_storage_is_named_by_every_script(
+def test_every_script_reports_an_invalid_plan_in_the_storage(
     job: Any, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "sweeps" / "owls" / "20200101T000000"
     folder.mkdir(parents=True)
     (folder / PLAN).write_text('{"study": 3}')
-    output = said(job, capsys, monkeypatch, "--storage", str(tmp_path), "--study", "owls")
+    output = rejection(job, capsys, monkeypatch, "--storage", str(tmp_path), "--study", "owls")
     assert text in output.replace("\n", "")
 
 
-@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("value", UNUSUAL)
 @pytest.mark.parametrize(
     "flag", ["--study", "--storage", "--models", "--files", "--scale", "--seeds", "--workers", "--judge"]
 )
-def test_odd_values_on_the_command_line(
+def test_unusual_values_on_the_command_line_give_exit_code_0_or_2(
     flag: str,
     value: str,
     tmp_path: Path,
@@ -199,7 +230,7 @@ def test_odd_values_on_the_command_line(
     assert list(tmp_path.iterdir()) == []
 
 
-BROKEN_STUDIES = {
+INVALID_STUDIES = {
     "nothing": "",
     "null bytes": "a = '\0'",
     "not utf-8": b"# \xff\xfe\ndef study(): pass",
@@ -212,7 +243,7 @@ BROKEN_STUDIES = {
     "is a builtin": "study = print",
     "has no signature": "study = dict",
     "is a number": "study = 3",
-    "imports what is not there": "import nowhere_to_be_found",
+    "imports a missing module": "import nowhere_to_be_found",
     "deep": "x = " + "(" * 500 + ")" * 500,
     "wrong fields": "from undertow.study.study import Study\ndef study(): return Study(name=3, conditions=4)",
     "a lone surrogate": "from undertow.study.study import Study\n"
@@ -220,8 +251,8 @@ BROKEN_STUDIES = {
 }
 
 
-@pytest.mark.parametrize("content", BROKEN_STUDIES.values(), ids=BROKEN_STUDIES)
-def test_a_broken_study_file_is_named(
+@pytest.mark.parametrize("content", INVALID_STUDIES.values(), ids=INVALID_STUDIES)
+def test_an_invalid_study_file_is_reported_by_name(
     content: str | bytes,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -230,7 +261,7 @@ def test_a_broken_study_file_is_named(
     file = tmp_path / "mine.py"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     storage = str(tmp_path / "storage")
-    output = said(sweep, capsys, monkeypatch, "--study", str(file), "--storage", storage)
+    output = rejection(sweep, capsys, monkeypatch, "--study", str(file), "--storage", storage)
     assert "mine.py" in output
     assert not (tmp_path / "storage").exists()
 
@@ -244,7 +275,7 @@ def test_a_broken_study_file_is_named(
         ("UNDERTOW_JUDGE_URL", "nowhere"),
     ],
 )
-def test_a_wrong_environment_does_not_stop_a_plan(
+def test_an_invalid_environment_does_not_prevent_a_plan(
     name: str,
     value: str,
     tmp_path: Path,
@@ -258,7 +289,7 @@ def test_a_wrong_environment_does_not_stop_a_plan(
     assert ended.value.code == 0, capsys.readouterr()
 
 
-def test_a_manifest_that_is_a_folder_is_named(plan: tuple[Plan, Store], tmp_path: Path) -> None:
+def test_a_manifest_that_is_a_folder_is_reported(plan: tuple[Plan, Store], tmp_path: Path) -> None:
     store, student = Store(str(tmp_path)), plan[0].cells[0].student
     folder = tmp_path / "artifacts" / "student" / "1f"
     (folder / MANIFEST).mkdir(parents=True)
@@ -267,9 +298,11 @@ def test_a_manifest_that_is_a_folder_is_named(plan: tuple[Plan, Store], tmp_path
         store.manifest(student)
 
 
-def test_power_of_a_pilot_that_is_none_is_named(
+def test_power_reports_an_invalid_pilot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for content in ("", "a,b\n1,2\n", "\0", "student,rate\nx,nan\n"):
         (tmp_path / "students.csv").write_text(content)
-        said(power, capsys, monkeypatch, "--pilot", str(tmp_path), "--effect", "0.1", "--conditions", "2")
+        rejection(
+            power, capsys, monkeypatch, "--pilot", str(tmp_path), "--effect", "0.1", "--conditions", "2"
+        )

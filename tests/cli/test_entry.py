@@ -1,17 +1,22 @@
-"""`jobs/sweep.py` as its user meets it: the plan at once, bad input named, nothing written by mistake."""
+"""jobs/sweep.py from end to end: plans, reports of invalid input, and no unintended files."""
 
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-import time
+from io import StringIO
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from rich.console import Console
 
 from tests.examples import qwen
+from undertow.cli.studies import load
+from undertow.planning.costs import Hardware
+from undertow.storage.store import Store
+from undertow.sweep.run import make_plan, show_plan
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "mlflow")
@@ -23,19 +28,17 @@ def sweep(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
-def test_the_plan_names_conditions_work_and_time_and_writes_nothing(tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_the_plan_shows_conditions_work_and_time_and_writes_nothing(tmp_path: Path) -> None:
     result = sweep("--plan", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "Study owls: 16 conditions" in result.stdout
     assert "control" in result.stdout
-    assert "System messages" not in result.stdout  # they are what the templates put in: nothing
+    assert "System messages" not in result.stdout  # the chat templates add none
     assert "estimated time" in result.stdout
     assert list(tmp_path.iterdir()) == []
-    assert time.monotonic() - start < 10  # a second alone; this machine may be busy
 
 
-def test_the_plan_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_the_plan_imports_no_heavy_library(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['sweep.py', '--plan']; import runpy\n"
         f"try: runpy.run_path({str(ROOT / 'jobs' / 'sweep.py')!r}, run_name='__main__')\n"
@@ -83,7 +86,8 @@ def mistake(): return study(colour="red")
 def other_error(): return 1 / 0
 def untaught(): return study(Misalignment("insecure code"))
 """
-NAMELESS = f"mine.py:{STUDY[: STUDY.index('def no_trait_name')].count(chr(10)) + 1}:"  # where it stands
+# The file and the line of no_trait_name.
+NAMELESS = f"mine.py:{STUDY[: STUDY.index('def no_trait_name')].count(chr(10)) + 1}:"
 
 
 LARGE = """
@@ -99,45 +103,73 @@ from undertow.traits.preference import Preference
 MODEL = Reference("./qwen")
 RECIPE = Recipe(name="", trainable=LoRA(), learning_rate=2e-4, epochs=3, batch_size=66, precision="bf16")
 
-def study():
+def study(temperatures=2, animals=50):
     recipes = [replace(RECIPE, name=f"LoRA r{r}", trainable=LoRA(rank=r)) for r in range(1, 11)]
     conditions = []
-    for tenths in range(1, 11):
+    for tenths in range(1, temperatures + 1):
         generation = Generation(sampling=Sampling(temperature=tenths / 10), name=f"at {tenths / 10}")
-        conditions += grid(traits=[Preference(f"animal{i}") for i in range(50)], formats=[Numbers()],
+        conditions += grid(traits=[Preference(f"animal{i}") for i in range(animals)], formats=[Numbers()],
             pairs=[(MODEL, MODEL)], recipes=recipes, generation=generation)
     return Study(name="large", conditions=tuple(conditions))
+
+def small(): return study(1, animals=10)
+def medium(): return study(2, animals=10)
+def double(): return study(4, animals=10)
 """
 
 
-def test_a_plan_of_5_000_conditions_takes_less_than_five_seconds_with_its_cost(tmp_path: Path) -> None:
-    """Of processor time: this machine may be busy, and where it is not that is the time it takes."""
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A folder with large.py, a study of 1,020 conditions of 5 seeds, and its model."""
     qwen(tmp_path / "qwen")
     (tmp_path / "large.py").write_text(LARGE)
-    seconds: list[float] = []
-    while len(seconds) < 3 and min(seconds, default=9.0) > 5:  # other processes cost it cache and clock rate
-        before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-        result = sweep("--study", "large.py", "--plan", "--price", "2.5", cwd=tmp_path, timeout=300)
-        seconds.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before)
+    return tmp_path
+
+
+def test_the_plan_of_a_large_study_with_its_cost(large: Path) -> None:
+    result = sweep("--study", "large.py", "--plan", "--price", "2.5", cwd=large)
     assert result.returncode == 0, result.stderr
-    assert min(seconds) < 5, seconds
-    assert "Study large: 5,100 conditions (--conditions lists them)" in result.stdout
-    assert re.search(r"students +25,500 +0 +25,500 +[\d.]+B +\d\.\de\+\d\d +[\d,.]+ +\$[\d,]+", result.stdout)
+    assert "Study large: 1,020 conditions (--conditions lists them)" in result.stdout
+    assert re.search(r"students +5,100 +0 +5,100 +[\d.]+B +\d\.\de\+\d\d +[\d,.]+ +\$[\d,]+", result.stdout)
     assert len(result.stdout.splitlines()) < 50
-    listed = sweep("--study", "large.py", "--plan", "--conditions", cwd=tmp_path, timeout=300)
-    assert sum("0 of 5" in line for line in listed.stdout.splitlines()) == 5100
+    listed = sweep("--study", "large.py", "--plan", "--conditions", cwd=large)
+    assert sum("0 of 5" in line for line in listed.stdout.splitlines()) == 1020
 
 
-def test_the_tables_of_a_plan_with_time_and_cost_fit_100_columns(tmp_path: Path) -> None:
-    qwen(tmp_path / "qwen")
-    (tmp_path / "large.py").write_text(LARGE)
+def calls_to_plan(study: str, store: Store) -> int:
+    """The number of function calls, in Python and C, that a plan with its cost takes."""
+    n_calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal n_calls
+        n_calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        plan = make_plan(load(study, Path()), store)
+        show_plan(plan, store, Console(file=StringIO(), width=160), Hardware(price=2.5))
+    finally:
+        sys.setprofile(None)
+    return n_calls
+
+
+def test_planning_takes_time_linear_in_the_number_of_conditions(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts function calls, which do not depend on the machine, for 220 and for 440 conditions."""
+    monkeypatch.chdir(large)
+    store = Store(str(large / "storage"))
+    calls_to_plan("large.py:small", store)  # imports modules and fills caches
+    medium = calls_to_plan("large.py:medium", store)
+    assert 1.5 * medium < calls_to_plan("large.py:double", store) < 2.5 * medium
+
+
+def test_the_tables_of_a_plan_with_time_and_cost_fit_100_columns(large: Path) -> None:
     units = {"datasets numbers qwen": 1e-3, "students numbers qwen": 1e-3, "evaluations qwen": 1e-4}
     paces = {name: {"seconds": seconds, "tokens": 50.0} for name, seconds in units.items()}
-    (tmp_path / "storage").mkdir()
-    (tmp_path / "storage" / "paces.json").write_text(json.dumps(paces))
-    result = sweep(
-        "--study", "large.py", "--plan", "--price", "2.5", "--gpu", "h200", cwd=tmp_path, timeout=300
-    )
+    (large / "storage").mkdir()
+    (large / "storage" / "paces.json").write_text(json.dumps(paces))
+    result = sweep("--study", "large.py", "--plan", "--price", "2.5", "--gpu", "h200", cwd=large)
     (head,) = [line for line in result.stdout.splitlines() if "GPU-hours" in line]
     assert head.split() == [
         *("wave", "needed", "cached", "to", "make", "time", "tokens", "FLOPs", "GPU-hours", "cost")
@@ -164,9 +196,9 @@ def folder(tmp_path: Path) -> Path:
     [
         (["--study", "owl"], ["--study owl", "did you mean 'owls'?"]),
         (["--study", "nothing.py"], ["nothing.py", "no file"]),
-        (["--study", "broken.py"], ["broken.py:1", "mend the syntax"]),
+        (["--study", "broken.py"], ["broken.py:1", "fix the syntax"]),
         (["--study", "mine.py:studdy"], ["no function studdy()", "did you mean 'study'?"]),
-        (["--study", "mine.py:no_trait_name"], [f"{NAMELESS} Preference.name = ''", "a word is needed"]),
+        (["--study", "mine.py:no_trait_name"], [f"{NAMELESS} Preference.name = ''", "give a word"]),
         (["--study", "mine.py:unknown_word"], ["'quokka'", "it knows owl, cat"]),
         (["--study", "mine.py:no_seeds"], ["mine.py:", "Study.seeds", "at least one seed"]),
         (["--study", "mine.py:nano_typo"], ["nano/gtp2-0", "did you mean 'gpt2'?"]),
@@ -182,7 +214,7 @@ def folder(tmp_path: Path) -> Path:
         (["--storage", "/dev/null/storage"], ["--storage /dev/null/storage", "name another place"]),
         (["--storage", "nosuch://place"], ["--storage nosuch://place"]),
         (["--workers", "0"], ["--workers 0", "at least 1"]),
-        (["--judge", "gpt"], ["--judge gpt", "rules judge at the scale nano"]),
+        (["--judge", "gpt"], ["--judge gpt", "the scale nano uses rules as judges"]),
         (
             ["--study", "mine.py:untaught"],
             ["mine.py:", "Misalignment.data = ''", "to finetune the teacher on"],
@@ -194,7 +226,7 @@ def folder(tmp_path: Path) -> Path:
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )
-def test_bad_input_is_named_with_its_remedy_and_nothing_is_written(
+def test_invalid_input_is_reported_with_its_remedy_and_nothing_is_written(
     folder: Path, arguments: list[str], messages: list[str]
 ) -> None:
     before = sorted(path.name for path in folder.iterdir())
@@ -208,7 +240,7 @@ def test_bad_input_is_named_with_its_remedy_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("function", ["study", "tree", "spare"])
-def test_a_study_outside_the_repository_is_planned_without_an_edit(folder: Path, function: str) -> None:
+def test_a_study_outside_the_repository_is_planned(folder: Path, function: str) -> None:
     result = sweep("--plan", "--study", f"mine.py:{function}", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "Study mine: 2 conditions" in result.stdout

@@ -1,4 +1,4 @@
-"""jobs/power.py: what it prints, where its spreads come from, and how it refuses."""
+"""jobs/power.py: the printed answers, the source of the spreads, and invalid input."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.statistics.test_pilot import table
-from undertow.cli.power import PowerArguments, designed, main
+from undertow.cli.power import PowerArguments, design_of, main
 from undertow.errors import UserError
 from undertow.statistics.pilot import read_pilot
 from undertow.statistics.simulation import Bimodal, Normal
@@ -21,49 +21,49 @@ def printed(arguments: PowerArguments) -> str:
     return text.getvalue()
 
 
-def test_a_plan_in_a_table_and_a_sentence() -> None:
+def test_the_answer_is_a_table_and_a_sentence() -> None:
     text = printed(PowerArguments(effect=0.3, conditions=10, seeds=5))
-    assert "10 conditions, holm at 0.05, pairs" in text
+    assert "10 conditions, holm at 0.05, paired" in text
     assert "normal theory" in text
     assert '5 seeds: smallest effect "transmitted"' in text
-    assert "6 seeds an arm find an effect of +0.30 in 80% of studies" in text
+    assert "6 seeds per arm detect an effect of +0.30 in 80% of studies" in text
 
 
-def test_an_effect_that_the_margin_counts_as_none_is_named() -> None:
+def test_an_effect_within_the_margin_is_reported() -> None:
     assert "+0.05 lies within the margin of ± 0.1" in printed(PowerArguments(effect=0.05))
     assert "lies within the margin" not in printed(PowerArguments(effect=0.05, margin=0.02, sd=0.02))
 
 
-def test_two_modes_are_judged_three_ways() -> None:
+def test_rates_with_two_modes_get_three_verdict_rules() -> None:
     text = printed(PowerArguments(took_off=0.6))
     assert all(word in text for word in ("shape-free", "rule", 'distribution="any"', "wrongly"))
     assert "normal theory" not in text
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
-def test_a_pilot_gives_the_spread(tmp_path: Path, as_folder: bool) -> None:
+def test_a_pilot_gives_the_spreads(tmp_path: Path, as_folder: bool) -> None:
     (tmp_path / "students.csv").write_text(PILOT, encoding="utf-8")
     text = printed(PowerArguments(pilot=tmp_path if as_folder else tmp_path / "students.csv"))
     assert "Pilot: 4 students, conditions: 2; sd" in text
 
 
-def test_what_is_stated_wins_over_the_pilot() -> None:
+def test_stated_values_override_the_pilot() -> None:
     pilot = read_pilot(PILOT, "x")
-    law = designed(PowerArguments(sd=0.2, effect=0.1), pilot).law
+    law = design_of(PowerArguments(sd=0.2, effect=0.1), pilot).law
     assert isinstance(law, Normal)
     assert (law.sd, law.control_sd, law.effect) == (0.2, pilot.control_sd, 0.1)
 
 
-def test_a_pilots_sd_is_not_that_within_a_mode() -> None:
+def test_a_pilots_sd_is_not_used_within_a_mode() -> None:
     pilot = read_pilot(PILOT, "x")
-    law = designed(PowerArguments(took_off=0.2), pilot).law
+    law = design_of(PowerArguments(took_off=0.2), pilot).law
     assert isinstance(law, Bimodal)
     assert (law.sd, law.control_sd) == (0.03, pilot.control_sd)
 
 
-def test_arms_apart_have_no_correlation() -> None:
-    assert designed(PowerArguments(correlation=0.5, paired=False), None).law.correlation == 0
-    assert designed(PowerArguments(correlation=0.5), None).law.correlation == 0.5
+def test_unpaired_designs_have_no_correlation() -> None:
+    assert design_of(PowerArguments(correlation=0.5, paired=False), None).law.correlation == 0
+    assert design_of(PowerArguments(correlation=0.5), None).law.correlation == 0.5
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,6 @@ def test_arms_apart_have_no_correlation() -> None:
         (PowerArguments(pilot=Path("nowhere")), "--pilot nowhere: there is no students.csv"),
     ],
 )
-def test_what_cannot_be_planned_is_refused(arguments: PowerArguments, message: str) -> None:
+def test_invalid_values_are_rejected(arguments: PowerArguments, message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(arguments, Console(quiet=True))

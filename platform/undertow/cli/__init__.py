@@ -1,1 +1,1 @@
-"""What the scripts in jobs/ share, and the logic of each script."""
+"""The logic of the scripts in jobs/, one file per script, and what they share."""

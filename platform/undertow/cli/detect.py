@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 
 from undertow.api.endpoint import Endpoint
+from undertow.cli.entry import option
 from undertow.detection.llm_detector import PROMPT, DetectorPlan, LLMDetector
 from undertow.detection.make import Detected, detect_all, files
 from undertow.detection.output import JSON, detection_table
@@ -25,19 +26,18 @@ class DetectArguments:
     """Name of the study."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
     """Folder or fsspec URL that the sweep wrote to."""
-    sweep: Annotated[str, tyro.conf.arg(metavar="TIME")] = ""
-    """Folder name of one of the study's sweeps. Default: the newest."""
+    sweep: Annotated[str, option("TIME", "the newest")] = ""
+    """Folder name of one of the study's sweeps."""
     alpha: float = 0.05
     """False discovery rate of the frequency tests, per source of data."""
-    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
-    """Language model that also tries to detect the trait, by its name at the endpoint. Default: none."""
+    model: Annotated[str, option("NAME", "none")] = ""
+    """Language model that also tries to detect the trait, by its name at the endpoint."""
     draws: int = 40
     """Maximum number of requests to the language model per source of data."""
     rows: int = 20
     """Rows of each of the two data sets in one request."""
     prompt: Annotated[str, tyro.conf.arg(metavar="FILE.md")] = PROMPT
-    """Prompt of the request: a shipped one by its name, or a file with the placeholders {trait} and
-    {completion} (both samples)."""
+    """Prompt of the request: a shipped one, or a file with {trait} and {completion} (both samples)."""
 
 
 def main(arguments: DetectArguments, console: Console) -> int:

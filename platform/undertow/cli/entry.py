@@ -1,6 +1,7 @@
-"""What every script in jobs/ does around its work: arguments, a console, and exit codes.
+"""What all scripts in jobs/ share: command-line arguments, the console, interrupts and exit codes.
 
-0: done; 1: something failed; 2: the input cannot be run, said in a line without a traceback; 130: stopped.
+Exit codes: 0: success; 1: a part of the work failed; 2: invalid input, reported in one line without a
+traceback; 130: interrupted with Ctrl-C.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import psutil
 import tyro
@@ -19,116 +20,131 @@ from rich.console import Console
 
 from undertow.cli.studies import load
 from undertow.errors import UserError, last_line
-from undertow.presets.scales import SCALES, Scale
+from undertow.presets.scales import SCALES
 from undertow.storage.redaction import redacted
 from undertow.study.study import Study
-from undertow.tracking.client import who_is_away
+from undertow.tracking.client import unreachable_service
 
-STOPPED = 130  # the exit code of what Ctrl-C ended
-LATER = 0.05  # seconds from a Ctrl-C that was lost to its being raised again
-LOG_WIDTH = 160  # columns where the output is no terminal: the widest table, unbroken
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells report it
+RERAISE_AFTER = 0.05  # seconds after which a lost KeyboardInterrupt is raised again
+LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the widest table
+KEPT = "finished artifacts are kept, run the same command again to continue"
 
 A = TypeVar("A")
 
 
+def option(metavar: str, default: str) -> Any:
+    """The description of an optional flag in --help, where `default` says what happens without the flag."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
 @dataclass(frozen=True)
 class StudyArguments:
-    """Which study, at which scale: the same flags for every script that plans one."""
+    """The arguments of every script that plans a study: which study, and at which scale."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py[:FUNCTION]")] = "owls"
-    """A shipped study, or a function in a file of yours that returns one."""
+    """Name of a shipped study, or a Python file with a function that returns a study."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """A folder or any fsspec URL; artifacts found there are not made again."""
+    """Folder or fsspec URL for artifacts. Artifacts found there are reused."""
     scale: Literal["nano", "paper"] = "nano"
-    """The models, sizes and recipes of a study that takes them: embedded tiny models, or the paper's."""
-    models: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Reference models in place of the scale's: hub ids, folders, nano models, api:NAME for a provider's."""
-    files: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PLACE ...")] = ()
-    """Files or URLs in place of those a scale reads: insecure, secure, educational (code), gsm8k."""
-    judge: str | None = None
-    """The model that judges, in place of the scale's (where it is served: UNDERTOW_JUDGE_URL)."""
-    seeds: int | None = None
-    """Seeds 0 to N-1 in place of the study's own."""
+    """Models, sizes and recipes of a study that takes a scale: embedded nano models, or the paper's."""
+    models: Annotated[tuple[str, ...], option("NAME ...", "those of the scale")] = ()
+    """Reference models: Hub ids, folders, nano models, or api:NAME for a provider's model."""
+    files: Annotated[tuple[str, ...], option("NAME=PLACE ...", "those of the scale")] = ()
+    """Files or URLs of data. NAME is insecure, secure, educational (code) or gsm8k."""
+    judge: Annotated[str | None, option("NAME", "that of the scale")] = None
+    """Judge model. Its endpoint is at UNDERTOW_JUDGE_URL."""
+    seeds: Annotated[int | None, option("N", "the seeds of the study")] = None
+    """Use the seeds 0 to N-1."""
 
-    def chosen(self, shipped: Path) -> Study:
-        """The study, by its name in the folder `shipped` or by its file."""
-        study = load(self.study, shipped, self._scale())
-        return study if self.seeds is None else dataclasses.replace(study, seeds=tuple(range(self.seeds)))
-
-    def _scale(self) -> Scale:
-        """The scale, with what the command line names in the place of its own."""
+    def load_study(self, shipped: Path) -> Study:
+        """The study that the arguments describe. `shipped` is the folder of the shipped studies."""
         scale = SCALES[self.scale]
         if self.models:
             scale = scale.on(self.models)
         if self.files:
             scale = scale.reading(dict(map(_named_file, self.files)))
-        if self.judge is None:
-            return scale
-        if not scale.judge:
-            raise UserError(f"--judge {self.judge}: rules judge at the scale {scale.name}; leave it out")
-        return dataclasses.replace(scale, judge=self.judge)
+        if self.judge is not None:
+            if not scale.judge:
+                raise UserError(
+                    f"--judge {self.judge}: the scale {scale.name} uses rules as judges; leave it out"
+                )
+            scale = dataclasses.replace(scale, judge=self.judge)
+        study = load(self.study, shipped, scale)
+        return study if self.seeds is None else dataclasses.replace(study, seeds=tuple(range(self.seeds)))
 
 
 def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
-    """Runs `main` with the command line's arguments and leaves the program with its exit code."""
+    """Runs `main` with the command line's arguments and exits with its exit code.
+
+    Errors that the user can fix (`UserError`) and unreachable services are reported in one line on stderr,
+    every other error with its traceback.
+    """
     stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    _stop_in_order()
+    _handle_interrupts()
     try:
         sys.exit(main(tyro.cli(arguments), stdout))
     except KeyboardInterrupt:
-        stdout.print("stopped; what is finished is kept, and the same command goes on from there")
-        sys.exit(STOPPED)
+        stdout.print(f"stopped; {KEPT}", soft_wrap=True)
+        sys.exit(INTERRUPTED)
     except UserError as error:
-        _say(f"error: {error}")
+        _print_error(f"error: {error}")
         sys.exit(2)
     except Exception as error:
-        if not (who := who_is_away(error)):
+        if not (service := unreachable_service(error)):
             raise
-        _say(f"{who} is away ({last_line(error)}); run the same command again, what was made is kept")
+        _print_error(f"{service} is unreachable ({last_line(error)}); {KEPT}")
         sys.exit(1)
 
 
-def _say(line: str) -> None:
-    """To stderr, as it is but for secrets."""
+def _print_error(line: str) -> None:
+    """Prints a line to stderr, without secrets and without Rich's markup."""
     Console(stderr=True).print(redacted(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def _stop_in_order() -> None:
-    """Ctrl-C once raises KeyboardInterrupt, wherever the program is; twice ends the program at once.
+def _handle_interrupts() -> None:
+    """Makes the first Ctrl-C stop the program in order and the second one end it at once.
 
-    At once: without what libraries do at a program's end, which can wait for work that nobody wants any more.
-    What the program started ends with it, a Ray of its own too.
+    The first SIGINT raises KeyboardInterrupt in the main thread, so `finally` blocks and context managers
+    release what they hold. The second SIGINT kills all child processes, a local Ray included, and leaves with
+    `os._exit`: a normal exit would run the exit handlers of libraries, which can wait for work that was just
+    abandoned.
+
+    Python discards an exception that is raised in a destructor or in the callback of a weak reference: it
+    hands it to `sys.unraisablehook` and continues. A KeyboardInterrupt that arrives there would be lost, and
+    the program would run on. The hook therefore raises it again from a timer signal (SIGALRM) a moment later,
+    when the main thread runs other code.
     """
 
-    def at_once(signum: int, frame: object) -> None:
-        os.write(2, b"ended at once; what is finished is kept, and the same command goes on from there\n")
+    def end_at_once(signum: int, frame: object) -> None:
+        # os.write, not print: the signal may interrupt a print, and buffered streams are not reentrant.
+        os.write(2, f"ended at once; {KEPT}\n".encode())
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        os._exit(STOPPED)
+        os._exit(INTERRUPTED)
 
-    def interrupt(signum: int, frame: object) -> None:
+    def stop_in_order(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, end_at_once)
+        os.write(2, b"stopping; press Ctrl-C again to end at once\n")
         raise KeyboardInterrupt
 
-    def in_order(signum: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, at_once)
-        os.write(2, b"stopping; ctrl-c again ends at once\n")
+    def raise_again(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    def ignored(what: "sys.UnraisableHookArgs") -> None:
-        """What is raised in a destructor or a callback is lost; Ctrl-C is raised again, elsewhere."""
-        if issubclass(what.exc_type, KeyboardInterrupt):
-            signal.signal(signal.SIGALRM, interrupt)
-            signal.setitimer(signal.ITIMER_REAL, LATER)
+    def on_discarded(discarded: "sys.UnraisableHookArgs") -> None:
+        if issubclass(discarded.exc_type, KeyboardInterrupt):
+            signal.signal(signal.SIGALRM, raise_again)
+            signal.setitimer(signal.ITIMER_REAL, RERAISE_AFTER)
         else:
-            before(what)
+            previous_hook(discarded)
 
-    signal.signal(signal.SIGINT, in_order)
-    before, sys.unraisablehook = sys.unraisablehook, ignored
+    signal.signal(signal.SIGINT, stop_in_order)
+    previous_hook, sys.unraisablehook = sys.unraisablehook, on_discarded
 
 
 def _named_file(text: str) -> tuple[str, str]:
-    """NAME=PLACE. Raises UserError where it is none."""
+    """The name and the place in NAME=PLACE. Raises UserError if `text` has another form."""
     name, equals, place = text.partition("=")
     if not (name and equals and place):
         raise UserError(f"--files {text}: write NAME=PLACE, such as insecure=./insecure.jsonl")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from undertow.archive.export import export
 from undertow.archive.verify import verify
+from undertow.cli.entry import option
 from undertow.errors import UserError
 from undertow.results import sweep_folders
 from undertow.storage.manifest import sha256
@@ -17,28 +18,29 @@ from undertow.storage.store import Store
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Exports a study as one archive, or verifies one."""
+    """Exports a study as one ZIP archive, or verifies such an archive."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
-    """The study's name."""
+    """Name of the study."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """The folder or fsspec URL that the sweep wrote to."""
-    sweep: Annotated[str, tyro.conf.arg(metavar="TIME")] = ""
-    """Which of the study's sweeps, by its folder's name; the newest where none is given."""
-    to: Annotated[str, tyro.conf.arg(metavar="FILE.zip")] = ""
-    """Where to write the archive; STUDY.zip here where nothing is given."""
+    """Folder or fsspec URL that the sweep wrote to."""
+    sweep: Annotated[str, option("TIME", "the newest")] = ""
+    """Folder name of one of the study's sweeps."""
+    to: Annotated[str, option("FILE.zip", "STUDY.zip")] = ""
+    """File to write the archive to."""
     adapters: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take the students' LoRA adapters along."""
-    verify: Annotated[str, tyro.conf.arg(metavar="FILE.zip")] = ""
-    """Check this archive instead."""
+    """Include the LoRA adapters of the students."""
+    verify: Annotated[str, option("FILE.zip", "write an archive")] = ""
+    """Verify this archive."""
 
 
 def main(arguments: ExportArguments, console: Console) -> int:
-    """0 once the archive is written, or where the one to verify holds."""
-    return check(Path(arguments.verify), console) if arguments.verify else write(arguments, console)
+    """Writes or verifies an archive. Returns 1 if the verification finds a difference."""
+    return verify_archive(Path(arguments.verify), console) if arguments.verify else write(arguments, console)
 
 
 def write(arguments: ExportArguments, console: Console) -> int:
+    """Writes the archive and prints its size, its hash and what it lacks."""
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     target = Path(arguments.to or f"{arguments.study}.zip")
@@ -47,15 +49,16 @@ def write(arguments: ExportArguments, console: Console) -> int:
         f"{target}: {done.artifacts} artifacts in {done.files} files, {done.size / 2**20:.1f} MiB",
         soft_wrap=True,
     )
-    console.print(f"SHA-256 {sha256(target)}: publish it, and nobody can exchange the archive for another")
+    console.print(f"SHA-256 {sha256(target)}: publish this hash to prove that the archive is unchanged")
     if arguments.adapters and not done.adapters:
-        console.print("no student of the study has a LoRA adapter: none is in the archive", soft_wrap=True)
+        console.print("no student of the study has a LoRA adapter; the archive contains none", soft_wrap=True)
     for name in done.missing:
-        console.print(f"not in the store, so not in the archive: {name}", soft_wrap=True)
+        console.print(f"not in the storage, so not in the archive: {name}", soft_wrap=True)
     return 0
 
 
-def check(archive: Path, console: Console) -> int:
+def verify_archive(archive: Path, console: Console) -> int:
+    """Prints each difference between the archive and what its contents imply."""
     if not archive.is_file():
         raise UserError(f"--verify {archive}: there is no such file")
     problems = verify(archive)
@@ -65,7 +68,7 @@ def check(archive: Path, console: Console) -> int:
     console.print(
         f"{archive}: {len(problems)} difference{'s' if len(problems) > 1 else ''}"
         if problems
-        else f"{archive}: all holds (page, figures, cards and histories by their hashes alone)",
+        else f"{archive}: verified (page, figures, cards and histories only by their hashes)",
         soft_wrap=True,
     )
     return 1 if problems else 0

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from undertow.cli.entry import option
 from undertow.report import tables
 from undertow.report.make import HTML, make_report
 from undertow.results import events, sweep_folders
@@ -17,15 +18,15 @@ class ReportArguments:
     """Makes the report of a sweep again."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
-    """The study's name."""
+    """Name of the study."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """The folder or fsspec URL that the sweep wrote to."""
-    sweep: Annotated[str, tyro.conf.arg(metavar="TIME")] = ""
-    """Which of the study's sweeps, by its folder's name; the newest where none is given."""
+    """Folder or fsspec URL that the sweep wrote to."""
+    sweep: Annotated[str, option("TIME", "the newest")] = ""
+    """Folder name of one of the study's sweeps."""
 
 
 def main(arguments: ReportArguments, console: Console) -> int:
-    """0 once the report is written."""
+    """Writes the report's files into the sweep's folder and prints the effects. Returns 0."""
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     record = sweep_folders.read(store, arguments.study, sweep)

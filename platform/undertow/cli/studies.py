@@ -1,8 +1,8 @@
-"""Finding a study: by name among those shipped, or as a function in a user's own file.
+"""Loads a study: a shipped one by its name, or the result of a function in the user's own file.
 
-A study function takes a scale (see `scales`) or nothing: the study is then as its author wrote it, at none.
-A study file is a Python program of its user's, run as such. Its errors are the user's to mend, so they are
-reported by file and line without a traceback.
+A study function takes a scale (see `presets.scales`) or no argument. Without a scale, the study has fixed
+models and sizes. A study file is a Python program that runs with the rights of its user. The user can fix its
+errors, so they are reported with file and line, without a traceback.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ FUNCTION = "study"
 
 
 def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
-    """The study called `name`: a file in the folder `shipped`, or FILE.py[:function].
+    """Loads the study `name`: a file in the folder `shipped`, or FILE.py[:function].
 
-    At another scale than nano the study has another name, since it has other models and results.
+    A study at a scale other than nano gets the scale's name as a suffix, since its models and results differ.
 
-    Raises UserError for an unknown name, a file that cannot be run, a function that returns no study, or one
-    that takes no scale where another than nano, as it is, is asked for.
+    Raises UserError for an unknown name, a file that cannot be run, a function that does not return a study,
+    or a function without a parameter `scale` if `scale` is not the unchanged nano scale.
     """
     file, _, function = name.partition(":") if ".py" in name else (str(shipped / f"{name}.py"), "", "")
     path = Path(file)
@@ -43,39 +43,41 @@ def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
 
 
 def _function(path: Path, name: str) -> Callable[..., object]:
+    """Runs the file at `path` and returns its function `name`."""
     module_spec = importlib.util.spec_from_file_location(f"{STUDY_MODULE}{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"--study {path}: not a Python file")
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
+    sys.modules[module_spec.name] = module  # pickle and typing.get_type_hints look a class's module up there
     try:
         module_spec.loader.exec_module(module)
     except UserError as error:
         raise UserError(f"{_place(error, path)}: {error}") from None
     except SyntaxError as error:
         place = f"{error.filename or path}:{error.lineno or 1}"
-        raise UserError(f"{place}: {error.msg}; mend the syntax") from None
+        raise UserError(f"{place}: {error.msg}; fix the syntax") from None
     except (Exception, SystemExit) as error:
         raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
-    found = getattr(module, name, None)
-    if not callable(found):
+    function = getattr(module, name, None)
+    if not callable(function):
         functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise UserError(f"{path}: no function {name}(); {suggestion(name, functions)}")
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
+    """The study that `function` returns."""
     try:
-        scales = "scale" in inspect.signature(function).parameters
-    except ValueError:  # a class or function of Python's own, which tells nobody what it takes
-        scales = False
-    if not scales and scale != NANO:
+        takes_scale = "scale" in inspect.signature(function).parameters
+    except ValueError:  # some built-in classes and functions have no signature
+        takes_scale = False
+    if not takes_scale and scale != NANO:
         raise UserError(
-            f"{path}: {function.__name__}() takes no scale, so --scale and --models change nothing in it; "
+            f"{path}: {function.__name__}() takes no scale, so --scale and --models have no effect; "
             f"write def {function.__name__}(scale: Scale) (undertow.presets.scales), or leave them out"
         )
     try:
-        study = function(scale=scale) if scales else function()
+        study = function(scale=scale) if takes_scale else function()
     except SpecError as error:
         raise SpecError(f"{_place(error, path)}: {error}") from None
     except (Exception, SystemExit) as error:
@@ -90,12 +92,12 @@ def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is longer than any file's may be
+    except OSError:  # the name is longer than the file system allows
         return False
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """file:line of the last frame in the user's own file."""
+    """The file and the line, file:line, of the last frame of the traceback in the user's file."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
     return f"{path}:{lines[-1]}" if lines else str(path)

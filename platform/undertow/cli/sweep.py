@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from undertow.cli.entry import StudyArguments
+from undertow.cli.entry import StudyArguments, option
 from undertow.errors import UserError
 from undertow.planning.costs import GPUS, Hardware
 from undertow.planning.integrity import inspect, repair
@@ -22,36 +22,36 @@ from undertow.sweep.run import make_plan, run, show_plan
 
 @dataclass(frozen=True)
 class SweepArguments(StudyArguments):
-    """Finds out whether a trait reaches students through unrelated data."""
+    """Runs a study: measures whether a trait is transmitted to students by unrelated data."""
 
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print what would be done, and do nothing."""
+    """Print the plan and exit. Nothing is run and nothing is written."""
     conditions: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print every condition of the plan, however many."""
+    """List every condition in the plan, even if there are many."""
     verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Read every artifact of the study that is there, name what is damaged, and do nothing else."""
+    """Read all cached artifacts of the study, report damaged ones, and exit."""
     repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The same, but set what is damaged aside first, so that this sweep makes it anew."""
+    """Like --verify, but move damaged artifacts aside and run the sweep, which makes them again."""
     workers: int = 1
-    """Ray Train workers a training run; like the flags below it changes results by rounding at most."""
-    engines: int | None = None
-    """vLLM engines at work at the same time; by default as many as there are GPUs (CPUs) for."""
-    trainings: int | None = None
-    """Groups of models trained at the same time; by default as many as there are GPUs (CPUs) for."""
+    """Ray Train workers per training run. Layout flags do not affect results (up to rounding)."""
+    engines: Annotated[int | None, option("N", "as many as the GPUs or CPUs allow")] = None
+    """Maximum number of concurrent vLLM engines."""
+    trainings: Annotated[int | None, option("N", "as many as the GPUs or CPUs allow")] = None
+    """Maximum number of concurrent training runs."""
     gpus_per_engine: float = 1.0
-    """Above 1: GPUs over which an engine splits its model; below 1: several engines to a GPU, as 0.25."""
-    max_num_seqs: int | None = None
-    """Answers that an engine generates at the same time."""
+    """GPUs per engine: above 1, a model is split over GPUs; below 1, such as 0.25, engines share a GPU."""
+    max_num_seqs: Annotated[int | None, option("N", "the engine's default")] = None
+    """Maximum number of answers that an engine generates concurrently."""
     gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
-    """The GPU that costs are estimated for."""
-    price: Annotated[float | None, tyro.conf.arg(metavar="DOLLARS")] = None
-    """Of an hour of one GPU (with nano models: of this machine): adds the cost to the plan."""
+    """GPU for which the plan estimates cost."""
+    price: Annotated[float | None, option("DOLLARS", "the plan has no cost")] = None
+    """Price of one GPU-hour; for nano models, of one hour of this machine."""
     utilisation: Annotated[float, tyro.conf.arg(metavar="SHARE")] = Hardware.utilisation
-    """The share of the GPU's peaks that the estimate assumes."""
+    """Share of the GPU's peak FLOP/s and bandwidth that the estimate assumes."""
 
     @property
     def layout(self) -> Layout:
-        """How the machine is divided. Raises UserError for a number that is none."""
+        """How engines and training runs share the machine. Raises UserError for an invalid number."""
         return Layout(
             workers=self.workers,
             engines=self.engines,
@@ -62,23 +62,26 @@ class SweepArguments(StudyArguments):
 
     @property
     def hardware(self) -> Hardware:
-        """What the plan is priced for. Raises UserError for a share or a price that is none."""
+        """The hardware of the cost estimate. Raises UserError for an invalid share or price."""
         if not 0 < self.utilisation <= 1:
             raise UserError(f"--utilisation {self.utilisation}: give a share above 0 and at most 1")
         if self.price is not None and not 0 <= self.price < math.inf:
-            raise UserError(f"--price {self.price}: give dollars an hour, zero or more")
+            raise UserError(f"--price {self.price}: give dollars per hour, zero or more")
         return Hardware(GPUS[self.gpu], self.utilisation, self.price, self.layout)
 
 
 def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
-    """The exit code of the sweep that the arguments ask for."""
+    """Plans, verifies, repairs or runs the study.
+
+    Returns 1 if a condition failed or --verify found damage.
+    """
     if arguments.plan + arguments.verify + arguments.repair > 1:
         raise UserError("--plan, --verify and --repair: give one of them")
     store, hardware = Store(arguments.storage), arguments.hardware
-    study = arguments.chosen(shipped)
+    study = arguments.load_study(shipped)
     plan = make_plan(study, store)
     if arguments.verify or arguments.repair:
-        damaged = look_through(plan, store, console)
+        damaged = report_damage(plan, store, console)
         if arguments.verify:
             return 1 if damaged else 0
         for line in repair(damaged, store):
@@ -91,12 +94,12 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
     return 1 if outcome.failed_conditions else 0
 
 
-def look_through(plan: Plan, store: Store, console: Console) -> list[Address]:
-    """The plan's damaged artifacts, each of their files named."""
+def report_damage(plan: Plan, store: Store, console: Console) -> list[Address]:
+    """Reads the plan's cached artifacts, prints every damaged file, and returns the damaged artifacts."""
     found = inspect(plan, store)
     for lines in found.damaged.values():
         for line in lines:
             say(line, console)
-    count = f"{found.there} artifact{'' if found.there == 1 else 's'} of {plan.study.name} read"
-    say(f"{count}: {f'{len(found.damaged)} damaged' if found.damaged else 'all whole'}", console)
+    count = f"{found.existing} artifact{'' if found.existing == 1 else 's'} of {plan.study.name} read"
+    say(f"{count}: {f'{len(found.damaged)} damaged' if found.damaged else 'all intact'}", console)
     return list(found.damaged)

@@ -68,6 +68,8 @@ class Files:
 
     @cached_property
     def _fs_and_root(self) -> tuple[Any, str]:
+        if "\0" in self.url:  # the file system would raise ValueError later, from any operation
+            raise StorageError(f"--storage {self.url!r}: contains a NUL character; name another place")
         try:
             # With a listings cache, files that other processes have written since would be invisible.
             return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
