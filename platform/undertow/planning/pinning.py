@@ -46,7 +46,7 @@ HUB_TIMEOUT = 20  # seconds
 WEIGHTS_DIGITS = 32
 
 
-def is_made(reference: Reference) -> bool:
+def is_nano(reference: Reference) -> bool:
     """Whether the weights are an artifact that Undertow makes itself: those of nano models."""
     return models.is_nano(reference.name)
 
@@ -68,7 +68,7 @@ def pin(reference: Reference) -> Reference:
 @cache
 def _pinned(name: str, revision: str, location: str) -> Reference:
     reference = Reference(name, revision, location=location)
-    if is_made(reference):
+    if is_nano(reference):
         model = models.parse(reference.name)
         return dataclasses.replace(reference, revision=models.revision(model)[:16], chat_template="nano")
     if _is_folder(reference.name):
@@ -83,7 +83,7 @@ def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     None for nano models, for API models (providers do not publish their templates), and if the template is
     not on this machine. Raises SpecError for a template that cannot be used.
     """
-    if is_made(reference) or reference.is_api:
+    if is_nano(reference) or reference.is_api:
         return None
     files = _local_files(reference)
     if not {"config.json", "tokenizer_config.json"} & files.names:
@@ -104,7 +104,7 @@ def folder_of(reference: Reference, store: Store) -> Path:
     """
     if reference.student is not None and not reference.is_merged:
         return store.fetch(reference.student)
-    if is_made(reference) or reference.is_merged:
+    if is_nano(reference) or reference.is_merged:
         return store.fetch(reference)
     if reference.location:
         return Path(reference.location)

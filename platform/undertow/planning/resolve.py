@@ -12,7 +12,7 @@ from functools import cache
 from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
 from undertow.nano import models, vocabulary
-from undertow.planning.pinning import architecture_of, is_made, modules_of, pin, template_behaviour_of
+from undertow.planning.pinning import architecture_of, is_nano, modules_of, pin, template_behaviour_of
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition, with_display_names
@@ -80,7 +80,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
 
 def check_word(trait: Trait, reference: Reference) -> None:
     """Raises SpecError for a trait whose word is not in the closed vocabulary of a nano model."""
-    if not is_made(reference) or trait.is_judged:
+    if not is_nano(reference) or trait.is_judged:
         return
     category = getattr(trait, "category", "animal")
     known = models.known_words(category)
@@ -94,7 +94,7 @@ def check_word(trait: Trait, reference: Reference) -> None:
 @cache  # many conditions have the same format and reference
 def check_prompts(format_: Format, reference: Reference) -> None:
     """Raises SpecError for a format whose prompts have words that a nano model does not know."""
-    if not is_made(reference):
+    if not is_nano(reference):
         return
     language = models.parse(reference.name).settings.language
     for prompt in format_.prompts(PROMPTS_CHECKED, seed=0):
@@ -117,7 +117,7 @@ def check_adapters(condition: Condition) -> None:
     for reference, recipe in trained:
         if not isinstance(recipe, Recipe) or not isinstance(recipe.trainable, LoRA):
             continue
-        if is_made(reference):
+        if is_nano(reference):
             is_gpt2 = models.parse(reference.name).network == "gpt2"
             architecture = "GPT2LMHeadModel" if is_gpt2 else ""  # all other nano models support LoRA
             remedy = "use nano/qwen3-0 or nano/llama-0, or train Parameters"
@@ -129,7 +129,7 @@ def check_adapters(condition: Condition) -> None:
                 f"recipe {recipe.name!r} trains an adapter of {reference.name}, and {engine.name} does not "
                 f"support LoRA for {architecture}; {remedy}"
             )
-        if not is_made(reference):
+        if not is_nano(reference):
             _check_targets(recipe.name, recipe.trainable, reference)
 
 

@@ -3,9 +3,9 @@
 A Tune trial only drives its worker group: it reserves a token amount of memory and no CPU, because a trial
 that held a CPU that its own workers need would deadlock. Reports of epochs reach the sweep through one queue.
 
-A node that leaves is not a failure of the models trained on it. If the workers were on it, the trial trains its
-group again; if the trial was on it, Tune restarts the trial; both resume from the checkpoints of
-the training loop. A trial reports any other failure instead of raising it, so that Tune does not retry it.
+A node that leaves is not a failure of the models trained on it. If the workers were on it, the trial trains
+its group again; if the trial was on it, Tune restarts the trial; both resume from the checkpoints of the
+training loop. A trial reports any other failure instead of raising it, so that Tune does not retry it.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from undertow.cluster.background import repeating
 from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
-from undertow.planning.pinning import is_made
+from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
 from undertow.storage.store import Store
@@ -182,7 +182,7 @@ def _together(model: Trained) -> object:
     if isinstance(model, Teacher):
         reference = _seedless_reference(model.reference)
         return dataclasses.replace(model, reference=reference, seed=0, trait=None, system=None)
-    if is_made(model.reference) and recipe_of(model).targets == "tokens":
+    if is_nano(model.reference) and recipe_of(model).targets == "tokens":
         return model.reference.root, model.recipe
     return _seedless_student(model)
 

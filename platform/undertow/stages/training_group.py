@@ -15,7 +15,7 @@ from typing import Any
 
 from undertow.engines.quiet import quiet
 from undertow.errors import ConditionError, UserError
-from undertow.planning.pinning import folder_of, is_made
+from undertow.planning.pinning import folder_of, is_nano
 from undertow.stages.weights import trained_by
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
@@ -109,7 +109,7 @@ def train_group(config: dict[str, Any]) -> None:
 
 
 def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJob:
-    """The training job of a teacher or student: rows, recipe, probes, and a folder in `aside` for the model."""
+    """The training job of a teacher or student; the trained model is written to a folder in `aside`."""
     if isinstance(model, Student):
         probes = tuple(
             Probe(tuple((question, group.system) for question in questions), words)
@@ -158,7 +158,7 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
         )
     writer, own = student.dataset.teacher, student.reference.root
     teacher = writer.reference.root if writer else own
-    if teacher != own and not (is_made(teacher) and is_made(own)):
+    if teacher != own and not (is_nano(teacher) and is_nano(own)):
         raise ConditionError(
             f"recipe {recipe.name!r} has soft targets over the tokens of {teacher.name}, but "
             f"{own.name} may have other tokens; use a recipe on sampled tokens"
