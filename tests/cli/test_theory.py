@@ -189,8 +189,14 @@ def test_invalid_json_gives_no_outcomes() -> None:
     assert to_json([]) == "[]"
 
 
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One storage for the end-to-end tests, because creating an MLflow database takes seconds."""
+    return tmp_path_factory.mktemp("storage")
+
+
 @pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Console:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Console:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Console(file=io.StringIO(), width=130)
 
@@ -201,22 +207,24 @@ def text(console: Console) -> str:
     return file.getvalue()
 
 
-def test_the_mlp_job_end_to_end(quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mlp_job_end_to_end(quiet: Console, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = mlp_job.MLPArguments(
-        networks=3, vary=("inputs=128", "epochs=1", "width=16,32"), storage=str(tmp_path)
+        networks=3,
+        vary=("inputs=128", "epochs=1", "teacher_epochs=1", "width=16,32"),
+        storage=str(storage),
     )
     assert mlp_job.main(arguments, quiet) == 0
     assert "same initialisation, auxiliary logits" in text(quiet)
-    (sweep,) = (tmp_path / "theory" / "mlp-sweeps").iterdir()
+    (sweep,) = (storage / "theory" / "mlp-sweeps").iterdir()
     assert {file.name for file in sweep.iterdir()} == {"mlp.csv", "networks.csv", "mlp.png", "mlp.svg"}
     rows = list(csv.DictReader((sweep / "networks.csv").open()))
     assert len(rows) == 2 * 3 * 6
     assert all(row["network"] != row["other"] for row in rows)
-    assert len(list((tmp_path / "theory" / "mlp").iterdir())) == 2
+    assert len(list((storage / "theory" / "mlp").iterdir())) == 2
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
     experiment = client.get_experiment_by_name("theory-mlp")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -231,12 +239,12 @@ def test_the_mlp_job_end_to_end(quiet: Console, tmp_path: Path, monkeypatch: pyt
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
-def test_the_one_step_job_end_to_end(quiet: Console, tmp_path: Path) -> None:
-    arguments = step_job.OneStepArguments(model=("mlp",), draws=12, storage=str(tmp_path))
+def test_the_one_step_job_end_to_end(quiet: Console, storage: Path) -> None:
+    arguments = step_job.OneStepArguments(model=("mlp",), draws=12, storage=str(storage))
     assert step_job.main(arguments, quiet) == 0
     assert "holds" in text(quiet)
     assert "caught" in text(quiet)
-    (folder,) = (tmp_path / "theory" / "one_step").iterdir()
+    (folder,) = (storage / "theory" / "one_step").iterdir()
     assert {file.name for file in folder.iterdir()} == {"one_step.csv", "one_step.png", "one_step.svg"}
 
 

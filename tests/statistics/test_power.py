@@ -70,7 +70,7 @@ def test_the_smallest_effect_equals_that_of_normal_theory() -> None:
         (replace(ONE_MODE, correlation=0.0), False, 10, "t"),
         (TWO_MODES, True, 5, "t"),
         (TWO_MODES, True, 5, "rule"),
-        (TWO_MODES, False, 1, "shape-free"),
+        (replace(TWO_MODES, took_off=0.85), False, 1, "shape-free"),
     ],
 )
 def test_an_independent_simulation_confirms_the_predicted_power(
