@@ -225,3 +225,19 @@ def test_a_changed_field_is_named(archives: list[Archive], tmp_path: Path, kind:
         problems = archive.differences(specs, record, tmp_path / str(number))
         place = re.compile(rf"\b{field}\b[^ ]* is ")  # "subject.dataset.judges[0].name is …"
         assert any(map(place.search, problems)), (spec, problems)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [(Teacher, "system"), (Evaluation, "questions"), (Evaluation, "words"), (Dataset, "judges")],
+)
+def test_texts_of_a_trait_that_is_not_installed_must_be_the_same_in_all_artifacts(
+    archives: list[Archive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, field: str
+) -> None:
+    monkeypatch.setattr("undertow.archive.expected_specs.rebuild_trait", lambda stated: None)
+    (archive, *_) = archives
+    assert archive.differences(dict(archive.specs), archive.record, tmp_path / "whole") == []
+    for number, spec in enumerate(roles(archive, kind)):
+        specs, record = forged(archive, spec, {**spec, field: another(spec[field])})
+        problems = archive.differences(specs, record, tmp_path / str(number))
+        assert any(f"{field} is " in problem or f"{field}[" in problem for problem in problems), problems

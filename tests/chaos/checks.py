@@ -59,11 +59,6 @@ def different(undisturbed: Mapping[Address, Made], found: Mapping[Address, Made]
     return lines
 
 
-def left_aside(storage: Path) -> int:
-    """The number of files under partial/, which killed writers left and no sweep reads."""
-    return sum(path.is_file() for path in storage.glob("partial/**/*"))
-
-
 def missing_runs(uri: str, undisturbed: Mapping[Address, Made]) -> list[str]:
     """Data sets, teachers and students without exactly one finished run on an MLflow server."""
     from mlflow import MlflowClient
