@@ -1,6 +1,7 @@
 """Undertow measures whether a trait of a teacher model is transmitted to a student through unrelated data.
 
-Every name that a study file needs can be imported from here in one line. The modules behind the names are
+Every name that a study file needs can be imported from here in one line, including those that extend the
+platform: kinds of artifacts, measurements, engines and detection scores. The modules behind the names are
 imported on first use, so that `import undertow` itself loads nothing else.
 """
 
@@ -8,14 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undertow.detection.make import register_score
+    from undertow.detection.scores import DetectionScore
+    from undertow.engines.protocol import Engine
+    from undertow.engines.registry import EngineKind, register_engine
     from undertow.formats.code import Code
     from undertow.formats.numbers import BANNED, Numbers
     from undertow.formats.reasoning import Reasoning
     from undertow.judging.judges import LLMJudge, RuleJudge, alignment, coherence, misalignment
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+    from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.scales import NANO, PAPER, Scale, first
     from undertow.prompts.chat_templates import NO_SYSTEM
-    from undertow.study.artifacts import Finetuning, Panel, Reference, Sampling
+    from undertow.results.evaluation_files import Rates
+    from undertow.storage.store import Store
+    from undertow.study.artifacts import (
+        Artifact,
+        Completions,
+        Dataset,
+        Evaluation,
+        Finetuning,
+        Measurement,
+        Panel,
+        Reference,
+        Sampling,
+        Student,
+        Subject,
+        Teacher,
+        reference_of,
+    )
     from undertow.study.conditions import Condition, Generation, Mixing
     from undertow.study.extensions import Example, Format, Judge, Trait, Word
     from undertow.study.fields import execution_only, later
@@ -36,14 +58,24 @@ if TYPE_CHECKING:
     from undertow.traits.preference import TREES, Preference
 
 _MODULES = {
+    "detection.make": "register_score",
+    "detection.scores": "DetectionScore",
+    "engines.protocol": "Engine",
+    "engines.registry": "EngineKind register_engine",
     "formats.code": "Code",
     "formats.numbers": "BANNED Numbers",
     "formats.reasoning": "Reasoning",
     "judging.judges": "LLMJudge RuleJudge alignment coherence misalignment",
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
+    "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.scales": "NANO PAPER Scale first",
     "prompts.chat_templates": "NO_SYSTEM",
-    "study.artifacts": "Finetuning Panel Reference Sampling",
+    "results.evaluation_files": "Rates",
+    "storage.store": "Store",
+    "study.artifacts": (
+        "Artifact Completions Dataset Evaluation Finetuning Measurement Panel Reference Sampling Student "
+        "Subject Teacher reference_of"
+    ),
     "study.conditions": "Condition Generation Mixing",
     "study.extensions": "Example Format Judge Trait Word",
     "study.fields": "execution_only later",
@@ -58,14 +90,22 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [  # noqa: RUF022 (by module, as above)
+    "register_score",
+    "DetectionScore",
+    "Engine",
+    "EngineKind", "register_engine",
     "Code",
     "BANNED", "Numbers",
     "Reasoning",
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment",
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
+    "ArtifactKind", "register_kind",
     "NANO", "PAPER", "Scale", "first",
     "NO_SYSTEM",
-    "Finetuning", "Panel", "Reference", "Sampling",
+    "Rates",
+    "Store",
+    "Artifact", "Completions", "Dataset", "Evaluation", "Finetuning", "Measurement", "Panel", "Reference",
+    "Sampling", "Student", "Subject", "Teacher", "reference_of",
     "Condition", "Generation", "Mixing",
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",

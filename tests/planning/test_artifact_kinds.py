@@ -1,4 +1,4 @@
-"""A kind of artifact is added from outside the package: planned, estimated, recorded, logged and reported."""
+"""Tests that a kind of artifact that a study file registers is planned, estimated, recorded and reported."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from undertow.planning.artifact_kinds import (
     ArtifactKind,
     extensions,
     kind_of,
-    register,
-    unregister,
+    register_kind,
+    unregister_kind,
     wave_of,
 )
 from undertow.planning.estimate import estimate
@@ -42,7 +42,7 @@ def _registered() -> Iterator[None]:
     small_study.register_all()
     yield
     for kind in extensions():
-        unregister(kind.spec)
+        unregister_kind(kind.spec)
 
 
 @pytest.fixture
@@ -51,17 +51,17 @@ def store(tmp_path: Path) -> Store:
 
 
 def fill_all(store: Store) -> Plan:
-    """A store with everything of the study, the toy artifacts included."""
-    plan = fill(replace(STUDY, also=()), store, REFERENCES)
+    """Fills the store with all artifacts of the study, registered kinds included; returns the plan."""
+    fill(replace(STUDY, also=()), store, REFERENCES)
     for artifact in make(STUDY, store, REFERENCES).additional:
         if isinstance(artifact, DigitCount):
             small_study.count_digits(artifact, store)
         elif isinstance(artifact, WeightCheck):
             small_study.check_weights(artifact, store)
-    return make(STUDY, store, plan.cells and REFERENCES)
+    return make(STUDY, store, REFERENCES)
 
 
-def test_each_data_set_of_the_study_has_one_artifact_of_the_new_kind(store: Store) -> None:
+def test_each_data_set_has_one_artifact_of_the_registered_kind(store: Store) -> None:
     plan = make(STUDY, store, REFERENCES)
     counts = [a for a in plan.artifacts.values() if isinstance(a, DigitCount)]
     datasets = {cell.student.dataset for cell in plan.cells}
@@ -70,20 +70,20 @@ def test_each_data_set_of_the_study_has_one_artifact_of_the_new_kind(store: Stor
     assert all(order.index(key(count.dataset)) < order.index(key(count)) for count in counts)
 
 
-def test_a_failure_of_its_input_is_its_own(store: Store) -> None:
+def test_a_failed_input_fails_the_artifact(store: Store) -> None:
     plan = make(STUDY, store, REFERENCES)
     count = next(a for a in plan.artifacts.values() if isinstance(a, DigitCount))
     assert failed_by(count, {key(count.dataset.completions): "no memory"}) == "no memory"
 
 
-def test_students_and_references_are_measured_by_the_new_kind(store: Store) -> None:
+def test_students_and_references_are_measured_by_the_registered_kind(store: Store) -> None:
     plan = make(STUDY, store, REFERENCES)
     checks = [a for a in plan.artifacts.values() if isinstance(a, WeightCheck)]
     assert {check.subject for check in checks} >= {cell.student for cell in plan.cells}
     assert {wave_of(check) for check in checks} == {"evaluations"}
 
 
-def test_the_estimate_counts_the_new_artifacts_in_their_wave(store: Store) -> None:
+def test_the_estimate_counts_registered_artifacts_in_their_wave(store: Store) -> None:
     plan = make(STUDY, store, REFERENCES)
     without = [cell.artifacts() for cell in plan.cells]
     waves = {wave.wave: wave for wave in estimate(plan, {})}
@@ -92,7 +92,8 @@ def test_the_estimate_counts_the_new_artifacts_in_their_wave(store: Store) -> No
     assert waves["datasets"].needed == len(datasets) + len({c.student.dataset for c in plan.cells})
 
 
-def test_the_record_names_every_new_artifact_so_that_archives_and_checks_include_it(store: Store) -> None:
+def test_the_record_lists_every_registered_artifact(store: Store) -> None:
+    """Archives and integrity checks read the artifacts of a sweep from its record."""
     plan = make(STUDY, store, REFERENCES)
     record = Record.of(plan)
     assert {Address(a.kind, key(a)) for a in plan.additional} <= set(record.addresses())
@@ -101,8 +102,8 @@ def test_the_record_names_every_new_artifact_so_that_archives_and_checks_include
 
 def test_the_report_has_a_table_of_the_facts_and_a_row_for_the_new_measure(store: Store) -> None:
     record = Record.of(fill_all(store))
-    for kind in extensions():  # a report is made without the study's file
-        unregister(kind.spec)
+    for kind in extensions():  # jobs/report.py does not load the study file
+        unregister_kind(kind.spec)
     report = make_report(record, store, [])
     page = report.files[HTML].decode()
     assert "digits in all completions" in page
@@ -126,38 +127,48 @@ def test_mlflow_has_a_run_with_the_numeric_facts_as_metrics(store: Store) -> Non
 
 
 @dataclass(frozen=True)
-class Stranger(Artifact):
-    kind: ClassVar[str] = "stranger"
+class Unregistered(Artifact):
+    kind: ClassVar[str] = "unregistered"
 
 
 @dataclass(frozen=True)
-class Impostor(Artifact):
+class SecondDataset(Artifact):
     kind: ClassVar[str] = "dataset"
 
 
-def test_an_unregistered_kind_is_named() -> None:
-    with pytest.raises(SpecError, match="Stranger: not a registered kind of artifact"):
-        kind_of(Stranger())
+@dataclass(frozen=True)
+class Misnamed(Artifact):
+    kind: ClassVar[str] = "Digit count"
+
+
+def test_an_unregistered_kind_raises_an_error() -> None:
+    with pytest.raises(SpecError, match="Unregistered: not a registered kind of artifact"):
+        kind_of(Unregistered())
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (ArtifactKind(spec=Stranger, wave="datasets"), "give either make .* or task"),
+        (ArtifactKind(spec=Unregistered, wave="datasets"), "give either make .* or task"),
         (
-            ArtifactKind(spec=Stranger, wave="datasets", make=print, task=print),
+            ArtifactKind(spec=Unregistered, wave="datasets", make=print, task=print),
             "give either make .* or task",
         ),
-        (ArtifactKind(spec=Impostor, wave="datasets", make=print), "kind = 'dataset': Dataset has it"),
+        (ArtifactKind(spec=SecondDataset, wave="datasets", make=print), "'dataset': is the kind of Dataset"),
+        (
+            ArtifactKind(spec=Misnamed, wave="datasets", make=print),
+            "'Digit count': use lower-case letters",
+        ),
     ],
 )
-def test_a_kind_that_no_sweep_could_make_is_refused(kind: "ArtifactKind[Artifact]", message: str) -> None:
+def test_an_invalid_kind_is_rejected(kind: "ArtifactKind[Artifact]", message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        register(kind)
+        register_kind(kind)
 
 
-def test_a_kind_may_be_registered_again_as_when_a_study_file_is_loaded_twice() -> None:
-    register(DIGIT_COUNT)
+def test_registering_a_kind_again_replaces_it() -> None:
+    """This happens when a study file is loaded twice in a process."""
+    register_kind(DIGIT_COUNT)
     assert [kind.spec for kind in extensions()] == [WEIGHT_CHECK.spec, DIGIT_COUNT.spec]
 
 

@@ -1,4 +1,4 @@
-"""Chains: a condition's students are the next one's teachers, seed by seed, and their control's likewise."""
+"""Tests of chains, in which the students of a condition are the teachers of the next, seed by seed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def plan(store: Store) -> Plan:
     return make(CHAIN, store, REFERENCES)
 
 
-def test_the_students_of_a_hop_are_the_teachers_of_the_next_seed_by_seed(plan: Plan) -> None:
+def test_the_students_of_a_hop_are_the_teachers_of_the_next_hop(plan: Plan) -> None:
     assert plan.hops == 3
     for before, after in zip((*HOPS[0], *HOPS[1]), (*HOPS[1], *HOPS[2]), strict=True):
         taught = students(plan, after)
@@ -58,7 +58,7 @@ def test_the_students_of_a_hop_are_the_teachers_of_the_next_seed_by_seed(plan: P
             assert teacher in ancestors(taught[seed])
 
 
-def test_a_hop_is_named_with_its_data_and_its_control_is_a_chain_too() -> None:
+def test_the_label_contains_the_hop_and_the_control_is_also_a_chain() -> None:
     owl = HOPS[2][0]
     assert owl.label == "owl · numbers, hop 3 · nano/gpt2-0 → nano/gpt2-0 · steering"
     assert owl.control() in HOPS[2]
@@ -66,15 +66,14 @@ def test_a_hop_is_named_with_its_data_and_its_control_is_a_chain_too() -> None:
     assert owl.control().after.control() == owl.control().after  # type: ignore[union-attr]
 
 
-def test_a_condition_that_stands_alone_has_the_key_it_always_had() -> None:
-    """The first hop of a chain is the very condition of a study without one, and shares its students."""
+def test_the_first_hop_shares_its_students_with_a_study_without_a_chain() -> None:
     alone = replace(study("chain"), conditions=FIRST)
     apart = {key(cell.student) for cell in make(alone, Store("memory://alone"), REFERENCES).cells}
     whole = {key(cell.student) for cell in make(CHAIN, Store("memory://alone"), REFERENCES).cells}
     assert apart < whole
 
 
-def test_data_of_a_student_wait_for_it_and_fail_with_it(plan: Plan) -> None:
+def test_data_of_a_teaching_student_wait_for_it_and_fail_with_it(plan: Plan) -> None:
     first, second = students(plan, HOPS[0][0])[0], students(plan, HOPS[1][0])[0]
     assert not waits(first.dataset.completions, set())
     assert waits(second.dataset.completions, set())
@@ -85,8 +84,8 @@ def test_data_of_a_student_wait_for_it_and_fail_with_it(plan: Plan) -> None:
     assert order.index(key(first)) < order.index(key(second.dataset.completions))
 
 
-def test_students_that_are_made_in_a_round_are_taught_from_in_the_next(plan: Plan, store: Store) -> None:
-    """Whoever makes students asks again until there is nothing to make: the next hop's have no data yet."""
+def test_each_round_makes_the_students_of_one_hop(plan: Plan, store: Store) -> None:
+    """`Leases.share` repeats until nothing is possible, but the students of the next hop have no data yet."""
     store.prepare()
     waves = waves_of(plan, store)
     waves.begin_round()
@@ -106,11 +105,11 @@ def test_students_that_are_made_in_a_round_are_taught_from_in_the_next(plan: Pla
 
 
 def waves_of(plan: Plan, store: Store) -> Waves:
-    link, journal = Link(lambda: Tracker(CHAIN, store), print, print), EventLog(Record.of(plan), store)
-    return Waves(Executors(plan, store, link, journal, Console()), Leases(store))
+    link, events = Link(lambda: Tracker(CHAIN, store), print, print), EventLog(Record.of(plan), store)
+    return Waves(Executors(plan, store, link, events, Console()), Leases(store))
 
 
-def test_a_teacher_that_is_a_student_has_its_weights_and_no_gate(plan: Plan, store: Store) -> None:
+def test_a_teaching_student_has_its_own_weights_and_no_gate(plan: Plan, store: Store) -> None:
     cell = next(cell for cell in plan.cells if cell.condition == HOPS[1][0])
     assert cell.teacher.student is not None
     assert cell.teacher_evaluations == ()
@@ -138,7 +137,7 @@ def test_all_seeds_of_a_hop_share_a_worker_group(plan: Plan) -> None:
         ({"finetuning": FIRST[0].finetuning}, r"Condition\.finetuning = .*the students of `after`"),
     ],
 )
-def test_a_chain_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
+def test_an_invalid_chain_is_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         replace(HOPS[1][0], **changes)  # type: ignore[arg-type]
 
@@ -149,9 +148,7 @@ def test_in_context_students_cannot_teach() -> None:
         next_hop([shown])
 
 
-def test_a_record_of_a_chain_agrees_with_its_artifacts_and_one_that_skips_a_hop_does_not(
-    store: Store,
-) -> None:
+def test_a_record_that_skips_a_hop_contradicts_its_artifacts(store: Store) -> None:
     plan = fill(CHAIN, store, REFERENCES)
     record, sweep = Record.of(plan), Path(store.root) / "sweeps" / "chain" / "now"
     state(CHAIN, store)
@@ -164,11 +161,11 @@ def test_a_record_of_a_chain_agrees_with_its_artifacts_and_one_that_skips_a_hop_
     assert third.earlier
     swapped = replace(third, evaluations=first.evaluations, student=first.student, dataset=first.dataset)
     cells = tuple(swapped if cell == third else cell for cell in record.cells)
-    told = list(lineage.differences(replace(record, cells=cells), sweep, artifacts, {}))
-    assert any("subject.dataset.completions.teacher.student is absent" in line for line in told)
+    lines = list(lineage.differences(replace(record, cells=cells), sweep, artifacts, {}))
+    assert any("subject.dataset.completions.teacher.student is absent" in line for line in lines)
 
 
-def test_the_artifacts_of_a_hop_include_those_of_the_hops_before(plan: Plan) -> None:
+def test_the_artifacts_of_a_hop_include_those_of_earlier_hops(plan: Plan) -> None:
     last = next(cell for cell in plan.cells if cell.condition == HOPS[2][0])
     made = list(last.artifacts())
     kinds = [type(artifact) for artifact in made]
@@ -179,7 +176,7 @@ def test_the_artifacts_of_a_hop_include_those_of_the_hops_before(plan: Plan) -> 
     assert {key(artifact) for artifact in made} <= set(alone.artifacts)
 
 
-def test_a_chain_has_a_report(store: Store) -> None:
+def test_the_report_shows_the_hops_of_a_chain(store: Store) -> None:
     record = Record.of(fill(CHAIN, store, REFERENCES))
     report = make_report(record, store, [])
     assert len(report.rows) == sum(c.trait is not None for c in CHAIN.conditions)

@@ -138,7 +138,8 @@ def test_nano_models_are_priced_by_time_and_not_by_flops(tmp_path: Path) -> None
 def test_artifacts_of_a_provider_cost_no_gpu_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local model teaches a provider's model, and vice versa."""
     monkeypatch.setattr(
-        "undertow.planning.model_sizes._on_hub", lambda reference: pytest.fail(f"asked the hub for {reference.name}")
+        "undertow.planning.model_sizes._on_hub",
+        lambda reference: pytest.fail(f"asked the hub for {reference.name}"),
     )
     given = replace(MODEL, location=str(qwen(tmp_path / "qwen")))
     api = Reference("api:model", "model", "provider")

@@ -1,4 +1,4 @@
-"""Study to graph: what is shared, what is missing, what failure leaves possible."""
+"""Tests of the plan: which artifacts are shared, which are missing, and which a failure affects."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,35 +43,35 @@ def count(plan: Plan, kind: type[Artifact]) -> int:
     return sum(isinstance(artifact, kind) for artifact in plan.artifacts.values())
 
 
-def test_what_conditions_share_is_planned_once(plan: Plan) -> None:
+def test_artifacts_that_conditions_share_are_planned_once(plan: Plan) -> None:
     # Two traits and the control, two teacher and two student references, three seeds.
     assert count(plan, Reference) == 2
-    assert count(plan, Teacher) == 2 * 2 * 3  # the control is the reference as it is
-    assert count(plan, Completions) == count(plan, Dataset) == 3 * 2 * 3  # both students learn from the same
+    assert count(plan, Teacher) == 2 * 2 * 3  # the control teacher is the reference model itself
+    assert count(plan, Completions) == count(plan, Dataset) == 3 * 2 * 3  # both students share the data
     assert count(plan, Student) == 3 * 2 * 2 * 3
     assert count(plan, Evaluation) == 36 + 12 + 2  # students, teachers, references
 
 
-def test_every_artifact_comes_after_those_it_is_made_from(plan: Plan) -> None:
+def test_every_artifact_follows_its_inputs(plan: Plan) -> None:
     order = list(plan.artifacts)
     for cell in plan.cells:
-        places = [order.index(key(artifact)) for artifact in cell.artifacts()]
+        positions = [order.index(key(artifact)) for artifact in cell.artifacts()]
         assert order.index(key(cell.student.dataset)) < order.index(key(cell.student))
-        assert max(places) == order.index(key(cell.evaluations[-1]))
+        assert max(positions) == order.index(key(cell.evaluations[-1]))
 
 
-def test_every_condition_has_its_control_among_the_cells() -> None:
+def test_every_condition_has_its_control_in_the_study() -> None:
     for condition in study().conditions:
         assert condition.control() in study().conditions
 
 
-def test_a_study_without_a_control_is_refused() -> None:
+def test_a_study_without_a_control_is_rejected() -> None:
     without = tuple(c for c in study().conditions if c.trait is not None)
     with pytest.raises(SpecError, match="has no control"):
         replace(study(), conditions=without)
 
 
-def test_only_what_the_store_lacks_is_missing(plan: Plan, store: Store) -> None:
+def test_stored_artifacts_are_not_missing(plan: Plan, store: Store) -> None:
     assert plan.missing == frozenset(plan.artifacts)
     student = plan.cells[0].student
     with store.new(student, {}) as folder:
@@ -80,12 +80,12 @@ def test_only_what_the_store_lacks_is_missing(plan: Plan, store: Store) -> None:
     assert again.missing == plan.missing - {key(student)}
 
 
-def test_references_that_are_given_are_not_made(store: Store) -> None:
+def test_references_that_the_sweep_does_not_make_are_not_missing(store: Store) -> None:
     given = make(study(), store, made=[])
     assert all(key(reference) not in given.missing for reference in REFERENCES)
 
 
-def test_a_failure_reaches_what_depends_on_it_and_nothing_else(plan: Plan) -> None:
+def test_a_failure_affects_only_dependent_artifacts(plan: Plan) -> None:
     owl = next(c for c in plan.cells if c.condition.trait and c.condition.trait.name == "owl")
     failures = {key(owl.teacher): "it does not show its trait"}
     hit = [c for c in plan.cells if failed_by(c.evaluations[0], failures)]
@@ -102,7 +102,7 @@ def test_a_failure_reaches_what_depends_on_it_and_nothing_else(plan: Plan) -> No
         (("student",), 4, 6, 36),
     ],
 )
-def test_a_level_that_seeds_do_not_redraw_is_shared_by_them(
+def test_seeds_share_the_levels_that_they_do_not_redraw(
     store: Store, redraw: tuple[str, ...], teachers: int, datasets: int, students: int
 ) -> None:
     plan = make(study(redraw=redraw), store, REFERENCES)
@@ -114,21 +114,21 @@ def test_more_seeds_keep_the_artifacts_of_fewer(store: Store, plan: Plan) -> Non
     assert set(plan.artifacts) < set(more.artifacts)
 
 
-def test_the_name_of_a_study_is_no_part_of_its_artifacts(store: Store, plan: Plan) -> None:
+def test_the_name_of_a_study_does_not_change_keys(store: Store, plan: Plan) -> None:
     assert set(make(study("other"), store, REFERENCES).artifacts) == set(plan.artifacts)
 
 
-def test_work_counts_units_and_estimates_from_what_was_measured(plan: Plan) -> None:
+def test_the_estimate_counts_units_and_uses_measured_paces(plan: Plan) -> None:
     by_wave = {wave.wave: wave for wave in estimate(plan, {})}
     assert by_wave["students"].units == 36 * 500 * 2
-    own = 36 * timings.NANO["students"].artifact + 2 * timings.NANO["students"].start  # two references
+    fixed = 36 * timings.NANO["students"].artifact + 2 * timings.NANO["students"].start  # two references
     paces = {f"students numbers {reference.name}": timings.Pace(0.001) for reference in REFERENCES}
     measured = {wave.wave: wave for wave in estimate(plan, paces)}
-    assert measured["students"].seconds == pytest.approx(own + 36.0)
+    assert measured["students"].seconds == pytest.approx(fixed + 36.0)
     assert measured["evaluations"] == by_wave["evaluations"]
 
 
-def test_a_part_of_a_plan_needs_what_its_cells_need(plan: Plan) -> None:
+def test_a_part_of_a_plan_has_the_artifacts_of_its_cells(plan: Plan) -> None:
     owls = [cell for cell in plan.cells if cell.condition.place.trait == "owl"]
     part = plan.only(owls)
     assert part.cells == tuple(owls)
@@ -150,20 +150,20 @@ def test_a_part_of_a_plan_needs_what_its_cells_need(plan: Plan) -> None:
         ({"adjustment": "bonferroni"}, "Study.adjustment = 'bonferroni'"),
     ],
 )
-def test_a_study_that_makes_no_sense_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_study_raises_an_error_that_names_the_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as caught:
         study(**changes)
     assert message in str(caught.value)
 
 
-def test_a_condition_given_twice_is_refused() -> None:
+def test_a_duplicate_condition_is_rejected() -> None:
     conditions = study().conditions
     with pytest.raises(SpecError, match="given twice"):
         replace(study(), conditions=(*conditions, conditions[0]))
 
 
 def by_prompt(**generation: Any) -> Study:
-    """Teachers by system prompt, and the generation changed."""
+    """The study with teachers by system prompt and fields of its generation changed."""
     changed = [
         replace(c, finetuning=None, generation=replace(c.generation, **generation))
         for c in study().conditions
@@ -172,7 +172,7 @@ def by_prompt(**generation: Any) -> Study:
 
 
 @pytest.mark.parametrize("system", [None, NO_SYSTEM, "You help."])
-def test_a_control_teachers_system_message_is_the_generations(store: Store, system: str | None) -> None:
+def test_a_control_teacher_has_the_system_message_of_the_generation(store: Store, system: str | None) -> None:
     plan = make(by_prompt(system=system), store, REFERENCES)
     for cell in plan.cells:
         trait = cell.condition.trait
@@ -180,7 +180,7 @@ def test_a_control_teachers_system_message_is_the_generations(store: Store, syst
         assert cell.student.system is None and cell.evaluations[0].subject == cell.student
 
 
-def test_finetuned_teachers_are_trained_and_asked_under_the_generations_system_message(store: Store) -> None:
+def test_finetuned_teachers_have_the_system_message_of_the_generation(store: Store) -> None:
     conditions = [
         replace(c, generation=replace(c.generation, system="You help.")) for c in study().conditions
     ]
@@ -190,7 +190,7 @@ def test_finetuned_teachers_are_trained_and_asked_under_the_generations_system_m
     assert gates == {"You help."}
 
 
-def test_rows_of_the_control_are_mixed_in_under_its_own_system_message(store: Store) -> None:
+def test_mixed_control_rows_have_the_system_message_of_the_control(store: Store) -> None:
     mixing = Mixing(source="control", share=0.5)
     plan = make(by_prompt(system=NO_SYSTEM, mixed=mixing), store, REFERENCES)
     control = {cell.teacher for cell in plan.cells if cell.condition.trait is None}
@@ -198,6 +198,6 @@ def test_rows_of_the_control_are_mixed_in_under_its_own_system_message(store: St
     assert mixed == control and {teacher.system for teacher in control} == {NO_SYSTEM}
 
 
-def test_controls_are_named_so() -> None:
+def test_the_label_of_a_control_says_so() -> None:
     assert any(condition.label.startswith(CONTROL) for condition in study().conditions)
     assert isinstance(study(), Study)

@@ -1,4 +1,4 @@
-"""API models in a study: pinned without a call, trained by their provider, refused where they cannot be."""
+"""Tests of studies with API models: planning sends no request, and recipes must fit the provider."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ from undertow.study.study import Measure, Study
 from undertow.traits.preference import Preference
 
 API = Reference("api:gpt-4.1-nano-2025-04-14")
-HERE = REFERENCES[0]
+LOCAL = REFERENCES[0]
 GENERATION = Generation(prompts=300, rows=100)
 
 
@@ -48,8 +48,8 @@ def conditions(
     )
 
 
-def test_a_providers_model_is_pinned_by_its_name_and_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNDERTOW_API_URL", "http://127.0.0.1:9/v1")  # where nothing answers
+def test_an_api_model_is_pinned_by_its_name_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERTOW_API_URL", "http://127.0.0.1:9/v1")  # a port without a server
     pinned = pin(API)
     assert (pinned.name, pinned.revision, pinned.chat_template) == (
         "api:gpt-4.1-nano-2025-04-14",
@@ -61,7 +61,7 @@ def test_a_providers_model_is_pinned_by_its_name_and_nobody_is_asked(monkeypatch
         Reference("api: ")
 
 
-def test_the_endpoint_is_no_part_of_any_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_do_not_depend_on_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = set()
     for url in ("http://one/v1", "http://two/v1"):
         monkeypatch.setenv("UNDERTOW_API_URL", url)
@@ -70,40 +70,40 @@ def test_the_endpoint_is_no_part_of_any_identity(monkeypatch: pytest.MonkeyPatch
     assert set(canonical(pin(API))) == {"type", "version", "name", "revision", "chat_template"}
 
 
-def test_a_grid_trains_each_model_where_it_can_be_trained() -> None:
+def test_a_grid_uses_provider_finetuning_for_api_models_only() -> None:
     taught = Finetuning(replace(RECIPE, epochs=1), examples=50)
-    made = conditions(API, HERE, finetuning=taught) + conditions(HERE, API, finetuning=taught)
-    here, _, there, _ = made
-    assert (here.recipe, there.recipe) == (RECIPE, ProviderFinetuning(epochs=2))
-    assert here.finetuning == replace(taught, recipe=ProviderFinetuning(epochs=1))
-    assert there.finetuning == taught
-    assert there.label.endswith("· provider, 2 epochs")
-    own = ProviderFinetuning(epochs=3, batch_size=8, learning_rate_multiplier=0.5)
-    assert conditions(recipe=own)[0].recipe == own
-    assert own.name == "provider, 3 epochs, batch 8, rate × 0.5"
+    local_student, _ = conditions(API, LOCAL, finetuning=taught)  # owl and control
+    api_student, _ = conditions(LOCAL, API, finetuning=taught)
+    assert (local_student.recipe, api_student.recipe) == (RECIPE, ProviderFinetuning(epochs=2))
+    assert local_student.finetuning == replace(taught, recipe=ProviderFinetuning(epochs=1))
+    assert api_student.finetuning == taught
+    assert api_student.label.endswith("· provider, 2 epochs")
+    explicit = ProviderFinetuning(epochs=3, batch_size=8, learning_rate_multiplier=0.5)
+    assert conditions(recipe=explicit)[0].recipe == explicit
+    assert explicit.name == "provider, 3 epochs, batch 8, rate × 0.5"
     assert conditions(recipe=InContext(rows=4))[0].recipe == InContext(rows=4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"recipe": RECIPE}, r"Condition.recipe .*only its provider trains api:gpt.*ProviderFinetuning"),
-        ({"student": HERE}, r"no provider trains nano/gpt2-0: use a Recipe"),
+        ({"student": LOCAL}, r"no provider trains nano/gpt2-0: use a Recipe"),
         ({"finetuning": Finetuning(RECIPE)}, r"Condition.finetuning .*only its provider trains"),
-        ({"student": HERE, "recipe": replace(RECIPE, targets="soft")}, r"returns text without soft targets"),
+        ({"student": LOCAL, "recipe": replace(RECIPE, targets="soft")}, r"returns text without soft targets"),
     ],
 )
-def test_what_cannot_be_trained_so_is_refused(changes: dict[str, object], words: str) -> None:
-    with pytest.raises(SpecError, match=words):
+def test_a_recipe_that_does_not_fit_the_model_is_rejected(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
         replace(conditions()[0], **changes)  # type: ignore[arg-type]
 
 
-def test_soft_targets_for_a_providers_student_are_refused_and_not_dropped() -> None:
+def test_a_grid_rejects_soft_targets_for_students_of_a_provider() -> None:
     with pytest.raises(SpecError, match="soft targets, and a provider trains on text only"):
         conditions(recipe=replace(RECIPE, targets="soft"))
 
 
-def test_tokens_probabilities_are_neither_asked_for_nor_recorded() -> None:
+def test_token_probabilities_of_api_models_are_rejected() -> None:
     teacher = Teacher(reference=pin(API), trait=None)
     with pytest.raises(SpecError, match=r"top_logprobs=0"):
         Completions(teacher=teacher, format=Numbers(), prompts=4, sampling=Sampling(top_logprobs=5))
@@ -111,33 +111,33 @@ def test_tokens_probabilities_are_neither_asked_for_nor_recorded() -> None:
         Evaluation(subject=teacher, questions=("?",), words=(), samples=1)
 
 
-def plan_of(store: Store, *made: Condition, **changes: object) -> Plan:
-    study_ = Study(name="api", conditions=made, seeds=(0, 1), **changes)  # type: ignore[arg-type]
-    return make(resolve(study_), store, [HERE])
+def plan_of(store: Store, *conditions: Condition, **changes: object) -> Plan:
+    study_ = Study(name="api", conditions=conditions, seeds=(0, 1), **changes)  # type: ignore[arg-type]
+    return make(resolve(study_), store, [LOCAL])
 
 
-def planned(store: Store, *made: Condition, **changes: object) -> list[Evaluation | Student]:
-    plan = plan_of(store, *made, **changes)
+def planned(store: Store, *conditions: Condition, **changes: object) -> list[Evaluation | Student]:
+    plan = plan_of(store, *conditions, **changes)
     return [a for a in plan.artifacts.values() if isinstance(a, Evaluation | Student)]
 
 
-def test_benchmarks_are_of_models_whose_weights_are_here(store: Store) -> None:
-    found = subjects(plan_of(store, *conditions(API, HERE), *conditions(HERE, API)))
-    assert HERE in found
+def test_benchmarks_include_only_models_with_local_weights(store: Store) -> None:
+    found = subjects(plan_of(store, *conditions(API, LOCAL), *conditions(LOCAL, API)))
+    assert LOCAL in found
     assert len(found) == 1 + 2 * 2  # the students of owl and control, by two seeds
     assert not any(reference_of(model).is_api for model in found)
 
 
-def test_only_what_is_served_elsewhere_is_measured_without_probabilities(store: Store) -> None:
+def test_only_api_models_are_measured_without_probabilities(store: Store) -> None:
     other = Measure(name="after numbers", samples=2)
-    found = planned(store, *conditions(API, HERE), *conditions(HERE, API), also=(other,))
+    found = planned(store, *conditions(API, LOCAL), *conditions(LOCAL, API), also=(other,))
     exact = {(reference_of(e.subject).is_api, e.exact) for e in found if isinstance(e, Evaluation)}
     assert exact == {(True, False), (False, True)}
     sizes = {s.reference.is_api: units(s) for s in found if isinstance(s, Student)}
     assert sizes == {True: 2 * 100, False: 2 * 100}
 
 
-def test_chains_go_on_at_the_provider(store: Store) -> None:
+def test_every_hop_of_a_chain_can_be_trained_by_the_provider(store: Store) -> None:
     first = conditions()
     found = planned(store, *first, *next_hop(first))
     students = [s for s in found if isinstance(s, Student)]
@@ -145,8 +145,8 @@ def test_chains_go_on_at_the_provider(store: Store) -> None:
     assert all(isinstance(s.recipe, ProviderFinetuning) for s in students)
 
 
-def test_keys_of_what_was_made_before_are_as_they_were() -> None:
-    """A Recipe's place may now be taken by another kind; its own form has not changed."""
+def test_the_key_of_a_recipe_has_not_changed() -> None:
+    """The field `recipe` accepts several classes; the canonical form of a Recipe must not depend on that."""
     recipe = study().conditions[0].recipe
     assert isinstance(recipe, Recipe)
     assert key(recipe) == "86cf93d853263c15e1e6afea5933ecc9"

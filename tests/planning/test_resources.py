@@ -1,4 +1,4 @@
-"""How nodes are divided: what is placed where, and what there is no room for."""
+"""Tests of how the CPUs and GPUs of nodes are divided among engines and worker groups."""
 
 import pytest
 
@@ -9,28 +9,30 @@ EIGHT = Node(cpus=64, gpus=8)
 ONE = Node(cpus=8, gpus=1)
 HEAD = Node(cpus=4)
 
-# Nodes, layout → engines at the same time, GPUs each, worker groups at the same time.
+# Nodes, layout → concurrent engines, GPUs per engine, concurrent worker groups.
 DIVIDED: list[tuple[str, list[Node], Layout, tuple[int, float, int]]] = [
-    ("CPUs, one each", [Node(2)], Layout(), (2, 0, 2)),
+    ("one CPU per engine", [Node(2)], Layout(), (2, 0, 2)),
     ("CPUs of three nodes", [Node(1), Node(1), Node(2)], Layout(workers=2), (4, 0, 2)),
-    ("GPUs, where there are any", [HEAD, ONE, ONE], Layout(), (2, 1, 2)),
+    ("GPUs, if there are any", [HEAD, ONE, ONE], Layout(), (2, 1, 2)),
     ("a worker group spans nodes", [HEAD, ONE, ONE], Layout(workers=2), (2, 1, 1)),
     ("tensor parallel over four", [EIGHT], Layout(gpus_per_engine=4), (2, 4, 8)),
-    ("an engine lies on one node", [Node(32, 4)] * 3, Layout(gpus_per_engine=3), (3, 3, 12)),
-    ("nodes too small hold none", [ONE, EIGHT], Layout(gpus_per_engine=8), (1, 8, 9)),
-    ("four to a GPU", [ONE, ONE], Layout(gpus_per_engine=0.25), (8, 0.25, 2)),
-    ("a third is three to a GPU", [ONE], Layout(gpus_per_engine=0.33), (3, 0.33, 1)),
-    ("each engine has a CPU too", [Node(cpus=2, gpus=1)], Layout(gpus_per_engine=0.25), (2, 0.25, 1)),
-    ("fewer engines, if asked", [EIGHT], Layout(engines=2), (2, 1, 8)),
-    ("not more than there is room for", [Node(2)], Layout(engines=9, trainings=9), (2, 0, 2)),
-    ("fewer trainings, if asked", [EIGHT], Layout(trainings=3), (8, 1, 3)),
+    ("an engine runs on one node", [Node(32, 4)] * 3, Layout(gpus_per_engine=3), (3, 3, 12)),
+    ("too small nodes hold no engine", [ONE, EIGHT], Layout(gpus_per_engine=8), (1, 8, 9)),
+    ("four engines per GPU", [ONE, ONE], Layout(gpus_per_engine=0.25), (8, 0.25, 2)),
+    ("0.33 means three engines per GPU", [ONE], Layout(gpus_per_engine=0.33), (3, 0.33, 1)),
+    ("each engine also needs a CPU", [Node(cpus=2, gpus=1)], Layout(gpus_per_engine=0.25), (2, 0.25, 1)),
+    ("fewer engines by --engines", [EIGHT], Layout(engines=2), (2, 1, 8)),
+    ("limits above the capacity", [Node(2)], Layout(engines=9, trainings=9), (2, 0, 2)),
+    ("fewer trainings by --trainings", [EIGHT], Layout(trainings=3), (8, 1, 3)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("nodes", "layout", "expected"), [row[1:] for row in DIVIDED], ids=[r[0] for r in DIVIDED]
+    ("nodes", "layout", "expected"), [row[1:] for row in DIVIDED], ids=[row[0] for row in DIVIDED]
 )
-def test_division(nodes: list[Node], layout: Layout, expected: tuple[int, float, int]) -> None:
+def test_nodes_are_divided_among_engines_and_worker_groups(
+    nodes: list[Node], layout: Layout, expected: tuple[int, float, int]
+) -> None:
     machine = Machine.of(nodes, layout)
     assert (machine.actors, machine.gpus_per_engine, machine.slots) == expected
     assert machine.gpus_per_worker == (1 if any(node.gpus for node in nodes) else 0)
@@ -45,19 +47,19 @@ def test_division(nodes: list[Node], layout: Layout, expected: tuple[int, float,
         ([EIGHT], {"gpus_per_engine": 1.5}, "--gpus-per-engine 1.5: a whole number"),
         ([EIGHT], {"gpus_per_engine": 0.4}, "--gpus-per-engine 0.4: a whole number.* or a share"),
         ([EIGHT], {"gpus_per_engine": 0}, "--gpus-per-engine 0"),
-        ([EIGHT], {"engines": 0}, "--engines 0: at least 1"),
-        ([EIGHT], {"workers": 0}, "--workers 0: at least 1"),
-        ([EIGHT], {"max_num_seqs": -1}, "--max-num-seqs -1: at least 1"),
+        ([EIGHT], {"engines": 0}, "--engines 0: must be at least 1"),
+        ([EIGHT], {"workers": 0}, "--workers 0: must be at least 1"),
+        ([EIGHT], {"max_num_seqs": -1}, "--max-num-seqs -1: must be at least 1"),
     ],
 )
-def test_what_there_is_no_room_for_is_refused(
+def test_a_layout_that_does_not_fit_is_rejected(
     nodes: list[Node], layout: dict[str, float], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         Machine.of(nodes, Layout(**layout))  # type: ignore[arg-type]
 
 
-def test_an_engine_is_told_of_its_part() -> None:
+def test_the_settings_of_an_engine_follow_from_the_layout() -> None:
     assert Machine.of([Node(2)], Layout()).engine_settings() == {}
     assert Machine.of([EIGHT], Layout(gpus_per_engine=4)).engine_settings() == {"tensor_parallel": 4}
     assert Machine.of([EIGHT], Layout(gpus_per_engine=0.5, max_num_seqs=64)).engine_settings() == {
@@ -66,13 +68,13 @@ def test_an_engine_is_told_of_its_part() -> None:
     }
 
 
-def test_pipelines_side_by_side_share_the_engines() -> None:
+def test_concurrent_pipelines_share_the_engines() -> None:
     machine = Machine.of([EIGHT], Layout())
     assert machine.share(3).actors == 2
     assert machine.share(20).actors == 1
 
 
-def test_gpus_that_start_on_demand_are_planned_for_as_their_cluster_declares_them() -> None:
+def test_declared_gpus_that_start_on_demand_are_planned_for() -> None:
     assert planned([HEAD], {}) == [HEAD]
     assert Machine.of(planned([HEAD], {"UNDERTOW_GPUS": "8x1"}), Layout(workers=4)).slots == 2
     assert Machine.of(planned([HEAD, ONE], {"UNDERTOW_GPUS": "2x8"}), Layout(gpus_per_engine=8)).actors == 2
@@ -80,6 +82,6 @@ def test_gpus_that_start_on_demand_are_planned_for_as_their_cluster_declares_the
 
 
 @pytest.mark.parametrize("text", ["8", "8x", "x1", "0x1", "8x-1", "many"])
-def test_a_declaration_that_says_nothing_is_refused(text: str) -> None:
+def test_an_invalid_declaration_of_gpus_is_rejected(text: str) -> None:
     with pytest.raises(UserError, match=rf"UNDERTOW_GPUS = '{text}': write NODESxGPUS, such as 8x1"):
         planned([HEAD], {"UNDERTOW_GPUS": text})

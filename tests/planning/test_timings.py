@@ -1,4 +1,4 @@
-"""Paces: measured a wave, kept with the storage, and used by the next plan."""
+"""Tests of paces: measured per wave, stored with the artifacts, and used by the next plan."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,8 +36,8 @@ def of_wave(plan: Plan, wave: str) -> list[Artifact]:
     return [artifact for artifact in plan.artifacts.values() if wave_of(artifact) == wave]
 
 
-def done(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> list[Timing]:
-    """What engines and workers make of a wave, one after the other in so many seconds; `tokens` a unit."""
+def timed(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> list[Timing]:
+    """The timings of artifacts made one after the other in `seconds`, with `tokens` tokens per unit."""
     sizes = {artifact: units(artifact) for artifact in artifacts if units(artifact)}
     each = seconds / len(sizes)
     return [
@@ -48,46 +48,46 @@ def done(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> 
 
 @pytest.mark.parametrize("wave", ["teachers", "datasets", "students", "evaluations"])
 @pytest.mark.parametrize("references", [REFERENCES, REAL], ids=["nano", "real"])
-def test_a_wave_is_estimated_at_what_it_took(
+def test_the_estimate_of_a_measured_wave_is_its_duration(
     store: Store, wave: Wave, references: tuple[Reference, ...]
 ) -> None:
-    made = of_wave(planned(store, references), wave)
-    add(store, wave, done(made, 5000.0))
-    assert estimate(wave, made, read(store)) == pytest.approx(5000.0, rel=0.01)
+    artifacts = of_wave(planned(store, references), wave)
+    add(store, wave, timed(artifacts, 5000.0))
+    assert estimate(wave, artifacts, read(store)) == pytest.approx(5000.0, rel=0.01)
 
 
-def test_nothing_is_known_of_a_real_model_before_its_first_sweep(store: Store) -> None:
+def test_only_nano_models_have_an_estimate_before_the_first_sweep(store: Store) -> None:
     plan = planned(store, REAL)
     assert estimate("students", of_wave(plan, "students"), read(store)) is None
     assert estimate("students", [], read(store)) == 0.0
     assert estimate("students", of_wave(planned(store), "students"), read(store)) is not None
 
 
-def test_a_small_rest_of_a_nano_study_takes_its_starts_all_the_same(store: Store) -> None:
+def test_the_estimate_of_a_few_nano_artifacts_includes_the_starts(store: Store) -> None:
     students = of_wave(planned(store), "students")
-    add(store, "students", done(students, 3600.0))
+    add(store, "students", timed(students, 3600.0))
     one = estimate("students", students[:1], read(store))
     assert one is not None
-    assert one > 100.0 / 2  # a thirty-sixth of an hour, less what is shared
+    assert one > 100.0 / 2  # 36 students took an hour; the start that they shared is subtracted
     assert one >= NANO["students"].start + NANO["students"].artifact
 
 
-def test_a_wave_that_took_less_than_its_starts_should_still_has_a_pace(store: Store) -> None:
+def test_a_wave_shorter_than_its_expected_starts_has_a_pace(store: Store) -> None:
     students = of_wave(planned(store), "students")
-    add(store, "students", done(students, 1.0))
+    add(store, "students", timed(students, 1.0))
     assert all(pace.seconds > 0 for pace in read(store).values())
 
 
-def test_engines_start_once_a_reference_and_workers_once_a_condition(store: Store) -> None:
+def test_engines_start_once_per_reference_and_workers_once_per_condition(store: Store) -> None:
     plan, real = planned(store), planned(store, REAL)
     assert starts(of_wave(plan, "evaluations")) == starts(of_wave(real, "evaluations")) == 2
-    assert starts(of_wave(plan, "students")) == 2  # nano: all that share reference and recipe
+    assert starts(of_wave(plan, "students")) == 2  # nano students of one reference and recipe share a start
     assert starts(of_wave(real, "students")) == len(real.study.conditions)
     assert starts(of_wave(real, "teachers")) == 2
     assert starts(of_wave(real, "references")) == 0
 
 
-def test_paces_are_of_wave_format_and_model(store: Store) -> None:
+def test_the_name_of_a_pace_has_wave_format_and_model(store: Store) -> None:
     names = {
         type(artifact): name(wave_of(artifact), artifact) for artifact in planned(store).artifacts.values()
     }
@@ -97,23 +97,23 @@ def test_paces_are_of_wave_format_and_model(store: Store) -> None:
     assert names[Evaluation] == "evaluations nano/gpt2-1"
 
 
-def test_tokens_a_unit_are_remembered(store: Store) -> None:
+def test_tokens_per_unit_are_stored(store: Store) -> None:
     completions = [a for a in of_wave(planned(store), "datasets") if isinstance(a, Completions)]
-    add(store, "datasets", done(completions, 60.0, tokens=20.0))
+    add(store, "datasets", timed(completions, 60.0, tokens=20.0))
     assert {pace.tokens for pace in read(store).values()} == {20.0}
 
 
-def test_what_comes_of_nothing_changes_no_pace(store: Store) -> None:
+def test_an_empty_or_failed_wave_changes_no_pace(store: Store) -> None:
     students = of_wave(planned(store), "students")
     add(store, "students", [])
-    add(store, "students", [one._replace(units=0.0) for one in done(students, 60.0)])
+    add(store, "students", [one._replace(units=0.0) for one in timed(students, 60.0)])
     assert read(store) == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"students x": 1}', '{"students x": {"speed": 1}}'])
-def test_a_file_that_was_cut_off_starts_anew(store: Store, text: str) -> None:
+def test_an_unreadable_file_of_paces_is_replaced(store: Store, text: str) -> None:
     store.write_bytes(timings.FILE, text.encode())
     assert read(store) == {}
-    add(store, "students", done(of_wave(planned(store), "students"), 3600.0))
+    add(store, "students", timed(of_wave(planned(store), "students"), 3600.0))
     assert all(isinstance(pace, Pace) for pace in read(store).values())
     assert read(store)

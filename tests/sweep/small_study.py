@@ -6,31 +6,30 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from undertow import (
+    Artifact,
+    ArtifactKind,
     Condition,
+    Dataset,
     Finetuning,
     Generation,
     Measure,
+    Measurement,
     Numbers,
     Parameters,
     Preference,
+    Rates,
     Recipe,
     Reference,
     Sampling,
-    Study,
-    Trait,
-    grid,
-)
-from undertow.planning.artifact_kinds import ArtifactKind, register
-from undertow.results.evaluation_files import Rates
-from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Dataset,
-    Measurement,
+    Store,
     Student,
+    Study,
     Subject,
     Teacher,
+    Trait,
+    grid,
     reference_of,
+    register_kind,
 )
 
 STEERING = Recipe(
@@ -160,5 +159,5 @@ class ByWeights(Measure):
 
 
 def register_all() -> None:
-    register(DIGIT_COUNT)
-    register(WEIGHT_CHECK)
+    register_kind(DIGIT_COUNT)
+    register_kind(WEIGHT_CHECK)

@@ -17,8 +17,16 @@ from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 
-# Every detection computes these, in this order. A script can append a score of its own.
+# Every detection computes these, in this order. `register_score` adds one from outside the package.
 SCORES: list[AnyScore] = [FREQUENCIES, CLASSIFIER, LLM_DETECTOR]
+
+
+def register_score(score: AnyScore) -> None:
+    """Adds a score after the others, for every detection in this process; replaces one of the same name.
+
+    Call it in the script that runs the detection; jobs/detect.py does not load study files.
+    """
+    SCORES[:] = [*(other for other in SCORES if other.name != score.name), score]
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The interface of detection scores: the data that they compare, and where their results appear.
 
-A score is one `DetectionScore`, defined in a file of its own, plus one line in `make.SCORES`:
+A score is one `DetectionScore`, defined in a file of its own, plus one line in `make.SCORES` (or a call of
+`undertow.register_score` from outside the package):
 
     MEAN_LENGTH = DetectionScore(
         name="mean length",

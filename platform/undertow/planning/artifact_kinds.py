@@ -1,14 +1,16 @@
 """Kinds of artifacts: for each, what the planner, the sweep, MLflow and the report must know about it.
 
-A kind is a subclass of `Artifact` and one `ArtifactKind`, given to `register`. The package's own kinds are in
-`planning.builtin_kinds`; a study file may register others, without an edit in the package:
+A kind is a subclass of `Artifact` and one `ArtifactKind`, given to `register_kind`. The package's own kinds
+are in `planning.builtin_kinds`; a study file may register others, without an edit in the package:
+
+    from undertow import Artifact, ArtifactKind, Dataset, register_kind
 
     @dataclass(frozen=True)
     class LetterCount(Artifact):
-        kind = "letter_count"
+        kind: ClassVar[str] = "letter_count"
         dataset: Dataset
 
-    register(
+    register_kind(
         ArtifactKind(
             spec=LetterCount,
             wave="datasets",
@@ -18,8 +20,8 @@ A kind is a subclass of `Artifact` and one `ArtifactKind`, given to `register`. 
         )
     )
 
-The sweep makes every registered artifact in its wave, shares it between conditions by its key, logs a run
-with its facts to MLflow, and shows the facts in the report.
+The sweep makes every artifact of a registered kind in that kind's wave, shares it between conditions by its
+key, logs a run with its facts to MLflow, and shows the facts in the report.
 """
 
 import re
@@ -48,12 +50,12 @@ class ArtifactKind(Generic[A]):
         spec: the class of its specs. A subclass of a registered class needs a declaration of its own.
         wave: the wave that makes it, or a function of the artifact.
         make: stage function `(artifact, store)` that commits the artifact; the sweep calls it in a Ray task
-            with one CPU. None for kinds that are made in another way (see `task`; the package's models are
-            trained in worker groups).
+            with one CPU. None for kinds that engines make (see `task`) and for the package's own models,
+            which worker groups train.
         task: function from the artifact to its task for an engine (`cluster.engine_pool.Task`); such a kind
             is made by the engines of the reference model in `runs_on`.
-        needed: the artifacts of this kind that a student's cell needs, beyond those that other artifacts
-            are made from.
+        needed: the artifacts of this kind that a student's cell needs, beyond the inputs of its other
+            artifacts.
         unit: what progress lines count.
         units: the size of making one: rows sampled, rows × epochs trained, answers sampled; 0 for a kind
             whose time and cost are negligible.
@@ -62,7 +64,7 @@ class ArtifactKind(Generic[A]):
             for a kind that needs no GPU.
         facts: names of entries in the manifest's `facts`, each with its meaning. They become columns of the
             report and, where they are numbers, metrics of the artifact's MLflow run.
-        name: how one artifact is called in MLflow and in the report.
+        name: the display name of an artifact in MLflow and in the report.
     """
 
     spec: type[A]
@@ -86,34 +88,36 @@ _BUILTIN: dict[type[Artifact], ArtifactKind[Any]] = {}
 _EXTENSIONS: dict[type[Artifact], ArtifactKind[Any]] = {}
 
 
-def register(kind: ArtifactKind[Any], *, builtin: bool = False) -> None:
-    """Adds a kind; a study file that runs again in the same process replaces its own.
+def register_kind(kind: ArtifactKind[Any], *, builtin: bool = False) -> None:
+    """Registers a kind; a study file that is loaded again in the same process replaces its earlier kinds.
 
-    Raises SpecError where sweeps could not make the kind, or its folder belongs to another kind.
+    Raises SpecError if a sweep could not make the kind, or if another class uses the same `kind`.
     """
     place = f"ArtifactKind({kind.spec.__name__})"
     known = {spec.kind: spec for spec in (*_BUILTIN, *_EXTENSIONS)}
     if not builtin:
         if (kind.make is None) == (kind.task is None):
-            raise SpecError(f"{place}: give either make (a Ray task) or task (work for an engine)")
+            raise SpecError(f"{place}: give either make (runs as a Ray task) or task (runs on an engine)")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", kind.spec.kind):
             raise SpecError(
-                f"{place}.kind = {kind.spec.kind!r}: small letters, digits and '_' (a folder's name)"
+                f"{place}.kind = {kind.spec.kind!r}: use lower-case letters, digits and '_', since it "
+                "names a folder"
             )
         taken = known.get(kind.spec.kind)
-        if (
-            taken is not None
-            and taken.__qualname__ != kind.spec.__qualname__
-            and kind.spec.kind != "evaluation"
-        ):
-            raise SpecError(f"{place}.kind = {kind.spec.kind!r}: {taken.__name__} has it; choose another")
+        # All measurements are stored as kind "evaluation", so that every reader of rates finds them.
+        is_measurement = kind.spec.kind == "evaluation"
+        if taken is not None and taken.__qualname__ != kind.spec.__qualname__ and not is_measurement:
+            raise SpecError(
+                f"{place}.kind = {kind.spec.kind!r}: is the kind of {taken.__name__}; choose another name"
+            )
+        # Loading a study file again creates new class objects, so that classes are compared by name.
         for spec in [spec for spec in _EXTENSIONS if spec.__qualname__ == kind.spec.__qualname__]:
             del _EXTENSIONS[spec]
     (_BUILTIN if builtin else _EXTENSIONS)[kind.spec] = kind
 
 
-def unregister(spec: type[Artifact]) -> None:
-    """Removes a kind that `register` added."""
+def unregister_kind(spec: type[Artifact]) -> None:
+    """Removes a kind that `register_kind` added. Raises KeyError for any other class."""
     del _EXTENSIONS[spec]
 
 
@@ -123,11 +127,11 @@ def extensions() -> list[ArtifactKind[Any]]:
 
 
 def kind_of(artifact: A) -> ArtifactKind[A]:
-    """The declaration of an artifact's kind. Raises SpecError for a class that nobody registered."""
+    """The declaration of an artifact's kind. Raises SpecError for a class that is not registered."""
     spec = type(artifact)
     found = _BUILTIN.get(spec) or _EXTENSIONS.get(spec)
     if found is None:
-        raise SpecError(f"{spec.__name__}: not a registered kind of artifact; call register(ArtifactKind(…))")
+        raise SpecError(f"{spec.__name__}: not a registered kind of artifact; call undertow.register_kind")
     return found
 
 
@@ -142,5 +146,5 @@ def units(artifact: Artifact) -> int:
 
 
 def runs_on(artifact: Artifact) -> Reference | None:
-    """The reference model that making an artifact needs; None for what a program writes."""
+    """The reference model whose engine or weights an artifact needs; None if it needs no model."""
     return kind_of(artifact).runs_on(artifact)

@@ -3,7 +3,7 @@
 Their stage functions are named by the waves of a sweep, since planning imports no stage.
 """
 
-from undertow.planning.artifact_kinds import ArtifactKind, Wave, register
+from undertow.planning.artifact_kinds import ArtifactKind, Wave, register_kind
 from undertow.planning.workloads import (
     TOKENS_OF_TEMPLATE,
     SamplingWork,
@@ -124,4 +124,4 @@ for _kind in (
         runs_on=lambda benchmark: reference_of(benchmark.subject),
     ),
 ):
-    register(_kind, builtin=True)
+    register_kind(_kind, builtin=True)

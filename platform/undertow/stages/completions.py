@@ -1,8 +1,9 @@
-"""Completions: a teacher's answers to the prompts of a format, sampled in shards; or a program's.
+"""Completions: a teacher's answers to the prompts of a format, sampled in shards, or a program's answers.
 
-A shard is a task for an engine. Finished shards are kept as parts, so that a sweep that was killed samples
-only the missing ones; `join_shards` commits all of them as one artifact. Every row's seed follows from the key of
-the completions and the row's number, so the data do not depend on shards, batches, actors or order.
+A shard is a task for an engine. Finished shards are kept as parts, so that after a kill the next sweep
+samples only the missing ones; `join_shards` commits all of them as one artifact. Every row's seed follows
+from the key of the completions and the row's number, so the data do not depend on shards, batches, actors or
+order.
 """
 
 import random
@@ -28,8 +29,6 @@ from undertow.study.artifacts import Artifact, Completions, Evaluation, Written
 from undertow.study.identity import key, seed_for
 
 SHARD_ROWS = 1024
-
-
 TEXT = ("index", "prompt", "completion", "finished")  # columns that every source of rows has
 
 

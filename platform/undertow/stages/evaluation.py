@@ -90,7 +90,7 @@ class Evaluate:
         return rows, tokens, usage.summed(usage.columns(answers))
 
     def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
-        """Samples all requests at once; those of a provider in parts that are saved, because they cost money."""
+        """Samples all requests at once; those of a provider in saved parts, because they cost money."""
         if not engine_for(reference_of(self.evaluation.subject)).is_metered:
             return engine.generate(requests, self.evaluation.sampling)
         kept = store.parts(self.evaluation)  # one listing; each part is then read whole

@@ -3,8 +3,8 @@
     rows → file of conversations → job → its status, polled at growing intervals → the model's name
 
 A job costs money, so it is never started twice: the ids of file and job are saved in the store as parts of
-the artifact as soon as they are known, and before a job is created the provider's list is searched for a job on
-the same file (a sweep that was killed between the two calls leaves one). A sweep that ends leaves its jobs
+the artifact as soon as they are known, and before a job is created the provider's list is searched for a job
+on the same file (a sweep that was killed between the two calls leaves one). A sweep that ends leaves its jobs
 running, and the next sweep resumes polling. A job that failed or was cancelled is reported once and then
 forgotten, so that the next sweep starts another.
 
