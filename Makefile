@@ -1,5 +1,5 @@
-# The commands of the project. Every target first creates or repairs .venv (platform/bootstrap.py), which
-# takes no time if it is complete.
+# The commands of the project. Targets that run code first create or repair .venv (platform/bootstrap.py),
+# which takes no time if it is complete.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep plan report detect theory ui test test-fast chaos lint clean

@@ -1,4 +1,4 @@
-"""Creates .venv with the locked packages and the project. Every target of the Makefile runs it first.
+"""Creates .venv with the locked packages and the project. `make setup` and most other targets run it.
 
     python3 platform/bootstrap.py            ACCELERATOR=cpu|gpu chooses; the default depends on the machine
 
@@ -203,6 +203,7 @@ def main() -> None:
     wanted = wanted_accelerators(os.environ.get("ACCELERATOR"))
     if any(stamp(accelerator).exists() for accelerator in wanted):
         return
+    # The Makefile may start this program with another Python 3; if python3.11 exists, start again with it.
     other_python = shutil.which("python3.11")
     if sys.version_info[:2] != PYTHON and other_python:
         os.execv(other_python, [other_python, __file__])

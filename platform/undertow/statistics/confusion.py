@@ -105,6 +105,7 @@ def confusion(
         notes.append("a trait has only one student: no p-value without a second seed")
         return Confusion(traits, _matrix(rates), differences, effect, note="; ".join(notes))
     arrangements = _count_arrangements([len(group) for group in groups], paired)
+    # Sampled permutations include the observed arrangement, hence the + 1.
     smallest = 1 / min(arrangements, ARRANGEMENTS + 1)
     if smallest > 0.05:
         notes.append(f"{arrangements} arrangements: the p-value cannot fall below {smallest:.3g}")

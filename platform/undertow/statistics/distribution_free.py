@@ -91,6 +91,7 @@ def shape_free(
     def at_least(effect: Array) -> Array:
         return probability_at_most(-effect, *high)
 
+    # at_most and at_least are one-sided p-values against effects of at most, and at least, their argument.
     zero = np.zeros(students.shape[:-1])
     no_bound = np.full_like(zero, np.nan)
     return Inference(
@@ -112,6 +113,8 @@ def _worst_case_samples(
     if paired:
         differences, zero = students - controls, np.zeros((*students.shape[:-1], 1))
         return (_append(differences, -1.0), zero), (_append(-differences, -1.0), zero)
+    # For the lower bound, the unseen student has a rate of 0 and the unseen control a rate of 1; the upper
+    # bound swaps them.
     return (
         (_append(students, 0.0), _append(-controls, -1.0)),
         (_append(-students, -1.0), _append(controls, 0.0)),

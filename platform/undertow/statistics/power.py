@@ -58,6 +58,7 @@ def claim_probability(
     design: Design, seeds: int, claim: Claim, seed: int = 0, studies: int = STUDIES
 ) -> float:
     """Returns the probability that a condition gets the verdict `claim` with `seeds` students per arm."""
+    # Seeded by the number of seeds only, so that all designs with this number use common random numbers.
     rng = np.random.default_rng([seed, seeds])
 
     def inference(law: Law) -> tuple[Array, Inference]:
@@ -71,6 +72,7 @@ def claim_probability(
     p_values, p_equivalences = inferred.p_value, inferred.p_equivalence
     others = (studies, design.conditions - 1)
     if design.conditions > 1 and claim == "transmitted":
+        # Resampling the p-values of one null condition is cheaper than simulating all other conditions.
         _, null = inference(without_effect(design.law))
         p_values = np.concatenate([p_values, rng.choice(null.p_value[:, 0], others)], axis=-1)
     elif design.conditions > 1:
@@ -99,6 +101,7 @@ def min_seeds(design: Design, claim: Claim, power: float) -> int | None:
     for seeds in range(2, min(EXHAUSTIVE_SEEDS, most) + 1):
         if enough(seeds):
             return seeds
+    # Beyond, an exponential search and a bisection.
     low, high = EXHAUSTIVE_SEEDS, EXHAUSTIVE_SEEDS
     while not enough(high):
         if high == most:

@@ -44,6 +44,7 @@ def t_tests(
         test = _scipy_test(paired)
         against_zero = test(students, controls)
         interval = against_zero.confidence_interval(0.95 if confidence is None else confidence)
+        # Two one-sided tests of students − controls > −margin and students − controls < margin.
         above = test(students, controls - margin, alternative="greater").pvalue
         below = test(students, controls + margin, alternative="less").pvalue
     no_spread = has_no_spread(students, controls, paired)

@@ -44,6 +44,7 @@ class Double(TorchFunctionMode):
         if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
             if func is Tensor.float:
                 return args[0]
+            # x.to(torch.float32), softmax(x, dtype=torch.float32) and the like
             args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
             kwargs = {name: torch.float64 if arg is torch.float32 else arg for name, arg in kwargs.items()}
         return func(*args, **kwargs)

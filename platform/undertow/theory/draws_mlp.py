@@ -29,6 +29,7 @@ def run(settings: OneStep, images: Images) -> Iterator[list[Steps]]:
         rows, noise = (
             torch.stack(part) for part in zip(*(_inputs(settings, images, d) for d in draws), strict=True)
         )
+        # Even numbers for own and odd ones for other initialisations, so that no two networks are equal.
         initial, other = (
             _named(nets.initial_weights(sizes, settings.seed, [2 * d + which for d in draws], torch.float64))
             for which in (0, 1)

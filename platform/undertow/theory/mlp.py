@@ -107,6 +107,7 @@ class _Group:
         generators = [nets.generator("order", e.seed, number) for number in self.numbers]
         for _ in range(e.teacher_epochs):
             order = torch.stack([torch.randperm(len(images.train), generator=g) for g in generators])
+            # Each network has its own order of images, so `rows` is (networks, batch).
             for rows in torch.split(order, e.teacher_batch, dim=1):
                 outputs = nets.logits(stack, images.train[rows], e.activation)
                 losses = nets.classification_loss(outputs, images.train_labels[rows], images.classes)

@@ -63,6 +63,7 @@ def logits(stack: Stack, inputs: Tensor, activation: str) -> Tensor:
     act = ACTIVATIONS[activation]
     hidden = inputs if inputs.dim() == 3 else inputs.expand(len(stack[0]), *inputs.shape)
     for layer in range(0, len(stack), 2):
+        # bias + hidden @ weight for all networks in one kernel
         hidden = torch.baddbmm(stack[layer + 1], hidden, stack[layer])
         if layer + 2 < len(stack):
             hidden = act(hidden)
