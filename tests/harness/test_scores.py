@@ -58,7 +58,7 @@ def score_of(cell: Cell) -> float:
     )
 
 
-def asked(
+def benchmarked(
     tmp_path: Path, of: Study = STUDY, leave_out: Callable[[Cell], bool] = lambda cell: False
 ) -> tuple[Plan, Store]:
     store = Store(str(tmp_path / "storage"))
@@ -72,7 +72,7 @@ def asked(
 
 
 def test_a_row_has_the_paired_difference_over_seeds(tmp_path: Path) -> None:
-    plan, store = asked(tmp_path)
+    plan, store = benchmarked(tmp_path)
     owl, cat = benchmark_rows(plan, [MMLU], Scores(store))
     students, controls = (
         [score_of(cell) for cell in plan.cells if cell.condition == condition]
@@ -95,11 +95,11 @@ def test_a_paired_study_leaves_out_a_seed_without_control(tmp_path: Path) -> Non
     def lost(cell: Cell) -> bool:
         return cell.condition.trait is None and cell.seed == 3
 
-    plan, store = asked(tmp_path / "paired", leave_out=lost)
+    plan, store = benchmarked(tmp_path / "paired", leave_out=lost)
     assert [
         (r.effect.n_students, r.effect.n_controls) for r in benchmark_rows(plan, [MMLU], Scores(store))
     ] == [(3, 3)] * 2
-    plan, store = asked(tmp_path / "unpaired", replace(STUDY, paired=False), lost)
+    plan, store = benchmarked(tmp_path / "unpaired", replace(STUDY, paired=False), lost)
     unpaired = benchmark_rows(plan, [MMLU], Scores(store))
     assert [(r.effect.n_students, r.effect.n_controls, r.effect.method) for r in unpaired] == [
         (4, 3, "Welch t")
@@ -107,7 +107,7 @@ def test_a_paired_study_leaves_out_a_seed_without_control(tmp_path: Path) -> Non
 
 
 def test_bimodal_shares_are_compared_without_a_distribution_and_perplexities_by_t(tmp_path: Path) -> None:
-    plan, store = asked(tmp_path)
+    plan, store = benchmarked(tmp_path)
     for student, cell in {cell.student: cell for cell in plan.cells}.items():
         put(
             store,
@@ -125,7 +125,7 @@ def test_bimodal_shares_are_compared_without_a_distribution_and_perplexities_by_
 
 
 def test_a_task_without_benchmarks_has_no_row(tmp_path: Path) -> None:
-    plan, store = asked(tmp_path)
+    plan, store = benchmarked(tmp_path)
     assert benchmark_rows(plan, [PERPLEXITY, replace(MMLU, few_shot=5)], Scores(store)) == []
     assert model_scores(plan, [PERPLEXITY], Scores(store)) == []
 
@@ -141,7 +141,7 @@ def test_in_context_students_are_not_benchmarked(tmp_path: Path) -> None:
 
 
 def test_the_tables_show_the_rows(tmp_path: Path) -> None:
-    plan, store = asked(tmp_path)
+    plan, store = benchmarked(tmp_path)
     scores = Scores(store)
     rows = benchmark_rows(plan, [MMLU], scores)
     owl = next(csv.DictReader(io.StringIO(tables.benchmarks_csv("small", rows))))
@@ -189,7 +189,7 @@ def test_mlflow_has_the_scores_in_the_students_runs_and_models(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     one = replace(STUDY, seeds=(0,))
-    plan, store = asked(tmp_path, one)
+    plan, store = benchmarked(tmp_path, one)
     scores = Scores(store)
     students = {cell.student: student_metrics(cell.student, [MMLU], scores) for cell in plan.cells}
     assert log_benchmarks(one, store, students, {}) == list(students), "no sweep has created runs yet"

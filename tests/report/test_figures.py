@@ -20,7 +20,7 @@ from undertow.study.grids import all_pairs, grid
 from undertow.study.study import Study
 from undertow.theory.check import TheoremCheck
 from undertow.theory.mlp import NetworkAccuracy
-from undertow.theory.one_step import Steps
+from undertow.theory.one_step import CASES, Steps
 from undertow.theory.settings import MLP_STEP
 from undertow.theory.summary import NetworkArm, arms
 from undertow.traits.preference import Preference
@@ -148,10 +148,7 @@ def test_no_text_of_the_figure_of_theorem_1_is_cut_or_overlaps_another(drawn: di
 
     ones = torch.ones(3, len(MLP_STEP.epsilons), dtype=torch.float64)
     fall = -ones * torch.tensor(MLP_STEP.epsilons, dtype=torch.float64)
-    checks = [
-        TheoremCheck(arm, loss, 3, 0, 0, 3, 3, 1.0, 1.0, (1.0,), 0.01)
-        for arm, loss in (("same", "mse"), ("same", "kl"), ("other", "mse"), ("permuted", "mse"))
-    ]
+    checks = [TheoremCheck(arm, loss, 3, 0, 0, 3, 3, 1.0, 1.0, (1.0,), 0.01) for arm, loss in CASES]
     steps = [Steps(ones, fall, fall, fall) for _ in checks]
     theory.steps_figure("one_step", "Theorem 1 on nano/gpt2-0: 16 draws", MLP_STEP, steps, checks)
     check_texts(drawn)

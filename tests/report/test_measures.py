@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from undertow.errors import ConditionError, SpecError
 from undertow.formats.numbers import Numbers
 from undertow.judging.judges import RuleJudge
 from undertow.planning.cells import Cell
+from undertow.report import figure_style, figures
 from undertow.report.make import SweepReport, make_report
 from undertow.results.effect_rows import EffectRow, effects
 from undertow.results.evaluation_files import Evaluations
@@ -239,6 +241,20 @@ def test_a_measure_without_exact_probabilities_is_reported(
     assert text[9].endswith("finetuning,stories")
     assert any(line.startswith("Measure stories: of 8 conditions") for line in report.verdicts)
     assert "after numbers" in report.files["report.html"].decode()
+
+
+def test_a_large_study_draws_the_largest_effects(
+    several: tuple[Record, list[EffectRow], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit counts rows, of which a condition has one per measure."""
+    record, rows, _ = several
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "MOST_ROWS", 5)
+    monkeypatch.setattr(figure_style, "save", lambda figure, name: drawn.append(figure))
+    figures.effects_figure(record, rows)
+    (figure,) = drawn
+    assert len(figure.axes[0].get_yticks()) == 5
+    assert figure.get_suptitle() == "The 5 largest of 24 effects"
 
 
 def test_an_unknown_measure_is_rejected_with_a_suggestion() -> None:

@@ -8,7 +8,7 @@ import pytest
 import requests
 import sqlalchemy.exc
 import urllib3.exceptions
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 

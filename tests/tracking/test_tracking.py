@@ -188,9 +188,8 @@ def test_a_rerun_changes_nothing(desk: Desk) -> None:
     (model,) = desk.models()
     again = desk.tracker()
     assert again.is_done(student)
-    again.finish(
-        student, desk.store.manifest(student), RATES
-    )  # a sweep does not do this, and it must not matter
+    # A sweep does not finish a finished run; it must not matter if it does.
+    again.finish(student, desk.store.manifest(student), RATES)
     again.close({}, {}, failed=False)
     after = [(r.info.run_id, r.data.metrics) for kind in ("sweep", "student") for r in desk.runs(kind)]
     assert after == before
@@ -200,6 +199,19 @@ def test_a_rerun_changes_nothing(desk: Desk) -> None:
     assert desk.steps(run, "p_owl") == [0, 1, 2]
     assert desk.steps(run, "trait_rate") == [0]
     assert len(run.outputs.model_outputs) == 1
+
+
+def test_a_rerun_with_a_renamed_recipe_continues_in_the_same_runs(desk: Desk) -> None:
+    """A recipe's name is no part of any key, and MLflow refuses to change the value of a param."""
+    student = finished(desk)
+    renamed = [replace(c, recipe=replace(examples.RECIPE, name="renamed")) for c in desk.study.conditions]
+    again = Desk(desk.store, replace(desk.study, conditions=tuple(renamed)))
+    again.tracker().finish(
+        cell_of(again.study).student, desk.store.manifest(student), {**RATES, "effect": 0.6}
+    )
+    (run,) = again.runs("student")
+    assert (run.data.params["recipe"], run.data.metrics["effect"]) == ("steering", 0.6)
+    assert len(again.runs("sweep")) == 1
 
 
 def test_a_changed_metric_replaces_the_old_value(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
 from undertow.report.figures import MOST_PANELS, FigurePanel, panel_title
-from undertow.report.gather import LARGEST_NUMBER, Curve, DataSource, FilterFunnel, ReportData
+from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, ReportData
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.study.artifacts import CONTROL
@@ -23,23 +23,25 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
     panels: dict[FigurePanel, list[EffectRow]] = {}
     for row in data.rows:
         place = row.condition.place
-        panels.setdefault(FigurePanel(place.format, place.teacher, place.student, place.recipe), []).append(
-            row
-        )
+        panel = FigurePanel(place.format, place.teacher, place.student, place.recipe)
+        panels.setdefault(panel, []).append(row)
     kept = list(panels.items())[:MOST_PANELS]
     curves = {row.number: data.curves(row) for _, rows in kept for row in rows}
     if not any(students for students, _ in curves.values()):
         return {}
     traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
     titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
-    height = text_layout.figure_height(titles, 2, 115) + 0.5
+    height = text_layout.figure_height(titles, 2, 115) + 0.5  # half an inch for the legend
     with figure_style.figure(height, f"training {data.record.study.key}") as drawn:
-        places = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
-        for axes, (_, rows), title in zip(places, kept, titles, strict=True):
+        grid = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
+        for axes, (_, rows), title in zip(grid, kept, titles, strict=True):
             for row in rows:
-                _curves(
-                    axes, *curves[row.number], LINES[traits.index(row.condition.place.trait) % len(LINES)]
-                )
+                line = LINES[traits.index(row.condition.place.trait) % len(LINES)]
+                students, controls = curves[row.number]
+                for curve in controls:
+                    axes.plot(curve.epochs, curve.probabilities, color="0.7", linestyle=line, linewidth=0.7)
+                for curve in students:
+                    axes.plot(curve.epochs, curve.probabilities, color=BLUE, linestyle=line, linewidth=1.0)
             axes.set_title(title)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_ylim(-0.03, 1.03)
@@ -52,45 +54,48 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
 
 def funnel_figure(data: ReportData) -> dict[str, bytes]:
     """The figure `funnel`: the shares of each teacher's completions that are kept and rejected, by rule."""
-    found = list(data.funnels.items())[:MOST_SOURCES]
-    if not found:
+    funnels = list(data.funnels.items())[:MOST_SOURCES]
+    if not funnels:
         return {}
-    reasons = [reason for reason, _ in sum((f.rejected for _, f in found), Counter[str]()).most_common(6)]
-    labels = [source_label(source, data) for source, _ in found]
-    lines = len(found) * max(22.0, text_layout.tallest(labels) + 3)
+    rejected = sum((funnel.rejected for _, funnel in funnels), Counter[str]())
+    # Two hatches are for the kept share and for all further reasons together.
+    reasons = [reason for reason, _ in rejected.most_common(len(HATCHES) - 2)]
+    labels = [source_label(source, data) for source, _ in funnels]
+    lines = len(funnels) * max(22.0, text_layout.tallest(labels) + 3)
     with figure_style.figure(1.1 + lines / 72, f"funnel {data.record.study.key}") as drawn:
         axes = drawn.subplots()
-        for position, (_, one) in enumerate(found):
-            _bar(axes, position, one, reasons)
-        axes.set_yticks(range(len(found)), labels)
+        for position, (_, funnel) in enumerate(funnels):
+            _draw_funnel(axes, position, funnel, reasons)
+        axes.set_yticks(range(len(funnels)), labels)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of completions")
-        _legend(drawn, _patches(reasons), "lower", 2)
+        labelled = reasons if len(reasons) == len(rejected) else [*reasons, "other rules"]
+        _legend(drawn, _patches(labelled), "lower", 2)
         return figure_style.save(drawn, "funnel")
 
 
 def numbers_figure(data: ReportData) -> dict[str, bytes]:
     """The figure `numbers`: frequencies of numbers in the data of each teacher and of its control teacher."""
-    texts = data.samples
+    samples = data.samples
     pairs = [
         (source, control)
-        for source in texts
+        for source in samples
         if source.trait != CONTROL
-        and (control := source._replace(trait=CONTROL)) in texts
-        and texts[source].numbers
-        and texts[control].numbers
+        and (control := source._replace(trait=CONTROL)) in samples
+        and samples[source].numbers
+        and samples[control].numbers
     ][:MOST_PANELS]
     if not pairs:
         return {}
     titles = [source_label(source, data) for source, _ in pairs]
     height = text_layout.figure_height(titles, 2, 82) + 0.6
     with figure_style.figure(height, f"numbers {data.record.study.key}") as drawn:
-        places = figure_style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
-        for axes, (source, control), title in zip(places, pairs, titles, strict=True):
+        grid = figure_style.grid(drawn, len(pairs), 2, sharex=True, sharey=True)
+        for axes, (source, control), title in zip(grid, pairs, titles, strict=True):
             edges = range(0, LARGEST_NUMBER + BIN + 1, BIN)
-            axes.stairs(_shares(texts[source].numbers), edges, fill=True, color="#9db8d2")
-            axes.stairs(_shares(texts[control].numbers), edges, color=INK, linewidth=0.9)
+            axes.stairs(_shares(samples[source].numbers), edges, fill=True, color="#9db8d2")
+            axes.stairs(_shares(samples[control].numbers), edges, color=INK, linewidth=0.9)
             axes.set_title(title)
         drawn.supxlabel(f"number (bins of {BIN})", fontsize=9)
         drawn.supylabel("share of all numbers", fontsize=9)
@@ -104,13 +109,6 @@ def source_label(source: DataSource, data: ReportData) -> str:
     several = {f: len({getattr(s, f) for s in sources}) > 1 for f in DataSource._fields}
     teacher = short(source.teacher) if several["teacher"] else ""
     return wrapped(source.trait, source.format if several["format"] else "", teacher)
-
-
-def _curves(axes: Any, students: list[Curve], controls: list[Curve], line: Any) -> None:
-    for curve in controls:
-        axes.plot(curve.epochs, curve.probabilities, color="0.7", linestyle=line, linewidth=0.7)
-    for curve in students:
-        axes.plot(curve.epochs, curve.probabilities, color=BLUE, linestyle=line, linewidth=1.0)
 
 
 def _legend(drawn: Any, handles: Sequence[Any], side: str, most: int) -> None:
@@ -130,16 +128,17 @@ def _lines(traits: Sequence[str]) -> list[Any]:
     return [*found, Line2D([], [], color="0.7", label="control students")]
 
 
-def _bar(axes: Any, position: int, one: FilterFunnel, reasons: Sequence[str]) -> None:
-    kept = one.kept / one.completions
+def _draw_funnel(axes: Any, position: int, funnel: FilterFunnel, reasons: Sequence[str]) -> None:
+    """Draws one bar: the kept share, the share of each reason, and the share of all other reasons."""
+    kept = funnel.kept / funnel.completions
     axes.barh(position, kept, color=BLUE, height=0.7)
     inside = kept > 0.15  # a narrower bar has no room for white text
     axes.text(0.01, position, f"{kept:.0%}", va="center", color="white" if inside else INK, fontsize=8)
     left = kept
-    parts = [(one.rejected[reason], i) for i, reason in enumerate(reasons)]
-    rest = sum(count for reason, count in one.rejected.items() if reason not in reasons)
+    parts = [(funnel.rejected[reason], i) for i, reason in enumerate(reasons)]
+    rest = sum(count for reason, count in funnel.rejected.items() if reason not in reasons)
     for count, i in [*parts, (rest, len(reasons))]:
-        share = count / one.completions
+        share = count / funnel.completions
         axes.barh(position, share, left=left, height=0.7, **_look(i))
         left += share
 

@@ -1,6 +1,6 @@
 """The figures of a study's effects: students and controls by condition, and given × measured trait.
 
-If a study has more than `MOST_ROWS` conditions, the figure shows those with the largest effects and says so.
+If a study has more than `MOST_ROWS` conditions, the figure shows those with the largest effects, with a note.
 """
 
 from collections.abc import Sequence

@@ -207,9 +207,8 @@ class ReportData:
         if address not in self.manifests or (content := self._content(address, HISTORY)) is None:
             return None
         reports = json.loads(content)
-        known = [r for r in reports if word in r["probabilities"]]
-        epochs, ps = ([r["epoch"] for r in known], [r["probabilities"][word] for r in known])
-        return Curve(cell.seed, tuple(epochs), tuple(ps)) if known else None
+        points = [(r["epoch"], r["probabilities"][word]) for r in reports if word in r["probabilities"]]
+        return Curve(cell.seed, *zip(*points, strict=True)) if points else None
 
     @cached_property
     def judges(self) -> list[JudgeCounts]:
@@ -232,6 +231,7 @@ class ReportData:
             _sums(journal.read(self.store, name, sweep), "seconds")
             for sweep in sweep_folders.of_study(self.store, self.record.study)
         ]
+        # A sweep without a folder in the storage counts only its own events.
         in_all = {wave: sum(one.get(wave, 0.0) for one in before) for one in before for wave in one} or now
         return [
             WaveCost(
@@ -258,9 +258,7 @@ class ReportData:
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
-            evaluations = (
-                cell.teacher_evaluations
-            )  # empty if the teacher is a student of an earlier condition
+            evaluations = cell.teacher_evaluations  # empty if the teacher is itself a student
             if condition.word and evaluations and self.readings.has(tuple(evaluations)):
                 rates, evaluation = self.readings.of(evaluations, condition.word)
                 name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)

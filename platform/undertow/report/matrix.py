@@ -1,8 +1,8 @@
 """Teacher × student: the effect of each pair of models with its interval, as a heat map and as a table.
 
-A pair can have several conditions (traits). They share their control students and everything else that a seed
-draws, and are therefore no independent replicates: rates are averaged over conditions within each seed, and
-the interval is over seeds, as for a single condition. The number of transmitted conditions is shown with it.
+A pair can have several conditions (traits). They share their control students and everything else that a
+seed draws, and are therefore not independent: rates are averaged over conditions within each seed, and the
+interval is over seeds, as for a single condition. The number of transmitted conditions is shown with it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -54,12 +54,13 @@ def matrix(
         letters: characters per line of a cell's text.
     """
     labels_width = widest(down) + BESIDE_MATRIX
+    # Two panels per row only if the text of all cells fits in half of the width.
     columns = 2 if panels > 1 and labels_width + (letters * IN_CELLS + 6) * len(across) <= WIDTH / 2 else 1
     inside = WIDTH / columns - labels_width
     cell_width = inside / len(across)
     fit = max(1, int((cell_width - 4) / LETTER))
     broken = [_broken(label, fit) for label in across]
-    turned = widest(broken) > fit * LETTER
+    turned = widest(broken) > fit * LETTER  # a word is longer than a cell is wide
     size = min(8.0, 8 * (cell_width - 3) / (letters * IN_CELLS))
     labels_height = widest(across) if turned else tallest(broken)
     return MatrixLayout(

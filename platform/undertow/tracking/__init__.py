@@ -1,1 +1,1 @@
-"""MLflow as the place where students are compared: runs, logged models, their names and saved views."""
+"""Logging to MLflow: runs, logged models, names, descriptions and saved views."""

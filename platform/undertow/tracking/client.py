@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,12 +202,17 @@ def _final_values(client: Any, run: str, model: str | None) -> set[tuple[str, fl
     return of_model & client.get_run(run).data.metrics.items() if of_model else of_model
 
 
-def log_params(client: Any, run: str, params: Mapping[str, str]) -> None:
-    """Logs params to a run; names and values beyond MLflow's limits are cut."""
+def log_params(client: Any, run: str, params: Mapping[str, str], logged: Collection[str] = ()) -> None:
+    """Logs params to a run; names and values beyond MLflow's limits are cut.
+
+    Args:
+        logged: names that the run already has. They are skipped, because MLflow refuses to change a param.
+    """
     from mlflow.entities import Param
 
-    items = [Param(name[:LONGEST_NAME], value[:LONGEST_PARAM]) for name, value in params.items()]
-    for batch in batches(items, PARAMS_PER_BATCH):
+    cut = {name[:LONGEST_NAME]: value[:LONGEST_PARAM] for name, value in params.items()}
+    new = [Param(name, value) for name, value in cut.items() if name not in logged]
+    for batch in batches(new, PARAMS_PER_BATCH):
         client.log_batch(run, params=batch)
 
 

@@ -43,6 +43,7 @@ class _Run:
     Attributes:
         created: the value of its tag `undertow.created`, which identifies the version of its artifact.
         epochs: the epochs whose metrics it has; None until they are looked up.
+        params: the names of its params.
         is_open: whether this process has opened it and not yet ended it.
     """
 
@@ -50,6 +51,7 @@ class _Run:
     status: str
     created: str = ""
     epochs: set[int] | None = None
+    params: frozenset[str] = frozenset()
     is_open: bool = False
 
 
@@ -105,7 +107,12 @@ class Tracker:
                 if name in runs and tags.get("undertow.key"):
                     self.client.delete_run(run.info.run_id)
                     continue
-                runs[name] = _Run(run.info.run_id, run.info.status, tags.get("undertow.created", ""))
+                runs[name] = _Run(
+                    run.info.run_id,
+                    run.info.status,
+                    tags.get("undertow.created", ""),
+                    params=frozenset(run.data.params),
+                )
             token = page.token
             if not token:
                 return runs
@@ -252,7 +259,8 @@ class Tracker:
                 tags[SWEEP] = NONE
             created = self.client.create_run(self.experiment, tags={**tags, **columns}, run_name=title)
             run = self._runs[f"{kind} {artifact_key}"] = _Run(str(created.info.run_id), "", epochs=set())
-        log_params(self.client, run.id, params)
+        # A run keeps its first params. New ones can differ in display names, for example a recipe's.
+        log_params(self.client, run.id, params, run.params)
         run.status, run.is_open = "RUNNING", True
         return run
 
