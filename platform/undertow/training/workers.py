@@ -49,8 +49,8 @@ def join(device: str, threads: int) -> Workers:
         backend = "nccl" if kind == "cuda" else "gloo"
         # A HashStore lives in this process: the usual stores need a free port or a file.
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    index = torch.cuda.current_device() if kind == "cuda" else None
-    return Workers(dist.get_rank(), dist.get_world_size(), torch.device(kind, index))
+    place = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+    return Workers(dist.get_rank(), dist.get_world_size(), place)
 
 
 def deepspeed() -> Any:
