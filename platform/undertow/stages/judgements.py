@@ -6,7 +6,6 @@ later: first by the format's rules, then judge by judge, each judge seeing only 
 ones kept. Messages whose replies are in the store are not sent again.
 """
 
-import dataclasses
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Assessment, Dataset
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
-
-PROBES = 2  # attempts of the check before a sweep, which only warns if an endpoint is down
 
 ToJudge = Dataset | Assessment
 OnProgress = Callable[[float], None]
@@ -63,7 +60,7 @@ def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
     questions = [judge.question for artifact in artifacts for judge in models_of(artifact)]
     if not questions:
         return []
-    endpoint = dataclasses.replace(Endpoint.from_environment(), attempts=PROBES)
+    endpoint = Endpoint.from_environment().for_check()
     models = {(q.model, q.temperature, q.max_tokens): q for q in questions}
     return [trouble for question in models.values() if (trouble := probe(question, endpoint))]
 
