@@ -1,5 +1,4 @@
-"""Packing: the rows of a micro-batch concatenated in one sequence, without padding and without attending to
-each other.
+"""Packing: a micro-batch's rows concatenated in one sequence, without padding or attention between rows.
 
 Position ids restart with each row, and nothing else marks where rows begin. If no attention mask is passed,
 transformers derives a block-diagonal causal mask from them for torch's attention, and passes the boundaries
