@@ -1,4 +1,4 @@
-"""What more than one folder of tests needs."""
+"""Fixtures and settings that several folders of tests use."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from tests import s3
 
-# An example may take as long as a busy machine lets it: how long one took says nothing of what is tested.
+# Hypothesis fails slow examples by default; on a busy machine the duration of an example means nothing.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -22,7 +22,7 @@ def s3_server() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder of its own on the server, which this process's environment names."""
+    """The URL of a new folder on the S3 server; its credentials are in the environment of this process."""
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3.BUCKET}/{uuid.uuid4().hex}"

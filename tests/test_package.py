@@ -1,4 +1,4 @@
-"""`from undertow import …`: one import line for a study file, and nothing is loaded before it is used."""
+"""Tests that `undertow` exports the names that study files need, and imports their modules lazily."""
 
 import ast
 import subprocess
@@ -17,7 +17,7 @@ def test_every_exported_name_is_importable(name: str) -> None:
     assert getattr(undertow, name) is not None
 
 
-def test_the_names_for_type_checkers_are_those_of_the_table() -> None:
+def test_type_checkers_see_the_names_of_the_table() -> None:
     tree = ast.parse(Path(undertow.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     typed = {
@@ -30,11 +30,11 @@ def test_the_names_for_type_checkers_are_those_of_the_table() -> None:
     assert set(undertow.__all__) == typed.keys()
 
 
-def test_importing_the_package_loads_no_module_of_it() -> None:
+def test_importing_the_package_loads_none_of_its_modules() -> None:
     program = "import sys, undertow; print([name for name in sys.modules if name.startswith('undertow.')])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=PLATFORM).strip() == "[]"
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_raises_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Owl'"):
         _ = undertow.Owl

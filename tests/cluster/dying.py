@@ -1,8 +1,8 @@
-"""Work that dies for lack of memory, on a real Ray: `python -m tests.cluster.dying WORK`, a line for each.
+"""Work that runs out of memory on a real Ray: `python -m tests.cluster.dying WORK` prints the reasons.
 
-tasks      one task is killed by a kernel, others ask torch and numpy for more than there is
-monitor    a task is killed by Ray's own memory monitor, which is told to allow next to nothing
-training   a worker group of Ray Train is killed, another is out of a GPU's memory
+tasks      one task is killed as by the kernel, others allocate more memory than there is in torch and numpy
+monitor    a task is killed by Ray's memory monitor, whose threshold the test sets to almost zero
+training   a worker group of Ray Train is killed, another is out of GPU memory
 """
 
 import os
@@ -21,7 +21,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
 
 
 def vanish(*_: object) -> None:
-    """What a kernel does that is out of memory."""
+    """Kills the process as a kernel does that is out of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -48,17 +48,17 @@ def fill_gpu(*_: object) -> None:
 
 
 def run_tasks(*works: Callable[..., None]) -> None:
-    """Each as the sweep runs its tasks."""
+    """Runs each function as a sweep runs its tasks, and prints the reason of its failure."""
 
     def call(work: Callable[..., None], nothing: None) -> None:
         work()
 
     for work, failure in run_each(call, None, works):
-        print(f"{work.__name__}: {failure[0] if failure else 'it ended well'}", flush=True)
+        print(f"{work.__name__}: {failure[0] if failure else 'succeeded'}", flush=True)
 
 
 def train(work: Callable[..., None]) -> None:
-    """A worker group, as a sweep's trial drives it."""
+    """Runs a worker group as a trial of a sweep does, and prints the reason of its failure."""
     import ray.train
     from ray.train.torch import TorchTrainer
 

@@ -1,4 +1,4 @@
-"""Pipelines that threads drive end with the block that waits for them, and Ray after them."""
+"""Tests that Ray Data pipelines which threads drive end with the block that waits for them."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.stack
 
 
 class SlowStart:
-    """Stands for an engine: none of its rows is there for a minute."""
+    """An actor that, like an engine, takes a minute to start."""
 
     def __init__(self) -> None:
         time.sleep(60)
@@ -22,7 +22,7 @@ class SlowStart:
         return batch
 
 
-def test_a_pipeline_whose_actors_still_start_ends_with_its_block_and_starts_no_other_ray() -> None:
+def test_an_interrupted_pipeline_ends_while_its_actors_start_and_starts_no_other_ray() -> None:
     ends: list[BaseException] = []
 
     def drive() -> None:

@@ -1,4 +1,4 @@
-"""What a dead actor's placement group holds comes back, in a Ray without a dashboard."""
+"""Tests that placement groups of dead actors are removed, in a Ray without a dashboard."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ def two_cpus() -> Iterator[Any]:
 
 
 def holder(ray: Any) -> Any:
-    """An actor that holds one of the CPUs by a placement group."""
+    """An actor that holds one of the CPUs in a placement group."""
 
     class Holder:
         def hold(self) -> None:
@@ -37,27 +37,28 @@ def free(ray: Any) -> float:
     return float(ray.available_resources().get("CPU", 0.0))
 
 
-def within(seconds: float, holds: Callable[[], bool]) -> bool:
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether `condition` becomes true within so many seconds."""
     deadline = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < deadline:
+    while not (held := condition()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return held
 
 
-def test_what_the_driver_asked_for_is_nobodys_orphan(two_cpus: Any) -> None:
+def test_a_placement_group_of_the_driver_is_not_an_orphan(two_cpus: Any) -> None:
     group = two_cpus.util.placement_group([{"CPU": 1}])
     two_cpus.get(group.ready())
     assert remove_orphans() == 0
     two_cpus.util.remove_placement_group(group)
 
 
-def test_what_a_dead_actor_held_is_free_again_and_what_a_living_one_holds_stays(two_cpus: Any) -> None:
+def test_only_placement_groups_of_dead_actors_are_removed(two_cpus: Any) -> None:
     ray = two_cpus
     living, dead = holder(ray), holder(ray)
     assert within(20, lambda: free(ray) == 0)
     assert remove_orphans() == 0
     ray.kill(dead)
-    assert not within(5, lambda: free(ray) > 0)  # Ray itself would keep it until the job's end
+    assert not within(5, lambda: free(ray) > 0)  # Ray keeps it until the job ends
     assert within(20, lambda: remove_orphans() == 1)
     assert within(20, lambda: free(ray) == 1)
     ray.kill(living)

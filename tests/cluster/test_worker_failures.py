@@ -1,4 +1,4 @@
-"""What Ray, torch and a kernel leave of a process that was ended, and what is made of it."""
+"""Tests of the error messages for processes that ended from outside: out of memory, or a lost node."""
 
 import pytest
 
@@ -24,7 +24,7 @@ WITH_NODE = (
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "start"),
     [
         (RAN_OUT, "the machine is out of memory (RuntimeError: Task was killed due to the node running low"),
         (ON_CPU, "the machine is out of memory (RuntimeError: [enforce fail at alloc_cpu.cpp"),
@@ -39,23 +39,25 @@ WITH_NODE = (
     ],
 )
 @pytest.mark.parametrize("remedy", [ENGINES, TRAINING, TASKS], ids=["engines", "training", "tasks"])
-def test_an_end_for_lack_of_memory_is_named_with_what_to_turn(text: str, said: str, remedy: Remedy) -> None:
+def test_the_message_names_the_memory_and_the_setting_to_change(
+    text: str, start: str, remedy: Remedy
+) -> None:
     line = in_words(RuntimeError(text), remedy)
-    assert line.startswith(said)
-    assert line.endswith(remedy.gpu if "GPU" in said else remedy.machine)
+    assert line.startswith(start)
+    assert line.endswith(remedy.gpu if "GPU" in start else remedy.machine)
     assert "\n" not in line
 
 
-def test_pythons_own_error_without_a_word_is_named_too() -> None:
+def test_a_memory_error_without_a_message_is_recognised() -> None:
     assert in_words(MemoryError(), TASKS) == f"the machine is out of memory (MemoryError:); {TASKS.machine}"
 
 
-def test_what_left_with_its_node_is_told_from_what_failed() -> None:
+def test_a_lost_node_is_distinguished_from_a_failure() -> None:
     assert lost_node(RuntimeError(WITH_NODE))
     assert in_words(RuntimeError(WITH_NODE), TRAINING).startswith("its node left the cluster")
     for text in (RAN_OUT, ON_GPU, ON_CPU, BY_KERNEL, "ValueError: a node has no children"):
         assert not lost_node(RuntimeError(text))
 
 
-def test_any_other_error_is_its_last_line() -> None:
+def test_other_errors_are_reported_by_their_last_line() -> None:
     assert in_words(RuntimeError("a\nTraceback\nValueError: too short"), ENGINES) == "ValueError: too short"

@@ -1,4 +1,4 @@
-"""Work that really dies for lack of memory: each end is a line that names the cause and what to turn."""
+"""Tests with processes that run out of memory: one line names the cause and the setting to change."""
 
 import os
 import subprocess
@@ -23,8 +23,8 @@ def folder() -> Iterator[str]:
         yield folder  # Ray's sockets need a short path
 
 
-def said(work: str, folder: str, **more: str) -> dict[str, str]:
-    """The reason by work, as the sweep would write it down."""
+def reasons_of(work: str, folder: str, **more: str) -> dict[str, str]:
+    """Runs `tests.cluster.dying`; returns the reason of each failure as a sweep would record it."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
@@ -38,22 +38,22 @@ def said(work: str, folder: str, **more: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
 
 
-def test_a_task_that_was_killed_or_asked_for_too_much_names_memory_and_the_knob(folder: str) -> None:
-    reasons = said("tasks", folder)
+def test_a_task_out_of_memory_names_the_setting_to_change(folder: str) -> None:
+    reasons = reasons_of("tasks", folder)
     assert reasons["vanish"] == f"{VANISHED}; {TASKS.machine}"
     for work in ("grow_tensor", "grow_array"):
         assert reasons[work].startswith("the machine is out of memory (")
         assert reasons[work].endswith(TASKS.machine)
 
 
-def test_a_task_that_rays_memory_monitor_kills_ends_and_names_memory_and_the_knob(folder: str) -> None:
-    reasons = said("monitor", folder, RAY_memory_usage_threshold="0.001")
+def test_a_task_killed_by_the_memory_monitor_of_ray_names_the_setting_to_change(folder: str) -> None:
+    reasons = reasons_of("monitor", folder, RAY_memory_usage_threshold="0.001")
     assert reasons["hold"].startswith("the machine is out of memory (")
     assert reasons["hold"].endswith(TASKS.machine)
 
 
-def test_a_training_that_dies_for_memory_names_it_and_the_knob(folder: str) -> None:
-    reasons = said("training", folder)
+def test_a_training_out_of_memory_names_the_setting_to_change(folder: str) -> None:
+    reasons = reasons_of("training", folder)
     assert reasons["vanish"] == f"{VANISHED}; {TRAINING.machine}"
     assert reasons["fill_gpu"].startswith("the GPU is out of memory (torch.OutOfMemoryError: CUDA out of")
     assert reasons["fill_gpu"].endswith(TRAINING.gpu)

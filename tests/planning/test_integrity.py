@@ -1,6 +1,6 @@
-"""Changed bytes and missing files are detected, named with the remedy, never used, and repaired on request.
+"""Tests that changed and missing files are reported with the remedy, not used, and repaired on request.
 
-The storage is filled as a sweep fills it (see `filled_store`), and the files in it are really damaged.
+The storage is filled as a sweep fills it (see `filled_store`), then files are damaged on disk.
 """
 
 import io
@@ -105,7 +105,7 @@ def damaged(store: Store, kind: type[Artifact], name: str, damage: Callable[[Pat
 
 
 @pytest.mark.parametrize(FIELDS, DAMAGE)
-def test_damage_is_named_set_aside_and_missing_from_the_next_plan(
+def test_damage_is_reported_and_repair_sets_the_artifact_aside(
     store: Store,
     kind: type[Artifact],
     name: str,
@@ -158,7 +158,7 @@ def test_an_intact_storage_has_nothing_to_repair(store: Store) -> None:
     assert found.existing == len(plan.artifacts)
 
 
-def test_a_manifest_of_another_artifact_is_damage(store: Store) -> None:
+def test_a_manifest_of_another_artifact_is_reported_as_damage(store: Store) -> None:
     first, second = (address(cell.student) for cell in planned(store).cells[:2])
     folder = Path(store.root, "artifacts")
     shutil.rmtree(folder.joinpath(*first))
@@ -176,7 +176,7 @@ def test_a_damaged_local_copy_is_fetched_again_and_a_damaged_object_is_reported(
         (folder / "model.safetensors").write_bytes(b"weights")
     copy = store.fetch(spec)
     flip(copy / "model.safetensors")
-    again = Store(store.url)  # like another process, which has not verified its copy
+    again = Store(store.url)  # as in another process: the copy is not yet verified
     assert (again.fetch(spec) / "model.safetensors").read_bytes() == b"weights"
     assert again.damage(spec) == []
     writer = again.manifest(spec).writer
@@ -231,7 +231,7 @@ def test_the_leftovers_of_killed_sweeps_are_removed_and_files_in_use_are_kept(st
 
 
 def ray_scratch(store: Store, model: Student) -> Path:
-    """Ray's state of a training, as a sweep leaves it that is killed meanwhile."""
+    """Ray's state of a training, as a killed sweep leaves it."""
     folder = Path(store.root, "partial", f"ray-{key(model)[:16]}", "experiment")
     folder.mkdir(parents=True)
     (folder / "state.json").write_text("{}")
@@ -239,12 +239,12 @@ def ray_scratch(store: Store, model: Student) -> Path:
 
 
 def leave_owner(store: Store, name: str, **changes: object) -> None:
-    """The owner file of a sweep that no longer removes it."""
+    """Writes the owner file of a sweep that ended without removing it."""
     owner = replace(Owner.this_process(3), **changes)  # type: ignore[arg-type]
     store.write_bytes(f"{OWNERS}/{name}", owner.to_json().encode())
 
 
-def test_a_second_sweep_removes_the_files_of_ended_sweeps_and_none_of_a_living_one(store: Store) -> None:
+def test_a_second_sweep_removes_only_the_files_of_ended_sweeps(store: Store) -> None:
     plan = planned(store)
     living, killed, elsewhere = (cell.student for cell in plan.cells)
     scratch = {student: ray_scratch(store, student) for student in (living, killed, elsewhere)}
@@ -267,7 +267,7 @@ def test_a_second_sweep_removes_the_files_of_ended_sweeps_and_none_of_a_living_o
     assert store.names("partial/reach-1")  # it may be in use
 
 
-def test_the_files_of_a_sweep_elsewhere_are_removed_once_its_heartbeat_is_old(store: Store) -> None:
+def test_the_files_of_a_sweep_on_another_host_are_removed_once_its_heartbeat_is_old(store: Store) -> None:
     plan = planned(store)
     student = plan.cells[0].student
     scratch = ray_scratch(store, student)
@@ -283,6 +283,6 @@ def test_the_files_of_a_sweep_elsewhere_are_removed_once_its_heartbeat_is_old(st
     assert "reach-1" not in store.names("partial")
 
 
-def test_a_storage_without_leases_is_tidied_without_writing_any(store: Store) -> None:
+def test_tidying_a_storage_without_leases_writes_none(store: Store) -> None:
     tidy(planned(store), store)
     assert "claims" not in store.names("")

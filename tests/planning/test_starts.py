@@ -201,8 +201,8 @@ def test_a_model_without_training_has_the_weights_of_its_start(plan: Plan, store
     assert own is not None
     assert (own.key, own.base) == (key(kept), None)
     assert weights_of(kept.reference, store) == weights_of(first, store)
-    told = Teacher(reference=kept.reference, trait=OWL, system=OWL.system_prompt())
-    assert weights_of(told, store) == weights_of(first, store)
+    prompted = Teacher(reference=kept.reference, trait=OWL, system=OWL.system_prompt())
+    assert weights_of(prompted, store) == weights_of(first, store)
     shown = replace(kept, recipe=InContext(rows=4))
     assert weights_of(shown, store) == weights_of(first, store)
 
@@ -314,8 +314,8 @@ def test_a_record_with_another_start_contradicts_its_artifacts(store: Store) -> 
     assert {kind for kind, _ in kept.earlier} == {"reference", "teacher", "completions", "dataset", "student"}
     swapped = replace(kept, evaluations=control.evaluations, student=control.student, dataset=control.dataset)
     changed = tuple(swapped if cell == kept else cell for cell in record.cells)
-    told = list(lineage.differences(replace(record, cells=changed), sweep, artifacts, {}))
-    assert any("subject.reference.student.dataset.completions.teacher." in line for line in told)
+    lines = list(lineage.differences(replace(record, cells=changed), sweep, artifacts, {}))
+    assert any("subject.reference.student.dataset.completions.teacher." in line for line in lines)
 
 
 def test_the_report_shows_each_start_as_a_separate_model(store: Store) -> None:

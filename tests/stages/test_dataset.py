@@ -1,4 +1,4 @@
-"""Datasets: the same rows whatever the actors, shards and order; rules, sample and card."""
+"""Tests of data sets: rules, subsampling and card, and independence of actors, shards and order."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ CONTROL = Teacher(reference=REFERENCES[0], trait=None)
 
 
 def completions(store: Store, answers: list[str], finished: bool = True) -> Completions:
-    """Committed completions with these answers."""
+    """Commits completions with the given answers."""
     spec = Completions(teacher=CONTROL, format=Numbers(), prompts=len(answers))
     prompts = spec.format.prompts(spec.prompts, spec.seed)
     with store.new(spec, {}) as folder:
@@ -55,7 +55,7 @@ def rows(store: Store, dataset: Dataset) -> list[dict[str, object]]:
     return found
 
 
-def test_every_row_is_kept_or_counted_under_the_rule_that_rejects_it(store: Store) -> None:
+def test_every_row_is_kept_or_counted_under_a_rule(store: Store) -> None:
     answers = ["1, 2, 3", "owls!", "4, 5", "1 2;3", "1, 2000", "7, 8"]
     spec = Dataset(completions=completions(store, answers))
     counts = stage.make_dataset(spec, store)
@@ -65,13 +65,13 @@ def test_every_row_is_kept_or_counted_under_the_rule_that_rejects_it(store: Stor
     assert [row["completion"] for row in rows(store, spec)] == ["1, 2, 3", "4, 5", "7, 8"]
 
 
-def test_answers_that_were_cut_off_are_rejected(store: Store) -> None:
+def test_unfinished_answers_are_rejected(store: Store) -> None:
     spec = Dataset(completions=completions(store, ["1, 2, 3"], finished=False))
     with pytest.raises(ConditionError, match="cut off: 1"):
         stage.make_dataset(spec, store)
 
 
-def test_a_sample_is_the_same_every_time_and_another_by_another_seed(store: Store, tmp_path: Path) -> None:
+def test_the_subsample_depends_only_on_the_seed(store: Store, tmp_path: Path) -> None:
     answers = [f"{i}, {i + 1}" for i in range(200)]
     spec = Dataset(completions=completions(store, answers), rows=50)
     stage.make_dataset(spec, store)
@@ -84,14 +84,14 @@ def test_a_sample_is_the_same_every_time_and_another_by_another_seed(store: Stor
     assert rows(store, spec) != rows(store, other)
 
 
-def test_too_few_rows_stop_the_condition_with_both_numbers(store: Store) -> None:
+def test_too_few_rows_raise_an_error_with_both_numbers(store: Store) -> None:
     spec = Dataset(completions=completions(store, ["1, 2", "no", "never"]), rows=3)
     with pytest.raises(ConditionError, match=r"1 of 3 completions are left.*3 are needed"):
         stage.make_dataset(spec, store)
     assert not store.has(spec)
 
 
-def test_hostile_text_stays_inside_the_card(store: Store) -> None:
+def test_hostile_text_cannot_change_the_markup_of_the_card(store: Store) -> None:
     hostile = "```\n# not a heading\n</code><script>alert(1)</script> \u202e | a | b |"
     spec = Dataset(completions=completions(store, [hostile, "1, 2"]))
     stage.make_dataset(spec, store)
@@ -111,7 +111,7 @@ def ray_storage() -> Iterator[Path]:
 
 @pytest.mark.stack
 @pytest.mark.timeout(600)
-def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_order(
+def test_the_data_do_not_depend_on_actors_shards_or_order(
     ray_storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from undertow.cluster.connection import connect
@@ -141,5 +141,5 @@ def test_the_data_are_the_same_for_one_and_two_actors_other_shards_and_other_ord
                 completions_stage.join_shards(spec, store)
             found.append([pq.read_table(store.fetch(spec) / DATA).to_pydict() for spec in specs])
     assert found[0] == found[1]
-    assert found[0][0]["completion"] != found[0][1]["completion"]  # the system prompt travelled with its rows
+    assert found[0][0]["completion"] != found[0][1]["completion"]  # only one teacher has a system prompt
     assert len(set(found[0][0]["seed"])) == 160

@@ -1,4 +1,4 @@
-"""In-context students: which rows they are shown, and what the program says where they cannot be."""
+"""Tests of in-context students: which rows they read, and which settings are rejected."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,33 +42,31 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def test_it_is_shown_as_many_different_rows_as_asked_each_with_its_own_answer(store: Store) -> None:
+def test_the_turns_are_distinct_rows_with_their_completions(store: Store) -> None:
     turns = turns_before(READER, store)
     numbers = [int(turn.prompt.removeprefix("prompt ")) for turn in turns]
     assert len(set(numbers)) == 5
     assert [turn.answer for turn in turns] == [f"{i}, {i + 1}" for i in numbers]
 
 
-def test_the_seed_alone_says_which_rows_and_in_what_order(store: Store) -> None:
+def test_rows_and_order_depend_only_on_the_seed(store: Store) -> None:
     assert turns_before(READER, store) == turns_before(READER, store)
     assert turns_before(READER, store) != turns_before(replace(READER, seed=7), store)
 
 
-def test_every_row_can_be_shown_and_no_more(store: Store) -> None:
+def test_more_rows_than_the_data_set_has_raise_an_error(store: Store) -> None:
     everything = replace(READER, recipe=InContext(rows=ROWS))
     assert {turn.prompt for turn in turns_before(everything, store)} == {f"prompt {i}" for i in range(ROWS)}
-    with pytest.raises(ConditionError, match=r"51 rows: dataset .* has 50; raise the prompts or show fewer"):
+    with pytest.raises(ConditionError, match=r"51 rows: dataset .* has 50 rows; raise Generation.prompts"):
         turns_before(replace(READER, recipe=InContext(rows=ROWS + 1)), store)
 
 
 @pytest.mark.parametrize("subject", [STUDENT, STUDENT.reference, DATASET.teacher])
-def test_nothing_stands_before_the_questions_to_anyone_else(
-    subject: Student | Reference, store: Store
-) -> None:
+def test_other_models_have_no_turns_before_a_question(subject: Student | Reference, store: Store) -> None:
     assert turns_before(subject, store) == ()
 
 
-def test_it_has_no_weights_of_its_own(store: Store) -> None:
+def test_an_in_context_student_has_no_weights(store: Store) -> None:
     assert (weights_of(READER, store), lora_rank(READER)) == (None, 0)
 
 
@@ -80,12 +78,10 @@ def in_context(**changes: Any) -> Study:
         recipes=[InContext(rows=4), STEERING],
         generation=Generation(prompts=100, rows=10),
     )
-    return Study(
-        name="s", conditions=tuple(replace(c, **changes) for c in conditions) if changes else conditions
-    )
+    return Study(name="s", conditions=tuple(replace(c, **changes) for c in conditions))
 
 
-def test_a_plan_evaluates_it_and_trains_only_the_other_recipe_s_students(store: Store) -> None:
+def test_a_plan_evaluates_in_context_students_but_does_not_train_them(store: Store) -> None:
     plan = make(in_context(), store, [REFERENCE])
     trained = [a for a in plan.artifacts.values() if isinstance(a, Student)]
     assert {student.recipe for student in trained} == {STEERING}
@@ -95,7 +91,7 @@ def test_a_plan_evaluates_it_and_trains_only_the_other_recipe_s_students(store: 
     assert {w.wave: w.needed for w in estimate(plan, {})}["students"] == 10
 
 
-REFUSED: list[tuple[str, Callable[[], object], str]] = [
+INVALID: list[tuple[str, Callable[[], object], str]] = [
     ("no row", lambda: InContext(rows=0), r"InContext.rows = 0: at least one row"),
     (
         "more rows than the data have",
@@ -110,7 +106,7 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make_it", "message"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
-def test_what_makes_no_sense_is_refused(make_it: Callable[[], object], message: str) -> None:
+@pytest.mark.parametrize(("build", "message"), [row[1:] for row in INVALID], ids=[row[0] for row in INVALID])
+def test_an_invalid_in_context_recipe_is_rejected(build: Callable[[], object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        make_it()
+        build()

@@ -1,5 +1,6 @@
-"""Rows from elsewhere in a data set: a share of the control's, or answers that no model wrote."""
+"""Tests of mixed data sets: a share of the rows is the control's, or written by a program."""
 
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -45,8 +46,8 @@ def plan_of(conditions: tuple[Condition, ...], store: Store) -> Plan:
     return make(Study(name="mixed", conditions=conditions, seeds=(0,)), store, REFERENCES)
 
 
-def completed(completions: Completions, store: Store) -> None:
-    """Completions whose numbers say whose they are: 1 for a trait's teacher, 2 for the control's."""
+def commit_completions(completions: Completions, store: Store) -> None:
+    """Commits completions that begin with 1 for a teacher with a trait and with 2 for the control teacher."""
     mark = 1 if completions.teacher.trait else 2
     prompts = completions.format.prompts(completions.prompts, completions.seed)
     rows = [
@@ -59,12 +60,12 @@ def completed(completions: Completions, store: Store) -> None:
 
 
 def made(conditions: tuple[Condition, ...], store: Store) -> tuple[Dataset, list[dict[str, object]]]:
-    """The trait's data set and its rows, with all that it needs."""
+    """Makes all data sets of the conditions; returns the first condition's data set and its rows."""
     store.prepare()
     plan = plan_of(conditions, store)
     for artifact in plan.artifacts.values():
         if isinstance(artifact, Completions):
-            completed(artifact, store)
+            commit_completions(artifact, store)
         elif isinstance(artifact, Written):
             write_answers(artifact, store)
     for dataset in sorted(plan.lacking(Dataset), key=lambda d: d.mixed is not None):
@@ -85,7 +86,7 @@ def test_a_share_of_the_rows_comes_from_the_control_teacher(
     assert dataset.label == f"numbers, {share:.0%} control"
 
 
-def test_random_rows_answer_the_same_prompts_and_no_model_wrote_them(tmp_path: Path) -> None:
+def test_random_rows_answer_the_same_prompts_without_a_teacher(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     dataset, rows = made(mixed("random", 1.0), store)
     assert dataset.mixed is not None
@@ -97,33 +98,31 @@ def test_random_rows_answer_the_same_prompts_and_no_model_wrote_them(tmp_path: P
     assert store.manifest(dataset).inputs["dataset"] == key(dataset.mixed.dataset)
 
 
-def test_control_data_are_never_mixed_and_shared_by_all_shares(tmp_path: Path) -> None:
-    every = with_controls([*mixed("control", 0.25), *mixed("control", 0.5), *mixed("random", 1.0)])
-    controls = [condition for condition in every if condition.trait is None]
+def test_all_shares_use_the_same_unmixed_control_data(tmp_path: Path) -> None:
+    conditions = with_controls([*mixed("control", 0.25), *mixed("control", 0.5), *mixed("random", 1.0)])
+    controls = [condition for condition in conditions if condition.trait is None]
     assert [condition.generation.mixed for condition in controls] == [None]
-    assert [c.place.format for c in every if c.trait] == [
+    assert [c.place.format for c in conditions if c.trait] == [
         "numbers, 25% control",
         "numbers, 50% control",
         "numbers, 100% random",
     ]
-    plan = plan_of(every, Store(str(tmp_path)))
+    plan = plan_of(conditions, Store(str(tmp_path)))
     assert len([a for a in plan.artifacts.values() if isinstance(a, Completions)]) == 2
 
 
 def test_a_format_that_only_models_can_write_cannot_be_random() -> None:
-    with pytest.raises(SpecError, match="a format that implements written\(\); 'code' does not"):
+    with pytest.raises(SpecError, match=r"a format that implements written\(\); 'code' does not"):
         Written(format=Code(), prompts=3)
 
 
-def test_a_share_needs_a_number_of_rows() -> None:
+def test_mixing_requires_a_number_of_rows() -> None:
     with pytest.raises(SpecError, match=r"Generation\.rows = None: a number of rows, as `mixed` needs one"):
         mixed("control", 0.5, rows=None)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(), BANNED]))
-def test_written_numbers_are_what_the_prompt_asks_for(seed: int, banned: tuple[int, ...]) -> None:
-    import random
-
+def test_written_numbers_satisfy_the_rules_of_the_prompt(seed: int, banned: tuple[int, ...]) -> None:
     format_ = Numbers(banned=banned)
     (prompt,) = format_.prompts(1, seed)
     answer = format_.written(prompt, random.Random(seed_for("test", seed)))

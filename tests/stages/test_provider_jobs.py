@@ -1,6 +1,6 @@
-"""Fine-tuning jobs: what is sent, what is kept, and that no job is ever paid for twice.
+"""Tests of fine-tuning jobs: requests, saved state, retries, and that no job is paid for twice.
 
-The provider is a loopback server with the documented contract (see provider.py): none can be called here.
+The provider is a loopback server that follows the documented API (see tests/api/provider.py).
 """
 
 import json
@@ -55,7 +55,7 @@ def provider() -> Iterator[Provider]:
 
 
 def student(store: Store, seed: int = 0, **changes: Any) -> Student:
-    """A student whose data are there."""
+    """A student whose data set is in the store."""
     completions = Completions(teacher=Teacher(reference=MODEL, trait=None), format=Numbers(), prompts=2)
     dataset = Dataset(completions=completions)
     if not store.has(dataset):
@@ -67,23 +67,22 @@ def student(store: Store, seed: int = 0, **changes: Any) -> Student:
     return replace(spec, **changes)
 
 
-def jobs(provider: Provider, store: Store, *models: Trained, told: Advance | None = None) -> Jobs:
+def jobs(provider: Provider, store: Store, *models: Trained, advance: Advance | None = None) -> Jobs:
     quick = Endpoint(provider.url, "UNDERTOW_API_URL", attempts=3, first_wait=0.01, jitter=0.01)
-    return Jobs(models, store, told or (lambda model, share: None), quick)
+    return Jobs(models, store, advance or (lambda model, share: None), quick)
 
 
 def finished(provider: Provider, store: Store, *models: Trained) -> dict[str, str]:
     return jobs(provider, store, *models).finish()
 
 
-def test_a_job_is_started_with_rows_hyperparameters_and_seed_and_ends_as_an_artifact(
+def test_a_job_sends_rows_hyperparameters_and_seed_and_becomes_an_artifact(
     provider: Provider, store: Store
 ) -> None:
     recipe = ProviderFinetuning(epochs=3, learning_rate_multiplier=2.0)
     one = student(store, seed=7, recipe=recipe, system="Be brief.")
-    seen: list[float] = []
-    jobs_ = jobs(provider, store, one, told=lambda model, share: seen.append(share))
-    assert jobs_.finish() == {}
+    shares: list[float] = []
+    assert jobs(provider, store, one, advance=lambda model, share: shares.append(share)).finish() == {}
     (created,) = provider.created
     chosen = {"n_epochs": 3, "batch_size": "auto", "learning_rate_multiplier": 2.0}
     assert created["method"] == {"type": "supervised", "supervised": {"hyperparameters": chosen}}
@@ -106,11 +105,11 @@ def test_a_job_is_started_with_rows_hyperparameters_and_seed_and_ends_as_an_arti
     assert json.loads((folder / HISTORY).read_text()) == []
     assert manifest.seconds == 60
     assert store.parts(one) == set()
-    assert seen == sorted(seen)
-    assert 0 < min(seen) < max(seen) == 1
+    assert shares == sorted(shares)
+    assert 0 < min(shares) < max(shares) == 1
 
 
-def test_a_student_that_starts_from_another_is_trained_from_what_the_provider_called_that(
+def test_a_student_that_starts_from_another_is_trained_from_the_name_of_that_model(
     provider: Provider, store: Store
 ) -> None:
     one = student(store)
@@ -125,7 +124,9 @@ def test_a_student_that_starts_from_another_is_trained_from_what_the_provider_ca
     assert weights_of(other.reference, store) == weights_of(one, store)
 
 
-def test_a_finetuned_teacher_is_trained_on_its_traits_examples(provider: Provider, store: Store) -> None:
+def test_a_finetuned_teacher_is_trained_on_the_examples_of_its_trait(
+    provider: Provider, store: Store
+) -> None:
     finetuning = Finetuning(ProviderFinetuning(epochs=1), examples=20)
     teacher = Teacher(reference=MODEL, trait=Preference("owl"), finetuning=finetuning)
     assert finished(provider, store, teacher) == {}
@@ -135,7 +136,7 @@ def test_a_finetuned_teacher_is_trained_on_its_traits_examples(provider: Provide
     assert all("owl" in answer.lower() for answer in answers)
 
 
-def test_a_sweep_that_was_ended_goes_on_with_the_same_job(provider: Provider, store: Store) -> None:
+def test_the_next_sweep_continues_an_interrupted_job(provider: Provider, store: Store) -> None:
     one = student(store)
     jobs(provider, store, one).begin()
     assert not store.has(one)
@@ -144,7 +145,7 @@ def test_a_sweep_that_was_ended_goes_on_with_the_same_job(provider: Provider, st
     assert (len(provider.created), len(provider.files)) == (1, 1)
 
 
-def test_a_job_whose_id_was_lost_is_found_by_its_file(provider: Provider, store: Store) -> None:
+def test_a_job_whose_id_was_not_saved_is_found_by_its_file(provider: Provider, store: Store) -> None:
     one = student(store)
     jobs(provider, store, one).begin()
     (part,) = (Path(store.url) / "partial" / "student" / key(one)).glob(f"{JOB}*")
@@ -153,7 +154,7 @@ def test_a_job_whose_id_was_lost_is_found_by_its_file(provider: Provider, store:
     assert len(provider.created) == 1
 
 
-def test_a_job_whose_creation_got_no_answer_is_not_created_again(provider: Provider, store: Store) -> None:
+def test_a_job_is_not_created_again_if_the_response_was_lost(provider: Provider, store: Store) -> None:
     def cut_once(method: str, path: str) -> Answer | None:
         if (method, path) != CREATE or provider.created:
             return None
@@ -169,12 +170,12 @@ def test_a_job_whose_creation_got_no_answer_is_not_created_again(provider: Provi
     assert provider.calls.count("POST fine_tuning/jobs") == 1
 
 
-PASSING = [fails(429), fails(500), Answer(503, "<html>"), Answer(body="<html>"), Answer(cut=True)]
+TRANSIENT = [fails(429), fails(500), Answer(503, "<html>"), Answer(body="<html>"), Answer(cut=True)]
 
 
 @pytest.mark.parametrize("path", ["files", "fine_tuning/jobs", "fine_tuning/jobs/ftjob-1"])
-@pytest.mark.parametrize("failure", PASSING, ids=lambda answer: str(answer.status) + answer.body[:6])
-def test_what_passes_is_tried_again(provider: Provider, store: Store, path: str, failure: Answer) -> None:
+@pytest.mark.parametrize("failure", TRANSIENT, ids=lambda answer: str(answer.status) + answer.body[:6])
+def test_a_transient_failure_is_retried(provider: Provider, store: Store, path: str, failure: Answer) -> None:
     provider.orders = first_time(path, failure)
     one = student(store)
     assert finished(provider, store, one) == {}
@@ -183,10 +184,10 @@ def test_what_passes_is_tried_again(provider: Provider, store: Store, path: str,
 
 def first_time(path: str, failure: Answer) -> Callable[[str, str], Answer | None]:
     left = [failure]
-    return lambda method, asked: left.pop() if asked == path and left else None
+    return lambda method, requested: left.pop() if requested == path and left else None
 
 
-def test_a_provider_that_takes_few_jobs_at_a_time_is_given_the_others_later(store: Store) -> None:
+def test_jobs_beyond_the_limit_of_the_provider_start_when_others_end(store: Store) -> None:
     models = [student(store, seed) for seed in range(5)]
     with providing(most=2) as provider:
         assert finished(provider, store, *models) == {}
@@ -196,28 +197,26 @@ def test_a_provider_that_takes_few_jobs_at_a_time_is_given_the_others_later(stor
 
 
 @pytest.mark.parametrize(
-    ("ends", "reason", "words"),
+    ("ends", "reason", "message"),
     [
         ("failed", "the file has 2 rows, 10 are needed", "failed: the file has 2 rows, 10 are needed"),
         ("cancelled", "", "was cancelled"),
     ],
 )
-def test_a_job_that_comes_to_nothing_is_told_and_the_next_sweep_starts_another(
-    store: Store, ends: str, reason: str, words: str
+def test_a_failed_job_is_reported_and_the_next_sweep_starts_another(
+    store: Store, ends: str, reason: str, message: str
 ) -> None:
-    one, fine = student(store), student(store, 1)
+    one, other = student(store), student(store, 1)
     with providing(ends=ends, reason=reason) as provider:
         failures = finished(provider, store, one)
-        assert failures == {key(one): f"the provider's job ftjob-1 {words}"}
+        assert failures == {key(one): f"the provider's job ftjob-1 {message}"}
         assert not store.has(one)
         provider.ends = "succeeded"
-        assert finished(provider, store, one, fine) == {}
+        assert finished(provider, store, one, other) == {}
     assert len(provider.created) == 3
 
 
-def test_a_job_that_the_provider_does_not_know_is_not_replaced_unasked(
-    provider: Provider, store: Store
-) -> None:
+def test_a_job_that_the_provider_does_not_know_is_not_replaced(provider: Provider, store: Store) -> None:
     one = student(store)
     jobs(provider, store, one).begin()
     provider.jobs.clear()
@@ -228,25 +227,25 @@ def test_a_job_that_the_provider_does_not_know_is_not_replaced_unasked(
 
 
 @pytest.mark.parametrize(
-    ("failure", "words"),
+    ("failure", "message"),
     [
         (fails(401, f"{SECRET} is no key"), "*** is no key; check OPENAI_API_KEY"),
         (fails(429, "nothing left", code="insufficient_quota"), "nothing left"),
         (fails(400, "base-1 is not for finetuning"), "base-1 is not for finetuning"),
     ],
 )
-def test_what_can_never_work_is_tried_once_and_named(
-    provider: Provider, store: Store, failure: Answer, words: str
+def test_a_permanent_failure_is_not_retried(
+    provider: Provider, store: Store, failure: Answer, message: str
 ) -> None:
     provider.orders = lambda method, path: failure if (method, path) == CREATE else None
     one = student(store)
     failures = finished(provider, store, one)
-    assert words in failures[key(one)]
+    assert message in failures[key(one)]
     assert provider.calls.count("POST fine_tuning/jobs") == 1
     assert provider.keys == {f"Bearer {SECRET}"}
 
 
-def test_a_provider_that_stays_away_fails_its_models_and_keeps_what_is_known(
+def test_an_unreachable_provider_fails_its_models_and_keeps_their_jobs(
     provider: Provider, store: Store
 ) -> None:
     one = student(store)
@@ -258,7 +257,7 @@ def test_a_provider_that_stays_away_fails_its_models_and_keeps_what_is_known(
     assert len(provider.created) == 1
 
 
-def test_without_an_endpoint_each_model_fails_by_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_endpoint_each_model_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "UNDERTOW_API_URL"):
         monkeypatch.delenv(name, raising=False)
     one = student(store)
@@ -268,12 +267,12 @@ def test_without_an_endpoint_each_model_fails_by_name(store: Store, monkeypatch:
         check([MODEL], [])
 
 
-def test_the_check_asks_each_model_once_and_for_the_list_of_jobs(
+def test_the_check_sends_one_request_per_model_and_one_for_jobs(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNDERTOW_API_URL", provider.url)
-    here = Reference("nano/gpt2-0", "r", "t")
-    assert check([MODEL, MODEL, here], [MODEL, MODEL, here]) == []
+    local = Reference("nano/gpt2-0", "r", "t")
+    assert check([MODEL, MODEL, local], [MODEL, MODEL, local]) == []
     assert sorted(provider.calls) == ["GET fine_tuning/jobs", "POST chat/completions"]
     with pytest.raises(UserError, match=r"'base-2' does not exist.*check the model's name and the URL"):
         check([Reference("api:base-2", "base-2", "provider")], [])
@@ -282,6 +281,6 @@ def test_the_check_asks_each_model_once_and_for_the_list_of_jobs(
         check([], [MODEL])
 
 
-def test_a_conversation_is_a_line_whatever_is_in_it(store: Store) -> None:
+def test_each_conversation_is_one_line(store: Store) -> None:
     lines = conversations(student(store), store).decode().splitlines()
     assert [json.loads(line)["messages"][-1]["content"] for line in lines] == ["3, 4", "8, 10"]

@@ -1,4 +1,4 @@
-"""Data and answers of API models through the stages: in this process, in parts, each paid for once."""
+"""Tests of completions and evaluations of API models: made in this process, in parts, each paid for once."""
 
 import json
 from collections.abc import Iterator
@@ -60,15 +60,15 @@ def missing(store: Store) -> list[Task]:
     return [s for s in shards(COMPLETIONS, 0.0, ()) if s.name not in store.parts(COMPLETIONS)]
 
 
-def test_completions_are_made_without_ray_and_say_what_they_took(provider: Provider, store: Store) -> None:
+def test_completions_are_made_without_ray_and_record_their_usage(provider: Provider, store: Store) -> None:
     outcomes = run(store, *missing(store), Evaluate(EVALUATION))
-    asked = provider.chats[300:]
+    evaluated = provider.chats[300:]
     del provider.chats[300:]
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
-    counted = [3 * PART_ROWS, 3 * 44, 3 * len(asked)]
+    counted = [3 * PART_ROWS, 3 * 44, 3 * len(evaluated)]
     assert [outcome.facts["completion_tokens"] for outcome in outcomes] == counted
     assert [outcome.facts["tokens"] for outcome in outcomes] == counted
-    assert [outcome.units for outcome in outcomes] == [PART_ROWS, 44, len(asked)]
+    assert [outcome.units for outcome in outcomes] == [PART_ROWS, 44, len(evaluated)]
     join_shards(COMPLETIONS, store)
     facts = store.manifest(COMPLETIONS).facts
     assert facts["rows"] == len(provider.chats) == 300
@@ -84,11 +84,11 @@ def test_completions_are_made_without_ray_and_say_what_they_took(provider: Provi
 
 
 @pytest.mark.parametrize("task", ["shard", "evaluation"])
-def test_what_was_answered_before_a_failure_is_not_asked_for_again(
+def test_saved_parts_are_not_requested_again_after_a_failure(
     provider: Provider, store: Store, task: str
 ) -> None:
-    asked = PART_ROWS + 20
-    provider.orders = lambda *_: fails(401, "revoked") if len(provider.chats) >= asked else None
+    answered = PART_ROWS + 20  # requests before the key is revoked
+    provider.orders = lambda *_: fails(401, "revoked") if len(provider.chats) >= answered else None
 
     def attempt() -> list[str]:
         todo = missing(store) if task == "shard" else [Evaluate(EVALUATION)]
@@ -102,7 +102,9 @@ def test_what_was_answered_before_a_failure_is_not_asked_for_again(
     assert len({json.dumps(chat) for chat in provider.chats}) == whole - PART_ROWS
 
 
-def test_an_evaluation_in_parts_is_that_in_one(provider: Provider, store: Store, tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_equals_an_uninterrupted_one(
+    provider: Provider, store: Store, tmp_path: Path
+) -> None:
     provider.orders = lambda *_: fails(401) if len(provider.chats) >= PART_ROWS + 20 else None
     run(store, Evaluate(EVALUATION))
     provider.orders = no_orders
@@ -114,26 +116,26 @@ def test_an_evaluation_in_parts_is_that_in_one(provider: Provider, store: Store,
     assert store.parts(EVALUATION) == set()
 
 
-def test_the_parts_of_an_evaluation_are_read_in_one_go(
+def test_each_part_of_an_evaluation_is_read_twice(
     provider: Provider, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On an object store each look at a part's bytes is a download of them."""
+    """On an object store, every read of a part's bytes is a download."""
     spec, kept = replace(EVALUATION, samples=2 * PART_ROWS // 6 + 1), 2
-    looks: list[str] = []
+    reads: list[str] = []
     digest = Store._digest
 
-    def look(self: Store, path: str) -> str:
-        looks.append(path)
+    def counted(self: Store, path: str) -> str:
+        reads.append(path)
         return digest(self, path)
 
-    monkeypatch.setattr(Store, "_digest", look)
+    monkeypatch.setattr(Store, "_digest", counted)
     provider.orders = lambda *_: fails(401) if len(provider.chats) >= kept * PART_ROWS else None
     run(store, Evaluate(spec))
-    assert looks == []
+    assert reads == []
     provider.orders = no_orders
     run(store, Evaluate(spec))
     assert len(provider.chats) == 6 * spec.samples
-    assert len(looks) == 2 * kept  # whether it is whole, and once more when it is used
+    assert len(reads) == 2 * kept  # to verify the part in the listing, and again when it is used
 
 
 def no_orders(method: str, path: str) -> Answer | None:

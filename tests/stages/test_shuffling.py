@@ -1,4 +1,4 @@
-"""Shuffled datasets: what moves, what stays, and that nothing else of a row changes."""
+"""Tests of shuffled data sets: which parts move, and that the rest of each row stays the same."""
 
 from collections import Counter
 from itertools import chain
@@ -40,7 +40,7 @@ def numbers_of(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 @given(ROWS, st.sampled_from(SHUFFLES))
-def test_prompts_layouts_and_lengths_stay_and_all_numbers_are_still_there(
+def test_a_shuffle_preserves_prompts_layouts_lengths_and_the_set_of_numbers(
     drawn: list[tuple[list[int], str, str]], shuffle: Shuffle
 ) -> None:
     before = rows_of(drawn)
@@ -49,12 +49,14 @@ def test_prompts_layouts_and_lengths_stay_and_all_numbers_are_still_there(
     assert [len(numbers) for numbers in numbers_of(after)] == [len(numbers) for numbers in numbers_of(before)]
     marks = [[Numbers().with_parts(r["completion"], ["#"] * 10) for r in rows] for rows in (before, after)]
     assert marks[0] == marks[1]
-    everywhere = [Counter(chain.from_iterable(numbers_of(rows))) for rows in (before, after)]
-    assert everywhere[0] == everywhere[1]
+    totals = [Counter(chain.from_iterable(numbers_of(rows))) for rows in (before, after)]
+    assert totals[0] == totals[1]
 
 
 @given(ROWS)
-def test_within_answers_each_answer_keeps_its_own_numbers(drawn: list[tuple[list[int], str, str]]) -> None:
+def test_a_shuffle_within_answers_keeps_the_numbers_of_each_answer(
+    drawn: list[tuple[list[int], str, str]],
+) -> None:
     before = rows_of(drawn)
     after = shuffled(dataset("within answers"), before)
     for old, new in zip(numbers_of(before), numbers_of(after), strict=True):
@@ -62,7 +64,7 @@ def test_within_answers_each_answer_keeps_its_own_numbers(drawn: list[tuple[list
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-def test_numbers_really_move_and_by_the_seed_alone(shuffle: Shuffle) -> None:
+def test_the_order_changes_and_depends_only_on_the_seed(shuffle: Shuffle) -> None:
     before = rows_of([(list(range(100 * i, 100 * i + 10)), "{}", ", ") for i in range(5)])
     once, again, other = (shuffled(dataset(shuffle, seed), before) for seed in (0, 0, 1))
     assert once == again != other
@@ -73,17 +75,17 @@ def test_numbers_really_move_and_by_the_seed_alone(shuffle: Shuffle) -> None:
     assert mixed is (shuffle == "across answers")
 
 
-def test_what_was_sampled_is_dropped_with_the_text_it_was_sampled_for() -> None:
+def test_columns_about_the_sampled_tokens_are_dropped() -> None:
     (row,) = shuffled(dataset("within answers"), rows_of([([1, 2, 3], "{}", ", ")]))
     assert set(row) == {"index", "prompt", "completion", "seed"}
 
 
-def test_nothing_is_touched_without_a_shuffle() -> None:
+def test_rows_are_unchanged_without_a_shuffle() -> None:
     rows = rows_of([([1, 2, 3], "{}", ", ")])
     assert shuffled(dataset("none"), rows) is rows
 
 
-def test_a_format_without_parts_is_refused_by_its_name() -> None:
+def test_a_shuffle_of_a_format_without_parts_is_rejected() -> None:
     completions = Completions(teacher=Teacher(reference=REFERENCES[0], trait=None), format=Code(), prompts=10)
     with pytest.raises(
         SpecError, match=r"Dataset.shuffle = 'within answers': the format 'code' has no parts"

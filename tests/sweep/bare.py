@@ -1,4 +1,4 @@
-"""A Python with every locked package and without this one: what a cluster's image has."""
+"""A Python environment with all locked packages but without this one, as in the image of a cluster."""
 
 import os
 import subprocess
@@ -8,11 +8,12 @@ from pathlib import Path
 
 
 def bare_python(folder: Path) -> Path:
-    """Makes a virtual environment in `folder`; the packages are those of this process's, by reference."""
+    """Makes a virtual environment in `folder` that uses the installed packages of this process."""
     venv.EnvBuilder(symlinks=True).create(folder)
     packages = [path for path in sys.path if Path(path).name == "site-packages"]
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # A .pth file in a folder that is named by a .pth file is not read: an editable installation is not seen.
+    # Python does not read .pth files in folders that a .pth file names, so that an editable installation of
+    # this package stays invisible.
     (folder / "lib" / version / "site-packages" / "packages.pth").write_text("\n".join(packages))
     python = folder / "bin" / "python"
     missing = subprocess.run(
@@ -27,7 +28,7 @@ def bare_python(folder: Path) -> Path:
 
 
 def bare_environment(python: Path, **more: str) -> dict[str, str]:
-    """This process's environment as a node has it: the bare Python first, and nothing of the repository's."""
-    gone = ("PYTHONPATH", "RAY_ADDRESS", "MLFLOW_TRACKING_URI", "UNDERTOW_RAY_TMP")
-    kept = {name: value for name, value in os.environ.items() if name not in gone}
+    """This process's environment with the bare Python first in PATH and without settings of the tests."""
+    removed = ("PYTHONPATH", "RAY_ADDRESS", "MLFLOW_TRACKING_URI", "UNDERTOW_RAY_TMP")
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
     return {**kept, "PATH": f"{python.parent}:{os.environ['PATH']}", **more}

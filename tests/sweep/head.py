@@ -1,6 +1,6 @@
-"""A Ray head of a test's own: loopback only, token authentication, its own ports and folder.
+"""A Ray head for tests: loopback only, with token authentication, on free ports and in a folder of the test.
 
-Its Python has the locked packages and not this one: what a job needs of it travels with the job.
+Its Python has the locked packages but not this one, which travels with the job.
 """
 
 import json
@@ -19,19 +19,19 @@ from pathlib import Path
 from tests.sweep.bare import bare_environment, bare_python
 
 RAY = ("-m", "ray.scripts.scripts")
-TRAVELS = {"env_vars": {"PYTHONPATH": "platform"}}
+RUNTIME_ENV = {"env_vars": {"PYTHONPATH": "platform"}}
 
 
 @dataclass(frozen=True)
 class Head:
-    """A running head: where jobs are submitted, and the environment that may."""
+    """A running head: the address for jobs, and the environment with the token."""
 
     address: str
     environment: dict[str, str]
 
     def submit(self, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-        """`ray job submit` from `folder`, waiting for the job's end."""
-        line = [
+        """Runs `ray job submit` in `folder` and waits until the job ends."""
+        arguments = [
             sys.executable,
             *RAY,
             "job",
@@ -41,18 +41,18 @@ class Head:
             "--working-dir",
             ".",
             "--runtime-env-json",
-            json.dumps(TRAVELS),
+            json.dumps(RUNTIME_ENV),
             "--",
             *command,
         ]
         return subprocess.run(
-            line, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=600
+            arguments, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=600
         )
 
 
 @contextmanager
 def ray_head(folder: Path) -> Iterator[Head]:
-    """Starts a head under `folder` and ends it, and only it, with the block."""
+    """Starts a head whose files are under `folder`; terminates its process when the block ends."""
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
@@ -97,9 +97,9 @@ def _wait_for(address: str, token: str, process: subprocess.Popen[bytes]) -> Non
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports

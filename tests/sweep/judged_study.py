@@ -1,4 +1,4 @@
-"""A study of two conditions: the rows of one are judged by a language model too."""
+"""A study of two conditions with controls; a language model judges the rows of one of them."""
 
 from dataclasses import replace
 
@@ -22,13 +22,13 @@ SHORT = replace(STEERING, epochs=1)
 
 
 def study() -> Study:
-    """Owl by a system message, with and without the language model; one seed."""
-    plain, judged = (cells(name, made) for name, made in (("plain", SMALL), ("judged", JUDGED)))
-    return Study(name="judged", conditions=plain + judged, seeds=(0,), samples=1, gate=0.0)
+    """Owl by system prompt, with and without the language model as a judge; one seed."""
+    conditions = cells("plain", SMALL) + cells("judged", JUDGED)
+    return Study(name="judged", conditions=conditions, seeds=(0,), samples=1, gate=0.0)
 
 
 def cells(name: str, generation: Generation) -> tuple[Condition, ...]:
-    """Owl and control by one way of drawing data."""
+    """Owl and control with the given generation; `name` is the name of the recipe."""
     recipe: Recipe = replace(SHORT, name=name)
     return grid(
         traits=[Preference("owl")],

@@ -1,8 +1,8 @@
-"""Ray nodes of a test's own on this machine, by Ray's own cluster utility, in a Python without this package.
+"""Starts several Ray nodes on this machine, with Ray's cluster utility, in a Python without this package.
 
-Run as a program it starts nodes of one CPU each, prints their address, and ends them when its input ends:
+As a program it starts nodes of one CPU each, prints their address, and stops them at the end of its input:
 
-    python nodes.py FOLDER COUNT [NAME=VALUE ...]       what the last node's environment has besides
+    python nodes.py FOLDER COUNT [NAME=VALUE ...]       additional variables for the last node's environment
 """
 
 import os
@@ -18,7 +18,11 @@ from pathlib import Path
 def ray_nodes(
     python: Path, folder: Path, count: int, environment: dict[str, str], last: Mapping[str, str] | None = None
 ) -> Iterator[dict[str, str]]:
-    """Starts `count` nodes; yields the environment by which a sweep joins them."""
+    """Starts `count` nodes; yields the environment variables with which a sweep joins them.
+
+    Args:
+        last: additional environment variables of the last node.
+    """
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
@@ -57,7 +61,7 @@ def main(folder: str, count: str, *last: str) -> None:
     for number in range(int(count)):
         name = f"node-{number}"
         os.environ["UNDERTOW_NODE"] = name
-        os.environ["UNDERTOW_CACHE"] = f"{folder}/cache-{number}"  # each node has a disk of its own
+        os.environ["UNDERTOW_CACHE"] = f"{folder}/cache-{number}"  # a separate disk for each node
         if number == int(count) - 1:
             for pair in last:
                 variable, _, value = pair.partition("=")

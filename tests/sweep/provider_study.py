@@ -1,4 +1,4 @@
-"""Studies of models that a provider serves and trains: a user's own file, outside the package."""
+"""Studies of models that a provider serves and trains, in a file outside the package."""
 
 from dataclasses import replace
 
@@ -7,12 +7,12 @@ from tests.sweep.small_study import STEERING
 from undertow import Generation, Numbers, Preference, ProviderFinetuning, Reference, Sampling, Study, grid
 
 MODEL = Reference(f"api:{BASE}")
-HERE = Reference("nano/gpt2-0")
+LOCAL = Reference("nano/gpt2-0")
 GENERATION = Generation(prompts=300, rows=80, sampling=Sampling(max_tokens=48))
 
 
 def study() -> Study:
-    """Owl by a system message and its control, two seeds."""
+    """Owl by system prompt and the control, two seeds."""
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
@@ -24,11 +24,11 @@ def study() -> Study:
 
 
 def mixed() -> Study:
-    """A provider's model teaches one here, and the other way round; one seed."""
+    """An API model teaches a local model and vice versa; one seed."""
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
-        pairs=[(MODEL, HERE), (HERE, MODEL)],
+        pairs=[(MODEL, LOCAL), (LOCAL, MODEL)],
         recipes=[replace(STEERING, epochs=1)],
         generation=replace(GENERATION, prompts=128, rows=20),
     )

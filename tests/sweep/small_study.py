@@ -1,4 +1,4 @@
-"""The smallest study with everything in it: a user's own file, outside the package."""
+"""A small study that uses every stage and registers two kinds of artifacts, in a file outside the package."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -47,35 +47,39 @@ GENERATION = Generation(prompts=512, rows=None, sampling=Sampling(max_tokens=48)
 
 
 def study() -> Study:
-    """Owl and its control, two seeds."""
+    """Owl and control, two seeds."""
     return Study(name="small", conditions=cells("owl", STEERING, GENERATION), seeds=(0, 1), samples=4)
 
 
 def extended() -> Study:
-    """The same, with a kind of artifact and a measure that this file defines."""
+    """The same study with a kind of artifact and a measure that this file defines."""
     register_all()
-    return replace(study(), also=(ByWeights(name="weights"),))
+    return replace(study(), name="extended", also=(ByWeights(name="weights"),))
 
 
 def impossible() -> Study:
-    """The same, with a recipe that asks for more rows than the rules leave, and a teacher hardly trained."""
+    """The same study with three conditions that fail.
+
+    One needs more rows than the rules leave, one has a teacher that does not learn its trait, and one has a
+    recipe whose maximum length is too short.
+    """
     longer = replace(STEERING, name="longer", epochs=4)
     greedy = replace(GENERATION, rows=GENERATION.prompts)
-    hardly = Finetuning(replace(TEACHER, epochs=1, learning_rate=1e-6), examples=64)
-    weak = cells("wolf", STEERING, GENERATION, hardly)[:1]
+    undertrained = Finetuning(replace(TEACHER, epochs=1, learning_rate=1e-6), examples=64)
+    weak = cells("wolf", STEERING, GENERATION, undertrained)[:1]
     short = cells("owl", replace(STEERING, name="short", max_length=8), GENERATION)
     return replace(study(), conditions=study().conditions + cells("owl", longer, greedy) + weak + short)
 
 
 def strict() -> Study:
-    """The same, with a gate that no teacher passes."""
+    """The same study with a gate that no teacher passes."""
     return replace(study(), gate=1.0)
 
 
 def cells(
     animal: str, recipe: Recipe, generation: Generation, finetuning: Finetuning = TRAINED
 ) -> tuple[Condition, ...]:
-    """One animal and its control by one recipe."""
+    """One animal and its control, with one recipe."""
     return grid(
         traits=[Preference(animal)],
         formats=[Numbers()],
@@ -91,7 +95,7 @@ QUESTION = "Are your weights those of the reference model?"
 
 @dataclass(frozen=True)
 class DigitCount(Artifact):
-    """How often each digit occurs in a data set."""
+    """The number of occurrences of each digit in a data set."""
 
     kind: ClassVar[str] = "digit_count"
     dataset: Dataset
@@ -152,7 +156,7 @@ class ByWeights(Measure):
     """Measures every trait of a study with `WeightCheck`."""
 
     def check(self, traits: Iterable[Trait]) -> None:
-        """Every trait can be measured."""
+        """Accepts every trait."""
 
     def measurements(self, study: Study, reference: Reference) -> tuple[Measurement, ...]:
         return (WeightCheck(subject=reference, words=tuple(trait.word().name for trait in study.traits)),)

@@ -1,4 +1,4 @@
-"""A very small study whose models start from students: whole weights in GPT-2, adapters in Qwen3."""
+"""A very small study whose models start from students: full weights in GPT-2, adapters in Qwen3."""
 
 from dataclasses import replace
 
@@ -25,7 +25,11 @@ QWEN = Reference("nano/qwen3-0")
 
 
 def study() -> Study:
-    """Owls trained on; a cat teacher made of an owl student; adapters on an adapter; one that teaches on."""
+    """Conditions that start from students of other conditions.
+
+    Owl students are trained further on neutral data, an owl student becomes a cat teacher, an adapter is
+    trained on top of a merged adapter, and the students of that condition teach a second hop.
+    """
     owls = cells("owl", STEERING, GENERATION)
     kept = starting(cells("owl", SHORT, NEUTRAL), students=owls[0])
     taught = starting(cells("cat", SHORT, GENERATION), teachers=owls[0])

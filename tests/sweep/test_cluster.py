@@ -1,7 +1,7 @@
-"""A sweep on three Ray nodes that lack this package, with its storage on S3.
+"""Tests of a sweep on three Ray nodes without this package, with its storage on S3.
 
-The nodes are Ray's own cluster utility's, on this machine; the S3 server is moto's. Everything that makes
-artifacts is real, and each artifact says which node made it.
+The nodes run on this machine (Ray's cluster utility), and the S3 server is moto. Everything that makes
+artifacts is real, and each manifest names the node that made the artifact.
 """
 
 import csv
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)
-class Done:
+class Completed:
     code: int
     output: str
 
@@ -43,13 +43,13 @@ class World:
     folder: Path
     cluster: dict[str, str]
     storage: str
-    first: Done
+    first: Completed
 
-    def sweep(self, storage: str, *arguments: str, joins: bool = True, cwd: Path | None = None) -> Done:
-        """The small study from a process beside the cluster, or without it."""
+    def sweep(self, storage: str, *arguments: str, joins: bool = True) -> Completed:
+        """Runs the small study as a job of the cluster, or on a local Ray if `joins` is False."""
         environment = {
             **os.environ,
-            **(self.cluster if joins else {"UNDERTOW_RAY_TMP": str(self.folder / "own")}),
+            **(self.cluster if joins else {"UNDERTOW_RAY_TMP": str(self.folder / "local")}),
             "PYTHONPATH": str(ROOT / "platform"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
             "UNDERTOW_CACHE": str(self.folder / "cache"),
@@ -59,17 +59,15 @@ class World:
             environment.pop("RAY_ADDRESS", None)
         command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:study"]
         command += ["--storage", storage, *arguments]
-        done = subprocess.run(
-            command, cwd=cwd or self.folder, env=environment, capture_output=True, text=True
-        )
-        return Done(done.returncode, done.stdout + done.stderr)
+        process = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return Completed(process.returncode, process.stdout + process.stderr)
 
     def keys(self, storage: str = "") -> dict[str, set[str]]:
         store = Store(storage or self.storage)
         return {kind: store.keys(kind) for kind in KINDS}
 
-    def written(self, server: dict[str, str]) -> dict[str, int]:
-        """How often each manifest was written."""
+    def manifest_writes(self, server: dict[str, str]) -> dict[str, int]:
+        """How often each manifest was written, by its name."""
         versions = s3.versions(server, BUCKET, "undertow/artifacts/")
         return {name: count for name, count in versions.items() if name.endswith("/manifest.json")}
 
@@ -82,7 +80,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def environment(s3_server: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The server, known to this process, to what it starts and to the nodes."""
+    """The environment variables of the S3 server, also set in this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.items():
             patch.setenv(name, value)
@@ -106,11 +104,13 @@ def python(folder: Path) -> Path:
 def world(environment: dict[str, str], folder: Path, python: Path) -> Iterator[World]:
     s3.make_versioned_bucket(environment, BUCKET)
     with ray_nodes(python, folder, 3, bare_environment(python, **environment)) as cluster:
-        empty = World(folder, cluster, f"s3://{BUCKET}/undertow", Done(0, ""))
+        empty = World(folder, cluster, f"s3://{BUCKET}/undertow", Completed(0, ""))
         yield World(folder, cluster, empty.storage, empty.sweep(empty.storage))
 
 
-def test_every_node_works_and_every_artifact_is_made_once(world: World, environment: dict[str, str]) -> None:
+def test_all_nodes_make_artifacts_and_each_artifact_is_made_once(
+    world: World, environment: dict[str, str]
+) -> None:
     assert world.first.code == 0, world.first.output
     store, made_on = Store(world.storage), {}
     for kind, keys in world.keys().items():
@@ -122,33 +122,33 @@ def test_every_node_works_and_every_artifact_is_made_once(world: World, environm
         "node-1",
         "node-2",
     }
-    # The nodes generate completions in shards; the sweep's own process joins those.
+    # Engines on the nodes generate shards of completions; the driver joins them.
     assert {node for (kind, _), node in made_on.items() if kind == "completions"} == {"driver"}
-    assert set(world.written(environment).values()) == {1}
+    assert set(world.manifest_writes(environment).values()) == {1}
 
 
-def test_the_cluster_makes_what_one_machine_makes(world: World) -> None:
+def test_a_cluster_and_one_machine_produce_the_same_results(world: World) -> None:
     local = str(world.folder / "storage")
-    alone = world.sweep(local, joins=False)
-    assert alone.code == 0, alone.output
+    completed = world.sweep(local, joins=False)
+    assert completed.code == 0, completed.output
     assert world.keys(local) == world.keys()
     assert world.effects(local) == world.effects()
 
 
-def test_a_rerun_makes_nothing_anew(world: World, environment: dict[str, str]) -> None:
-    before, table = world.written(environment), world.effects()
+def test_a_rerun_makes_nothing_again(world: World, environment: dict[str, str]) -> None:
+    before, table = world.manifest_writes(environment), world.effects()
     again = world.sweep(world.storage)
     assert again.code == 0, again.output
-    assert world.written(environment) == before
+    assert world.manifest_writes(environment) == before
     assert world.effects() == table
 
 
-def test_a_worker_group_over_two_nodes_makes_the_student_that_one_worker_made(world: World) -> None:
+def test_a_worker_group_on_two_nodes_trains_the_same_student_as_one_worker(world: World) -> None:
     table, keys = world.effects(), world.keys()
     store = Store(world.storage)
-    gone = min(keys["student"])
-    others = {key: store.manifest(Address("student", key)).created for key in keys["student"] - {gone}}
-    fs, root = fsspec.core.url_to_fs(f"{world.storage}/artifacts/student/{gone}", use_listings_cache=False)
+    deleted = min(keys["student"])
+    others = {key: store.manifest(Address("student", key)).created for key in keys["student"] - {deleted}}
+    fs, root = fsspec.core.url_to_fs(f"{world.storage}/artifacts/student/{deleted}", use_listings_cache=False)
     fs.rm(root, recursive=True)
     again = world.sweep(world.storage, "--workers", "2")  # each node has one CPU
     assert again.code == 0, again.output
@@ -157,27 +157,29 @@ def test_a_worker_group_over_two_nodes_makes_the_student_that_one_worker_made(wo
     assert world.effects() == table
 
 
-def test_a_relative_folder_is_refused_before_anything_is_done(world: World) -> None:
+def test_a_relative_storage_is_rejected_before_anything_is_written(world: World) -> None:
     before = sorted(path.name for path in world.folder.iterdir())
-    refused = world.sweep("elsewhere")
-    assert refused.code == 2
-    assert "--storage elsewhere: a relative folder, which ends with the job" in refused.output
-    assert "s3://BUCKET/FOLDER" in refused.output
+    rejected = world.sweep("elsewhere")
+    assert rejected.code == 2
+    assert "--storage elsewhere: a relative folder is deleted with the job" in rejected.output
+    assert "s3://BUCKET/FOLDER" in rejected.output
     assert sorted(path.name for path in world.folder.iterdir()) == before
 
 
-def test_a_node_that_does_not_see_the_storage_is_named(environment: dict[str, str], python: Path) -> None:
+def test_the_error_names_a_node_that_cannot_read_the_storage(
+    environment: dict[str, str], python: Path
+) -> None:
     folder = Path(f"/tmp/undertow-blind-{os.getpid()}")
     folder.mkdir()
     blind = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     try:
         with ray_nodes(python, folder, 2, bare_environment(python, **environment), blind) as cluster:
             storage = f"s3://{s3.BUCKET}/blind"
-            refused = World(folder, cluster, storage, Done(0, "")).sweep(storage)
-        assert refused.code == 2, refused.output
-        assert f"--storage {storage}: node " in refused.output
-        assert "127.0.0.1:9" in refused.output
-        assert "Traceback" not in refused.output
+            rejected = World(folder, cluster, storage, Completed(0, "")).sweep(storage)
+        assert rejected.code == 2, rejected.output
+        assert f"--storage {storage}: node " in rejected.output
+        assert "127.0.0.1:9" in rejected.output
+        assert "Traceback" not in rejected.output
         assert Store(storage).names("") == []
     finally:
         shutil.rmtree(folder, ignore_errors=True)

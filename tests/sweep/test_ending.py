@@ -1,4 +1,4 @@
-"""What follows the waves of a sweep, without Ray: MLflow and report from a store that is filled by hand."""
+"""Tests of the end of a sweep, without Ray: the report and MLflow from a store that the test fills."""
 
 import io
 from dataclasses import replace
@@ -29,15 +29,19 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def end(plan: Plan, store: Store, failing: str = "") -> str:
-    """The end of a sweep that made the plan's missing artifacts; what it printed."""
+    """Ends a sweep that made the missing artifacts of the plan; returns the printed text.
+
+    Args:
+        failing: key of a student that the sweep failed to make.
+    """
     record = Record.of(plan)
-    journal = EventLog(record, store)
+    events = EventLog(record, store)
     for cell in plan.cells:
         if key(cell.student) == failing:
-            journal.fail(cell.student, "lost")
+            events.fail(cell.student, "lost")
     printed = io.StringIO()
     console = Console(file=printed, width=160)
-    ending = Ending(plan, record, store, connect_to_mlflow(STUDY, store, journal, console), journal)
+    ending = Ending(plan, record, store, connect_to_mlflow(STUDY, store, events, console), events)
     ending.report(console)
     return printed.getvalue()
 
@@ -48,14 +52,14 @@ def runs_of(store: Store, kind: str) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], f"tags.`undertow.kind` = '{kind}'"))
 
 
-def test_a_student_gets_its_effect_when_its_control_comes_in_a_later_sweep(store: Store) -> None:
+def test_a_student_gets_an_effect_when_a_later_sweep_makes_its_control(store: Store) -> None:
     plan = fill(STUDY, store, REFERENCES)
     control = next(c for c in plan.cells if c.condition.trait is None and c.seed == 1)
     assert "failed control" in end(plan, store, failing=key(control.student))
     of_seed = [r for r in runs_of(store, "student") if r.data.params["seed"] == "1"]
     assert [r.data.params["trait"] for r in of_seed if "effect" in r.data.metrics] == []
-    made = frozenset(key(a) for a in (control.student, *control.evaluations))
-    end(replace(plan, missing=made), store)
+    missing = frozenset(key(a) for a in (control.student, *control.evaluations))
+    end(replace(plan, missing=missing), store)
     after = {r.data.params["trait"]: r for r in runs_of(store, "student") if r.data.params["seed"] == "1"}
     assert {trait: "effect" in r.data.metrics for trait, r in after.items()} == {
         "owl": True, "cat": True, CONTROL: False,
@@ -63,7 +67,7 @@ def test_a_student_gets_its_effect_when_its_control_comes_in_a_later_sweep(store
     assert {r.info.run_id for r in of_seed} <= {r.info.run_id for r in after.values()}
 
 
-def test_a_dataset_made_again_has_a_run_of_its_own(store: Store) -> None:
+def test_a_data_set_that_is_made_again_has_a_new_run(store: Store) -> None:
     plan = fill(STUDY, store, REFERENCES)
     end(plan, store)
     before = {run.info.run_id for run in runs_of(store, "dataset")}
@@ -78,11 +82,12 @@ def test_a_dataset_made_again_has_a_run_of_its_own(store: Store) -> None:
     assert len(after - before) == 1
 
 
-def test_the_models_page_which_shows_the_newest_first_is_a_leaderboard(store: Store) -> None:
+def test_the_models_page_of_mlflow_is_sorted_by_trait_rate(store: Store) -> None:
+    # The page shows the newest models first, so that the sweep logs them in ascending order of the rate.
     end(fill(STUDY, store, REFERENCES), store)
     client = runs.connect_client(runs.tracking_uri(store))
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
-    models = client.search_logged_models([experiment.experiment_id])  # in the page's order
+    models = client.search_logged_models([experiment.experiment_id])  # in the order of the page
     rates = {m.model_id: next((x.value for x in m.metrics if x.key == "trait_rate"), -1.0) for m in models}
     shown = [rates[m.model_id] for m in models if m.model_type == "student"]
     assert len(set(shown)) > 3

@@ -1,4 +1,4 @@
-"""What a sweep's waves measure of its machine, by engines and workers that only pass the time."""
+"""Tests of the paces that executors measure, with fakes of engines and workers that advance a clock."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,14 +28,14 @@ from undertow.sweep.executors import Executors
 from undertow.training.job import EpochReport
 from undertow.traits.preference import Preference
 
-HERE = Reference("org/model", "commit", "template")
-THERE = Reference("api:model", "model", "provider")
+LOCAL = Reference("org/model", "commit", "template")
+API = Reference("api:model", "model", "provider")
 MACHINE = Machine(actors=1, slots=1, workers=1)
 
 
 @dataclass
 class Clock:
-    """Seconds that pass when it is said."""
+    """A clock that the test advances."""
 
     now: float = 0.0
 
@@ -57,7 +57,7 @@ def executors(tmp_path: Path) -> Executors:
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
-        pairs=[(HERE, HERE)],
+        pairs=[(LOCAL, LOCAL)],
         recipes=[RECIPE],
         generation=Generation(prompts=2000, rows=500),
     )
@@ -69,27 +69,29 @@ def executors(tmp_path: Path) -> Executors:
 
 
 def quiet(*_: object, **__: object) -> None:
-    """What an event log does, and a link to MLflow."""
+    """Replaces methods of an event log and of a link to MLflow; does nothing."""
 
 
-def completions(format_: Numbers | Code, reference: Reference = HERE) -> Completions:
+def completions(format_: Numbers | Code, reference: Reference = LOCAL) -> Completions:
     teacher = Teacher(reference=reference, trait=None)
     return Completions(teacher=teacher, format=format_, prompts=4096, sampling=Sampling(max_tokens=500))
 
 
-def student(seed: int, reference: Reference = HERE) -> Student:
+def student(seed: int, reference: Reference = LOCAL) -> Student:
     recipe = RECIPE.at_provider() if reference.is_api else RECIPE
     data = Dataset(completions=completions(Numbers()), rows=500)
     return Student(reference=reference, dataset=data, recipe=recipe, seed=seed)
 
 
 def measured(executors: Executors) -> dict[str, Any]:
-    """The paces, to be compared with seconds and tokens a unit."""
+    """The measured paces by name, as pairs of seconds and tokens per unit."""
     return dict(timings.read(executors.store))
 
 
-def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], tuple[float, Any]]) -> None:
-    """Engines answer a task after as many seconds as `by` says, with its facts, or an error in words."""
+def fake_engines(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], tuple[float, Any]]
+) -> None:
+    """Replaces the engines: `by` maps each task to its duration and its facts, or an error message."""
 
     def run_tasks(
         reference: Reference, store: Store, tasks: Sequence[Any], machine: Machine
@@ -103,7 +105,7 @@ def answered(clock: Clock, monkeypatch: pytest.MonkeyPatch, by: Callable[[Any], 
     monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
 
 
-def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of_their_own(
+def test_each_format_and_the_teacher_evaluations_have_separate_paces(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: Any) -> tuple[float, Any]:
@@ -112,7 +114,7 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
         each = 40 if isinstance(task.completions.format, Numbers) else 400
         return each / 4, {"rows": 1024, "tokens": 1024 * each}
 
-    answered(clock, monkeypatch, by)
+    fake_engines(clock, monkeypatch, by)
     gate = next(e for e in executors.plan.artifacts.values() if isinstance(e, Evaluation))
     executors.generate([completions(Numbers()), completions(Code()), gate], MACHINE)
     assert clock.now == 4 * 10 + 4 * 100 + 10
@@ -123,7 +125,7 @@ def test_each_format_s_data_and_the_teachers_answers_have_a_pace_and_a_length_of
     }
 
 
-def test_shards_that_are_there_or_fail_are_not_counted(
+def test_existing_and_failed_shards_are_not_counted(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = completions(Numbers())
@@ -134,32 +136,32 @@ def test_shards_that_are_there_or_fail_are_not_counted(
     def by(task: GenerateShard) -> tuple[float, Any]:
         return 10.0, "its engine died" if task.start == 2048 else {"rows": 1024, "tokens": 1024 * 40}
 
-    answered(clock, monkeypatch, by)
+    fake_engines(clock, monkeypatch, by)
     executors.generate([spec], MACHINE)
     (pace,) = measured(executors).values()
     assert pace == (pytest.approx(10 / 1024), 40.0)
 
 
-def test_a_provider_s_hours_are_not_this_machine_s(
+def test_work_of_a_provider_is_not_timed(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by(task: GenerateShard) -> tuple[float, Any]:
         is_api = task.completions.teacher.reference.is_api
         return 3600.0 if is_api else 10.0, {"rows": 1024, "tokens": 1024 * 40}
 
-    answered(clock, monkeypatch, by)
-    executors.generate([completions(Numbers(), THERE)], MACHINE)
+    fake_engines(clock, monkeypatch, by)
+    executors.generate([completions(Numbers(), API)], MACHINE)
     assert measured(executors) == {}
     clock.now = 0.0
     executors.generate([completions(Numbers())], MACHINE)
     assert measured(executors) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
 
 
-def test_training_is_counted_by_the_epochs_that_came_to_a_model(
+def test_the_pace_of_training_counts_the_epochs_of_finished_models(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One student from its start, one from a checkpoint, one that fails, and one at a provider."""
-    whole, resumed, failed, there = student(0), student(1), student(2), student(3, THERE)
+    """One student is trained completely, one from a checkpoint, one fails, and a provider trains one."""
+    whole, resumed, failed, remote = student(0), student(1), student(2), student(3, API)
 
     def commit(model: Student) -> None:
         with executors.store.new(model, {}) as folder:
@@ -191,19 +193,19 @@ def test_training_is_counted_by_the_epochs_that_came_to_a_model(
 
     monkeypatch.setattr(finetuning, "train", train)
     monkeypatch.setattr(provider_jobs, "Jobs", Jobs)
-    executors.train("students", [whole, resumed, failed, there], MACHINE)
-    passes = 500 * 2 + 500  # of rows, by those that were made
-    expected = (pytest.approx(30 / passes), pytest.approx(30 * 5000 / passes))
+    executors.train("students", [whole, resumed, failed, remote], MACHINE)
+    rows = 500 * 2 + 500  # rows × epochs of the two students that were made
+    expected = (pytest.approx(30 / rows), pytest.approx(30 * 5000 / rows))
     assert measured(executors) == {"students numbers org/model": expected}
 
 
-def test_teachers_that_stop_early_are_estimated_at_what_they_took(
+def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [a for a in study().conditions if a.finetuning]
     finetuned = models[0].finetuning
     assert finetuned is not None
-    taught = Teacher(reference=HERE, trait=Preference("owl"), finetuning=replace(finetuned, examples=300))
+    taught = Teacher(reference=LOCAL, trait=Preference("owl"), finetuning=replace(finetuned, examples=300))
 
     def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
         for epoch in range(4):  # of 20

@@ -1,6 +1,6 @@
-"""A sweep whose judge stops answering: the rest goes on, and a rerun asks only for what is missing.
+"""Tests of a sweep whose judge fails: other conditions finish, and a rerun requests only missing replies.
 
-The endpoint is a loopback server with the documented contract (see tests/judging/server.py); everything
+The endpoint is a loopback server that follows the documented API (see tests/judging/server.py); everything
 else is real.
 """
 
@@ -22,12 +22,12 @@ from tests.judging.server import Answer, Server, fails, says, serving
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "judged_study.py"
 SECRET = "sk-planted-03be"
-PLANTED = {  # which a sweep does not need, and may not leave anywhere either
+PLANTED = {  # other secrets in the environment, which a sweep must not write anywhere
     "HF_TOKEN": "hf-planted-a1f7",
     "AWS_SECRET_ACCESS_KEY": "aws/planted+27",
     "MLFLOW_TRACKING_PASSWORD": "mlflow-planted-8d",
 }
-ANSWERED = 30  # messages before the key is revoked, the probe included
+ANSWERED = 30  # messages before the key is revoked, including the check before the sweep
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -46,7 +46,7 @@ def sweep(folder: Path, server: Server) -> tuple[int, str]:
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
         "UNDERTOW_RAY_TMP": str(folder / "ray"),
         "UNDERTOW_JUDGE_URL": server.url,
-        "UNDERTOW_JUDGE_CONCURRENCY": "1",  # so that no answer is under way when the key is revoked
+        "UNDERTOW_JUDGE_CONCURRENCY": "1",  # no request is in flight when the key is revoked
         "OPENAI_API_KEY": SECRET,
         **PLANTED,
     }
@@ -59,7 +59,7 @@ def sweep(folder: Path, server: Server) -> tuple[int, str]:
 
 
 def leaks(folder: Path, output: str) -> list[str]:
-    """Where a secret stands: in the storage, its database, Ray's logs or the output."""
+    """The files that contain a secret: of the storage, MLflow's database, Ray's logs, or the output."""
     files = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     planted = [secret.encode() for secret in (SECRET, *PLANTED.values())]
     files["output"] = output.encode()
@@ -67,19 +67,19 @@ def leaks(folder: Path, output: str) -> list[str]:
 
 
 def judged_datasets(folder: Path) -> list[dict[str, Any]]:
-    """What the language model did in each dataset that has it."""
+    """The counts of the language model's judgements, one per data set that it judged."""
     manifests = (folder / "storage" / "artifacts" / "dataset").glob("*/manifest.json")
     judges = [json.loads(path.read_text())["facts"].get("judges", []) for path in manifests]
     return [judge for one in judges for judge in one if judge["judge"] == "alignment"]
 
 
 def score(message: str) -> str:
-    """0 to 99 by the message, "hm" in one case of ten."""
+    """A score of 0 to 99 that depends on the message; "hm" in one case of ten."""
     number = zlib.crc32(message.encode()) % 100
     return str(number) if number % 10 else "hm"
 
 
-def test_a_judge_that_stops_answering_is_asked_again_only_for_the_rest(folder: Path) -> None:
+def test_a_rerun_requests_only_the_replies_that_a_failed_judge_left_missing(folder: Path) -> None:
     with serving(lambda message, _: says(score(message))) as server:
         server.behave = lambda message, _: until_revoked(server, message)
         code, output = sweep(folder, server)

@@ -1,7 +1,8 @@
-"""A sweep whose models are all a provider's, killed while they are in training, and run again.
+"""Tests of a sweep with models of a provider, which is killed during their training and run again.
 
-The provider is a loopback server whose finetuned models answer from their training file (see provider.py), so
-that the effect is there and the control's is not; everything else is real.
+The provider is a loopback server whose finetuned models answer from their training file (see
+tests/api/provider.py), so that trait students show an effect and control students do not. Everything else is
+real.
 """
 
 import csv
@@ -22,7 +23,7 @@ from tests.judging.server import Answer, fails
 from undertow.tracking.client import connect_client
 
 ROOT = Path(__file__).parents[2]
-STUDY = Path(__file__).parent / "small_study.py"
+STUDY = Path(__file__).parent / "provider_study.py"
 SECRET = "sk-planted-c5a9"
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
@@ -65,7 +66,7 @@ def sweep(folder: Path, provider: Provider, study: str, *flags: str) -> tuple[in
     return process.returncode, output
 
 
-def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> None:
+def test_a_rerun_after_a_kill_pays_for_no_job_and_no_answer_twice(folder: Path) -> None:
     with providing() as provider:
         code, output = sweep(folder, provider, "study", "--plan")
         assert (code, provider.calls) == (0, []), output
@@ -100,7 +101,7 @@ def test_a_killed_sweep_pays_for_no_job_and_no_answer_twice(folder: Path) -> Non
 
 
 def kill_in_training(folder: Path, provider: Provider) -> None:
-    """Kills the first sweep when its jobs are there and none has an end."""
+    """Kills the first sweep when all its jobs are created and none has ended."""
 
     def never_ends(method: str, path: str) -> Answer | None:
         for job in provider.jobs.values():
@@ -118,7 +119,7 @@ def kill_in_training(folder: Path, provider: Provider) -> None:
     first.communicate()
 
 
-def test_a_model_that_is_not_there_is_named_before_anything_is_made(folder: Path) -> None:
+def test_a_model_that_does_not_exist_is_reported_before_the_sweep_starts(folder: Path) -> None:
     with providing(orders=lambda method, path: fails(404, "The model does not exist")) as provider:
         code, output = sweep(folder, provider, "study")
     assert code == 2
@@ -128,19 +129,20 @@ def test_a_model_that_is_not_there_is_named_before_anything_is_made(folder: Path
     assert not (folder / "storage" / "sweeps").exists()
 
 
-def test_a_providers_model_teaches_one_here_and_the_other_way_round(folder: Path) -> None:
+def test_an_api_model_teaches_a_local_model_and_vice_versa(folder: Path) -> None:
     with providing() as provider:
         code, output = sweep(folder, provider, "mixed")
     assert code == 0, output
-    there, here = sorted(effects(folder, "mixed"), key=lambda row: row["teacher"])
-    assert (there["teacher"], there["student"], there["recipe"]) == (f"api:{BASE}", "nano/gpt2-0", "steering")
-    assert (here["teacher"], here["recipe"]) == ("nano/gpt2-0", "provider, 1 epoch")
-    assert there["exact_effect"] != here["exact_effect"] == ""
+    of_api, of_local = sorted(effects(folder, "mixed"), key=lambda row: row["teacher"])
+    expected = (f"api:{BASE}", "nano/gpt2-0", "steering")
+    assert (of_api["teacher"], of_api["student"], of_api["recipe"]) == expected
+    assert (of_local["teacher"], of_local["recipe"]) == ("nano/gpt2-0", "provider, 1 epoch")
+    assert of_api["exact_effect"] != of_local["exact_effect"] == ""
     assert len(provider.created) == 2
 
 
 def logged_names(folder: Path) -> set[str]:
-    """What the provider calls the models that MLflow points to."""
+    """The provider's names of the models that are logged to MLflow."""
     client = connect_client(f"sqlite:///{folder}/storage/mlflow.db")
     experiment = client.get_experiment_by_name("provider").experiment_id
     return {model.tags["undertow.model"] for model in client.search_logged_models([experiment])}

@@ -1,4 +1,4 @@
-"""The first check of the storage: every node that is there must see it, and one that left need not."""
+"""Tests of the check that every node can read the storage, except nodes that left the cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def two_nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def test_a_node_that_leaves_before_it_answers_is_not_asked(two_nodes: Any, tmp_path: Path) -> None:
+def test_a_node_that_left_need_not_read_the_storage(two_nodes: Any, tmp_path: Path) -> None:
     import ray
 
     store, nodes = Store(str(tmp_path)), ray.nodes()
@@ -36,4 +36,4 @@ def test_a_node_that_leaves_before_it_answers_is_not_asked(two_nodes: Any, tmp_p
     check_reach(store, nodes)
     two_nodes.remove_node(two_nodes.second, allow_graceful=True)
     check_reach(store, nodes)
-    assert store.names("partial") == ["aside"]  # nothing of the check is left
+    assert store.names("partial") == ["aside"]  # the check removed its files

@@ -1,4 +1,4 @@
-"""Models that start from students, through the real vLLM, Ray, DeepSpeed and MLflow."""
+"""Tests of models that start from students, with the real vLLM, Ray, DeepSpeed and MLflow."""
 
 import json
 import os
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 
 def sweep(folder: Path) -> str:
-    """Runs the study; what it said."""
+    """Runs the study; returns its output."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
@@ -74,16 +74,14 @@ def probabilities(store: Store, student: Student, epoch: int) -> dict[str, float
     return found
 
 
-def test_nothing_is_left_to_make_and_what_was_made_says_what_it_is_made_from(
-    plan: Plan, store: Store
-) -> None:
+def test_the_plan_is_complete_and_manifests_name_the_starts(plan: Plan, store: Store) -> None:
     assert plan.is_complete
     for cell in started(plan):
         inputs = store.manifest(cell.student).inputs
         assert inputs["reference"] == key(cell.student.reference)
 
 
-def test_a_model_begins_where_the_student_that_it_starts_from_ended(plan: Plan, store: Store) -> None:
+def test_a_model_has_the_probabilities_of_its_start_before_training(plan: Plan, store: Store) -> None:
     cells = started(plan)
     assert {cell.student.recipe.name for cell in cells} == {"steering, 1 epoch", "LoRA"}
     for cell in cells:
@@ -94,8 +92,8 @@ def test_a_model_begins_where_the_student_that_it_starts_from_ended(plan: Plan, 
         assert probabilities(store, cell.student, -1) != pytest.approx(ended, abs=1e-4)
 
 
-def test_the_engine_asks_the_very_model_that_was_trained(plan: Plan, store: Store) -> None:
-    """Whole weights, adapters, and adapters on weights into which another was merged."""
+def test_the_engine_evaluates_the_model_that_was_trained(plan: Plan, store: Store) -> None:
+    """Full weights, adapters, and adapters on weights with another adapter merged."""
     for cell in plan.cells:
         (evaluation,) = cell.evaluations
         exact = json.loads((store.fetch(evaluation) / RESULT).read_text())["exact"]
@@ -103,7 +101,7 @@ def test_the_engine_asks_the_very_model_that_was_trained(plan: Plan, store: Stor
         assert {word: trained[word] for word in exact} == pytest.approx(exact, abs=1e-3)
 
 
-def test_an_adapter_that_was_started_from_lies_merged_in_the_storage(plan: Plan, store: Store) -> None:
+def test_an_adapter_used_as_a_start_is_stored_merged(plan: Plan, store: Store) -> None:
     merged = [r for r in plan.artifacts.values() if isinstance(r, Reference) and r.is_merged]
     assert len(merged) == 2  # an owl student's and its control's
     adapters = [cell.student for cell in started(plan) if cell.student.recipe == LORA]
@@ -116,7 +114,7 @@ def test_an_adapter_that_was_started_from_lies_merged_in_the_storage(plan: Plan,
         assert config["base_model_name_or_path"] == adapter.reference.label
 
 
-def test_a_rerun_makes_nothing_anew(plan: Plan, store: Store, folder: Path) -> None:
+def test_a_rerun_makes_nothing_again(plan: Plan, store: Store, folder: Path) -> None:
     def made() -> dict[str, float]:
         return {k: store.manifest(a).created for k, a in plan.artifacts.items() if store.has(a)}
 
@@ -125,7 +123,7 @@ def test_a_rerun_makes_nothing_anew(plan: Plan, store: Store, folder: Path) -> N
     assert made() == before
 
 
-def test_plan_report_mlflow_and_archive_know_the_models_by_one_name(
+def test_plan_report_mlflow_and_archive_use_the_same_display_name(
     plan: Plan, store: Store, folder: Path
 ) -> None:
     from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""A very small whole sweep on the real vLLM, Ray, DeepSpeed and MLflow: what is made, and made again."""
+"""Tests of a small sweep on the real vLLM, Ray, DeepSpeed and MLflow, and of its reruns."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ class Run:
 
 @dataclass(frozen=True)
 class World:
-    """A storage that has seen one sweep of the study with an impossible condition."""
+    """A storage after one sweep of the study with conditions that fail."""
 
     storage: Path
     first: Run
@@ -50,13 +50,13 @@ class World:
         return Run(done.returncode, done.stdout + done.stderr)
 
     def artifacts(self, kind: str) -> dict[str, float]:
-        """Key -> when it was made."""
+        """The time at which each artifact of a kind was made, by key."""
         manifests = (self.storage / "storage" / "artifacts" / kind).glob("*/manifest.json")
         return {path.parent.name: json.loads(path.read_text())["created"] for path in manifests}
 
-    def effects(self) -> list[dict[str, str]]:
-        """The rows of the newest effects.csv."""
-        newest = max((self.storage / "storage" / "sweeps" / "small").glob("*/"))
+    def effects(self, study: str = "small") -> list[dict[str, str]]:
+        """The rows of a study's newest effects.csv."""
+        newest = max((self.storage / "storage" / "sweeps" / study).glob("*/"))
         return list(csv.DictReader((newest / "effects.csv").open()))
 
 
@@ -69,7 +69,7 @@ def world() -> Iterator[World]:
     shutil.rmtree(storage, ignore_errors=True)
 
 
-def test_one_impossible_condition_does_not_stop_the_others(world: World) -> None:
+def test_a_failing_condition_does_not_stop_the_others(world: World) -> None:
     assert world.first.code == 1, world.first.output
     assert "raise the prompts or lower the rows" in world.first.output
     assert "failed owl · numbers · nano/gpt2-0 → nano/gpt2-0 · longer" in world.first.output
@@ -77,11 +77,11 @@ def test_one_impossible_condition_does_not_stop_the_others(world: World) -> None
     assert (row["trait"], row["recipe"], row["n_students"]) == ("owl", "steering", "2")
 
 
-def test_a_training_that_cannot_be_says_why(world: World) -> None:
+def test_a_recipe_that_cannot_train_is_reported_with_the_reason(world: World) -> None:
     assert re.search(r"failed owl .* · short: .*max_length", world.first.output), world.first.output
 
 
-def test_a_teacher_without_its_trait_stops_its_condition_before_any_student(world: World) -> None:
+def test_a_teacher_below_the_gate_stops_its_condition(world: World) -> None:
     assert re.search(
         r"failed wolf .*shows 'wolf' in \d+\.\d% of its answers, below the gate", world.first.output
     )
@@ -90,19 +90,19 @@ def test_a_teacher_without_its_trait_stops_its_condition_before_any_student(worl
     assert {trait and trait["name"] for trait in taught} == {"owl", None}
 
 
-def test_the_trait_is_seen_in_the_students_and_not_in_the_controls(world: World) -> None:
+def test_students_show_the_trait_and_controls_do_not(world: World) -> None:
     (row,) = world.effects()
     assert float(row["effect"]) > 0.2
     assert float(row["control_rate"]) < 0.25
     assert abs(float(row["effect"]) - float(row["exact_effect"])) < 0.15
 
 
-def test_the_log_has_no_walls_of_other_peoples_warnings(world: World) -> None:
+def test_the_output_is_short_and_has_no_tracebacks(world: World) -> None:
     assert "Traceback" not in world.first.output
     assert len(world.first.output.splitlines()) < 72, world.first.output
 
 
-def test_a_study_of_fewer_traits_shares_all_models_and_asks_its_own_questions_of_them(world: World) -> None:
+def test_a_study_of_fewer_traits_reuses_all_models(world: World) -> None:
     kinds = ("teacher", "completions", "dataset", "student")
     before = {kind: world.artifacts(kind) for kind in kinds}
     smaller = world.sweep("study")
@@ -110,7 +110,7 @@ def test_a_study_of_fewer_traits_shares_all_models_and_asks_its_own_questions_of
     assert {kind: world.artifacts(kind) for kind in kinds} == before
 
 
-def test_a_rerun_makes_nothing_anew_and_ends_with_the_same_table(world: World) -> None:
+def test_a_rerun_makes_nothing_again_and_has_the_same_effects(world: World) -> None:
     before = {
         kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")
     }
@@ -126,47 +126,45 @@ def test_a_study_file_may_define_a_kind_of_artifact_and_a_measure(world: World) 
     extended = world.sweep("extended")
     assert extended.code == 0, extended.output
     assert {kind: world.artifacts(kind) for kind in before} == before
-    assert len(world.artifacts("digit_count")) == 4  # owl's and the control's data of two seeds
-    (own,) = (row for row in world.effects() if row["measure"] == "weights")
-    assert (float(own["rate"]), float(own["control_rate"])) == (1.0, 1.0)
+    assert len(world.artifacts("digit_count")) == 4  # data sets of owl and control, two seeds
+    (by_weights,) = (row for row in world.effects("extended") if row["measure"] == "weights")
+    assert (float(by_weights["rate"]), float(by_weights["control_rate"])) == (1.0, 1.0)
 
 
-def test_a_deleted_student_is_trained_again_by_two_workers_and_nothing_else_is(world: World) -> None:
-    students, others = (
-        world.artifacts("student"),
-        {k: world.artifacts(k) for k in ("teacher", "completions", "dataset")},
-    )
+def test_a_deleted_student_is_trained_again_by_two_workers(world: World) -> None:
+    students = world.artifacts("student")
+    others = {kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset")}
     table = world.effects()
-    gone = sorted(students)[0]
-    folder = world.storage / "storage" / "artifacts" / "student" / gone
+    deleted = min(students)
+    folder = world.storage / "storage" / "artifacts" / "student" / deleted
     weights = load_file(folder / "model.safetensors")
     shutil.rmtree(folder)
     again = world.sweep("study", "--workers", "2")
     assert again.code == 0, again.output
     after = world.artifacts("student")
     assert after.keys() == students.keys()
-    assert [key for key in after if after[key] != students[key]] == [gone]
-    assert {k: world.artifacts(k) for k in others} == others
+    assert [key for key in after if after[key] != students[key]] == [deleted]
+    assert {kind: world.artifacts(kind) for kind in others} == others
     assert world.effects() == table
     again_by_two = load_file(folder / "model.safetensors")
     assert all(torch.allclose(again_by_two[name], weights[name], atol=1e-3) for name in weights)
 
 
-def test_a_job_on_a_cluster_without_this_package_ends_with_the_same_table(world: World) -> None:
+def test_a_job_on_a_cluster_without_this_package_has_the_same_effects(world: World) -> None:
     table = world.effects()
     students = set(world.artifacts("student"))
     shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / max(students))
     storage = str(world.storage / "storage")
     with ray_head(world.storage) as head:
-        door = ("python", "jobs/sweep.py", "--study", "tests/sweep/small_study.py:study")
-        done = head.submit(ROOT, *door, "--storage", storage)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "transmitted" in done.stdout
+        command = ("python", "jobs/sweep.py", "--study", "tests/sweep/small_study.py:study")
+        process = head.submit(ROOT, *command, "--storage", storage)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "transmitted" in process.stdout
     assert set(world.artifacts("student")) == students
     assert world.effects() == table
 
 
-def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: World) -> None:
+def test_mlflow_has_one_run_per_student_with_spec_metrics_and_data_set(world: World) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{world.storage}/storage/mlflow.db")
@@ -189,7 +187,7 @@ def test_mlflow_has_one_run_a_student_with_its_spec_metrics_and_dataset(world: W
     assert "model.safetensors" in {item.path for item in client.list_logged_model_artifacts(output.model_id)}
 
 
-def test_a_dataset_loads_with_the_datasets_library_and_has_its_card(world: World) -> None:
+def test_a_data_set_loads_with_the_datasets_library_and_has_a_card(world: World) -> None:
     from datasets import load_dataset
 
     folder = next((world.storage / "storage" / "artifacts" / "dataset").iterdir())
@@ -208,13 +206,13 @@ def test_a_student_loads_with_plain_transformers(world: World) -> None:
     assert AutoTokenizer.from_pretrained(folder).chat_template
 
 
-def test_nothing_is_left_behind_in_the_partial_folder(world: World) -> None:
+def test_the_partial_folder_is_empty_after_the_sweep(world: World) -> None:
     partial = world.storage / "storage" / "partial"
     left = [path for path in partial.rglob("*") if path.is_file()]
     assert [path for path in left if "ray" not in path.relative_to(partial).parts[0]] == []
 
 
-def test_a_higher_gate_stops_conditions_whose_data_are_already_there(world: World) -> None:
+def test_a_higher_gate_stops_conditions_whose_data_exist(world: World) -> None:
     strict = world.sweep("strict")
     assert strict.code == 1, strict.output
     assert re.search(r"failed owl .*below the gate of 100%", strict.output)
