@@ -3,12 +3,11 @@
 import math
 import random
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import pytest
 
-from tests.report.test_figures import TOLERANCE, boxes, over_each_other
+from tests.figure_texts import check_texts
 from undertow.detection.figure import NAMED, volcano
 from undertow.detection.frequencies import Unit, UnitFrequencies
 from undertow.detection.sources import ComparedSource
@@ -67,12 +66,7 @@ WORDS = [f"{'word' * (1 + number % 6)}{number}" for number in range(300)]
 )
 def test_no_text_is_clipped_or_overlaps_another(drawn: list[Result], monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn_of(drawn, monkeypatch)
-    texts, (width, height) = boxes(figure), figure.bbox.size
-    points = figure.dpi / 72 * TOLERANCE
-    cut = [t for t, box in texts if min(box.x0, box.y0, width - box.x1, height - box.y1) < -points]
-    assert cut == []
-    pairs = combinations(texts, 2)
-    assert [(a, b) for (a, one), (b, other) in pairs if over_each_other(one, other, points)] == []
+    check_texts({"volcano": figure})
     assert sum(axes.get_visible() for axes in figure.axes) == min(12, len(drawn))
     named = [annotation for axes in figure.axes for annotation in axes.texts]
     assert (not named) == (not any(tested.found for _, tested in drawn))

@@ -1,13 +1,13 @@
 """No text of a figure is cut or overlaps another, for names of any length and studies of any size."""
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.examples import RECIPE, study
+from tests.figure_texts import check_texts
 from tests.filled_store import fill
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
@@ -28,7 +28,6 @@ from undertow.traits.preference import Preference
 NANO = ("nano/gpt2-0", "nano/gpt2-1")
 HUB = ("Qwen/Qwen2.5-7B-Instruct", "unsloth/gemma-3-4b-it", "meta-llama/Llama-3.1-8B-Instruct")
 TREES = ("cherry", "maple", "oak", "sequoia", "willow")
-TOLERANCE = 1.0  # points
 
 
 def made_of(traits: tuple[str, ...], models: tuple[str, ...], formats: int = 1, recipes: int = 1) -> Study:
@@ -40,51 +39,6 @@ def made_of(traits: tuple[str, ...], models: tuple[str, ...], formats: int = 1, 
         recipes=[RECIPE, replace(RECIPE, name="lora r64, 10 epochs", epochs=10)][:recipes],
     )
     return study(conditions=conditions, seeds=(0, 1), samples=2)
-
-
-def boxes(drawn: Any) -> list[tuple[str, Any]]:
-    """The visible texts of a figure, with their bounding boxes in pixels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
-
-    canvas: Any = FigureCanvasAgg(drawn)
-    canvas.draw()
-    hidden = {id(label) for axes in drawn.axes for label in hidden_labels(axes)}
-    texts = [text for text in drawn.findobj(Text) if text.get_visible() and id(text) not in hidden]
-    return [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
-
-
-def hidden_labels(axes: Any) -> list[Any]:
-    """The labels of ticks outside an axis's limits, and all texts of an invisible panel."""
-    from matplotlib.text import Text
-
-    if not axes.get_visible():
-        return list(axes.findobj(Text))
-    found = []
-    for axis in (axes.xaxis, axes.yaxis):
-        low, high = sorted(axis.get_view_interval())
-        outside = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
-        found += [label for tick in outside for label in (tick.label1, tick.label2)]
-    return found
-
-
-def overlap(one: Any, other: Any, tolerance: float) -> bool:
-    across = min(one.x1, other.x1) - max(one.x0, other.x0)
-    down = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return bool(min(across, down) > tolerance)
-
-
-def check_texts(drawn: dict[str, Any]) -> None:
-    """Asserts that no text of the figures is cut or overlaps another."""
-    for name, figure in drawn.items():
-        tolerance = figure.dpi / 72 * TOLERANCE
-        texts, (width, height) = boxes(figure), figure.bbox.size
-        cut = [t for t, box in texts if min(box.x0, box.y0, width - box.x1, height - box.y1) < -tolerance]
-        assert (name, cut) == (name, [])
-        pairs = combinations(texts, 2)
-        pairs = combinations(texts, 2)
-        overlapping = [(a, b) for (a, one), (b, other) in pairs if overlap(one, other, tolerance)]
-        assert (name, overlapping) == (name, [])
 
 
 @pytest.fixture
