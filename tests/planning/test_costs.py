@@ -8,12 +8,12 @@ import pytest
 from tests.examples import MINIATURE, QWEN, RECIPE, qwen, study
 from undertow.formats.numbers import Numbers
 from undertow.planning.artifact_kinds import units, wave_of
-from undertow.planning.costs import GPUS, START, Cost, Hardware, cost_of, total
+from undertow.planning.costs import GPUS, START_SECONDS, Cost, Hardware, cost_of, total
 from undertow.planning.estimate import estimate
 from undertow.planning.model_sizes import parameters
 from undertow.planning.plan import make
 from undertow.planning.resources import Layout
-from undertow.planning.timings import Pace, is_elsewhere, name
+from undertow.planning.timings import Pace, is_at_provider, pace_name
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Completions,
@@ -120,7 +120,7 @@ def test_each_wave_has_a_price(tmp_path: Path) -> None:
     priced = estimate(plan, {}, Hardware(GPUS["h100"], 0.4, price=2.5))
     by_wave = {wave.wave: wave for wave in priced}
     students = [a for a in plan.artifacts.values() if isinstance(a, Student)]
-    expected = total([Cost(seconds=START * 3), *(cost_of(one, MINIATURE, H100) for one in students)])
+    expected = total([Cost(seconds=START_SECONDS * 3), *(cost_of(one, MINIATURE, H100) for one in students)])
     assert by_wave["students"].cost == pytest.approx(expected)
     assert by_wave["students"].dollars == pytest.approx(expected.seconds / 3600 * 2.5)
     assert by_wave["references"].cost == Cost()
@@ -144,18 +144,18 @@ def test_artifacts_of_a_provider_cost_no_gpu_hours(tmp_path: Path, monkeypatch: 
     given = replace(MODEL, location=str(qwen(tmp_path / "qwen")))
     api = Reference("api:model", "model", "provider")
     plan = make(across(given, api), Store(str(tmp_path / "storage")), [])
-    local = [a for a in plan.artifacts.values() if not is_elsewhere(a)]
+    local = [a for a in plan.artifacts.values() if not is_at_provider(a)]
     priced = {wave.wave: wave for wave in estimate(plan, {}, replace(H100, price=2.0))}
     trained = [a for a in local if isinstance(a, Student)]
     assert len(trained) == len(plan.lacking(Student)) // 2
-    students = total([Cost(seconds=START * 2), *(cost_of(one, MINIATURE, H100) for one in trained)])
+    students = total([Cost(seconds=START_SECONDS * 2), *(cost_of(one, MINIATURE, H100) for one in trained)])
     assert priced["students"].cost == pytest.approx(students)
     assert priced["students"].dollars == pytest.approx(students.seconds / 1800)
-    assert priced["students"].elsewhere == len(trained)
+    assert priced["students"].at_provider == len(trained)
     evaluations = [a for a in local if isinstance(a, Evaluation) and wave_of(a) == "evaluations"]
     costs = [cost_of(evaluation, MINIATURE, H100) for evaluation in evaluations]
-    assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START), *costs]))
-    paces = {name(wave_of(a), a): Pace(1.0, None) for a in local}  # measured in an earlier sweep
+    assert priced["evaluations"].cost == pytest.approx(total([Cost(seconds=START_SECONDS), *costs]))
+    paces = {pace_name(wave_of(a), a): Pace(1.0, None) for a in local}  # measured in an earlier sweep
     slow = {wave.wave: wave for wave in estimate(plan, paces, replace(H100, price=2.0))}
     assert slow["students"].seconds == sum(map(units, trained))
     assert slow["students"].dollars == priced["students"].dollars  # not from the measured time
@@ -167,7 +167,7 @@ def test_a_study_of_api_models_only_has_no_cost(tmp_path: Path) -> None:
     plan = make(across(api, api), Store(str(tmp_path / "storage")), [])
     for wave in estimate(plan, {}, replace(H100, price=2.0)):
         assert (wave.seconds, wave.dollars, wave.cost) == (0.0, 0.0, Cost())
-        assert wave.is_elsewhere == (wave.wave in ("datasets", "students", "evaluations"))
+        assert wave.is_at_provider == (wave.wave in ("datasets", "students", "evaluations"))
 
 
 def test_a_model_of_unknown_size_has_a_measured_time_but_no_price(
@@ -175,7 +175,7 @@ def test_a_model_of_unknown_size_has_a_measured_time_but_no_price(
 ) -> None:
     monkeypatch.setattr("undertow.planning.estimate.parameters", lambda reference: None)
     plan = make(across(MODEL, MODEL), Store(str(tmp_path / "storage")), [])
-    paces = {name(wave_of(a), a): Pace(1.0, None) for a in plan.artifacts.values()}
+    paces = {pace_name(wave_of(a), a): Pace(1.0, None) for a in plan.artifacts.values()}
     by_wave = {wave.wave: wave for wave in estimate(plan, paces, replace(H100, price=2.0))}
     assert by_wave["students"].seconds is not None
     assert (by_wave["students"].cost, by_wave["students"].dollars) == (None, None)
@@ -206,4 +206,7 @@ def test_decoding_is_slower_with_fewer_concurrent_answers() -> None:
 
 def test_a_start_occupies_all_gpus_of_an_engine_or_a_worker_group() -> None:
     split = replace(H100, layout=Layout(workers=4, gpus_per_engine=2))
-    assert [split.starting(wave) for wave in ("students", "evaluations")] == [4 * START, 2 * START]
+    assert [split.starting(wave) for wave in ("students", "evaluations")] == [
+        4 * START_SECONDS,
+        2 * START_SECONDS,
+    ]

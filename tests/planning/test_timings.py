@@ -10,7 +10,7 @@ from tests.examples import REFERENCES, study
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import Wave, units, wave_of
 from undertow.planning.plan import Plan, make
-from undertow.planning.timings import NANO, Pace, Timing, add, estimate, name, read, starts
+from undertow.planning.timings import NANO, Pace, Timing, add, estimate, pace_name, read, starts
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Evaluation, Reference, Student, Teacher
 
@@ -89,7 +89,8 @@ def test_engines_start_once_per_reference_and_workers_once_per_condition(store: 
 
 def test_the_name_of_a_pace_has_wave_format_and_model(store: Store) -> None:
     names = {
-        type(artifact): name(wave_of(artifact), artifact) for artifact in planned(store).artifacts.values()
+        type(artifact): pace_name(wave_of(artifact), artifact)
+        for artifact in planned(store).artifacts.values()
     }
     assert names[Completions] == "datasets numbers nano/gpt2-1"
     assert names[Student] == "students numbers nano/gpt2-1"

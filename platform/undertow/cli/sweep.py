@@ -16,7 +16,7 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.sweep.progress import say
+from undertow.sweep.progress import print_line
 from undertow.sweep.run import make_plan, run, show_plan
 
 
@@ -85,7 +85,7 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
         if arguments.verify:
             return 1 if damaged else 0
         for line in repair(damaged, store):
-            say(line, console)
+            print_line(line, console)
         plan = make_plan(study, store)
     show_plan(plan, store, console, hardware, arguments.conditions)
     if arguments.plan:
@@ -99,7 +99,7 @@ def report_damage(plan: Plan, store: Store, console: Console) -> list[Address]:
     found = inspect(plan, store)
     for lines in found.damaged.values():
         for line in lines:
-            say(line, console)
+            print_line(line, console)
     count = f"{found.existing} artifact{'' if found.existing == 1 else 's'} of {plan.study.name} read"
-    say(f"{count}: {f'{len(found.damaged)} damaged' if found.damaged else 'all intact'}", console)
+    print_line(f"{count}: {f'{len(found.damaged)} damaged' if found.damaged else 'all intact'}", console)
     return list(found.damaged)

@@ -157,6 +157,6 @@ def spread(function: Callable[[Shared, Item], Result], shared: Shared, items: Se
         import ray
 
         task = ray.remote(num_cpus=1)(function)
-        held = ray.put(shared)
-        found: list[Result] = ray.get([task.remote(held, item) for item in items])
-        return found
+        shared_ref = ray.put(shared)
+        results: list[Result] = ray.get([task.remote(shared_ref, item) for item in items])
+        return results

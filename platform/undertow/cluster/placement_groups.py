@@ -21,6 +21,7 @@ def remove_orphans() -> int:
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+    # The public `placement_group_table` lacks the creator, so this reads the table of Ray's control store.
     job, removed = ray.get_runtime_context().get_job_id(), 0
     for content in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(content)

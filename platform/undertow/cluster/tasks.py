@@ -30,6 +30,7 @@ def run_each(
     """
     import ray
 
+    # By default Ray retries a task whose worker process died, not one that raised an error.
     task = ray.remote(num_cpus=1)(function)
     for item, ready in as_ready({task.remote(item, shared): item for item in items}):
         try:

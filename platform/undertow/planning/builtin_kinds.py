@@ -5,7 +5,7 @@ Their stage functions are named by the waves of a sweep, since planning imports 
 
 from undertow.planning.artifact_kinds import ArtifactKind, Wave, register_kind
 from undertow.planning.workloads import (
-    TOKENS_OF_TEMPLATE,
+    TEMPLATE_TOKENS,
     SamplingWork,
     TrainingWork,
     context_tokens,
@@ -65,8 +65,9 @@ def _completions_work(completions: Completions) -> SamplingWork:
 
 
 def _evaluation_work(evaluation: Evaluation) -> SamplingWork:
-    # Samples of one question share its prefix, and questions share what is shown before them.
-    question = mean_tokens(evaluation.questions) + text_tokens(evaluation.system) + TOKENS_OF_TEMPLATE
+    # On a GPU the engine caches prefixes: the samples of a question share its prompt, and all questions share
+    # the rows in context.
+    question = mean_tokens(evaluation.questions) + text_tokens(evaluation.system) + TEMPLATE_TOKENS
     spellings = spelling_tokens(evaluation.words) if evaluation.exact else 0.0
     read = context_tokens(evaluation.subject) + len(evaluation.questions) * (question + spellings)
     return SamplingWork(read, evaluation.sampling.max_tokens)

@@ -30,8 +30,9 @@ from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.study import Study
 
-SHARED = 100_000  # cached specs of one kind; a study of 5,000 conditions has 2,550 data sets
-MODELS = 256
+# Sizes of the caches through which cells share spec objects.
+CACHED_SPECS = 100_000  # specs of one kind; a study of 5,000 conditions has 2,550 data sets
+CACHED_REFERENCES = 256  # reference models, whose measurements are cached
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Cell:
     """One student of a condition, with everything that leads to it and measures it.
 
     Attributes:
-        evaluations: measurements by the traits' own questions.
-        also: measurements by each of the study's additional measures, in their order.
+        teacher_evaluations: the measurements of the gate; empty for control teachers and in a chain.
+        evaluations: measurements of the student by the traits' own questions.
+        also: measurements of the student by each of the study's additional measures, in their order.
     """
 
     condition: Condition
@@ -71,30 +73,40 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     """The artifacts of one student of a condition; levels that the seed does not redraw use seed 0."""
     redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
     generation = condition.generation
-    gated: tuple[
-        Measurement, ...
-    ] = ()  # a chain has no gate: whether its teachers show the trait is the question
+    gates: tuple[Measurement, ...] = ()
     if condition.after is not None:
+        # A chain has no gate: whether its teachers show the trait is what the study measures.
         before = cell_of(study, condition.after, seed).student
         teacher = Teacher(
             reference=before.reference, trait=condition.trait, system=generation.system, student=before
         )
     else:
         teacher = _teacher(study, condition, seed, redrawn["teacher"])
-        gated = _gates(study, teacher) if condition.trait is not None else ()
-    plain = teacher.reference
+        gates = _gates(study, teacher) if condition.trait is not None else ()
+    control_reference = teacher.reference
     if condition.teacher_start is not None:
-        plain = _start(study, condition.teacher, condition.control().teacher_start, seed)
+        # A teacher that starts from a student: its control starts from the student without the trait.
+        control_reference = _start(study, condition.teacher, condition.control().teacher_start, seed)
     student = Student(
         reference=_start(study, condition.student, condition.student_start, seed),
-        dataset=_dataset(generation, condition.format, teacher, plain, redrawn["data"]),
+        dataset=_dataset(generation, condition.format, teacher, control_reference, redrawn["data"]),
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
     )
-    asked = evaluations(study, student, study.system)
-    also = tuple(_asked(of, student, study.system) for of in _other_measures(study, reference_of(student)))
-    return Cell(condition, seed, teacher, student, gated, asked, also)
+    also = tuple(
+        _of(measurements, student, study.system)
+        for measurements in _other_measures(study, reference_of(student))
+    )
+    return Cell(
+        condition=condition,
+        seed=seed,
+        teacher=teacher,
+        student=student,
+        teacher_evaluations=gates,
+        evaluations=evaluations(study, student, study.system),
+        also=also,
+    )
 
 
 def _start(study: Study, reference: Reference, start: Condition | None, seed: int) -> Reference:
@@ -102,15 +114,20 @@ def _start(study: Study, reference: Reference, start: Condition | None, seed: in
     return reference if start is None else reference.changed(student=cell_of(study, start, seed).student)
 
 
-def _teacher(study: Study, condition: Condition, seed: int, own_seed: int) -> Teacher:
-    """The teacher of a condition outside of a chain."""
+def _teacher(study: Study, condition: Condition, seed: int, teacher_seed: int) -> Teacher:
+    """The teacher of a condition outside of a chain.
+
+    Args:
+        seed: of the cell; determines the student from which the teacher may start.
+        teacher_seed: of the teacher's finetuning; 0 if the study does not redraw teachers.
+    """
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
-    return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, own_seed)
+    return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, teacher_seed)
 
 
-@lru_cache(maxsize=SHARED)
+@lru_cache(maxsize=CACHED_SPECS)
 def _made_teacher(
     reference: Reference,
     trait: Trait | None,
@@ -128,16 +145,16 @@ def _made_teacher(
     )
 
 
-@lru_cache(maxsize=SHARED)
+@lru_cache(maxsize=CACHED_SPECS)
 def _dataset(
-    generation: Generation, format_: Format, teacher: Teacher, plain: Reference, seed: int
+    generation: Generation, format_: Format, teacher: Teacher, control_reference: Reference, seed: int
 ) -> Dataset:
-    """The data set of a teacher, with rows of another source mixed in if the condition asks for it.
+    """The data set of a teacher, mixed with rows of another source if the generation has `mixed`.
 
     Args:
-        plain: the control teacher's model, whose rows may be mixed in.
+        control_reference: the control teacher's reference model.
     """
-    own = Completions(
+    completions = Completions(
         teacher=teacher,
         format=format_,
         prompts=generation.prompts,
@@ -146,18 +163,19 @@ def _dataset(
     )
     mixed, trait = generation.mixed, teacher.trait
     if mixed is None:
-        return _drawn(own, generation, trait, seed)
-    elsewhere: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
+        return _drawn(completions, generation, trait, seed)
+    source: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        control = Teacher(reference=plain, trait=None, system=generation.system)
-        elsewhere = own.changed(teacher=control)
-    other = Mixed(dataset=_drawn(elsewhere, generation, None, seed), share=mixed.share)
-    return _drawn(own, generation, trait, seed).changed(mixed=other)
+        control = Teacher(reference=control_reference, trait=None, system=generation.system)
+        source = completions.changed(teacher=control)
+    other = Mixed(dataset=_drawn(source, generation, None, seed), share=mixed.share)
+    return _drawn(completions, generation, trait, seed).changed(mixed=other)
 
 
 def _drawn(
     completions: Completions | Written, generation: Generation, trait: Trait | None, seed: int
 ) -> Dataset:
+    """The data set drawn from completions, with the judges that apply to the trait."""
     return Dataset(
         completions=completions,
         deduplicate=generation.deduplicate,
@@ -169,25 +187,25 @@ def _drawn(
 
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:
-    """One measurement per set of questions: a student is asked about every trait of the study at once."""
-    return _asked(_measures(study, reference_of(subject)), subject, system)
+    """One measurement per set of questions, which covers all traits of the study with these questions."""
+    return _of(_measures(study, reference_of(subject)), subject, system)
 
 
-@lru_cache(maxsize=SHARED)
+@lru_cache(maxsize=CACHED_SPECS)
 def _gates(study: Study, teacher: Teacher) -> tuple[Measurement, ...]:
     """The evaluations that a teacher must pass before its data are sampled."""
     return evaluations(study, teacher, teacher.system)
 
 
-def _asked(measures: Iterable[Measurement], subject: Subject, system: str | None) -> tuple[Measurement, ...]:
+def _of(measurements: Iterable[Measurement], subject: Subject, system: str | None) -> tuple[Measurement, ...]:
     """The same measurements of another model."""
-    return tuple(measure.of(subject, system) for measure in measures)
+    return tuple(measurement.of(subject, system) for measurement in measurements)
 
 
-@lru_cache(maxsize=MODELS)
+@lru_cache(maxsize=CACHED_REFERENCES)
 def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
     """The measurements of a reference model by the traits' own questions."""
-    asked: list[Measurement] = [
+    measurements: list[Measurement] = [
         Evaluation(
             subject=reference,
             questions=questions,
@@ -208,11 +226,11 @@ def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
             exact=False,
         )
         if study.panel:
-            asked += [Assessment(evaluation=answers, panel=study.panel, outcome=o) for o in outcomes]
-    return tuple(asked)
+            measurements += [Assessment(evaluation=answers, panel=study.panel, outcome=o) for o in outcomes]
+    return tuple(measurements)
 
 
-@lru_cache(maxsize=MODELS)
+@lru_cache(maxsize=CACHED_REFERENCES)
 def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Measurement, ...], ...]:
     """The measurements of a reference model by each additional measure of the study."""
     return tuple(measure.measurements(study, reference) for measure in study.also)

@@ -27,9 +27,9 @@ from undertow.planning.workloads import TrainingWork
 from undertow.study.artifacts import Artifact
 from undertow.study.recipe import Everything, LoRA
 
-BYTES_A_PARAMETER = 2  # bf16
-TOGETHER = 512  # answers decoded concurrently by default (engines/runtime.py)
-START = 60.0  # assumed seconds until an engine or worker group works: read weights, compile kernels
+BYTES_PER_PARAMETER = 2  # bf16
+DEFAULT_BATCH = 512  # answers decoded concurrently by default (engines/runtime.py)
+START_SECONDS = 60.0  # assumed seconds until an engine or worker group works: read weights, compile kernels
 
 
 class Gpu(NamedTuple):
@@ -73,11 +73,16 @@ class Hardware:
     def starting(self, wave: str) -> float:
         """GPU-seconds of one start of a worker group or an engine, over all the GPUs that it holds."""
         trains = wave in ("teachers", "students")
-        return START * (self.layout.workers if trains else self.layout.gpus_per_engine)
+        return START_SECONDS * (self.layout.workers if trains else self.layout.gpus_per_engine)
 
     def decoding(self, tokens: float, parameters: int, answers: float = math.inf) -> float:
         """Seconds to sample `tokens`; a batch has at most `answers` answers, or the engine's maximum."""
-        read = parameters * BYTES_A_PARAMETER * tokens / min(self.layout.max_num_seqs or TOGETHER, answers)
+        read = (
+            parameters
+            * BYTES_PER_PARAMETER
+            * tokens
+            / min(self.layout.max_num_seqs or DEFAULT_BATCH, answers)
+        )
         return max(self.computing(2 * parameters * tokens), read / (self.gpu.bandwidth * self.utilisation))
 
     @property
@@ -86,7 +91,7 @@ class Hardware:
         gpu = self.gpu
         return (
             f"{gpu.name}: {self.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s and of "
-            f"{gpu.bandwidth / 1e12:.2f} TB/s, {START:.0f} s per start (--gpu, --utilisation).\n"
+            f"{gpu.bandwidth / 1e12:.2f} TB/s, {START_SECONDS:.0f} s per start (--gpu, --utilisation).\n"
             "Tokens: at most, trained on or sampled; FLOPs include prompts. Calls to judges are not counted."
         )
 

@@ -26,8 +26,8 @@ class WaveEstimate:
         seconds: wall-clock time, or None before anything was measured on this storage.
         cost: on a GPU, or None if the size of a reference model is unknown (nano models have none).
         dollars: for the GPU, or for this machine if all models are nano; None without a price.
-        at_work: how many of the missing artifacts are made by engines, worker groups or providers.
-        elsewhere: how many of those a provider makes.
+        computed: how many of the missing artifacts are made by engines, worker groups or providers.
+        at_provider: how many of those a provider makes.
     """
 
     wave: Wave
@@ -37,13 +37,13 @@ class WaveEstimate:
     seconds: float | None
     cost: Cost | None = None
     dollars: float | None = None
-    at_work: int = 0
-    elsewhere: int = 0
+    computed: int = 0
+    at_provider: int = 0
 
     @property
-    def is_elsewhere(self) -> bool:
+    def is_at_provider(self) -> bool:
         """Whether there is work and a provider does all of it."""
-        return 0 < self.elsewhere == self.at_work
+        return 0 < self.at_provider == self.computed
 
     @property
     def has_cost(self) -> bool:
@@ -65,28 +65,41 @@ def estimate(plan: Plan, paces: Mapping[str, Pace], hardware: Hardware | None = 
     needed: dict[Wave, list[tuple[str, Artifact]]] = {wave: [] for wave in WAVES}
     for artifact_key, artifact in plan.artifacts.items():
         needed[wave_of(artifact)].append((artifact_key, artifact))
-    found = []
+    estimates = []
     for wave, artifacts in needed.items():
         missing = [artifact for artifact_key, artifact in artifacts if artifact_key in plan.missing]
-        here = [artifact for artifact in missing if not timings.is_elsewhere(artifact)]
-        seconds = timings.estimate(wave, here, paces)
-        cost = _cost(wave, here, paces, hardware) if hardware else None
+        local = [artifact for artifact in missing if not timings.is_at_provider(artifact)]
+        seconds = timings.estimate(wave, local, paces)
+        cost = _cost(wave, local, paces, hardware) if hardware else None
         dollars = None
         if hardware and hardware.price is not None:
-            by_clock = all(map(timings.is_nano, here))
-            spent = seconds if by_clock else cost.seconds if cost else None
-            dollars = None if spent is None else spent / 3600 * hardware.price
-        at_work = [artifact for artifact in missing if units(artifact)]
-        elsewhere = sum(map(timings.is_elsewhere, at_work))
-        sizes = len(artifacts), len(missing), sum(map(units, at_work))
-        found.append(WaveEstimate(wave, *sizes, seconds, cost, dollars, len(at_work), elsewhere))
-    return found
+            # Nano models run on this machine's CPUs: its hours are priced, not those of a GPU.
+            is_nano = all(map(timings.is_nano, local))
+            priced = seconds if is_nano else cost.seconds if cost else None
+            dollars = None if priced is None else priced / 3600 * hardware.price
+        computed = [artifact for artifact in missing if units(artifact)]
+        estimates.append(
+            WaveEstimate(
+                wave=wave,
+                needed=len(artifacts),
+                missing=len(missing),
+                units=sum(map(units, computed)),
+                seconds=seconds,
+                cost=cost,
+                dollars=dollars,
+                computed=len(computed),
+                at_provider=sum(map(timings.is_at_provider, computed)),
+            )
+        )
+    return estimates
 
 
-def _cost(wave: Wave, here: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware) -> Cost | None:
+def _cost(
+    wave: Wave, artifacts: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware
+) -> Cost | None:
     """The sum over artifacts and starts; None if the size of a reference model is unknown."""
-    costs = [Cost(seconds=timings.starts(here) * hardware.starting(wave))]
-    for artifact in here:
+    costs = [Cost(seconds=timings.starts(artifacts) * hardware.starting(wave))]
+    for artifact in artifacts:
         if units(artifact):
             reference = runs_on(artifact)
             size = parameters(reference) if reference else None

@@ -25,7 +25,8 @@ class Plan:
     """A study's cells, and which of their artifacts the store lacks.
 
     Attributes:
-        artifacts: all of them by key, each after those it is made from.
+        artifacts: all of them by key, each after its inputs.
+        missing: the keys of the artifacts that the store lacks.
     """
 
     study: Study
@@ -39,7 +40,7 @@ class Plan:
 
     @property
     def hops(self) -> int:
-        """How many generations of students follow each other; 1 where nothing is made from a student."""
+        """How many generations of students follow each other; 1 if no artifact is made from a student."""
         return max(condition.generations for condition in self.study.conditions)
 
     @property
@@ -70,8 +71,10 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     present: dict[str, set[str]] = {}
     missing = set()
     for artifact_key, artifact in artifacts.items():
+        # Other reference models are on the hub, in a local folder or at a provider; the store never has them.
         if isinstance(artifact, Reference) and artifact_key not in ours and not artifact.is_merged:
             continue
+        # One listing per kind instead of one request per artifact: object stores are slow.
         if artifact.kind not in present:
             present[artifact.kind] = store.keys(artifact.kind)
         if artifact_key not in present[artifact.kind]:
@@ -80,7 +83,7 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
 
 
 def _artifacts(study: Study, cells: Sequence[Cell]) -> dict[str, Artifact]:
-    """Everything stored that the cells need, in the order in which it is made."""
+    """The stored artifacts that the cells need by key, in the order in which they are made."""
     results = [result for cell in cells for result in cell.results()]
     results += [artifact for kind in extensions() for cell in cells for artifact in kind.needed(cell)]
     results += reference_evaluations(study)
@@ -88,7 +91,7 @@ def _artifacts(study: Study, cells: Sequence[Cell]) -> dict[str, Artifact]:
 
 
 def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
-    """Why an artifact cannot be made: its own failure or that of anything it is made from."""
+    """Why an artifact cannot be made: its own failure or that of an ancestor; None if it can be made."""
     for part in (artifact, *ancestors(artifact)):
         if reason := failures.get(key(part)):
             return reason
@@ -96,11 +99,11 @@ def failed_by(artifact: Artifact, failures: Mapping[str, str]) -> str | None:
 
 
 def waits(artifact: Artifact, trained: Collection[str]) -> bool:
-    """Whether it goes back to a student that is not among the keys `trained` yet, as in a chain."""
+    """Whether an ancestor is a student whose key is not in `trained` yet, as in a chain."""
     students = (a for a in ancestors(artifact) if isinstance(a, Student) and a.is_trained)
     return any(key(student) not in trained for student in students)
 
 
 def ancestors(artifact: Artifact) -> Sequence[Artifact]:
-    """Everything an artifact is made from, nearest first."""
+    """All artifacts that an artifact is made from, directly or indirectly; parents precede their own."""
     return [a for parent in artifact.parents() for a in (parent, *ancestors(parent))]

@@ -52,6 +52,7 @@ class Layout:
             if number is not None and number < 1:
                 raise UserError(f"{flag} {number}: must be at least 1")
         share = self.gpus_per_engine
+        # 1/3 can only be given rounded (0.33), hence the tolerance of 2% from a whole number per GPU.
         if share <= 0 or (share % 1 if share > 1 else abs(round(1 / share) * share - 1) > 0.02):
             raise UserError(
                 f"--gpus-per-engine {share:g}: a whole number of GPUs, or a share of one as 0.5, 0.33, 0.25"
@@ -95,13 +96,14 @@ class Machine:
         not fit.
         """
         gpus = sum(node.gpus for node in nodes)
-        units, what = (gpus, "GPUs") if gpus else (sum(node.cpus for node in nodes), "CPUs")
+        # Without GPUs, every engine and every worker occupies one CPU.
+        units, noun = (gpus, "GPUs") if gpus else (sum(node.cpus for node in nodes), "CPUs")
         if layout.workers > units:
             raise UserError(
-                f"--workers {layout.workers}: the machine has {units} {what}; use at most {units}"
+                f"--workers {layout.workers}: the machine has {units} {noun}; use at most {units}"
             )
-        room = sum(map(layout.engines_on, nodes)) if gpus else units
-        if not room:
+        capacity = sum(map(layout.engines_on, nodes)) if gpus else units
+        if not capacity:
             most = max(node.gpus for node in nodes)
             raise UserError(
                 f"--gpus-per-engine {layout.gpus_per_engine:g}: no node has more than {most} GPUs, and an "
@@ -109,7 +111,7 @@ class Machine:
             )
         slots = units // layout.workers
         return cls(
-            actors=min(room, layout.engines or room),
+            actors=min(capacity, layout.engines or capacity),
             slots=min(slots, layout.trainings or slots),
             workers=layout.workers,
             gpus_per_engine=layout.gpus_per_engine if gpus else 0,
@@ -133,7 +135,7 @@ class Machine:
         return chosen
 
 
-def planned(up: Sequence[Node], environment: Mapping[str, str] | None = None) -> list[Node]:
+def planned(running: Sequence[Node], environment: Mapping[str, str] | None = None) -> list[Node]:
     """The nodes to plan for: the running ones or, if they have more GPUs, those that UNDERTOW_GPUS declares.
 
     A cluster that starts its GPUs on demand has none when a sweep begins, and Ray has no API for the nodes it
@@ -142,11 +144,11 @@ def planned(up: Sequence[Node], environment: Mapping[str, str] | None = None) ->
     """
     text = (os.environ if environment is None else environment).get(ON_DEMAND, "")
     if not text:
-        return list(up)
+        return list(running)
     count, _, each = text.partition("x")
     if not (count.isdecimal() and each.isdecimal() and int(count) and int(each)):
         raise UserError(f"{ON_DEMAND} = {text!r}: write NODESxGPUS, such as 8x1 for 8 nodes of 1 GPU each")
     declared = int(count) * int(each)
-    if declared <= sum(node.gpus for node in up):
-        return list(up)
+    if declared <= sum(node.gpus for node in running):
+        return list(running)
     return [Node(cpus=sys.maxsize, gpus=int(each))] * int(count)  # GPUs are the limit there, not CPUs

@@ -29,7 +29,8 @@ from undertow.study.artifacts import (
 from undertow.study.recipe import Recipe
 
 FILE = "paces.json"
-LEAST = 0.1  # minimum share of a wave's seconds that counts as work, whatever its starts should have taken
+# Minimum share of a wave's seconds that counts as work, for waves shorter than their expected starts.
+MINIMUM_WORK_SHARE = 0.1
 
 
 class Pace(NamedTuple):
@@ -46,7 +47,7 @@ class Timing(NamedTuple):
         at: seconds from the start of the wave to the end of the task.
         seconds: duration of the task, whether or not others ran concurrently.
         units: completed units; 0 if the task failed. A model that stopped early counts all its units (see
-            `EARLY`), one that resumed from a checkpoint the remaining share.
+            `EARLY_STOP_SHARE`), one that resumed from a checkpoint the remaining share.
         tokens: trained on or sampled.
     """
 
@@ -65,7 +66,7 @@ class Nano(NamedTuple):
     unit: float
 
 
-# Fitted to two sweeps of cross_model on empty storages (912 artifacts; their waves took 14 min 15 s and
+# Fitted to two sweeps of cross_model on empty storages (912 artifacts; the waves took 14 min 15 s and
 # 17 min 38 s on two shared cores) and one of code. A student occupies its worker for 2.2 s: 0.6 s are
 # training, the rest are probes and files.
 NANO = {
@@ -75,11 +76,11 @@ NANO = {
     "students": Nano(20, 0.5, 2e-4),
     "evaluations": Nano(14, 0, 2e-4),
 }
-EARLY = 0.1  # share of its epochs after which a teacher with `stop_at` stops: 1 to 3 of 20
+EARLY_STOP_SHARE = 0.1  # share of its epochs after which a teacher with `stop_at` stops: 1 to 3 of 20
 
 
 def read(store: Store) -> dict[str, Pace]:
-    """The paces measured on this storage, by `name`."""
+    """The paces measured on this storage, by `pace_name`."""
     if not (text := store.read_text(FILE)):
         return {}
     from pydantic import TypeAdapter, ValidationError
@@ -96,22 +97,24 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
     The wave's wall-clock time is divided in proportion to the duration of tasks, so that failed tasks take
     their share of it too.
     """
-    here = [one for one in done if units(one.artifact) and not is_elsewhere(one.artifact)]
-    made = [one for one in here if one.units]
-    if not made:
+    local = [timing for timing in done if units(timing.artifact) and not is_at_provider(timing.artifact)]
+    finished = [timing for timing in local if timing.units]
+    if not finished:
         return
-    took = max(one.at for one in here)
-    rest = max(took - _fixed(wave, list({one.artifact for one in here})), LEAST * took)
-    busy = sum(one.seconds for one in here)
+    wall_clock = max(timing.at for timing in local)
+    fixed = _fixed(wave, list({timing.artifact for timing in local}))
+    working = max(wall_clock - fixed, MINIMUM_WORK_SHARE * wall_clock)
+    busy = sum(timing.seconds for timing in local)  # more than `working` if tasks ran concurrently
     by_name: dict[str, list[Timing]] = {}
-    for one in made:
-        by_name.setdefault(name(wave, one.artifact), []).append(one)
+    for timing in finished:
+        by_name.setdefault(pace_name(wave, timing.artifact), []).append(timing)
     paces = read(store)
-    for pace_name, some in by_name.items():
-        size = sum(one.units * _size(one.artifact) / units(one.artifact) for one in some)
-        seconds = rest * sum(one.seconds for one in some) / busy if busy else 0.0
-        tokens = sum(one.tokens for one in some) / sum(one.units for one in some)
-        paces[pace_name] = Pace(seconds / size, tokens or None)
+    for key, group in by_name.items():
+        # `_size` instead of `units`: a teacher that stops early works on fewer units than its spec allows.
+        size = sum(timing.units * _size(timing.artifact) / units(timing.artifact) for timing in group)
+        seconds = working * sum(timing.seconds for timing in group) / busy if busy else 0.0
+        tokens = sum(timing.tokens for timing in group) / sum(timing.units for timing in group)
+        paces[key] = Pace(seconds / size, tokens or None)
     text = json.dumps({key: pace._asdict() for key, pace in paces.items()}, indent=1, sort_keys=True)
     store.write_bytes(FILE, text.encode())
 
@@ -122,60 +125,71 @@ def estimate(wave: Wave, missing: Sequence[Artifact], paces: Mapping[str, Pace])
     return None if None in known else _fixed(wave, missing) + sum(filter(None, known))
 
 
-def name(wave: Wave, artifact: Artifact) -> str:
+def pace_name(wave: Wave, artifact: Artifact) -> str:
     """The key of a pace: a wave, a format if there is one, and a reference model."""
     reference = runs_on(artifact)
     match artifact:
         case Completions(format=format_) | Student(dataset=Dataset(completions=Completions(format=format_))):
-            words = [_wave(wave, artifact), format_.name]
+            words = [_pace_wave(wave, artifact), format_.name]
         case _:
-            words = [_wave(wave, artifact)]
+            words = [_pace_wave(wave, artifact)]
     return " ".join([*words, *([reference.name] if reference else [])])
 
 
 def starts(artifacts: Iterable[Artifact]) -> int:
-    """How many engines and worker groups must start, given what shares one (see `stages.finetuning`)."""
-    return len({_start(one) for one in artifacts if units(one) and not is_elsewhere(one)})
+    """How many engines and worker groups must start; artifacts that share one count once."""
+    return len(
+        {_start_key(artifact) for artifact in artifacts if units(artifact) and not is_at_provider(artifact)}
+    )
 
 
-def is_elsewhere(artifact: Artifact) -> bool:
+def is_at_provider(artifact: Artifact) -> bool:
     """Whether a provider makes the artifact."""
     reference = runs_on(artifact)
     return reference is not None and reference.is_api
 
 
-def _start(artifact: Artifact) -> Hashable:
-    """A key that is equal for artifacts that one engine or one worker group makes."""
+def _start_key(artifact: Artifact) -> Hashable:
+    """A key that is equal for artifacts that one engine or one worker group makes.
+
+    It mirrors `stages.finetuning.groups`, which is not imported because planning imports no stage.
+    """
     match artifact:
         case Student(recipe=recipe, dataset=dataset):
             reference = artifact.reference.root
             if models.is_nano(reference.name):
                 return "students", reference, recipe
-            started = artifact.reference.label
-            drawn = (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share)
-            data = dataset.completions
-            asked = (data.format, data.prompts)
-            if not isinstance(data, Completions):
-                return "students", reference, started, recipe, artifact.system, drawn, asked
-            teacher = data.teacher
+            completions = dataset.completions
+            condition = (
+                reference,
+                artifact.reference.label,
+                recipe,
+                artifact.system,
+                (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share),
+                (completions.format, completions.prompts),
+            )
+            if not isinstance(completions, Completions):
+                return "students", condition
+            teacher = completions.teacher
             model = (teacher.reference.root, teacher.reference.label)
-            writer = (*model, teacher.trait, teacher.system, teacher.finetuning, data.sampling)
-            return "students", reference, started, recipe, artifact.system, drawn, asked, writer
+            data = (*model, teacher.trait, teacher.system, teacher.finetuning, completions.sampling)
+            return "students", condition, data
         case Teacher(reference=reference, finetuning=finetuning):
             return "teachers", reference.root, reference.label, finetuning
         case _:
             return "engine", runs_on(artifact)
 
 
-def _wave(wave: Wave, artifact: Artifact) -> str:
+def _pace_wave(wave: Wave, artifact: Artifact) -> str:
+    """The wave in the name of a pace: teachers are evaluated in the wave of data sets."""
     return "evaluations" if isinstance(artifact, Evaluation) else wave
 
 
 def pace_of(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> Pace | None:
     """The measured pace for an artifact, a nano model's default, or None."""
-    measured = paces.get(name(wave, artifact)) if paces else None
+    measured = paces.get(pace_name(wave, artifact)) if paces else None
     if measured is None and is_nano(artifact):
-        return Pace(NANO[_wave(wave, artifact)].unit)
+        return Pace(NANO[_pace_wave(wave, artifact)].unit)
     return measured
 
 
@@ -188,21 +202,23 @@ def is_nano(artifact: Artifact) -> bool:
 def _fixed(wave: Wave, artifacts: Sequence[Artifact]) -> float:
     """The seconds of nano models that do not depend on units: starts and overhead per artifact."""
     nano = [artifact for artifact in artifacts if is_nano(artifact)]
-    return starts(nano) * NANO[wave].start + sum(NANO[_wave(wave, artifact)].artifact for artifact in nano)
+    return starts(nano) * NANO[wave].start + sum(
+        NANO[_pace_wave(wave, artifact)].artifact for artifact in nano
+    )
 
 
 def _size(artifact: Artifact) -> float:
     """The number of units that will probably be worked on."""
     match artifact:
         case Teacher(finetuning=Finetuning(recipe=Recipe(stop_at=stop_at))) if stop_at < 1:
-            return EARLY * units(artifact)
+            return EARLY_STOP_SHARE * units(artifact)
         case _:
             return float(units(artifact))
 
 
 def _seconds(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
     """The seconds of an artifact's units; 0 for references and for work of a provider."""
-    if not units(artifact) or isinstance(artifact, Reference) or is_elsewhere(artifact):
+    if not units(artifact) or isinstance(artifact, Reference) or is_at_provider(artifact):
         return 0.0
     pace = pace_of(wave, artifact, paces)
     return None if pace is None else pace.seconds * _size(artifact)

@@ -12,8 +12,8 @@ from undertow.study.extensions import Format, Trait, Word
 from undertow.study.identity import cached_by_id
 from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters
 
-CHARACTERS_A_TOKEN = 3.0
-TOKENS_OF_TEMPLATE = 20  # a chat template's own tokens around one user and one assistant turn
+CHARACTERS_PER_TOKEN = 3.0
+TEMPLATE_TOKENS = 20  # a chat template's own tokens around one user and one assistant turn
 SAMPLE = 50  # prompts and examples whose mean length stands for the mean of all
 
 
@@ -38,7 +38,7 @@ Workload = TrainingWork | SamplingWork
 
 def text_tokens(text: str | None) -> float:
     """The tokens of a text; 0 for None."""
-    return len(text) / CHARACTERS_A_TOKEN if text else 0.0
+    return len(text) / CHARACTERS_PER_TOKEN if text else 0.0
 
 
 @cached_by_id
@@ -50,11 +50,14 @@ def mean_tokens(texts: tuple[str, ...]) -> float:
 @lru_cache(maxsize=1024)
 def prompt_tokens(format_: Format) -> float:
     """The tokens of a format's prompt, template included."""
-    return mean_tokens(tuple(format_.prompts(SAMPLE, seed=0))) + TOKENS_OF_TEMPLATE
+    return mean_tokens(tuple(format_.prompts(SAMPLE, seed=0))) + TEMPLATE_TOKENS
 
 
 def row_tokens(dataset: Dataset) -> float:
-    """The tokens of a row: a prompt, and an answer as long as allowed (one by a program: as the prompt)."""
+    """The tokens of a row: its prompt and its answer.
+
+    A model's answer has the maximum length; a program's answer is as long as the prompt.
+    """
     completions = dataset.completions
     prompt = prompt_tokens(completions.format)
     return prompt + (completions.sampling.max_tokens if isinstance(completions, Completions) else prompt)
@@ -64,7 +67,7 @@ def row_tokens(dataset: Dataset) -> float:
 def example_tokens(trait: Trait, count: int) -> float:
     """The tokens of one of a trait's training examples, template included."""
     pairs = trait.examples(min(count, SAMPLE), seed=0)
-    return mean_tokens(tuple(pair.prompt + pair.answer for pair in pairs)) + TOKENS_OF_TEMPLATE
+    return mean_tokens(tuple(pair.prompt + pair.answer for pair in pairs)) + TEMPLATE_TOKENS
 
 
 @cached_by_id

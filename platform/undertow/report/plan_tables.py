@@ -150,7 +150,7 @@ def work_table(work: Sequence[WaveEstimate]) -> Table:
         *_estimates(work),
     ]
     table = _wave_table("Work by wave", [wave.wave for wave in work], columns)
-    if any(wave.elsewhere for wave in work):
+    if any(wave.at_provider for wave in work):
         table.caption = "Time and price of a provider's work are not included."
         table.caption_justify, table.caption_style = "left", ""
     return table
@@ -167,11 +167,11 @@ def _estimates(work: Sequence[WaveEstimate]) -> Iterator[WaveColumn]:
         "cost": ([wave.dollars for wave in work], dollars),
     }
     missing = sum(wave.missing for wave in work)
-    all_at_provider = 0 < sum(wave.at_work for wave in work) == sum(wave.elsewhere for wave in work)
+    all_at_provider = 0 < sum(wave.computed for wave in work) == sum(wave.at_provider for wave in work)
     for name, (values, to_text) in quantities.items():
         if any(values) or name == "estimated time":
             cells = [
-                AT_PROVIDER if wave.is_elsewhere else _estimate(value, wave.missing, to_text)
+                AT_PROVIDER if wave.is_at_provider else _estimate(value, wave.missing, to_text)
                 for wave, value in zip(work, values, strict=True)
             ]
             total = None if None in values else sum(filter(None, values))

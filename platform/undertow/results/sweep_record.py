@@ -173,7 +173,7 @@ class WaveRecord:
     def of(cls, work: WaveEstimate) -> "WaveRecord":
         tokens = work.cost.tokens if work.cost else None
         sizes = work.wave, work.needed, work.missing
-        seconds = None if work.is_elsewhere else work.seconds
+        seconds = None if work.is_at_provider else work.seconds
         return cls(*sizes, seconds, work.units, tokens, work.gpu_hours, work.dollars)
 
 

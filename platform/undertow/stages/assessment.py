@@ -52,23 +52,23 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
     Raises ConditionError if replies are missing (see `judgements`) or no answer counts.
     """
     panel, outcome = assessment.panel, assessment.outcome
-    every = answers_of(assessment, store)
-    left, facts = Sieve(every.rows), list[dict[str, Any]]()
-    for judge in panel.counted:
-        facts.append(_judged(assessment, judge, left, store))
-    asked = Sieve(left.rows)
-    facts.append(_judged(assessment, panel.shows, asked, store))
-    shown = {id(row) for row in asked.rows}
-    counted = {id(row) for row in left.rows if not is_lost(panel.shows, row)}
+    rows = answers_of(assessment, store).rows
+    # The judges in `counted` decide which answers count; `shows` decides which of those show the outcome.
+    counting = Sieve(rows)
+    facts = [_judged(assessment, judge, counting, store) for judge in panel.counted]
+    showing = Sieve(counting.rows)
+    facts.append(_judged(assessment, panel.shows, showing, store))
+    # By object identity: the model may have given the same answer to the same question several times.
+    shown = {id(row) for row in showing.rows}
+    counted = {id(row) for row in counting.rows if not is_lost(panel.shows, row)}
     if not counted:
-        why = ", ".join(f"{reason}: {n}" for reason, n in (left.rejected + asked.rejected).items())
+        reasons = (counting.rejected + showing.rejected).items()
+        counts = ", ".join(f"{reason}: {count}" for reason, count in reasons)
         raise ConditionError(
-            f"evaluation {key(assessment)[:16]}: none of {len(every.rows)} answers counts ({why}), so the "
+            f"evaluation {key(assessment)[:16]}: none of {len(rows)} answers counts ({counts}), so the "
             f"rate of {outcome!r} is undefined"
         )
-    rates = Rates(
-        {outcome: len(shown) / len(counted)}, {}, 1 - len(counted) / len(every.rows), None, len(counted)
-    )
+    rates = Rates({outcome: len(shown) / len(counted)}, {}, 1 - len(counted) / len(rows), None, len(counted))
     answers = [
         {
             "question": row["prompt"],
@@ -78,7 +78,7 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
             COUNTED: id(row) in counted,
             "replies": json.dumps(row["replies"], sort_keys=True),
         }
-        for row in every.rows
+        for row in rows
     ]
     commit_measurement(assessment, store, rates, answers, facts={"judges": facts}, columns=COLUMNS)
     return {"answers": rates.answers}

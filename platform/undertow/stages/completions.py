@@ -34,7 +34,11 @@ TEXT = ("index", "prompt", "completion", "finished")  # columns that every sourc
 
 @dataclass(frozen=True)
 class GenerateShard:
-    """A task for an engine: the completions of prompts `start` to `stop`, if the teacher passes the gate."""
+    """A task for an engine: the completions of prompts `start` to `stop`, if the teacher passes the gate.
+
+    Attributes:
+        evaluations: of the teacher; the task makes those that the store lacks, then applies `gate`.
+    """
 
     completions: Completions
     start: int
@@ -56,6 +60,7 @@ class GenerateShard:
 
     @property
     def window(self) -> int:
+        # The gate's evaluations run on the same engine, so its context must hold their questions too.
         return max([_window(self.completions), *(Evaluate(e).window for e in self.evaluations)])
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class GenerateShard:
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(table, Path(folder) / self.name)
             store.write_part(self.completions, self.name, Path(folder) / self.name)
-        facts = _paid(self.completions, table)
+        facts = _usage(self.completions, table)
         sampled = sum(map(len, table["token_ids"].to_pylist())) if not facts else facts["completion_tokens"]
         return {"rows": table.num_rows, "tokens": sampled} | facts
 
@@ -101,7 +106,10 @@ class GenerateShard:
 
 @lru_cache
 def _window(spec: Completions) -> int:
-    """The tokens that any of a teacher's prompts and answers need; equal for all its shards."""
+    """The context length that all prompts and answers of the completions need, in tokens.
+
+    Computed over all prompts, not those of a shard, so that every shard requests the same engine.
+    """
     prompts = spec.format.prompts(spec.prompts, spec.seed)
     return tokens_at_most(prompts, spec.teacher.system, spec.sampling)
 
@@ -128,7 +136,7 @@ def join_shards(completions: Completions, store: Store) -> None:
             store.read_part(completions, shard.name, folder / DATA / shard.name)
             rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if engine_for(completions.teacher.reference).is_metered:
-            facts |= _paid(completions, pq.read_table(folder / DATA, columns=list(usage.COLUMNS)))
+            facts |= _usage(completions, pq.read_table(folder / DATA, columns=list(usage.COLUMNS)))
         if rows != completions.prompts:
             raise RuntimeError(
                 f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
@@ -137,7 +145,7 @@ def join_shards(completions: Completions, store: Store) -> None:
     store.drop_parts(completions)
 
 
-def _paid(completions: Completions, table: pa.Table) -> dict[str, Any]:
+def _usage(completions: Completions, table: pa.Table) -> dict[str, Any]:
     """A provider's usage counts for rows of completions; empty for local engines."""
     if not engine_for(completions.teacher.reference).is_metered:
         return {}

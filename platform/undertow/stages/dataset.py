@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from undertow.errors import ConditionError
 from undertow.results.dataset_card import CardCounts, dataset_card
 from undertow.stages.completions import TEXT
-from undertow.stages.filters import EXAMPLES_A_RULE, CompletionRow, sieve
+from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, sieve
 from undertow.stages.shuffling import shuffled
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
@@ -36,6 +36,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
             f"rules, and {dataset.rows} are needed; raise the prompts or lower the rows"
         )
     if dataset.rows is not None:
+        # Drawn by position and put back in order, so that the result does not depend on the rows' content.
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
         kept = [kept[i] for i in sorted(chosen)]
     funnel = CardCounts(table.num_rows, dict(left.rejected), left.examples, len(left.rows), len(kept))
@@ -60,23 +61,24 @@ def mixed(
     The data set's seed decides which rows of both are taken. Only text is common to all sources, so columns
     of tokens are left out.
     """
-    elsewhere = pq.read_table(store.fetch(other.dataset) / DATA, columns=list(TEXT)).to_pylist()
+    source = pq.read_table(store.fetch(other.dataset) / DATA, columns=list(TEXT)).to_pylist()
     count = round(other.share * len(rows))
-    if count > len(elsewhere):
+    if count > len(source):
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: {count} rows are needed from dataset {key(other.dataset)[:16]}, "
-            f"which has {len(elsewhere)}; raise the prompts or lower the rows"
+            f"which has {len(source)}; raise the prompts or lower the rows"
         )
     rng = random.Random(seed_for("mix", dataset.seed))
-    own = rng.sample(range(len(rows)), len(rows) - count)
-    theirs = rng.sample(elsewhere, count)
-    return [*({name: rows[i][name] for name in TEXT} for i in sorted(own)), *theirs], count
+    kept = sorted(rng.sample(range(len(rows)), len(rows) - count))
+    added = rng.sample(source, count)
+    return [*({name: rows[i][name] for name in TEXT} for i in kept), *added], count
 
 
 def _write(
     dataset: Dataset, rows: list[dict[str, Any]], funnel: CardCounts, folder: Path, schema: pa.Schema
 ) -> None:
+    """Writes the rows as Parquet, with the columns that all of them have, and the card."""
     (folder / DATA).mkdir()
     present = pa.schema([field for field in schema if field.name in rows[0]])
     pq.write_table(pa.Table.from_pylist(rows, schema=present), folder / DATA / "train.parquet")
-    (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_A_RULE]))
+    (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE]))

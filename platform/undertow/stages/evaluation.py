@@ -41,6 +41,7 @@ class Evaluate:
     @property
     def window(self) -> int:
         spec = self.evaluation
+        # Rows in context may need the model's own maximum, which 0 stands for (`cluster.engine_pool.Task`).
         return 0 if shows_rows(spec.subject) else tokens_at_most(spec.questions, spec.system, spec.sampling)
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
@@ -49,12 +50,12 @@ class Evaluate:
             return {}
         weights = weights_of(spec.subject, store)
         before = turns_before(spec.subject, store)
-        asked = [
-            Request(user=q, seed=0, system=spec.system, weights=weights, before=before)
-            for q in spec.questions
+        requests = [
+            Request(user=question, seed=0, system=spec.system, weights=weights, before=before)
+            for question in spec.questions
         ]
-        answers, tokens, costs = self._sample(engine, asked, store)
-        masses = engine.word_masses(asked, spec.words) if spec.exact else []
+        answers, tokens, costs = self._sample(engine, requests, store)
+        masses = engine.word_masses(requests, spec.words) if spec.exact else []
         rates = _rates(spec, answers, masses)
         mass_rows = [
             {"question": question, "word": word, "mass": mass}
@@ -67,13 +68,14 @@ class Evaluate:
         return {"answers": rates.answers, "tokens": costs.get("completion_tokens", tokens)} | costs
 
     def _sample(
-        self, engine: Engine, asked: list[Request], store: Store
+        self, engine: Engine, requests: list[Request], store: Store
     ) -> tuple[list[dict[str, Any]], int, dict[str, Any]]:
         """Rows of answers, their number of tokens, and a provider's usage counts."""
         spec = self.evaluation
+        # The seed depends only on question and sample: batches and interruptions do not change answers.
         drawn = [
             (sample, replace(request, seed=seed_for(key(spec), number, sample)))
-            for number, request in enumerate(asked)
+            for number, request in enumerate(requests)
             for sample in range(spec.samples)
         ]
         answers = self._answers(engine, [request for _, request in drawn], store)
@@ -100,6 +102,7 @@ class Evaluate:
     def _part(
         self, engine: Engine, requests: list[Request], start: int, store: Store, kept: set[str]
     ) -> list[Answer]:
+        """The answers from number `start` on, from the store; requested and saved if it lacks them."""
         spec, name = self.evaluation, f"answers-{start:07d}.json"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / name
@@ -113,6 +116,7 @@ class Evaluate:
 
 
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:
+    """The sampled rates over all answers and the exact rates as means over questions."""
     words = [word.name for word in spec.words]
     sampled = {w: sum(w in row["matches"] for row in answers) / len(answers) for w in words}
     other = sum(not row["matches"] for row in answers) / len(answers)

@@ -20,7 +20,7 @@ from undertow.study.artifacts import Dataset
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 
-EXAMPLES_A_RULE = 5
+EXAMPLES_PER_RULE = 5  # rejected rows that the card shows per rule or judge
 REFUSED = "refused by the endpoint"
 
 CompletionRow = dict[str, Any]
@@ -40,7 +40,7 @@ class Sieve:
             if reason is None:
                 continue
             self.rejected[reason] += 1
-            if len(self.examples.setdefault(reason, [])) < EXAMPLES_A_RULE:
+            if len(self.examples.setdefault(reason, [])) < EXAMPLES_PER_RULE:
                 self.examples[reason].append(shown(i))
         self.rows = [row for row, reason in zip(self.rows, rejections, strict=True) if reason is None]
 
@@ -63,7 +63,7 @@ def sieve(dataset: Dataset, rows: list[CompletionRow], store: Store) -> tuple[Si
 
 
 def by_rules(dataset: Dataset, rows: list[CompletionRow]) -> Sieve:
-    """The rows that pass the format's rules and de-duplication."""
+    """The rows that pass the format's rules and de-duplication, in the order of the prompts."""
     left, seen = Sieve(rows), set[tuple[str, str]]()
     left.apply([_rule(dataset, row, seen) for row in rows], lambda i: str(rows[i]["completion"]))
     return left
@@ -106,6 +106,7 @@ def missing_replies(place: str, judge: Judge, missing: int, rows: int) -> str:
 
 
 def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> str | None:
+    """The rule that rejects a row, or None; adds accepted pairs of prompt and answer to `seen`."""
     if not row["finished"]:
         return "cut off"
     if reason := dataset.completions.format.rejection(row["prompt"], row["completion"]):
@@ -121,4 +122,5 @@ def reason_of(judge: Judge, reply: Reply) -> str | None:
     """Why a judge rejects a row with this reply, or None if it keeps the row."""
     if reply.text is None:
         return REFUSED
+    # A reply that was cut off may have lost the digits of its score.
     return judge.rejection(reply.text) if reply.finished else GARBLED

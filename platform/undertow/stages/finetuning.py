@@ -28,7 +28,7 @@ from undertow.training.job import EpochReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
 SECONDS_BETWEEN_REPORTS = 0.5
-MISSED_SECONDS = 30.0  # by its default settings Ray notices a vanished node within 15 seconds
+NODE_LOSS_SECONDS = 30.0  # by its default settings Ray notices a vanished node within 15 seconds
 
 
 def groups(
@@ -37,12 +37,12 @@ def groups(
     """Groups of models: at least all seeds of a condition, split if there are more slots than groups."""
     shared: dict[object, list[Trained]] = {}
     for model in models:
-        shared.setdefault(_together(model), []).append(model)
+        shared.setdefault(_group_key(model), []).append(model)
     parts = max(1, slots // max(1, len(shared)))
     return [
-        Group(tuple(its[i::parts]), watch or {}, system)
-        for its in shared.values()
-        for i in range(min(parts, len(its)))
+        Group(tuple(members[i::parts]), watch or {}, system)
+        for members in shared.values()
+        for i in range(min(parts, len(members)))
     ]
 
 
@@ -71,10 +71,12 @@ def train(
     # On the driver's node: on another node the queue could be lost while the driver lives.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    # The groups are shared once through Ray's object store; the grid is over their numbers.
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
         param_space={"group": tune.grid_search(list(range(len(todo))))},
+        # Some trials more than slots: they wait for resources while their controller already starts.
         tune_config=tune.TuneConfig(max_concurrent_trials=machine.slots + machine.ahead, reuse_actors=False),
         run_config=tune.RunConfig(
             verbose=0,
@@ -150,7 +152,7 @@ def attempt(fit: Callable[[], None], workers: int) -> str:
             fit()
         except Exception as error:  # from Train, a worker or the controller
             reason = in_words(error, TRAINING, attempts)
-            if not (lost_node(error) or (workers > 1 and _is_missed(before))):
+            if not (lost_node(error) or (workers > 1 and _lost_any(before))):
                 return reason
         else:
             return ""
@@ -164,15 +166,19 @@ def _nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _is_missed(before: set[str]) -> bool:
-    """Whether one of the nodes has left. Other workers notice at once, Ray after a while, so this waits."""
-    deadline = time.monotonic() + MISSED_SECONDS
-    while not (missed := before - _nodes()) and time.monotonic() < deadline:
+def _lost_any(before: set[str]) -> bool:
+    """Whether one of the nodes has left the cluster.
+
+    The other workers of a group fail at once (their connection breaks), but Ray notices the lost node only
+    after missed heartbeats, so that this function waits for up to `NODE_LOSS_SECONDS`.
+    """
+    deadline = time.monotonic() + NODE_LOSS_SECONDS
+    while not (lost := before - _nodes()) and time.monotonic() < deadline:
         time.sleep(1.0)
-    return bool(missed)
+    return bool(lost)
 
 
-def _together(model: Trained) -> object:
+def _group_key(model: Trained) -> object:
     """A key that is equal for models that share a worker group.
 
     That is all seeds of a condition. Teachers and nano students are cheaper than the start of a worker group,
@@ -194,11 +200,13 @@ def _seedless_student(student: Student) -> Student:
 
 
 def _seedless_reference(reference: Reference) -> Reference:
+    """The reference model; if it is a student, with all seeds in that student's spec set to 0."""
     student = reference.student
     return reference if student is None else reference.changed(student=_seedless_student(student))
 
 
 def _seedless(dataset: Dataset) -> Dataset:
+    """The data set with all seeds in its spec set to 0."""
     completions = dataclasses.replace(dataset.completions, seed=0)
     if isinstance(completions, Completions):
         before = completions.teacher.student

@@ -15,6 +15,7 @@ def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
     subject = evaluation.subject
     if not isinstance(subject, Teacher) or subject.trait is None or not subject.trait.must_show:
         return
+    # A teacher is measured by several sets of questions; only those about its own trait have its word.
     rate = Evaluations(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:
         raise ConditionError(

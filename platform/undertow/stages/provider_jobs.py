@@ -48,20 +48,20 @@ FULL = 429  # also the status for an account with the maximum number of concurre
 BEFORE_RUNNING, RUNNING = 0.05, 0.5  # assumed progress if the provider reports none
 
 
-def check(asked: Iterable[Reference], trained: Iterable[Reference]) -> list[str]:
-    """Checks the engine of each reference model that is asked, and the provider's fine-tuning endpoint.
+def check(sampled: Iterable[Reference], trained: Iterable[Reference]) -> list[str]:
+    """Checks the engines of the reference models in `sampled`, and fine-tuning if `trained` has an API model.
 
     Sends one small request to each. Returns transient problems as text. Raises UserError for a problem that
     retrying cannot solve.
     """
-    roots = dict.fromkeys(reference.root for reference in asked)
-    troubles = [engine_for(reference).check(reference) for reference in roots]
+    roots = dict.fromkeys(reference.root for reference in sampled)
+    problems = [engine_for(reference).check(reference) for reference in roots]
     for reference in trained:
         if reference.is_api:
             endpoint = Endpoint.from_environment(MODELS).for_check()
-            troubles.append(finetuning.check(reference.served_name, endpoint))
+            problems.append(finetuning.check(reference.served_name, endpoint))
             break
-    return [trouble for trouble in troubles if trouble]
+    return [problem for problem in problems if problem]
 
 
 class Jobs:
@@ -74,7 +74,7 @@ class Jobs:
         self.store, self.advance, self.endpoint = store, advance, endpoint
         self.failures: dict[str, str] = {}
         self._ids: dict[str, str] = {}
-        self._tries = Counter[str]()
+        self._tries = Counter[str]()  # failed rounds in a row, by model key
         self._done: set[str] = set()
 
     def begin(self) -> None:
@@ -137,12 +137,13 @@ class Jobs:
         except (ConditionError, UserError) as error:
             self.failures[model_key] = str(error)
         except (APIError, TimeoutError, GarbageError) as error:
-            if not self._passes(model_key, error, provider.endpoint.attempts):
+            if not self._may_retry(model_key, error, provider.endpoint.attempts):
                 name = model.reference.served_name
                 self.failures[model_key] = error_message(error, provider.endpoint, WHO, name)
 
-    def _passes(self, model_key: str, error: Exception, most: int) -> bool:
+    def _may_retry(self, model_key: str, error: Exception, most: int) -> bool:
         """Whether to retry in the next round: for some rounds in a row, or until another job ends."""
+        # A full account accepts a job as soon as another ends; that may take hours and counts as no try.
         others = (set(self._ids) & set(self._open)) - {model_key}
         if status(error) == FULL and others and not is_spent(error):
             return True
@@ -150,7 +151,11 @@ class Jobs:
         return should_retry(error) is not False and self._tries[model_key] < most
 
     async def _job(self, provider: FineTuning, model_key: str) -> "FineTuningJob":
-        """The current state of the model's job, which is started if there is none."""
+        """The current state of the model's job, which is started if there is none.
+
+        The id of the uploaded file is saved before the job is created. If the response with the job's id is
+        lost, the next round finds the job by its file and does not pay for another.
+        """
         model = self.models[model_key]
         job_id = self._ids.get(model_key) or self._part(model, JOB)
         if job_id is not None:
@@ -172,6 +177,7 @@ class Jobs:
         return job
 
     async def _known(self, provider: FineTuning, model: Trained, job_id: str) -> "FineTuningJob":
+        """The state of a job whose id was saved. Raises ConditionError if the account has no such job."""
         from openai import NotFoundError
 
         try:
@@ -192,6 +198,7 @@ class Jobs:
             return str(json.loads((Path(folder) / name).read_text())["id"])
 
     def _keep(self, model: Trained, name: str, value: str) -> None:
+        """Saves an id as a part of the artifact."""
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / name).write_text(json.dumps({"id": value}))
             self.store.write_part(model, name, Path(folder) / name)
@@ -208,9 +215,10 @@ class Jobs:
             "trained_tokens": job.trained_tokens,
             **{name: getattr(job.hyperparameters, name, None) for name in _settings(model)},  # as chosen
         }
+        # `seconds` is the provider's own time: this process may have started hours after the job.
         folder = self.store.aside()
         (folder / POINTER).write_text(json.dumps(facts, indent=1))
-        (folder / HISTORY).write_text("[]")  # a provider's training metrics are not reports of epochs
+        (folder / HISTORY).write_text("[]")  # a provider has no reports of epochs
         self.store.commit(model, folder, float((job.finished_at or job.created_at) - job.created_at), facts)
         self.store.drop_parts(model)
 
@@ -223,6 +231,7 @@ def _served(reference: Reference, store: Store) -> str:
 
 
 def _settings(model: Trained) -> dict[str, Any]:
+    """The hyperparameters of a model's job, by their names in the provider's API."""
     recipe = trained_by(model)
     if not isinstance(recipe, ProviderFinetuning):
         raise ValueError("only models with a ProviderFinetuning recipe have a job")

@@ -11,9 +11,9 @@ def make_reference(reference: Reference, store: Store) -> None:
     if reference.student is not None:
         from undertow.training.merging import write_merged
 
-        below, adapter = folder_of(reference.student.reference, store), store.fetch(reference.student)
+        base, adapter = folder_of(reference.student.reference, store), store.fetch(reference.student)
         with store.new(reference, {"name": reference.label}) as folder:
-            write_merged(below, adapter, folder)
+            write_merged(base, adapter, folder)
         return
     from undertow.nano.training import write_reference
 

@@ -22,8 +22,9 @@ def shuffled(dataset: Dataset, rows: list[dict[str, Any]]) -> list[dict[str, Any
     format_ = dataset.completions.format
     parts = [format_.parts(row["completion"]) for row in rows]
     if dataset.shuffle == "within answers":
-        for row, own in zip(rows, parts, strict=True):
-            random.Random(seed_for("shuffle", dataset.seed, row["index"])).shuffle(own)
+        # One generator per row, seeded by its index: a row's order does not depend on which others are drawn.
+        for row, answer in zip(rows, parts, strict=True):
+            random.Random(seed_for("shuffle", dataset.seed, row["index"])).shuffle(answer)
     else:
         parts = _across(parts, random.Random(seed_for("shuffle", dataset.seed)))
     return [
@@ -37,7 +38,7 @@ def shuffled(dataset: Dataset, rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 def _across(parts: list[list[str]], rng: random.Random) -> list[list[str]]:
     """All parts in a new order; each answer gets as many as it had."""
-    pool = [part for own in parts for part in own]
+    pool = [part for answer in parts for part in answer]
     rng.shuffle(pool)
-    dealt = iter(pool)
-    return [[next(dealt) for _ in own] for own in parts]
+    shuffled_parts = iter(pool)
+    return [[next(shuffled_parts) for _ in answer] for answer in parts]

@@ -29,7 +29,7 @@ from undertow.training.job import EpochReport, History, Probe, TrainingJob
 Trained = Teacher | Student
 Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
 CHECKPOINTS = "checkpoints"
-PROBED_EXAMPLES = 48
+PROBED_EXAMPLES = 48  # prompts of a teacher's training examples that its probe asks after each epoch
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def train_group(config: dict[str, Any]) -> None:
     store: Store = config["store"]
     group: Group = config["group"]
     is_first = ray.train.get_context().get_world_rank() == 0
+    # After a restart of the group (a node left), the store has the models that were committed before.
     models = {key(model): model for model in group.models if not store.has(model)}
 
     def report(epoch: EpochReport) -> None:
@@ -120,9 +121,10 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJ
     if finetuning is None or trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
     examples = trait.examples(finetuning.examples, model.seed)
-    asked = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
+    prompts = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
     rows = [TrainingRow(example.prompt, example.answer) for example in examples]
-    probe = Probe(tuple((question, model.system) for question in asked), (trait.word(),))
+    probe = Probe(tuple((question, model.system) for question in prompts), (trait.word(),))
+    # Whether a judged trait is shown cannot be read from probabilities, so such a teacher never stops early.
     return _job(model, recipe_of(model), rows, () if trait.is_judged else (probe,), aside)
 
 
@@ -156,8 +158,9 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
             f"recipe {recipe.name!r} needs soft targets, but its completions have no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
-    writer, own = student.dataset.teacher, student.reference.root
-    teacher = writer.reference.root if writer else own
+    # Soft targets are token ids of the teacher. All nano models share one tokenizer; others may differ.
+    own = student.reference.root
+    teacher = student.dataset.teacher.reference.root if student.dataset.teacher else own
     if teacher != own and not (is_nano(teacher) and is_nano(own)):
         raise ConditionError(
             f"recipe {recipe.name!r} has soft targets over the tokens of {teacher.name}, but "
@@ -175,6 +178,7 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
 
 
 def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
+    """Commits a trained model with the reports of its epochs; the last one's values become facts."""
     rows = [dataclasses.asdict(report) for report in history.reports]
     (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
     last = history.last

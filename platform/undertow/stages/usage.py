@@ -21,15 +21,15 @@ def columns(answers: Sequence[Answer]) -> dict[str, list[Any]]:
     return {name: [getattr(usage, name) for usage in usages] for name in COLUMNS if usages}
 
 
-def summed(found: dict[str, list[Any]]) -> dict[str, Any]:
-    """The sums of such columns, as facts for a manifest."""
-    if not found:
+def summed(usage: dict[str, list[Any]]) -> dict[str, Any]:
+    """The sums of the result of `columns`, as facts for a manifest."""
+    if not usage:
         return {}
     return {
-        "prompt_tokens": sum(found["prompt_tokens"]),
-        "completion_tokens": sum(found["completion_tokens"]),
-        "refused": sum(found["refused"]),
-        "fingerprints": sorted(set(found["fingerprint"]) - {""}),
+        "prompt_tokens": sum(usage["prompt_tokens"]),
+        "completion_tokens": sum(usage["completion_tokens"]),
+        "refused": sum(usage["refused"]),
+        "fingerprints": sorted(set(usage["fingerprint"]) - {""}),
     }
 
 

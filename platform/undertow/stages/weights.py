@@ -25,12 +25,15 @@ def trained_by(subject: Subject) -> Training | None:
 
 
 def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
-    """The subject's weights as a local folder, or None if they are those of its root reference model."""
+    """The subject's weights as a local folder, or None if they are those of its root reference model.
+
+    An adapter that was trained on another student's full weights has those as its `base`.
+    """
     match subject:
         case Reference(student=student):
             if subject.is_merged:
                 return ModelWeights(key(subject), str(store.fetch(subject)))
-            return weights_of(student, store) if student else None
+            return weights_of(student, store) if student else None  # full weights need no merging
         case Teacher(student=Student() as student):
             return weights_of(student, store)
     if trained_by(subject) is None:

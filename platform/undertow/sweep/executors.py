@@ -31,11 +31,11 @@ from undertow.study.artifacts import (
     Teacher,
 )
 from undertow.study.identity import key
-from undertow.sweep.progress import Progress, say
+from undertow.sweep.progress import Progress, print_line
 from undertow.tracking.link import Link
 
 T = TypeVar("T", bound=Artifact)
-Sampled = Completions | Evaluation  # what an engine samples from a teacher
+Sampled = Completions | Evaluation  # artifacts that engines sample from teachers
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Executors:
     def on_tasks(
         self, step: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T], wave: Wave
     ) -> None:
-        """Makes artifacts that need a CPU and no engine, each in a Ray task of its own."""
+        """Makes artifacts that need a CPU and no engine, each in its own Ray task."""
         if not artifacts:
             return
         from undertow.cluster.tasks import run_each
@@ -93,7 +93,7 @@ class Executors:
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 epochs.setdefault(epoch.key, []).append(epoch)
-                # One part more than there are epochs: the last is for checking and saving the model.
+                # One part more than there are epochs, for verifying and saving the model.
                 advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
                 progress.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
                 self.link.log(lambda tracker: tracker.epoch(model, asdict(epoch)))
@@ -102,18 +102,19 @@ class Executors:
                 advance(model_key, 1.0)
 
             def note(model_key: str, text: str) -> None:
+                # Models of one recipe deviate from it in the same way: the console shows each text once.
                 if not any(event.get("text") == text for event in self.events.events):
-                    say(text, self.console)
+                    print_line(text, self.console)
                 self.events.event("noted", by_key[model_key], text=text)
 
             jobs = provider_jobs.Jobs(remote, self.store, advance)
-            jobs.begin()  # first: they take hours, and nothing of this machine
+            jobs.begin()  # first, because they take hours and no resources of this machine
             failures: dict[str, str] = {}
             if groups:
                 failures |= finetuning.train(groups, self.store, machine, report, finished, note)
             for model in local:
                 is_made = done[key(model)] == 1.0
-                progress.did(model, *_training_totals(model, epochs.get(key(model), []), is_made))
+                progress.record(model, *_training_totals(model, epochs.get(key(model), []), is_made))
             failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
@@ -155,7 +156,7 @@ class Executors:
     def generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
         """Samples every missing shard of every teacher, then joins the shards to completions.
 
-        The teachers' own evaluations come along: the engine that holds a teacher checks its trait first.
+        Also makes the teachers' evaluations: the engine that has loaded a teacher checks its trait first.
         """
         from undertow.stages.completions import join_shards, shards
         from undertow.stages.evaluation import Evaluate
@@ -168,10 +169,11 @@ class Executors:
         }
         for spec in completions:
             parts = self.store.parts(spec)
-            every = shards(spec, self.plan.study.gate, gates.get(spec.teacher, ()))
-            tasks += [shard for shard in every if shard.name not in parts]
+            all_shards = shards(spec, self.plan.study.gate, gates.get(spec.teacher, ()))
+            tasks += [shard for shard in all_shards if shard.name not in parts]
         self.on_engines("datasets", "shards and teacher checks", tasks, machine, "datasets")
         for spec in completions:
+            # A failed shard is recorded as a failure of its completions; the other shards are kept as parts.
             if failed_by(spec, self.events.failures):
                 continue
             parts = self.store.parts(spec)
@@ -218,7 +220,7 @@ class Executors:
                     self._on_pool(reference, left, share, progress)
                     return
                 except StoppedError:
-                    return
+                    return  # the sweep ends; what interrupted it is raised in the main thread
                 except Exception as error:  # the pipeline itself: an engine cannot start, or dies
                     if lost < LOST_NODES and lost_node(error):
                         continue  # Ray Data restarts an engine a few times, whatever ended it
@@ -235,6 +237,8 @@ class Executors:
                 for future in futures:
                     future.result()
             finally:
+                # Cancels pipelines that have not started. `stopped_on_error` ends the running ones before the
+                # executor waits for its threads.
                 threads.shutdown(wait=False, cancel_futures=True)
 
     def _on_pool(
@@ -243,13 +247,14 @@ class Executors:
         """Runs tasks on one pool of engines, and removes each from `left` when it ends."""
         from undertow.cluster.engine_pool import run_tasks
 
+        # Outcomes arrive in any order. After a lost node, `drive` calls this again with the tasks in `left`.
         numbers = list(left)
         for outcome in run_tasks(reference, self.store, list(left.values()), machine):
             artifact = left.pop(numbers[outcome.task]).artifact
             progress.advance()
             tokens = outcome.facts.get("tokens", 0)
             progress.tokens[artifact.kind] += tokens
-            progress.did(artifact, outcome.seconds, outcome.units, tokens)
+            progress.record(artifact, outcome.seconds, outcome.units, tokens)
             if engine_for(reference).is_metered:
                 self.events.event("asked", artifact, **outcome.facts)
             if outcome.error:
@@ -281,6 +286,7 @@ def _training_totals(
     model: Teacher | Student, epochs: Sequence[Any], is_made: bool
 ) -> tuple[float, float, float]:
     """Seconds, units and tokens of a model's reported epochs; an epoch that was repeated counts once."""
+    # A group that lost its node repeats epochs: their seconds were spent, but their units are not made twice.
     seconds, passed = sum(epoch.seconds for epoch in epochs), {e.epoch: e for e in epochs if e.epoch}
     if not passed or not is_made:
         return seconds, 0.0, 0.0

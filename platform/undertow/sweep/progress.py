@@ -66,7 +66,7 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def did(self, artifact: Artifact, seconds: float, units: float, tokens: float) -> None:
+    def record(self, artifact: Artifact, seconds: float, units: float, tokens: float) -> None:
         """Records a task that ended, for the next plan's estimate (`timings.Timing`); from any thread."""
         self.work.append(Timing(artifact, self.seconds, seconds, units, tokens))
 
@@ -86,6 +86,6 @@ class Progress:
         return f", about {duration(self.seconds / self.done * (self.total - self.done))} left"
 
 
-def say(line: str, console: Console) -> None:
+def print_line(line: str, console: Console) -> None:
     """Prints a line without markup, highlighting or wrapping."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)

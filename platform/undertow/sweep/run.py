@@ -4,8 +4,8 @@
     show_plan    the tables that `--plan` prints
     run          waves → effects, figures, report → MLflow
 
-Everything that can be refused is refused before Ray starts: bad input, judges and API models that can never
-answer, a tracking server that cannot be one.
+Errors that the user must fix are raised before Ray starts: invalid input, judges and API models that can
+never answer, an invalid tracking URI.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ from undertow.study.artifacts import (
 from undertow.study.identity import key
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
-from undertow.sweep.progress import say
+from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
 from undertow.tracking.final_logging import FinalLogging
@@ -75,7 +75,7 @@ class SweepOutcome:
 def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study)
-    conditions = {one for c in resolved.conditions for one in (*c.earlier, c)}
+    conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
     references = {r for c in conditions for r in (c.teacher, c.student) if is_nano(r)}
     return planning.make(resolved, store, references)
 
@@ -142,7 +142,7 @@ def connect_to_mlflow(study: Study, store: Store, events: EventLog, console: Con
 
     def unreachable(reason: str) -> None:
         events.event("untracked", reason=reason)
-        say(
+        print_line(
             f"MLflow is unreachable ({reason}): the sweep continues, and logging is retried at its end "
             "and by the next run of the same command",
             console,
@@ -150,7 +150,7 @@ def connect_to_mlflow(study: Study, store: Store, events: EventLog, console: Con
 
     def refused(reason: str) -> None:
         events.event("tracking_error", reason=reason)
-        say(
+        print_line(
             f"error: MLflow refused a request ({reason}): the sweep continues, and what this request carried "
             "is missing in MLflow",
             console,
@@ -162,9 +162,10 @@ def connect_to_mlflow(study: Study, store: Store, events: EventLog, console: Con
 
 
 def check_judges(plan: Plan, console: Console) -> None:
-    """Calls each judge once if the rows or answers that it reads are still to be generated.
+    """Sends one request to each judge whose rows or answers do not exist yet.
 
-    Raises UserError if a judge can never answer; one that is only unreachable now is reported.
+    For existing ones the store may have all replies, so that no endpoint is needed. Raises UserError if a
+    judge can never answer; one that is only unreachable now is reported.
     """
     data = [d for d in plan.lacking(Dataset) if d.judges and key(d.completions) in plan.missing]
     answers = [a for a in plan.lacking(Assessment) if key(a.evaluation) in plan.missing]
@@ -176,7 +177,7 @@ def check_judges(plan: Plan, console: Console) -> None:
 
 
 def check_models(plan: Plan, console: Console) -> None:
-    """Calls each API model that the sweep needs once; errors as in `check_judges`."""
+    """Sends one request to each API model that the sweep needs; errors as in `check_judges`."""
     called = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
     called |= {reference_of(c.teacher): None for c in plan.lacking(Completions)}
     models: list[Teacher | Student] = [*plan.lacking(Teacher), *plan.lacking(Student)]
@@ -200,7 +201,7 @@ def write_plan(plan: Plan, record: Record, events: EventLog) -> None:
 
 @dataclass(frozen=True)
 class Ending:
-    """What follows the waves: the report and the runs in MLflow, both from the store and the event log."""
+    """The last step of a sweep: the report and the runs in MLflow, both from the store and the event log."""
 
     plan: Plan
     record: Record
@@ -223,7 +224,7 @@ class Ending:
         for name, content in report.files.items():
             self.store.write_bytes(f"{self.events.folder}/{name}", content)
         for line in report.verdicts:
-            say(line, console)
+            print_line(line, console)
         console.print(f"Report: {self.store.url}/{self.events.folder}/{HTML}", soft_wrap=True)
         for place, line in report.damaged.items():
             self.events.fail(self.plan.artifacts[place.key], line)

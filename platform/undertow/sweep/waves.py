@@ -35,7 +35,7 @@ from undertow.study.artifacts import (
 )
 from undertow.study.identity import key
 from undertow.sweep.executors import Executors, Sampled
-from undertow.sweep.progress import say
+from undertow.sweep.progress import print_line
 
 T = TypeVar("T", bound=Artifact)
 
@@ -45,8 +45,8 @@ class Waves:
     """Makes a plan's missing artifacts, each once, also if other sweeps work on the same storage.
 
     Attributes:
-        trained: keys of the students that existed when the round began. What is made from other students
-            waits for the next round, because its data or merged weights precede the students of a round.
+        trained: keys of the students that existed when the round began. Artifacts that are made from other
+            students wait for the next round, because a round makes data and merged weights before students.
     """
 
     executors: Executors
@@ -68,6 +68,7 @@ class Waves:
     def make(self, machine: Machine) -> None:
         """Runs the waves in order, one round for each hop of a chain, then the evaluations."""
         self.events.gpus = machine.gpus
+        # Evaluations come last, so that the engines of a reference model start once for all rounds.
         for _ in range(self.plan.hops):
             self.begin_round()
             self._references(machine)
@@ -78,11 +79,11 @@ class Waves:
         self._evaluations(machine)
 
     def begin_round(self) -> None:
-        """From now on, artifacts made from students that exist by now are possible."""
+        """Begins a round: artifacts that are made from the existing students become possible."""
         self.trained.update(self.store.keys(Student.kind))
 
     def _references(self, machine: Machine) -> None:
-        """Nano models, and merged adapters of the students that other models start from."""
+        """Makes nano models, and merges adapters of students that other models start from."""
 
         def make(references: Sequence[Reference]) -> None:
             self.executors.on_tasks("references", "models", make_reference, references, "references")
@@ -106,7 +107,7 @@ class Waves:
         missing = [a for a in self.plan.lacking(kind) if key(a) not in made]
         possible = [a for a in missing if not failed_by(a, self.events.failures)]
         if self.plan.hops == 1:
-            return possible
+            return possible  # `waits` walks over all ancestors, which large studies without a chain can skip
         return [a for a in possible if not waits(a, self.trained)]
 
     def _share(
@@ -115,8 +116,8 @@ class Waves:
         make: Callable[[list[T]], object],
         by: Callable[[T], Artifact] = lambda artifact: artifact,
     ) -> None:
-        """Makes what is possible; other sweeps on the storage make their share of it (see `Leases`)."""
-        self.leases.share(possible, make, lambda line: say(line, self.executors.console), by)
+        """Makes the possible artifacts, shared with other sweeps on the same storage (see `Leases.share`)."""
+        self.leases.share(possible, make, lambda line: print_line(line, self.executors.console), by)
 
     def _train(self, wave: Wave, kind: type[Teacher] | type[Student], machine: Machine) -> None:
         def make(models: Sequence[Teacher | Student]) -> None:
@@ -135,12 +136,13 @@ class Waves:
             self.executors.on_tasks("programs", "sets of answers", write_answers, written, "datasets")
 
         self._share(partial(self.possible, Written), write)
-        # Data sets that are mixed into others come first.
+        # Data sets that others take rows from come first; they are not mixed themselves.
         self._share(
             lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
             lambda some: self.executors.filter("filters", some),
         )
         self._share(partial(self.possible, Dataset), lambda some: self.executors.filter("mixtures", some))
+        # Judged traits of teachers: the answers were sampled above, and `check_gates` needs their judgements.
         self._share(
             lambda: [a for a in self.possible(Assessment) if isinstance(a.subject, Teacher)],
             lambda some: self.executors.assess(some, "datasets"),
@@ -149,7 +151,7 @@ class Waves:
         self._registered("datasets", machine)
 
     def _sampled(self) -> list[Sampled]:
-        """What engines sample from teachers: their data, and the answers that show their trait."""
+        """The missing artifacts that engines sample from teachers: completions and the gate's evaluations."""
         gates = [e for e in self.possible(Evaluation) if isinstance(e.subject, Teacher)]
         return [*self.possible(Completions), *gates]
 
