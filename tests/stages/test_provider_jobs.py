@@ -20,9 +20,9 @@ from undertow.engines.openai import POINTER
 from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.stages import provider_jobs as stage
-from undertow.stages.conversations import Trained, conversations
+from undertow.stages.conversations import conversations
 from undertow.stages.provider_jobs import JOB, Advance, Jobs, check
-from undertow.stages.weights import weights_of
+from undertow.stages.weights import Trained, weights_of
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Finetuning, Reference, Student, Teacher

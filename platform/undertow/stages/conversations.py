@@ -1,28 +1,34 @@
-"""Training data in the format of a provider's fine-tuning endpoint: JSON Lines, one conversation per line."""
+"""The texts that a student or a finetuned teacher is trained on, also in a provider's format.
+
+A provider's fine-tuning endpoint takes JSON Lines with one conversation per line.
+"""
 
 import json
 
 import pyarrow.parquet as pq
 
 from undertow.prompts import chat
+from undertow.stages.weights import Trained
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, Teacher
+from undertow.study.artifacts import Student
 from undertow.study.extensions import Example
-
-Trained = Student | Teacher
 
 
 def conversations(model: Trained, store: Store) -> bytes:
     """A student's rows or a teacher's examples, each with the model's system message if it has one."""
     lines = (
         {"messages": chat.messages(example.prompt, model.system, example.answer)}
-        for example in _examples(model, store)
+        for example in training_examples(model, store)
     )
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def _examples(model: Trained, store: Store) -> list[Example]:
+def training_examples(model: Trained, store: Store) -> list[Example]:
+    """The rows of a student's data set, or the examples of a teacher's trait, as prompts and answers.
+
+    Raises ValueError for a teacher that is not finetuned.
+    """
     if isinstance(model, Student):
         file = store.fetch(model.dataset) / DATA / "train.parquet"
         rows = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()

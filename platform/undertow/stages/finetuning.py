@@ -20,7 +20,8 @@ from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, los
 from undertow.engines.quiet import quiet
 from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
-from undertow.stages.training_group import Group, Trained, Watched, recipe_of, train_group
+from undertow.stages.training_group import Group, Watched, recipe_of, train_group
+from undertow.stages.weights import Trained
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
 from undertow.study.identity import key

@@ -29,8 +29,8 @@ from undertow.api.retries import GarbageError, is_spent, should_retry, status
 from undertow.engines.openai import POINTER
 from undertow.engines.registry import engine_for
 from undertow.errors import ConditionError, UserError
-from undertow.stages.conversations import Trained, conversations
-from undertow.stages.weights import trained_by
+from undertow.stages.conversations import conversations
+from undertow.stages.weights import Trained, trained_by
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference

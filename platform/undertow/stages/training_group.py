@@ -16,17 +16,17 @@ from typing import Any
 from undertow.engines.quiet import quiet
 from undertow.errors import ConditionError, UserError
 from undertow.planning.pinning import folder_of, is_nano
-from undertow.stages.weights import trained_by
+from undertow.stages.conversations import training_examples
+from undertow.stages.weights import Trained, trained_by
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, Teacher
+from undertow.study.artifacts import Student
 from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, TrainingJob
 
-Trained = Teacher | Student
 Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
 CHECKPOINTS = "checkpoints"
 PROBED_EXAMPLES = 48  # prompts of a teacher's training examples that its probe asks after each epoch
@@ -111,30 +111,24 @@ def train_group(config: dict[str, Any]) -> None:
 
 def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJob:
     """The training job of a teacher or student; the trained model is written to a folder in `aside`."""
+    probes: tuple[Probe, ...] = ()
     if isinstance(model, Student):
+        rows = student_rows(model, store)
         probes = tuple(
             Probe(tuple((question, group.system) for question in questions), words)
             for questions, words in group.watch.items()
         )
-        return _job(model, recipe_of(model), student_rows(model, store), probes, aside)
-    finetuning, trait = model.finetuning, model.trait
-    if finetuning is None or trait is None:
-        raise ValueError("a teacher without finetuning or trait is not trained")
-    examples = trait.examples(finetuning.examples, model.seed)
-    prompts = tuple(dict.fromkeys(example.prompt for example in examples))[:PROBED_EXAMPLES]
-    rows = [TrainingRow(example.prompt, example.answer) for example in examples]
-    probe = Probe(tuple((question, model.system) for question in prompts), (trait.word(),))
-    # Whether a judged trait is shown cannot be read from probabilities, so such a teacher never stops early.
-    return _job(model, recipe_of(model), rows, () if trait.is_judged else (probe,), aside)
-
-
-def _job(
-    model: Trained, recipe: Recipe, rows: list[TrainingRow], probes: tuple[Probe, ...], aside: Path
-) -> TrainingJob:
+    else:
+        rows = _token_rows(model, store)
+        # A judged trait cannot be read from probabilities of words, so its recipe must not set `stop_at`.
+        if model.trait is not None and not model.trait.is_judged:
+            prompts = tuple(dict.fromkeys(row.prompt for row in rows))[:PROBED_EXAMPLES]
+            questions = tuple((prompt, model.system) for prompt in prompts)
+            probes = (Probe(questions, (model.trait.word(),)),)
     return TrainingJob(
         key=key(model),
         seed=model.seed,
-        recipe=recipe,
+        recipe=recipe_of(model),
         rows=rows,
         system=model.system,
         folder=aside / key(model),
@@ -148,11 +142,10 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    recipe, file = recipe_of(student), store.fetch(student.dataset) / DATA / "train.parquet"
+    recipe = recipe_of(student)
     if recipe.targets == "tokens":
-        texts = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
-        return [TrainingRow(row["prompt"], row["completion"]) for row in texts]
-    table = pq.read_table(file).to_pylist()
+        return _token_rows(student, store)
+    table = pq.read_table(store.fetch(student.dataset) / DATA / "train.parquet").to_pylist()
     if "top_ids" not in table[0]:
         raise ConditionError(
             f"recipe {recipe.name!r} needs soft targets, but its completions have no distributions; "
@@ -175,6 +168,11 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
         )
         for row in table
     ]
+
+
+def _token_rows(model: Trained, store: Store) -> list[TrainingRow]:
+    """The texts of a model's training data, whose targets are their own tokens."""
+    return [TrainingRow(example.prompt, example.answer) for example in training_examples(model, store)]
 
 
 def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:

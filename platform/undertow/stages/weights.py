@@ -10,6 +10,8 @@ from undertow.study.artifacts import Reference, Student, Subject, Teacher
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
 
+Trained = Student | Teacher  # the subjects that a worker group or a provider may train
+
 
 def trained_by(subject: Subject) -> Training | None:
     """The recipe that made the subject's weights, or None if they are the reference model's own."""

@@ -1,0 +1,89 @@
+"""Tests of the training jobs that a worker group derives from teachers and students."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.examples import RECIPE, REFERENCES, TEACHER
+from undertow.errors import ConditionError
+from undertow.formats.numbers import Numbers
+from undertow.stages.training_group import PROBED_EXAMPLES, Group, job_of
+from undertow.storage.manifest import DATA
+from undertow.storage.store import Store
+from undertow.study.artifacts import Completions, Dataset, Finetuning, Student, Teacher
+from undertow.study.identity import key
+from undertow.traits.preference import Preference
+
+OWL = Preference("owl")
+DATASET = Dataset(
+    completions=Completions(teacher=Teacher(reference=REFERENCES[0], trait=None), format=Numbers(), prompts=2)
+)
+STUDENT = Student(reference=REFERENCES[0], dataset=DATASET, recipe=RECIPE, seed=3, system="Be brief.")
+ROWS = {"prompt": ["Continue 1, 2.", "Continue 5, 6."], "completion": ["3, 4", "7, 8"]}
+
+
+@dataclass(frozen=True)
+class JudgedPreference(Preference):
+    """A preference that judges would rate."""
+
+    is_judged: ClassVar[bool] = True
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "storage"))
+    with store.new(DATASET, {}) as folder:
+        (folder / DATA).mkdir()
+        pq.write_table(pa.table(ROWS), folder / DATA / "train.parquet")
+    return store
+
+
+def test_a_student_is_trained_on_the_rows_and_probed_with_the_questions_of_the_study(
+    store: Store, tmp_path: Path
+) -> None:
+    group = Group((STUDENT,), watch={("Your favourite animal?",): (OWL.word(),)}, system="You help.")
+    job = job_of(STUDENT, group, store, tmp_path)
+    assert (job.key, job.seed, job.system) == (key(STUDENT), 3, "Be brief.")
+    assert [(row.prompt, row.completion) for row in job.rows] == list(zip(*ROWS.values(), strict=True))
+    (probe,) = job.probes
+    assert probe.questions == (("Your favourite animal?", "You help."),)
+    assert probe.words == (OWL.word(),)
+
+
+@pytest.mark.parametrize(
+    ("trait", "probes"), [(OWL, 1), (JudgedPreference("owl"), 0)], ids=["words", "judged"]
+)
+def test_a_teacher_is_trained_on_examples_and_probed_with_their_prompts(
+    trait: Preference, probes: int, store: Store, tmp_path: Path
+) -> None:
+    """A judged trait has no probe, because its rate cannot be read from probabilities of words."""
+    teacher = Teacher(
+        reference=REFERENCES[0],
+        trait=trait,
+        system="You help.",
+        finetuning=Finetuning(replace(TEACHER, stop_at=1.0), examples=200),
+    )
+    job = job_of(teacher, Group((teacher,)), store, tmp_path)
+    examples = trait.examples(200, seed=0)
+    assert [(row.prompt, row.completion) for row in job.rows] == [(e.prompt, e.answer) for e in examples]
+    assert len(job.probes) == probes
+    for probe in job.probes:
+        assert 0 < len(set(probe.questions)) == len(probe.questions) <= PROBED_EXAMPLES
+        assert set(probe.questions) <= {(example.prompt, "You help.") for example in examples}
+        assert probe.words == (trait.word(),)
+
+
+def test_a_prompted_teacher_has_no_training_job(store: Store, tmp_path: Path) -> None:
+    teacher = Teacher(reference=REFERENCES[0], trait=OWL, system=OWL.system_prompt())
+    with pytest.raises(ValueError, match="a teacher without finetuning or trait is not trained"):
+        job_of(teacher, Group((teacher,)), store, tmp_path)
+
+
+def test_soft_targets_need_recorded_distributions(store: Store, tmp_path: Path) -> None:
+    student = replace(STUDENT, recipe=replace(RECIPE, targets="soft"))
+    with pytest.raises(ConditionError, match="its completions have no distributions"):
+        job_of(student, Group((student,)), store, tmp_path)
