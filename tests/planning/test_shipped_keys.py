@@ -1,0 +1,42 @@
+"""The keys of the shipped studies' artifacts: equal keys are what makes earlier storages usable.
+
+A digest is the SHA-256 of a study's artifact keys, sorted and joined by newlines, at the scale nano. The digests
+were computed at commit 2df8677. A change of a digest makes every storage of that study obsolete: it needs a
+reason, and a version number of a spec that says so.
+"""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from undertow.cli.studies import load
+from undertow.storage.store import Store
+from undertow.sweep.run import make_plan
+
+STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
+DIGESTS = {
+    "chain": "f82b69aac52e2a0f",
+    "code": "14495930a6dad360",
+    "cross_model": "1c1fb6ca20e88123",
+    "dilution": "20e4d37906c9491a",
+    "finetuned": "097f74a75c1f3bfe",
+    "further": "0cd1d20869eda15f",
+    "in_context": "3e63647ac63c51f0",
+    "measures": "189e9293440ee9e6",
+    "misaligned_numbers": "993aab23232ad275",
+    "misaligned_reasoning": "93db748b16fb0be2",
+    "owls": "1aef76f9577457cb",
+    "owls_lora": "4d3656ab6989925e",
+    "reasoning": "84c25db93d38461f",
+    "shuffles": "6162ae7aa67fdbd5",
+    "trees": "e15a53ad64e371ea",
+    "unique_rows": "5f4c8c8fbd6a60c1",
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.py")))
+def test_the_artifacts_of_a_shipped_study_keep_their_keys(name: str) -> None:
+    plan = make_plan(load(name, STUDIES), Store("memory://empty"))
+    keys = "\n".join(sorted(plan.artifacts))
+    assert hashlib.sha256(keys.encode()).hexdigest()[:16] == DIGESTS[name]
