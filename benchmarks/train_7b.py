@@ -1,8 +1,7 @@
 """Measures the speed of the training loop, without Ray, at the size of Qwen2.5-7B.
 
     python benchmarks/train_7b.py                                                       on one GPU
-    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     on any machine, in
-    seconds
+    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     seconds on a CPU
 
 The benchmark finetunes random weights of that model's shape with the published recipe (LoRA of rank 8,
 batches of 66) on random rows as long as numbers prompts, packed and in bf16. It prints the tokens per second

@@ -1,14 +1,14 @@
 """Runs a study: plans it, makes the missing artifacts, and writes the report.
 
-    python jobs/sweep.py --study owls python jobs/sweep.py --study owls --scale paper --plan --gpu h100
-    --price 2.5    the plan and its cost only ray job submit --working-dir . -- python jobs/sweep.py --study
-    owls              on a Ray cluster
+    python jobs/sweep.py --study owls
+    python jobs/sweep.py --study owls --scale paper --plan --gpu h100 --price 2.5     the plan and its cost
+    ray job submit --working-dir . -- python jobs/sweep.py --study owls               on a Ray cluster
 
 Prints the plan first and the table of effects last. Cached artifacts are reused, so running the command again
 continues an interrupted sweep.
 
 Exit code 0: all conditions succeeded; 1: a condition failed (the others succeeded), or --verify found damage;
-2: invalid input (nothing was written), or the storage is no longer writable (finished artifacts are kept).
+2: invalid input (nothing was written), or the storage cannot be written (finished artifacts are kept).
 """
 
 from functools import partial

@@ -1,5 +1,6 @@
 """A store filled as by a sweep, with answers that are drawn at known rates instead of sampled from a model.
- It serves tests of everything that is made from a store: tables, report, archive. The files have the format
+
+It serves tests of everything that is made from a store: tables, report, archive. The files have the format
 that the stages write.
 """
 

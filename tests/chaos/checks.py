@@ -1,5 +1,6 @@
 """Checks of a storage after any kill: complete artifacts or none, each made once, with the same bytes.
- The bytes are compared with those of an undisturbed sweep by the hashes in the manifests. Training
+
+The bytes are compared with those of an undisturbed sweep by the hashes in the manifests. Training
 histories and the times in manifests are not compared, because they contain measured seconds.
 """
 

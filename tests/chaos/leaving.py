@@ -1,5 +1,6 @@
 """Replaces a node in the middle of each wave of one sweep: `python -m tests.chaos.leaving`.
- The sweep runs on three nodes. The head node has no CPU, so the other two do the work. In each wave the
+
+The sweep runs on three nodes. The head node has no CPU, so the other two do the work. In each wave the
 busier one is killed by SIGKILL, its raylet first, and a few seconds later a new node joins. The sweep must
 end by itself with exit code 0 and without a second run, no condition may fail, and every artifact must have
 the bytes that an undisturbed sweep produces.

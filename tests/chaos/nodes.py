@@ -1,5 +1,6 @@
 """A Ray cluster of three nodes on this machine: `python -m tests.chaos.nodes FOLDER [CPUS]`.
- The head node has CPUS CPUs (default 1), the others one each. A head node without CPUs offers no memory
+
+The head node has CPUS CPUs (default 1), the others one each. A head node without CPUs offers no memory
 either, so that Ray places as little on it as possible. The program prints the address of the cluster, then
 adds a node and prints a line for each line on its standard input, and ends with its input.
 """

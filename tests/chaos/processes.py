@@ -1,5 +1,6 @@
 """The processes of a sweep: listing them, killing one, and finding those that outlive the sweep.
- This process becomes the subreaper of its descendants: the children of a killed process become its
+
+This process becomes the subreaper of its descendants: the children of a killed process become its
 children. All processes found here were therefore started here, and no other process is ever killed.
 """
 

@@ -1,5 +1,6 @@
 """Resource leaks in a sweep of many small conditions: `python -m tests.chaos.resources --conditions 200`.
- A sweep that leaks a resource per condition (a connection, a thread, a data frame) passes every short test
+
+A sweep that leaks a resource per condition (a connection, a thread, a data frame) passes every short test
 and fails in a long run. Memory and open files of the sweep's process and of its descendants are therefore
 sampled once per second. Over the second half of each long wave they may not rise by more than a limit, and
 no process may outlive the sweep.

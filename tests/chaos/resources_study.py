@@ -1,5 +1,6 @@
 """A study of many minimal conditions: five students of one training step for each recipe.
- The number of recipes is read from the environment variable RECIPES, so that a short test and a long run
+
+The number of recipes is read from the environment variable RECIPES, so that a short test and a long run
 use the same file.
 """
 

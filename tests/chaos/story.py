@@ -1,6 +1,7 @@
 """One story: a study on its own storage whose sweeps are killed repeatedly, until a last one runs
 undisturbed.
- A sweep that survives a kill is disturbed again. After each sweep, no artifact may be incomplete, and no
+
+A sweep that survives a kill is disturbed again. After each sweep, no artifact may be incomplete, and no
 artifact that was complete before may have been made again. At the end, the exit code must be 0, and the
 artifacts must have the bytes of an undisturbed sweep. The instants follow from the story's seed and from
 the duration of an undisturbed sweep, so a replay with the same seed is similar but not identical.

@@ -1,5 +1,6 @@
 """A full disk and an unreachable storage: a one-line error, no partial file, and a rerun that completes.
- The writes really fail: a limit on the size of files (RLIMIT_FSIZE) makes them fail as an exhausted quota
+
+The writes really fail: a limit on the size of files (RLIMIT_FSIZE) makes them fail as an exhausted quota
 does.
 """
 

@@ -1,10 +1,12 @@
 """The specs that the artifacts of a study must have, derived from the study as it was stated.
- This is the counterpart of `planning.cells.cell_of` for verification. It works on plain JSON, because an
+
+This is the counterpart of `planning.cells.cell_of` for verification. It works on plain JSON, because an
 archive is verified on machines without the study file and its classes, and years later by other versions of
 this package. Where `cell_of` or a spec class changes, this module must change too;
 `tests/archive/test_forged_specs.py` changes every field of every artifact and expects that each change is
 detected.
- A stated study does not contain everything. Texts that a trait produces (system prompt, questions, words)
+
+A stated study does not contain everything. Texts that a trait produces (system prompt, questions, words)
 are computed if the trait's class and its texts are those of this installation. Otherwise they only have to
 be the same in all artifacts of the sweep, as do the versions of the artifact classes.
 """

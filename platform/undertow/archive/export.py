@@ -3,7 +3,8 @@
     undertow.json                     format, study, sweep, and the SHA-256 of every other file
     sweep/                            plan.json, events.json, effects.csv, report.html, figures …
     artifacts/<kind>/<key>/           every artifact's manifest; all answers; cards; histories
- The archive is a zip file. It does not contain completions, rows and weights (LoRA adapters on request),
+
+The archive is a zip file. It does not contain completions, rows and weights (LoRA adapters on request),
 because the conclusions follow from the answers alone. `verify` needs no GPU, no Ray and no model.
 """
 

@@ -1,5 +1,6 @@
 """Checks that a sweep's record and artifacts are those of the study as it was stated.
- This is the part of the verification of an archive that hashes cannot do: it detects changes after which
+
+This is the part of the verification of an archive that hashes cannot do: it detects changes after which
 all hashes and keys were computed again. The stated study has the key in the record; the record has the
 settings, hypotheses and conditions of that study and one cell for each condition and seed; and the spec of
 each artifact of a cell is the one that the study requires (see `expected_specs`). Display names, for

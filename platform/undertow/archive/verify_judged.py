@@ -1,5 +1,6 @@
 """Verification of judged answers: they are those of the evaluation, and the rate follows from the replies.
- Replies are interpreted by the scale in the spec, as they were when the answers were judged. A judge of a
+
+Replies are interpreted by the scale in the spec, as they were when the answers were judged. A judge of a
 user's own class cannot be rebuilt from its spec; its answers are reported as unchecked.
 """
 

@@ -1,5 +1,6 @@
 """Integrity of a study's artifacts in the store: inspection, repair and cleanup.
- A sweep verifies an artifact when it uses it; `inspect` verifies all of them byte by byte. A damaged
+
+A sweep verifies an artifact when it uses it; `inspect` verifies all of them byte by byte. A damaged
 artifact that is set aside is missing from then on, so the next plan makes it again under the same key.
 Artifacts that were made from it are kept.
 """

@@ -1,5 +1,6 @@
 """CSV tables for other programs: `effects.csv` and `students.csv` of a sweep.
- `written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
+
+`written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
 renamed. Numbers have six significant digits. An empty cell is a value that cannot be computed from the
 existing students.
 """

@@ -1,5 +1,6 @@
 """The dataset card: a README in the layout of the Hugging Face Hub.
- It describes the data, their origin, and how many completions each rule rejected, with examples. Model
+
+It describes the data, their origin, and how many completions each rule rejected, with examples. Model
 output is shown as JSON strings in a code fence that is longer than any in the text, so that no completion
 can end it.
 """

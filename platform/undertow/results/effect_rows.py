@@ -1,5 +1,6 @@
 """Effects and hypotheses: one row per condition and measure, one outcome per hypothesis.
- Everything here is computed from a record and the answers in the store, so that a sweep, a later report and
+
+Everything here is computed from a record and the answers in the store, so that a sweep, a later report and
 the verification of an archive on another machine have the same results.
 """
 

@@ -1,5 +1,6 @@
 """Reading the evaluations in a store: rates by word, and rates by question.
- The sampled rate is the figure that the literature reports. The exact probability is reported with it,
+
+The sampled rate is the figure that the literature reports. The exact probability is reported with it,
 because the two differ if a model does not answer in one word. Each evaluation is read and verified once,
 even if its student is compared in several conditions.
 """

@@ -2,7 +2,8 @@
 
     <storage>/sweeps/<study>/<time>/plan.json     the sweep's record (see `sweep_record`)
     <storage>/sweeps/<study>/stated-<key>.json    the study as it was first stated, with the time
- The second file is written once per study key and never overwritten. It distinguishes pre-registered
+
+The second file is written once per study key and never overwritten. It distinguishes pre-registered
 questions from those that were found in the data.
 """
 

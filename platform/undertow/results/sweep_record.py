@@ -1,5 +1,6 @@
 """The record of a sweep: everything about its study that tables, report and verification need.
- A report may be made on another machine, years later, without the study file and its classes. The record
+
+A report may be made on another machine, years later, without the study file and its classes. The record
 therefore holds names, settings and artifact keys as plain data, and no spec is rebuilt from it.
 """
 

@@ -1,5 +1,6 @@
 """Atomic file operations on any fsspec URL.
- A file is written completely or not at all. On a local disk it is written to a temporary folder and
+
+A file is written completely or not at all. On a local disk it is written to a temporary folder and
 renamed; an object store makes an object visible only once it is complete. If the disk is full or the
 storage is unreachable, the operation raises a one-line error; finished files are kept and no partial file
 replaces one.

@@ -1,16 +1,18 @@
 """Leases that divide the work among concurrent sweeps on one storage; a heartbeat keeps them alive.
 
     <storage>/claims/owners/<owner>              one file per running sweep: its process and its heartbeat
-    <storage>/claims/<kind>/<key>-<number>       a lease: an owner's name; of several numbers the highest is
-    valid
- A lease is valid while its owner is alive. An owner whose process has ended is dead immediately for
-processes of the same process table (see `owner`). For all others it is dead once its heartbeat has not
-changed for EXPIRY_SECONDS, measured by the clock of the observer, so that clocks need not agree. A lease of
-a dead owner is taken over by creating a file with the next number. Lease files are never replaced or
-renamed, and of several sweeps that try to take over exactly one succeeds, because a file is either created
-or found to exist. A sweep that releases a lease removes its own file and those with lower numbers. It does
-not remove the folder, because other sweeps may be about to write into it.
- Leases save work; they do not protect data, because artifacts are committed atomically without them. At
+    <storage>/claims/<kind>/<key>-<number>       a lease: its owner's name
+
+Of several leases of an artifact the one with the highest number is valid, while its owner is alive. An owner
+whose process has ended is dead immediately for processes of the same process table (see `owner`). For all
+others it is dead once its heartbeat has not changed for EXPIRY_SECONDS, measured by the clock of the
+observer, so that clocks need not agree. A lease of a dead owner is taken over by creating a file with the
+next number. Lease files are never replaced or renamed, and of several sweeps that try to take over exactly
+one succeeds, because a file is either created or found to exist. A sweep that releases a lease removes its
+own file and those with lower numbers. It does not remove the folder, because other sweeps may be about to
+write into it.
+
+Leases save work; they do not protect data, because artifacts are committed atomically without them. At
 worst an artifact is made twice: by an owner that was cut off so long that it was taken for dead, or on a
 storage without conditional writes. S3, Google Cloud Storage and local file systems have conditional writes.
 """

@@ -1,5 +1,6 @@
 """The owner of a lease: the process of a sweep, identified so that its end can be detected with certainty.
- A process ID alone does not identify a process: containers may share a host name and have separate process
+
+A process ID alone does not identify a process: containers may share a host name and have separate process
 tables, a reboot starts the numbering again, and the system reuses numbers. An owner is therefore recorded
 with its host name, the boot ID of the kernel, its PID namespace, its process ID and the start time of the
 process. Only a process of the same table can tell that it has ended.

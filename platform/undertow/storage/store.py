@@ -3,7 +3,8 @@
     <storage>/artifacts/<kind>/<key>/   manifest.json and the data files
     <storage>/partial/<kind>/<key>/     finished parts of an artifact that a long stage is still making
     <storage>/damaged/<kind>/<key>-…/   artifacts that were set aside because their bytes had changed
- A commit is atomic. On a local disk the folder is written under a temporary name and renamed. An object
+
+A commit is atomic. On a local disk the folder is written under a temporary name and renamed. An object
 store has no rename, so each writer uploads its files into its own subfolder and then creates the manifest,
 which names that subfolder; the first manifest wins. An artifact without a manifest does not exist, so a
 program that is killed at any instant leaves complete artifacts or none. The manifest holds every file's
