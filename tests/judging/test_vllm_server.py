@@ -25,7 +25,7 @@ from undertow.judging.client import ask
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Score
 from undertow.judging.replies import Replies, Reply
-from undertow.stages.filters import sieve
+from undertow.stages.filters import filter_rows
 from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
@@ -82,7 +82,7 @@ def test_replies_of_a_random_model_are_counted_as_garbled(store: Store, judge: L
     read = [judge.rejection(reply.text or "") if reply.finished else "garbled" for reply in replies.values()]
     assert read.count("garbled") > 30
     rows = pq.read_table(store.fetch(source) / DATA).to_pylist()
-    _, (rule, numbers) = sieve(spec, rows, store)
+    _, (rule, numbers) = filter_rows(spec, rows, store)
     assert (rule["rows"], rule["kept"]) == (40, 38)
     assert (numbers["rows"], numbers["garbled"]) == (38, read.count("garbled"))
     for field in ("prompt_tokens", "completion_tokens"):

@@ -17,7 +17,7 @@ from undertow.results.evaluation_files import ANSWERS, COUNTED, Rates
 from undertow.stages.filters import (
     REFUSED,
     CompletionRow,
-    Sieve,
+    FilteredRows,
     by_judge,
     missing_replies,
     reason_of,
@@ -33,12 +33,12 @@ from undertow.study.identity import key
 COLUMNS = ANSWER_COLUMNS.append(pa.field(COUNTED, pa.bool_())).append(pa.field("replies", pa.string()))
 
 
-def answers_of(assessment: Assessment, store: Store) -> Sieve:
+def answers_of(assessment: Assessment, store: Store) -> FilteredRows:
     """The answers to be judged, as rows of a prompt and a completion."""
     table = pq.read_table(
         store.fetch(assessment.evaluation) / ANSWERS, columns=["question", "sample", "answer"]
     )
-    return Sieve(
+    return FilteredRows(
         [
             {"prompt": row["question"], "completion": row["answer"], "sample": row["sample"], "replies": {}}
             for row in table.to_pylist()
@@ -54,9 +54,9 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
     panel, outcome = assessment.panel, assessment.outcome
     rows = answers_of(assessment, store).rows
     # The judges in `counted` decide which answers count; `shows` decides which of those show the outcome.
-    counting = Sieve(rows)
+    counting = FilteredRows(rows)
     facts = [_judged(assessment, judge, counting, store) for judge in panel.counted]
-    showing = Sieve(counting.rows)
+    showing = FilteredRows(counting.rows)
     facts.append(_judged(assessment, panel.shows, showing, store))
     # By object identity: the model may have given the same answer to the same question several times.
     shown = {id(row) for row in showing.rows}
@@ -84,7 +84,7 @@ def make_assessment(assessment: Assessment, store: Store) -> dict[str, Any]:
     return {"answers": rates.answers}
 
 
-def _judged(assessment: Assessment, judge: Judge, left: Sieve, store: Store) -> dict[str, Any]:
+def _judged(assessment: Assessment, judge: Judge, left: FilteredRows, store: Store) -> dict[str, Any]:
     """Removes the answers that a judge does not keep; returns the judge's counts."""
     rows = left.rows
     replies = replies_to(judge, rows, store)

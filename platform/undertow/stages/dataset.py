@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from undertow.errors import ConditionError
 from undertow.results.dataset_card import CardCounts, dataset_card
 from undertow.stages.completions import TEXT
-from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, sieve
+from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, filter_rows
 from undertow.stages.shuffling import shuffled
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
@@ -28,7 +28,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     Raises ConditionError if too few rows are left, or replies of judges are missing (see `judgements`).
     """
     table = pq.read_table(store.fetch(dataset.completions) / DATA)
-    left, judged = sieve(dataset, table.to_pylist(), store)
+    left, judged = filter_rows(dataset, table.to_pylist(), store)
     kept = left.rows
     if dataset.rows is not None and len(kept) < dataset.rows:
         raise ConditionError(

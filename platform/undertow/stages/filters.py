@@ -27,7 +27,7 @@ CompletionRow = dict[str, Any]
 
 
 @dataclass
-class Sieve:
+class FilteredRows:
     """The rows that are left, and the count and examples of rejected rows."""
 
     rows: list[CompletionRow]
@@ -45,7 +45,9 @@ class Sieve:
         self.rows = [row for row, reason in zip(self.rows, rejections, strict=True) if reason is None]
 
 
-def sieve(dataset: Dataset, rows: list[CompletionRow], store: Store) -> tuple[Sieve, list[dict[str, Any]]]:
+def filter_rows(
+    dataset: Dataset, rows: list[CompletionRow], store: Store
+) -> tuple[FilteredRows, list[dict[str, Any]]]:
     """The rows that pass rules and judges, and each judge's counts.
 
     Raises ConditionError if replies are missing.
@@ -62,9 +64,9 @@ def sieve(dataset: Dataset, rows: list[CompletionRow], store: Store) -> tuple[Si
     return left, judged
 
 
-def by_rules(dataset: Dataset, rows: list[CompletionRow]) -> Sieve:
+def by_rules(dataset: Dataset, rows: list[CompletionRow]) -> FilteredRows:
     """The rows that pass the format's rules and de-duplication, in the order of the prompts."""
-    left, seen = Sieve(rows), set[tuple[str, str]]()
+    left, seen = FilteredRows(rows), set[tuple[str, str]]()
     left.apply([_rule(dataset, row, seen) for row in rows], lambda i: str(rows[i]["completion"]))
     return left
 
@@ -78,7 +80,7 @@ def replies_to(judge: Judge, rows: Sequence[CompletionRow], store: Store) -> lis
     return [known.get(message) for message in messages]
 
 
-def by_judge(judge: Judge, left: Sieve, replies: Sequence[Reply]) -> dict[str, Any]:
+def by_judge(judge: Judge, left: FilteredRows, replies: Sequence[Reply]) -> dict[str, Any]:
     """Removes the rows that a judge rejects. Returns its counts for the manifest, tokens included."""
     reasons = [reason_of(judge, reply) for reply in replies]
     rows = left.rows

@@ -18,7 +18,7 @@ from undertow.errors import ConditionError, UserError, last_line
 from undertow.judging.client import ReplyCollector, probe
 from undertow.judging.judges import LLMJudge
 from undertow.stages.assessment import answers_of
-from undertow.stages.filters import Sieve, by_judge, by_rules, missing_replies, replies_to
+from undertow.stages.filters import FilteredRows, by_judge, by_rules, missing_replies, replies_to
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.artifacts import Assessment, Dataset
@@ -116,7 +116,7 @@ def _complete(
         by_judge(judge, left, [reply for reply in replies if reply is not None])
 
 
-def _judges_and_rows(artifact: ToJudge, store: Store) -> tuple[Sequence[Judge], Sieve]:
+def _judges_and_rows(artifact: ToJudge, store: Store) -> tuple[Sequence[Judge], FilteredRows]:
     """An artifact's judges in their order, and the rows that the first of them sees."""
     if isinstance(artifact, Assessment):
         return (*artifact.panel.counted, artifact.panel.shows), answers_of(artifact, store)
