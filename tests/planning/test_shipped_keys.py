@@ -1,8 +1,8 @@
 """The keys of the shipped studies' artifacts: equal keys are what makes earlier storages usable.
 
-A digest is the SHA-256 of a study's artifact keys, sorted and joined by newlines, at the scale nano. The digests
-were computed at commit 2df8677. A change of a digest makes every storage of that study obsolete: it needs a
-reason, and a version number of a spec that says so.
+A digest is the SHA-256 of the artifact keys of a study at the scale nano, sorted and joined by newlines. The
+digests were computed at commit 2df8677. A changed digest makes every storage of that study obsolete, so it
+needs a reason, and a version number of a spec that states it.
 """
 
 import hashlib
