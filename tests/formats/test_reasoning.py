@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.study.test_identity import names, variants
 from undertow.errors import SpecError, UserError
 from undertow.formats.reasoning import REASONS, Reasoning, ReasoningRejection, last_number, number
-from undertow.study.identity import key
+from undertow.study.identity import digest, key
 
 PACK = Path(__file__).parents[2] / "platform/undertow/formats/reasoning.json"
 QUESTION = (
@@ -300,6 +300,17 @@ def test_the_key_depends_on_the_content_of_the_questions_and_not_on_their_path(t
     assert len({key(spec) for spec in (one, other, Reasoning())}) == 3
 
 
+def test_answers_that_earlier_versions_misread_change_the_key(tmp_path: Path) -> None:
+    """A file with plain numbers only keeps its key."""
+    pack = write(tmp_path, SMALL)
+    plain = Reasoning(pack=pack, questions=write(tmp_path, ROWS, "plain.json"))
+    table = plain._table().content
+    assert plain.content() == digest(f"{plain._pack().content} {table}")
+    half = [*ROWS, {"question": "A half?", "answer": "#### 1/2"}]
+    misread = Reasoning(pack=pack, questions=write(tmp_path, half, "half.json"))
+    assert misread.content() != digest(f"{misread._pack().content} {misread._table().content}")
+
+
 def test_the_key_depends_on_the_packs_content_and_not_on_its_path(tmp_path: Path) -> None:
     pack = json.loads(PACK.read_text())
     assert key(Reasoning(pack=write(tmp_path, pack, "copy.json"))) == key(Reasoning())
@@ -311,8 +322,8 @@ def test_the_key_depends_on_the_packs_content_and_not_on_its_path(tmp_path: Path
     [
         ({"question": "Two {and} two?", "answer": "#### 5"}, ["row 7", "answer 5 here and 4", "keep one"]),
         ({"question": "Half? ", "answer": "1"}, ["row 7", "answer 1 here and 0.5"]),
-        ({"question": "New?", "answer": "#### none"}, ["row 7", "'answer'", "does not end in a number"]),
-        ({"question": "New?", "answer": "It is 5."}, ["row 7", "does not end in a number"]),
+        ({"question": "New?", "answer": "#### none"}, ["row 7", "'answer'", "'none' is not one number"]),
+        ({"question": "New?", "answer": "It is 5."}, ["row 7", "is not one number"]),
         ({"question": "New?"}, ["row 7", "has no column 'answer'"]),
         ({"question": " ", "answer": "1"}, ["row 7", "'question'"]),
     ],
@@ -334,16 +345,116 @@ def test_a_row_without_one_right_answer_is_rejected(
         ("#### 5 apples", "5"),
         ("7 #### -3", "-3"),
         ("#### .5", "0.5"),
-        ("#### 12,00", "1200"),
+        ("#### 5.", "5"),
+        ("#### **5**", "5"),
+        ("#### x = 5", "5"),
+        ("#### 50%", "50"),
+        ("#### 5 km/h", "5"),
+        ("#### 5-year-olds", "5"),
+        ("#### 007.50", "7.5"),
         ("42", "42"),
         ("1,200", "1200"),
         ("7 #### ", None),
         ("forty", None),
+        ("It is 5.", None),
         ("", None),
+        # Fractions and mixed numbers.
+        ("#### 3/4", "0.75"),
+        ("3/4", "0.75"),
+        ("#### -3/4", "-0.75"),
+        ("#### 5 1/2", "5.5"),
+        ("#### -5 1/2 cups", "-5.5"),
+        ("#### ½", "0.5"),
+        ("#### 5½", "5.5"),
+        ("#### 3⁄4", "0.75"),
+        (r"#### \frac{3}{4}", "0.75"),
+        (r"#### $5\dfrac{1}{2}$", "5.5"),
+        ("#### 1/3", None),
+        ("#### 1/0", None),
+        ("#### 5 7/2", None),
+        ("#### 3/4/2024", None),
+        ("#### 15 000/4", None),
+        ("#### 5 and a half", None),
+        # Groups of digits.
+        ("#### 1 000", "1000"),
+        ("1 000", "1000"),
+        ("#### 1\u00a0000\u00a0000", "1000000"),
+        ("#### 1\u202f000.5", "1000.5"),
+        ("#### 1'000", "1000"),
+        ("#### 1_000", "1000"),
+        ("#### 1,00,000", "100000"),
+        ("#### 9{,}500", "9500"),
+        (r"#### 9\,500", "9500"),
+        (r"#### 9,\!500", "9500"),
+        (r"#### \boxed{9{,}500}", "9500"),
+        ("#### 12,00", None),
+        ("#### 12,5", None),
+        ("#### 1,0000", None),
+        ("#### 1 00", None),
+        ("#### 1 000'000", None),
+        ("#### 1.000,50", None),
+        ("#### 1.000.000", None),
+        ("#### 1.500", None),
+        ("1.500", None),
+        ("#### 2.125", "2.125"),
+        ("#### 0.500", "0.5"),
+        # Exponents and scales.
+        ("#### 1.5e3", "1500"),
+        ("1.5E+3", "1500"),
+        ("#### 5e-2", "0.05"),
+        ("#### 1e999", None),
+        ("#### 1.5 × 10^3", None),
+        ("#### 10²", None),
+        ("#### 5 million", None),
+        ("#### 3 dozen", None),
+        ("#### 5k", None),
+        ("#### 5kg", "5"),
+        # Signs.
+        ("#### −5", "-5"),
+        ("#### –5", "-5"),
+        ("#### - 5", "-5"),
+        ("#### $-5", "-5"),
+        ("#### −$1,200.50", "-1200.5"),
+        ("#### -0", "0"),
+        ("#### €5", "5"),
+        ("#### minus 5", None),
+        ("#### --5", None),
+        ("#### ±5", None),
+        ("#### (5)", None),
+        # Anything that is not one certain number.
+        ("#### 5 or 6", None),
+        ("#### 5-6", None),
+        ("#### 5 - 6", None),
+        ("#### 3 * 4", None),
+        ("#### 10:30", None),
+        ("#### 3 hours 20 minutes", None),
+        ("#### CO2", None),
+        ("#### A-5", None),
+        ("#### 2x", None),
+        ("#### 2π", None),
+        ("#### 5!", None),
+        ("#### >5", None),
+        (r"#### \sqrt{2}", None),
+        ("#### 0x10", None),
+        ("#### ٥", None),
+        ("#### 5\u200b6", None),
+        ("#### inf", None),
+        ("#### " + "9" * 10_000, None),
     ],
 )
 def test_last_number_of_a_cell(cell: str, value: str | None) -> None:
     assert last_number(cell) == value
+
+
+@given(st.text() | st.lists(st.sampled_from([*"0123456789 .,'/-−$e%", "½", " 000"]), max_size=9).map("".join))
+@settings(max_examples=1000)
+def test_a_number_in_a_cell_has_a_normal_form_and_is_the_only_one(tail: str) -> None:
+    value = last_number(f"#### {tail}")
+    if value is not None and number(tail) is not None:
+        assert value == number(tail)
+    if value is not None:
+        assert number(value) == value
+        assert last_number(f"#### {tail} 7") is None
 
 
 # Fields.

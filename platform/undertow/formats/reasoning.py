@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from undertow.errors import SpecError
-from undertow.formats import problems
+from undertow.formats import problems, written_numbers
 from undertow.formats.banned import Matching, as_set, mentions, searchable
 from undertow.prompts import data_files, packs
 from undertow.study.extensions import Format
@@ -30,7 +30,6 @@ from undertow.study.identity import digest, seed_for
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _NUMBER = re.compile(r"(?P<minus>-?)\$?(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)%?", re.ASCII)
-_IN_TEXT = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", re.ASCII)
 
 
 class ReasoningRejection(StrEnum):
@@ -81,8 +80,9 @@ class Reasoning(Format):
         pack: path of a JSON pack that replaces reasoning.json. Its content is part of the artifact key, its
             path is not.
         questions: file or URL (see `data_files`) of questions that replace the pack's problems.
-        question_column, answer_column: the columns of the file. An answer is a number, or text whose last
-            number after "####" is the answer.
+        question_column, answer_column: the columns of the file. An answer is a number, or text with one
+            number after "####". A file with an answer whose value is not certain ("1.000", "5 or 6") is
+            rejected.
     """
 
     name: ClassVar[str] = "reasoning"
@@ -106,8 +106,13 @@ class Reasoning(Format):
         self._known() if self.questions else self._problems()
 
     def content(self) -> str:
-        table = self._table().content if self.questions else ""
+        table = f"{self._table().content}{self._notation()}" if self.questions else ""
         return digest(f"{self._pack().content} {table}")
+
+    def _notation(self) -> str:
+        """A mark in the key of a file with answers that earlier versions may have read as other numbers."""
+        tails = (cell.rpartition("####")[2] for _, cell in self._table().rows)
+        return " written numbers" if any(number(tail) is None for tail in tails) else ""
 
     def prompts(self, count: int, seed: int) -> list[str]:
         distinct = -(-count // self.repeats)
@@ -192,10 +197,12 @@ def number(text: str) -> str | None:
 
 
 def last_number(cell: str) -> str | None:
-    """The right answer in a cell of a file: the last number after the last "####", else the whole cell."""
+    """The right answer in a cell of a file: the one number after the last "####", else the whole cell.
+
+    None if there is not exactly one number whose value is certain (see `written_numbers`).
+    """
     _, mark, tail = cell.rpartition("####")
-    found = _IN_TEXT.findall(tail) if mark else [cell]
-    return number(found[-1].replace(",", "")) if found else None
+    return written_numbers.read(tail) if mark else written_numbers.read_alone(cell)
 
 
 def _blocks(text: str) -> tuple[str, str] | ReasoningRejection:
@@ -230,8 +237,10 @@ def _read_known(pack: str, path: str, question_column: str, answer_column: str) 
     for i, (question, cell) in enumerate(data_files.read(path, (question_column, answer_column)).rows, 1):
         answer = last_number(cell)
         if answer is None:
+            written = cell.rpartition("####")[2].strip()
             raise SpecError(
-                f"file {path}, row {i}, column {answer_column!r}: {cell!r:.80} does not end in a number"
+                f"file {path}, row {i}, column {answer_column!r}: {written!r:.80} is not one number with a "
+                "certain decimal value; write it as in 1200.5, without other numbers or operators"
             )
         prompt = packs.fill(_wrapper(pack), {"question": question})
         if known.setdefault(prompt, answer) != answer:
