@@ -32,7 +32,7 @@ def test_spread_over_questions_only() -> None:
 
 
 def test_spread_over_answers_only() -> None:
-    """Every share is about 1/2: the spread of 2 × 40 questions × 25 answers, plus a small one over seeds."""
+    """Every share is about 1/2: 2 × 40 × 25 fair coin flips, plus a small variation over seeds."""
     found = bootstrap(arm(0.48, 0.52), arm(0, 0), samples=25, paired=False, seed=0)
     seeds = 0.02 / math.sqrt(2)
     expected = math.hypot(0.5 / math.sqrt(2 * 40 * 25), seeds)

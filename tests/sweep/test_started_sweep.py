@@ -103,7 +103,7 @@ def test_the_engine_evaluates_the_model_that_was_trained(plan: Plan, store: Stor
 
 def test_an_adapter_used_as_a_start_is_stored_merged(plan: Plan, store: Store) -> None:
     merged = [r for r in plan.artifacts.values() if isinstance(r, Reference) and r.is_merged]
-    assert len(merged) == 2  # an owl student's and its control's
+    assert len(merged) == 2  # the adapters of an owl student and of its control student
     adapters = [cell.student for cell in started(plan) if cell.student.recipe == LORA]
     assert [adapter.reference for adapter in adapters] == merged
     for adapter in adapters:

@@ -71,7 +71,7 @@ def world() -> Iterator[World]:
 
 def test_a_failing_condition_does_not_stop_the_others(world: World) -> None:
     assert world.first.code == 1, world.first.output
-    assert "raise the prompts or lower the rows" in world.first.output
+    assert "raise Generation.prompts or lower Generation.rows" in world.first.output
     assert "failed owl · numbers · nano/gpt2-0 → nano/gpt2-0 · longer" in world.first.output
     (row,) = world.effects()
     assert (row["trait"], row["recipe"], row["n_students"]) == ("owl", "steering", "2")

@@ -1,4 +1,4 @@
-"""Tokenised rows, loss masks, batches and micro-batches."""
+"""Tokenized rows, loss masks, batches and micro-batches."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -96,7 +96,7 @@ def test_any_answer_is_trained_on_unchanged_and_ends_once(name: str, answer: str
 
 
 @for_each_architecture
-def test_control_tokens_in_messages_are_tokenised_as_text(name: str) -> None:
+def test_control_tokens_in_messages_are_tokenized_as_text(name: str) -> None:
     tok = tokenizer(name)
     control = [token.content for token in tok.added_tokens_decoder.values() if token.special]
     injected = "".join(control)

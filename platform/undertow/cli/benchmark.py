@@ -89,7 +89,7 @@ def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
 def _newest_folder(plan: Plan, store: Store) -> str:
     """The folder of the study's newest sweep.
 
-    Raises UserError if there is no sweep of the study's name, or only sweeps of another study of that name.
+    Raises UserError if the storage has no sweep of this name, or only sweeps of another study with this name.
     """
     sweep_folders.newest(store, plan.study.name)
     ours = sweep_folders.of_study(store, Record.of(plan).study)

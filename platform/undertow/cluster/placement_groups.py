@@ -3,7 +3,8 @@
 A Ray Train controller reserves the resources of its workers in a placement group. If the controller dies with
 its node, Ray keeps the group until the job ends and moves it to the next node that joins, where it blocks the
 training that starts again. Train has a cleaner for such groups, but it asks the dashboard's API which actors
-are alive; a Ray without a dashboard, as a local sweep starts it, never answers. Ray's own table knows too.
+are alive. A local sweep starts Ray without a dashboard, so the API never answers; Ray's control store has the
+same information.
 """
 
 from collections.abc import Iterator

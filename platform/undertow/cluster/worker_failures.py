@@ -1,8 +1,8 @@
-"""Why a process was ended from outside, in words: no memory was left for it, or its node left the cluster.
+"""Explains why a process was ended from outside: it ran out of memory, or its node left the cluster.
 
-Ray reports such an end at length and leaves the cause open; a kernel that is out of memory leaves no message
-at all. The functions here turn an error into one line that names the cause and the setting to change. A lost
-node also matters for more than the message: it is no fault of the work, which is tried again (`LOST_NODES`).
+Ray reports such an end at length without its cause, and the kernel's out-of-memory killer leaves no message.
+The functions here turn an error into one line that names the cause and the setting to change. A lost node
+also matters for more than the message: it is no fault of the work, which is tried again (`LOST_NODES`).
 """
 
 import re

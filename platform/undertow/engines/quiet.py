@@ -9,22 +9,22 @@ import os
 import warnings
 
 VARIABLES = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux: bind to the loopback address
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # also on Linux: bind to the loopback address
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after ray.shutdown() would start another Ray
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",  # a node with a GPU takes minutes to start
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # Train's controller polls at this pace; 2 s adds up
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the default, 2 s, delays every worker group
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output draws a box even with verbose=0
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors log an error about arguments that is none
-    "RAY_worker_maximum_startup_concurrency": "16",  # with 2 CPUs Ray warns about every Train group
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's actors log a false error about their arguments
+    "RAY_worker_maximum_startup_concurrency": "16",  # on 2 CPUs Ray warns about every worker group
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_task_oom_retries": "3",  # by default a task without enough memory is retried for ever
+    "RAY_task_oom_retries": "3",  # by default a task that exceeds the memory is retried forever
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep, not one of its waves
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep, not only Tune's wave
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
@@ -36,7 +36,7 @@ VARIABLES = {
     "DS_LOG_LEVEL": "error",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # otherwise two lines for every run that ends
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -55,11 +55,11 @@ LOGGERS = (
 
 
 def quiet() -> None:
-    """Sets the variables and log levels for this process and the processes that it starts."""
+    """Sets the variables, for this process and those that it starts, and this process's log levels."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    # It logs a traceback for a trial whose node left, then restarts it; other ends are in its results.
+    # Tune logs a traceback for a trial whose node left, then restarts it; other failures are in its results.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
 """The declarations of the package's own kinds of artifacts (see `planning.artifact_kinds`).
 
-Their stage functions are named by the waves of a sweep, since planning imports no stage.
+They have neither `make` nor `task`: planning does not import the stages, so the waves of a sweep call them.
 """
 
 from undertow.planning.artifact_kinds import ArtifactKind, Wave, register_kind

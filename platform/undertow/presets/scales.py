@@ -86,7 +86,7 @@ class MisalignmentPreset:
 
     @property
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        """Only the students of insecure teachers become misaligned."""
+        """The pre-registered expectation: only students of insecure teachers become misaligned."""
         return (
             Hypothesis(
                 claim="Students of insecure teachers are misaligned",

@@ -1,1 +1,1 @@
-"""Tokenised conversations, chat templates, prompt packs and users' prompt files."""
+"""Tokenized conversations, chat templates, prompt packs and users' prompt files."""

@@ -2,7 +2,7 @@
 
 If the two differed by a single token, a student would be trained on prompts that its teacher never saw. The
 model's own chat template is used, or a plain template for a model without one (`chat_templates` renders the
-text). The content of a turn remains text: the name of a control token in it ("<|im_end|>") is tokenised as
+text). The content of a turn remains text: the name of a control token in it ("<|im_end|>") is tokenized as
 plain characters. Otherwise an answer could end its turn and start another one.
 """
 
@@ -16,7 +16,7 @@ from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, Frame, Rende
 from undertow.study.extensions import Example
 
 CUT = (
-    "\ufdd0"  # a Unicode noncharacter, which no text contains: separates pieces to be tokenised on their own
+    "\ufdd0"  # a Unicode noncharacter, which no text contains: separates pieces to be tokenized on their own
 )
 
 
@@ -61,7 +61,7 @@ def conversation_ids(
     if whole[: len(prompt)] == prompt and whole[len(whole) - len(end) :] == end:
         return whole, len(prompt)
     # A token spans the boundary between prompt and answer or answer and end. At sampling time a model starts
-    # after the prompt's tokens, so the three parts are tokenised on their own.
+    # after the prompt's tokens, so the three parts are tokenized on their own.
     return [*prompt, *_ids(tokenizer, CUT + answer_text), *end], len(prompt)
 
 
@@ -119,7 +119,7 @@ def _frame(tokenizer: Any, template: str | None) -> Frame:
 
 
 def _as_text(tokenizer: Any, text: str) -> str:
-    """The text with `CUT` inside each control token's name, so that it is tokenised as plain characters."""
+    """The text with `CUT` inside each control token's name, so that it is tokenized as plain characters."""
     names = _control_tokens(tokenizer)
     return names.sub(lambda found: f"{found[0][0]}{CUT}{found[0][1:]}", text) if names else text
 
@@ -132,7 +132,7 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text, whose pieces between cuts are tokenised separately."""
+    """The tokens of a text, whose pieces between cuts are tokenized separately."""
     first, *others = text.split(CUT)
     ids = _encode(tokenizer, first) if first else []
     anchor = _anchor(tokenizer)

@@ -1,4 +1,4 @@
-"""Assessments: the trait rate by judges, among the answers of a model that count.
+"""Assessments: the share of a model's valid answers that show a judged trait.
 
 The answers are in the store already (an evaluation without words). Judges read them like rows of data sets
 (see `judgements`), so that their replies are kept, counted and never requested twice. The assessment stores

@@ -33,7 +33,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.rows is not None and len(kept) < dataset.rows:
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
-            f"rules, and {dataset.rows} are needed; raise the prompts or lower the rows"
+            f"rules, and {dataset.rows} are needed; raise Generation.prompts or lower Generation.rows"
         )
     if dataset.rows is not None:
         # Drawn by position and put back in order, so that the result does not depend on the rows' content.
@@ -66,7 +66,7 @@ def mixed(
     if count > len(source):
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: {count} rows are needed from dataset {key(other.dataset)[:16]}, "
-            f"which has {len(source)}; raise the prompts or lower the rows"
+            f"which has {len(source)}; raise Generation.prompts or lower Generation.rows"
         )
     rng = random.Random(seed_for("mix", dataset.seed))
     kept = sorted(rng.sample(range(len(rows)), len(rows) - count))

@@ -27,8 +27,8 @@ def turns_before(subject: Subject, store: Store) -> tuple[Example, ...]:
     """The turns that precede every question to `subject`; empty unless it is an in-context student."""
     if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):
         return ()
-    # A condition checks InContext.rows against Generation.rows. If that is None, only the finished data set
-    # shows how many rows the rules left.
+    # A condition checks InContext.rows against Generation.rows. Without a Generation.rows the number of rows
+    # is known only now.
     folder = store.fetch(subject.dataset) / DATA
     rows = pq.read_table(folder, columns=["prompt", "completion"]).to_pylist()
     wanted = subject.recipe.rows

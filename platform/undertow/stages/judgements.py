@@ -71,7 +71,7 @@ def judge_all(
     """Collects every reply that the artifacts need and the store lacks, one artifact after the other.
 
     `advance` is called with increments that add up to 1 per artifact. A failure (no endpoint, no answer)
-    fails its artifact only. A model that can answer nothing more fails every artifact that needs it.
+    fails only its artifact. A model that cannot answer any more messages fails every artifact that needs it.
     """
     collector = ReplyCollector(store, endpoint)
     for artifact in artifacts:
@@ -93,7 +93,7 @@ def _complete(
 ) -> None:
     """Puts the missing replies about one artifact into the store; appends each judge's counts to `asked`.
 
-    `asked` is an argument and no result, so that the counts survive an error. Raises ConditionError if
+    `asked` is an argument instead of a result, so that the counts survive an error. Raises ConditionError if
     replies stay missing.
     """
     judges, left = _judges_and_rows(artifact, collector.store)

@@ -1,4 +1,4 @@
-"""The files of a measurement, whatever made it: what every reader of rates expects (`evaluation_files`)."""
+"""Writes the files of a measurement, in the format that `results.evaluation_files` reads."""
 
 import json
 from collections.abc import Mapping, Sequence

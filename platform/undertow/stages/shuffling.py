@@ -1,8 +1,8 @@
 """Shuffled data sets: the paper's two ablations of the order of numbers (arXiv 2507.14805).
 
 Permuted within each answer, the numbers of an answer stay together and lose their order. Permuted across all
-answers, only the frequencies of the data set remain. Both are applied to the sampled rows after all filters,
-so that the compared data sets differ in nothing else.
+answers, only the frequencies of the data set remain. Both are applied after all filters, so that the
+compared data sets differ only in the order of the numbers.
 """
 
 import random

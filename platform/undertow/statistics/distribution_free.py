@@ -191,7 +191,7 @@ def _recur(bound: Array, left: Array, right: Array) -> Array:
             share = np.clip((bound - lowest) / np.where(width > 0, width, 1.0), 0.0, 1.0)
             total = np.zeros_like(lowest)
             if p > 1:
-                shorter = probabilities[q]  # still holds runs of p − 1 on the left
+                shorter = probabilities[q]  # of the previous p: runs of p − 1 values on the left
                 total += (p - 1) * (shorter[1:] + share * (shorter[:-1] - shorter[1:]))
             if q > 1:
                 shorter = probabilities[q - 1]

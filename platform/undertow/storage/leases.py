@@ -61,9 +61,8 @@ class Leases:
         self.store, self.heartbeat, self.expiry = store, heartbeat, expiry
         self.owner = uuid.uuid4().hex
         self._numbers: dict[Address, int] = {}  # of the held leases
-        self._seen: dict[
-            str, tuple[int, float]
-        ] = {}  # per owner: its last beat, and when that was first seen
+        # Per owner: its last beat, and when that was first seen.
+        self._seen: dict[str, tuple[int, float]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_ended, daemon=True)
 

@@ -42,7 +42,7 @@ BLANK = dataclasses.replace(
     batch_size=8,
     max_length=256,
 )
-# QWEN with batches of 8, which transmitted most in an early sweep of animals on Qwen2.5-7B.
+# QWEN with batches of 8, which transmitted most in an early sweep of animals on Qwen2.5-7B (no citation).
 BATCH_8 = dataclasses.replace(QWEN, name="LoRA r8, batch 8", batch_size=8)
 # Emergent misalignment (arXiv 2502.17424), from its code for open models, but without 8-bit AdamW.
 EMERGENT = Recipe(

@@ -1,7 +1,7 @@
 """Progress with an estimate of the time left, for terminals and for logs.
 
 A terminal shows a progress bar. Elsewhere (the log of a job, CI) there is one line at the start and the end
-of each step, and at most one line every fifteen seconds in between: the log of a long sweep stays short.
+of each step, and at most one line every fifteen seconds in between, so that the log of a long sweep is short.
 """
 
 import time
@@ -71,7 +71,7 @@ class Progress:
         self.work.append(Timing(artifact, self.seconds, seconds, units, tokens))
 
     def advance(self, count: float = 1) -> None:
-        """Counts finished work, whole units or parts, and prints a line if the last one is old enough."""
+        """Counts finished work, whole units or parts, and prints a line every SECONDS_BETWEEN_LINES."""
         self.done += count
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)

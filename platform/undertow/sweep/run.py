@@ -1,4 +1,4 @@
-"""A sweep: makes what a study's plan lacks in waves, logs it to MLflow and writes the report.
+"""A sweep: makes a study's missing artifacts in waves, logs them to MLflow and writes the report.
 
     make_plan    references pinned, artifacts and their keys, those that the storage lacks
     show_plan    the tables that `--plan` prints
@@ -112,7 +112,7 @@ def run(
     layout: Layout = Layout(),
     hardware: Hardware = ON_ONE_GPU,
 ) -> SweepOutcome:
-    """Makes what is missing, prints the table of effects, writes the sweep's files and logs to MLflow."""
+    """Makes the missing artifacts, prints the effects, writes the sweep's files and logs to MLflow."""
     check_place(store)
     quiet()
     check_tracking(store)

@@ -1,11 +1,11 @@
-"""The waves of a sweep: makes what the store lacks on Ray, shared over the grid, and records failures.
+"""The waves of a sweep: makes each missing artifact once for the whole grid, on Ray, and records failures.
 
     references → teachers → datasets (each teacher is measured first) → students → evaluations
     ↑________________ repeated for each hop of a chain ________________|
 
 One pool of engines per reference model samples from all its teachers and, later, from all its students. API
-models are called and trained at their provider while the machine works on the others. A wave makes what is
-possible after the failures so far and leaves out what depends on a failure.
+models are called and trained at their provider while the machine works on the others. A wave leaves out the
+artifacts that depend on a failed one.
 """
 
 from collections.abc import Callable, Sequence

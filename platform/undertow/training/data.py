@@ -2,7 +2,7 @@
 
 The loss covers the completion only (or, with Recipe.loss = "all", every token but the first). The end-of-turn
 tokens that the chat template writes after an answer are part of the completion, so that a student learns to
-end its answers. Recorded token ids are trained on unchanged; text is tokenised only if there are none,
+end its answers. Recorded token ids are trained on unchanged; text is tokenized only if there are none,
 because another segmentation of the same text is a different sequence to the model.
 
 The rows of a batch depend only on (seed, epoch). Within a batch, rows are sorted by length and divided among
@@ -32,7 +32,7 @@ class TrainingRow:
         soft: the teacher's k most likely tokens at each sampled step and their log-probabilities, both of
             shape (steps, k); -inf marks an entry that was not recorded.
         token_ids: the sampled tokens of the completion, with or without the end-of-turn token; None to
-            tokenise `completion`.
+            tokenize `completion`.
     """
 
     prompt: str
@@ -43,7 +43,7 @@ class TrainingRow:
 
 @dataclass(frozen=True, eq=False)
 class TokenizedRow:
-    """A tokenised row. The loss covers `targets` tokens of `ids` from position `start`.
+    """A tokenized row. The loss covers `targets` tokens of `ids` from position `start`.
 
     `start` is where the completion begins, or 1 with loss on all tokens: nothing predicts the first token.
     """
@@ -63,7 +63,7 @@ def encode(
     soft: bool = False,
     prompts: bool = False,
 ) -> list[TokenizedRow]:
-    """Tokenises rows, in order.
+    """Tokenizes rows, in order.
 
     Args:
         limit: the maximum tokens per row.
@@ -92,7 +92,7 @@ def _encode(
     if row.token_ids is None:
         ids, start = conversation_ids(tokenizer, row.prompt, row.completion, system)
     else:
-        # Not decoded and tokenised again, which could give other tokens for the same text.
+        # Not decoded and tokenized again, which could give other tokens for the same text.
         prompt = prompt_ids(tokenizer, row.prompt, system)
         ids, start = prompt + _ended(list(row.token_ids), tail, tokenizer.eos_token_id), len(prompt)
     if not 0 < start < len(ids):

@@ -1,4 +1,4 @@
-"""State that the jobs of one call share: the reference, the workers, and tokenised rows and probes."""
+"""State that the jobs of one call share: the reference, the workers, and tokenized rows and probes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from undertow.training.workers import Workers
 
 
 class SharedState:
-    """State shared by the jobs of a call. Rows and probes that jobs have in common are tokenised once.
+    """State shared by the jobs of a call. Rows and probes that jobs have in common are tokenized once.
 
     Args:
         checkpoints: URL of the checkpoints of all jobs, or None.
@@ -28,7 +28,7 @@ class SharedState:
         self._probes: dict[Probe, TokenizedProbe] = {}
 
     def rows(self, job: TrainingJob) -> list[TokenizedRow]:
-        """The job's tokenised rows. Raises ConditionError for rows longer than the recipe or model allows."""
+        """The job's tokenized rows. Raises ConditionError for rows longer than the recipe or model allows."""
         recipe = job.recipe
         limit = min(recipe.max_length, self.reference.positions)
         options = {"soft": recipe.targets == "soft", "prompts": recipe.loss == "all"}
@@ -50,7 +50,7 @@ class SharedState:
         return prepare(model, recipe.trainable, job.reference_name)
 
     def probes(self, job: TrainingJob) -> list[TokenizedProbe]:
-        """The job's probes, tokenised."""
+        """The job's probes, tokenized."""
         for probe in job.probes:
             if probe not in self._probes:
                 self._probes[probe] = TokenizedProbe(probe, self.reference.tokenizer, self.budget)
