@@ -19,7 +19,7 @@ from rich.console import Console
 from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
 from undertow.archive.export import INDEX, export
-from undertow.archive.verify import verify
+from undertow.archive.verify import _differences, verify
 from undertow.cli import export as job
 from undertow.errors import UserError
 from undertow.report.make import make_report
@@ -423,3 +423,27 @@ def test_a_key_in_the_archive_is_the_hash_of_its_spec(archive: Path) -> None:
         spec = json.loads(files[name])["spec"]
         text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
         assert name.split("/")[2] == digest(text)[:32]
+
+
+@pytest.mark.parametrize(
+    ("printed", "computed", "equal"),
+    [
+        ("an effect of +0.026 is real, and smaller than the margin", "+0.026 is within the margin", True),
+        ("an effect of +0.026 is real", "an effect of +0.027 is real", False),
+        ("an effect of −0.026 is real", "an effect of +0.026 is real", False),
+        ("", "one student: no interval", False),
+        ("one student: no interval", "no interval without a second seed", True),
+    ],
+)
+def test_a_note_is_compared_by_its_numbers_because_its_wording_may_be_of_another_version(
+    printed: str, computed: str, equal: bool
+) -> None:
+    differences = list(
+        _differences("effects.csv", f"trait,note\nowl,{q(printed)}", f"trait,note\nowl,{q(computed)}")
+    )
+    assert (differences == []) is equal
+
+
+def q(text: str) -> str:
+    """The text as a quoted CSV cell."""
+    return f'"{text}"'
