@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.judging.server import Answer, Server, fails, says, serving
-from undertow.api.endpoint import Endpoint
+from undertow.api.endpoint import MODELS, Endpoint
 from undertow.engines import protocol
 from undertow.engines.openai import POINTER, OpenAIEngine, check
 from undertow.engines.protocol import ModelWeights, Request, Usage
@@ -43,6 +43,15 @@ def test_answers_are_in_the_order_of_the_requests_and_each_request_has_its_seed(
         48,
     )
     assert answers[0] == protocol.Answer("PROMPT 0", (), True, usage=Usage(11, 2))
+
+
+@pytest.mark.parametrize("key", ["1", "0", "10", "x", "none", "EMPTY"])
+def test_an_answer_is_returned_as_it_was_sent(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("UNDERTOW_API_KEY", key)
+    with serving(lambda *_: says(" 101, 12, 310\nnone, EMPTY, x")) as server:
+        (answer,) = engine(server, user=MODELS).generate(REQUESTS[:1], SAMPLING)
+    assert server.keys == {f"Bearer {key}"}
+    assert answer.text == " 101, 12, 310\nnone, EMPTY, x"
 
 
 def test_system_message_and_earlier_turns_are_sent() -> None:

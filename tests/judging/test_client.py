@@ -240,7 +240,7 @@ def test_a_probe_returns_temporary_failures_and_raises_permanent_ones() -> None:
         probe(QUESTION, at(server))
 
 
-def test_the_key_is_sent_to_the_endpoint_and_masked_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_sent_to_the_endpoint_and_masked_in_messages_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     with serving(lambda *_: fails(401, f"the key {SECRET} is wrong")) as server:
         _, tally = asked(server)
@@ -248,8 +248,27 @@ def test_the_key_is_sent_to_the_endpoint_and_masked_in_messages(monkeypatch: pyt
     assert "the key *** is wrong" in tally.trouble
     with serving(lambda *_: says(f"you sent {SECRET}")) as server:
         replies, _ = asked(server, ["one"])
-    assert replies["one"].text == "you sent ***"
+    assert replies["one"].text == f"you sent {SECRET}"
     assert SECRET not in repr(at(server))
+
+
+@pytest.mark.parametrize("key", ["1", "8", "x", "none", "test", "EMPTY", "score", "85", "100", SECRET])
+@pytest.mark.parametrize("variable", ["UNDERTOW_JUDGE_KEY", "UNDERTOW_API_KEY", "OPENAI_API_KEY", "HF_TOKEN"])
+def test_a_reply_is_returned_as_it_was_sent(monkeypatch: pytest.MonkeyPatch, variable: str, key: str) -> None:
+    text = f"  85 of 100 is my score for this EMPTY test of x: none, {SECRET}\n"
+    monkeypatch.setenv(variable, key)
+    with serving(lambda *_: says(text)) as server:
+        replies, _ = asked(server, ["one"])
+    assert replies["one"].text == text
+
+
+@pytest.mark.parametrize("key", ["1", "x", "none", "EMPTY", "message", "no key", "4,5,6"])
+def test_a_key_that_is_an_ordinary_word_stays_in_messages(bare: pytest.MonkeyPatch, key: str) -> None:
+    words = "none of the 4,5,6 EMPTY slots is free, x; send the message 1 again: no key"
+    bare.setenv("OPENAI_API_KEY", key)
+    with serving(lambda *_: fails(401, words)) as server:
+        _, tally = asked(server)
+    assert words in tally.trouble
 
 
 def test_the_judges_own_key_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill, fill_rest
+from undertow.api.keys import looks_like_key
 from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
 
@@ -111,3 +112,37 @@ def test_secrets_are_removed_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         redacted("read /etc/keys/mine and http://host:80/a@b") == "read /etc/keys/mine and http://host:80/a@b"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "is_secret"),
+    [
+        ("1", False),
+        ("x", False),
+        ("none", False),
+        ("EMPTY", False),
+        ("judge-1", True),
+        ("password", False),
+        ("Anything", False),
+        ("clé", False),
+        ("123456", False),
+        ("1,000,000", False),
+        ("2026-01-31", False),
+        ("no key needed", False),
+        ("hunter2", True),
+        ("for-the-judge", True),
+        ("token-abc123", True),
+        ("sk-planted-5f1c", True),
+        ("pass phrase 7", True),
+        ("0123456789" * 2, True),
+        ("abcdefghij" * 2, True),
+        ("d41d8cd98f00b204e9800998ecf8427e", True),
+    ],
+)
+@pytest.mark.parametrize("variable", ["UNDERTOW_JUDGE_KEY", "MY_PASSWORD", "secret"])
+def test_only_values_that_look_like_keys_are_removed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, is_secret: bool
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert looks_like_key(value) == is_secret
+    assert redacted(f"got {value}, and more") == f"got {'***' if is_secret else value}, and more"

@@ -251,7 +251,7 @@ def read(answer: Any) -> Completion:
     if not isinstance(text, str):
         raise TypeError("the content is not text")
     return Completion(
-        text=without_keys(text),
+        text=text,
         finish=str(choice.finish_reason),
         prompt_tokens=int(usage.prompt_tokens or 0) if usage else 0,
         completion_tokens=int(usage.completion_tokens or 0) if usage else 0,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from undertow.api import keys
 from undertow.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,11 +114,8 @@ class Endpoint:
 
 
 def without_keys(text: str) -> str:
-    """`text` with every configured key masked: servers quote keys in their error messages."""
-    for name in (JUDGES.key, MODELS.key, KEY):
-        if key := _value(name):
-            text = text.replace(key, "***")
-    return text
+    """An error message with every configured key masked, because servers quote keys. Not meant for data."""
+    return keys.without(text, [os.environ.get(name, "").strip() for name in (JUDGES.key, MODELS.key, KEY)])
 
 
 def _value(name: str) -> str:
