@@ -288,12 +288,8 @@ def test_the_api_key_is_nowhere_in_the_store(store: Store) -> None:
     bad = replace(good, judges=(coherence("judge-1"),))
 
     def behave(message: str, _: int) -> Answer:
-        echo = (
-            fails(500, f"Authorization: Bearer {SECRET}")
-            if "coherent" in message
-            else says(f"it is {SECRET}")
-        )
-        return echo if first_number(message) != 3 else says("85")
+        quoted = fails(500, f"Authorization: Bearer {SECRET}")
+        return quoted if "coherent" in message and first_number(message) != 3 else says("85")
 
     with serving(behave) as server:
         judged = judge(server, store, good, bad)
