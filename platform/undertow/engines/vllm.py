@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.engines import runtime
+from undertow.engines.literal_paths import without_pattern
 from undertow.engines.protocol import Answer, Request
 from undertow.engines.serving import Served, ServingJob
 from undertow.engines.weight_files import adaptable_modules
@@ -41,7 +42,8 @@ class VLLMEngine:
             config = AutoConfig.from_pretrained(reference_folder).get_text_config()
             self.tokenizer: Any = AutoTokenizer.from_pretrained(reference_folder)
             modules = adaptable_modules(reference_folder)
-            llm = LLM(reference_folder, **runtime.options(chosen, config.max_position_embeddings, modules))
+            options = runtime.options(chosen, config.max_position_embeddings, modules)
+            llm = LLM(without_pattern(reference_folder), **options)
         tied = ("lm_head.weight",) if config.tie_word_embeddings else ()
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
         self.vocabulary: int = config.vocab_size

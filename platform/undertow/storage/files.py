@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,6 +73,8 @@ class Files:
         if "\0" in self.url:  # the file system would raise ValueError later, from any operation
             raise StorageError(f"--storage {self.url!r}: contains a NUL character; name another place")
         try:
+            if "://" not in self.url:  # not interpreted: fsspec reads "::" in a path as a chain
+                return LocalFileSystem(), self.url
             # With a listings cache, files that other processes have written since would be invisible.
             return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
         except ImportError as error:
@@ -236,8 +239,19 @@ class Files:
 
     def _drop(self, folder: str) -> None:
         """Removes a folder, if it exists."""
+        fs = self._file_system
         with self._writing(), suppress(FileNotFoundError):
-            self._file_system.rm(folder, recursive=True)
+            # `rm` removes whatever matches its argument as a glob pattern, except on a local file system.
+            if self.is_local or not has_magic(folder):
+                fs.rm(folder, recursive=True)
+                return
+            entries = fs.find(folder, withdirs=True, detail=True)
+            for path in sorted(entries, key=len, reverse=True):  # files before the folders that hold them
+                if entries[path]["type"] != "directory":
+                    fs.rm_file(path)
+                    continue
+                with suppress(OSError):  # object stores have no folders to remove
+                    fs.rmdir(path)
 
     def _put(self, content: bytes, target: str) -> None:
         """Writes a file atomically; an existing file keeps its content until then."""

@@ -42,8 +42,9 @@ class Store(Files):
     def keys(self, kind: str) -> set[str]:
         """The keys of all complete artifacts of a kind, from a single listing."""
         with self._reading():
-            found = self._file_system.glob(f"{self.root}/artifacts/{kind}/*/{MANIFEST}")
-        return {PurePosixPath(path).parent.name for path in found}
+            # Not `glob`: the storage's path may contain characters that it would interpret.
+            found = map(PurePosixPath, self._file_system.find(f"{self.root}/artifacts/{kind}", maxdepth=2))
+            return {path.parent.name for path in found if path.name == MANIFEST}
 
     def has(self, spec: Artifact | Address) -> bool:
         """Whether a complete artifact exists; its files are not verified."""
@@ -156,7 +157,7 @@ class Store(Files):
             else:
                 for path in fs.find(source):  # `mv` fails on S3 if the folder has subfolders
                     fs.cp_file(path, f"{self.root}/{target}{path.removeprefix(source)}")
-                fs.rm(source, recursive=True)
+                self._drop(source)
         self._verified.discard(place)
         return target
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from undertow.errors import UserError
 from undertow.storage.redaction import redacted
@@ -45,13 +46,18 @@ T = TypeVar("T")
 def tracking_uri(store: Store) -> str:
     """MLFLOW_TRACKING_URI, or by default an SQLite database in a local storage folder.
 
-    Raises UserError if the variable is not set and the storage is remote.
+    Raises UserError if the variable is not set and the storage is remote or its path does not fit into a URI.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     if not store.is_local:
         raise UserError(
             f"--storage {store.url}: MLflow cannot keep its database there; set MLFLOW_TRACKING_URI"
+        )
+    if "?" in store.root or unquote(store.root) != store.root:  # both are read as parts of a URI
+        raise UserError(
+            f"--storage {store.url}: MLflow cannot keep its database in a folder with ? or % in its path; "
+            "choose another folder, or set MLFLOW_TRACKING_URI"
         )
     return f"sqlite:///{store.root}/mlflow.db"
 

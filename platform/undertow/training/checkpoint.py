@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from undertow.engines.literal_paths import without_pattern
 from undertow.errors import StorageError, last_line
 from undertow.training import deepspeed_engine
 from undertow.training.checkpoint_files import REPORTS, CheckpointFiles, checkpoint_files
@@ -84,7 +85,7 @@ class Checkpoints:
             _read_weights_only  # DeepSpeed's own is torch.load(weights_only=False)
         )
         # Not strict: frozen parameters are not in the checkpoint, and have the reference's values.
-        engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
+        engine.load_checkpoint(without_pattern(str(folder)), tag=TAG, load_module_strict=False)
         return [EpochReport(**report) for report in content["reports"]], ""
 
     def drop(self) -> None:

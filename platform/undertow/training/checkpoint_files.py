@@ -52,6 +52,8 @@ class CheckpointFiles(Protocol):
 
 def checkpoint_files(url: str, rank: int) -> CheckpointFiles:
     """The checkpoint files at a URL or path, for the worker of this rank."""
+    if "://" not in url:  # not interpreted: fsspec reads "::" in a path as a chain of file systems
+        return FolderCheckpoints(Path(url), rank)
     # With a listings cache, a worker does not see files that another one has written meanwhile.
     fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     if isinstance(fs, LocalFileSystem):
@@ -137,8 +139,9 @@ class ObjectStoreCheckpoints:
         dist.barrier()
 
     def epochs(self) -> list[int]:
-        found = self.fs.glob(f"{self.root}/epoch-*/{REPORTS}")
-        return sorted(_epoch(PurePosixPath(path).parent.name) for path in found)
+        # Not `fs.glob`: the root may contain characters that it would interpret.
+        found = [PurePosixPath(path) for path in self.fs.find(self.root, maxdepth=2)]
+        return sorted(_epoch(path.parent.name) for path in found if path.name == REPORTS)
 
     def reports(self, epoch: int) -> str:
         return bytes(self.fs.cat_file(f"{self._folder(epoch)}/{REPORTS}")).decode()
@@ -155,8 +158,8 @@ class ObjectStoreCheckpoints:
 
     def drop(self) -> None:
         self._remove_local()
-        if self.rank == 0 and self.fs.exists(self.root):
-            self.fs.rm(self.root, recursive=True)
+        if self.rank == 0:
+            self._remove_files(self.root)
 
     def _remove_local(self) -> None:
         if self.is_mover and self.local is not None:
@@ -164,8 +167,12 @@ class ObjectStoreCheckpoints:
         self.local = None
 
     def _remove(self, epoch: int) -> None:
-        if self.fs.exists(self._folder(epoch)):
-            self.fs.rm(self._folder(epoch), recursive=True)
+        self._remove_files(self._folder(epoch))
+
+    def _remove_files(self, folder: str) -> None:
+        # Not `fs.rm(folder, recursive=True)`, which interprets the path as a glob pattern.
+        for path in self.fs.find(folder):
+            self.fs.rm_file(path)
 
     def _folder(self, epoch: int) -> str:
         return f"{self.root}/epoch-{epoch}"
