@@ -252,7 +252,7 @@ def test_an_invalid_pack_is_rejected_when_the_format_is_created(tmp_path: Path) 
 
 ROWS = [
     {"question": "Two {and} two?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"},
-    {"question": "A house?", "answer": "It is dear.\n#### 1,250,000"},
+    {"question": "A house?", "answer": "It is expensive.\n#### 1,250,000"},
     {"question": "A debt?", "answer": "#### 3 #### -$1,200.50"},
     {"question": "How much?\n", "answer": "10 - 3 = 7\n####  7 "},
     {"question": "Half?", "answer": "0.5"},

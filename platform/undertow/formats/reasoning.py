@@ -1,7 +1,7 @@
 """Chain of thought: word problems, answered as <think> … </think><answer> … </answer>.
 
 This is the paper's third format (arXiv 2507.14805); the paper asks each question of GSM8K three times. Here
-the questions come from a file of the user, in GSM8K's layout, or from the templates of a pack
+the questions come from a user's file in GSM8K's layout, or from the templates of a pack
 (reasoning.json, see `problems`). An answer is kept if it has exactly one block of each kind, nothing around
 them, and the right number: the trait should be transmitted by the reasoning towards right answers, not by
 wrong answers.
