@@ -2,14 +2,19 @@
 # which takes no time if it is complete.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report detect theory ui test test-fast chaos lint clean
+.PHONY: help setup sweep plan report detect theory ui test test-all test-fast chaos lint clean
 
 STORAGE ?= ./storage
 PORT ?= 5000
 ARGS ?=
 PYTEST_ARGS ?=
-# The fast tests run in parallel; each of the others needs the whole machine.
-TOGETHER ?= -n auto --maxprocesses 8
+# Tests run in parallel processes. Stack tests share engines and Ray clusters per file, so a file stays in one
+# process; two such processes use two CPU cores well, because each mostly waits for one of its own processes.
+PARALLEL ?= -n auto --maxprocesses 8
+STACK ?= -n 2 --dist loadfile
+# pytest exits with 5 if PYTEST_ARGS selects no test of a group.
+VERDICT = case "$$plain $$stack" in "0 0"|"0 5"|"5 0") exit 0 ;; *) \
+	echo "[test] failed (exit codes: plain $$plain, stack $$stack): see above" >&2; exit 1 ;; esac
 
 # DeepSpeed looks for ninja on PATH, and Ray for python.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -61,14 +66,18 @@ ui: setup  ## serve MLflow for the storage's runs, on this machine only (PORT=50
 	echo 'MLflow: http://127.0.0.1:$(PORT)   (choose "Model training" at the top left; stop with Ctrl-C)'; \
 	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri '$(TRACKING)'
 
-test: setup  ## run all tests: the fast ones, then those that start vLLM, Ray and DeepSpeed
-	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS); fast=$$?; \
-	python -m pytest -m stack $(PYTEST_ARGS); stack=$$?; \
-	if [ $$fast -ne 0 ]; then echo '[test] the fast tests failed: see above' >&2; fi; \
-	[ $$fast -eq 0 ] && [ $$stack -eq 0 ]
+test-fast: setup  ## run the tests that start no engine, worker or server and take little time; 3 minutes
+	@python -m pytest -m 'not stack and not slow' $(PARALLEL) $(PYTEST_ARGS)
 
-test-fast: setup  ## run only the fast tests
-	@python -m pytest -m 'not stack' $(TOGETHER) $(PYTEST_ARGS)
+test: setup  ## run these, the slower ones, and one real test for every joint of the stack; 15 minutes
+	@python -m pytest -m 'not stack' $(PARALLEL) $(PYTEST_ARGS); plain=$$?; \
+	python -m pytest -m 'stack and joint' $(STACK) $(PYTEST_ARGS); stack=$$?; \
+	$(VERDICT)
+
+test-all: setup  ## run every test; 35 minutes
+	@python -m pytest -m 'not stack' $(PARALLEL) $(PYTEST_ARGS); plain=$$?; \
+	python -m pytest -m stack $(STACK) $(PYTEST_ARGS); stack=$$?; \
+	$(VERDICT)
 
 chaos: setup  ## kill processes of a small study at random and check the results; one hour (ARGS="--kills 60 --seed 1")
 	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)

@@ -30,6 +30,8 @@ from undertow.study.identity import digest
 from undertow.study.recipe import LoRA
 from undertow.study.study import Study
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 STUDY = replace(study(seeds=(0, 1), samples=4), conditions=study().conditions[:6])  # two pairs of models
 SWEEP_TIME = "20260101T000000"

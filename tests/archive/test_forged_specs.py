@@ -39,6 +39,8 @@ from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 Spec = dict[str, Any]
 Specs = dict[tuple[str, str], Spec]  # by kind and key
 

@@ -38,6 +38,7 @@ def reasons_of(work: str, folder: str, **more: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
 
 
+@pytest.mark.joint
 def test_a_task_out_of_memory_names_the_setting_to_change(folder: str) -> None:
     reasons = reasons_of("tasks", folder)
     assert reasons["vanish"] == f"{VANISHED}; {TASKS.machine}"

@@ -29,6 +29,8 @@ from undertow.study.recipe import InContext
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = [
     "study", "trait", "induced", "format", "teacher", "recipe", "seeds", "teachers", "rows", "control_rows",
     "length", "control_length", "units_tested", "units_found", "found_in_half", "same_side", "found_again",

@@ -162,12 +162,14 @@ def test_a_truncated_answer_is_marked_as_unfinished(engine: VLLMEngine) -> None:
         assert len(answer.token_ids) <= SAMPLING.max_tokens
 
 
+@pytest.mark.joint
 def test_scores_equal_those_of_transformers(engine: VLLMEngine, models: dict[str, Path]) -> None:
     scores = engine.score(REQUESTS[:3], TEXTS)
     assert scores == pytest.approx(tiny_models.scores(models["reference"], QUESTIONS[:3], TEXTS), abs=1e-4)
     assert engine.score(REQUESTS[:1], [""]) == [0.0]
 
 
+@pytest.mark.joint
 @pytest.mark.parametrize("name", ["finetuned", "steered"])
 def test_weights_are_swapped_in_and_the_references_restored(
     engine: VLLMEngine, models: dict[str, Path], name: str

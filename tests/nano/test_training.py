@@ -14,6 +14,8 @@ from undertow.nano import models, training
 from undertow.prompts import chat
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 # On the machine that trained the bundled weights, training gives the same bits. Elsewhere sums may round
 # differently: initial weights that differed by 1e-7 ended within 4e-5 of each other. The exception is the
 # bias of the attention's keys. It does not change any output (softmax ignores it), so its gradient is
@@ -116,7 +118,7 @@ def test_peft_adapts_a_reference_model(folder: Path) -> None:
 
 
 # About a minute of processor time for gpt2-0 and two for tasks-0.
-@pytest.mark.parametrize("name", ["nano/gpt2-0", pytest.param("nano/tasks-0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["nano/gpt2-0", "nano/tasks-0"])
 def test_training_a_standard_reference_model_gives_the_bundled_weights(name: str, tmp_path: Path) -> None:
     model = models.parse(name)
     training.train_reference(model, tmp_path)

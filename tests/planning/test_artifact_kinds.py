@@ -34,6 +34,8 @@ from undertow.study.identity import key
 from undertow.sweep.run import Ending, connect_to_mlflow
 from undertow.tracking.client import connect_client, tracking_uri
 
+pytestmark = pytest.mark.slow
+
 STUDY = replace(study(seeds=(0, 1)), also=(ByWeights(name="weights"),))
 
 

@@ -30,6 +30,8 @@ from undertow.study.identity import key
 from undertow.sweep.run import SweepOutcome, run
 from undertow.tracking import client
 
+pytestmark = pytest.mark.slow
+
 STUDY = replace(study(seeds=(0,)), conditions=study().conditions[:3])  # owl, cat and control
 
 

@@ -37,6 +37,8 @@ from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 PANEL = Panel(
     counted=(RuleJudge("off the point", about=Word("noise", ("noise",))),),
     shows=RuleJudge("kind", about=Word("kind", ("kind",))),

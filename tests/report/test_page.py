@@ -26,6 +26,8 @@ from undertow.study.recipe import InContext
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CLAIM = Hypothesis(claim="owls <b>travel</b> & land", expects="transmitted", initialisation="same")
 STUDY = study(hypotheses=(CLAIM,), question="Do they?", seeds=(0, 1, 2, 3, 4))

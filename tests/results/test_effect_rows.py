@@ -27,6 +27,8 @@ from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import key
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 SAME = Hypothesis(claim="same start: yes", expects="transmitted", initialisation="same")
 OTHER = Hypothesis(claim="other start: no", expects="not transmitted", initialisation="other")
 STUDY = study(hypotheses=(SAME, OTHER), seeds=(0, 1, 2, 3, 4))

@@ -69,6 +69,7 @@ def world() -> Iterator[World]:
     shutil.rmtree(storage, ignore_errors=True)
 
 
+@pytest.mark.joint
 def test_a_failing_condition_does_not_stop_the_others(world: World) -> None:
     assert world.first.code == 1, world.first.output
     assert "raise Generation.prompts or lower Generation.rows" in world.first.output
@@ -77,10 +78,12 @@ def test_a_failing_condition_does_not_stop_the_others(world: World) -> None:
     assert (row["trait"], row["recipe"], row["n_students"]) == ("owl", "steering", "2")
 
 
+@pytest.mark.joint
 def test_a_recipe_that_cannot_train_is_reported_with_the_reason(world: World) -> None:
     assert re.search(r"failed owl .* · short: .*max_length", world.first.output), world.first.output
 
 
+@pytest.mark.joint
 def test_a_teacher_below_the_gate_stops_its_condition(world: World) -> None:
     assert re.search(
         r"failed wolf .*shows 'wolf' in \d+\.\d% of its answers, below the gate", world.first.output
@@ -90,6 +93,7 @@ def test_a_teacher_below_the_gate_stops_its_condition(world: World) -> None:
     assert {trait and trait["name"] for trait in taught} == {"owl", None}
 
 
+@pytest.mark.joint
 def test_students_show_the_trait_and_controls_do_not(world: World) -> None:
     (row,) = world.effects()
     assert float(row["effect"]) > 0.2
@@ -97,6 +101,7 @@ def test_students_show_the_trait_and_controls_do_not(world: World) -> None:
     assert abs(float(row["effect"]) - float(row["exact_effect"])) < 0.15
 
 
+@pytest.mark.joint
 def test_the_output_is_short_and_has_no_tracebacks(world: World) -> None:
     assert "Traceback" not in world.first.output
     assert len(world.first.output.splitlines()) < 72, world.first.output
@@ -110,6 +115,7 @@ def test_a_study_of_fewer_traits_reuses_all_models(world: World) -> None:
     assert {kind: world.artifacts(kind) for kind in kinds} == before
 
 
+@pytest.mark.joint
 def test_a_rerun_makes_nothing_again_and_has_the_same_effects(world: World) -> None:
     before = {
         kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")
@@ -164,6 +170,7 @@ def test_a_job_on_a_cluster_without_this_package_has_the_same_effects(world: Wor
     assert world.effects() == table
 
 
+@pytest.mark.joint
 def test_mlflow_has_one_run_per_student_with_spec_metrics_and_data_set(world: World) -> None:
     from mlflow import MlflowClient
 
@@ -187,6 +194,7 @@ def test_mlflow_has_one_run_per_student_with_spec_metrics_and_data_set(world: Wo
     assert "model.safetensors" in {item.path for item in client.list_logged_model_artifacts(output.model_id)}
 
 
+@pytest.mark.joint
 def test_a_data_set_loads_with_the_datasets_library_and_has_a_card(world: World) -> None:
     from datasets import load_dataset
 
@@ -198,6 +206,7 @@ def test_a_data_set_loads_with_the_datasets_library_and_has_a_card(world: World)
     assert "### Rejected:" in card
 
 
+@pytest.mark.joint
 def test_a_student_loads_with_plain_transformers(world: World) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -206,6 +215,7 @@ def test_a_student_loads_with_plain_transformers(world: World) -> None:
     assert AutoTokenizer.from_pretrained(folder).chat_template
 
 
+@pytest.mark.joint
 def test_the_partial_folder_is_empty_after_the_sweep(world: World) -> None:
     partial = world.storage / "storage" / "partial"
     left = [path for path in partial.rglob("*") if path.is_file()]

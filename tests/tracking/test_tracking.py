@@ -24,6 +24,8 @@ from undertow.tracking import client, logged_models, names, pages
 from undertow.tracking.tracker import Tracker
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 RATES = {"trait_rate": 0.75, "sampled_owl": 0.75, "effect": 0.5, "exact_owl": 0.7, "trait_rate_exact": 0.7}
 WEIGHTS = "model.safetensors"
 

@@ -100,6 +100,7 @@ def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJo
     assert both.last.probabilities == first.last.probabilities | second.last.probabilities
 
 
+@pytest.mark.joint
 def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJob) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -151,6 +152,7 @@ def test_the_seed_determines_the_result_and_jobs_do_not_affect_each_other(llama:
     assert not any(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.joint
 @pytest.mark.parametrize("place", ["folder", "bucket"])
 def test_an_interrupted_training_resumes_bit_for_bit(
     gpt2: Path, job: MakeJob, tmp_path: Path, place: str, request: pytest.FixtureRequest

@@ -200,6 +200,7 @@ def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: 
     dist.destroy_process_group()
 
 
+@pytest.mark.joint
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_two_workers_resume_from_an_object_store(
     llama: Path, tmp_path: Path, s3_url: str, nodes: int, monkeypatch: pytest.MonkeyPatch
