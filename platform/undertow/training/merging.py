@@ -6,6 +6,8 @@ loop and the engine support one adapter. Rounding of the sum in bf16 is part of 
 
 from pathlib import Path
 
+from undertow.training.saving import save_model
+
 
 def write_merged(base: Path, adapter: Path, folder: Path) -> None:
     """Saves the model in the folder `base` with `adapter` merged into it, and its tokenizer, in `folder`.
@@ -18,5 +20,5 @@ def write_merged(base: Path, adapter: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
     # safe_merge raises an error if a merged weight is not finite.
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
-    merged.save_pretrained(folder)
+    save_model(merged, folder)
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)

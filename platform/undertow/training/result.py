@@ -17,6 +17,7 @@ from undertow.errors import ConditionError
 from undertow.study.recipe import LoRA
 from undertow.training.deepspeed_engine import gathered
 from undertow.training.job import TrainingJob
+from undertow.training.saving import save_model
 
 State = dict[str, Tensor]  # parameter name -> value, on the CPU
 
@@ -93,7 +94,7 @@ def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob)
         # The default, "auto", asks the Hugging Face hub whether the vocabulary was resized.
         model.save_pretrained(job.folder, state_dict=state, save_embedding_layers=False)
         return
-    reference.model.save_pretrained(job.folder, state_dict=_merged(reference.model, state))
+    save_model(reference.model, job.folder, state_dict=_merged(reference.model, state))
     reference.tokenizer.save_pretrained(job.folder)
 
 
