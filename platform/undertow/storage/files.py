@@ -93,16 +93,21 @@ class Files:
         return isinstance(self._file_system, LocalFileSystem)
 
     def prepare(self) -> None:
-        """Creates the storage folder and checks that it is writable.
+        """Creates the storage folder and checks that it can be written as commits and leases require.
 
-        Raises StorageError if it is not, before any work starts.
+        Raises StorageError if it cannot, before any work starts.
         """
         fs = self._file_system
         probe = f"{self.root}/.writable-{uuid.uuid4().hex}"
         try:
             fs.makedirs(self.root, exist_ok=True)
+            if self.is_local:
+                _check_operations(Path(probe))
+                return
             fs.pipe_file(probe, b"1")
             fs.rm_file(probe)
+        except UserError as error:
+            raise StorageError(f"--storage {self.url}: {error}; name another place") from None
         # The URL is the only input here, so every error is about it: for example, fsspec raises ValueError
         # for a malformed URL and NotImplementedError for a read-only protocol.
         except Exception as error:
@@ -128,11 +133,7 @@ class Files:
         if os.path.lexists(target):  # much faster than a failing link
             return False
         with self._writing(), self._temporary_file(content, target) as file:
-            try:
-                os.link(file, target)
-            except FileExistsError:
-                return False
-        return True
+            return _create_exclusively(file, Path(target))
 
     def remove(self, name: str) -> None:
         """Removes a file that is not part of an artifact, if it exists."""
@@ -294,6 +295,58 @@ class Files:
             yield folder / "file"
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_exclusively(source: Path, target: Path) -> bool:
+    """Gives `target` the content of the file `source`; False if `target` exists.
+
+    A hard link makes the complete file visible at once. Some file systems have none: FUSE and SMB mounts and
+    exFAT raise PermissionError or ENOTSUP, others further errors. There the file is created empty and then
+    filled: of several writers one still wins, and readers accept a file that is empty for a moment.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        try:
+            file = target.open("xb")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(source.read_bytes())
+        except OSError:  # a full disk: an empty file would look like one that another process created
+            target.unlink(missing_ok=True)
+            raise
+    return True
+
+
+def _check_operations(probe: Path) -> None:
+    """Tries in a new folder `probe` what commits and leases need of a local file system.
+
+    Raises UserError, which names the operation, where a mounted file system lacks one (an object store
+    mounted as a folder has no renames, for example), and OSError where nothing can be written.
+    """
+    probe.mkdir()
+    try:
+        first, second, folder = probe / "first", probe / "second", probe / "folder"
+        first.write_bytes(b"1")
+        second.write_bytes(b"2")
+        folder.mkdir()
+        operation = "replace a file by renaming another"
+        try:
+            first.replace(second)
+            operation = "rename a folder"
+            folder.rename(probe / "renamed")
+            operation = "create a file exclusively"
+            is_exclusive = _create_exclusively(second, first) and not _create_exclusively(second, first)
+        except OSError as error:
+            raise UserError(f"its file system cannot {operation} ({reason(error)})") from None
+        if not is_exclusive:
+            raise UserError(f"its file system cannot {operation}: a second writer is not refused")
+    finally:
+        shutil.rmtree(probe, ignore_errors=True)
 
 
 def is_storage_failure(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -271,7 +271,8 @@ def _rename_folder(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and not (target / MANIFEST).exists():
         shutil.rmtree(target)
-    source.chmod(0o755)  # mkdtemp creates folders that only their owner may read
+    with suppress(OSError):  # file systems without permissions refuse (SMB and FUSE mounts, exFAT)
+        source.chmod(0o755)  # mkdtemp creates folders that only their owner may read
     try:
         source.rename(target)
     except OSError:
