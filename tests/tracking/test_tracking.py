@@ -190,7 +190,7 @@ def test_a_rerun_changes_nothing(desk: Desk) -> None:
     (model,) = desk.models()
     again = desk.tracker()
     assert again.is_done(student)
-    # A sweep does not finish a finished run; it must not matter if it does.
+    # A sweep finishes a run only once; doing it again must have no effect.
     again.finish(student, desk.store.manifest(student), RATES)
     again.close({}, {}, failed=False)
     after = [(r.info.run_id, r.data.metrics) for kind in ("sweep", "student") for r in desk.runs(kind)]

@@ -155,7 +155,7 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     """Raises SpecError for a system message setting that a chat template does not support.
 
     That is a system message that the template rejects or drops, or NO_SYSTEM if the template inserts its
-    default system message in any case.
+    default system message in every conversation.
 
     Args:
         evaluated: `Study.system`.
@@ -172,7 +172,7 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
         if system == NO_SYSTEM and behaviour.always:
             raise SpecError(
                 f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
-                f"{behaviour.own_system[:60]!r} nevertheless; give a neutral text instead"
+                f"{behaviour.own_system[:60]!r} in every conversation; give a neutral text instead"
             )
 
 

@@ -1,7 +1,7 @@
 """The effect of a trait: students' rates minus control students' rates, with an interval and two tests.
 
 The unit of inference is the trained student. The answers of one student are not independent draws of what
-training does, so each student enters with one rate, however many answers it rests on, and one student gives
+training does, so each student enters with one rate, whatever its number of answers, and one student gives
 no interval. Training seeds can differ a great deal, and by different amounts in the two arms. The default is
 therefore Welch's t test, which does not assume equal variances, or the paired t test if a student shares
 everything its seed determines (prompts, LoRA initialisation, row order) with the control student of that

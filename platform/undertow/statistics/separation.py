@@ -14,7 +14,7 @@ the same procedure to data of one teacher.
 The p-value across seeds is one-sided, from the Mann-Whitney U test: given the other seeds' data, the scores
 of one seed's rows are independent, and identically distributed in both arms if nothing differs. Seeds serve
 as each other's training data, so their p-values are dependent; the smallest times their number (Bonferroni)
-is valid nevertheless.
+is still valid.
 
 The penalty is fixed. On number sequences of the nano models it had little influence (AUC within .03 for C
 from .001 to 1).

@@ -118,7 +118,7 @@ class Condition(Spec):
         self.require(
             not self.prompted or self.finetuning is not None,
             "prompted",
-            "False: without finetuning, a system prompt induces the trait anyway",
+            "False: without finetuning, a system prompt already induces the trait",
         )
         if self.trait is not None and self.finetuning is not None:
             self.trait.check_examples()

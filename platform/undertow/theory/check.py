@@ -17,7 +17,7 @@ from undertow.theory.one_step import CASES, Loss, Steps, StudentArm
 from undertow.theory.settings import OneStep
 
 # Smallest change of a loss that counts as measured. A loss near 1 accumulates float64 rounding errors of
-# about # 1e-16 over many sums; 1e-11 is far above their total.
+# about 1e-16 over many sums; 1e-11 is far above their total.
 ROUNDING = 1e-11
 
 

@@ -1,7 +1,7 @@
 """Students and finetuned teachers as MLflow's logged models: an experiment's Models page is a leaderboard.
 
 There is one logged model per artifact key and experiment. Small weights are copied to MLflow; the tag
-`undertow.url` has the location of the weights in any case (`undertow.model`: the provider's name of a model
+`undertow.url` always has the location of the weights (`undertow.model`: the provider's name of a model
 that a provider holds). Evaluation metrics are logged to the run and to the model in one call, with the
 questions as their dataset, so that the Models page can compare them.
 """
