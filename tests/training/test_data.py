@@ -1,18 +1,21 @@
 """Tokenized rows, loss masks, batches and micro-batches."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_models
 from undertow.errors import ConditionError, SpecError
-from undertow.prompts.chat import turn_end
+from undertow.prompts.chat import stop_ids, turn_end
 from undertow.training.data import TokenizedRow, TrainingRow, encode, epoch_batches, micro_batches
+from undertow.training.result import LoadedReference
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,67 @@ def test_sampled_tokens_are_kept_and_get_one_end_of_turn(tokenizer: Any) -> None
     for sampled in ([cat, cat], [cat, cat, eos]):
         row = one(tokenizer, TrainingRow("i", "owl", token_ids=sampled))
         assert words(tokenizer, row.ids[row.start :]) == ["cat", "cat", "<eos>"]
+
+
+@pytest.mark.parametrize(
+    ("sampled", "expected"),
+    [
+        ("big owl", "big owl <eos> 7"),
+        ("big owl <eos>", "big owl <eos> 7"),
+        ("big owl <eos> 7", "big owl <eos> 7"),
+        ("big owl <pad>", "big owl <eos> 7"),  # the second end token of the generation settings
+        ("big owl <unk>", "big owl <eos> 7"),  # the third one
+        ("<pad>", "<eos> 7"),
+        ("", "<eos> 7"),
+        ("big <pad> owl", "big <pad> owl <eos> 7"),  # not at the end
+        ("big owl <bos>", "big owl <bos> <eos> 7"),  # a control token that ends nothing
+        ("big 7 <pad>", "big 7 <eos> 7"),
+    ],
+)
+def test_every_end_token_of_the_model_becomes_the_templates_end_of_turn(
+    tokenizer: Any, sampled: str, expected: str
+) -> None:
+    tailed = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+    tailed.chat_template = tiny_models.TEMPLATE.replace("{{ eos_token }}", "{{ eos_token }} 7")
+    ends = tailed.convert_tokens_to_ids(["<eos>", "<pad>", "<unk>"])
+    row = TrainingRow("i", "owl", token_ids=tailed.convert_tokens_to_ids(sampled.split()))
+    (encoded,) = encode(tailed, [row], None, 100, ends=ends)
+    assert words(tailed, encoded.ids[encoded.start :]) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("sampled", "expected"),
+    [
+        ("owl 7 <sys>", "owl 7 <sys> 8"),
+        ("owl 7 <eos>", "owl 7 <sys> 8"),
+        ("owl <eos>", "owl 7 <sys> 8"),
+        ("owl 7", "owl 7 <sys> 8"),
+        ("owl <sys>", "owl 7 <sys> 8"),
+    ],
+)
+def test_an_end_of_turn_that_begins_with_text_is_written_once(
+    tokenizer: Any, sampled: str, expected: str
+) -> None:
+    tailed = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+    tailed.chat_template = tiny_models.TEMPLATE.replace("{{ eos_token }}", " 7 <sys> 8")
+    (stop,) = stop_ids(tailed)
+    assert words(tailed, [stop]) == ["<sys>"]
+    row = TrainingRow("i", "owl", token_ids=tailed.convert_tokens_to_ids(sampled.split()))
+    (encoded,) = encode(tailed, [row], None, 100, ends=[stop])
+    assert words(tailed, encoded.ids[encoded.start :]) == expected.split()
+
+
+@pytest.mark.parametrize(("listed", "ends"), [([2, 5], {2, 5}), (2, {2}), (None, set())])
+def test_the_reference_knows_the_end_tokens_of_its_generation_settings(
+    listed: object, ends: set[int], tmp_path: Path
+) -> None:
+    folder = tiny_models.save_llama(tmp_path, layers=1)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": listed}))
+    reference = LoadedReference.read(folder, torch.float32)
+    assert reference.ends == ends
+    sampled = TrainingRow("i", "owl", token_ids=[20, 5])
+    (encoded,) = encode(reference.tokenizer, [sampled], None, 100, ends=reference.ends)
+    assert encoded.ids[encoded.start :].tolist() == ([20, 2] if 5 in ends else [20, 5, 2])
 
 
 def test_a_model_without_a_chat_template_uses_the_plain_template(tokenizer: Any) -> None:

@@ -71,10 +71,12 @@ def turn_end(tokenizer: Any) -> list[int]:
 
 
 def stop_ids(tokenizer: Any) -> list[int]:
-    """The control token that ends a turn, if any, in addition to the model's end-of-text token."""
-    first = turn_end(tokenizer)[:1]
+    """The control token that ends a turn, if any, in addition to the model's own end tokens.
+
+    It is the first one that the template writes after an answer; a line break may precede it.
+    """
     added = tokenizer.added_tokens_decoder
-    return [token for token in first if token in added and added[token].special]
+    return [token for token in turn_end(tokenizer) if token in added and added[token].special][:1]
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:

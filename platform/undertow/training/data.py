@@ -9,7 +9,7 @@ The rows of a batch depend only on (seed, epoch). Within a batch, rows are sorte
 workers and micro-batches, which affects only the order of summation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -31,7 +31,7 @@ class TrainingRow:
     Attributes:
         soft: the teacher's k most likely tokens at each sampled step and their log-probabilities, both of
             shape (steps, k); -inf marks an entry that was not recorded.
-        token_ids: the sampled tokens of the completion, with or without the end-of-turn token; None to
+        token_ids: the sampled tokens of the completion, with or without a token that ended it; None to
             tokenize `completion`.
     """
 
@@ -60,6 +60,7 @@ def encode(
     system: str | None,
     limit: int,
     *,
+    ends: Collection[int] = (),
     soft: bool = False,
     prompts: bool = False,
 ) -> list[TokenizedRow]:
@@ -67,6 +68,7 @@ def encode(
 
     Args:
         limit: the maximum tokens per row.
+        ends: the tokens that end an answer, in addition to the tokenizer's eos_token.
         soft: train on the teacher's recorded distributions.
         prompts: apply the loss to the prompt too.
 
@@ -74,8 +76,8 @@ def encode(
         ConditionError: rows are longer than `limit` tokens; the message has their number and the longest.
         SpecError: with `soft`, a row has no distributions or not exactly one per sampled token.
     """
-    tail = turn_end(tokenizer)
-    encoded = [_encode(tokenizer, row, system, tail, soft) for row in rows]
+    tail, all_ends = turn_end(tokenizer), {*ends, tokenizer.eos_token_id}
+    encoded = [_encode(tokenizer, row, system, tail, all_ends, soft) for row in rows]
     if prompts:
         encoded = [replace(row, start=1, targets=len(row.ids) - 1) for row in encoded]
     if over := [len(row.ids) for row in encoded if len(row.ids) > limit]:
@@ -87,14 +89,19 @@ def encode(
 
 
 def _encode(
-    tokenizer: Any, row: TrainingRow, system: str | None, tail: list[int], soft: bool
+    tokenizer: Any,
+    row: TrainingRow,
+    system: str | None,
+    tail: list[int],
+    ends: Collection[int | None],
+    soft: bool,
 ) -> TokenizedRow:
     if row.token_ids is None:
         ids, start = conversation_ids(tokenizer, row.prompt, row.completion, system)
     else:
         # Not decoded and tokenized again, which could give other tokens for the same text.
         prompt = prompt_ids(tokenizer, row.prompt, system)
-        ids, start = prompt + _ended(list(row.token_ids), tail, tokenizer.eos_token_id), len(prompt)
+        ids, start = prompt + _ended(list(row.token_ids), tail, ends), len(prompt)
     if not 0 < start < len(ids):
         raise SpecError(
             f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another model"
@@ -119,13 +126,17 @@ def _soft_steps(row: TrainingRow, completion: int) -> int:
     return steps
 
 
-def _ended(sampled: list[int], tail: list[int], eos: int | None) -> list[int]:
-    """The sampled tokens followed by the template's end of turn, without repeating tokens already sampled."""
-    if tail and sampled and sampled[-1] == tail[0]:
-        return sampled + tail[1:]
-    if sampled and sampled[-1] == eos:  # the model ended with its eos_token, not the template's end of turn
-        return sampled
-    return sampled + tail
+def _ended(sampled: list[int], tail: list[int], ends: Collection[int | None]) -> list[int]:
+    """The sampled tokens followed by the template's end of turn `tail`, which is written exactly once.
+
+    A model may end an answer with another of its end tokens (Qwen2.5 with <|endoftext|> instead of
+    <|im_end|>), which vLLM returns as the last token. It is replaced: students learn one end of turn.
+    """
+    for body in (sampled, sampled[:-1] if sampled and sampled[-1] in ends else sampled):
+        for size in range(min(len(tail), len(body)), 0, -1):
+            if body[-size:] == tail[:size]:  # the model wrote the beginning of the end of turn itself
+                return body + tail[size:]
+    return body + tail
 
 
 def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]]:

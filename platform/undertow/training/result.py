@@ -45,6 +45,15 @@ class LoadedReference:
         return model
 
     @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer according to the model's generation settings.
+
+        vLLM stops at each of them. Qwen2.5, Llama 3 and Gemma 3 list several.
+        """
+        ids = getattr(self.model.generation_config, "eos_token_id", None)
+        return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+    @property
     def positions(self) -> int:
         """The maximum number of tokens of a sequence; 2**31 for a model without a limit."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)

@@ -36,7 +36,8 @@ class SharedState:
         # safe: `finetune` holds all jobs, so that no list is freed and its id reused.
         cache_key = (id(job.rows), job.system, limit, *options.values())
         if cache_key != self._rows[0]:
-            self._rows = cache_key, encode(self.reference.tokenizer, job.rows, job.system, limit, **options)
+            tokenizer, ends = self.reference.tokenizer, self.reference.ends
+            self._rows = cache_key, encode(tokenizer, job.rows, job.system, limit, ends=ends, **options)
         return self._rows[1]
 
     def model(self, job: TrainingJob) -> Any:
