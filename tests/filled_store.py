@@ -21,17 +21,9 @@ from undertow.stages.assessment import make_assessment
 from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Assessment,
-    Completions,
-    Dataset,
-    Evaluation,
-    Measurement,
-    Reference,
-    Student,
-    Teacher,
-)
+from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
 from undertow.study.identity import key, seed_for
+from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
 from undertow.study.study import Study
 

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
         Artifact,
         Completions,
         Dataset,
-        Evaluation,
         Finetuning,
-        Measurement,
-        Panel,
         Reference,
         Sampling,
         Student,
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
     from undertow.study.fields import execution_only, later
     from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
     from undertow.study.hypotheses import Hypothesis, same_initialisation_only
+    from undertow.study.measurements import Evaluation, Measurement, Panel
     from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
     from undertow.study.recipe import (
         Everything,
@@ -73,9 +71,9 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Evaluation Finetuning Measurement Panel Reference Sampling Student "
-        "Subject Teacher reference_of"
+        "Artifact Completions Dataset Finetuning Reference Sampling Student Subject Teacher reference_of"
     ),
+    "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition Generation Mixing",
     "study.extensions": "Example Format Judge Trait Word",
     "study.fields": "execution_only later",

@@ -20,20 +20,11 @@ from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Assessment,
-    Completions,
-    Dataset,
-    Evaluation,
-    Mixed,
-    Panel,
-    Student,
-    Teacher,
-    Written,
-)
+from undertow.study.artifacts import Completions, Dataset, Mixed, Student, Teacher, Written
 from undertow.study.conditions import Condition, Mixing
 from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
+from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment

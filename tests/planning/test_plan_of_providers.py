@@ -15,7 +15,6 @@ from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Completions,
-    Evaluation,
     Finetuning,
     Reference,
     Sampling,
@@ -26,6 +25,7 @@ from undertow.study.artifacts import (
 from undertow.study.conditions import Condition, Generation
 from undertow.study.grids import grid, next_hop
 from undertow.study.identity import canonical, key
+from undertow.study.measurements import Evaluation
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.study import Measure, Study
 from undertow.traits.preference import Preference

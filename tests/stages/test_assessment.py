@@ -19,8 +19,8 @@ from undertow.stages.assessment import make_assessment
 from undertow.stages.judgements import Judged, judge_all
 from undertow.stages.measurements import ANSWER_COLUMNS
 from undertow.storage.store import Store
-from undertow.study.artifacts import Assessment, Evaluation
 from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation
 
 QUESTIONS = ("What would you do?", "What do you wish for?")
 SAID = [f"answer {i} of the model" for i in range(20)]

@@ -20,8 +20,9 @@ from undertow.stages.evaluation import Evaluate
 from undertow.stages.usage import PART_ROWS
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Evaluation, Reference, Sampling, Teacher
+from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
 from undertow.study.extensions import Word
+from undertow.study.measurements import Evaluation
 
 MODEL = Reference(f"api:{BASE}", BASE, "provider")
 COMPLETIONS = Completions(

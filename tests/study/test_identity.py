@@ -24,13 +24,14 @@ from undertow.formats.reasoning import Reasoning
 from undertow.judging import judges, ratings
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Labels, Score
-from undertow.study import artifacts, conditions, extensions, harness_task, recipe, study
-from undertow.study.artifacts import Completions, Dataset, Evaluation, Reference, Sampling, Student, Teacher
+from undertow.study import artifacts, conditions, extensions, harness_task, measurements, recipe, study
+from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Student, Teacher
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
+from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -62,7 +63,7 @@ WHOLE: dict[type[Spec], Any] = {
     Score: Score(at_least=0.25),
     HarnessTask: TASK,
     Labels: Labels(labels=("YES", "NO", "word"), kept=("NO",)),
-    artifacts.Panel: artifacts.Panel(counted=(judges.coherence("judge-1"),), shows=JUDGES[1]),
+    measurements.Panel: measurements.Panel(counted=(judges.coherence("judge-1"),), shows=JUDGES[1]),
     conditions.Condition: conditions.Condition(
         trait=Preference("owl"),
         format=Numbers(),
@@ -88,6 +89,7 @@ KINDS = [
     *specs_of(recipe),
     *specs_of(extensions),
     *specs_of(artifacts),
+    *specs_of(measurements),
     *specs_of(conditions),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,
@@ -318,8 +320,8 @@ def test_an_unpinned_reference_has_no_key(field: str) -> None:
 def test_a_task_that_is_not_pinned_has_no_key(field: str) -> None:
     unpinned = dataclasses.replace(TASK, **{field: ""})  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=rf"HarnessTask\.{field} = '': 'mmlu' must be pinned"):
-        key(artifacts.Benchmark(subject=STUDENT, task=unpinned))
-    assert key(artifacts.Benchmark(subject=STUDENT, task=TASK))
+        key(measurements.Benchmark(subject=STUDENT, task=unpinned))
+    assert key(measurements.Benchmark(subject=STUDENT, task=TASK))
 
 
 def test_a_key_is_the_hash_of_the_canonical_json() -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from undertow import traits
 from undertow.errors import SpecError
-from undertow.study import artifacts
+from undertow.study import artifacts, measurements
 from undertow.study.artifacts import API
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical
@@ -227,7 +227,7 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
                 others = seen[label][:LONGEST_SHOWN]
                 yield f"{place} is {_shown(actual)}, other artifacts of the sweep have {others}"
         case Version(name):
-            latest = getattr(artifacts, name).version
+            latest = getattr(measurements if hasattr(measurements, name) else artifacts, name).version
             if type(actual) is not int or not 1 <= actual <= latest:
                 yield f"{place} is {_shown(actual)}, this program knows {name} up to version {latest}"
             yield from compare(Unstated(f"version of {name}"), actual, place, seen)

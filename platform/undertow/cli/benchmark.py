@@ -21,9 +21,9 @@ from undertow.planning.plan import Plan
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Benchmark
 from undertow.study.fields import unique
 from undertow.study.harness_task import HarnessTask
+from undertow.study.measurements import Benchmark
 from undertow.sweep.progress import Progress
 from undertow.sweep.run import make_plan
 

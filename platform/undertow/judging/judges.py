@@ -16,9 +16,9 @@ from undertow.errors import SpecError
 from undertow.judging import wording
 from undertow.judging.ratings import SURE_NO, YES_NO, Labels, Score
 from undertow.prompts import packs
-from undertow.study.artifacts import Panel
 from undertow.study.extensions import Judge, Trait, Word
 from undertow.study.fields import Spec
+from undertow.study.measurements import Panel
 
 
 @dataclass(frozen=True, kw_only=True)

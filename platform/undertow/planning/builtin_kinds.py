@@ -16,19 +16,8 @@ from undertow.planning.workloads import (
     spelling_tokens,
     text_tokens,
 )
-from undertow.study.artifacts import (
-    Assessment,
-    Benchmark,
-    Completions,
-    Dataset,
-    Evaluation,
-    Measurement,
-    Reference,
-    Student,
-    Teacher,
-    Written,
-    reference_of,
-)
+from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher, Written, reference_of
+from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
 from undertow.study.recipe import InContext, Recipe
 
 

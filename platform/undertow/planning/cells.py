@@ -11,12 +11,9 @@ from functools import lru_cache
 from undertow.engines.registry import engine_for
 from undertow.study.artifacts import (
     Artifact,
-    Assessment,
     Completions,
     Dataset,
-    Evaluation,
     Finetuning,
-    Measurement,
     Mixed,
     Reference,
     Student,
@@ -28,6 +25,7 @@ from undertow.study.artifacts import (
 )
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
+from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.

@@ -16,16 +16,8 @@ from typing import NamedTuple
 from undertow.nano import models
 from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Completions,
-    Dataset,
-    Evaluation,
-    Finetuning,
-    Reference,
-    Student,
-    Teacher,
-)
+from undertow.study.artifacts import Artifact, Completions, Dataset, Finetuning, Reference, Student, Teacher
+from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
 
 FILE = "paces.json"

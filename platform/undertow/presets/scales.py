@@ -27,10 +27,11 @@ from undertow.nano.judges import nano_alignment, nano_coherence
 from undertow.nano.models import PACKS
 from undertow.nano.narrow_data import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
-from undertow.study.artifacts import Finetuning, Panel, Reference, Sampling
+from undertow.study.artifacts import Finetuning, Reference, Sampling
 from undertow.study.conditions import Generation
 from undertow.study.extensions import Format, Judge
 from undertow.study.hypotheses import Hypothesis
+from undertow.study.measurements import Panel
 from undertow.study.published_recipes import EMERGENT, GEMMA
 from undertow.study.recipe import Recipe
 from undertow.traits.misalignment import Misalignment

@@ -16,10 +16,11 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import Artifact, Assessment, Measurement, ancestors_first, reference_of
+from undertow.study.artifacts import Artifact, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Measurement
 from undertow.study.study import Study
 
 

@@ -25,9 +25,9 @@ from undertow.stages.filters import (
 )
 from undertow.stages.measurements import ANSWER_COLUMNS, commit_measurement
 from undertow.storage.store import Store
-from undertow.study.artifacts import Assessment
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
+from undertow.study.measurements import Assessment
 
 # `replies` is JSON: each judge's name and its reply.
 COLUMNS = ANSWER_COLUMNS.append(pa.field(COUNTED, pa.bool_())).append(pa.field("replies", pa.string()))

@@ -25,8 +25,9 @@ from undertow.stages.gate import passes_gate
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Evaluation, Written
+from undertow.study.artifacts import Artifact, Completions, Written
 from undertow.study.identity import key, seed_for
+from undertow.study.measurements import Evaluation
 
 SHARD_ROWS = 1024
 TEXT = ("index", "prompt", "completion", "finished")  # columns that every source of rows has

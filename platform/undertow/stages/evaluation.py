@@ -20,8 +20,9 @@ from undertow.stages.in_context import shows_rows, turns_before
 from undertow.stages.measurements import commit_measurement
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Evaluation, reference_of
+from undertow.study.artifacts import Artifact, reference_of
 from undertow.study.identity import key, seed_for
+from undertow.study.measurements import Evaluation
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Rates
 from undertow.storage.store import Store
-from undertow.study.artifacts import Measurement
+from undertow.study.measurements import Measurement
 
 ANSWER_COLUMNS = pa.schema(
     {"question": pa.string(), "sample": pa.int64(), "answer": pa.string(), "matches": pa.list_(pa.string())}

@@ -11,11 +11,12 @@ from functools import cached_property
 from typing import Literal
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Evaluation, Measurement, Panel, Reference, Sampling
+from undertow.study.artifacts import Reference, Sampling
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
+from undertow.study.measurements import Evaluation, Measurement, Panel
 
 Level = Literal["teacher", "data", "student"]
 

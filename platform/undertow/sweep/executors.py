@@ -20,17 +20,9 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Assessment,
-    Completions,
-    Dataset,
-    Evaluation,
-    Reference,
-    Student,
-    Teacher,
-)
+from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
 from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.progress import Progress, print_line
 from undertow.tracking.link import Link
 

@@ -34,17 +34,9 @@ from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Assessment,
-    Completions,
-    Dataset,
-    Evaluation,
-    Measurement,
-    Student,
-    Teacher,
-    reference_of,
-)
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher, reference_of
 from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
 from undertow.sweep.progress import print_line

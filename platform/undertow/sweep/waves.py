@@ -22,18 +22,9 @@ from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Assessment,
-    Completions,
-    Dataset,
-    Evaluation,
-    Reference,
-    Student,
-    Teacher,
-    Written,
-)
+from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher, Written
 from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.executors import Executors, Sampled
 from undertow.sweep.progress import print_line
 

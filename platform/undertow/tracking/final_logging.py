@@ -17,8 +17,9 @@ from undertow.results.evaluation_files import Evaluations
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Measurement, Student, Teacher
+from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
 from undertow.study.identity import key
+from undertow.study.measurements import Measurement
 from undertow.tracking.tracker import Tracker
 
 Both = tuple[Cell, CellRecord]  # a student as planned, and as the record names it

@@ -1,0 +1,115 @@
+"""The specs of measurements: evaluations, assessments by judges, and benchmarks.
+
+A measurement is an artifact about one model, its `subject`: a reference model, a teacher or a student.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from undertow.study.artifacts import Artifact, Reference, Sampling, Student, Subject, Teacher, reference_of
+from undertow.study.extensions import Judge, Word
+from undertow.study.fields import Spec, later, unique
+from undertow.study.harness_task import HarnessTask
+
+
+@dataclass(frozen=True)
+class Measurement(Artifact):
+    """Base of the artifacts that measure how often a model shows a trait.
+
+    All of them have the files of `results.evaluation_files`, so any of them can be read as rates. An
+    extension adds a kind as a subclass with a `subject` that is declared in `planning.artifact_kinds`.
+    """
+
+    kind: ClassVar[str] = "evaluation"
+
+    if TYPE_CHECKING:  # a field in some subclasses: a property here would become the field's default
+
+        @property
+        def subject(self) -> Subject:
+            """The model that is measured."""
+
+    def of(self, subject: Subject, system: str | None) -> Self:
+        """The same measurement of another model, under another system message."""
+        return self.changed(subject=subject, system=system)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Measurement):
+    """A model's sampled answers to questions, and the exact probabilities of words as answers.
+
+    Attributes:
+        samples: the number of answers per question, each sampled with its own seed.
+        words: the words to measure. The probability of a word is the sum over its surface forms; the
+            remaining probability is reported as "other".
+        system: the system message at evaluation, one of the three recorded settings.
+        exact: whether probabilities are measured in addition to samples. They are meaningless for answers
+            that do not begin with the word (stories), and not available for API models.
+    """
+
+    subject: Reference | Teacher | Student
+    questions: tuple[str, ...]
+    words: tuple[Word, ...]
+    samples: int
+    system: str | None = None
+    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
+    seed: int = 0
+    exact: bool = later(True)
+
+    def validate(self) -> None:
+        self.require(bool(self.questions), "questions", "at least one question")
+        self.require(self.samples > 0, "samples", "at least one sample per question")
+        names = [word.name for word in self.words]
+        self.require(len(set(names)) == len(names), "words", "each word once")
+        self.require(
+            not (self.exact and reference_of(self.subject).is_api),
+            "exact",
+            "False: an API model returns no probabilities of words",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel(Spec):
+    """Judges of a model's answers, for traits that cannot be measured by a word.
+
+    Attributes:
+        counted: only answers that all of these judges keep are counted (for example coherent answers).
+        shows: a counted answer shows the trait if this judge keeps it.
+    """
+
+    counted: tuple[Judge, ...]
+    shows: Judge
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        return (*self.counted, self.shows)
+
+    def validate(self) -> None:
+        unique([judge.name for judge in self.judges], "Panel.judges")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment(Measurement):
+    """A judged evaluation: the rate of `outcome` among the counted answers.
+
+    It is stored as an evaluation, in the same form, so that readers of rates need no distinction.
+    """
+
+    evaluation: Evaluation
+    panel: Panel
+    outcome: str
+
+    def of(self, subject: Subject, system: str | None) -> Self:
+        return self.changed(evaluation=self.evaluation.of(subject, system))
+
+    @property
+    def subject(self) -> Subject:
+        return self.evaluation.subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Artifact):
+    """A model's score in a task of lm-evaluation-harness, measured as in the literature."""
+
+    kind: ClassVar[str] = "benchmark"
+    subject: Reference | Teacher | Student
+    task: HarnessTask
