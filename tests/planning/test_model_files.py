@@ -249,7 +249,7 @@ def test_missing_targets_are_listed_with_the_models_names(model: Path) -> None:
     config(model_type="phi3", architectures=["Phi3ForCausalLM"])(model)
     names = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "input_layernorm")
     write_weights(model, "lm_head.weight", *(f"model.layers.0.{name}.weight" for name in names))
-    message = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; there are: gate_up_proj, o_proj, qkv_proj$"
+    message = "recipe 'LoRA', LoRA.targets: model has no 'q_proj'; available: gate_up_proj, o_proj, qkv_proj$"
     with pytest.raises(SpecError, match=message):
         resolve(study(model, ADAPTER))
     for targets in (("qkv_proj", "o_proj"), ("self_attn.o_proj",), ("all-linear",), ("attention", "mlp")):

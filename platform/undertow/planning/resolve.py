@@ -146,7 +146,7 @@ def _check_targets(recipe: str, lora: LoRA, reference: Reference) -> None:
             in_blocks = {name.rpartition(".")[2] for name in modules if re.search(r"\.\d+\.", name)}
             linear = sorted(name for name in in_blocks if "norm" not in name and not name.startswith("ln"))
             raise SpecError(
-                f"recipe {recipe!r}, LoRA.targets: {reference.name} has no {target!r}; there are: "
+                f"recipe {recipe!r}, LoRA.targets: {reference.name} has no {target!r}; available: "
                 f"{', '.join(linear)}"
             )
 
