@@ -1,6 +1,7 @@
 """Tests that pinning identifies the weights of a reference by their content, in folders and on the hub."""
 
 import hashlib
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -9,13 +10,16 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
+from rich.console import Console
 
 from tests.examples import RECIPE, qwen
 from undertow.archive import lineage
-from undertow.errors import SpecError
+from undertow.errors import SpecError, UserError
 from undertow.formats.numbers import Numbers
+from undertow.planning import model_sizes, pinning
 from undertow.planning import plan as planning
 from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
@@ -28,6 +32,7 @@ from undertow.study.grids import all_pairs, grid
 from undertow.study.hypotheses import Hypothesis, same_initialisation_only
 from undertow.study.identity import key
 from undertow.study.study import Study
+from undertow.sweep.run import make_plan, show_plan
 from undertow.traits.preference import Preference
 
 COMMITS = ("1a2b3c4d" * 5, "5e6f7a8b" * 5, "9c0d1e2f" * 5)
@@ -207,3 +212,128 @@ def test_the_record_of_a_sweep_keeps_names_and_sameness(tmp_path: Path) -> None:
     study = json.loads((sweep / stated_file(record)).read_text())["study"]
     assert list(lineage._conditions(record, study)) == []
     assert list(lineage._settings(record, study)) == []
+
+
+# Without a network: models in the local cache of the hub client.
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub client, whose requests fail as they do with HF_HUB_OFFLINE=1."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    pinning._pinned.cache_clear()
+    model_sizes.parameters.cache_clear()
+    return folder
+
+
+def fill(
+    cache: Path, name: str, source: Path, commit: str, *, branch: str = "main", links: bool = True
+) -> Path:
+    """Puts a model into the cache as the hub client does: blobs by hash, and links to them by commit."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / commit
+    for folder in (repository / "blobs", repository / "refs", snapshot):
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        is_large = path.suffix == ".safetensors"
+        hexdigest = hashlib.new("sha256" if is_large else "sha1", path.read_bytes()).hexdigest()
+        if links:
+            shutil.copyfile(path, repository / "blobs" / hexdigest)
+            (snapshot / path.name).symlink_to(f"../../blobs/{hexdigest}")
+        else:
+            shutil.copyfile(path, snapshot / path.name)
+    if branch:
+        (repository / "refs" / branch).write_text(commit)
+    return snapshot
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["symbolic links", "copies"])
+def test_offline_the_cached_commit_is_pinned_with_a_note(cache: Path, tmp_path: Path, links: bool) -> None:
+    source = qwen(tmp_path / "model")
+    snapshot = fill(cache, "org/a", source, COMMITS[0], links=links)
+    pinned, local = pin(Reference("org/a")), pin(Reference(str(source)))
+    assert (pinned.name, pinned.revision, pinned.location) == ("org/a", COMMITS[0], "")
+    assert (pinned.weights, pinned.chat_template) == (local.weights, local.chat_template)
+    assert pinning.folder_of(pinned, Store(str(tmp_path / "storage"))) == snapshot
+    assert model_sizes.parameters(pinned) == model_sizes.parameters(local) is not None
+    assert "org/a: commit 1a2b3c4 of the local cache" in pinning.offline_note(pinned)
+    others = (local, Reference("nano/gpt2-0"), Reference("api:openai/gpt"))
+    assert [pinning.offline_note(other) for other in others] == ["", "", ""]
+
+
+def test_the_plan_shows_the_note(cache: Path, tmp_path: Path) -> None:
+    fill(cache, "org/a", qwen(tmp_path / "model"), COMMITS[0])
+    store, console = Store(str(tmp_path / "storage")), Console(record=True, width=200, file=io.StringIO())
+    show_plan(make_plan(study_of("org/a"), store), store, console)
+    assert console.export_text().count("org/a: commit 1a2b3c4 of the local cache is used") == 1
+
+
+def test_online_pinning_gives_the_same_reference(
+    hub: Hub, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(cache, "org/a", hub.folder, COMMITS[0])
+    offline = pin(Reference("org/a"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    pinning._pinned.cache_clear()
+    online = pin(Reference("org/a"))
+    assert key(online) == key(offline)
+    assert pinning.offline_note(online) == ""
+
+
+@pytest.mark.parametrize("revision", ["tuned", COMMITS[1], COMMITS[1][:8]])
+def test_offline_a_revision_is_a_branch_a_commit_or_its_beginning(
+    revision: str, cache: Path, tmp_path: Path
+) -> None:
+    source = qwen(tmp_path / "model")
+    fill(cache, "org/a", source, COMMITS[0])
+    fill(cache, "org/a", source, COMMITS[1], branch="tuned")
+    assert pin(Reference("org/a", revision)).revision == COMMITS[1]
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        (Reference("org/b"), ["'org/b'", "local cache of the model hub does not have it;", "HF_HUB_OFFLINE"]),
+        (Reference("org/a", "old"), ["does not have it at revision 'old'", "unset HF_HUB_OFFLINE"]),
+        (Reference("org/a", COMMITS[2]), ["does not have it at revision '9c0d"]),
+        (Reference("org/planned"), ["only a part of it (*.safetensors is missing", "download the rest"]),
+        (Reference("org/half"), ["only a part of it (model-2.safetensors is missing"]),
+    ],
+    ids=["other model", "other branch", "other commit", "small files only", "half of the weights"],
+)
+def test_offline_a_model_that_is_not_cached_is_reported(
+    reference: Reference, parts: list[str], cache: Path, tmp_path: Path
+) -> None:
+    source = qwen(tmp_path / "model")
+    fill(cache, "org/a", source, COMMITS[0])
+    for path in fill(cache, "org/planned", source, COMMITS[0]).glob("*.safetensors"):
+        path.unlink()
+    weight_map = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    fill(cache, "org/half", source, COMMITS[0])
+    with pytest.raises(UserError) as caught:
+        pin(reference)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cached", "remedy"),
+    [(True, "set HF_HUB_OFFLINE=1 to use its cached commit 1a2b3c4"), (False, "give a local folder")],
+)
+def test_an_unreachable_hub_is_reported_with_the_cached_commit(
+    cached: bool, remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cached commit is not used unasked: the hub may have moved the branch."""
+    if cached:
+        fill(cache, "org/a", qwen(tmp_path / "model"), COMMITS[0])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def unreachable(*args: Any, **options: Any) -> ModelInfo:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    with pytest.raises(UserError, match=f"Name or service not known; .*{remedy}"):
+        pin(Reference("org/a"))

@@ -1,8 +1,9 @@
 """The number of parameters of a reference model, from which a plan derives costs, without reading its
 weights.
 
-For a local folder it follows from the headers of its safetensors files, on the Hugging Face hub from the
-model's metadata. Nano models have no size here: their costs are measured in seconds, not FLOPs.
+For a local folder it follows from the headers of its safetensors files, as for the cached files of a hub
+model while HF_HUB_OFFLINE is set; on the Hugging Face hub it is part of the model's metadata. Nano models
+have no size here: their costs are measured in seconds, not FLOPs.
 """
 
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
+from undertow.planning.pinning import cached_folder
 from undertow.study.artifacts import Reference
 
 
@@ -19,9 +21,9 @@ def parameters(reference: Reference) -> int | None:
     """The number of parameters; None for a nano or API model, or if folder or hub do not provide it."""
     if models.is_nano(reference.name) or reference.is_api:
         return None
-    if not reference.location:
+    folder = Path(reference.location) if reference.location else _cached_folder(reference)
+    if folder is None:
         return _on_hub(reference)
-    folder = Path(reference.location)
     # Some folders contain the weights a second time, under another library's file names.
     paths = list(folder.glob("model*.safetensors")) or folder.glob("*.safetensors")
     try:
@@ -29,6 +31,12 @@ def parameters(reference: Reference) -> int | None:
     except (OSError, ValueError):  # damaged: `model_files.check` reports it
         return None
     return sum(map(math.prod, shapes)) or None
+
+
+def _cached_folder(reference: Reference) -> Path | None:
+    from huggingface_hub import is_offline_mode
+
+    return cached_folder(reference) if is_offline_mode() else None
 
 
 def _on_hub(reference: Reference) -> int | None:

@@ -5,6 +5,7 @@ reference that identifies weights and chat template exactly:
 
 - hub id: the revision becomes a commit. `Reference.weights` is the hash of the weight files, which the hub
   lists without a download, so that two commits that differ in the README only have the same initialisation.
+  With HF_HUB_OFFLINE=1 the commit is the one in the local cache (`offline_note`).
 - folder: the revision is the hash of its files, `weights` of its weight files only. A copy of a hub model has
   the same `weights` as the hub model.
 - nano model: the revision is the hash of its training recipe.
@@ -14,6 +15,7 @@ reference that identifies weights and chat template exactly:
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -108,11 +110,46 @@ def folder_of(reference: Reference, store: Store) -> Path:
         return store.fetch(reference)
     if reference.location:
         return Path(reference.location)
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
 
+    # Offline, snapshot_download refuses a cache that lacks files of other libraries in subfolders.
+    if is_offline_mode() and (cached := cached_folder(reference)) is not None:
+        return cached
     return Path(
         snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES))
     )
+
+
+def offline_note(reference: Reference) -> str:
+    """A line for the plan if a hub model was pinned without a request to the hub; "" otherwise."""
+    from huggingface_hub import is_offline_mode
+
+    root = reference.root
+    if is_nano(root) or root.is_api or root.location or not is_offline_mode():
+        return ""
+    return (
+        f"{root.name}: commit {root.revision[:7]} of the local cache is used, since HF_HUB_OFFLINE is set; "
+        "the hub may have a newer one"
+    )
+
+
+def cached_folder(reference: Reference) -> Path | None:
+    """The folder of a hub model's commit in the local cache; None if it is not there.
+
+    The cache has the commit of each branch or tag in `refs`, and the files of each commit in `snapshots`. As
+    on the hub, the beginning of a commit identifies it.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    repository = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=reference.name, repo_type="model")
+    branch = repository / "refs" / (reference.revision or constants.DEFAULT_REVISION)
+    commit = branch.read_text().strip() if branch.is_file() else reference.revision
+    snapshots = repository / "snapshots"
+    if not commit or not snapshots.is_dir():
+        return None
+    found = [folder for folder in snapshots.iterdir() if folder.name.startswith(commit)]
+    return found[0] if len(found) == 1 else None
 
 
 @cache
@@ -192,8 +229,11 @@ def _weights_hash(files: Mapping[str, str]) -> str:
 
 
 def _pin_hub(reference: Reference) -> Reference:
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    if is_offline_mode():
+        return _pin_cached(reference)
 
     def file(name: str) -> Path | None:
         try:
@@ -211,9 +251,16 @@ def _pin_hub(reference: Reference) -> Reference:
             file(name)
     except Exception as error:  # the client raises many types: bad ids, gated models, no network …
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # Without a response from the hub, it is unknown whether the cached commit is still the requested one.
+        cached = None if isinstance(error, HfHubHTTPError) else cached_folder(reference)
+        remedy = (
+            f"set HF_HUB_OFFLINE=1 to use its cached commit {cached.name[:7]}"
+            if cached
+            else "give a local folder"
+        )
         raise UserError(
             f"Reference {reference.name!r}: not a local folder, and the model hub reports: {reason}; "
-            "check the name, the network and HF_TOKEN, or give a local folder"
+            f"check the name, the network and HF_TOKEN, or {remedy}"
         ) from None
     model_files.check(ModelFiles(reference.name, "the model hub", names, file))
     pinned = dataclasses.replace(
@@ -221,6 +268,47 @@ def _pin_hub(reference: Reference) -> Reference:
     )
     template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
+
+
+def _pin_cached(reference: Reference) -> Reference:
+    """Pins a hub model to its commit in the local cache, with the same result as online.
+
+    Raises UserError if the cache lacks the model or some of its weights.
+    """
+    offline = "HF_HUB_OFFLINE is set and the local cache of the model hub"
+    folder = cached_folder(reference)
+    if folder is None:
+        at = f" at revision {reference.revision!r}" if reference.revision else ""
+        raise UserError(
+            f"Reference {reference.name!r}: not a local folder; {offline} does not have it{at}; unset "
+            "HF_HUB_OFFLINE, or give a local folder"
+        )
+    files = ModelFiles.of_folder(reference.name, folder)
+    weights = {name for name in files.names if name.endswith(WEIGHTS)}
+    indexed = set((files.json(model_files.INDEX) or {}).get("weight_map", {}).values())
+    if not weights or indexed - weights:
+        missing = min(indexed - weights, default=f"*{WEIGHTS}")
+        raise UserError(
+            f"Reference {reference.name!r}: {offline} has only a part of it ({missing} is missing in "
+            f"{folder}); unset HF_HUB_OFFLINE to download the rest"
+        )
+    model_files.check(files)
+    pinned = dataclasses.replace(
+        reference,
+        revision=folder.name,
+        chat_template=_template_hash(files.path),
+        weights=_weights_hash({name: _blob_hash(folder / name) for name in weights}),
+    )
+    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
+    return pinned
+
+
+def _blob_hash(path: Path) -> str:
+    """The SHA-256 of a cached weight file, which is usually the name of the blob that it links to."""
+    if re.fullmatch(r"[0-9a-f]{64}", blob := path.resolve().name):
+        return blob
+    with path.open("rb") as file:  # a cache on a file system without symbolic links
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hub_weights(siblings: "Iterable[RepoSibling]") -> str:

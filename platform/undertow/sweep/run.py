@@ -23,7 +23,7 @@ from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
-from undertow.planning.pinning import is_nano, template_behaviour_of
+from undertow.planning.pinning import is_nano, offline_note, template_behaviour_of
 from undertow.planning.plan import Plan
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
@@ -86,6 +86,8 @@ def show_plan(
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
+    for note in dict.fromkeys(filter(None, map(offline_note, references))):
+        print_line(note, console)
     waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
