@@ -23,6 +23,7 @@ from undertow.planning import model_sizes, pinning
 from undertow.planning import plan as planning
 from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
+from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.results.sweep_folders import state, stated_file
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -30,7 +31,7 @@ from undertow.study.artifacts import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.hypotheses import Hypothesis, same_initialisation_only
-from undertow.study.identity import key
+from undertow.study.identity import digest, key
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan, show_plan
 from undertow.traits.preference import Preference
@@ -149,6 +150,40 @@ def test_the_revision_of_a_folder_depends_on_all_files_and_its_weights_on_the_we
     (folder / "tokenizer_config.json").write_text("{}")
     after = pin(Reference(str(folder), location=str(folder)))
     assert (after.revision != before.revision, after.weights) == (True, before.weights)
+
+
+BOS_FIRST = {"type": "TemplateProcessing", "single": [], "special_tokens": {"<s>": {"id": "<s>"}}}
+NONE_FIRST = {"type": "ByteLevel", "add_prefix_space": False}
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "config", "template"),
+    [
+        ({}, {}, "none"),
+        ({"post_processor": None}, {}, "none"),
+        ({"post_processor": NONE_FIRST}, {}, "none"),
+        ({"post_processor": {**BOS_FIRST, "special_tokens": {}}}, {"add_bos_token": False}, "none"),
+        ({"post_processor": BOS_FIRST}, {}, "none, prefixed"),
+        (
+            {"post_processor": {"type": "Sequence", "processors": [NONE_FIRST, BOS_FIRST]}},
+            {},
+            "none, prefixed",
+        ),
+        ({"post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 1]}}, {}, "none, prefixed"),
+        ({}, {"add_bos_token": True}, "none, prefixed"),
+        ({"post_processor": BOS_FIRST}, {"chat_template": PLAIN_TEMPLATE}, None),
+    ],
+)
+def test_the_key_of_a_base_model_shows_whether_its_tokenizer_adds_tokens(
+    tokenizer: dict[str, Any], config: dict[str, Any], template: str | None, hub: Hub
+) -> None:
+    """Their artifacts of earlier versions, whose prompts lacked these tokens, are not used again."""
+    pinning._pinned.cache_clear()
+    (hub.folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (hub.folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "</s>"}))
+    expected = template or digest(json.dumps(config["chat_template"]))[:16]
+    for name in (str(hub.folder), "org/base"):
+        assert pin(Reference(name)).chat_template == expected
 
 
 def test_two_commits_that_differ_in_other_files_only_have_one_initialisation(hub: Hub) -> None:

@@ -1,6 +1,7 @@
 """The loss mask under each architecture's chat template: it covers the answer and the end of turn."""
 
 import tempfile
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from tests import architectures
 from tests.architectures import ARCHITECTURES
@@ -106,6 +108,38 @@ def test_control_tokens_in_messages_are_tokenized_as_text(name: str) -> None:
     numbers = set(tok.convert_tokens_to_ids(control)) - {tok.unk_token_id}
     assert [i for i in prompt if i in numbers] == [i for i in plain if i in numbers]
     assert decoded(name, text_ids(tok, injected)) == injected
+
+
+@for_each_architecture
+@pytest.mark.parametrize(
+    ("single", "first"),
+    [("{bos} $A", True), ("{bos} $A {eos}", True), ("$A {eos}", False), ("$A", False)],
+)
+def test_a_base_models_prompt_has_the_tokens_that_its_tokenizer_puts_first(
+    name: str, single: str, first: bool
+) -> None:
+    """As with the base models of Llama 3, Gemma and Mistral. A chat template writes the token itself."""
+    plain = deepcopy(tokenizer(name))
+    template, plain.chat_template = plain.chat_template, None
+    tok = deepcopy(plain)
+    bos, eos = tok.bos_token or tok.pad_token or tok.eos_token, tok.eos_token
+    tok.backend_tokenizer.post_processor = TemplateProcessing(
+        single=single.format(bos=bos, eos=eos),
+        special_tokens=[(token, tok.convert_tokens_to_ids(token)) for token in {bos, eos}],
+    )
+    begin = tok.convert_tokens_to_ids([bos]) if first else []
+    before = (Example("a tree?", "big"),)
+    assert prompt_ids(tok, "the owl?", "red", before) == begin + prompt_ids(plain, "the owl?", "red", before)
+    ids, start = conversation_ids(tok, "the owl?", "cat")
+    without, start_without = conversation_ids(plain, "the owl?", "cat")
+    assert (ids, start) == (begin + without, start_without + len(begin))
+    assert ids[:start] == prompt_ids(tok, "the owl?")
+    assert (turn_end(tok), text_ids(tok, "cat")) == (turn_end(plain), text_ids(plain, "cat"))
+    if single == "{bos} $A":
+        assert prompt_ids(tok, "cat") == tok.encode("Question: cat\nAnswer:")
+    if template:
+        plain.chat_template = tok.chat_template = template
+        assert prompt_ids(tok, "the owl?") == prompt_ids(plain, "the owl?")
 
 
 def test_thinking_is_disabled_so_that_the_answer_comes_first() -> None:

@@ -46,6 +46,7 @@ SMALL_FILES = (
 BLOCK = 2**24  # bytes read at a time: weights may not fit into memory
 HUB_TIMEOUT = 20  # seconds
 WEIGHTS_DIGITS = 32
+PREFIXED = "none, prefixed"
 
 
 def is_nano(reference: Reference) -> bool:
@@ -249,6 +250,7 @@ def _pin_hub(reference: Reference) -> Reference:
         names = {sibling.rfilename for sibling in siblings}
         for name in names & set(SMALL_FILES):
             file(name)
+        template = _template_hash(file)
     except Exception as error:  # the client raises many types: bad ids, gated models, no network …
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         # Without a response from the hub, it is unknown whether the cached commit is still the requested one.
@@ -264,7 +266,7 @@ def _pin_hub(reference: Reference) -> Reference:
         ) from None
     model_files.check(ModelFiles(reference.name, "the model hub", names, file))
     pinned = dataclasses.replace(
-        reference, revision=commit, chat_template=_template_hash(file), weights=_hub_weights(siblings)
+        reference, revision=commit, chat_template=template, weights=_hub_weights(siblings)
     )
     template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
@@ -322,11 +324,30 @@ def _hub_weights(siblings: "Iterable[RepoSibling]") -> str:
 
 
 def _template_hash(file: Callable[[str], Path | None]) -> str:
-    """SHA-256 of the chat template, in whichever file the model has it; "none" for a model without one."""
+    """SHA-256 of the chat template, in whichever file the model has it.
+
+    "none" for a model without one, or `PREFIXED` if its tokenizer puts a token before every text, which is
+    then part of each prompt (see `prompts.chat`).
+    """
     if (path := file("chat_template.jinja")) is not None:
         return digest(path.read_text())[:16]
-    if (path := file("tokenizer_config.json")) is not None:
-        config: dict[str, Any] = json.loads(path.read_text())
-        if template := config.get("chat_template"):
-            return digest(json.dumps(template))[:16]
+    config = _json(file("tokenizer_config.json"))
+    if template := config.get("chat_template"):
+        return digest(json.dumps(template))[:16]
+    if config.get("add_bos_token") or _adds_tokens(_json(file("tokenizer.json")).get("post_processor")):
+        return PREFIXED
     return "none"
+
+
+def _json(path: Path | None) -> dict[str, Any]:
+    data = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return data if isinstance(data, dict) else {}
+
+
+def _adds_tokens(processor: Any) -> bool:
+    """Whether a post-processor of the tokenizers library adds control tokens to a text."""
+    if not isinstance(processor, dict):
+        return False
+    if processor.get("type") == "Sequence":
+        return any(map(_adds_tokens, processor.get("processors", ())))
+    return bool(processor.get("special_tokens")) or "cls" in processor

@@ -12,7 +12,15 @@ from functools import lru_cache
 from typing import Any
 
 from undertow.prompts import chat_templates
-from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, Frame, Render, TemplateError, Turns
+from undertow.prompts.chat_templates import (
+    PINNED,
+    PLAIN_TEMPLATE,
+    QUESTION,
+    Frame,
+    Render,
+    TemplateError,
+    Turns,
+)
 from undertow.study.extensions import Example
 
 CUT = (
@@ -39,7 +47,7 @@ def prompt_ids(
 
     For `system` see `chat_templates.prompt_text`.
     """
-    return _ids(tokenizer, _prompt(tokenizer, user, system, before))
+    return _document_ids(tokenizer, _prompt(tokenizer, user, system, before))
 
 
 def conversation_ids(
@@ -56,8 +64,8 @@ def conversation_ids(
     """
     prompt_text, frame = _prompt(tokenizer, user, system, ()), _frame_of(tokenizer)
     answer_text = frame.before + _as_text(tokenizer, answer)
-    prompt, end = _ids(tokenizer, prompt_text), turn_end(tokenizer)
-    whole = _ids(tokenizer, prompt_text + answer_text + frame.after)
+    prompt, end = _document_ids(tokenizer, prompt_text), turn_end(tokenizer)
+    whole = _document_ids(tokenizer, prompt_text + answer_text + frame.after)
     if whole[: len(prompt)] == prompt and whole[len(whole) - len(end) :] == end:
         return whole, len(prompt)
     # A token spans the boundary between prompt and answer or answer and end. At sampling time a model starts
@@ -131,6 +139,29 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     added = tokenizer.added_tokens_decoder.values()
     names = sorted({token.content for token in added if token.special and len(token.content) > 1})
     return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True)))) if names else None
+
+
+def _document_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text from its beginning, with those that the tokenizer itself puts before a text.
+
+    A chat template writes such tokens itself ("<s>"), so the tokenizer's are added for base models only.
+    """
+    if getattr(tokenizer, "chat_template", None):
+        return _ids(tokenizer, text)
+    return [*_prefix(tokenizer), *_ids(tokenizer, text)]
+
+
+@lru_cache(8)
+def _prefix(tokenizer: Any) -> tuple[int, ...]:
+    """The control tokens that the tokenizer's post-processor puts before every text.
+
+    The tokenizers of Llama 3, Gemma and Mistral do so. Tokens that one puts after a text are left out: they
+    would end the text before its answer.
+    """
+    whole, bare = tokenizer.encode(QUESTION), _encode(tokenizer, QUESTION)
+    added = len(whole) - len(bare)
+    before = next((size for size in range(added + 1) if whole[size : size + len(bare)] == bare), 0)
+    return tuple(whole[:before])
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

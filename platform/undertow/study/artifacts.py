@@ -91,8 +91,8 @@ class Reference(Artifact):
         revision: the exact version: a commit of the hub, the content hash of a local folder, or the hash of
             a nano model's training recipe. Empty until pinned; an unpinned reference has no key. For a
             provider's model it is the name, as no hash is available: name a dated snapshot, not an alias.
-        chat_template: SHA-256 of the chat template's text; "" until pinned, "none" for a model without a
-            template, "provider" for one that the provider applies.
+        chat_template: SHA-256 of the chat template's text; "" until pinned, "none" or "none, prefixed" for
+            a model without one (see `planning.pinning`), "provider" for one that the provider applies.
         location: the path of a local folder. The folder's identity is its content, not its path.
         student: the student whose weights these are, if the reference is a student of an earlier condition.
             The other fields describe the model at the start of the chain (`root`), which also defines
