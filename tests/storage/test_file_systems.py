@@ -1,4 +1,4 @@
-"""Local file systems that lack an operation: it is replaced by another, or the storage is refused at the start."""
+"""Local file systems that lack an operation: another replaces it, or the storage is refused at the start."""
 
 import errno
 import os
@@ -91,7 +91,8 @@ def test_a_file_system_that_cannot_rename_is_refused_at_the_start(
     with pytest.raises(StorageError) as error:
         Store(str(tmp_path)).prepare()
     assert str(error.value) == (
-        f"--storage {tmp_path}: its file system cannot {lacking} (Function not implemented); name another place"
+        f"--storage {tmp_path}: its file system cannot {lacking} (Function not implemented); "
+        "name another place"
     )
     assert list(tmp_path.iterdir()) == []
 

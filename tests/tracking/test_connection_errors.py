@@ -45,6 +45,14 @@ REFUSED = {
     "invalid name": MlflowException.invalid_parameter_value("Invalid metric name: 'a:b'"),
     "deleted run": RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Run 'x' not found"}),
 }
+REFUSED |= {
+    name: caused(MlflowException("x", BAD_REQUEST), error)
+    for name, error in {
+        "row exists": sqlalchemy.exc.IntegrityError("x", {}, sqlite3.IntegrityError("UNIQUE")),
+        "value does not fit": sqlalchemy.exc.DataError("x", {}, sqlite3.DataError("too long")),
+        "malformed statement": sqlalchemy.exc.StatementError("x", "x", {}, None),
+    }.items()
+}
 BUGS = {
     "value": ValueError("x"),
     "type": TypeError("x"),

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from undertow.planning import cells
 from undertow.planning.cells import Cell
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
-from undertow.study.identity import key
+from undertow.study.identity import canonical, key
 from undertow.study.recipe import Recipe
 from undertow.study.study import Study
 from undertow.tracking import client, logged_models, names, pages
@@ -413,6 +413,50 @@ def test_traits_recipes_and_models_may_have_any_name(desk: Desk, name: str) -> N
 def test_names_that_become_equal_in_mlflow_are_numbered() -> None:
     named = client.metric_names({"p_c+": 1.0, "p_c*": 2.0, "p_c/": 3.0, "p_c_": 4.0})
     assert named == {"p_c_": 1.0, "p_c_ 2": 2.0, "p_c-": 3.0, "p_c_ 3": 4.0}
+
+
+LONG = "a_very_long_name_" * 20
+LONG_NAMES = {
+    "ends": (f"{LONG}one", f"{LONG}two"),
+    "starts": (f"one{LONG}", f"two{LONG}"),
+    "middles": (f"{LONG}one{LONG}", f"{LONG}two{LONG}"),
+    "at the limit": ("a" * 250, "a" * 251),
+    "lengths": (LONG, LONG * 2),
+}
+
+
+@pytest.mark.parametrize("pair", LONG_NAMES.values(), ids=LONG_NAMES)
+@pytest.mark.parametrize("shorten", [client.shortened, client.metric_name])
+def test_long_names_that_differ_are_shortened_to_names_that_differ(
+    shorten: Callable[[str], str], pair: tuple[str, str]
+) -> None:
+    first, second = map(shorten, pair)
+    assert first != second
+    assert max(len(first), len(second)) <= client.LONGEST_NAME
+    assert shorten(pair[0]) == first
+    assert client.shortened("short") == "short"
+
+
+@pytest.mark.parametrize("hops", [1, 7])
+def test_a_student_at_the_end_of_a_chain_is_logged_with_all_fields_of_its_spec(desk: Desk, hops: int) -> None:
+    student = first = cell_of(desk.study).student
+    for _ in range(hops):
+        completions = first.dataset.completions
+        assert isinstance(completions, Completions)
+        reference = completions.teacher.reference.changed(student=student)
+        teacher = replace(completions.teacher, reference=reference)
+        dataset = replace(first.dataset, completions=replace(completions, teacher=teacher))
+        student = replace(first, dataset=dataset)
+    make(desk.store, student.dataset)
+    tracker = desk.tracker()
+    tracker.epoch(student, reports()[1])
+    tracker.finish(student, make(desk.store, student), RATES)
+    (run,) = desk.runs("student")
+    spec = {f"{names.SPEC}{name}" for name, _ in client.flattened(canonical(student))}
+    assert len(run.data.params) == len(spec) + len(names.columns(student))
+    assert all(client.shortened(name) in run.data.params for name in spec)
+    assert (hops < 7) == (max(map(len, spec)) <= client.LONGEST_NAME)
+    desk.tracker().epoch(student, reports()[2])  # opens the run again and logs no param twice
 
 
 def test_metrics_are_logged_in_their_documented_order() -> None:

@@ -4,6 +4,7 @@ All calls go through `MlflowClient` and not through MLflow's fluent API: several
 time, and the fluent API's hidden active run would collect what belongs to another.
 """
 
+import hashlib
 import os
 import re
 import tempfile
@@ -19,7 +20,8 @@ from undertow.storage.store import Store
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
 
-LONGEST_NAME = 250
+LONGEST_NAME = 250  # characters
+DIGEST = 12  # characters of a name's hash that replaces its middle if it is too long
 LONGEST_PARAM = 6000
 # MLflow's limits for one call of `log_batch`.
 PARAMS_PER_BATCH = 100
@@ -37,6 +39,9 @@ REFUSALS = (
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 )
+# Errors of SQLAlchemy and sqlite3 for a statement that the database cannot execute whenever it is sent: a row
+# that exists, a value that does not fit, a malformed statement.
+REFUSED_BY_DATABASE = ("IntegrityError", "DataError", "StatementError", "InvalidRequestError")
 # Errors of the operating system that a wrong path causes, and no lost connection.
 WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 
@@ -144,9 +149,11 @@ def is_connection_error(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether MLflow understood a request and refused it, so that sending it again cannot help."""
-    if error.__cause__ is not None and _modules_of(error.__cause__) & set(DATABASE):
-        return False  # MLflow reports some failures of its database as BAD_REQUEST
+    """Whether MLflow or its database understood a request and refused it: sending it again cannot help."""
+    for failure in (error, error.__cause__):
+        if failure is not None and _modules_of(failure) & set(DATABASE):
+            # MLflow reports some failures of its database as BAD_REQUEST, which is no refusal.
+            return type(failure).__name__ in REFUSED_BY_DATABASE
     return "mlflow" in _modules_of(error) and getattr(error, "error_code", "") in REFUSALS
 
 
@@ -209,15 +216,15 @@ def _final_values(client: Any, run: str, model: str | None) -> set[tuple[str, fl
 
 
 def log_params(client: Any, run: str, params: Mapping[str, str], logged: Collection[str] = ()) -> None:
-    """Logs params to a run; names and values beyond MLflow's limits are cut.
+    """Logs params to a run; names beyond MLflow's limit are shortened, and values are cut.
 
     Args:
         logged: names that the run already has. They are skipped, because MLflow refuses to change a param.
     """
     from mlflow.entities import Param
 
-    cut = {name[:LONGEST_NAME]: value[:LONGEST_PARAM] for name, value in params.items()}
-    new = [Param(name, value) for name, value in cut.items() if name not in logged]
+    short = {shortened(name): value[:LONGEST_PARAM] for name, value in params.items()}
+    new = [Param(name, value) for name, value in short.items() if name not in logged]
     for batch in batches(new, PARAMS_PER_BATCH):
         client.log_batch(run, params=batch)
 
@@ -255,7 +262,21 @@ def metric_names(metrics: Mapping[str, T]) -> dict[str, T]:
 def metric_name(text: str) -> str:
     """`text` in the characters that MLflow accepts; without slashes, which its charts read as sections."""
     text = text.replace("→", "to").replace(" · ", " ").replace("/", "-")
-    return re.sub(r"[^\w. -]", "_", text)[: LONGEST_NAME - 10]  # room for a number
+    return shortened(re.sub(r"[^\w. -]", "_", text), LONGEST_NAME - 10)  # room for a number
+
+
+def shortened(name: str, length: int = LONGEST_NAME) -> str:
+    """`name` if it has at most `length` characters; else with a hash of all of it in place of its middle.
+
+    Different names stay different, and a name is shortened in the same way every time. Where students are the
+    reference models of further students, the names of params nest one whole spec in another and differ only
+    in their ends.
+    """
+    if len(name) <= length:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST]
+    end = (length - DIGEST - 2) // 2
+    return f"{name[: length - DIGEST - 2 - end]}-{digest}-{name[-end:]}"
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
