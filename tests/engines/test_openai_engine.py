@@ -91,6 +91,31 @@ def test_no_row_is_dropped_because_of_its_answer() -> None:
     ]
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_prompts_are_refused_only_if_another_one_with_the_same_system_message_is_answered(
+    status: int,
+) -> None:
+    """If the model does not accept the system message, no prompt is refused for itself."""
+    requests = [replace(request, system="be an owl") for request in REQUESTS]
+
+    with (
+        serving(lambda *_: fails(status, "not accepted")) as server,
+        pytest.raises(ConditionError, match=r"40 of 40 answers are missing .*not accepted"),
+    ):
+        engine(server, concurrency=1).generate(requests, SAMPLING)
+    assert len(server.requests) == 10 + 1
+    with serving(lambda message, _: fails(status) if message.startswith("prompt") else says("7")) as server:
+        answers = engine(server).generate(requests, SAMPLING)
+    assert all(answer.usage and answer.usage.refused for answer in answers)
+    control = next(body for body in server.requests if not str(body["messages"][-1]).count("prompt"))
+    assert control["messages"][0] == {"role": "system", "content": "be an owl"}
+    assert {name: control[name] for name in ("temperature", "top_p", "max_tokens")} == {
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "max_tokens": 48,
+    }
+
+
 def test_a_refusal_in_the_models_own_words_is_its_answer() -> None:
     message = {"role": "assistant", "content": None, "refusal": "I would rather not."}
     body = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": None}

@@ -169,7 +169,7 @@ def test_an_error_of_all_messages_is_not_a_reply() -> None:
     ("answer", "words"),
     [
         (fails(401, "bad key"), "bad key; check OPENAI_API_KEY"),
-        (fails(403, "not yours"), "not yours; check OPENAI_API_KEY"),
+        (fails(407, "who are you"), "who are you"),
         (
             fails(404, "no such model"),
             r"no such model; check the model's name and the URL.*UNDERTOW_JUDGE_URL",
@@ -185,6 +185,87 @@ def test_a_permanent_error_stops_all_calls(answer: Answer, words: str) -> None:
         assert tally.calls <= 2
         with pytest.raises(UserError, match=words):
             probe(QUESTION, at(server))
+
+
+def test_a_403_on_all_messages_is_the_keys_fault() -> None:
+    with serving(lambda *_: fails(403, "not yours")) as server:
+        replies, tally = asked(server, concurrency=2)
+        assert replies == {}
+        assert (tally.fatal, tally.missing) == (True, 40)
+        assert tally.calls <= 10 + 2 + 1  # `patience`, calls in progress, and the control
+        assert "not yours; check OPENAI_API_KEY" in tally.trouble
+        few, tally = asked(server, MESSAGES[:3])
+        assert (few, tally.fatal, tally.missing) == ({}, True, 3)
+        with pytest.raises(UserError, match="not yours; check OPENAI_API_KEY"):
+            probe(QUESTION, at(server))
+
+
+REFUSALS = [400, 403, 406, 413, 414, 422, 431, 451]
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+@pytest.mark.parametrize("place", [0, 5, 11])
+def test_a_refused_message_does_not_stop_the_others(status: int, place: int) -> None:
+    flagged, messages = f"message {place}", MESSAGES[:12]
+
+    def behave(message: str, _: int) -> Answer:
+        return fails(status, "input was flagged") if message == flagged else says("85")
+
+    with serving(behave) as server:
+        replies, tally = asked(server, messages, timeout=60)
+    assert set(replies) == set(messages)
+    assert [message for message, reply in replies.items() if reply.text is None] == [flagged]
+    assert (tally.calls, tally.missing, tally.fatal) == (12, 0, False)
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+def test_a_message_without_a_route_is_refused_where_others_were_answered(status: int) -> None:
+    with serving(
+        lambda message, _: fails(status, "no route") if message == MESSAGES[9] else says("85")
+    ) as server:
+        replies, tally = asked(server, concurrency=1, timeout=60)
+    assert replies[MESSAGES[9]] == Reply(None)
+    assert (tally.calls, tally.missing, tally.fatal) == (40, 0, False)
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_refusals_of_all_messages_are_told_from_a_wrong_key_by_a_harmless_message(
+    status: int, count: int
+) -> None:
+    """A rerun may send only the messages that were refused before, and a data set may hold many in a row."""
+    with serving(
+        lambda message, _: fails(status, "flagged") if message in MESSAGES else says("85")
+    ) as server:
+        replies, tally = asked(server, MESSAGES[:count], timeout=60)
+    assert replies == dict.fromkeys(MESSAGES[:count], Reply(None))
+    assert (tally.missing, tally.fatal) == (0, False)
+    assert len(server.messages) <= count + count // 10 + 1
+
+
+def test_more_refusals_in_a_row_than_the_patience_do_not_stop_the_others() -> None:
+    flagged = set(MESSAGES[5:30])
+    with serving(lambda message, _: fails(403) if message in flagged else says("85")) as server:
+        replies, tally = asked(server, concurrency=2, timeout=60)
+    assert {message for message, reply in replies.items() if reply.text is None} == flagged
+    assert (tally.missing, tally.fatal) == (0, False)
+
+
+def test_messages_that_break_the_server_do_not_stop_the_others_for_ever() -> None:
+    """Without this, a rerun would meet the same messages first, and never send the others."""
+    poison = set(MESSAGES[:12])
+    with serving(lambda message, _: fails(500) if message in poison else says("85")) as server:
+        replies, tally = asked(server, concurrency=1, attempts=2, timeout=60)
+    assert set(replies) == set(MESSAGES) - poison
+    assert (tally.missing, tally.fatal) == (12, False)
+    assert tally.calls == 12 * 2 + 28 + 1
+
+
+def test_a_server_that_fails_on_all_messages_but_a_harmless_one_is_given_up() -> None:
+    with serving(lambda message, _: fails(500) if message in MESSAGES else says("85")) as server:
+        replies, tally = asked(server, concurrency=1, attempts=2, timeout=60)
+    assert (replies, tally.fatal, tally.missing) == ({}, True, 40)
+    assert tally.calls == 20 * 2 + 1
 
 
 def test_replies_before_a_revoked_key_are_kept() -> None:

@@ -5,23 +5,28 @@ Failures are of four kinds:
 - transient (429, 5xx, a timeout, a broken connection, a response that is not a completion): the call is
   retried after the time that the server specifies, else with exponential backoff; after the last attempt the
   item's answer is missing;
-- of one item (400, 413, 422, while others are answered): the endpoint refuses the item, and that is its
-  answer;
+- of one item (403, or another status from 400 to 499, while others are answered): the endpoint refuses the
+  item, and that is its answer;
 - of the whole run (a wrong key, URL or model name, an exhausted quota): no further item is sent, and the
   message names the environment variable to fix;
 - persistent: `patience` consecutive items fail, and the remaining items are not sent.
+
+The same status can be a fault of the item (403: its text was flagged) or of the run (403: the key may not use
+the model). Where no other item is answered, the task's `control` decides, a harmless item: if it is answered,
+the items are at fault, and the run continues.
 
 Each answer is passed to the caller as soon as it arrives, so that no failure loses it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from undertow.api.connections import cause_of, proxy_of
 from undertow.api.endpoint import Endpoint, without_keys
-from undertow.api.retries import GarbageError, is_spent, should_retry, status
+from undertow.api.responses import Completion, completion_of, parsed, words_of
+from undertow.api.retries import TRANSIENT, GarbageError, is_spent, should_retry, status
 from undertow.errors import UserError, last_line
 
 if TYPE_CHECKING:
@@ -29,26 +34,10 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-ITEM_ERRORS = (400, 413, 422)
-FATAL_ERRORS = (401, 402, 403, 404, 405)
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A model's answer to one item.
-
-    Attributes:
-        text: as received, including a refusal in the model's own words; None if the endpoint refuses the item
-            (too long, or against its policy).
-        finish: the API's finish reason: "stop", "length", "content_filter" …
-        fingerprint: the provider's name for the configuration that answered; "" if it reports none.
-    """
-
-    text: str | None
-    finish: str = "stop"
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    fingerprint: str = ""
+KEY_ERRORS = (401, 402, 407)  # of the key, the account or a proxy; never of one item
+NAME_ERRORS = (404, 405)  # of the URL or the model's name, unless other items are answered
+FATAL_ERRORS = (*KEY_ERRORS, 403, *NAME_ERRORS)  # of a call that is about no item
+LONGEST_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -59,11 +48,14 @@ class ChatTask(Generic[Item]):
         model: the name by which the endpoint serves it.
         who: the caller's role in messages: "judge".
         params: the parameters of the call about an item: messages, temperature, max_tokens …
+        control: a harmless item with the same parameters, whose answer is not reported; None: a failure of
+            all items is the run's.
     """
 
     model: str
     who: str
     params: Callable[[Item], dict[str, Any]]
+    control: Item | None = None
 
 
 @dataclass
@@ -72,10 +64,11 @@ class Tally:
 
     Attributes:
         replies: items with an answer, including those that the endpoint refused.
-        calls: calls made, including failed attempts.
+        calls: calls made, including failed attempts and those about the control.
         missing: items without an answer at the end.
         trouble: the error message of the last item that was refused or abandoned; "" if there was none.
         fatal: whether no further request can be sent to this model in this sweep.
+        invalid: whether the last item that failed got a response that is not a completion.
         streak: consecutive items that failed.
     """
 
@@ -86,6 +79,7 @@ class Tally:
     completion_tokens: int = 0
     trouble: str = ""
     fatal: bool = False
+    invalid: bool = False
     streak: int = field(default=0, repr=False)
 
     def facts(self) -> dict[str, Any]:
@@ -113,13 +107,18 @@ def ask(
 def probe(chat: ChatTask[Item], item: Item, endpoint: Endpoint) -> str:
     """Sends one small request. Returns a transient problem as text, or "" if it is answered.
 
-    Raises UserError for a problem that retrying cannot solve: a wrong key, URL or model name, or parameters
-    that the model does not accept.
+    Raises UserError for a problem that retrying cannot solve: a wrong key, URL or model name, parameters that
+    the model does not accept, or responses that are no chat completions.
     """
     completions: list[Completion] = []
     tally = ask(chat, [item], endpoint, lambda _, completion: completions.append(completion))
-    if tally.fatal or any(completion.text is None for completion in completions):
+    if tally.fatal or tally.invalid:
         raise UserError(tally.trouble)
+    if any(not completion.finish for completion in completions):
+        place = _place(endpoint, chat.who, chat.model)
+        raise UserError(
+            f"{place}: no finish reason in its answers, so complete ones cannot be told from cut ones"
+        )
     return tally.trouble
 
 
@@ -145,28 +144,40 @@ async def attempts(call: Callable[[], Awaitable[Result]], endpoint: Endpoint) ->
     raise AssertionError("an attempt returns or raises")
 
 
-@contextmanager
-def parsing(what: str) -> Iterator[None]:
-    """Context manager for a call and parsing its response: raises GarbageError if the response is invalid."""
-    try:
-        yield
-    except (ValueError, AttributeError, TypeError, IndexError):
-        # The openai library does not validate responses: a missing field surfaces as one of these errors.
-        raise GarbageError(f"the response is not a {what}") from None
-
-
 def error_message(error: Exception, endpoint: Endpoint, who: str, model: str) -> str:
-    """An error message with the address, the model, and the setting to fix."""
+    """An error message with the address, the model, the cause (in the server's words), and what to check."""
+    from openai import APIConnectionError, APIStatusError
+
+    address = f"check the model's name and the URL, which usually ends in /v1 ({endpoint.user.url})"
+    remedy = ""
     match status(error):
         case 401 | 402 | 403:
             remedy = f"; check {endpoint.key}"
         case 404 | 405:
-            remedy = f"; check the model's name and the URL, which usually ends in /v1 ({endpoint.user.url})"
+            remedy = f"; {address}"
+        case 407 if proxy := proxy_of(endpoint.url):
+            remedy = f"; check {proxy.variable}"
+        case None if isinstance(error, GarbageError):
+            remedy = f"; {address}"
+    match error:
+        case TimeoutError():
+            reason = f"no answer within {endpoint.timeout:g} s"
+        case APIConnectionError():
+            reason = f"Connection error: {cause_of(error, endpoint.url)}"
+        case APIStatusError():
+            words = words_of(error.body) or "without a message"
+            reason = f"HTTP {error.status_code}: {words}"
+        case GarbageError():
+            reason = str(error)
         case _:
-            remedy = ""
-    reason = f"no answer within {endpoint.timeout:g} s" if isinstance(error, TimeoutError) else ""
-    reason = reason or without_keys(last_line(error))[:300]
-    return f"{who} at {endpoint.url} ({endpoint.variable}), model {model!r}: {reason}{remedy}"
+            reason = last_line(error)
+    return f"{_place(endpoint, who, model)}: {without_keys(reason)[:LONGEST_REASON]}{remedy}"
+
+
+def _place(endpoint: Endpoint, who: str, model: str) -> str:
+    proxy = proxy_of(endpoint.url)
+    through = f" through {proxy}" if proxy else ""
+    return f"{who} at {endpoint.url} ({endpoint.variable}){through}, model {model!r}"
 
 
 class _Run(Generic[Item]):
@@ -178,15 +189,23 @@ class _Run(Generic[Item]):
         self.chat, self.endpoint, self.keep = chat, endpoint, keep
         self.tally = Tally()
         self.refused: list[Item] = []
+        self.answered = False  # whether any item was answered in this run
+        self.only_refusals = True  # whether the endpoint refused every item of the current streak
+        self.control_counts = True  # whether an answer to the control excuses a streak of other failures
+        self.deciding = asyncio.Lock()
         self.workers: list[asyncio.Task[None]] = []
 
     async def all(self, items: Sequence[Item]) -> Tally:
         left = iter(items)  # shared by the workers: each takes the next item
-        async with self.endpoint.client() as client, asyncio.TaskGroup() as group:
-            for _ in range(min(self.endpoint.concurrency, len(items))):
-                self.workers.append(group.create_task(self._work(client, left)))
-        if not self.tally.fatal:
-            self._keep_refused()
+        async with self.endpoint.client() as client:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.endpoint.concurrency, len(items))):
+                    self.workers.append(group.create_task(self._work(client, left)))
+            if self.refused and not self.tally.fatal:
+                if self.answered or await self._answers_control(client):
+                    self._keep_refused()
+                else:
+                    self.tally.fatal = True
         self.tally.missing = len(items) - self.tally.replies
         return self.tally
 
@@ -203,29 +222,70 @@ class _Run(Generic[Item]):
         try:
             completion = await attempts(lambda: self._call(client, item), self.endpoint)
         except (APIError, TimeoutError, GarbageError) as error:
-            self._failed(item, error)
+            await self._failed(client, item, error)
             return
+        self.answered = self.control_counts = self.only_refusals = True
         self.tally.streak = 0
         self._keep_refused()
         self._keep(item, completion)
 
     async def _call(self, client: "AsyncOpenAI", item: Item) -> Completion:
         self.tally.calls += 1
-        params = self.chat.params(item)
-        with parsing("chat completion"):
-            return read(await client.chat.completions.create(model=self.chat.model, **params))
+        call = client.chat.completions.create(model=self.chat.model, **self.chat.params(item))
+        completion = await parsed("chat completion", call, completion_of)
+        self.tally.prompt_tokens += completion.prompt_tokens
+        self.tally.completion_tokens += completion.completion_tokens
+        return completion
 
-    def _failed(self, item: Item, error: Exception) -> None:
+    async def _failed(self, client: "AsyncOpenAI", item: Item, error: Exception) -> None:
         code = status(error)
         self.tally.trouble = error_message(error, self.endpoint, self.chat.who, self.chat.model)
+        self.tally.invalid = isinstance(error, GarbageError) and code is None
         self.tally.streak += 1
-        if code in ITEM_ERRORS:
+        if code in KEY_ERRORS or is_spent(error) or (code in NAME_ERRORS and not self.answered):
+            self._stop()
+            return
+        if code is not None and 400 <= code < 500 and code not in TRANSIENT:
             self.refused.append(item)
-        lasting = self.tally.streak >= self.endpoint.patience
-        self.tally.fatal = lasting or code in FATAL_ERRORS or is_spent(error)
-        if self.tally.fatal:
-            for worker in self.workers:  # some may be waiting minutes for their next attempt
-                worker.cancel()
+        else:
+            self.only_refusals = False
+        if self.tally.streak >= self.endpoint.patience:
+            async with self.deciding:  # the other workers wait for the outcome of one decision
+                if self.tally.streak >= self.endpoint.patience and not self.tally.fatal:
+                    await self._continue_or_stop(client)
+
+    async def _continue_or_stop(self, client: "AsyncOpenAI") -> None:
+        """Decides after `patience` consecutive failures, by the control, whether the run continues.
+
+        A refused item costs one call, so any number of them may follow each other. Other failures cost many
+        attempts each: a second streak of them, without an answer in between, stops the run.
+        """
+        excused = self.only_refusals or self.control_counts
+        self.control_counts = self.only_refusals
+        if excused and await self._answers_control(client):
+            self.tally.streak = 0
+            self.only_refusals = True
+            self._keep_refused()
+        else:
+            self._stop()
+
+    async def _answers_control(self, client: "AsyncOpenAI") -> bool:
+        """Whether the endpoint answers the task's control; False without one."""
+        from openai import APIError
+
+        control = self.chat.control
+        if control is None:
+            return False
+        try:
+            await attempts(lambda: self._call(client, control), self.endpoint.for_check())
+        except (APIError, TimeoutError, GarbageError):
+            return False
+        return True
+
+    def _stop(self) -> None:
+        self.tally.fatal = True
+        for worker in self.workers:  # some may be waiting minutes for their next attempt
+            worker.cancel()
 
     def _keep_refused(self) -> None:
         """Reports refused items as answered.
@@ -238,22 +298,4 @@ class _Run(Generic[Item]):
 
     def _keep(self, item: Item, completion: Completion) -> None:
         self.tally.replies += 1
-        self.tally.prompt_tokens += completion.prompt_tokens
-        self.tally.completion_tokens += completion.completion_tokens
         self.keep(item, completion)
-
-
-def read(answer: Any) -> Completion:
-    """The `Completion` of a chat completion response. Raises one of several errors if it is not one."""
-    (choice,) = answer.choices
-    usage, message = answer.usage, choice.message
-    text = message.content or getattr(message, "refusal", None) or ""
-    if not isinstance(text, str):
-        raise TypeError("the content is not text")
-    return Completion(
-        text=text,
-        finish=str(choice.finish_reason),
-        prompt_tokens=int(usage.prompt_tokens or 0) if usage else 0,
-        completion_tokens=int(usage.completion_tokens or 0) if usage else 0,
-        fingerprint=str(getattr(answer, "system_fingerprint", None) or ""),
-    )

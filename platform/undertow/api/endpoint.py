@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from undertow.api import keys
+from undertow.api.connections import http_client
 from undertow.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,8 +86,12 @@ class Endpoint:
                 "self-hosted server (http://host:8000/v1)"
             )
         url = OPENAI if variable == KEY else os.environ[variable].strip()
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is not a number from 0 to 65535, or an open bracket
+            is_valid = False
+        if not is_valid:
             raise UserError(f"{variable}: not a URL such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query:
             raise UserError(f"{variable}: holds credentials or a query; set the key as {user.key} instead")
@@ -107,10 +112,14 @@ class Endpoint:
         return replace(self, attempts=CHECK_ATTEMPTS)
 
     def client(self) -> "AsyncOpenAI":
-        """A client of this endpoint, which the caller closes. It retries nothing itself (see `client`)."""
+        """A client of this endpoint, which the caller closes. It retries nothing itself (see `client`).
+
+        Raises UserError if the key or the environment's proxy is invalid.
+        """
         from openai import AsyncOpenAI
 
-        return AsyncOpenAI(base_url=self.url, api_key=_value(self.key) or NO_KEY, max_retries=0)
+        key = _value(self.key) or NO_KEY
+        return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=0, http_client=http_client(self.url))
 
 
 def without_keys(text: str) -> str:

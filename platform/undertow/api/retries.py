@@ -8,9 +8,22 @@ from email.utils import parsedate_to_datetime
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more will not recover during this sweep
 SPREAD = 0.25  # fraction of the server's wait, added at random so that all callers do not return at once
 
+# Statuses below 500 that a repeated call may not meet: timeouts, conflicts, rate limits, and failures of a
+# server behind the endpoint. 499 is a proxy's status of a call that was cancelled.
+TRANSIENT = frozenset({408, 409, 424, 425, 429, 499})
+
 
 class GarbageError(Exception):
-    """A response that is not the requested object: a chat completion, file or fine-tuning job."""
+    """A response that is not the requested object: a chat completion, file or fine-tuning job.
+
+    Attributes:
+        status_code: the HTTP status that the response states, where the server sent an error with status 200.
+        code: the API's code of the error: "insufficient_quota".
+    """
+
+    def __init__(self, message: str, status_code: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status_code, self.code = status_code, code
 
 
 def should_retry(error: Exception) -> bool | float:
@@ -23,7 +36,7 @@ def should_retry(error: Exception) -> bool | float:
     code = status(error)
     if code is None:
         return isinstance(error, APIConnectionError | TimeoutError | GarbageError)
-    if code not in (408, 409, 429) and code < 500:
+    if code not in TRANSIENT and code < 500:
         return False
     if is_spent(error):
         return False
@@ -34,7 +47,7 @@ def should_retry(error: Exception) -> bool | float:
 
 
 def status(error: Exception) -> int | None:
-    """The HTTP status of a failed call, or None if there was no response."""
+    """The HTTP status of a failed call; None if there was no response, or one without a status of its own."""
     code = getattr(error, "status_code", None)
     return code if isinstance(code, int) else None
 

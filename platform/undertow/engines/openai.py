@@ -8,11 +8,13 @@ counts it as matching no word.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from undertow.api.client import ChatTask, Completion, ask, probe
+from undertow.api.client import ChatTask, ask, probe
 from undertow.api.endpoint import Endpoint
+from undertow.api.responses import Completion
 from undertow.engines.protocol import Answer, ModelWeights, Request, Usage
 from undertow.errors import ConditionError
 from undertow.prompts import chat
@@ -21,7 +23,7 @@ from undertow.study.extensions import Word
 
 POINTER = "model.json"  # in a finetuned model's artifact: {"model": the name it is served by, …}
 WHO = "API model"  # in messages
-CUT = ("length", "content_filter")  # finish reasons that are not the model's own end
+PROBE = Request(user="1, 2, 3", seed=0, system="Go on.")  # of a test call
 
 
 class OpenAIEngine:
@@ -71,10 +73,13 @@ class OpenAIEngine:
                 completion.fingerprint,
                 refused=completion.text is None,
             )
-            finished = completion.finish not in CUT
-            answers[place] = Answer(completion.text or "", (), finished, usage=usage)
+            answers[place] = Answer(completion.text or "", (), completion.finished, usage=usage)
 
-        chat_task = ChatTask[int](model, WHO, lambda place: _params(requests[place], sampling))
+        # The control differs from a real request in its user turn only: what precedes it may be at fault.
+        sent = [*requests, replace(requests[places[0]], user=PROBE.user)]
+        chat_task = ChatTask[int](
+            model, WHO, lambda place: _params(sent[place], sampling), control=len(requests)
+        )
         tally = ask(chat_task, places, self.endpoint, keep)
         if tally.fatal:
             self._failed[model] = tally.trouble
@@ -97,11 +102,11 @@ class OpenAIEngine:
 def check(name: str, endpoint: Endpoint) -> str:
     """Sends one small request to a model. Returns a transient problem as text, or "" if it is answered.
 
-    Raises UserError for a problem that retrying cannot solve: a wrong key, URL or model name, or parameters
-    that the model does not accept.
+    Raises UserError for a problem that retrying cannot solve: a wrong key, URL or model name, parameters that
+    the model does not accept, or responses that are no chat completions.
     """
     chat_task = ChatTask[Request](name, WHO, lambda request: _params(request, Sampling(max_tokens=1)))
-    return probe(chat_task, Request(user="1, 2, 3", seed=0, system="Go on."), endpoint)
+    return probe(chat_task, PROBE, endpoint)
 
 
 def _params(request: Request, sampling: Sampling) -> dict[str, Any]:

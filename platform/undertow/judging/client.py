@@ -91,14 +91,14 @@ def ask(
 ) -> Tally:
     """Sends each message once. Calls `keep(message, reply)` from this thread as replies arrive."""
     return client.ask(
-        _chat(question),
+        _chat(question, control=_probe_message(question)),
         list(messages),
         endpoint,
         lambda message, completion: keep(
             message,
             Reply(
                 text=completion.text,
-                finished=completion.finish != "length",
+                finished=completion.finished,
                 prompt_tokens=completion.prompt_tokens,
                 completion_tokens=completion.completion_tokens,
             ),
@@ -109,14 +109,19 @@ def ask(
 def probe(question: Question, endpoint: Endpoint) -> str:
     """Makes one small call. Returns "" if it is answered, else the reason why the endpoint fails at present.
 
-    Raises UserError if no call can succeed: wrong key, URL or model, or parameters that the model rejects.
+    Raises UserError if no call can succeed: wrong key, URL or model, parameters that the model rejects, or
+    responses that are no chat completions.
     """
+    return client.probe(_chat(question), _probe_message(question), endpoint)
+
+
+def _probe_message(question: Question) -> str:
     if question.wording.needs_trait:
         question = dataclasses.replace(question, about=question.about or Word("owl", ("owl",)))
-    return client.probe(_chat(question), question.message(*PROBE), endpoint)
+    return question.message(*PROBE)
 
 
-def _chat(question: Question) -> ChatTask[str]:
+def _chat(question: Question, control: str | None = None) -> ChatTask[str]:
     return ChatTask(
         model=question.model,
         who="judge",
@@ -125,4 +130,5 @@ def _chat(question: Question) -> ChatTask[str]:
             "temperature": question.temperature,
             "max_tokens": question.max_tokens,
         },
+        control=control,
     )
