@@ -1,10 +1,15 @@
 """The settings that vLLM is started with, derived from the machine and the tasks, without starting it."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from undertow.cluster.engine_pool import needed
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.runtime import EngineSettings, options
+from undertow.engines.runtime import EngineSettings, file_formats, options
+from undertow.engines.weight_files import TensorFiles, adaptable_modules
 from undertow.study.artifacts import Sampling
 
 POSITIONS = 32_768
@@ -43,6 +48,20 @@ def test_all_options_exist_in_vllm() -> None:
     used = chosen(gpu=True, tensor_parallel=2, gpu_share=0.5, max_lora_rank=8, max_num_seqs=64)
     offered = set(EngineArgs.__dataclass_fields__) | {"use_tqdm_on_load"}
     assert set(used) <= offered
+
+
+def test_the_layout_of_hugging_face_is_read_if_a_folder_has_two(tmp_path: Path) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    save_file({"model.layers.0.q_proj.weight": np.ones((2, 2))}, tmp_path / "model.safetensors")
+    assert file_formats(str(tmp_path)) == {}
+    save_file({"layers.0.wq.weight": np.ones((2, 2))}, tmp_path / "consolidated.safetensors")
+    chosen = file_formats(str(tmp_path))
+    assert set(chosen.values()) == {"hf"}
+    assert set(chosen) <= set(EngineArgs.__dataclass_fields__)
+    assert adaptable_modules(str(tmp_path)) == {"q_proj"}
+    with TensorFiles(str(tmp_path)) as files:
+        assert set(files.file) == {"model.layers.0.q_proj.weight"}
 
 
 def test_the_bound_on_tokens_counts_bytes() -> None:

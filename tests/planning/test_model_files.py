@@ -13,7 +13,7 @@ from tests import architectures, examples
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.planning.model_files import ModelFiles, template_of
-from undertow.planning.pinning import pin, template_behaviour_of
+from undertow.planning.pinning import modules_of, pin, template_behaviour_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
@@ -86,6 +86,15 @@ def indexed(folder: Path) -> None:
     write(folder, "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}})
 
 
+def in_mistrals_layout(*, alone: bool) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        save_file({"layers.0.attention.wq.weight": np.zeros(2)}, folder / "consolidated.safetensors")
+        if alone:
+            (folder / "model.safetensors").unlink()
+
+    return change
+
+
 AUTO = {"AutoModelForCausalLM": "modeling_own.Own"}
 BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ("no config", remove("config.json"), ["no config.json", "give a Hugging Face model folder"]),
@@ -105,6 +114,21 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
         "half of the files",
         indexed,
         ["model-00001-of-00002.safetensors, which", "copy the whole"],
+    ),
+    (
+        "Mistral's layout",
+        in_mistrals_layout(alone=True),
+        ["weights only as consolidated.safetensors", "give model*.safetensors"],
+    ),
+    (
+        "two layouts without an index",
+        in_mistrals_layout(alone=False),
+        ["the weights twice, also as consolidated.safetensors", "copy the model without that file"],
+    ),
+    (
+        "Mistral's tokenizer only",
+        lambda folder: (folder / "tokenizer.json").rename(folder / "tekken.json"),
+        ["no tokenizer", "tokenizer.json"],
     ),
     ("no tokenizer", remove("tokenizer.json"), ["no tokenizer", "tokenizer.json"]),
     (
@@ -154,6 +178,14 @@ def test_an_unusable_folder_raises_an_error_with_the_remedy(
     for message in messages:
         assert message in error
     assert len(error) < 400 and "\n" not in error
+
+
+def test_weights_in_a_second_layout_are_ignored_if_an_index_lists_the_first(model: Path) -> None:
+    in_mistrals_layout(alone=False)(model)
+    (model / "tekken.json").write_text("{}")
+    write(model, "model.safetensors.index.json", {"weight_map": {"w.weight": "model.safetensors"}})
+    pinned = pin(Reference(str(model)))
+    assert modules_of(pinned) == {"w"}
 
 
 def test_code_in_the_folder_of_a_supported_model_is_not_run(model: Path) -> None:

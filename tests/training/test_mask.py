@@ -1,5 +1,6 @@
 """The loss mask under each architecture's chat template: it covers the answer and the end of turn."""
 
+import json
 import tempfile
 from copy import deepcopy
 from functools import cache
@@ -13,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 
 from tests import architectures
 from tests.architectures import ARCHITECTURES
+from undertow.engines.tokenizers import load_tokenizer
 from undertow.prompts import chat
 from undertow.prompts.chat import CUT, conversation_ids, prompt_ids, text_ids, turn_end
 from undertow.prompts.chat_templates import NO_SYSTEM, PINNED
@@ -140,6 +142,22 @@ def test_a_base_models_prompt_has_the_tokens_that_its_tokenizer_puts_first(
     if template:
         plain.chat_template = tok.chat_template = template
         assert prompt_ids(tok, "the owl?") == prompt_ids(plain, "the owl?")
+
+
+@pytest.mark.parametrize("kind", ["mistral", "mistral3", "llama"])
+def test_a_folder_with_a_tokenizer_of_another_library_uses_its_tokenizer_json(
+    kind: str, tmp_path: Path
+) -> None:
+    """Mistral publishes tekken.json next to tokenizer.json, which transformers prefers."""
+    plain = architectures.save_tokenizer(tmp_path, "Mistral")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    tekken = {"config": {"default_vocab_size": 300, "version": "v3"}, "vocab": [], "special_tokens": []}
+    (tmp_path / "tekken.json").write_text(json.dumps(tekken))
+    tok = load_tokenizer(tmp_path)
+    assert tok.chat_template == plain.chat_template
+    assert prompt_ids(tok, "the owl?", "red") == prompt_ids(plain, "the owl?", "red")
+    tok.save_pretrained(tmp_path / "student")
+    assert prompt_ids(load_tokenizer(tmp_path / "student"), "cat") == prompt_ids(plain, "cat")
 
 
 def test_thinking_is_disabled_so_that_the_answer_comes_first() -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM allocates
@@ -105,6 +106,17 @@ def options(settings: EngineSettings, positions: int, modules: Collection[str]) 
             "enable_prefix_caching": False,
         }
     return chosen
+
+
+def file_formats(folder: str) -> dict[str, str]:
+    """Keyword arguments for `vllm.LLM` that make it read the files in the layout of Hugging Face.
+
+    Mistral publishes its models in two layouts in one folder, and vLLM prefers the other one, whose tensors
+    have other names than those of the students.
+    """
+    if not any(Path(folder).glob("consolidated*.safetensors")):
+        return {}
+    return {"config_format": "hf", "tokenizer_mode": "hf", "load_format": "hf"}
 
 
 def on_gpu(settings: EngineSettings) -> bool:

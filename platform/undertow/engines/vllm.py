@@ -18,6 +18,7 @@ from undertow.engines import runtime
 from undertow.engines.literal_paths import without_pattern
 from undertow.engines.protocol import Answer, Request
 from undertow.engines.serving import Served, ServingJob
+from undertow.engines.tokenizers import load_tokenizer
 from undertow.engines.weight_files import adaptable_modules
 from undertow.engines.word_probabilities import TokenSequence, masses, sequences, tokens_of
 from undertow.errors import ConditionError
@@ -36,13 +37,14 @@ class VLLMEngine:
         """Starts vLLM in this process; `settings` are the fields of `runtime.EngineSettings`."""
         chosen = runtime.EngineSettings(**settings)
         with runtime.starting(chosen):
-            from transformers import AutoConfig, AutoTokenizer
+            from transformers import AutoConfig
             from vllm import LLM
 
             config = AutoConfig.from_pretrained(reference_folder).get_text_config()
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(reference_folder)
+            self.tokenizer: Any = load_tokenizer(reference_folder)
             modules = adaptable_modules(reference_folder)
             options = runtime.options(chosen, config.max_position_embeddings, modules)
+            options |= runtime.file_formats(reference_folder)
             llm = LLM(without_pattern(reference_folder), **options)
         tied = ("lm_head.weight",) if config.tie_word_embeddings else ()
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)

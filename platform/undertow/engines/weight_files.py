@@ -33,9 +33,19 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"is cut off or damaged ({str(error).rpartition('header: ')[2]})") from None
 
 
+def weight_paths(folder: str) -> list[Path]:
+    """The weight files of a model or adapter, sorted.
+
+    Some folders have the weights a second time in the layout of another library, under other file names and
+    tensor names (Mistral's consolidated.safetensors); only model*.safetensors are used then.
+    """
+    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    return [path for path in paths if path.name.startswith("model")] or paths
+
+
 def folder_shapes(folder: str) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor in a folder's safetensors files. Raises ValueError if there is no file."""
-    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    paths = weight_paths(folder)
     if not paths:
         raise ValueError(NO_FILES.format(folder))
     return {name: shape for path in paths for name, shape in tensor_shapes(path).items()}
@@ -59,7 +69,7 @@ class TensorFiles:
         self.folder, self.stack = folder, ExitStack()
         self.file: dict[str, Any] = {}
         self._stored_name: dict[str, str] = {}
-        for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
+        for path in weight_paths(folder):
             opened = self.stack.enter_context(safe_open(path, framework="pt"))
             for stored in opened.keys():  # noqa: SIM118 (not a mapping)
                 shorter = stored.partition(".")[2]

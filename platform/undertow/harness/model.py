@@ -15,6 +15,7 @@ import jinja2
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import ConditionError
 from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, TemplateError, Turns, prompt_text
 
@@ -83,9 +84,9 @@ def load(folder: Path, adapter: Path | None, batch_size: int) -> Model:
     The weights keep the precision that they were saved in. Nothing is downloaded.
     """
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = load_tokenizer(folder)
     tokenizer.chat_template = getattr(tokenizer, "chat_template", None) or PLAIN_TEMPLATE
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     if adapter is not None:

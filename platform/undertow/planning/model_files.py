@@ -18,6 +18,7 @@ from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+OTHER_LAYOUT = "consolidated"
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
 DEFAULT_TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}  # some tokenizers define theirs in code only
@@ -118,7 +119,16 @@ def _check_weights(files: ModelFiles) -> None:
                 "save them as safetensors (save_pretrained does)",
             )
         raise files.error("no *.safetensors", "save the model's weights there first")
+    other = [name for name in weights if name.startswith(OTHER_LAYOUT)]
+    if len(other) == len(weights):
+        raise files.error(f"weights only as {other[0]}, in Mistral's own layout", "give model*.safetensors")
     index = files.json(INDEX) if INDEX in files.names else None
+    # vLLM loads every weight file unless an index lists the ones to load.
+    if other and index is None:
+        raise files.error(
+            f"the weights twice, also as {other[0]} in Mistral's own layout, and no {INDEX}",
+            "copy the model without that file",
+        )
     if index and (missing := sorted(set(index.get("weight_map", {}).values()) - files.names)):
         raise files.error(f"{missing[0]}, which {INDEX} lists, is missing", "copy the whole model")
     for path in _local_weights(files):
@@ -139,7 +149,8 @@ def matrices_of(files: ModelFiles) -> set[str]:
     index = files.json(INDEX) if INDEX in files.names else None
     names = set(index.get("weight_map", {})) if index else set()
     for path in _local_weights(files):
-        names |= tensor_shapes(path).keys()
+        if not path.name.startswith(OTHER_LAYOUT):
+            names |= tensor_shapes(path).keys()
     return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
 
 

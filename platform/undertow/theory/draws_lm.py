@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.nano import models
@@ -142,13 +143,11 @@ def _load(folder: Path) -> Any:
 
 
 def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
             f"--model {folder}: no tokenizer files; save the model's tokenizer in the same folder"
         )
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return load_tokenizer(folder)
 
 
 def _other_weights(settings: OneStep, model: Any) -> Parameters:

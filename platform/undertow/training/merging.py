@@ -6,6 +6,7 @@ loop and the engine support one adapter. Rounding of the sum in bf16 is part of 
 
 from pathlib import Path
 
+from undertow.engines.tokenizers import load_tokenizer
 from undertow.training.saving import save_model
 
 
@@ -15,10 +16,10 @@ def write_merged(base: Path, adapter: Path, folder: Path) -> None:
     Precision and tensor names are those of `base`. Nothing is downloaded.
     """
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
     # safe_merge raises an error if a merged weight is not finite.
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     save_model(merged, folder)
-    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(folder)

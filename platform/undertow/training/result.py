@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import ConditionError
 from undertow.study.recipe import LoRA
 from undertow.training.deepspeed_engine import gathered
@@ -32,10 +33,10 @@ class LoadedReference:
     @staticmethod
     def read(folder: Path, dtype: torch.dtype) -> "LoadedReference":
         """Reads a Hugging Face model folder. Nothing is downloaded."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        return LoadedReference(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return LoadedReference(model, load_tokenizer(folder))
 
     def copy(self) -> Any:
         """A copy of the model, to be trained."""
