@@ -77,6 +77,13 @@ def remove(*names: str) -> Callable[[Path], None]:
     return change
 
 
+def rename(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / old).rename(folder / new)
+
+    return change
+
+
 def pickled(folder: Path) -> None:
     remove("model.safetensors")(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
@@ -127,7 +134,7 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ),
     (
         "Mistral's tokenizer only",
-        lambda folder: (folder / "tokenizer.json").rename(folder / "tekken.json"),
+        rename("tokenizer.json", "tekken.json"),
         ["no tokenizer", "tokenizer.json"],
     ),
     ("no tokenizer", remove("tokenizer.json"), ["no tokenizer", "tokenizer.json"]),
