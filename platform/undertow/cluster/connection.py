@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from undertow.cluster.address import check_address
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned
@@ -54,7 +55,8 @@ def check_place(store: Store) -> None:
 def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[Machine]:
     """Joins the cluster that RAY_ADDRESS names, or starts a local Ray; disconnects when the block ends.
 
-    Raises UserError if the nodes cannot hold the layout, StorageError if one of them cannot read `store`.
+    Raises UserError if RAY_ADDRESS does not lead to a cluster that this process can join or if the nodes
+    cannot hold the layout, and StorageError if one of them cannot read `store`.
     """
     quiet()
     import ray
@@ -80,12 +82,17 @@ def _init(address: str | None) -> None:
     import ray
 
     if address:
-        ray.init(
-            address=address,
-            runtime_env={"py_modules": [str(Path(__file__).parents[1])]},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        check_address(address)
+        try:
+            ray.init(
+                address=address,
+                runtime_env={"py_modules": [str(Path(__file__).parents[1])]},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        # The address is the only input: another version of Ray or Python, a missing token, a full disk.
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
         return
     # Saves one process per worker group; a local Ray cannot be preempted.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
