@@ -1,13 +1,14 @@
 """Loads a study: a shipped one by its name, or the result of a function in the user's own file.
 
 A study function takes a scale (see `presets.scales`) or no argument. Without a scale, the study has fixed
-models and sizes. A study file is a Python program that runs with the rights of its user. The user can fix its
-errors, so they are reported with file and line, without a traceback.
+models and sizes. A study file is a Python program that runs with the rights of its user. It may import the
+modules next to it. The user can fix its errors, so they are reported with file and line, without a traceback.
 """
 
 import dataclasses
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,8 +18,11 @@ from undertow.errors import SpecError, UserError, suggestion
 from undertow.presets.scales import NANO, Scale
 from undertow.study.extensions import STUDY_MODULE
 from undertow.study.study import Study
+from undertow.study.user_modules import importing_from
 
 FUNCTION = "study"
+# FILE.py or FILE.py:FUNCTION, where the path may contain colons too.
+_FILE_AND_FUNCTION = re.compile(r"(.+\.py)(?::([^:/]*))?", re.DOTALL)
 
 
 def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
@@ -29,8 +33,11 @@ def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
     Raises UserError for an unknown name, a file that cannot be run, a function that does not return a study,
     or a function without a parameter `scale` if `scale` is not the unchanged nano scale.
     """
-    file, _, function = name.partition(":") if ".py" in name else (str(shipped / f"{name}.py"), "", "")
-    path = Path(file)
+    match = _FILE_AND_FUNCTION.fullmatch(name)
+    if match:
+        path, function = Path(match[1]), match[2] or FUNCTION
+    else:
+        path, function = Path(name) if ".py" in name else shipped / f"{name}.py", FUNCTION
     if not _is_file(path):
         if ".py" in name:
             raise UserError(f"--study {name}: there is no file {path.absolute()}")
@@ -38,7 +45,8 @@ def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
         raise UserError(
             f"--study {name}: no such study; {suggestion(name, known)}, or give a file: my_study.py"
         )
-    study = _call(_function(path, function or FUNCTION), path, scale)
+    with importing_from(path.absolute().parent):
+        study = _call(_function(path, function), path, scale)
     return study if scale.name == NANO.name else dataclasses.replace(study, name=f"{study.name}-{scale.name}")
 
 

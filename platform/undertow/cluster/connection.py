@@ -5,13 +5,12 @@ local Ray, bound to this machine, and shuts it down at the end. It never joins a
 `ray.init()` would join any that runs on the host.
 
 The nodes of a cluster need the locked environment. This package travels with the job, so that every node runs
-the code that the driver was started from, whatever it has installed; the classes of a user's study file
-travel by value. Credentials never travel: each node has its own.
+the code that the driver was started from, whatever it has installed; the code of a user's study file and of
+the modules next to it travels by value. Credentials never travel: each node has its own.
 """
 
 import logging
 import os
-import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned
 from undertow.storage.store import Store
-from undertow.study.extensions import STUDY_MODULE
+from undertow.study.user_modules import user_modules
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -65,9 +64,8 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
     try:
         _init(address)
         _quiet_ray_data()
-        for name, module in list(sys.modules.items()):
-            if name.startswith(STUDY_MODULE):  # workers cannot import a study file
-                ray.cloudpickle.register_pickle_by_value(module)
+        for module in user_modules():  # workers cannot import them
+            ray.cloudpickle.register_pickle_by_value(module)
         nodes = [node for node in ray.nodes() if node["Alive"]]
         if store is not None and len(nodes) > 1:
             check_reach(store, nodes)
