@@ -1,10 +1,16 @@
-"""An S3 server on the loopback address for tests: that of moto, which keeps everything in memory."""
+"""An S3 server on the loopback address for tests: that of moto, which keeps everything in memory.
+
+python -m tests.s3      prints its port, and serves until its standard input is closed
+"""
 
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 BUCKET = "undertow"
@@ -24,7 +30,28 @@ refusals: list[Refusal] = []  # answers to the next conditional writes
 
 @contextmanager
 def serving() -> Iterator[dict[str, str]]:
-    """Runs the server during a block; yields the environment variables by which S3 clients find it."""
+    """Runs the server in a process of its own; yields the environment by which S3 clients find it.
+
+    Not in this process: the server is a Flask application, whose context-local objects break vLLM's start
+    (it reads every attribute of every imported module when it registers its kernels).
+    """
+    command = [sys.executable, "-m", "tests.s3"]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        try:
+            port = next(line for line in server.stdout if line.strip().isdigit())  # moto prints a line too
+            yield _environment(int(port))
+        finally:
+            server.stdin.close()
+
+
+@contextmanager
+def serving_refusals() -> Iterator[dict[str, str]]:
+    """Runs the server in this process, where it answers conditional writes with `refusals`."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs one line per request
@@ -34,15 +61,19 @@ def serving() -> Iterator[dict[str, str]]:
     server._server.app = _refusing(server._server.app)
     try:
         _, port = server.get_host_and_port()
-        yield {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "NO_PROXY": "127.0.0.1",
-        }
+        yield _environment(port)
     finally:
         server.stop()
+
+
+def _environment(port: int) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }
 
 
 def _refusing(app: Any) -> Any:
@@ -87,3 +118,9 @@ def _client(environment: dict[str, str]) -> Any:
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+if __name__ == "__main__":
+    with serving_refusals() as environment:
+        print(environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1], flush=True)
+        sys.stdin.read()

@@ -57,6 +57,14 @@ enter(main, Arguments)
 """
 
 
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[dict[str, str]]:
+    """A server in this process, which the tests can tell to refuse writes."""
+    with s3.serving_refusals() as environment:
+        s3.make_bucket(environment)
+        yield environment
+
+
 @pytest.fixture(params=["memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
