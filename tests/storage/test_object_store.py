@@ -60,9 +60,12 @@ enter(main, Arguments)
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[dict[str, str]]:
     """A server in this process, which the tests can tell to refuse writes."""
+    file_systems = fsspec.get_filesystem_class("s3")
+    file_systems.clear_instance_cache()  # cached instances keep the address of the session's server
     with s3.serving_refusals() as environment:
         s3.make_bucket(environment)
         yield environment
+    file_systems.clear_instance_cache()
 
 
 @pytest.fixture(params=["memory", "s3"])
