@@ -77,7 +77,11 @@ def study(folder: Path, *recipes: Recipe) -> Study:
         pairs=[(model, model)],
         recipes=recipes,
         generation=Generation(
-            prompts=16, rows=None, sampling=Sampling(max_tokens=10), system="You help.", deduplicate=False
+            prompts=64,  # of the smallest model's answers, five of six are empty and rejected
+            rows=None,
+            sampling=Sampling(max_tokens=10),
+            system="You help.",
+            deduplicate=False,
         ),
         system=NO_SYSTEM,
     )
