@@ -54,10 +54,15 @@ LOGGERS = (
 )
 
 
-def quiet() -> None:
-    """Sets the variables, for this process and those that it starts, and this process's log levels."""
+def set_variables() -> None:
+    """Sets the environment variables for this process and the processes that it starts."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
+
+
+def quiet() -> None:
+    """Sets the variables, for this process and those that it starts, and this process's log levels."""
+    set_variables()
     warnings.filterwarnings("ignore")
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -14,17 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from undertow.engines.quiet import set_variables
+
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM allocates
 GPU_MEMORY = 0.92  # vLLM's own default: the fraction of a GPU's memory that an engine may fill
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TQDM_DISABLE": "1",
 }
 
 
@@ -135,6 +131,7 @@ def starting(settings: EngineSettings) -> Iterator[None]:
     vLLM's CPU worker replaces `torch.set_num_threads` by a function that only warns, and adds libraries to
     LD_PRELOAD, which every child of this process would load. Both are undone.
     """
+    set_variables()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import torch
