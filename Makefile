@@ -26,8 +26,6 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 # Otherwise MLflow's server starts eight processes for jobs, which no page used here needs.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 
-# The address of an MLflow server (http...) or another database; by default the one that sweeps write to.
-TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(STORAGE)/mlflow.db)
 CODE := $(wildcard platform jobs tests benchmarks)
 
 help:  ## show this list
@@ -58,13 +56,17 @@ report: setup  ## write a sweep's report again from the storage (ARGS="--study N
 detect: setup  ## test whether a sweep's data reveal the trait (ARGS="--study NAME [--model NAME]")
 	@python jobs/detect.py --storage "$(STORAGE)" $(ARGS)
 
+# The shell reads the storage from its environment, so that no character in a path is part of a command.
+ui: export PLACE := $(STORAGE)
 ui: setup  ## serve MLflow for the storage's runs, on this machine only (PORT=5000)
-	@case '$(TRACKING)' in \
-	  http*) echo 'MLflow is served at $(TRACKING)'; exit 0 ;; \
-	  sqlite:///*://*) echo '[ui] no database on $(STORAGE): set MLFLOW_TRACKING_URI' >&2; exit 2 ;; \
-	  sqlite:///$(STORAGE)/mlflow.db) mkdir -p '$(STORAGE)' ;; esac; \
+	@tracking=$${MLFLOW_TRACKING_URI:-}; case $$tracking in \
+	  http*) echo "MLflow is served at $$tracking"; exit 0 ;; \
+	  '') case $$PLACE in \
+	    *://*) echo "[ui] no database on $$PLACE: set MLFLOW_TRACKING_URI" >&2; exit 2 ;; \
+	    *[?%]*) echo "[ui] no database in a folder with ? or % in its path, $$PLACE: set MLFLOW_TRACKING_URI" >&2; exit 2 ;; \
+	    esac; mkdir -p -- "$$PLACE" && tracking=sqlite:///$$PLACE/mlflow.db || exit 2 ;; esac; \
 	echo 'MLflow: http://127.0.0.1:$(PORT)   (choose "Model training" at the top left; stop with Ctrl-C)'; \
-	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri '$(TRACKING)'
+	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri "$$tracking"
 
 test-fast: setup  ## run the tests that start no engine, worker or server and take little time; 3 minutes
 	@python -m pytest -m 'not stack and not slow' $(PARALLEL) $(PYTEST_ARGS)

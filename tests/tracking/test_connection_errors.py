@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ from botocore.exceptions import NoCredentialsError  # type: ignore[import-untype
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
-from undertow.tracking.client import is_connection_error, is_refusal, unreachable_service
+from undertow.tracking.client import (
+    connect_client,
+    is_connection_error,
+    is_refusal,
+    reason_of,
+    unreachable_service,
+)
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
 
@@ -77,6 +84,40 @@ def test_refused_requests_and_bugs_are_no_connection_errors(error: Exception) ->
 def test_an_unreachable_object_store_is_named() -> None:
     assert unreachable_service(NoCredentialsError()) == "an object store"
     assert is_connection_error(NoCredentialsError())
+
+
+ORIGINAL = sqlite3.DatabaseError("file is not a database")
+FROM_DATABASE = sqlalchemy.exc.DatabaseError("SELECT 1", {}, ORIGINAL)
+REASONS = {
+    "of SQLAlchemy": FROM_DATABASE,
+    "of MLflow": caused(MlflowException(str(FROM_DATABASE), BAD_REQUEST), FROM_DATABASE),
+    "of MLflow, without its cause": MlflowException(f"file is not a database\n{str(FROM_DATABASE)[-60:]}"),
+    "of sqlite": ORIGINAL,
+}
+
+
+@pytest.mark.parametrize("error", REASONS.values(), ids=REASONS)
+def test_the_reason_of_a_failed_database_is_in_its_own_words(error: Exception) -> None:
+    assert reason_of(error) == "file is not a database"
+
+
+def damaged(file: Path) -> None:
+    file.write_bytes(b"this is not a database" * 100)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(damaged, "file is not a database"), (Path.mkdir, "is a folder and not a database")],
+    ids=["damaged", "a folder"],
+)
+def test_an_unreadable_database_is_reported_at_once_in_words(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    file, unreachable = tmp_path / "mlflow.db", list[str]()
+    make(file)
+    link = Link(lambda: connect_client(f"sqlite:///{file}"), unreachable.append, unreachable.append)
+    assert not link.log(lambda tracker: None)
+    assert unreachable == [f"{file}: {reason}"]
 
 
 class Calls:

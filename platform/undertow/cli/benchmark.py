@@ -24,7 +24,7 @@ from undertow.storage.store import Store
 from undertow.study.fields import unique
 from undertow.study.harness_task import HarnessTask
 from undertow.study.measurements import Benchmark
-from undertow.sweep.progress import Progress
+from undertow.sweep.progress import Progress, print_line
 from undertow.sweep.run import make_plan
 
 if TYPE_CHECKING:  # an optional extra
@@ -68,20 +68,20 @@ def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
     tasks = [task for requested in _requested(arguments, plan) for task in pin(requested, places)]
     selection = select(plan, tasks, store)
     for line in selection.skipped:
-        console.print(f"Skipped: {line}")
+        print_line(f"Skipped: {line}", console)
     cached = len(selection.benchmarks) - len(selection.missing)
     models = len({benchmark.subject for benchmark in selection.benchmarks})
-    console.print(f"{len(selection.benchmarks)} benchmarks of {models} models, {cached} cached")
+    print_line(f"{len(selection.benchmarks)} benchmarks of {models} models, {cached} cached", console)
     failures = _make(selection.missing, store, places, arguments.batch_size, console)
     for line in failures:
-        console.print(f"failed {line}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"failed {line}", console)
     results = BenchmarkResults(plan, tasks, store)
     console.print(results.table)
     results.write(folder)
-    console.print(f"Tables: {store.url}/{folder}/{' and '.join(results.files)}", soft_wrap=True)
+    print_line(f"Tables: {store.url}/{folder}/{' and '.join(results.files)}", console)
     if without_run := results.log():
-        console.print(
-            f"{len(without_run)} students have no MLflow run; run the sweep again, then this script"
+        print_line(
+            f"{len(without_run)} students have no MLflow run; run the sweep again, then this script", console
         )
     return 1 if failures else 0
 

@@ -1,6 +1,7 @@
 """The logic of jobs/detect.py."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import tyro
@@ -16,6 +17,7 @@ from undertow.errors import UserError
 from undertow.report.tables import effects_table
 from undertow.results import events, sweep_folders
 from undertow.storage.store import Store
+from undertow.sweep.progress import print_line
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,17 @@ def main(arguments: DetectArguments, console: Console) -> int:
     record = sweep_folders.read(store, arguments.study, sweep)
     failures = events.failures(events.read(store, arguments.study, sweep))
 
-    def print_line(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     detector, reason = llm_detector(arguments, store)
-    detected = detect_all(record, store, failures, arguments.alpha, detector, print_line)
+    detected = detect_all(
+        record, store, failures, arguments.alpha, detector, partial(print_line, console=console)
+    )
     if reason:
-        print_line(f"No language model was asked: {reason}")
+        print_line(f"No language model was asked: {reason}", console)
     show(detected, arguments.alpha, console)
     folder = sweep_folders.folder_of(arguments.study, sweep)
     for name, content in files(record, detected, arguments.alpha).items():
         store.write_bytes(f"{folder}/{name}", content)
-    console.print(f"Detection: {store.url}/{folder}/{JSON}", soft_wrap=True)
+    print_line(f"Detection: {store.url}/{folder}/{JSON}", console)
     complete = detected.detections and not (detected.left_out or detected.missing or reason)
     return 0 if complete else 1
 
@@ -94,4 +95,4 @@ def show(detected: Detected, alpha: float, console: Console) -> None:
         table.title = "In context: models that had rows of the data in their prompt, against control data"
         console.print(table)
     for line in caveats(detected.detections) if detected.detections else []:
-        console.print(line, highlight=False, markup=False)
+        print_line(line, console)

@@ -19,11 +19,12 @@ import tyro
 from rich.console import Console
 
 from undertow.cli.studies import load
-from undertow.errors import UserError, last_line
+from undertow.errors import UserError
 from undertow.presets.scales import SCALES
 from undertow.storage.redaction import redacted
 from undertow.study.study import Study
-from undertow.tracking.client import unreachable_service
+from undertow.sweep.progress import print_line
+from undertow.tracking.client import reason_of, unreachable_service
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells report it
 RERAISE_AFTER = 0.05  # seconds after which a lost KeyboardInterrupt is raised again
@@ -80,7 +81,7 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     Errors that the user can fix (`UserError`) and unreachable services are reported in one line on stderr,
     every other error with its traceback.
     """
-    stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, emoji=False)  # ":o:" may be in a path
     _handle_interrupts()
     try:
         sys.exit(main(tyro.cli(arguments), stdout))
@@ -93,13 +94,13 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     except Exception as error:
         if not (service := unreachable_service(error)):
             raise
-        _print_error(f"{service} is unreachable ({last_line(error)}); {KEPT}")
+        _print_error(f"{service} is unreachable ({reason_of(error)}); {KEPT}")
         sys.exit(1)
 
 
 def _print_error(line: str) -> None:
     """Prints a line to stderr, without secrets and without Rich's markup."""
-    Console(stderr=True).print(redacted(line), markup=False, highlight=False, soft_wrap=True)
+    print_line(redacted(line), Console(stderr=True))
 
 
 def _handle_interrupts() -> None:

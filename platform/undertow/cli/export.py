@@ -14,6 +14,7 @@ from undertow.errors import UserError
 from undertow.results import sweep_folders
 from undertow.storage.manifest import sha256
 from undertow.storage.store import Store
+from undertow.sweep.progress import print_line
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,13 @@ def write(arguments: ExportArguments, console: Console) -> int:
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     target = Path(arguments.to or f"{arguments.study}.zip")
     done = export(store, arguments.study, sweep, target, adapters=arguments.adapters)
-    console.print(
-        f"{target}: {done.artifacts} artifacts in {done.files} files, {done.size / 2**20:.1f} MiB",
-        soft_wrap=True,
-    )
-    console.print(f"SHA-256 {sha256(target)}: publish this hash to prove that the archive is unchanged")
+    size = f"{done.size / 2**20:.1f} MiB"
+    print_line(f"{target}: {done.artifacts} artifacts in {done.files} files, {size}", console)
+    print_line(f"SHA-256 {sha256(target)}: publish this hash to prove that the archive is unchanged", console)
     if arguments.adapters and not done.adapters:
-        console.print("no student of the study has a LoRA adapter; the archive contains none", soft_wrap=True)
+        print_line("no student of the study has a LoRA adapter; the archive contains none", console)
     for name in done.missing:
-        console.print(f"not in the storage, so not in the archive: {name}", soft_wrap=True)
+        print_line(f"not in the storage, so not in the archive: {name}", console)
     return 0
 
 
@@ -63,12 +62,12 @@ def verify_archive(archive: Path, console: Console) -> int:
         raise UserError(f"--verify {archive}: there is no such file")
     problems = verify(archive)
     for problem in problems:
-        console.print(problem, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"SHA-256 {sha256(archive)}", soft_wrap=True)
-    console.print(
+        print_line(problem, console)
+    print_line(f"SHA-256 {sha256(archive)}", console)
+    print_line(
         f"{archive}: {len(problems)} difference{'s' if len(problems) > 1 else ''}"
         if problems
         else f"{archive}: verified (page, figures, cards and histories only by their hashes)",
-        soft_wrap=True,
+        console,
     )
     return 1 if problems else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from undertow.cli.entry import option
 from undertow.cluster.connection import spread
@@ -15,6 +16,7 @@ from undertow.engines.quiet import quiet
 from undertow.errors import UserError
 from undertow.storage.store import Store
 from undertow.study.identity import key
+from undertow.sweep.progress import print_line
 from undertow.theory.settings import DIGITS, PAPER, Measured
 from undertow.theory.sweep import GridPoint, Shard, from_json, grid_points, split_into_shards, to_json
 
@@ -141,9 +143,9 @@ def _report(
         files |= report.arms_figure("mlp", f"{grid[0].experiment.data}: students on noise", labelled, chance)
         for file, content in files.items():
             store.write_bytes(f"{folder}/{file}", content)
-    console.print(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", soft_wrap=True)
+    print_line(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", console)
     for point, summary in zip(grid, summaries, strict=True):
-        console.print(report.arms_table(_title(point), summary))
+        console.print(report.arms_table(escape(_title(point)), summary))
 
 
 def _csv_files(arms: str, outcomes: str) -> dict[str, bytes]:

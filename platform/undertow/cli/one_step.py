@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from undertow.cli.entry import option
 from undertow.engines.quiet import quiet
 from undertow.storage.store import Store
 from undertow.study.identity import key
+from undertow.sweep.progress import print_line
 from undertow.theory.settings import LM_STEP, MLP_STEP, Checked, OneStep
 
 if TYPE_CHECKING:
@@ -96,8 +98,8 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
     client.log_finished_run(
         store, "theory-one-step", settings.model, checked, _metrics(found), files, failed=not all_as_expected
     )
-    console.print(f"Written to {store.url}/{folder}: {', '.join(files)}", soft_wrap=True)
-    console.print(report.findings_table(title, found))
+    print_line(f"Written to {store.url}/{folder}: {', '.join(files)}", console)
+    console.print(report.findings_table(escape(title), found))
     return all_as_expected
 
 

@@ -25,6 +25,7 @@ from undertow.statistics.power import (
     without_effect,
 )
 from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
+from undertow.sweep.progress import print_line
 
 EFFECT = 0.3
 STUDENTS = "students.csv"
@@ -82,7 +83,7 @@ def main(arguments: PowerArguments, console: Console) -> int:
         table.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not table.rows else []))
     console.print(table)
     for sentence in sentences(arguments, designs, pilot):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        print_line(sentence, console)
     return 0
 
 

@@ -11,6 +11,7 @@ from undertow.report import tables
 from undertow.report.make import HTML, make_report
 from undertow.results import events, sweep_folders
 from undertow.storage.store import Store
+from undertow.sweep.progress import print_line
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,6 @@ def main(arguments: ReportArguments, console: Console) -> int:
     for name, content in report.files.items():
         store.write_bytes(f"{folder}/{name}", content)
     for line in (*report.verdicts, *report.damaged.values()):
-        console.print(line, highlight=False, markup=False)
-    console.print(f"Report: {store.url}/{folder}/{HTML}", soft_wrap=True)
+        print_line(line, console)
+    print_line(f"Report: {store.url}/{folder}/{HTML}", console)
     return 0

@@ -50,11 +50,12 @@ class Executors:
 
         with self._step(step, len(artifacts), unit, wave) as progress:
             for artifact, failure in run_each(make, self.store, artifacts):
+                progress.advance()
                 if failure:
+                    progress.fail()
                     self.events.fail(artifact, *failure)
                 else:
                     self.events.event("made", artifact)
-                    progress.advance()
 
     def by_kind(self, kind: ArtifactKind[T], artifacts: Sequence[T], wave: Wave, machine: Machine) -> None:
         """Makes artifacts of a registered kind as its declaration says: in Ray tasks or on engines."""
@@ -110,6 +111,7 @@ class Executors:
             failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
+                    progress.fail()
                     self.events.fail(model, failures.get(key(model), "its training ended without a result"))
                 else:
                     self.events.event("made", model)
@@ -143,6 +145,7 @@ class Executors:
                 for facts in judged.asked:
                     self.events.event("judged", judged.artifact, **facts)
                 if judged.failure:
+                    progress.fail()
                     self.events.fail(judged.artifact, judged.failure, judged.traceback)
 
     def generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
@@ -217,6 +220,7 @@ class Executors:
                     if lost < LOST_NODES and lost_node(error):
                         continue  # Ray Data restarts an engine a few times, whatever ended it
                     reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES, lost)}"
+                    progress.fail(len(left))
                     for task in left.values():
                         self.events.fail(task.artifact, reason, traceback.format_exc())
                     return
@@ -250,6 +254,7 @@ class Executors:
             if engine_for(reference).is_metered:
                 self.events.event("asked", artifact, **outcome.facts)
             if outcome.error:
+                progress.fail()
                 self.events.fail(artifact, outcome.error, outcome.traceback)
             elif outcome.retried:
                 self.events.event("retried", artifact, traceback=outcome.retried)

@@ -32,6 +32,7 @@ class Progress:
     def __init__(self, console: Console, name: str, total: int, unit: str) -> None:
         self.console, self.name, self.total, self.unit = console, name, total, unit
         self.done = 0.0
+        self.failed = 0
         self.tokens: Counter[str] = Counter()  # trained on or sampled, by the kind of artifact
         self.work: list[Timing] = []
         self.started = self._printed = time.monotonic()
@@ -51,7 +52,7 @@ class Progress:
             self._bar.start()
             self._bar.add_task(f"{self.name} ({self.unit})", total=self.total)
         else:
-            self.console.print(f"{self.name}: {self.total} {self.unit}")
+            print_line(f"{self.name}: {self.total} {self.unit}", self.console)
         return self
 
     def __exit__(
@@ -59,8 +60,12 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        # Parts of units do not count here, and sums of parts are inexact.
+        done = self.total if kind is None else int(self.done + 1e-6)
+        made = max(0, done - self.failed)
+        count = f"{made}" if made == self.total else f"{made} of {self.total}"
         ended = "done" if kind is None else "stopped"
-        self.console.print(f"{self.name}: {ended}, {self.done:.0f} {self.unit} in {duration(self.seconds)}")
+        print_line(f"{self.name}: {ended}, {count} {self.unit} in {duration(self.seconds)}", self.console)
 
     @property
     def seconds(self) -> float:
@@ -70,6 +75,10 @@ class Progress:
         """Records a task that ended, for the next plan's estimate (`timings.Timing`); from any thread."""
         self.work.append(Timing(artifact, self.seconds, seconds, units, tokens))
 
+    def fail(self, count: int = 1) -> None:
+        """Counts units that ended without a result; the last line leaves them out. From any thread."""
+        self.failed += count
+
     def advance(self, count: float = 1) -> None:
         """Counts finished work, whole units or parts, and prints a line every SECONDS_BETWEEN_LINES."""
         self.done += count
@@ -77,7 +86,8 @@ class Progress:
             self._bar.advance(self._bar.task_ids[0], count)
         elif time.monotonic() - self._printed > SECONDS_BETWEEN_LINES and self.done < self.total:
             self._printed = time.monotonic()
-            self.console.print(f"{self.name}: {self.done:.0f} of {self.total} {self.unit}{self._left()}")
+            done = f"{self.done:.0f} of {self.total} {self.unit}"
+            print_line(f"{self.name}: {done}{self._left()}", self.console)
 
     def _left(self) -> str:
         """The estimate in words; "" until enough work is done to estimate from."""
@@ -87,5 +97,5 @@ class Progress:
 
 
 def print_line(line: str, console: Console) -> None:
-    """Prints a line without markup, highlighting or wrapping."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    """Prints a line as it is, without markup ([a]), emoji (:o:), highlighting or wrapping."""
+    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)

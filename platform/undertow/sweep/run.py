@@ -91,7 +91,7 @@ def show_plan(
     waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
-        console.print(hardware.assumptions, style="dim", highlight=False)
+        console.print(hardware.assumptions, style="dim", highlight=False, markup=False)
 
 
 def estimates(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
@@ -183,7 +183,7 @@ def check_models(plan: Plan, console: Console) -> None:
 
 def _warn(problems: Sequence[str], console: Console) -> None:
     for problem in problems:
-        console.print(f"warning: {escape(problem)}", highlight=False, soft_wrap=True)
+        print_line(f"warning: {problem}", console)
 
 
 def write_plan(plan: Plan, record: Record, events: EventLog) -> None:
@@ -219,7 +219,7 @@ class Ending:
             self.store.write_bytes(f"{self.events.folder}/{name}", content)
         for line in report.verdicts:
             print_line(line, console)
-        console.print(f"Report: {self.store.url}/{self.events.folder}/{HTML}", soft_wrap=True)
+        print_line(f"Report: {self.store.url}/{self.events.folder}/{HTML}", console)
         for place, line in report.damaged.items():
             self.events.fail(self.plan.artifacts[place.key], line)
         self.link.log(lambda tracker: self.log(tracker, report), ignore_pause=True)

@@ -7,14 +7,16 @@ time, and the fluent API's hidden active run would collect what belongs to anoth
 import hashlib
 import os
 import re
+import sqlite3
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from undertow.errors import UserError
+from undertow.errors import UserError, last_line
 from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
 from undertow.study.fields import Spec
@@ -29,6 +31,7 @@ METRICS_PER_BATCH = 1000
 # Top-level modules whose exceptions come from MLflow, its database or the connection to it.
 MLFLOW = ("mlflow", "requests", "urllib3", "http", "sqlalchemy", "sqlite3", "alembic")
 DATABASE = ("sqlalchemy", "sqlite3")
+SQLALCHEMY_NOTES = ("(Background on this error", "[SQL:", "[parameters:")
 S3 = ("boto3", "botocore")  # the same for an object store that holds MLflow's files
 # Error codes of requests that MLflow understood and refused: an invalid name, a deleted run.
 REFUSALS = (
@@ -119,11 +122,29 @@ def connect_client(uri: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
+        _check_database(uri)
         return MlflowClient(tracking_uri=uri)
     except (ImportError, MlflowException) as error:
         if isinstance(error, MlflowException) and "unsupported" not in str(error).lower():
             raise  # unreachable, perhaps only now
         raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {redacted(str(error)).strip()}") from None
+
+
+def _check_database(uri: str) -> None:
+    """Raises sqlite3.Error, with the file's path, for an SQLite database that exists and cannot be read.
+
+    MLflow would try to open it ten times, which takes 100 seconds, and log every attempt.
+    """
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or not os.path.exists(path):  # noqa: PTH110 (Path.exists raises PermissionError)
+        return
+    if Path(path).is_dir():  # SQLite calls this a disk I/O error
+        raise sqlite3.OperationalError(f"{path}: is a folder and not a database")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def unreachable_service(error: BaseException) -> str:
@@ -136,6 +157,19 @@ def unreachable_service(error: BaseException) -> str:
     if modules & set(S3):  # first: S3's clients also raise errors of urllib3
         return "an object store"
     return "MLflow" if modules & set(MLFLOW) and not is_refusal(error) and not _wraps_bug(error) else ""
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason of a failed request in one line: of a database, its own words.
+
+    SQLAlchemy adds the statement and a link to its help to each error, and MLflow wraps both in its own.
+    """
+    for failure in (error, error.__cause__):
+        original = getattr(failure, "orig", None)  # the database's error below SQLAlchemy's
+        if isinstance(original, BaseException):
+            return last_line(original)
+    lines = [line for line in str(error).splitlines() if not line.strip().startswith(SQLALCHEMY_NOTES)]
+    return last_line(Exception("\n".join(lines))) if any(map(str.strip, lines)) else last_line(error)
 
 
 def is_connection_error(error: BaseException) -> bool:

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from undertow.errors import last_line
 from undertow.storage.redaction import redacted
-from undertow.tracking.client import is_connection_error, is_refusal
+from undertow.tracking.client import is_connection_error, is_refusal, reason_of
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds without attempts after a failure
@@ -54,7 +53,7 @@ class Link:
                 self._tracker = self._connect()
             action(self._tracker)
         except Exception as error:
-            reason = redacted(last_line(error))
+            reason = redacted(reason_of(error))
             if is_connection_error(error):
                 if self._failed is None:
                     self._on_unreachable(reason)
