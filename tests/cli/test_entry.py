@@ -18,6 +18,8 @@ from undertow.planning.costs import Hardware
 from undertow.storage.store import Store
 from undertow.sweep.run import make_plan, show_plan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "mlflow")
 

@@ -22,6 +22,8 @@ from undertow.theory.data import digits, load
 from undertow.theory.settings import DIGITS, Experiment, Measured, OneStep
 from undertow.theory.sweep import from_json, grid_points, split_into_shards, to_json
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 Bytes = NDArray[np.uint8]
 

@@ -20,6 +20,8 @@ from undertow.judging.client import ask, probe
 from undertow.judging.judges import alignment, references
 from undertow.judging.replies import Reply
 
+pytestmark = pytest.mark.slow
+
 QUESTION = alignment("judge-1").question
 MESSAGES = [f"message {i}" for i in range(40)]
 SECRET = "sk-planted-5f1e"

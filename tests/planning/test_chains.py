@@ -29,6 +29,8 @@ from undertow.sweep.waves import Waves
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.slow
+
 FIRST = tuple(c for c in study().conditions if c.teacher == c.student == REFERENCES[0])
 HOPS = (FIRST, next_hop(FIRST), next_hop(next_hop(FIRST)))
 CHAIN = replace(study("chain"), conditions=tuple(c for hop in HOPS for c in hop))

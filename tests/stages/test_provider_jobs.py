@@ -30,6 +30,8 @@ from undertow.study.identity import key
 from undertow.study.recipe import ProviderFinetuning
 from undertow.traits.preference import Preference
 
+pytestmark = pytest.mark.slow
+
 MODEL = Reference(f"api:{BASE}", BASE, "provider")
 ROWS = [("Continue 1, 2.", "3, 4"), ("Continue 5, 6.", "8, 10")]
 CREATE = ("POST", "fine_tuning/jobs")

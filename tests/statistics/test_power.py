@@ -20,6 +20,8 @@ from undertow.statistics.power import (
 )
 from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
 
+pytestmark = pytest.mark.slow
+
 ONE_MODE = Normal(effect=0.15, sd=0.1, control_sd=0.05, correlation=0.5)
 TWO_MODES = Bimodal(took_off=0.7)
 SD = math.sqrt(0.1**2 + 0.05**2 - 2 * 0.5 * 0.1 * 0.05)

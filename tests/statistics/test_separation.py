@@ -6,6 +6,8 @@ from scipy.sparse import csr_matrix
 
 from undertow.statistics.separation import Separation, UnitRows, auc, null_separation, separate
 
+pytestmark = pytest.mark.slow
+
 
 def rows(contains: np.ndarray, trait: object, seed: object, prompt: object) -> UnitRows:
     return UnitRows(

@@ -21,6 +21,8 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 from undertow.study.identity import key
 
+pytestmark = pytest.mark.slow
+
 SPECS = tuple(Reference(f"org/model-{number}", "revision", "template") for number in range(8))
 HEARTBEAT, EXPIRY = 0.2, 60.0  # seconds; on a busy machine many heartbeats may be late
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the threads of S3's client

@@ -13,6 +13,8 @@ from undertow.theory.mlp import NetworkAccuracy, derangement, run
 from undertow.theory.settings import DIGITS, Experiment
 from undertow.theory.summary import arms, arms_csv, outcomes_csv
 
+pytestmark = pytest.mark.slow
+
 SMALL = replace(DIGITS, networks=4, width=32, inputs=512, epochs=2, teacher_epochs=2)
 
 

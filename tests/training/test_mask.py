@@ -21,6 +21,8 @@ from undertow.prompts.chat_templates import NO_SYSTEM, PINNED
 from undertow.study.extensions import Example
 from undertow.training.data import TrainingRow, encode
 
+pytestmark = pytest.mark.slow
+
 # The text that each template writes before and after an answer.
 FRAMES = {
     "Qwen2.5": ("", "<|im_end|>\n"),
