@@ -14,6 +14,7 @@ from tests.engines import toy_engine
 from tests.engines.toy_engine import TOY
 from undertow.cluster.engine_pool import EngineActor, TaskOutcome, run_tasks
 from undertow.engines import registry
+from undertow.engines.protocol import Engine
 from undertow.engines.registry import engine_for, register_engine
 from undertow.errors import UserError
 from undertow.planning.resources import Machine
@@ -83,6 +84,38 @@ def test_an_actor_of_the_pool_builds_a_registered_engine_and_runs_its_tasks(stor
     batch = {"number": [7], "task": [cloudpickle.dumps(Evaluate(EVALUATION))]}
     (outcome,) = actor(batch)["outcome"]
     check_result(TaskOutcome(**json.loads(outcome)), store)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "has_traceback"),
+    [
+        (
+            ValueError("Unknown RoPE scaling type nonsense"),
+            "ValueError: Unknown RoPE scaling type nonsense",
+            True,
+        ),
+        (UserError("org/model: no config.json"), "org/model: no config.json", False),
+        (
+            MemoryError("Unable to allocate"),
+            "the machine is out of memory (MemoryError: Unable to allocate)",
+            True,
+        ),
+    ],
+    ids=["an engine's error", "a user's error", "no memory"],
+)
+def test_an_engine_that_cannot_start_reports_its_error_with_its_first_task(
+    store: Store, error: Exception, text: str, has_traceback: bool
+) -> None:
+    def build(*_: object) -> Engine:
+        raise error
+
+    actor = EngineActor(replace(TOY, build=build), MODEL, store, {})
+    batch = {"number": [7], "task": [cloudpickle.dumps(Evaluate(EVALUATION))]}
+    (line,) = actor(batch)["outcome"]
+    outcome = TaskOutcome(**json.loads(line))
+    assert outcome.is_start
+    assert outcome.error.startswith(text)
+    assert outcome.traceback.startswith("Traceback") == has_traceback
 
 
 def test_an_engine_that_runs_in_the_driver_needs_no_ray(store: Store) -> None:

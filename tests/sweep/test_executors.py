@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.examples import RECIPE, study
-from undertow.cluster.engine_pool import TaskOutcome
+from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.planning import timings
@@ -104,6 +104,30 @@ def fake_engines(
             yield TaskOutcome(number, seconds, {} if failed else facts, error=facts if failed else "")
 
     monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
+
+
+def test_an_engine_that_cannot_start_fails_its_tasks_with_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executors: Executors
+) -> None:
+    def run_tasks(
+        reference: Reference, store: Store, tasks: Sequence[Any], machine: Machine
+    ) -> Iterator[TaskOutcome]:
+        yield TaskOutcome(0, 1.0, {"answers": 4, "tokens": 4})
+        raise EngineStartError("ValueError: Unknown RoPE scaling type nonsense", "Traceback …")
+
+    failed: dict[str, tuple[str, str]] = {}
+    events: Any = executors.events
+    events.fail = lambda artifact, reason, trace="": failed.update({key(artifact): (reason, trace)})
+    monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
+    evaluations = [e for cell in executors.plan.cells for e in cell.evaluations if isinstance(e, Evaluation)]
+    with (tmp_path / "log").open("w") as file:
+        Executors(
+            executors.plan, executors.store, executors.link, events, Console(file=file, width=200)
+        ).evaluate(evaluations, MACHINE)
+    reason = f"the engine of {LOCAL.name} failed to start: ValueError: Unknown RoPE scaling type nonsense"
+    assert failed == {key(e): (reason, "Traceback …") for e in evaluations[1:]}
+    assert len(failed) > 1
+    assert f"evaluations: done, 1 of {len(evaluations)} models in" in (tmp_path / "log").read_text()
 
 
 def test_each_format_and_the_teacher_evaluations_have_separate_paces(

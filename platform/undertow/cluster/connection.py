@@ -31,14 +31,17 @@ Result = TypeVar("Result")
 
 
 def _quiet_ray_data() -> None:
-    """Ray Data sets its logger up on import: only errors reach the console, everything reaches its file."""
+    """Ray Data sets its logger up on import: nothing reaches the console, everything reaches its file.
+
+    What it logs as an error, with a screen of tracebacks, it also raises, and the sweep reports that.
+    """
     import ray.data
 
     warnings.filterwarnings("ignore", message=".*will be removed in Ray")  # Ray Data enables its own again
     ray.data.DataContext.get_current().enable_progress_bars = False
     for handler in logging.getLogger("ray.data").handlers:
         if type(handler).__name__ == "PlainRayHandler":
-            handler.setLevel(logging.ERROR)
+            handler.setLevel(logging.CRITICAL)
 
 
 def check_place(store: Store) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from undertow.cluster.worker_failures import ENGINES, out_of_memory
+from undertow.cluster.worker_failures import ENGINES, error_line, out_of_memory
 from undertow.engines.protocol import Engine
 from undertow.engines.quiet import quiet
 from undertow.engines.registry import EngineKind, engine_for, register_engine
@@ -63,6 +63,7 @@ class TaskOutcome:
         task: the task's number in the sequence passed to `run_tasks`.
         traceback: of an unexpected error; empty for errors that the user or the condition caused.
         retried: the traceback of a first attempt that failed, if the task was attempted twice.
+        is_start: whether the error is that of an engine that could not start; the task was not attempted.
     """
 
     task: int
@@ -71,11 +72,24 @@ class TaskOutcome:
     error: str = ""
     traceback: str = ""
     retried: str = ""
+    is_start: bool = False
 
     @property
     def units(self) -> int:
         """The rows or answers that it made; 0 if it failed or another sweep had already made them."""
         return int(self.facts.get("rows", self.facts.get("answers", 0)))
+
+
+class EngineStartError(Exception):
+    """An engine could not start; the message is the engine's own error in one line.
+
+    Attributes:
+        traceback: of the engine's error; empty for errors that the user or the condition caused.
+    """
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
 
 
 class EngineActor:
@@ -87,16 +101,26 @@ class EngineActor:
         quiet()
         register_engine(kind)  # a worker process starts with the built-in table; tasks look their engine up
         self.store = store
-        self.engine = build_engine(kind, reference, store, settings)
+        self.engine: Engine | None = None
+        # An exception here would end the actor: Ray prints such an end with several tracebacks and reports it
+        # like that of a process that was killed. The first task carries the error to the driver instead.
+        try:
+            self.engine = build_engine(kind, reference, store, settings)
+        except (ConditionError, UserError) as error:
+            self.failure = {"error": str(error), "traceback": ""}
+        except Exception as error:
+            text = out_of_memory(error, ENGINES) or error_line(error)
+            self.failure = {"error": text, "traceback": traceback.format_exc()}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = zip(batch["number"], batch["task"], strict=True)
-        return {
-            "outcome": [
-                json.dumps(_run(int(number), pickle.loads(task), self.engine, self.store).__dict__)
-                for number, task in rows
-            ]
-        }
+        outcomes = [
+            TaskOutcome(int(number), 0.0, {}, **self.failure, is_start=True)
+            if self.engine is None
+            else _run(int(number), pickle.loads(task), self.engine, self.store)
+            for number, task in rows
+        ]
+        return {"outcome": [json.dumps(outcome.__dict__) for outcome in outcomes]}
 
 
 def build_engine(kind: EngineKind, reference: Reference, store: Store, settings: Mapping[str, Any]) -> Engine:
@@ -116,7 +140,7 @@ def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
             return TaskOutcome(number, time.time() - start, {}, str(error), retried=first_traceback)
         except Exception as error:
             if is_last:
-                text = out_of_memory(error, ENGINES) or f"{type(error).__name__}: {error}"
+                text = out_of_memory(error, ENGINES) or error_line(error)
                 return TaskOutcome(number, time.time() - start, {}, text, traceback.format_exc())
             first_traceback = traceback.format_exc()
     raise AssertionError("a task has an outcome after its second attempt")
@@ -139,7 +163,7 @@ def run_tasks(
 
     On a pool of `machine.actors` engines or, for an engine that runs in the driver, in this process without
     Ray. Raises UserError if no engine serves the reference model, or if an API model's endpoint is not
-    configured.
+    configured, and EngineStartError if an engine of the pool cannot start.
     """
     kind = engine_for(reference)
     settings = machine.engine_settings() | needed(tasks)
@@ -163,4 +187,7 @@ def run_tasks(
         max_restarts=RESTARTS,  # Ray 2.60 has no other way to set it, and warns that 2.64 removes it
     )
     for row in pipeline.iter_rows():
-        yield TaskOutcome(**json.loads(row["outcome"]))
+        outcome = TaskOutcome(**json.loads(row["outcome"]))
+        if outcome.is_start:
+            raise EngineStartError(outcome.error, outcome.traceback)
+        yield outcome

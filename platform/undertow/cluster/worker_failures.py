@@ -48,10 +48,16 @@ _ON_GPU = re.compile(r"CUDA|HIP|GPU memory|cache blocks")
 _LOST_NODE = re.compile(
     r"its node has died|NodeDiedError|LocalRayletDiedError|node was (terminated|preempted)", re.I
 )
-# What Ray reports when a process ended without a message of its own.
+# What Ray reports when a process ended without a message of its own. An actor whose constructor raised also
+# "died", and is reported as ActorDiedError, but has a message.
 _VANISHED = re.compile(
-    r"SIGKILL|ActorDiedError|actor died|WorkerCrashedError|died unexpectedly|exited unexpectedly", re.I
+    r"died unexpectedly|exited unexpectedly|unexpectedly exits|worker process has died|WorkerCrashedError",
+    re.I,
 )
+# Lines that libraries add to their errors, which say nothing about the cause.
+_NOTES = re.compile(r"For further information visit|\(Background on this error|For more information", re.I)
+_PYDANTIC = re.compile(r"\s*\[type=\w+, input_value=.*", re.DOTALL)
+LONGEST_LINE = 300  # characters
 
 
 def lost_node(error: BaseException) -> bool:
@@ -82,11 +88,26 @@ def in_words(error: BaseException, remedy: Remedy, losses: int = 1) -> str:
         count = f", {losses} times in a row" if losses > 1 else ""
         return f"its node left the cluster{count}; run the same command again to continue"
     if _VANISHED.search(_text(error)):
+        # Ray's message is the same for SIGKILL, SIGSEGV and os._exit, and lists several possible causes.
         return (
-            "its process was killed from outside, most often because the machine ran out of memory; "
-            f"{remedy.machine}"
+            "its process was killed or crashed without a message; if the kernel killed it for lack of memory "
+            f"(`dmesg` shows that), {remedy.machine}"
         )
-    return last_line(error)
+    return last_line(Exception(_without_notes(str(error)))) if str(error) else type(error).__name__
+
+
+def error_line(error: BaseException) -> str:
+    """The type and message of an error that was raised in this process, in one line."""
+    text = " ".join(_without_notes(str(error)).split())
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE - 2]} …"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _without_notes(text: str) -> str:
+    """The lines of an error's message without the links and repeated input that libraries add."""
+    lines = [line for line in text.splitlines() if not _NOTES.match(line.strip())]
+    return _PYDANTIC.sub("", "\n".join(lines))
 
 
 def _text(error: BaseException) -> str:

@@ -200,6 +200,7 @@ class Executors:
 
         API models are asked from this thread, one after the other, so that Ctrl-C interrupts the calls.
         """
+        from undertow.cluster.engine_pool import EngineStartError
         from undertow.cluster.interrupts import StoppedError, stopped_on_error
         from undertow.cluster.worker_failures import ENGINES, LOST_NODES, in_words, lost_node
 
@@ -216,14 +217,16 @@ class Executors:
                     return
                 except StoppedError:
                     return  # the sweep ends; what interrupted it is raised in the main thread
-                except Exception as error:  # the pipeline itself: an engine cannot start, or dies
+                except EngineStartError as error:
+                    reason, trace = f"failed to start: {error}", error.traceback
+                except Exception as error:  # the pipeline itself: an engine died
                     if lost < LOST_NODES and lost_node(error):
                         continue  # Ray Data restarts an engine a few times, whatever ended it
-                    reason = f"the engine of {reference.name} failed: {in_words(error, ENGINES, lost)}"
-                    progress.fail(len(left))
-                    for task in left.values():
-                        self.events.fail(task.artifact, reason, traceback.format_exc())
-                    return
+                    reason, trace = f"failed: {in_words(error, ENGINES, lost)}", traceback.format_exc()
+                progress.fail(len(left))
+                for task in left.values():
+                    self.events.fail(task.artifact, f"the engine of {reference.name} {reason}", trace)
+                return
 
         with ThreadPoolExecutor(pools) as threads, stopped_on_error():
             futures = [threads.submit(drive, item) for item in local]
