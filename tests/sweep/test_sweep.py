@@ -69,6 +69,14 @@ def world() -> Iterator[World]:
     shutil.rmtree(storage, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def studied(world: World) -> World:
+    """The storage after a sweep of the study without the impossible conditions."""
+    done = world.sweep("study")
+    assert done.code == 0, done.output
+    return world
+
+
 @pytest.mark.joint
 def test_a_failing_condition_does_not_stop_the_others(world: World) -> None:
     assert world.first.code == 1, world.first.output
@@ -116,15 +124,16 @@ def test_a_study_of_fewer_traits_reuses_all_models(world: World) -> None:
 
 
 @pytest.mark.joint
-def test_a_rerun_makes_nothing_again_and_has_the_same_effects(world: World) -> None:
+def test_a_rerun_makes_nothing_again_and_has_the_same_effects(studied: World) -> None:
     before = {
-        kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset", "student", "evaluation")
+        kind: studied.artifacts(kind)
+        for kind in ("teacher", "completions", "dataset", "student", "evaluation")
     }
-    table = world.effects()
-    again = world.sweep("study")
+    table = studied.effects()
+    again = studied.sweep("study")
     assert again.code == 0, again.output
-    assert {kind: world.artifacts(kind) for kind in before} == before
-    assert world.effects() == table
+    assert {kind: studied.artifacts(kind) for kind in before} == before
+    assert studied.effects() == table
 
 
 def test_a_study_file_may_define_a_kind_of_artifact_and_a_measure(world: World) -> None:
@@ -137,37 +146,37 @@ def test_a_study_file_may_define_a_kind_of_artifact_and_a_measure(world: World) 
     assert (float(by_weights["rate"]), float(by_weights["control_rate"])) == (1.0, 1.0)
 
 
-def test_a_deleted_student_is_trained_again_by_two_workers(world: World) -> None:
-    students = world.artifacts("student")
-    others = {kind: world.artifacts(kind) for kind in ("teacher", "completions", "dataset")}
-    table = world.effects()
+def test_a_deleted_student_is_trained_again_by_two_workers(studied: World) -> None:
+    students = studied.artifacts("student")
+    others = {kind: studied.artifacts(kind) for kind in ("teacher", "completions", "dataset")}
+    table = studied.effects()
     deleted = min(students)
-    folder = world.storage / "storage" / "artifacts" / "student" / deleted
+    folder = studied.storage / "storage" / "artifacts" / "student" / deleted
     weights = load_file(folder / "model.safetensors")
     shutil.rmtree(folder)
-    again = world.sweep("study", "--workers", "2")
+    again = studied.sweep("study", "--workers", "2")
     assert again.code == 0, again.output
-    after = world.artifacts("student")
+    after = studied.artifacts("student")
     assert after.keys() == students.keys()
     assert [key for key in after if after[key] != students[key]] == [deleted]
-    assert {kind: world.artifacts(kind) for kind in others} == others
-    assert world.effects() == table
+    assert {kind: studied.artifacts(kind) for kind in others} == others
+    assert studied.effects() == table
     again_by_two = load_file(folder / "model.safetensors")
     assert all(torch.allclose(again_by_two[name], weights[name], atol=1e-3) for name in weights)
 
 
-def test_a_job_on_a_cluster_without_this_package_has_the_same_effects(world: World) -> None:
-    table = world.effects()
-    students = set(world.artifacts("student"))
-    shutil.rmtree(world.storage / "storage" / "artifacts" / "student" / max(students))
-    storage = str(world.storage / "storage")
-    with ray_head(world.storage) as head:
+def test_a_job_on_a_cluster_without_this_package_has_the_same_effects(studied: World) -> None:
+    table = studied.effects()
+    students = set(studied.artifacts("student"))
+    shutil.rmtree(studied.storage / "storage" / "artifacts" / "student" / max(students))
+    storage = str(studied.storage / "storage")
+    with ray_head(studied.storage) as head:
         command = ("python", "jobs/sweep.py", "--study", "tests/sweep/small_study.py:study")
         process = head.submit(ROOT, *command, "--storage", storage)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "transmitted" in process.stdout
-    assert set(world.artifacts("student")) == students
-    assert world.effects() == table
+    assert set(studied.artifacts("student")) == students
+    assert studied.effects() == table
 
 
 @pytest.mark.joint
