@@ -117,7 +117,7 @@ def probe(chat: ChatTask[Item], item: Item, endpoint: Endpoint) -> str:
     if any(not completion.finish for completion in completions):
         place = _place(endpoint, chat.who, chat.model)
         raise UserError(
-            f"{place}: no finish reason in its answers, so complete ones cannot be told from cut ones"
+            f"{place}: no finish reason in its answers, so truncated answers cannot be recognised"
         )
     return tally.trouble
 

@@ -37,7 +37,7 @@ _LATEX = (
 )
 _MINUS_SIGNS = dict.fromkeys(map(ord, "−–﹣－"), "-")
 _SLASHES = dict.fromkeys(map(ord, "⁄∕"), "/")
-# Words and suffixes that change the value of the number beside them.
+# Words and suffixes that change the value of the adjacent number.
 _CHANGES_VALUE = re.compile(
     r"\b(?:minus|negative|hundred|thousand|million|billion|trillion|dozen|half|halve|third|quarter)s?\b",
     re.IGNORECASE,
