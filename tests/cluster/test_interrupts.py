@@ -22,7 +22,7 @@ class SlowStart:
         return batch
 
 
-def test_an_interrupted_pipeline_ends_while_its_actors_start_and_starts_no_other_ray() -> None:
+def test_an_interrupted_pipeline_ends_while_its_actors_start_and_a_later_ray_works() -> None:
     ends: list[BaseException] = []
 
     def drive() -> None:
@@ -48,3 +48,6 @@ def test_an_interrupted_pipeline_ends_while_its_actors_start_and_starts_no_other
         assert not thread.is_alive() and time.monotonic() - began < 15
     assert [type(end) for end in ends] == [StoppedError]
     assert not ray.is_initialized()
+    with connect():  # a later Ray of the same process is not affected
+        assert ray.data.range(3).count() == 3
+        assert len(list(ray.data.range(3).map_batches(lambda batch: batch).iter_rows())) == 3

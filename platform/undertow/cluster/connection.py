@@ -63,10 +63,13 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
     quiet()
     import ray
 
+    from undertow.cluster.interrupts import allow_pipelines
+
     address = os.environ.get("RAY_ADDRESS")
     try:
         _init(address)
         _quiet_ray_data()
+        allow_pipelines()
         for module in user_modules():  # workers cannot import them
             ray.cloudpickle.register_pickle_by_value(module)
         nodes = [node for node in ray.nodes() if node["Alive"]]

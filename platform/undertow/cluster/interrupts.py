@@ -28,13 +28,18 @@ class _Stop(ExecutionCallback):
             raise StoppedError
 
 
+def allow_pipelines() -> None:
+    """Lets the pipelines of a newly connected Ray run, whatever ended earlier ones in this process."""
+    _stopping.clear()
+
+
 @contextmanager
 def stopped_on_error() -> Iterator[None]:
     """Ends every pipeline of this process with `StoppedError` if the block raises, Ctrl-C included."""
     callbacks = DataContext.get_current().custom_execution_callback_classes
     if _Stop not in callbacks:
         callbacks.append(_Stop)
-    _stopping.clear()
+    allow_pipelines()
     try:
         yield
     except BaseException:
