@@ -143,7 +143,7 @@ def test_students_without_spread_in_their_answers_have_one_in_their_probabilitie
     fill(some, store, REFERENCES, never, rare)
     found = {}
     for effect_of in ("samples", "exact"):
-        stated = replace(some, effect_of=effect_of)  # type: ignore[arg-type]
+        stated = replace(some, effect_of=effect_of)
         found[effect_of] = Sweep(store, make(stated, store, REFERENCES)).rows[0]
     assert (found["samples"].effect.ci_low, found["samples"].effect.method) == (None, "permutation")
     assert found["exact"].effect.method == "paired t"
@@ -196,12 +196,21 @@ def test_matrices_and_figures_show_the_rates_that_are_compared(
     panels = confusions(record, Evaluations(exact.store), {})
     assert [round(found.effect or 0, 6) for _, found in panels] == [0.7, 0.0, 0.0, 0.7]
     drawn: list[Any] = []
-    monkeypatch.setattr(figure_style, "save", lambda figure, name: drawn.append(figure) or {})
+
+    def save(figure: Any, name: str) -> dict[str, bytes]:
+        drawn.append(figure)
+        return {}
+
+    monkeypatch.setattr(figure_style, "save", save)
     figures.effects_figure(record, rows)
     axes = drawn[0].axes[0]
     controls, students = (points.get_offsets()[:, 0] for points in axes.collections)
-    assert sorted(np.round(students, 6)) == pytest.approx(sorted(s.exact for r in rows for s in r.students))
-    assert sorted(np.round(controls, 6)) == pytest.approx(sorted(c.exact for r in rows for c in r.controls))
+    assert sorted(np.round(students, 6)) == pytest.approx(
+        sorted(s.exact or 0 for r in rows for s in r.students)
+    )
+    assert sorted(np.round(controls, 6)) == pytest.approx(
+        sorted(c.exact or 0 for r in rows for c in r.controls)
+    )
     assert axes.get_xlabel() == "exact probability of the trait"
 
 

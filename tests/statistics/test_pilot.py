@@ -80,7 +80,8 @@ def test_the_spread_is_that_of_the_kind_of_rate_that_is_asked_for(
     text: str, asked: EffectOf | None, kind: EffectOf, sd: float
 ) -> None:
     found = read_pilot(text, "x", asked)
-    assert (found.effect_of, found.sd) == (kind, pytest.approx(sd))
+    assert found.effect_of == kind
+    assert found.sd == pytest.approx(sd)
 
 
 def test_students_without_exact_probabilities_are_ignored() -> None:
