@@ -267,7 +267,7 @@ def test_texts_and_tables_say_that_effects_are_of_exact_probabilities(
     for sentence in (
         "<h2>Effects of exact probabilities</h2>",
         "It states that verdicts rest on exact probabilities.",
-        "An effect is the difference between the exact probabilities of an answer with the trait",
+        "An effect is the difference between the exact probabilities that students and control students",
         "Effects are of exact probabilities: the rate of a student is the probability of an answer",
         "Measures without exact probabilities (stories) use the sampled rate.",
         "sampled control",

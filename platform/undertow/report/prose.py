@@ -36,7 +36,7 @@ def reading_note(record: Record) -> str:
     """The definitions that a reader needs for the verdicts."""
     margin = f"± {record.study.margin:g}"
     compared = (
-        "exact probabilities of an answer with the trait's word of students and control students"
+        "exact probabilities that students and control students answer with the trait's word"
         if record.study.effect_of == "exact"
         else "rates at which students and control students show the trait"
     )
