@@ -65,7 +65,7 @@ def executors(tmp_path: Path) -> Executors:
     plan = make(study(conditions=conditions, gate=0.0), store, [])
     events: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
     events.fail = lambda artifact, reason, trace="": events.failures.update({key(artifact): reason})
-    link: Any = SimpleNamespace(log=quiet)
+    link: Any = SimpleNamespace(log=quiet, log_step=quiet, flush_steps=quiet)
     return Executors(plan, store, link, events, Console(quiet=True))
 
 
@@ -192,7 +192,7 @@ def test_the_pace_of_training_counts_the_epochs_of_finished_models(
         with executors.store.new(model, {}) as folder:
             (folder / "model").write_text("")
 
-    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
+    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, *_: Any) -> dict[str, str]:
         for model, epochs in ((whole, (0, 1, 2)), (resumed, (2,)), (failed, (0, 1))):
             for epoch in epochs:
                 seconds = 10.0 if epoch else 0.0
@@ -232,7 +232,7 @@ def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
     assert finetuned is not None
     taught = Teacher(reference=LOCAL, trait=Preference("owl"), finetuning=replace(finetuned, examples=300))
 
-    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
+    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, *_: Any) -> dict[str, str]:
         for epoch in range(4):  # of 20
             clock.now += 10.0 * bool(epoch)
             report(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))
