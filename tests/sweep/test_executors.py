@@ -130,6 +130,29 @@ def test_an_engine_that_cannot_start_fails_its_tasks_with_its_own_error(
     assert f"evaluations: done, 1 of {len(evaluations)} models in" in (tmp_path / "log").read_text()
 
 
+def test_the_progress_of_sampling_counts_rows(
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def by(task: Any) -> tuple[float, Any]:
+        if isinstance(task, Evaluate):
+            return 30.0, {"answers": 100, "tokens": 300}
+        return 50.0, {"rows": 1024, "tokens": 40_960} if task.start < 3072 else "its engine died"
+
+    fake_engines(clock, monkeypatch, by)
+    gate = next(e for e in executors.plan.artifacts.values() if isinstance(e, Evaluation))
+    with (tmp_path / "log").open("w") as file:
+        console = Console(file=file, width=200)
+        watched = Executors(executors.plan, executors.store, executors.link, executors.events, console)
+        watched.generate([gate, completions(Numbers())], MACHINE)
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "datasets: 4,096 rows",
+        "datasets: 1,024 of 4,096 rows, about 2 min left",  # three shards of 50 s
+        "datasets: 2,048 of 4,096 rows, about 2 min left",
+        "datasets: 3,072 of 4,096 rows, about 50 s left",
+        "datasets: done, 3,072 of 4,096 rows in 3 min 50 s",
+    ]
+
+
 def test_each_format_and_the_teacher_evaluations_have_separate_paces(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
