@@ -13,6 +13,7 @@ from types import TracebackType
 from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from undertow.planning.timings import Timing
 from undertow.report.tables import duration
@@ -52,7 +53,7 @@ class Progress:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 TextColumn("{task.fields[status]}", markup=False),
-                TimeElapsedColumn(),
+                TimeElapsedColumn(table_column=Column(min_width=8)),  # in a narrow terminal the bar shrinks
                 console=self.console,
                 transient=True,
             )
