@@ -146,9 +146,9 @@ def test_the_progress_of_sampling_counts_rows(
         watched.generate([gate, completions(Numbers())], MACHINE)
     assert (tmp_path / "log").read_text().splitlines() == [
         "datasets: 4,096 rows",
-        "datasets: 1,024 of 4,096 rows, about 2 min left",  # three shards of 50 s
-        "datasets: 2,048 of 4,096 rows, about 2 min left",
-        "datasets: 3,072 of 4,096 rows, about 50 s left",
+        "datasets: 1,024 of 4,096 rows, 819 tok/s, about 2 min left",  # three shards of 50 s
+        "datasets: 2,048 of 4,096 rows, 819 tok/s, about 2 min left",
+        "datasets: 3,072 of 4,096 rows, 819 tok/s, about 50 s left",
         "datasets: done, 3,072 of 4,096 rows in 3 min 50 s",
     ]
 

@@ -29,6 +29,7 @@ class EnginePools:
         self.concurrent = max(1, min(len(self.local), machine.actors))
         self.machine = machine.share(self.concurrent)
         self._lanes = {r: Lane(sum(map(size, some))) for r, some in tasks.items()}
+        self._tokens = dict.fromkeys(tasks, 0)
         for reference, some in self.local.items():
             self._lanes[reference].width = min(self.machine.actors, len(some))
 
@@ -41,7 +42,16 @@ class EnginePools:
         """How many pools run at a time."""
         return (self.concurrent if self.local else 0) + bool(self.remote)
 
-    def count(self, reference: Reference, task: Any, seconds: float, failed: bool) -> None:
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens sampled per second by all engines of the pools that have work left."""
+        return sum(
+            self._tokens[reference] / lane.seconds * lane.width
+            for reference, lane in self._lanes.items()
+            if lane.left and lane.seconds
+        )
+
+    def count(self, reference: Reference, task: Any, seconds: float, tokens: int, failed: bool) -> None:
         """Counts a task that ended. A failed one says nothing about the speed."""
         lane, size = self._lanes[reference], self.size(task)
         if failed:
@@ -49,3 +59,4 @@ class EnginePools:
         elif size:  # the time of tasks without units is not that of the units
             lane.done += size
             lane.seconds += seconds
+            self._tokens[reference] += tokens

@@ -279,9 +279,11 @@ class Executors:
         for outcome in run_tasks(reference, self.store, list(left.values()), pools.machine):
             task = left.pop(numbers[outcome.task])
             artifact = task.artifact
-            pools.count(reference, task, outcome.seconds, bool(outcome.error))
-            progress.advance(pools.size(task))
             tokens = outcome.facts.get("tokens", 0)
+            pools.count(reference, task, outcome.seconds, tokens, bool(outcome.error))
+            speed = pools.tokens_per_second
+            progress.detail = f"{speed:,.0f} tok/s" if speed else ""
+            progress.advance(pools.size(task))
             progress.tokens[artifact.kind] += tokens
             progress.record(artifact, outcome.seconds, outcome.units, tokens)
             if engine_for(reference).is_metered:
