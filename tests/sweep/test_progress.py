@@ -68,16 +68,15 @@ def test_an_estimate_is_rounded(seconds: float, text: str) -> None:
 
 def test_lines_become_rare_in_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour with a report every two seconds: a line every 15 seconds at first, then ever fewer."""
-    clock = SimpleNamespace(monotonic=lambda: now)
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
     monkeypatch.setattr("undertow.sweep.progress.time", clock)
-    now = 0.0
 
     def work(console: Console) -> None:
-        nonlocal now
         with Progress(console, "students", 1, "models") as progress:
             progress.detail = "step 1 of 9"
             for _ in range(1800):
-                now += 2
+                clock.now += 2
                 progress.show()
 
     _, *lines, _ = printed(work).splitlines()
