@@ -108,6 +108,7 @@ def train_group(config: dict[str, Any]) -> None:
                 note=note,
                 on_step=on_step,
                 checkpoints=store.scratch(CHECKPOINTS),
+                threads=config["threads"],
             )
     finally:
         shutil.rmtree(aside, ignore_errors=True)

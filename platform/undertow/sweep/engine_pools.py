@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from undertow.engines.registry import engine_for
+from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
 from undertow.study.artifacts import Reference
 from undertow.sweep.time_left import Lane
@@ -26,6 +27,7 @@ class EnginePools:
         self.size = size
         self.local = {r: some for r, some in tasks.items() if not engine_for(r).runs_in_driver}
         self.remote = {r: some for r, some in tasks.items() if engine_for(r).runs_in_driver}
+        machine = machine.for_models(tiny=all(map(is_nano, self.local)))
         self.concurrent = max(1, min(len(self.local), machine.actors))
         self.machine = machine.share(self.concurrent)
         self._lanes = {r: Lane(sum(map(size, some))) for r, some in tasks.items()}
