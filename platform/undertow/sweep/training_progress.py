@@ -84,6 +84,7 @@ class TrainingProgress:
         """Counts a model that was committed."""
         group = self._of[model_key]
         model = group.models[model_key]
+        self._begin(group, model, model.steps, 1.0)  # if an earlier sweep had trained it to the end
         self._advance(group, model, model.steps, 1.0)
         model.is_made = True
         group.is_over = all(other.is_made for other in group.models.values())
@@ -92,15 +93,24 @@ class TrainingProgress:
     def _reported(self, model_key: str, step: int, share: float, tokens_per_second: float) -> None:
         group = self._of[model_key]
         model = group.models[model_key]
-        if not model.has_begun:
-            model.has_begun = True
-            # A training that resumes reports first what an earlier sweep did: no work of this one.
-            model.step, model.share = step, share
-            group.lane.total -= share * model.rows
-            self._drop_ended(group, but=model)
+        self._begin(group, model, step, share)
         self._advance(group, model, step, share)
         group.tokens_per_second = tokens_per_second or group.tokens_per_second
         self._show(0)
+
+    def _begin(self, group: _GroupProgress, model: _Model, step: int, share: float) -> None:
+        """Takes the first report of a model: if it resumes, what an earlier sweep did is no work of this one.
+
+        A group trains one model at a time, so the rest of one that has begun and was not made is dropped.
+        """
+        if model.has_begun:
+            return
+        model.has_begun, model.step, model.share = True, step, share
+        group.lane.total -= share * model.rows
+        for other in group.models.values():
+            if other is not model and other.has_begun and not other.is_made:
+                group.lane.total -= (1 - other.share) * other.rows
+                other.share = 1.0
 
     def _advance(self, group: _GroupProgress, model: _Model, step: int, share: float) -> None:
         """Sets the state of a model. It goes back if a group that lost a worker trains an epoch again."""
@@ -109,13 +119,6 @@ class TrainingProgress:
         group.lane.seconds = now - group.started
         group.lane.done += (share - model.share) * model.rows
         model.step, model.share = step, share
-
-    def _drop_ended(self, group: _GroupProgress, but: _Model) -> None:
-        """Drops the remaining work of models that failed: a group trains one model at a time."""
-        for other in group.models.values():
-            if other is not but and other.has_begun and not other.is_made and other.share < 1:
-                group.lane.total -= (1 - other.share) * other.rows
-                other.share = 1.0
 
     def _show(self, finished: int) -> None:
         if self.progress is None:
