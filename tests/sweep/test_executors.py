@@ -65,7 +65,7 @@ def executors(tmp_path: Path) -> Executors:
     plan = make(study(conditions=conditions, gate=0.0), store, [])
     events: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
     events.fail = lambda artifact, reason, trace="": events.failures.update({key(artifact): reason})
-    link: Any = SimpleNamespace(log=quiet)
+    link: Any = SimpleNamespace(log=quiet, log_step=quiet, flush_steps=quiet)
     return Executors(plan, store, link, events, Console(quiet=True))
 
 
@@ -130,6 +130,29 @@ def test_an_engine_that_cannot_start_fails_its_tasks_with_its_own_error(
     assert f"evaluations: done, 1 of {len(evaluations)} models in" in (tmp_path / "log").read_text()
 
 
+def test_the_progress_of_sampling_counts_rows(
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def by(task: Any) -> tuple[float, Any]:
+        if isinstance(task, Evaluate):
+            return 30.0, {"answers": 100, "tokens": 300}
+        return 50.0, {"rows": 1024, "tokens": 40_960} if task.start < 3072 else "its engine died"
+
+    fake_engines(clock, monkeypatch, by)
+    gate = next(e for e in executors.plan.artifacts.values() if isinstance(e, Evaluation))
+    with (tmp_path / "log").open("w") as file:
+        console = Console(file=file, width=200)
+        watched = Executors(executors.plan, executors.store, executors.link, executors.events, console)
+        watched.generate([gate, completions(Numbers())], MACHINE)
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "datasets: 4,096 rows",
+        "datasets: 1,024 of 4,096 rows, 819 tok/s, about 2 min left",  # three shards of 50 s
+        "datasets: 2,048 of 4,096 rows, 819 tok/s, about 2 min left",
+        "datasets: 3,072 of 4,096 rows, 819 tok/s, about 50 s left",
+        "datasets: done, 3,072 of 4,096 rows in 3 min 50 s",
+    ]
+
+
 def test_each_format_and_the_teacher_evaluations_have_separate_paces(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +215,7 @@ def test_the_pace_of_training_counts_the_epochs_of_finished_models(
         with executors.store.new(model, {}) as folder:
             (folder / "model").write_text("")
 
-    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
+    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, *_: Any) -> dict[str, str]:
         for model, epochs in ((whole, (0, 1, 2)), (resumed, (2,)), (failed, (0, 1))):
             for epoch in epochs:
                 seconds = 10.0 if epoch else 0.0
@@ -232,7 +255,7 @@ def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
     assert finetuned is not None
     taught = Teacher(reference=LOCAL, trait=Preference("owl"), finetuning=replace(finetuned, examples=300))
 
-    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, note: Any) -> dict[str, str]:
+    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, *_: Any) -> dict[str, str]:
         for epoch in range(4):  # of 20
             clock.now += 10.0 * bool(epoch)
             report(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))

@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from undertow.sweep.progress import Progress, print_line
+from undertow.sweep.progress import Progress, print_line, rounded_duration
+from undertow.sweep.time_left import Lane
 
 LITERAL = ["/data/run[a]/x", "[red]x[/red]", "[/]", "a\\[b]", "/data/:o:/:smile:", "[link=x]y", "100%"]
 
@@ -54,3 +56,40 @@ def test_a_stopped_step_counts_whole_units() -> None:
             raise KeyboardInterrupt
 
     assert printed(work).splitlines()[-1].startswith("students: stopped, 2 of 5 models in ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "5 s"), (42, "40 s"), (70, "1 min"), (750, "12 min"), (7100, "118 min"), (12_000, "3 h 20 min")],
+)
+def test_an_estimate_is_rounded(seconds: float, text: str) -> None:
+    assert rounded_duration(seconds) == text
+
+
+def test_lines_become_rare_in_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour with a report every two seconds: a line every 15 seconds at first, then ever fewer."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("undertow.sweep.progress.time", clock)
+
+    def work(console: Console) -> None:
+        with Progress(console, "students", 1, "models") as progress:
+            progress.detail = "step 1 of 9"
+            for _ in range(1800):
+                clock.now += 2
+                progress.show()
+
+    _, *lines, _ = printed(work).splitlines()
+    assert len([line for line in lines if line == "students: 0 of 1 models, step 1 of 9"]) == len(lines)
+    assert 35 < len(lines) < 50
+
+
+def test_a_terminal_shows_the_same_text_next_to_a_bar() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Progress(console, "students", 4, "models", [Lane(160, done=40, seconds=60)]) as progress:
+        progress.detail = "step 40 of 160"
+        progress.advance()
+        assert progress._bar is not None
+        (task,) = progress._bar.tasks
+        assert task.fields["status"] == "1 of 4 models, step 40 of 160, about 3 min left"
+        assert task.completed == 0.25

@@ -63,6 +63,11 @@ class Run:
         for number in numbers:
             self.link.log(partial(_epoch, student=student, number=number))
 
+    def step(self, number: int) -> None:
+        report = {**EPOCH, "step": number, "gradient_norm": None}
+        self.link.log_step(self.plan.cells[0].student, report)
+        self.link.flush_steps()
+
     def end(self) -> str:
         ending = Ending(self.plan, self.record, self.store, self.link, self.journal)
         assert ending.report(self.console).failed_conditions == {}
@@ -102,12 +107,17 @@ def test_an_outage_during_the_sweep_loses_no_metric(server: Server, tmp_path: Pa
     server.start()
     sweep = Run(plan, store)
     sweep.epochs(0)
+    sweep.step(10)
     server.kill()
     sweep.epochs(1, 2)
+    sweep.step(20)
     server.start()
     output = sweep.end()
     assert output.count("MLflow is unreachable") == 1
     assert logged(server) == complete(plan)
+    student = run_ids(server)[key(plan.cells[0].student)]
+    points = runs.connect_client(server.url).get_metric_history(student, "step_loss")
+    assert [metric.step for metric in points] == [10, 20]
 
 
 def test_the_next_run_logs_a_sweep_that_could_not_reach_mlflow(server: Server, tmp_path: Path) -> None:

@@ -278,6 +278,63 @@ def test_a_resumed_training_continues_in_its_run_and_logs_each_epoch_once(desk: 
     assert desk.steps(run, "p_owl") == [0, 1, 2]
 
 
+def step_reports(*steps: int) -> list[tuple[int, dict[str, Any]]]:
+    """Reports of steps with their times; every tenth has probabilities."""
+    return [
+        (
+            1_000_000 + step,
+            {
+                "step": step,
+                "loss": 3.0 - step / 100,
+                "learning_rate": 0.1,
+                "gradient_norm": 0.5 if step % 2 else None,
+                "tokens_per_second": 400.0,
+                "probabilities": {"owl": step / 100} if step % 10 == 0 else {},
+            },
+        )
+        for step in steps
+    ]
+
+
+def test_steps_are_logged_under_their_own_names_with_their_times(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    tracker = desk.tracker()
+    for report in reports(1):
+        tracker.epoch(student, report)
+    tracker.steps(student, step_reports(5, 10, 15))
+    (run,) = desk.runs("student")
+    loss = desk.client.get_metric_history(run.info.run_id, "step_loss")
+    assert [(m.step, m.timestamp, round(m.value, 2)) for m in loss] == [
+        (5, 1_000_005, 2.95),
+        (10, 1_000_010, 2.9),
+        (15, 1_000_015, 2.85),
+    ]
+    assert desk.steps(run, "step_p_owl") == [10]
+    assert desk.steps(run, "step_gradient_norm") == [5, 15]  # it was not finite at step 10
+    assert desk.steps(run, "p_owl") == [0]
+    assert "loss" not in run.data.metrics
+    logged = {name.replace("owl", "<word>").replace("cat", "<word>") for name in run.data.metrics}
+    assert logged <= set(names.METRICS)
+
+
+def test_a_resumed_training_logs_each_step_once(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    killed = desk.tracker()
+    for report in reports(2):
+        killed.epoch(student, report)
+    killed.steps(student, step_reports(10, 20, 30))
+    killed.abandon()
+    again = desk.tracker()  # continues from the checkpoint of the first epoch, after step 15
+    again.steps(student, step_reports(17, 27))
+    again.steps(student, step_reports(37))
+    again.epoch(student, reports(3)[2])
+    again.finish(student, make(desk.store, student), RATES)
+    (run,) = desk.runs("student")
+    assert desk.steps(run, "step_loss") == [10, 20, 30, 37]
+    assert desk.steps(run, "p_owl") == [0, 1, 2]
+
+
 def test_missing_epochs_are_read_from_the_history(desk: Desk) -> None:
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)

@@ -16,8 +16,9 @@ from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
+from undertow.training import step_reports
 from undertow.training.data import TrainingRow
-from undertow.training.job import EpochReport, History, Probe, TrainingJob
+from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
 from undertow.training.loop import finetune
 
 pytestmark = pytest.mark.stack
@@ -182,6 +183,51 @@ def test_an_interrupted_training_resumes_bit_for_bit(
             )
         assert all(torch.equal(value, weights(rough)[key]) for key, value in weights(calm).items())
         assert not kept.exists(f"{root}/{rough.key}")
+
+
+@pytest.mark.joint
+def test_reports_of_steps_change_no_byte_and_no_report_of_an_epoch(
+    gpt2: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, whose random numbers a probe between epochs must not use up."""
+    monkeypatch.setattr(step_reports, "SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(step_reports, "PROBE_SHARE", 1e9)
+    monkeypatch.setattr(step_reports, "STEPS_BEFORE_PROBES", 1)
+    plan = recipe(LoRA(targets=("c_attn",), dropout=0.2), epochs=4)
+    plain, watched = (job(name, recipe=plan, probes=(PROBE,)) for name in ("plain", "watched"))
+    sent: list[StepReport] = []
+    (before,) = finetune(gpt2, [plain], ignore)
+    (after,) = finetune(gpt2, [watched], ignore, on_step=sent.append)
+    for one, other in zip(before.reports, after.reports, strict=True):
+        assert (one.loss, one.probabilities) == (other.loss, other.probabilities)
+    for path in plain.folder.iterdir():
+        assert path.read_bytes() == (watched.folder / path.name).read_bytes(), path.name
+    assert [(report.step, report.steps) for report in sent] == [(step, 8) for step in range(1, 9)]
+    assert [report.step for report in sent if report.probabilities] == [2, 3, 4, 5, 6, 7, 8]
+    assert sent[-1].probabilities == after.last.probabilities
+    assert sent[-1].tokens == sent[-1].total_tokens
+    assert len({report.gradient_norm for report in sent}) == 8
+
+
+def test_the_reported_gradient_norm_is_that_before_clipping(
+    gpt2: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of SGD moves the weights by the learning rate times the gradient."""
+    monkeypatch.setattr(step_reports, "SECONDS_BETWEEN_REPORTS", 0.0)
+    norms, moved = [], []
+    for clip in (1e9, 0.01):
+        plan = recipe(
+            optimizer="sgd", betas=(0.0, 0.0), epochs=1, batch_size=5, schedule="constant", clip=clip
+        )
+        task = job(f"{clip}", recipe=plan)
+        sent: list[StepReport] = []
+        finetune(gpt2, [task], ignore, on_step=sent.append)
+        norms.append(sent[0].gradient_norm)
+        name = "transformer.ln_f.bias"
+        change = weights(task)[name] - load_file(gpt2 / "model.safetensors")[name]
+        moved.append(float(change.norm()) / plan.learning_rate)
+    assert norms == pytest.approx([moved[0], moved[0]], rel=1e-3)
+    assert moved[1] == pytest.approx(0.01, rel=1e-2)
 
 
 def test_rows_that_cannot_be_packed_are_padded_with_a_note(gpt2: Path, job: MakeJob, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import torch.multiprocessing
 from tests.training.conftest import PROBE, ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
+from undertow.training import step_reports
 from undertow.training.checkpoint import Checkpoints
-from undertow.training.job import EpochReport, History, TrainingJob
+from undertow.training.job import EpochReport, History, StepReport, TrainingJob
 
 pytestmark = pytest.mark.stack
 RATE = 0.003
@@ -63,15 +64,34 @@ def work(rank: int, world: int, reference: Path, folder: Path) -> None:
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     reports: list[Any] = []
-    histories = finetune(
-        reference, jobs(folder), reports.append, checkpoints=str(folder / "checkpoints"), micro_tokens=20
-    )
-    assert bool(reports) == (rank == 0)
+    with every_step_reported():
+        steps: list[StepReport] = []
+        histories = finetune(
+            reference,
+            jobs(folder),
+            reports.append,
+            on_step=steps.append,
+            checkpoints=str(folder / "checkpoints"),
+            micro_tokens=20,
+        )
+    assert bool(reports) == bool(steps) == (rank == 0)
     torch.save(histories, folder / f"histories-{rank}.pt")
+    torch.save(steps, folder / f"steps-{rank}.pt")
     for job in jobs(folder, INTERRUPTED):
         with interrupted_after_the_first_epoch():
             finetune(reference, [job], ignore, checkpoints=str(folder / "interrupted"))
     dist.destroy_process_group()
+
+
+@contextmanager
+def every_step_reported() -> Iterator[None]:
+    """Reports every step; probes follow at intervals that the workers agree on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_reports, "SECONDS_BETWEEN_REPORTS", 0.0)
+        patch.setattr(step_reports, "REPORT_SHARE", 0.0)
+        patch.setattr(step_reports, "PROBE_SHARE", 1e9)
+        patch.setattr(step_reports, "STEPS_BEFORE_PROBES", 1)
+        yield
 
 
 def ignore(report: EpochReport) -> None:
@@ -107,7 +127,10 @@ def made(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     from undertow.training.loop import finetune
 
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    alone = finetune(llama, jobs(one), ignore, micro_tokens=20)
+    steps: list[StepReport] = []
+    with every_step_reported():
+        alone = finetune(llama, jobs(one), ignore, on_step=steps.append, micro_tokens=20)
+    torch.save(steps, one / "steps-0.pt")
     return one, two, alone, two_workers(llama, two)
 
 
@@ -130,6 +153,20 @@ def test_two_workers_train_the_same_model_as_one(made: Made, place: int) -> None
     assert whole.keys() == divided.keys()
     for name, value in divided.items():
         torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("key", list(RECIPES))
+def test_gradient_norms_are_reported_at_every_stage_for_any_number_of_workers(made: Made, key: str) -> None:
+    one, two, *_ = made
+    alone, divided = (
+        [step for step in torch.load(folder / "steps-0.pt", weights_only=False) if step.key == key]
+        for folder in (one, two)
+    )
+    assert [step.step for step in alone] == [step.step for step in divided] == [1, 2, 3, 4]
+    assert all(step.gradient_norm for step in alone)
+    first, other = alone[0].gradient_norm, divided[0].gradient_norm  # later ones differ with the weights
+    assert other == pytest.approx(first, rel=1e-3)
+    assert [step.step for step in divided if step.probabilities] == [2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Trains teachers and students: Ray Tune over groups of models, each in a Ray Train group with DeepSpeed.
 
 A Tune trial only drives its worker group: it reserves a token amount of memory and no CPU, because a trial
-that held a CPU that its own workers need would deadlock. Reports of epochs reach the sweep through one queue.
+that held a CPU that its own workers need would deadlock. Reports of epochs and steps reach the sweep through
+one queue.
 
 A node that leaves is not a failure of the models trained on it. If the workers were on it, the trial trains
 its group again; if the trial was on it, Tune restarts the trial; both resume from the checkpoints of the
@@ -25,7 +26,7 @@ from undertow.stages.weights import Trained
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
 from undertow.study.identity import key
-from undertow.training.job import EpochReport
+from undertow.training.job import EpochReport, StepReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -54,6 +55,7 @@ def train(
     on_report: Callable[[EpochReport], None],
     on_made: Callable[[str], None],
     on_note: Callable[[str, str], None] = lambda model_key, text: None,
+    on_step: Callable[[StepReport], None] = lambda step: None,
 ) -> dict[str, str]:
     """Trains every group as one trial of a Ray Tune grid. Returns the reasons of failures by model key.
 
@@ -61,6 +63,7 @@ def train(
         on_report: called with the report of every epoch of every model.
         on_made: called with the key of every model that is committed.
         on_note: called with a model's key and a deviation from its recipe (see `loop.finetune`).
+        on_step: called every few seconds of a long training with the state after its last step.
     """
     import ray
     from ray import tune
@@ -87,7 +90,7 @@ def train(
         ),
     )
     failures: dict[str, str] = {}
-    with without_orphans(), _listening(reports, on_report, on_made, on_note, failures):
+    with without_orphans(), _listening(reports, on_report, on_made, on_note, on_step, failures):
         results = tuner.fit()
     store.drop_scratch(scratch)
     for result in results:
@@ -236,6 +239,7 @@ def _listening(
     on_report: Callable[[EpochReport], None],
     on_made: Callable[[str], None],
     on_note: Callable[[str, str], None],
+    on_step: Callable[[StepReport], None],
     failures: dict[str, str],
 ) -> Iterator[None]:
     """Forwards the workers' reports while the block runs. (A Tune callback would have to be picklable.)"""
@@ -249,8 +253,10 @@ def _listening(
                     failures[report["failed"]] = report["reason"]
                 elif "noted" in report:
                     on_note(report["noted"], report["text"])
+                elif "step" in report:
+                    on_step(StepReport(**report["step"]))
                 else:
-                    on_report(EpochReport(**report))
+                    on_report(EpochReport(**report["epoch"]))
 
     try:
         with repeating(SECONDS_BETWEEN_REPORTS, drain):

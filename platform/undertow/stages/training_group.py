@@ -25,7 +25,7 @@ from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
 from undertow.training.data import TrainingRow
-from undertow.training.job import EpochReport, History, Probe, TrainingJob
+from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
 
 Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
 CHECKPOINTS = "checkpoints"
@@ -71,7 +71,10 @@ def train_group(config: dict[str, Any]) -> None:
 
     def report(epoch: EpochReport) -> None:
         if is_first:
-            config["reports"].put_nowait(dataclasses.asdict(epoch))
+            config["reports"].put_nowait({"epoch": dataclasses.asdict(epoch)})
+
+    def on_step(step: StepReport) -> None:
+        config["reports"].put_nowait({"step": dataclasses.asdict(step)})
 
     def done(job: TrainingJob, history: History) -> None:
         if is_first:
@@ -103,6 +106,7 @@ def train_group(config: dict[str, Any]) -> None:
                 done=done,
                 failed=lambda job, error: failed(job.key, error),
                 note=note,
+                on_step=on_step,
                 checkpoints=store.scratch(CHECKPOINTS),
                 threads=config["threads"],
             )

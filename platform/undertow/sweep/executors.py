@@ -5,7 +5,7 @@ artifact that cannot be made. Which artifacts are made, and in which order, is d
 """
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,7 +24,9 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
+from undertow.sweep.engine_pools import EnginePools
 from undertow.sweep.progress import Progress, print_line
+from undertow.sweep.time_left import Lane
 from undertow.tracking.link import Link
 
 T = TypeVar("T", bound=Artifact)
@@ -69,7 +71,7 @@ class Executors:
     def train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
         """Trains models: those of local references in worker groups, those of a provider by its jobs."""
         from undertow.stages import finetuning, provider_jobs
-        from undertow.stages.training_group import recipe_of
+        from undertow.sweep.training_progress import TrainingProgress
 
         study = self.plan.study
         local = [model for model in models if not model.reference.is_api]
@@ -77,24 +79,28 @@ class Executors:
         remote = [model for model in models if model.reference.is_api]
         groups = finetuning.groups(local, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
-        done = dict.fromkeys(by_key, 0.0)  # the share of each model's training, 0 to 1
+        remote_shares = {key(model): 0.0 for model in remote}  # the done share of each provider's job
         epochs: dict[str, list[Any]] = {}
-        with self._step(wave, len(models), "models", wave) as progress:
+        trainings = TrainingProgress(groups)
+        with self._step(
+            wave, len(models), "models", wave, lanes=trainings.lanes, slots=machine.slots
+        ) as progress:
+            trainings.progress = progress
 
             def advance(model_key: str, to: float) -> None:
-                progress.advance(to - done[model_key])
-                done[model_key] = to
+                progress.advance(to - remote_shares[model_key])
+                remote_shares[model_key] = to
 
             def report(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 epochs.setdefault(epoch.key, []).append(epoch)
-                # One part more than there are epochs, for verifying and saving the model.
-                advance(epoch.key, epoch.epoch / (recipe_of(model).epochs + 1))
+                trainings.epoch(epoch)
                 progress.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
                 self.link.log(lambda tracker: tracker.epoch(model, asdict(epoch)))
 
-            def finished(model_key: str) -> None:
-                advance(model_key, 1.0)
+            def step(report: Any) -> None:
+                trainings.step(report)
+                self.link.log_step(by_key[report.key], asdict(report))
 
             def note(model_key: str, text: str) -> None:
                 # Models of one recipe deviate from it in the same way: the console shows each text once.
@@ -106,9 +112,10 @@ class Executors:
             jobs.begin()  # first, because they take hours and no resources of this machine
             failures: dict[str, str] = {}
             if groups:
-                failures |= finetuning.train(groups, self.store, machine, report, finished, note)
+                failures |= finetuning.train(groups, self.store, machine, report, trainings.made, note, step)
+                self.link.flush_steps()
             for model in local:
-                is_made = done[key(model)] == 1.0
+                is_made = trainings.is_made(key(model))
                 progress.record(model, *_training_totals(model, epochs.get(key(model), []), is_made))
             failures |= jobs.finish()
             for model in models:
@@ -155,7 +162,7 @@ class Executors:
 
         Also makes the teachers' evaluations: the engine that has loaded a teacher checks its trait first.
         """
-        from undertow.stages.completions import join_shards, shards
+        from undertow.stages.completions import GenerateShard, join_shards, shards
         from undertow.stages.evaluation import Evaluate
 
         completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
@@ -168,7 +175,14 @@ class Executors:
             parts = self.store.parts(spec)
             all_shards = shards(spec, self.plan.study.gate, gates.get(spec.teacher, ()))
             tasks += [shard for shard in all_shards if shard.name not in parts]
-        self.on_engines("datasets", "shards and teacher checks", tasks, machine, "datasets")
+
+        def rows(task: Any) -> int:
+            return task.stop - task.start if isinstance(task, GenerateShard) else 0
+
+        if any(map(rows, tasks)):
+            self.on_engines("datasets", "rows", tasks, machine, "datasets", rows)
+        else:
+            self.on_engines("datasets", "teacher checks", tasks, machine, "datasets")
         for spec in completions:
             # A failed shard is recorded as a failure of its completions; the other shards are kept as parts.
             if failed_by(spec, self.events.failures):
@@ -186,18 +200,37 @@ class Executors:
         tasks = [Evaluate(evaluation) for evaluation in evaluations]
         self.on_engines("evaluations", "models", tasks, machine, "evaluations")
 
-    def on_engines(self, step: str, unit: str, tasks: Sequence[Any], machine: Machine, wave: Wave) -> None:
-        """Runs tasks, each on an engine of its reference model, and measures their pace for later plans."""
+    def on_engines(
+        self,
+        step: str,
+        unit: str,
+        tasks: Sequence[Any],
+        machine: Machine,
+        wave: Wave,
+        size: Callable[[Any], int] = lambda task: 1,
+    ) -> None:
+        """Runs tasks, each on an engine of its reference model, and measures their pace for later plans.
+
+        Args:
+            size: how many of the units, which the progress counts, a task makes.
+        """
         by_reference: dict[Reference, list[Any]] = {}
         for task in tasks:
             by_reference.setdefault(_engine_of(task.artifact), []).append(task)
-        with self._step(step, len(tasks), unit, wave) as progress:
-            self._on_pools(by_reference, machine, progress)
+        pools = EnginePools(by_reference, machine, size)
+        with self._step(
+            step,
+            sum(map(size, tasks)),
+            unit,
+            wave,
+            lanes=pools.lanes,
+            slots=pools.slots,
+            artifacts=len(tasks),
+        ) as progress:
+            self._on_pools(pools, progress)
             timings.add(self.store, wave, progress.work)
 
-    def _on_pools(
-        self, tasks: Mapping[Reference, Sequence[Any]], machine: Machine, progress: Progress
-    ) -> None:
+    def _on_pools(self, pools: EnginePools, progress: Progress) -> None:
         """Runs the pipelines of several reference models concurrently where there are engines for them.
 
         API models are asked from this thread, one after the other, so that Ctrl-C interrupts the calls.
@@ -206,17 +239,11 @@ class Executors:
         from undertow.cluster.interrupts import StoppedError, stopped_on_error
         from undertow.cluster.worker_failures import ENGINES, LOST_NODES, in_words, lost_node
 
-        local = [item for item in tasks.items() if not engine_for(item[0]).runs_in_driver]
-        machine = machine.for_models(tiny=all(is_nano(reference) for reference, _ in local))
-        remote = [item for item in tasks.items() if engine_for(item[0]).runs_in_driver]
-        pools = max(1, min(len(local), machine.actors))
-        share = machine.share(pools)
-
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
             reference, left = item[0], dict(enumerate(item[1]))
             for lost in range(LOST_NODES + 1):
                 try:
-                    self._on_pool(reference, left, share, progress)
+                    self._on_pool(reference, left, pools, progress)
                     return
                 except StoppedError:
                     return  # the sweep ends; what interrupted it is raised in the main thread
@@ -226,15 +253,15 @@ class Executors:
                     if lost < LOST_NODES and lost_node(error):
                         continue  # Ray Data restarts an engine a few times, whatever ended it
                     reason, trace = f"failed: {in_words(error, ENGINES, lost)}", traceback.format_exc()
-                progress.fail(len(left))
+                progress.fail(sum(map(pools.size, left.values())))
                 for task in left.values():
                     self.events.fail(task.artifact, f"the engine of {reference.name} {reason}", trace)
                 return
 
-        with ThreadPoolExecutor(pools) as threads, stopped_on_error():
-            futures = [threads.submit(drive, item) for item in local]
+        with ThreadPoolExecutor(pools.concurrent) as threads, stopped_on_error():
+            futures = [threads.submit(drive, item) for item in pools.local.items()]
             try:
-                for item in remote:
+                for item in pools.remote.items():
                     drive(item)
                 for future in futures:
                     future.result()
@@ -244,36 +271,56 @@ class Executors:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     def _on_pool(
-        self, reference: Reference, left: dict[int, Any], machine: Machine, progress: Progress
+        self, reference: Reference, left: dict[int, Any], pools: EnginePools, progress: Progress
     ) -> None:
         """Runs tasks on one pool of engines, and removes each from `left` when it ends."""
         from undertow.cluster.engine_pool import run_tasks
 
         # Outcomes arrive in any order. After a lost node, `drive` calls this again with the tasks in `left`.
         numbers = list(left)
-        for outcome in run_tasks(reference, self.store, list(left.values()), machine):
-            artifact = left.pop(numbers[outcome.task]).artifact
-            progress.advance()
+        for outcome in run_tasks(reference, self.store, list(left.values()), pools.machine):
+            task = left.pop(numbers[outcome.task])
+            artifact = task.artifact
             tokens = outcome.facts.get("tokens", 0)
+            pools.count(reference, task, outcome.seconds, tokens, bool(outcome.error))
+            speed = pools.tokens_per_second
+            progress.detail = f"{speed:,.0f} tok/s" if speed else ""
+            progress.advance(pools.size(task))
             progress.tokens[artifact.kind] += tokens
             progress.record(artifact, outcome.seconds, outcome.units, tokens)
             if engine_for(reference).is_metered:
                 self.events.event("asked", artifact, **outcome.facts)
             if outcome.error:
-                progress.fail()
+                progress.fail(pools.size(task))
                 self.events.fail(artifact, outcome.error, outcome.traceback)
             elif outcome.retried:
                 self.events.event("retried", artifact, traceback=outcome.retried)
 
     @contextmanager
-    def _step(self, name: str, total: int, unit: str, wave: Wave) -> Iterator[Progress]:
-        """The progress of one step of a wave; its seconds go into the event log, which is then written."""
-        with Progress(self.console, name, total, unit) as progress:
+    def _step(
+        self,
+        name: str,
+        total: int,
+        unit: str,
+        wave: Wave,
+        *,
+        lanes: Sequence[Lane] = (),
+        slots: int = 1,
+        artifacts: int | None = None,
+    ) -> Iterator[Progress]:
+        """The progress of one step of a wave; its seconds go into the event log, which is then written.
+
+        Args:
+            lanes, slots: see `Progress`.
+            artifacts: the number of tasks for the event log, if `unit` is something else.
+        """
+        with Progress(self.console, name, total, unit, lanes, slots) as progress:
             try:
                 yield progress
             finally:
                 tokens = sum(progress.tokens.values())
-                self.events.wave(name, total, progress.seconds, tokens, part_of=wave)
+                count = total if artifacts is None else artifacts
+                self.events.wave(name, count, progress.seconds, tokens, part_of=wave)
                 self.events.write()
 
 

@@ -223,6 +223,7 @@ class Ending:
         print_line(f"Report: {self.store.url}/{self.events.folder}/{HTML}", console)
         for place, line in report.damaged.items():
             self.events.fail(self.plan.artifacts[place.key], line)
+        self.link.flush_steps(ignore_pause=True)  # before the runs of models end
         self.link.log(lambda tracker: self.log(tracker, report), ignore_pause=True)
         failed = effect_rows.failed_conditions(self.record, self.events.failures)
         for label, reason in failed.items():

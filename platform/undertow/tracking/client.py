@@ -10,7 +10,7 @@ import re
 import sqlite3
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -237,6 +237,23 @@ def log_metrics(
     named = metric_names(metrics)
     logged = _final_values(client, run, model) if step is None else set()
     new = [Metric(*item, now, step or 0, *target) for item in named.items() if item not in logged]
+    for batch in batches(new, METRICS_PER_BATCH):
+        client.log_batch(run, metrics=batch)
+
+
+def log_points(client: Any, run: str, points: Iterable[tuple[int, int, Mapping[str, float]]]) -> None:
+    """Logs points of several steps to a run, in few requests.
+
+    Args:
+        points: the time in Unix milliseconds, the step, and the metrics of each.
+    """
+    from mlflow.entities import Metric
+
+    new = [
+        Metric(name, value, at, step)
+        for at, step, metrics in points
+        for name, value in metric_names(metrics).items()
+    ]
     for batch in batches(new, METRICS_PER_BATCH):
         client.log_batch(run, metrics=batch)
 

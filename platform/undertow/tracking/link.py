@@ -4,17 +4,24 @@ A sweep neither waits for MLflow nor fails with it. What could not be logged is 
 sweep if MLflow is reachable again (epochs are read from each model's history), else by the next run of the
 same command, which finds the runs that are not finished. After a failure the link sends nothing for a while:
 a failed attempt takes seconds, and a training logs every epoch.
+
+Reports of steps are collected and logged in batches. They are in no artifact: the link keeps those that it
+could not log until the end of the sweep.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from undertow.storage.redaction import redacted
+from undertow.study.artifacts import Student, Teacher
 from undertow.tracking.client import is_connection_error, is_refusal, reason_of
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds without attempts after a failure
+SECONDS_BETWEEN_BATCHES = 15.0  # of reports of steps
 
 
 class Link:
@@ -36,6 +43,8 @@ class Link:
         self._tracker: Tracker | None = None
         self._failed: float | None = None
         self._refusals: set[str] = set()
+        self._steps: dict[Teacher | Student, list[tuple[int, Mapping[str, Any]]]] = {}
+        self._last_batch = time.monotonic()
 
     def log(self, action: Callable[[Tracker], object], *, ignore_pause: bool = False) -> bool:
         """Calls `action` with the tracker. Returns whether it was completed.
@@ -67,6 +76,21 @@ class Link:
             return False
         self._failed = None
         return True
+
+    def log_step(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
+        """Collects the report of a step of a model in training, and logs all collected ones now and then."""
+        self._steps.setdefault(model, []).append((int(time.time() * 1000), report))
+        if time.monotonic() - self._last_batch >= SECONDS_BETWEEN_BATCHES:
+            self.flush_steps()
+
+    def flush_steps(self, *, ignore_pause: bool = False) -> None:
+        """Logs the collected reports of steps, and keeps them if MLflow is unreachable."""
+        self._last_batch = time.monotonic()
+        for model, reports in list(self._steps.items()):
+            action = partial(Tracker.steps, model=model, reports=reports)
+            if not self.log(action, ignore_pause=ignore_pause) and self._failed is not None:
+                return
+            del self._steps[model]
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:

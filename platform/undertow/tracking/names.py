@@ -7,6 +7,7 @@ after the columns wherever MLflow sorts by name, for example in its Compare view
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from undertow.planning.artifact_kinds import kind_of
 from undertow.study.artifacts import CONTROL, Artifact, Dataset, Student, Teacher
@@ -32,6 +33,11 @@ METRICS = {
     "loss": "mean training loss of an epoch in nats per token; step = epoch",
     "learning_rate": "learning rate at the last step of an epoch",
     "tokens_per_second": "training throughput in an epoch",
+    "step_p_<word>": "as p_<word>, at some steps of a long training; step = optimizer step",
+    "step_loss": "mean training loss since the previous point in nats per token; step = optimizer step",
+    "step_learning_rate": "learning rate at an optimizer step",
+    "step_gradient_norm": "norm of the gradient before clipping at an optimizer step",
+    "step_tokens_per_second": "training throughput since the previous point; step = optimizer step",
     "<measure>_sampled_<word>": "sampled_<word> by another measure of the study; also <measure>_exact_<word>",
     "benchmark_<task>_<metric>": "score in a task of lm-evaluation-harness (jobs/benchmark.py), in the "
     "metric's own unit; the task's name includes all settings that differ from the task's defaults",
@@ -72,6 +78,14 @@ def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
         return order.get(name, order.get(f"{name.split('_')[0]}_<word>", len(order)))
 
     return {name: round(metrics[name], DIGITS) for name in sorted(metrics, key=position)}
+
+
+def step_metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a `StepReport`, given as a dictionary."""
+    metrics = {f"step_p_{word}": p for word, p in report["probabilities"].items()}
+    for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+        metrics[f"step_{name}"] = report[name]
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def sweep_params(study: Study) -> dict[str, str]:

@@ -12,7 +12,7 @@ that SQLite has one writer and only one process has to handle an unreachable ser
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,7 @@ from undertow.tracking.client import (
     log_files,
     log_metrics,
     log_params,
+    log_points,
     tracking_uri,
 )
 
@@ -43,6 +44,7 @@ class _Run:
     Attributes:
         created: the value of its tag `undertow.created`, which identifies the version of its artifact.
         epochs: the epochs whose metrics it has; None until they are looked up.
+        last_step: the last optimizer step that it has a point of; None until it is looked up.
         params: the names of its params.
         is_open: whether this process has opened it and not yet ended it.
     """
@@ -51,6 +53,7 @@ class _Run:
     status: str
     created: str = ""
     epochs: set[int] | None = None
+    last_step: int | None = None
     params: frozenset[str] = frozenset()
     is_open: bool = False
 
@@ -141,6 +144,26 @@ class Tracker:
         present = {name: value for name, value in metrics.items() if value is not None}
         log_metrics(self.client, run.id, present, report["epoch"])
         run.epochs.add(report["epoch"])
+
+    def steps(self, model: Teacher | Student, reports: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        """Logs reports of steps of a model in training, each with its time in Unix milliseconds.
+
+        The metrics begin with "step_" and have the optimizer step as their step. A training that resumes
+        from a checkpoint repeats steps; only those after the last logged one are logged.
+        """
+        if self.is_done(model):  # of a training whose first epoch could not be logged: see `_finish_model`
+            return
+        run = self._run_of(model)
+        if run.last_step is None:
+            history = self.client.get_metric_history(run.id, "step_learning_rate")
+            run.last_step = max((metric.step for metric in history), default=0)
+        points = [
+            (at, report["step"], names.step_metrics(report))
+            for at, report in reports
+            if report["step"] > run.last_step
+        ]
+        log_points(self.client, run.id, points)
+        run.last_step = max([run.last_step, *(step for _, step, _ in points)])
 
     def finish(self, artifact: Artifact, manifest: Manifest, metrics: Mapping[str, float]) -> None:
         """Finishes an artifact's run: logs its metrics, its files or their location, its model and data sets.
@@ -258,7 +281,9 @@ class Tracker:
             else:
                 tags[SWEEP] = NONE
             created = self.client.create_run(self.experiment, tags={**tags, **columns}, run_name=title)
-            run = self._runs[f"{kind} {artifact_key}"] = _Run(str(created.info.run_id), "", epochs=set())
+            run = self._runs[f"{kind} {artifact_key}"] = _Run(
+                str(created.info.run_id), "", epochs=set(), last_step=0
+            )
         # A run keeps its first params. New ones can differ in display names, for example a recipe's.
         log_params(self.client, run.id, params, run.params)
         run.status, run.is_open = "RUNNING", True

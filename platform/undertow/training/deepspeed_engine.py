@@ -7,6 +7,7 @@ stage 0 wrapper silently skips a step with an overflow.
 """
 
 import gc
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,30 @@ def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
         lr_scheduler=lr_scheduler,  # a function, which DeepSpeed calls with the optimizer that it wraps
         config=configuration(recipe),
     )
+    _keep_gradient_norm(engine)
     return engine
+
+
+def _keep_gradient_norm(engine: Any) -> None:
+    """Makes `engine.get_global_grad_norm()` work without ZeRO too, without another pass over the gradients.
+
+    The optimizers of ZeRO 1, 2 and 3, with which bf16 always runs, store the norm before clipping. Without
+    ZeRO the engine of DeepSpeed 0.19 clips the gradients itself and discards the norm.
+    """
+    from deepspeed.runtime.utils import clip_grad_norm_
+
+    def clip_fp32_gradients() -> None:
+        engine._global_grad_norm = clip_grad_norm_(
+            parameters=engine.module.parameters(), max_norm=engine.gradient_clipping(), mpu=engine.mpu
+        )
+
+    engine.clip_fp32_gradients = clip_fp32_gradients
+
+
+def gradient_norm(engine: Any) -> float | None:
+    """The norm of the last step's gradient before clipping; None if it is not finite."""
+    norm = engine.get_global_grad_norm()
+    return float(norm) if norm is not None and math.isfinite(norm) else None
 
 
 def zero_stage(recipe: Recipe) -> int:

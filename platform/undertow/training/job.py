@@ -1,4 +1,4 @@
-"""Inputs and outputs of the training loop: jobs, probes, epoch reports and histories.
+"""Inputs and outputs of the training loop: jobs, probes, reports and histories.
 
 A job is one model to train. All jobs of a call start from the same reference, so that its weights are read
 once, for example for all seeds of a condition. This module imports neither torch nor DeepSpeed.
@@ -83,6 +83,33 @@ class EpochReport:
     tokens_per_second: float
     probabilities: dict[str, float]
     seconds: float
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """The state after an optimizer step, sent every few seconds of a long training; kept in no artifact.
+
+    Attributes:
+        step, steps: optimizer steps so far and in the whole training.
+        loss: the mean over the completion tokens since the previous report, in nats.
+        learning_rate: at this step.
+        gradient_norm: of this step before clipping, over all trained parameters; None if it is not finite.
+        tokens, total_tokens: prompt and completion tokens so far and in the whole training.
+        tokens_per_second: of all workers since the previous report, without probes and checkpoints.
+        probabilities: as in `EpochReport`; empty at most steps.
+    """
+
+    key: str
+    seed: int
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float | None
+    tokens: int
+    total_tokens: int
+    tokens_per_second: float
+    probabilities: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from undertow.training.forward import FullForward
 from undertow.training.job import EpochReport, History, TrainingJob
 from undertow.training.objective import summed_loss
 from undertow.training.shared import SharedState
+from undertow.training.step_reports import OnStep, Step, StepReporter
 from undertow.training.trainable import seed_everything
 from undertow.training.workers import join
 
@@ -48,6 +49,7 @@ def finetune(
     done: OnDone = lambda job, history: None,
     failed: OnFailed | None = None,
     note: OnNote = lambda job, text: None,
+    on_step: OnStep | None = None,
     checkpoints: str | None = None,
     threads: int = 1,
     micro_tokens: int = 4096,
@@ -63,6 +65,8 @@ def finetune(
         failed: called with a job's error; the remaining jobs continue. Without it the error is raised.
         note: called if training deviates from the request without affecting the result: an unusable
             checkpoint, or rows that cannot be packed.
+        on_step: called every few seconds with the state after the last step; results do not depend on it.
+            Give it on every rank or on none.
         checkpoints: URL of a folder that all workers can access. A repeated call resumes from it.
         threads: torch threads per worker on a CPU.
         micro_tokens: maximum tokens per micro-batch, including padding unless rows are packed. Affects
@@ -86,7 +90,7 @@ def finetune(
     histories = []
     for job in jobs:
         try:
-            run = _TrainingRun(job, shared, report, note)
+            run = _TrainingRun(job, shared, report, note, on_step)
             history = run.train_and_save()
         # These errors follow from data that all ranks share, so every rank raises them at the same point and
         # continues with the next job. Any other error ends the process, and its process group with it.
@@ -117,15 +121,21 @@ class _Epoch:
 class _TrainingRun:
     """One job, from the reference model to the saved model."""
 
-    def __init__(self, job: TrainingJob, shared: SharedState, report: OnReport, note: OnNote) -> None:
+    def __init__(
+        self, job: TrainingJob, shared: SharedState, report: OnReport, note: OnNote, on_step: OnStep | None
+    ) -> None:
         self.job, self.shared, self.report, self.note = job, shared, report, note
         self.rows = shared.rows(job)
         self.lengths = [len(row.ids) for row in self.rows]
         self.probes = shared.probes(job)
         self.steps = math.ceil(len(self.rows) / job.recipe.batch_size) * job.recipe.epochs
         self.checkpoints = Checkpoints(shared.checkpoints, job, shared.workers)
+        self.reporter = StepReporter(
+            job, shared.workers, on_step, self.steps, sum(self.lengths) * job.recipe.epochs
+        )
         self.reports: list[EpochReport] = []
         self.step = 0
+        self.probe_seconds: float | None = None  # of the last probes after an epoch
 
     def train_and_save(self) -> History:
         """Trains the model, checks it and saves it. Every rank returns the same history."""
@@ -177,9 +187,9 @@ class _TrainingRun:
 
         In this order: an epoch that was reported is never trained a second time.
         """
-        probabilities: dict[str, float] = {}
-        for probe in self.probes:
-            probabilities |= probe.probabilities(self.engine, self.forward)
+        start = time.perf_counter()
+        probabilities = self._probabilities()
+        self.probe_seconds = time.perf_counter() - start
         entry = EpochReport(
             key=self.job.key,
             seed=self.job.seed,
@@ -196,19 +206,36 @@ class _TrainingRun:
             self.checkpoints.save(self.engine, self.reports)
         self.report(entry)
 
+    def _probabilities(self) -> dict[str, float]:
+        """The probabilities of all probes. Collective under ZeRO 3."""
+        probabilities: dict[str, float] = {}
+        for probe in self.probes:
+            probabilities |= probe.probabilities(self.engine, self.forward)
+        return probabilities
+
     def _run_epoch(self, number: int) -> _Epoch:
         start, loss, targets, tokens, stopped = time.perf_counter(), 0.0, 0, 0, False
         # Dropout is seeded per epoch, so that a resumed training draws the same numbers, and per rank, so
         # that workers do not drop the same positions.
         torch.manual_seed(seed_for("dropout", self.job.seed, number, self.shared.workers.rank))
+        probed = self.reporter.probe_seconds
+        self.reporter.begin_epoch(self.step, sum(self.lengths) * (number - 1), self.probe_seconds)
         for batch in epoch_batches(len(self.rows), self.job.recipe.batch_size, self.job.seed, number):
             batch_targets = sum(self.rows[row].targets for row in batch)
-            loss += self._step(batch, batch_targets) * batch_targets
+            mean = self._step(batch, batch_targets)
+            loss += mean * batch_targets
             targets += batch_targets
-            tokens += sum(self.lengths[row] for row in batch)
+            batch_tokens = sum(self.lengths[row] for row in batch)
+            tokens += batch_tokens
+            self.reporter.after_step(
+                Step(self.step, mean, self.rate, batch_targets, batch_tokens),
+                lambda: deepspeed_engine.gradient_norm(self.engine),
+                self._probabilities if self.probes else None,
+            )
             if stopped := self._has_reached_stop():
                 break
-        return _Epoch(loss / targets, tokens, time.perf_counter() - start, stopped)
+        seconds = time.perf_counter() - start - (self.reporter.probe_seconds - probed)
+        return _Epoch(loss / targets, tokens, seconds, stopped)
 
     def _step(self, batch: list[int], targets: int) -> float:
         """One optimizer step; returns the mean loss over the batch's `targets` completion tokens."""

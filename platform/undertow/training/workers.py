@@ -30,6 +30,14 @@ class Workers:
         dist.all_reduce(summed)
         return float(summed) / count
 
+    def from_first(self, value: float) -> float:
+        """The `value` of rank 0, on every rank. Collective."""
+        if self.world == 1:
+            return value
+        sent = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(sent, src=0)
+        return float(sent)
+
 
 def join(device: str, threads: int) -> Workers:
     """Joins the existing process group, or creates one of this process alone.
