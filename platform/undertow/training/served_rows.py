@@ -48,6 +48,9 @@ class CheckedRows:
 
     Rows whose prompt alone is too long are left out, so that there may be none.
 
+    Attributes:
+        scored: the number of tokens of each row that are scored.
+
     Args:
         positions: the longest sequence that the model supports.
         budget: tokens per batch, including padding.
@@ -61,7 +64,7 @@ class CheckedRows:
         self._rows = sorted(
             (fitting[i * len(fitting) // number] for i in range(number)), key=lambda row: len(row.ids)
         )
-        self._scored = [min(row.targets, SCORED, limit - row.start) for row in self._rows]
+        self.scored = [min(row.targets, SCORED, limit - row.start) for row in self._rows]
         lengths = [len(row.ids) for row in self._rows]
         self._batches = list(split_by_tokens(lengths, range(number), budget))
 
@@ -84,7 +87,7 @@ class CheckedRows:
                 of_all = logprobs.gather(1, torch.cat(targets).to(logprobs.device)[:, None])[:, 0].cpu()
                 parts = of_all.split([row.targets for row in rows])
                 found += [
-                    tuple(part[: self._scored[i]].tolist()) for i, part in zip(batch, parts, strict=True)
+                    tuple(part[: self.scored[i]].tolist()) for i, part in zip(batch, parts, strict=True)
                 ]
         forward.packing = was_packing
         return found
@@ -95,7 +98,7 @@ class CheckedRows:
         """Writes the rows with both models' log-probabilities; nothing if there are no rows."""
         rows = [
             ServedRow(tuple(row.ids[: row.start + scored].tolist()), row.start, _rounded(old), _rounded(new))
-            for row, scored, old, new in zip(self._rows, self._scored, reference, trained, strict=True)
+            for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
         ]
         if rows:
             content = {"version": VERSION, "rows": [asdict(row) for row in rows]}
