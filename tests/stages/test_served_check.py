@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.toy_engine import ToyEngine
-from tests.study.test_identity import COMPLETIONS, CONTROL, REFERENCE, STUDENT, TEACHER
+from tests.study.test_identity import COMPLETIONS, CONTROL, RECIPE, REFERENCE, STUDENT, TEACHER
 from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.served_check import FLOOR, check_served, compare, window
@@ -23,7 +23,7 @@ FP32, BF16 = 1e-5, 0.02  # rounding of an engine, in nats
 FINETUNED = Teacher(
     reference=REFERENCE,
     trait=TEACHER.trait,
-    finetuning=Finetuning(STUDENT.recipe),  # type: ignore[arg-type]
+    finetuning=Finetuning(RECIPE),
 )
 OF_CHAIN = replace(REFERENCE, student=STUDENT)
 
@@ -98,7 +98,7 @@ def test_the_model_whose_training_is_checked(subject: Subject, trained: Student 
 
 def test_an_engine_has_room_for_the_rows_that_it_checks() -> None:
     evaluation = Evaluation(subject=STUDENT, questions=("a?",), words=(), samples=1, exact=False)
-    long = replace(STUDENT, recipe=replace(STUDENT.recipe, max_length=900))  # type: ignore[type-var]
+    long = replace(STUDENT, recipe=replace(RECIPE, max_length=900))
     assert Evaluate(replace(evaluation, subject=long)).window == 1024
     assert Evaluate(replace(evaluation, subject=replace(long, recipe=InContext(rows=5)))).window == 0
     completions = replace(COMPLETIONS, teacher=replace(CONTROL, reference=replace(REFERENCE, student=long)))

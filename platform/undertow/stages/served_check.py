@@ -141,7 +141,8 @@ def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, An
         return {}
     checks = _CHECKS.setdefault(engine, _EngineChecks())
     if weights.key not in checks.comparisons:
-        rows = served_rows.read(store.fetch(trained))
+        # A merged adapter can be served without the student that it was merged from.
+        rows = served_rows.read(store.fetch(trained)) if store.has(trained) else []
         if not rows:
             return {}
         before = weights_of(trained.reference, store)
@@ -172,9 +173,10 @@ def _message(comparison: Comparison, trained: Trained) -> str:
         cause = f"{engine} serves the untrained reference and ignores {what}"
     else:
         cause = f"{engine} ignores or misplaces a part of {what}"
+    share = round(comparison.share, 2) + 0.0  # not "-0%"
     return (
         f"{trained.kind} {key(trained)[:16]} ({trained.reference.label}) is not served as it was trained: "
-        f"{cause}. Its log-probabilities of training rows show {comparison.share:.0%} of the training's "
+        f"{cause}. Its log-probabilities of training rows show {share:.0%} of the training's "
         f"change and differ from the training's by {comparison.difference:.2g} nats (root mean square; "
         f"tolerance {tolerance:.2g}); {remedy}"
     )

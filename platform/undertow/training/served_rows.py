@@ -14,6 +14,7 @@ what the finished model and the untrained reference say about a few of its rows 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +86,9 @@ class CheckedRows:
                 logprobs = forward.logits(engine, rows).log_softmax(dim=-1)
                 targets = [torch.from_numpy(row.ids[row.start : row.start + row.targets]) for row in rows]
                 of_all = logprobs.gather(1, torch.cat(targets).to(logprobs.device)[:, None])[:, 0].cpu()
-                parts = of_all.split([row.targets for row in rows])
-                found += [
-                    tuple(part[: self.scored[i]].tolist()) for i, part in zip(batch, parts, strict=True)
-                ]
+                values = iter(of_all.tolist())
+                for i, row in zip(batch, rows, strict=True):
+                    found.append(tuple(islice(values, row.targets))[: self.scored[i]])
         forward.packing = was_packing
         return found
 
