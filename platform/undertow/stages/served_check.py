@@ -3,9 +3,10 @@
 The training stored the log-probabilities of some training rows (`training.served_rows`). The engine scores
 the same tokens with the served model and with the untrained reference. For both, the root mean square of
 (engine - training) over the tokens is computed. The reference's is pure rounding: other kernels, another
-precision. The served model's may be up to MULTIPLE times as large, and in any case up to FLOOR. It is not the
-maximum, because in bf16 the rounding of single unlikely tokens is an order of magnitude larger, and no error
-that matters for rates of answers is confined to one token of a thousand.
+precision; more than MOST_ROUNDING is an error of its own. The served model's may be up to MULTIPLE times as
+large, and in any case up to FLOOR. It is not the maximum, because in bf16 the rounding of single unlikely
+tokens is an order of magnitude larger, and no error that matters for rates of answers is confined to one
+token of a thousand.
 
 This comparison cannot see that a change smaller than the tolerance is missing. Such a change still has a
 direction: `share` is the part of the training's change that the engine shows, 1 for the trained model and 0
@@ -33,6 +34,7 @@ from undertow.training.served_rows import LONGEST, ServedRow
 
 MULTIPLE = 5.0  # of the reference's own difference between engine and training
 FLOOR = 1e-3  # nats; in fp32 the reference's own difference is far below
+MOST_ROUNDING = 0.3  # nats; where the reference differs by more, engine and training compute different models
 SHARE_ERROR = 0.25  # the largest error of `share` by which the check still decides
 
 Logprobs = Sequence[Sequence[float]]  # by row and token, in nats
@@ -65,8 +67,13 @@ class Comparison:
         return max(FLOOR, MULTIPLE * self.rounding)
 
     @property
+    def is_other_reference(self) -> bool:
+        """Whether engine and training compute different references, so that nothing can be compared."""
+        return not self.rounding <= MOST_ROUNDING
+
+    @property
     def result(self) -> Result:
-        if not self.difference <= self.tolerance:  # also if it is not a number
+        if self.is_other_reference or not self.difference <= self.tolerance:  # also if it is not a number
             return "failed"
         if self.change > self.tolerance:
             return "passed"
@@ -163,6 +170,13 @@ def _scored(engine: ScoresTokens, rows: Sequence[ServedRow], weights: ModelWeigh
 
 def _message(comparison: Comparison, trained: Trained) -> str:
     engine, tolerance = engine_for(reference_of(trained)).name, comparison.tolerance
+    model = f"{trained.kind} {key(trained)[:16]} ({trained.reference.label})"
+    if comparison.is_other_reference:
+        return (
+            f"{model} cannot be evaluated: {engine} computes its reference otherwise than the training. "
+            f"The log-probabilities of training rows differ by {comparison.rounding:.2g} nats (root mean "
+            f"square; more than {MOST_ROUNDING} is not rounding); use another model or another engine"
+        )
     if lora_rank(trained):
         what = "the adapter"
         remedy = "train other modules (LoRA.targets), or whole tensors (Recipe.trainable=Everything())"
@@ -175,8 +189,7 @@ def _message(comparison: Comparison, trained: Trained) -> str:
         cause = f"{engine} ignores or misplaces a part of {what}"
     share = round(comparison.share, 2) + 0.0  # not "-0%"
     return (
-        f"{trained.kind} {key(trained)[:16]} ({trained.reference.label}) is not served as it was trained: "
-        f"{cause}. Its log-probabilities of training rows show {share:.0%} of the training's "
-        f"change and differ from the training's by {comparison.difference:.2g} nats (root mean square; "
-        f"tolerance {tolerance:.2g}); {remedy}"
+        f"{model} is not served as it was trained: {cause}. Its log-probabilities of training rows show "
+        f"{share:.0%} of the training's change and differ from the training's by "
+        f"{comparison.difference:.2g} nats (root mean square; tolerance {tolerance:.2g}); {remedy}"
     )
