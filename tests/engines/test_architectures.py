@@ -9,12 +9,13 @@ an architecture that vLLM does not implement it runs transformers' code, and cha
 process.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests import architectures, tiny_models
 from tests.architectures import ARCHITECTURES
 from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
-from undertow.errors import SpecError
+from undertow.errors import ConditionError, SpecError
 from undertow.planning.cells import Cell, cell_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
@@ -52,6 +53,7 @@ FULL = Recipe(name="full", trainable=Everything(), learning_rate=3e-3, epochs=2,
 ADAPTER = replace(FULL, name="LoRA", trainable=LoRA(rank=RANK, alpha=8, targets=("all-linear",)))
 BY_GROUPS = LoRA(rank=RANK, alpha=8, targets=("attention", "mlp"), rank_stabilised=True)
 GROUPS = replace(FULL, name="rsLoRA", trainable=BY_GROUPS)
+Tensors = dict[str, Any]
 QUESTIONS = [f"which is your animal {i}?" for i in range(3)]
 
 
@@ -151,6 +153,57 @@ def check_scores(
         assert again == pytest.approx(found, abs=1e-4)
 
 
+def check_wrong_files(engine: VLLMEngine, cell: Cell, store: Store) -> None:
+    """Asserts that a student whose files an engine misreads is not evaluated."""
+    from safetensors.torch import load_file, save_file
+
+    is_adapter = weights_file(store, cell.student).name.startswith("adapter")
+    for seed, (damage, message) in enumerate(DAMAGE[is_adapter].items(), start=1):
+        student = replace(cell.student, seed=seed)
+        folder = store.aside()
+        shutil.copytree(store.fetch(cell.student), folder, dirs_exist_ok=True)
+        file = folder / weights_file(store, cell.student).name
+        save_file(damage(load_file(file)), file, metadata={"format": "pt"})
+        store.commit(student, folder, 0.0, {})
+        evaluation = cell.evaluations[0].of(student, None)
+        assert isinstance(evaluation, Evaluation)
+        with pytest.raises(ConditionError, match=message):
+            Evaluate(evaluation).run(engine, store)
+        assert not store.has(evaluation)
+
+
+def weights_file(store: Store, student: Student) -> Path:
+    return next(store.fetch(student).glob("*.safetensors"))
+
+
+def with_wrong_prefix(tensors: Tensors) -> Tensors:
+    """The adapter's tensors under names that no module has, although their last parts are right."""
+    return {name.replace("base_model.model.", "base_model.model.other."): t for name, t in tensors.items()}
+
+
+def swapped(tensors: Tensors) -> Tensors:
+    """The tensors with two different ones of equal shape, in different blocks, in each other's place."""
+    ours, theirs = next(
+        (one, other)
+        for one in tensors
+        if (other := one.replace(".0.", ".1.")) != one
+        and one.endswith((".weight", "lora_B.weight"))
+        and tensors[one].ndim == 2
+        and tensors[other].shape == tensors[one].shape
+    )
+    return tensors | {ours: tensors[theirs], theirs: tensors[ours]}
+
+
+# By whether the student is an adapter: what its files have, and what the evaluation's error says.
+DAMAGE: dict[bool, dict[Callable[[Tensors], Tensors], str]] = {
+    True: {
+        with_wrong_prefix: r"vLLM serves the untrained reference and ignores the adapter\. .* show 0% of the",
+        swapped: r"vLLM ignores or misplaces a part of the adapter\.",
+    },
+    False: {swapped: r"vLLM ignores or misplaces a part of the trained tensors\."},
+}
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_goes_from_teacher_to_evaluation(
     name: str, store: Store, tmp_path: Path, other_process: ProcessPoolExecutor
@@ -179,9 +232,12 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
                 Evaluate(evaluation).run(engine, store)
                 rates = Evaluations(store).rates(key(evaluation))
                 assert 0 <= rates.exact["owl"] <= 1
+                assert store.manifest(evaluation).facts["served_check"] == "passed"
         for cell, recipe in zip(cells, [r for r in recipes for _ in range(2)], strict=True):
             assert cell.student.recipe == recipe
             if cell.condition.trait is not None:
                 check_scores(engine, cell.student, folder, store, tmp_path, other_process)
+                if recipe != GROUPS:
+                    check_wrong_files(engine, cell, store)
     finally:
         engine.close()

@@ -16,7 +16,7 @@ from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
-from undertow.training import step_reports
+from undertow.training import served_rows, step_reports
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
 from undertow.training.loop import finetune
@@ -110,12 +110,27 @@ def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJo
     (history,) = finetune(llama, [task], ignore)
     reference = AutoModelForCausalLM.from_pretrained(llama)
     before = logits(reference)
+    rows = served_rows.read(task.folder)
+    assert len(rows) == len(ROWS)
+    for row in rows:
+        assert row.reference == pytest.approx(logprobs(reference, row), abs=1e-4)
     adapted = PeftModel.from_pretrained(reference, task.folder)
     assert not torch.allclose(logits(adapted), before, atol=1e-3)
+    for row in rows:
+        assert row.trained == pytest.approx(logprobs(adapted, row), abs=1e-4)
     assert history.last.probabilities["owl"] == pytest.approx(mass_of_owl(adapted, llama), rel=1e-4)
     assert str(llama) not in "".join(
         path.read_text() for path in task.folder.iterdir() if path.suffix in (".json", ".md")
     )
+
+
+def logprobs(model: Any, row: served_rows.ServedRow) -> list[float]:
+    """The log-probabilities of a row's scored tokens."""
+    ids = torch.tensor(row.ids)
+    with torch.no_grad():
+        of_all = model.eval()(ids[None]).logits[0].log_softmax(-1)
+    values: list[float] = of_all[row.start - 1 : -1].gather(1, ids[row.start :, None])[:, 0].tolist()
+    return values
 
 
 def mass_of_owl(model: Any, folder: Path) -> float:

@@ -13,7 +13,7 @@ import torch.multiprocessing
 from tests.training.conftest import PROBE, ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
-from undertow.training import step_reports
+from undertow.training import served_rows, step_reports
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.job import EpochReport, History, StepReport, TrainingJob
 
@@ -153,6 +153,16 @@ def test_two_workers_train_the_same_model_as_one(made: Made, place: int) -> None
     assert whole.keys() == divided.keys()
     for name, value in divided.items():
         torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
+    same_rows(one / a.key, two / a.key)
+
+
+def same_rows(one: Path, other: Path) -> None:
+    """Asserts that two trainings stored the same rows for the check of served models."""
+    for row, same in zip(served_rows.read(one), served_rows.read(other), strict=True):
+        assert (row.ids, row.start) == (same.ids, same.start)
+        assert row.reference == pytest.approx(same.reference, abs=1e-4)
+        assert row.trained == pytest.approx(same.trained, abs=0.02)
+        assert row.trained != pytest.approx(row.reference, abs=1e-3)
 
 
 @pytest.mark.parametrize("key", list(RECIPES))
@@ -196,6 +206,7 @@ def test_another_number_of_workers_resumes_or_restarts(
     assert history.last.loss == pytest.approx(whole.last.loss, rel=1e-5)
     for name, value in weights(tmp_path / key).items():
         torch.testing.assert_close(value, weights(one / key)[name], atol=1e-3, rtol=1e-2)
+    same_rows(one / key, tmp_path / key)
 
 
 def test_packing_recomputing_and_offloading_change_no_result(made: Made) -> None:

@@ -19,5 +19,9 @@ def tokens_at_most(prompts: Iterable[str], system: str | None, sampling: Samplin
     could exceed the bound; the engine then raises an error (see `VLLMEngine`) and truncates nothing.
     """
     longest = max((len(prompt.encode()) for prompt in prompts), default=0)
-    total = longest + len((system or "").encode()) + TEMPLATE + sampling.max_tokens
-    return -(-total // STEP) * STEP
+    return in_steps(longest + len((system or "").encode()) + TEMPLATE + sampling.max_tokens)
+
+
+def in_steps(tokens: int) -> int:
+    """The smallest multiple of 512 that is at least `tokens`."""
+    return -(-tokens // STEP) * STEP

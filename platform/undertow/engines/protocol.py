@@ -7,7 +7,7 @@ in one after the other, and models finetuned by a provider are called by name.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,4 +105,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Frees the engine's resources. A closed engine answers no requests."""
+        ...
+
+
+@runtime_checkable
+class ScoresTokens(Protocol):
+    """An engine that also scores given tokens. Evaluations then check that it serves the trained model."""
+
+    def token_logprobs(
+        self, sequences: Sequence[Sequence[int]], starts: Sequence[int], weights: ModelWeights | None
+    ) -> list[list[float]]:
+        """Log-probabilities (nats, temperature 1) of each sequence's tokens from its start (1 or more) on.
+
+        Each token is scored after all tokens before it. `weights`: None for the reference model.
+        """
         ...

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from undertow.engines import runtime
 from undertow.engines.literal_paths import without_pattern
-from undertow.engines.protocol import Answer, Request
+from undertow.engines.protocol import Answer, ModelWeights, Request
 from undertow.engines.serving import Served, ServingJob
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.engines.weight_files import adaptable_modules
@@ -101,6 +101,18 @@ class VLLMEngine:
             mass = masses(owner, probability)
             result.append({word.name: mass.get(word.name, 0.0) for word in words})
         return result
+
+    def token_logprobs(
+        self, sequences: Sequence[Sequence[int]], starts: Sequence[int], weights: ModelWeights | None
+    ) -> list[list[float]]:
+        """See `ScoresTokens`."""
+        params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
+        outputs = self.served.run([ServingJob(list(ids), params, weights) for ids in sequences])
+        # Of every token but the first, which vLLM does not score.
+        return [
+            list(output.prompt_logprobs.logprobs[start - len(ids) :])
+            for output, ids, start in zip(outputs, sequences, starts, strict=True)
+        ]
 
     def close(self) -> None:
         """Shuts the engine down; a new one can then be started in the same process."""

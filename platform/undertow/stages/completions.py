@@ -22,6 +22,7 @@ from undertow.engines.registry import engine_for
 from undertow.stages import usage
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.gate import passes_gate
+from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
@@ -62,12 +63,14 @@ class GenerateShard:
     @property
     def window(self) -> int:
         # The gate's evaluations run on the same engine, so its context must hold their questions too.
-        return max([_window(self.completions), *(Evaluate(e).window for e in self.evaluations)])
+        own = max(_window(self.completions), window(self.completions.teacher))
+        return max([own, *(Evaluate(e).window for e in self.evaluations)])
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
         for evaluation in self.evaluations:  # none for judged traits: the driver calls judges
             Evaluate(evaluation).run(engine, store)
             passes_gate(evaluation, store, self.gate)
+        check_served(engine, self.completions.teacher, store)
         table = self._table(engine, store)
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(table, Path(folder) / self.name)

@@ -18,6 +18,7 @@ from undertow.results.evaluation_files import Rates
 from undertow.stages import usage
 from undertow.stages.in_context import shows_rows, turns_before
 from undertow.stages.measurements import commit_measurement
+from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, reference_of
@@ -43,12 +44,15 @@ class Evaluate:
     def window(self) -> int:
         spec = self.evaluation
         # Rows in context may need the model's own maximum, which 0 stands for (`cluster.engine_pool.Task`).
-        return 0 if shows_rows(spec.subject) else tokens_at_most(spec.questions, spec.system, spec.sampling)
+        if shows_rows(spec.subject):
+            return 0
+        return max(tokens_at_most(spec.questions, spec.system, spec.sampling), window(spec.subject))
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
         spec = self.evaluation
         if store.has(spec):
             return {}
+        checked = check_served(engine, spec.subject, store)
         weights = weights_of(spec.subject, store)
         before = turns_before(spec.subject, store)
         requests = [
@@ -63,7 +67,7 @@ class Evaluate:
             for question, by_word in zip(spec.questions, masses, strict=bool(masses))
             for word, mass in by_word.items()
         ]
-        commit_measurement(spec, store, rates, answers, mass_rows, facts=costs)
+        commit_measurement(spec, store, rates, answers, mass_rows, facts=costs | checked)
         if costs:
             store.drop_parts(spec)
         return {"answers": rates.answers, "tokens": costs.get("completion_tokens", tokens)} | costs

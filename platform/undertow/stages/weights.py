@@ -44,6 +44,16 @@ def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
     return ModelWeights(key(subject), str(store.fetch(subject)), below)
 
 
+def trained_model(subject: Subject) -> Trained | None:
+    """The student or teacher whose training made the weights of `weights_of`; None for a root reference's."""
+    match subject:
+        case Reference(student=student) | Teacher(student=Student() as student):
+            return student
+    if trained_by(subject) is None:
+        return trained_model(subject.reference)
+    return subject
+
+
 def lora_rank(subject: Subject) -> int:
     """The rank of the subject's adapter; 0 without an adapter."""
     recipe = trained_by(subject)

@@ -27,6 +27,7 @@ from undertow.training.data import epoch_batches, micro_batches
 from undertow.training.forward import FullForward
 from undertow.training.job import EpochReport, History, TrainingJob
 from undertow.training.objective import summed_loss
+from undertow.training.served_rows import CheckedRows
 from undertow.training.shared import SharedState
 from undertow.training.step_reports import OnStep, Step, StepReporter
 from undertow.training.trainable import seed_everything
@@ -144,12 +145,17 @@ class _TrainingRun:
         before = deepspeed_engine.trained_state(model)
         self.forward = self.shared.forward(self.job, model)
         self.engine = deepspeed_engine.start(self.forward.module, self.job.recipe, self.steps)
+        checked = CheckedRows(self.rows, self.shared.reference.positions, self.shared.budget)
         try:
+            # Before a checkpoint is restored: a new adapter has no effect, and other weights are unchanged.
+            untrained = checked.logprobs(self.engine, self.forward)
             stopped = self._train()
             after = deepspeed_engine.trained_state(model)
             result.check(self.shared.reference, model, before, after, self.job)
+            trained = checked.logprobs(self.engine, self.forward)
             if self.shared.workers.rank == 0:
                 result.save(self.shared.reference, model, after, self.job)
+                checked.write(self.job.folder, untrained, trained)
         finally:
             # The last reference to the engine is given up here: `release` cannot free what this object holds.
             deepspeed_engine.release(self.__dict__.pop("engine"))

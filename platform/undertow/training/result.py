@@ -90,8 +90,9 @@ def check(
     original = dict(reference.model.named_parameters())
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            # PEFT puts prefixes into the names of the parameters that it wraps.
-            plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            # PEFT puts prefixes into the names of the parameters that it wraps, twice if both matrices of
+            # experts have adapters.
+            plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
             with gathered(parameter) as value:
                 if not torch.equal(value.cpu(), original[plain].data.to(value.dtype)):
                     raise RuntimeError(f"{job.key}: the frozen parameter {name} changed in training")
