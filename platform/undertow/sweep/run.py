@@ -23,7 +23,7 @@ from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
-from undertow.planning.pinning import is_nano, offline_note, template_behaviour_of
+from undertow.planning.pinning import is_made, offline_note, template_behaviour_of
 from undertow.planning.plan import Plan
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
@@ -68,7 +68,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
-    references = {r for c in conditions for r in (c.teacher, c.student) if is_nano(r)}
+    references = {r for c in conditions for r in (c.teacher, c.student) if is_made(r)}
     return planning.make(resolved, store, references)
 
 
