@@ -128,9 +128,7 @@ def test_a_damaged_file_is_refused(damage: Any, message: str, tmp_path: Path) ->
 
 
 def test_a_missing_file_is_reported_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(
-        SpecError, match=r"none.gguf: No such file or directory; give the path of a GGUF file"
-    ):
+    with pytest.raises(SpecError, match=r"none.gguf: No such file or directory; give the path of a GGUF"):
         pin(Reference(str(tmp_path / "none.gguf")))
 
 
