@@ -175,6 +175,10 @@ def test_a_model_that_cannot_get_zero_biases_is_refused(name: str, message: str,
         pin(Reference(name if "/" in name else str(folder), mlp_bias=True))
 
 
+def test_a_providers_model_may_be_called_like_a_file() -> None:
+    assert not pinning.is_made(pin(Reference("api:model.gguf")))
+
+
 def test_a_providers_model_has_no_zero_biases() -> None:
     with pytest.raises(SpecError, match=r"Reference.mlp_bias = True: False for 'api:gpt'"):
         Reference("api:gpt", mlp_bias=True)

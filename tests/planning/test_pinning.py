@@ -389,7 +389,7 @@ def hub_file(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub.HfFileSystem, "open", lambda _, path, mode: hub.open(path, mode))
     pinning._pinned.cache_clear()
-    gguf_models.header_of.cache_clear()
+    gguf_models._header.cache_clear()
     return save_gguf(hub.folder / "tiny.Q8_0.gguf", quantised=True)
 
 
@@ -435,7 +435,7 @@ def test_an_unreachable_hub_is_reported_for_a_file_too(
 
 
 def test_offline_a_file_is_taken_from_the_local_cache(cache: Path, tmp_path: Path) -> None:
-    gguf_models.header_of.cache_clear()
+    gguf_models._header.cache_clear()
     (tmp_path / "repository").mkdir()
     file = save_gguf(tmp_path / "repository" / "tiny.gguf")
     fill(cache, "org/files", file.parent, COMMITS[0])

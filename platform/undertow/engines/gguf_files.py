@@ -39,9 +39,9 @@ DIGIT_SPLITS = frozenset(("codeshell", "command-r", "exaone", "refact", "smollm"
 LONGEST_ARRAY = 2**28  # entries; a damaged length is reported instead of filling the memory
 # Values and bytes per block of each type of tensor that package `gguf` can dequantise (a test compares them).
 BLOCKS: Mapping[int, tuple[int, int]] = {
-    0: (1, 4),
-    1: (1, 2),
-    30: (1, 2),  # float32, float16, bfloat16
+    0: (1, 4),  # float32
+    1: (1, 2),  # float16
+    30: (1, 2),  # bfloat16
     2: (32, 18),
     3: (32, 20),
     6: (32, 22),

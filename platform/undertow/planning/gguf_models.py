@@ -55,37 +55,41 @@ class HubFile:
     file: str
 
     @staticmethod
-    def of(reference: Reference) -> "HubFile":
+    def of(name: str) -> "HubFile":
         """Raises UserError for a name that is not "owner/repository/file.gguf"."""
-        owner, _, rest = reference.name.partition("/")
+        owner, _, rest = name.partition("/")
         repository, _, file = rest.partition("/")
         if not (owner and repository and file):
             raise UserError(
-                f"Reference {reference.name!r}: there is no such file here; give the path of a local file, "
+                f"Reference {name!r}: there is no such file here; give the path of a local file, "
                 f"or owner/repository/FILE{SUFFIX} for a file on the model hub"
             )
         return HubFile(f"{owner}/{repository}", file)
 
 
-@cache
 def header_of(reference: Reference) -> GGUFHeader:
     """The header of a pinned GGUF model. Of a file on the hub, only the first megabytes are downloaded.
 
     Raises SpecError for a damaged file.
     """
-    if reference.location:
-        return local_header(reference.name, Path(reference.location))
-    on_hub = HubFile.of(reference)
+    return _header(reference.name, reference.revision, reference.location)
+
+
+@cache
+def _header(name: str, revision: str, location: str) -> GGUFHeader:
+    if location:
+        return local_header(name, Path(location))
+    on_hub = HubFile.of(name)
     from huggingface_hub import HfFileSystem, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(on_hub.repository, on_hub.file, revision=reference.revision)
+    cached = try_to_load_from_cache(on_hub.repository, on_hub.file, revision=revision)
     if isinstance(cached, str):
-        return local_header(reference.name, Path(cached))
-    with HfFileSystem().open(f"{on_hub.repository}@{reference.revision}/{on_hub.file}", "rb") as file:
+        return local_header(name, Path(cached))
+    with HfFileSystem().open(f"{on_hub.repository}@{revision}/{on_hub.file}", "rb") as file:
         try:
             return parse_header(file)
         except ValueError as error:
-            raise SpecError(_damaged(reference.name, f"the model hub {error}")) from None
+            raise SpecError(_damaged(name, f"on the model hub it {error}")) from None
 
 
 def local_header(owner: str, path: Path) -> GGUFHeader:

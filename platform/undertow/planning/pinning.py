@@ -175,7 +175,7 @@ def gguf_file(reference: Reference) -> Path:
         return Path(reference.location)
     from huggingface_hub import hf_hub_download
 
-    on_hub = HubFile.of(reference)
+    on_hub = HubFile.of(reference.name)
     return Path(hf_hub_download(on_hub.repository, on_hub.file, revision=reference.revision))
 
 
@@ -285,7 +285,7 @@ def _pin_hub_file(reference: Reference) -> Reference:
     """Pins a GGUF file on the hub. Only its header is downloaded, unless the file is in the local cache."""
     from huggingface_hub import HfApi, is_offline_mode
 
-    on_hub = HubFile.of(reference)
+    on_hub = HubFile.of(reference.name)
     repository = Reference(on_hub.repository, reference.revision)
     if is_offline_mode():
         folder = cached_folder(repository)

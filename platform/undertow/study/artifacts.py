@@ -143,7 +143,7 @@ class Reference(Artifact):
     @property
     def is_gguf(self) -> bool:
         """Whether the model at the start of the chain is a GGUF file, on this machine or on the hub."""
-        return (self.location or self.name).lower().endswith(GGUF)
+        return not self.is_api and (self.location or self.name).lower().endswith(GGUF)
 
     @property
     def is_stored(self) -> bool:
