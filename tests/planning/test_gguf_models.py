@@ -88,7 +88,7 @@ def test_a_target_that_the_file_lacks_is_reported(tmp_path: Path) -> None:
         ),
         ({"architecture": "lama"}, "did you mean 'llama'"),
         ({"general__type": "adapter"}, "has general.type 'adapter'; give the file of the language model"),
-        ({"split__count": 2}, r"one of 2 files \(split.count\); join them first"),
+        ({"split__count": 2}, r"one of 2 parts \(split.count\); join them first"),
         ({"llama__expert_count": 8}, "a mixture of experts"),
         ({"llama__rope__scaling__type": "yarn"}, "scales positions .* which transformers would ignore"),
         ({"without": "tokenizer.ggml.tokens"}, "has no tokenizer"),
