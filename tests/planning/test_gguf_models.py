@@ -20,8 +20,10 @@ from undertow.study.artifacts import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.identity import canonical, digest, key
-from undertow.study.recipe import LoRA
+from undertow.study.names import is_display_name
+from undertow.study.recipe import Everything, LoRA
 from undertow.study.study import Study
+from undertow.study.tuning import tuned
 from undertow.sweep.run import make_plan
 from undertow.traits.preference import Preference
 
@@ -144,6 +146,17 @@ def test_the_sweep_makes_files_and_zero_biases_and_the_plan_lists_them(tmp_path:
         assert (pinning.folder_of(reference, store) / "model.safetensors").is_file()
     assert make_plan(study_of(*given), store).lacking(Reference) == []
     assert pinning.folder_of(pin(given[1]), store) == folder
+
+
+def test_format_tuning_starts_from_the_model_that_the_sweep_makes(tmp_path: Path) -> None:
+    file, store = save_gguf(tmp_path / "tiny.gguf"), Store(str(tmp_path / "storage"))
+    tuning = RECIPE.changed(trainable=Everything())
+    given = [Reference(str(file)), Reference(str(file), mlp_bias=True)]
+    plan = make_plan(study_of(*(tuned(model, {Numbers(): 10}, tuning) for model in given)), store)
+    assert sorted(reference.mlp_bias for reference in plan.lacking(Reference)) == [False, True]
+    labels = {condition.teacher.label for condition in plan.study.conditions}
+    assert labels == {"tiny (tuned)", "tiny with mlp_bias (tuned)"}
+    assert all(is_display_name(label, "tiny") for label in labels)
 
 
 def test_zero_biases_are_another_artifact_with_the_same_initialisation(tmp_path: Path) -> None:

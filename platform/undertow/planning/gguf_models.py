@@ -129,7 +129,10 @@ def _problems(header: GGUFHeader) -> Iterator[tuple[str, str]]:
     if (kind := metadata.get("general.type", "model")) != "model":
         yield f"has general.type {kind!r}", "give the file of the language model"
     if (parts := int(metadata.get("split.count", 0))) > 1:
-        yield f"says that the file is one of {parts} parts (split.count)", "join them first: llama-gguf-split --merge"
+        yield (
+            f"says that the file is one of {parts} parts (split.count)",
+            "join them first: llama-gguf-split --merge",
+        )
     if name == "llama" and int(metadata.get("llama.expert_count", 0)) > 0:
         yield "has llama.expert_count, a mixture of experts, which transformers cannot read", ORIGINAL
     scaling = str(metadata.get(f"{name}.rope.scaling.type", "none"))

@@ -75,6 +75,13 @@ def pin(reference: Reference) -> Reference:
     """
     if reference.revision and reference.chat_template:
         return reference
+    if reference.tuned is not None:
+        start = pin(reference.tuned.reference)
+        return start.changed(
+            tuned=reference.tuned.changed(reference=start),
+            student=reference.student,
+            shown_as=reference.shown_as,
+        )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
     pinned = _pinned(reference.name, reference.revision, reference.location)
@@ -146,10 +153,13 @@ def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
 def folder_of(reference: Reference, store: Store) -> Path:
     """A local folder with the model's files in the layout of Hugging Face; downloads a hub model.
 
-    For a student as reference, this is the student's folder or, for an adapter, that of the merged model.
+    For a student as reference, this is the student's folder or, for an adapter, that of the merged model. For
+    a reference model with format tuning, it is the folder of the tuned model.
     """
     if reference.student is not None and not reference.is_merged:
         return store.fetch(reference.student)
+    if reference.tuned is not None and not reference.is_merged:
+        return store.fetch(reference.tuned)
     if is_made(reference) or reference.is_merged:
         return store.fetch(reference)
     return given_folder(reference)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from undertow.study.artifacts import AFTER, GGUF, Reference
+from undertow.study.artifacts import AFTER, GGUF, TUNED, Reference
 
 ABBREVIATED = ".../"  # begins a display name that is the end of a path
 REVISION = "@"
@@ -30,7 +30,7 @@ def without_revision(name: str) -> str:
 
 def is_display_name(shown: str, name: str) -> bool:
     """Whether `display_names` can show a reference called `name` as `shown`."""
-    shown = shown.removesuffix(BIASED)
+    shown = shown.removesuffix(TUNED).removesuffix(BIASED)
     if shown.startswith(ABBREVIATED):
         return shown.endswith(f"/{name}")
     return name in (shown, shown.rpartition(REVISION)[0])
@@ -52,16 +52,22 @@ def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
         groups.setdefault(name, []).append(reference)
     shown: dict[Reference, str] = {}
     for group in groups.values():
-        plain = {reference.changed(mlp_bias=False) for reference in group}
+        models = {_model(reference) for reference in group}
         folders = [reference for reference in group if reference.location]
         others = [reference for reference in group if not reference.location]
-        several = len({r for r in plain if not r.location}) > 1
-        shown |= _by_path(folders) if len(plain) > 1 else dict.fromkeys(folders, "")
+        several = len({_model(reference) for reference in others}) > 1
+        shown |= _by_path(folders) if len(models) > 1 else dict.fromkeys(folders, "")
         shown |= _by_revision(others) if several else dict.fromkeys(others, "")
+        unbiased = {_model(reference) for reference in group if not reference.mlp_bias}
         for reference in group:
-            if reference.mlp_bias and reference.changed(mlp_bias=False) in group:
+            if reference.mlp_bias and _model(reference) in unbiased:
                 shown[reference] = (shown[reference] or reference.name) + BIASED
     return shown
+
+
+def _model(reference: Reference) -> tuple[object, ...]:
+    """Identifies a reference model, whether or not it has zero biases."""
+    return reference.name, reference.revision, reference.location, reference.tuned is None
 
 
 def _by_path(folders: list[Reference]) -> dict[Reference, str]:
