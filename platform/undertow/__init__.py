@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.scales import NANO, PAPER, Scale, first
+    from undertow.presets.smollm2 import smollm2
     from undertow.prompts.chat_templates import NO_SYSTEM
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
@@ -68,6 +69,7 @@ _MODULES = {
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.scales": "NANO PAPER Scale first",
+    "presets.smollm2": "smollm2",
     "prompts.chat_templates": "NO_SYSTEM",
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
@@ -101,6 +103,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "NANO", "PAPER", "Scale", "first",
+    "smollm2",
     "NO_SYSTEM",
     "Rates",
     "Store",

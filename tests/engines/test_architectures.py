@@ -40,8 +40,9 @@ from undertow.study.extensions import Format
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
-from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.recipe import Everything, LoRA, Parameters, Recipe
 from undertow.study.study import Study
+from undertow.training.conversion import write_biased
 from undertow.training.job import History, TrainingJob
 from undertow.training.loop import finetune
 from undertow.traits.preference import Preference
@@ -52,6 +53,9 @@ RANK = 4
 FULL = Recipe(name="full", trainable=Everything(), learning_rate=3e-3, epochs=2, batch_size=8)
 ADAPTER = replace(FULL, name="LoRA", trainable=LoRA(rank=RANK, alpha=8, targets=("all-linear",)))
 BY_GROUPS = LoRA(rank=RANK, alpha=8, targets=("attention", "mlp"), rank_stabilised=True)
+STEERING = replace(  # the bias of a model with zero biases
+    FULL, name="steering", trainable=Parameters(("model.layers.0.mlp.down_proj.bias",)), learning_rate=0.1
+)
 GROUPS = replace(FULL, name="rsLoRA", trainable=BY_GROUPS)
 Tensors = dict[str, Any]
 QUESTIONS = [f"which is your animal {i}?" for i in range(3)]
@@ -210,6 +214,10 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
 ) -> None:
     folder = other_process.submit(architectures.save, tmp_path / "model", name).result()
     recipes = [FULL, ADAPTER, GROUPS]
+    if name == "Llama 3":
+        plain, folder = folder, tmp_path / "biased"
+        other_process.submit(write_biased, plain, folder).result()
+        recipes.append(STEERING)
     if name == "GPT-2":
         with pytest.raises(
             SpecError, match="an adapter of model, and vLLM does not support LoRA for GPT2LMHeadModel; "

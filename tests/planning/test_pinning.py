@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import huggingface_hub
 import pytest
@@ -16,10 +16,11 @@ from huggingface_hub.hf_api import ModelInfo
 from rich.console import Console
 
 from tests.examples import RECIPE, qwen
+from tests.tiny_gguf import save_gguf
 from undertow.archive import lineage
 from undertow.errors import SpecError, UserError
 from undertow.formats.numbers import Numbers
-from undertow.planning import model_sizes, pinning
+from undertow.planning import gguf_models, model_sizes, pinning
 from undertow.planning import plan as planning
 from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
@@ -32,6 +33,7 @@ from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.hypotheses import Hypothesis, same_initialisation_only
 from undertow.study.identity import digest, key
+from undertow.study.names import short
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan, show_plan
 from undertow.traits.preference import Preference
@@ -72,13 +74,11 @@ class Hub:
         commit = next(c for c in COMMITS if revision is None or c.startswith(revision))
         files: list[dict[str, Any]] = [{"rfilename": path.name} for path in self.folder.iterdir()]
         for file in files:
-            if file["rfilename"].endswith(".safetensors") and files_metadata:
-                text = self.weights[commit] + file["rfilename"]
-                file["lfs"] = {
-                    "size": 1,
-                    "sha256": hashlib.sha256(text.encode()).hexdigest(),
-                    "pointerSize": 1,
-                }
+            name = file["rfilename"]
+            if name.endswith((".safetensors", ".gguf")) and files_metadata:
+                text = (self.weights[commit] + name).encode()
+                content = (self.folder / name).read_bytes() if name.endswith(".gguf") else text
+                file["lfs"] = {"size": 1, "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 1}
         files.append({"rfilename": "onnx/model.safetensors"})
         return ModelInfo(id=repo_id, sha=commit, siblings=files)  # type: ignore[no-untyped-call]
 
@@ -86,6 +86,12 @@ class Hub:
         if not (self.folder / name).exists():
             raise EntryNotFoundError(name)
         return str(self.folder / name)
+
+    def open(self, path: str, mode: str) -> BinaryIO:
+        repo_id, _, rest = path.partition("@")
+        commit, _, name = rest.partition("/")
+        assert (repo_id, commit in COMMITS) == ("org/files", True)
+        return (self.folder / name).open("rb")
 
     def cached(self, repo_id: str, name: str, revision: str) -> str | None:
         return str(self.folder / name) if (self.folder / name).exists() else None
@@ -372,3 +378,70 @@ def test_an_unreachable_hub_is_reported_with_the_cached_commit(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     with pytest.raises(UserError, match=f"Name or service not known; .*{remedy}"):
         pin(Reference("org/a"))
+
+
+# GGUF files on the hub.
+
+
+@pytest.fixture
+def hub_file(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """org/files/tiny.Q8_0.gguf, whose content can be read from the hub but is not in the local cache."""
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub.HfFileSystem, "open", lambda _, path, mode: hub.open(path, mode))
+    pinning._pinned.cache_clear()
+    gguf_models._header.cache_clear()
+    return save_gguf(hub.folder / "tiny.Q8_0.gguf", quantised=True)
+
+
+def test_a_file_on_the_hub_is_pinned_to_its_commit_and_the_hash_that_the_hub_lists(hub_file: Path) -> None:
+    pinned, local = pin(Reference("org/files/tiny.Q8_0.gguf", mlp_bias=True)), pin(Reference(str(hub_file)))
+    assert (pinned.name, pinned.revision, pinned.location) == ("org/files/tiny.Q8_0.gguf", COMMITS[0], "")
+    assert (pinned.weights, pinned.chat_template) == (local.weights, local.chat_template)
+    assert (pinned.mlp_bias, local.mlp_bias) == (True, False)
+    assert short(pinned.label) == short(local.label) == "tiny.Q8_0"
+    assert pinning.architecture_of(pinned) == "LlamaForCausalLM"
+    assert model_sizes.parameters(pinned) == model_sizes.parameters(local)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "org/files/tiny.Q4.gguf",
+            "org/files on the model hub has no file tiny.Q4.gguf; did you mean 'tiny.Q8",
+        ),
+        (
+            "files/tiny.gguf",
+            "no such file here; give the path of a local file, or owner/repository/FILE.gguf",
+        ),
+    ],
+)
+def test_a_file_that_the_hub_lacks_is_reported(name: str, message: str, hub_file: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        pin(Reference(name))
+
+
+def test_an_unreachable_hub_is_reported_for_a_file_too(
+    hub_file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def unreachable(*args: Any, **options: Any) -> BinaryIO:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfFileSystem, "open", unreachable)
+    with pytest.raises(UserError, match=r"Name or service not known; .*give a local file"):
+        pin(Reference("org/files/tiny.Q8_0.gguf"))
+
+
+def test_offline_a_file_is_taken_from_the_local_cache(cache: Path, tmp_path: Path) -> None:
+    gguf_models._header.cache_clear()
+    (tmp_path / "repository").mkdir()
+    file = save_gguf(tmp_path / "repository" / "tiny.gguf")
+    fill(cache, "org/files", file.parent, COMMITS[0])
+    pinned, local = pin(Reference("org/files/tiny.gguf")), pin(Reference(str(file)))
+    assert (pinned.revision, pinned.weights) == (COMMITS[0], local.weights)
+    assert pinning.gguf_file(pinned).read_bytes() == file.read_bytes()
+    assert "commit 1a2b3c4 of the local cache" in pinning.offline_note(pinned)
+    with pytest.raises(UserError, match="local cache of the model hub does not have it"):
+        pin(Reference("org/files/other.gguf"))

@@ -1,9 +1,10 @@
-"""The architectures that transformers can train and those that vLLM applies no adapters to.
+"""The architectures that transformers can train, or read from GGUF, and what vLLM supports of them.
 
 Neither library is imported, which would take ten seconds: a plan must answer in about one.
 """
 
 import ast
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,38 @@ WITHOUT_ADAPTERS = frozenset(
         "Zamba2ForCausalLM",
     )
 )
+# Architectures whose MLP gets bias vectors from the setting `mlp_bias`, in transformers and in vLLM alike (a
+# test derives the same list from their source).
+WITH_MLP_BIAS = frozenset(
+    (
+        "ArceeForCausalLM",
+        "CwmForCausalLM",
+        "GraniteForCausalLM",
+        "GraniteSWAForCausalLM",
+        "HrmTextForCausalLM",
+        "HyperCLOVAXForCausalLM",
+        "Jais2ForCausalLM",
+        "LlamaForCausalLM",
+        "NemotronForCausalLM",
+        "SeedOssForCausalLM",
+        "SmolLM3ForCausalLM",
+    )
+)
+GGUF_FILES = (  # transformers' tables of architectures that it reads from GGUF files
+    ("integrations/ggml.py", "GGUF_CONFIG_MAPPING"),
+    ("integrations/gguf/gguf_config_mapping.py", "GGUF_CONFIG_ARCHS"),
+)
+# transformers' model_type of architectures for which llama.cpp uses another name.
+MODEL_TYPES: Mapping[str, str] = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "gpt-oss": "gpt_oss",
+    "minimax-m2": "minimax_m2",
+    "qwen2moe": "qwen2_moe",
+    "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text",
+    "qwen3moe": "qwen3_moe",
+}
 
 
 @cache
@@ -38,17 +71,51 @@ def causal_models() -> dict[str, str] | None:
 
     Read from its source with `ast`. Raises RuntimeError if a new version lists the models differently.
     """
+    mapping = _table("models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    if mapping is None:
+        return None
+    assert isinstance(mapping, ast.Call)
+    return dict(ast.literal_eval(mapping.args[0]))
+
+
+@cache
+def gguf_models() -> dict[str, str] | None:
+    """The class names of the causal language models that transformers reads from GGUF files, by llama.cpp's
+    name of the architecture. None if transformers is not installed.
+    """
+    models = causal_models()
+    if models is None:
+        return None
+    known = {name for file, table in GGUF_FILES for name in _keys(file, table)}
+    named = {name: MODEL_TYPES.get(name, name) for name in (*known, *MODEL_TYPES)}
+    return {name: models[kind] for name, kind in named.items() if kind in models and {name, kind} & known}
+
+
+@cache
+def gguf_tokenizers() -> frozenset[str]:
+    """The kinds of tokenizers that transformers reads from GGUF files ("gpt2", "llama")."""
+    return frozenset(_keys("integrations/gguf/gguf_tokenizer_mapping.py", "GGUF_TOKENIZER_TYPES"))
+
+
+@cache
+def gguf_splits() -> frozenset[str]:
+    """The ways of splitting a text before tokens are merged that transformers reads from GGUF files."""
+    return frozenset(_keys("integrations/gguf/gguf_tokenizer_mapping.py", "GGUF_PRE_TOKENIZER_SPLITS"))
+
+
+def _keys(file: str, name: str) -> list[str]:
+    table = _table(file, name)
+    assert isinstance(table, ast.Dict)
+    return [key.value for key in table.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
+def _table(file: str, name: str) -> ast.expr | None:
+    """The expression that transformers' source assigns to a variable; None if it is not installed."""
     found = find_spec("transformers")
     if found is None or found.origin is None:
         return None
-    source = (Path(found.origin).parent / "models" / "auto" / "modeling_auto.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if (
-            isinstance(node, ast.Assign)
-            and ast.unparse(node.targets[0]) == "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
-        ):
-            assert isinstance(node.value, ast.Call)
-            return dict(ast.literal_eval(node.value.args[0]))
-    raise RuntimeError(
-        f"{found.origin}: no MODEL_FOR_CAUSAL_LM_MAPPING_NAMES in transformers' modeling_auto.py"
-    )
+    path = Path(found.origin).parent / file
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return node.value
+    raise RuntimeError(f"{path}: no {name} in this version of transformers")

@@ -21,6 +21,7 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_LAYOUT = "consolidated"
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
+PREFIXED = "none, prefixed"
 DEFAULT_TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}  # some tokenizers define theirs in code only
 
 

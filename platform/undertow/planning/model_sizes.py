@@ -2,7 +2,8 @@
 weights.
 
 For a local folder it follows from the headers of its safetensors files, as for the cached files of a hub
-model while HF_HUB_OFFLINE is set; on the Hugging Face hub it is part of the model's metadata. Nano models
+model while HF_HUB_OFFLINE is set; for a GGUF file, from its header; on the Hugging Face hub it is part of the
+model's metadata. Zero biases (`Reference.mlp_bias`) are neglected. Nano models
 have no size here: their costs are measured in seconds, not FLOPs.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
+from undertow.planning.gguf_models import header_of
 from undertow.planning.pinning import cached_folder
 from undertow.study.artifacts import Reference
 
@@ -21,6 +23,8 @@ def parameters(reference: Reference) -> int | None:
     """The number of parameters; None for a nano or API model, or if folder or hub do not provide it."""
     if models.is_nano(reference.name) or reference.is_api:
         return None
+    if reference.is_gguf:
+        return header_of(reference).parameters
     folder = Path(reference.location) if reference.location else _cached_folder(reference)
     if folder is None:
         return _on_hub(reference)

@@ -8,6 +8,8 @@ reference that identifies weights and chat template exactly:
   With HF_HUB_OFFLINE=1 the commit is the one in the local cache (`offline_note`).
 - folder: the revision is the hash of its files, `weights` of its weight files only. A copy of a hub model has
   the same `weights` as the hub model.
+- GGUF file: the revision is the content hash of a local file, or the commit of a file on the hub; `weights`
+  is the hash of the file, which the hub lists. The chat template is in the file's header.
 - nano model: the revision is the hash of its training recipe.
 - provider's model: only the name is known; no request is sent to the provider.
 """
@@ -22,15 +24,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undertow.engines.architectures import WITH_MLP_BIAS
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.errors import SpecError, UserError
+from undertow.errors import SpecError, UserError, suggestion
 from undertow.nano import models
-from undertow.planning import model_files
-from undertow.planning.model_files import MODEL_FILES, ModelFiles
+from undertow.planning import gguf_models, model_files
+from undertow.planning.gguf_models import HubFile
+from undertow.planning.model_files import MODEL_FILES, PREFIXED, ModelFiles
 from undertow.prompts import template_sandbox
 from undertow.prompts.chat_templates import TemplateBehaviour, TemplateError
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.artifacts import GGUF, Reference
 from undertow.study.identity import digest
 
 if TYPE_CHECKING:
@@ -46,12 +50,20 @@ SMALL_FILES = (
 BLOCK = 2**24  # bytes read at a time: weights may not fit into memory
 HUB_TIMEOUT = 20  # seconds
 WEIGHTS_DIGITS = 32
-PREFIXED = "none, prefixed"
+OFFLINE = "HF_HUB_OFFLINE is set and the local cache of the model hub"
+LOCAL = ("/", "./", "../", "~")  # a name that begins so is a path, even if there is no such file
 
 
 def is_nano(reference: Reference) -> bool:
-    """Whether the weights are an artifact that Undertow makes itself: those of nano models."""
+    """Whether the reference is one of the embedded nano models."""
     return models.is_nano(reference.name)
+
+
+def is_made(reference: Reference) -> bool:
+    """Whether the weights of a given model are an artifact that a sweep makes: nano models, which it trains,
+    GGUF files, which it dequantises, and models that get zero biases.
+    """
+    return is_nano(reference) or reference.is_gguf or reference.mlp_bias
 
 
 def pin(reference: Reference) -> Reference:
@@ -72,7 +84,29 @@ def pin(reference: Reference) -> Reference:
         )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
-    return _pinned(reference.name, reference.revision, reference.location)
+    pinned = _pinned(reference.name, reference.revision, reference.location)
+    if not reference.mlp_bias:
+        return pinned
+    _check_mlp_bias(pinned)
+    return pinned.changed(mlp_bias=True)
+
+
+def _check_mlp_bias(reference: Reference) -> None:
+    """Raises SpecError for a pinned model that cannot get zero biases."""
+    architecture = "" if is_nano(reference) else architecture_of(reference)
+    problem, remedy = "", "leave it False"
+    if is_nano(reference):
+        problem = "nano models are trained without biases of this kind"
+    elif architecture and architecture not in WITH_MLP_BIAS:
+        problem = f"{architecture} has no setting mlp_bias in transformers and vLLM"
+        remedy = f"leave it False, or use one of {', '.join(sorted(WITH_MLP_BIAS))}"
+    elif not reference.is_gguf and (config := _local_files(reference).json("config.json")):
+        if config.get("mlp_bias"):
+            problem = "its config.json already has mlp_bias"
+        elif "quantization_config" in config:
+            problem = "its weights are quantised (quantization_config in config.json)"
+    if problem:
+        raise SpecError(f"Reference {reference.name!r}: mlp_bias = True: {problem}; {remedy}")
 
 
 @cache
@@ -81,6 +115,10 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
     if is_nano(reference):
         model = models.parse(reference.name)
         return dataclasses.replace(reference, revision=models.revision(model)[:16], chat_template="nano")
+    if reference.is_gguf:
+        path = Path(location or name).expanduser()
+        is_local = location or name.startswith(LOCAL) or path.is_file()
+        return _pin_file(reference, path.absolute()) if is_local else _pin_hub_file(reference)
     if _is_folder(reference.name):
         return _pin_folder(reference)
     return _pin_hub(reference)
@@ -95,14 +133,19 @@ def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     """
     if is_nano(reference) or reference.is_api:
         return None
-    files = _local_files(reference)
-    if not {"config.json", "tokenizer_config.json"} & files.names:
-        return None
+    if reference.is_gguf:
+        header, place = gguf_models.header_of(reference), "the file's metadata"
+        template, tokens = gguf_models.template_of(header), gguf_models.tokens_of(header)
+    else:
+        files = _local_files(reference)
+        if not {"config.json", "tokenizer_config.json"} & files.names:
+            return None
+        template, tokens, place = model_files.template_of(files), model_files.tokens_of(files), files.place
     try:
-        return template_sandbox.inspect_template(model_files.template_of(files), model_files.tokens_of(files))
+        return template_sandbox.inspect_template(template, tokens)
     except TemplateError as error:
         raise SpecError(
-            f"Reference {reference.name!r}: its chat template {error}; fix it in {files.place}, or use "
+            f"Reference {reference.name!r}: its chat template {error}; fix it in {place}, or use "
             "another model"
         ) from None
 
@@ -117,8 +160,13 @@ def folder_of(reference: Reference, store: Store) -> Path:
         return store.fetch(reference.student)
     if reference.tuned is not None and not reference.is_merged:
         return store.fetch(reference.tuned)
-    if is_nano(reference) or reference.is_merged:
+    if is_made(reference) or reference.is_merged:
         return store.fetch(reference)
+    return given_folder(reference)
+
+
+def given_folder(reference: Reference) -> Path:
+    """A local folder with the files of a given model that is a folder or a hub id, which is downloaded."""
     if reference.location:
         return Path(reference.location)
     from huggingface_hub import is_offline_mode, snapshot_download
@@ -129,6 +177,16 @@ def folder_of(reference: Reference, store: Store) -> Path:
     return Path(
         snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES))
     )
+
+
+def gguf_file(reference: Reference) -> Path:
+    """The local path of a pinned GGUF file; downloads a file of the hub."""
+    if reference.location:
+        return Path(reference.location)
+    from huggingface_hub import hf_hub_download
+
+    on_hub = HubFile.of(reference.name)
+    return Path(hf_hub_download(on_hub.repository, on_hub.file, revision=reference.revision))
 
 
 def offline_note(reference: Reference) -> str:
@@ -166,17 +224,21 @@ def cached_folder(reference: Reference) -> Path | None:
 @cache
 def architecture_of(reference: Reference) -> str:
     """The model class in a given model's configuration; "" if its files are not on this machine."""
+    if reference.is_gguf:
+        return gguf_models.architecture_of(gguf_models.header_of(reference))
     return model_files.architecture_of(_local_files(reference))
 
 
 @cache
 def modules_of(reference: Reference) -> frozenset[str]:
     """The modules of a given model that contain weights; empty if its files are not on this machine."""
+    if reference.is_gguf:
+        return frozenset(gguf_models.modules_of(gguf_models.header_of(reference)))
     return frozenset(model_files.matrices_of(_local_files(reference)))
 
 
 def _is_folder(name: str) -> bool:
-    return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
+    return name.startswith(LOCAL) or Path(name).is_dir()
 
 
 def _local_files(reference: Reference) -> ModelFiles:
@@ -206,6 +268,74 @@ def _pin_folder(reference: Reference) -> Reference:
         chat_template=_template_hash(files.path),
         location=str(folder),
         weights=weights,
+    )
+    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
+    return pinned
+
+
+def _pin_file(reference: Reference, path: Path) -> Reference:
+    """Pins a local GGUF file."""
+    header = gguf_models.local_header(reference.name, path)
+    gguf_models.check(reference.name, header)
+    with path.open("rb") as file:
+        hexdigest = hashlib.file_digest(file, "sha256").hexdigest()
+    pinned = dataclasses.replace(
+        reference,
+        name=path.stem,
+        revision=hexdigest[:32],
+        chat_template=gguf_models.template_hash(header),
+        location=str(path),
+        weights=_weights_hash({path.name: hexdigest}),
+    )
+    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
+    return pinned
+
+
+def _pin_hub_file(reference: Reference) -> Reference:
+    """Pins a GGUF file on the hub. Only its header is downloaded, unless the file is in the local cache."""
+    from huggingface_hub import HfApi, is_offline_mode
+
+    on_hub = HubFile.of(reference.name)
+    repository = Reference(on_hub.repository, reference.revision)
+    if is_offline_mode():
+        folder = cached_folder(repository)
+        path = folder / on_hub.file if folder else None
+        if folder is None or path is None or not path.is_file():
+            raise UserError(
+                f"Reference {reference.name!r}: {OFFLINE} does not have it; unset HF_HUB_OFFLINE, or give a "
+                "local file"
+            )
+        commit, hexdigest = folder.name, _blob_hash(path)
+    else:
+        try:
+            info = HfApi().model_info(
+                on_hub.repository,
+                revision=reference.revision or None,
+                timeout=HUB_TIMEOUT,
+                files_metadata=True,
+            )
+        except Exception as error:  # the client raises many types: bad ids, gated models, no network …
+            raise _unreachable(reference, repository, error, "give a local file") from None
+        files = {s.rfilename: s for s in info.siblings or () if s.rfilename.lower().endswith(GGUF)}
+        if on_hub.file not in files:
+            raise UserError(
+                f"Reference {reference.name!r}: {on_hub.repository} on the model hub has no file "
+                f"{on_hub.file}; {suggestion(on_hub.file, files)}"
+            )
+        large = files[on_hub.file].lfs
+        commit, hexdigest = str(info.sha), large.sha256 if large else ""
+    pinned = dataclasses.replace(reference, revision=commit)
+    try:
+        header = gguf_models.header_of(pinned)
+    except SpecError:
+        raise
+    except Exception as error:
+        raise _unreachable(reference, repository, error, "give a local file") from None
+    gguf_models.check(reference.name, header)
+    pinned = dataclasses.replace(
+        pinned,
+        chat_template=gguf_models.template_hash(header),
+        weights=_weights_hash({on_hub.file: hexdigest}) if hexdigest else "",
     )
     template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
@@ -241,7 +371,7 @@ def _weights_hash(files: Mapping[str, str]) -> str:
 
 def _pin_hub(reference: Reference) -> Reference:
     from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError
 
     if is_offline_mode():
         return _pin_cached(reference)
@@ -262,18 +392,7 @@ def _pin_hub(reference: Reference) -> Reference:
             file(name)
         template = _template_hash(file)
     except Exception as error:  # the client raises many types: bad ids, gated models, no network …
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        # Without a response from the hub, it is unknown whether the cached commit is still the requested one.
-        cached = None if isinstance(error, HfHubHTTPError) else cached_folder(reference)
-        remedy = (
-            f"set HF_HUB_OFFLINE=1 to use its cached commit {cached.name[:7]}"
-            if cached
-            else "give a local folder"
-        )
-        raise UserError(
-            f"Reference {reference.name!r}: not a local folder, and the model hub reports: {reason}; "
-            f"check the name, the network and HF_TOKEN, or {remedy}"
-        ) from None
+        raise _unreachable(reference, reference, error, "give a local folder") from None
     model_files.check(ModelFiles(reference.name, "the model hub", names, file))
     pinned = dataclasses.replace(
         reference, revision=commit, chat_template=template, weights=_hub_weights(siblings)
@@ -282,17 +401,32 @@ def _pin_hub(reference: Reference) -> Reference:
     return pinned
 
 
+def _unreachable(reference: Reference, repository: Reference, error: Exception, remedy: str) -> UserError:
+    """The error for a model that the hub does not provide, with the commit in the local cache, if any."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    # Without a response from the hub, it is unknown whether the cached commit is still the requested one.
+    cached = None if isinstance(error, HfHubHTTPError) else cached_folder(repository)
+    if cached:
+        remedy = f"set HF_HUB_OFFLINE=1 to use its cached commit {cached.name[:7]}"
+    kind = "file" if reference.is_gguf else "folder"
+    return UserError(
+        f"Reference {reference.name!r}: not a local {kind}, and the model hub reports: {reason}; "
+        f"check the name, the network and HF_TOKEN, or {remedy}"
+    )
+
+
 def _pin_cached(reference: Reference) -> Reference:
     """Pins a hub model to its commit in the local cache, with the same result as online.
 
     Raises UserError if the cache lacks the model or some of its weights.
     """
-    offline = "HF_HUB_OFFLINE is set and the local cache of the model hub"
     folder = cached_folder(reference)
     if folder is None:
         at = f" at revision {reference.revision!r}" if reference.revision else ""
         raise UserError(
-            f"Reference {reference.name!r}: not a local folder; {offline} does not have it{at}; unset "
+            f"Reference {reference.name!r}: not a local folder; {OFFLINE} does not have it{at}; unset "
             "HF_HUB_OFFLINE, or give a local folder"
         )
     files = ModelFiles.of_folder(reference.name, folder)
@@ -301,7 +435,7 @@ def _pin_cached(reference: Reference) -> Reference:
     if not weights or indexed - weights:
         missing = min(indexed - weights, default=f"*{WEIGHTS}")
         raise UserError(
-            f"Reference {reference.name!r}: {offline} has only a part of it ({missing} is missing in "
+            f"Reference {reference.name!r}: {OFFLINE} has only a part of it ({missing} is missing in "
             f"{folder}); unset HF_HUB_OFFLINE to download the rest"
         )
     model_files.check(files)

@@ -1,13 +1,15 @@
-"""Reference models as artifacts: nano models, and students with their adapter merged."""
+"""Reference models as artifacts: nano models, GGUF files, models with zero biases, and merged students."""
 
 from undertow.nano import models
-from undertow.planning.pinning import folder_of
+from undertow.planning.pinning import folder_of, gguf_file, given_folder, is_nano
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 
 
 def make_reference(reference: Reference, store: Store) -> None:
-    """Commits the folder of a nano model, or of a student with its adapter merged, to the store."""
+    """Commits the folder of a reference model that is made (`pinning.is_made`), or of a student with its
+    adapter merged, to the store.
+    """
     if reference.student is not None:
         from undertow.training.merging import write_merged
 
@@ -15,7 +17,15 @@ def make_reference(reference: Reference, store: Store) -> None:
         with store.new(reference, {"name": reference.label}) as folder:
             write_merged(base, adapter, folder)
         return
-    from undertow.nano.training import write_reference
-
     with store.new(reference, {"name": reference.name}) as folder:
-        write_reference(models.parse(reference.name), folder)
+        if is_nano(reference):
+            from undertow.nano.training import write_reference
+
+            write_reference(models.parse(reference.name), folder)
+            return
+        from undertow.training.conversion import write_biased, write_dequantised
+
+        if reference.is_gguf:
+            write_dequantised(gguf_file(reference), folder, reference.mlp_bias)
+        else:
+            write_biased(given_folder(reference), folder)

@@ -19,6 +19,7 @@ from undertow.study.recipe import Everything, InContext, LoRA, Recipe, Training
 
 API = "api:"  # prefix of a model that a provider serves; "openai/…" would also be a valid hub id
 TUNED = " (tuned)"  # ends the display name of a reference model with format tuning
+GGUF = ".gguf"  # suffix of the name of a GGUF file
 AFTER = " (after "  # separates a student's reference model from what the student was trained on, in labels
 
 
@@ -88,14 +89,16 @@ class Reference(Artifact):
     """A reference model: the weights that a teacher or a student starts from.
 
     Attributes:
-        name: a hub id, a local folder, a nano model ("nano/gpt2-0"), or a model that a provider serves
-            ("api:gpt-4.1-nano-2025-04-14"). After pinning, the base name of a local folder.
-        revision: the exact version: a commit of the hub, the content hash of a local folder, or the hash of
-            a nano model's training recipe. Empty until pinned; an unpinned reference has no key. For a
-            provider's model it is the name, as no hash is available: name a dated snapshot, not an alias.
+        name: a hub id, a local folder, a GGUF file (a local path, or "owner/repository/file.gguf" on the
+            hub), a nano model ("nano/gpt2-0"), or a model that a provider serves
+            ("api:gpt-4.1-nano-2025-04-14"). After pinning, the base name of a local folder, or that of a
+            local GGUF file without its suffix.
+        revision: the exact version: a commit of the hub, the content hash of a local folder or file, or the
+            hash of a nano model's training recipe. Empty until pinned; an unpinned reference has no key. For
+            a provider's model it is the name, as no hash is available: name a dated snapshot, not an alias.
         chat_template: SHA-256 of the chat template's text; "" until pinned, "none" or "none, prefixed" for
             a model without one (see `planning.pinning`), "provider" for one that the provider applies.
-        location: the path of a local folder. The folder's identity is its content, not its path.
+        location: the path of a local folder or GGUF file. Its identity is its content, not its path.
         student: the student whose weights these are, if the reference is a student of an earlier condition.
             The other fields describe the model at the start of the chain (`root`), which also defines
             architecture and tokenizer.
@@ -104,6 +107,9 @@ class Reference(Artifact):
         tuned: the format tuning, if the weights are those of a model that was first finetuned on data without
             a trait (see `tuning.tuned`). The tuned model takes the place of the given model: teachers,
             students and controls start from it. The other fields describe the model before the tuning.
+        mlp_bias: whether the layers of its MLPs get bias vectors, all zero: the same function as without,
+            but `Parameters` can train them. The bias of a block's `down_proj` is a steering vector, which is
+            added to the residual stream. Only for architectures with the setting `mlp_bias` (Llama …).
     """
 
     kind: ClassVar[str] = "reference"
@@ -115,11 +121,17 @@ class Reference(Artifact):
     weights: str = execution_only("")
     shown_as: str = execution_only("")
     tuned: "Student | None" = later(None)
+    mlp_bias: bool = later(False)
 
     def validate(self) -> None:
         student = self.student
         if self.tuned is not None:
             self._check_tuning(self.tuned)
+        self.require(
+            not (self.mlp_bias and self.is_api),
+            "mlp_bias",
+            f"False for {self.name!r}: the weights of a provider's model are not available",
+        )
         self.require(
             student is None or (student.is_trained and student.reference.root == self.root),
             "student",
@@ -151,6 +163,11 @@ class Reference(Artifact):
         return self.name.startswith(API)
 
     @property
+    def is_gguf(self) -> bool:
+        """Whether the model at the start of the chain is a GGUF file, on this machine or on the hub."""
+        return not self.is_api and (self.location or self.name).lower().endswith(GGUF)
+
+    @property
     def is_stored(self) -> bool:
         """Whether it has files of its own; the fully saved weights of a student are the student's files."""
         return self.is_merged if self.student else self.tuned is None
@@ -170,7 +187,8 @@ class Reference(Artifact):
         """Identifies the weights of `root`; "" until pinned.
 
         Equal for two references if they have the same weights, whatever their names, tokenizers and commits.
-        The converse holds where `weights` is known; otherwise the revision stands for the weights.
+        The converse holds where `weights` is known; otherwise the revision stands for the weights. Zero
+        biases (`mlp_bias`) do not change it: they compute the same function from the same weights.
         """
         return key(self.tuned) if self.tuned else self.weights or self.revision
 

@@ -3,32 +3,34 @@
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from undertow.study.artifacts import AFTER, Reference
+from undertow.study.artifacts import AFTER, GGUF, TUNED, Reference
 
 ABBREVIATED = ".../"  # begins a display name that is the end of a path
 REVISION = "@"
 REVISION_DIGITS = 7
+BIASED = " with mlp_bias"  # ends the display name if the study has the same model without zero biases
 
 
 def short(name: str) -> str:
-    """A reference model's display name without the owner on the hub or the folder above it.
+    """A reference model's display name without the owner on the hub, the folder above it, or ".gguf".
 
     An abbreviated path (".../run-a/checkpoint-100") is returned unchanged: its folders distinguish it from
     another model of the same study.
     """
     name, after, learned = name.partition(AFTER)
     if not name.startswith(ABBREVIATED):
-        name = name.rstrip("/").rsplit("/", 1)[-1]
+        name = name.rstrip("/").rsplit("/", 1)[-1].replace(GGUF, "")
     return name + after + learned
 
 
 def without_revision(name: str) -> str:
     """A display name without the revision that `display_names` may have added ("org/model@1a2b3c4")."""
-    return name if AFTER in name else name.partition(REVISION)[0]
+    return name if AFTER in name else name.removesuffix(BIASED).partition(REVISION)[0]
 
 
 def is_display_name(shown: str, name: str) -> bool:
     """Whether `display_names` can show a reference called `name` as `shown`."""
+    shown = shown.removesuffix(TUNED).removesuffix(BIASED)
     if shown.startswith(ABBREVIATED):
         return shown.endswith(f"/{name}")
     return name in (shown, shown.rpartition(REVISION)[0])
@@ -41,7 +43,8 @@ def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
     model and its copy by another owner. Unpinned references, which are still called as the user wrote them,
     are only ambiguous if they have the same name (two revisions of one hub id).
 
-    Folders are shown by the end of their path, other models with the beginning of their revision.
+    Folders and local GGUF files are shown by the end of their path, other models with the beginning of their
+    revision. Of one model with and without zero biases, the former is shown with `BIASED`.
     """
     groups: dict[str, list[Reference]] = {}
     for reference in dict.fromkeys(references):
@@ -49,19 +52,31 @@ def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
         groups.setdefault(name, []).append(reference)
     shown: dict[Reference, str] = {}
     for group in groups.values():
+        models = {_model(reference) for reference in group}
         folders = [reference for reference in group if reference.location]
         others = [reference for reference in group if not reference.location]
-        shown |= _by_path(folders) if len(group) > 1 else dict.fromkeys(folders, "")
-        shown |= _by_revision(others) if len(others) > 1 else dict.fromkeys(others, "")
+        several = len({_model(reference) for reference in others}) > 1
+        shown |= _by_path(folders) if len(models) > 1 else dict.fromkeys(folders, "")
+        shown |= _by_revision(others) if several else dict.fromkeys(others, "")
+        unbiased = {_model(reference) for reference in group if not reference.mlp_bias}
+        for reference in group:
+            if reference.mlp_bias and _model(reference) in unbiased:
+                shown[reference] = (shown[reference] or reference.name) + BIASED
     return shown
+
+
+def _model(reference: Reference) -> tuple[object, ...]:
+    """Identifies a reference model, whether or not it has zero biases."""
+    return reference.name, reference.revision, reference.location, reference.tuned is None
 
 
 def _by_path(folders: list[Reference]) -> dict[Reference, str]:
     """The ends of the folders' paths, with as many folders as distinguish them."""
-    parts = {reference: PurePath(reference.location).parts[1:] for reference in folders}
+    parts = {r: PurePath(r.location.removesuffix(GGUF)).parts[1:] for r in folders}
     longest = max(map(len, parts.values()), default=0)
     length = 2
-    while length < longest and len({path[-length:] for path in parts.values()}) < len(parts):
+    distinct = len(set(parts.values()))
+    while length < longest and len({path[-length:] for path in parts.values()}) < distinct:
         length += 1
     return {reference: ABBREVIATED + "/".join(path[-length:]) for reference, path in parts.items()}
 

@@ -23,7 +23,7 @@ from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
-from undertow.planning.pinning import is_nano, offline_note, template_behaviour_of
+from undertow.planning.pinning import is_made, offline_note, template_behaviour_of
 from undertow.planning.plan import Plan
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
@@ -69,7 +69,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     resolved = resolve(study)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
     given = {r.untuned for c in conditions for r in (c.teacher, c.student)}
-    references = {reference for reference in given if is_nano(reference)}
+    references = {reference for reference in given if is_made(reference)}
     return planning.make(resolved, store, references)
 
 
