@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
+from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import SpecError, UserError
 from undertow.nano import models
 from undertow.planning import model_files
@@ -100,13 +101,26 @@ def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
         ) from None
 
 
-def folder_of(reference: Reference, store: Store) -> Path:
-    """A local folder with the model's files in the layout of Hugging Face; downloads a hub model.
+def model_of(reference: Reference, store: Store) -> ModelFolder:
+    """The model's files on this machine; downloads a hub model.
 
-    For a student as reference, this is the student's folder or, for an adapter, that of the merged model.
+    For a student as reference, these are the student's: its adapter merged into its base model, or its whole
+    model, or the model that it started from and its trained tensors.
     """
-    if reference.student is not None and not reference.is_merged:
-        return store.fetch(reference.student)
+    if reference.student is None or reference.is_merged:
+        return ModelFolder(folder_of(reference, store))
+    folder = store.fetch(reference.student)
+    if not has_only_trained_tensors(folder):
+        return ModelFolder(folder)
+    start = model_of(reference.student.reference, store)
+    return ModelFolder(start.folder, (*start.changes, folder))
+
+
+def folder_of(reference: Reference, store: Store) -> Path:
+    """A local folder with a model in the layout of Hugging Face; downloads a hub model.
+
+    For the start of a chain and for merged adapters; `model_of` accepts every reference.
+    """
     if is_nano(reference) or reference.is_merged:
         return store.fetch(reference)
     if reference.location:

@@ -1,7 +1,7 @@
 """Reference models as artifacts: nano models, and students with their adapter merged."""
 
 from undertow.nano import models
-from undertow.planning.pinning import folder_of
+from undertow.planning.pinning import model_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 
@@ -11,9 +11,9 @@ def make_reference(reference: Reference, store: Store) -> None:
     if reference.student is not None:
         from undertow.training.merging import write_merged
 
-        base, adapter = folder_of(reference.student.reference, store), store.fetch(reference.student)
+        base, adapter = model_of(reference.student.reference, store), store.fetch(reference.student)
         with store.new(reference, {"name": reference.label}) as folder:
-            write_merged(base, adapter, folder)
+            write_merged(base.folder, adapter, folder, base.changes)
         return
     from undertow.nano.training import write_reference
 

@@ -49,6 +49,7 @@ def finetune(
     failed: OnFailed | None = None,
     note: OnNote = lambda job, text: None,
     checkpoints: str | None = None,
+    changes: Sequence[Path] = (),
     threads: int = 1,
     micro_tokens: int = 4096,
 ) -> list[History]:
@@ -63,6 +64,7 @@ def finetune(
         failed: called with a job's error; the remaining jobs continue. Without it the error is raised.
         note: called if training deviates from the request without affecting the result: an unusable
             checkpoint, or rows that cannot be packed.
+        changes: trained tensors that replace some of the reference's (see `ModelFolder`).
         checkpoints: URL of a folder that all workers can access. A repeated call resumes from it.
         threads: torch threads per worker on a CPU.
         micro_tokens: maximum tokens per micro-batch, including padding unless rows are packed. Affects
@@ -78,7 +80,8 @@ def finetune(
     workers = join(device, threads)
     # The reference is read once for all jobs: a single fp32 job needs it in float32.
     is_bf16 = all(job.recipe.precision == "bf16" for job in jobs)
-    reference = result.LoadedReference.read(reference_folder, torch.bfloat16 if is_bf16 else torch.float32)
+    dtype = torch.bfloat16 if is_bf16 else torch.float32
+    reference = result.LoadedReference.read(reference_folder, dtype, changes)
     shared = SharedState(reference, workers, checkpoints, micro_tokens)
     is_first = workers.rank == 0
     if not is_first:
