@@ -283,8 +283,8 @@ def _rename_folder(source: Path, target: Path) -> None:
 def _set_permissions(folder: Path) -> None:
     """Gives an artifact's folder and all its files the permissions of the user's umask.
 
-    `tempfile` and safetensors create theirs for the owner alone, so that nobody else could read an artifact on
-    shared storage. The manifest shows the umask: to read the umask itself is to change it for all threads.
+    `tempfile` and safetensors create theirs for the owner alone, so that no other user could read an artifact
+    on shared storage. The manifest shows the umask: reading the umask itself changes it for all threads.
     """
     of_files = (folder / MANIFEST).stat().st_mode & 0o666
     of_folders = of_files | (of_files & 0o444) >> 2  # a folder that may be read may be entered
