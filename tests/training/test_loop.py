@@ -138,8 +138,10 @@ def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any) 
     (a,) = finetune(gpt2, [whole], ignore)
     (b,) = finetune(gpt2, [pieces], ignore, micro_tokens=1)
     assert [r.loss for r in a.reports[1:]] == pytest.approx([r.loss for r in b.reports[1:]], rel=1e-5)
-    files = [([gpt2, [task.folder]] if trainable == STEERING else [task.folder]) for task in (whole, pieces)]
-    one, other = (load_model(*of_one) for of_one in files)
+    one, other = (
+        load_model(gpt2, [task.folder]) if trainable == STEERING else load_model(task.folder)
+        for task in (whole, pieces)
+    )
     torch.testing.assert_close(logits(one), logits(other), atol=1e-3, rtol=1e-3)
 
 
