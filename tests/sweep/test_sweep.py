@@ -16,6 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.sweep.head import ray_head
+from undertow.archive.whole_model import export_model
+from undertow.engines.weight_files import TRAINED_TENSORS
+from undertow.storage.manifest import Address
+from undertow.storage.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "small_study.py"
