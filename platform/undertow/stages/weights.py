@@ -1,7 +1,8 @@
 """The weights of a model that differ from the reference model that its engine has loaded.
 
-In a chain, a student's weights may be the base of the next adapter, or those of a prompted teacher. For an
-API model the artifact's folder holds no weights but the name under which the provider serves them.
+In a chain, a student's weights may be the base of the next adapter or of the next trained tensors, or those
+of a prompted teacher. For an API model the artifact's folder holds no weights but the name under which the
+provider serves them.
 """
 
 from undertow.engines.protocol import ModelWeights
