@@ -20,6 +20,8 @@ from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe, Trainable
 
+ADAPTER = LoRA()
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
@@ -28,7 +30,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def student_of(reference: Reference, trainable: Trainable = LoRA()) -> Student:
+def student_of(reference: Reference, trainable: Trainable = ADAPTER) -> Student:
     teacher = Teacher(reference=reference, trait=None)
     dataset = Dataset(completions=Completions(teacher=teacher, format=Numbers(), prompts=10))
     recipe = Recipe(trainable=trainable, learning_rate=0.01, epochs=1, batch_size=8)
