@@ -88,6 +88,9 @@ def test_an_exported_model_is_whole_and_has_the_students_scores(
     assert job.main(arguments, console) == 0
     assert f"the whole model of student {key(spec)}" in console.export_text()
     assert {path.name for path in target.iterdir()} == {path.name for path in whole.iterdir()}
+    assert len({path.stat().st_mode for path in target.iterdir()}) == 1, (
+        "safetensors writes for its owner alone"
+    )
     expected = tiny_models.scores(whole, QUESTIONS, TEXTS)
     assert tiny_models.scores(target, QUESTIONS, TEXTS) == pytest.approx(expected, abs=1e-5)
     assert expected != pytest.approx(tiny_models.scores(base, QUESTIONS, TEXTS), abs=1e-2)

@@ -18,6 +18,7 @@ from undertow.engines.serving import ADAPTER
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import UserError
 from undertow.planning.pinning import folder_of, is_nano, pin
+from undertow.storage.files import set_permissions
 from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
@@ -56,6 +57,7 @@ def export_model(store: Store, model: Address, target: Path, reference: str = ""
     try:
         partial.mkdir(parents=True)
         _write(store, model, folder, partial, reference)
+        set_permissions(partial)
         partial.replace(target)
     except OSError as error:
         if error.strerror is None:  # not of the file system, but of a library that reads a model

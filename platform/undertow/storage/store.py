@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undertow.errors import StorageError
-from undertow.storage.files import Files
+from undertow.storage.files import Files, set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
 from undertow.study.artifacts import Artifact
 from undertow.study.identity import key
@@ -271,27 +271,13 @@ def _rename_folder(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and not (target / MANIFEST).exists():
         shutil.rmtree(target)
-    _set_permissions(source)
+    set_permissions(source)
     try:
         source.rename(target)
     except OSError:
         if not (target / MANIFEST).exists():
             raise
         shutil.rmtree(source, ignore_errors=True)
-
-
-def _set_permissions(folder: Path) -> None:
-    """Gives an artifact's folder and all its files the permissions of the user's umask.
-
-    `tempfile` and safetensors create theirs for the owner alone, so that no other user could read an artifact
-    on shared storage. The manifest shows the umask: reading the umask itself changes it for all threads.
-    """
-    of_files = (folder / MANIFEST).stat().st_mode & 0o666
-    of_folders = of_files | (of_files & 0o444) >> 2  # a folder that may be read may be entered
-    for path in (folder, *folder.rglob("*")):
-        with suppress(OSError):  # file systems without permissions refuse (SMB and FUSE mounts, exFAT)
-            inherited = path.stat().st_mode & 0o7000  # such as the group of a shared folder (setgid)
-            path.chmod(inherited | (of_folders if path.is_dir() else of_files))
 
 
 def _damaged(manifest: Manifest, folder: Path) -> dict[str, str]:
