@@ -60,12 +60,42 @@ def test_a_layout_that_does_not_fit_is_rejected(
 
 
 def test_the_settings_of_an_engine_follow_from_the_layout() -> None:
-    assert Machine.of([Node(2)], Layout()).engine_settings() == {}
+    assert Machine.of([Node(2)], Layout()).engine_settings() == {"threads": 1}
     assert Machine.of([EIGHT], Layout(gpus_per_engine=4)).engine_settings() == {"tensor_parallel": 4}
     assert Machine.of([EIGHT], Layout(gpus_per_engine=0.5, max_num_seqs=64)).engine_settings() == {
         "gpu_share": 0.5,
         "max_num_seqs": 64,
     }
+
+
+# Nodes, layout → engines and CPUs of each, worker groups and CPUs of each worker.
+CORES: list[tuple[str, list[Node], Layout, tuple[int, int, int, int]]] = [
+    ("one machine", [Node(16)], Layout(), (1, 16, 1, 16)),
+    ("two workers", [Node(16)], Layout(workers=2), (1, 16, 1, 8)),
+    ("three engines and trainings", [Node(16)], Layout(engines=3, trainings=3), (3, 5, 3, 5)),
+    ("more trainings than cores", [Node(2)], Layout(trainings=9), (1, 2, 2, 1)),
+    ("one engine and group per node", [Node(8), Node(4)], Layout(), (2, 4, 2, 4)),
+    ("a group spans nodes", [Node(8), Node(8), Node(8)], Layout(workers=2), (3, 8, 1, 8)),
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "layout", "expected"), [row[1:] for row in CORES], ids=[row[0] for row in CORES]
+)
+def test_models_that_are_not_tiny_use_all_cores(
+    nodes: list[Node], layout: Layout, expected: tuple[int, int, int, int]
+) -> None:
+    machine = Machine.of(nodes, layout)
+    whole = machine.for_models(tiny=False)
+    assert (whole.actors, whole.cpus_per_engine, whole.slots, whole.cpus_per_worker) == expected
+    assert whole.engine_settings() == {"threads": expected[1]}
+    assert machine.for_models(tiny=True) == machine
+
+
+def test_on_gpus_all_models_share_one_division() -> None:
+    machine = Machine.of([EIGHT], Layout())
+    assert machine.for_models(tiny=False) == machine
+    assert "threads" not in machine.engine_settings()
 
 
 def test_concurrent_pipelines_share_the_engines() -> None:

@@ -21,7 +21,7 @@ from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import ConditionError, UserError
 from undertow.harness.scores import SCORES, TaskScore
-from undertow.planning.pinning import folder_of
+from undertow.planning.pinning import folder_of, is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
@@ -78,6 +78,7 @@ def make_benchmarks(
         return
     import ray
 
+    machine = machine.for_models(tiny=all(is_nano(reference_of(model)) for model in by_model))
     task = ray.remote(num_cpus=machine.cpus_per_engine, num_gpus=machine.gpus_per_engine)(
         make_model_benchmarks
     )

@@ -72,10 +72,12 @@ class Machine:
     Attributes:
         actors: concurrent engines.
         slots: concurrent worker groups, each of `workers` workers.
+        cpus_per_engine, cpus_per_worker: CPUs that each reserves; on CPUs also its number of threads.
         ahead: worker groups whose driver starts early and waits until a slot is free; 0 if the user limited
             the groups to fewer than fit.
         gpus_per_engine: see `Layout`; 0 on CPUs.
         gpus: all GPUs of the nodes.
+        whole: the division of the CPUs for models that use more than one core; None on GPUs.
     """
 
     actors: int
@@ -87,6 +89,8 @@ class Machine:
     gpus: int = 0
     max_num_seqs: int | None = None
     ahead: int = 1
+    cpus_per_worker: int = 1
+    whole: "Machine | None" = None
 
     @classmethod
     def of(cls, nodes: Sequence[Node], layout: Layout) -> "Machine":
@@ -119,7 +123,37 @@ class Machine:
             gpus=gpus,
             max_num_seqs=layout.max_num_seqs,
             ahead=int(layout.trainings is None or layout.trainings > slots),
+            whole=None if gpus else cls._of_whole_nodes(nodes, layout),
         )
+
+    @classmethod
+    def _of_whole_nodes(cls, nodes: Sequence[Node], layout: Layout) -> "Machine":
+        """Divides CPUs so that few engines and worker groups use all cores, instead of one core each.
+
+        Unless the layout says otherwise there is one engine, and one worker, per node. Threads follow from
+        the nodes and the layout alone, never from what runs at the moment: a different number of threads
+        rounds differently, and the same command gives the same bytes.
+        """
+        cores, total = min(node.cpus for node in nodes), sum(node.cpus for node in nodes)
+        engines = min(layout.engines or len(nodes), total)
+        trainings = min(layout.trainings or max(1, len(nodes) // layout.workers), total // layout.workers)
+        return cls(
+            actors=engines,
+            slots=trainings,
+            workers=layout.workers,
+            cpus_per_engine=max(1, min(cores, total // engines)),
+            cpus_per_worker=max(1, min(cores, total // (trainings * layout.workers))),
+            max_num_seqs=layout.max_num_seqs,
+            ahead=0,  # a controller that starts early competes with the group that uses all cores
+        )
+
+    def for_models(self, *, tiny: bool) -> "Machine":
+        """The division of the machine for some models.
+
+        Args:
+            tiny: whether all of them are nano models, for which a second thread costs more than it gains.
+        """
+        return self if tiny or self.whole is None else self.whole
 
     def share(self, parts: int) -> "Machine":
         """An equal share of the engines for each of `parts` concurrent pipelines."""
@@ -128,6 +162,8 @@ class Machine:
     def engine_settings(self) -> dict[str, Any]:
         """The part of `engines.runtime.EngineSettings` that follows from the layout."""
         chosen: dict[str, Any] = {"max_num_seqs": self.max_num_seqs} if self.max_num_seqs else {}
+        if not self.gpus_per_engine:
+            chosen["threads"] = self.cpus_per_engine
         if self.gpus_per_engine > 1:
             chosen["tensor_parallel"] = int(self.gpus_per_engine)
         elif 0 < self.gpus_per_engine < 1:

@@ -127,12 +127,18 @@ def _trial(
 
     on_gpu = machine.gpus_per_worker > 0
     group = todo[config["group"]]
+    # Rounding depends on the number of threads, so a nano model has one on every machine.
+    threads = 1 if is_nano(group.models[0].reference) else machine.cpus_per_worker
 
     def fit() -> None:
         TorchTrainer(
             train_group,
-            train_loop_config={"group": group, "store": store, "reports": reports},
-            scaling_config=ray.train.ScalingConfig(num_workers=machine.workers, use_gpu=on_gpu),
+            train_loop_config={"group": group, "store": store, "reports": reports, "threads": threads},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=machine.workers,
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": threads, **({"GPU": 1} if on_gpu else {})},
+            ),
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             run_config=ray.train.RunConfig(
                 name=f"group-{key(group.models[0])}",

@@ -106,6 +106,7 @@ def train_group(config: dict[str, Any]) -> None:
                 failed=lambda job, error: failed(job.key, error),
                 note=note,
                 checkpoints=store.scratch(CHECKPOINTS),
+                threads=config["threads"],
             )
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 from undertow.engines.registry import engine_for
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import ArtifactKind, Wave, runs_on, units
+from undertow.planning.pinning import is_nano
 from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
@@ -72,6 +73,7 @@ class Executors:
 
         study = self.plan.study
         local = [model for model in models if not model.reference.is_api]
+        machine = machine.for_models(tiny=all(is_nano(model.reference) for model in local))
         remote = [model for model in models if model.reference.is_api]
         groups = finetuning.groups(local, machine.slots, study.questions, study.system)
         by_key = {key(model): model for model in models}
@@ -205,6 +207,7 @@ class Executors:
         from undertow.cluster.worker_failures import ENGINES, LOST_NODES, in_words, lost_node
 
         local = [item for item in tasks.items() if not engine_for(item[0]).runs_in_driver]
+        machine = machine.for_models(tiny=all(is_nano(reference) for reference, _ in local))
         remote = [item for item in tasks.items() if engine_for(item[0]).runs_in_driver]
         pools = max(1, min(len(local), machine.actors))
         share = machine.share(pools)
