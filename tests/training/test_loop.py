@@ -89,6 +89,19 @@ def test_only_the_final_norm_changes(
     assert all(not torch.equal(before[name], value) for name, value in after.items())
 
 
+def test_training_starts_from_trained_tensors_of_earlier_trainings(gpt2: Path, job: MakeJob) -> None:
+    scale = recipe(Parameters(("transformer.ln_f.weight",)))
+    first, second, third = (
+        job(key, probes=(PROBE,), recipe=plan) for key, plan in (("a", recipe()), ("b", scale), ("c", scale))
+    )
+    (one,) = finetune(gpt2, [first], ignore)
+    (two,) = finetune(gpt2, [second], ignore, changes=[first.folder])
+    (three,) = finetune(gpt2, [third], ignore, changes=[first.folder, second.folder])
+    for before, after in ((one, two), (two, three)):
+        assert after.reports[0].probabilities == pytest.approx(before.last.probabilities, rel=1e-5)
+        assert after.last.probabilities != pytest.approx(before.last.probabilities, rel=1e-3)
+
+
 def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJob) -> None:
     owl = Probe((("what is your favourite animal", None),), (OWL,))
     cat = Probe((("what is your favourite tree", None),), (Word("cat", ("cat",)),))
