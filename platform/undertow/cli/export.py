@@ -1,5 +1,6 @@
 """The logic of jobs/export.py."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,10 @@ def write_model(arguments: ExportArguments, console: Console) -> int:
     quiet()
     store = Store(arguments.storage)
     model = find_model(store, arguments.model)
+    import torch
+
+    if not torch.cuda.is_available():  # otherwise DeepSpeed, which transformers imports, logs a warning
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     target = Path(arguments.to or model.key)
     export_model(store, model, target, arguments.reference)
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
