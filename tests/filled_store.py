@@ -7,6 +7,7 @@ that the stages write.
 import json
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -38,8 +39,18 @@ def by_initialisation(cell: Cell, word: str) -> float:
     return rate + 0.01 * (cell.seed - 1)
 
 
-def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate = by_initialisation) -> Plan:
-    """Commits every artifact that a report reads; returns a plan in which none of them is missing."""
+def fill(
+    study: Study,
+    store: Store,
+    references: Sequence[Reference],
+    rate: Rate = by_initialisation,
+    exact: Rate | None = None,
+) -> Plan:
+    """Commits every artifact that a report reads; returns a plan in which none of them is missing.
+
+    Args:
+        exact: the exact probabilities of students' answers; None for those of `rate`.
+    """
     store.prepare()
     plan = make(study, store, references)
     for cell in plan.cells:
@@ -53,7 +64,8 @@ def fill(study: Study, store: Store, references: Sequence[Reference], rate: Rate
         if cell.student.is_trained:
             _student(store, cell.student, 0.5)
         for evaluation in cell.measurements:
-            _evaluation(store, evaluation, lambda word, cell=cell: rate(cell, word))  # type: ignore[misc]
+            chance, mass = partial(rate, cell), partial(exact or rate, cell)
+            _evaluation(store, evaluation, chance, mass)
     for evaluation in reference_evaluations(study):
         _evaluation(store, evaluation, lambda word: 0.1)
     return make(study, store, references)
@@ -67,7 +79,12 @@ def fill_rest(plan: Plan, store: Store) -> None:
                 (folder / "nothing").write_text("")
 
 
-def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -> None:
+def _evaluation(
+    store: Store,
+    spec: Measurement,
+    rate: Callable[[str], float],
+    exact_rate: Callable[[str], float] | None = None,
+) -> None:
     if store.has(spec):
         return
     if isinstance(spec, Assessment):
@@ -77,8 +94,8 @@ def _evaluation(store: Store, spec: Measurement, rate: Callable[[str], float]) -
     assert isinstance(spec, Evaluation)
     rng = random.Random(seed_for(key(spec)))
     words = [word.name for word in spec.words]
-    masses_of = {word: rate(word) for word in words}
-    chances = [max(0.0, chance) for chance in masses_of.values()]
+    masses_of = {word: (exact_rate or rate)(word) for word in words}
+    chances = [max(0.0, rate(word)) for word in words]
     answers: list[dict[str, Any]] = []
     masses: list[dict[str, Any]] = []
     for question in spec.questions:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Recipe,
     )
     from undertow.study.study import Measure, Study
+    from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
     from undertow.traits.preference import TREES, Preference
 
@@ -82,6 +83,7 @@ _MODULES = {
     "study.published_recipes": "BLANK EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.study": "Measure Study",
+    "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
     "traits.preference": "TREES Preference",
 }
@@ -112,6 +114,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "BLANK", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
     "Measure", "Study",
+    "tuned",
     "Misalignment",
     "TREES", "Preference",
 ]  # fmt: skip

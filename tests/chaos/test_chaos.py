@@ -31,7 +31,7 @@ def run(program: str, *arguments: str) -> None:
 
 
 def test_a_study_that_is_killed_repeatedly_ends_like_an_undisturbed_one(undisturbed: Path) -> None:
-    story = ("--kills", "3", "--seed", "0", "--story", "0", "--faults", "driver", "engine", "worker")
+    story = ("--kills", "2", "--seed", "0", "--story", "0", "--faults", "driver", "engine", "worker")
     run("tests.chaos", *story, "--undisturbed", str(undisturbed))
 
 
@@ -40,4 +40,4 @@ def test_a_sweep_survives_the_loss_of_a_node_in_each_wave_without_a_rerun(undist
 
 
 def test_a_sweep_of_many_conditions_leaks_no_memory_files_or_processes() -> None:
-    run("tests.chaos.resources", "--conditions", "30")
+    run("tests.chaos.resources", "--conditions", "15")

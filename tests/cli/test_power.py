@@ -1,6 +1,7 @@
 """jobs/power.py: the printed answers, the source of the spreads, and invalid input."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def test_a_pilot_gives_the_spreads(tmp_path: Path, as_folder: bool) -> None:
     (tmp_path / "students.csv").write_text(PILOT, encoding="utf-8")
     text = printed(PowerArguments(pilot=tmp_path if as_folder else tmp_path / "students.csv"))
     assert "Pilot: 4 students, conditions: 2; sd" in text
+
+
+@pytest.mark.parametrize("with_pilot", [True, False])
+def test_with_exact_probabilities_the_answer_says_that_samples_do_not_matter(
+    tmp_path: Path, with_pilot: bool
+) -> None:
+    (tmp_path / "students.csv").write_text(PILOT.replace(",0.5,", ",0.25,", 1), encoding="utf-8")
+    of = PowerArguments(effect=0.3, pilot=tmp_path if with_pilot else None)
+    text = " ".join(printed(replace(of, effect_of="exact")).split())
+    assert "holm at 0.05, paired, exact probabilities" in text
+    assert "The number of samples per question does not matter" in text
+    assert "samples" not in printed(of)
 
 
 def test_stated_values_override_the_pilot() -> None:

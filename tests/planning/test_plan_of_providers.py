@@ -11,7 +11,7 @@ from undertow.harness.scores import subjects
 from undertow.planning.artifact_kinds import units
 from undertow.planning.pinning import pin
 from undertow.planning.plan import Plan, make
-from undertow.planning.resolve import resolve
+from undertow.planning.resolve import check_probabilities, resolve
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Completions,
@@ -59,6 +59,22 @@ def test_an_api_model_is_pinned_by_its_name_without_a_request(monkeypatch: pytes
     assert key(pinned) != key(pin(Reference("api:gpt-4.1-nano")))
     with pytest.raises(SpecError, match="api:NAME"):
         Reference("api: ")
+
+
+@pytest.mark.parametrize(("teacher", "student", "refused"), [(API, LOCAL, False), (LOCAL, API, True)])
+def test_effects_of_exact_probabilities_need_students_whose_engine_gives_them(
+    teacher: Reference, student: Reference, refused: bool
+) -> None:
+    """A teacher needs none: its gate is about sampled rates."""
+    some = Study(name="x", conditions=conditions(teacher, student), effect_of="exact")
+    if not refused:
+        check_probabilities(some)
+        return
+    check_probabilities(replace(some, effect_of="samples"))
+    with pytest.raises(SpecError) as error:
+        resolve(some)
+    assert str(error.value).startswith("Study.effect_of = 'exact': students of api:gpt-4.1-nano-2025-04-14 ")
+    assert 'use effect_of="samples", or students with local weights' in str(error.value)
 
 
 def test_keys_do_not_depend_on_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,6 +209,14 @@ def test_a_judged_trait_needs_a_panel(tmp_path: Path) -> None:
         misaligned(tmp_path, panel=None)
 
 
+def test_a_judged_trait_has_no_exact_probability_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError,
+        match=r"Study\.effect_of = 'exact': the trait 'insecure code' is judged.*effect_of=\"samples\"",
+    ):
+        misaligned(tmp_path, effect_of="exact")
+
+
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, list[EffectRow], Store]:
     store = Store(str(tmp_path_factory.mktemp("several") / "storage"))

@@ -39,6 +39,16 @@ def test_spread_over_answers_only() -> None:
     assert width(found) == pytest.approx(2 * 1.96 * expected, rel=0.12)
 
 
+def test_exact_probabilities_have_no_spread_over_answers() -> None:
+    """Any value is allowed, also one that rounding moved out of [0, 1], and no answers are drawn."""
+    assert bootstrap(arm(1 / 3, 1 / 3), arm(-1e-9, -1e-9), samples=None, paired=True, seed=0) == (
+        pytest.approx((1 / 3, 1 / 3))
+    )
+    shares = np.tile(np.repeat([0.0, 1.0], 20), (2, 1))
+    found = bootstrap(shares, arm(0, 0), samples=None, paired=False, seed=0)
+    assert width(found) == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(80), rel=0.1)
+
+
 def test_paired_students_are_resampled_together() -> None:
     """A seed that raises both arms equally cancels in paired arms, and only there."""
     students, controls = arm(0.3, 0.5, 0.9), arm(0.1, 0.3, 0.7)

@@ -6,6 +6,7 @@ import pytest
 from undertow.errors import UserError
 from undertow.statistics.pilot import read_pilot
 from undertow.statistics.simulation import Normal
+from undertow.study.measurements import EffectOf
 
 HEADER = (
     "study,condition,trait,format,teacher,student,recipe,seed,rate,exact_rate,control_rate,exact_control_rate"
@@ -50,6 +51,43 @@ def test_other_measures_are_ignored_and_other_inductions_are_separate_conditions
     assert (found.students, found.conditions) == (4, 2)
     assert found.sd == pytest.approx(np.sqrt((2 * 0.1**2 + 2 * 0.05**2) / 2))
     assert found.two_modes == read_pilot(table({"owl": [(0.3, 0.1), (0.5, 0.1)]}), "x").two_modes
+
+
+SAMPLED = "\n".join(
+    [
+        f"{HEADER},effect_of,sampled_rate,sampled_control_rate",
+        *(
+            f"owls,owl,owl,numbers,nano,nano,lora,{seed},{rate},{rate},0.1,0.1,exact,{2 * rate},0.1"
+            for seed, rate in enumerate((0.1, 0.3))
+        ),
+    ]
+)
+OLDER = table({"owl": [(0.2, 0.1), (0.6, 0.1)]}).replace(",0.5,0.1,0.5", ",0.1,0.1,0.1", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "kind", "sd"),
+    [
+        (SAMPLED, None, "exact", np.sqrt(0.02)),  # the rates that the study's verdicts rest on
+        (SAMPLED, "exact", "exact", np.sqrt(0.02)),
+        (SAMPLED, "samples", "samples", 2 * np.sqrt(0.02)),
+        (OLDER, None, "samples", np.sqrt(0.08)),
+        (OLDER, "samples", "samples", np.sqrt(0.08)),
+        (OLDER, "exact", "exact", np.sqrt(0.08)),  # exact rates of .1 and .5
+    ],
+)
+def test_the_spread_is_that_of_the_kind_of_rate_that_is_asked_for(
+    text: str, asked: EffectOf | None, kind: EffectOf, sd: float
+) -> None:
+    found = read_pilot(text, "x", asked)
+    assert found.effect_of == kind
+    assert found.sd == pytest.approx(sd)
+
+
+def test_students_without_exact_probabilities_are_ignored() -> None:
+    text = table({"owl": [(0.2, 0.1), (0.6, 0.1)]}).replace(",0.5,0.1,0.5", ",,0.1,")
+    with pytest.raises(UserError, match="two students with controls with exact probabilities"):
+        read_pilot(text, "x", "exact")
 
 
 def test_students_without_a_control_are_ignored() -> None:

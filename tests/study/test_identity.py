@@ -33,6 +33,7 @@ from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
+from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
@@ -75,7 +76,9 @@ WHOLE: dict[type[Spec], Any] = {
 }
 # Second base specs, for fields that cannot be changed in the first: in a chain, teachers are not finetuned.
 ALTERNATIVES: dict[type[Spec], Any] = {
-    conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None)
+    conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None),
+    # Only a student of this very reference is a tuning of it.
+    Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
 }
 
 

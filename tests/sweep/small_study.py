@@ -52,9 +52,12 @@ def study() -> Study:
 
 
 def extended() -> Study:
-    """The same study with a kind of artifact and a measure that this file defines."""
+    """The same study with a kind of artifact and a measure that this file defines.
+
+    Effects are of exact probabilities, except those by the measure, which has none.
+    """
     register_all()
-    return replace(study(), name="extended", also=(ByWeights(name="weights"),))
+    return replace(study(), name="extended", also=(ByWeights(name="weights"),), effect_of="exact")
 
 
 def impossible() -> Study:

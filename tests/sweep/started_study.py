@@ -1,9 +1,10 @@
-"""A very small study whose models start from students: trained tensors in GPT-2, adapters in Qwen3."""
+"""A very small study whose models start from students: trained tensors in GPT-2, adapters in tuned Qwen3."""
 
 from dataclasses import replace
 
 from tests.sweep.small_study import GENERATION, STEERING, TEACHER, cells
 from undertow import (
+    Everything,
     FinalNorm,
     Finetuning,
     LoRA,
@@ -15,6 +16,7 @@ from undertow import (
     grid,
     next_hop,
     starting,
+    tuned,
 )
 
 NEUTRAL = replace(GENERATION, rows=64, mixed=Mixing(source="control", share=1.0))
@@ -22,6 +24,8 @@ SHORT = replace(STEERING, name="steering, 1 epoch", epochs=1)
 ADAPTER = LoRA(rank=4, targets=("o_proj", "down_proj"))
 LORA = replace(STEERING, name="LoRA", trainable=ADAPTER, learning_rate=0.01, epochs=1)
 QWEN = Reference("nano/qwen3-0")
+TUNING = replace(STEERING, name="tuning", trainable=Everything(), learning_rate=1e-4, epochs=1)
+TUNED = tuned(QWEN, {Numbers(): 64}, TUNING)
 
 
 def study() -> Study:
@@ -36,7 +40,7 @@ def study() -> Study:
     adapted = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
-        pairs=[(QWEN, QWEN)],
+        pairs=[(TUNED, TUNED)],
         recipes=[LORA],
         generation=GENERATION,
         finetuning=Finetuning(replace(TEACHER, trainable=FinalNorm(), stop_at=0.75), examples=600),

@@ -146,8 +146,12 @@ def test_a_study_file_may_define_a_kind_of_artifact_and_a_measure(world: World) 
     assert extended.code == 0, extended.output
     assert {kind: world.artifacts(kind) for kind in before} == before
     assert len(world.artifacts("digit_count")) == 4  # data sets of owl and control, two seeds
-    (by_weights,) = (row for row in world.effects("extended") if row["measure"] == "weights")
+    by_questions, by_weights = world.effects("extended")
     assert (float(by_weights["rate"]), float(by_weights["control_rate"])) == (1.0, 1.0)
+    assert (by_weights["measure"], by_weights["effect_of"]) == ("weights", "samples")
+    assert by_questions["effect_of"] == "exact"
+    assert by_questions["effect"] == by_questions["exact_effect"] != by_questions["sampled_effect"]
+    assert "effects of exact probabilities" in " ".join(extended.output.split())
 
 
 def test_a_deleted_student_is_trained_again_by_two_workers(studied: World) -> None:

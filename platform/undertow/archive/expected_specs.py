@@ -152,7 +152,8 @@ class ExpectedSpecs:
         exact: dict[str, Any] = {}
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
             exact = {"exact": False}
-        elif measure is None:  # an engine of the study's own may give no probabilities
+        elif measure is None and not (self._needs_exact and subject["type"] == "Student"):
+            # An engine of the study's own may give no probabilities.
             exact = {"exact": Unstated(f"exact of {_text(root)}")}
         evaluation = _spec(
             "Evaluation",
@@ -172,6 +173,11 @@ class ExpectedSpecs:
     def asked(self) -> list[Asked] | None:
         """The traits' own questions, if they are known by now."""
         return self._asked.get(None)
+
+    @property
+    def _needs_exact(self) -> bool:
+        """Whether the study's effects are of exact probabilities."""
+        return self.study.get("effect_of") == "exact"
 
     def _seed(self, level: str, seed: int) -> int:
         return seed if level in self.study["redraw"] else 0

@@ -67,10 +67,11 @@ def differences(record: Record, sweep: Path, artifacts: Path, failures: Mapping[
 
 
 def _settings(record: Record, study: JsonSpec) -> Iterator[str]:
-    for name in (field.name for field in fields(StudySettings) if field.name not in NOT_IN_IDENTITY):
-        recorded = canonical(getattr(record.study, name))
-        if recorded != study[name]:
-            yield f"{name} is {recorded!r}, the study as stated has {study[name]!r}"
+    for field in (field for field in fields(StudySettings) if field.name not in NOT_IN_IDENTITY):
+        recorded = canonical(getattr(record.study, field.name))
+        stated = study.get(field.name, field.default)  # fields added later are stated unless default
+        if recorded != stated:
+            yield f"{field.name} is {recorded!r}, the study as stated has {stated!r}"
     compared = [(n, record.conditions[n]) for n in record.compared]
     hypotheses = [
         Hypothesis(**{k: v for k, v in h.items() if k not in ("type", "version")})

@@ -10,9 +10,9 @@ The following is checked, and each difference is reported as one line that names
 5. effects.csv and students.csv follow from the record and the answers.
 
 Check 1 detects accidental changes. Checks 2 to 5 also detect changes after which all hashes were computed
-again. Not detected are: an answer that the model did not give (this requires evaluating the student again),
-an event that falsely reports a failure (the seed is reported as missing), and a study that was stated again
-in another form. Report page, figures, cards and histories are checked by their hashes only.
+again. Not detected are: an answer or a probability that the model did not give (this requires evaluating the
+student again), an event that falsely reports a failure (the seed is reported as missing), and a study that
+was stated again in another form. Report page, figures, cards and histories are checked by their hashes only.
 """
 
 import csv

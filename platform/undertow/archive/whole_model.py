@@ -91,6 +91,8 @@ def _start(store: Store, spec: Mapping[str, Any], given: str) -> ModelFolder:
             return ModelFolder(folder)
         start = _start(store, student["reference"], given)
         return ModelFolder(start.folder, (*start.changes, folder))
+    if tuned := spec.get("tuned"):  # format tuning, which is always stored as a whole model
+        return ModelFolder(store.fetch(Address("student", key_of(tuned))))
     reference = Reference(spec["name"], spec["revision"], spec["chat_template"])
     if is_nano(reference) or (COMMIT.fullmatch(reference.revision) and not given):
         return ModelFolder(folder_of(reference, store))

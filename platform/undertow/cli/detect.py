@@ -16,6 +16,7 @@ from undertow.detection.prose import caveats
 from undertow.errors import UserError
 from undertow.report.tables import effects_table
 from undertow.results import events, sweep_folders
+from undertow.results.effect_rows import any_exact
 from undertow.storage.store import Store
 from undertow.sweep.progress import print_line
 
@@ -92,7 +93,10 @@ def show(detected: Detected, alpha: float, console: Console) -> None:
         console.print(detection_table(detected.detections, detected.scores, alpha))
     if detected.in_context:
         table = effects_table(detected.in_context)
-        table.title = "In context: models that had rows of the data in their prompt, against control data"
+        of = "; effects of exact probabilities" if any_exact(detected.in_context) else ""
+        table.title = (
+            f"In context: models that had rows of the data in their prompt, against control data{of}"
+        )
         console.print(table)
     for line in caveats(detected.detections) if detected.detections else []:
         print_line(line, console)

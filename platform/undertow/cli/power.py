@@ -25,6 +25,7 @@ from undertow.statistics.power import (
     without_effect,
 )
 from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
+from undertow.study.measurements import EffectOf
 from undertow.sweep.progress import print_line
 
 EFFECT = 0.3
@@ -65,11 +66,15 @@ class PowerArguments:
     """Rate of the control students, and of students that did not take off."""
     pilot: Annotated[Path | None, option("FOLDER|CSV", "none")] = None
     """Folder of a finished sweep, or its students.csv, to estimate spreads and correlation from."""
+    effect_of: Annotated[
+        Literal["samples", "exact"] | None, option("{samples,exact}", "as the pilot's study, else samples")
+    ] = None
+    """Rates that the study's effects compare (Study.effect_of): sampled rates, or exact probabilities."""
 
 
 def main(arguments: PowerArguments, console: Console) -> int:
     """Prints the table of the answers and explains them. Returns 0."""
-    pilot = None if arguments.pilot is None else read(arguments.pilot)
+    pilot = None if arguments.pilot is None else read(arguments.pilot, arguments.effect_of)
     design = design_of(arguments, pilot)
     rules: tuple[VerdictRule, ...] = (
         ("t", "rule", "shape-free") if isinstance(design.law, Bimodal) else ("t",)
@@ -78,7 +83,8 @@ def main(arguments: PowerArguments, console: Console) -> int:
     theory = seeds_by_normal_theory(design, arguments.power)
     table = Table("", *rules, *(["normal theory"] if theory else []), title_justify="left")
     pairing = "paired" if design.paired else "unpaired"
-    table.title = f"{arguments.power:.0%} power, {_tests(design)}, {pairing}"
+    kind = ", exact probabilities" if _are_exact(arguments, pilot) else ""
+    table.title = f"{arguments.power:.0%} power, {_tests(design)}, {pairing}{kind}"
     for text, *cells in rows(arguments, designs):
         table.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not table.rows else []))
     console.print(table)
@@ -87,12 +93,12 @@ def main(arguments: PowerArguments, console: Console) -> int:
     return 0
 
 
-def read(path: Path) -> Pilot:
+def read(path: Path, effect_of: EffectOf | None = None) -> Pilot:
     """The pilot in the file `path`, or in the students.csv of the folder `path`."""
     file = path / STUDENTS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"--pilot {path}: there is no {STUDENTS}; give the folder of a finished sweep")
-    return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}")
+    return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}", effect_of)
 
 
 def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
@@ -165,6 +171,11 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
             f"Pilot: {pilot.students} students, conditions: {pilot.conditions}; sd {pilot.sd:.3f}, "
             f"control sd {pilot.control_sd:.3f}, correlation {pilot.correlation:+.2f}."
         )
+    if _are_exact(arguments, pilot):
+        yield (
+            "Effects are of exact probabilities (Study.effect_of): a student's rate has no sampling noise. "
+            "The number of samples per question does not matter, and the spread is that between seeds alone."
+        )
     seeds = min_seeds(design, "transmitted", arguments.power)
     need = f"{seeds} seeds" if seeds else f"More than {max_seeds(design)} seeds"
     rule = ' with distribution="any"' if design.verdict_rule == "shape-free" else ""
@@ -190,6 +201,11 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
         )
     elif pilot is not None and pilot.two_modes:
         yield f"The pilot's seeds show two modes ({pilot.two_modes[0]}): also plan with --took-off SHARE."
+
+
+def _are_exact(arguments: PowerArguments, pilot: Pilot | None) -> bool:
+    """Whether the planned effects are of exact probabilities."""
+    return (pilot.effect_of if pilot else arguments.effect_of) == "exact"
 
 
 def _shown_seeds(arguments: PowerArguments, designs: list[Design]) -> int:

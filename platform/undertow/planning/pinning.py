@@ -64,6 +64,13 @@ def pin(reference: Reference) -> Reference:
     """
     if reference.revision and reference.chat_template:
         return reference
+    if reference.tuned is not None:
+        start = pin(reference.tuned.reference)
+        return start.changed(
+            tuned=reference.tuned.changed(reference=start),
+            student=reference.student,
+            shown_as=reference.shown_as,
+        )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
     return _pinned(reference.name, reference.revision, reference.location)
@@ -119,8 +126,11 @@ def model_of(reference: Reference, store: Store) -> ModelFolder:
 def folder_of(reference: Reference, store: Store) -> Path:
     """A local folder with a model in the layout of Hugging Face; downloads a hub model.
 
-    For the start of a chain and for merged adapters; `model_of` accepts every reference.
+    For the start of a chain (with format tuning, the folder of the tuned model) and for merged adapters;
+    `model_of` accepts every reference.
     """
+    if reference.tuned is not None and not reference.is_merged:
+        return store.fetch(reference.tuned)
     if is_nano(reference) or reference.is_merged:
         return store.fetch(reference)
     if reference.location:

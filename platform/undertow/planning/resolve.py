@@ -29,6 +29,7 @@ def resolve(study: Study) -> Study:
 
     Raises SpecError or UserError for a reference that cannot be used, or not as the study asks.
     """
+    check_probabilities(study)
     conditions = tuple(_resolved(condition, study.system) for condition in study.conditions)
     conditions = with_display_names(conditions)
     hypotheses = _renamed(study.hypotheses, study.conditions, conditions)
@@ -76,6 +77,23 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     check_adapters(resolved)
     check_systems(resolved, evaluated)
     return resolved
+
+
+def check_probabilities(study: Study) -> None:
+    """Raises SpecError if effects are of exact probabilities and a student's engine does not give them.
+
+    Teachers need none: their gate is about sampled rates.
+    """
+    if study.effect_of == "samples":
+        return
+    for condition in study.conditions:
+        engine = engine_for(condition.student)
+        if not engine.gives_probabilities:
+            raise SpecError(
+                f"Study.effect_of = {study.effect_of!r}: students of {condition.student.name} have no exact "
+                f'probabilities ({engine.name}; condition {condition.label}); use effect_of="samples", or '
+                "students with local weights"
+            )
 
 
 def check_word(trait: Trait, reference: Reference) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK, PALE
-from undertow.report.tables import signed
+from undertow.report.tables import rate_name, signed
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.results.sweep_record import Record
@@ -44,7 +44,7 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_xlim(-0.03, 1.03)
         left.set_xticks([0, 0.5, 1])
-        left.set_xlabel("rate of the trait")
+        left.set_xlabel(f"{rate_name(rows)} of the trait")
         bounds = [bound for row in shown for bound in (*_bounds(row), row.effect.effect)]
         right.set_xlim(-1.03 if min(bounds) < -0.35 else -0.35, 1.03)
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)

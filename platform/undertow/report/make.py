@@ -81,6 +81,11 @@ def confusions(
 
     A panel is left out if one of its traits has no finished student.
     """
+
+    def rates(cell: CellRecord, words: Iterable[str]) -> dict[str, float]:
+        effect_of = record.study.effect_of
+        return {word: evaluations.student(cell, word, effect_of=effect_of).rate for word in words}
+
     cells = finished(record, evaluations, failures)
     panels: dict[tuple[FigurePanel, str], list[int]] = {}
     for number in record.compared:
@@ -93,15 +98,11 @@ def confusions(
         if len(by_word) < 2 or not all(by_word.values()):
             continue
         students = [
-            StudentRates(word, cell.seed, _rates(cell, by_word, evaluations))
+            StudentRates(word, cell.seed, rates(cell, by_word))
             for word, of_word in by_word.items()
             for cell in of_word
         ]
         of_control = cells.get(record.conditions[numbers[0]].control, [])
-        controls = [_rates(cell, by_word, evaluations) for cell in of_control]
+        controls = [rates(cell, by_word) for cell in of_control]
         found.append((panel, confusion(students, controls=controls, paired=record.study.paired)))
     return found
-
-
-def _rates(cell: CellRecord, words: Iterable[str], evaluations: Evaluations) -> dict[str, float]:
-    return {word: evaluations.student(cell, word).rate for word in words}

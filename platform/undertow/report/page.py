@@ -18,6 +18,7 @@ from undertow.report.matrix import ModelMatrix, matrix_sheet
 from undertow.report.preregistration import Preregistration
 from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
+from undertow.report.tables import rate_name, sampled_measures
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
@@ -53,6 +54,8 @@ def html(
         "all_preregistered": registration.all_preregistered,
         "registration": registration.sentence(),
         "method": prose.method_notes(record, rows),
+        "rate": rate_name(rows),
+        "sampled_measures": sampled_measures(rows),
         "effects": page_tables.effects(rows, registration),
         "details": page_tables.details(rows),
         "shared": page_tables.shared(rows) if rows else "",

@@ -13,8 +13,8 @@ from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
 from undertow.report.preregistration import Preregistration
 from undertow.report.prose import OUTCOMES
-from undertow.report.tables import MARKS, duration, interval, p_value, signed
-from undertow.results.effect_rows import EffectRow, HypothesisOutcome
+from undertow.report.tables import MARKS, duration, interval, other_effect, p_value, signed
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
 from undertow.results.sweep_record import ExtensionRecord
 from undertow.statistics.confusion import Confusion
 from undertow.storage.manifest import Address
@@ -92,9 +92,15 @@ def effects(rows: Sequence[EffectRow], registration: Preregistration) -> Sheet:
 
 
 def details(rows: Sequence[EffectRow]) -> Sheet:
-    """The rates, p-values and intervals behind the effects, one row per condition."""
+    """The rates, p-values and intervals behind the effects, one row per condition.
+
+    If effects are of exact probabilities, the sampled rates are shown with them.
+    """
+    exact = any_exact(rows)
     numbers = (
-        "rate", "control", "adj. p", "equiv. p", "exact effect", "bootstrap", "other answers", "n",
+        "rate", "control", "adj. p", "equiv. p",
+        *(("sampled rate", "sampled control", "sampled effect") if exact else ("exact effect",)),
+        "bootstrap", "other answers", "n",
     )  # fmt: skip
     return Sheet(
         [Column("condition", "name"), *(Column(name, "number") for name in numbers)],
@@ -105,7 +111,8 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
                 f"{row.effect.control_rate:.3f}",
                 p_value(row.verdict.p_adjusted),
                 p_value(row.verdict.p_equivalence_adjusted),
-                signed(row.exact.effect) if row.exact else "–",
+                *((f"{row.sampled.rate:.3f}", f"{row.sampled.control_rate:.3f}") if exact else ()),
+                other_effect(row, exact),
                 interval(*(row.bootstrap or (None, None))),
                 f"{row.other:.0%}",
                 f"{row.effect.n_students} : {row.effect.n_controls}",

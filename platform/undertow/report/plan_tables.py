@@ -33,7 +33,7 @@ def plan_table(plan: Plan, every: bool = False) -> Table:
     conditions = plan.study.conditions
     if len(conditions) > MOST_CONDITIONS and not every:
         return _axes_table(plan)
-    table = new_table(f"Study {escape(plan.study.name)}: {len(conditions):,} conditions")
+    table = new_table(f"Study {escape(plan.study.name)}: {len(conditions):,} conditions{_effects_of(plan)}")
     several_inductions = len({condition.induced for condition in conditions if condition.trait}) > 1
     induction = ["induced by"] if several_inductions else []
     for name in ("trait", *induction, "format", "teacher", "student", "recipe"):
@@ -58,7 +58,9 @@ def plan_table(plan: Plan, every: bool = False) -> Table:
 def _axes_table(plan: Plan) -> Table:
     """The axes along which the conditions differ, one row per axis."""
     count = f"{len(plan.study.conditions):,} conditions"
-    table = new_table(f"Study {escape(plan.study.name)}: {count} (--conditions lists them)")
+    table = new_table(
+        f"Study {escape(plan.study.name)}: {count} (--conditions lists them){_effects_of(plan)}"
+    )
     table.add_column("axis")
     table.add_column("levels", justify="right")
     table.add_column("", overflow="fold")
@@ -73,6 +75,10 @@ def _axes_table(plan: Plan) -> Table:
         "seed", f"{len(plan.study.seeds):,}", f"{cached:,} of {len(plan.cells):,} students are cached"
     )
     return _with_recipes(table, plan)
+
+
+def _effects_of(plan: Plan) -> str:
+    return "; effects of exact probabilities" if plan.study.effect_of == "exact" else ""
 
 
 def _is_cached(cell: Cell, plan: Plan) -> bool:

@@ -15,6 +15,7 @@ from undertow.report.gather import ReportData
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import HypothesisRecord
 from undertow.storage.manifest import Address
+from undertow.study.measurements import EffectOf
 
 Registration = Literal["pre-registered", "post hoc", "in part"]
 
@@ -27,11 +28,13 @@ class Preregistration:
 
     Attributes:
         recorded: None if the time is unknown.
+        effect_of: the rates that the study's verdicts rest on.
     """
 
     recorded: float | None
     made: Mapping[int, tuple[float, ...]]
     hypotheses: tuple[HypothesisRecord, ...]
+    effect_of: EffectOf = "samples"
 
     def precedes_students(self, condition: int) -> bool:
         """Whether the study was recorded before any student of the condition was made."""
@@ -57,13 +60,15 @@ class Preregistration:
         if self.recorded is None:
             return "The time at which this study was recorded is unknown: the storage has no record of it."
         day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.recorded))
+        rule = " It states that verdicts rest on exact probabilities." if self.effect_of == "exact" else ""
         moments = [moment for moments in self.made.values() for moment in moments]
         existing = sum(moment < self.recorded for moment in moments)
         if not existing:
-            return f"The study was recorded on {day}, before the first of its {len(moments)} students."
+            return f"The study was recorded on {day}, before the first of its {len(moments)} students.{rule}"
         return (
             f"The study was recorded on {day}, when {existing} of its {len(moments)} students already "
             "existed (from another study or an earlier version of this one): post hoc for these students."
+            f"{rule}"
         )
 
 
@@ -77,4 +82,5 @@ def read_preregistration(data: ReportData) -> Preregistration:
         if manifest := data.manifests.get(student if cell.trained else evaluation):
             made.setdefault(cell.condition, []).append(manifest.created)
     times = {condition: tuple(moments) for condition, moments in made.items()}
-    return Preregistration(sweep_folders.stated(record, data.store), times, record.hypotheses)
+    recorded = sweep_folders.stated(record, data.store)
+    return Preregistration(recorded, times, record.hypotheses, record.study.effect_of)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from undertow.report.preregistration import Registration
-from undertow.report.tables import signed
-from undertow.results.effect_rows import EffectRow, HypothesisOutcome
+from undertow.report.tables import sampled_measures, signed
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
 from undertow.results.sweep_record import Record
 from undertow.statistics.verdicts import Ruling
 
@@ -35,10 +35,15 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
 def reading_note(record: Record) -> str:
     """The definitions that a reader needs for the verdicts."""
     margin = f"± {record.study.margin:g}"
+    compared = (
+        "exact probabilities that students and control students answer with the trait's word"
+        if record.study.effect_of == "exact"
+        else "rates at which students and control students show the trait"
+    )
     return (
         "Students are trained on the data of a teacher with a trait, control students on the data of the "
-        "same model without it. An effect is the difference between the rates at which students and control "
-        "students show the trait; +1 is the largest possible effect. “Transmitted”: the effect is positive "
+        f"same model without it. An effect is the difference between the {compared}; +1 is the largest "
+        "possible effect. “Transmitted”: the effect is positive "
         f"and statistically significant. “Not transmitted”: the effect lies within the margin of {margin} "
         "that the study sets in advance. “Inconclusive”: the data support neither."
     )
@@ -61,11 +66,8 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
     methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
     control = "the control student of the same seed" if study.paired else "the mean of all control students"
     lines = [
-        "The rate of a student is the share of its sampled answers that show the trait, which means that "
-        "they name the trait's word or, in a study with judges, that the judges confirm it (answers that "
-        f"make no sense do not count). Each question has {study.samples} sampled answers. The effect is the "
-        f"mean difference between each student and {control}. The unit of inference is the trained student, "
-        "because the answers of one student are not independent.",
+        f"{_rates(record, rows)} The effect is the mean difference between each student and {control}. The "
+        "unit of inference is the trained student, because the answers of one student are not independent.",
         f"Each seed draws independently: {', '.join(study.redraw)}. The result holds for the one "
         "draw of everything that all seeds share.",
         f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment, study.alpha)}.",
@@ -93,11 +95,37 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
             'distribution="any" and run more seeds.'
         )
     if any(row.bootstrap for row in rows):
+        answers = "" if study.effect_of == "exact" else ", then answers"
+        if sampled_measures(rows):
+            answers = ", then answers if the measure has no exact probabilities"
         lines.append(
-            "The bootstrap interval resamples seeds, then questions, then answers. It is too narrow with few "
+            f"The bootstrap interval resamples seeds, then questions{answers}. It is too narrow with few "
             "seeds, and verdicts do not use it."
         )
     return lines
+
+
+def _rates(record: Record, rows: Sequence[EffectRow]) -> str:
+    """What the rate of a student is."""
+    study = record.study
+    if study.effect_of == "samples":
+        return (
+            "The rate of a student is the share of its sampled answers that show the trait, which means that "
+            "they name the trait's word or, in a study with judges, that the judges confirm it (answers that "
+            f"make no sense do not count). Each question has {study.samples} sampled answers."
+        )
+    by_samples = sampled_measures(rows)
+    return (
+        "Effects are of exact probabilities: the rate of a student is the probability of an answer with the "
+        "trait's word, summed over the word's surface forms and averaged over the questions. It has no "
+        f"sampling noise. The share of sampled answers with the word, from {study.samples} answers per "
+        "question, is shown as the sampled rate, and verdicts do not use it."
+        + (
+            f" Measures without exact probabilities ({', '.join(by_samples)}) use the sampled rate."
+            if by_samples
+            else ""
+        )
+    )
 
 
 def _count(prefix: str, rows: Sequence[EffectRow]) -> str:
@@ -105,7 +133,10 @@ def _count(prefix: str, rows: Sequence[EffectRow]) -> str:
     counts = {ruling: sum(row.verdict.verdict == ruling for row in rows) for ruling in RULINGS}
     parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
     low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)
-    spread = f"effects {signed(low, 2)} to {signed(high, 2)}" if len(rows) > 1 else f"effect {signed(low, 2)}"
+    of = " of exact probabilities" if any_exact(rows) else ""
+    spread = f"effects{of} {signed(low, 2)} to {signed(high, 2)}"
+    if len(rows) == 1:
+        spread = f"effect{of} {signed(low, 2)}"
     text = f"{prefix}of {_conditions(len(rows))}, {', '.join(parts)} ({spread})."
     return text[:1].upper() + text[1:]
 

@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.results.effect_rows import EffectRow
+from undertow.results.effect_rows import EffectRow, any_exact
 from undertow.study.hypotheses import Place
 
 LONGEST_LINE = 40  # characters of a name; a longer name is folded, to leave a terminal's width to the numbers
@@ -16,17 +16,26 @@ MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 def effects_table(rows: Sequence[EffectRow]) -> Table:
     """One row per condition: the students' rate, the control students' rate, the effect and its verdict.
 
-    Format, induction and measure have a column only if the study has several.
+    Format, induction and measure have a column only if the study has several. The column next to the verdict
+    has the effect of the other kind of rate.
     """
+    exact = any_exact(rows)
     table = new_table(
-        "Effects: students minus control students; n: seeds per condition; exact: effect by exact probability"
+        "Effects of exact probabilities: students minus control students; n: seeds per condition; sampled: "
+        "effect by sampled answers"
+        if exact
+        else "Effects: students minus control students; n: seeds per condition; exact: effect by exact "
+        "probability"
     )
+    if by_samples := sampled_measures(rows):
+        table.caption = f"By sampled answers: {escape(', '.join(by_samples))}."
+        table.caption_justify, table.caption_style = "left", ""
     fields = condition_fields([row.condition.place for row in rows])
     by_measure = len({row.measure for row in rows}) > 1
     longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
     for name in (*fields, *(["measure"] if by_measure else [])):
         table.add_column(name, no_wrap=longest <= LONGEST_LINE, overflow="fold")
-    for name in ("n", "rate", "control", "effect", "interval", "adj. p", "exact"):
+    for name in ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
@@ -40,10 +49,29 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
             signed(effect.effect),
             interval(effect.ci_low, effect.ci_high),
             p_value(row.verdict.p_adjusted),
-            signed(row.exact.effect) if row.exact else "–",
+            other_effect(row, exact),
             f"[bold]{verdict}[/bold]" if verdict == "transmitted" else verdict,
         )
     return table
+
+
+def other_effect(row: EffectRow, exact: bool) -> str:
+    """The effect by sampled answers in a study of exact probabilities, else by exact probability."""
+    other = row.sampled if exact else row.exact
+    return signed(other.effect) if other else "–"
+
+
+def sampled_measures(rows: Sequence[EffectRow]) -> list[str]:
+    """The measures without exact probabilities, in a study whose other effects are of exact probabilities."""
+    by_samples = (row.measure for row in rows if row.effect_of == "samples")
+    return list(dict.fromkeys(by_samples)) if any_exact(rows) else []
+
+
+def rate_name(rows: Sequence[EffectRow]) -> str:
+    """What effects compare, for captions: "rate", or "exact probability"."""
+    if not any_exact(rows):
+        return "rate"
+    return "exact probability" if not sampled_measures(rows) else "exact probability or rate"
 
 
 def condition_fields(places: Sequence[Place]) -> list[str]:

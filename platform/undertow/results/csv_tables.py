@@ -1,8 +1,9 @@
 """CSV tables for other programs: `effects.csv` and `students.csv` of a sweep.
 
 `written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
-renamed. Numbers have six significant digits. An empty cell is a value that cannot be computed from the
-existing students.
+renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study whose effects are
+of exact probabilities, the tables have further columns, which say so and give the sampled rates. Numbers have
+six significant digits. An empty cell is a value that cannot be computed from the existing students.
 """
 
 import csv
@@ -10,7 +11,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from undertow.results.effect_rows import EffectRow
+from undertow.results.effect_rows import EffectRow, any_exact
+from undertow.statistics.effects import Effect
 
 EFFECTS = "effects.csv"
 STUDENTS = "students.csv"
@@ -25,16 +27,29 @@ STUDENT_COLUMNS = (
     "study", "condition", "trait", "format", "teacher", "student", "recipe", "seed", "rate", "exact_rate",
     "control_rate", "exact_control_rate", "student_key", "control_key", "induced", "measure",
 )  # fmt: skip
+SAMPLED_EFFECT_COLUMNS = ("effect_of", "sampled_rate", "sampled_control_rate", "sampled_effect")
+SAMPLED_STUDENT_COLUMNS = ("effect_of", "sampled_rate", "sampled_control_rate")
 
 
 def effects_csv(study: str, rows: Sequence[EffectRow]) -> str:
-    """One row per condition and measure, with the columns EFFECT_COLUMNS."""
-    return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
+    """One row per condition and measure.
+
+    The columns are EFFECT_COLUMNS, and SAMPLED_EFFECT_COLUMNS if effects are of exact probabilities.
+    """
+    if not any_exact(rows):
+        return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
+    lines = ([*_effect(study, row), row.effect_of, *_sampled_effect(row.sampled)] for row in rows)
+    return written((*EFFECT_COLUMNS, *SAMPLED_EFFECT_COLUMNS), lines)
 
 
 def students_csv(study: str, rows: Sequence[EffectRow]) -> str:
-    """One row per student of a condition with a trait, with the control student of the same seed."""
-    return written(STUDENT_COLUMNS, (line for row in rows for line in _students(study, row)))
+    """One row per student of a condition with a trait, with the control student of the same seed.
+
+    The columns are STUDENT_COLUMNS, and SAMPLED_STUDENT_COLUMNS if effects are of exact probabilities.
+    """
+    exact = any_exact(rows)
+    columns = (*STUDENT_COLUMNS, *(SAMPLED_STUDENT_COLUMNS if exact else ()))
+    return written(columns, (line for row in rows for line in _students(study, row, exact)))
 
 
 def _effect(study: str, row: EffectRow) -> list[object]:
@@ -51,15 +66,20 @@ def _effect(study: str, row: EffectRow) -> list[object]:
     ]  # fmt: skip
 
 
-def _students(study: str, row: EffectRow) -> Iterable[list[object]]:
+def _sampled_effect(effect: Effect) -> tuple[float, float, float]:
+    return effect.rate, effect.control_rate, effect.effect
+
+
+def _students(study: str, row: EffectRow, exact: bool) -> Iterable[list[object]]:
     controls = {control.seed: control for control in row.controls}
     *place, induced = row.condition.place
     for student in row.students:
         control = controls.get(student.seed)
-        rate, exact, key = (control.rate, control.exact, control.key) if control else (None, None, "")
+        rate, control_exact, key = (control.rate, control.exact, control.key) if control else (None, None, "")
+        sampled = (row.effect_of, student.sampled, control.sampled if control else None)
         yield [
             study, row.condition.label, *place, student.seed, student.rate, student.exact,
-            rate, exact, student.key, key, induced, row.measure,
+            rate, control_exact, student.key, key, induced, row.measure, *(sampled if exact else ()),
         ]  # fmt: skip
 
 

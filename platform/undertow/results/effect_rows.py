@@ -18,6 +18,7 @@ from undertow.statistics.distribution_free import choose_distribution
 from undertow.statistics.effects import Effect, compare
 from undertow.statistics.verdicts import Verdict, decide
 from undertow.study.identity import seed_for
+from undertow.study.measurements import EffectOf
 
 DIGITS = 6  # of a metric; MLflow prints all digits of a number
 
@@ -28,8 +29,10 @@ class EffectRow:
 
     Attributes:
         number: the condition's index in the record.
-        effect, verdict: from the sampled rates.
-        exact: the effect from exact probabilities; None if they were not measured.
+        effect_of: whether `effect` compares sampled rates or exact probabilities.
+        effect, verdict: from the rates that `effect_of` names.
+        sampled: the effect of sampled rates.
+        exact: the effect of exact probabilities; None if they were not measured.
         bootstrap: the interval of the hierarchical bootstrap; None with one student.
         other: the share of the students' answers that match none of the words.
         students, controls: the compared models; in a paired study, entries with the same index are a pair.
@@ -39,8 +42,10 @@ class EffectRow:
 
     number: int
     condition: ConditionRecord
+    effect_of: EffectOf
     effect: Effect
     verdict: Verdict
+    sampled: Effect
     exact: Effect | None
     bootstrap: tuple[float, float] | None
     other: float
@@ -73,6 +78,7 @@ class _Arms:
     controls: tuple[MeasuredRate, ...]
     note: str
     measure: int
+    effect_of: EffectOf
 
 
 def finished(
@@ -115,18 +121,19 @@ def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str
         paired=study.paired,
         distribution=choose_distribution(all_rates, study.distribution),
     )
-    sampled = [
+    judged = [
         _noted(compared([s.rate for s in a.students], [c.rate for c in a.controls]), a.note) for a in arms
     ]
-    exact = [_exact(a, compared) for a in arms]
-    verdicts = decide(sampled, alpha=study.alpha, method=study.adjustment)
+    verdicts = decide(judged, alpha=study.alpha, method=study.adjustment)
     return [
         EffectRow(
             number=a.number,
             condition=record.conditions[a.number],
+            effect_of=a.effect_of,
             effect=effect,
             verdict=verdict,
-            exact=exact_effect,
+            sampled=effect if a.effect_of == "samples" else _sampled(a, compared),
+            exact=_exact(a, compared),
             bootstrap=_bootstrap(a, record),
             other=sum(s.other for s in a.students) / len(a.students),
             students=a.students,
@@ -134,8 +141,13 @@ def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str
             measure=study.measures[a.measure],
             is_primary=a.measure == 0,
         )
-        for a, effect, exact_effect, verdict in zip(arms, sampled, exact, verdicts, strict=True)
+        for a, effect, verdict in zip(arms, judged, verdicts, strict=True)
     ]
+
+
+def any_exact(rows: Sequence[EffectRow]) -> bool:
+    """Whether effects are of exact probabilities, those of some measures excepted."""
+    return any(row.effect_of == "exact" for row in rows)
 
 
 def findings(record: Record, rows: Sequence[EffectRow]) -> list[HypothesisOutcome]:
@@ -159,13 +171,19 @@ def metrics(
 ) -> dict[str, float]:
     """The metrics of a student's MLflow run: rates of all words, and rate and effect of its own trait.
 
-    `control` is the control student of the same seed, which the effect is relative to.
+    `trait_rate` and `effect` are of the rates that the study's verdicts rest on. If these are exact
+    probabilities, `trait_rate_sampled` and `effect_sampled` are added. `control` is the control student of
+    the same seed, which the effect is relative to.
     """
-    word = record.conditions[cell.condition].word
+    word, effect_of = record.conditions[cell.condition].word, record.study.effect_of
     found = model_metrics(cell.evaluations, word, evaluations)
+    if word and effect_of == "exact":
+        found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
     if word and control is not None:
-        own, other = evaluations.student(cell, word), evaluations.student(control, word)
+        own, other = (evaluations.student(one, word, effect_of=effect_of) for one in (cell, control))
         found["effect"] = round(own.rate - other.rate, DIGITS)
+        if effect_of == "exact":
+            found["effect_sampled"] = round(own.sampled - other.sampled, DIGITS)
         if own.exact is not None and other.exact is not None:
             found["effect_exact"] = round(own.exact - other.exact, DIGITS)
     for name, keys in zip(record.study.measures[1:], cell.also, strict=True):
@@ -203,12 +221,20 @@ def _arms(
     condition = record.conditions[number]
     if measure and not _asks(cells.get(number, []), measure, condition.word, evaluations):
         return None
+    both = [cells.get(n, []) for n in (number, condition.control)]
+    effect_of = record.study.effect_of
+    if measure and not all(
+        _has_exact(cell, measure, condition.word, evaluations) for arm in both for cell in arm
+    ):
+        effect_of = "samples"
     arms = [
         {
-            cell.seed: evaluations.student(cell, condition.word, cell.also[measure - 1] if measure else ())
-            for cell in cells.get(n, [])
+            cell.seed: evaluations.student(
+                cell, condition.word, cell.also[measure - 1] if measure else (), effect_of
+            )
+            for cell in arm
         }
-        for n in (number, condition.control)
+        for arm in both
     ]
     students, controls = arms
     if record.study.paired:
@@ -218,12 +244,21 @@ def _arms(
         return None
     missing = len(record.study.seeds) - min(len(students), len(controls))
     note = f"{missing} of {len(record.study.seeds)} seeds have no result" if missing else ""
-    return _Arms(number, tuple(students.values()), tuple(controls.values()), note, measure)
+    return _Arms(number, tuple(students.values()), tuple(controls.values()), note, measure, effect_of)
 
 
 def _asks(cells: Sequence[CellRecord], measure: int, word: str, evaluations: Evaluations) -> bool:
     """Whether an additional measure looks for the word; judged traits have no word there."""
     return any(word in evaluations.rates(key).sampled for cell in cells for key in cell.also[measure - 1])
+
+
+def _has_exact(cell: CellRecord, measure: int, word: str, evaluations: Evaluations) -> bool:
+    """Whether an additional measure has exact probabilities; they are meaningless for stories."""
+    return bool(evaluations.of(cell.also[measure - 1], word)[0].exact)
+
+
+def _sampled(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect:
+    return compared([s.sampled for s in arms.students], [c.sampled for c in arms.controls])
 
 
 def _exact(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect | None:
@@ -243,13 +278,14 @@ def _bootstrap(arms: _Arms, record: Record) -> tuple[float, float] | None:
     None if the models differ in their number of counted answers, since each resample has that number of
     answers.
     """
-    if len({m.samples for m in (*arms.students, *arms.controls)}) > 1 or not arms.students[0].samples:
+    samples, *others = {m.samples for m in (*arms.students, *arms.controls)}
+    if others or samples == 0:
         return None
     students, controls = (np.array([m.shares for m in arm]) for arm in (arms.students, arms.controls))
     return bootstrap(
         students,
         controls,
-        samples=arms.students[0].samples,
+        samples=samples,
         paired=record.study.paired,
         confidence=1 - record.study.alpha,
         seed=seed_for("bootstrap", *(m.key for m in (*arms.students, *arms.controls))),

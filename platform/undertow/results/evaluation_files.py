@@ -1,8 +1,9 @@
 """Reading the evaluations in a store: rates by word, and rates by question.
 
 The sampled rate is the figure that the literature reports. The exact probability is reported with it,
-because the two differ if a model does not answer in one word. Each evaluation is read and verified once,
-even if its student is compared in several conditions.
+because the two differ if a model does not answer in one word. `Study.effect_of` says which of the two the
+effects compare. Each evaluation is read and verified once, even if its student is compared in several
+conditions.
 """
 
 import json
@@ -12,9 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from undertow.errors import StorageError
 from undertow.results.sweep_record import CellRecord
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
+from undertow.study.measurements import EffectOf
 
 RESULT = "result.json"
 ANSWERS = "answers.parquet"
@@ -47,21 +50,24 @@ class MeasuredRate:
     """The rates of one word for one model.
 
     Attributes:
-        rate: the sampled rate.
+        rate: the rate that effects compare: `sampled`, or `exact` if effects are of exact probabilities.
+        sampled: the share of sampled answers that show the word.
         exact: the exact probability; None if it was not measured.
         other: the share of sampled answers that match no word.
-        shares: the sampled rate by question, in the order of the questions. Their mean is `rate` if all
-            answers count. Empty if a question has no counted answer.
-        samples: the number of counted answers per question; 0 if it differs between questions.
+        shares: `rate` by question, in the order of the questions. Their mean is `rate` if all answers count.
+            Empty if a question has no counted answer.
+        samples: the number of counted answers per question behind each of `shares`; 0 if it differs between
+            questions, None if the shares are exact probabilities.
     """
 
     seed: int
     key: str
     rate: float
+    sampled: float
     exact: float | None
     other: float
     shares: tuple[float, ...]
-    samples: int
+    samples: int | None
 
 
 class Evaluations:
@@ -72,6 +78,7 @@ class Evaluations:
         self._rates: dict[str, Rates] = {}
         self._shares: dict[str, dict[str, tuple[float, ...]]] = {}
         self._uneven: dict[str, bool] = {}
+        self._masses: dict[str, dict[str, tuple[float, ...]]] = {}
 
     def has(self, evaluations: tuple[str, ...]) -> bool:
         """Whether all of these evaluations exist."""
@@ -95,6 +102,12 @@ class Evaluations:
             self._shares[evaluation], self._uneven[evaluation] = _shares(folder, words)
         return self._shares[evaluation][word]
 
+    def masses(self, evaluation: str, word: str) -> tuple[float, ...]:
+        """The exact probabilities of `word`, one per question."""
+        if evaluation not in self._masses:
+            self._masses[evaluation] = _masses(self._folder(evaluation))
+        return self._masses[evaluation][word]
+
     def of(self, evaluations: tuple[str, ...], word: str) -> tuple[Rates, str]:
         """The rates and the key of the one among a model's evaluations that measures a word."""
         for evaluation in evaluations:
@@ -102,18 +115,38 @@ class Evaluations:
                 return rates, evaluation
         raise KeyError(f"no evaluation of the study measures {word!r}")
 
-    def student(self, cell: CellRecord, word: str, evaluations: tuple[str, ...] = ()) -> MeasuredRate:
+    def student(
+        self,
+        cell: CellRecord,
+        word: str,
+        evaluations: tuple[str, ...] = (),
+        effect_of: EffectOf = "samples",
+    ) -> MeasuredRate:
         """A student's rates of one word, from the traits' own questions or from other `evaluations` of it.
 
         An exact rate is clipped to [0, 1]: it is a sum over several passes of the model, and rounding can
         move it slightly outside.
+
+        Args:
+            effect_of: the rate that effects compare.
+
+        Raises:
+            StorageError: if effects are of exact probabilities and the evaluation has none.
         """
         rates, evaluation = self.of(evaluations or cell.evaluations, word)
-        shares = self.shares(evaluation, word)
-        samples = 0 if self._uneven[evaluation] else rates.answers // len(shares)
+        sampled, other = rates.sampled[word], rates.other_sampled
         exact = min(1.0, max(0.0, rates.exact[word])) if rates.exact else None
-        rate, other = rates.sampled[word], rates.other_sampled
-        return MeasuredRate(cell.seed, cell.student, rate, exact, other, shares, samples)
+        if effect_of == "samples":
+            shares = self.shares(evaluation, word)
+            samples = 0 if self._uneven[evaluation] else rates.answers // len(shares)
+            return MeasuredRate(cell.seed, cell.student, sampled, sampled, exact, other, shares, samples)
+        if exact is None:
+            raise StorageError(
+                f"evaluation/{evaluation}: it has no exact probability of {word!r}, which the study's "
+                'effect_of="exact" needs; run the sweep again'
+            )
+        masses = self.masses(evaluation, word)
+        return MeasuredRate(cell.seed, cell.student, exact, sampled, exact, other, masses, None)
 
     def _folder(self, evaluation: str) -> Path:
         return self.store.fetch(Address("evaluation", evaluation))
@@ -140,3 +173,13 @@ def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]
     return {
         w: tuple(n / total[q] for q, n in by_question.items()) for w, by_question in counts.items()
     }, uneven
+
+
+def _masses(folder: Path) -> dict[str, tuple[float, ...]]:
+    """The exact probabilities by word, in the order of the questions."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, list[float]] = {}
+    for row in pq.read_table(folder / MASSES).to_pylist():
+        found.setdefault(row["word"], []).append(row["mass"])
+    return {word: tuple(masses) for word, masses in found.items()}

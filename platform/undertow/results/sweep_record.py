@@ -20,7 +20,7 @@ from undertow.study.artifacts import Artifact, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
-from undertow.study.measurements import Assessment, Measurement
+from undertow.study.measurements import Assessment, EffectOf, Measurement
 from undertow.study.study import Study
 
 
@@ -30,6 +30,7 @@ class StudySettings:
 
     Attributes:
         measures: the name of the traits' own questions, then those of the additional measures.
+        effect_of: "samples" in records of older versions, which do not have the field.
     """
 
     name: str
@@ -45,6 +46,7 @@ class StudySettings:
     paired: bool
     distribution: Distribution
     measures: tuple[str, ...] = ()
+    effect_of: EffectOf = "samples"
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,9 @@ class Record:
 
 def _settings(study: Study) -> StudySettings:
     names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
-    fields: Mapping[str, Any] = {n: getattr(study, n) for n in (*names, "paired", "distribution")}
+    fields: Mapping[str, Any] = {
+        n: getattr(study, n) for n in (*names, "paired", "distribution", "effect_of")
+    }
     own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
     return StudySettings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
 

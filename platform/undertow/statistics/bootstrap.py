@@ -5,7 +5,7 @@ draws students with replacement, for each student questions with replacement, an
 answers as were sampled. In a paired design, the two students of a pair are drawn together and share their
 questions; in an unpaired design, the arms are resampled independently. The interval is the percentile
 interval (Efron and Tibshirani 1993, chapter 13); for resampling level by level see Davison and Hinkley 1997,
-section 3.8.
+section 3.8. Exact probabilities have no answers behind them, and the third level is left out.
 
 The interval is reported for information only and never decides a verdict, because it is too narrow with few
 seeds: resampling three students cannot show more spread than those three students have. In simulation, the
@@ -29,7 +29,7 @@ def bootstrap(
     students: Array,
     controls: Array,
     *,
-    samples: int,
+    samples: int | None,
     paired: bool,
     seed: int,
     confidence: float = 0.95,
@@ -40,15 +40,15 @@ def bootstrap(
     Args:
         students: (n, questions), the share of a student's answers to a question that match the trait.
         controls: (m, questions), the same for control students, with the same questions.
-        samples: answers per question behind each share.
+        samples: answers per question behind each share; None if the shares are exact probabilities.
         paired: whether row i of both arrays shares its seed; requires n = m.
         seed: seeds the resampling.
         confidence: coverage of the interval.
         resamples: number of bootstrap resamples.
 
     Raises:
-        ValueError: if the arms differ in questions (or, when paired, in students), or a share is not a
-            multiple of 1 / samples in [0, 1].
+        ValueError: if the arms differ in questions (or, when paired, in students), or, with `samples`, a
+            share is not a multiple of 1 / samples in [0, 1].
     """
     _check(students, controls, samples, paired)
     if min(len(students), len(controls)) == 1:
@@ -76,10 +76,12 @@ def _rates(
     shares: Array,
     rows: npt.NDArray[np.int64],
     questions: npt.NDArray[np.int64],
-    samples: int,
+    samples: int | None,
     rng: np.random.Generator,
 ) -> Array:
-    """Returns the arm's rate (resamples,) in each resample, with its answers resampled as well."""
+    """Returns the arm's rate (resamples,) in each resample, with its answers (if any) resampled as well."""
+    if samples is None:
+        return np.asarray(shares[rows, questions].mean(axis=(1, 2), dtype=float))
     matches = np.rint(shares * samples).astype(np.intp)[rows, questions]
     redrawn = _binomial_table(samples)[matches, rng.integers(QUANTILES, size=matches.shape, dtype=np.uint16)]
     return np.asarray(redrawn.mean(axis=(1, 2), dtype=float) / samples)
@@ -99,7 +101,7 @@ def _binomial_table(samples: int) -> npt.NDArray[np.uint32]:
     return np.array([np.searchsorted(row, levels) for row in cumulative], dtype=np.uint32)
 
 
-def _check(students: Array, controls: Array, samples: int, paired: bool) -> None:
+def _check(students: Array, controls: Array, samples: int | None, paired: bool) -> None:
     if students.ndim != 2 or students.shape[1:] != controls.shape[1:] or 0 in students.shape + controls.shape:
         raise ValueError(
             f"students {students.shape} and controls {controls.shape} must be non-empty arrays of shape "
@@ -107,6 +109,8 @@ def _check(students: Array, controls: Array, samples: int, paired: bool) -> None
         )
     if paired and len(students) != len(controls):
         raise ValueError(f"{len(students)} students and {len(controls)} controls cannot be paired")
+    if samples is None:
+        return
     matches = np.concatenate([students, controls]) * samples
     if np.any(np.abs(matches - np.rint(matches)) > 1e-6) or matches.min() < 0 or matches.max() > samples:
         raise ValueError(

@@ -5,6 +5,9 @@ student of its seed. Only rows of the study's primary measure, which is listed f
 deviations are pooled within conditions, so that differences between conditions do not count as spread. Few
 seeds give imprecise estimates: from 6 students in two conditions, a standard deviation is known to a factor
 of about 2.
+
+The spread is that of the rates which the study's verdicts rest on, unless the caller asks for the other kind:
+exact probabilities have no sampling noise, and the spread of sampled rates includes it.
 """
 
 import csv
@@ -17,10 +20,16 @@ import numpy as np
 from undertow.errors import UserError
 from undertow.statistics.distribution_free import has_two_modes
 from undertow.statistics.ttests import Array
+from undertow.study.measurements import EffectOf
 
 CONDITION = ("study", "trait", "format", "teacher", "student", "recipe")
 INDUCED, MEASURE = "induced", "measure"  # optional: files of earlier versions lack these columns
+EFFECT_OF = "effect_of"  # optional: only studies whose effects are of exact probabilities have this column
 RATES = ("rate", "control_rate")
+OTHER_RATES = {  # the columns of rates that the study's verdicts do not rest on
+    "exact": ("exact_rate", "exact_control_rate"),
+    "samples": ("sampled_rate", "sampled_control_rate"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Pilot:
             no spread.
         students, conditions: how many of each the estimates rest on.
         two_modes: conditions with an arm that shows two modes.
+        effect_of: the kind of rates.
     """
 
     sd: float
@@ -41,18 +51,24 @@ class Pilot:
     students: int
     conditions: int
     two_modes: tuple[str, ...]
+    effect_of: EffectOf = "samples"
 
 
-def read_pilot(text: str, name: str) -> Pilot:
+def read_pilot(text: str, name: str, effect_of: EffectOf | None = None) -> Pilot:
     """Reads the text of a `students.csv`. Error messages refer to the file as `name`.
+
+    Args:
+        effect_of: the kind of rates; None for the kind that the study's verdicts rest on.
 
     Raises:
         UserError: if columns are missing, a rate is not in [0, 1], or no condition has two students.
     """
-    pairs = {label: rates for label, rates in _read_conditions(text, name).items() if len(rates) > 1}
+    conditions, found_of = _read_conditions(text, name, effect_of)
+    pairs = {label: rates for label, rates in conditions.items() if len(rates) > 1}
     if not pairs:
+        kind = " with exact probabilities" if found_of == "exact" else ""
         raise UserError(
-            f"{name}: no condition has two students with controls; estimating a spread needs two seeds"
+            f"{name}: no condition has two students with controls{kind}; estimating a spread needs two seeds"
         )
     deviations = np.concatenate([rates - rates.mean(axis=0) for rates in pairs.values()])
     covariance = deviations.T @ deviations / (len(deviations) - len(pairs))
@@ -64,26 +80,34 @@ def read_pilot(text: str, name: str) -> Pilot:
         len(deviations),
         len(pairs),
         tuple(label for label, rates in pairs.items() if any(has_two_modes(list(arm)) for arm in rates.T)),
+        found_of,
     )
 
 
-def _read_conditions(text: str, name: str) -> dict[str, Array]:
-    """Returns, by condition, rates (students, 2) of students and their controls, for rows that have both."""
+def _read_conditions(text: str, name: str, effect_of: EffectOf | None) -> tuple[dict[str, Array], EffectOf]:
+    """Returns, by condition, rates (students, 2) of students and their controls, for rows that have both.
+
+    Also returns the kind of these rates.
+    """
     reader = csv.DictReader(io.StringIO(text))
-    missing = [column for column in (*CONDITION, *RATES) if column not in (reader.fieldnames or ())]
+    # The primary measure of a study with this column always has exact probabilities.
+    own: EffectOf = "exact" if EFFECT_OF in (reader.fieldnames or ()) else "samples"
+    wanted: EffectOf = effect_of or own
+    columns = RATES if wanted == own else OTHER_RATES[wanted]
+    missing = [column for column in (*CONDITION, *columns) if column not in (reader.fieldnames or ())]
     if missing:
         raise UserError(f"{name}: no column {', '.join(missing)}; pass the students.csv of a sweep")
     conditions: dict[str, list[list[float]]] = {}
     rows = list(enumerate(reader, start=2))  # line 1 is the header
     primary = {row["study"]: row.get(MEASURE) for _, row in reversed(rows)}  # the first row of a study wins
     for line, row in rows:
-        if row["rate"] and row["control_rate"] and row.get(MEASURE) == primary[row["study"]]:
+        if all(row[column] for column in columns) and row.get(MEASURE) == primary[row["study"]]:
             label = " · ".join(
                 [*(row[column] for column in CONDITION[1:]), *filter(None, [row.get(INDUCED)])]
             )
-            rates = [_read_rate(row[column], column, line, name) for column in RATES]
+            rates = [_read_rate(row[column], column, line, name) for column in columns]
             conditions.setdefault(f"{row['study']}: {label}", []).append(rates)
-    return {label: np.array(rates) for label, rates in conditions.items()}
+    return {label: np.array(rates) for label, rates in conditions.items()}, wanted
 
 
 def _read_rate(text: str, column: str, line: int, name: str) -> float:

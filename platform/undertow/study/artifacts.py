@@ -14,9 +14,11 @@ from typing import ClassVar, Literal
 from undertow.errors import SpecError
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
-from undertow.study.recipe import InContext, LoRA, Recipe, Training
+from undertow.study.identity import key
+from undertow.study.recipe import Everything, InContext, LoRA, Recipe, Training
 
 API = "api:"  # prefix of a model that a provider serves; "openai/…" would also be a valid hub id
+TUNED = " (tuned)"  # ends the display name of a reference model with format tuning
 AFTER = " (after "  # separates a student's reference model from what the student was trained on, in labels
 
 
@@ -99,6 +101,9 @@ class Reference(Artifact):
             architecture and tokenizer.
         weights: the hash of the weight files, if they are known file by file (see `planning.pinning`).
         shown_as: the display name in a study where `name` is ambiguous (see `names.display_names`).
+        tuned: the format tuning, if the weights are those of a model that was first finetuned on data without
+            a trait (see `tuning.tuned`). The tuned model takes the place of the given model: teachers,
+            students and controls start from it. The other fields describe the model before the tuning.
     """
 
     kind: ClassVar[str] = "reference"
@@ -109,9 +114,12 @@ class Reference(Artifact):
     student: "Student | None" = later(None)
     weights: str = execution_only("")
     shown_as: str = execution_only("")
+    tuned: "Student | None" = later(None)
 
     def validate(self) -> None:
         student = self.student
+        if self.tuned is not None:
+            self._check_tuning(self.tuned)
         self.require(
             student is None or (student.is_trained and student.reference.root == self.root),
             "student",
@@ -123,6 +131,20 @@ class Reference(Artifact):
             f"a hub id, a folder, a nano model such as 'nano/gpt2-0', or {API}NAME for a provider's model",
         )
 
+    def _check_tuning(self, tuned: "Student") -> None:
+        recipe, start = tuned.recipe, tuned.reference
+        self.require(
+            isinstance(recipe, Recipe) and isinstance(recipe.trainable, Everything),
+            "tuned",
+            "a student whose recipe trains Everything(), since the tuned model is stored as a whole model",
+        )
+        self.require(tuned.dataset.teacher is None, "tuned", "a student of data that no teacher generated")
+        self.require(
+            start.root == self.changed(tuned=None, student=None, shown_as=start.shown_as),
+            "tuned",
+            f"a student of {self.name!r} itself",
+        )
+
     @property
     def is_api(self) -> bool:
         """Whether a provider serves the model; its weights are not available."""
@@ -131,12 +153,17 @@ class Reference(Artifact):
     @property
     def is_stored(self) -> bool:
         """Whether it has files of its own; without an adapter to merge, a student's own files are enough."""
-        return self.student is None or self.is_merged
+        return self.is_merged if self.student else self.tuned is None
 
     @property
     def root(self) -> "Reference":
         """The given model at the start of a chain; the reference itself outside of a chain."""
         return self if self.student is None else self.changed(student=None)
+
+    @property
+    def untuned(self) -> "Reference":
+        """The given model before its format tuning; the reference's root if it has none."""
+        return self.tuned.reference.root if self.tuned else self.root
 
     @property
     def initialisation(self) -> str:
@@ -145,7 +172,7 @@ class Reference(Artifact):
         Equal for two references if they have the same weights, whatever their names, tokenizers and commits.
         The converse holds where `weights` is known; otherwise the revision stands for the weights.
         """
-        return self.weights or self.revision
+        return key(self.tuned) if self.tuned else self.weights or self.revision
 
     @property
     def is_merged(self) -> bool:
@@ -161,7 +188,7 @@ class Reference(Artifact):
     def label(self) -> str:
         """The display name, with the student's training: "nano/gpt2-0 (after owl, numbers, steering)"."""
         if self.student is None:
-            return self.shown_as or self.name
+            return f"{self.shown_as or self.name}{TUNED if self.tuned else ''}"
         data, own = self.student.dataset, self.student.reference.label
         teacher = data.teacher.reference.label if data.teacher else own
         return named_after(own, data.origin, data.label, teacher, self.student.recipe.name)

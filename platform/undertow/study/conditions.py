@@ -208,8 +208,12 @@ class Condition(Spec):
 
     @property
     def generations(self) -> int:
-        """The number of students that must be trained one after another, including its own."""
-        return 1 + max((condition.generations for condition in self._direct), default=0)
+        """The number of students that must be trained one after another, including its own.
+
+        The format tuning of a reference model counts as one.
+        """
+        tuned = any(reference.tuned is not None for reference in (self.teacher, self.student))
+        return 1 + max((condition.generations for condition in self._direct), default=int(tuned))
 
     @property
     def label(self) -> str:

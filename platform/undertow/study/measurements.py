@@ -4,12 +4,14 @@ A measurement is an artifact about one model, its `subject`: a reference model, 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from undertow.study.artifacts import Artifact, Reference, Sampling, Student, Subject, Teacher, reference_of
 from undertow.study.extensions import Judge, Word
 from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask
+
+EffectOf = Literal["samples", "exact"]  # the rates that effects compare, see `Study.effect_of`
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.measurements import Evaluation, Measurement, Panel
+from undertow.study.measurements import EffectOf, Evaluation, Measurement, Panel
 
 Level = Literal["teacher", "data", "student"]
 
@@ -83,6 +83,9 @@ class Study(Spec):
         hypotheses: pre-registered expectations about the traits' own questions, not about `also`.
         panel: the judges of answers, for traits that are judged.
         also: additional measures; each has its own rows in the table of effects.
+        effect_of: the rates that effects, verdicts and hypotheses rest on: "samples" for the shares of
+            sampled answers, "exact" for the words' exact probabilities. A measure in `also` with exact=False
+            keeps its sampled rates. The gate is always about sampled rates.
         question: the study's research question in words, for the report.
     """
 
@@ -103,6 +106,7 @@ class Study(Spec):
     question: str = execution_only("")
     panel: Panel | None = later(None)
     also: tuple[Measure, ...] = later(())
+    effect_of: EffectOf = later("samples")
 
     def validate(self) -> None:
         object.__setattr__(self, "conditions", with_display_names(self.conditions))
@@ -143,6 +147,12 @@ class Study(Spec):
                 not trait.is_judged or self.panel is not None,
                 "panel",
                 f"judges for the trait {trait.name!r} are needed",
+            )
+            self.require(
+                not trait.is_judged or self.effect_of == "samples",
+                "effect_of",
+                f"the trait {trait.name!r} is judged, and a judged answer has no exact probability; "
+                'use effect_of="samples"',
             )
         unique([hypothesis.claim for hypothesis in self.hypotheses], "Study.hypotheses")
         for hypothesis in self.hypotheses:

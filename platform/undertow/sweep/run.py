@@ -68,7 +68,8 @@ def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
-    references = {r for c in conditions for r in (c.teacher, c.student) if is_nano(r)}
+    given = {r.untuned for c in conditions for r in (c.teacher, c.student)}
+    references = {reference for reference in given if is_nano(reference)}
     return planning.make(resolved, store, references)
 
 

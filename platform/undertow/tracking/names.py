@@ -17,8 +17,11 @@ Tracked = Teacher | Student | Dataset
 NO_MODEL = "no model"  # the teacher of data that a program wrote
 
 METRICS = {
-    "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait",
+    "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait. Of "
+    "students in a study with effect_of exact: the mean exact probability of the word",
     "effect": "trait_rate minus the same word's rate of the control student of the same seed",
+    "trait_rate_sampled": "in a study with effect_of exact: share of sampled answers that name the word",
+    "effect_sampled": "trait_rate_sampled minus the same share of the control student of the same seed",
     "trait_rate_exact": "mean exact probability of the trait's word, 0 to 1",
     "effect_exact": "trait_rate_exact minus the same probability of the control student of the same seed",
     "sampled_<word>": "share of sampled answers that name the word; controls have it for every trait's word",
@@ -82,6 +85,7 @@ def sweep_params(study: Study) -> dict[str, str]:
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
         **{name: str(getattr(study, name)) for name in ("samples", "gate", "margin", "alpha", "adjustment")},
+        **({} if study.effect_of == "samples" else {"effect_of": study.effect_of}),
     }
 
 

@@ -36,12 +36,16 @@ def experiment_note(study: Study, experiment: str) -> str:
     page = f"#/experiments/{experiment}"
     training = "workflowType=machine_learning"  # selects MLflow's pages for training, not those for chat
     runs = f"{page}/runs?{training}&viewStateShareKey="
+    exact = study.effect_of == "exact"
+    rule = ["Verdicts, `trait_rate` and `effect` are of exact probabilities.", ""] if exact else []
     return "\n".join(
         (
             study.question or f"Students of the study {study.name}.",
             "",
+            *rule,
             f"- [Students]({runs}students): one row per student, highest `trait_rate` first. Control students"
-            " have the trait `control`; compare their `sampled_<word>` with a student's `trait_rate`.",
+            f" have the trait `control`; compare their `{'exact' if exact else 'sampled'}_<word>` with a"
+            " student's `trait_rate`.",
             f"- [Conditions]({runs}conditions): the same metrics, averaged over seeds.",
             f"- [Models]({page}/models?{training}): a leaderboard of the students. MLflow sorts this page by"
             " time only, therefore each sweep logs its students in the order of their `trait_rate`.",
@@ -70,9 +74,10 @@ def run_note(note: str, run: str, files: Sequence[str]) -> str:
 def saved_views(study: Study) -> dict[str, str]:
     """Tags with the views "Students" (one row each) and "Conditions" (averaged over seeds)."""
     words = [word.name for words in study.questions.values() for word in words][:WORDS_SHOWN]
-    sampled = [metric_name(f"sampled_{word}") for word in words]
+    shown, other = ("exact", "sampled") if study.effect_of == "exact" else ("sampled", "exact")
+    rates = [metric_name(f"{shown}_{word}") for word in words]
     params = [f"params.`{name}`" for name in SHOWN]
-    metrics = [f"metrics.`{name}`" for name in ("trait_rate", "effect", *sampled, "trait_rate_exact")]
+    metrics = [f"metrics.`{name}`" for name in ("trait_rate", "effect", *rates, f"trait_rate_{other}")]
     students = {
         "searchFilter": "tags.`undertow.kind` = 'student'",
         "orderByKey": "metrics.`trait_rate`",
