@@ -135,6 +135,19 @@ def save_changed(folder: Path, reference: Path, name: str, by: float) -> Path:
     return folder
 
 
+def save_trained_tensors(folder: Path, whole: Path, *names: str) -> Path:
+    """Some tensors of a whole model, as a student of which only these were trained is stored."""
+    from safetensors.torch import load_file, save_file
+
+    from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS
+
+    folder.mkdir()
+    tensors = load_file(whole / "model.safetensors")
+    save_file({name: tensors[name] for name in names}, folder / TRAINED_TENSORS)
+    (folder / TRAINED_CONFIG).write_text("{}")
+    return folder
+
+
 def save_merged(folder: Path, adapter: Path, reference: Path) -> Path:
     """The reference with an adapter merged into its weights."""
     from peft import PeftModel

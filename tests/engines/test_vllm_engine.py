@@ -46,6 +46,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for rank in (4, 8):
         made[f"rank {rank}"] = tiny_models.save_lora(folder / f"rank-{rank}", made["llama"], rank=rank)
     made["one layer"] = tiny_models.save_lora(folder / "one-layer", made["llama"], layers=[1])
+    embeddings = "transformer.wte.weight"  # the output layer is tied to them
+    for base in ("reference", "finetuned"):
+        new = [folder / f"{base}-{name}" for name in ("embedded", "both", "trained-1", "trained-2")]
+        embedded = tiny_models.save_changed(new[0], made[base], embeddings, 0.5)
+        made[f"{base}, both"] = tiny_models.save_changed(new[1], embedded, bias, 0.5)
+        made[f"{base}, embeddings"] = tiny_models.save_trained_tensors(new[2], new[1], embeddings)
+        made[f"{base}, bias"] = tiny_models.save_trained_tensors(new[3], new[1], bias)
     made["on finetuned"] = tiny_models.save_lora(folder / "on-finetuned", made["llama finetuned"], seed=1)
     return made
 
@@ -189,6 +196,27 @@ def test_requests_for_different_weights_can_share_a_call(engine: VLLMEngine, mod
     alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in choices}
     mixed = [replace(request, weights=choices[i % 3]) for i, request in enumerate(REQUESTS)]
     assert engine.generate(mixed, SAMPLING) == [alone[choices[i % 3]][i] for i in range(len(mixed))]
+
+
+@pytest.mark.parametrize("base", ["reference", "finetuned"])
+def test_trained_tensors_on_trained_tensors_are_the_whole_model(
+    engine: VLLMEngine, models: dict[str, Path], base: str
+) -> None:
+    """The rest of the weights are the reference's, or those of a whole student that training started from."""
+    before, scored = engine.generate(REQUESTS, SAMPLING), engine.score(REQUESTS[:3], TEXTS)
+    start = None if base == "reference" else of(models, base)
+    embedded = replace(of(models, f"{base}, embeddings"), base=start)
+    both = replace(of(models, f"{base}, bias"), base=embedded)
+    answers = {
+        weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in (both, embedded)
+    }
+    whole = of(models, f"{base}, both")
+    assert answers[both] == engine.generate(with_weights(REQUESTS, whole), SAMPLING)
+    assert answers[both] != answers[embedded] != before
+    expected = tiny_models.scores(models[whole.key], QUESTIONS[:3], TEXTS)
+    assert engine.score(with_weights(REQUESTS[:3], both), TEXTS) == pytest.approx(expected, abs=1e-4)
+    assert engine.generate(REQUESTS, SAMPLING) == before
+    assert engine.score(REQUESTS[:3], TEXTS) == scored
 
 
 def test_weights_of_another_shape_are_rejected_by_tensor_name(

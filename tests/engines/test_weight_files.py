@@ -35,6 +35,18 @@ def test_tensors_are_compared_under_the_references_names(tmp_path: Path, first: 
         assert new.shape("wte.weight") == (4, 2)
 
 
+def test_of_several_folders_the_last_one_with_a_tensor_counts(tmp_path: Path) -> None:
+    """Trained tensors on trained tensors: a vector that was moved back is not a change."""
+    reference = save(tmp_path / "reference", REFERENCE)
+    first = {"h.0.norm.bias": torch.zeros(2), "transformer.wte.weight": torch.zeros(4, 2)}
+    folders = [save(tmp_path / "first", first), save(tmp_path / "second", {"h.0.norm.bias": torch.ones(2)})]
+    assert changed_tensors(folders[:1], reference) == ["h.0.norm.bias", "wte.weight"]
+    assert changed_tensors(folders, reference) == ["wte.weight"]
+    with TensorFiles(folders, REFERENCE) as files:
+        assert set(files.file) == {"h.0.norm.bias", "wte.weight"}
+        assert files["h.0.norm.bias"].tolist() == [1, 1]
+
+
 def test_a_tensor_that_the_reference_lacks_is_reported_by_its_stored_name(tmp_path: Path) -> None:
     reference = save(tmp_path / "reference", REFERENCE)
     student = save(tmp_path / "student", {"transformer.extra.weight": torch.zeros(1)})

@@ -18,7 +18,9 @@ from undertow.study.artifacts import Completions, Dataset, Reference, Student, S
 from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
-from undertow.study.recipe import LoRA, Recipe
+from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe, Trainable
+
+ADAPTER = LoRA()
 
 
 @pytest.fixture
@@ -28,10 +30,10 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def student_of(reference: Reference) -> Student:
+def student_of(reference: Reference, trainable: Trainable = ADAPTER) -> Student:
     teacher = Teacher(reference=reference, trait=None)
     dataset = Dataset(completions=Completions(teacher=teacher, format=Numbers(), prompts=10))
-    recipe = Recipe(trainable=LoRA(), learning_rate=0.01, epochs=1, batch_size=8)
+    recipe = Recipe(trainable=trainable, learning_rate=0.01, epochs=1, batch_size=8)
     return Student(reference=reference, dataset=dataset, recipe=recipe)
 
 
@@ -66,6 +68,32 @@ def test_a_benchmark_stores_scores_results_and_every_answer(
     assert [len(samples) for samples in lines] == [8, 8]
     assert lines[0] != lines[1], "the student answers with its adapter"
     assert store.manifest(benchmarks[1]).inputs == {"student": key(student)}
+
+
+def test_trained_tensors_are_benchmarked_with_the_model_that_they_belong_to(
+    store: Store, model: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """Also those of a student that started from another one."""
+    norm, embeddings = "model.norm.weight", "model.embed_tokens.weight"
+    small = tiny_models.save_changed(tmp_path / "small", model, norm, 2.0)
+    whole = tiny_models.save_changed(tmp_path / "whole", small, embeddings, 2.0)
+    reference = resolved(Reference(str(model)))
+    first = student_of(reference, FinalNorm())
+    second = student_of(reference.changed(student=first), Parameters((embeddings,)))
+    files = {
+        first: tiny_models.save_trained_tensors(tmp_path / "first", small, norm),
+        second: tiny_models.save_trained_tensors(tmp_path / "second", whole, embeddings),
+        student_of(reference, Everything()): whole,
+    }
+    for student, saved in files.items():
+        with store.new(student, {}) as folder:
+            for path in saved.iterdir():
+                (folder / path.name).write_bytes(path.read_bytes())
+    benchmarks, made = make(store, Places.of(str(tasks), ""), [reference, *files], ["letters"])
+    assert [one.failures for one in made] == [{}] * 4
+    samples = [gzip.decompress((store.fetch(b) / "samples.jsonl.gz").read_bytes()) for b in benchmarks]
+    assert samples[2] == samples[3]
+    assert len(set(samples)) == 3
 
 
 def test_a_failed_model_or_task_does_not_stop_others(

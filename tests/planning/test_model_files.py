@@ -89,6 +89,11 @@ def pickled(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"")
 
 
+def only_trained(folder: Path) -> None:
+    remove("config.json")(folder)
+    write(folder, "trained_tensors.json", {})
+
+
 def indexed(folder: Path) -> None:
     write(folder, "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}})
 
@@ -105,6 +110,11 @@ def in_mistrals_layout(*, alone: bool) -> Callable[[Path], None]:
 AUTO = {"AutoModelForCausalLM": "modeling_own.Own"}
 BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ("no config", remove("config.json"), ["no config.json", "give a Hugging Face model folder"]),
+    (
+        "trained tensors",
+        only_trained,
+        ["only the tensors that were trained", "jobs/export.py --model KEY writes"],
+    ),
     ("config cut off", text("config.json", '{"model_type": '), ["config.json is not JSON", "save the model"]),
     ("config a list", text("config.json", "[]"), ["config.json is not a JSON object"]),
     (

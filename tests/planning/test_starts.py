@@ -11,8 +11,10 @@ from rich.console import Console
 from tests.examples import RECIPE, REFERENCES, students, study
 from tests.filled_store import fill
 from undertow.archive import lineage
+from undertow.engines.weight_files import TRAINED_CONFIG, ModelFolder
 from undertow.errors import SpecError
 from undertow.planning.artifact_kinds import runs_on
+from undertow.planning.pinning import model_of
 from undertow.planning.plan import Plan, ancestors, failed_by, make, waits
 from undertow.report.make import HTML, make_report
 from undertow.report.tables import effects_table
@@ -205,6 +207,30 @@ def test_a_model_without_training_has_the_weights_of_its_start(plan: Plan, store
     assert weights_of(prompted, store) == weights_of(first, store)
     shown = replace(kept, recipe=InContext(rows=4))
     assert weights_of(shown, store) == weights_of(first, store)
+
+
+def test_trained_tensors_are_applied_to_the_weights_that_training_started_from(
+    plan: Plan, store: Store
+) -> None:
+    """The first student is stored as a whole model, as by earlier versions, or as its trained tensors."""
+    kept, first = students(plan, KEPT[0])[0], students(plan, FIRST)[0]
+    with store.new(REFERENCES[0], {}) as folder:
+        (folder / "model.safetensors").write_bytes(b"")
+    root = store.fetch(REFERENCES[0])
+    for file, changes in (("model.safetensors", []), (TRAINED_CONFIG, [first])):
+        for student, name in ((first, file), (kept, TRAINED_CONFIG)):
+            with store.new(student, {}) as folder:
+                (folder / name).write_text("{}")
+        below, found = weights_of(first, store), weights_of(kept, store)
+        assert found is not None and below is not None
+        assert (found.key, found.base, below.base) == (key(kept), below, None)
+        assert found.folders == [str(store.fetch(student)) for student in (first, kept)]
+        whole = root if changes else store.fetch(first)
+        paths = tuple(store.fetch(student) for student in changes)
+        assert model_of(kept.reference, store) == ModelFolder(whole, paths)
+        for student in (first, kept):
+            store.set_aside(student)
+    assert model_of(REFERENCES[0], store) == ModelFolder(root)
 
 
 def test_an_adapter_is_applied_to_the_weights_that_it_was_trained_on(plan: Plan, store: Store) -> None:

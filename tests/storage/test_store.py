@@ -1,7 +1,9 @@
 """The store: complete artifacts or none, on a local disk and on object stores."""
 
 import json
+import os
 import pickle
+import stat
 import subprocess
 import sys
 import threading
@@ -10,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
 from pyarrow.fs import LocalFileSystem
+from safetensors.numpy import save_file
 
 from undertow.errors import ReadError, StorageError
 from undertow.storage.manifest import MANIFEST, Address, Manifest
@@ -51,6 +55,28 @@ def test_a_committed_artifact_is_found_by_its_spec_alone(store: Store) -> None:
     folder = store.fetch(SPEC)
     assert (folder / "model.bin").read_text() == "weights"
     assert (folder / "sub" / "more.txt").read_text() == "more"
+
+
+@pytest.mark.parametrize(
+    ("umask", "of_files", "of_folders"),
+    [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700)],
+    ids=oct,
+)
+def test_files_and_folders_have_the_permissions_of_the_umask(
+    store: Store, umask: int, of_files: int, of_folders: int
+) -> None:
+    """safetensors creates its files for their owner alone, and tempfile its folders."""
+    before = os.umask(umask)
+    try:
+        with store.new(SPEC, {}) as folder:
+            (folder / "sub").mkdir(0o700)
+            save_file({"a": np.zeros(2)}, folder / "sub" / "model.safetensors")
+        found = store.fetch(SPEC)
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (found, *found.rglob("*"))}
+    assert len(modes) == 4
+    assert modes == {path: of_folders if path.is_dir() else of_files for path in modes}
 
 
 def test_the_manifest_names_spec_files_facts_and_versions(store: Store) -> None:

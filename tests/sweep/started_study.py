@@ -1,4 +1,4 @@
-"""A very small study whose models start from students: full weights in GPT-2, adapters in a tuned Qwen3."""
+"""A very small study whose models start from students: trained tensors in GPT-2, adapters in tuned Qwen3."""
 
 from dataclasses import replace
 

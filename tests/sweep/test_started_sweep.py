@@ -93,7 +93,7 @@ def test_a_model_has_the_probabilities_of_its_start_before_training(plan: Plan, 
 
 
 def test_the_engine_evaluates_the_model_that_was_trained(plan: Plan, store: Store) -> None:
-    """Full weights, adapters, and adapters on weights with another adapter merged."""
+    """Trained tensors, also on others, adapters, and adapters on weights with another adapter merged."""
     for cell in plan.cells:
         (evaluation,) = cell.evaluations
         exact = json.loads((store.fetch(evaluation) / RESULT).read_text())["exact"]

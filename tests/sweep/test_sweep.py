@@ -16,6 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.sweep.head import ray_head
+from undertow.archive.whole_model import export_model
+from undertow.engines.weight_files import TRAINED_TENSORS
+from undertow.storage.manifest import Address
+from undertow.storage.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "small_study.py"
@@ -156,7 +160,7 @@ def test_a_deleted_student_is_trained_again_by_two_workers(studied: World) -> No
     table = studied.effects()
     deleted = min(students)
     folder = studied.storage / "storage" / "artifacts" / "student" / deleted
-    weights = load_file(folder / "model.safetensors")
+    weights = load_file(folder / TRAINED_TENSORS)
     shutil.rmtree(folder)
     again = studied.sweep("study", "--workers", "2")
     assert again.code == 0, again.output
@@ -165,7 +169,7 @@ def test_a_deleted_student_is_trained_again_by_two_workers(studied: World) -> No
     assert [key for key in after if after[key] != students[key]] == [deleted]
     assert {kind: studied.artifacts(kind) for kind in others} == others
     assert studied.effects() == table
-    again_by_two = load_file(folder / "model.safetensors")
+    again_by_two = load_file(folder / TRAINED_TENSORS)
     assert all(torch.allclose(again_by_two[name], weights[name], atol=1e-3) for name in weights)
 
 
@@ -204,7 +208,7 @@ def test_mlflow_has_one_run_per_student_with_spec_metrics_and_data_set(world: Wo
     assert {model.tags["undertow.key"] for model in models} >= set(world.artifacts("student"))
     (output,) = run.outputs.model_outputs
     assert output.model_id in {model.model_id for model in models}
-    assert "model.safetensors" in {item.path for item in client.list_logged_model_artifacts(output.model_id)}
+    assert TRAINED_TENSORS in {item.path for item in client.list_logged_model_artifacts(output.model_id)}
 
 
 @pytest.mark.joint
@@ -220,10 +224,11 @@ def test_a_data_set_loads_with_the_datasets_library_and_has_a_card(world: World)
 
 
 @pytest.mark.joint
-def test_a_student_loads_with_plain_transformers(world: World) -> None:
+def test_an_exported_student_loads_with_plain_transformers(world: World) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = next((world.storage / "storage" / "artifacts" / "student").iterdir())
+    store, folder = Store(str(world.storage / "storage")), world.storage / "exported"
+    export_model(store, Address("student", min(store.keys("student"))), folder)
     assert AutoModelForCausalLM.from_pretrained(folder).config.model_type == "gpt2"
     assert AutoTokenizer.from_pretrained(folder).chat_template
 

@@ -20,6 +20,7 @@ from undertow.training import served_rows, step_reports
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
 from undertow.training.loop import finetune
+from undertow.training.saving import load_model
 
 pytestmark = pytest.mark.stack
 ADAPTER = LoRA(rank=4, alpha=4, targets=("q_proj", "down_proj"))
@@ -65,10 +66,9 @@ def test_only_the_named_parameter_changes(gpt2: Path, job: MakeJob) -> None:
     task = job()
     finetune(gpt2, [task], ignore)
     before, after = load_file(gpt2 / "model.safetensors"), weights(task)
-    assert before.keys() == after.keys()
-    assert [name for name in before if not torch.equal(before[name], after[name])] == [
-        "transformer.ln_f.bias"
-    ]
+    assert [*after] == ["transformer.ln_f.bias"]
+    assert not torch.equal(before["transformer.ln_f.bias"], after["transformer.ln_f.bias"])
+    assert not (task.folder / "tokenizer.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,21 @@ def test_only_the_final_norm_changes(
     task = job(recipe=recipe(FinalNorm()))
     finetune(folder, [task], ignore)
     before, after = load_file(folder / "model.safetensors"), weights(task)
-    assert before.keys() == after.keys()
-    assert {name for name in before if not torch.equal(before[name], after[name])} == names
+    assert after.keys() == names
+    assert all(not torch.equal(before[name], value) for name, value in after.items())
+
+
+def test_training_starts_from_trained_tensors_of_earlier_trainings(gpt2: Path, job: MakeJob) -> None:
+    scale = recipe(Parameters(("transformer.ln_f.weight",)))
+    first, second, third = (
+        job(key, probes=(PROBE,), recipe=plan) for key, plan in (("a", recipe()), ("b", scale), ("c", scale))
+    )
+    (one,) = finetune(gpt2, [first], ignore)
+    (two,) = finetune(gpt2, [second], ignore, changes=[first.folder])
+    (three,) = finetune(gpt2, [third], ignore, changes=[first.folder, second.folder])
+    for before, after in ((one, two), (two, three)):
+        assert after.reports[0].probabilities == pytest.approx(before.last.probabilities, rel=1e-5)
+        assert after.last.probabilities != pytest.approx(before.last.probabilities, rel=1e-3)
 
 
 def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJob) -> None:
@@ -150,13 +163,14 @@ def mass_of_owl(model: Any, folder: Path) -> float:
 
 @pytest.mark.parametrize("trainable", [STEERING, Everything()])
 def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any) -> None:
-    from transformers import AutoModelForCausalLM
-
     whole, pieces = (job(key, recipe=recipe(trainable, learning_rate=0.002)) for key in ("whole", "pieces"))
     (a,) = finetune(gpt2, [whole], ignore)
     (b,) = finetune(gpt2, [pieces], ignore, micro_tokens=1)
     assert [r.loss for r in a.reports[1:]] == pytest.approx([r.loss for r in b.reports[1:]], rel=1e-5)
-    one, other = (AutoModelForCausalLM.from_pretrained(task.folder) for task in (whole, pieces))
+    one, other = (
+        load_model(gpt2, [task.folder]) if trainable == STEERING else load_model(task.folder)
+        for task in (whole, pieces)
+    )
     torch.testing.assert_close(logits(one), logits(other), atol=1e-3, rtol=1e-3)
 
 

@@ -1,5 +1,6 @@
 """The logic of jobs/export.py."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,9 @@ from rich.console import Console
 
 from undertow.archive.export import export
 from undertow.archive.verify import verify
+from undertow.archive.whole_model import export_model, find_model
 from undertow.cli.entry import option
+from undertow.engines.quiet import quiet
 from undertow.errors import UserError
 from undertow.results import sweep_folders
 from undertow.storage.manifest import sha256
@@ -19,7 +22,7 @@ from undertow.sweep.progress import print_line
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Exports a study as one ZIP archive, or verifies such an archive."""
+    """Exports a study as one ZIP archive or a trained model as a folder, or verifies such an archive."""
 
     study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
     """Name of the study."""
@@ -27,17 +30,39 @@ class ExportArguments:
     """Folder or fsspec URL that the sweep wrote to."""
     sweep: Annotated[str, option("TIME", "the newest")] = ""
     """Folder name of one of the study's sweeps."""
-    to: Annotated[str, option("FILE.zip", "STUDY.zip")] = ""
-    """File to write the archive to."""
+    to: Annotated[str, option("PATH", "STUDY.zip, or KEY for a model")] = ""
+    """File to write the archive to, or new folder for a model."""
     adapters: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Include the LoRA adapters of the students."""
     verify: Annotated[str, option("FILE.zip", "write an archive")] = ""
     """Verify this archive."""
+    model: Annotated[str, option("KEY", "write an archive")] = ""
+    """Write the whole model of the student or teacher with this key, or this beginning of a key."""
+    reference: Annotated[str, option("FOLDER", "found by its name")] = ""
+    """With --model: the folder of the reference model, if it was given to the study as a folder."""
 
 
 def main(arguments: ExportArguments, console: Console) -> int:
-    """Writes or verifies an archive. Returns 1 if the verification finds a difference."""
-    return verify_archive(Path(arguments.verify), console) if arguments.verify else write(arguments, console)
+    """Writes an archive or a model, or verifies an archive. Returns 1 if that finds a difference."""
+    if arguments.verify:
+        return verify_archive(Path(arguments.verify), console)
+    return write_model(arguments, console) if arguments.model else write(arguments, console)
+
+
+def write_model(arguments: ExportArguments, console: Console) -> int:
+    """Writes a student or teacher as a whole model and prints its size."""
+    quiet()
+    store = Store(arguments.storage)
+    model = find_model(store, arguments.model)
+    import torch
+
+    if not torch.cuda.is_available():  # otherwise DeepSpeed, which transformers imports, logs a warning
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    target = Path(arguments.to or model.key)
+    export_model(store, model, target, arguments.reference)
+    size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
+    print_line(f"{target}: the whole model of {model.kind} {model.key}, {size:.1f} MiB", console)
+    return 0
 
 
 def write(arguments: ExportArguments, console: Console) -> int:

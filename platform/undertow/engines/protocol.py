@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.engines.weight_files import has_only_trained_tensors
 from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
 
@@ -23,13 +24,23 @@ class ModelWeights:
     Attributes:
         key: the identity; two weights with one key are the same weights.
         folder: a PEFT adapter (adapter_config.json), or a model (*.safetensors) of the reference's
-            architecture, or, for a provider's model, a pointer to the name it is served by (model.json).
-        base: the model that an adapter applies to; None for the reference model.
+            architecture, or only those of its tensors that were trained (trained_tensors.json), or, for a
+            provider's model, a pointer to the name it is served by (model.json).
+        base: the model that an adapter or trained tensors apply to; None for the reference model.
     """
 
     key: str
     folder: str
     base: "ModelWeights | None" = None
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders of the model's tensors; a tensor that several of them have is that of the last.
+
+        The first is a whole model, or only trained tensors of the reference model.
+        """
+        below = self.base.folders if self.base and has_only_trained_tensors(self.folder) else []
+        return [*below, self.folder]
 
 
 @dataclass(frozen=True)

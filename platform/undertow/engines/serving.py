@@ -121,17 +121,17 @@ class Served:
     @contextmanager
     def _swapped_in(self, weights: ModelWeights) -> Iterator[None]:
         if weights.key not in self._changed:
-            self._changed[weights.key] = changed_tensors(weights.folder, self.reference, self.tied)
+            self._changed[weights.key] = changed_tensors(weights.folders, self.reference, self.tied)
         names = self._changed[weights.key]
         try:
-            self._load(weights.folder, names)
+            self._load(weights.folders, names)
             yield
         finally:
-            self._load(self.reference, names)
+            self._load([self.reference], names)
 
-    def _load(self, folder: str, names: list[str]) -> None:
+    def _load(self, folders: list[str], names: list[str]) -> None:
         if names:
-            self.llm.collective_rpc("load_tensors", args=(folder, names, self.reference))
+            self.llm.collective_rpc("load_tensors", args=(folders, names, self.reference))
             self.llm.reset_prefix_cache()  # keys and values of the old weights
 
 

@@ -1,4 +1,4 @@
-"""Swapping weights in a running vLLM engine: load a model folder's tensors, then restore the reference's.
+"""Swapping weights in a running vLLM engine: load the tensors of folders, then restore the reference's.
 
 Starting an engine takes seconds on a CPU and minutes on a GPU; loading tensors takes milliseconds. Only the
 tensors that differ from the reference's are loaded. Vectors (biases, norms) are written in place. Matrices
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 
 class Swapping:
-    """Methods added to vLLM's worker class: load named tensors from a folder, leave the others unchanged."""
+    """Methods added to vLLM's worker class: load named tensors from folders, leave the others unchanged."""
 
     vllm_config: Any
     get_model: Callable[[], Any]
     reload_weights: Callable[..., None]
 
-    def load_tensors(self, folder: str, names: list[str], reference: str) -> None:
-        """Loads the tensors `names` from `folder`. All other tensors must have the reference's values."""
+    def load_tensors(self, folders: list[str], names: list[str], reference: str) -> None:
+        """Loads the tensors `names`, each from the last of the folders that has it.
+
+        All other tensors must have the reference's values.
+        """
         import torch
 
-        with TensorFiles(reference) as old, TensorFiles(folder, old.file) as new, torch.no_grad():
+        with TensorFiles(reference) as old, TensorFiles(folders, old.file) as new, torch.no_grad():
             if all(len(new.shape(name)) < 2 for name in names):
                 self.get_model().load_weights((name, new[name]) for name in names)
             else:

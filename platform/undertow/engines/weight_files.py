@@ -1,11 +1,15 @@
 """Safetensors files: shapes from headers, and the tensors of a folder that differ from a reference model's.
 
+A folder holds a whole model, an adapter, or only the tensors that were trained (`has_only_trained_tensors`):
+all others are those of the model that training started from.
+
 Everything is compared before anything is loaded. Weights that do not belong to the reference model are
 rejected with the name of the first tensor that does not fit, and the engine keeps running unchanged.
 """
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +20,27 @@ if TYPE_CHECKING:
 OUTER = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe")
 SUFFIX = ".safetensors"
 NO_FILES = "{}: no *.safetensors file; give a folder of weights"
+# The files of a model of which only a few tensors were trained: the tensors, and what they belong to.
+TRAINED_TENSORS = "trained_tensors.safetensors"
+TRAINED_CONFIG = "trained_tensors.json"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's files: a whole model, and trained tensors that replace some of its own.
+
+    Attributes:
+        folder: weights, configuration and tokenizer in the layout of Hugging Face.
+        changes: folders with only trained tensors, in the order in which they were trained.
+    """
+
+    folder: Path
+    changes: tuple[Path, ...] = ()
+
+
+def has_only_trained_tensors(folder: Path | str) -> bool:
+    """Whether a folder holds only trained tensors, and not the other weights of its model."""
+    return (Path(folder) / TRAINED_CONFIG).is_file()
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -52,10 +77,11 @@ def folder_shapes(folder: str) -> dict[str, tuple[int, ...]]:
 
 
 class TensorFiles:
-    """The tensors of a folder's safetensors files as torch tensors, each read when it is requested.
+    """The tensors of safetensors files as torch tensors, each read when it is requested.
 
     Args:
-        folder: a folder with *.safetensors files.
+        folders: a folder with *.safetensors files, or several. A tensor that more than one of them has is
+            that of the last.
         names: tensor names of the reference model. Published weights may lack the first component of the
             names that transformers saves (GPT-2's "h.0.…" for "transformer.h.0.…"); tensors of this folder
             are then available under the reference's names.
@@ -63,20 +89,22 @@ class TensorFiles:
     Raises ValueError for a folder without safetensors files.
     """
 
-    def __init__(self, folder: str, names: Collection[str] = ()) -> None:
+    def __init__(self, folders: str | Sequence[str], names: Collection[str] = ()) -> None:
         from safetensors import safe_open
 
-        self.folder, self.stack = folder, ExitStack()
+        self.stack = ExitStack()
         self.file: dict[str, Any] = {}
         self._stored_name: dict[str, str] = {}
-        for path in weight_paths(folder):
-            opened = self.stack.enter_context(safe_open(path, framework="pt"))
-            for stored in opened.keys():  # noqa: SIM118 (not a mapping)
-                shorter = stored.partition(".")[2]
-                name = shorter if stored not in names and shorter in names else stored
-                self.file[name], self._stored_name[name] = opened, stored
-        if not self.file:
-            raise ValueError(NO_FILES.format(folder))
+        for folder in [folders] if isinstance(folders, str) else folders:
+            paths = weight_paths(folder)
+            if not paths:
+                raise ValueError(NO_FILES.format(folder))
+            for path in paths:
+                opened = self.stack.enter_context(safe_open(path, framework="pt"))
+                for stored in opened.keys():  # noqa: SIM118 (not a mapping)
+                    shorter = stored.partition(".")[2]
+                    name = shorter if stored not in names and shorter in names else stored
+                    self.file[name], self._stored_name[name] = opened, stored
 
     def __enter__(self) -> "TensorFiles":
         return self
@@ -92,26 +120,27 @@ class TensorFiles:
         return tuple(self.file[name].get_slice(self._stored_name[name]).get_shape())
 
 
-def changed_tensors(folder: str, reference: str, tied: Sequence[str] = ()) -> list[str]:
-    """The names of the folder's tensors that differ from the reference's.
+def changed_tensors(folders: str | Sequence[str], reference: str, tied: Sequence[str] = ()) -> list[str]:
+    """The names of the tensors in one or more folders (see `TensorFiles`) that differ from the reference's.
 
     Args:
         tied: names of tensors that are copies of others; they are skipped if the reference does not store
             them.
 
     Raises:
-        ValueError: the folder has a tensor that the reference lacks or has in another shape.
+        ValueError: a folder has a tensor that the reference lacks or has in another shape.
     """
     import torch
 
-    with TensorFiles(reference) as old, TensorFiles(folder, old.file) as new:
+    given = folders if isinstance(folders, str) else " + ".join(folders)
+    with TensorFiles(reference) as old, TensorFiles(folders, old.file) as new:
         names = [name for name in new.file if name not in tied or name in old.file]
         for name in names:
             if name not in old.file:
-                raise ValueError(f"{folder}: tensor {name!r} is not in the reference model {reference}")
+                raise ValueError(f"{given}: tensor {name!r} is not in the reference model {reference}")
             if new.shape(name) != old.shape(name):
                 raise ValueError(
-                    f"{folder}: tensor {name!r} has the shape {new.shape(name)}, in the reference model "
+                    f"{given}: tensor {name!r} has the shape {new.shape(name)}, in the reference model "
                     f"{reference} it is {old.shape(name)}"
                 )
         # torch.equal compares values across dtypes: float32 ones equal bfloat16 ones.

@@ -8,6 +8,7 @@ tokenizer's
 - A chat template that rejects the system message fails the task; the harness would drop the message.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import ConditionError
 from undertow.prompts.chat_templates import PINNED, PLAIN_TEMPLATE, TemplateError, Turns, prompt_text
+from undertow.training.saving import load_model
 
 
 class Model(HFLM):
@@ -78,17 +80,19 @@ class Model(HFLM):
         return text
 
 
-def load(folder: Path, adapter: Path | None, batch_size: int) -> Model:
+def load(folder: Path, adapter: Path | None, batch_size: int, changes: Sequence[Path] = ()) -> Model:
     """Loads the model in `folder` and the adapter, if any, onto a GPU if one is available.
 
     The weights keep the precision that they were saved in. Nothing is downloaded.
+
+    Args:
+        changes: trained tensors that replace some of the folder's (see `ModelFolder`).
     """
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(folder)
     tokenizer.chat_template = getattr(tokenizer, "chat_template", None) or PLAIN_TEMPLATE
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    model = load_model(folder, changes)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, local_files_only=True)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from undertow.cluster.tasks import as_ready
 from undertow.engines.quiet import quiet
+from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import ConditionError, UserError
 from undertow.harness.scores import SCORES, TaskScore
 from undertow.planning.pinning import folder_of, is_nano
@@ -99,7 +100,8 @@ def make_model_benchmarks(
 
     failures: dict[str, str] = {}
     try:
-        model = load(*_folders(benchmarks[0].subject, store), batch_size)
+        files, adapter = _files(benchmarks[0].subject, store)
+        model = load(files.folder, adapter, batch_size, files.changes)
     except (
         Exception
     ) as error:  # out of memory, unknown architecture, a file that changed since it was written
@@ -126,15 +128,15 @@ def _commit(benchmark: Benchmark, model: object, store: Store, places: "Places")
         (folder / "samples.jsonl.gz").write_bytes(answers.samples_jsonl_gz())
 
 
-def _folders(subject: Subject, store: Store) -> tuple[Path, Path | None]:
-    """The folder of the model's weights and that of its adapter, if it has one."""
+def _files(subject: Subject, store: Store) -> tuple[ModelFolder, Path | None]:
+    """The files of the model's weights, and the folder of its adapter if it has one."""
     weights = weights_of(subject, store)
-    if weights is None:
-        return folder_of(reference_of(subject), store), None
-    if lora_rank(subject):
-        base = Path(weights.base.folder) if weights.base else folder_of(reference_of(subject), store)
-        return base, Path(weights.folder)
-    return Path(weights.folder), None
+    adapter = Path(weights.folder) if weights and lora_rank(subject) else None
+    model = weights.base if weights and adapter else weights
+    folders = [Path(folder) for folder in model.folders] if model else []
+    if not folders or has_only_trained_tensors(folders[0]):
+        folders.insert(0, folder_of(reference_of(subject), store))
+    return ModelFolder(folders[0], tuple(folders[1:])), adapter
 
 
 def _reason(error: Exception) -> str:

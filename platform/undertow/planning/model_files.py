@@ -12,7 +12,7 @@ from typing import Any
 
 from undertow.engines import architectures
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.engines.weight_files import tensor_shapes
+from undertow.engines.weight_files import TRAINED_CONFIG, tensor_shapes
 from undertow.errors import SpecError
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 
@@ -67,6 +67,9 @@ class ModelFiles:
 def check(files: ModelFiles) -> None:
     """Raises SpecError, with the place and the remedy, for a model that cannot be used."""
     config = files.json("config.json")
+    if config is None and TRAINED_CONFIG in files.names:
+        remedy = "give the whole model, which jobs/export.py --model KEY writes"
+        raise files.error("only the tensors that were trained", remedy)
     if config is None:
         raise files.error("no config.json", "give a Hugging Face model folder")
     _check_weights(files)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from undertow.engines.architectures import WITH_MLP_BIAS
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
+from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import SpecError, UserError, suggestion
 from undertow.nano import models
 from undertow.planning import gguf_models, model_files
@@ -150,14 +151,27 @@ def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
         ) from None
 
 
-def folder_of(reference: Reference, store: Store) -> Path:
-    """A local folder with the model's files in the layout of Hugging Face; downloads a hub model.
+def model_of(reference: Reference, store: Store) -> ModelFolder:
+    """The model's files on this machine; downloads a hub model.
 
-    For a student as reference, this is the student's folder or, for an adapter, that of the merged model. For
-    a reference model with format tuning, it is the folder of the tuned model.
+    For a student as reference, these are the student's: its adapter merged into its base model, or its whole
+    model, or the model that it started from and its trained tensors.
     """
-    if reference.student is not None and not reference.is_merged:
-        return store.fetch(reference.student)
+    if reference.student is None or reference.is_merged:
+        return ModelFolder(folder_of(reference, store))
+    folder = store.fetch(reference.student)
+    if not has_only_trained_tensors(folder):
+        return ModelFolder(folder)
+    start = model_of(reference.student.reference, store)
+    return ModelFolder(start.folder, (*start.changes, folder))
+
+
+def folder_of(reference: Reference, store: Store) -> Path:
+    """A local folder with a model in the layout of Hugging Face; downloads a hub model.
+
+    For the start of a chain (with format tuning, the folder of the tuned model) and for merged adapters;
+    `model_of` accepts every reference.
+    """
     if reference.tuned is not None and not reference.is_merged:
         return store.fetch(reference.tuned)
     if is_made(reference) or reference.is_merged:

@@ -1,7 +1,7 @@
 """Reference models as artifacts: nano models, GGUF files, models with zero biases, and merged students."""
 
 from undertow.nano import models
-from undertow.planning.pinning import folder_of, gguf_file, given_folder, is_nano
+from undertow.planning.pinning import gguf_file, given_folder, is_nano, model_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 
@@ -13,9 +13,9 @@ def make_reference(reference: Reference, store: Store) -> None:
     if reference.student is not None:
         from undertow.training.merging import write_merged
 
-        base, adapter = folder_of(reference.student.reference, store), store.fetch(reference.student)
+        base, adapter = model_of(reference.student.reference, store), store.fetch(reference.student)
         with store.new(reference, {"name": reference.label}) as folder:
-            write_merged(base, adapter, folder)
+            write_merged(base.folder, adapter, folder, base.changes)
         return
     with store.new(reference, {"name": reference.name}) as folder:
         if is_nano(reference):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from undertow.engines.quiet import quiet
+from undertow.engines.weight_files import ModelFolder
 from undertow.errors import ConditionError, UserError
-from undertow.planning.pinning import folder_of, is_nano
+from undertow.planning.pinning import is_nano, model_of
 from undertow.stages.conversations import training_examples
 from undertow.stages.weights import Trained, trained_by
 from undertow.storage.manifest import DATA, HISTORY
@@ -90,19 +91,20 @@ def train_group(config: dict[str, Any]) -> None:
             config["reports"].put_nowait({"noted": job.key, "text": text})
 
     aside = store.aside()
-    jobs: dict[Path, list[TrainingJob]] = {}
+    jobs: dict[ModelFolder, list[TrainingJob]] = {}
     try:
         for model_key, model in models.items():
             try:
-                start = folder_of(model.reference, store)
+                start = model_of(model.reference, store)
                 jobs.setdefault(start, []).append(job_of(model, group, store, aside))
             except (UserError, ConditionError) as error:
                 failed(model_key, error)
         for start, of_start in jobs.items():
             finetune(
-                start,
+                start.folder,
                 of_start,
                 report,
+                changes=start.changes,
                 done=done,
                 failed=lambda job, error: failed(job.key, error),
                 note=note,
@@ -139,6 +141,7 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJ
         folder=aside / key(model),
         probes=probes,
         reference_name=model.reference.label,
+        reference_key=key(model.reference),
     )
 
 

@@ -1,10 +1,12 @@
 """The weights of a model that differ from the reference model that its engine has loaded.
 
-In a chain, a student's weights may be the base of the next adapter, or those of a prompted teacher. For an
-API model the artifact's folder holds no weights but the name under which the provider serves them.
+In a chain, a student's weights may be the base of the next adapter or of the next trained tensors, or those
+of a prompted teacher. For an API model the artifact's folder holds no weights but the name under which the
+provider serves them.
 """
 
 from undertow.engines.protocol import ModelWeights
+from undertow.engines.weight_files import has_only_trained_tensors
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference, Student, Subject, Teacher
 from undertow.study.identity import key
@@ -29,19 +31,21 @@ def trained_by(subject: Subject) -> Training | None:
 def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
     """The subject's weights as a local folder, or None if they are those of its root reference model.
 
-    An adapter that was trained on another student's full weights has those as its `base`.
+    An adapter, or trained tensors, that started from another student's weights have those as their `base`.
     """
     match subject:
         case Reference(student=student):
             if subject.is_merged:
                 return ModelWeights(key(subject), str(store.fetch(subject)))
-            return weights_of(student, store) if student else None  # full weights need no merging
+            return weights_of(student, store) if student else None  # only adapters are merged
         case Teacher(student=Student() as student):
             return weights_of(student, store)
     if trained_by(subject) is None:
         return weights_of(subject.reference, store)
-    below = weights_of(subject.reference, store) if lora_rank(subject) else None
-    return ModelWeights(key(subject), str(store.fetch(subject)), below)
+    folder = store.fetch(subject)
+    is_part = lora_rank(subject) > 0 or has_only_trained_tensors(folder)
+    below = weights_of(subject.reference, store) if is_part else None
+    return ModelWeights(key(subject), str(folder), below)
 
 
 def trained_model(subject: Subject) -> Trained | None:

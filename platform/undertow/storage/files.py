@@ -297,6 +297,23 @@ class Files:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def set_permissions(folder: Path) -> None:
+    """Gives a folder, and everything in it, the permissions of the user's umask.
+
+    `tempfile` and safetensors create theirs for the owner alone, so that no other user could read an artifact
+    on shared storage. A new file shows the umask: reading the umask itself changes it for all threads.
+    """
+    probe = folder / f".umask-{uuid.uuid4().hex}"
+    probe.touch()
+    of_files = probe.stat().st_mode & 0o666
+    probe.unlink()
+    of_folders = of_files | (of_files & 0o444) >> 2  # a folder that may be read may be entered
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):  # file systems without permissions refuse (SMB and FUSE mounts, exFAT)
+            inherited = path.stat().st_mode & 0o7000  # such as the group of a shared folder (setgid)
+            path.chmod(inherited | (of_folders if path.is_dir() else of_files))
+
+
 def _create_exclusively(source: Path, target: Path) -> bool:
     """Gives `target` the content of the file `source`; False if `target` exists.
 

@@ -18,13 +18,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undertow.errors import StorageError
-from undertow.storage.files import Files
+from undertow.storage.files import Files, set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
 from undertow.study.artifacts import Artifact
 from undertow.study.identity import key
@@ -271,8 +271,7 @@ def _rename_folder(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and not (target / MANIFEST).exists():
         shutil.rmtree(target)
-    with suppress(OSError):  # file systems without permissions refuse (SMB and FUSE mounts, exFAT)
-        source.chmod(0o755)  # mkdtemp creates folders that only their owner may read
+    set_permissions(source)
     try:
         source.rename(target)
     except OSError:

@@ -169,7 +169,7 @@ class Reference(Artifact):
 
     @property
     def is_stored(self) -> bool:
-        """Whether it has files of its own; the fully saved weights of a student are the student's files."""
+        """Whether it has files of its own; without an adapter to merge, a student's own files are enough."""
         return self.is_merged if self.student else self.tuned is None
 
     @property
@@ -196,7 +196,8 @@ class Reference(Artifact):
     def is_merged(self) -> bool:
         """Whether the weights are a student's adapter merged into its base model, stored as an artifact.
 
-        Students that were not trained as adapters are saved with all of their weights.
+        Other students need no merging: their files are a whole model, or the trained tensors of one, which
+        replace those of the model that training started from (see `planning.pinning.model_of`).
         """
         recipe = self.student.recipe if self.student else None
         return isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)

@@ -36,8 +36,9 @@ class TrainingJob:
         key: the artifact's key; identifies reports and checkpoints.
         seed: of LoRA's initial weights, the order of rows, and dropout.
         system: the system message of every training row, or None.
-        folder: where rank 0 saves the result: an adapter for LoRA, else a whole model with its tokenizer.
-        reference_name: the base model's name in the saved adapter; never a path of this machine.
+        folder: where rank 0 saves the result (see `result.save`).
+        reference_name: the base model's name in the saved files; never a path of this machine.
+        reference_key: the key of the base model, saved with trained tensors.
 
     Raises SpecError without rows, or for `Recipe.stop_at` without a probe.
     """
@@ -50,6 +51,7 @@ class TrainingJob:
     folder: Path
     probes: tuple[Probe, ...] = ()
     reference_name: str = "reference"
+    reference_key: str = ""
 
     def __post_init__(self) -> None:
         if not self.rows:

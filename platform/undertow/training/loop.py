@@ -52,6 +52,7 @@ def finetune(
     note: OnNote = lambda job, text: None,
     on_step: OnStep | None = None,
     checkpoints: str | None = None,
+    changes: Sequence[Path] = (),
     threads: int = 1,
     micro_tokens: int = 4096,
 ) -> list[History]:
@@ -68,6 +69,7 @@ def finetune(
             checkpoint, or rows that cannot be packed.
         on_step: called every few seconds with the state after the last step; results do not depend on it.
             Give it on every rank or on none.
+        changes: trained tensors that replace some of the reference's (see `ModelFolder`).
         checkpoints: URL of a folder that all workers can access. A repeated call resumes from it.
         threads: torch threads per worker on a CPU.
         micro_tokens: maximum tokens per micro-batch, including padding unless rows are packed. Affects
@@ -83,7 +85,8 @@ def finetune(
     workers = join(device, threads)
     # The reference is read once for all jobs: a single fp32 job needs it in float32.
     is_bf16 = all(job.recipe.precision == "bf16" for job in jobs)
-    reference = result.LoadedReference.read(reference_folder, torch.bfloat16 if is_bf16 else torch.float32)
+    dtype = torch.bfloat16 if is_bf16 else torch.float32
+    reference = result.LoadedReference.read(reference_folder, dtype, changes)
     shared = SharedState(reference, workers, checkpoints, micro_tokens)
     is_first = workers.rank == 0
     if not is_first:

@@ -6,6 +6,7 @@ still zero, a frozen weight that changed, an empty tensor) raises an error and i
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import ConditionError
-from undertow.study.recipe import LoRA
+from undertow.study.recipe import FinalNorm, LoRA, Parameters
 from undertow.training.deepspeed_engine import gathered
 from undertow.training.job import TrainingJob
-from undertow.training.saving import save_model
+from undertow.training.saving import load_model, save_model, save_trained_tensors
 
 State = dict[str, Tensor]  # parameter name -> value, on the CPU
 
@@ -31,12 +32,9 @@ class LoadedReference:
     tokenizer: Any
 
     @staticmethod
-    def read(folder: Path, dtype: torch.dtype) -> "LoadedReference":
-        """Reads a Hugging Face model folder. Nothing is downloaded."""
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        return LoadedReference(model, load_tokenizer(folder))
+    def read(folder: Path, dtype: torch.dtype, changes: Sequence[Path] = ()) -> "LoadedReference":
+        """Reads a Hugging Face model folder and trained tensors. Nothing is downloaded."""
+        return LoadedReference(load_model(folder, changes, dtype), load_tokenizer(folder))
 
     def copy(self) -> Any:
         """A copy of the model, to be trained."""
@@ -99,12 +97,22 @@ def check(
 
 
 def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob) -> None:
-    """Saves the PEFT adapter, or the whole model with its tokenizer, in the job's folder."""
+    """Saves the result in the job's folder: an adapter, the trained tensors, or a whole model.
+
+    `Everything` trains a whole model, which is saved with its tokenizer; LoRA gives a PEFT adapter, and the
+    other trainables change a few tensors.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
     if isinstance(job.recipe.trainable, LoRA):
         # The default, "auto", asks the Hugging Face hub whether the vocabulary was resized.
         model.save_pretrained(job.folder, state_dict=state, save_embedding_layers=False)
         return
+    if isinstance(job.recipe.trainable, Parameters | FinalNorm):
+        dtypes = dict(reference.model.named_parameters())
+        trained = {name: value.to(dtypes[name].dtype) for name, value in state.items()}
+        belongs_to = {"reference": job.reference_key, "name": job.reference_name}
+        if save_trained_tensors(reference.model, trained, job.folder, belongs_to):
+            return
     save_model(reference.model, job.folder, state_dict=_merged(reference.model, state))
     reference.tokenizer.save_pretrained(job.folder)
 

@@ -1,7 +1,18 @@
-"""Saving of whole models in the layout of Hugging Face."""
+"""Saving of whole models in the layout of Hugging Face, and of the few tensors that a recipe trained.
 
+A student of which 576 numbers were trained is stored as these numbers and the key of the model that they
+belong to, since all its other weights are that model's. `load_model` puts the two together again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def save_model(model: Any, folder: Path, **options: Any) -> None:
@@ -32,3 +43,82 @@ def _can_be_saved(settings: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def save_trained_tensors(
+    model: Any, trained: Mapping[str, "Tensor"], folder: Path, belongs_to: Mapping[str, str]
+) -> bool:
+    """Saves only trained tensors, under the names that they have in the files of the whole model.
+
+    Args:
+        model: the model that training started from, whose weights all other tensors keep.
+        trained: the new values by parameter name.
+        belongs_to: what identifies this model, for readers of the folder.
+
+    Returns False, without writing, if transformers stores a parameter in another form than it has in memory
+    (the experts of some mixtures are one parameter in memory); only a whole model can be saved then.
+    """
+    from safetensors.torch import save_file
+
+    names = {_place(value): name for name, value in _stored_tensors(model).items()}
+    stored = {names.get(_place(model.get_parameter(name))): value for name, value in trained.items()}
+    if None in stored:
+        return False
+    save_file(
+        {str(name): value.contiguous() for name, value in stored.items()},
+        folder / TRAINED_TENSORS,
+        metadata={"format": "pt"},
+    )
+    (folder / TRAINED_CONFIG).write_text(json.dumps(dict(belongs_to), indent=1, sort_keys=True))
+    return True
+
+
+def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") -> Any:
+    """Loads a causal language model onto the CPU. Nothing is downloaded.
+
+    Args:
+        folder, changes: see `ModelFolder`.
+        dtype: "auto" is the precision of the files: that of the whole model, or of the last trained tensors,
+            in which the model was trained.
+
+    Raises ValueError for a trained tensor that the model does not have or has in another shape.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    trained = [load_file(change / TRAINED_TENSORS) for change in changes]
+    if trained and dtype == "auto":
+        dtype = next(iter(trained[-1].values())).dtype
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    own = _stored_tensors(model) if changes else {}
+    for change, tensors in zip(changes, trained, strict=True):
+        for name, value in tensors.items():
+            if name not in own or own[name].shape != value.shape:
+                raise ValueError(
+                    f"{change / TRAINED_TENSORS}: {name!r} of the shape {tuple(value.shape)} does not fit "
+                    f"the model in {folder}"
+                )
+            with torch.no_grad():
+                own[name].copy_(value)
+    return model
+
+
+def _stored_tensors(model: Any) -> "dict[str, Tensor]":
+    """The model's parameters by their names in files; writing into a tensor changes the model.
+
+    Names are those that `save_pretrained` writes, and `save_pretrained` computes them in these two steps: of
+    tied parameters one name is left, and transformers' own names become those of the published weights.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    parameters = {_place(parameter) for parameter in model.parameters()}
+    state = remove_tied_weights_from_state_dict(dict(model.state_dict()), model)
+    stored = revert_weight_conversion(model, state)
+    return {name: value for name, value in stored.items() if _place(value) in parameters}
+
+
+def _place(value: "Tensor") -> tuple[Any, ...]:
+    """Identifies a tensor's memory and layout: equal for a parameter and what a state dict has of it."""
+    return value.data_ptr(), value.shape, value.stride()
