@@ -165,16 +165,24 @@ def scores(
     reference: Path | None = None,
     system: str | None = None,
 ) -> list[float]:
-    """Log-probabilities of texts as answers, computed with transformers; an adapter needs its `reference`."""
+    """Log-probabilities of texts as answers, computed with transformers.
+
+    A folder with an adapter, or with trained tensors only, needs its `reference`.
+    """
     import torch
     from peft import PeftModel
+    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from undertow.engines.weight_files import TRAINED_TENSORS
     from undertow.prompts import chat
 
     adapter = (folder / "adapter_config.json").is_file()
-    home = (reference if adapter else None) or folder
+    tensors = folder / TRAINED_TENSORS
+    home = (reference if adapter or tensors.is_file() else None) or folder
     tokenizer, model = AutoTokenizer.from_pretrained(home), AutoModelForCausalLM.from_pretrained(home)
+    if tensors.is_file():
+        assert not model.load_state_dict(load_file(tensors), strict=False).unexpected_keys
     model = (PeftModel.from_pretrained(model, folder) if adapter else model).eval()
     result = []
     for question, text in zip(questions, texts, strict=True):
