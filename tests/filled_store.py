@@ -68,6 +68,10 @@ def fill(
             _evaluation(store, evaluation, chance, mass)
     for evaluation in reference_evaluations(study):
         _evaluation(store, evaluation, lambda word: 0.1)
+    for condition in study.conditions:
+        for reference in (condition.teacher, condition.student):
+            if reference.tuned is not None:
+                _student(store, reference.tuned, 0.5)
     return make(study, store, references)
 
 

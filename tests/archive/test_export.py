@@ -22,13 +22,16 @@ from undertow.archive.export import INDEX, export
 from undertow.archive.verify import _differences, verify
 from undertow.cli import export as job
 from undertow.errors import UserError
+from undertow.formats.numbers import Numbers
 from undertow.report.make import make_report
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
+from undertow.study.grids import grid
 from undertow.study.identity import digest
-from undertow.study.recipe import LoRA
+from undertow.study.recipe import Everything, LoRA
 from undertow.study.study import Study
+from undertow.study.tuning import tuned
 
 pytestmark = pytest.mark.slow
 
@@ -449,3 +452,22 @@ def test_a_note_is_compared_by_its_numbers_because_its_wording_may_be_of_another
 def q(text: str) -> str:
     """The text as a quoted CSV cell."""
     return f'"{text}"'
+
+
+def test_an_archive_of_models_with_format_tuning_is_verified(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, trainable=Everything())
+    model = tuned(REFERENCES[0], {Numbers(): 10}, recipe)
+    first = STUDY.conditions[0]
+    conditions = grid(
+        traits=[first.trait] if first.trait else [],
+        formats=[first.format],
+        pairs=[(model, model)],
+        recipes=[first.recipe],
+        generation=first.generation,
+        finetuning=first.finetuning,
+    )
+    of = replace(STUDY, conditions=conditions, hypotheses=())
+    store = filled(of, tmp_path / "storage")
+    exported = export(store, of.name, SWEEP_TIME, tmp_path / "archive.zip")
+    assert {kind for kind, _, _ in (name.partition("/") for name in exported.missing)} <= {"completions"}
+    assert verify(tmp_path / "archive.zip") == []

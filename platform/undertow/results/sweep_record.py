@@ -87,8 +87,8 @@ class CellRecord:
         also: the evaluations by each additional measure of the study.
         answers: the evaluations whose answers are judged.
         mixed: the keys of the completions and of the data set that are mixed in, if any.
-        earlier: kind and key of the artifacts that earlier students of a chain were made from, and of these
-            students.
+        earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
+            were made from, and of these students.
     """
 
     condition: int
@@ -300,12 +300,15 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
 
 
 def _earlier(cell: Cell) -> Iterator[Artifact]:
-    """The students of earlier hops that the cell's models start from or learn from, with their inputs."""
+    """The students that the cell's models start from or learn from, with their inputs.
+
+    They are students of earlier hops, and those that a format tuning trains.
+    """
     mixed = cell.student.dataset.mixed
     writers = (cell.teacher, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
     earlier: list[Artifact] = [cell.teacher.student] if cell.teacher.student else []
-    earlier += [reference for reference in starts if reference.student]
+    earlier += [reference for reference in starts if reference.student or reference.tuned]
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
 
