@@ -142,6 +142,8 @@ def test_plan_report_mlflow_and_archive_use_the_same_display_name(
     assert {run.data.tags["undertow.key"] for run in runs} == {
         key(cell.student) for cell in started(plan) if cell.student.reference.label == label
     }
+    (tuning,) = client.search_runs([experiment.experiment_id], "params.recipe = 'tuning'")
+    assert tuning.info.status == "FINISHED"
     archive = folder / "started.zip"
     exported = export(store, "started", newest.name, archive)
     assert exported.missing == ()

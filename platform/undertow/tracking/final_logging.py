@@ -39,6 +39,7 @@ class FinalLogging:
         """Ends the MLflow runs of all artifacts that have one, with their metrics."""
         self._datasets()
         self._registered()
+        self._tunings()
         readings = Evaluations(self.store, self.events.failures)
         both = list(zip(self.plan.cells, self.record.cells, strict=True))
         self._teachers(both, readings)
@@ -59,6 +60,15 @@ class FinalLogging:
                 names = kind_of(artifact).facts
                 numbers = {n: float(facts[n]) for n in names if isinstance(facts.get(n), int | float)}
                 self._finish(artifact, artifact, numbers)
+
+    def _tunings(self) -> None:
+        """The students that a format tuning trains: no study measures them."""
+        references = (r for c in self.plan.study.conditions for r in (c.teacher, c.student))
+        for student in dict.fromkeys(r.tuned for r in references if r.tuned is not None):
+            if key(student) in self.events.failures:
+                self.tracker.fail(student)
+            elif self._is_news(student) and self.store.has(student):
+                self._finish(student, student, {})
 
     def _teachers(self, both: Sequence[Both], readings: Evaluations) -> None:
         teachers = {planned.teacher: (planned, cell) for planned, cell in both if planned.teacher.finetuning}
