@@ -64,7 +64,7 @@ def undisturbed(storage: Path) -> tuple[Path, float]:
     """The storage and the seconds of an undisturbed sweep, which is run if it does not exist yet."""
     seconds = storage.with_suffix(".seconds")
     if not seconds.exists():
-        ended = Sweep(storage, {}).end()
+        ended = Sweep(storage, {}, "--engines", "1", "--trainings", "1").end()
         if ended.code != 0:
             raise RuntimeError(f"the undisturbed sweep ended with {ended.code}: {ended.output}")
         processes.end_remaining(60.0)

@@ -53,7 +53,7 @@ def sweep(folder: Path, server: Server) -> tuple[int, str]:
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
     command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:study"]
-    command += ["--storage", str(folder / "storage")]
+    command += ["--storage", str(folder / "storage"), "--engines", "1", "--trainings", "1"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 

@@ -48,7 +48,7 @@ def start(folder: Path, provider: Provider, study: str, *flags: str) -> subproce
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
     command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:{study}"]
-    command += ["--storage", str(folder / "storage"), *flags]
+    command += ["--storage", str(folder / "storage"), "--engines", "1", "--trainings", "1", *flags]
     return subprocess.Popen(
         command,
         cwd=folder,

@@ -39,7 +39,7 @@ def sweep(folder: Path) -> str:
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
     command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", str(STUDY)]
-    command += ["--storage", str(folder / "storage")]
+    command += ["--storage", str(folder / "storage"), "--engines", "1", "--trainings", "1"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -24,6 +24,9 @@ from undertow.storage.store import Store
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "small_study.py"
 
+# The data are so few that a second engine or worker group takes more time to start than it saves.
+ONE_AT_A_TIME = ("--engines", "1", "--trainings", "1")
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 
@@ -49,7 +52,7 @@ class World:
         environment.pop("RAY_ADDRESS", None)
         environment.pop("MLFLOW_TRACKING_URI", None)
         command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", f"{STUDY}:{function}"]
-        command += ["--storage", str(self.storage / "storage"), *arguments]
+        command += ["--storage", str(self.storage / "storage"), *ONE_AT_A_TIME, *arguments]
         done = subprocess.run(command, cwd=self.storage, env=environment, capture_output=True, text=True)
         return Run(done.returncode, done.stdout + done.stderr)
 
