@@ -26,7 +26,7 @@ from undertow.sweep.run import make_plan, show_plan
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "started_study.py"
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
 
 def sweep(folder: Path) -> str:
