@@ -134,8 +134,9 @@ def test_each_part_of_an_evaluation_is_read_twice(
     run(store, Evaluate(spec))
     assert reads == []
     provider.orders = no_orders
+    answered = len(provider.chats)  # concurrent calls may get a few answers more than the parts that are kept
     run(store, Evaluate(spec))
-    assert len(provider.chats) == 6 * spec.samples
+    assert len(provider.chats) - answered == 6 * spec.samples - kept * PART_ROWS
     assert len(reads) == 2 * kept  # to verify the part in the listing, and again when it is used
 
 
