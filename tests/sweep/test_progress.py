@@ -1,4 +1,4 @@
-"""Progress lines: counts of what was made, and text that is printed as it is."""
+"""Progress lines: counts of finished work, and text that is printed unchanged."""
 
 import io
 from collections.abc import Callable

@@ -140,7 +140,8 @@ def _trial(
             scaling_config=ray.train.ScalingConfig(
                 num_workers=machine.workers,
                 use_gpu=on_gpu,
-                resources_per_worker={"CPU": threads, **({"GPU": 1} if on_gpu else {})},
+                # As by default, a worker on a GPU reserves no CPU: some nodes have more GPUs than CPUs.
+                resources_per_worker={"GPU": 1} if on_gpu else {"CPU": threads},
             ),
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             run_config=ray.train.RunConfig(

@@ -11,7 +11,7 @@ token of a thousand.
 This comparison cannot see that a change smaller than the tolerance is missing. Such a change still has a
 direction: `share` is the part of the training's change that the engine shows, 1 for the trained model and 0
 for the reference. It decides unless rounding could move it by more than SHARE_ERROR. The check is then
-inconclusive: the evaluation's facts say so, and it does not fail.
+inconclusive: this is in the evaluation's facts, and it does not fail.
 """
 
 import math
