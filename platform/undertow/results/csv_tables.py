@@ -2,8 +2,8 @@
 
 `written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
 renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study whose effects are
-of exact probabilities, the tables have further columns, which state this and give the sampled rates. Numbers have
-six significant digits. An empty cell is a value that cannot be computed from the existing students.
+of exact probabilities, the tables have further columns, which state this and give the sampled rates. Numbers
+have six significant digits. An empty cell is a value that cannot be computed from the existing students.
 """
 
 import csv
