@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.cluster.address import check_address
+from undertow.cluster.foreign_lines import drop_worker_warnings, without_level_line
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned
@@ -67,7 +68,9 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        _init(address)
+        drop_worker_warnings()
+        with without_level_line():
+            _init(address)
         _quiet_ray_data()
         allow_pipelines()
         for module in user_modules():  # workers cannot import them

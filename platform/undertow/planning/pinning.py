@@ -219,8 +219,6 @@ def given_folder(reference: Reference) -> Path:
 @cache
 def architecture_of(reference: Reference) -> str:
     """The model class in a given model's configuration; "" if its files are not on this machine."""
-    if not is_pinned(reference):
-        return ""
     if reference.is_gguf:
         return gguf_models.architecture_of(gguf_models.header_of(reference))
     return model_files.architecture_of(_local_files(reference))
@@ -229,8 +227,6 @@ def architecture_of(reference: Reference) -> str:
 @cache
 def modules_of(reference: Reference) -> frozenset[str]:
     """The modules of a given model that contain weights; empty if its files are not on this machine."""
-    if not is_pinned(reference):
-        return frozenset()
     if reference.is_gguf:
         return frozenset(gguf_models.modules_of(gguf_models.header_of(reference)))
     return frozenset(model_files.matrices_of(_local_files(reference)))
@@ -242,6 +238,8 @@ def _is_folder(name: str) -> bool:
 
 def _local_files(reference: Reference) -> ModelFiles:
     """The reference's small files, as far as they are on this machine."""
+    if not is_pinned(reference):
+        return ModelFiles(reference.name, "the model hub", frozenset(), lambda name: None)
     if reference.location:
         return ModelFiles.of_folder(reference.name, Path(reference.location))
     from huggingface_hub import try_to_load_from_cache
