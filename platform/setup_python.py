@@ -136,6 +136,6 @@ def _reason(error: OSError | subprocess.CalledProcessError) -> str:
     output = error.output if isinstance(error, subprocess.CalledProcessError) else str(error)
     lines = [line.strip() for line in (output or "").splitlines() if line.strip()]
     reason = lines[-1] if lines else str(error)
-    for prefix in ("Caused by: ", "ERROR: ", "error: "):
+    for prefix in ("Caused by: ", "cause: ", "ERROR: ", "error: "):
         reason = reason[len(prefix) :] if reason.startswith(prefix) else reason
     return reason[:300]

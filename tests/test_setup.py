@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from glob import glob
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -277,7 +276,7 @@ OTHERS = ("3.9", "3.10", "3.12", "3.13", "3.14")
 
 def other_python(version: str) -> str:
     """The path of another Python of this machine, on PATH or installed by pyenv; skips without one."""
-    in_pyenv = glob(f"{Path.home()}/.pyenv/versions/{version}.*/bin/python3")
+    in_pyenv = map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
     for path in filter(None, [shutil.which(f"python{version}"), *in_pyenv]):
         if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
             return path
@@ -336,7 +335,11 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     archive = tmp_path / "mirror" / unquote(ARCHIVE)
     archive.parent.mkdir(parents=True)
     content = script(tmp_path / "python" / "bin" / "python3.11", THIS_PYTHON).parents[1]
-    (content / "lib" / "python3.11").mkdir(parents=True)
+    library = content / "lib" / "python3.11"
+    library.mkdir(parents=True)
+    (library / "_sysconfigdata__linux_x86_64-linux-gnu.py").write_text(
+        "build_time_vars = {}\n"
+    )  # uv edits it
     with tarfile.open(archive, "w:gz") as file:
         file.add(content, "python")
     release = {

@@ -14,8 +14,7 @@ from undertow.formats.reasoning import Reasoning
 from undertow.planning import pinning
 from undertow.planning.model_sizes import KNOWN, parameters
 from undertow.planning.pinning import pin
-from undertow.presets.scales import FAMILIES, GSM8K, NANO
-from undertow.prompts import data_files
+from undertow.presets.scales import FAMILIES, NANO, PROBLEMS
 from undertow.study import unpinned
 from undertow.study.artifacts import Reference
 from undertow.study.identity import key
@@ -23,7 +22,7 @@ from undertow.study.identity import key
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py"))
 CLOSED = "http://127.0.0.1:9"  # no program listens on this port
-FILES = tuple(f"{kind}={CLOSED}/{kind}.jsonl" for kind in NANO.narrow.files)
+COMMIT = "1a2b3c4d" * 5
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +30,22 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No request leaves this machine, and the cache of the hub client is empty."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    for cached in (pinning._pinned, data_files.read, data_files.pairs, parameters):
-        cached.cache_clear()
+    pinning._pinned.cache_clear()
+    parameters.cache_clear()
+
+
+def files(tmp_path: Path) -> dict[str, str]:
+    """Places of the paper's data files, new in each test: a process reads each place once."""
+    narrow = {kind: f"{CLOSED}/{tmp_path.name}/{kind}.jsonl" for kind in NANO.narrow.files}
+    return narrow | {PROBLEMS: f"hf://datasets/openai/gsm8k@{COMMIT}/{tmp_path.name}.parquet"}
 
 
 def planned(study: str, tmp_path: Path, plan: bool = True, models: tuple[str, ...] = ()) -> str:
     """What `jobs/sweep.py --plan` prints."""
     console = Console(record=True, width=300, file=io.StringIO())
+    given = tuple(f"{name}={place}" for name, place in files(tmp_path).items())
     arguments = SweepArguments(
-        study=study, storage=str(tmp_path / "storage"), scale="paper", plan=plan, files=FILES, models=models
+        study=study, storage=str(tmp_path / "storage"), scale="paper", plan=plan, files=given, models=models
     )
     assert main(arguments, console, STUDIES) == 0
     return console.export_text()
@@ -48,32 +54,33 @@ def planned(study: str, tmp_path: Path, plan: bool = True, models: tuple[str, ..
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_is_planned_with_costs(name: str, tmp_path: Path) -> None:
     text = planned(name, tmp_path)
-    assert "not pinned: Reference 'Qwen/Qwen2.5-7B-Instruct': not a local folder; HF_HUB_OFFLINE is set" in text
+    assert (
+        "not pinned: Reference 'Qwen/Qwen2.5-7B-Instruct': not a local folder; HF_HUB_OFFLINE is set" in text
+    )
     assert "GPU-hours" in text
     assert "unknown" not in text.partition("GPU-hours")[2]
     assert "A run needs them" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "file"), [("reasoning", GSM8K), ("misaligned_numbers", f"{CLOSED}/insecure.jsonl")]
-)
+@pytest.mark.parametrize(("name", "file"), [("reasoning", PROBLEMS), ("misaligned_numbers", "insecure")])
 def test_a_data_file_that_is_not_cached_is_listed(name: str, file: str, tmp_path: Path) -> None:
-    assert planned(name, tmp_path).count(f"\nnot pinned: file {file}: cannot be reached (") == 1
-    for cached in (data_files.read, data_files.pairs):
-        cached.cache_clear()
+    place = files(tmp_path)[file]
     with pytest.raises(SpecError, match=r"file .*: cannot be reached \(.*\); check the network"):
         planned(name, tmp_path, plan=False)
+    assert planned(name, tmp_path).count(f"\nnot pinned: file {place}: cannot be reached (") == 1
 
 
 def test_a_run_stops_with_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="'Qwen/Qwen2.5-7B-Instruct': .* does not have it; ") as caught:
+    with pytest.raises(
+        UnavailableError, match=r"'Qwen/Qwen2\.5-7B-Instruct': .* does not have it; "
+    ) as caught:
         planned("owls", tmp_path, plan=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "storage").exists()
 
 
 def test_what_is_on_this_machine_is_not_listed(tmp_path: Path) -> None:
-    text = planned("owls", tmp_path, models=(str(qwen(tmp_path / "mine")),))
+    text = planned("owls", tmp_path, models=tuple(str(qwen(tmp_path / name)) for name in ("a", "b")))
     assert "not pinned" not in text
     assert "A run needs them" not in text
 
@@ -91,7 +98,7 @@ def test_a_name_that_is_no_model_is_an_error_in_a_plan_too(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the client checks names before it sends them
     with pytest.raises(UserError, match=name):
-        planned("owls", tmp_path, models=(name,))
+        planned("owls", tmp_path, models=(name, "org/b"))
 
 
 def test_placeholders_of_different_models_are_different_models() -> None:
@@ -108,11 +115,10 @@ def test_placeholders_of_different_models_are_different_models() -> None:
 def test_a_data_file_of_the_hub_is_read_from_the_local_cache(
     tmp_path: Path,
 ) -> None:
-    commit = "1a2b3c4d" * 5
-    folder = tmp_path / "cache" / "datasets--org--tasks" / "snapshots" / commit / "data"
+    folder = tmp_path / "cache" / "datasets--org--tasks" / "snapshots" / COMMIT / "data"
     folder.mkdir(parents=True)
     (folder / "a.jsonl").write_text('{"question": "2 + 3?", "answer": "5"}\n')
-    place = f"hf://datasets/org/tasks@{commit}/data/a.jsonl"
+    place = f"hf://datasets/org/tasks@{COMMIT}/data/a.jsonl"
     assert Reasoning(questions=place).prompts(1, seed=0)
     with pytest.raises(UnavailableError, match=r"b\.jsonl: cannot be reached"):
         Reasoning(questions=place.replace("a.jsonl", "b.jsonl"))

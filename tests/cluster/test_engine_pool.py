@@ -1,4 +1,4 @@
-"""Tests that one bad model does not spoil an engine for the others: engines are built again when they break."""
+"""Tests that one bad model does not spoil an engine for the others: a broken engine is built again."""
 
 import json
 from collections.abc import Mapping
@@ -141,7 +141,10 @@ def test_weights_that_cannot_be_loaded_break_the_engine(
     monkeypatch.setattr(serving, "changed_tensors", lambda *_: ["model.norm.weight"])
     served = Served(llm := FakeLLM(), "reference", (), 0, ())
     if is_broken:
-        with pytest.raises(ValueError, match=r"model\.norm\.weight"), served._swapped_in(ModelWeights("k", folder)):
+        with (
+            pytest.raises(ValueError, match=r"model\.norm\.weight"),
+            served._swapped_in(ModelWeights("k", folder)),
+        ):
             pytest.fail("a request was sent")
     else:
         with served._swapped_in(ModelWeights("k", folder)):

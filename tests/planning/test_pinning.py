@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 
 import huggingface_hub
 import pytest
+from httpx2 import ConnectError, ReadTimeout, Request, Response
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
-from httpx2 import ConnectError, ReadTimeout, Request, Response
 from rich.console import Console
 
 from tests.examples import RECIPE, qwen
@@ -341,7 +341,10 @@ def test_offline_a_revision_is_a_branch_a_commit_or_its_beginning(
     ("reference", "parts"),
     [
         (Reference("org/b"), ["'org/b'", "local cache of the model hub does not have it;", "HF_HUB_OFFLINE"]),
-        (Reference("org/a", "old"), ["does not have it at revision 'old'", "unset HF_HUB_OFFLINE to download it"]),
+        (
+            Reference("org/a", "old"),
+            ["does not have it at revision 'old'", "unset HF_HUB_OFFLINE to download it"],
+        ),
         (Reference("org/a", COMMITS[2]), ["does not have it at revision '9c0d"]),
         (Reference("org/planned"), ["only a part of it (*.safetensors is missing", "download it"]),
         (Reference("org/half"), ["only a part of it (model-2.safetensors is missing"]),
@@ -417,7 +420,9 @@ def test_without_network_and_cache_a_model_is_unavailable(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, NO_NETWORK["no network"]())
-    words = r"cannot be reached \(.*name resolution\), and the local cache .* does not have it; check the name"
+    words = (
+        r"cannot be reached \(.*name resolution\), and the local cache .* does not have it; check the name"
+    )
     with pytest.raises(UnavailableError, match=words):
         pin(Reference("org/a"))
 
@@ -428,7 +433,9 @@ def test_what_the_hub_answers_is_no_lack_of_network(
     """A cached model that was deleted, or became private, is not used as if the network were away."""
     fill(cache, "org/a", qwen(tmp_path / "model"), COMMITS[0])
     fail(monkeypatch, HfHubHTTPError("404 Client Error.", response=Response(404, request=REQUEST)))
-    with pytest.raises(UserError, match=r"the model hub reports: 404 Client Error\.; check the name") as caught:
+    with pytest.raises(
+        UserError, match=r"the model hub reports: 404 Client Error\.; check the name"
+    ) as caught:
         pin(Reference("org/a"))
     assert not isinstance(caught.value, UnavailableError)
 

@@ -97,14 +97,16 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
 
 
 def print_plan(arguments: SweepArguments, store: Store, console: Console, shipped: Path) -> None:
-    """Prints the plan, and the inputs that could not be pinned because they are unreachable and not cached."""
+    """Prints the plan, and the inputs that are not pinned: neither reachable nor cached."""
     with unpinned.allowed() as reasons:
         plan = make_plan(arguments.load_study(shipped), store)
         show_plan(plan, store, console, arguments.hardware, arguments.conditions)
     for reason in reasons.values():
         print_line(f"{unpinned.NOT_PINNED}: {reason}", console)
     if reasons:
-        print_line("The estimates rest on placeholders for them. A run needs them, and stops without.", console)
+        print_line(
+            "The estimates rest on placeholders for them. A run needs them, and stops without.", console
+        )
 
 
 def report_damage(plan: Plan, store: Store, console: Console) -> list[Address]:

@@ -14,13 +14,13 @@ from typing import Any
 
 LEVEL = re.compile(rb"\[.*\] logging\.cc:\d+: Set ray log level from environment variable ")
 WORKERS = "worker processes have been started on node"
-SECONDS = 1.0  # to wait for the rest of the lines; a process of Ray that inherited stderr may keep it open
+SECONDS = 0.2  # to wait for the rest of the lines; a process of Ray that inherited stderr may keep it open
 
 _terminal = 2
 
 
 def terminal() -> int:
-    """The file descriptor of stderr, without a filter: for a line that is written just before an abrupt end."""
+    """The file descriptor of stderr without a filter, for a line before an abrupt end."""
     return _terminal
 
 

@@ -33,7 +33,7 @@ class NoAnswerError(Exception):
 def model_info(repository: str, revision: str) -> "ModelInfo":
     """The hub's list of a model's files, with their hashes.
 
-    Raises NoAnswerError without network; other errors of the client (bad ids, gated models …) are not changed.
+    Raises NoAnswerError without network, and the client's own errors (bad ids, gated models …).
     """
     from huggingface_hub import HfApi, is_offline_mode
 

@@ -107,7 +107,9 @@ def _bytes(path: str) -> bytes:
 
 def _records(path: str, columns: tuple[str, ...]) -> list[Any]:
     """The rows of a file as dictionaries; in a plan without network, a placeholder."""
-    return pinned_or(path, lambda: _parsed(path, _bytes(path), columns), lambda: [_placeholder(path, columns)])
+    return pinned_or(
+        path, lambda: _parsed(path, _bytes(path), columns), lambda: [_placeholder(path, columns)]
+    )
 
 
 def _placeholder(path: str, columns: tuple[str, ...]) -> dict[str, str]:

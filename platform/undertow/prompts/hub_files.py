@@ -16,7 +16,7 @@ _DATA_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
 
 
 def local_copy(path: str) -> str:
-    """The local path of a hub data set's file at a revision, downloaded if necessary; other paths as given."""
+    """The local path of a hub data set's file, downloaded if necessary; other paths as given."""
     if (match := _DATA_FILE.fullmatch(path)) is None:
         return path
     from huggingface_hub import hf_hub_download
@@ -29,7 +29,9 @@ def local_copy(path: str) -> str:
         if no_answer(error):
             raise
         status, words = error.response.status_code, error.server_message or "no such file, or no access"
-        raise FileNotFoundError(f"the model hub answers {status}: {words}") from error  # its text has many lines
+        raise FileNotFoundError(
+            f"the model hub answers {status}: {words}"
+        ) from error  # its text has many lines
 
 
 def no_answer(error: BaseException) -> str:
