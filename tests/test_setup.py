@@ -337,9 +337,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     content = script(tmp_path / "python" / "bin" / "python3.11", THIS_PYTHON).parents[1]
     library = content / "lib" / "python3.11"
     library.mkdir(parents=True)
-    (library / "_sysconfigdata__linux_x86_64-linux-gnu.py").write_text(
-        "build_time_vars = {}\n"
-    )  # uv edits it
+    settings = "# system configuration generated and used by the sysconfig module\nbuild_time_vars = {}\n"
+    (library / "_sysconfigdata__linux_x86_64-linux-gnu.py").write_text(settings)  # uv edits it
     with tarfile.open(archive, "w:gz") as file:
         file.add(content, "python")
     release = {
