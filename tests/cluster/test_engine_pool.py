@@ -10,7 +10,6 @@ import pytest
 from ray import cloudpickle
 
 from tests.engines.toy_engine import TOY, ToyEngine
-from undertow.cluster import engine_pool
 from undertow.cluster.engine_pool import EngineActor, TaskOutcome
 from undertow.engines import serving
 from undertow.engines.protocol import Engine, ModelWeights
@@ -108,7 +107,7 @@ def test_a_process_in_which_the_engine_cannot_start_again_ends_before_the_next_t
     def fails(engine: FragileEngine) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(engine_pool.os, "_exit", leave)
+    monkeypatch.setattr("os._exit", leave)
     monkeypatch.setattr(FragileEngine, "close", fails)
     with pytest.raises(SystemExit) as left:
         outcomes(["bad", "a"], [], Store(str(tmp_path)))

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -366,12 +367,12 @@ def test_offline_a_model_that_is_not_cached_is_reported(
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-NO_NETWORK = {
+REQUEST = Request("GET", "https://huggingface.co")
+NO_NETWORK: dict[str, Callable[[], Exception]] = {
     "no network": lambda: ConnectError("[Errno -3] Temporary failure in name resolution"),
     "no answer in time": lambda: ReadTimeout("The read operation timed out"),
     "a server error": lambda: HfHubHTTPError("503 Server Error", response=Response(503, request=REQUEST)),
 }
-REQUEST = Request("GET", "https://huggingface.co")
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
