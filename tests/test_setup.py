@@ -310,6 +310,15 @@ def test_make_setup_runs_on_another_python_and_names_what_it_needs(version: str,
     assert not (tmp_path / ".venv").exists()
 
 
+def test_a_python_without_pip_and_venv_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_python, "_works", lambda *_: False)
+    with pytest.raises(setup_python.NoInterpreterError) as caught:
+        setup_python.download(tmp_path, lambda _: None)
+    assert "cannot be installed to download it (this Python has neither pip nor venv): apt install" in str(
+        caught.value
+    )
+
+
 ARCHIVE = "20990101/cpython-3.11.99%2B20990101-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz"
 
 
