@@ -18,8 +18,8 @@ from rich.markup import escape
 from undertow.cluster.connection import check_place, connect
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
+from undertow.planning import capacity, timings
 from undertow.planning import plan as planning
-from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
@@ -27,6 +27,7 @@ from undertow.planning.pinning import is_made, offline_note, template_behaviour_
 from undertow.planning.plan import Plan
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
+from undertow.prompts.chat_templates import thinking_in_words
 from undertow.report import plan_tables, tables
 from undertow.report.make import HTML, SweepReport, make_report
 from undertow.results import effect_rows, sweep_folders
@@ -87,12 +88,17 @@ def show_plan(
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
+    for name, found in templates.items():
+        if found and (thinking := thinking_in_words(found)):
+            print_line(f"{name}: {thinking}", console)
     for note in dict.fromkeys(filter(None, map(offline_note, references))):
         print_line(note, console)
     waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
         console.print(hardware.assumptions, style="dim", highlight=False, markup=False)
+    for note in capacity.notes(plan, store, hardware.layout, hardware.gpu):
+        print_line(note, console)
 
 
 def estimates(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
@@ -115,8 +121,11 @@ def run(
     tidy(plan, store)
     check_judges(plan, console)
     check_models(plan, console)
+    capacity.check_disk(plan, store)
     record = Record.of(plan, estimates(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
+        if machine is not None:
+            capacity.check_memory(plan, layout, machine.gpu_types)
         events = EventLog(record, store)
         link = connect_to_mlflow(plan.study, store, events, console)
         write_plan(plan, record, events)
