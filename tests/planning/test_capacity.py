@@ -27,7 +27,7 @@ from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan, show_plan
+from undertow.sweep.run import make_plan, run, show_plan
 from undertow.traits.preference import Preference
 
 FULL = Recipe(
@@ -135,7 +135,7 @@ def test_models_that_do_not_fit_on_the_disk_stop_a_sweep(
     check_disk(plan, store)
     monkeypatch.setattr(Store, "free_bytes", lambda store: 1_000_000)
     with pytest.raises(StorageError, match="models of at least 2.0 MB, and 1.0 MB are free; free some space"):
-        check_disk(plan, store)
+        run(plan, store, Console(file=io.StringIO()))
     monkeypatch.setattr(Store, "free_bytes", lambda store: 4_000_000)
     check_disk(plan, store)
     monkeypatch.setattr(Store, "free_bytes", lambda store: None)  # an object store

@@ -246,15 +246,20 @@ def tensors_of(reference: Reference) -> Mapping[str, tuple[int, ...] | None]:
     """The shape of each tensor of a given model by name, as far as its files are on this machine.
 
     The shape is None if only an index names the tensor. Empty if the names are unknown or incomplete, as for
-    a model on the hub without an index. For GGUF files see `gguf_models.tensors_of`.
+    a model on the hub that is not in the local cache and has no index. For GGUF files see
+    `gguf_models.tensors_of`.
     """
     if reference.is_gguf:
         return gguf_models.tensors_of(gguf_models.header_of(reference))
     if reference.location or (folder := cached_folder(reference)) is None:
         return model_files.tensors_of(_local_files(reference))
     files = ModelFiles.of_folder(reference.name, folder)
-    is_whole = bool({model_files.INDEX, SINGLE_FILE} & files.names)
-    return model_files.tensors_of(files if is_whole else _local_files(reference))
+    if not {model_files.INDEX, SINGLE_FILE} & files.names:
+        return {}
+    try:
+        return model_files.tensors_of(files)
+    except ValueError:  # a damaged file of the cache; loading the model reports it
+        return {}
 
 
 @cache
