@@ -70,8 +70,9 @@ TRAINING: list[tuple[str, dict[str, Any], int, float]] = [
     ("ZeRO 1 divides copy and states", {"zero_stage": 1}, 4, 2 + 4 + 12 / 4),
     ("ZeRO 2 divides gradients too", {"zero_stage": 2}, 4, 2 + 16 / 4),
     ("ZeRO 3 divides everything", {"zero_stage": 3}, 4, 18 / 4),
-    ("states in CPU memory", {"offload": "optimizer"}, 1, 2 + 4),
-    ("weights in CPU memory too", {"offload": "parameters"}, 1, 4),
+    ("ZeRO 3 in fp32 needs no copy", {"zero_stage": 3, "precision": "fp32"}, 2, 16 / 2),
+    ("gradients and states in CPU memory", {"offload": "optimizer"}, 1, 2),
+    ("everything in CPU memory", {"offload": "parameters"}, 1, 0),
     ("one state of Lion", {"optimizer": "lion"}, 1, 2 + 4 + 4 + 4),
     ("SGD without momentum", {"optimizer": "sgd", "betas": (0.0, 0.9), "precision": "fp32"}, 1, 4 + 4),
 ]

@@ -7,6 +7,7 @@ their lengths are in `costs`. Nano models and models of providers need neither.
 Bytes per number: 2 in bf16 and 4 in fp32. Besides the weights, DeepSpeed holds for each trained number its
 gradient (4), from ZeRO stage 1 on a copy in fp32 (4), and the optimizer's state (AdamW 8). Stage 1 divides
 copies and states among the workers, stage 2 gradients as well, and stage 3 all weights (arXiv 1910.02054).
+Offloading keeps gradients, copies and states in CPU memory, and optionally the weights.
 """
 
 import math
@@ -182,22 +183,26 @@ def training_bytes(recipe: Recipe, size: float, trained: float, workers: int) ->
         size: the number of the model's parameters, without adapters.
         trained: the number of trained ones, adapters included.
     """
-    stage, offload = recipe.used_zero_stage, recipe.offload
+    stage, on_gpu = recipe.used_zero_stage, recipe.offload == "none"
     weights = _precision(recipe) * (size + (trained if isinstance(recipe.trainable, LoRA) else 0))
-    states = 0.0 if offload != "none" else trained * _state_bytes(recipe)
     return math.fsum(
         (
-            0.0 if offload == "parameters" else weights / (workers if stage == 3 else 1),
-            trained * FP32 / (workers if stage >= 2 else 1),
-            states / (workers if stage >= 1 else 1),
+            0.0 if recipe.offload == "parameters" else weights / (workers if stage >= 3 else 1),
+            on_gpu * trained * FP32 / (workers if stage >= 2 else 1),
+            on_gpu * trained * _state_bytes(recipe) / (workers if stage >= 1 else 1),
         )
     )
 
 
 def _state_bytes(recipe: Recipe) -> int:
-    """Bytes per trained number of the optimizer's state, with the copy in fp32 from ZeRO stage 1 on."""
+    """Bytes per trained number of the optimizer's state and of the copy in fp32.
+
+    There is a copy from ZeRO stage 1 on; in stage 3 with fp32 it is the weights themselves.
+    """
     has_states = recipe.optimizer in ("adamw", "lion") or recipe.betas[0] > 0
-    return FP32 * (STATES[recipe.optimizer] * has_states + (recipe.used_zero_stage > 0))
+    stage = recipe.used_zero_stage
+    has_copy = stage > 0 and not (stage == 3 and recipe.precision == "fp32")
+    return FP32 * (STATES[recipe.optimizer] * has_states + has_copy)
 
 
 def _precision(recipe: Recipe) -> int:
