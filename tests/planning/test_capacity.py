@@ -135,7 +135,7 @@ def test_models_that_do_not_fit_on_the_disk_stop_a_sweep(
     plan = plan_of(Reference(str(qwen(tmp_path / "qwen"))), FULL, store)
     check_disk(plan, store)
     monkeypatch.setattr(Store, "free_bytes", lambda store: 1_000_000)
-    with pytest.raises(StorageError, match="models of at least 2.0 MB, and 1.0 MB are free; free some space"):
+    with pytest.raises(StorageError, match=r"models of at least 2\.0 MB, and 1\.0 MB are free; free"):
         run(plan, store, Console(file=io.StringIO()))
     monkeypatch.setattr(Store, "free_bytes", lambda store: 4_000_000)
     check_disk(plan, store)
@@ -163,7 +163,7 @@ CLUSTERS: list[tuple[str, Recipe, Layout, set[str], str]] = [
         ADAPTER,
         Layout(gpus_per_engine=0.5),
         {"L4"},
-        "serving large takes at least 14.2 GiB .* and L4 has 24 GiB, 11.0 GiB of them for an engine; use more",
+        "serving large takes at least 14.2 GiB .* and L4 has 24 GiB, 11.0 GiB of them for an engine; use",
     ),
     ("an engine on two", replace(FULL, zero_stage=3), Layout(workers=16, gpus_per_engine=2), {"T4"}, ""),
 ]
@@ -205,4 +205,4 @@ def test_the_plan_warns_of_a_model_that_is_too_large(large: Reference, store: St
     plan = plan_of(large, FULL, store, pinned=True)
     notes = "\n".join(capacity.notes(plan, store, Layout(), GPUS["l4"]))
     assert "\nwarning: training large, full takes at least 127.7 GiB on each GPU, and L4 has 24 GiB" in notes
-    assert 18 * QWEN / GIB == pytest.approx(127.7, abs=0.05)
+    assert round(18 * QWEN / GIB, 1) == 127.7

@@ -21,14 +21,16 @@ from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.identity import canonical, digest, key
 from undertow.study.names import is_display_name
-from undertow.study.recipe import Everything, LoRA
+from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.study.study import Study
 from undertow.study.tuning import tuned
 from undertow.sweep.run import make_plan
 from undertow.traits.preference import Preference
 
+NORM = RECIPE.changed(trainable=FinalNorm())
 
-def study_of(*references: Reference, recipe: Any = RECIPE) -> Study:
+
+def study_of(*references: Reference, recipe: Any = NORM) -> Study:
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],

@@ -90,7 +90,6 @@ def test_whether_a_model_thinks_is_determined(template: str, words: str) -> None
     assert thinking_in_words(inspect_template(template, TOKENS)) == words
 
 
-
 # The text before the question, by template: with the default system message, with none, and with a text.
 OPENINGS = {
     "qwen2.5": (

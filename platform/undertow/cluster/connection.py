@@ -78,9 +78,7 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         if store is not None and len(nodes) > 1:
             check_reach(store, nodes)
         resources = [node["Resources"] for node in nodes]
-        offered = [
-            Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources
-        ]
+        offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
         yield Machine.of(planned(offered) if address else offered, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
