@@ -129,12 +129,12 @@ def memory_needs(plan: Plan, layout: Layout) -> list[MemoryNeed]:
 
 def notes(plan: Plan, store: Store, layout: Layout, gpu: Gpu) -> Iterator[str]:
     """The lines of a plan about disk space and GPU memory, with warnings; none for nano models alone."""
-    if need := disk_need(plan):
+    if disk := disk_need(plan):
         free = store.free_bytes()
-        parts = [f"models at least {_gb(need.models)}", f"rows at most {_gb(need.rows)}"]
-        parts += [f"a checkpoint of {_gb(need.checkpoint)} during training"] if need.checkpoint else []
+        parts = [f"models at least {_gb(disk.models)}", f"rows at most {_gb(disk.rows)}"]
+        parts += [f"a checkpoint of {_gb(disk.checkpoint)} during training"] if disk.checkpoint else []
         yield f"Disk: {', '.join(parts)}{'' if free is None else f'; {_gb(free)} are free'}"
-        if free is not None and need.models + need.checkpoint + need.rows > free:
+        if free is not None and disk.models + disk.checkpoint + disk.rows > free:
             yield f"warning: --storage {store.url} may run out of space; free some, or name another place"
     if needs := memory_needs(plan, layout):
         listed = ", ".join(f"{need.use} {_gib(need.bytes)} ({need.what})" for need in needs)
