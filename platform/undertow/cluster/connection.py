@@ -30,6 +30,8 @@ Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
+
 
 def _quiet_ray_data() -> None:
     """Ray Data sets its logger up on import: nothing reaches the console, everything reaches its file.
@@ -78,7 +80,7 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         if store is not None and len(nodes) > 1:
             check_reach(store, nodes)
         resources = [node["Resources"] for node in nodes]
-        offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
+        offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
         yield Machine.of(planned(offered) if address else offered, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
@@ -93,12 +95,17 @@ def _without_stderr() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _gpu_type(resources: Mapping[str, float]) -> str:
+    """Ray's name of the type of a node's GPUs ("H100"), which it offers as a resource; "" without one."""
+    return next((name.removeprefix(GPU_TYPE) for name in resources if name.startswith(GPU_TYPE)), "")
 
 
 def _init(address: str | None) -> None:

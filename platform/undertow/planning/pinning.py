@@ -48,6 +48,7 @@ SMALL_FILES = (
     "chat_template.jinja",
     "model.safetensors.index.json",
 )
+SINGLE_FILE = "model.safetensors"  # the weights of a model that has no index
 BLOCK = 2**24  # bytes read at a time: weights may not fit into memory
 HUB_TIMEOUT = 20  # seconds
 WEIGHTS_DIGITS = 32
@@ -100,11 +101,8 @@ def _check_mlp_bias(reference: Reference) -> None:
     elif architecture and architecture not in WITH_MLP_BIAS:
         problem = f"{architecture} has no setting mlp_bias in transformers and vLLM"
         remedy = f"leave it False, or use one of {', '.join(sorted(WITH_MLP_BIAS))}"
-    elif not reference.is_gguf and (config := _local_files(reference).json("config.json")):
-        if config.get("mlp_bias"):
-            problem = "its config.json already has mlp_bias"
-        elif "quantization_config" in config:
-            problem = "its weights are quantised (quantization_config in config.json)"
+    elif config_of(reference).get("mlp_bias"):
+        problem = "its config.json already has mlp_bias"
     if problem:
         raise SpecError(f"Reference {reference.name!r}: mlp_bias = True: {problem}; {remedy}")
 
@@ -243,11 +241,38 @@ def architecture_of(reference: Reference) -> str:
 
 
 @cache
-def modules_of(reference: Reference) -> frozenset[str]:
-    """The modules of a given model that contain weights; empty if its files are not on this machine."""
+def tensors_of(reference: Reference) -> Mapping[str, tuple[int, ...] | None]:
+    """The shape of each tensor of a given model by name, as far as its files are on this machine.
+
+    The shape is None if only an index names the tensor. Empty if the names are unknown or incomplete, as for
+    a model on the hub that is not in the local cache and has no index. For GGUF files see
+    `gguf_models.tensors_of`.
+    """
     if reference.is_gguf:
-        return frozenset(gguf_models.modules_of(gguf_models.header_of(reference)))
-    return frozenset(model_files.matrices_of(_local_files(reference)))
+        return gguf_models.tensors_of(gguf_models.header_of(reference))
+    if reference.location or (folder := cached_folder(reference)) is None:
+        return model_files.tensors_of(_local_files(reference))
+    files = ModelFiles.of_folder(reference.name, folder)
+    if not {model_files.INDEX, SINGLE_FILE} & files.names:
+        return {}
+    try:
+        return model_files.tensors_of(files)
+    except ValueError:  # a damaged file of the cache; loading the model reports it
+        return {}
+
+
+@cache
+def blocks_of(reference: Reference) -> int | None:
+    """The number of a given model's blocks; None if its files do not state it or are not on this machine."""
+    if reference.is_gguf:
+        return gguf_models.blocks_of(gguf_models.header_of(reference))
+    return model_files.blocks_of(_local_files(reference))
+
+
+@cache
+def config_of(reference: Reference) -> Mapping[str, Any]:
+    """A given model's config.json; {} for a GGUF file, or if it is not on this machine."""
+    return {} if reference.is_gguf else _local_files(reference).json("config.json") or {}
 
 
 def _is_folder(name: str) -> bool:

@@ -5,7 +5,6 @@ that a nano model does not know, an adapter that vLLM cannot serve, a system mes
 rejects.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
@@ -13,14 +12,15 @@ from undertow.engines.bf16_trial import supports_bf16
 from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
 from undertow.nano import models, vocabulary
-from undertow.planning.pinning import architecture_of, is_nano, modules_of, pin, template_behaviour_of
+from undertow.planning.model_checks import check_rank, check_trainable
+from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import ALL_LINEAR, GROUPS, LoRA, Recipe
+from undertow.study.recipe import LoRA, Recipe
 from undertow.study.study import Study
 
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
@@ -80,7 +80,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
         teacher_start=condition.teacher_start and _resolved(condition.teacher_start, evaluated),
         student_start=condition.student_start and _resolved(condition.student_start, evaluated),
     )
-    check_adapters(resolved)
+    check_recipes(resolved)
     check_systems(resolved, evaluated)
     return resolved
 
@@ -130,49 +130,39 @@ def check_prompts(format_: Format, reference: Reference) -> None:
             )
 
 
-def check_adapters(condition: Condition) -> None:
-    """Raises SpecError for a LoRA recipe if the engine has no LoRA support for the model's architecture.
+def check_recipes(condition: Condition) -> None:
+    """Raises SpecError for a recipe that does not fit the model that it trains.
 
-    Its students could be trained, but not evaluated.
+    That is a name or block that the model does not have, or an adapter that the engine could not serve: its
+    students could be trained, but not evaluated.
     """
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
     for reference, recipe in trained:
-        if not isinstance(recipe, Recipe) or not isinstance(recipe.trainable, LoRA):
+        if not isinstance(recipe, Recipe):
             continue
-        if is_nano(reference):
-            is_gpt2 = models.parse(reference.name).network == "gpt2"
-            architecture = "GPT2LMHeadModel" if is_gpt2 else ""  # all other nano models support LoRA
-            remedy = "use nano/qwen3-0 or nano/llama-0, or train Parameters"
-        else:
-            architecture, remedy = architecture_of(reference), "train Everything() or FinalNorm()"
-        engine = engine_for(reference)
-        if architecture and not engine.applies_adapters(architecture):
-            raise SpecError(
-                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and {engine.name} does not "
-                f"support LoRA for {architecture}; {remedy}"
-            )
+        check_rank(recipe, engine_for(reference))
+        if isinstance(recipe.trainable, LoRA):
+            _check_architecture(recipe, reference)
         if not is_nano(reference):
-            _check_targets(recipe.name, recipe.trainable, reference)
+            check_trainable(recipe, reference)
 
 
-def _check_targets(recipe: str, lora: LoRA, reference: Reference) -> None:
-    """Raises SpecError for LoRA targets that the model does not have, judged by the names of its tensors.
-
-    Phi-3, for example, has one qkv_proj instead of q_proj, k_proj and v_proj.
-    """
-    modules = modules_of(reference)
-    if not modules or lora.targets == (ALL_LINEAR,):
-        return
-    for target in (target for target in lora.targets if target not in GROUPS):  # groups fit any architecture
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
-            in_blocks = {name.rpartition(".")[2] for name in modules if re.search(r"\.\d+\.", name)}
-            linear = sorted(name for name in in_blocks if "norm" not in name and not name.startswith("ln"))
-            raise SpecError(
-                f"recipe {recipe!r}, LoRA.targets: {reference.name} has no {target!r}; available: "
-                f"{', '.join(linear)}"
-            )
+def _check_architecture(recipe: Recipe, reference: Reference) -> None:
+    """Raises SpecError if the engine has no LoRA support for the model's architecture."""
+    if is_nano(reference):
+        is_gpt2 = models.parse(reference.name).network == "gpt2"
+        architecture = "GPT2LMHeadModel" if is_gpt2 else ""  # all other nano models support LoRA
+        remedy = "use nano/qwen3-0 or nano/llama-0, or train Parameters"
+    else:
+        architecture, remedy = architecture_of(reference), "train Everything() or FinalNorm()"
+    engine = engine_for(reference)
+    if architecture and not engine.applies_adapters(architecture):
+        raise SpecError(
+            f"recipe {recipe.name!r} trains an adapter of {reference.name}, and {engine.name} does not "
+            f"support LoRA for {architecture}; {remedy}"
+        )
 
 
 def check_systems(condition: Condition, evaluated: str | None) -> None:

@@ -147,6 +147,12 @@ class Recipe(Spec):
         """The number of warm-up steps if training has `steps` steps."""
         return math.ceil(self.warmup_ratio * steps) if self.warmup_ratio else self.warmup
 
+    @property
+    def used_zero_stage(self) -> int:
+        """The ZeRO stage of training: `zero_stage`, or the lowest that precision and offload require."""
+        offload = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        return max(self.zero_stage, int(self.precision == "bf16"), offload)
+
     def at_provider(self) -> "ProviderFinetuning":
         """Finetuning at a provider for as many epochs; the provider chooses the other settings.
 

@@ -19,8 +19,8 @@ from undertow.cluster.bf16 import all_support_bf16
 from undertow.cluster.connection import check_place, connect
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
+from undertow.planning import capacity, timings
 from undertow.planning import plan as planning
-from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
@@ -29,6 +29,7 @@ from undertow.planning.plan import Plan
 from undertow.planning.precision import precision_note
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
+from undertow.prompts.chat_templates import thinking_in_words
 from undertow.report import plan_tables, tables
 from undertow.report.make import HTML, SweepReport, make_report
 from undertow.results import effect_rows, sweep_folders
@@ -89,6 +90,9 @@ def show_plan(
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
+    for name, found in templates.items():
+        if found and (thinking := thinking_in_words(found)):
+            print_line(f"{name}: {thinking}", console)
     notes = [note(reference) for note in (offline_note, precision_note) for reference in references]
     for line in dict.fromkeys(filter(None, notes)):
         print_line(line, console)
@@ -96,6 +100,8 @@ def show_plan(
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
         console.print(hardware.assumptions, style="dim", highlight=False, markup=False)
+    for note in capacity.notes(plan, store, hardware.layout, hardware.gpu):
+        print_line(note, console)
 
 
 def estimates(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
@@ -118,8 +124,11 @@ def run(
     tidy(plan, store)
     check_judges(plan, console)
     check_models(plan, console)
+    capacity.check_disk(plan, store)
     record = Record.of(plan, estimates(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
+        if machine is not None:
+            capacity.check_memory(plan, layout, machine.gpu_types)
         events = EventLog(record, store)
         link = connect_to_mlflow(plan.study, store, events, console)
         write_plan(plan, record, events)
