@@ -36,10 +36,11 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
 
 setup:  ## create .venv with the locked packages; no effect if it is complete
-	@interpreter=$$(PATH=$${PATH#*:} command -v python3.11 || PATH=$${PATH#*:} command -v python3); \
-	if [ -z "$$interpreter" ]; then \
-	  echo '[setup] no python3 found: apt install python3.11 python3.11-venv python3.11-dev' >&2; exit 2; fi; \
-	"$$interpreter" platform/bootstrap.py
+	@for name in python3.11 python3 python3.14 python3.13 python3.12 python3.10 python3.9; do \
+	  interpreter=$$(PATH=$${PATH#*:} command -v $$name) && \
+	  "$$interpreter" -c "import sys; sys.exit(sys.version_info < (3, 9))" 2>/dev/null && \
+	  exec "$$interpreter" platform/bootstrap.py; done; \
+	echo "[setup] no Python 3.9 or newer found: apt install python3.11 python3.11-venv python3.11-dev" >&2; exit 2
 
 sweep: setup  ## run a study; ARGS go to jobs/sweep.py (make sweep ARGS="--help")
 	@python jobs/sweep.py --storage "$(STORAGE)" $(ARGS)
@@ -92,6 +93,6 @@ lint: setup  ## run ruff (rules and format) and mypy --strict
 	@ruff format --check .
 	@mypy --strict $(CODE)
 
-clean:  ## remove .venv and caches, but not the storage
-	rm -rf .venv .venv.old .mypy_cache .ruff_cache .pytest_cache .hypothesis build platform/*.egg-info
+clean:  ## remove .venv, .uv and caches, but not the storage
+	rm -rf .venv .venv.old .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis build platform/*.egg-info
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

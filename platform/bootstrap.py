@@ -3,9 +3,9 @@
     python3 platform/bootstrap.py            ACCELERATOR=cpu|gpu chooses; the default depends on the machine
 
 The program uses only the standard library, because it runs before anything is installed. It checks the
-machine and reports each problem in one line with its remedy, installs platform/locks/<accelerator>.txt with
-hashes, and installs the project itself. Nothing is compiled: on a CPU, training works without DeepSpeed's
-extensions.
+machine and reports each problem in one line with its remedy, downloads Python 3.11 if the machine has another
+Python only (setup_python.py), installs platform/locks/<accelerator>.txt with hashes, and installs the project
+itself. Nothing is compiled: on a CPU, training works without DeepSpeed's extensions.
 
 A finished setup leaves a stamp file, named by the hash of its inputs, and the next call returns at once. pip
 cannot continue an installation that was killed, because it treats a half-unpacked package with metadata as
@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import IO, NoReturn
 
+import setup_python
 from setup_checks import PYTHON, driver_version, inspect_machine, problems
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,6 +172,8 @@ def set_up(accelerator: str, held: IO[bytes]) -> None:
     found = problems(machine, accelerator)
     if found:
         fail("\n".join(found), code=2)
+    if machine.python != PYTHON:
+        restart(setup_python.download(ROOT, say))  # releases the file lock, which the new process takes again
     say(f"setting up for {accelerator.upper()}")
     for old in VENV.glob(f"{OURS}-*"):
         if old != packages_stamp(accelerator):
@@ -182,6 +185,11 @@ def set_up(accelerator: str, held: IO[bytes]) -> None:
         fail(explain_pip(log))
     stamp(accelerator).touch()
     say(f"ready for {accelerator.upper()} in {time.monotonic() - started:.0f} s; next: make sweep")
+
+
+def restart(python: str) -> NoReturn:
+    """Starts this program again with another interpreter."""
+    os.execv(python, [python, __file__])
 
 
 def size_of(folder: Path) -> int:
@@ -203,10 +211,8 @@ def main() -> None:
     wanted = wanted_accelerators(os.environ.get("ACCELERATOR"))
     if any(stamp(accelerator).exists() for accelerator in wanted):
         return
-    # The Makefile may start this program with another Python 3; if python3.11 exists, start again with it.
-    other_python = shutil.which("python3.11")
-    if sys.version_info[:2] != PYTHON and other_python:
-        os.execv(other_python, [other_python, __file__])
+    if sys.version_info[:2] != PYTHON and (other := setup_python.find(ROOT, VENV)):
+        restart(other)
     accelerator = wanted[0] if len(wanted) == 1 else ("cpu" if driver_version() is None else "gpu")
     with (ROOT / "pyproject.toml").open("rb") as held:  # a file lock: of two concurrent setups, one waits
         try:
@@ -223,5 +229,7 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         fail("interrupted; run `make setup` again to continue", code=130)
+    except setup_python.NoInterpreterError as error:
+        fail(str(error), code=2)
     except (OSError, subprocess.CalledProcessError) as error:
         fail(explain_disk(str(error)) or str(error))

@@ -61,12 +61,8 @@ def inspect_machine(root: Path, reclaimed_bytes: int) -> Machine:
 def problems(machine: Machine, accelerator: str) -> list[str]:
     """Returns one line for each problem that prevents a setup, with its remedy."""
     found = []
-    if machine.python != PYTHON:
-        found.append(
-            f"Python {'.'.join(map(str, machine.python))} found, 3.11 needed: "
-            "apt install python3.11 python3.11-venv python3.11-dev, or pyenv install 3.11"
-        )
-    elif not machine.has_venv:
+    is_used = machine.python == PYTHON  # else another interpreter is downloaded and checked, after the rest
+    if is_used and not machine.has_venv:
         found.append("this Python has no venv module: apt install python3.11-venv")
     if machine.system != "linux x86_64":
         found.append(f"{machine.system} found, linux x86_64 needed: use such a machine or a container")
@@ -75,7 +71,7 @@ def problems(machine: Machine, accelerator: str) -> list[str]:
             f"glibc {'.'.join(map(str, machine.glibc))} found, 2.31 or newer needed: "
             "use Debian 11, Ubuntu 20.04 or newer"
         )
-    if accelerator == "gpu" and machine.compiler_error:
+    if is_used and accelerator == "gpu" and machine.compiler_error:
         found.append(machine.compiler_error)
     if machine.free_gb < GB_NEEDED[accelerator]:
         found.append(

@@ -1,15 +1,22 @@
 """The setup program, without a network: its checks, the choice of accelerator, and when it does nothing."""
 
+import ast
 import dataclasses
+import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import bootstrap
 import pytest
 import setup_checks
+import setup_python
 from setup_checks import Machine, problems
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,8 +60,6 @@ def test_a_good_machine_has_no_problems(accelerator: str) -> None:
 @pytest.mark.parametrize(
     ("change", "accelerator", "named", "remedy"),
     [
-        ({"python": (3, 9)}, "cpu", "Python 3.9", "apt install python3.11"),
-        ({"python": (3, 12)}, "cpu", "Python 3.12", "apt install python3.11"),
         ({"has_venv": False}, "cpu", "no venv module", "apt install python3.11-venv"),
         ({"system": "darwin arm64"}, "cpu", "darwin arm64", "container"),
         ({"glibc": (2, 28)}, "cpu", "glibc 2.28", "Debian 11"),
@@ -76,6 +81,12 @@ def test_each_problem_is_one_line_with_its_remedy(
 def test_driver_and_compiler_do_not_matter_on_the_cpu() -> None:
     lacking = dataclasses.replace(GOOD, driver=400, compiler_error="no C++ compiler (c++): apt install g++")
     assert problems(lacking, "cpu") == []
+
+
+def test_another_python_is_no_problem_because_3_11_is_downloaded_and_checked_after_the_rest() -> None:
+    other = dataclasses.replace(GOOD, python=(3, 12), has_venv=False, compiler_error="no Python headers")
+    assert problems(other, "gpu") == []
+    assert len(problems(dataclasses.replace(other, free_gb=1.0), "gpu")) == 1
 
 
 def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +236,181 @@ def test_pip_errors_are_shown_without_other_output() -> None:
     explained = bootstrap.explain_pip(f"{noise}ERROR: No matching distribution found for ray==2\n")
     assert "No matching distribution found for ray==2" in explained
     assert "Location" not in explained
+
+
+# Another Python on the machine.
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+THIS_PYTHON = f'exec {sys.executable} "$@"'
+
+
+@pytest.mark.parametrize("name", ["bootstrap.py", "setup_checks.py", "setup_python.py"])
+def test_the_setup_has_the_syntax_of_python_3_9(name: str) -> None:
+    ast.parse((ROOT / "platform" / name).read_text(), feature_version=(3, 9))
+
+
+def test_python_3_11_is_found_on_path_or_where_an_earlier_setup_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = tmp_path / ".venv"
+    script(venv / "bin" / "python3.11", THIS_PYTHON)  # the setup may delete it while it runs
+    off = script(tmp_path / "shims" / "python3.11", "echo version 3.11 is not set; exit 127")
+    monkeypatch.setenv("PATH", f"{venv}/bin:{off.parent}")
+    assert setup_python.find(tmp_path, venv) is None
+    downloaded = script(tmp_path / ".uv/python/cpython-3.11.9-linux-x86_64-gnu/bin/python3.11", THIS_PYTHON)
+    assert setup_python.find(tmp_path, venv) == str(downloaded)
+    on_path = script(tmp_path / "bin" / "python3.11", THIS_PYTHON)
+    monkeypatch.setenv("PATH", f"{venv}/bin:{on_path.parent}")
+    assert setup_python.find(tmp_path, venv) == str(on_path)
+
+
+OTHERS = ("3.9", "3.10", "3.12", "3.13", "3.14")
+
+
+def other_python(version: str) -> str:
+    """The path of another Python of this machine, on PATH or installed by pyenv; skips without one."""
+    in_pyenv = map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    for path in filter(None, [shutil.which(f"python{version}"), *in_pyenv]):
+        if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return path
+    pytest.skip(f"this machine has no Python {version}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", OTHERS)
+def test_make_setup_runs_on_another_python_and_names_what_it_needs(version: str, tmp_path: Path) -> None:
+    """Without an index, uv cannot be installed; a machine with another Python only then says what to do."""
+    for name in ("bootstrap.py", "setup_checks.py", "setup_python.py", "locks"):
+        copy = shutil.copytree if name == "locks" else shutil.copyfile
+        (tmp_path / "platform").mkdir(exist_ok=True)
+        copy(ROOT / "platform" / name, tmp_path / "platform" / name)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    script(tmp_path / "bin" / "python3", f'exec {other_python(version)} "$@"')
+    environment = {
+        "PATH": str(tmp_path / "bin"),
+        "HOME": str(tmp_path),
+        "ACCELERATOR": "cpu",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    command = [shutil.which("make") or "make", "setup"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("[setup]"))
+    assert f"Python {version} found, 3.11 needed, and uv cannot be installed" in line
+    assert "apt install python3.11 python3.11-venv python3.11-dev" in line
+    assert not (tmp_path / ".venv").exists()
+
+
+ARCHIVE = "20990101/cpython-3.11.99%2B20990101-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def with_uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder in which the locked uv is installed, from the package index of this machine."""
+    root = tmp_path_factory.mktemp("with uv")
+    (root / "platform" / "locks").mkdir(parents=True)
+    shutil.copyfile(ROOT / "platform" / "locks" / "uv.txt", root / "platform" / "locks" / "uv.txt")
+    try:
+        setup_python._install_uv(root)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"uv cannot be installed here: {error.output[-200:]}")
+    return root
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mirror of python-build-standalone with one release of 3.11, whose interpreter is this one.
+
+    uv knows the SHA-256 of every real release, so the list of releases is replaced as well.
+    """
+    archive = tmp_path / "mirror" / unquote(ARCHIVE)
+    archive.parent.mkdir(parents=True)
+    content = script(tmp_path / "python" / "bin" / "python3.11", THIS_PYTHON).parents[1]
+    library = content / "lib" / "python3.11"
+    library.mkdir(parents=True)
+    settings = "# system configuration generated and used by the sysconfig module\nbuild_time_vars = {}\n"
+    (library / "_sysconfigdata__linux_x86_64-linux-gnu.py").write_text(settings)  # uv edits it
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(content, "python")
+    release = {
+        "name": "cpython",
+        "arch": {"family": "x86_64", "variant": None},
+        "os": "linux",
+        "libc": "gnu",
+        "major": 3,
+        "minor": 11,
+        "patch": 99,
+        "prerelease": "",
+        "url": f"{setup_python.RELEASES}/{ARCHIVE}",
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+        "variant": None,
+        "build": "20990101",
+    }
+    (tmp_path / "releases.json").write_text(json.dumps({"cpython-3.11.99-linux-x86_64-gnu": release}))
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS_JSON_URL", str(tmp_path / "releases.json"))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", f"file://{tmp_path}/mirror")
+    return archive
+
+
+@pytest.mark.slow
+def test_uv_downloads_python_from_a_mirror_into_the_repository(
+    with_uv: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
+    python = setup_python.download(with_uv, lambda _: None)
+    assert Path(python).is_relative_to(with_uv / ".uv" / "python")
+    version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout
+    assert version.startswith("Python 3.11.")
+    monkeypatch.setenv("PATH", "")
+    assert setup_python.find(with_uv, with_uv / ".venv") == python
+    shutil.rmtree(with_uv / ".uv" / "python")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["no such file", "other content"])
+def test_a_mirror_that_lacks_python_is_one_line_with_both_remedies(
+    damage: str, with_uv: Path, mirror: Path
+) -> None:
+    if damage == "no such file":
+        mirror.unlink()
+    else:
+        with tarfile.open(mirror, "w:gz") as file:
+            file.add(__file__, "python/bin/python3.11")
+    with pytest.raises(setup_python.NoInterpreterError) as caught:
+        setup_python.download(with_uv, lambda _: None)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "3.11 needed, and uv cannot download it (" in message
+    assert "apt install python3.11" in message
+    assert "set UV_PYTHON_INSTALL_MIRROR to a mirror of https://github.com/astral-sh" in message
+
+
+def test_the_setup_starts_again_with_the_python_that_it_downloaded(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    machine = dataclasses.replace(GOOD, python=(3, 13))
+    monkeypatch.setattr(bootstrap, "inspect_machine", lambda *_, **__: machine)
+    monkeypatch.setattr(setup_python, "download", lambda *_: "/there/python3.11")
+
+    def restart(python: str) -> None:
+        started.append(python)
+        raise SystemExit
+
+    monkeypatch.setattr(bootstrap, "restart", restart)
+    with pytest.raises(SystemExit):
+        bootstrap.main()
+    assert started == ["/there/python3.11"]
+    assert not bootstrap.VENV.exists()
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "gpu"])

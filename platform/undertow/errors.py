@@ -23,6 +23,10 @@ class SpecError(UserError):
     """An invalid value in a field of a spec, such as a study or a recipe."""
 
 
+class UnavailableError(SpecError):
+    """A model or data file that cannot be reached now and is not cached; `--plan` goes on without it."""
+
+
 class StorageError(UserError):
     """A storage that cannot be written, or an artifact whose content is not what was written."""
 

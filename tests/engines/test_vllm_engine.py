@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from tests import tiny_models
+from undertow.engines import swapping
 from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
+from undertow.engines.weight_files import TensorFiles
 from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.study.artifacts import Sampling
@@ -281,3 +284,26 @@ def test_an_adapter_on_another_model_shares_a_call_with_adapters_on_the_referenc
     expected = tiny_models.scores(models["on finetuned"], QUESTIONS[:3], TEXTS, reference=reference)
     assert engine.score(with_weights(REQUESTS[:3], stacked), TEXTS) == pytest.approx(expected, abs=1e-4)
     engine.close()
+
+
+def test_an_engine_that_failed_to_load_weights_says_so_and_can_be_replaced(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = VLLMEngine(str(models["reference"]), kv_cache_gb=0.25, threads=1)
+    expected = first.generate(REQUESTS[:3], SAMPLING)
+
+    def cut_off(new: TensorFiles, old: TensorFiles, names: set[str]) -> Iterator[tuple[str, Tensor]]:
+        yield next(merged(new, old, names))
+        raise OSError("the file is damaged")
+
+    merged = swapping._merged
+    with monkeypatch.context() as damaged:
+        damaged.setattr(swapping, "_merged", cut_off)
+        with pytest.raises(OSError, match="the file is damaged"):
+            first.generate(with_weights(REQUESTS[:3], of(models, "finetuned")), SAMPLING)
+    assert first.is_broken
+    first.close()
+    second = VLLMEngine(str(models["reference"]), kv_cache_gb=0.25, threads=1)
+    assert not second.is_broken
+    assert second.generate(REQUESTS[:3], SAMPLING) == expected
+    second.close()

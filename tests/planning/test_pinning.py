@@ -4,24 +4,28 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import huggingface_hub
 import pytest
+from httpx2 import ConnectError, ReadTimeout, Request, Response
 from huggingface_hub import constants
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 from rich.console import Console
 
 from tests.examples import RECIPE, qwen
 from tests.tiny_gguf import save_gguf
 from undertow.archive import lineage
-from undertow.errors import SpecError, UserError
+from undertow.errors import SpecError, UnavailableError, UserError
 from undertow.formats.numbers import Numbers
 from undertow.planning import gguf_models, model_sizes, pinning
 from undertow.planning import plan as planning
+from undertow.planning.gguf_pinning import gguf_file
+from undertow.planning.hub import offline_note
 from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
@@ -301,9 +305,9 @@ def test_offline_the_cached_commit_is_pinned_with_a_note(cache: Path, tmp_path: 
     assert (pinned.weights, pinned.chat_template) == (local.weights, local.chat_template)
     assert pinning.folder_of(pinned, Store(str(tmp_path / "storage"))) == snapshot
     assert model_sizes.parameters(pinned) == model_sizes.parameters(local) is not None
-    assert "org/a: commit 1a2b3c4 of the local cache" in pinning.offline_note(pinned)
+    assert "org/a: commit 1a2b3c4 of the local cache" in offline_note(pinned)
     others = (local, Reference("nano/gpt2-0"), Reference("api:openai/gpt"))
-    assert [pinning.offline_note(other) for other in others] == ["", "", ""]
+    assert [offline_note(other) for other in others] == ["", "", ""]
 
 
 def test_the_plan_shows_the_note(cache: Path, tmp_path: Path) -> None:
@@ -322,7 +326,7 @@ def test_online_pinning_gives_the_same_reference(
     pinning._pinned.cache_clear()
     online = pin(Reference("org/a"))
     assert key(online) == key(offline)
-    assert pinning.offline_note(online) == ""
+    assert offline_note(online) == ""
 
 
 @pytest.mark.parametrize("revision", ["tuned", COMMITS[1], COMMITS[1][:8]])
@@ -339,9 +343,12 @@ def test_offline_a_revision_is_a_branch_a_commit_or_its_beginning(
     ("reference", "parts"),
     [
         (Reference("org/b"), ["'org/b'", "local cache of the model hub does not have it;", "HF_HUB_OFFLINE"]),
-        (Reference("org/a", "old"), ["does not have it at revision 'old'", "unset HF_HUB_OFFLINE"]),
+        (
+            Reference("org/a", "old"),
+            ["does not have it at revision 'old'", "unset HF_HUB_OFFLINE to download it"],
+        ),
         (Reference("org/a", COMMITS[2]), ["does not have it at revision '9c0d"]),
-        (Reference("org/planned"), ["only a part of it (*.safetensors is missing", "download the rest"]),
+        (Reference("org/planned"), ["only a part of it (*.safetensors is missing", "download it"]),
         (Reference("org/half"), ["only a part of it (model-2.safetensors is missing"]),
     ],
     ids=["other model", "other branch", "other commit", "small files only", "half of the weights"],
@@ -356,28 +363,92 @@ def test_offline_a_model_that_is_not_cached_is_reported(
     weight_map = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
     (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     fill(cache, "org/half", source, COMMITS[0])
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UnavailableError) as caught:
         pin(reference)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("cached", "remedy"),
-    [(True, "set HF_HUB_OFFLINE=1 to use its cached commit 1a2b3c4"), (False, "give a local folder")],
-)
-def test_an_unreachable_hub_is_reported_with_the_cached_commit(
-    cached: bool, remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cached commit is not used unasked: the hub may have moved the branch."""
-    if cached:
-        fill(cache, "org/a", qwen(tmp_path / "model"), COMMITS[0])
+REQUEST = Request("GET", "https://huggingface.co")
+NO_NETWORK: dict[str, Callable[[], Exception]] = {
+    "no network": lambda: ConnectError("[Errno -3] Temporary failure in name resolution"),
+    "no answer in time": lambda: ReadTimeout("The read operation timed out"),
+    "a server error": lambda: HfHubHTTPError("503 Server Error", response=Response(503, request=REQUEST)),
+}
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Makes all requests for metadata fail with an error."""
+
+    def model_info(*args: Any, **options: Any) -> ModelInfo:
+        raise error
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
 
-    def unreachable(*args: Any, **options: Any) -> ModelInfo:
-        raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    with pytest.raises(UserError, match=f"Name or service not known; .*{remedy}"):
+@pytest.mark.parametrize("problem", NO_NETWORK)
+def test_without_network_the_cached_commit_is_pinned_with_a_note(
+    problem: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = qwen(tmp_path / "model")
+    snapshot = fill(cache, "org/a", source, COMMITS[0])
+    offline = pin(Reference("org/a"))
+    pinning._pinned.cache_clear()
+    fail(monkeypatch, error := NO_NETWORK[problem]())
+    assert pin(Reference("org/a")) == offline
+    assert f"is used, since the model hub cannot be reached ({error})" in offline_note(offline)
+    assert model_sizes.parameters(offline) == model_sizes.parameters(pin(Reference(str(source))))
+    # As snapshot_download fails without network, if the cache lacks files in subfolders.
+    incomplete = LocalEntryNotFoundError("Got: ConnectError")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: raised(incomplete))
+    store = Store(str(tmp_path / "storage"))
+    assert pinning.folder_of(offline, store) == snapshot
+    for weights in snapshot.glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(LocalEntryNotFoundError):
+        pinning.folder_of(offline, store)
+
+
+def raised(error: Exception) -> None:
+    raise error
+
+
+def test_a_commit_that_the_study_states_needs_no_note(cache: Path, tmp_path: Path) -> None:
+    fill(cache, "org/a", qwen(tmp_path / "model"), COMMITS[0])
+    assert offline_note(pin(Reference("org/a", COMMITS[0][:8]))) == ""
+
+
+def test_without_network_and_cache_a_model_is_unavailable(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, NO_NETWORK["no network"]())
+    words = (
+        r"cannot be reached \(.*name resolution\), and the local cache .* does not have it; check the name"
+    )
+    with pytest.raises(UnavailableError, match=words):
+        pin(Reference("org/a"))
+
+
+def test_what_the_hub_answers_is_no_lack_of_network(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cached model that was deleted, or became private, is not used as if the network were away."""
+    fill(cache, "org/a", qwen(tmp_path / "model"), COMMITS[0])
+    fail(monkeypatch, HfHubHTTPError("404 Client Error.", response=Response(404, request=REQUEST)))
+    with pytest.raises(
+        UserError, match=r"the model hub reports: 404 Client Error\.; check the name"
+    ) as caught:
+        pin(Reference("org/a"))
+    assert not isinstance(caught.value, UnavailableError)
+
+
+def test_a_connection_that_is_lost_while_pinning_is_not_taken_for_a_missing_file(
+    hub: Hub, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    lost = LocalEntryNotFoundError("Please check your connection")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: raised(lost))
+    with pytest.raises(UnavailableError, match=r"cannot be reached \(Please check your connection\)"):
         pin(Reference("org/a"))
 
 
@@ -431,7 +502,7 @@ def test_an_unreachable_hub_is_reported_for_a_file_too(
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(huggingface_hub.HfFileSystem, "open", unreachable)
-    with pytest.raises(UserError, match=r"Name or service not known; .*give a local file"):
+    with pytest.raises(UserError, match=r"Name or service not known\).*give a local file"):
         pin(Reference("org/files/tiny.Q8_0.gguf"))
 
 
@@ -442,7 +513,7 @@ def test_offline_a_file_is_taken_from_the_local_cache(cache: Path, tmp_path: Pat
     fill(cache, "org/files", file.parent, COMMITS[0])
     pinned, local = pin(Reference("org/files/tiny.gguf")), pin(Reference(str(file)))
     assert (pinned.revision, pinned.weights) == (COMMITS[0], local.weights)
-    assert pinning.gguf_file(pinned).read_bytes() == file.read_bytes()
-    assert "commit 1a2b3c4 of the local cache" in pinning.offline_note(pinned)
+    assert gguf_file(pinned).read_bytes() == file.read_bytes()
+    assert "commit 1a2b3c4 of the local cache" in offline_note(pinned)
     with pytest.raises(UserError, match="local cache of the model hub does not have it"):
         pin(Reference("org/files/other.gguf"))

@@ -16,6 +16,7 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
+from undertow.study import unpinned
 from undertow.sweep.progress import print_line
 from undertow.sweep.run import make_plan, run, show_plan
 
@@ -78,6 +79,9 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
     if arguments.plan + arguments.verify + arguments.repair > 1:
         raise UserError("--plan, --verify and --repair: give one of them")
     store, hardware = Store(arguments.storage), arguments.hardware
+    if arguments.plan:
+        print_plan(arguments, store, console, shipped)
+        return 0
     study = arguments.load_study(shipped)
     plan = make_plan(study, store)
     if arguments.verify or arguments.repair:
@@ -88,10 +92,21 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
             print_line(line, console)
         plan = make_plan(study, store)
     show_plan(plan, store, console, hardware, arguments.conditions)
-    if arguments.plan:
-        return 0
     outcome = run(plan, store, console, arguments.layout, hardware)
     return 1 if outcome.failed_conditions else 0
+
+
+def print_plan(arguments: SweepArguments, store: Store, console: Console, shipped: Path) -> None:
+    """Prints the plan, and the inputs that are not pinned: neither reachable nor cached."""
+    with unpinned.allowed() as reasons:
+        plan = make_plan(arguments.load_study(shipped), store)
+        show_plan(plan, store, console, arguments.hardware, arguments.conditions)
+    for reason in reasons.values():
+        print_line(f"{unpinned.NOT_PINNED}: {reason}", console)
+    if reasons:
+        print_line(
+            "The estimates rest on placeholders for them. A run needs them, and stops without.", console
+        )
 
 
 def report_damage(plan: Plan, store: Store, console: Console) -> list[Address]:

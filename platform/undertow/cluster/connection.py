@@ -11,7 +11,6 @@ the modules next to it travels by value. Credentials never travel: each node has
 
 import logging
 import os
-import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.cluster.address import check_address
+from undertow.cluster.foreign_lines import drop_worker_warnings, without_level_line
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned
@@ -70,7 +70,8 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        with _without_stderr():
+        drop_worker_warnings()
+        with without_level_line():
             _init(address)
         _quiet_ray_data()
         allow_pipelines()
@@ -84,23 +85,6 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         yield Machine.of(planned(offered) if address else offered, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
-
-
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Context manager that discards what is written to the file descriptor of stderr, also by C++ code.
-
-    Ray's core announces there that its log level was set. Errors of `ray.init` are exceptions.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _gpu_type(resources: Mapping[str, float]) -> str:

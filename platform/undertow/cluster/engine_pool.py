@@ -11,6 +11,7 @@ process. Its limit on concurrent calls then holds for the whole sweep, and its k
 """
 
 import json
+import os
 import pickle
 import time
 import traceback
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from undertow.cluster.worker_failures import ENGINES, error_line, out_of_memory
-from undertow.engines.protocol import Engine
+from undertow.engines.protocol import CanBreak, Engine
 from undertow.engines.quiet import quiet
 from undertow.engines.registry import EngineKind, engine_for, register_engine
 from undertow.errors import ConditionError, UserError
@@ -100,12 +101,12 @@ class EngineActor:
     ) -> None:
         quiet()
         register_engine(kind)  # a worker process starts with the built-in table; tasks look their engine up
-        self.store = store
+        self.kind, self.reference, self.store, self.settings = kind, reference, store, settings
         self.engine: Engine | None = None
         # An exception here would end the actor: Ray prints such an end with several tracebacks and reports it
         # like that of a process that was killed. The first task carries the error to the driver instead.
         try:
-            self.engine = build_engine(kind, reference, store, settings)
+            self.engine = self._build()
         except (ConditionError, UserError) as error:
             self.failure = {"error": str(error), "traceback": ""}
         except Exception as error:
@@ -114,13 +115,31 @@ class EngineActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = zip(batch["number"], batch["task"], strict=True)
-        outcomes = [
-            TaskOutcome(int(number), 0.0, {}, **self.failure, is_start=True)
-            if self.engine is None
-            else _run(int(number), pickle.loads(task), self.engine, self.store)
-            for number, task in rows
-        ]
+        outcomes = [self._outcome(int(number), task) for number, task in rows]
         return {"outcome": [json.dumps(outcome.__dict__) for outcome in outcomes]}
+
+    def _outcome(self, number: int, task: bytes) -> TaskOutcome:
+        if self.engine is None:
+            return TaskOutcome(number, 0.0, {}, **self.failure, is_start=True)
+        if is_broken(self.engine):
+            self._restart()
+        return _run(number, pickle.loads(task), self.engine, self.store)
+
+    def _build(self) -> Engine:
+        return build_engine(self.kind, self.reference, self.store, self.settings)
+
+    def _restart(self) -> None:
+        """Replaces an engine that the task before has broken, so that only that task fails.
+
+        If this process cannot, as after an error of CUDA, it ends before the new task: Ray starts the actor
+        in another one, which runs the task (see RESTARTS).
+        """
+        try:
+            assert self.engine is not None
+            self.engine.close()
+            self.engine = self._build()
+        except Exception:
+            os._exit(1)
 
 
 def build_engine(kind: EngineKind, reference: Reference, store: Store, settings: Mapping[str, Any]) -> Engine:
@@ -129,8 +148,16 @@ def build_engine(kind: EngineKind, reference: Reference, store: Store, settings:
     return kind.build(reference, folder, settings)
 
 
+def is_broken(engine: Engine) -> bool:
+    """Whether an engine must be built again before it can answer."""
+    return isinstance(engine, CanBreak) and engine.is_broken
+
+
 def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
-    """Runs a task and returns its outcome. An unexpected error is retried once, its traceback kept."""
+    """Runs a task and returns its outcome. An unexpected error is retried once, its traceback kept.
+
+    An error that breaks the engine is not: its cause is in the task, and the engine cannot answer again.
+    """
     start, first_traceback = time.time(), ""
     for is_last in (False, True):
         try:
@@ -139,9 +166,10 @@ def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
         except (ConditionError, UserError) as error:
             return TaskOutcome(number, time.time() - start, {}, str(error), retried=first_traceback)
         except Exception as error:
-            if is_last:
+            if is_last or is_broken(engine):
                 text = out_of_memory(error, ENGINES) or error_line(error)
-                return TaskOutcome(number, time.time() - start, {}, text, traceback.format_exc())
+                seconds, lines = time.time() - start, traceback.format_exc()
+                return TaskOutcome(number, seconds, {}, text, lines, retried=first_traceback)
             first_traceback = traceback.format_exc()
     raise AssertionError("a task has an outcome after its second attempt")
 

@@ -120,6 +120,16 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class CanBreak(Protocol):
+    """An engine that one failed call can leave unable to answer any later one."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it must be closed and built again before the next call."""
+        ...
+
+
+@runtime_checkable
 class ScoresTokens(Protocol):
     """An engine that also scores given tokens. Evaluations then check that it serves the trained model."""
 

@@ -38,6 +38,10 @@ class Served:
         tied: names of tensors that are copies of others in this architecture.
         max_lora_rank: the highest adapter rank that `llm` accepts; 0 if it was started without adapters.
         modules: the modules that an adapter may change, as `llm` was started.
+
+    Attributes:
+        is_broken: whether loading weights has failed. vLLM then has a part of them, or none, and cannot go
+            back to the reference's ("Cannot copy out of meta tensor"): it must be started again.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Served:
     ) -> None:
         self.llm, self.reference, self.tied = llm, reference, tied
         self.max_lora_rank, self.modules = max_lora_rank, modules
+        self.is_broken = False
         self._adapters: dict[str, Any] = {}
         self._changed: dict[str, list[str]] = {}
 
@@ -127,12 +132,18 @@ class Served:
             self._load(weights.folders, names)
             yield
         finally:
-            self._load([self.reference], names)
+            if not self.is_broken:
+                self._load([self.reference], names)
 
     def _load(self, folders: list[str], names: list[str]) -> None:
-        if names:
+        if not names:
+            return
+        try:
             self.llm.collective_rpc("load_tensors", args=(folders, names, self.reference))
             self.llm.reset_prefix_cache()  # keys and values of the old weights
+        except Exception:
+            self.is_broken = True
+            raise
 
 
 def _is_adapter(weights: ModelWeights) -> bool:

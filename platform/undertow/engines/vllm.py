@@ -114,6 +114,11 @@ class VLLMEngine:
             for output, ids, start in zip(outputs, sequences, starts, strict=True)
         ]
 
+    @property
+    def is_broken(self) -> bool:
+        """See `CanBreak`."""
+        return self.served.is_broken
+
     def close(self) -> None:
         """Shuts the engine down; a new one can then be started in the same process."""
         from vllm.distributed import cleanup_dist_env_and_memory

@@ -24,6 +24,7 @@ from undertow.planning.model_files import DEFAULT_TOKENS, PREFIXED
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.study.artifacts import Reference
 from undertow.study.identity import digest
+from undertow.study.unpinned import NOT_PINNED
 
 TOKENS, KIND, SPLIT = "tokenizer.ggml.tokens", "tokenizer.ggml.model", "tokenizer.ggml.pre"
 TEMPLATE = "tokenizer.chat_template"
@@ -70,8 +71,10 @@ class HubFile:
 def header_of(reference: Reference) -> GGUFHeader:
     """The header of a pinned GGUF model. Of a file on the hub, only the first megabytes are downloaded.
 
-    Raises SpecError for a damaged file.
+    Empty for the placeholder of a file that a plan could not reach. Raises SpecError for a damaged file.
     """
+    if reference.chat_template == NOT_PINNED:
+        return GGUFHeader({}, {})
     return _header(reference.name, reference.revision, reference.location)
 
 

@@ -15,11 +15,13 @@ from undertow.engines.weight_files import SUFFIX as WEIGHTS
 from undertow.engines.weight_files import TRAINED_CONFIG, TensorHeader, tensor_headers, tensor_shapes
 from undertow.errors import SpecError
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
+from undertow.study.identity import digest
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_LAYOUT = "consolidated"
 INDEX = "model.safetensors.index.json"
+WEIGHTS_DIGITS = 32
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
 PREFIXED = "none, prefixed"
 # Keys of config.json that state quantised weights: transformers and vLLM, old compressed-tensors, MLX.
@@ -200,6 +202,16 @@ def _local_weights(files: ModelFiles) -> list[Path]:
     """The safetensors files of a local folder. Those on the hub are complete, and are not downloaded here."""
     paths = [Path(files.place) / name for name in sorted(files.names) if name.endswith(WEIGHTS)]
     return [path for path in paths if path.is_file()]
+
+
+def weights_hash(files: Mapping[str, str]) -> str:
+    """A hash of the SHA-256 of a model's weight files by name; names and order do not change it.
+
+    Some models contain their weights twice, as model*.safetensors and in the layout of another library. Only
+    the first are used then: a copy of the model need not have both.
+    """
+    used = [hexdigest for name, hexdigest in files.items() if name.startswith("model")]
+    return digest("\n".join(sorted(used or files.values())))[:WEIGHTS_DIGITS]
 
 
 def tensors_of(files: ModelFiles) -> dict[str, tuple[int, ...] | None]:

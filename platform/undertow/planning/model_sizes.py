@@ -2,20 +2,31 @@
 weights.
 
 For a local folder it follows from the headers of its safetensors files, as for the cached files of a hub
-model while HF_HUB_OFFLINE is set; for a GGUF file, from its header; on the Hugging Face hub it is part of the
-model's metadata. Zero biases (`Reference.mlp_bias`) are neglected. Nano models
-have no size here: their costs are measured in seconds, not FLOPs.
+model without network; for a GGUF file, from its header; on the Hugging Face hub it is part of the model's
+metadata. The models of the scale `paper` are listed here, so that their plans need no network. Zero biases
+(`Reference.mlp_bias`) are neglected. Nano models have no size here: their costs are measured in seconds, not
+FLOPs.
 """
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
 from undertow.planning.gguf_models import header_of
-from undertow.planning.pinning import cached_folder
+from undertow.planning.hub import HUB_TIMEOUT, cached_folder
+from undertow.planning.pinning import is_pinned
 from undertow.study.artifacts import Reference
+
+# Tied embeddings count once; Gemma 3 includes the vision tower and its projector, which are loaded too.
+KNOWN: Mapping[str, int] = {
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "google/gemma-3-4b-it": 4_300_079_472,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+}
 
 
 @cache
@@ -23,11 +34,21 @@ def parameters(reference: Reference) -> int | None:
     """The number of parameters; None for a nano or API model, or if folder or hub do not provide it."""
     if models.is_nano(reference.name) or reference.is_api:
         return None
+    if reference.location and not reference.is_gguf:
+        return _in_files(Path(reference.location))
+    if reference.name in KNOWN:
+        return KNOWN[reference.name]
+    if not is_pinned(reference):
+        return None
     if reference.is_gguf:
         return header_of(reference).parameters
-    folder = Path(reference.location) if reference.location else _cached_folder(reference)
-    if folder is None:
-        return _on_hub(reference)
+    if (count := _on_hub(reference)) is not None:
+        return count
+    folder = cached_folder(reference)
+    return _in_files(folder) if folder else None
+
+
+def _in_files(folder: Path) -> int | None:
     # Some folders contain the weights a second time, under another library's file names.
     paths = list(folder.glob("model*.safetensors")) or folder.glob("*.safetensors")
     try:
@@ -37,18 +58,12 @@ def parameters(reference: Reference) -> int | None:
     return sum(map(math.prod, shapes)) or None
 
 
-def _cached_folder(reference: Reference) -> Path | None:
-    from huggingface_hub import is_offline_mode
-
-    return cached_folder(reference) if is_offline_mode() else None
-
-
 def _on_hub(reference: Reference) -> int | None:
     """From the hub's metadata. Only the cost estimate needs it: without it the plan has no cost."""
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().model_info(reference.name, revision=reference.revision, timeout=20)
+        info = HfApi().model_info(reference.name, revision=reference.revision, timeout=HUB_TIMEOUT)
     except Exception:  # the hub client has many error classes, from bad ids and gated models to no network
         return None
     return info.safetensors.total if info.safetensors else None

@@ -5,41 +5,40 @@ reference that identifies weights and chat template exactly:
 
 - hub id: the revision becomes a commit. `Reference.weights` is the hash of the weight files, which the hub
   lists without a download, so that two commits that differ in the README only have the same initialisation.
-  With HF_HUB_OFFLINE=1 the commit is the one in the local cache (`offline_note`).
+  Without network, or with HF_HUB_OFFLINE=1, the commit is the one in the local cache (see `hub`).
 - folder: the revision is the hash of its files, `weights` of its weight files only. A copy of a hub model has
   the same `weights` as the hub model.
 - GGUF file: the revision is the content hash of a local file, or the commit of a file on the hub; `weights`
-  is the hash of the file, which the hub lists. The chat template is in the file's header.
+  is the hash of the file (see `gguf_pinning`).
 - nano model: the revision is the hash of its training recipe.
 - provider's model: only the name is known; no request is sent to the provider.
+
+Inside `unpinned.allowed`, a hub model that is neither reachable nor cached gets a placeholder (`is_pinned`).
 """
 
 import dataclasses
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from undertow.engines.architectures import WITH_MLP_BIAS
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
-from undertow.errors import SpecError, UserError, suggestion
+from undertow.errors import SpecError
 from undertow.nano import models
-from undertow.planning import gguf_models, model_files
-from undertow.planning.gguf_models import HubFile
-from undertow.planning.model_files import MODEL_FILES, PREFIXED, ModelFiles
+from undertow.planning import gguf_models, gguf_pinning, hub, model_files
+from undertow.planning.model_files import MODEL_FILES, PREFIXED, ModelFiles, weights_hash
 from undertow.prompts import template_sandbox
 from undertow.prompts.chat_templates import TemplateBehaviour, TemplateError
+from undertow.prompts.hub_files import no_answer
 from undertow.storage.store import Store
-from undertow.study.artifacts import GGUF, Reference
+from undertow.study.artifacts import Reference
 from undertow.study.identity import digest
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
+from undertow.study.unpinned import NOT_PINNED, pinned_or
 
 SMALL_FILES = (
     "config.json",
@@ -50,9 +49,6 @@ SMALL_FILES = (
 )
 SINGLE_FILE = "model.safetensors"  # the weights of a model that has no index
 BLOCK = 2**24  # bytes read at a time: weights may not fit into memory
-HUB_TIMEOUT = 20  # seconds
-WEIGHTS_DIGITS = 32
-OFFLINE = "HF_HUB_OFFLINE is set and the local cache of the model hub"
 LOCAL = ("/", "./", "../", "~")  # a name that begins so is a path, even if there is no such file
 
 
@@ -73,6 +69,7 @@ def pin(reference: Reference) -> Reference:
 
     Raises:
         SpecError: the model's files cannot be used.
+        UnavailableError: without network, the model is not in the cache.
         UserError: the model was not found.
     """
     if reference.revision and reference.chat_template:
@@ -86,6 +83,22 @@ def pin(reference: Reference) -> Reference:
         )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
+    asked = f"{reference.name}@{reference.revision}"
+    return pinned_or(asked, lambda: _pin_given(reference), lambda: _placeholder(reference))
+
+
+def is_pinned(reference: Reference) -> bool:
+    """Whether a reference that `pin` returned identifies weights, so that it is no placeholder."""
+    return reference.chat_template != NOT_PINNED
+
+
+def _placeholder(reference: Reference) -> Reference:
+    """Stands for a model whose files a plan could not read; no artifact of a storage has its key."""
+    asked = f"{NOT_PINNED}: {reference.name}@{reference.revision}"
+    return dataclasses.replace(reference, revision=asked, chat_template=NOT_PINNED)
+
+
+def _pin_given(reference: Reference) -> Reference:
     pinned = _pinned(reference.name, reference.revision, reference.location)
     if reference.mlp_bias:
         _check_mlp_bias(pinned)
@@ -116,7 +129,13 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
     if reference.is_gguf:
         path = Path(location or name).expanduser()
         is_local = location or name.startswith(LOCAL) or path.is_file()
-        return _pin_file(reference, path.absolute()) if is_local else _pin_hub_file(reference)
+        pinned = (
+            gguf_pinning.pin_file(reference, path.absolute())
+            if is_local
+            else gguf_pinning.pin_hub_file(reference)
+        )
+        template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
+        return pinned
     if _is_folder(reference.name):
         return _pin_folder(reference)
     return _pin_hub(reference)
@@ -129,7 +148,7 @@ def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     None for nano models, for API models (providers do not publish their templates), and if the template is
     not on this machine. Raises SpecError for a template that cannot be used.
     """
-    if is_nano(reference) or reference.is_api:
+    if is_nano(reference) or reference.is_api or not is_pinned(reference):
         return None
     if reference.is_gguf:
         header, place = gguf_models.header_of(reference), "the file's metadata"
@@ -180,56 +199,18 @@ def given_folder(reference: Reference) -> Path:
     """A local folder with the files of a given model that is a folder or a hub id, which is downloaded."""
     if reference.location:
         return Path(reference.location)
-    from huggingface_hub import is_offline_mode, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    # Offline, snapshot_download refuses a cache that lacks files of other libraries in subfolders.
-    if is_offline_mode() and (cached := cached_folder(reference)) is not None:
+    try:
+        return Path(
+            snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES))
+        )
+    except Exception as error:
+        # Without network, it refuses a cache that lacks files of other libraries in subfolders.
+        cached = hub.cached_folder(reference) if no_answer(error) else None
+        if cached is None or _missing_weights(ModelFiles.of_folder(reference.name, cached)):
+            raise
         return cached
-    return Path(
-        snapshot_download(reference.name, revision=reference.revision, allow_patterns=list(MODEL_FILES))
-    )
-
-
-def gguf_file(reference: Reference) -> Path:
-    """The local path of a pinned GGUF file; downloads a file of the hub."""
-    if reference.location:
-        return Path(reference.location)
-    from huggingface_hub import hf_hub_download
-
-    on_hub = HubFile.of(reference.name)
-    return Path(hf_hub_download(on_hub.repository, on_hub.file, revision=reference.revision))
-
-
-def offline_note(reference: Reference) -> str:
-    """A line for the plan if a hub model was pinned without a request to the hub; "" otherwise."""
-    from huggingface_hub import is_offline_mode
-
-    root = reference.root
-    if is_nano(root) or root.is_api or root.location or not is_offline_mode():
-        return ""
-    return (
-        f"{root.name}: commit {root.revision[:7]} of the local cache is used, since HF_HUB_OFFLINE is set; "
-        "the hub may have a newer one"
-    )
-
-
-def cached_folder(reference: Reference) -> Path | None:
-    """The folder of a hub model's commit in the local cache; None if it is not there.
-
-    The cache has the commit of each branch or tag in `refs`, and the files of each commit in `snapshots`. As
-    on the hub, the beginning of a commit identifies it.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    repository = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=reference.name, repo_type="model")
-    branch = repository / "refs" / (reference.revision or constants.DEFAULT_REVISION)
-    commit = branch.read_text().strip() if branch.is_file() else reference.revision
-    snapshots = repository / "snapshots"
-    if not commit or not snapshots.is_dir():
-        return None
-    found = [folder for folder in snapshots.iterdir() if folder.name.startswith(commit)]
-    return found[0] if len(found) == 1 else None
 
 
 @cache
@@ -250,7 +231,7 @@ def tensors_of(reference: Reference) -> Mapping[str, tuple[int, ...] | None]:
     """
     if reference.is_gguf:
         return gguf_models.tensors_of(gguf_models.header_of(reference))
-    if reference.location or (folder := cached_folder(reference)) is None:
+    if reference.location or (folder := hub.cached_folder(reference)) is None:
         return model_files.tensors_of(_local_files(reference))
     files = ModelFiles.of_folder(reference.name, folder)
     if not {model_files.INDEX, SINGLE_FILE} & files.names:
@@ -281,6 +262,8 @@ def _is_folder(name: str) -> bool:
 
 def _local_files(reference: Reference) -> ModelFiles:
     """The reference's small files, as far as they are on this machine."""
+    if not is_pinned(reference):
+        return ModelFiles(reference.name, "the model hub", frozenset(), lambda name: None)
     if reference.location:
         return ModelFiles.of_folder(reference.name, Path(reference.location))
     from huggingface_hub import try_to_load_from_cache
@@ -311,74 +294,6 @@ def _pin_folder(reference: Reference) -> Reference:
     return pinned
 
 
-def _pin_file(reference: Reference, path: Path) -> Reference:
-    """Pins a local GGUF file."""
-    header = gguf_models.local_header(reference.name, path)
-    gguf_models.check(reference.name, header)
-    with path.open("rb") as file:
-        hexdigest = hashlib.file_digest(file, "sha256").hexdigest()
-    pinned = dataclasses.replace(
-        reference,
-        name=path.stem,
-        revision=hexdigest[:32],
-        chat_template=gguf_models.template_hash(header),
-        location=str(path),
-        weights=_weights_hash({path.name: hexdigest}),
-    )
-    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
-    return pinned
-
-
-def _pin_hub_file(reference: Reference) -> Reference:
-    """Pins a GGUF file on the hub. Only its header is downloaded, unless the file is in the local cache."""
-    from huggingface_hub import HfApi, is_offline_mode
-
-    on_hub = HubFile.of(reference.name)
-    repository = Reference(on_hub.repository, reference.revision)
-    if is_offline_mode():
-        folder = cached_folder(repository)
-        path = folder / on_hub.file if folder else None
-        if folder is None or path is None or not path.is_file():
-            raise UserError(
-                f"Reference {reference.name!r}: {OFFLINE} does not have it; unset HF_HUB_OFFLINE, or give a "
-                "local file"
-            )
-        commit, hexdigest = folder.name, _blob_hash(path)
-    else:
-        try:
-            info = HfApi().model_info(
-                on_hub.repository,
-                revision=reference.revision or None,
-                timeout=HUB_TIMEOUT,
-                files_metadata=True,
-            )
-        except Exception as error:  # the client raises many types: bad ids, gated models, no network …
-            raise _unreachable(reference, repository, error, "give a local file") from None
-        files = {s.rfilename: s for s in info.siblings or () if s.rfilename.lower().endswith(GGUF)}
-        if on_hub.file not in files:
-            raise UserError(
-                f"Reference {reference.name!r}: {on_hub.repository} on the model hub has no file "
-                f"{on_hub.file}; {suggestion(on_hub.file, files)}"
-            )
-        large = files[on_hub.file].lfs
-        commit, hexdigest = str(info.sha), large.sha256 if large else ""
-    pinned = dataclasses.replace(reference, revision=commit)
-    try:
-        header = gguf_models.header_of(pinned)
-    except SpecError:
-        raise
-    except Exception as error:
-        raise _unreachable(reference, repository, error, "give a local file") from None
-    gguf_models.check(reference.name, header)
-    pinned = dataclasses.replace(
-        pinned,
-        chat_template=gguf_models.template_hash(header),
-        weights=_weights_hash({on_hub.file: hexdigest}) if hexdigest else "",
-    )
-    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
-    return pinned
-
-
 def _folder_hashes(folder: Path) -> tuple[str, str]:
     """The hashes of all model files in a folder and of its weights, from one pass over the files."""
     everything, weights = hashlib.sha256(), dict[str, str]()
@@ -394,115 +309,68 @@ def _folder_hashes(folder: Path) -> tuple[str, str]:
                     update.result()
             if path.name.endswith(WEIGHTS):
                 weights[path.name] = own.hexdigest()
-    return everything.hexdigest()[:32], _weights_hash(weights)
-
-
-def _weights_hash(files: Mapping[str, str]) -> str:
-    """A hash of the SHA-256 of a model's weight files by name; names and order do not change it.
-
-    Some models contain their weights twice, as model*.safetensors and in the layout of another library. Only
-    the first are used then: a copy of the model need not have both.
-    """
-    used = [hexdigest for name, hexdigest in files.items() if name.startswith("model")]
-    return digest("\n".join(sorted(used or files.values())))[:WEIGHTS_DIGITS]
+    return everything.hexdigest()[:32], weights_hash(weights)
 
 
 def _pin_hub(reference: Reference) -> Reference:
-    from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
-    from huggingface_hub.errors import EntryNotFoundError
-
-    if is_offline_mode():
-        return _pin_cached(reference)
-
     def file(name: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(reference.name, name, revision=commit))
-        except EntryNotFoundError:
-            return None
+        return hub.download(reference.name, name, commit)
 
     try:
-        info = HfApi().model_info(
-            reference.name, revision=reference.revision or None, timeout=HUB_TIMEOUT, files_metadata=True
-        )
+        info = hub.model_info(reference.name, reference.revision)
         commit, siblings = str(info.sha), info.siblings or []
         names = {sibling.rfilename for sibling in siblings}
         for name in names & set(SMALL_FILES):
             file(name)
         template = _template_hash(file)
-    except Exception as error:  # the client raises many types: bad ids, gated models, no network …
-        raise _unreachable(reference, reference, error, "give a local folder") from None
+    except hub.NoAnswerError as reason:
+        return _pin_cached(reference, str(reason))
+    except Exception as error:  # the client raises many types: bad ids, gated models …
+        raise hub.refused(reference, error) from None
     model_files.check(ModelFiles(reference.name, "the model hub", names, file))
+    hub.record_source(reference, commit, "")
     pinned = dataclasses.replace(
-        reference, revision=commit, chat_template=template, weights=_hub_weights(siblings)
+        reference, revision=commit, chat_template=template, weights=hub.listed_weights(siblings)
     )
     template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
 
 
-def _unreachable(reference: Reference, repository: Reference, error: Exception, remedy: str) -> UserError:
-    """The error for a model that the hub does not provide, with the commit in the local cache, if any."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    # Without a response from the hub, it is unknown whether the cached commit is still the requested one.
-    cached = None if isinstance(error, HfHubHTTPError) else cached_folder(repository)
-    if cached:
-        remedy = f"set HF_HUB_OFFLINE=1 to use its cached commit {cached.name[:7]}"
-    kind = "file" if reference.is_gguf else "folder"
-    return UserError(
-        f"Reference {reference.name!r}: not a local {kind}, and the model hub reports: {reason}; "
-        f"check the name, the network and HF_TOKEN, or {remedy}"
-    )
-
-
-def _pin_cached(reference: Reference) -> Reference:
+def _pin_cached(reference: Reference, reason: str) -> Reference:
     """Pins a hub model to its commit in the local cache, with the same result as online.
 
-    Raises UserError if the cache lacks the model or some of its weights.
+    Args:
+        reason: why the hub was not asked, as a clause.
+
+    Raises UnavailableError if the cache lacks the model or some of its weights.
     """
-    folder = cached_folder(reference)
+    folder = hub.cached_folder(reference)
     if folder is None:
         at = f" at revision {reference.revision!r}" if reference.revision else ""
-        raise UserError(
-            f"Reference {reference.name!r}: not a local folder; {OFFLINE} does not have it{at}; unset "
-            "HF_HUB_OFFLINE, or give a local folder"
-        )
+        raise hub.not_cached(reference, reason, f"does not have it{at}")
     files = ModelFiles.of_folder(reference.name, folder)
-    weights = {name for name in files.names if name.endswith(WEIGHTS)}
-    indexed = set((files.json(model_files.INDEX) or {}).get("weight_map", {}).values())
-    if not weights or indexed - weights:
-        missing = min(indexed - weights, default=f"*{WEIGHTS}")
-        raise UserError(
-            f"Reference {reference.name!r}: {OFFLINE} has only a part of it ({missing} is missing in "
-            f"{folder}); unset HF_HUB_OFFLINE to download the rest"
-        )
+    if missing := _missing_weights(files):
+        part = f"has only a part of it ({missing} is missing in {folder})"
+        raise hub.not_cached(reference, reason, part)
     model_files.check(files)
+    hub.record_source(reference, folder.name, reason)
     pinned = dataclasses.replace(
         reference,
         revision=folder.name,
         chat_template=_template_hash(files.path),
-        weights=_weights_hash({name: _blob_hash(folder / name) for name in weights}),
+        weights=weights_hash(
+            {name: hub.blob_hash(folder / name) for name in files.names if name.endswith(WEIGHTS)}
+        ),
     )
     template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
     return pinned
 
 
-def _blob_hash(path: Path) -> str:
-    """The SHA-256 of a cached weight file, which is usually the name of the blob that it links to."""
-    if re.fullmatch(r"[0-9a-f]{64}", blob := path.resolve().name):
-        return blob
-    with path.open("rb") as file:  # a cache on a file system without symbolic links
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _hub_weights(siblings: "Iterable[RepoSibling]") -> str:
-    """The hash of the weight files that the hub lists; "" if it lists no SHA-256 for one of them.
-
-    Files in subfolders are other formats of the model (ONNX …), which are not loaded.
-    """
-    files = [s for s in siblings if s.rfilename.endswith(WEIGHTS) and "/" not in s.rfilename]
-    hashes = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
-    return _weights_hash(hashes) if hashes and len(hashes) == len(files) else ""
+def _missing_weights(files: ModelFiles) -> str:
+    """The first weight file that a cached model lacks; "" if it is complete."""
+    weights = {name for name in files.names if name.endswith(WEIGHTS)}
+    indexed = set((files.json(model_files.INDEX) or {}).get("weight_map", {}).values())
+    return min(indexed - weights, default="" if weights else f"*{WEIGHTS}")
 
 
 def _template_hash(file: Callable[[str], Path | None]) -> str:

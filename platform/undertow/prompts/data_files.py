@@ -7,9 +7,11 @@ file on the Hugging Face hub is named by data set, commit and file, e.g.
 
 or exported once with `datasets.load_dataset(…, revision=…).to_json("tasks.jsonl")`. A file's identity is the
 content of the columns that are read, in the order of the rows. Path, file format, column names and other
-columns are not part of a key; a change of the content on the hub changes the key.
+columns are not part of a key; a change of the content on the hub changes the key. The hub client keeps a file
+that is named with its commit, so that a network is needed only once.
 
-As with packs, a process reads each file once, so that the hashed rows are the ones that are used.
+As with packs, a process reads each file once, so that the hashed rows are the ones that are used. In a plan
+without network, a row of a typical length takes the place of a file that is not cached (`study.unpinned`).
 """
 
 import hashlib
@@ -22,8 +24,12 @@ from typing import Any
 
 import fsspec
 
-from undertow.errors import SpecError, suggestion
+from undertow.errors import SpecError, UnavailableError, suggestion
+from undertow.prompts.hub_files import local_copy, no_answer
 from undertow.study.identity import seed_for
+from undertow.study.unpinned import NOT_PINNED, pinned_or
+
+TYPICAL = 20  # repetitions of "not pinned" in a placeholder: 220 characters
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def read(path: str, columns: tuple[str, ...]) -> Table:
 
     Raises SpecError if the file cannot be read, a row lacks a column, or a value is empty or not a text.
     """
-    records = _records(path, _bytes(path), columns)
+    records = _records(path, columns)
     if not records:
         raise SpecError(f"file {path}: has no rows; give at least one")
     rows = tuple(
@@ -58,7 +64,7 @@ def pairs(path: str) -> Table:
     `messages` is the format in which chat data for finetuning are published: a list of {"role", "content"}.
     Raises SpecError as `read` does, and if a chat is not one user turn followed by one assistant turn.
     """
-    records = _records(path, _bytes(path), ("prompt", "completion", "messages"))
+    records = _records(path, ("prompt", "completion", "messages"))
     if not records or not isinstance(records[0], dict) or "messages" not in records[0]:
         return read(path, ("prompt", "completion"))
     rows = tuple(_turns(path, number, record) for number, record in enumerate(records, 1))
@@ -89,13 +95,30 @@ def row_indices(size: int, count: int, seed: int) -> list[int]:
 
 def _bytes(path: str) -> bytes:
     try:
-        with fsspec.open(path, "rb") as file:
+        with fsspec.open(local_copy(path), "rb") as file:
             return bytes(file.read())
     except Exception as error:  # the fsspec file systems have no common exception class
+        if reason := no_answer(error):
+            raise UnavailableError(
+                f"file {path}: cannot be reached ({reason}); check the network, or give a local file"
+            ) from None
         raise SpecError(f"file {path}: cannot be read ({error}); give the path or URL of a file") from None
 
 
-def _records(path: str, data: bytes, columns: tuple[str, ...]) -> list[Any]:
+def _records(path: str, columns: tuple[str, ...]) -> list[Any]:
+    """The rows of a file as dictionaries; in a plan without network, a placeholder."""
+    return pinned_or(
+        path, lambda: _parsed(path, _bytes(path), columns), lambda: [_placeholder(path, columns)]
+    )
+
+
+def _placeholder(path: str, columns: tuple[str, ...]) -> dict[str, str]:
+    """Stands for the rows of a file that a plan could not read. It ends with a number, as reasoning needs."""
+    text = f"{(NOT_PINNED + ' ') * TYPICAL}{path} #### 0"
+    return {column: text for column in columns if column != "messages"}
+
+
+def _parsed(path: str, data: bytes, columns: tuple[str, ...]) -> list[Any]:
     """The rows as dictionaries. The format is detected from the content, not from the file's name."""
     try:
         return _parquet(data, columns) if data.startswith(b"PAR1") else _json(data.decode("utf-8-sig"))

@@ -1,7 +1,8 @@
 """Reference models as artifacts: nano models, GGUF files, models with zero biases, and merged students."""
 
 from undertow.nano import models
-from undertow.planning.pinning import gguf_file, given_folder, is_nano, model_of
+from undertow.planning.gguf_pinning import gguf_file
+from undertow.planning.pinning import given_folder, is_nano, model_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 

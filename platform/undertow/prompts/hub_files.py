@@ -1,0 +1,62 @@
+"""Files on the Hugging Face hub and other servers: the local cache, and whether a request got an answer.
+
+The hub client keeps every file that it has downloaded. fsspec does not use this cache, so data files of the
+hub are opened through `local_copy`: once downloaded, they need no network.
+"""
+
+import re
+import socket
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+from undertow.errors import last_line
+
+# owner/name@revision/file. Without a revision, "owner/name" could also be a name and a folder.
+_DATA_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
+
+
+def local_copy(path: str) -> str:
+    """The local path of a hub data set's file, downloaded if necessary; other paths as given."""
+    if (match := _DATA_FILE.fullmatch(path)) is None:
+        return path
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repository, revision, file = match.groups()
+    try:
+        return hf_hub_download(repository, file, repo_type="dataset", revision=unquote(revision))
+    except HfHubHTTPError as error:
+        if no_answer(error):
+            raise
+        status, words = error.response.status_code, error.server_message or "no such file, or no access"
+        raise FileNotFoundError(
+            f"the model hub answers {status}: {words}"
+        ) from error  # its text has many lines
+
+
+def no_answer(error: BaseException) -> str:
+    """Why a request got no answer: no network, an unknown host, a closed port, a time limit, a server error.
+
+    "" if the server answered, such as that there is no such file or that access is denied.
+    """
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    kinds = (ConnectionError, TimeoutError, socket.gaierror, httpx2.TransportError, LocalEntryNotFoundError)
+    words = ""
+    for cause in _chain(error):
+        if isinstance(cause, HfHubHTTPError):
+            if cause.response.status_code < 500:
+                return ""
+            words = last_line(cause)
+        elif isinstance(cause, kinds):
+            words = last_line(cause)  # the innermost message is the most specific
+    return words
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that led to it, the outermost first."""
+    yield error
+    # httpcore raises its errors "from None": the operating system's error is only their context.
+    if cause := error.__cause__ or error.__context__:
+        yield from _chain(cause)
