@@ -3,7 +3,7 @@
 `written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
 renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study whose effects are
 of exact probabilities, the tables have further columns, which state this and give the sampled rates. In a
-study whose effects are in log-odds, all effects and intervals are in log-odds and all rates are rates; further
+study whose effects are in log-odds, effects and intervals are in log-odds and rates remain rates; further
 columns state this and give the log-odds that `effect` compares. Numbers have six significant digits. An empty
 cell is a value that cannot be computed from the existing students.
 """
