@@ -1,7 +1,7 @@
 """The names of metrics, params and tags in MLflow. They are stable: searches and charts depend on them.
 
-`METRICS`, `LOG_ODDS_METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit, and the description
-of an experiment shows the list. In addition, a run has the whole spec of its artifact as params with dotted
+`METRICS`, `LOG_ODDS_METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit. The description of
+an experiment shows the list. In addition, a run has the whole spec of its artifact as params with dotted
 names, such as "undertow.recipe.learning_rate" and "undertow.dataset.completions.teacher.trait.name". Their
 prefix sorts them after the columns wherever MLflow sorts by name, for example in its Compare view.
 """
@@ -48,8 +48,8 @@ METRICS = {
     "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
 }
 LOG_ODDS_METRICS = {  # only in studies with effect_scale log-odds
-    "trait_log_odds": "the log-odds, ln(p / (1 − p)), of trait_rate; from counts, with ½ added to the answers that "
-    "name the word and to the others. effect, effect_sampled and effect_exact are differences of log-odds",
+    "trait_log_odds": "the log-odds, ln(p / (1 − p)), of trait_rate; from counts, with ½ added to the answers"
+    " that name the word and to the others. In such a study, effects are differences of log-odds",
 }
 SPEC = "undertow."  # prefix of params that are fields of a spec
 DIGITS = 6  # decimals of a metric: MLflow prints all that a number has
