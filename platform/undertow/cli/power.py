@@ -277,12 +277,13 @@ def _check(arguments: PowerArguments, scale: EffectScale) -> None:
     size = 0 if a.took_off is None else a.took_off
     most, (sd, control_sd), margin = LARGEST[scale], SPREADS[scale], MARGINS[scale]
     of = "of rates" if scale == "rate" else "of log-odds"
+    above_zero = f"a difference above 0, up to {most:g}"
 
     def below(value: float | None) -> bool:
         return value is None or 0 <= value < most
 
     rules = (
-        ("--effect", a.effect, a.effect is None or 0 < a.effect <= most, f"a difference above 0, up to {most:g}"),
+        ("--effect", a.effect, a.effect is None or 0 < a.effect <= most, above_zero),
         ("--sd", a.sd, below(a.sd), f"a standard deviation {of}, such as {sd:g}"),
         ("--control-sd", a.control_sd, below(a.control_sd), f"one such as {control_sd:g}"),
         ("--correlation", a.correlation, a.correlation is None or -1 <= a.correlation <= 1, "from -1 to 1"),
