@@ -1,4 +1,4 @@
-"""benchmarks/coverage.py: it runs, its simulated truth is exact, and the written files are in step with it."""
+"""benchmarks/coverage.py: it runs, its simulated truth is exact, and the committed files are current."""
 
 from dataclasses import replace
 from pathlib import Path
