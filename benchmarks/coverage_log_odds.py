@@ -65,7 +65,7 @@ class Measured:
     def observed(self, log_odds: Array, rng: np.random.Generator) -> Array:
         """The measured log-odds of students with these true log-odds."""
         rates = to_rate(log_odds)
-        return self.log_odds(rates, rates if self.samples is None else rng.binomial(self.answers, rates))
+        return self.log_odds(rates, np.asarray(rng.binomial(self.answers, rates), dtype=float))
 
 
 EXACT = Measured(0.02, None)
