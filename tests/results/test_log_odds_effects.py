@@ -196,7 +196,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.parametrize("rate", [rare, bimodal, lambda cell, word: 0.0, by_initialisation])
+@pytest.mark.parametrize("rate", [bimodal, lambda cell, word: 0.0, by_initialisation])
 def test_figures_have_axes_of_log_odds_without_cut_or_overlapping_texts(
     tmp_path: Path, drawn: dict[str, Any], rate: Callable[[Cell, str], float]
 ) -> None:

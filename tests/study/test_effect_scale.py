@@ -1,6 +1,7 @@
 """The scale of a study's effects: the margin's default, the study's identity, and invalid settings."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,6 @@ def test_a_margin_that_is_not_stated_follows_the_scale() -> None:
         ({"margin": "0.1"}, r"Study\.margin = '0\.1': a number is needed"),
     ],
 )
-def test_invalid_settings_are_rejected(changes: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         study(**changes)

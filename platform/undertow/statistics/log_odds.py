@@ -49,4 +49,4 @@ def to_rate(log_odds: npt.ArrayLike) -> Array:
     """The rates that have these log-odds."""
     from scipy.special import expit
 
-    return np.asarray(expit(log_odds), dtype=float)
+    return np.asarray(expit(np.asarray(log_odds, dtype=np.float64)))

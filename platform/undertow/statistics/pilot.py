@@ -115,9 +115,7 @@ def _read_conditions(
     own_scale: EffectScale = "log-odds" if EFFECT_SCALE in (reader.fieldnames or ()) else "rate"
     scale: EffectScale = effect_scale or own_scale
     columns = RATES if wanted == own else OTHER_RATES[wanted]
-    read: Callable[[str, str, int, str], float] = partial(
-        _read_rate, scale=scale, is_exact=wanted == "exact"
-    )
+    read: Callable[[str, str, int, str], float] = partial(_read_rate, scale=scale, is_exact=wanted == "exact")
     if wanted == own and scale == own_scale == "log-odds":
         columns, read = LOG_ODDS, _read_number
     missing = [column for column in (*CONDITION, *columns) if column not in (reader.fieldnames or ())]
@@ -136,9 +134,7 @@ def _read_conditions(
     return {label: np.array(rates) for label, rates in conditions.items()}, wanted, scale
 
 
-def _read_rate(
-    text: str, column: str, line: int, name: str, *, scale: EffectScale, is_exact: bool
-) -> float:
+def _read_rate(text: str, column: str, line: int, name: str, *, scale: EffectScale, is_exact: bool) -> float:
     """A rate, or its log-odds."""
     rate = _read_number(text, column, line, name)
     if not 0 <= rate <= 1:
