@@ -26,7 +26,7 @@ from undertow.statistics.distribution_free import have_two_modes
 from undertow.statistics.effects import infer
 from undertow.statistics.log_odds import MODE_GAP, of_counts, of_probability, to_rate
 from undertow.statistics.power import Claim, Design, claim_probability, min_seeds, share_covering
-from undertow.statistics.simulation import Bimodal, Normal
+from undertow.statistics.simulation import Normal
 from undertow.statistics.ttests import Array
 from undertow.study.measurements import MARGINS
 
@@ -34,6 +34,7 @@ MARGIN, RATE_MARGIN = MARGINS["log-odds"], MARGINS["rate"]
 PAIRED = Normal(effect=1.0, sd=0.5, control_sd=0.25, correlation=0.6)
 UNPAIRED = replace(PAIRED, correlation=0.0)
 DESIGNS = (("paired", PAIRED, True), ("unpaired", UNPAIRED, False))
+STAY, TAKE = 0.05, 0.9  # the rates of seeds that do not take off, and of those that do
 Flags = npt.NDArray[np.bool_]
 
 
@@ -119,7 +120,7 @@ def few_matches(effort: Effort) -> Iterator[Row]:
     """Paired studies whose control students give few matching answers."""
     for base, samples in ((0.02, 10), (0.02, 4), (0.02, 1), (0.002, 10)):
         measured = Measured(base, samples)
-        start = f"{base * measured.answers:g} expected matches ({measured.label})"
+        start = f"expected matches {base * measured.answers:g} ({measured.label})"
         data = [_simulate(measured, PAIRED, seeds, effort.studies) for seeds in SEEDS]
         yield Row(f"{start}: coverage, paired t", tuple(_coverage(measured, one, True) for one in data))
         for effect, which, claim in ((0.0, 0, "transmitted"), (MARGIN, 1, "not transmitted")):
@@ -181,25 +182,24 @@ def predictions(effort: Effort) -> Iterator[Row]:
 
 
 def two_modes(effort: Effort) -> Iterator[Row]:
-    """Paired studies of ten conditions whose students take off to .90 or stay at .05, by verdict rule."""
-    at_margin = MARGIN / float(of_probability(0.9) - of_probability(0.05))
-    laws = (
-        (
-            'no effect, 30 % take off in both arms: any "transmitted"',
-            Bimodal(took_off=0.3, control_took_off=0.3),
-            0,
-        ),
-        (
-            f'all about at the margin ({at_margin:.0%} take off): any "not transmitted"',
-            Bimodal(took_off=at_margin),
-            1,
-        ),
+    """Paired studies of ten conditions whose seeds have two modes, by verdict rule."""
+    at_margin = MARGIN / float(of_probability(TAKE) - of_probability(STAY))
+    cases = (
+        ('no effect, 30 % take off in both arms: any "transmitted"', 0.3, 0.3, 0),
+        (f'all at the margin ({at_margin:.1%} take off): any "not transmitted"', at_margin, 0.0, 1),
     )
-    for name, law, which in laws:
-        both = [_bimodal(law, seeds, effort.studies) for seeds in SEEDS]
-        yield Row(f"{name}: t", tuple(float(flags[which].any(axis=-1).mean()) for flags, _ in both))
-        values = tuple(float((flags[which].any(axis=-1) & ~modes).mean()) for flags, modes in both)
-        yield Row(f"{name}: rule", values)
+    for name, share, control_share, which in cases:
+        by_t, by_rule = [], []
+        for seeds in SEEDS:
+            rng = np.random.default_rng([seeds, effort.studies])
+            students = _with_two_modes(share, (effort.studies, SMALL_FAMILY, seeds), rng)
+            controls = _with_two_modes(control_share, (effort.studies, 1, seeds), rng)
+            wrong = judged(students, controls, paired=True, margin=MARGIN)[which].any(axis=-1)
+            modes = have_two_modes(students, MODE_GAP) | have_two_modes(controls, MODE_GAP)
+            by_t.append(float(wrong.mean()))
+            by_rule.append(float((wrong & ~modes.any(axis=-1)).mean()))
+        yield Row(f"{name}: t", tuple(by_t))
+        yield Row(f"{name}: rule", tuple(by_rule))
 
 
 def detected_modes(effort: Effort) -> Iterator[Row]:
@@ -217,8 +217,8 @@ def detected_modes(effort: Effort) -> Iterator[Row]:
         values = []
         for seeds in SEEDS:
             rng = np.random.default_rng([seeds, 3])
-            rates, _ = Bimodal(took_off=share).draw((effort.studies, seeds), rng)
-            values.append(float(have_two_modes(_counted(rates, rng), MODE_GAP).mean()))
+            arms = _with_two_modes(share, (effort.studies, seeds), rng)
+            values.append(float(have_two_modes(arms, MODE_GAP).mean()))
         yield Row(f"two modes, {share:.0%} take off", tuple(values))
 
 
@@ -242,7 +242,18 @@ law. "Exact": log-odds of exact probabilities; "answers": of counts, with ½ add
 """
 CLOSING = """## Conclusions
 
-TODO
+If log-odds over seeds have one mode, t is valid at every base rate measured, for exact probabilities and for
+counts: its intervals have their nominal coverage from 3 seeds on, and Holm's method keeps the error rate of a
+study with 50 conditions within 5 %. Skewed laws change little. Counts with about one expected match per control
+student lose up to two points of coverage, because ½ moves their log-odds towards 0, and seldom support a claim.
+
+At a base rate of .02, a margin of ± 0.1 in rate calls an effect that multiplies the odds by 2.7 "not transmitted".
+Log-odds show it, and need more seeds to exclude effects where there are none. At a base rate of .5 both scales
+give nearly the same verdicts.
+
+If log-odds over seeds have two modes, t makes wrong claims. The default rule protects studies with several
+conditions, because some arm is likely to show the second mode. It does not protect a study with one or few
+conditions whose seeds hide that mode. In this case state effect_scale="rate" and distribution="any".
 """
 
 
@@ -345,16 +356,8 @@ def _skewed(arms: list[tuple[float, float]], measured: Measured, seeds: int, stu
     return _asked(rates, means[0] - means[1], measured, studies, rng)
 
 
-def _counted(rates: Array, rng: np.random.Generator) -> Array:
-    answers = QUESTIONS * SAMPLES
-    return of_counts(rng.binomial(answers, np.clip(rates, 0, 1)), answers)
-
-
-def _bimodal(law: Bimodal, seeds: int, studies: int) -> tuple[tuple[Flags, Flags], Flags]:
-    """The flags by t, and flags (studies,) of studies with an arm that shows two modes."""
-    rng = np.random.default_rng([seeds, studies])
-    students, _ = law.draw((studies, SMALL_FAMILY, seeds), rng)
-    _, controls = law.draw((studies, 1, seeds), rng)
-    students, controls = _counted(students, rng), _counted(controls, rng)
-    modes = (have_two_modes(students, MODE_GAP) | have_two_modes(controls, MODE_GAP)).any(axis=-1)
-    return judged(students, controls, paired=True, margin=MARGIN), np.asarray(modes)
+def _with_two_modes(share: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Measured log-odds of arms in which a share of the seeds takes off."""
+    took_off = rng.random(shape) < share
+    centres = np.where(took_off, of_probability(TAKE), of_probability(STAY))
+    return Measured(STAY).observed(centres + PAIRED.control_sd * rng.standard_normal(shape), rng)
