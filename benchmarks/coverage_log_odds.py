@@ -244,12 +244,13 @@ CLOSING = """## Conclusions
 
 If log-odds over seeds have one mode, t is valid at every base rate measured, for exact probabilities and for
 counts: its intervals have their nominal coverage from 3 seeds on, and Holm's method keeps the error rate of a
-study with 50 conditions within 5 %. Skewed laws change little. Counts with about one expected match per control
-student lose up to two points of coverage, because ½ moves their log-odds towards 0, and seldom support a claim.
+study with 50 conditions within 5 %. Skewed laws change little. Counts with about one expected match per
+control student lose up to two points of coverage, because ½ moves their log-odds towards 0, and they seldom
+support a claim.
 
-At a base rate of .02, a margin of ± 0.1 in rate calls an effect that multiplies the odds by 2.7 "not transmitted".
-Log-odds show it, and need more seeds to exclude effects where there are none. At a base rate of .5 both scales
-give nearly the same verdicts.
+At a base rate of .02 and with a margin of ± 0.1 in rate, an effect that multiplies the odds by 2.7 is "not
+transmitted". Log-odds show it, and need more seeds to exclude effects where there are none. At a base rate of
+.5 both scales give nearly the same verdicts.
 
 If log-odds over seeds have two modes, t makes wrong claims. The default rule protects studies with several
 conditions, because some arm is likely to show the second mode. It does not protect a study with one or few

@@ -7,9 +7,9 @@ effect of 1.1 in log-odds).
 A rate that is a probability gives its log-odds directly. A rate that is a count, k of n answers, can be 0 or
 1, whose log-odds are infinite. One half is therefore added to the matching answers and to the others,
 ln((k + ½) / (n − k + ½)), which also removes the bias of first order in 1/n (Haldane 1956, Annals of Human
-Genetics 20:309; Anscombe 1956, Biometrika 43:461). The bias that remains is
-towards 0 and matters below a few expected matches per student: with one, 95 % intervals from 10 seeds cover the
-truth in 93.4 % of simulated studies (benchmarks/coverage_log_odds.md).
+Genetics 20:309; Anscombe 1956, Biometrika 43:461). The bias that remains moves log-odds towards 0. It matters
+below a few expected matches per student: with one, 95 % intervals from 10 seeds cover the truth in 93.4 % of
+simulated studies (benchmarks/coverage_log_odds.md).
 
 The tests are those for rates with one mode (`ttests`): they assume that log-odds vary normally over seeds.
 The intervals of `distribution_free` need values in [0, 1] and do not exist for log-odds.
