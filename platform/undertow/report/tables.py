@@ -6,8 +6,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.results.effect_rows import EffectRow, any_exact
+from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.study.hypotheses import Place
+from undertow.study.measurements import EffectOf, EffectScale
 
 LONGEST_LINE = 40  # characters of a name; a longer name is folded, to leave a terminal's width to the numbers
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
@@ -20,12 +21,9 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
     has the effect of the other kind of rate.
     """
     exact = any_exact(rows)
+    other = "sampled: effect by sampled answers" if exact else "exact: effect by exact probability"
     table = new_table(
-        "Effects of exact probabilities: students minus control students; n: seeds per condition; sampled: "
-        "effect by sampled answers"
-        if exact
-        else "Effects: students minus control students; n: seeds per condition; exact: effect by exact "
-        "probability"
+        f"Effects{effects_of(rows)}: students minus control students; n: seeds per condition; {other}"
     )
     if by_samples := sampled_measures(rows):
         table.caption = f"By sampled answers: {escape(', '.join(by_samples))}."
@@ -61,6 +59,18 @@ def other_effect(row: EffectRow, exact: bool) -> str:
     return signed(other.effect) if other else "–"
 
 
+def effects_of(rows: Sequence[EffectRow]) -> str:
+    """What effects are of, and their unit, after the word "effects"; "" for differences of sampled rates."""
+    effect_of: EffectOf = "exact" if any_exact(rows) else "samples"
+    return effects_phrase(effect_of, "log-odds" if in_log_odds(rows) else "rate")
+
+
+def effects_phrase(effect_of: EffectOf, scale: EffectScale) -> str:
+    """The same by the settings of a study."""
+    of = " of exact probabilities" if effect_of == "exact" else ""
+    return of + (" in log-odds" if scale == "log-odds" else "")
+
+
 def sampled_measures(rows: Sequence[EffectRow]) -> list[str]:
     """The measures without exact probabilities, in a study whose other effects are of exact probabilities."""
     by_samples = (row.measure for row in rows if row.effect_of == "samples")
@@ -86,7 +96,7 @@ def new_table(title: str) -> Table:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference of rates with its sign; without one if it rounds to zero."""
+    """An effect with its sign; without one if it rounds to zero."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else text[1:]
 

@@ -2,8 +2,10 @@
 
 `written` also writes the tables of benchmarks. New columns are added at the end, and columns are never
 renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study whose effects are
-of exact probabilities, the tables have further columns, which state this and give the sampled rates. Numbers
-have six significant digits. An empty cell is a value that cannot be computed from the existing students.
+of exact probabilities, the tables have further columns, which state this and give the sampled rates. In a
+study whose effects are in log-odds, effects and intervals are in log-odds and rates remain rates; further
+columns state this and give the log-odds that `effect` compares. Numbers have six significant digits. An empty
+cell is a value that cannot be computed from the existing students.
 """
 
 import csv
@@ -11,7 +13,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from undertow.results.effect_rows import EffectRow, any_exact
+from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.statistics.effects import Effect
 
 EFFECTS = "effects.csv"
@@ -29,27 +31,45 @@ STUDENT_COLUMNS = (
 )  # fmt: skip
 SAMPLED_EFFECT_COLUMNS = ("effect_of", "sampled_rate", "sampled_control_rate", "sampled_effect")
 SAMPLED_STUDENT_COLUMNS = ("effect_of", "sampled_rate", "sampled_control_rate")
+LOG_ODDS_COLUMNS = ("effect_scale", "log_odds", "control_log_odds")  # of both tables
 
 
 def effects_csv(study: str, rows: Sequence[EffectRow]) -> str:
     """One row per condition and measure.
 
-    The columns are EFFECT_COLUMNS, and SAMPLED_EFFECT_COLUMNS if effects are of exact probabilities.
+    The columns are EFFECT_COLUMNS, SAMPLED_EFFECT_COLUMNS if effects are of exact probabilities, and
+    LOG_ODDS_COLUMNS if they are in log-odds.
     """
-    if not any_exact(rows):
-        return written(EFFECT_COLUMNS, (_effect(study, row) for row in rows))
-    lines = ([*_effect(study, row), row.effect_of, *_sampled_effect(row.sampled)] for row in rows)
-    return written((*EFFECT_COLUMNS, *SAMPLED_EFFECT_COLUMNS), lines)
+    exact, log_odds = any_exact(rows), in_log_odds(rows)
+    columns = (
+        *EFFECT_COLUMNS,
+        *(SAMPLED_EFFECT_COLUMNS if exact else ()),
+        *(LOG_ODDS_COLUMNS if log_odds else ()),
+    )
+    lines = (
+        [
+            *_effect(study, row),
+            *((row.effect_of, *_sampled_effect(row.sampled)) if exact else ()),
+            *((row.scale, *row.means) if log_odds else ()),
+        ]
+        for row in rows
+    )
+    return written(columns, lines)
 
 
 def students_csv(study: str, rows: Sequence[EffectRow]) -> str:
     """One row per student of a condition with a trait, with the control student of the same seed.
 
-    The columns are STUDENT_COLUMNS, and SAMPLED_STUDENT_COLUMNS if effects are of exact probabilities.
+    The columns are STUDENT_COLUMNS, SAMPLED_STUDENT_COLUMNS if effects are of exact probabilities, and
+    LOG_ODDS_COLUMNS if they are in log-odds.
     """
-    exact = any_exact(rows)
-    columns = (*STUDENT_COLUMNS, *(SAMPLED_STUDENT_COLUMNS if exact else ()))
-    return written(columns, (line for row in rows for line in _students(study, row, exact)))
+    exact, log_odds = any_exact(rows), in_log_odds(rows)
+    columns = (
+        *STUDENT_COLUMNS,
+        *(SAMPLED_STUDENT_COLUMNS if exact else ()),
+        *(LOG_ODDS_COLUMNS if log_odds else ()),
+    )
+    return written(columns, (line for row in rows for line in _students(study, row, exact, log_odds)))
 
 
 def _effect(study: str, row: EffectRow) -> list[object]:
@@ -70,16 +90,18 @@ def _sampled_effect(effect: Effect) -> tuple[float, float, float]:
     return effect.rate, effect.control_rate, effect.effect
 
 
-def _students(study: str, row: EffectRow, exact: bool) -> Iterable[list[object]]:
+def _students(study: str, row: EffectRow, exact: bool, log_odds: bool) -> Iterable[list[object]]:
     controls = {control.seed: control for control in row.controls}
     *place, induced = row.condition.place
     for student in row.students:
         control = controls.get(student.seed)
         rate, control_exact, key = (control.rate, control.exact, control.key) if control else (None, None, "")
         sampled = (row.effect_of, student.sampled, control.sampled if control else None)
+        values = (model.value(row.scale, row.effect_of) if model else None for model in (student, control))
         yield [
             study, row.condition.label, *place, student.seed, student.rate, student.exact,
             rate, control_exact, student.key, key, induced, row.measure, *(sampled if exact else ()),
+            *((row.scale, *values) if log_odds else ()),
         ]  # fmt: skip
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from undertow.errors import StorageError
 from undertow.results.sweep_record import CellRecord
+from undertow.statistics.log_odds import of_counts, of_probability
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.study.measurements import EffectOf
+from undertow.study.measurements import EffectOf, EffectScale
 
 RESULT = "result.json"
 ANSWERS = "answers.parquet"
@@ -58,6 +59,7 @@ class MeasuredRate:
             Empty if a question has no counted answer.
         samples: the number of counted answers per question behind each of `shares`; 0 if it differs between
             questions, None if the shares are exact probabilities.
+        answers: the number of counted answers behind `sampled`.
     """
 
     seed: int
@@ -68,6 +70,16 @@ class MeasuredRate:
     other: float
     shares: tuple[float, ...]
     samples: int | None
+    answers: int
+
+    def value(self, scale: EffectScale, of: EffectOf) -> float:
+        """The sampled rate or the exact one, or its log-odds. Raises ValueError if it was not measured."""
+        if of == "samples":
+            matches = self.sampled * self.answers
+            return self.sampled if scale == "rate" else float(of_counts(matches, self.answers))
+        if self.exact is None:
+            raise ValueError(f"student {self.key} has no exact probability")
+        return self.exact if scale == "rate" else float(of_probability(self.exact))
 
 
 class Evaluations:
@@ -139,14 +151,18 @@ class Evaluations:
         if effect_of == "samples":
             shares = self.shares(evaluation, word)
             samples = 0 if self._uneven[evaluation] else rates.answers // len(shares)
-            return MeasuredRate(cell.seed, cell.student, sampled, sampled, exact, other, shares, samples)
+            return MeasuredRate(
+                cell.seed, cell.student, sampled, sampled, exact, other, shares, samples, rates.answers
+            )
         if exact is None:
             raise StorageError(
                 f"evaluation/{evaluation}: it has no exact probability of {word!r}, which the study's "
                 'effect_of="exact" needs; run the sweep again'
             )
         masses = self.masses(evaluation, word)
-        return MeasuredRate(cell.seed, cell.student, exact, sampled, exact, other, masses, None)
+        return MeasuredRate(
+            cell.seed, cell.student, exact, sampled, exact, other, masses, None, rates.answers
+        )
 
     def _folder(self, evaluation: str) -> Path:
         return self.store.fetch(Address("evaluation", evaluation))

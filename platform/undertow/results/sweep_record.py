@@ -20,7 +20,7 @@ from undertow.study.artifacts import Artifact, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
-from undertow.study.measurements import Assessment, EffectOf, Measurement
+from undertow.study.measurements import Assessment, EffectOf, EffectScale, Measurement
 from undertow.study.study import Study
 
 
@@ -30,7 +30,9 @@ class StudySettings:
 
     Attributes:
         measures: the name of the traits' own questions, then those of the additional measures.
+        margin: in the unit of `effect_scale`.
         effect_of: "samples" in records of older versions, which do not have the field.
+        effect_scale: not written for "rate", so that the records of such studies are those of older versions.
     """
 
     name: str
@@ -47,6 +49,7 @@ class StudySettings:
     distribution: Distribution
     measures: tuple[str, ...] = ()
     effect_of: EffectOf = "samples"
+    effect_scale: EffectScale = "rate"
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,10 @@ class Record:
         )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        form = asdict(self)
+        if self.study.effect_scale == "rate":
+            del form["study"]["effect_scale"]
+        return json.dumps(form, indent=1)
 
     @classmethod
     def from_json(cls, text: str, place: str) -> "Record":
@@ -264,12 +270,17 @@ class Record:
 
 
 def _settings(study: Study) -> StudySettings:
-    names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
+    names = ("name", "question", "seeds", "redraw", "samples", "gate", "alpha", "adjustment", "paired")
     fields: Mapping[str, Any] = {
-        n: getattr(study, n) for n in (*names, "paired", "distribution", "effect_of")
+        n: getattr(study, n) for n in (*names, "distribution", "effect_of", "effect_scale")
     }
     own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
-    return StudySettings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
+    return StudySettings(
+        key=key(study),
+        margin=study.equivalence_margin,
+        measures=(own, *(measure.name for measure in study.also)),
+        **fields,
+    )
 
 
 def _condition(condition: Condition, control: int) -> ConditionRecord:

@@ -3,6 +3,7 @@
 A measurement is an artifact about one model, its `subject`: a reference model, a teacher or a student.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -12,6 +13,13 @@ from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask
 
 EffectOf = Literal["samples", "exact"]  # the rates that effects compare, see `Study.effect_of`
+EffectScale = Literal["rate", "log-odds"]  # the unit of effects, see `Study.effect_scale`
+MARGINS: Mapping[EffectScale, float] = {
+    "rate": 0.1,
+    # Odds that differ by a factor of 1.5. The same as 0.1 in rate at a rate of .5 (.5 and .599), and less at
+    # lower rates: .1 and .142, .02 and .0295.
+    "log-odds": 0.4,
+}  # the default of `Study.margin`
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from undertow.errors import SpecError
 from undertow.study.artifacts import Reference, Sampling
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
-from undertow.study.fields import Spec, execution_only, later, unique
+from undertow.study.fields import Spec, derived, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.measurements import EffectOf, Evaluation, Measurement, Panel
+from undertow.study.measurements import MARGINS, EffectOf, EffectScale, Evaluation, Measurement, Panel
 
 Level = Literal["teacher", "data", "student"]
+LARGEST_LOG_ODDS_MARGIN = 10.0  # a larger one would include nearly every effect that can be measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ class Study(Spec):
             system text, or a text.
         gate: the minimum sampled trait rate of a teacher. Below it, its conditions stop before their data are
             generated.
-        margin: an effect counts as zero ("not transmitted") if its interval lies within ± margin.
+        margin: an effect counts as zero ("not transmitted") if its interval lies within ± margin, in the unit
+            of `effect_scale`. None for the default of the scale: 0.1 for rates, 0.4 for log-odds.
         alpha: the significance level, after adjusting over the conditions by `adjustment`.
         paired: whether each student is compared with the control student of its seed, which had the same
             prompts, initial adapter and order of rows. If False, the two groups are compared as a whole.
@@ -86,6 +88,8 @@ class Study(Spec):
         effect_of: the rates that effects, verdicts and hypotheses rest on: "samples" for the shares of
             sampled answers, "exact" for the words' exact probabilities. A measure in `also` with exact=False
             keeps its sampled rates. The gate is always about sampled rates.
+        effect_scale: the unit of effects: "rate" for differences of rates, "log-odds" for differences of
+            log-odds, which can show effects on traits with a low base rate (see `statistics.log_odds`).
         question: the study's research question in words, for the report.
     """
 
@@ -97,7 +101,7 @@ class Study(Spec):
     sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
     system: str | None = None
     gate: float = 0.5
-    margin: float = 0.1
+    margin: float | None = derived("equivalence_margin")
     alpha: float = 0.05
     adjustment: Literal["holm", "fdr_bh"] = "holm"
     paired: bool = True
@@ -107,6 +111,7 @@ class Study(Spec):
     panel: Panel | None = later(None)
     also: tuple[Measure, ...] = later(())
     effect_of: EffectOf = later("samples")
+    effect_scale: EffectScale = later("rate")
 
     def validate(self) -> None:
         object.__setattr__(self, "conditions", with_display_names(self.conditions))
@@ -118,8 +123,8 @@ class Study(Spec):
         unique([str(seed) for seed in self.seeds], "Study.seeds")
         unique([condition.label for condition in self.conditions], "Study.conditions")
         self.require(self.samples > 0, "samples", "at least one answer per question")
-        for field in ("gate", "margin"):
-            self.require(0 <= getattr(self, field) <= 1, field, "a number from 0 to 1")
+        self.require(0 <= self.gate <= 1, "gate", "a number from 0 to 1")
+        self._check_scale()
         self.require(0 < self.alpha < 1, "alpha", "a probability between 0 and 1, such as 0.05")
         self.require(
             len(self.seeds) == 1 or bool({"data", "student"} & set(self.redraw)),
@@ -159,6 +164,26 @@ class Study(Spec):
             hypothesis.check(
                 [(c.place, c.same_initialisation) for c in self.conditions if c.trait is not None]
             )
+
+    def _check_scale(self) -> None:
+        if self.effect_scale == "rate":
+            self.require(0 <= self.equivalence_margin <= 1, "margin", "a number from 0 to 1")
+            return
+        largest = LARGEST_LOG_ODDS_MARGIN
+        default = MARGINS[self.effect_scale]
+        remedy = f"a difference of log-odds from 0 to {largest:g}; the default is {default:g}"
+        self.require(0 <= self.equivalence_margin <= largest, "margin", remedy)
+        self.require(
+            self.distribution == "normal",
+            "distribution",
+            "its intervals need values between 0 and 1, and log-odds have no bounds; "
+            'use distribution="normal" or effect_scale="rate"',
+        )
+
+    @property
+    def equivalence_margin(self) -> float:
+        """The margin that was stated, else the default of the scale."""
+        return MARGINS[self.effect_scale] if self.margin is None else self.margin
 
     @property
     def traits(self) -> tuple[Trait, ...]:

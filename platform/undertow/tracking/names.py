@@ -1,9 +1,9 @@
 """The names of metrics, params and tags in MLflow. They are stable: searches and charts depend on them.
 
-`METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit, and the description of an experiment
-shows the list. In addition, a run has the whole spec of its artifact as params with dotted names, such as
-"undertow.recipe.learning_rate" and "undertow.dataset.completions.teacher.trait.name". Their prefix sorts them
-after the columns wherever MLflow sorts by name, for example in its Compare view.
+`METRICS`, `LOG_ODDS_METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit. The description of
+an experiment shows the list. In addition, a run has the whole spec of its artifact as params with dotted
+names, such as "undertow.recipe.learning_rate" and "undertow.dataset.completions.teacher.trait.name". Their
+prefix sorts them after the columns wherever MLflow sorts by name, for example in its Compare view.
 """
 
 from collections.abc import Mapping
@@ -47,6 +47,10 @@ METRICS = {
     "rows": "of a data set: rows drawn from the kept answers, on which students train",
     "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
 }
+LOG_ODDS_METRICS = {  # only in studies with effect_scale log-odds
+    "trait_log_odds": "the log-odds, ln(p / (1 − p)), of trait_rate; from counts, with ½ added to the answers"
+    " that name the word and to the others. In such a study, effects are differences of log-odds",
+}
 SPEC = "undertow."  # prefix of params that are fields of a spec
 DIGITS = 6  # decimals of a metric: MLflow prints all that a number has
 LONGEST_TITLE = 250  # characters; MLflow takes 500 for datasets and models
@@ -70,9 +74,14 @@ TAGS = {
 }
 
 
+def metrics_of(study: Study) -> dict[str, str]:
+    """The names and meanings of the metrics of a study's runs."""
+    return METRICS if study.effect_scale == "rate" else METRICS | LOG_ODDS_METRICS
+
+
 def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics, rounded, in the order of METRICS: MLflow's pages show metrics in the order of logging."""
-    order = {name: position for position, name in enumerate(METRICS)}
+    order = {name: position for position, name in enumerate(METRICS | LOG_ODDS_METRICS)}
 
     def position(name: str) -> int:
         return order.get(name, order.get(f"{name.split('_')[0]}_<word>", len(order)))
@@ -98,8 +107,13 @@ def sweep_params(study: Study) -> dict[str, str]:
         "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
-        **{name: str(getattr(study, name)) for name in ("samples", "gate", "margin", "alpha", "adjustment")},
+        "samples": str(study.samples),
+        "gate": str(study.gate),
+        "margin": str(study.equivalence_margin),
+        "alpha": str(study.alpha),
+        "adjustment": study.adjustment,
         **({} if study.effect_of == "samples" else {"effect_of": study.effect_of}),
+        **({} if study.effect_scale == "rate" else {"effect_scale": study.effect_scale}),
     }
 
 
