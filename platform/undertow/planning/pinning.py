@@ -12,6 +12,7 @@ reference that identifies weights and chat template exactly:
   is the hash of the file, which the hub lists. The chat template is in the file's header.
 - nano model: the revision is the hash of its training recipe.
 - provider's model: only the name is known; no request is sent to the provider.
+- external teacher: only the name is known.
 """
 
 import dataclasses
@@ -85,6 +86,8 @@ def pin(reference: Reference) -> Reference:
         )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
+    if reference.is_external:
+        return dataclasses.replace(reference, revision=reference.name, chat_template="external")
     pinned = _pinned(reference.name, reference.revision, reference.location)
     if not reference.mlp_bias:
         return pinned
@@ -129,10 +132,10 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     """How the reference's chat template treats system messages.
 
-    None for nano models, for API models (providers do not publish their templates), and if the template is
-    not on this machine. Raises SpecError for a template that cannot be used.
+    None for nano models, for API models (providers do not publish their templates), for external teachers,
+    and if the template is not on this machine. Raises SpecError for a template that cannot be used.
     """
-    if is_nano(reference) or reference.is_api:
+    if is_nano(reference) or reference.is_api or reference.is_external:
         return None
     if reference.is_gguf:
         header, place = gguf_models.header_of(reference), "the file's metadata"
