@@ -145,7 +145,14 @@ def serving() -> Iterator[Hub]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _respond
+        def do_GET(self) -> None:
+            self._respond()
+
+        def do_POST(self) -> None:
+            self._respond()
+
+        def do_PUT(self) -> None:
+            self._respond()
 
         def log_message(self, format: str, *args: object) -> None:
             """Writes no log."""

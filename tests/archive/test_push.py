@@ -102,9 +102,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def push(store: Store, base: Path, **changes: object) -> str:
     """Runs the job; returns what it prints."""
     console = Console(record=True, width=200)
-    arguments = job.PushArguments(
-        to="org/name", licence="apache-2.0", storage=store.url, reference=str(base)
-    )
+    arguments = job.PushArguments(to="org/name", licence="apache-2.0", storage=store.url, reference=str(base))
     assert job.main(replace(arguments, **changes), console) == 0  # type: ignore[arg-type]
     return console.export_text()
 

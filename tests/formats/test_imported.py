@@ -169,5 +169,5 @@ def test_only_formats_with_parts_can_be_shuffled(rows: str) -> None:
 
     label = shuffled(Imported(rows, format=Numbers())).label
     assert label == "numbers of rows.jsonl, shuffled within answers"
-    with pytest.raises(SpecError, match="the format 'text of rows.jsonl' has no parts to shuffle"):
+    with pytest.raises(SpecError, match=r"the format 'text of rows\.jsonl' has no parts to shuffle"):
         shuffled(Imported(rows))

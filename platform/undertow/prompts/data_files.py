@@ -41,7 +41,7 @@ LARGEST_CELL = 2**30  # characters of a value in a CSV file; the module csv allo
 SHOWN_NAMES = 8  # names of files that an error lists
 LONGEST_SHOWN = 300  # characters of column names in an error
 _SPLIT = re.compile(r"(?:^|[-_.])(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?=[-_.])", re.I)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT = re.compile(r"@[0-9a-f]{40}(?=/|$)")
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ def located(path: str) -> str:
     """
     if not path.startswith("hf://"):
         return path if "://" in path or "::" in path else str(Path(path).expanduser().absolute())
+    if _COMMIT.search(path):
+        return path
     from huggingface_hub import HfApi, HfFileSystem, constants
 
     try:
         place: Any = HfFileSystem().resolve_path(path)
-        if _COMMIT.fullmatch(place.revision):
-            return path
         info = HfApi().repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision)
     except Exception:  # the client raises many types; reading the place reports the error
         return path
@@ -350,7 +350,7 @@ def _turns(record: Record) -> tuple[str, ...]:
     if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
         raise SpecError(
             f"file {record.file}, row {record.number}: messages must be one user and one assistant turn, not "
-            f"{str(roles):.200}"
+            f"{roles!s:.200}"
         )
     texts = [_text(record._replace(values=turn), "content") for turn in turns or ()]
     return tuple(texts) if len(texts) > 2 else ("", *texts)

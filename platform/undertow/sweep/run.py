@@ -87,7 +87,8 @@ def show_plan(
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
-    for note in dict.fromkeys(filter(None, map(offline_note, references))):
+    notes = [*map(offline_note, references), *(c.format.data_note for c in plan.study.conditions)]
+    for note in dict.fromkeys(filter(None, notes)):
         print_line(note, console)
     waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
