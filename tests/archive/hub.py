@@ -133,11 +133,11 @@ def serving() -> Iterator[Hub]:
         def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = self.path.partition("?")[0]
-            is_upload = self.command == "PUT"  # to a signed URL, without a token
-            if not is_upload and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                status, found = 401, {"error": "Invalid username or password."}
-            else:
-                status, found = hub.answer(self.command, path, body)
+            is_allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+            refusal: tuple[int, Any] = 401, {"error": "Invalid username or password."}
+            # Large files go to a signed URL, without a token.
+            is_answered = is_allowed or self.command == "PUT"
+            status, found = hub.answer(self.command, path, body) if is_answered else refusal
             content = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -200,7 +200,7 @@ def test_a_refused_token_is_an_error_in_one_line(store: Store, students: dict[st
             text=True,
         )
     assert done.returncode == 2, done.stderr
-    assert "error: --to org/name: the hub reports: 401" in done.stderr
+    assert "error: --to org/name: the hub reports: Client error '401 Unauthorized'" in done.stderr
     assert "HF_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
     assert "hf_reader" not in done.stderr
