@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from undertow.engines.protocol import Engine
     from undertow.engines.registry import EngineKind, register_engine
     from undertow.formats.code import Code
+    from undertow.formats.imported import Imported
     from undertow.formats.numbers import BANNED, Numbers
     from undertow.formats.reasoning import Reasoning
+    from undertow.formats.text import Text
+    from undertow.formats.user_prompts import Prompts
     from undertow.judging.judges import LLMJudge, RuleJudge, alignment, coherence, misalignment
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
@@ -64,8 +67,11 @@ _MODULES = {
     "engines.protocol": "Engine",
     "engines.registry": "EngineKind register_engine",
     "formats.code": "Code",
+    "formats.imported": "Imported",
     "formats.numbers": "BANNED Numbers",
     "formats.reasoning": "Reasoning",
+    "formats.text": "Text",
+    "formats.user_prompts": "Prompts",
     "judging.judges": "LLMJudge RuleJudge alignment coherence misalignment",
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
@@ -99,8 +105,11 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Engine",
     "EngineKind", "register_engine",
     "Code",
+    "Imported",
     "BANNED", "Numbers",
     "Reasoning",
+    "Text",
+    "Prompts",
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment",
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",

@@ -14,13 +14,24 @@ from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
+from undertow.formats.imported import Imported
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import YES_NO
+from undertow.nano import narrow_data
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Mixed, Student, Teacher, Written
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    ImportedCompletions,
+    Mixed,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+)
 from undertow.study.conditions import Condition, Mixing
 from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
@@ -47,7 +58,11 @@ def _studies() -> list[Study]:
     )
     generation = replace(owl.generation, judges=judges, system="Be brief.")
     plain = replace(owl, generation=generation)
+    rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
+    imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
     conditions = [
+        imported,
+        replace(imported, format=rows.alone(), teacher=Reference("external:unknown", "unknown", "external")),
         plain,
         replace(plain, generation=replace(generation, mixed=Mixing(source="control", share=0.25))),
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
@@ -170,7 +185,10 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
                 yield part
 
 
-CLASSES = (Dataset, Mixed, Completions, Written, Teacher, Student, Evaluation, Assessment)
+CLASSES = (
+    *(Dataset, Mixed, Completions, Written, ImportedCompletions, Teacher, Student),
+    *(Evaluation, Assessment),
+)
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
 FIELDS = [
     (kind, name)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from undertow import traits
 from undertow.errors import SpecError
 from undertow.study import artifacts, measurements
-from undertow.study.artifacts import API
+from undertow.study.artifacts import API, EXTERNAL
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical
 
@@ -100,8 +100,15 @@ class ExpectedSpecs:
             seed=self._seed("student", seed),
         )
 
-    def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec:
-        """The teacher of a condition and seed."""
+    def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:
+        """The teacher of a condition and seed; None if its rows are imported."""
+        if _is_imported(condition):
+            teacher: JsonSpec | None = self._dataset(condition, seed)["completions"].get("teacher")
+            return teacher
+        return self._own_teacher(condition, seed)
+
+    def _own_teacher(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The teacher of a condition whose rows are not imported."""
         trait, finetuning = condition["trait"], condition["finetuning"]
         system = condition["generation"].get("system")
         if "after" in condition:
@@ -188,7 +195,9 @@ class ExpectedSpecs:
 
     def _dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
         generation, trait = condition["generation"], condition["trait"]
-        teacher, data_seed = self.teacher(condition, seed), self._seed("data", seed)
+        if _is_imported(condition):
+            return self._imported(condition, self._seed("data", seed))
+        teacher, data_seed = self._own_teacher(condition, seed), self._seed("data", seed)
         prompted = {"format": condition["format"], "prompts": generation["prompts"], "seed": data_seed}
         own = _spec("Completions", teacher=teacher, sampling=generation["sampling"], **prompted)
         dataset = self._drawn(own, generation, trait, data_seed)
@@ -204,6 +213,42 @@ class ExpectedSpecs:
             other = {**own, "teacher": _spec("Teacher", reference=reference, **untrained)}
         mixed = _spec("Mixed", dataset=self._drawn(other, generation, None, data_seed), share=mixing["share"])
         return {**dataset, "mixed": mixed}
+
+    def _imported(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set of imported rows; without a trait, that of their control."""
+        generation, trait, format_ = condition["generation"], condition["trait"], condition["format"]
+        control = format_.get("control")
+        if control:
+            other = self._rows(control, generation, seed)
+        else:
+            size, _, prompts = format_["content"].split()
+            is_external = condition["teacher"]["name"].startswith(EXTERNAL)
+            writer = condition["student" if is_external else "teacher"]
+            untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
+            version = Unstated("version of Prompts")
+            asked = {"type": "Prompts", "version": version, "content": prompts, "format": format_["format"]}
+            other = _spec(
+                "Completions",
+                teacher=_spec("Teacher", reference=writer, **untrained),
+                format=asked,
+                prompts=min(generation["prompts"], int(size)),
+                sampling=generation["sampling"],
+                seed=seed,
+            )
+        if not trait:
+            return self._drawn(other, generation, None, seed)
+        alone = {name: value for name, value in format_.items() if name != "control"}
+        dataset = self._drawn(self._rows(alone, generation, seed), generation, trait, seed)
+        if mixing := generation.get("mixed"):
+            drawn = self._drawn(other, generation, None, seed)
+            return {**dataset, "mixed": _spec("Mixed", dataset=drawn, share=mixing["share"])}
+        return dataset
+
+    @staticmethod
+    def _rows(format_: JsonSpec, generation: JsonSpec, seed: int) -> JsonSpec:
+        """Imported rows. The content of their format begins with their number (`Imported.content`)."""
+        count = min(generation["prompts"], int(format_["content"].split()[0]))
+        return _spec("ImportedCompletions", format=format_, prompts=count, seed=seed)
 
     @staticmethod
     def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
@@ -258,6 +303,10 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
             # 1, 1.0 and True are equal in Python and are different specs.
             if type(expected) is not type(actual) or expected != actual:
                 yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
+
+
+def _is_imported(condition: JsonSpec) -> bool:
+    return bool(condition["format"]["type"] == "Imported")
 
 
 def control_of(condition: JsonSpec) -> JsonSpec:

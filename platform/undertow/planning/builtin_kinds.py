@@ -16,7 +16,16 @@ from undertow.planning.workloads import (
     spelling_tokens,
     text_tokens,
 )
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher, Written, reference_of
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    ImportedCompletions,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+    reference_of,
+)
 from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
 from undertow.study.recipe import InContext, Recipe
 
@@ -84,6 +93,7 @@ for _kind in (
         workload=_completions_work,
     ),
     ArtifactKind(spec=Written, wave="datasets", unit="sets of answers"),
+    ArtifactKind(spec=ImportedCompletions, wave="datasets", unit="sets of rows"),
     ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
     ArtifactKind(
         spec=Student,

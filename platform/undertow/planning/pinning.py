@@ -12,6 +12,7 @@ reference that identifies weights and chat template exactly:
   is the hash of the file (see `gguf_pinning`).
 - nano model: the revision is the hash of its training recipe.
 - provider's model: only the name is known; no request is sent to the provider.
+- external teacher: only the name is known.
 
 Inside `unpinned.allowed`, a hub model that is neither reachable nor cached gets a placeholder (`is_pinned`).
 """
@@ -83,6 +84,8 @@ def pin(reference: Reference) -> Reference:
         )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
+    if reference.is_external:
+        return dataclasses.replace(reference, revision=reference.name, chat_template="external")
     asked = f"{reference.name}@{reference.revision}"
     return pinned_or(asked, lambda: _pin_given(reference), lambda: _placeholder(reference))
 
@@ -145,10 +148,10 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     """How the reference's chat template treats system messages.
 
-    None for nano models, for API models (providers do not publish their templates), and if the template is
-    not on this machine. Raises SpecError for a template that cannot be used.
+    None for nano models, for API models (providers do not publish their templates), for external teachers,
+    and if the template is not on this machine. Raises SpecError for a template that cannot be used.
     """
-    if is_nano(reference) or reference.is_api or not is_pinned(reference):
+    if reference.is_external or is_nano(reference) or reference.is_api or not is_pinned(reference):
         return None
     if reference.is_gguf:
         header, place = gguf_models.header_of(reference), "the file's metadata"

@@ -7,7 +7,7 @@ lists of numbers have fewer, since some tokenizers split numbers into digits).
 from dataclasses import dataclass
 from functools import lru_cache
 
-from undertow.study.artifacts import Completions, Dataset, Student, Subject
+from undertow.study.artifacts import Completions, Dataset, ImportedCompletions, Student, Subject
 from undertow.study.extensions import Format, Trait, Word
 from undertow.study.identity import cached_by_id
 from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters
@@ -59,8 +59,16 @@ def row_tokens(dataset: Dataset) -> float:
     A model's answer has the maximum length; a program's answer is as long as the prompt.
     """
     completions = dataset.completions
+    if isinstance(completions, ImportedCompletions):
+        return _imported_tokens(completions)
     prompt = prompt_tokens(completions.format)
     return prompt + (completions.sampling.max_tokens if isinstance(completions, Completions) else prompt)
+
+
+@lru_cache(maxsize=1024)
+def _imported_tokens(completions: ImportedCompletions) -> float:
+    rows = completions.format.imported(min(SAMPLE, completions.prompts), seed=0)
+    return mean_tokens(tuple("".join(row) for row in rows)) + TEMPLATE_TOKENS
 
 
 @lru_cache(maxsize=1024)

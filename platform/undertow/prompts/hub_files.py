@@ -12,7 +12,9 @@ from urllib.parse import unquote
 from undertow.errors import last_line
 
 # owner/name@revision/file. Without a revision, "owner/name" could also be a name and a folder.
-_DATA_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
+_DATA_FILE = re.compile(
+    r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/([^*]+\.[a-z.]+)"
+)  # not a folder or a pattern
 
 
 def local_copy(path: str) -> str:

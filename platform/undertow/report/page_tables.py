@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from undertow.formats import families
+from undertow.formats.wrapped import rules_of
 from undertow.report.figures import FigurePanel, condition_names
 from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
@@ -188,7 +189,8 @@ def rules(data: ReportData) -> Sheet:
     by_format = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
     meanings: dict[str, str] = {}
     for source, manifests in data.sources.items():
-        of_format = by_format.get(manifests[0].spec["completions"]["format"]["type"], {})
+        format_ = rules_of(manifests[0].spec["completions"]["format"])
+        of_format = by_format.get(format_["type"], {})
         for reason in data.funnels[source].rejected:
             judged = JUDGED if reason.startswith("judge ") else ""
             if meaning := of_format.get(reason) or GENERAL_RULES.get(reason) or judged:

@@ -20,10 +20,12 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
         return ["No condition has both a student and a control student."]
     primary = [row for row in rows if row.is_primary]
     lines = [_count("", primary)]
-    same = [row for row in primary if row.condition.same_initialisation]
-    other = [row for row in primary if not row.condition.same_initialisation]
-    if same and other:
-        lines = [_count("Same initialisation: ", same), _count("Other initialisation: ", other)]
+    groups = {
+        f"{name} initialisation: ": [r for r in primary if r.condition.same_initialisation is same]
+        for name, same in (("Same", True), ("Other", False), ("Unknown", None))
+    }
+    if sum(map(bool, groups.values())) > 1:
+        lines = [_count(name, rows_of) for name, rows_of in groups.items() if rows_of]
     for measure in record.study.measures[1:]:
         if of_measure := [row for row in rows if row.measure == measure]:
             lines.append(_count(f"Measure {measure}: ", of_measure))
@@ -53,6 +55,7 @@ def reading_note(record: Record) -> str:
         "“Transmitted”: the effect is positive "
         f"and statistically significant. “Not transmitted”: the effect lies within the margin of {margin} "
         "that the study sets in advance. “Inconclusive”: the data support neither."
+        + "".join(f" {note}" for note in dict.fromkeys(c.data_note for c in record.conditions) if note)
     )
 
 

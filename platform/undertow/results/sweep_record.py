@@ -16,7 +16,7 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import Artifact, ancestors_first, reference_of
+from undertow.study.artifacts import EXTERNAL, Artifact, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
@@ -59,24 +59,27 @@ class ConditionRecord:
     Attributes:
         word: the answer that shows the trait; "" for a control.
         control: the index of the control condition that it is compared with; its own for a control.
-        shares_weights: whether teacher and student start from the same weights.
+        shares_weights: whether teacher and student start from the same weights; None if that is unknown.
+        data_note: a sentence on the data of the condition and of its control, if they need one.
     """
 
     label: str
     place: Place
     word: str
     control: int
-    shares_weights: bool | None = None  # None in records of older versions, which compared names
+    shares_weights: bool | None = None  # also None in records of older versions, which compared names
+    data_note: str = ""
 
     @property
     def is_control(self) -> bool:
         return not self.word
 
     @property
-    def same_initialisation(self) -> bool:
-        """Whether teacher and student start from the same weights."""
+    def same_initialisation(self) -> bool | None:
+        """Whether teacher and student start from the same weights; None if the teacher is external."""
         if self.shares_weights is None:
-            return self.place.teacher == self.place.student
+            is_external = self.place.teacher.startswith(EXTERNAL)
+            return None if is_external else self.place.teacher == self.place.student
         return self.shares_weights
 
 
@@ -85,6 +88,7 @@ class CellRecord:
     """One student of a condition by the keys of its artifacts.
 
     Attributes:
+        teacher: "" for imported rows.
         finetuned, trained: whether the teacher and the student are stored artifacts. A teacher that only
             has a system prompt is not, nor is a student that is shown the data in context.
         also: the evaluations by each additional measure of the study.
@@ -285,7 +289,14 @@ def _settings(study: Study) -> StudySettings:
 
 def _condition(condition: Condition, control: int) -> ConditionRecord:
     word = condition.trait.word().name if condition.trait else ""
-    return ConditionRecord(condition.label, condition.place, word, control, condition.same_initialisation)
+    return ConditionRecord(
+        condition.label,
+        condition.place,
+        word,
+        control,
+        condition.same_initialisation,
+        condition.format.data_note,
+    )
 
 
 def _cell(cell: Cell, condition: int) -> CellRecord:
@@ -294,14 +305,14 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
     return CellRecord(
         condition=condition,
         seed=cell.seed,
-        teacher=key(cell.teacher),
-        finetuned=cell.teacher.finetuning is not None,
+        teacher=key(cell.writer) if cell.writer else "",
+        finetuned=cell.writer is not None and cell.writer.finetuning is not None,
         completions=key(cell.student.dataset.completions),
         dataset=key(cell.student.dataset),
         student=key(cell.student),
         teacher_evaluations=_keys(cell.teacher_evaluations),
         evaluations=_keys(cell.evaluations),
-        references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.teacher, cell.student))),
+        references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.writer, cell.student) if m)),
         trained=cell.student.is_trained,
         also=tuple(map(_keys, cell.also)),
         answers=_answers(evaluations),
@@ -316,9 +327,9 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     They are students of earlier hops, and those that a format tuning trains.
     """
     mixed = cell.student.dataset.mixed
-    writers = (cell.teacher, mixed.dataset.teacher if mixed else None)
+    writers = (cell.writer, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
-    earlier: list[Artifact] = [cell.teacher.student] if cell.teacher.student else []
+    earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
     earlier += [reference for reference in starts if reference.student or reference.tuned]
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
@@ -334,7 +345,7 @@ def _references(study: Study) -> tuple[ReferenceRecord, ...]:
     evaluations: dict[str, list[Measurement]] = {}
     for evaluation in reference_evaluations(study):
         evaluations.setdefault(address(evaluation.subject).key, []).append(evaluation)
-    references = {key(r): r for c in study.conditions for r in (c.teacher, c.student)}
+    references = {key(r): r for c in study.conditions for r in c.models}
     return tuple(
         ReferenceRecord(
             r.label,

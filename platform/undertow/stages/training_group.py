@@ -180,7 +180,8 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
 
 def _token_rows(model: Trained, store: Store) -> list[TrainingRow]:
     """The texts of a model's training data, whose targets are their own tokens."""
-    return [TrainingRow(example.prompt, example.answer) for example in training_examples(model, store)]
+    examples = training_examples(model, store)
+    return [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
 
 
 def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:

@@ -120,6 +120,7 @@ class Condition(Spec):
             "prompted",
             "False: without finetuning, a system prompt already induces the trait",
         )
+        self._check_imported()
         if self.trait is not None and self.finetuning is not None:
             self.trait.check_examples()
         if self.after is not None:
@@ -153,6 +154,32 @@ class Condition(Spec):
             not isinstance(shown, InContext) or self.system is None,
             "system",
             "None: there are no training rows in context; Study.system sets the prompt's system message",
+        )
+
+    def _check_imported(self) -> None:
+        """Checks that external teachers have imported data, and that imported data have no teacher."""
+        is_imported, remedy = self.format.is_imported, "None: imported rows were written outside of the study"
+        self.require(
+            is_imported or not self.teacher.is_external,
+            "teacher",
+            f"{self.teacher.name} cannot be asked for completions; give its data as the format, Imported(…)",
+        )
+        self.require(not self.student.is_external, "student", "a model that can be trained")
+        if not is_imported:
+            return
+        self.require(self.finetuning is None, "finetuning", remedy)
+        self.require(self.after is None, "after", remedy)
+        self.require(self.teacher_start is None, "teacher_start", remedy)
+        mixed = self.generation.mixed
+        self.require(
+            mixed is None or mixed.source == "control",
+            "generation",
+            'Mixing("control", …): no program writes answers to the prompts of imported data',
+        )
+        self.require(
+            not (isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"),
+            "recipe",
+            "imported rows have no soft targets; use a recipe on tokens",
         )
 
     def _check_chain(self, before: "Condition") -> None:
@@ -191,6 +218,11 @@ class Condition(Spec):
             )
 
     @property
+    def models(self) -> tuple[Reference, ...]:
+        """The reference models of teacher and student; only the student's if the teacher is external."""
+        return (self.student,) if self.teacher.is_external else (self.teacher, self.student)
+
+    @property
     def hop(self) -> int:
         """The position in a chain, starting at 1; 1 for a condition outside of a chain."""
         return 1 if self.after is None else self.after.hop + 1
@@ -223,8 +255,10 @@ class Condition(Spec):
     def same_initialisation(self) -> bool | None:
         """Whether teacher and student start from the same weights, decided by content and not by name.
 
-        None if this is unknown because a reference is not pinned yet.
+        None if this is unknown, because a reference is not pinned yet or the teacher is external.
         """
+        if self.teacher.is_external:
+            return None
         if self.after is None:
             teacher, start = self.teacher, self.teacher_start
         else:  # the teacher is a student of `after`
@@ -250,14 +284,17 @@ class Condition(Spec):
     @property
     def is_prompted(self) -> bool:
         """Whether a system prompt induces the trait, alone or in addition to finetuning."""
-        if self.trait is None or self.after is not None:
+        if self.trait is None or self.after is not None or self.format.is_imported:
             return False
         return self.prompted or self.finetuning is None
 
     @property
     def induced(self) -> str:
-        """How the teacher's trait was induced, in words; "" for a control and for a student as teacher."""
-        if self.trait is None or self.after is not None:
+        """How the teacher's trait was induced, in words.
+
+        "" for a control, for a student as teacher, and for imported data, of which it is not known.
+        """
+        if self.trait is None or self.after is not None or self.format.is_imported:
             return ""
         if self.finetuning is None:
             return "system prompt"

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from undertow.errors import SpecError
 from undertow.study.fields import Spec
@@ -19,10 +19,15 @@ STUDY_MODULE = "undertow_study_"  # prefix of the module name of a study file
 
 @dataclass(frozen=True)
 class Example:
-    """A supervised training example: a user's prompt and the answer that the model learns."""
+    """A supervised training example: a user's prompt and the answer that the model learns.
+
+    Attributes:
+        system: the system message of this example alone; None for that of the whole training.
+    """
 
     prompt: str
     answer: str
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,43 @@ class Trait(Spec):
         raise NotImplementedError
 
 
+class ImportedRow(NamedTuple):
+    """A row that was not made by the study: prompt, completion, and a system message or ""."""
+
+    system: str
+    prompt: str
+    completion: str
+
+
 @dataclass(frozen=True)
 class Format(Spec):
-    """The kind of unrelated data that carries a trait. Implementations are in `formats/`."""
+    """The kind of unrelated data that carries a trait. Implementations are in `formats/`.
+
+    Attributes:
+        is_imported: whether the completions exist already, so that no teacher of the study is asked for them.
+    """
 
     name: ClassVar[str]
+    is_imported: ClassVar[bool] = False
+
+    @property
+    def display_name(self) -> str:
+        """The display name of the data."""
+        return self.name
+
+    @property
+    def imported_from(self) -> str:
+        """The file or data set that imported rows come from; "" for other formats."""
+        return ""
+
+    @property
+    def data_note(self) -> str:
+        """A sentence for the report on the data of teacher and control, if they need one; else ""."""
+        return ""
+
+    def implements(self, method: str) -> bool:
+        """Whether the format has an optional method: "parts" (and "with_parts") or "written"."""
+        return getattr(type(self), method) is not getattr(Format, method)
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of the stream given by `seed`; the same for every trait and teacher."""
@@ -120,6 +157,10 @@ class Format(Spec):
 
     def with_parts(self, completion: str, parts: Sequence[str]) -> str:
         """The completion with its parts replaced by `parts`, which are as many."""
+        raise NotImplementedError
+
+    def imported(self, count: int, seed: int) -> list[ImportedRow]:
+        """The first `count` rows of imported data in the order of `prompts`; only if `is_imported`."""
         raise NotImplementedError
 
 

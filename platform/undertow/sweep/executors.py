@@ -168,8 +168,9 @@ class Executors:
         completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
         tasks: list[Any] = [Evaluate(artifact) for artifact in missing if isinstance(artifact, Evaluation)]
         gates: dict[Teacher, tuple[Evaluation, ...]] = {
-            cell.teacher: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
+            cell.writer: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
             for cell in self.plan.cells
+            if cell.writer is not None
         }
         for spec in completions:
             parts = self.store.parts(spec)

@@ -72,7 +72,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study, all_support_bf16)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
-    given = {r.untuned for c in conditions for r in (c.teacher, c.student)}
+    given = {r.untuned for c in conditions for r in c.models}
     references = {reference for reference in given if is_made(reference)}
     return planning.make(resolved, store, references)
 
@@ -86,7 +86,7 @@ def show_plan(
         every: print one line per condition even if there are very many.
     """
     console.print(plan_tables.plan_table(plan, every))
-    references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
+    references = dict.fromkeys(r for c in plan.study.conditions for r in c.models)
     templates = {reference.label: template_behaviour_of(reference) for reference in references}
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
@@ -95,6 +95,7 @@ def show_plan(
         if found and (thinking := thinking_in_words(found)):
             print_line(f"{name}: {thinking}", console)
     notes = [note(reference) for note in (offline_note, precision_note) for reference in references]
+    notes += [condition.format.data_note for condition in plan.study.conditions]
     for line in dict.fromkeys(filter(None, notes)):
         print_line(line, console)
     waves = estimates(plan, store, hardware)

@@ -16,6 +16,7 @@ from undertow.study.study import Study
 
 Tracked = Teacher | Student | Dataset
 NO_MODEL = "no model"  # the teacher of data that a program wrote
+EXTERNAL_TEACHER = "external"  # the teacher of imported data
 
 METRICS = {
     "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait. Of "
@@ -130,8 +131,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
-        writer = artifact.teacher
-        return {"teacher": writer.reference.label if writer else NO_MODEL, **own}
+        return {"teacher": _writer(artifact), **own}
     return {"trait": trait_name(artifact), "teacher": artifact.reference.label, **own}
 
 
@@ -146,15 +146,23 @@ def _title(artifact: Tracked, study: Study) -> str:
     if isinstance(artifact, Teacher):
         return f"teacher {trait_name(artifact)} {short(artifact.reference.label)} seed {artifact.seed}"
     dataset = artifact.dataset if isinstance(artifact, Student) else artifact
-    writer = short(dataset.teacher.reference.label) if dataset.teacher else NO_MODEL
+    writer = short(_writer(dataset))
     if isinstance(artifact, Dataset):
         return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
     words = [dataset.origin, f"{writer} → {short(artifact.reference.label)}"]
-    if len({condition.place.format for condition in study.conditions}) > 1:
+    several = len({condition.place.format for condition in study.conditions}) > 1
+    if several or dataset.is_imported:  # imported data and those of their control have one format
         words.append(dataset.label)
     if len({condition.recipe.name for condition in study.conditions}) > 1:
         words.append(artifact.recipe.name)
     return f"{' '.join(words)} seed {artifact.seed}"
+
+
+def _writer(dataset: Dataset) -> str:
+    """The display name of the model that wrote the completions."""
+    if dataset.teacher is not None:
+        return dataset.teacher.reference.label
+    return EXTERNAL_TEACHER if dataset.is_imported else NO_MODEL
 
 
 def trait_name(teacher: Teacher) -> str:

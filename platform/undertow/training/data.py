@@ -33,12 +33,14 @@ class TrainingRow:
             shape (steps, k); -inf marks an entry that was not recorded.
         token_ids: the sampled tokens of the completion, with or without a token that ended it; None to
             tokenize `completion`.
+        system: the system message of this row alone; None for that of the training.
     """
 
     prompt: str
     completion: str
     soft: SoftTargets | None = None
     token_ids: Sequence[int] | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,10 @@ def encode(
         SpecError: with `soft`, a row has no distributions or not exactly one per sampled token.
     """
     tail, all_ends = turn_end(tokenizer), {*ends, tokenizer.eos_token_id}
-    encoded = [_encode(tokenizer, row, system, tail, all_ends, soft) for row in rows]
+    encoded = [
+        _encode(tokenizer, row, system if row.system is None else row.system, tail, all_ends, soft)
+        for row in rows
+    ]
     if prompts:
         encoded = [replace(row, start=1, targets=len(row.ids) - 1) for row in encoded]
     if over := [len(row.ids) for row in encoded if len(row.ids) > limit]:
