@@ -9,7 +9,7 @@ from rich.table import Table
 from undertow.results.effect_rows import EffectRow, any_exact
 from undertow.study.hypotheses import Place
 
-LONGEST_LINE = 40  # characters of a name; a longer name is folded, to leave a terminal's width to the numbers
+LONGEST_PLACE = 48  # characters of a condition's names; longer ones are folded, to leave the width to the numbers
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
@@ -30,11 +30,11 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
     if by_samples := sampled_measures(rows):
         table.caption = f"By sampled answers: {escape(', '.join(by_samples))}."
         table.caption_justify, table.caption_style = "left", ""
-    fields = condition_fields([row.condition.place for row in rows])
-    by_measure = len({row.measure for row in rows}) > 1
-    longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
+    places = [row.condition.place for row in rows]
+    fields, by_measure = condition_fields(places), len({row.measure for row in rows}) > 1
+    width = sum(max((len(getattr(place, field)) for place in places), default=0) for field in fields)
     for name in (*fields, *(["measure"] if by_measure else [])):
-        table.add_column(name, no_wrap=longest <= LONGEST_LINE, overflow="fold")
+        table.add_column(name, no_wrap=width <= LONGEST_PLACE, overflow="fold")
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
