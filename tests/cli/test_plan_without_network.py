@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 from rich.console import Console
 
-from tests.examples import qwen
+from tests.examples import SCALED, STUDIES, qwen
 from undertow.cli.sweep import SweepArguments, main
 from undertow.errors import SpecError, UnavailableError, UserError
 from undertow.formats.reasoning import Reasoning
@@ -19,8 +19,6 @@ from undertow.study import unpinned
 from undertow.study.artifacts import Reference
 from undertow.study.identity import key
 
-STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
-NAMES = sorted(path.stem for path in STUDIES.glob("*.py"))
 CLOSED = "http://127.0.0.1:9"  # no program listens on this port
 COMMIT = "1a2b3c4d" * 5
 
@@ -51,8 +49,8 @@ def planned(study: str, tmp_path: Path, plan: bool = True, models: tuple[str, ..
     return console.export_text()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_study_is_planned_with_costs(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SCALED)
+def test_every_study_that_takes_a_scale_is_planned_with_costs(name: str, tmp_path: Path) -> None:
     text = planned(name, tmp_path)
     assert (
         "not pinned: Reference 'Qwen/Qwen2.5-7B-Instruct': not a local folder; HF_HUB_OFFLINE is set" in text

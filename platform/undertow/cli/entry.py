@@ -19,7 +19,6 @@ import tyro
 from rich.console import Console
 
 from undertow.cli.studies import load
-from undertow.cluster.foreign_lines import terminal
 from undertow.errors import UserError
 from undertow.presets.scales import SCALES
 from undertow.storage.redaction import redacted
@@ -120,7 +119,7 @@ def _handle_interrupts() -> None:
 
     def end_at_once(signum: int, frame: object) -> None:
         # os.write, not print: the signal may interrupt a print, and buffered streams are not reentrant.
-        os.write(terminal(), f"ended at once; {KEPT}\n".encode())
+        os.write(2, f"ended at once; {KEPT}\n".encode())
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -128,7 +127,7 @@ def _handle_interrupts() -> None:
 
     def stop_in_order(signum: int, frame: object) -> None:
         signal.signal(signal.SIGINT, end_at_once)
-        os.write(terminal(), b"stopping; press Ctrl-C again to end at once\n")
+        os.write(2, b"stopping; press Ctrl-C again to end at once\n")
         raise KeyboardInterrupt
 
     def raise_again(signum: int, frame: object) -> None:

@@ -11,6 +11,7 @@ the modules next to it travels by value. Credentials never travel: each node has
 
 import logging
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.cluster.address import check_address
-from undertow.cluster.foreign_lines import drop_worker_warnings, without_level_line
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned
 from undertow.storage.store import Store
 from undertow.study.user_modules import user_modules
+
+WORKER_WARNING = "worker processes have been started on node"
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -70,8 +72,8 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        drop_worker_warnings()
-        with without_level_line():
+        _drop_worker_warnings()
+        with _without_stderr():
             _init(address)
         _quiet_ray_data()
         allow_pipelines()
@@ -90,6 +92,42 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
 def _gpu_type(resources: Mapping[str, float]) -> str:
     """Ray's name of the type of a node's GPUs ("H100"), which it offers as a resource; "" without one."""
     return next((name.removeprefix(GPU_TYPE) for name in resources if name.startswith(GPU_TYPE)), "")
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Context manager that discards what is written to the file descriptor of stderr, also by C++ code.
+
+    Ray's core announces there that its log level was set. Errors of `ray.init` are exceptions.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _drop_worker_warnings() -> None:
+    """Leaves raylets' warnings about the number of worker processes out of this process's output.
+
+    A local Ray has a higher limit (see `engines.quiet`). A cluster that was started before has its own, and
+    the driver prints what its raylets report, also with `log_to_driver=False`.
+    """
+    from ray._private import worker
+
+    if worker.print_to_stdstream.__module__ == __name__:  # done before
+        return
+    original = worker.print_to_stdstream
+
+    def print_to_stdstream(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        if not any(WORKER_WARNING in line for line in data["lines"]):
+            original(data, ignore_prefix)
+
+    worker.print_to_stdstream = print_to_stdstream
 
 
 def _init(address: str | None) -> None:

@@ -7,10 +7,12 @@ hub are opened through `local_copy`: once downloaded, they need no network.
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import unquote
 
 from undertow.errors import last_line
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # owner/name@revision/file. Without a revision, "owner/name" could also be a name and a folder.
 _DATA_FILE = re.compile(
     r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/([^*]+\.[a-z.]+)"
@@ -21,19 +23,33 @@ def local_copy(path: str) -> str:
     """The local path of a hub data set's file, downloaded if necessary; other paths as given."""
     if (match := _DATA_FILE.fullmatch(path)) is None:
         return path
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    repository, revision, file = match.groups()
+    repository, revision, file = match[1], unquote(match[2]), match[3]
+
+    def get(*, cached: bool = False) -> str:
+        return hf_hub_download(
+            repository, file, repo_type="dataset", revision=revision, local_files_only=cached
+        )
+
+    if _COMMIT.fullmatch(revision):
+        with suppress(LocalEntryNotFoundError):
+            return get(cached=True)
     try:
-        return hf_hub_download(repository, file, repo_type="dataset", revision=unquote(revision))
+        # Without network, a download repeats its first request for half a minute; this one is not repeated.
+        get_hf_file_metadata(hf_hub_url(repository, file, repo_type="dataset", revision=revision))
+    except Exception as error:
+        if no_answer(error):
+            return get(cached=True)
+    try:
+        return get()
     except HfHubHTTPError as error:
         if no_answer(error):
             raise
         status, words = error.response.status_code, error.server_message or "no such file, or no access"
-        raise FileNotFoundError(
-            f"the model hub answers {status}: {words}"
-        ) from error  # its text has many lines
+        # The client's own text has several lines.
+        raise FileNotFoundError(f"the model hub answers {status}: {words}") from error
 
 
 def no_answer(error: BaseException) -> str:
