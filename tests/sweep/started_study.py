@@ -34,7 +34,7 @@ IMPORTED = grid(
     formats=[ROWS],
     pairs=[(Reference("external:a colleague"), Reference("nano/gpt2-0"))],
     recipes=[SHORT],
-    generation=replace(GENERATION, rows=24),
+    generation=replace(GENERATION, rows=16),
 )
 
 
