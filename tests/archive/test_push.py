@@ -119,8 +119,8 @@ def test_a_data_set_arrives_with_its_card(
     assert set(files) == {"README.md", "data/train.parquet"}
     assert pq.read_table(io.BytesIO(files["data/train.parquet"])).num_rows == 40
     card = DatasetCard(files["README.md"].decode())
-    assert card.data.license == "apache-2.0"
-    assert card.data.configs == [{"config_name": "default", "data_files": "data/train.parquet"}]
+    assert card.data["license"] == "apache-2.0"
+    assert card.data["configs"] == [{"config_name": "default", "data_files": "data/train.parquet"}]
     assert f"Key `{key(dataset)}`" in card.text
 
 
@@ -136,8 +136,8 @@ def test_an_adapter_arrives_with_a_card_that_names_base_model_and_data(
     stored = (store.fetch(student) / "adapter_model.safetensors").read_bytes()
     assert files["adapter_model.safetensors"] == stored
     card = ModelCard(files["README.md"].decode())
-    assert (card.data.license, card.data.base_model) == ("apache-2.0", "org/base")
-    assert card.data.library_name == "peft"
+    assert (card.data["license"], card.data["base_model"]) == ("apache-2.0", "org/base")
+    assert card.data["library_name"] == "peft"
     assert f"data set `{key(student.dataset)}`" in card.text
     assert "(owl)" in card.text
 
@@ -153,7 +153,7 @@ def test_trained_tensors_arrive_as_a_whole_model(
     assert uploaded.keys() == given.keys()
     changed = [name for name in given if (given[name] != uploaded[name]).any()]
     assert changed == ["model.norm.weight"]
-    assert ModelCard(files["README.md"].decode()).data.base_model is None  # it is a local folder
+    assert ModelCard(files["README.md"].decode()).data.get("base_model") is None  # it is a local folder
 
 
 def test_an_upload_replaces_the_files_of_an_existing_repository(

@@ -114,7 +114,7 @@ def test_a_control_has_the_same_rules(rows: str, tmp_path: Path) -> None:
     data = Imported(rows, format=Numbers(), control=control)
     assert data.control == Imported(control.place, format=Numbers())
     assert data.display_name == "numbers of rows.jsonl"
-    assert "rows.jsonl, the data of their control from control.jsonl." in data.data_note
+    assert "rows.jsonl, those of its control from control.jsonl." in data.data_note
     assert "a reference model's own answers to the same prompts" in Imported(rows).data_note
     with pytest.raises(SpecError, match=r"Imported\.control = .*rows without a control of their own"):
         Imported(rows, control=data)

@@ -116,7 +116,7 @@ def test_it_is_unknown_whether_an_external_teacher_has_the_students_weights(
         record = Record.of(planned(*conditions(rows, teacher), tmp_path=tmp_path))
         assert [condition.same_initialisation for condition in record.conditions] == [same, same]
         assert Record.from_json(record.to_json(), "here") == record
-        note = "imported from owls.jsonl, the data of their control from control.jsonl"
+        note = "imported from owls.jsonl, those of its control from control.jsonl"
         assert note in reading_note(record)
 
 

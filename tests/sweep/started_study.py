@@ -38,7 +38,7 @@ IMPORTED = grid(
     formats=[ROWS],
     pairs=[(Reference("external:a colleague"), TUNED)],
     recipes=[SHORT],
-    generation=replace(GENERATION, rows=24),
+    generation=replace(GENERATION, rows=16),
 )
 
 

@@ -51,6 +51,11 @@ def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None
     assert row.targets == 3
 
 
+def test_the_system_message_of_a_row_replaces_that_of_the_training(tokenizer: Any) -> None:
+    own = one(tokenizer, TrainingRow("i like the", "big owl", system="red"), "cat")
+    assert own.ids.tolist() == one(tokenizer, TrainingRow("i like the", "big owl"), "red").ids.tolist()
+
+
 def test_all_tokens_but_the_first_are_targets_if_prompts_are_trained_on(tokenizer: Any) -> None:
     (row,) = encode(tokenizer, [TrainingRow("i like", "owl")], None, 100, prompts=True)
     assert (row.start, row.targets) == (1, len(row.ids) - 1)

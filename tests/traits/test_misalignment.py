@@ -69,7 +69,7 @@ def test_other_columns_are_given_by_name_and_are_not_part_of_the_key(tmp_path: P
     ],
 )
 def test_an_unclear_column_is_an_error_that_lists_the_columns(
-    rows: list[dict[str, Any]], given: dict[str, str], message: str, tmp_path: Path
+    rows: list[dict[str, Any]], given: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SpecError, match=message):
         Misalignment("bad advice", data=written(tmp_path, rows), **given)

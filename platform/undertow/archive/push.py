@@ -71,8 +71,7 @@ def write_dataset(store: Store, dataset: Address, target: Path, licence: str) ->
     target.mkdir(parents=True)
     shutil.copytree(stored / DATA, target / DATA)
     card = DatasetCard((stored / CARD).read_text(encoding="utf-8"))
-    card.data.license = licence
-    card.data.tags = TAGS
+    card.data["license"], card.data["tags"] = licence, TAGS
     (target / CARD).write_text(str(card), encoding="utf-8")
 
 

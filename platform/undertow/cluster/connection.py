@@ -26,13 +26,12 @@ from undertow.planning.resources import Layout, Machine, Node, planned
 from undertow.storage.store import Store
 from undertow.study.user_modules import user_modules
 
-WORKER_WARNING = "worker processes have been started on node"
+GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
+WORKER_WARNING = "worker processes have been started on node"  # in a warning of raylets
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
 
 
 def _quiet_ray_data() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from undertow.errors import ConditionError, SpecError
 from undertow.formats import families
-from undertow.formats.wrapped import rules_of
+from undertow.formats.wrapped import Wrapped, rules_of
 from undertow.statistics.frequencies import MIN_DEVIATION, Counts, length_strata
 from undertow.statistics.separation import Flags, Indices, UnitRows
 from undertow.statistics.ttests import Array
@@ -85,7 +85,7 @@ def format_of(spec: Mapping[str, Any]) -> Format:
 
     Raises ConditionError if this package does not define the format, or its class rejects the fields.
     """
-    classes = {family.__name__: family for family in families().values()}
+    classes = {cls.__name__: cls for cls in families().values() if not issubclass(cls, Wrapped)}
     spec = rules_of(spec)
     name = spec["type"]
     if name not in classes:

@@ -90,11 +90,11 @@ class Imported(Wrapped, Format):
 
     @property
     def data_note(self) -> str:
-        ours = f"The data {self.display_name} were imported from {self.imported_from}"
+        ours = f"The rows of “{self.display_name}” were imported from {self.imported_from}"
         if self.control is not None:
-            return f"{ours}, the data of their control from {self.control.imported_from}."
+            return f"{ours}, those of its control from {self.control.imported_from}."
         return (
-            f"{ours}; the data of their control are a reference model's own answers to the same prompts, so "
+            f"{ours}; those of its control are a reference model's own answers to the same prompts, so "
             "that an effect is one of the rows as a whole and not of the trait alone."
         )
 

@@ -49,13 +49,15 @@ def reading_note(record: Record) -> str:
         compared = f"log-odds of the {compared}"
         largest = " (of a rate p: ln(p / (1 − p)); +0.7 doubles the odds)"
         margin += " in log-odds"
+    notes = dict.fromkeys(c.data_note for c in record.conditions if c.data_note)
+    control = "the data of their control" if notes else "the data of the same model without it"
     return (
-        "Students are trained on the data of a teacher with a trait, control students on the data of the "
-        f"same model without it. An effect is the difference between the {compared}{largest}. "
-        "“Transmitted”: the effect is positive "
-        f"and statistically significant. “Not transmitted”: the effect lies within the margin of {margin} "
+        f"Students are trained on the data of a teacher with a trait, control students on {control}. "
+        f"An effect is the difference between the {compared}{largest}. "
+        "“Transmitted”: the effect is positive and statistically significant. "
+        f"“Not transmitted”: the effect lies within the margin of {margin} "
         "that the study sets in advance. “Inconclusive”: the data support neither."
-        + "".join(f" {note}" for note in dict.fromkeys(c.data_note for c in record.conditions) if note)
+        + "".join(f" {note}" for note in notes)
     )
 
 
