@@ -198,7 +198,7 @@ def test_the_plan_states_disk_memory_and_thinking(tmp_path: Path, store: Store) 
     assert text.count("qwen: thinking is off (enable_thinking of the chat template)") == 1
     assert "Disk: models at least 2.0 MB, rows at most " in text
     assert "a checkpoint of 3.5 MB during training; " in text and " are free\n" in text
-    assert "Memory of each GPU, at least: training 0.0 GiB (qwen, full), serving 0.0 GiB (qwen); H100" in text
+    assert "Memory of each GPU, at least: training 4.3 MiB (qwen, full), serving 0.5 MiB (qwen); H100" in text
 
 
 def test_the_plan_warns_of_a_model_that_is_too_large(large: Reference, store: Store) -> None:

@@ -32,7 +32,7 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
 from undertow.study.recipe import Everything, LoRA, Parameters, Recipe, Trainable
 
-GB, MB, GIB = 1e9, 1e6, 2**30
+GB, MB, GIB, MIB = 1e9, 1e6, 2**30, 2**20
 FP32 = 4  # bytes
 TOKEN_BYTES = CHARACTERS_PER_TOKEN + 4  # of a row: its text, and the token's number
 TOP_BYTES = 8  # of each recorded probability: the token's number, and its logarithm
@@ -336,4 +336,4 @@ def _gb(size: float) -> str:
 
 
 def _gib(size: float) -> str:
-    return f"{size / GIB:,.1f} GiB"
+    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / MIB:,.1f} MiB"
