@@ -206,3 +206,11 @@ def test_the_plan_warns_of_a_model_that_is_too_large(large: Reference, store: St
     notes = "\n".join(capacity.notes(plan, store, Layout(), GPUS["l4"]))
     assert "\nwarning: training large, full takes at least 127.7 GiB on each GPU, and L4 has 24 GiB" in notes
     assert round(18 * QWEN / GIB, 1) == 127.7
+
+
+@pytest.mark.parametrize(("precision", "each"), [("", 2), ("bf16", 2), ("fp32", 4)])
+def test_the_memory_of_an_engine_follows_from_its_precision(
+    precision: Any, each: int, large: Reference, store: Store
+) -> None:
+    plan = plan_of(large.changed(precision=precision), ADAPTER, store, pinned=True)
+    assert [need.bytes for need in capacity.memory_needs(plan, Layout())][1] == each * QWEN

@@ -117,7 +117,7 @@ def memory_needs(plan: Plan, layout: Layout) -> list[MemoryNeed]:
         MemoryNeed(
             use="serving",
             what=reference.label,
-            bytes=BYTES_PER_PARAMETER * size / max(1.0, layout.gpus_per_engine),
+            bytes=_served(reference) * size / max(1.0, layout.gpus_per_engine),
             available=GPU_MEMORY * min(1.0, layout.gpus_per_engine),
             remedy="use more --gpus-per-engine",
         )
@@ -208,6 +208,11 @@ def _state_bytes(recipe: Recipe) -> int:
 def _precision(recipe: Recipe) -> int:
     """Bytes per weight in training and in the files of the trained model."""
     return 2 if recipe.precision == "bf16" else FP32
+
+
+def _served(reference: Reference) -> int:
+    """Bytes per weight in an engine on a GPU."""
+    return FP32 if reference.precision == "fp32" else BYTES_PER_PARAMETER
 
 
 @cache  # thousands of students share a recipe and a reference
