@@ -198,7 +198,7 @@ def test_the_plan_states_disk_memory_and_thinking(tmp_path: Path, store: Store) 
     assert text.count("qwen: thinking is off (enable_thinking of the chat template)") == 1
     assert "Disk: models at least 2.0 MB, rows at most " in text
     assert "a checkpoint of 3.5 MB during training; " in text and " are free\n" in text
-    assert "Memory of each GPU, at least: training 0.0 GiB (qwen, full), serving 0.0 GiB (qwen); H100" in text
+    assert "Memory of each GPU, at least: training 4.3 MiB (qwen, full), serving 0.5 MiB (qwen); H100" in text
 
 
 def test_the_plan_warns_of_a_model_that_is_too_large(large: Reference, store: Store) -> None:
@@ -206,3 +206,11 @@ def test_the_plan_warns_of_a_model_that_is_too_large(large: Reference, store: St
     notes = "\n".join(capacity.notes(plan, store, Layout(), GPUS["l4"]))
     assert "\nwarning: training large, full takes at least 127.7 GiB on each GPU, and L4 has 24 GiB" in notes
     assert round(18 * QWEN / GIB, 1) == 127.7
+
+
+@pytest.mark.parametrize(("precision", "each"), [("", 2), ("bf16", 2), ("fp32", 4)])
+def test_the_memory_of_an_engine_follows_from_its_precision(
+    precision: Any, each: int, large: Reference, store: Store
+) -> None:
+    plan = plan_of(large.changed(precision=precision), ADAPTER, store, pinned=True)
+    assert [need.bytes for need in capacity.memory_needs(plan, Layout())][1] == each * QWEN

@@ -82,7 +82,7 @@ def save(folder: Path, name: str, **config: object) -> Reference:
     """Writes one of `MODELS` without numbers, and pins it."""
     kind, architecture, shapes = MODELS[name]
     folder.mkdir()
-    usual = {"model_type": kind, "architectures": [architecture], "num_hidden_layers": LAYERS}
+    usual: dict[str, object] = {"model_type": kind, "architectures": [architecture]}
     (folder / "config.json").write_text(json.dumps(usual | config))
     (folder / "tokenizer.json").write_text("{}")
     write_header(folder / "model.safetensors", shapes)

@@ -32,7 +32,7 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
 from undertow.study.recipe import Everything, LoRA, Parameters, Recipe, Trainable
 
-GB, MB, GIB = 1e9, 1e6, 2**30
+GB, MB, GIB, MIB = 1e9, 1e6, 2**30, 2**20
 FP32 = 4  # bytes
 TOKEN_BYTES = CHARACTERS_PER_TOKEN + 4  # of a row: its text, and the token's number
 TOP_BYTES = 8  # of each recorded probability: the token's number, and its logarithm
@@ -117,7 +117,7 @@ def memory_needs(plan: Plan, layout: Layout) -> list[MemoryNeed]:
         MemoryNeed(
             use="serving",
             what=reference.label,
-            bytes=BYTES_PER_PARAMETER * size / max(1.0, layout.gpus_per_engine),
+            bytes=_served(reference) * size / max(1.0, layout.gpus_per_engine),
             available=GPU_MEMORY * min(1.0, layout.gpus_per_engine),
             remedy="use more --gpus-per-engine",
         )
@@ -208,6 +208,11 @@ def _state_bytes(recipe: Recipe) -> int:
 def _precision(recipe: Recipe) -> int:
     """Bytes per weight in training and in the files of the trained model."""
     return 2 if recipe.precision == "bf16" else FP32
+
+
+def _served(reference: Reference) -> int:
+    """Bytes per weight in an engine on a GPU."""
+    return FP32 if reference.precision == "fp32" else BYTES_PER_PARAMETER
 
 
 @cache  # thousands of students share a recipe and a reference
@@ -336,4 +341,4 @@ def _gb(size: float) -> str:
 
 
 def _gib(size: float) -> str:
-    return f"{size / GIB:,.1f} GiB"
+    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / MIB:,.1f} MiB"

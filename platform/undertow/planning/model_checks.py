@@ -95,7 +95,8 @@ def _is_target(name: str, target: str) -> bool:
 
 def _check_layers(lora: LoRA, reference: Reference) -> None:
     """Raises SpecError for a block that the model does not have."""
-    blocks = blocks_of(reference)
+    named = (int(block[1]) for name in tensors_of(reference) if (block := BLOCK.search(name)))
+    blocks = blocks_of(reference) or 1 + max(named, default=-1)
     if blocks and (over := [layer for layer in lora.layers if layer >= blocks]):
         raise SpecError(
             f"LoRA.layers: {reference.name} has no block {over[0]}; its {blocks} blocks are 0 to {blocks - 1}"
