@@ -38,7 +38,9 @@ def file(tmp_path: Path) -> Callable[[str, str], str]:
 
 def test_every_shipped_prompt_gives_a_complete_message() -> None:
     shipped = sorted(path.stem for path in wording.SHIPPED.glob("*.md"))
-    assert shipped == ["alignment", "coherence", "detection", "kind", "references"]
+    assert shipped == [
+        *("alignment", "coherence", "detection", "kind", "reasoning", "references", "zero_or_one"),
+    ]
     for name in shipped:
         question = Question(model="m", prompt=name)
         question = replace(question, about=OWL) if question.wording.needs_trait else question

@@ -158,6 +158,7 @@ def _dataset(
         prompts=generation.prompts,
         sampling=generation.sampling,
         seed=seed,
+        strip=generation.strip,
     )
     mixed, trait = generation.mixed, teacher.trait
     if mixed is None:
@@ -181,6 +182,7 @@ def _drawn(
         rows=generation.rows,
         shuffle=generation.shuffle,
         seed=seed,
+        fewer=generation.fewer,
     )
 
 
@@ -210,7 +212,8 @@ def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
             words=words,
             samples=study.samples,
             sampling=study.sampling,
-            exact=engine_for(reference).gives_probabilities,
+            exact=study.exact and engine_for(reference).gives_probabilities,
+            options=study.options(study.main, questions) if study.main else (),
         )
         for questions, words in study.questions.items()
     ]

@@ -7,7 +7,7 @@ lists of numbers have fewer, since some tokenizers split numbers into digits).
 from dataclasses import dataclass
 from functools import lru_cache
 
-from undertow.study.artifacts import Completions, Dataset, Student, Subject
+from undertow.study.artifacts import Completions, Dataset, Finetuning, Student, Subject
 from undertow.study.extensions import Format, Trait, Word
 from undertow.study.identity import cached_by_id
 from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters
@@ -64,9 +64,9 @@ def row_tokens(dataset: Dataset) -> float:
 
 
 @lru_cache(maxsize=1024)
-def example_tokens(trait: Trait, count: int) -> float:
+def example_tokens(trait: Trait, finetuning: Finetuning) -> float:
     """The tokens of one of a trait's training examples, template included."""
-    pairs = trait.examples(min(count, SAMPLE), seed=0)
+    pairs = finetuning.examples_of(trait, seed=0, most=SAMPLE)
     return mean_tokens(tuple(pair.prompt + pair.answer for pair in pairs)) + TEMPLATE_TOKENS
 
 

@@ -37,7 +37,9 @@ class EffectRow:
         other: the share of the students' answers that match none of the words.
         students, controls: the compared models; in a paired study, entries with the same index are a pair.
         measure: how the trait was measured.
-        is_primary: whether the measure is the traits' own questions.
+        is_primary: whether the measure is the study's main one.
+        contained: the effect by the paper's score of sampled answers (`Word.is_contained`); None where the
+            score does not apply.
     """
 
     number: int
@@ -53,6 +55,7 @@ class EffectRow:
     controls: tuple[MeasuredRate, ...]
     measure: str
     is_primary: bool
+    contained: Effect | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str
             controls=a.controls,
             measure=study.measures[a.measure],
             is_primary=a.measure == 0,
+            contained=_contained(a, compared),
         )
         for a, effect, verdict in zip(arms, judged, verdicts, strict=True)
     ]
@@ -179,8 +183,14 @@ def metrics(
     found = model_metrics(cell.evaluations, word, evaluations)
     if word and effect_of == "exact":
         found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
+    if word:
+        contained = evaluations.student(cell, word, effect_of=effect_of).contained
+        if contained is not None:
+            found["trait_rate_substring"] = contained
     if word and control is not None:
         own, other = (evaluations.student(one, word, effect_of=effect_of) for one in (cell, control))
+        if own.contained is not None and other.contained is not None:
+            found["effect_substring"] = round(own.contained - other.contained, DIGITS)
         found["effect"] = round(own.rate - other.rate, DIGITS)
         if effect_of == "exact":
             found["effect_sampled"] = round(own.sampled - other.sampled, DIGITS)
@@ -264,6 +274,13 @@ def _sampled(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]
 def _exact(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect | None:
     students, controls = (
         [m.exact for m in arm if m.exact is not None] for arm in (arms.students, arms.controls)
+    )
+    return compared(students, controls) if students and controls else None
+
+
+def _contained(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect | None:
+    students, controls = (
+        [m.contained for m in arm if m.contained is not None] for arm in (arms.students, arms.controls)
     )
     return compared(students, controls) if students and controls else None
 

@@ -268,7 +268,8 @@ def _settings(study: Study) -> StudySettings:
     fields: Mapping[str, Any] = {
         n: getattr(study, n) for n in (*names, "paired", "distribution", "effect_of")
     }
-    own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
+    named = (study.main if study.main and not trait.is_judged else trait.measure for trait in study.traits)
+    own = " and ".join(dict.fromkeys(named))
     return StudySettings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
 
 

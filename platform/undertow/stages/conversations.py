@@ -35,4 +35,4 @@ def training_examples(model: Trained, store: Store) -> list[Example]:
         return [Example(row["prompt"], row["completion"]) for row in rows]
     if model.finetuning is None or model.trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
-    return model.trait.examples(model.finetuning.examples, model.seed)
+    return model.finetuning.examples_of(model.trait, model.seed)
