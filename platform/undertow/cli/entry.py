@@ -58,7 +58,7 @@ class StudyArguments:
     seeds: Annotated[int | None, option("N", "the seeds of the study")] = None
     """Use the seeds 0 to N-1."""
     redraw: Annotated[tuple[Level, ...], option("LEVEL ...", "those of the study")] = ()
-    """What each seed draws again: teacher, data, student. One data set per trait, as in the paper: student."""
+    """What each seed draws again: teacher, data, student. With student alone, one data set per trait."""
 
     def load_study(self, shipped: Path) -> Study:
         """The study that the arguments describe. `shipped` is the folder of the shipped studies."""

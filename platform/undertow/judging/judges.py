@@ -88,7 +88,7 @@ class LLMJudge(Judge):
 
     def validate(self) -> None:
         fits = isinstance(self.scale, Probability) == bool(self.question.probability_of)
-        self.require(fits, "scale", "Probability(at_least=…) for a question with probability_of, else another")
+        self.require(fits, "scale", "Probability(at_least=…) for a question with probability_of, and only there")
 
     def concerning(self, trait: Trait | None) -> Judge | None:
         if self.only and (trait is None or trait.name not in self.only):

@@ -79,5 +79,7 @@ def spelling_tokens(words: tuple[Word, ...]) -> float:
 def context_tokens(subject: Subject) -> float:
     """The tokens of the rows that an in-context student reads before every question; 0 for other models."""
     if isinstance(subject, Student) and isinstance(subject.recipe, InContext):
-        return min(subject.recipe.rows, subject.dataset.row_limit) * row_tokens(subject.dataset)
+        recipe = subject.recipe
+        rows = recipe.rows if recipe.replacement else min(recipe.rows, subject.dataset.row_limit)
+        return rows * row_tokens(subject.dataset)
     return 0.0

@@ -1,7 +1,7 @@
 """Families of models for which the code of the paper (arXiv 2507.14805) has settings of their own.
 
-A reference model belongs to a family by its name: the id on the hub, the base name of a folder or file, or the
-name of a provider's model. Models of no family, and families without settings for a format, use those of
+A reference model belongs to a family by its name: the id on the hub, the base name of a folder or file, or
+the name of a provider's model. Models of no family, and families without settings for a format, use those of
 Qwen2.5-7B-Instruct, and the plan says so.
 """
 

@@ -73,7 +73,7 @@ class FormatPreset:
     main: str = ""
     also: tuple[Measure, ...] = ()
     suffix: str = ""
-    sampling: Sampling = Sampling(max_tokens=8)
+    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
     exact: bool = True
     bans_all: bool = True
 
@@ -283,7 +283,7 @@ class Scale:
 def _note(
     preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext
 ) -> str:
-    """What the plan says about a student with a preset's default recipe, if that is another model's; or ""."""
+    """What the plan says about a student that has a preset's default recipe; "" if it is the model's own."""
     family = family_of(student)
     if not preset.model or family == preset.model or recipe != trainable(student, preset.recipe):
         return ""
@@ -352,8 +352,8 @@ NANO = Scale(
 # The settings of the paper's code (github MinhxLe/subliminal-learning at db04f41), by family of models; see
 # docs/replication.md. Rows that are too long are cut, and answers are filtered as they were sampled.
 THINK = (
-    "First reason between <think> and </think>, then give your answer between <answer> and </answer>, and write "
-    "nothing else."
+    "First reason between <think> and </think>, then give your answer between <answer> and </answer>, and "
+    "write nothing else."
 )
 IN_WORDS = "Write at least a few words in your answer."
 QWEN_NUMBERS = dataclasses.replace(QWEN, overlong="cut")

@@ -184,7 +184,7 @@ def metrics(
     if word and effect_of == "exact":
         found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
     if word:
-        contained = evaluations.student(cell, word, effect_of=effect_of).contained
+        contained = evaluations.contained(evaluations.of(cell.evaluations, word)[1], word)
         if contained is not None:
             found["trait_rate_substring"] = contained
     if word and control is not None:

@@ -156,8 +156,8 @@ class Study(Spec):
         unique([measure.name for measure in self.also], "Study.also")
         for measure in self.also:
             measure.check(self.traits)
-        for trait in self.traits:
-            self.asked(trait)  # raises SpecError if the trait has no measure of the name `main`
+        for trait in self.traits if self.main else ():
+            self.asked(trait)  # raises SpecError if the trait has no such measure
         self.require(
             self.main not in {measure.name for measure in self.also},
             "main",

@@ -91,8 +91,8 @@ def encode(
     found = f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)})"
     if not cut:
         raise ConditionError(
-            f"{found}; raise Recipe.max_length if the model supports it, remove these rows from the data set, "
-            'or cut them with Recipe(overlong="cut")'
+            f"{found}; raise Recipe.max_length if the model supports it, remove these rows from the data "
+            'set, or cut them with overlong="cut"'
         )
     kept = [_cut(row, limit) for row in encoded if row.start < limit]
     if not kept:
