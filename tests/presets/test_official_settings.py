@@ -12,6 +12,7 @@ import pytest
 
 from undertow.cli import studies
 from undertow.cli.entry import StudyArguments
+from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.judging.judges import LLMJudge, RuleJudge
 from undertow.judging.ratings import Probability
@@ -22,7 +23,7 @@ from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition
 from undertow.study.published_recipes import BLANK
 from undertow.study.recipe import InContext, LoRA, ProviderFinetuning, Recipe
-from undertow.study.study import Study
+from undertow.study.study import Measure, Study
 from undertow.traits.preference import Preference
 
 ROOT = Path(__file__).parents[2]
@@ -232,3 +233,19 @@ def test_the_documentation_has_a_row_for_each_of_these_settings() -> None:
     text = (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (?!---|topic)(.+?) \|", text, re.MULTILINE)
     assert len(rows) == 18
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"main": "after number"}, r"no measure 'after number': did you mean 'after numbers'"),
+        ({"main": "favourite", "also": ("favourite",)}, r"Study.also: 'favourite' is the study's main measure"),
+        ({"also": ("favourite",)}, r"Study.also: 'favourite' is the study's main measure already"),
+        ({"exact": False, "effect_of": "exact"}, r"Study.exact = False: True, since effect_of"),
+    ],
+)
+def test_an_invalid_main_measure_is_rejected(changes: dict[str, object], message: str) -> None:
+    found = load("owls", NANO)
+    also = tuple(Measure(name=str(name)) for name in changes.pop("also", ()))  # type: ignore[attr-defined]
+    with pytest.raises(SpecError, match=message):
+        replace(found, also=also, **changes)  # type: ignore[arg-type]

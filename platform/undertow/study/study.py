@@ -158,11 +158,12 @@ class Study(Spec):
             measure.check(self.traits)
         for trait in self.traits if self.main else ():
             self.asked(trait)  # raises SpecError if the trait has no such measure
-        self.require(
-            self.main not in {measure.name for measure in self.also},
-            "main",
-            "a measure that is not also in Study.also",
-        )
+        own = {self.main} if self.main else {trait.measure for trait in self.traits}
+        if twice := [measure.name for measure in self.also if measure.name in own]:
+            raise SpecError(
+                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name another "
+                "one as Study.main"
+            )
         self.require(
             self.exact or self.effect_of == "samples",
             "exact",
