@@ -50,7 +50,7 @@ class ChatTask(Generic[Item]):
         params: the parameters of the call about an item: messages, temperature, max_tokens …
         control: a harmless item with the same parameters, whose answer is not reported; None: a failure of
             all items is the run's.
-        needs_logprobs: whether an answer without log-probabilities is of no use.
+        needs_logprobs: whether every answer must have log-probabilities.
     """
 
     model: str

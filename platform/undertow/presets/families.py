@@ -2,7 +2,7 @@
 
 A reference model belongs to a family by its name: the id on the hub, the base name of a folder or file, or
 the name of a provider's model. Models of no family, and families without settings for a format, use those of
-Qwen2.5-7B-Instruct, and the plan says so.
+Qwen2.5-7B-Instruct, which the plan states.
 """
 
 import re
