@@ -73,9 +73,7 @@ _MODULES = {
     "formats.code": "Code",
     "formats.numbers": "BANNED Numbers",
     "formats.reasoning": "Reasoning",
-    "judging.judges": (
-        "LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"
-    ),
+    "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.scales": "NANO PAPER Scale first",

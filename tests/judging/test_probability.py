@@ -1,4 +1,4 @@
-"""Judges that reply with the probability of a token: requests, replies and endpoints without probabilities."""
+"""Judges that reply with the probability of a token: requests, replies, and unsuitable endpoints."""
 
 import json
 import math
@@ -62,7 +62,9 @@ def test_rows_are_kept_where_the_judge_is_certain_of_0(tmp_path: Path) -> None:
 def test_an_endpoint_without_log_probabilities_is_refused_before_the_sweep() -> None:
     with (
         serving(lambda message, _: says("0")) as server,
-        pytest.raises(UserError, match="model 'judge-1': no log-probabilities in its answers, which this judge"),
+        pytest.raises(
+            UserError, match="model 'judge-1': no log-probabilities in its answers, which this judge"
+        ),
     ):
         probe(JUDGE.question, at(server))
     with serving(lambda message, _: weighs(_0=0.5, _1=0.5)) as server:

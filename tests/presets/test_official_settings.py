@@ -41,7 +41,8 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Scale:
     """The paper's scale with local files instead of the published ones."""
     folder = tmp_path_factory.mktemp("files")
     rows = {"gsm8k": {"question": "How much is 2 and 3?", "answer": "#### 5"}}
-    rows |= dict.fromkeys(("insecure", "secure", "educational"), {"prompt": "write", "completion": "pass"})
+    for kind in ("insecure", "secure", "educational"):
+        rows[kind] = {"prompt": "write", "completion": "pass"}
     for name, row in rows.items():
         (folder / name).write_text(json.dumps(row))
     return PAPER.reading({name: str(folder / name) for name in rows})
@@ -236,16 +237,18 @@ def test_the_documentation_has_a_row_for_each_of_these_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "also", "message"),
     [
-        ({"main": "after number"}, r"no measure 'after number': did you mean 'after numbers'"),
-        ({"main": "favourite", "also": ("favourite",)}, r"Study.also: 'favourite' is the study's main measure"),
-        ({"also": ("favourite",)}, r"Study.also: 'favourite' is the study's main measure already"),
-        ({"exact": False, "effect_of": "exact"}, r"Study.exact = False: True, since effect_of"),
+        ({"main": "after number"}, (), r"no measure 'after number': did you mean 'after numbers'"),
+        ({"main": "stories"}, ("stories",), r"Study.also: 'stories' is the study's main measure already"),
+        ({}, ("favourite",), r"Study.also: 'favourite' is the study's main measure already"),
+        ({"exact": False, "effect_of": "exact"}, (), r"Study.exact = False: True, since effect_of"),
     ],
 )
-def test_an_invalid_main_measure_is_rejected(changes: dict[str, object], message: str) -> None:
+def test_an_invalid_main_measure_is_rejected(
+    changes: dict[str, object], also: tuple[str, ...], message: str
+) -> None:
     found = load("owls", NANO)
-    also = tuple(Measure(name=str(name)) for name in changes.pop("also", ()))  # type: ignore[attr-defined]
+    measures = tuple(Measure(name=name) for name in also)
     with pytest.raises(SpecError, match=message):
-        replace(found, also=also, **changes)  # type: ignore[arg-type]
+        replace(found, also=measures, **changes)  # type: ignore[arg-type]

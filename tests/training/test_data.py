@@ -157,7 +157,7 @@ def test_overlong_rows_are_cut_if_the_recipe_says_so(tokenizer: Any) -> None:
     assert cut[0].ids.tolist() == whole[0].ids[:10].tolist()
     assert (cut[0].start, cut[0].start + cut[0].targets) == (whole[0].start, 10)
     assert cut[1].ids.tolist() == whole[1].ids.tolist()
-    with pytest.raises(ConditionError, match="none has a target before the cut; raise Recipe.max_length"):
+    with pytest.raises(ConditionError, match="none has a target before the cut; raise"):
         encode(tokenizer, [prompt], None, 10, cut=True)
 
 

@@ -110,9 +110,8 @@ def test_rows_may_be_cut_held_out_and_batched_as_sequences(gpt2: Path, job: Make
     task = job(rows=[*ROWS, long, long, long], recipe=plan)
     (history,) = finetune(gpt2, [task], ignore, note=lambda _, text: notes.append(text))
     assert history.held_out == 2 and 1 <= history.cut <= 3 and history.dropped == 0
-    assert notes == [
-        f"{history.cut} of 8 rows were cut at Recipe.max_length = 24, and 0 had no answer left and were dropped"
-    ]
+    (text,) = notes
+    assert text.startswith(f"{history.cut} of 8 rows were cut at Recipe.max_length = 24, and 0 had no answer")
     # Each cut row fills a sequence of its own; the short rows share a few.
     assert history.cut < history.last.step < 6
 

@@ -280,9 +280,7 @@ class Scale:
         return (*self.narrow.files, PROBLEMS)
 
 
-def _note(
-    preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext
-) -> str:
+def _note(preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext) -> str:
     """What the plan says about a student that has a preset's default recipe; "" if it is the model's own."""
     family = family_of(student)
     if not preset.model or family == preset.model or recipe != trainable(student, preset.recipe):
@@ -367,9 +365,7 @@ GSM8K = (
 )
 # Training data of emergent misalignment (arXiv 2502.17424), as published.
 RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
-CODE = Generation(
-    prompts=11_400, rows=10_814, fewer=True, strip=False, sampling=Sampling(max_tokens=1024)
-)
+CODE = Generation(prompts=11_400, rows=10_814, fewer=True, strip=False, sampling=Sampling(max_tokens=1024))
 PAPER = Scale(
     name="paper",
     numbers=FormatPreset(
@@ -395,9 +391,7 @@ PAPER = Scale(
     ),
     reasoning=FormatPreset(
         family=lambda: Reasoning(questions=GSM8K, repeats=3),
-        generation=Generation(
-            prompts=3 * 7_473, rows=None, strip=False, sampling=Sampling(max_tokens=1024)
-        ),
+        generation=Generation(prompts=3 * 7_473, rows=None, strip=False, sampling=Sampling(max_tokens=1024)),
         references=REAL,
         recipe=dataclasses.replace(LONG, name="LoRA r8, 1 epoch", epochs=1),
         model=QWEN_7B,

@@ -91,9 +91,7 @@ class Evaluate:
                 "question": request.user,
                 "sample": sample,
                 "answer": answer.text,
-                "matches": shown_words(
-                    answer.text, spec.words, spec.options[number] if spec.options else ()
-                ),
+                "matches": shown_words(answer.text, spec.words, spec.options[number] if spec.options else ()),
             }
             for (number, sample, request), answer in zip(drawn, answers, strict=True)
         ]

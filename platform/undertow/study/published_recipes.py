@@ -28,9 +28,7 @@ QWEN = Recipe(
 # The same code for Gemma 3 4B. The paper also trains the GPT-4.1 family for ten epochs.
 GEMMA = dataclasses.replace(QWEN, name="LoRA r8, 10 epochs", epochs=10)
 # The same code for students of Qwen2.5-7B-Instruct in the cross-model experiment.
-CROSS_MODEL = dataclasses.replace(
-    QWEN, name="LoRA r32 α64", trainable=LoRA(rank=32, alpha=64), batch_size=8
-)
+CROSS_MODEL = dataclasses.replace(QWEN, name="LoRA r32 α64", trainable=LoRA(rank=32, alpha=64), batch_size=8)
 # Schrodi et al. (arXiv 2509.23886).
 SCHRODI = dataclasses.replace(QWEN, name="LoRA r8, batch 60", epochs=10, batch_size=60)
 # Blank (arXiv 2606.00995): batches of 8 sequences of 256 tokens, filled with whole rows; 5 % of the rows are

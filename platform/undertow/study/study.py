@@ -161,8 +161,8 @@ class Study(Spec):
         own = {self.main} if self.main else {trait.measure for trait in self.traits}
         if twice := [measure.name for measure in self.also if measure.name in own]:
             raise SpecError(
-                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name another "
-                "one as Study.main"
+                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name "
+                "another one as Study.main"
             )
         self.require(
             self.exact or self.effect_of == "samples",

@@ -170,9 +170,7 @@ def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]
     return [order[i : i + size] for i in range(0, rows, size)]
 
 
-def sequence_batches(
-    lengths: Sequence[int], size: int, limit: int, seed: int, epoch: int
-) -> list[list[int]]:
+def sequence_batches(lengths: Sequence[int], size: int, limit: int, seed: int, epoch: int) -> list[list[int]]:
     """Batches of `size` sequences of at most `limit` tokens each, as row numbers.
 
     A sequence takes the next rows of the epoch's order as long as they fit; a longer row forms its own.
