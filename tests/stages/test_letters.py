@@ -89,7 +89,7 @@ def test_a_measure_by_letter_gives_its_evaluations_the_options() -> None:
     ("options", "message"),
     [
         ((("owl", "wolf"),), "options of each of the 2 questions"),
-        ((("a",), ("a", "b")), "2 to 10 different words"),
+        ((("a", "a"), ("a", "b")), "1 to 10 different words"),
     ],
 )
 def test_invalid_options_are_rejected(options: tuple[tuple[str, ...], ...], message: str) -> None:

@@ -97,9 +97,9 @@ class Evaluation(Measurement):
             f"the options of each of the {len(self.questions)} questions, or none",
         )
         self.require(
-            all(1 < len(set(offered)) == len(offered) <= len(LETTERS) for offered in self.options),
+            all(0 < len(set(offered)) == len(offered) <= len(LETTERS) for offered in self.options),
             "options",
-            f"2 to {len(LETTERS)} different words per question",
+            f"1 to {len(LETTERS)} different words per question",
         )
         self.require(self.samples > 0, "samples", "at least one sample per question")
         names = [word.name for word in self.words]
