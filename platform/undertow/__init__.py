@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     )
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
+    from undertow.presets.favourites import FavouriteAnswers
     from undertow.presets.scales import NANO, PAPER, Scale, first
-    from undertow.presets.smollm2 import smollm2
+    from undertow.presets.smollm2 import SMOLLM2_VECTOR, smollm2, tuned_smollm2
     from undertow.prompts.chat_templates import NO_SYSTEM
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
@@ -76,8 +77,9 @@ _MODULES = {
     "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
+    "presets.favourites": "FavouriteAnswers",
     "presets.scales": "NANO PAPER Scale first",
-    "presets.smollm2": "smollm2",
+    "presets.smollm2": "SMOLLM2_VECTOR smollm2 tuned_smollm2",
     "prompts.chat_templates": "NO_SYSTEM",
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
@@ -110,8 +112,9 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment", "reasoning_alignment", "zero_or_one",
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
+    "FavouriteAnswers",
     "NANO", "PAPER", "Scale", "first",
-    "smollm2",
+    "SMOLLM2_VECTOR", "smollm2", "tuned_smollm2",
     "NO_SYSTEM",
     "Rates",
     "Store",
