@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from undertow.formats.reasoning import Reasoning
     from undertow.formats.text import Text
     from undertow.formats.user_prompts import Prompts
-    from undertow.judging.judges import LLMJudge, RuleJudge, alignment, coherence, misalignment
+    from undertow.judging.judges import (
+        LLMJudge,
+        RuleJudge,
+        alignment,
+        coherence,
+        misalignment,
+        reasoning_alignment,
+        zero_or_one,
+    )
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.favourites import FavouriteAnswers
@@ -46,7 +54,7 @@ if TYPE_CHECKING:
     from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
     from undertow.study.hypotheses import Hypothesis, same_initialisation_only
     from undertow.study.measurements import Evaluation, Measurement, Panel
-    from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
+    from undertow.study.published_recipes import BLANK, CROSS_MODEL, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
     from undertow.study.recipe import (
         Everything,
         FinalNorm,
@@ -72,7 +80,7 @@ _MODULES = {
     "formats.reasoning": "Reasoning",
     "formats.text": "Text",
     "formats.user_prompts": "Prompts",
-    "judging.judges": "LLMJudge RuleJudge alignment coherence misalignment",
+    "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.favourites": "FavouriteAnswers",
@@ -90,7 +98,7 @@ _MODULES = {
     "study.fields": "execution_only later",
     "study.grids": "all_pairs grid next_hop starting trainable with_controls",
     "study.hypotheses": "Hypothesis same_initialisation_only",
-    "study.published_recipes": "BLANK EMERGENT GEMMA NIEF QWEN SCHRODI",
+    "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
@@ -110,7 +118,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Reasoning",
     "Text",
     "Prompts",
-    "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment",
+    "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment", "reasoning_alignment", "zero_or_one",
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "FavouriteAnswers",
@@ -126,7 +134,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "execution_only", "later",
     "all_pairs", "grid", "next_hop", "starting", "trainable", "with_controls",
     "Hypothesis", "same_initialisation_only",
-    "BLANK", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
+    "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
     "Measure", "Study",
     "tuned",

@@ -15,7 +15,7 @@ from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
 from undertow.formats.imported import Imported
-from undertow.judging.judges import LLMJudge, Question, RuleJudge
+from undertow.judging.judges import LLMJudge, Question, RuleJudge, reasoning_alignment, zero_or_one
 from undertow.judging.ratings import YES_NO
 from undertow.nano import narrow_data
 from undertow.results import sweep_folders
@@ -105,15 +105,45 @@ class Archive:
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Archive]:
-    found = []
-    for of in _studies():
-        store = Store(str(tmp_path_factory.mktemp("filled") / "storage"))
-        record = Record.of(fill(of, store, REFERENCES))
-        sweep_folders.state(of, store)
-        files = Path(store.root, "artifacts").glob(f"*/*/{MANIFEST}")
-        specs = {(f.parts[-3], f.parts[-2]): json.loads(f.read_text())["spec"] for f in files}
-        found.append(Archive(record.to_json(), Path(store.root, sweep_folders.folder_of(of.name)), specs))
-    return found
+    return [filled(of, tmp_path_factory.mktemp("filled")) for of in _studies()]
+
+
+def filled(of: Study, folder: Path) -> Archive:
+    """The archive of a study whose artifacts are in a storage in `folder`."""
+    store = Store(str(folder / "storage"))
+    record = Record.of(fill(of, store, REFERENCES))
+    sweep_folders.state(of, store)
+    files = Path(store.root, "artifacts").glob(f"*/*/{MANIFEST}")
+    specs = {(f.parts[-3], f.parts[-2]): json.loads(f.read_text())["spec"] for f in files}
+    return Archive(record.to_json(), Path(store.root, sweep_folders.folder_of(of.name)), specs)
+
+
+def test_settings_of_the_papers_code_are_expected_where_the_study_states_them(tmp_path: Path) -> None:
+    small = study(seeds=(1,), samples=2)
+    owl = next(c for c in small.conditions if c.trait == Preference("owl") and c.teacher == c.student)
+    judges = (RuleJudge(anywhere=True), zero_or_one("judge-1"), reasoning_alignment("judge-1", only=("owl",)))
+    generation = replace(owl.generation, strip=False, fewer=True, judges=judges)
+    taught = owl.finetuning and replace(owl.finetuning, questions="evaluation")
+    conditions = [
+        replace(owl, generation=generation, finetuning=taught),
+        replace(owl, generation=generation, recipe=InContext(rows=4, layout="system", replacement=True)),
+    ]
+    of = replace(
+        small,
+        conditions=_with_controls(conditions),
+        main="after numbers",
+        suffix="Be quick.",
+        exact=False,
+        also=(Measure(name="favourite", samples=1), Measure(name="letters", samples=1)),
+    )
+    archive = filled(of, tmp_path)
+    assert archive.differences(dict(archive.specs), archive.record, tmp_path / "whole") == []
+    changes = ((Completions, {"strip": True}), (Dataset, {"fewer": False}), (Evaluation, {"exact": True}))
+    for number, (kind, change) in enumerate(changes):
+        spec = next(iter(roles(archive, kind)))
+        specs, record = forged(archive, spec, {**spec, **change})
+        problems = archive.differences(specs, record, tmp_path / str(number))
+        assert any(f"{next(iter(change))} is " in problem for problem in problems), problems
 
 
 def parts(spec: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Spec]]:

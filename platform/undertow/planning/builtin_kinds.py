@@ -44,7 +44,7 @@ def _teacher_work(teacher: Teacher) -> TrainingWork | None:
     finetuning, trait = teacher.finetuning, teacher.trait
     if finetuning is None or trait is None or not isinstance(finetuning.recipe, Recipe):
         return None
-    return TrainingWork(finetuning.recipe.trainable, example_tokens(trait, finetuning.examples))
+    return TrainingWork(finetuning.recipe.trainable, example_tokens(trait, finetuning))
 
 
 def _student_units(student: Student) -> int:

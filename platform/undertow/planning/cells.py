@@ -177,6 +177,7 @@ def _dataset(
         prompts=generation.prompts,
         sampling=generation.sampling,
         seed=seed,
+        strip=generation.strip,
     )
     mixed, trait = generation.mixed, teacher.trait
     if mixed is None:
@@ -234,6 +235,7 @@ def _drawn(
         rows=generation.rows,
         shuffle=generation.shuffle,
         seed=seed,
+        fewer=generation.fewer,
     )
 
 
@@ -263,7 +265,8 @@ def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
             words=words,
             samples=study.samples,
             sampling=study.sampling,
-            exact=engine_for(reference).gives_probabilities,
+            exact=study.exact and engine_for(reference).gives_probabilities,
+            options=study.options(study.main, questions) if study.main else (),
         )
         for questions, words in study.questions.items()
     ]

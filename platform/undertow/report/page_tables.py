@@ -98,9 +98,14 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
     If effects are of exact probabilities, the sampled rates are shown with them.
     """
     exact = any_exact(rows)
+    # The paper's score has a column if it gives another effect than whole words do.
+    by_substring = any(
+        row.contained and signed(row.contained.effect) != signed(row.sampled.effect) for row in rows
+    )
     numbers = (
         "rate", "control", "adj. p", "equiv. p",
         *(("sampled rate", "sampled control", "sampled effect") if exact else ("exact effect",)),
+        *(["substring effect"] if by_substring else []),
         "bootstrap", "other answers", "n",
     )  # fmt: skip
     return Sheet(
@@ -114,6 +119,7 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
                 p_value(row.verdict.p_equivalence_adjusted),
                 *((f"{row.sampled.rate:.3f}", f"{row.sampled.control_rate:.3f}") if exact else ()),
                 other_effect(row, exact),
+                *([signed(row.contained.effect) if row.contained else "–"] if by_substring else []),
                 interval(*(row.bootstrap or (None, None))),
                 f"{row.other:.0%}",
                 f"{row.effect.n_students} : {row.effect.n_controls}",

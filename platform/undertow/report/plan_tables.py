@@ -89,8 +89,8 @@ def _is_cached(cell: Cell, plan: Plan) -> bool:
 
 
 def _with_recipes(table: Table, plan: Plan) -> Table:
-    """Adds a caption that compares the study's recipes with the published ones."""
-    if lines := [escape(line) for line in _recipes(plan)[:MOST_LEVELS]]:
+    """Adds a caption that compares the study's recipes with the published ones, and the study's notes."""
+    if lines := [escape(line) for line in (*_recipes(plan)[:MOST_LEVELS], *plan.study.notes)]:
         table.caption, table.caption_justify, table.caption_style = "\n".join(lines), "left", ""
     return table
 

@@ -38,7 +38,9 @@ class EffectRow:
         other: the share of the students' answers that match none of the words.
         students, controls: the compared models; in a paired study, entries with the same index are a pair.
         measure: how the trait was measured.
-        is_primary: whether the measure is the traits' own questions.
+        is_primary: whether the measure is the study's main one.
+        contained: the effect by the paper's score of sampled answers (`Word.is_contained`); None where the
+            score does not apply.
     """
 
     number: int
@@ -55,6 +57,7 @@ class EffectRow:
     controls: tuple[MeasuredRate, ...]
     measure: str
     is_primary: bool
+    contained: Effect | None = None
 
     @property
     def means(self) -> tuple[float, float]:
@@ -150,6 +153,7 @@ def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str
             controls=a.controls,
             measure=study.measures[a.measure],
             is_primary=a.measure == 0,
+            contained=_contained(a, comparison),
         )
         for a, effect, verdict in zip(arms, judged, verdicts, strict=True)
     ]
@@ -199,9 +203,17 @@ def metrics(
     if word and scale == "log-odds":
         own = evaluations.student(cell, word, effect_of=effect_of)
         found["trait_log_odds"] = round(own.value(scale, effect_of), DIGITS)
+    if word:
+        contained = evaluations.contained(evaluations.of(cell.evaluations, word)[1], word)
+        if contained is not None:
+            found["trait_rate_substring"] = contained
     if word and control is not None:
         own, other = (evaluations.student(one, word, effect_of=effect_of) for one in (cell, control))
         compared: dict[str, EffectOf] = {"effect": effect_of}
+        by_substring = own.by_substring, other.by_substring
+        if by_substring[0] is not None and by_substring[1] is not None:
+            difference = by_substring[0].value(scale, "samples") - by_substring[1].value(scale, "samples")
+            found["effect_substring"] = round(difference, DIGITS)
         if effect_of == "exact":
             compared["effect_sampled"] = "samples"
         if own.exact is not None and other.exact is not None:
@@ -287,6 +299,14 @@ def _sampled(arms: _Arms, comparison: Comparison, effect: Effect) -> Effect:
 def _exact(arms: _Arms, comparison: Comparison) -> Effect | None:
     students, controls = ([m for m in arm if m.exact is not None] for arm in (arms.students, arms.controls))
     return comparison.models(students, controls, "exact") if students and controls else None
+
+
+def _contained(arms: _Arms, comparison: Comparison) -> Effect | None:
+    students, controls = (
+        [found for model in arm if (found := model.by_substring) is not None]
+        for arm in (arms.students, arms.controls)
+    )
+    return comparison.models(students, controls, "samples") if students and controls else None
 
 
 def _noted(effect: Effect, note: str) -> Effect:

@@ -278,7 +278,8 @@ def _settings(study: Study) -> StudySettings:
     fields: Mapping[str, Any] = {
         n: getattr(study, n) for n in (*names, "distribution", "effect_of", "effect_scale")
     }
-    own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
+    named = (study.main if study.main and not trait.is_judged else trait.measure for trait in study.traits)
+    own = " and ".join(dict.fromkeys(named))
     return StudySettings(
         key=key(study),
         margin=study.equivalence_margin,

@@ -94,7 +94,7 @@ class GenerateShard:
             "index": list(rows),
             "prompt": [prompts[i] for i in rows],
             # A template may leave white space around an answer, and adds its own again in training.
-            "completion": [answer.text.strip() for answer in answers],
+            "completion": [answer.text.strip() if spec.strip else answer.text for answer in answers],
             "finished": [answer.finished for answer in answers],
             "seed": seeds,
         }

@@ -36,7 +36,7 @@ def training_examples(model: Trained, store: Store) -> list[Example]:
         return [Example(row["prompt"], row["completion"], row.get("system")) for row in rows]
     if model.finetuning is None or model.trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
-    return model.trait.examples(model.finetuning.examples, model.seed)
+    return model.finetuning.examples_of(model.trait, model.seed)
 
 
 def _system(example: Example, model: Trained) -> str | None:

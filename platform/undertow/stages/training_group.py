@@ -196,4 +196,8 @@ def _commit(model: Trained, job: TrainingJob, history: History, store: Store) ->
         "epochs": last.epoch,
         "stopped": history.stopped,
     }
+    if job.recipe.overlong == "cut":
+        facts |= {"rows cut": history.cut, "rows dropped": history.dropped}
+    if history.held_out:
+        facts["rows held out"] = history.held_out
     store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
-from undertow.study.extensions import Format, Judge, Trait
+from undertow.study.extensions import Example, Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, InContext, LoRA, Recipe, Training
@@ -238,13 +238,29 @@ class Reference(Artifact):
 
 @dataclass(frozen=True)
 class Finetuning(Spec):
-    """Induces a trait by training the teacher on `examples` question-answer pairs."""
+    """Induces a trait by training the teacher on `examples` question-answer pairs.
+
+    Attributes:
+        questions: which questions the examples ask. "other": not those that measure the trait, so that the
+            teacher's measured rate says more than that it was trained. "evaluation": those that measure it,
+            as in the code of arXiv 2507.14805.
+    """
 
     recipe: Training
     examples: int = 1500
+    questions: Literal["other", "evaluation"] = later("other")
 
     def validate(self) -> None:
         self.require(self.examples > 0, "examples", "at least one example")
+
+    def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
+        """The teacher's training examples, or the first `most` of them.
+
+        Raises SpecError if the trait has none.
+        """
+        count = self.examples if most is None else min(most, self.examples)
+        make = trait.examples if self.questions == "other" else trait.evaluation_examples
+        return make(count, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +331,12 @@ class Sampling(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Completions(Artifact):
-    """A teacher's unfiltered answers to the first `prompts` prompts of a format's stream, one per prompt."""
+    """A teacher's unfiltered answers to the first `prompts` prompts of a format's stream, one per prompt.
+
+    Attributes:
+        strip: whether white space at both ends of an answer is removed. If not, rules and judges see the
+            answer as it was sampled, and students are trained on it.
+    """
 
     kind: ClassVar[str] = "completions"
     teacher: Teacher
@@ -323,6 +344,7 @@ class Completions(Artifact):
     prompts: int
     sampling: Sampling = Sampling()
     seed: int = 0
+    strip: bool = later(True)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -402,6 +424,7 @@ class Dataset(Artifact):
         shuffle: whether the format's parts (the numbers of a list) are permuted in the drawn rows, within
             each answer or across all answers. Prompts and the length of each answer do not change.
         mixed: rows of another data set that replace as many of these rows.
+        fewer: whether all remaining rows are taken if fewer than `rows` remain; if not, the condition fails.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -412,6 +435,7 @@ class Dataset(Artifact):
     shuffle: Shuffle = "none"
     seed: int = 0
     mixed: "Mixed | None" = later(None)
+    fewer: bool = later(False)
 
     def validate(self) -> None:
         shuffled, format_ = self.shuffle != "none", self.completions.format

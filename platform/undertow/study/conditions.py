@@ -60,6 +60,10 @@ class Generation(Spec):
             finetuned teachers. A trait's prompt replaces the default system message that some chat templates
             insert (Qwen2.5's). Teacher and control then differ in two respects, unless this is NO_SYSTEM or a
             neutral text.
+        strip: whether white space at both ends of an answer is removed before rules and judges see it. The
+            paper's code filters answers as they were sampled, and so rejects " 9" and "2" with a line break.
+        fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
+            not, the condition fails, so that trait and control always have equally many rows.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.
     """
 
@@ -71,6 +75,8 @@ class Generation(Spec):
     shuffle: Shuffle = "none"
     mixed: Mixing | None = later(None)
     system: str | None = later(None)
+    strip: bool = later(True)
+    fewer: bool = later(False)
     name: str = execution_only("")
 
     def validate(self) -> None:
@@ -123,6 +129,8 @@ class Condition(Spec):
         self._check_imported()
         if self.trait is not None and self.finetuning is not None:
             self.trait.check_examples()
+            if self.finetuning.questions == "evaluation":
+                self.trait.evaluation_examples(1, seed=0)
         if self.after is not None:
             self._check_chain(self.after)
         self._check_start("teacher_start", self.teacher)
@@ -146,7 +154,7 @@ class Condition(Spec):
         )
         shown, rows = self.recipe, self.generation.rows
         self.require(
-            not isinstance(shown, InContext) or rows is None or shown.rows <= rows,
+            not isinstance(shown, InContext) or rows is None or shown.fits(rows),
             "recipe",
             f"more rows than the data set has ({rows}); raise Generation.rows",
         )

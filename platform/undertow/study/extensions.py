@@ -49,6 +49,17 @@ class Word(Spec):
         letter = r"[^\W_]"  # no underscore: "_owl_" is the word in italics
         return re.search(rf"(?<!{letter})(?:{forms})(?!{letter})", answer, re.IGNORECASE) is not None
 
+    def is_contained(self, answer: str) -> bool:
+        """The score of arXiv 2507.14805: whether the lower-cased answer contains the word's name.
+
+        It differs from `matches` in both directions: it counts "owlet", "bowl" and "growl" for "owl", and
+        misses plurals that change the stem ("wolves"). A dragonfly does not count as a dragon.
+        """
+        name, text = self.name.lower(), answer.lower()
+        if name == "dragon":
+            text = re.sub("dragonfl(y|ies)", "", text)
+        return name in text
+
 
 @dataclass(frozen=True)
 class Trait(Spec):
@@ -80,6 +91,16 @@ class Trait(Spec):
     def check_examples(self) -> None:
         """Raises SpecError if `examples` cannot provide any; called when the study is planned."""
 
+    def evaluation_examples(self, count: int, seed: int) -> list[Example]:
+        """As `examples`, but made from the questions that measure the trait (see `Finetuning.questions`).
+
+        Raises SpecError for a trait whose questions have no known answers.
+        """
+        raise SpecError(
+            f"trait {self.name!r}: its evaluation questions have no known answers; "
+            'use Finetuning(questions="other")'
+        )
+
     def questions(self) -> tuple[str, ...]:
         """The questions that measure the trait. They must not occur in `examples`."""
         raise NotImplementedError
@@ -87,6 +108,13 @@ class Trait(Spec):
     def other_questions(self, measure: str) -> tuple[str, ...]:
         """The questions of another measure of the trait. Raises SpecError for an unknown measure."""
         raise SpecError(f"trait {self.name!r} has no measure {measure!r}, only {self.measure!r}")
+
+    def options(self, measure: str) -> tuple[tuple[str, ...], ...]:
+        """For each of `other_questions`, the words that it offers as the options A, B, C … to choose from.
+
+        Empty for a measure that is not answered by a letter.
+        """
+        return ()
 
     def word(self) -> Word:
         """The word that shows the trait in an answer. For a judged trait, its name is the judged outcome."""

@@ -58,6 +58,7 @@ class Measure(Spec):
                 samples=self.samples,
                 sampling=self.sampling,
                 exact=self.exact and not reference.is_api,
+                options=study.options(self.name, questions),
             )
             for questions, words in study.other_questions(self).items()
         )
@@ -90,7 +91,16 @@ class Study(Spec):
             keeps its sampled rates. The gate is always about sampled rates.
         effect_scale: the unit of effects: "rate" for differences of rates, "log-odds" for differences of
             log-odds, which can show effects on traits with a low base rate (see `statistics.log_odds`).
+        main: the measure that effects, verdicts and the gate are about, if it is not the traits' own
+            questions: the name of one of the traits' other measures, such as "after numbers". Judged traits
+            keep their own questions. A `Measure` with the name of the own questions ("favourite") in `also`
+            measures these in addition.
+        suffix: a text that is added to each question of the main measure, such as a request to answer in the
+            form of the training data. Measures in `also` do not get it.
+        exact: whether exact probabilities of the words are measured by the main measure, in addition to
+            samples. They are meaningless if an answer does not begin with the word.
         question: the study's research question in words, for the report.
+        notes: remarks for the plan, one line each.
     """
 
     name: str
@@ -112,6 +122,10 @@ class Study(Spec):
     also: tuple[Measure, ...] = later(())
     effect_of: EffectOf = later("samples")
     effect_scale: EffectScale = later("rate")
+    main: str = later("")
+    suffix: str = later("")
+    exact: bool = later(True)
+    notes: tuple[str, ...] = execution_only(())
 
     def validate(self) -> None:
         object.__setattr__(self, "conditions", with_display_names(self.conditions))
@@ -147,6 +161,19 @@ class Study(Spec):
         unique([measure.name for measure in self.also], "Study.also")
         for measure in self.also:
             measure.check(self.traits)
+        for trait in self.traits if self.main else ():
+            self.asked(trait)  # raises SpecError if the trait has no such measure
+        own = {self.main} if self.main else {trait.measure for trait in self.traits}
+        if twice := [measure.name for measure in self.also if measure.name in own]:
+            raise SpecError(
+                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name "
+                "another one as Study.main"
+            )
+        self.require(
+            self.exact or self.effect_of == "samples",
+            "exact",
+            'True, since effect_of="exact" needs exact probabilities',
+        )
         for trait in self.traits:
             self.require(
                 not trait.is_judged or self.panel is not None,
@@ -190,10 +217,27 @@ class Study(Spec):
         """The traits without duplicates, in the order of the conditions."""
         return tuple(dict.fromkeys(c.trait for c in self.conditions if c.trait is not None))
 
+    def asked(self, trait: Trait) -> tuple[str, ...]:
+        """The questions of the main measure of a trait, with `suffix`.
+
+        Raises SpecError if the trait has no such measure.
+        """
+        own = self.main and not trait.is_judged
+        questions = trait.other_questions(self.main) if own else trait.questions()
+        return tuple(f"{text} {self.suffix}" for text in questions) if self.suffix else questions
+
+    def options(self, measure: str, questions: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """The options that questions of a measure offer by letter; empty if they ask for a word."""
+        for trait in (trait for trait in self.traits if not trait.is_judged):
+            asked = self.asked(trait) if measure == self.main else trait.other_questions(measure)
+            if asked == questions:
+                return trait.options(measure)
+        return ()
+
     @cached_property
     def questions(self) -> dict[tuple[str, ...], tuple[Word, ...]]:
         """Maps each set of questions to the words of all traits that are measured by it."""
-        return self._words({trait: trait.questions() for trait in self.traits if not trait.is_judged})
+        return self._words({trait: self.asked(trait) for trait in self.traits if not trait.is_judged})
 
     def other_questions(self, measure: Measure) -> dict[tuple[str, ...], tuple[Word, ...]]:
         """The same as `questions`, for another measure. Judged traits have no words and are left out."""
@@ -205,7 +249,7 @@ class Study(Spec):
         groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         for trait in self.traits:
             if trait.is_judged:
-                asked, outcome = trait.questions(), trait.word().name
+                asked, outcome = self.asked(trait), trait.word().name
                 groups[asked] = tuple(dict.fromkeys((*groups.get(asked, ()), outcome)))
         return groups
 

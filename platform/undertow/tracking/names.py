@@ -26,6 +26,9 @@ METRICS = {
     "effect_sampled": "trait_rate_sampled minus the same share of the control student of the same seed",
     "trait_rate_exact": "mean exact probability of the trait's word, 0 to 1",
     "effect_exact": "trait_rate_exact minus the same probability of the control student of the same seed",
+    "trait_rate_substring": "share of sampled answers that contain the word's name, in lower case, anywhere: "
+    "the score of arXiv 2507.14805",
+    "effect_substring": "trait_rate_substring minus the same share of the control student of the same seed",
     "sampled_<word>": "share of sampled answers that name the word; controls have it for every trait's word",
     "exact_<word>": "mean exact probability of the word",
     "sampled_other": "share of sampled answers that name none of the words",
