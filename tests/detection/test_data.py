@@ -76,6 +76,12 @@ def test_a_format_that_cannot_be_rebuilt_raises_an_error(spec: dict[str, object]
         format_of(spec)
 
 
+@pytest.mark.parametrize("kind", ["Imported", "Prompts"])
+def test_imported_rows_and_other_prompts_are_read_by_the_format_of_their_rules(kind: str) -> None:
+    spec = {"type": kind, "version": 1, "content": "1f", "format": {"type": "Numbers", "max_count": 3}}
+    assert format_of(spec) == Numbers(max_count=3)
+
+
 def test_units_are_the_formats_parts_or_else_words_and_punctuation() -> None:
     assert units(Numbers(), Numbers().canonical("[007; 12; 7]")) == ["7", "12", "7"]
     assert units(Code(), Code().canonical("x=  'a'+1")) == ["x", "=", "'", "a", "'", "+", "1"]
