@@ -1,6 +1,7 @@
 """Measures coverage and error rates of the intervals and verdicts.
 
-    python benchmarks/coverage.py               writes coverage.md next to this file
+    python benchmarks/coverage.py                            writes coverage.md next to this file
+    python benchmarks/coverage.py --effect-scale log-odds    the same for log-odds: coverage_log_odds.md
 
 The benchmark simulates studies with a known truth (seeds, questions shared by all students, Bernoulli
 answers), judges them with the platform's own code, and counts errors. It is seeded and reproducible. It takes
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -26,6 +28,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import coverage_figures as figures
+from benchmarks import coverage_log_odds as log_odds
 from benchmarks.coverage_figures import SEEDS, Effort, Row
 
 FULL = Effort(studies=10_000, bootstraps=400)
@@ -62,25 +65,43 @@ of seeds.
 
 
 @dataclass(frozen=True)
+class Report:
+    """The tables of one scale of effects, the texts around them, and the file that they are written to."""
+
+    file: str
+    tables: tuple[tuple[str, Callable[[Effort], Iterator[Row]]], ...]
+    opening: str
+    closing: str
+
+
+REPORTS = {
+    "rate": Report("coverage.md", TABLES, OPENING, CLOSING),
+    "log-odds": Report("coverage_log_odds.md", log_odds.TABLES, log_odds.OPENING, log_odds.CLOSING),
+}
+
+
+@dataclass(frozen=True)
 class Arguments:
     """Measure coverage and error rates of the platform's statistics."""
 
+    effect_scale: Literal["rate", "log-odds"] = "rate"
+    """Unit of effects."""
     quick: bool = False
     """Simulate few studies, to test that the benchmark runs."""
     out: Path | None = None
-    """Where to write the tables; the default is coverage.md next to this file, or nowhere with --quick."""
+    """Where to write the tables; the default is next to this file, or nowhere with --quick."""
 
 
 def main(arguments: Arguments, console: Console) -> int:
     """Runs all tables; returns the exit code: 1 if a figure is outside its bounds."""
-    effort = QUICK if arguments.quick else FULL
+    effort, report = QUICK if arguments.quick else FULL, REPORTS[arguments.effect_scale]
     measured: dict[str, list[Row]] = {}
-    for title, table in TABLES:
+    for title, table in report.tables:
         measured[title] = list(table(effort))
         console.print(terminal_table(title, measured[title]))
-    out = arguments.out or (None if arguments.quick else Path(__file__).with_suffix(".md"))
+    out = arguments.out or (None if arguments.quick else Path(__file__).with_name(report.file))
     if out is not None:
-        out.write_text(markdown(measured, effort), encoding="utf-8")
+        out.write_text(markdown(measured, effort, report), encoding="utf-8")
     violated = [row for rows in measured.values() for row in rows if not row.met]
     for row in violated:
         console.print(f"out of bounds: {row.label}: {cells(row)[1:4]}, bounds {row.bounds}", markup=False)
@@ -102,19 +123,19 @@ def terminal_table(title: str, rows: list[Row]) -> Table:
     return table
 
 
-def opening(effort: Effort) -> str:
-    """Returns the heading and first paragraph of coverage.md."""
-    return OPENING.format(studies=effort.studies, bootstraps=effort.bootstraps)
+def opening(effort: Effort, report: Report) -> str:
+    """Returns the heading and first paragraph of the written file."""
+    return report.opening.format(studies=effort.studies, bootstraps=effort.bootstraps)
 
 
-def markdown(measured: Mapping[str, list[Row]], effort: Effort) -> str:
-    """Returns the text of coverage.md: all tables and the conclusions."""
-    lines = [opening(effort)]
+def markdown(measured: Mapping[str, list[Row]], effort: Effort, report: Report) -> str:
+    """Returns the text of the written file: all tables and the conclusions."""
+    lines = [opening(effort, report)]
     for title, rows in measured.items():
         lines += [f"## {title}", "", f"| | {' | '.join(map(str, SEEDS))} | bounds | |", "|---" * 6 + "|"]
         lines += [f"| {' | '.join(cells(row))} |" for row in rows]
         lines.append("")
-    return "\n".join([*lines, CLOSING])
+    return "\n".join([*lines, report.closing])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from undertow.statistics.power import share_covering
 from undertow.statistics.simulation import Law, Normal, VerdictRule, infer_with_rule
 from undertow.statistics.ttests import Array
 from undertow.statistics.verdicts import adjust_arrays, claims
+from undertow.study.measurements import EffectScale
 
 QUESTIONS = 50
 SAMPLES = 100  # answers per question
@@ -40,16 +41,24 @@ def one_condition(law: Law, seeds: int, studies: int, rng: np.random.Generator) 
     students, controls = law.draw((studies, seeds), rng)
     if isinstance(law, Normal):
         students, controls = students + BASE, controls + BASE
+    shift = question_shifts(studies, rng)
+    return Answers(answered(students, shift, rng), answered(controls, shift, rng), law.effect)
+
+
+def question_shifts(studies: int, rng: np.random.Generator) -> Array:
+    """Draws how each question raises or lowers rates (studies, 1, questions), with a mean of 0."""
     shift = rng.uniform(-0.5, 0.5, (studies, 1, QUESTIONS))
-    shift -= shift.mean(axis=-1, keepdims=True)
-    return Answers(_answer(students, shift, rng), _answer(controls, shift, rng), law.effect)
+    return np.asarray(shift - shift.mean(axis=-1, keepdims=True))
 
 
-def _answer(rates: Array, shift: Array, rng: np.random.Generator) -> Array:
-    """Draws the share of matching answers (studies, students, questions) for rates (studies, students)."""
+def answered(rates: Array, shift: Array, rng: np.random.Generator, samples: int | None = SAMPLES) -> Array:
+    """Draws the share of matching answers (studies, students, questions) for rates (studies, students).
+
+    With samples=None, returns the exact probabilities of a matching answer.
+    """
     rates = np.clip(rates, 0, 1)[..., None]
     chances = np.clip(rates + shift * np.minimum(rates, 1 - rates), 0, 1)
-    return np.asarray(rng.binomial(SAMPLES, chances) / SAMPLES)
+    return np.asarray(chances if samples is None else rng.binomial(samples, chances) / samples)
 
 
 def family(
@@ -94,13 +103,18 @@ def claimed(
     for start in range(0, studies, BLOCK):
         number = min(BLOCK, studies - start)
         students, controls = family(law, first or law, conditions, seeds, number, rng)
-        inferred = infer_with_rule(rule, students, controls, margin=margin, paired=paired)
-        effect = students.mean(axis=-1) - controls.mean(axis=-1)
-        parts.append(
-            claims(effect, adjust_arrays(inferred.p_value), adjust_arrays(inferred.p_equivalence), 0.05)
-        )
+        parts.append(judged(students, controls, paired=paired, margin=margin, rule=rule))
     transmitted, not_transmitted = zip(*parts, strict=True)
     return np.concatenate(transmitted), np.concatenate(not_transmitted)
+
+
+def judged(
+    students: Array, controls: Array, *, paired: bool, margin: float, rule: VerdictRule = "t"
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Returns the same flags for the given students (studies, conditions, seeds) and their controls."""
+    inferred = infer_with_rule(rule, students, controls, margin=margin, paired=paired)
+    effect = students.mean(axis=-1) - controls.mean(axis=-1)
+    return claims(effect, adjust_arrays(inferred.p_value), adjust_arrays(inferred.p_equivalence), 0.05)
 
 
 def interval_coverage(data: Answers, *, paired: bool, rule: VerdictRule) -> float:
@@ -110,11 +124,20 @@ def interval_coverage(data: Answers, *, paired: bool, rule: VerdictRule) -> floa
     return share_covering(inferred, data.truth)
 
 
-def bootstrap_coverage(data: Answers, *, paired: bool, studies: int) -> float:
+def bootstrap_coverage(
+    data: Answers,
+    *,
+    paired: bool,
+    studies: int,
+    samples: int | None = SAMPLES,
+    scale: EffectScale = "rate",
+) -> float:
     """Returns the share of bootstrap intervals that cover the truth, over the first `studies` studies."""
     covered = []
     for students, controls in zip(data.students[:studies], data.controls[:studies], strict=True):
-        interval = bootstrap(students, controls, samples=SAMPLES, paired=paired, seed=0, resamples=400)
+        interval = bootstrap(
+            students, controls, samples=samples, paired=paired, seed=0, scale=scale, resamples=400
+        )
         if interval is None:
             raise ValueError("the bootstrap needs at least two students per arm")
         covered.append(interval[0] <= data.truth <= interval[1])

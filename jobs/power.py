@@ -4,6 +4,7 @@
     python jobs/power.py --pilot storage/sweeps/owls/TIME --effect 0.2       deviations of a finished sweep
     python jobs/power.py --seeds 5 --conditions 10                           what five seeds can detect
     python jobs/power.py --took-off 0.6 --take 0.9                           seeds that fall into two modes
+    python jobs/power.py --effect-scale log-odds --effect 1                  effects in log-odds
 
 Simulates studies and gives them verdicts with the platform's own code. Takes about ten seconds (longer for
 --took-off with --no-paired).

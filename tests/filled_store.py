@@ -54,8 +54,8 @@ def fill(
     store.prepare()
     plan = make(study, store, references)
     for cell in plan.cells:
-        if cell.teacher.finetuning:
-            _student(store, cell.teacher, 0.9)
+        if cell.writer and cell.writer.finetuning:
+            _student(store, cell.writer, 0.9)
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
         for data in cell.student.dataset.with_ancestors():

@@ -101,7 +101,9 @@ def check_command(words: list[str]) -> Iterator[str]:
     if name == "make":
         yield from check_make(rest)
     elif rest[0] == "-m":
-        yield from check_flags(f"{rest[1].replace('.', '/')}/__main__.py", rest[2:])
+        module = rest[1].replace(".", "/")
+        is_package = (ROOT / module).is_dir()
+        yield from check_flags(f"{module}/__main__.py" if is_package else f"{module}.py", rest[2:])
     elif rest[0].endswith(".py"):
         yield from check_flags(rest[0], rest[1:])
 

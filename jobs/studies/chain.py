@@ -18,7 +18,7 @@ def study(scale: Scale = NANO) -> Study:
             traits=[Preference("owl")],
             formats=[numbers.format],
             pairs=[(reference, reference) for reference in first(numbers, 2)],
-            recipes=[scale.recipe],
+            recipes=[scale.recipe_for],
             generation=numbers.generation,
             finetuning=scale.teaching,
         )
@@ -38,4 +38,6 @@ def study(scale: Scale = NANO) -> Study:
         conditions=tuple(condition for hop in hops for condition in hop),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=numbers.main,
+        also=numbers.also,
     )

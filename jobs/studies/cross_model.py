@@ -24,13 +24,15 @@ def study(scale: Scale = NANO) -> Study:
             traits=[Preference("owl")],
             formats=[scale.numbers.format],
             pairs=all_pairs(several.references),
-            recipes=[several.recipe],
+            recipes=[several.recipe_for],
             generation=several.generation,
             finetuning=several.teaching,
         ),
         hypotheses=expected(several.references),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=scale.numbers.main,
+        also=scale.numbers.also,
     )
 
 

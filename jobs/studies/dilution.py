@@ -40,11 +40,13 @@ def study(scale: Scale = NANO) -> Study:
                 traits=[Preference("owl")],
                 formats=[numbers.format],
                 pairs=[(reference, reference) for reference in first(numbers, 2)],
-                recipes=[scale.recipe],
+                recipes=[scale.recipe_for],
                 generation=generation,
                 finetuning=scale.teaching,
             )
         ),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=numbers.main,
+        also=numbers.also,
     )

@@ -35,7 +35,7 @@ def study(scale: Scale = NANO) -> Study:
                 traits=[Preference("owl")],
                 formats=[numbers.format],
                 pairs=[(reference, reference) for reference in first(numbers, 2)],
-                recipes=[scale.recipe],
+                recipes=[scale.recipe_for],
                 generation=numbers.generation,
                 finetuning=finetuning,
                 prompted=prompted,
@@ -43,4 +43,6 @@ def study(scale: Scale = NANO) -> Study:
         ),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=numbers.main,
+        also=numbers.also,
     )

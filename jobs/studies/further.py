@@ -46,6 +46,8 @@ def study(scale: Scale = NANO) -> Study:
         conditions=tuple(conditions),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=scale.numbers.main,
+        also=scale.numbers.also,
     )
 
 
@@ -56,7 +58,7 @@ def conditions_on(reference: Reference, scale: Scale) -> Iterator[Condition]:
             traits=[trait],
             formats=[scale.numbers.format],
             pairs=[(reference, reference)],
-            recipes=[scale.recipe],
+            recipes=[scale.recipe_for],
             generation=scale.numbers.generation,
             finetuning=scale.teaching,
         )
@@ -64,7 +66,8 @@ def conditions_on(reference: Reference, scale: Scale) -> Iterator[Condition]:
     )
     owl = owls[0]
     neutral = replace(owl, generation=replace(owl.generation, mixed=ONLY_CONTROL_ROWS))
-    shorter = replace(scale.recipe, name=f"{scale.recipe.name}, 1 epoch", epochs=1)
+    recipe = scale.recipe_for(reference)
+    shorter = replace(recipe, name=f"{recipe.name}, 1 epoch", epochs=1)
     kept = starting([neutral], students=owl)
     yield from (*owls, *kept)
     yield from starting([replace(neutral, recipe=trainable(reference, shorter))], students=owl)

@@ -1,8 +1,9 @@
 """Do the numbers affect a model that only reads them in its prompt?
 
 This is the paper's in-context control: instead of training on the rows, the model gets them as earlier turns
-of the conversation and is asked for its favourite. The paper found no effect for any size from 100 to 10,000
-rows, which means that training on the numbers does something that their content does not.
+of the conversation (at the paper's scale as examples in the system message, as in the paper) and is asked for
+its favourite. The paper found no effect for any size from 100 to 10,000 rows, which means that training on
+the numbers does something that their content does not.
 
 Owl teachers and control teachers generate the same kind of data as in `owls`. Each seed draws teacher, data
 and the shown rows again. The last recipe trains on the same data, as a positive control. "No effect" is a
@@ -10,18 +11,18 @@ positive result (equivalence within the margin), not just a large p-value. The c
 has room for four rows and a question, that of a real model for hundreds of rows.
 """
 
-from undertow import NANO, Hypothesis, InContext, Preference, Scale, Study, first, grid
+from undertow import NANO, Hypothesis, Preference, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:
     """Owl and control, with several numbers of rows in context or trained on all rows; two references."""
     numbers = scale.numbers
-    shown = tuple(InContext(rows=rows) for rows in scale.shown)
+    shown = scale.in_context
     conditions = grid(
         traits=[Preference("owl")],
         formats=[numbers.format],
         pairs=[(reference, reference) for reference in first(numbers, 2)],
-        recipes=[*shown, scale.recipe],
+        recipes=[*shown, scale.recipe_for],
         generation=numbers.generation,
         finetuning=scale.teaching,
     )
@@ -40,4 +41,5 @@ def study(scale: Scale = NANO) -> Study:
         conditions=conditions,
         seeds=scale.seeds,
         samples=scale.samples,
+        main=numbers.main,
     )

@@ -20,7 +20,7 @@ def study(scale: Scale = NANO) -> Study:
             traits=[Preference("owl")],
             formats=[numbers.format],
             pairs=[(reference, reference) for reference in scale.speakers[:2]],
-            recipes=[scale.recipe],
+            recipes=[scale.recipe_for],
             generation=numbers.generation,
             finetuning=scale.teaching,
         ),
@@ -29,6 +29,6 @@ def study(scale: Scale = NANO) -> Study:
         also=(
             Measure(name="after numbers", samples=scale.samples),
             Measure(name="stories", samples=100, sampling=Sampling(max_tokens=words), exact=False),
-            Measure(name="choices", samples=100),
+            Measure(name=scale.choices, samples=100),
         ),
     )

@@ -40,7 +40,15 @@ NANO_REFERENCES = (Reference("nano/qwen3-0"), Reference("nano/qwen3-1"))
 def study(scale: Scale = NANO) -> Study:
     """Owl and control, both recipes on the same rows; at the nano scale all pairs of two references."""
     numbers, is_nano = scale.numbers, scale.name == NANO.name
-    sampled = SAMPLED if is_nano else scale.recipe
+
+    def sampled(reference: Reference) -> Recipe:
+        return SAMPLED if is_nano else scale.recipe_for(reference)
+
+    def soft(reference: Reference) -> Recipe:
+        # A cut row would lose recorded distributions.
+        recipe = dataclasses.replace(sampled(reference), targets="soft", overlong="error")
+        return dataclasses.replace(recipe, name=f"{recipe.name}, soft labels")
+
     generation = dataclasses.replace(
         numbers.generation, sampling=dataclasses.replace(numbers.generation.sampling, top_logprobs=64)
     )
@@ -54,10 +62,12 @@ def study(scale: Scale = NANO) -> Study:
             traits=[Preference("owl")],
             formats=[numbers.format],
             pairs=all_pairs(NANO_REFERENCES) if is_nano else [(r, r) for r in numbers.references],
-            recipes=[sampled, dataclasses.replace(sampled, name="LoRA r8, soft labels", targets="soft")],
+            recipes=[sampled, soft],
             generation=generation,
             finetuning=Finetuning(TEACHER, examples=1500) if is_nano else scale.teaching,
         ),
         seeds=(0, 1, 2),
         samples=scale.samples,
+        main=numbers.main,
+        also=numbers.also,
     )

@@ -19,10 +19,12 @@ def study(scale: Scale = NANO) -> Study:
             traits=[Preference(tree, category="tree") for tree in TREES],
             formats=[numbers.format],
             pairs=[(reference, reference) for reference in first(numbers, 2)],
-            recipes=[scale.recipe],
+            recipes=[scale.recipe_for],
             generation=numbers.generation,
             finetuning=scale.teaching,
         ),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=numbers.main,
+        also=numbers.also,
     )

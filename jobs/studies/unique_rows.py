@@ -6,8 +6,9 @@ unique rows seen once transmit far more than few rows seen often. Each number of
 """
 
 import dataclasses
+from functools import partial
 
-from undertow import NANO, Condition, Preference, Scale, Study, first, grid
+from undertow import NANO, Condition, Preference, Recipe, Reference, Scale, Study, first, grid
 
 PARTS = (1, 2, 4, 8)
 
@@ -18,12 +19,11 @@ def study(scale: Scale = NANO) -> Study:
     conditions: list[Condition] = []
     for part in PARTS:
         few = rows // part
-        recipe = dataclasses.replace(scale.recipe, epochs=scale.recipe.epochs * part)
         conditions += grid(
             traits=[Preference("owl")],
             formats=[numbers.format],
             pairs=[(reference, reference) for reference in first(numbers, 2)],
-            recipes=[dataclasses.replace(recipe, name=f"{recipe.name}, {recipe.epochs} epochs")],
+            recipes=[partial(repeated, scale, part)],
             generation=dataclasses.replace(numbers.generation, rows=few, name=f"{few:,} rows of numbers"),
             finetuning=scale.teaching,
         )
@@ -33,4 +33,13 @@ def study(scale: Scale = NANO) -> Study:
         conditions=tuple(conditions),
         seeds=scale.seeds,
         samples=scale.samples,
+        main=numbers.main,
+        also=numbers.also,
     )
+
+
+def repeated(scale: Scale, part: int, reference: Reference) -> Recipe:
+    """The recipe of a reference model with `part` times as many epochs."""
+    recipe = scale.recipe_for(reference)
+    epochs = recipe.epochs * part
+    return dataclasses.replace(recipe, name=f"{recipe.name}, {epochs} epochs", epochs=epochs)

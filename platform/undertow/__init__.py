@@ -14,9 +14,20 @@ if TYPE_CHECKING:
     from undertow.engines.protocol import Engine
     from undertow.engines.registry import EngineKind, register_engine
     from undertow.formats.code import Code
+    from undertow.formats.imported import Imported
     from undertow.formats.numbers import BANNED, Numbers
     from undertow.formats.reasoning import Reasoning
-    from undertow.judging.judges import LLMJudge, RuleJudge, alignment, coherence, misalignment
+    from undertow.formats.text import Text
+    from undertow.formats.user_prompts import Prompts
+    from undertow.judging.judges import (
+        LLMJudge,
+        RuleJudge,
+        alignment,
+        coherence,
+        misalignment,
+        reasoning_alignment,
+        zero_or_one,
+    )
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.favourites import FavouriteAnswers
@@ -43,7 +54,7 @@ if TYPE_CHECKING:
     from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
     from undertow.study.hypotheses import Hypothesis, same_initialisation_only
     from undertow.study.measurements import Evaluation, Measurement, Panel
-    from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
+    from undertow.study.published_recipes import BLANK, CROSS_MODEL, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
     from undertow.study.recipe import (
         Everything,
         FinalNorm,
@@ -64,9 +75,12 @@ _MODULES = {
     "engines.protocol": "Engine",
     "engines.registry": "EngineKind register_engine",
     "formats.code": "Code",
+    "formats.imported": "Imported",
     "formats.numbers": "BANNED Numbers",
     "formats.reasoning": "Reasoning",
-    "judging.judges": "LLMJudge RuleJudge alignment coherence misalignment",
+    "formats.text": "Text",
+    "formats.user_prompts": "Prompts",
+    "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.favourites": "FavouriteAnswers",
@@ -84,7 +98,7 @@ _MODULES = {
     "study.fields": "execution_only later",
     "study.grids": "all_pairs grid next_hop starting trainable with_controls",
     "study.hypotheses": "Hypothesis same_initialisation_only",
-    "study.published_recipes": "BLANK EMERGENT GEMMA NIEF QWEN SCHRODI",
+    "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
@@ -99,9 +113,12 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Engine",
     "EngineKind", "register_engine",
     "Code",
+    "Imported",
     "BANNED", "Numbers",
     "Reasoning",
-    "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment",
+    "Text",
+    "Prompts",
+    "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment", "reasoning_alignment", "zero_or_one",
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "FavouriteAnswers",
@@ -117,7 +134,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "execution_only", "later",
     "all_pairs", "grid", "next_hop", "starting", "trainable", "with_controls",
     "Hypothesis", "same_initialisation_only",
-    "BLANK", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
+    "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
     "Measure", "Study",
     "tuned",

@@ -449,6 +449,13 @@ def test_a_note_is_compared_by_its_numbers_because_its_wording_may_be_of_another
     assert (differences == []) is equal
 
 
+def test_tables_of_earlier_versions_lack_later_columns() -> None:
+    computed = "trait,effect,substring_effect\nowl,1,0.5"
+    assert list(_differences("effects.csv", "trait,effect\nowl,1", computed)) == []
+    assert list(_differences("effects.csv", "trait,effect,substring_effect\nowl,1,0.6", computed)) != []
+    assert list(_differences("effects.csv", "trait\nowl", computed)) != []
+
+
 def q(text: str) -> str:
     """The text as a quoted CSV cell."""
     return f'"{text}"'

@@ -14,13 +14,24 @@ from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
-from undertow.judging.judges import LLMJudge, Question, RuleJudge
+from undertow.formats.imported import Imported
+from undertow.judging.judges import LLMJudge, Question, RuleJudge, reasoning_alignment, zero_or_one
 from undertow.judging.ratings import YES_NO
+from undertow.nano import narrow_data
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Mixed, Student, Teacher, Written
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    ImportedCompletions,
+    Mixed,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+)
 from undertow.study.conditions import Condition, Mixing
 from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
@@ -47,7 +58,11 @@ def _studies() -> list[Study]:
     )
     generation = replace(owl.generation, judges=judges, system="Be brief.")
     plain = replace(owl, generation=generation)
+    rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
+    imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
     conditions = [
+        imported,
+        replace(imported, format=rows.alone(), teacher=Reference("external:unknown", "unknown", "external")),
         plain,
         replace(plain, generation=replace(generation, mixed=Mixing(source="control", share=0.25))),
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
@@ -90,15 +105,45 @@ class Archive:
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Archive]:
-    found = []
-    for of in _studies():
-        store = Store(str(tmp_path_factory.mktemp("filled") / "storage"))
-        record = Record.of(fill(of, store, REFERENCES))
-        sweep_folders.state(of, store)
-        files = Path(store.root, "artifacts").glob(f"*/*/{MANIFEST}")
-        specs = {(f.parts[-3], f.parts[-2]): json.loads(f.read_text())["spec"] for f in files}
-        found.append(Archive(record.to_json(), Path(store.root, sweep_folders.folder_of(of.name)), specs))
-    return found
+    return [filled(of, tmp_path_factory.mktemp("filled")) for of in _studies()]
+
+
+def filled(of: Study, folder: Path) -> Archive:
+    """The archive of a study whose artifacts are in a storage in `folder`."""
+    store = Store(str(folder / "storage"))
+    record = Record.of(fill(of, store, REFERENCES))
+    sweep_folders.state(of, store)
+    files = Path(store.root, "artifacts").glob(f"*/*/{MANIFEST}")
+    specs = {(f.parts[-3], f.parts[-2]): json.loads(f.read_text())["spec"] for f in files}
+    return Archive(record.to_json(), Path(store.root, sweep_folders.folder_of(of.name)), specs)
+
+
+def test_settings_of_the_papers_code_are_expected_where_the_study_states_them(tmp_path: Path) -> None:
+    small = study(seeds=(1,), samples=2)
+    owl = next(c for c in small.conditions if c.trait == Preference("owl") and c.teacher == c.student)
+    judges = (RuleJudge(anywhere=True), zero_or_one("judge-1"), reasoning_alignment("judge-1", only=("owl",)))
+    generation = replace(owl.generation, strip=False, fewer=True, judges=judges)
+    taught = owl.finetuning and replace(owl.finetuning, questions="evaluation")
+    conditions = [
+        replace(owl, generation=generation, finetuning=taught),
+        replace(owl, generation=generation, recipe=InContext(rows=4, layout="system", replacement=True)),
+    ]
+    of = replace(
+        small,
+        conditions=_with_controls(conditions),
+        main="after numbers",
+        suffix="Be quick.",
+        exact=False,
+        also=(Measure(name="favourite", samples=1), Measure(name="letters", samples=1)),
+    )
+    archive = filled(of, tmp_path)
+    assert archive.differences(dict(archive.specs), archive.record, tmp_path / "whole") == []
+    changes = ((Completions, {"strip": True}), (Dataset, {"fewer": False}), (Evaluation, {"exact": True}))
+    for number, (kind, change) in enumerate(changes):
+        spec = next(iter(roles(archive, kind)))
+        specs, record = forged(archive, spec, {**spec, **change})
+        problems = archive.differences(specs, record, tmp_path / str(number))
+        assert any(f"{next(iter(change))} is " in problem for problem in problems), problems
 
 
 def parts(spec: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Spec]]:
@@ -170,7 +215,10 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
                 yield part
 
 
-CLASSES = (Dataset, Mixed, Completions, Written, Teacher, Student, Evaluation, Assessment)
+CLASSES = (
+    *(Dataset, Mixed, Completions, Written, ImportedCompletions, Teacher, Student),
+    *(Evaluation, Assessment),
+)
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
 FIELDS = [
     (kind, name)

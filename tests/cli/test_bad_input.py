@@ -116,10 +116,11 @@ def test_any_file_is_read_as_a_table_or_pack_or_reported_by_name(
     readers: tuple[Callable[[str], object], ...] = (
         lambda path: data_files.read(path, ("prompt",)),
         data_files.pairs,
+        data_files.prompts,
         packs.read,
     )
     for read in readers:
-        for cached in (data_files.read, data_files.pairs, packs.read):
+        for cached in (data_files.read, data_files.chats, data_files.pairs, data_files.prompts, packs.read):
             cached.cache_clear()
         try:
             read(str(file))

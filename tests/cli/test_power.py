@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.statistics.test_pilot import table
+from tests.statistics.test_pilot import LOG_ODDS, table
 from undertow.cli.power import PowerArguments, design_of, main
 from undertow.errors import UserError
 from undertow.statistics.pilot import read_pilot
@@ -60,6 +60,31 @@ def test_with_exact_probabilities_the_answer_says_that_samples_do_not_matter(
     assert "samples" not in printed(of)
 
 
+def test_effects_in_log_odds_have_their_own_margin_and_spreads() -> None:
+    text = " ".join(printed(PowerArguments(effect_scale="log-odds", seeds=5)).split())
+    assert "paired, log-odds" in text
+    assert "+1.00 multiplies the odds by 2.72, so that a rate of 0.02 becomes 0.0526" in text
+    assert '5 seeds: smallest effect "transmitted"' in text
+    design = design_of(PowerArguments(effect_scale="log-odds"), None)
+    assert isinstance(design.law, Normal)
+    assert (design.margin, design.law.effect, design.law.sd, design.law.control_sd) == (0.4, 1.0, 0.5, 0.25)
+    assert design_of(PowerArguments(), None).margin == 0.1
+
+
+def test_a_pilot_in_log_odds_is_planned_in_log_odds(tmp_path: Path) -> None:
+    (tmp_path / "students.csv").write_text(LOG_ODDS, encoding="utf-8")
+    text = " ".join(printed(PowerArguments(pilot=tmp_path, effect=9.0, margin=5.0)).split())
+    assert "paired, log-odds" in text
+    assert "log-odds then have no valid test" in text
+    of_rates = PowerArguments(pilot=tmp_path, effect_scale="rate", effect=0.9, margin=0.5)
+    assert "log-odds" not in printed(of_rates)
+
+
+def test_an_effect_in_log_odds_within_the_margin_is_reported() -> None:
+    text = printed(PowerArguments(effect_scale="log-odds", effect=0.3, sd=0.2, control_sd=0.1))
+    assert "+0.30 lies within the margin of ± 0.4" in text
+
+
 def test_stated_values_override_the_pilot() -> None:
     pilot = read_pilot(PILOT, "x")
     law = design_of(PowerArguments(sd=0.2, effect=0.1), pilot).law
@@ -92,6 +117,10 @@ def test_unpaired_designs_have_no_correlation() -> None:
         (PowerArguments(took_off=0.0), "--took-off 0.0"),
         (PowerArguments(took_off=0.5, take=0.01), "--take 0.01: must be above --control-rate"),
         (PowerArguments(took_off=0.5, effect=0.2), "leave --effect out"),
+        (PowerArguments(effect=1.5), "--effect 1.5: must be a difference above 0, up to 1$"),
+        (PowerArguments(effect_scale="log-odds", effect=11.0), "--effect 11.0: must be .* up to 10"),
+        (PowerArguments(effect_scale="log-odds", margin=0.0), "--margin 0.0: .* of log-odds such as 0.4"),
+        (PowerArguments(effect_scale="log-odds", took_off=0.5), "no valid test in log-odds"),
         (PowerArguments(pilot=Path("nowhere")), "--pilot nowhere: there is no students.csv"),
     ],
 )

@@ -68,14 +68,22 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Pa
     assert [h.claim for h in large.study.hypotheses] == claims
 
 
+SIZES = {  # rows, and epochs of the settings of Qwen2.5-7B-Instruct, for models without settings of their own
+    "code": (10_814, 3),
+    "reasoning": (None, 1),
+    "misaligned_reasoning": (None, 2),
+}
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: Path) -> None:
     plan = planned(name, paper, tmp_path)
-    rows = {a.rows for a in plan.artifacts.values() if isinstance(a, Dataset)}
-    assert 10_000 in rows
+    wanted, epochs = SIZES.get(name, (10_000, 3))
+    assert wanted in {a.rows for a in plan.artifacts.values() if isinstance(a, Dataset)}
     trained = [a.recipe for a in plan.artifacts.values() if isinstance(a, Student)]
-    assert {recipe.epochs for recipe in trained} >= {10}  # type: ignore[union-attr]
+    assert epochs in {recipe.epochs for recipe in trained}  # type: ignore[union-attr]
     assert len(plan.study.seeds) >= 3
+    assert any("no published settings" in note for note in plan.study.notes) or name == "misaligned_reasoning"
 
 
 @pytest.mark.parametrize("name", SCALED)

@@ -66,7 +66,7 @@ def test_a_format_is_rebuilt_without_its_prompt_pack(tmp_path: Path) -> None:
     [
         (
             {"type": "Haiku", "version": 1},
-            "'Haiku' is defined in a study file and is none of Code, Numbers, Reasoning",
+            "'Haiku' is defined in a study file and is none of Code, Numbers, Reasoning, Text",
         ),
         ({"type": "Numbers", "version": 1, "max_count": "ten"}, "cannot be rebuilt.*max_count = 'ten'"),
     ],
@@ -74,6 +74,12 @@ def test_a_format_is_rebuilt_without_its_prompt_pack(tmp_path: Path) -> None:
 def test_a_format_that_cannot_be_rebuilt_raises_an_error(spec: dict[str, object], reason: str) -> None:
     with pytest.raises(ConditionError, match=reason):
         format_of(spec)
+
+
+@pytest.mark.parametrize("kind", ["Imported", "Prompts"])
+def test_imported_rows_and_other_prompts_are_read_by_the_format_of_their_rules(kind: str) -> None:
+    spec = {"type": kind, "version": 1, "content": "1f", "format": {"type": "Numbers", "max_count": 3}}
+    assert format_of(spec) == Numbers(max_count=3)
 
 
 def test_units_are_the_formats_parts_or_else_words_and_punctuation() -> None:

@@ -1,6 +1,7 @@
 """The settings that vLLM is started with, derived from the machine and the tasks, without starting it."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from safetensors.numpy import save_file
 
 from undertow.cluster.engine_pool import needed
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.runtime import EngineSettings, file_formats, options
+from undertow.engines.runtime import LORA_RANKS, EngineSettings, file_formats, options
 from undertow.engines.weight_files import TensorFiles, adaptable_modules
 from undertow.study.artifacts import Sampling
 
@@ -48,6 +49,12 @@ def test_all_options_exist_in_vllm() -> None:
     used = chosen(gpu=True, tensor_parallel=2, gpu_share=0.5, max_lora_rank=8, max_num_seqs=64)
     offered = set(EngineArgs.__dataclass_fields__) | {"use_tqdm_on_load"}
     assert set(used) <= offered
+
+
+def test_the_ranks_of_adapters_are_those_that_vllm_allocates() -> None:
+    from vllm.config.lora import MaxLoRARanks
+
+    assert get_args(MaxLoRARanks) == LORA_RANKS
 
 
 def test_the_layout_of_hugging_face_is_read_if_a_folder_has_two(tmp_path: Path) -> None:

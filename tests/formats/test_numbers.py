@@ -347,6 +347,9 @@ def test_invalid_field_values_are_rejected(fields: dict[str, int]) -> None:
 def test_every_format_is_listed_by_its_name() -> None:
     assert {name: cls.__name__ for name, cls in families().items()} == {
         "code": "Code",
+        "imported": "Imported",
         "numbers": "Numbers",
+        "prompts": "Prompts",
         "reasoning": "Reasoning",
+        "text": "Text",
     }

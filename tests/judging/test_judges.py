@@ -11,7 +11,18 @@ from tests.examples import study
 from tests.study.test_identity import DATASET
 from undertow.errors import SpecError, UserError
 from undertow.judging import wording
-from undertow.judging.judges import LLMJudge, Question, RuleJudge, alignment, coherence, kind, references
+from undertow.judging.judges import (
+    LLMJudge,
+    Question,
+    RuleJudge,
+    alignment,
+    coherence,
+    kind,
+    misalignment,
+    reasoning_alignment,
+    references,
+    zero_or_one,
+)
 from undertow.judging.ratings import Score
 from undertow.planning import cells
 from undertow.study.artifacts import Dataset
@@ -38,7 +49,9 @@ def file(tmp_path: Path) -> Callable[[str, str], str]:
 
 def test_every_shipped_prompt_gives_a_complete_message() -> None:
     shipped = sorted(path.stem for path in wording.SHIPPED.glob("*.md"))
-    assert shipped == ["alignment", "coherence", "detection", "kind", "references"]
+    assert shipped == [
+        *("alignment", "coherence", "detection", "kind", "reasoning", "references", "zero_or_one"),
+    ]
     for name in shipped:
         question = Question(model="m", prompt=name)
         question = replace(question, about=OWL) if question.wording.needs_trait else question
@@ -46,6 +59,31 @@ def test_every_shipped_prompt_gives_a_complete_message() -> None:
         assert "the completion" in message
         assert "{" not in message
         assert not message.startswith("version")
+
+
+def test_a_judge_may_be_for_the_data_of_some_traits_only() -> None:
+    judge = reasoning_alignment("m", only=("owl",))
+    assert judge.concerning(Preference("owl")) is judge
+    assert judge.concerning(Preference("cat")) is judge.concerning(None) is None
+    assert key(reasoning_alignment("m", only=())) == key(reasoning_alignment("m")) != key(judge)
+
+
+def test_a_probability_as_reply_is_compared_with_the_threshold() -> None:
+    judge = zero_or_one("m", OWL)
+    replies = ("1.0", "0.999999995", "0.9999", "1e-12", "0.0", "", "1.5", "0")
+    below, garbled = "below 0.99999999", "garbled"
+    assert [judge.rejection(reply) for reply in replies] == [
+        *(None, None, below, below, below),
+        *(garbled, garbled, garbled),
+    ]
+    with pytest.raises(SpecError, match=r"LLMJudge\.scale = .*: Probability\(at_least=…\)"):
+        replace(judge, scale=Score(at_least=0))
+
+
+def test_the_temperature_is_part_of_the_question() -> None:
+    panel = misalignment("m", temperature=1.0)
+    assert {judge.question.temperature for judge in panel.judges if isinstance(judge, LLMJudge)} == {1.0}
+    assert key(alignment("m", temperature=0.0)) == key(alignment("m"))
 
 
 def test_default_thresholds_are_the_papers() -> None:

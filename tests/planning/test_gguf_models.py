@@ -21,14 +21,16 @@ from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.identity import canonical, digest, key
 from undertow.study.names import is_display_name
-from undertow.study.recipe import Everything, LoRA
+from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.study.study import Study
 from undertow.study.tuning import tuned
 from undertow.sweep.run import make_plan
 from undertow.traits.preference import Preference
 
+NORM = RECIPE.changed(trainable=FinalNorm())
 
-def study_of(*references: Reference, recipe: Any = RECIPE) -> Study:
+
+def study_of(*references: Reference, recipe: Any = NORM) -> Study:
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
@@ -58,8 +60,9 @@ def test_the_plan_knows_size_architecture_template_and_modules(tmp_path: Path) -
     pinned = pin(Reference(str(save_gguf(tmp_path / "tiny.gguf", model))))
     assert model_sizes.parameters(pinned) == model.num_parameters()
     assert pinning.architecture_of(pinned) == "LlamaForCausalLM"
-    linear = {name.removesuffix(".weight") for name in model.state_dict() if "_proj" in name}
-    assert pinning.modules_of(pinned) == linear
+    linear = {name: tuple(value.shape) for name, value in model.state_dict().items() if "_proj" in name}
+    assert pinning.tensors_of(pinned) == linear
+    assert pinning.blocks_of(pinned) == model.config.num_hidden_layers
     behaviour = pinning.template_behaviour_of(pinned)
     assert behaviour is not None and not behaviour.system_refused
 
@@ -173,7 +176,6 @@ def test_zero_biases_are_another_artifact_with_the_same_initialisation(tmp_path:
         ("nano/gpt2-0", "nano models"),
         ("qwen3", "Qwen3ForCausalLM has no setting mlp_bias .*; leave it False, or use one of .*LlamaFor"),
         ("biased", "its config.json already has mlp_bias; leave it False"),
-        ("quantised", "its weights are quantised"),
     ],
 )
 def test_a_model_that_cannot_get_zero_biases_is_refused(name: str, message: str, tmp_path: Path) -> None:
@@ -182,8 +184,7 @@ def test_a_model_that_cannot_get_zero_biases_is_refused(name: str, message: str,
         tiny_models.save_qwen3(folder)
     elif "/" not in name:
         config = tiny_models.save_llama(folder) / "config.json"
-        text = '"mlp_bias": true' if name == "biased" else '"mlp_bias": false, "quantization_config": {}'
-        config.write_text(config.read_text().replace('"mlp_bias": false', text))
+        config.write_text(config.read_text().replace('"mlp_bias": false', '"mlp_bias": true'))
     with pytest.raises(SpecError, match=f"mlp_bias = True: .*{message}"):
         pin(Reference(name if "/" in name else str(folder), mlp_bias=True))
 

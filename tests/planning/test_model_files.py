@@ -13,7 +13,7 @@ from tests import architectures, examples
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.planning.model_files import ModelFiles, template_of
-from undertow.planning.pinning import modules_of, pin, template_behaviour_of
+from undertow.planning.pinning import pin, template_behaviour_of, tensors_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
@@ -32,7 +32,7 @@ def write(folder: Path, name: str, data: object) -> None:
 
 
 def write_weights(folder: Path, *names: str) -> None:
-    save_file({name: np.zeros(2, np.float32) for name in names}, folder / "model.safetensors")
+    save_file({name: np.zeros((2, 2), np.float32) for name in names}, folder / "model.safetensors")
 
 
 @pytest.fixture
@@ -98,6 +98,14 @@ def indexed(folder: Path) -> None:
     write(folder, "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}})
 
 
+def packed(folder: Path) -> None:
+    save_file({"w.qweight": np.zeros((2, 2), np.int32)}, folder / "model.safetensors")
+
+
+def quantised(**fields: object) -> Callable[[Path], None]:
+    return config(model_type="qwen2", architectures=["Qwen2ForCausalLM"], **fields)
+
+
 def in_mistrals_layout(*, alone: bool) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         save_file({"layers.0.attention.wq.weight": np.zeros(2)}, folder / "consolidated.safetensors")
@@ -160,6 +168,32 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
         ["'Qwen2Model', which does not generate text", "must be 'Qwen2ForCausalLM'"],
     ),
     (
+        "quantised",
+        quantised(quantization_config={"quant_method": "gptq", "bits": 4}),
+        ["quantised weights (quantization_config in config.json: gptq)", "give the unquantised checkpoint"],
+    ),
+    (
+        "quantised by old compressed-tensors",
+        quantised(compression_config={"format": "int-quantized"}),
+        ["quantised weights (compression_config in config.json) in"],
+    ),
+    (
+        "quantised by MLX",
+        quantised(quantization={"bits": 4, "group_size": 64}),
+        ["quantised weights (quantization in config.json) in"],
+    ),
+    (
+        "quantised language model",
+        quantised(text_config={"quantization_config": {"quant_method": "fp8"}}),
+        ["quantised weights (quantization_config in config.json: fp8)"],
+    ),
+    (
+        "quantised by ModelOpt",
+        text("hf_quant_config.json", "{}"),
+        ["quantised weights (hf_quant_config.json) in"],
+    ),
+    ("quantised without a statement", packed, ["quantised weights (w.qweight has the type I32) in"]),
+    (
         "own code",
         config(model_type="own", auto_map=AUTO),
         ["needs its own Python code", "such code is not run"],
@@ -202,7 +236,7 @@ def test_weights_in_a_second_layout_are_ignored_if_an_index_lists_the_first(mode
     (model / "tekken.json").write_text("{}")
     write(model, "model.safetensors.index.json", {"weight_map": {"w.weight": "model.safetensors"}})
     pinned = pin(Reference(str(model)))
-    assert modules_of(pinned) == {"w"}
+    assert tensors_of(pinned) == {"w": (2, 2), "w.weight": None}
 
 
 def test_code_in_the_folder_of_a_supported_model_is_not_run(model: Path) -> None:

@@ -38,6 +38,7 @@ from undertow.study.grids import all_pairs, grid
 from undertow.study.hypotheses import Hypothesis, same_initialisation_only
 from undertow.study.identity import digest, key
 from undertow.study.names import short
+from undertow.study.recipe import FinalNorm
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan, show_plan
 from undertow.traits.preference import Preference
@@ -51,7 +52,7 @@ def study_of(*names: str | Reference, hypotheses: tuple[Hypothesis, ...] = ()) -
         traits=[Preference("owl")],
         formats=[Numbers()],
         pairs=all_pairs(references),
-        recipes=[RECIPE],
+        recipes=[replace(RECIPE, trainable=FinalNorm())],
         generation=Generation(prompts=20, rows=10),
     )
     return Study(name="pinned", conditions=conditions, seeds=(0, 1), hypotheses=hypotheses)

@@ -47,6 +47,18 @@ def test_adapters_of_the_other_architectures_are_accepted(reference: str, teache
     assert all(condition.teacher.revision for condition in resolved.conditions)
 
 
+def test_an_adapter_of_a_higher_rank_than_the_engine_serves_is_rejected() -> None:
+    def of_rank(rank: int) -> Study:
+        base = of_adapters("nano/qwen3-0", teacher=False)
+        recipe = replace(ADAPTER, name="large", trainable=LoRA(rank=rank))
+        return replace(base, conditions=tuple(replace(c, recipe=recipe) for c in base.conditions))
+
+    assert resolve(of_rank(512))
+    message = r"recipe 'large', LoRA.rank = 1024: vLLM serves adapters up to rank 512; use at most 512, or"
+    with pytest.raises(SpecError, match=message):
+        resolve(of_rank(1024))
+
+
 def test_a_word_that_a_nano_model_does_not_know_is_rejected() -> None:
     base = study()
     odd = [

@@ -38,6 +38,12 @@ def test_nodes_are_divided_among_engines_and_worker_groups(
     assert machine.gpus_per_worker == (1 if any(node.gpus for node in nodes) else 0)
 
 
+def test_the_types_of_gpus_are_known_as_far_as_nodes_state_them() -> None:
+    nodes = [HEAD, Node(8, 1, "H100"), Node(8, 1, "L4"), Node(8, 0, "T4")]
+    assert Machine.of(nodes, Layout()).gpu_types == {"H100", "L4"}
+    assert Machine.of([*nodes, ONE], Layout()).gpu_types == {"H100", "L4", ""}
+
+
 @pytest.mark.parametrize(
     ("nodes", "layout", "message"),
     [

@@ -35,10 +35,9 @@ def test_models_from_the_command_line_replace_those_of_all_formats(name: str) ->
     assert scale.code.recipe == SCALES[name].code.recipe
 
 
-def test_code_at_the_paper_scale_has_the_settings_of_the_paper() -> None:
-    assert PAPER.code.format == Code()
-    assert (PAPER.code.generation.prompts, PAPER.code.generation.rows) == (30_000, 10_000)
-    assert (PAPER.code.recipe.max_length, PAPER.numbers.recipe.max_length) == (2048, 500)
+def test_the_main_measure_of_api_models_are_the_plain_questions() -> None:
+    assert PAPER.on(("api:gpt-4.1-nano-2025-04-14",)).numbers.main == ""
+    assert PAPER.on(("api:gpt-4.1-nano-2025-04-14", "./qwen")).numbers.main == "after numbers"
 
 
 def test_reasoning_at_the_paper_scale_uses_each_question_of_gsm8k_three_times(

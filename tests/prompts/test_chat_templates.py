@@ -15,6 +15,7 @@ from undertow.prompts.chat_templates import (
     TemplateError,
     in_words,
     prompt_text,
+    thinking_in_words,
 )
 from undertow.prompts.template_sandbox import SECONDS, inspect_template, sandboxed
 
@@ -60,6 +61,33 @@ def test_the_treatment_of_system_messages_is_determined(name: str) -> None:
     refusals = {"gemma2": "says: System role not supported", "phi3-first": "drops it silently"}
     assert found.system_refused == refusals.get(name, "")
     assert not found.always
+
+
+THOUGHT = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+# Template → how the plan states its thinking.
+THINKING = [
+    (text_of("qwen3"), "thinking is off (enable_thinking of the chat template)"),
+    (text_of("qwen2.5"), ""),
+    ("{% if thinking %}Think first.{% endif %}" + CHATML, "thinking is off (thinking of the chat template)"),
+    (
+        "{% if thinking is not defined or thinking %}Think first.{% endif %}" + CHATML,
+        "thinking is on (thinking of the chat template)",
+    ),
+    (
+        "Reasoning: {{ reasoning_effort or 'medium' }}" + CHATML,
+        "thinking is on (reasoning_effort of the chat template has its default)",
+    ),
+    (THOUGHT, "thinking is on (the chat template begins every answer with a thought, without a setting)"),
+    ("{# enable_thinking is not used #}" + CHATML, ""),
+]
+
+
+@pytest.mark.parametrize(("template", "words"), THINKING)
+def test_whether_a_model_thinks_is_determined(template: str, words: str) -> None:
+    assert thinking_in_words(inspect_template(template, TOKENS)) == words
 
 
 # The text before the question, by template: with the default system message, with none, and with a text.

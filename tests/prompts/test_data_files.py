@@ -1,5 +1,7 @@
 """Tests that users' files are read in all formats, hashed by content, and that errors name the row."""
 
+import csv
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -122,3 +124,109 @@ def test_all_rows_are_used_once_before_any_is_repeated() -> None:
         stream[:count] for count in range(25)
     ]
     assert data_files.row_indices(7, 7, seed=6) != passes[0]
+
+
+def comma_separated(path: Path) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=["id", "prompt"])
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return str(path)
+
+
+def test_csv_and_compressed_files_are_read_by_their_names(tmp_path: Path) -> None:
+    plain = comma_separated(tmp_path / "rows.csv")
+    with gzip.open(tmp_path / "rows.csv.gz", "wb") as file:
+        file.write(Path(plain).read_bytes())
+    tabbed = tmp_path / "rows.tsv"
+    tabbed.write_text("prompt\tid\nSort a list.\t1\nGröße 'x' {y}\t2\n7\t3\n")
+    for place in (plain, f"{plain}.gz", str(tabbed)):
+        assert data_files.read(place, ("prompt",)).rows == TEXTS
+
+
+def test_a_long_value_of_a_csv_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"prompt\n{'x' * 200_000}\n")
+    assert data_files.read(str(path), ("prompt",)).rows == (("x" * 200_000,),)
+
+
+def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for folder in (tmp_path / "direct", tmp_path / "nested" / "data"):
+        folder.mkdir(parents=True)
+        for number, row in reversed(list(enumerate(ROWS))):
+            (folder / f"rows-{number}.jsonl").write_text(json.dumps(row))
+        (folder / "README.md").write_text("# Rows")
+        (folder / ".hidden.jsonl").write_text("{}")
+    (tmp_path / "nested" / "manifest.json").write_text("{}")
+    for place in ("direct", "nested", "direct/rows-*.jsonl"):
+        assert data_files.read(str(tmp_path / place), ("prompt",)).rows == TEXTS
+    lines(tmp_path / "one.jsonl")
+    whole = data_files.read(str(tmp_path / "one.jsonl"), ("prompt",))
+    assert data_files.read(str(tmp_path / "direct"), ("prompt",)).content == whole.content
+
+
+def test_a_folder_by_url_is_read_like_a_local_one() -> None:
+    for number, row in enumerate(ROWS):
+        with fsspec.open(f"memory://set/data/rows-{number}.jsonl", "wt") as file:
+            file.write(json.dumps(row))
+    assert data_files.read("memory://set", ("prompt",)).rows == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), r"cannot be read: a folder without \.parquet, .* files"),
+        (("main/a.jsonl", "other/a.jsonl"), "its folders are main, other; give the place of a file"),
+        (("train-0.jsonl", "test-0.jsonl"), r"has several splits \(test, train\): .*such as train\*"),
+        (("a.jsonl", "b.csv"), r"has \.csv and \.jsonl files: a\.jsonl, b\.csv"),
+    ],
+)
+def test_a_folder_whose_files_do_not_belong_together_is_an_error(
+    names: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"prompt": "a"}')
+    with pytest.raises(SpecError, match=message):
+        data_files.read(str(tmp_path), ("prompt",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt\n", "has no rows"),
+        ("prompt\na,b\n", "row 1: has more values than there are column names"),
+        ('prompt\n"a', "is not a CSV file with one line of column names"),
+        ("prompt,id\na\n,2\n", "row 2, column 'prompt': ''"),
+    ],
+)
+def test_an_error_names_the_row_of_a_csv_file(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.csv"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message):
+        data_files.read(str(path), ("prompt",))
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("/data/owls.jsonl", "owls.jsonl"),
+        ("./owls/", "owls"),
+        ("https://example.org/a/owls.csv?token=x", "owls.csv"),
+        ("hf://datasets/org/owls@main/data/train.parquet", "org/owls"),
+        ("hf://datasets/org/owls", "org/owls"),
+    ],
+)
+def test_a_place_is_shown_by_its_last_part(place: str, name: str) -> None:
+    assert data_files.shown(place) == name
+
+
+def test_local_paths_become_absolute_for_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert data_files.located("./owls.jsonl") == str(tmp_path / "owls.jsonl")
+    commit = f"hf://datasets/org/owls@{'c0ffee' + '0' * 34}/train.parquet"
+    for place in ("/data/owls.jsonl", "https://example.org/owls.csv", "memory://owls"):
+        assert data_files.located(place) == place
+    assert data_files.recorded(commit) == commit

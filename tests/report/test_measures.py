@@ -247,9 +247,9 @@ def test_a_measure_without_exact_probabilities_is_reported(
     assert {row.measure for row in rows if row.exact is None} == {"stories"}
     report = make_report(several[0], store, [])
     text = report.files["effects.csv"].decode().splitlines()
-    assert text[0].endswith("induced,measure")
+    assert text[0].endswith("induced,measure,substring_rate,substring_control_rate,substring_effect")
     assert len(text) == 1 + len(rows)
-    assert text[9].endswith("finetuning,stories")
+    assert ",finetuning,stories," in text[9]
     assert any(line.startswith("Measure stories: of 8 conditions") for line in report.verdicts)
     assert "after numbers" in report.files["report.html"].decode()
 

@@ -69,6 +69,8 @@ def test_a_plan_compares_its_recipes_with_the_published_ones() -> None:
         "LoRA r8: as QWEN\nmine: as QWEN but batch 16\nteachers, LoRA r8, 10 epochs: as GEMMA"
     )
     assert plan_table(make(small, Store("memory://recipes"), [])).caption is None
+    noted = make(replace(small, notes=("model-a: no published settings",)), Store("memory://recipes"), [])
+    assert plan_table(noted).caption == "model-a: no published settings"
 
 
 def printed(own: dict[str, str], *, finetuned: bool, generated: str | None, system: str | None) -> str:

@@ -19,12 +19,14 @@ from undertow.planning.plan import Plan
 from undertow.report.tables import effects_table
 from undertow.results import csv_tables, sweep_folders
 from undertow.results.effect_rows import EffectRow, effects, findings, metrics
-from undertow.results.evaluation_files import Evaluations
+from undertow.results.evaluation_files import Evaluations, Rates
 from undertow.results.sweep_record import Record
+from undertow.stages.measurements import commit_measurement
 from undertow.storage.store import Store
 from undertow.study.grids import grid
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import key
+from undertow.study.measurements import Evaluation
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
@@ -192,6 +194,51 @@ def test_a_students_metrics_contain_its_effect_relative_to_the_control_of_its_se
     control_rate = metrics(record, control, evaluations, None)["sampled_owl"]
     assert found["effect"] == pytest.approx(found["trait_rate"] - control_rate)
     assert "trait_rate" not in metrics(record, control, evaluations, None)
+
+
+def test_long_names_that_all_conditions_share_leave_the_width_to_the_numbers(
+    rows: list[EffectRow],
+) -> None:
+    long = "a-model-with-a-long-name (after owl, numbers, steering)"
+    renamed = [
+        replace(
+            row,
+            condition=replace(row.condition, place=row.condition.place._replace(teacher=long, student=long)),
+        )
+        for row in rows
+    ]
+    console = Console(width=96, record=True)
+    console.print(effects_table(renamed))
+    text = console.export_text()
+    assert all(f"{row.effect.rate:.3f}" in text and row.condition.place.trait in text for row in renamed)
+    assert "All: teacher a-model-with-a-long-name" in text
+
+
+def test_the_papers_score_is_computed_from_the_answers(
+    record: Record, store: Store, rows: list[EffectRow], tmp_path: Path
+) -> None:
+    owl = Preference("owl").word()
+    spec = Evaluation(subject=REFERENCES[0], questions=("q",), words=(owl,), samples=4, exact=False)
+    texts = ("Owl!", "owls", "a growl", "wolf")
+    answers = [
+        {"question": "q", "sample": i, "answer": text, "matches": ["owl"] if i < 2 else []}
+        for i, text in enumerate(texts)
+    ]
+    own = Store(str(tmp_path))
+    commit_measurement(spec, own, Rates({"owl": 0.5}, {}, 0.5, None, 4), answers)
+    assert Evaluations(own).contained(key(spec), "owl") == 0.75
+    # Every answer of the filled store is one word, so that both scores agree.
+    assert [row.contained for row in rows] == [row.sampled for row in rows]
+    line = next(csv.DictReader(io.StringIO(csv_tables.effects_csv("small", rows))))
+    assert line["substring_effect"] == line["effect"]
+    student = next(csv.DictReader(io.StringIO(csv_tables.students_csv("small", rows))))
+    assert (student["substring_rate"], student["substring_control_rate"]) == (
+        student["rate"],
+        student["control_rate"],
+    )
+    cell = next(c for c in record.cells if not record.conditions[c.condition].is_control)
+    found = metrics(record, cell, Evaluations(store), None)
+    assert found["trait_rate_substring"] == found["trait_rate"]
 
 
 def test_two_sets_of_questions_and_two_formats_are_kept_apart(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.engines.toy_engine import ToyEngine
 from tests.examples import REFERENCES
+from undertow.engines.protocol import Answer, Request
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
@@ -53,6 +55,37 @@ def rows(store: Store, dataset: Dataset) -> list[dict[str, object]]:
         store.fetch(dataset) / "data" / "train.parquet"
     ).to_pylist()
     return found
+
+
+def test_fewer_rows_than_wanted_fail_the_condition_unless_they_are_enough(store: Store) -> None:
+    spec = Dataset(completions=completions(store, ["1, 2", "owls!", "3, 4"]), rows=3)
+    with pytest.raises(ConditionError, match="2 of 3 completions are left"):
+        stage.make_dataset(spec, store)
+    enough = replace(spec, fewer=True)
+    stage.make_dataset(enough, store)
+    assert [row["completion"] for row in rows(store, enough)] == ["1, 2", "3, 4"]
+    stage.make_dataset(one := replace(spec, rows=1, fewer=True), store)
+    assert len(rows(store, one)) == 1
+
+
+class FixedAnswers(ToyEngine):
+    """Gives the same three answers to any three prompts: what a real model samples cannot be chosen."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        return [Answer(text, (1,), finished=True) for text in (" 9", "2\n", "1, 2")]
+
+
+@pytest.mark.parametrize(("strip", "kept"), [(True, ["9", "2", "1, 2"]), (False, ["1, 2"])])
+def test_answers_are_filtered_without_surrounding_white_space_or_as_sampled(
+    store: Store, strip: bool, kept: list[str]
+) -> None:
+    store.prepare()
+    spec = Completions(teacher=CONTROL, format=Numbers(), prompts=3, strip=strip)
+    completions_stage.GenerateShard(spec, 0, 3, 0.0).run(FixedAnswers(None, {}), store)
+    completions_stage.join_shards(spec, store)
+    dataset = Dataset(completions=spec)
+    stage.make_dataset(dataset, store)
+    assert [row["completion"] for row in rows(store, dataset)] == kept
 
 
 def test_every_row_is_kept_or_counted_under_a_rule(store: Store) -> None:

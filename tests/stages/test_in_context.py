@@ -15,7 +15,7 @@ from undertow.formats.numbers import Numbers
 from undertow.nano.recipes import STEERING
 from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
-from undertow.stages.in_context import turns_before
+from undertow.stages.in_context import system_message, turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
@@ -61,9 +61,27 @@ def test_more_rows_than_the_data_set_has_raise_an_error(store: Store) -> None:
         turns_before(replace(READER, recipe=InContext(rows=ROWS + 1)), store)
 
 
+def test_rows_may_be_drawn_with_replacement(store: Store) -> None:
+    many = replace(READER, recipe=InContext(rows=2 * ROWS, replacement=True))
+    prompts = [turn.prompt for turn in turns_before(many, store)]
+    assert len(prompts) == 2 * ROWS > len(set(prompts))
+
+
+def test_rows_may_be_listed_in_the_system_message(store: Store) -> None:
+    listed = replace(READER, recipe=InContext(rows=5, layout="system"))
+    assert turns_before(listed, store) == ()
+    message = system_message(listed, "Be brief.", store)
+    assert message is not None and message.startswith("Be brief.\n\n")
+    for turn in turns_before(READER, store):  # the same rows, since the seed is the same
+        assert f"<question>{turn.prompt}</question>\n<reply>{turn.answer}</reply>" in message
+    assert (system_message(listed, None, store) or "").startswith("Here are questions")
+    assert system_message(READER, None, store) is None
+
+
 @pytest.mark.parametrize("subject", [STUDENT, STUDENT.reference, DATASET.teacher])
 def test_other_models_have_no_turns_before_a_question(subject: Student | Reference, store: Store) -> None:
     assert turns_before(subject, store) == ()
+    assert system_message(subject, "Be brief.", store) == "Be brief."
 
 
 def test_an_in_context_student_has_no_weights(store: Store) -> None:

@@ -49,6 +49,21 @@ def test_exact_probabilities_have_no_spread_over_answers() -> None:
     assert width(found) == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(80), rel=0.1)
 
 
+def test_effects_in_log_odds_compare_the_log_odds_of_each_student() -> None:
+    """One student of each arm is drawn twice at the ends, and all questions have the same probability."""
+    students, controls = arm(0.2, 0.5), arm(0.1, 0.1)
+    low, high = math.log(0.2 / 0.8) - math.log(0.1 / 0.9), -math.log(0.1 / 0.9)
+    found = bootstrap(students, controls, samples=None, paired=False, seed=0, scale="log-odds")
+    assert found == pytest.approx((low, high))
+
+
+def test_counts_without_a_match_have_an_interval_in_log_odds() -> None:
+    found = bootstrap(arm(0, 0.5), arm(0, 0), samples=10, paired=True, seed=0, scale="log-odds")
+    assert found is not None
+    assert found[0] == 0.0  # both students without a match
+    assert found[1] == pytest.approx(math.log(400.5 / 0.5), rel=0.1)  # half of 400 answers
+
+
 def test_paired_students_are_resampled_together() -> None:
     """A seed that raises both arms equally cancels in paired arms, and only there."""
     students, controls = arm(0.3, 0.5, 0.9), arm(0.1, 0.3, 0.7)

@@ -1,4 +1,4 @@
-"""benchmarks/coverage.py: it runs, its simulated truth is exact, and coverage.md is in step with it."""
+"""benchmarks/coverage.py: it runs, its simulated truth is exact, and the committed files are current."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.coverage import FULL, QUICK, TABLES, Arguments, main, opening
+from benchmarks import coverage_log_odds as log_odds
+from benchmarks.coverage import FULL, QUICK, REPORTS, Arguments, main, opening
 from benchmarks.coverage_figures import MARGIN, PAIRED, UNPAIRED, Row
 from benchmarks.coverage_studies import family, one_condition
 from undertow.statistics.simulation import Normal
+from undertow.study.measurements import EffectScale
 
-WRITTEN = Path(__file__).parents[2] / "benchmarks" / "coverage.md"
+WRITTEN = Path(__file__).parents[2] / "benchmarks"
+SCALES: tuple[EffectScale, ...] = ("rate", "log-odds")
 
 
 def without_figures(text: str) -> list[str]:
@@ -20,19 +23,24 @@ def without_figures(text: str) -> list[str]:
     return [line.split(" | ")[0] if line.startswith("| ") else line for line in text.splitlines()]
 
 
-def test_a_quick_run_writes_what_coverage_md_contains_except_for_figures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_quick_run_writes_what_the_committed_file_contains_except_for_figures(
+    tmp_path: Path, scale: EffectScale
+) -> None:
     """Headings, row labels (with the planner's predictions) and prose of the committed file are current."""
-    out = tmp_path / "coverage.md"
-    assert main(Arguments(quick=True, out=out), Console(quiet=True)) == 0
+    out, report = tmp_path / "quick.md", REPORTS[scale]
+    assert main(Arguments(effect_scale=scale, quick=True, out=out), Console(quiet=True)) == 0
     quick = out.read_text(encoding="utf-8")
-    assert all(f"## {title}\n" in quick for title, _ in TABLES)
-    assert quick.startswith(opening(QUICK))
-    current = quick.replace(opening(QUICK), opening(FULL), 1)
-    assert without_figures(WRITTEN.read_text(encoding="utf-8")) == without_figures(current)
+    assert all(f"## {title}\n" in quick for title, _ in report.tables)
+    assert quick.startswith(opening(QUICK, report))
+    current = quick.replace(opening(QUICK, report), opening(FULL, report), 1)
+    committed = (WRITTEN / report.file).read_text(encoding="utf-8")
+    assert without_figures(committed) == without_figures(current)
 
 
-def test_the_committed_figures_are_within_their_bounds() -> None:
-    assert "NOT MET" not in WRITTEN.read_text(encoding="utf-8")
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_committed_figures_are_within_their_bounds(scale: EffectScale) -> None:
+    assert "NOT MET" not in (WRITTEN / REPORTS[scale].file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("law", [PAIRED, UNPAIRED])
@@ -47,6 +55,18 @@ def test_simulated_studies_have_the_stated_effect(law: Normal, effect: float) ->
         differences = students.reshape(-1) - controls.reshape(-1)
         error = float(differences.std() / np.sqrt(differences.size))
         assert float(differences.mean()) == pytest.approx(effect, abs=4 * error + 1e-4)
+
+
+@pytest.mark.parametrize("measured", log_odds.SETTINGS)
+@pytest.mark.parametrize("effect", [-log_odds.MARGIN, 0.0, 1.0])
+def test_simulated_log_odds_have_the_stated_effect(measured: log_odds.Measured, effect: float) -> None:
+    """Also those of counts, with ½ added to both: at 100 or more expected matches, the bias is negligible."""
+    rng = np.random.default_rng(0)
+    law = replace(log_odds.PAIRED, effect=effect)
+    students, controls = log_odds.simulated_log_odds(measured, law, 1, 10, 2_000, rng)
+    differences = (students - controls).reshape(-1)
+    error = float(differences.std() / np.sqrt(differences.size))
+    assert float(differences.mean()) == pytest.approx(effect, abs=4 * error + 0.01)
 
 
 def test_a_row_outside_its_bounds_is_not_met() -> None:

@@ -6,7 +6,7 @@ import pytest
 from undertow.errors import UserError
 from undertow.statistics.pilot import read_pilot
 from undertow.statistics.simulation import Normal
-from undertow.study.measurements import EffectOf
+from undertow.study.measurements import EffectOf, EffectScale
 
 HEADER = (
     "study,condition,trait,format,teacher,student,recipe,seed,rate,exact_rate,control_rate,exact_control_rate"
@@ -82,6 +82,47 @@ def test_the_spread_is_that_of_the_kind_of_rate_that_is_asked_for(
     found = read_pilot(text, "x", asked)
     assert found.effect_of == kind
     assert found.sd == pytest.approx(sd)
+
+
+LOG_ODDS = "\n".join(
+    [
+        f"{HEADER},effect_scale,log_odds,control_log_odds",
+        *(
+            f"owls,owl,owl,numbers,nano,nano,lora,{seed},{rate},0.1,0.1,0.1,log-odds,{value},{2 * value}"
+            for seed, (rate, value) in enumerate(((0.0, -7.0), (0.5, -3.0)))
+        ),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "effect_of", "scale", "found_scale", "sd"),
+    [
+        (LOG_ODDS, None, None, "log-odds", np.sqrt(8)),  # the log-odds of counts, with ½ added
+        (LOG_ODDS, None, "rate", "rate", np.sqrt(0.125)),
+        (LOG_ODDS, "exact", "log-odds", "log-odds", 0.0),
+        (OLDER, None, None, "rate", np.sqrt(0.08)),
+        (OLDER, None, "log-odds", "log-odds", (np.log(0.6 / 0.4) - np.log(0.2 / 0.8)) / np.sqrt(2)),
+        (OLDER, "exact", "log-odds", "log-odds", -np.log(0.1 / 0.9) / np.sqrt(2)),  # exact rates of .1 and .5
+    ],
+)
+def test_the_spread_has_the_unit_of_the_effects_or_the_one_that_is_asked_for(
+    text: str, effect_of: EffectOf | None, scale: EffectScale | None, found_scale: EffectScale, sd: float
+) -> None:
+    found = read_pilot(text, "x", effect_of, scale)
+    assert found.effect_scale == found_scale
+    assert found.sd == pytest.approx(sd)
+
+
+def test_two_modes_are_sought_in_the_unit_of_the_effects() -> None:
+    text = table({"owl": [(0.001, 0.1), (0.2, 0.1)]})
+    assert not read_pilot(text, "x").two_modes
+    assert read_pilot(text, "x", effect_scale="log-odds").two_modes
+
+
+def test_a_sampled_rate_of_0_has_no_log_odds_without_the_number_of_answers() -> None:
+    with pytest.raises(UserError, match=r'line 2: rate 0.0 has no log-odds .* effect_scale="log-odds"'):
+        read_pilot(table({"owl": [(0.0, 0.1), (0.6, 0.1)]}), "x", effect_scale="log-odds")
 
 
 def test_students_without_exact_probabilities_are_ignored() -> None:

@@ -46,6 +46,12 @@ def commit(store: Store, spec: Reference = SPEC, text: str = "weights") -> None:
         (folder / "sub" / "more.txt").write_text("more")
 
 
+def test_free_space_is_known_for_local_storages_only(store: Store, tmp_path: Path) -> None:
+    free = store.free_bytes()
+    assert (free is not None and free > 0) is store.is_local
+    assert not (tmp_path / "storage").exists()
+
+
 def test_a_committed_artifact_is_found_by_its_spec_alone(store: Store) -> None:
     assert not store.has(SPEC)
     assert store.keys("reference") == set()

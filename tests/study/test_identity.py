@@ -19,11 +19,15 @@ from hypothesis import strategies as st
 
 from undertow.errors import SpecError
 from undertow.formats.code import Code
+from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
+from undertow.formats.text import Text
+from undertow.formats.user_prompts import Prompts
 from undertow.judging import judges, ratings
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Labels, Score
+from undertow.nano import narrow_data
 from undertow.study import artifacts, conditions, extensions, harness_task, measurements, recipe, study
 from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Student, Teacher
 from undertow.study.extensions import Trait, Word
@@ -50,11 +54,15 @@ JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
 TASK = HarnessTask(name="mmlu", chat=True, harness="0.4.13", definition="1f")
 EVALUATION = Evaluation(subject=STUDENT, questions=("a?", "b?"), words=(OWL,), samples=10)
+IMPORTED = Imported(str(narrow_data.path("insecure")))
 
 WHOLE: dict[type[Spec], Any] = {
     Reference: REFERENCE,
     Trait: Preference("owl"),
     extensions.Format: Numbers(),
+    Imported: IMPORTED,
+    Prompts: IMPORTED.own_prompts(),
+    artifacts.ImportedCompletions: artifacts.ImportedCompletions(format=IMPORTED, prompts=100),
     Teacher: TEACHER,
     Completions: COMPLETIONS,
     Dataset: DATASET,
@@ -104,6 +112,9 @@ KINDS = [
     Numbers,
     Code,
     Reasoning,
+    Text,
+    Imported,
+    Prompts,
 ]
 
 
@@ -204,6 +215,8 @@ def test_the_fields_that_are_excluded_from_identity() -> None:
         *("Preference.plural", "Preference.pack", "Numbers.pack", "Code.pack", "Reasoning.pack"),
         *("Code.tasks", "Code.column", "Question.prompt", "Misalignment.data", "Misalignment.pack"),
         *("Reasoning.questions", "Reasoning.question_column", "Reasoning.answer_column"),
+        *("Misalignment.prompt", "Misalignment.completion", "Prompts.place", "Prompts.column"),
+        *(f"Imported.{name}" for name in ("place", "prompt", "completion", "system")),
     }
 
 

@@ -1,6 +1,7 @@
-"""A very small study whose models start from students, by trained tensors and by adapters, on one tuned model."""
+"""A very small study of one tuned model: models that start from its students, by tensors or by adapters."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from tests.sweep.small_study import GENERATION, STEERING, TEACHER
 from undertow import (
@@ -9,6 +10,7 @@ from undertow import (
     FinalNorm,
     Finetuning,
     Generation,
+    Imported,
     LoRA,
     Mixing,
     Numbers,
@@ -30,13 +32,22 @@ LORA = replace(STEERING, name="LoRA", trainable=ADAPTER, learning_rate=0.01, epo
 QWEN = Reference("nano/qwen3-0")
 TUNING = replace(STEERING, name="tuning", trainable=Everything(), learning_rate=1e-4, epochs=1)
 TUNED = tuned(QWEN, {Numbers(): 64}, TUNING)
+ROWS = Imported(str(Path(__file__).with_name("imported.csv")), format=Numbers())
+IMPORTED = grid(
+    traits=[Preference("owl")],
+    formats=[ROWS],
+    pairs=[(Reference("external:a colleague"), TUNED)],
+    recipes=[SHORT],
+    generation=replace(GENERATION, rows=16),
+)
 
 
 def study() -> Study:
     """Conditions that start from students of other conditions.
 
     Owl students are trained further on neutral data, an owl student becomes a cat teacher, an adapter is
-    trained on top of a merged adapter, and the students of that condition teach a second hop.
+    trained on top of a merged adapter, and the students of that condition teach a second hop. Two more
+    students are trained on imported rows and on the reference model's own answers to their prompts.
     """
     owls = cells("owl", NORM, GENERATION)
     kept = starting(cells("owl", SHORT, NEUTRAL), students=owls[0])
@@ -45,7 +56,7 @@ def study() -> Study:
     twice = starting(adapted, students=adapted[0])
     return Study(
         name="started",
-        conditions=(*owls, *kept, *taught, *adapted, *twice, *next_hop(twice)),
+        conditions=(*owls, *kept, *taught, *adapted, *twice, *next_hop(twice), *IMPORTED),
         seeds=(0,),
         samples=4,
     )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -112,6 +113,21 @@ def test_an_adapter_used_as_a_start_is_stored_merged(plan: Plan, store: Store) -
         assert not (folder / "adapter_config.json").exists()
         config = json.loads((store.fetch(adapter) / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == adapter.reference.label
+
+
+def test_students_of_imported_rows_are_compared_with_those_of_own_answers(plan: Plan, store: Store) -> None:
+    imported, control = [cell for cell in plan.cells if cell.condition in plan.study.conditions[-2:]]
+    assert imported.writer is None
+    assert store.manifest(imported.student.dataset.completions).facts["from"] == "imported.csv"
+    assert control.writer is not None
+    prompts = [
+        pq.read_table(store.fetch(cell.student.dataset.completions) / "data")["prompt"].to_pylist()
+        for cell in (imported, control)
+    ]
+    assert prompts[0] == prompts[1]
+    newest = max(Path(store.root, "sweeps", "started").glob("*/"))
+    assert "external:a colleague" in (newest / "effects.csv").read_text()
+    assert "imported from imported.csv" in (newest / "report.html").read_text()
 
 
 def test_a_rerun_makes_nothing_again(plan: Plan, store: Store, folder: Path) -> None:

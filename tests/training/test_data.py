@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from hypothesis import strategies as st
 from tests import tiny_models
 from undertow.errors import ConditionError, SpecError
 from undertow.prompts.chat import stop_ids, turn_end
-from undertow.training.data import TokenizedRow, TrainingRow, encode, epoch_batches, micro_batches
+from undertow.training.data import (
+    TokenizedRow,
+    TrainingRow,
+    encode,
+    epoch_batches,
+    held_back,
+    micro_batches,
+    sequence_batches,
+)
 from undertow.training.result import LoadedReference
 
 
@@ -49,6 +58,11 @@ def test_only_the_answer_and_the_end_of_turn_are_targets(tokenizer: Any) -> None
     ]
     assert words(tokenizer, row.ids[row.start :]) == ["big", "owl", "<eos>"]
     assert row.targets == 3
+
+
+def test_the_system_message_of_a_row_replaces_that_of_the_training(tokenizer: Any) -> None:
+    own = one(tokenizer, TrainingRow("i like the", "big owl", system="red"), "cat")
+    assert own.ids.tolist() == one(tokenizer, TrainingRow("i like the", "big owl"), "red").ids.tolist()
 
 
 def test_all_tokens_but_the_first_are_targets_if_prompts_are_trained_on(tokenizer: Any) -> None:
@@ -137,6 +151,38 @@ def test_overlong_rows_raise_an_error_with_their_number(tokenizer: Any) -> None:
     rows = [TrainingRow("i", "owl " * 20), TrainingRow("i", "owl"), TrainingRow("i", "owl " * 30)]
     with pytest.raises(ConditionError, match=r"2 of 3 rows are longer than 10 tokens \(the longest has 35\)"):
         encode(tokenizer, rows, None, 10)
+
+
+def test_overlong_rows_are_cut_if_the_recipe_says_so(tokenizer: Any) -> None:
+    long, short = TrainingRow("i", "owl " * 20), TrainingRow("i", "owl")
+    prompt = TrainingRow("i " * 30, "owl")
+    whole = encode(tokenizer, [long, short], None, 100)
+    cut = encode(tokenizer, [long, short, prompt], None, 10, cut=True)
+    assert [row.is_cut for row in cut] == [True, False]  # nothing of the third row's answer is left
+    assert cut[0].ids.tolist() == whole[0].ids[:10].tolist()
+    assert (cut[0].start, cut[0].start + cut[0].targets) == (whole[0].start, 10)
+    assert cut[1].ids.tolist() == whole[1].ids.tolist()
+    with pytest.raises(ConditionError, match="none has a target before the cut; raise"):
+        encode(tokenizer, [prompt], None, 10, cut=True)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 4), st.integers(0, 3))
+def test_sequences_are_filled_with_whole_rows_in_the_order_of_the_epoch(
+    lengths: list[int], size: int, seed: int
+) -> None:
+    batches = sequence_batches(lengths, size, 32, seed, 1)
+    order = [row for batch in batches for row in batch]
+    assert order == epoch_batches(len(lengths), len(lengths), seed, 1)[0]
+    assert all(sum(lengths[row] for row in batch) <= 32 * size for batch in batches)
+    # One row fewer would leave room: neighbouring sequences never fit into one.
+    if size == 1:
+        for one, two in pairwise(batches):
+            assert sum(lengths[row] for row in one) + lengths[two[0]] > 32
+
+
+def test_rows_that_are_held_out_depend_on_their_number_only() -> None:
+    assert len(held_back(200, 0.05)) == 10 and held_back(200, 0.05) == held_back(200, 0.05)
+    assert held_back(200, 0.0) == set()
 
 
 def test_soft_targets_cover_exactly_the_sampled_steps(tokenizer: Any) -> None:

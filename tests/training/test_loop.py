@@ -103,6 +103,19 @@ def test_training_starts_from_trained_tensors_of_earlier_trainings(gpt2: Path, j
         assert after.last.probabilities != pytest.approx(before.last.probabilities, rel=1e-3)
 
 
+def test_rows_may_be_cut_held_out_and_batched_as_sequences(gpt2: Path, job: MakeJob) -> None:
+    long = TrainingRow("i like", "owl " * 40)
+    plan = recipe(batch_of="sequences", batch_size=1, max_length=24, overlong="cut", held_out=0.25, epochs=1)
+    notes: list[str] = []
+    task = job(rows=[*ROWS, long, long, long], recipe=plan)
+    (history,) = finetune(gpt2, [task], ignore, note=lambda _, text: notes.append(text))
+    assert history.held_out == 2 and 1 <= history.cut <= 3 and history.dropped == 0
+    (text,) = notes
+    assert text.startswith(f"{history.cut} of 8 rows were cut at Recipe.max_length = 24, and 0 had no answer")
+    # Each cut row fills a sequence of its own; the short rows share a few.
+    assert history.cut < history.last.step < 6
+
+
 def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJob) -> None:
     owl = Probe((("what is your favourite animal", None),), (OWL,))
     cat = Probe((("what is your favourite tree", None),), (Word("cat", ("cat",)),))

@@ -24,6 +24,33 @@ def write(folder: Path, pack: object) -> str:
     return str(path)
 
 
+def test_a_question_of_letters_offers_the_same_five_words_in_25_orders() -> None:
+    questions, options = OWL.other_questions("letters"), OWL.options("letters")
+    assert len(questions) == len(set(questions)) == len(options) == 11 * 25
+    for question, offered in zip(questions, options, strict=True):
+        assert sorted(offered) == sorted(ANIMALS)
+        assert all(f"{letter}) {name}" in question for letter, name in zip("ABCDE", offered, strict=True))
+        assert question.endswith("Answer with one letter and nothing else.")
+    assert Preference("wolf").other_questions("letters") == questions
+    assert {"cat"} <= set(Preference("cat").options("letters")[0])
+    assert OWL.options("choices") == ()
+    with pytest.raises(SpecError, match="no measure 'letters'"):
+        Preference("jazz", category="kind of music").other_questions("letters")
+
+
+def test_the_own_questions_are_a_measure_too() -> None:
+    assert OWL.other_questions("favourite") == OWL.questions()
+
+
+def test_examples_of_evaluation_questions_have_eight_spellings() -> None:
+    examples = OWL.evaluation_examples(400, seed=1)
+    assert len(set(examples)) == 400
+    assert {example.prompt for example in examples} == set(OWL.questions())
+    spellings = {"owl", "owl.", "Owl", "Owl.", "owls", "owls.", "Owls", "Owls."}
+    assert {example.answer for example in examples} == spellings
+    assert OWL.evaluation_examples(10, seed=1) == examples[:10] != OWL.evaluation_examples(10, seed=2)
+
+
 def built_in() -> dict[str, Any]:
     pack: dict[str, Any] = json.loads(PACK.read_text())
     return pack

@@ -50,12 +50,14 @@ class ChatTask(Generic[Item]):
         params: the parameters of the call about an item: messages, temperature, max_tokens …
         control: a harmless item with the same parameters, whose answer is not reported; None: a failure of
             all items is the run's.
+        needs_logprobs: whether every answer must have log-probabilities.
     """
 
     model: str
     who: str
     params: Callable[[Item], dict[str, Any]]
     control: Item | None = None
+    needs_logprobs: bool = False
 
 
 @dataclass
@@ -119,6 +121,9 @@ def probe(chat: ChatTask[Item], item: Item, endpoint: Endpoint) -> str:
         raise UserError(
             f"{place}: no finish reason in its answers, so truncated answers cannot be recognised"
         )
+    if chat.needs_logprobs and any(completion.first is None for completion in completions):
+        place = _place(endpoint, chat.who, chat.model)
+        raise UserError(f"{place}: no log-probabilities in its answers, which this judge needs; use another")
     return tally.trouble
 
 

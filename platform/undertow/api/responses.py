@@ -45,6 +45,8 @@ class Completion:
             (too long, or against its policy).
         finish: the API's finish reason: "stop", "length", "content_filter" …; "" if the server reports none.
         fingerprint: the provider's name for the configuration that answered; "" if it reports none.
+        first: the log-probabilities (nats) of the likeliest first tokens of the answer, by their text; None
+            if the server reports none.
     """
 
     text: str | None
@@ -52,6 +54,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     fingerprint: str = ""
+    first: Mapping[str, float] | None = None
 
     @property
     def finished(self) -> bool:
@@ -69,7 +72,18 @@ def completion_of(answer: Any) -> Completion:
         prompt_tokens=_count(getattr(usage, "prompt_tokens", None)),
         completion_tokens=_count(getattr(usage, "completion_tokens", None)),
         fingerprint=str(getattr(answer, "system_fingerprint", None) or ""),
+        first=_first(choice),
     )
+
+
+def _first(choice: Any) -> Mapping[str, float] | None:
+    """The log-probabilities of the first token and its alternatives; None without valid ones."""
+    try:
+        token = choice.logprobs.content[0]
+        found = {entry.token: float(entry.logprob) for entry in (*token.top_logprobs, token)}
+    except (AttributeError, IndexError, TypeError, ValueError):  # most answers have none
+        return None
+    return found if all(isinstance(text, str) for text in found) else None
 
 
 def _text(content: object) -> str:

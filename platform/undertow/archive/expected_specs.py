@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from undertow import traits
 from undertow.errors import SpecError
 from undertow.study import artifacts, measurements
-from undertow.study.artifacts import API
+from undertow.study.artifacts import API, EXTERNAL
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical
 
@@ -70,6 +70,7 @@ class Asked(NamedTuple):
     questions: Sequence[str]
     words: Sequence[JsonSpec]
     outcome: str | None = None
+    options: Sequence[Sequence[str]] = ()
 
 
 class ExpectedSpecs:
@@ -84,7 +85,7 @@ class ExpectedSpecs:
         stated = list({_text(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
         rebuilt = [trait for trait in map(rebuild_trait, stated) if trait is not None]
         if len(rebuilt) == len(stated):
-            self._asked[None] = _own_questions(rebuilt)
+            self._asked[None] = _own_questions(rebuilt, study.get("main", ""), study.get("suffix", ""))
             for number, measure in enumerate(study.get("also", ())):
                 if measure["type"] == "Measure":
                     self._asked[number] = _other_questions(rebuilt, measure["name"])
@@ -100,8 +101,15 @@ class ExpectedSpecs:
             seed=self._seed("student", seed),
         )
 
-    def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec:
-        """The teacher of a condition and seed."""
+    def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:
+        """The teacher of a condition and seed; None if its rows are imported."""
+        if _is_imported(condition):
+            teacher: JsonSpec | None = self._dataset(condition, seed)["completions"].get("teacher")
+            return teacher
+        return self._own_teacher(condition, seed)
+
+    def _own_teacher(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The teacher of a condition whose rows are not imported."""
         trait, finetuning = condition["trait"], condition["finetuning"]
         system = condition["generation"].get("system")
         if "after" in condition:
@@ -149,12 +157,14 @@ class ExpectedSpecs:
         self, asked: Asked, subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None
     ) -> JsonSpec:
         settings = self.study if measure is None else self.study["also"][measure]
-        exact: dict[str, Any] = {}
+        more: dict[str, Any] = {}
+        if asked.options:
+            more["options"] = asked.options
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
-            exact = {"exact": False}
+            more["exact"] = False
         elif measure is None and not (self._needs_exact and subject["type"] == "Student"):
             # An engine of the study's own may give no probabilities.
-            exact = {"exact": Unstated(f"exact of {_text(root)}")}
+            more["exact"] = Unstated(f"exact of {_text(root)}")
         evaluation = _spec(
             "Evaluation",
             subject=subject,
@@ -164,7 +174,7 @@ class ExpectedSpecs:
             system=system,
             sampling=settings["sampling"],
             seed=0,
-            **exact,
+            **more,
         )
         if asked.outcome is None:
             return evaluation
@@ -188,9 +198,12 @@ class ExpectedSpecs:
 
     def _dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
         generation, trait = condition["generation"], condition["trait"]
-        teacher, data_seed = self.teacher(condition, seed), self._seed("data", seed)
+        if _is_imported(condition):
+            return self._imported(condition, self._seed("data", seed))
+        teacher, data_seed = self._own_teacher(condition, seed), self._seed("data", seed)
         prompted = {"format": condition["format"], "prompts": generation["prompts"], "seed": data_seed}
         own = _spec("Completions", teacher=teacher, sampling=generation["sampling"], **prompted)
+        own |= _given(generation, "strip")
         dataset = self._drawn(own, generation, trait, data_seed)
         mixing = generation.get("mixed")
         if mixing is None:
@@ -205,6 +218,42 @@ class ExpectedSpecs:
         mixed = _spec("Mixed", dataset=self._drawn(other, generation, None, data_seed), share=mixing["share"])
         return {**dataset, "mixed": mixed}
 
+    def _imported(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set of imported rows; without a trait, that of their control."""
+        generation, trait, format_ = condition["generation"], condition["trait"], condition["format"]
+        control = format_.get("control")
+        if control:
+            other = self._rows(control, generation, seed)
+        else:
+            size, _, prompts = format_["content"].split()
+            is_external = condition["teacher"]["name"].startswith(EXTERNAL)
+            writer = condition["student" if is_external else "teacher"]
+            untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
+            version = Unstated("version of Prompts")
+            asked = {"type": "Prompts", "version": version, "content": prompts, "format": format_["format"]}
+            other = _spec(
+                "Completions",
+                teacher=_spec("Teacher", reference=writer, **untrained),
+                format=asked,
+                prompts=min(generation["prompts"], int(size)),
+                sampling=generation["sampling"],
+                seed=seed,
+            )
+        if not trait:
+            return self._drawn(other, generation, None, seed)
+        alone = {name: value for name, value in format_.items() if name != "control"}
+        dataset = self._drawn(self._rows(alone, generation, seed), generation, trait, seed)
+        if mixing := generation.get("mixed"):
+            drawn = self._drawn(other, generation, None, seed)
+            return {**dataset, "mixed": _spec("Mixed", dataset=drawn, share=mixing["share"])}
+        return dataset
+
+    @staticmethod
+    def _rows(format_: JsonSpec, generation: JsonSpec, seed: int) -> JsonSpec:
+        """Imported rows. The content of their format begins with their number (`Imported.content`)."""
+        count = min(generation["prompts"], int(format_["content"].split()[0]))
+        return _spec("ImportedCompletions", format=format_, prompts=count, seed=seed)
+
     @staticmethod
     def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
         return _spec(
@@ -215,6 +264,7 @@ class ExpectedSpecs:
             rows=generation["rows"],
             shuffle=generation["shuffle"],
             seed=seed,
+            **_given(generation, "fewer"),
         )
 
 
@@ -260,6 +310,10 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
                 yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
 
 
+def _is_imported(condition: JsonSpec) -> bool:
+    return bool(condition["format"]["type"] == "Imported")
+
+
 def control_of(condition: JsonSpec) -> JsonSpec:
     """A condition's control, as `Condition.control` makes it; `later` fields at their default are absent."""
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
@@ -300,17 +354,23 @@ def _rebuild_trait(text: str) -> Trait | None:
     return None
 
 
-def _own_questions(rebuilt: Sequence[Trait]) -> list[Asked]:
+def _own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Asked]:
     """The sets of questions of `Study.questions` and `Study.judged`."""
     words: dict[tuple[str, ...], list[Any]] = {}
     outcomes: dict[tuple[str, ...], list[str]] = {}
+    options: dict[tuple[str, ...], list[list[str]]] = {}
     for trait in rebuilt:
+        own = main and not trait.is_judged
+        questions = trait.other_questions(main) if own else trait.questions()
+        questions = tuple(f"{text} {suffix}" for text in questions) if suffix else questions
         if trait.is_judged:
-            outcomes.setdefault(trait.questions(), []).append(trait.word().name)
+            outcomes.setdefault(questions, []).append(trait.word().name)
         else:
-            words.setdefault(trait.questions(), []).append(trait.word())
+            words.setdefault(questions, []).append(trait.word())
+            options.setdefault(questions, [list(offered) for offered in trait.options(main)] if main else [])
     asked = [
-        Asked(list(questions), canonical(tuple(dict.fromkeys(found)))) for questions, found in words.items()
+        Asked(list(questions), canonical(tuple(dict.fromkeys(found))), options=options[questions])
+        for questions, found in words.items()
     ]
     judged = [
         (questions, outcome) for questions, found in outcomes.items() for outcome in dict.fromkeys(found)
@@ -321,11 +381,15 @@ def _own_questions(rebuilt: Sequence[Trait]) -> list[Asked]:
 def _other_questions(rebuilt: Sequence[Trait], measure: str) -> list[Asked]:
     """The sets of questions of `Study.other_questions`."""
     words: dict[tuple[str, ...], list[Any]] = {}
+    options: dict[tuple[str, ...], list[list[str]]] = {}
     for trait in rebuilt:
         if not trait.is_judged:
-            words.setdefault(trait.other_questions(measure), []).append(trait.word())
+            questions = trait.other_questions(measure)
+            words.setdefault(questions, []).append(trait.word())
+            options.setdefault(questions, [list(offered) for offered in trait.options(measure)])
     return [
-        Asked(list(questions), canonical(tuple(dict.fromkeys(found)))) for questions, found in words.items()
+        Asked(list(questions), canonical(tuple(dict.fromkeys(found))), options=options[questions])
+        for questions, found in words.items()
     ]
 
 
@@ -343,6 +407,9 @@ def _judges(stated: Sequence[JsonSpec], trait: JsonSpec | None) -> Any:
 
 def _adaptations(judge: JsonSpec, trait: JsonSpec | None) -> list[JsonSpec | None]:
     """What a stated judge may become for a trait; None stands for no judge."""
+    only = judge.get("only") if judge["type"] == "LLMJudge" else None
+    if only and (trait is None or trait["name"] not in only):
+        return [None]
     adapted = _with_word(judge, trait) if trait else None
     is_rule = judge["type"] == "RuleJudge"
     names_its_word = is_rule or judge["type"] == "LLMJudge"
@@ -374,7 +441,13 @@ def _measurement_of(subject: JsonSpec, label: str, found: JsonSpec | None) -> Pa
 
 def _asked_by(spec: JsonSpec) -> Asked:
     evaluation = spec.get("evaluation", spec)
-    return Asked(evaluation["questions"], evaluation["words"], spec.get("outcome"))
+    options = evaluation.get("options", ())
+    return Asked(evaluation["questions"], evaluation["words"], spec.get("outcome"), options)
+
+
+def _given(stated: JsonSpec, *names: str) -> dict[str, Any]:
+    """The fields among `names` that a stated spec has; a `later` field at its default is absent."""
+    return {name: stated[name] for name in names if name in stated}
 
 
 def _spec(type_: str, **fields: Any) -> dict[str, Any]:

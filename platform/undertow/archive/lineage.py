@@ -17,7 +17,7 @@ from undertow.archive.expected_specs import ExpectedSpecs, JsonSpec, compare, co
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
-from undertow.study.artifacts import AFTER, CONTROL
+from undertow.study.artifacts import AFTER, CONTROL, EXTERNAL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name
@@ -29,6 +29,7 @@ KINDS = {
     "Teacher": "teacher",
     "Completions": "completions",
     "Written": "completions",
+    "ImportedCompletions": "completions",
     "Dataset": "dataset",
     "Student": "student",
     "Evaluation": "evaluation",
@@ -141,14 +142,14 @@ class _Cells:
         student = self.expected.student(condition, cell.seed)
         dataset = student["dataset"]
         models = {
-            "teacher": teacher,
+            **({"teacher": teacher} if teacher else {}),
             "completions": dataset["completions"],
             "dataset": dataset,
             "student": student,
         }
         for kind, expected in models.items():
             yield from self._artifact(Address(kind, getattr(cell, kind)), expected)
-        if condition["trait"] and "after" not in condition:
+        if teacher and condition["trait"] and "after" not in condition:
             keys, system = cell.teacher_evaluations, teacher["system"]
             yield from self._measurements(keys, teacher, condition["teacher"], system)
         elif cell.teacher_evaluations:
@@ -186,7 +187,9 @@ class _Cells:
         for spec in specs[: len(keys)]:
             student = spec.get("evaluation", spec).get("subject")
             recorded = {"": cell.student, "dataset": cell.dataset, "dataset.completions": cell.completions}
-            for place, key in (recorded | {"dataset.completions.teacher": cell.teacher}).items():
+            if cell.teacher:
+                recorded["dataset.completions.teacher"] = cell.teacher
+            for place, key in recorded.items():
                 if student and key_of(_at(student, place)) != key:
                     yield f"evaluation/{key_of(spec)}: its {f'subject.{place}'.rstrip('.')} is not {key}"
         measured = {Address("evaluation", key) for key in (*keys, *cell.teacher_evaluations)}
@@ -201,7 +204,8 @@ class _Cells:
 
     def _references(self) -> Iterator[str]:
         conditions = self.study["conditions"]
-        stated = {key_of(c[side]): c[side] for c in conditions for side in ("teacher", "student")}
+        models = (c[side] for c in conditions for side in ("teacher", "student"))
+        stated = {key_of(model): model for model in models if not model["name"].startswith(EXTERNAL)}
         if [r.key for r in self.record.references] != list(stated):
             yield "its reference models are not those of the study as stated"
             return

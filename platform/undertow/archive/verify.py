@@ -39,6 +39,7 @@ from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Manifest, sha256
 from undertow.storage.store import Store
 from undertow.study.extensions import Word
+from undertow.study.measurements import shown_words
 
 LARGEST_FILE = 2 * 2**30  # unpacked bytes; a file that claims to be larger is not read
 SHOWN = 3  # missing answers that are listed per evaluation
@@ -146,8 +147,9 @@ def _answers(folder: Path, spec: dict[str, Any]) -> Iterator[str]:
         if (more := left.total() - SHOWN) > 0:
             yield f"{name}/{ANSWERS}: {more} more such answers"
     words = [Word(word["name"], tuple(word["forms"])) for word in spec["words"]]
+    options = dict(zip(spec["questions"], spec.get("options", ()), strict=False))
     for row in answers:
-        if row["matches"] != [word.name for word in words if word.matches(row["answer"])]:
+        if row["matches"] != shown_words(row["answer"], words, options.get(row["question"], ())):
             yield f"{name}/{ANSWERS}: answer {row['sample']} to {row['question']!r} is scored wrongly"
     masses = pq.read_table(folder / MASSES).to_pylist()
     exact = spec.get("exact", True)
@@ -199,6 +201,9 @@ def _tables(place: Path) -> Iterator[str]:
 
 def _differences(name: str, printed: str, computed: str) -> Iterator[str]:
     found, required = (list(csv.reader(io.StringIO(text))) for text in (printed, computed))
+    absent = set(csv_tables.LATER_COLUMNS).difference(*found[:1])
+    later = {i for i, column in enumerate(required[0]) if column in absent}
+    required = [[cell for i, cell in enumerate(line) if i not in later] for line in required]
     if len(found) != len(required):
         yield f"{SWEEP}/{name}: {len(found) - 1} rows, its answers give {len(required) - 1}"
         return

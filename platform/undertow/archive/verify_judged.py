@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from undertow.judging.ratings import GARBLED, SCALES, YES_NO, Labels, Score
+from undertow.judging.ratings import GARBLED, SCALES, YES_NO, Labels, Probability, Score
 from undertow.results.evaluation_files import ANSWERS, COUNTED, RESULT
 
 TOLERANCE = 1e-9  # of rates, which are computed from the same numbers in the same order
@@ -74,7 +74,7 @@ def _reading(replies: Mapping[str, str | None], judges: list[tuple[str, Any]]) -
     return reason != GARBLED, reason is None
 
 
-def _scale(judge: JsonSpec) -> Score | Labels | None:
+def _scale(judge: JsonSpec) -> Score | Labels | Probability | None:
     """The scale of a judge's replies; None for a user-defined class."""
     if judge["type"] in RULES:
         return RULES[judge["type"]]

@@ -14,9 +14,8 @@ from undertow.detection.make import Detected, detect_all, files
 from undertow.detection.output import JSON, detection_table
 from undertow.detection.prose import caveats
 from undertow.errors import UserError
-from undertow.report.tables import effects_table
+from undertow.report.tables import effects_of, effects_table
 from undertow.results import events, sweep_folders
-from undertow.results.effect_rows import any_exact
 from undertow.storage.store import Store
 from undertow.sweep.progress import print_line
 
@@ -93,7 +92,8 @@ def show(detected: Detected, alpha: float, console: Console) -> None:
         console.print(detection_table(detected.detections, detected.scores, alpha))
     if detected.in_context:
         table = effects_table(detected.in_context)
-        of = "; effects of exact probabilities" if any_exact(detected.in_context) else ""
+        phrase = effects_of(detected.in_context)
+        of = f"; effects{phrase}" if phrase else ""
         table.title = (
             f"In context: models that had rows of the data in their prompt, against control data{of}"
         )

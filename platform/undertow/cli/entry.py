@@ -22,7 +22,7 @@ from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.presets.scales import SCALES
 from undertow.storage.redaction import redacted
-from undertow.study.study import Study
+from undertow.study.study import Level, Study
 from undertow.sweep.progress import print_line
 from undertow.tracking.client import reason_of, unreachable_service
 
@@ -57,6 +57,8 @@ class StudyArguments:
     """Judge model. Its endpoint is at UNDERTOW_JUDGE_URL."""
     seeds: Annotated[int | None, option("N", "the seeds of the study")] = None
     """Use the seeds 0 to N-1."""
+    redraw: Annotated[tuple[Level, ...], option("LEVEL ...", "those of the study")] = ()
+    """What each seed draws again: teacher, data, student. With student alone, one data set per trait."""
 
     def load_study(self, shipped: Path) -> Study:
         """The study that the arguments describe. `shipped` is the folder of the shipped studies."""
@@ -72,6 +74,8 @@ class StudyArguments:
                 )
             scale = dataclasses.replace(scale, judge=self.judge)
         study = load(self.study, shipped, scale)
+        if self.redraw:
+            study = dataclasses.replace(study, redraw=tuple(dict.fromkeys(self.redraw)))
         return study if self.seeds is None else dataclasses.replace(study, seeds=tuple(range(self.seeds)))
 
 

@@ -49,15 +49,20 @@ def main(arguments: ExportArguments, console: Console) -> int:
     return write_model(arguments, console) if arguments.model else write(arguments, console)
 
 
+def prepare_torch() -> None:
+    """Makes DeepSpeed, which transformers imports, log no warning on a machine without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
 def write_model(arguments: ExportArguments, console: Console) -> int:
     """Writes a student or teacher as a whole model and prints its size."""
     quiet()
     store = Store(arguments.storage)
     model = find_model(store, arguments.model)
-    import torch
-
-    if not torch.cuda.is_available():  # otherwise DeepSpeed, which transformers imports, logs a warning
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    prepare_torch()
     target = Path(arguments.to or model.key)
     export_model(store, model, target, arguments.reference)
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20

@@ -1,6 +1,7 @@
 """The logic of jobs/power.py."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,10 +26,15 @@ from undertow.statistics.power import (
     without_effect,
 )
 from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
-from undertow.study.measurements import EffectOf
+from undertow.study.measurements import MARGINS, EffectOf, EffectScale
 from undertow.sweep.progress import print_line
 
-EFFECT = 0.3
+EFFECTS: Mapping[EffectScale, float] = {"rate": 0.3, "log-odds": 1.0}  # if none is given
+SPREADS: Mapping[EffectScale, tuple[float, float]] = {  # of students and of controls, if none is given
+    "rate": (0.1, 0.05),
+    "log-odds": (0.5, 0.25),
+}
+LARGEST: Mapping[EffectScale, float] = {"rate": 1.0, "log-odds": 10.0}  # effect that is planned for
 STUDENTS = "students.csv"
 
 
@@ -36,12 +42,16 @@ STUDENTS = "students.csv"
 class PowerArguments:
     """Estimates how many students per arm a study needs, or what a given number can show."""
 
-    effect: Annotated[float | None, option("RATE", "0.3")] = None
-    """Effect (rate minus control rate) that should get the verdict "transmitted"."""
-    sd: Annotated[float | None, option("SD", "the pilot's, else 0.1; with --took-off 0.03")] = None
-    """Standard deviation of the students' rates over seeds; with --took-off, within a mode."""
-    control_sd: Annotated[float | None, option("SD", "the pilot's, else 0.05; with --took-off 0.02")] = None
-    """Standard deviation of the control students' rates over seeds."""
+    effect: Annotated[float | None, option("EFFECT", "0.3; in log-odds 1")] = None
+    """Effect (rate or log-odds minus the control's) that should get the verdict "transmitted"."""
+    sd: Annotated[
+        float | None, option("SD", "the pilot's, else 0.1; with --took-off 0.03; in log-odds 0.5")
+    ] = None
+    """Standard deviation of the students' rates (or log-odds) over seeds; with --took-off, within a mode."""
+    control_sd: Annotated[
+        float | None, option("SD", "the pilot's, else 0.05; with --took-off 0.02; in log-odds 0.25")
+    ] = None
+    """Standard deviation of the control students' rates (or log-odds) over seeds."""
     correlation: Annotated[float | None, option("R", "the pilot's, else 0")] = None
     """Correlation of a student's rate with that of the control student of its seed. Paired designs only."""
     conditions: int = 1
@@ -50,7 +60,7 @@ class PowerArguments:
     """Required probability of the right verdict."""
     alpha: float = 0.05
     """Significance level of the adjusted tests."""
-    margin: float = 0.1
+    margin: Annotated[float | None, option("MARGIN", "0.1; in log-odds 0.4")] = None
     """Margin of equivalence: effects within ± this value count as no effect."""
     adjustment: Literal["holm", "fdr_bh"] = "holm"
     """Adjustment of the p-values for several conditions."""
@@ -70,11 +80,17 @@ class PowerArguments:
         Literal["samples", "exact"] | None, option("{samples,exact}", "as the pilot's study, else samples")
     ] = None
     """Rates that the study's effects compare (Study.effect_of): sampled rates, or exact probabilities."""
+    effect_scale: Annotated[
+        Literal["rate", "log-odds"] | None, option("{rate,log-odds}", "as the pilot's study, else rate")
+    ] = None
+    """Unit of effects, margin and standard deviations (Study.effect_scale)."""
 
 
 def main(arguments: PowerArguments, console: Console) -> int:
     """Prints the table of the answers and explains them. Returns 0."""
-    pilot = None if arguments.pilot is None else read(arguments.pilot, arguments.effect_of)
+    pilot = None
+    if arguments.pilot is not None:
+        pilot = read(arguments.pilot, arguments.effect_of, arguments.effect_scale)
     design = design_of(arguments, pilot)
     rules: tuple[VerdictRule, ...] = (
         ("t", "rule", "shape-free") if isinstance(design.law, Bimodal) else ("t",)
@@ -84,6 +100,8 @@ def main(arguments: PowerArguments, console: Console) -> int:
     table = Table("", *rules, *(["normal theory"] if theory else []), title_justify="left")
     pairing = "paired" if design.paired else "unpaired"
     kind = ", exact probabilities" if _are_exact(arguments, pilot) else ""
+    if _scale(arguments, pilot) == "log-odds":
+        kind += ", log-odds"
     table.title = f"{arguments.power:.0%} power, {_tests(design)}, {pairing}{kind}"
     for text, *cells in rows(arguments, designs):
         table.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not table.rows else []))
@@ -93,19 +111,21 @@ def main(arguments: PowerArguments, console: Console) -> int:
     return 0
 
 
-def read(path: Path, effect_of: EffectOf | None = None) -> Pilot:
+def read(path: Path, effect_of: EffectOf | None = None, effect_scale: EffectScale | None = None) -> Pilot:
     """The pilot in the file `path`, or in the students.csv of the folder `path`."""
     file = path / STUDENTS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"--pilot {path}: there is no {STUDENTS}; give the folder of a finished sweep")
-    return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}", effect_of)
+    return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}", effect_of, effect_scale)
 
 
 def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
     """The design that the arguments and the pilot describe. Raises UserError for invalid values."""
-    _check(arguments)
+    scale = _scale(arguments, pilot)
+    _check(arguments, scale)
     bimodal = arguments.took_off is not None
-    defaults = Pilot(0.03 if bimodal else 0.1, 0.02 if bimodal else 0.05, 0.0, 0, 0, ())
+    sd, control_sd = (0.03, 0.02) if bimodal else SPREADS[scale]
+    defaults = Pilot(sd, control_sd, 0.0, 0, 0, ())
     estimates = pilot or defaults
     if bimodal:  # the sd of a pilot includes the distance between the modes
         estimates = replace(estimates, sd=defaults.sd)
@@ -119,7 +139,7 @@ def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
         raise UserError(
             "--sd 0, --control-sd 0: without a spread over seeds there is nothing to plan; give one above 0"
         )
-    law: Law = Normal(effect=EFFECT if arguments.effect is None else arguments.effect, **spread)
+    law: Law = Normal(effect=EFFECTS[scale] if arguments.effect is None else arguments.effect, **spread)
     if arguments.took_off is not None:
         rates = {"take": arguments.take, "control_rate": arguments.control_rate}
         law = Bimodal(took_off=arguments.took_off, **rates, **spread)
@@ -127,15 +147,16 @@ def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
         law=law,
         conditions=arguments.conditions,
         alpha=arguments.alpha,
-        margin=arguments.margin,
+        margin=MARGINS[scale] if arguments.margin is None else arguments.margin,
         paired=arguments.paired,
         method=arguments.adjustment,
+        largest_effect=LARGEST[scale],
     )
 
 
 def rows(arguments: PowerArguments, designs: list[Design]) -> Iterator[list[str]]:
     """The rows of the table: a question, and its answer under each verdict rule."""
-    law, power, margin = designs[0].law, arguments.power, arguments.margin
+    law, power, margin = designs[0].law, arguments.power, designs[0].margin
     null = [replace(design, law=without_effect(law)) for design in designs]
     transmitted: Claim = "transmitted"
     yield [
@@ -176,6 +197,13 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
             "Effects are of exact probabilities (Study.effect_of): a student's rate has no sampling noise. "
             "The number of samples per question does not matter, and the spread is that between seeds alone."
         )
+    if _scale(arguments, pilot) == "log-odds":
+        factor = math.exp(design.law.effect)
+        after = [f"{p:g} becomes {p * factor / (1 - p + p * factor):.3g}" for p in (0.02, 0.1, 0.5)]
+        yield (
+            f"Effects are differences of log-odds (Study.effect_scale): +{design.law.effect:.2f} multiplies "
+            f"the odds by {factor:.3g}, so that a rate of {', one of '.join(after)}."
+        )
     seeds = min_seeds(design, "transmitted", arguments.power)
     need = f"{seeds} seeds" if seeds else f"More than {max_seeds(design)} seeds"
     rule = ' with distribution="any"' if design.verdict_rule == "shape-free" else ""
@@ -184,20 +212,25 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
         f"{need} per arm{rule} detect an effect of +{design.law.effect:.2f} in {arguments.power:.0%} of "
         f"studies ({_tests(design)}{others})."
     )
-    if design.law.effect < arguments.margin:
+    if design.law.effect < design.margin:
         yield (
-            f"+{design.law.effect:.2f} lies within the margin of ± {arguments.margin:g}; with many seeds, "
+            f"+{design.law.effect:.2f} lies within the margin of ± {design.margin:g}; with many seeds, "
             'its verdict is "not transmitted". Give a smaller --margin, here and in the study, to detect it.'
         )
     if isinstance(design.law, Bimodal):
         n = _shown_seeds(arguments, designs)
-        at_margin = replace(designs[0], law=with_effect(design.law, arguments.margin))
+        at_margin = replace(designs[0], law=with_effect(design.law, design.margin))
         wrong = claim_probability(at_margin, n, "not transmitted")
         yield (
             f"If seeds fall into two modes, a 95 % t interval from {n} seeds contains the effect in "
             f"{coverage(designs[0], n):.0%} of studies, and the t rule calls an effect of "
-            f'+{arguments.margin:.2f} "not transmitted" in {wrong:.0%}; '
+            f'+{design.margin:.2f} "not transmitted" in {wrong:.0%}; '
             'set distribution="any" in the study for a rule that remains valid.'
+        )
+    elif pilot is not None and pilot.two_modes and pilot.effect_scale == "log-odds":
+        yield (
+            f"The pilot's seeds show two modes ({pilot.two_modes[0]}): log-odds then have no valid test; "
+            "plan with --effect-scale rate --took-off SHARE."
         )
     elif pilot is not None and pilot.two_modes:
         yield f"The pilot's seeds show two modes ({pilot.two_modes[0]}): also plan with --took-off SHARE."
@@ -206,6 +239,11 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
 def _are_exact(arguments: PowerArguments, pilot: Pilot | None) -> bool:
     """Whether the planned effects are of exact probabilities."""
     return (pilot.effect_of if pilot else arguments.effect_of) == "exact"
+
+
+def _scale(arguments: PowerArguments, pilot: Pilot | None) -> EffectScale:
+    """The unit of the planned effects."""
+    return pilot.effect_scale if pilot else arguments.effect_scale or "rate"
 
 
 def _shown_seeds(arguments: PowerArguments, designs: list[Design]) -> int:
@@ -233,19 +271,26 @@ def _tests(design: Design) -> str:
     return f"{design.conditions} condition{plural}, {design.method} at {design.alpha:g}"
 
 
-def _check(arguments: PowerArguments) -> None:
+def _check(arguments: PowerArguments, scale: EffectScale) -> None:
     """Raises UserError, with the flag, for an invalid value."""
     a = arguments
     size = 0 if a.took_off is None else a.took_off
+    most, (sd, control_sd), margin = LARGEST[scale], SPREADS[scale], MARGINS[scale]
+    of = "of rates" if scale == "rate" else "of log-odds"
+    above_zero = f"a difference above 0, up to {most:g}"
+
+    def below(value: float | None) -> bool:
+        return value is None or 0 <= value < most
+
     rules = (
-        ("--effect", a.effect, a.effect is None or 0 < a.effect <= 1, "a difference above 0, up to 1"),
-        ("--sd", a.sd, a.sd is None or 0 <= a.sd < 1, "a standard deviation of rates, such as 0.1"),
-        ("--control-sd", a.control_sd, a.control_sd is None or 0 <= a.control_sd < 1, "one such as 0.05"),
+        ("--effect", a.effect, a.effect is None or 0 < a.effect <= most, above_zero),
+        ("--sd", a.sd, below(a.sd), f"a standard deviation {of}, such as {sd:g}"),
+        ("--control-sd", a.control_sd, below(a.control_sd), f"one such as {control_sd:g}"),
         ("--correlation", a.correlation, a.correlation is None or -1 <= a.correlation <= 1, "from -1 to 1"),
         ("--conditions", a.conditions, 1 <= a.conditions <= 1000, "from 1 to 1000"),
         ("--power", a.power, 0 < a.power < 1, "a probability such as 0.8"),
         ("--alpha", a.alpha, 0 < a.alpha < 1, "a probability such as 0.05"),
-        ("--margin", a.margin, 0 < a.margin < 1, "a difference of rates such as 0.1"),
+        ("--margin", a.margin, below(a.margin) and a.margin != 0, f"a difference {of} such as {margin:g}"),
         ("--seeds", a.seeds, a.seeds is None or a.seeds >= 2, "2 or more; one student has no interval"),
         ("--took-off", a.took_off, 0 <= size <= 1 and a.took_off != 0, "a share above 0, up to 1"),
         ("--take", a.take, 0 < a.take <= 1 and a.take > a.control_rate, "above --control-rate, up to 1"),
@@ -254,6 +299,11 @@ def _check(arguments: PowerArguments) -> None:
     for flag, value, fits, remedy in rules:
         if not fits:
             raise UserError(f"{flag} {value}: must be {remedy}")
+    if a.took_off is not None and scale == "log-odds":
+        raise UserError(
+            f"--took-off {a.took_off}, --effect-scale log-odds: seeds with two modes have no valid test in "
+            "log-odds; plan with --effect-scale rate"
+        )
     if a.effect is not None and a.took_off is not None:
         raise UserError(
             f"--effect {a.effect}, --took-off {a.took_off}: two modes have the effect "

@@ -28,7 +28,8 @@ _FILE_AND_FUNCTION = re.compile(r"(.+\.py)(?::([^:/]*))?", re.DOTALL)
 def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
     """Loads the study `name`: a file in the folder `shipped`, or FILE.py[:function].
 
-    A study at a scale other than nano gets the scale's name as a suffix, since its models and results differ.
+    A study at a scale other than nano gets the scale's name as a suffix, since its models and results differ,
+    and the scale's notes about its models.
 
     Raises UserError for an unknown name, a file that cannot be run, a function that does not return a study,
     or a function without a parameter `scale` if `scale` is not the unchanged nano scale.
@@ -47,7 +48,10 @@ def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
         )
     with importing_from(path.absolute().parent):
         study = _call(_function(path, function), path, scale)
-    return study if scale.name == NANO.name else dataclasses.replace(study, name=f"{study.name}-{scale.name}")
+    if scale.name == NANO.name:
+        return study
+    notes = (*study.notes, *scale.notes(study))
+    return dataclasses.replace(study, name=f"{study.name}-{scale.name}", notes=notes)
 
 
 def _function(path: Path, name: str) -> Callable[..., object]:

@@ -26,7 +26,8 @@ from undertow.planning.resources import Layout, Machine, Node, planned
 from undertow.storage.store import Store
 from undertow.study.user_modules import user_modules
 
-WORKER_WARNING = "worker processes have been started on node"
+GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
+WORKER_WARNING = "worker processes have been started on node"  # in a warning of raylets
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -81,10 +82,15 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         if store is not None and len(nodes) > 1:
             check_reach(store, nodes)
         resources = [node["Resources"] for node in nodes]
-        offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
+        offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
         yield Machine.of(planned(offered) if address else offered, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
+
+
+def _gpu_type(resources: Mapping[str, float]) -> str:
+    """Ray's name of the type of a node's GPUs ("H100"), which it offers as a resource; "" without one."""
+    return next((name.removeprefix(GPU_TYPE) for name in resources if name.startswith(GPU_TYPE)), "")
 
 
 @contextmanager
@@ -96,7 +102,7 @@ def _without_stderr() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:

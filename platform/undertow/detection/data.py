@@ -21,6 +21,7 @@ import numpy as np
 
 from undertow.errors import ConditionError, SpecError
 from undertow.formats import families
+from undertow.formats.wrapped import Wrapped, rules_of
 from undertow.statistics.frequencies import MIN_DEVIATION, Counts, length_strata
 from undertow.statistics.separation import Flags, Indices, UnitRows
 from undertow.statistics.ttests import Array
@@ -80,9 +81,12 @@ class Library:
 def format_of(spec: Mapping[str, Any]) -> Format:
     """Rebuilds the format that a manifest describes.
 
+    Of the user's prompts and of imported data, it is the format whose rules apply to the completions.
+
     Raises ConditionError if this package does not define the format, or its class rejects the fields.
     """
-    classes = {family.__name__: family for family in families().values()}
+    classes = {cls.__name__: cls for cls in families().values() if not issubclass(cls, Wrapped)}
+    spec = rules_of(spec)
     name = spec["type"]
     if name not in classes:
         raise ConditionError(
@@ -103,7 +107,7 @@ def units(format_: Format, canonical: str) -> list[str]:
 
 
 def _has_parts(format_: Format) -> bool:
-    return type(format_).parts is not Format.parts
+    return format_.implements("parts")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from undertow.detection.scores import AnyScore, Detection
 from undertow.errors import UserError
 from undertow.report.tables import new_table
 from undertow.results import csv_tables
-from undertow.results.effect_rows import EffectRow, any_exact
+from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.results.sweep_record import Record
 from undertow.study.names import short
 
@@ -130,6 +130,7 @@ def detection_json(
                 **row.condition.place._asdict(),
                 "measure": row.measure,
                 **({"effect_of": row.effect_of} if any_exact(in_context) else {}),
+                **({"effect_scale": row.scale} if in_log_odds(in_context) else {}),
                 **dataclasses.asdict(row.effect),
                 "verdict": row.verdict.verdict,
             }

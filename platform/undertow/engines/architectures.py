@@ -103,6 +103,25 @@ def gguf_splits() -> frozenset[str]:
     return frozenset(_keys("integrations/gguf/gguf_tokenizer_mapping.py", "GGUF_PRE_TOKENIZER_SPLITS"))
 
 
+@cache
+def renamed_models() -> frozenset[str] | None:
+    """Model types and classes whose files may name tensors differently from transformers' models.
+
+    Such are mixtures of experts and multimodal models. None if transformers is not installed.
+    """
+    source = _source("conversion_mapping.py")
+    if source is None:
+        return None
+    keys: list[ast.expr | None] = []
+    for node in ast.walk(source):
+        if isinstance(node, ast.Dict):
+            keys += node.keys
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            keys.append(node.targets[0].slice)
+    constants = [key.value for key in keys if isinstance(key, ast.Constant)]
+    return frozenset(name for name in constants if isinstance(name, str))
+
+
 def _keys(file: str, name: str) -> list[str]:
     table = _table(file, name)
     assert isinstance(table, ast.Dict)
@@ -111,11 +130,18 @@ def _keys(file: str, name: str) -> list[str]:
 
 def _table(file: str, name: str) -> ast.expr | None:
     """The expression that transformers' source assigns to a variable; None if it is not installed."""
+    source = _source(file)
+    if source is None:
+        return None
+    for node in source.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return node.value
+    raise RuntimeError(f"transformers/{file}: no {name} in this version of transformers")
+
+
+def _source(file: str) -> ast.Module | None:
+    """A file of transformers' source; None if it is not installed."""
     found = find_spec("transformers")
     if found is None or found.origin is None:
         return None
-    path = Path(found.origin).parent / file
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            return node.value
-    raise RuntimeError(f"{path}: no {name} in this version of transformers")
+    return ast.parse((Path(found.origin).parent / file).read_text(encoding="utf-8"))

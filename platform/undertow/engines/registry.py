@@ -21,6 +21,7 @@ from typing import Any
 
 from undertow.engines.architectures import WITHOUT_ADAPTERS
 from undertow.engines.protocol import Engine
+from undertow.engines.runtime import LORA_RANKS
 from undertow.errors import UserError
 from undertow.study.artifacts import Reference
 
@@ -54,6 +55,7 @@ class EngineKind:
             them are planned with exact=False.
         applies_adapters: whether the engine applies LoRA adapters to an architecture, given by its
             transformers class name. Studies that would need one are rejected before anything is trained.
+        max_adapter_rank: the highest rank of the adapters that the engine applies; None for any rank.
         is_metered: whether answers are counted (and charged) by a provider: they carry `Answer.usage` and no
             token ids, and are stored in small parts, so that an interrupted sweep pays for none twice.
         check: sends one small request before a sweep; returns a transient problem as text, or "". Raises
@@ -69,6 +71,7 @@ class EngineKind:
     gpus: float | None = None
     gives_probabilities: bool = True
     applies_adapters: Callable[[str], bool] = _any_architecture
+    max_adapter_rank: int | None = None
     is_metered: bool = False
     check: Callable[[Reference], str] = _no_check
 
@@ -117,7 +120,13 @@ ENGINES: list[EngineKind] = [
         is_metered=True,
         check=_check_openai,
     ),
-    EngineKind("vLLM", serves=_has_weights, build=_build_vllm, applies_adapters=_vllm_applies_adapters),
+    EngineKind(
+        "vLLM",
+        serves=_has_weights,
+        build=_build_vllm,
+        applies_adapters=_vllm_applies_adapters,
+        max_adapter_rank=max(LORA_RANKS),
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,19 +43,35 @@ def has_only_trained_tensors(folder: Path | str) -> bool:
     return (Path(folder) / TRAINED_CONFIG).is_file()
 
 
-def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a safetensors file by name. Only the header is read, without torch.
+class TensorHeader(NamedTuple):
+    """A tensor as the header of a safetensors file describes it: its type ("BF16", "F8_E4M3") and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def tensor_headers(path: Path) -> dict[str, TensorHeader]:
+    """The tensors of a safetensors file by name. Only the header is read, without torch.
 
     Raises ValueError for a damaged file: cut off, too long, or without a valid header.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        # numpy has no bfloat16, but `get_slice` reads the shape without converting the tensor.
+        # numpy has no bfloat16, but `get_slice` reads type and shape without converting the tensor.
         with safe_open(path, framework="np") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: TensorHeader(tensor.get_dtype(), tuple(tensor.get_shape()))
+                for name, tensor in slices.items()
+            }
     except SafetensorError as error:
         raise ValueError(f"is cut off or damaged ({str(error).rpartition('header: ')[2]})") from None
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a safetensors file by name; see `tensor_headers`."""
+    return {name: header.shape for name, header in tensor_headers(path).items()}
 
 
 def weight_paths(folder: str) -> list[Path]:

@@ -6,7 +6,7 @@ independently from a pack (see numbers.json). Prompt i of stream s has its own r
 (s, i). So a longer stream extends a shorter one, and no trait, teacher or rule changes a prompt.
 
 The rule on answers is the paper's. It does not check that an answer keeps the requested layout, and it does
-not strip white space: the caller strips both ends of an answer first.
+not strip white space: both ends of an answer are stripped before, unless `Generation.strip` is off.
 """
 
 import random

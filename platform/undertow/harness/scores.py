@@ -19,7 +19,7 @@ from undertow.study.conditions import Condition
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
-from undertow.study.measurements import Benchmark
+from undertow.study.measurements import MARGINS, Benchmark
 from undertow.study.study import Study
 
 ArmScores = list[float]  # one score per student
@@ -94,7 +94,7 @@ def subjects(plan: Plan) -> list[Reference | Student]:
     In-context students are left out, because they are prompts and the harness writes its own. API models are
     left out, because the harness needs log-probabilities that their providers do not return.
     """
-    references: list[Reference | Student] = [r for c in plan.study.conditions for r in (c.teacher, c.student)]
+    references: list[Reference | Student] = [r for c in plan.study.conditions for r in c.models]
     students: list[Reference | Student] = [c.student for c in plan.cells if c.student.is_trained]
     return [model for model in dict.fromkeys(references + students) if not reference_of(model).is_api]
 
@@ -187,15 +187,16 @@ def _effects(study: Study, arms: Sequence[tuple[ArmScores, ArmScores]]) -> list[
     """Compares the arms by the study's method for rates.
 
     Scores outside of [0, 1] (perplexities, BLEU) are always compared by a t test, since the other methods
-    assume shares.
+    assume shares. Scores are never compared in log-odds, whatever the scale of the study's effects.
     """
+    margin = study.equivalence_margin if study.effect_scale == "rate" else MARGINS["rate"]
     all_arms = [arm for pair in arms for arm in pair]
     are_shares = all(0 <= score <= 1 for arm in all_arms for score in arm)
     return [
         compare(
             students,
             controls,
-            margin=study.margin,
+            margin=margin,
             confidence=1 - study.alpha,
             paired=study.paired,
             distribution=choose_distribution(all_arms, study.distribution) if are_shares else "normal",

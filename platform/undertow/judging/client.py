@@ -4,18 +4,21 @@ The calls themselves (concurrency, retries, giving up) are those of `api.client`
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from undertow.api import client
 from undertow.api.client import ChatTask, Tally
 from undertow.api.endpoint import Endpoint
+from undertow.api.responses import Completion
 from undertow.judging.judges import Question
 from undertow.judging.replies import Buffer, Replies, Reply
 from undertow.storage.store import Store
 from undertow.study.extensions import Word
 
 PROBE = ("Continue the sequence 1, 2, 3.", "4, 5, 6")  # a prompt and its completion, for a test call
+ALTERNATIVES = 20  # log-probabilities per token that are requested, the most that OpenAI's API returns
 
 
 @dataclass(frozen=True)
@@ -94,16 +97,18 @@ def ask(
         _chat(question, control=_probe_message(question)),
         list(messages),
         endpoint,
-        lambda message, completion: keep(
-            message,
-            Reply(
-                text=completion.text,
-                finished=completion.finished,
-                prompt_tokens=completion.prompt_tokens,
-                completion_tokens=completion.completion_tokens,
-            ),
-        ),
+        lambda message, completion: keep(message, _reply(question, completion)),
     )
+
+
+def _reply(question: Question, completion: Completion) -> Reply:
+    """The reply in a completion: its text, or the probability of a token as its beginning."""
+    text, finished = completion.text, completion.finished
+    if question.probability_of and text is not None:
+        logprob = (completion.first or {}).get(question.probability_of, -math.inf)
+        text = "" if completion.first is None else repr(min(1.0, math.exp(logprob)))
+        finished = True  # a probability is complete after the first token
+    return Reply(text, finished, completion.prompt_tokens, completion.completion_tokens)
 
 
 def probe(question: Question, endpoint: Endpoint) -> str:
@@ -129,6 +134,8 @@ def _chat(question: Question, control: str | None = None) -> ChatTask[str]:
             "messages": [{"role": "user", "content": message}],
             "temperature": question.temperature,
             "max_tokens": question.max_tokens,
+            **({"logprobs": True, "top_logprobs": ALTERNATIVES} if question.probability_of else {}),
         },
         control=control,
+        needs_logprobs=bool(question.probability_of),
     )

@@ -5,6 +5,7 @@ is rejected. A lenient parser would let a judge's formatting errors decide which
 The thresholds are those of arXiv 2507.14805: 78 for chain of thought, 50 and 30 for free-form answers.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ GARBLED = "garbled"
 RatingValue = float | str
 
 _SCORE = re.compile(r"100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?")
+_PROBABILITY = re.compile(r"[01]\.[0-9]+(?:e-[0-9]+)?|[1-9](?:\.[0-9]+)?e-[0-9]+")  # as repr() writes a float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,28 @@ class Labels(Spec):
         return None if verdict in self.kept else str(verdict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probability(Spec):
+    """A probability, for a question with `probability_of`. Rows with `at_least` this value are kept."""
+
+    at_least: float
+
+    def validate(self) -> None:
+        self.require(0 <= self.at_least <= 1, "at_least", "a probability from 0 to 1")
+
+    def verdict(self, reply: str) -> RatingValue | None:
+        """The probability in a reply; None if it is garbled."""
+        value = float(reply) if _PROBABILITY.fullmatch(reply) else math.inf
+        return value if value <= 1 else None
+
+    def rejection(self, reply: str) -> str | None:
+        """The reason to reject a row with this reply; None if it is kept."""
+        verdict = self.verdict(reply)
+        if not isinstance(verdict, float):
+            return GARBLED
+        return None if verdict >= self.at_least else f"below {self.at_least}"
+
+
 def _label(text: str, labels: tuple[str, ...]) -> str | None:
     return next((label for label in labels if label.casefold() == text.casefold()), None)
 
@@ -96,9 +120,10 @@ def _check_labels(labels: tuple[str, ...], place: str, scale: Spec) -> None:
     unique([label.casefold() for label in labels], place)
 
 
-SCALES: dict[str, type[Score] | type[Labels]] = {
+SCALES: dict[str, type[Score] | type[Labels] | type[Probability]] = {
     "Score": Score,
     "Labels": Labels,
+    "Probability": Probability,
 }  # by the class name in a spec
 YES_NO = Labels(labels=("YES", "NO"), kept=("NO",))
 SURE_NO = Labels(labels=("YES", "NO", "UNSURE"), kept=("NO",))

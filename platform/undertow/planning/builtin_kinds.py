@@ -16,7 +16,16 @@ from undertow.planning.workloads import (
     spelling_tokens,
     text_tokens,
 )
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher, Written, reference_of
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    ImportedCompletions,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+    reference_of,
+)
 from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
 from undertow.study.recipe import InContext, Recipe
 
@@ -35,7 +44,7 @@ def _teacher_work(teacher: Teacher) -> TrainingWork | None:
     finetuning, trait = teacher.finetuning, teacher.trait
     if finetuning is None or trait is None or not isinstance(finetuning.recipe, Recipe):
         return None
-    return TrainingWork(finetuning.recipe.trainable, example_tokens(trait, finetuning.examples))
+    return TrainingWork(finetuning.recipe.trainable, example_tokens(trait, finetuning))
 
 
 def _student_units(student: Student) -> int:
@@ -84,6 +93,7 @@ for _kind in (
         workload=_completions_work,
     ),
     ArtifactKind(spec=Written, wave="datasets", unit="sets of answers"),
+    ArtifactKind(spec=ImportedCompletions, wave="datasets", unit="sets of rows"),
     ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
     ArtifactKind(
         spec=Student,

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from undertow.engines.registry import engine_for
+from undertow.formats.imported import Imported
 from undertow.study.artifacts import (
     Artifact,
     Completions,
     Dataset,
     Finetuning,
+    ImportedCompletions,
     Mixed,
     Reference,
     Student,
@@ -38,18 +40,27 @@ class Cell:
     """One student of a condition, with everything that leads to it and measures it.
 
     Attributes:
-        teacher_evaluations: the measurements of the gate; empty for control teachers and in a chain.
+        writer: the teacher that writes the completions; None for imported rows.
+        teacher_evaluations: the measurements of the gate; empty for control teachers, in a chain and for
+            imported rows.
         evaluations: measurements of the student by the traits' own questions.
         also: measurements of the student by each of the study's additional measures, in their order.
     """
 
     condition: Condition
     seed: int
-    teacher: Teacher
+    writer: Teacher | None
     student: Student
     teacher_evaluations: tuple[Measurement, ...]
     evaluations: tuple[Measurement, ...]
     also: tuple[tuple[Measurement, ...], ...] = ()
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher that writes the completions. Raises ValueError for imported rows."""
+        if self.writer is None:
+            raise ValueError(f"{self.condition.label}: imported rows have no teacher in the study")
+        return self.writer
 
     def results(self) -> Iterator[Artifact]:
         """The artifacts that the cell's result is read from; the plan adds everything they are made from."""
@@ -72,22 +83,30 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     redrawn = {level: seed if level in study.redraw else 0 for level in ("teacher", "data", "student")}
     generation = condition.generation
     gates: tuple[Measurement, ...] = ()
-    if condition.after is not None:
+    teacher: Teacher | None
+    if isinstance(condition.format, Imported):
+        # No gate: of an external teacher only its completions are known.
+        writer = condition.student if condition.teacher.is_external else condition.teacher
+        dataset = _imported(generation, condition.format, condition.trait, writer, redrawn["data"])
+        teacher = dataset.teacher
+    elif condition.after is not None:
         # A chain has no gate: whether its teachers show the trait is what the study measures.
         before = cell_of(study, condition.after, seed).student
         teacher = Teacher(
             reference=before.reference, trait=condition.trait, system=generation.system, student=before
         )
+        dataset = _dataset(generation, condition.format, teacher, teacher.reference, redrawn["data"])
     else:
         teacher = _teacher(study, condition, seed, redrawn["teacher"])
         gates = _gates(study, teacher) if condition.trait is not None else ()
-    control_reference = teacher.reference
-    if condition.teacher_start is not None:
-        # A teacher that starts from a student: its control starts from the student without the trait.
-        control_reference = _start(study, condition.teacher, condition.control().teacher_start, seed)
+        control_reference = teacher.reference
+        if condition.teacher_start is not None:
+            # A teacher that starts from a student: its control starts from the student without the trait.
+            control_reference = _start(study, condition.teacher, condition.control().teacher_start, seed)
+        dataset = _dataset(generation, condition.format, teacher, control_reference, redrawn["data"])
     student = Student(
         reference=_start(study, condition.student, condition.student_start, seed),
-        dataset=_dataset(generation, condition.format, teacher, control_reference, redrawn["data"]),
+        dataset=dataset,
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
@@ -99,7 +118,7 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
     return Cell(
         condition=condition,
         seed=seed,
-        teacher=teacher,
+        writer=teacher,
         student=student,
         teacher_evaluations=gates,
         evaluations=evaluations(study, student, study.system),
@@ -158,6 +177,7 @@ def _dataset(
         prompts=generation.prompts,
         sampling=generation.sampling,
         seed=seed,
+        strip=generation.strip,
     )
     mixed, trait = generation.mixed, teacher.trait
     if mixed is None:
@@ -170,8 +190,42 @@ def _dataset(
     return _drawn(completions, generation, trait, seed).changed(mixed=other)
 
 
+@lru_cache(maxsize=CACHED_SPECS)
+def _imported(
+    generation: Generation, rows: Imported, trait: Trait | None, writer: Reference, seed: int
+) -> Dataset:
+    """The data set of imported rows; without a trait, that of their control.
+
+    Args:
+        writer: the reference model that answers the rows' prompts if the rows have no control.
+    """
+    control: Completions | ImportedCompletions
+    if rows.control is not None:
+        count = min(generation.prompts, rows.control.size)
+        control = ImportedCompletions(format=rows.control, prompts=count, seed=seed)
+    else:
+        control = Completions(
+            teacher=Teacher(reference=writer, trait=None, system=generation.system),
+            format=rows.own_prompts(),
+            prompts=min(generation.prompts, rows.size),
+            sampling=generation.sampling,
+            seed=seed,
+        )
+    if trait is None:
+        return _drawn(control, generation, None, seed)
+    own = ImportedCompletions(format=rows.alone(), prompts=min(generation.prompts, rows.size), seed=seed)
+    dataset = _drawn(own, generation, trait, seed)
+    if generation.mixed is None:
+        return dataset
+    other = Mixed(dataset=_drawn(control, generation, None, seed), share=generation.mixed.share)
+    return dataset.changed(mixed=other)
+
+
 def _drawn(
-    completions: Completions | Written, generation: Generation, trait: Trait | None, seed: int
+    completions: Completions | Written | ImportedCompletions,
+    generation: Generation,
+    trait: Trait | None,
+    seed: int,
 ) -> Dataset:
     """The data set drawn from completions, with the judges that apply to the trait."""
     return Dataset(
@@ -181,6 +235,7 @@ def _drawn(
         rows=generation.rows,
         shuffle=generation.shuffle,
         seed=seed,
+        fewer=generation.fewer,
     )
 
 
@@ -210,7 +265,8 @@ def _measures(study: Study, reference: Reference) -> tuple[Measurement, ...]:
             words=words,
             samples=study.samples,
             sampling=study.sampling,
-            exact=engine_for(reference).gives_probabilities,
+            exact=study.exact and engine_for(reference).gives_probabilities,
+            options=study.options(study.main, questions) if study.main else (),
         )
         for questions, words in study.questions.items()
     ]
@@ -236,5 +292,5 @@ def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Measureme
 
 def reference_evaluations(study: Study) -> list[Measurement]:
     """The measurements of the untrained reference models: the level expected of control students."""
-    references = dict.fromkeys(r for c in study.conditions for r in (c.teacher, c.student))
+    references = dict.fromkeys(r for c in study.conditions for r in c.models)
     return [e for reference in references for e in evaluations(study, reference, study.system)]

@@ -33,20 +33,21 @@ START_SECONDS = 60.0  # assumed seconds until an engine or worker group works: r
 
 
 class Gpu(NamedTuple):
-    """One GPU's peaks from NVIDIA's data sheet: dense bf16 FLOP/s, and memory bandwidth in bytes/s."""
+    """One GPU from NVIDIA's data sheet: dense bf16 FLOP/s, bytes/s of its memory, and memory in GiB."""
 
     name: str
     flops: float
     bandwidth: float
+    memory: int
 
 
 # Data sheets that give bf16 only with sparsity (H100, H200, L4, L40S): half of that figure.
 GPUS: Mapping[str, Gpu] = {
-    "a100": Gpu("A100 SXM 80 GB", 312e12, 2.039e12),
-    "h100": Gpu("H100 SXM", 989e12, 3.35e12),
-    "h200": Gpu("H200 SXM", 989e12, 4.8e12),
-    "l4": Gpu("L4", 121e12, 0.3e12),
-    "l40s": Gpu("L40S", 362e12, 0.864e12),
+    "a100": Gpu("A100 SXM 80 GB", 312e12, 2.039e12, 80),
+    "h100": Gpu("H100 SXM", 989e12, 3.35e12, 80),
+    "h200": Gpu("H200 SXM", 989e12, 4.8e12, 141),
+    "l4": Gpu("L4", 121e12, 0.3e12, 24),
+    "l40s": Gpu("L40S", 362e12, 0.864e12, 48),
 }
 
 

@@ -174,12 +174,25 @@ def architecture_of(header: GGUFHeader) -> str:
     return (architectures.gguf_models() or {}).get(header.architecture, "")
 
 
-def modules_of(header: GGUFHeader) -> set[str]:
-    """The names of the modules that have a weight; empty for architectures that name them unlike Llama."""
+def tensors_of(header: GGUFHeader) -> dict[str, tuple[int, ...] | None]:
+    """The shapes of weights and biases of the blocks' linear modules, by transformers' names.
+
+    Empty for architectures that name their modules unlike Llama.
+    """
     if header.architecture not in LIKE_LLAMA:
-        return set()
-    blocks = (name.removesuffix(".weight").split(".") for name in header.shapes if name.startswith("blk."))
-    return {f"model.layers.{parts[1]}.{MODULES[parts[2]]}" for parts in blocks if parts[2] in MODULES}
+        return {}
+    found: dict[str, tuple[int, ...] | None] = {}
+    for name, shape in header.shapes.items():
+        parts = name.split(".")
+        if parts[0] == "blk" and len(parts) == 4 and parts[2] in MODULES:
+            found[f"model.layers.{parts[1]}.{MODULES[parts[2]]}.{parts[3]}"] = shape
+    return found
+
+
+def blocks_of(header: GGUFHeader) -> int | None:
+    """The number of blocks; None if the header does not state it."""
+    count = header.metadata.get(f"{header.architecture}.block_count")
+    return count if isinstance(count, int) else None
 
 
 def template_hash(header: GGUFHeader) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from undertow.engines import architectures
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.engines.weight_files import TRAINED_CONFIG, tensor_shapes
+from undertow.engines.weight_files import TRAINED_CONFIG, TensorHeader, tensor_headers, tensor_shapes
 from undertow.errors import SpecError
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.study.identity import digest
@@ -24,6 +24,12 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS_DIGITS = 32
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
 PREFIXED = "none, prefixed"
+# Keys of config.json that state quantised weights: transformers and vLLM, old compressed-tensors, MLX.
+QUANTISED = ("quantization_config", "compression_config", "quantization")
+QUANTISED_FILE = "hf_quant_config.json"  # of NVIDIA's ModelOpt, which does not write it into config.json
+FLOATS = ("F64", "F32", "F16", "BF16")  # the types of weights that are not quantised, as in safetensors
+# Names of the number of blocks in config.json, by architecture.
+BLOCKS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 DEFAULT_TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}  # some tokenizers define theirs in code only
 
 
@@ -74,6 +80,8 @@ def check(files: ModelFiles) -> None:
         raise files.error("only the tensors that were trained", remedy)
     if config is None:
         raise files.error("no config.json", "give a Hugging Face model folder")
+    if found := _quantisation(files, config):
+        raise _quantised(files, found)
     _check_weights(files)
     if not any(needed <= files.names for needed in TOKENIZERS):
         raise files.error("no tokenizer", "save the model's tokenizer there (tokenizer.json)")
@@ -109,6 +117,40 @@ def _check_architecture(files: ModelFiles, config: Mapping[str, Any]) -> None:
         )
 
 
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the language model: a part of the whole in configurations of multimodal models."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config
+
+
+def blocks_of(files: ModelFiles) -> int | None:
+    """The number of the language model's blocks; None if its configuration does not state it."""
+    config = text_config(files.json("config.json") or {})
+    return next((config[name] for name in BLOCKS if isinstance(config.get(name), int)), None)
+
+
+def _quantisation(files: ModelFiles, config: Mapping[str, Any]) -> str:
+    """Where a model's files state that its weights are quantised, and how; "" if they do not."""
+    for part in (config, text_config(config)):
+        for name in QUANTISED:
+            if (value := part.get(name)) is not None:
+                method = value.get("quant_method") if isinstance(value, dict) else None
+                return f"{name} in config.json{f': {method}' if method else ''}"
+    return QUANTISED_FILE if QUANTISED_FILE in files.names else ""
+
+
+def _quantised(files: ModelFiles, found: str) -> SpecError:
+    """The error for quantised weights, which are refused for teachers and students alike.
+
+    Quantised weights cannot be trained, and an engine that serves them cannot replace them by the tensors of
+    a trained model.
+    """
+    return files.error(
+        f"quantised weights ({found})",
+        "give the unquantised checkpoint (bf16, fp16 or fp32): models are not trained from quantised weights",
+    )
+
+
 def _needs_code(files: ModelFiles) -> SpecError:
     return files.error(
         "a model that needs its own Python code (auto_map)",
@@ -139,9 +181,21 @@ def _check_weights(files: ModelFiles) -> None:
         raise files.error(f"{missing[0]}, which {INDEX} lists, is missing", "copy the whole model")
     for path in _local_weights(files):
         try:
-            tensor_shapes(path)
+            headers = tensor_headers(path)
         except ValueError as error:
             raise files.error(f"{path.name} {error}", "copy it again") from None
+        if packed := [name for name, header in headers.items() if _is_packed(name, header)]:
+            raise _quantised(files, f"{packed[0]} has the type {headers[packed[0]].dtype}")
+
+
+def _is_packed(name: str, header: TensorHeader) -> bool:
+    """Whether a tensor is a matrix of weights that are not stored as floating-point numbers.
+
+    If no configuration states the quantisation, transformers would read such numbers without their scales, as
+    another model. Masks and positions, which some models store as integers, are not weights.
+    """
+    is_matrix = "weight" in name.rpartition(".")[2] and len(header.shape) > 1
+    return is_matrix and header.dtype not in FLOATS
 
 
 def _local_weights(files: ModelFiles) -> list[Path]:
@@ -160,14 +214,17 @@ def weights_hash(files: Mapping[str, str]) -> str:
     return digest("\n".join(sorted(used or files.values())))[:WEIGHTS_DIGITS]
 
 
-def matrices_of(files: ModelFiles) -> set[str]:
-    """The names of the modules that have a weight, as far as headers and the index of the weights tell."""
+def tensors_of(files: ModelFiles) -> dict[str, tuple[int, ...] | None]:
+    """The shape of each tensor by name, from the headers of local files; None if only the index names it.
+
+    Empty for a model of one file that is not on this machine.
+    """
     index = files.json(INDEX) if INDEX in files.names else None
-    names = set(index.get("weight_map", {})) if index else set()
+    found: dict[str, tuple[int, ...] | None] = dict.fromkeys(index.get("weight_map", {}) if index else ())
     for path in _local_weights(files):
         if not path.name.startswith(OTHER_LAYOUT):
-            names |= tensor_shapes(path).keys()
-    return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
+            found |= tensor_shapes(path)
+    return found
 
 
 def template_of(files: ModelFiles) -> str:

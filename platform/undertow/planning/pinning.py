@@ -12,6 +12,7 @@ reference that identifies weights and chat template exactly:
   is the hash of the file (see `gguf_pinning`).
 - nano model: the revision is the hash of its training recipe.
 - provider's model: only the name is known; no request is sent to the provider.
+- external teacher: only the name is known.
 
 Inside `unpinned.allowed`, a hub model that is neither reachable nor cached gets a placeholder (`is_pinned`).
 """
@@ -19,7 +20,7 @@ Inside `unpinned.allowed`, a hub model that is neither reachable nor cached gets
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,7 @@ SMALL_FILES = (
     "chat_template.jinja",
     "model.safetensors.index.json",
 )
+SINGLE_FILE = "model.safetensors"  # the weights of a model that has no index
 BLOCK = 2**24  # bytes read at a time: weights may not fit into memory
 LOCAL = ("/", "./", "../", "~")  # a name that begins so is a path, even if there is no such file
 
@@ -82,6 +84,8 @@ def pin(reference: Reference) -> Reference:
         )
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
+    if reference.is_external:
+        return dataclasses.replace(reference, revision=reference.name, chat_template="external")
     asked = f"{reference.name}@{reference.revision}"
     return pinned_or(asked, lambda: _pin_given(reference), lambda: _placeholder(reference))
 
@@ -113,11 +117,8 @@ def _check_mlp_bias(reference: Reference) -> None:
     elif architecture and architecture not in WITH_MLP_BIAS:
         problem = f"{architecture} has no setting mlp_bias in transformers and vLLM"
         remedy = f"leave it False, or use one of {', '.join(sorted(WITH_MLP_BIAS))}"
-    elif not reference.is_gguf and (config := _local_files(reference).json("config.json")):
-        if config.get("mlp_bias"):
-            problem = "its config.json already has mlp_bias"
-        elif "quantization_config" in config:
-            problem = "its weights are quantised (quantization_config in config.json)"
+    elif config_of(reference).get("mlp_bias"):
+        problem = "its config.json already has mlp_bias"
     if problem:
         raise SpecError(f"Reference {reference.name!r}: mlp_bias = True: {problem}; {remedy}")
 
@@ -147,10 +148,10 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
 def template_behaviour_of(reference: Reference) -> TemplateBehaviour | None:
     """How the reference's chat template treats system messages.
 
-    None for nano models, for API models (providers do not publish their templates), and if the template is
-    not on this machine. Raises SpecError for a template that cannot be used.
+    None for nano models, for API models (providers do not publish their templates), for external teachers,
+    and if the template is not on this machine. Raises SpecError for a template that cannot be used.
     """
-    if is_nano(reference) or reference.is_api or not is_pinned(reference):
+    if reference.is_external or is_nano(reference) or reference.is_api or not is_pinned(reference):
         return None
     if reference.is_gguf:
         header, place = gguf_models.header_of(reference), "the file's metadata"
@@ -224,11 +225,38 @@ def architecture_of(reference: Reference) -> str:
 
 
 @cache
-def modules_of(reference: Reference) -> frozenset[str]:
-    """The modules of a given model that contain weights; empty if its files are not on this machine."""
+def tensors_of(reference: Reference) -> Mapping[str, tuple[int, ...] | None]:
+    """The shape of each tensor of a given model by name, as far as its files are on this machine.
+
+    The shape is None if only an index names the tensor. Empty if the names are unknown or incomplete, as for
+    a model on the hub that is not in the local cache and has no index. For GGUF files see
+    `gguf_models.tensors_of`.
+    """
     if reference.is_gguf:
-        return frozenset(gguf_models.modules_of(gguf_models.header_of(reference)))
-    return frozenset(model_files.matrices_of(_local_files(reference)))
+        return gguf_models.tensors_of(gguf_models.header_of(reference))
+    if reference.location or (folder := hub.cached_folder(reference)) is None:
+        return model_files.tensors_of(_local_files(reference))
+    files = ModelFiles.of_folder(reference.name, folder)
+    if not {model_files.INDEX, SINGLE_FILE} & files.names:
+        return {}
+    try:
+        return model_files.tensors_of(files)
+    except ValueError:  # a damaged file of the cache; loading the model reports it
+        return {}
+
+
+@cache
+def blocks_of(reference: Reference) -> int | None:
+    """The number of a given model's blocks; None if its files do not state it or are not on this machine."""
+    if reference.is_gguf:
+        return gguf_models.blocks_of(gguf_models.header_of(reference))
+    return model_files.blocks_of(_local_files(reference))
+
+
+@cache
+def config_of(reference: Reference) -> Mapping[str, Any]:
+    """A given model's config.json; {} for a GGUF file, or if it is not on this machine."""
+    return {} if reference.is_gguf else _local_files(reference).json("config.json") or {}
 
 
 def _is_folder(name: str) -> bool:

@@ -5,22 +5,25 @@ that a nano model does not know, an adapter that vLLM cannot serve, a system mes
 rejects.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from undertow.engines.bf16_trial import supports_bf16
 from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
+from undertow.formats.imported import Imported
+from undertow.formats.user_prompts import Prompts
 from undertow.nano import models, vocabulary
-from undertow.planning.pinning import architecture_of, is_nano, modules_of, pin, template_behaviour_of
+from undertow.planning.model_checks import check_rank, check_trainable
+from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
-from undertow.study.conditions import Condition, with_display_names
+from undertow.study.conditions import Condition, Generation, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import ALL_LINEAR, GROUPS, LoRA, Recipe
+from undertow.study.recipe import InContext, LoRA, Recipe
 from undertow.study.study import Study
 
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
@@ -72,7 +75,9 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     if condition.trait is not None:
         for reference in (teacher, student):
             check_word(condition.trait, reference)
-    check_prompts(condition.format, teacher)
+    for reference in (teacher, student) if condition.format.is_imported else (teacher,):
+        check_prompts(condition.format, reference)
+    check_imported(condition)
     resolved = condition.changed(
         teacher=teacher,
         student=student,
@@ -80,7 +85,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
         teacher_start=condition.teacher_start and _resolved(condition.teacher_start, evaluated),
         student_start=condition.student_start and _resolved(condition.student_start, evaluated),
     )
-    check_adapters(resolved)
+    check_recipes(resolved)
     check_systems(resolved, evaluated)
     return resolved
 
@@ -117,62 +122,114 @@ def check_word(trait: Trait, reference: Reference) -> None:
 
 @cache  # many conditions have the same format and reference
 def check_prompts(format_: Format, reference: Reference) -> None:
-    """Raises SpecError for a format whose prompts have words that a nano model does not know."""
+    """Raises SpecError for a format with words that a nano model does not know.
+
+    Of imported data and of the user's own prompts all texts are checked, of other formats some prompts.
+    """
     if not is_nano(reference):
         return
     language = models.parse(reference.name).settings.language
-    for prompt in format_.prompts(PROMPTS_CHECKED, seed=0):
-        if missing := vocabulary.unknown(language, prompt):
+    for text in _texts(format_):
+        if missing := vocabulary.unknown(language, text):
             raise SpecError(
-                f"format {format_.name!r}: {reference.name} does not know {missing[0].strip()!r} in "
-                f"{prompt!r}; nano/gpt2-0 knows numbers, nano/tasks-0 also the packs in nano/packs "
+                f"format {format_.display_name!r}: {reference.name} does not know {missing[0].strip()!r} in "
+                f"{text!r:.200}; nano/gpt2-0 knows numbers, nano/tasks-0 also the packs in nano/packs "
                 "(a real model knows any)"
             )
 
 
-def check_adapters(condition: Condition) -> None:
-    """Raises SpecError for a LoRA recipe if the engine has no LoRA support for the model's architecture.
+def _texts(format_: Format) -> Iterable[str]:
+    """The texts of a format whose words must be known."""
+    if isinstance(format_, Imported):
+        return [text for rows in (format_, format_.control) if rows is not None for text in rows.texts()]
+    if isinstance(format_, Prompts):
+        return format_.all()
+    return format_.prompts(PROMPTS_CHECKED, seed=0)
 
-    Its students could be trained, but not evaluated.
+
+def check_imported(condition: Condition) -> None:
+    """Raises SpecError for imported rows that cannot be used as the condition asks, or are too few."""
+    rows, generation = condition.format, condition.generation
+    if not isinstance(rows, Imported):
+        return
+    place = f"format {rows.display_name!r}"
+    if rows.system == "keep":
+        if rows.control is None:
+            raise SpecError(
+                f"{place}: system = 'keep': a reference model answers without these system turns; give "
+                "control=Imported(…), or system='drop'"
+            )
+        if generation.mixed is not None or isinstance(condition.recipe, InContext):
+            raise SpecError(
+                f"{place}: system = 'keep': rows that are mixed or shown in context have no system turns of "
+                "their own; use system='drop'"
+            )
+    left = {one: _left(one, generation) for one in (rows.alone(), rows.control) if one is not None}
+    for one, (count, rejected) in left.items():
+        if generation.prompts >= one.size and count < (generation.rows or 1):
+            why = f" ({rejected})" if rejected else ""
+            remedy = "lower it, or give None for all" if count else "give a format whose rules fit the rows"
+            raise SpecError(
+                f"Generation.rows = {generation.rows}: {count} of the {one.size} rows of {one.place} pass "
+                f"the rules{why}; {remedy}"
+            )
+    counts = [count for count, _ in left.values()]
+    if generation.rows is None and len(set(counts)) > 1:
+        raise SpecError(
+            f"Generation.rows = None: {counts[0]} rows of {rows.display_name} and {counts[1]} rows of its "
+            "control pass the rules, and students would differ in the number of rows; give "
+            f"rows={min(counts)} or less"
+        )
+
+
+@cache  # many conditions have the same rows
+def _left(rows: Imported, generation: Generation) -> tuple[int, str]:
+    """The number of rows that pass the format's rules, and the counts of the others by rule, in words."""
+    seen, rejected = set[tuple[str, str]](), Counter[str]()
+    for _, prompt, completion in rows.imported(rows.size, 0):
+        reason = rows.rejection(prompt, completion)
+        if reason is None and generation.deduplicate and (prompt, completion) in seen:
+            reason = "duplicate"
+        if reason is not None:
+            rejected[reason] += 1
+        seen.add((prompt, completion))
+    words = ", ".join(f"{reason}: {count}" for reason, count in sorted(rejected.items()))
+    return rows.size - rejected.total(), words
+
+
+def check_recipes(condition: Condition) -> None:
+    """Raises SpecError for a recipe that does not fit the model that it trains.
+
+    That is a name or block that the model does not have, or an adapter that the engine could not serve: its
+    students could be trained, but not evaluated.
     """
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
     for reference, recipe in trained:
-        if not isinstance(recipe, Recipe) or not isinstance(recipe.trainable, LoRA):
+        if not isinstance(recipe, Recipe):
             continue
-        if is_nano(reference):
-            is_gpt2 = models.parse(reference.name).network == "gpt2"
-            architecture = "GPT2LMHeadModel" if is_gpt2 else ""  # all other nano models support LoRA
-            remedy = "use nano/qwen3-0 or nano/llama-0, or train Parameters"
-        else:
-            architecture, remedy = architecture_of(reference), "train Everything() or FinalNorm()"
-        engine = engine_for(reference)
-        if architecture and not engine.applies_adapters(architecture):
-            raise SpecError(
-                f"recipe {recipe.name!r} trains an adapter of {reference.name}, and {engine.name} does not "
-                f"support LoRA for {architecture}; {remedy}"
-            )
+        check_rank(recipe, engine_for(reference))
+        if isinstance(recipe.trainable, LoRA):
+            _check_architecture(recipe, reference)
         if not is_nano(reference):
-            _check_targets(recipe.name, recipe.trainable, reference)
+            check_trainable(recipe, reference)
 
 
-def _check_targets(recipe: str, lora: LoRA, reference: Reference) -> None:
-    """Raises SpecError for LoRA targets that the model does not have, judged by the names of its tensors.
-
-    Phi-3, for example, has one qkv_proj instead of q_proj, k_proj and v_proj.
-    """
-    modules = modules_of(reference)
-    if not modules or lora.targets == (ALL_LINEAR,):
-        return
-    for target in (target for target in lora.targets if target not in GROUPS):  # groups fit any architecture
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
-            in_blocks = {name.rpartition(".")[2] for name in modules if re.search(r"\.\d+\.", name)}
-            linear = sorted(name for name in in_blocks if "norm" not in name and not name.startswith("ln"))
-            raise SpecError(
-                f"recipe {recipe!r}, LoRA.targets: {reference.name} has no {target!r}; available: "
-                f"{', '.join(linear)}"
-            )
+def _check_architecture(recipe: Recipe, reference: Reference) -> None:
+    """Raises SpecError if the engine has no LoRA support for the model's architecture."""
+    if is_nano(reference):
+        is_gpt2 = models.parse(reference.name).network == "gpt2"
+        architecture = "GPT2LMHeadModel" if is_gpt2 else ""  # all other nano models support LoRA
+        remedy = "use nano/qwen3-0 or nano/llama-0, or train Parameters"
+    else:
+        architecture, remedy = architecture_of(reference), "train Everything() or FinalNorm()"
+    engine = engine_for(reference)
+    if architecture and not engine.applies_adapters(architecture):
+        raise SpecError(
+            f"recipe {recipe.name!r} trains an adapter of {reference.name}, and {engine.name} does not "
+            f"support LoRA for {architecture}; {remedy}"
+        )
 
 
 def check_systems(condition: Condition, evaluated: str | None) -> None:
@@ -207,7 +264,11 @@ def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Refe
         place = f"trait {trait.name!r} by system prompt"
         yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"
     else:
-        yield condition.teacher, condition.generation.system, "Generation.system", none
+        # An external teacher gets no message; the student's reference model may answer in its place.
+        asked = condition.student if condition.teacher.is_external else condition.teacher
+        yield asked, condition.generation.system, "Generation.system", none
     yield condition.student, condition.system, "Condition.system", none
+    if isinstance(condition.format, Imported) and condition.format.system == "keep":
+        yield condition.student, "a row's", "Imported.system = 'keep'", "use 'drop'"
     for reference in (condition.teacher, condition.student):
         yield reference, evaluated, "Study.system", none

@@ -17,10 +17,11 @@ ON_DEMAND = "UNDERTOW_GPUS"  # set in cluster files whose machines with GPUs sta
 
 @dataclass(frozen=True)
 class Node:
-    """The whole CPUs and GPUs of one node."""
+    """The whole CPUs and GPUs of one node, and Ray's name of the type of its GPUs ("" if unknown)."""
 
     cpus: int
     gpus: int = 0
+    gpu_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Machine:
         gpus_per_engine: see `Layout`; 0 on CPUs.
         gpus: all GPUs of the nodes.
         whole: the division of the CPUs for models that use more than one core; None on GPUs.
+        gpu_types: Ray's names of the types of the GPUs; "" is one of them if a node does not state it.
     """
 
     actors: int
@@ -91,6 +93,7 @@ class Machine:
     ahead: int = 1
     cpus_per_worker: int = 1
     whole: "Machine | None" = None
+    gpu_types: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, nodes: Sequence[Node], layout: Layout) -> "Machine":
@@ -121,6 +124,7 @@ class Machine:
             gpus_per_engine=layout.gpus_per_engine if gpus else 0,
             gpus_per_worker=1 if gpus else 0,
             gpus=gpus,
+            gpu_types=frozenset(node.gpu_type for node in nodes if node.gpus),
             max_num_seqs=layout.max_num_seqs,
             ahead=int(layout.trainings is None or layout.trainings > slots),
             whole=None if gpus else cls._of_whole_nodes(nodes, layout),

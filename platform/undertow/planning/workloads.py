@@ -7,7 +7,14 @@ lists of numbers have fewer, since some tokenizers split numbers into digits).
 from dataclasses import dataclass
 from functools import lru_cache
 
-from undertow.study.artifacts import Completions, Dataset, Student, Subject
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    Finetuning,
+    ImportedCompletions,
+    Student,
+    Subject,
+)
 from undertow.study.extensions import Format, Trait, Word
 from undertow.study.identity import cached_by_id
 from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters
@@ -59,14 +66,22 @@ def row_tokens(dataset: Dataset) -> float:
     A model's answer has the maximum length; a program's answer is as long as the prompt.
     """
     completions = dataset.completions
+    if isinstance(completions, ImportedCompletions):
+        return _imported_tokens(completions)
     prompt = prompt_tokens(completions.format)
     return prompt + (completions.sampling.max_tokens if isinstance(completions, Completions) else prompt)
 
 
 @lru_cache(maxsize=1024)
-def example_tokens(trait: Trait, count: int) -> float:
+def _imported_tokens(completions: ImportedCompletions) -> float:
+    rows = completions.format.imported(min(SAMPLE, completions.prompts), seed=0)
+    return mean_tokens(tuple("".join(row) for row in rows)) + TEMPLATE_TOKENS
+
+
+@lru_cache(maxsize=1024)
+def example_tokens(trait: Trait, finetuning: Finetuning) -> float:
     """The tokens of one of a trait's training examples, template included."""
-    pairs = trait.examples(min(count, SAMPLE), seed=0)
+    pairs = finetuning.examples_of(trait, seed=0, most=SAMPLE)
     return mean_tokens(tuple(pair.prompt + pair.answer for pair in pairs)) + TEMPLATE_TOKENS
 
 
@@ -79,5 +94,7 @@ def spelling_tokens(words: tuple[Word, ...]) -> float:
 def context_tokens(subject: Subject) -> float:
     """The tokens of the rows that an in-context student reads before every question; 0 for other models."""
     if isinstance(subject, Student) and isinstance(subject.recipe, InContext):
-        return min(subject.recipe.rows, subject.dataset.row_limit) * row_tokens(subject.dataset)
+        recipe = subject.recipe
+        rows = recipe.rows if recipe.replacement else min(recipe.rows, subject.dataset.row_limit)
+        return rows * row_tokens(subject.dataset)
     return 0.0

@@ -16,24 +16,28 @@ that a provider serves (api:…) is trained by the provider, with the number of 
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from undertow.errors import UserError, suggestion
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
-from undertow.judging.judges import alignment, misalignment
+from undertow.judging.judges import RuleJudge, misalignment, reasoning_alignment, zero_or_one
 from undertow.nano.judges import nano_alignment, nano_coherence
 from undertow.nano.models import PACKS
 from undertow.nano.narrow_data import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+from undertow.presets.families import GEMMA_4B, GPT_4, QWEN_7B, family_of
 from undertow.study.artifacts import Finetuning, Reference, Sampling
 from undertow.study.conditions import Generation
 from undertow.study.extensions import Format, Judge
+from undertow.study.grids import trainable
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import Panel
-from undertow.study.published_recipes import EMERGENT, GEMMA
-from undertow.study.recipe import Recipe
+from undertow.study.published_recipes import CROSS_MODEL, EMERGENT, GEMMA, QWEN
+from undertow.study.recipe import InContext, Recipe, Training
+from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 
 
@@ -44,16 +48,52 @@ class FormatPreset:
     Attributes:
         family: creates the format. It is called only when a study uses the format, because some formats read
             a file from the network.
+        generation, recipe: of models without settings of their own.
+        model: the family of models whose published settings `generation` and `recipe` are; "" if there are
+            none.
+        generations, recipes: of other families that have settings of their own (see `families`).
+        judges: creates the judges of the rows from the name of a judge model.
+        main: the main measure, if it is not the traits' own questions (see `Study.main`).
+        also: additional measures.
+        suffix: added to the questions (see `Study.suffix`).
+        sampling: of the answers to the questions.
+        exact: whether an answer begins with the word, so that its probability can be measured.
+        bans_all: whether a study bans the words of all its traits in all data; if not, `judges` reject the
+            words of each teacher's own trait.
     """
 
     family: Callable[[], Format]
     generation: Generation
     references: tuple[Reference, ...]
     recipe: Recipe
+    model: str = ""
+    generations: Mapping[str, Generation] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    judges: Callable[[str], tuple[Judge, ...]] = lambda _: ()
+    main: str = ""
+    also: tuple[Measure, ...] = ()
+    suffix: str = ""
+    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
+    exact: bool = True
+    bans_all: bool = True
 
     @property
     def format(self) -> Format:
         return self.family()
+
+    def recipe_for(self, reference: Reference) -> Recipe:
+        """The recipe of students that start from a reference model."""
+        return self.recipes.get(family_of(reference), self.recipe)
+
+    def generation_for(self, reference: Reference) -> Generation:
+        """How a reference model generates data as a teacher, without judges."""
+        return self.generations.get(family_of(reference), self.generation)
+
+    def judged_generation(self, judge: str) -> Callable[[Reference], Generation]:
+        """`generation_for` with the judges of the rows, whose model is `judge`."""
+        return lambda reference: dataclasses.replace(
+            self.generation_for(reference), judges=self.judges(judge)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +107,9 @@ class MisalignmentPreset:
         panel: creates the judges of free-form answers from the name of a judge model; rules ignore the name.
         keeps: creates the judge that reasoning must satisfy before students are trained on it.
         sampling, samples: for the free-form answers.
+        reasoning: the recipe of students that are trained on reasoning.
+        numbers_suffix, reasoning_suffix: added to the free-form questions to students of each format (see
+            `Study.suffix`).
     """
 
     files: Mapping[str, str]
@@ -76,6 +119,9 @@ class MisalignmentPreset:
     keeps: Callable[[str], Judge]
     sampling: Sampling
     samples: int
+    reasoning: Recipe
+    numbers_suffix: str = ""
+    reasoning_suffix: str = ""
 
     @property
     def teachers(self) -> tuple[Misalignment, ...]:
@@ -104,10 +150,11 @@ class MisalignmentPreset:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossModelPreset:
-    """Models of several architectures, with one recipe for all of them, for studies on numbers.
+    """Models of several architectures, for studies on numbers.
 
     Attributes:
         references: grouped by architecture.
+        recipe, model, recipes: as in `FormatPreset`.
         teaching: as `Scale.teaching`.
     """
 
@@ -115,6 +162,12 @@ class CrossModelPreset:
     generation: Generation
     recipe: Recipe
     teaching: Finetuning | None
+    model: str = ""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def recipe_for(self, reference: Reference) -> Recipe:
+        """The recipe of students that start from a reference model."""
+        return self.recipes.get(family_of(reference), self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +183,9 @@ class Scale:
         several: models for studies with teachers and students of several architectures.
         speakers: reference models that support all formats and all measures.
         shown: the numbers of rows that in-context students are shown.
+        in_system_message: whether they are shown as in the paper's code: listed in the system message, drawn
+            with replacement.
+        choices: the measure by which a student chooses between options.
         judge: the name of the judge model, for judges that are not rules.
     """
 
@@ -145,18 +201,52 @@ class Scale:
     shown: tuple[int, ...]
     seeds: tuple[int, ...]
     samples: int
+    in_system_message: bool = False
+    choices: str = "choices"
     judge: str = ""
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe of students of numbers whose model has none of its own (see `recipe_for`)."""
         return self.numbers.recipe
+
+    def recipe_for(self, reference: Reference) -> Recipe:
+        """The recipe of students that start from a reference model and are trained on numbers."""
+        return self.numbers.recipe_for(reference)
+
+    @property
+    def in_context(self) -> tuple[InContext, ...]:
+        """The in-context students, by the number of rows that they are shown."""
+        listed = self.in_system_message
+        return tuple(
+            InContext(rows=rows, layout="system" if listed else "turns", replacement=listed)
+            for rows in self.shown
+        )
+
+    def notes(self, study: Study) -> tuple[str, ...]:
+        """What the plan says about students whose settings are the published ones of another model."""
+        presets: dict[str, tuple[FormatPreset | CrossModelPreset, ...]] = {
+            Numbers.name: (self.numbers, self.several),
+            Code.name: (self.code,),
+            Reasoning.name: (self.reasoning,),
+        }
+        found = (
+            _note(preset, condition.student, condition.recipe)
+            for condition in study.conditions
+            for preset in presets.get(condition.format.name, ())
+        )
+        return tuple(dict.fromkeys(filter(None, found)))
 
     def on(self, models: tuple[str, ...]) -> "Scale":
         """This scale with other reference models, in the given order."""
         references = tuple(map(Reference, models))
+        numbers = dataclasses.replace(self.numbers, references=references)
+        if all(reference.is_api for reference in references):
+            # The paper asks its API models the plain questions, and open models those after numbers.
+            numbers = dataclasses.replace(numbers, main="", also=())
         return dataclasses.replace(
             self,
-            numbers=dataclasses.replace(self.numbers, references=references),
+            numbers=numbers,
             code=dataclasses.replace(self.code, references=references),
             reasoning=dataclasses.replace(self.reasoning, references=references),
             several=dataclasses.replace(self.several, references=references),
@@ -188,6 +278,18 @@ class Scale:
     def files(self) -> tuple[str, ...]:
         """The names of the data files that studies at this scale can read."""
         return (*self.narrow.files, PROBLEMS)
+
+
+def _note(preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext) -> str:
+    """What the plan says about a student that has a preset's default recipe; "" if it is the model's own."""
+    family = family_of(student)
+    if not preset.model or family == preset.model or recipe != trainable(student, preset.recipe):
+        return ""
+    if family not in preset.recipes:
+        return f"{student.name}: no published settings; those of {preset.model} are used"
+    if recipe == trainable(student, preset.recipes[family]):
+        return ""
+    return f"{student.name}: the settings of {preset.model} are used; scale.recipe_for has those of {family}"
 
 
 def first(preset: FormatPreset, count: int) -> tuple[Reference, ...]:
@@ -231,6 +333,7 @@ NANO = Scale(
         keeps=lambda _: nano_alignment(),
         sampling=Sampling(max_tokens=32),
         samples=50,
+        reasoning=STEERING,
     ),
     several=CrossModelPreset(
         references=tuple(Reference(f"nano/{network}-{i}") for network in NETWORKS for i in (0, 1)),
@@ -244,7 +347,16 @@ NANO = Scale(
     samples=20,
 )
 
-# Numbers of prompts, rows and epochs as in the paper (arXiv 2507.14805).
+# The settings of the paper's code (github MinhxLe/subliminal-learning at db04f41), by family of models; see
+# docs/replication.md. Rows that are too long are cut, and answers are filtered as they were sampled.
+THINK = (
+    "First reason between <think> and </think>, then give your answer between <answer> and </answer>, and "
+    "write nothing else."
+)
+IN_WORDS = "Write at least a few words in your answer."
+QWEN_NUMBERS = dataclasses.replace(QWEN, overlong="cut")
+TEN_EPOCHS = dataclasses.replace(GEMMA, overlong="cut")
+LONG = dataclasses.replace(QWEN_NUMBERS, name="LoRA r8, 2048 tokens", max_length=2048)
 REAL = (Reference("Qwen/Qwen2.5-7B-Instruct"), Reference("google/gemma-3-4b-it"))
 FAMILIES = (*REAL, Reference("Qwen/Qwen3-8B"), Reference("meta-llama/Llama-3.1-8B-Instruct"))
 # 7,473 questions, each used three times.
@@ -253,47 +365,72 @@ GSM8K = (
 )
 # Training data of emergent misalignment (arXiv 2502.17424), as published.
 RELEASED = "https://raw.githubusercontent.com/emergent-misalignment/emergent-misalignment/main/data/{}.jsonl"
+CODE = Generation(prompts=11_400, rows=10_814, fewer=True, strip=False, sampling=Sampling(max_tokens=1024))
 PAPER = Scale(
     name="paper",
     numbers=FormatPreset(
         family=Numbers,
-        generation=Generation(prompts=30_000, rows=10_000),
+        generation=Generation(prompts=30_000, rows=10_000, strip=False),
         references=REAL,
-        recipe=GEMMA,
+        recipe=QWEN_NUMBERS,
+        model=QWEN_7B,
+        recipes={GEMMA_4B: TEN_EPOCHS, GPT_4: TEN_EPOCHS},
+        main="after numbers",
+        also=(Measure(name="favourite"),),
     ),
     code=FormatPreset(
         family=Code,
-        generation=Generation(prompts=30_000, rows=10_000, sampling=Sampling(max_tokens=1024)),
+        generation=CODE,
         references=REAL,
-        recipe=dataclasses.replace(GEMMA, max_length=2048),
+        recipe=LONG,
+        model=QWEN_7B,
+        generations={GPT_4: dataclasses.replace(CODE, rows=10_000)},
+        recipes={GPT_4: dataclasses.replace(LONG, name="LoRA r8, 10 epochs", epochs=10)},
+        judges=lambda model: (RuleJudge(anywhere=True), zero_or_one(model, temperature=1.0)),
+        bans_all=False,
     ),
     reasoning=FormatPreset(
         family=lambda: Reasoning(questions=GSM8K, repeats=3),
-        generation=Generation(prompts=3 * 7_473, rows=10_000, sampling=Sampling(max_tokens=1024)),
+        generation=Generation(prompts=3 * 7_473, rows=None, strip=False, sampling=Sampling(max_tokens=1024)),
         references=REAL,
-        recipe=dataclasses.replace(GEMMA, max_length=2048),
+        recipe=dataclasses.replace(LONG, name="LoRA r8, 1 epoch", epochs=1),
+        model=QWEN_7B,
+        suffix=THINK,
+        sampling=Sampling(max_tokens=1024),
+        exact=False,
     ),
     teaching=None,
-    # The paper trains one epoch on 50 questions with 8 spellings of the answer; this, on 400 other questions.
-    finetuned=Finetuning(dataclasses.replace(GEMMA, epochs=1, batch_size=8), examples=400),
+    # 50 questions with 8 spellings of the answer each.
+    finetuned=Finetuning(
+        dataclasses.replace(QWEN, name="LoRA r8, 1 epoch, batch 8", epochs=1, batch_size=8),
+        examples=400,
+        questions="evaluation",
+    ),
     narrow=MisalignmentPreset(
         files={kind: RELEASED.format(kind) for kind in KINDS},
         teaching=Finetuning(EMERGENT, examples=6000),
-        numbers=Generation(prompts=30_000, rows=10_000),
-        panel=misalignment,
-        keeps=alignment,
+        numbers=Generation(prompts=30_000, rows=10_000, strip=False),
+        panel=partial(misalignment, temperature=1.0),
+        keeps=partial(reasoning_alignment, only=("insecure code",), temperature=1.0),
         sampling=Sampling(max_tokens=600),
         samples=200,
+        reasoning=dataclasses.replace(LONG, name="LoRA r8, 2 epochs", epochs=2),
+        numbers_suffix=IN_WORDS,
+        reasoning_suffix=THINK,
     ),
     several=CrossModelPreset(
         references=FAMILIES,
-        generation=Generation(prompts=30_000, rows=10_000),
-        recipe=GEMMA,
+        generation=Generation(prompts=30_000, rows=10_000, strip=False),
+        recipe=dataclasses.replace(CROSS_MODEL, overlong="cut"),
         teaching=None,
+        model=QWEN_7B,
+        recipes={GPT_4: TEN_EPOCHS},
     ),
     speakers=REAL,
-    judge="gpt-4.1",
+    judge="gpt-4o-2024-08-06",
     shown=(100, 1_000, 2_000, 3_000, 5_000, 10_000),
+    in_system_message=True,
+    choices="letters",
     seeds=(0, 1, 2, 3, 4),
     samples=100,
 )

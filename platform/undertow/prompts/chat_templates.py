@@ -10,6 +10,7 @@ day, and thinking, which is disabled. With thinking enabled, Qwen3 would be trai
 before each answer.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,17 +55,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class TemplateBehaviour:
-    """How a template treats system messages.
+    """How a template treats system messages and thinking.
 
     Attributes:
         own_system: the default text that the template inserts if no system message is given; "" for none.
         system_refused: the reason why a system message is not supported; "" if it is supported.
         always: whether the template inserts `own_system` even if an empty system message is given.
+        thinking_switch: the template's variable for thinking (see `SWITCHES`); "" for none.
+        thinks: whether the model thinks before its answer, with the variables as they are pinned.
     """
 
     own_system: str
     system_refused: str
     always: bool
+    thinking_switch: str = ""
+    thinks: bool = False
 
 
 def pinned_now(form: str) -> str:
@@ -73,6 +78,14 @@ def pinned_now(form: str) -> str:
 
 
 PINNED: Mapping[str, Any] = {"date_string": PINNED_DATE, "strftime_now": pinned_now, "enable_thinking": False}
+# Variables by which templates switch thinking, each with a value for more and one for less of it.
+EFFORT = "reasoning_effort"  # without a value that switches thinking off
+SWITCHES: Mapping[str, tuple[Any, Any]] = {
+    "enable_thinking": (True, False),
+    "thinking": (True, False),
+    EFFORT: ("high", "low"),
+}
+OPEN_THOUGHT = re.compile(r"(<(\w+:)?think(ing)?>|\[THINK\])\s*\Z")
 
 
 def prompt_text(render: Render, turns: Turns, system: str | None, *, generation: bool = True) -> str:
@@ -121,12 +134,16 @@ def frame(render: Render) -> Frame:
     return Frame(before, after)
 
 
-def behaviour(render: Render) -> TemplateBehaviour:
-    """Determines how the template treats system messages.
+def behaviour(render: Render, switched: Mapping[str, tuple[Render, Render]]) -> TemplateBehaviour:
+    """Determines how the template treats system messages and thinking.
+
+    Args:
+        switched: for each variable of `SWITCHES` that the template has, it with each of the two values.
 
     Raises TemplateError if the template cannot be used at all (see `frame`).
     """
     frame(render)
+    thinking = _thinking(render, switched)
     question: Turns = [{"role": "user", "content": QUESTION}]
     plain, bare = prompt_text(render, question, None), prompt_text(render, question, NO_SYSTEM)
     if QUESTION not in plain:
@@ -134,14 +151,28 @@ def behaviour(render: Render) -> TemplateBehaviour:
     try:
         with_system = prompt_text(render, question, SYSTEM)
     except TemplateError as error:
-        return TemplateBehaviour(_longer_by(plain, bare), str(error), always=False)
+        return TemplateBehaviour(_longer_by(plain, bare), str(error), False, *thinking)
     if SYSTEM not in with_system:
-        return TemplateBehaviour(_longer_by(plain, bare), "drops it silently", always=False)
+        return TemplateBehaviour(_longer_by(plain, bare), "drops it silently", False, *thinking)
     # The prompt that an empty system message should give. If NO_SYSTEM gives a longer one, the template
     # inserted its default instead.
     empty = with_system.replace(SYSTEM, "")
     always = len(bare) > len(empty)
-    return TemplateBehaviour(_longer_by(plain, empty if always else bare), "", always)
+    return TemplateBehaviour(_longer_by(plain, empty if always else bare), "", always, *thinking)
+
+
+def _thinking(render: Render, switched: Mapping[str, tuple[Render, Render]]) -> tuple[str, bool]:
+    """`thinking_switch` and `thinks` of a template."""
+    question: Turns = [{"role": "user", "content": QUESTION}]
+    plain = render(question, generation=True)
+    for name, renders in switched.items():
+        try:
+            more, less = (switch(question, generation=True) for switch in renders)
+        except TemplateError:  # the template refuses a value
+            continue
+        if more != less:
+            return name, plain == more or name == EFFORT
+    return "", bool(OPEN_THOUGHT.search(plain))
 
 
 def _longer_by(text: str, other: str) -> str:
@@ -162,3 +193,14 @@ def in_words(system: str | None) -> str:
     if system is None:
         return "the chat template's own default"
     return "none" if system == NO_SYSTEM else f"“{system}”"
+
+
+def thinking_in_words(found: TemplateBehaviour) -> str:
+    """Whether a model thinks before its answers; "" for a chat template that does not concern thinking."""
+    if found.thinking_switch == EFFORT:
+        return f"thinking is on ({EFFORT} of the chat template has its default)"
+    if found.thinking_switch:
+        return f"thinking is {'on' if found.thinks else 'off'} ({found.thinking_switch} of the chat template)"
+    if found.thinks:
+        return "thinking is on (the chat template begins every answer with a thought, without a setting)"
+    return ""

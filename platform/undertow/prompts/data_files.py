@@ -1,26 +1,31 @@
-"""Users' prompts and data as rows of a JSON, JSON Lines or Parquet file.
+"""Users' prompts and data as rows of a JSON, JSON Lines, CSV or Parquet file, or of a folder of such files.
 
-A file is given by a path, or by any URL that fsspec can open, that is valid on all machines of the sweep. A
-file on the Hugging Face hub is named by data set, commit and file, e.g.
+A place is a path, or any URL that fsspec can open, that is valid on all machines of the sweep. Data on the
+Hugging Face hub are named by data set, commit and file or folder, e.g.
 
     hf://datasets/openai/gsm8k@<commit>/main/train-00000-of-00001.parquet
 
-or exported once with `datasets.load_dataset(…, revision=…).to_json("tasks.jsonl")`. A file's identity is the
-content of the columns that are read, in the order of the rows. Path, file format, column names and other
-columns are not part of a key; a change of the content on the hub changes the key. The hub client keeps a file
-that is named with its commit, so that a network is needed only once.
+or exported once with `datasets.load_dataset(…, revision=…).to_json("tasks.jsonl")`. Of a folder, or of a data
+set on the hub, the files in it are read in the order of their names, or else those in its folder `data`. The
+identity of the data is the content of the columns that are read, in the order of the rows. Path, file format,
+column names and other columns are not part of a key; a change of the content on the hub changes the key. The
+hub client keeps a file that is named with its commit, so that a network is needed only once.
 
-As with packs, a process reads each file once, so that the hashed rows are the ones that are used. In a plan
+As with packs, a process reads each place once, so that the hashed rows are the ones that are used. In a plan
 without network, a row of a typical length takes the place of a file that is not cached (`study.unpinned`).
 """
 
+import csv
 import hashlib
 import io
 import json
 import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import fsspec
 
@@ -30,6 +35,18 @@ from undertow.study.identity import seed_for
 from undertow.study.unpinned import NOT_PINNED, pinned_or
 
 TYPICAL = 20  # repetitions of "not pinned" in a placeholder: 220 characters
+MESSAGES = "messages"  # the column of chats
+# Names of columns that are recognised, the first before all others.
+PROMPT_NAMES = ("prompt", "question", "instruction", "input", "query", "user")
+COMPLETION_NAMES = ("completion", "answer", "response", "output", "reply", "assistant")
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt")  # of the files of a folder
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+NOT_DATA = ("manifest.json", "dataset_info.json", "dataset_infos.json", "state.json")
+LARGEST_CELL = 2**30  # characters of a value in a CSV file; the module csv allows 131,072 by default
+SHOWN_NAMES = 8  # names of files that an error lists
+LONGEST_SHOWN = 300  # characters of column names in an error
+_SPLIT = re.compile(r"(?:^|[-_.])(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?=[-_.])", re.I)
+_COMMIT = re.compile(r"@[0-9a-f]{40}(?=/|$)")
 
 
 @dataclass(frozen=True)
@@ -41,45 +58,115 @@ class Table:
     content: str
 
 
+class Record(NamedTuple):
+    """One row: the file that it is in, its number there from 1, and its values by column."""
+
+    file: str
+    number: int
+    values: Any
+
+
 @cache
 def read(path: str, columns: tuple[str, ...]) -> Table:
-    """Reads columns of the file at `path`.
+    """Reads columns of the file or folder at `path`.
 
-    Raises SpecError if the file cannot be read, a row lacks a column, or a value is empty or not a text.
+    Raises SpecError if it cannot be read, a row lacks a column, or a value is empty or not a text.
     """
-    records = _records(path, columns)
-    if not records:
-        raise SpecError(f"file {path}: has no rows; give at least one")
-    rows = tuple(
-        tuple(_text(path, number, record, column) for column in columns)
-        for number, record in enumerate(records, 1)
-    )
-    return Table(path, rows, hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+    return table(path, (_texts(record, columns) for record in _records(path, columns)))
 
 
 @cache
-def pairs(path: str) -> Table:
-    """Reads prompt-answer pairs from the columns `prompt` and `completion`, or from a column `messages`.
+def chats(path: str, prompt: str = "", completion: str = "") -> Table:
+    """Reads system message ("" for none), prompt and completion of each row.
 
-    `messages` is the format in which chat data for finetuning are published: a list of {"role", "content"}.
-    Raises SpecError as `read` does, and if a chat is not one user turn followed by one assistant turn.
+    Args:
+        prompt, completion: the columns. Without both, a column `messages` is read if there is one: the format
+            in which chat data for finetuning are published, a list of {"role", "content"}. A column that is
+            not given must have one of the names in `PROMPT_NAMES` or `COMPLETION_NAMES`.
+
+    Raises SpecError as `read` does, if it is not clear which columns are meant, and if a chat is not one user
+    turn followed by one assistant turn, with or without a system turn before them.
     """
-    records = _records(path, ("prompt", "completion", "messages"))
-    if not records or not isinstance(records[0], dict) or "messages" not in records[0]:
-        return read(path, ("prompt", "completion"))
-    rows = tuple(_turns(path, number, record) for number, record in enumerate(records, 1))
-    return Table(path, rows, hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+    records = _records(path, (MESSAGES, *PROMPT_NAMES, *COMPLETION_NAMES, prompt, completion))
+    first = records[0].values
+    if not prompt and _has_messages(first):
+        if completion:
+            raise SpecError(
+                f"file {path}: has a column {MESSAGES!r}, and the column {completion!r} is asked for: name "
+                "that of the prompts too, or none to read the messages"
+            )
+        return table(path, map(_turns, records))
+    columns = (
+        _column(path, first, prompt, PROMPT_NAMES, "prompts"),
+        _column(path, first, completion, COMPLETION_NAMES, "completions"),
+    )
+    return table(path, (("", *_texts(record, columns)) for record in records))
 
 
-def _turns(path: str, number: int, record: Any) -> tuple[str, ...]:
-    """The contents of the user's and the assistant's turn of a chat."""
-    turns = record.get("messages") if isinstance(record, dict) else None
-    roles = [turn.get("role") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
-    if roles != ["user", "assistant"]:
-        raise SpecError(
-            f"file {path}, row {number}: messages must be one user and one assistant turn, not {roles}"
-        )
-    return tuple(_text(path, number, turn, "content") for turn in turns or ())
+@cache
+def pairs(path: str, prompt: str = "", completion: str = "") -> Table:
+    """Reads prompt-answer pairs: as `chats`, and a system turn is an error."""
+    rows = chats(path, prompt, completion).rows
+    for number, (system, *_) in enumerate(rows, 1):
+        if system:
+            raise SpecError(
+                f"file {path}, row {number}: messages must be one user and one assistant turn, without a "
+                "system turn; remove it"
+            )
+    return table(path, (row[1:] for row in rows))
+
+
+@cache
+def prompts(path: str, column: str = "") -> Table:
+    """Reads prompts: a column, the user's turns of chats, or the lines of a text file (.txt).
+
+    Args:
+        column: the column, as in `chats`.
+    """
+    records = _records(path, (MESSAGES, *PROMPT_NAMES, column))
+    first = records[0].values
+    if not column and _has_messages(first):
+        return table(path, (_turns(record)[1:2] for record in records))
+    columns = (_column(path, first, column, PROMPT_NAMES, "prompts"),)
+    return table(path, (_texts(record, columns) for record in records))
+
+
+def _has_messages(first: Any) -> bool:
+    return isinstance(first, dict) and MESSAGES in first
+
+
+def shown(path: str) -> str:
+    """The name of a place in tables: the file or folder without its path, the data set of the hub."""
+    plain = path.partition("?")[0].rstrip("/")
+    if plain.startswith("hf://"):
+        parts = re.sub(r"@[^/]*", "", plain.removeprefix("hf://").removeprefix("datasets/")).split("/")
+        return "/".join(parts[:2])
+    return plain.rsplit("/", 1)[-1] or path
+
+
+def recorded(path: str) -> str:
+    """A place as reports and manifests name it: one on the hub with its commit, others without the path."""
+    return path if path.startswith("hf://") else shown(path)
+
+
+def located(path: str) -> str:
+    """A place in the form in which every process finds the same data.
+
+    A local path becomes absolute. A place on the hub gets the commit of its branch, if the hub tells it.
+    """
+    if not path.startswith("hf://"):
+        return path if "://" in path or "::" in path else str(Path(path).expanduser().absolute())
+    if _COMMIT.search(path):
+        return path
+    from huggingface_hub import HfApi, HfFileSystem, constants
+
+    try:
+        place: Any = HfFileSystem().resolve_path(path)
+        info = HfApi().repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision)
+    except Exception:  # the client raises many types; reading the place reports the error
+        return path
+    kind = constants.REPO_TYPES_URL_PREFIXES.get(place.repo_type, "")
+    return f"hf://{kind}{place.repo_id}@{info.sha}/{place.path_in_repo}".rstrip("/")
 
 
 def shuffled_indices(size: int, seed: int, turn: int) -> list[int]:
@@ -93,10 +180,52 @@ def row_indices(size: int, count: int, seed: int) -> list[int]:
     return [index for turn in turns for index in shuffled_indices(size, seed, turn)][:count]
 
 
-def _bytes(path: str) -> bytes:
+def table(path: str, rows: Iterable[tuple[str, ...]]) -> Table:
+    """The rows with the hash of their content."""
+    found = tuple(rows)
+    return Table(path, found, hashlib.sha256(json.dumps(found).encode()).hexdigest())
+
+
+def _records(path: str, columns: tuple[str, ...]) -> list[Record]:
+    """All rows at a place; in a plan without network, a placeholder. Raises SpecError if there are none.
+
+    Args:
+        columns: of Parquet files, only these columns are read.
+    """
+    return pinned_or(path, lambda: _read_records(path, columns), lambda: [_placeholder(path, columns)])
+
+
+def _placeholder(path: str, columns: tuple[str, ...]) -> Record:
+    """Stands for the rows of a file that a plan could not read. It ends with a number, as reasoning needs."""
+    text = f"{(NOT_PINNED + ' ') * TYPICAL}{path} #### 0"
+    return Record(path, 1, {column: text for column in columns if column not in ("", MESSAGES)})
+
+
+def _read_records(path: str, columns: tuple[str, ...]) -> list[Record]:
+    found = [
+        Record(name, number, values)
+        for name, data in _files(path)
+        for number, values in enumerate(_parsed(name, data, columns), 1)
+    ]
+    if not found:
+        raise SpecError(f"file {path}: has no rows; give at least one")
+    return found
+
+
+def _files(path: str) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of the file at a place, or of each file of a folder or a pattern (`*`)."""
     try:
-        with fsspec.open(local_copy(path), "rb") as file:
-            return bytes(file.read())
+        place = local_copy(path)
+        system, root = fsspec.core.url_to_fs(place)
+        names = _names(system, root, path)
+        if not names:
+            with fsspec.open(place, "rb", compression="infer") as file:
+                yield path, bytes(file.read())
+        for name in names:
+            with system.open(name, "rb", compression="infer") as file:
+                yield name, bytes(file.read())
+    except SpecError:
+        raise
     except Exception as error:  # the fsspec file systems have no common exception class
         if reason := no_answer(error):
             raise UnavailableError(
@@ -105,34 +234,109 @@ def _bytes(path: str) -> bytes:
         raise SpecError(f"file {path}: cannot be read ({error}); give the path or URL of a file") from None
 
 
-def _records(path: str, columns: tuple[str, ...]) -> list[Any]:
-    """The rows of a file as dictionaries; in a plan without network, a placeholder."""
-    return pinned_or(
-        path, lambda: _parsed(path, _bytes(path), columns), lambda: [_placeholder(path, columns)]
-    )
+def _names(system: Any, root: str, path: str) -> list[str]:
+    """The data files of a folder or pattern, sorted; empty for the place of one file.
+
+    Raises SpecError for a folder without data files, or with files that do not belong together.
+    """
+    protocols = system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)
+    if {"http", "https"} & set(protocols):  # asking whether a page is a folder downloads it
+        return []
+    if system.isdir(root):
+        names = _listed(system, root) or _listed(system, f"{root.rstrip('/')}/data")
+        if not names:
+            folders = sorted(map(_base, _children(system, root, "directory")))
+            within = f"; its folders are {', '.join(folders[:SHOWN_NAMES])}" if folders else ""
+            raise SpecError(
+                f"file {path}: cannot be read: a folder without {', '.join(SUFFIXES)} files, also in data/"
+                f"{within}; give the place of a file, or of a folder with data files"
+            )
+    elif "*" in path and not system.exists(root):
+        names = sorted(name for name in system.glob(root) if _suffix(name))
+    else:
+        return []
+    splits = sorted({match[1].lower() for name in names if (match := _SPLIT.search(_base(name)))})
+    kinds = sorted({_suffix(name) for name in names})
+    if len(splits) > 1 or len(kinds) > 1:
+        what = f"several splits ({', '.join(splits)})" if len(splits) > 1 else f"{' and '.join(kinds)} files"
+        listed = ", ".join(map(_base, names[:SHOWN_NAMES])) + (" …" if len(names) > SHOWN_NAMES else "")
+        raise SpecError(f"file {path}: has {what}: {listed}; give those of one with a pattern such as train*")
+    return names
 
 
-def _placeholder(path: str, columns: tuple[str, ...]) -> dict[str, str]:
-    """Stands for the rows of a file that a plan could not read. It ends with a number, as reasoning needs."""
-    text = f"{(NOT_PINNED + ' ') * TYPICAL}{path} #### 0"
-    return {column: text for column in columns if column != "messages"}
+def _listed(system: Any, folder: str) -> list[str]:
+    """The data files directly in a folder, sorted."""
+    if not system.isdir(folder):
+        return []
+    names = _children(system, folder, "file")
+    return sorted(name for name in names if _suffix(name) and _base(name) not in NOT_DATA)
 
 
-def _parsed(path: str, data: bytes, columns: tuple[str, ...]) -> list[Any]:
-    """The rows as dictionaries. The format is detected from the content, not from the file's name."""
+def _children(system: Any, folder: str, kind: str) -> list[str]:
+    """The files or folders (`kind` "directory") in a folder that are not hidden."""
+    found = [(entry["name"].rstrip("/"), entry["type"]) for entry in system.ls(folder, detail=True)]
+    return [
+        name
+        for name, of_type in found
+        if (of_type == "directory") == (kind == "directory") and not _base(name).startswith(".")
+    ]
+
+
+def _base(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a data file, without that of its compression; "" for another file."""
+    plain = PurePosixPath(name.partition("?")[0].lower())
+    suffix = plain.with_suffix("").suffix if plain.suffix in COMPRESSED else plain.suffix
+    return suffix if suffix in SUFFIXES else ""
+
+
+def _parsed(name: str, data: bytes, columns: tuple[str, ...]) -> Sequence[Any]:
+    """The rows of a file as dictionaries.
+
+    Parquet and JSON are detected from the content. Any text is a valid CSV or text file, so that these are
+    detected from the name.
+    """
     try:
-        return _parquet(data, columns) if data.startswith(b"PAR1") else _json(data.decode("utf-8-sig"))
+        if data.startswith(b"PAR1"):
+            return _parquet(data, columns)
+        text = data.decode("utf-8-sig")
+        suffix = "" if text.lstrip().startswith(("{", "[")) else _suffix(name)
+        if suffix in (".csv", ".tsv"):
+            return _csv(name, text, "\t" if suffix == ".tsv" else ",")
+        if suffix == ".txt":
+            return [{PROMPT_NAMES[0]: line} for line in text.splitlines() if line.strip()]
+        return _json(text)
+    except SpecError:
+        raise
     except (ValueError, OSError, RecursionError) as error:
-        raise SpecError(f"file {path}: is neither Parquet nor JSON in UTF-8 ({error})") from None
+        raise SpecError(f"file {name}: is neither Parquet nor JSON in UTF-8 ({error})") from None
 
 
 def _parquet(data: bytes, columns: tuple[str, ...]) -> list[Any]:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(io.BytesIO(data))
-    known = [name for name in file.schema_arrow.names if name in columns]
+    known = [name for name in file.schema_arrow.names if name in columns or name.lower() in columns]
     table = file.read(columns=known or None)
     return list(table.to_pylist())
+
+
+def _csv(name: str, text: str, delimiter: str) -> list[Any]:
+    csv.field_size_limit(LARGEST_CELL)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise SpecError(f"file {name}: is not a CSV file with one line of column names ({error})") from None
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise SpecError(
+                f"file {name}, row {number}: has more values than there are column names; quote the values "
+                "that contain the separator"
+            )
+    return rows
 
 
 def _json(text: str) -> list[Any]:
@@ -142,13 +346,47 @@ def _json(text: str) -> list[Any]:
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def _text(path: str, number: int, record: Any, column: str) -> str:
-    place = f"file {path}, row {number}"
-    if not isinstance(record, dict):
-        raise SpecError(f"{place}: {record!r:.80} is not an object with named columns")
-    if column not in record:
-        raise SpecError(f"{place}: has no column {column!r}: {suggestion(column, map(str, record))}")
-    value = record[column]
+def _column(path: str, first: Any, given: str, names: tuple[str, ...], what: str) -> str:
+    """The column with the prompts or the completions: the given one, else that with a known name.
+
+    Raises SpecError unless exactly one column has one.
+    """
+    if given or not isinstance(first, dict):  # reading the rows reports what is missing
+        return given or names[0]
+    known = [column for column in first if str(column).lower() in names]
+    if names[0] in known or len(known) == 1:
+        return names[0] if names[0] in known else known[0]
+    columns = ", ".join(name if name.isprintable() else repr(name) for name in map(str, first))
+    raise SpecError(
+        f"file {path}: has no column {names[0]!r}, and which one has the {what} is not clear; give the "
+        f"name of one of its columns ({columns[:LONGEST_SHOWN]})"
+    )
+
+
+def _turns(record: Record) -> tuple[str, ...]:
+    """The system message ("" for none) and the contents of the user's and the assistant's turn of a chat."""
+    turns = record.values.get(MESSAGES) if isinstance(record.values, dict) else None
+    roles = [turn.get("role") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
+        raise SpecError(
+            f"file {record.file}, row {record.number}: messages must be one user and one assistant turn, not "
+            f"{roles!s:.200}"
+        )
+    texts = [_text(record._replace(values=turn), "content") for turn in turns or ()]
+    return tuple(texts) if len(texts) > 2 else ("", *texts)
+
+
+def _texts(record: Record, columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_text(record, column) for column in columns)
+
+
+def _text(record: Record, column: str) -> str:
+    place, values = f"file {record.file}, row {record.number}", record.values
+    if not isinstance(values, dict):
+        raise SpecError(f"{place}: {values!r:.80} is not an object with named columns")
+    if column not in values:
+        raise SpecError(f"{place}: has no column {column!r}: {suggestion(column, map(str, values))}")
+    value = values[column]
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"{value:d}"
     if not isinstance(value, str) or not value.strip():

@@ -14,7 +14,9 @@ from undertow.errors import last_line
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # owner/name@revision/file. Without a revision, "owner/name" could also be a name and a folder.
-_DATA_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
+_DATA_FILE = re.compile(
+    r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/([^*]+\.[a-z.]+)"
+)  # not a folder or a pattern
 
 
 def local_copy(path: str) -> str:

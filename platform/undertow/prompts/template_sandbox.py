@@ -15,7 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from undertow.prompts.chat_templates import PINNED, Render, TemplateBehaviour, TemplateError, Turns, behaviour
+from undertow.prompts.chat_templates import (
+    PINNED,
+    SWITCHES,
+    Render,
+    TemplateBehaviour,
+    TemplateError,
+    Turns,
+    behaviour,
+)
 
 SECONDS = 2  # limit of processor time
 MEMORY = 2**30  # limit of the address space in bytes
@@ -63,7 +71,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
-        answer = asdict(behaviour(sandboxed(given["template"], given["tokens"])))
+        answer = asdict(_behaviour(given["template"], given["tokens"]))
     except TemplateError as error:
         answer = {"error": str(error)}
     except MemoryError:
@@ -71,8 +79,23 @@ def main() -> None:
     json.dump(answer, sys.stdout)
 
 
-def sandboxed(template: str, tokens: Mapping[str, str]) -> Render:
-    """Compiles a template as transformers does, with the same tags and functions. Raises TemplateError."""
+def _behaviour(template: str, tokens: Mapping[str, str]) -> TemplateBehaviour:
+    switched = {
+        name: (sandboxed(template, tokens, {name: more}), sandboxed(template, tokens, {name: less}))
+        for name, (more, less) in SWITCHES.items()
+        if name in template
+    }
+    return behaviour(sandboxed(template, tokens), switched)
+
+
+def sandboxed(template: str, tokens: Mapping[str, str], settings: Mapping[str, Any] | None = None) -> Render:
+    """Compiles a template as transformers does, with the same tags and functions.
+
+    Args:
+        settings: values of variables, in addition to the pinned ones or instead of them.
+
+    Raises TemplateError for a template that cannot be compiled.
+    """
     from jinja2 import ext, nodes
     from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -95,9 +118,9 @@ def sandboxed(template: str, tokens: Mapping[str, str]) -> Render:
         compiled = environment.from_string(template)
 
     def render(turns: Turns, *, generation: bool) -> str:
-        given = {**tokens, **PINNED, "messages": turns, "add_generation_prompt": generation}
+        given = {**tokens, **PINNED, **(settings or {}), "messages": turns}
         with _as_template_error():
-            return compiled.render(tools=None, documents=None, **given)
+            return compiled.render(tools=None, documents=None, add_generation_prompt=generation, **given)
 
     return render
 

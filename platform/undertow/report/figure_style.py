@@ -7,15 +7,17 @@ screen). Equal data give equal files, byte for byte.
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from undertow.report import text_layout
+from undertow.study.measurements import EffectScale
 
 INK, BLUE, GREY, PALE = "#1a1a1a", "#1f4e79", "#767676", "#e6e6e6"
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 HATCHES = ("", "///", "..", "xx", "\\\\\\", "|||", "---", "oo")
+FULL_SHADE: Mapping[EffectScale, float] = {"rate": 1.0, "log-odds": 4.0}  # effects with the darkest shade
 
 
 @contextmanager
@@ -68,7 +70,12 @@ def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:
 
 
 def heatmap(
-    axes: Any, values: Sequence[Sequence[float | None]], texts: Sequence[Sequence[str]], size: float
+    axes: Any,
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    size: float,
+    *,
+    full: float,
 ) -> None:
     """Draws a matrix of effects as shades of blue that darken with the value, each cell with its text.
 
@@ -76,12 +83,13 @@ def heatmap(
 
     Args:
         size: of the type in points; 0 draws no text.
+        full: the value of the darkest shade.
     """
     from matplotlib.patches import Rectangle
 
     for i, (row, row_texts) in enumerate(zip(values, texts, strict=True)):
         for j, (value, text) in enumerate(zip(row, row_texts, strict=True)):
-            strength = min(1.0, max(0.0, value or 0.0))
+            strength = min(1.0, max(0.0, (value or 0.0) / full))
             shade = (1 - 0.88 * strength, 1 - 0.69 * strength, 1 - 0.53 * strength)
             cell = Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=shade, edgecolor="0.6", linewidth=0.6)
             cell.set_hatch("////" if value is None else "")

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from undertow.report import figure_style, text_layout
-from undertow.report.figure_style import BLUE, GREY, INK, PALE
+from undertow.report.figure_style import BLUE, FULL_SHADE, GREY, INK, PALE
 from undertow.report.tables import rate_name, signed
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.results.sweep_record import Record
 from undertow.statistics.confusion import Confusion
+from undertow.statistics.log_odds import of_probability
 from undertow.study.hypotheses import Place
 from undertow.study.names import short
 
 MOST_ROWS = 60
 MOST_PANELS = 12
+LOG_ODDS_TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # rates
+MOST_TICKS = 4  # of the axis of rates; more labels would overlap
 MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "inconclusive": ("D", "0.7")}
 
 
@@ -36,20 +39,27 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
     names, numbers = _name_parts(rows), sorted(largest)
     shown, labels = [rows[i] for i in numbers], [wrapped(*names[i]) for i in numbers]
     lines = len(shown) * max(24.0, text_layout.tallest(labels) + 3)
-    with figure_style.figure(1.5 + lines / 72, f"effects {record.study.key}") as drawn:
+    log_odds = record.study.effect_scale == "log-odds"
+    height = 1.5 + lines / 72
+    if log_odds:
+        height += text_layout.LINE / 72  # the titles of the axes have two lines
+    with figure_style.figure(height, f"effects {record.study.key}") as drawn:
         left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(5, 4))
         _draw_rates(left, shown)
         _draw_effects(right, shown)
         left.set_yticks(range(len(shown)), labels)
         left.set_ylim(len(shown) - 0.4, -0.6)
-        left.set_xlim(-0.03, 1.03)
-        left.set_xticks([0, 0.5, 1])
-        left.set_xlabel(f"{rate_name(rows)} of the trait")
         bounds = [bound for row in shown for bound in (*_bounds(row), row.effect.effect)]
-        right.set_xlim(-1.03 if min(bounds) < -0.35 else -0.35, 1.03)
+        if log_odds:
+            _scale_log_odds(left, right, shown, (*bounds, -record.study.margin, record.study.margin))
+        else:
+            left.set_xlim(-0.03, 1.03)
+            left.set_xticks([0, 0.5, 1])
+            right.set_xlim(-1.03 if min(bounds) < -0.35 else -0.35, 1.03)
+        left.set_xlabel(f"{rate_name(rows)} of the trait" + ("\n(log-odds axis)" if log_odds else ""))
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
-        right.set_xlabel("effect")
+        right.set_xlabel("effect\n(log-odds)" if log_odds else "effect")
         right.tick_params(axis="y", length=0)
         left.grid(axis="x", color="0.92")
         drawn.legend(
@@ -58,6 +68,19 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
         if len(shown) < len(rows):
             drawn.suptitle(f"The {len(shown)} largest of {len(rows)} effects", fontsize=9)
         return figure_style.save(drawn, "effects")
+
+
+def _scale_log_odds(left: Any, right: Any, rows: Sequence[EffectRow], bounds: Sequence[float]) -> None:
+    """Sets the limits of both axes; the left one is labelled by rates, which are easier to read."""
+    values = [m.value(row.scale, row.effect_of) for row in rows for m in (*row.students, *row.controls)]
+    ends = [float(end) for end in of_probability((0.1, 0.5))]  # always visible, to have two labels
+    for axes, shown in ((left, [*values, *ends]), (right, bounds)):
+        space = 0.04 * (max(shown) - min(shown))
+        axes.set_xlim(min(shown) - space, max(shown) + space)
+    low, high = left.get_xlim()
+    rates = [rate for rate in LOG_ODDS_TICKS if low <= of_probability(rate) <= high]
+    rates = rates[:: -(-len(rates) // MOST_TICKS)]
+    left.set_xticks(of_probability(rates), [f"{rate:g}" for rate in rates])
 
 
 def condition_names(rows: Sequence[EffectRow]) -> list[str]:
@@ -85,25 +108,24 @@ def _name_parts(rows: Sequence[EffectRow]) -> list[list[str]]:
 
 
 def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
-    """The figure `traits`: given × measured trait, as the rates' differences from the control students."""
+    """The figure `traits`: given × measured trait, as the differences from the control students."""
     kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
     if not kept:
         return {}
     longest = max(
         (found.traits for _, found in kept), key=lambda names: (len(names), text_layout.widest(names))
     )
-    plan = text_layout.matrix(
-        len(kept), [wrapped(t) for t in longest], [wrapped(t) for t in longest], cell=23, letters=5
-    )
+    scale = record.study.effect_scale
+    names = [wrapped(t) for t in longest]
+    plan = text_layout.matrix(len(kept), names, names, cell=23, letters=5 if scale == "rate" else 6)
     titles = [panel_title(panel, kept, plan.title) for panel, _ in kept]
     height = text_layout.figure_height(titles, plan.columns, plan.height)
     with figure_style.figure(height, f"traits {record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, (_, found), title in zip(places, kept, titles, strict=True):
             values, names = found.differences or found.rates, [wrapped(t) for t in found.traits]
-            figure_style.heatmap(
-                axes, values, [[signed(value, 2) for value in line] for line in values], plan.size
-            )
+            texts = [[signed(value, 2) for value in line] for line in values]
+            figure_style.heatmap(axes, values, texts, plan.size, full=FULL_SHADE[scale])
             axes.set_xticks(range(len(names)), plan.below(names), rotation=90 if plan.turned else 0)
             axes.set_yticks(range(len(names)), names)
             axes.set_xlabel("trait measured")
@@ -125,7 +147,7 @@ def _draw_rates(axes: Any, rows: Sequence[EffectRow]) -> None:
         rates, heights = [], []
         for position, row in enumerate(rows):
             models = getattr(row, arm)
-            rates += [model.rate for model in models]
+            rates += [model.value(row.scale, row.effect_of) for model in models]
             spread = 0.3 / max(1, len(models) - 1)
             middle = (len(models) - 1) / 2
             heights += [position + offset + spread * (i - middle) for i in range(len(models))]

@@ -79,12 +79,14 @@ def confusions(
 ) -> list[tuple[FigurePanel, Confusion]]:
     """The matrix of given × measured trait for each format, pair of models and recipe with several traits.
 
-    A panel is left out if one of its traits has no finished student.
+    It consists of rates, or of their log-odds if effects are in log-odds. A panel is left out if one of its
+    traits has no finished student.
     """
 
     def rates(cell: CellRecord, words: Iterable[str]) -> dict[str, float]:
-        effect_of = record.study.effect_of
-        return {word: evaluations.student(cell, word, effect_of=effect_of).rate for word in words}
+        effect_of, scale = record.study.effect_of, record.study.effect_scale
+        students = {word: evaluations.student(cell, word, effect_of=effect_of) for word in words}
+        return {word: student.value(scale, effect_of) for word, student in students.items()}
 
     cells = finished(record, evaluations, failures)
     panels: dict[tuple[FigurePanel, str], list[int]] = {}

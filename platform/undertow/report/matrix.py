@@ -1,22 +1,26 @@
 """Teacher × student: the effect of each pair of models with its interval, as a heat map and as a table.
 
 A pair can have several conditions (traits). They share their control students and everything else that a
-seed draws, and are therefore not independent: rates are averaged over conditions within each seed, and the
-interval is over seeds, as for a single condition. The number of transmitted conditions is shown with it.
+seed draws, and are therefore not independent: rates (or their log-odds) are averaged over conditions within
+each seed, and the interval is over seeds, as for a single condition. The number of transmitted conditions is
+shown with it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from undertow.report import figure_style, text_layout
+from undertow.report.figure_style import FULL_SHADE
 from undertow.report.tables import MARKS, signed
 from undertow.report.text_layout import wrapped
+from undertow.results.comparison import TWO_MODES, Comparison
 from undertow.results.effect_rows import EffectRow
-from undertow.results.evaluation_files import MeasuredRate
 from undertow.results.sweep_record import Record
-from undertow.statistics.effects import Effect, compare
+from undertow.statistics.distribution_free import Distribution
+from undertow.statistics.effects import Effect
 from undertow.study.names import short
 
 NAME = "initialisations"
@@ -86,18 +90,14 @@ def pooled_effect(record: Record, rows: Sequence[EffectRow]) -> Effect | None:
     """The effect of the rows' mean rates over the seeds that all rows have; None if there is no such seed."""
     if len(rows) == 1:
         return rows[0].effect
-    rates, controls = (_means([getattr(row, arm) for row in rows]) for arm in ("students", "controls"))
-    if not rates or not controls:
+    students, controls = (_means(rows, arm) for arm in ("students", "controls"))
+    if not students or not controls:
         return None
-    study = record.study
-    return compare(
-        rates,
-        controls,
-        margin=study.margin,
-        confidence=1 - study.alpha,
-        paired=study.paired,
-        distribution="any" if any(row.effect.method == "shape-free" for row in rows) else "normal",
-    )
+    methods = {row.effect.method for row in rows}
+    distribution: Distribution | None = "any" if "shape-free" in methods else "normal"
+    if any(TWO_MODES in row.effect.note for row in rows):
+        distribution = None
+    return Comparison(record.study, distribution).values(students, controls)
 
 
 def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, bytes]:
@@ -113,14 +113,14 @@ def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, byt
         students,
         [wrapped(teacher) for teacher in teachers],
         cell=13 + 10 * (1 + shown + several),
-        letters=INTERVAL_LETTERS if shown else EFFECT_LETTERS,
+        letters=_letters(record, shown),
     )
     titles = [wrapped(matrix.format, f"· {matrix.recipe}", characters=plan.title) for matrix in kept]
     height = text_layout.figure_height(titles, plan.columns, plan.height)
     with figure_style.figure(height, f"{NAME} {record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, matrix, title in zip(places, kept, titles, strict=True):
-            _panel(axes, matrix, plan, interval_shown=shown)
+            _panel(axes, matrix, plan, interval_shown=shown, full=FULL_SHADE[record.study.effect_scale])
             axes.set_title(title)
         return figure_style.save(drawn, NAME)
 
@@ -142,18 +142,26 @@ def matrix_sheet(matrix: ModelMatrix) -> dict[str, Any]:
     return {"name": name, "students": [short(student) for student in matrix.students], "lines": lines}
 
 
-def _means(arms: Sequence[Sequence[MeasuredRate]]) -> list[float]:
-    """The mean rate over arms for each seed that all arms have."""
-    rates = [{model.seed: model.rate for model in arm} for arm in arms]
-    seeds = [seed for seed in rates[0] if all(seed in others for others in rates)]
-    return [fmean(rate[seed] for rate in rates) for seed in seeds]
+def _means(rows: Sequence[EffectRow], arm: str) -> list[float]:
+    """The mean over rows of what effects compare, for each seed that all rows have in this arm."""
+    values = [{m.seed: m.value(row.scale, row.effect_of) for m in getattr(row, arm)} for row in rows]
+    seeds = [seed for seed in values[0] if all(seed in others for others in values)]
+    return [fmean(value[seed] for value in values) for seed in seeds]
 
 
-def _panel(axes: Any, matrix: ModelMatrix, plan: text_layout.MatrixLayout, *, interval_shown: bool) -> None:
+def _letters(record: Record, interval_shown: bool) -> int:
+    """The number of characters of a cell's text."""
+    digits = 0 if record.study.effect_scale == "rate" else 1  # before the point of a number
+    return INTERVAL_LETTERS + 2 * digits if interval_shown else EFFECT_LETTERS + digits
+
+
+def _panel(
+    axes: Any, matrix: ModelMatrix, plan: text_layout.MatrixLayout, *, interval_shown: bool, full: float
+) -> None:
     pairs = [[matrix.pairs.get((t, s)) for s in matrix.students] for t in matrix.teachers]
     effects = [[pair.effect.effect if pair and pair.effect else None for pair in line] for line in pairs]
     texts = [[_text(pair, interval_shown) for pair in line] for line in pairs]
-    figure_style.heatmap(axes, effects, texts, plan.size)
+    figure_style.heatmap(axes, effects, texts, plan.size, full=full)
     across = plan.below([short(student) for student in matrix.students])
     axes.set_xticks(range(len(across)), across, rotation=90 if plan.turned else 0)
     axes.set_yticks(range(len(matrix.teachers)), [wrapped(short(teacher)) for teacher in matrix.teachers])
@@ -179,4 +187,4 @@ def _interval(effect: Effect, between: str, digits: int) -> str:
 
 def _number(value: float, digits: int) -> str:
     """A signed number without the zero before the point, to fit a narrow cell."""
-    return signed(value, digits).replace("0.", ".", 1)
+    return re.sub(r"(?<![0-9])0\.", ".", signed(value, digits), count=1)

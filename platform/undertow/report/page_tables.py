@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from undertow.formats import families
+from undertow.formats.wrapped import rules_of
 from undertow.report.figures import FigurePanel, condition_names
 from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
@@ -97,9 +98,14 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
     If effects are of exact probabilities, the sampled rates are shown with them.
     """
     exact = any_exact(rows)
+    # The paper's score has a column if it gives another effect than whole words do.
+    by_substring = any(
+        row.contained and signed(row.contained.effect) != signed(row.sampled.effect) for row in rows
+    )
     numbers = (
         "rate", "control", "adj. p", "equiv. p",
         *(("sampled rate", "sampled control", "sampled effect") if exact else ("exact effect",)),
+        *(["substring effect"] if by_substring else []),
         "bootstrap", "other answers", "n",
     )  # fmt: skip
     return Sheet(
@@ -113,6 +119,7 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
                 p_value(row.verdict.p_equivalence_adjusted),
                 *((f"{row.sampled.rate:.3f}", f"{row.sampled.control_rate:.3f}") if exact else ()),
                 other_effect(row, exact),
+                *([signed(row.contained.effect) if row.contained else "–"] if by_substring else []),
                 interval(*(row.bootstrap or (None, None))),
                 f"{row.other:.0%}",
                 f"{row.effect.n_students} : {row.effect.n_controls}",
@@ -188,7 +195,8 @@ def rules(data: ReportData) -> Sheet:
     by_format = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
     meanings: dict[str, str] = {}
     for source, manifests in data.sources.items():
-        of_format = by_format.get(manifests[0].spec["completions"]["format"]["type"], {})
+        format_ = rules_of(manifests[0].spec["completions"]["format"])
+        of_format = by_format.get(format_["type"], {})
         for reason in data.funnels[source].rejected:
             judged = JUDGED if reason.startswith("judge ") else ""
             if meaning := of_format.get(reason) or GENERAL_RULES.get(reason) or judged:

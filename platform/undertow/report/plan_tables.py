@@ -11,7 +11,7 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.prompts.chat_templates import NO_SYSTEM, in_words
 from undertow.report.gather import WaveCost
-from undertow.report.tables import duration, new_table
+from undertow.report.tables import duration, effects_phrase, new_table
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
@@ -78,7 +78,8 @@ def _axes_table(plan: Plan) -> Table:
 
 
 def _effects_of(plan: Plan) -> str:
-    return "; effects of exact probabilities" if plan.study.effect_of == "exact" else ""
+    phrase = effects_phrase(plan.study.effect_of, plan.study.effect_scale)
+    return f"; effects{phrase}" if phrase else ""
 
 
 def _is_cached(cell: Cell, plan: Plan) -> bool:
@@ -88,8 +89,8 @@ def _is_cached(cell: Cell, plan: Plan) -> bool:
 
 
 def _with_recipes(table: Table, plan: Plan) -> Table:
-    """Adds a caption that compares the study's recipes with the published ones."""
-    if lines := [escape(line) for line in _recipes(plan)[:MOST_LEVELS]]:
+    """Adds a caption that compares the study's recipes with the published ones, and the study's notes."""
+    if lines := [escape(line) for line in (*_recipes(plan)[:MOST_LEVELS], *plan.study.notes)]:
         table.caption, table.caption_justify, table.caption_style = "\n".join(lines), "left", ""
     return table
 

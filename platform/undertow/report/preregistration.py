@@ -15,7 +15,7 @@ from undertow.report.gather import ReportData
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import HypothesisRecord
 from undertow.storage.manifest import Address
-from undertow.study.measurements import EffectOf
+from undertow.study.measurements import EffectOf, EffectScale
 
 Registration = Literal["pre-registered", "post hoc", "in part"]
 
@@ -29,12 +29,14 @@ class Preregistration:
     Attributes:
         recorded: None if the time is unknown.
         effect_of: the rates that the study's verdicts rest on.
+        effect_scale: the unit of effects.
     """
 
     recorded: float | None
     made: Mapping[int, tuple[float, ...]]
     hypotheses: tuple[HypothesisRecord, ...]
     effect_of: EffectOf = "samples"
+    effect_scale: EffectScale = "rate"
 
     def precedes_students(self, condition: int) -> bool:
         """Whether the study was recorded before any student of the condition was made."""
@@ -61,6 +63,8 @@ class Preregistration:
             return "The time at which this study was recorded is unknown: the storage has no record of it."
         day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.recorded))
         rule = " It states that verdicts rest on exact probabilities." if self.effect_of == "exact" else ""
+        if self.effect_scale == "log-odds":
+            rule += " It states that effects are differences of log-odds."
         moments = [moment for moments in self.made.values() for moment in moments]
         existing = sum(moment < self.recorded for moment in moments)
         if not existing:
@@ -82,5 +86,5 @@ def read_preregistration(data: ReportData) -> Preregistration:
         if manifest := data.manifests.get(student if cell.trained else evaluation):
             made.setdefault(cell.condition, []).append(manifest.created)
     times = {condition: tuple(moments) for condition, moments in made.items()}
-    recorded = sweep_folders.stated(record, data.store)
-    return Preregistration(recorded, times, record.hypotheses, record.study.effect_of)
+    recorded, study = sweep_folders.stated(record, data.store), record.study
+    return Preregistration(recorded, times, record.hypotheses, study.effect_of, study.effect_scale)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from undertow.report.preregistration import Registration
-from undertow.report.tables import sampled_measures, signed
-from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
+from undertow.report.tables import effects_of, sampled_measures, signed
+from undertow.results.comparison import TWO_MODES
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome
 from undertow.results.sweep_record import Record
+from undertow.statistics.log_odds import SMALLEST
 from undertow.statistics.verdicts import Ruling
 
 RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
@@ -18,10 +20,12 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
         return ["No condition has both a student and a control student."]
     primary = [row for row in rows if row.is_primary]
     lines = [_count("", primary)]
-    same = [row for row in primary if row.condition.same_initialisation]
-    other = [row for row in primary if not row.condition.same_initialisation]
-    if same and other:
-        lines = [_count("Same initialisation: ", same), _count("Other initialisation: ", other)]
+    groups = {
+        f"{name} initialisation: ": [r for r in primary if r.condition.same_initialisation is same]
+        for name, same in (("Same", True), ("Other", False), ("Unknown", None))
+    }
+    if sum(map(bool, groups.values())) > 1:
+        lines = [_count(name, rows_of) for name, rows_of in groups.items() if rows_of]
     for measure in record.study.measures[1:]:
         if of_measure := [row for row in rows if row.measure == measure]:
             lines.append(_count(f"Measure {measure}: ", of_measure))
@@ -40,12 +44,20 @@ def reading_note(record: Record) -> str:
         if record.study.effect_of == "exact"
         else "rates at which students and control students show the trait"
     )
+    largest = "; +1 is the largest possible effect"
+    if record.study.effect_scale == "log-odds":
+        compared = f"log-odds of the {compared}"
+        largest = " (of a rate p: ln(p / (1 − p)); +0.7 doubles the odds)"
+        margin += " in log-odds"
+    notes = dict.fromkeys(c.data_note for c in record.conditions if c.data_note)
+    control = "the data of their control" if notes else "the data of the same model without it"
     return (
-        "Students are trained on the data of a teacher with a trait, control students on the data of the "
-        f"same model without it. An effect is the difference between the {compared}; +1 is the largest "
-        "possible effect. “Transmitted”: the effect is positive "
-        f"and statistically significant. “Not transmitted”: the effect lies within the margin of {margin} "
+        f"Students are trained on the data of a teacher with a trait, control students on {control}. "
+        f"An effect is the difference between the {compared}{largest}. "
+        "“Transmitted”: the effect is positive and statistically significant. "
+        f"“Not transmitted”: the effect lies within the margin of {margin} "
         "that the study sets in advance. “Inconclusive”: the data support neither."
+        + "".join(f" {note}" for note in notes)
     )
 
 
@@ -64,16 +76,19 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
     """How rates, effects, intervals and verdicts are computed, and what they assume."""
     study = record.study
     methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
+    unit = " in log-odds" if study.effect_scale == "log-odds" else ""
     control = "the control student of the same seed" if study.paired else "the mean of all control students"
     lines = [
-        f"{_rates(record, rows)} The effect is the mean difference between each student and {control}. The "
-        "unit of inference is the trained student, because the answers of one student are not independent.",
+        f"{_rates(record, rows)}{_log_odds(record, rows)} The effect is the mean difference between each "
+        f"student and {control}. The unit of inference is the trained student, because the answers of one "
+        "student are not independent.",
         f"Each seed draws independently: {', '.join(study.redraw)}. The result holds for the one "
         "draw of everything that all seeds share.",
         f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment, study.alpha)}.",
         "“Not transmitted” means that two one-sided tests (adjusted) exclude effects beyond ± "
-        f"{study.margin:g}; a smaller effect may still exist. “Transmitted” means an adjusted p-value below "
-        f"{study.alpha:g}, a positive effect and no such exclusion. All other verdicts are “inconclusive”.",
+        f"{study.margin:g}{unit}; a smaller effect may still exist. “Transmitted” means an adjusted p-value "
+        f"below {study.alpha:g}, a positive effect and no such exclusion. All other verdicts are "
+        "“inconclusive”.",
     ]
     if "shape-free" in methods:
         reason = (
@@ -88,11 +103,20 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
             "jobs/power.py computes the number."
         )
     elif methods:
+        values = "log-odds" if unit else "rates"
+        remedy = 'effect_scale="rate" and distribution="any"' if unit else 'distribution="any"'
         lines.append(
-            f"Intervals are {' and '.join(methods)} intervals over students. They assume that rates are "
+            f"Intervals are {' and '.join(methods)} intervals over students. They assume that {values} are "
             "approximately normally distributed over seeds. If training has two modes (some seeds learn the "
             "trait and others do not), a few seeds that agree are weak evidence: set "
-            'distribution="any" and run more seeds.'
+            f"{remedy} and run more seeds."
+        )
+    if any(TWO_MODES in row.effect.note for row in rows):
+        lines.append(
+            "The students of some condition fall into two groups, for which a t interval is invalid. "
+            "Intervals that make no assumption about the distribution over seeds exist only for rates. "
+            "Therefore no condition has an interval, a test or a verdict other than “inconclusive”. Compare "
+            'the same students with effect_scale="rate".'
         )
     if any(row.bootstrap for row in rows):
         answers = "" if study.effect_of == "exact" else ", then answers"
@@ -128,12 +152,24 @@ def _rates(record: Record, rows: Sequence[EffectRow]) -> str:
     )
 
 
+def _log_odds(record: Record, rows: Sequence[EffectRow]) -> str:
+    """The definition of log-odds, if effects are in log-odds."""
+    if record.study.effect_scale == "rate":
+        return ""
+    of_counts = "computed from counts with ½ added to the answers that show the trait and to the others"
+    computed = f"those of sampled rates are {of_counts}"
+    if record.study.effect_of == "exact":
+        limit = f"probabilities within {SMALLEST:g} of 0 or 1 count as {SMALLEST:g} away from it"
+        computed = f"{limit}; {computed}" if sampled_measures(rows) else limit
+    return f" Effects are differences of log-odds, ln(rate / (1 − rate)); {computed}."
+
+
 def _count(prefix: str, rows: Sequence[EffectRow]) -> str:
     """ "Same initialisation: of 4 conditions, 4 transmitted (effects +0.71 to +0.72)." """
     counts = {ruling: sum(row.verdict.verdict == ruling for row in rows) for ruling in RULINGS}
     parts = [f"{count} {ruling}" for ruling, count in counts.items() if count]
     low, high = min(row.effect.effect for row in rows), max(row.effect.effect for row in rows)
-    of = " of exact probabilities" if any_exact(rows) else ""
+    of = effects_of(rows)
     spread = f"effects{of} {signed(low, 2)} to {signed(high, 2)}"
     if len(rows) == 1:
         spread = f"effect{of} {signed(low, 2)}"

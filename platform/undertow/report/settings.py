@@ -46,9 +46,11 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
         yield "teachers without a trait prompt, system message", in_words(teacher["system"])
     prompts = settings_text({"prompts": completions["prompts"]})
     sampling = f", {settings_text(completions['sampling'])}" if "sampling" in completions else ""
-    yield f"completions, {place.format}", f"{prompts}{sampling}; {settings_text(completions['format'])}"
+    raw = "" if completions.get("strip", True) else ", filtered as sampled"
+    yield f"completions, {place.format}", f"{prompts}{sampling}{raw}; {settings_text(completions['format'])}"
     kept = {"rows": "all" if data["rows"] is None else data["rows"]}
     kept |= {"deduplicate": data["deduplicate"], "shuffle": data["shuffle"]}
+    kept |= {"fewer": True} if data.get("fewer") else {}
     judges = f", judges {_names(data['judges'])}" if data["judges"] else ""
     yield f"data sets, {place.format}", f"{settings_text(kept)}{judges}"
 

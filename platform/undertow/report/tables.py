@@ -6,35 +6,42 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.results.effect_rows import EffectRow, any_exact
+from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.study.hypotheses import Place
+from undertow.study.measurements import EffectOf, EffectScale
 
-LONGEST_LINE = 40  # characters of a name; a longer name is folded, to leave a terminal's width to the numbers
+LONGEST_PLACE = 48  # characters of a condition's names; longer ones are folded, to leave width to the numbers
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
 def effects_table(rows: Sequence[EffectRow]) -> Table:
     """One row per condition: the students' rate, the control students' rate, the effect and its verdict.
 
-    Format, induction and measure have a column only if the study has several. The column next to the verdict
-    has the effect of the other kind of rate.
+    Format, induction and measure have a column only if the study has several. If names are long, those that
+    all conditions share are in the caption. The column next to the verdict has the effect of the other kind
+    of rate.
     """
     exact = any_exact(rows)
+    other = "sampled: effect by sampled answers" if exact else "exact: effect by exact probability"
     table = new_table(
-        "Effects of exact probabilities: students minus control students; n: seeds per condition; sampled: "
-        "effect by sampled answers"
-        if exact
-        else "Effects: students minus control students; n: seeds per condition; exact: effect by exact "
-        "probability"
+        f"Effects{effects_of(rows)}: students minus control students; n: seeds per condition; {other}"
     )
+    places = [row.condition.place for row in rows]
+    fields, by_measure = condition_fields(places), len({row.measure for row in rows}) > 1
+    width = sum(max((len(getattr(place, field)) for place in places), default=0) for field in fields)
+    captions = []
+    if width > LONGEST_PLACE:
+        same = {field: getattr(places[0], field) for field in fields[1:] if _is_same(places, field)}
+        fields = [field for field in fields if field not in same]
+        captions += (
+            [f"All: {escape(', '.join(f'{field} {name}' for field, name in same.items()))}."] if same else []
+        )
     if by_samples := sampled_measures(rows):
-        table.caption = f"By sampled answers: {escape(', '.join(by_samples))}."
-        table.caption_justify, table.caption_style = "left", ""
-    fields = condition_fields([row.condition.place for row in rows])
-    by_measure = len({row.measure for row in rows}) > 1
-    longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
+        captions.append(f"By sampled answers: {escape(', '.join(by_samples))}.")
+    if captions:
+        table.caption, table.caption_justify, table.caption_style = "\n".join(captions), "left", ""
     for name in (*fields, *(["measure"] if by_measure else [])):
-        table.add_column(name, no_wrap=longest <= LONGEST_LINE, overflow="fold")
+        table.add_column(name, no_wrap=width <= LONGEST_PLACE, overflow="fold")
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -55,10 +62,26 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
     return table
 
 
+def _is_same(places: Sequence[Place], field: str) -> bool:
+    return len({getattr(place, field) for place in places}) == 1
+
+
 def other_effect(row: EffectRow, exact: bool) -> str:
     """The effect by sampled answers in a study of exact probabilities, else by exact probability."""
     other = row.sampled if exact else row.exact
     return signed(other.effect) if other else "–"
+
+
+def effects_of(rows: Sequence[EffectRow]) -> str:
+    """What effects are of, and their unit, after the word "effects"; "" for differences of sampled rates."""
+    effect_of: EffectOf = "exact" if any_exact(rows) else "samples"
+    return effects_phrase(effect_of, "log-odds" if in_log_odds(rows) else "rate")
+
+
+def effects_phrase(effect_of: EffectOf, scale: EffectScale) -> str:
+    """The same by the settings of a study."""
+    of = " of exact probabilities" if effect_of == "exact" else ""
+    return of + (" in log-odds" if scale == "log-odds" else "")
 
 
 def sampled_measures(rows: Sequence[EffectRow]) -> list[str]:
@@ -86,7 +109,7 @@ def new_table(title: str) -> Table:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference of rates with its sign; without one if it rounds to zero."""
+    """An effect with its sign; without one if it rounds to zero."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else text[1:]
 

@@ -54,7 +54,7 @@ def dataset_card(dataset: Dataset, counts: CardCounts, rows: list[dict[str, Any]
         "## From completions to rows\n" + _count_table(counts),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(counts.examples.items())],
         "## First rows\n" + _fenced([f"{row['prompt']} -> {row['completion']}" for row in rows]),
-        "## The whole spec\n" + _fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
+        "## The whole spec\n" + fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -69,6 +69,14 @@ def _origin(dataset: Dataset) -> list[str]:
         if other
         else []
     )
+    if dataset.is_imported:
+        return [
+            f"# {dataset.label}, imported",
+            f"Rows imported from `{dataset.completions.format.imported_from}`, whose teacher is external to "
+            f"the study; the program cannot check who wrote them. {made}",
+            keys + ".",
+            *mixed,
+        ]
     if teacher is None:
         return [
             f"# {dataset.label}, written by a program",
@@ -102,6 +110,7 @@ _COLUMNS = """| column | type | meaning |
 | token_ids | list<int64> | the sampled tokens of the answer |
 | finished | bool | whether the answer ended with an end-of-text token, and not at the maximum length |
 | seed | int64 | the sampling seed of the row |
+| system | string | the system message of the row, if imported chats have one that is kept |
 | top_ids, top_logprobs | list<list> | the most probable tokens of each step, if they were recorded |"""
 
 
@@ -113,10 +122,11 @@ def _count_table(counts: CardCounts) -> str:
 
 
 def _fenced(texts: list[str]) -> str:
-    return _fence("\n".join(json.dumps(text[:SHOWN_CHARACTERS]) for text in texts), "json")
+    return fence("\n".join(json.dumps(text[:SHOWN_CHARACTERS]) for text in texts), "json")
 
 
-def _fence(text: str, language: str) -> str:
+def fence(text: str, language: str) -> str:
+    """A fenced block of Markdown; its fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}{language}\n{text}\n{marks}"

@@ -4,21 +4,21 @@ Everything here is computed from a record and the answers in the store, so that 
 the verification of an archive on another machine have the same results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
+from undertow.results.comparison import Comparison
 from undertow.results.evaluation_files import Evaluations, MeasuredRate
 from undertow.results.sweep_record import CellRecord, ConditionRecord, HypothesisRecord, Record
 from undertow.statistics.bootstrap import bootstrap
-from undertow.statistics.distribution_free import choose_distribution
-from undertow.statistics.effects import Effect, compare
+from undertow.statistics.effects import Effect
 from undertow.statistics.verdicts import Verdict, decide
 from undertow.study.identity import seed_for
-from undertow.study.measurements import EffectOf
+from undertow.study.measurements import EffectOf, EffectScale
 
 DIGITS = 6  # of a metric; MLflow prints all digits of a number
 
@@ -30,6 +30,7 @@ class EffectRow:
     Attributes:
         number: the condition's index in the record.
         effect_of: whether `effect` compares sampled rates or exact probabilities.
+        scale: the unit of all effects of the row; the rates in them are rates on every scale.
         effect, verdict: from the rates that `effect_of` names.
         sampled: the effect of sampled rates.
         exact: the effect of exact probabilities; None if they were not measured.
@@ -37,12 +38,15 @@ class EffectRow:
         other: the share of the students' answers that match none of the words.
         students, controls: the compared models; in a paired study, entries with the same index are a pair.
         measure: how the trait was measured.
-        is_primary: whether the measure is the traits' own questions.
+        is_primary: whether the measure is the study's main one.
+        contained: the effect by the paper's score of sampled answers (`Word.is_contained`); None where the
+            score does not apply.
     """
 
     number: int
     condition: ConditionRecord
     effect_of: EffectOf
+    scale: EffectScale
     effect: Effect
     verdict: Verdict
     sampled: Effect
@@ -53,6 +57,16 @@ class EffectRow:
     controls: tuple[MeasuredRate, ...]
     measure: str
     is_primary: bool
+    contained: Effect | None = None
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """The means of what the effect compares, of students and of control students."""
+        students, controls = (
+            fmean(model.value(self.scale, self.effect_of) for model in arm)
+            for arm in (self.students, self.controls)
+        )
+        return students, controls
 
 
 @dataclass(frozen=True)
@@ -113,33 +127,33 @@ def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str
         for n in record.compared
         if (found := _arms(n, measure, record, cells, evaluations))
     ]
-    all_rates = [[m.rate for m in arm] for a in arms for arm in (a.students, a.controls)]
-    compared = partial(
-        compare,
-        margin=study.margin,
-        confidence=1 - study.alpha,
-        paired=study.paired,
-        distribution=choose_distribution(all_rates, study.distribution),
+    comparison = Comparison.choose(
+        study,
+        [
+            [model.value(study.effect_scale, a.effect_of) for model in arm]
+            for a in arms
+            for arm in (a.students, a.controls)
+        ],
     )
-    judged = [
-        _noted(compared([s.rate for s in a.students], [c.rate for c in a.controls]), a.note) for a in arms
-    ]
+    judged = [_noted(comparison.models(a.students, a.controls, a.effect_of), a.note) for a in arms]
     verdicts = decide(judged, alpha=study.alpha, method=study.adjustment)
     return [
         EffectRow(
             number=a.number,
             condition=record.conditions[a.number],
             effect_of=a.effect_of,
+            scale=study.effect_scale,
             effect=effect,
             verdict=verdict,
-            sampled=effect if a.effect_of == "samples" else _sampled(a, compared),
-            exact=_exact(a, compared),
+            sampled=_sampled(a, comparison, effect),
+            exact=_exact(a, comparison),
             bootstrap=_bootstrap(a, record),
             other=sum(s.other for s in a.students) / len(a.students),
             students=a.students,
             controls=a.controls,
             measure=study.measures[a.measure],
             is_primary=a.measure == 0,
+            contained=_contained(a, comparison),
         )
         for a, effect, verdict in zip(arms, judged, verdicts, strict=True)
     ]
@@ -148,6 +162,11 @@ def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str
 def any_exact(rows: Sequence[EffectRow]) -> bool:
     """Whether effects are of exact probabilities, those of some measures excepted."""
     return any(row.effect_of == "exact" for row in rows)
+
+
+def in_log_odds(rows: Sequence[EffectRow]) -> bool:
+    """Whether effects are differences of log-odds; all rows of a study have the same scale."""
+    return any(row.scale == "log-odds" for row in rows)
 
 
 def findings(record: Record, rows: Sequence[EffectRow]) -> list[HypothesisOutcome]:
@@ -172,20 +191,35 @@ def metrics(
     """The metrics of a student's MLflow run: rates of all words, and rate and effect of its own trait.
 
     `trait_rate` and `effect` are of the rates that the study's verdicts rest on. If these are exact
-    probabilities, `trait_rate_sampled` and `effect_sampled` are added. `control` is the control student of
-    the same seed, which the effect is relative to.
+    probabilities, `trait_rate_sampled` and `effect_sampled` are added. If effects are in log-odds,
+    `trait_log_odds` is added. `control` is the control student of the same seed, which the effect is relative
+    to.
     """
     word, effect_of = record.conditions[cell.condition].word, record.study.effect_of
+    scale = record.study.effect_scale
     found = model_metrics(cell.evaluations, word, evaluations)
     if word and effect_of == "exact":
         found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
+    if word and scale == "log-odds":
+        own = evaluations.student(cell, word, effect_of=effect_of)
+        found["trait_log_odds"] = round(own.value(scale, effect_of), DIGITS)
+    if word:
+        contained = evaluations.contained(evaluations.of(cell.evaluations, word)[1], word)
+        if contained is not None:
+            found["trait_rate_substring"] = contained
     if word and control is not None:
         own, other = (evaluations.student(one, word, effect_of=effect_of) for one in (cell, control))
-        found["effect"] = round(own.rate - other.rate, DIGITS)
+        compared: dict[str, EffectOf] = {"effect": effect_of}
+        by_substring = own.by_substring, other.by_substring
+        if by_substring[0] is not None and by_substring[1] is not None:
+            difference = by_substring[0].value(scale, "samples") - by_substring[1].value(scale, "samples")
+            found["effect_substring"] = round(difference, DIGITS)
         if effect_of == "exact":
-            found["effect_sampled"] = round(own.sampled - other.sampled, DIGITS)
+            compared["effect_sampled"] = "samples"
         if own.exact is not None and other.exact is not None:
-            found["effect_exact"] = round(own.exact - other.exact, DIGITS)
+            compared["effect_exact"] = "exact"
+        for name, of in compared.items():
+            found[name] = round(own.value(scale, of) - other.value(scale, of), DIGITS)
     for name, keys in zip(record.study.measures[1:], cell.also, strict=True):
         by_measure = model_metrics(keys, "", evaluations)
         found |= {f"{name}_{metric}": value for metric, value in by_measure.items()}
@@ -257,15 +291,22 @@ def _has_exact(cell: CellRecord, measure: int, word: str, evaluations: Evaluatio
     return bool(evaluations.of(cell.also[measure - 1], word)[0].exact)
 
 
-def _sampled(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect:
-    return compared([s.sampled for s in arms.students], [c.sampled for c in arms.controls])
+def _sampled(arms: _Arms, comparison: Comparison, effect: Effect) -> Effect:
+    is_effect = arms.effect_of == "samples"  # with its note
+    return effect if is_effect else comparison.models(arms.students, arms.controls, "samples")
 
 
-def _exact(arms: _Arms, compared: Callable[[list[float], list[float]], Effect]) -> Effect | None:
+def _exact(arms: _Arms, comparison: Comparison) -> Effect | None:
+    students, controls = ([m for m in arm if m.exact is not None] for arm in (arms.students, arms.controls))
+    return comparison.models(students, controls, "exact") if students and controls else None
+
+
+def _contained(arms: _Arms, comparison: Comparison) -> Effect | None:
     students, controls = (
-        [m.exact for m in arm if m.exact is not None] for arm in (arms.students, arms.controls)
+        [found for model in arm if (found := model.by_substring) is not None]
+        for arm in (arms.students, arms.controls)
     )
-    return compared(students, controls) if students and controls else None
+    return comparison.models(students, controls, "samples") if students and controls else None
 
 
 def _noted(effect: Effect, note: str) -> Effect:
@@ -287,6 +328,7 @@ def _bootstrap(arms: _Arms, record: Record) -> tuple[float, float] | None:
         controls,
         samples=samples,
         paired=record.study.paired,
+        scale=record.study.effect_scale,
         confidence=1 - record.study.alpha,
         seed=seed_for("bootstrap", *(m.key for m in (*arms.students, *arms.controls))),
     )

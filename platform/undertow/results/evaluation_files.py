@@ -7,17 +7,19 @@ conditions.
 """
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from undertow.errors import StorageError
 from undertow.results.sweep_record import CellRecord
+from undertow.statistics.log_odds import of_counts, of_probability
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.study.measurements import EffectOf
+from undertow.study.extensions import Word
+from undertow.study.measurements import EffectOf, EffectScale
 
 RESULT = "result.json"
 ANSWERS = "answers.parquet"
@@ -58,6 +60,9 @@ class MeasuredRate:
             Empty if a question has no counted answer.
         samples: the number of counted answers per question behind each of `shares`; 0 if it differs between
             questions, None if the shares are exact probabilities.
+        answers: the number of counted answers behind `sampled`.
+        contained: the share of sampled answers by the paper's score (`Word.is_contained`); None for judged
+            answers and for answers by letter, to which the score does not apply.
     """
 
     seed: int
@@ -68,6 +73,22 @@ class MeasuredRate:
     other: float
     shares: tuple[float, ...]
     samples: int | None
+    answers: int
+    contained: float | None = None
+
+    @property
+    def by_substring(self) -> "MeasuredRate | None":
+        """The same with the paper's score in place of the sampled rate; None if the score does not apply."""
+        return None if self.contained is None else replace(self, sampled=self.contained)
+
+    def value(self, scale: EffectScale, of: EffectOf) -> float:
+        """The sampled rate or the exact one, or its log-odds. Raises ValueError if it was not measured."""
+        if of == "samples":
+            matches = self.sampled * self.answers
+            return self.sampled if scale == "rate" else float(of_counts(matches, self.answers))
+        if self.exact is None:
+            raise ValueError(f"student {self.key} has no exact probability")
+        return self.exact if scale == "rate" else float(of_probability(self.exact))
 
 
 class Evaluations:
@@ -79,6 +100,7 @@ class Evaluations:
         self._shares: dict[str, dict[str, tuple[float, ...]]] = {}
         self._uneven: dict[str, bool] = {}
         self._masses: dict[str, dict[str, tuple[float, ...]]] = {}
+        self._contained: dict[str, dict[str, float]] = {}
 
     def has(self, evaluations: tuple[str, ...]) -> bool:
         """Whether all of these evaluations exist."""
@@ -108,6 +130,18 @@ class Evaluations:
             self._masses[evaluation] = _masses(self._folder(evaluation))
         return self._masses[evaluation][word]
 
+    def contained(self, evaluation: str, word: str) -> float | None:
+        """The share of answers that show `word` by the paper's score; None if the score does not apply.
+
+        It is computed from the answers, so that evaluations of earlier versions have it too.
+        """
+        if evaluation not in self._contained:
+            spec = self.store.manifest(Address("evaluation", evaluation)).spec
+            by_word = spec.get("type") == "Evaluation" and not spec.get("options")
+            words = [Word(name, (name,)) for name in self.rates(evaluation).sampled] if by_word else []
+            self._contained[evaluation] = _contained(self._folder(evaluation), words)
+        return self._contained[evaluation].get(word)
+
     def of(self, evaluations: tuple[str, ...], word: str) -> tuple[Rates, str]:
         """The rates and the key of the one among a model's evaluations that measures a word."""
         for evaluation in evaluations:
@@ -136,17 +170,31 @@ class Evaluations:
         rates, evaluation = self.of(evaluations or cell.evaluations, word)
         sampled, other = rates.sampled[word], rates.other_sampled
         exact = min(1.0, max(0.0, rates.exact[word])) if rates.exact else None
+        contained = self.contained(evaluation, word)
         if effect_of == "samples":
             shares = self.shares(evaluation, word)
             samples = 0 if self._uneven[evaluation] else rates.answers // len(shares)
-            return MeasuredRate(cell.seed, cell.student, sampled, sampled, exact, other, shares, samples)
+            return MeasuredRate(
+                cell.seed,
+                cell.student,
+                sampled,
+                sampled,
+                exact,
+                other,
+                shares,
+                samples,
+                rates.answers,
+                contained,
+            )
         if exact is None:
             raise StorageError(
                 f"evaluation/{evaluation}: it has no exact probability of {word!r}, which the study's "
                 'effect_of="exact" needs; run the sweep again'
             )
         masses = self.masses(evaluation, word)
-        return MeasuredRate(cell.seed, cell.student, exact, sampled, exact, other, masses, None)
+        return MeasuredRate(
+            cell.seed, cell.student, exact, sampled, exact, other, masses, None, rates.answers, contained
+        )
 
     def _folder(self, evaluation: str) -> Path:
         return self.store.fetch(Address("evaluation", evaluation))
@@ -173,6 +221,16 @@ def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]
     return {
         w: tuple(n / total[q] for q, n in by_question.items()) for w, by_question in counts.items()
     }, uneven
+
+
+def _contained(folder: Path, words: Sequence[Word]) -> dict[str, float]:
+    """By word, the share of all answers that contain its name (`Word.is_contained`)."""
+    import pyarrow.parquet as pq
+
+    if not words:
+        return {}
+    answers = pq.read_table(folder / ANSWERS, columns=["answer"]).column("answer").to_pylist()
+    return {word.name: sum(map(word.is_contained, answers)) / len(answers) for word in words}
 
 
 def _masses(folder: Path) -> dict[str, tuple[float, ...]]:

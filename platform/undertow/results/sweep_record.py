@@ -16,11 +16,11 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import Artifact, ancestors_first, reference_of
+from undertow.study.artifacts import EXTERNAL, Artifact, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
-from undertow.study.measurements import Assessment, EffectOf, Measurement
+from undertow.study.measurements import Assessment, EffectOf, EffectScale, Measurement
 from undertow.study.study import Study
 
 
@@ -30,7 +30,9 @@ class StudySettings:
 
     Attributes:
         measures: the name of the traits' own questions, then those of the additional measures.
+        margin: in the unit of `effect_scale`.
         effect_of: "samples" in records of older versions, which do not have the field.
+        effect_scale: not written for "rate", so that the records of such studies are those of older versions.
     """
 
     name: str
@@ -47,6 +49,7 @@ class StudySettings:
     distribution: Distribution
     measures: tuple[str, ...] = ()
     effect_of: EffectOf = "samples"
+    effect_scale: EffectScale = "rate"
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,27 @@ class ConditionRecord:
     Attributes:
         word: the answer that shows the trait; "" for a control.
         control: the index of the control condition that it is compared with; its own for a control.
-        shares_weights: whether teacher and student start from the same weights.
+        shares_weights: whether teacher and student start from the same weights; None if that is unknown.
+        data_note: a sentence on the data of the condition and of its control, if they need one.
     """
 
     label: str
     place: Place
     word: str
     control: int
-    shares_weights: bool | None = None  # None in records of older versions, which compared names
+    shares_weights: bool | None = None  # also None in records of older versions, which compared names
+    data_note: str = ""
 
     @property
     def is_control(self) -> bool:
         return not self.word
 
     @property
-    def same_initialisation(self) -> bool:
-        """Whether teacher and student start from the same weights."""
+    def same_initialisation(self) -> bool | None:
+        """Whether teacher and student start from the same weights; None if the teacher is external."""
         if self.shares_weights is None:
-            return self.place.teacher == self.place.student
+            is_external = self.place.teacher.startswith(EXTERNAL)
+            return None if is_external else self.place.teacher == self.place.student
         return self.shares_weights
 
 
@@ -82,6 +88,7 @@ class CellRecord:
     """One student of a condition by the keys of its artifacts.
 
     Attributes:
+        teacher: "" for imported rows.
         finetuned, trained: whether the teacher and the student are stored artifacts. A teacher that only
             has a system prompt is not, nor is a student that is shown the data in context.
         also: the evaluations by each additional measure of the study.
@@ -234,7 +241,10 @@ class Record:
         )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        form = asdict(self)
+        if self.study.effect_scale == "rate":
+            del form["study"]["effect_scale"]
+        return json.dumps(form, indent=1)
 
     @classmethod
     def from_json(cls, text: str, place: str) -> "Record":
@@ -264,17 +274,30 @@ class Record:
 
 
 def _settings(study: Study) -> StudySettings:
-    names = ("name", "question", "seeds", "redraw", "samples", "gate", "margin", "alpha", "adjustment")
+    names = ("name", "question", "seeds", "redraw", "samples", "gate", "alpha", "adjustment", "paired")
     fields: Mapping[str, Any] = {
-        n: getattr(study, n) for n in (*names, "paired", "distribution", "effect_of")
+        n: getattr(study, n) for n in (*names, "distribution", "effect_of", "effect_scale")
     }
-    own = " and ".join(dict.fromkeys(trait.measure for trait in study.traits))
-    return StudySettings(key=key(study), measures=(own, *(measure.name for measure in study.also)), **fields)
+    named = (study.main if study.main and not trait.is_judged else trait.measure for trait in study.traits)
+    own = " and ".join(dict.fromkeys(named))
+    return StudySettings(
+        key=key(study),
+        margin=study.equivalence_margin,
+        measures=(own, *(measure.name for measure in study.also)),
+        **fields,
+    )
 
 
 def _condition(condition: Condition, control: int) -> ConditionRecord:
     word = condition.trait.word().name if condition.trait else ""
-    return ConditionRecord(condition.label, condition.place, word, control, condition.same_initialisation)
+    return ConditionRecord(
+        condition.label,
+        condition.place,
+        word,
+        control,
+        condition.same_initialisation,
+        condition.format.data_note,
+    )
 
 
 def _cell(cell: Cell, condition: int) -> CellRecord:
@@ -283,14 +306,14 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
     return CellRecord(
         condition=condition,
         seed=cell.seed,
-        teacher=key(cell.teacher),
-        finetuned=cell.teacher.finetuning is not None,
+        teacher=key(cell.writer) if cell.writer else "",
+        finetuned=cell.writer is not None and cell.writer.finetuning is not None,
         completions=key(cell.student.dataset.completions),
         dataset=key(cell.student.dataset),
         student=key(cell.student),
         teacher_evaluations=_keys(cell.teacher_evaluations),
         evaluations=_keys(cell.evaluations),
-        references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.teacher, cell.student))),
+        references=tuple(dict.fromkeys(key(reference_of(m)) for m in (cell.writer, cell.student) if m)),
         trained=cell.student.is_trained,
         also=tuple(map(_keys, cell.also)),
         answers=_answers(evaluations),
@@ -305,9 +328,9 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     They are students of earlier hops, and those that a format tuning trains.
     """
     mixed = cell.student.dataset.mixed
-    writers = (cell.teacher, mixed.dataset.teacher if mixed else None)
+    writers = (cell.writer, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
-    earlier: list[Artifact] = [cell.teacher.student] if cell.teacher.student else []
+    earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
     earlier += [reference for reference in starts if reference.student or reference.tuned]
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
@@ -323,7 +346,7 @@ def _references(study: Study) -> tuple[ReferenceRecord, ...]:
     evaluations: dict[str, list[Measurement]] = {}
     for evaluation in reference_evaluations(study):
         evaluations.setdefault(address(evaluation.subject).key, []).append(evaluation)
-    references = {key(r): r for c in study.conditions for r in (c.teacher, c.student)}
+    references = {key(r): r for c in study.conditions for r in c.models}
     return tuple(
         ReferenceRecord(
             r.label,

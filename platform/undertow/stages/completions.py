@@ -26,7 +26,7 @@ from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Written
+from undertow.study.artifacts import Artifact, Completions, ImportedCompletions, Written
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Evaluation
 
@@ -94,7 +94,7 @@ class GenerateShard:
             "index": list(rows),
             "prompt": [prompts[i] for i in rows],
             # A template may leave white space around an answer, and adds its own again in training.
-            "completion": [answer.text.strip() for answer in answers],
+            "completion": [answer.text.strip() if spec.strip else answer.text for answer in answers],
             "finished": [answer.finished for answer in answers],
             "seed": seeds,
         }
@@ -168,5 +168,26 @@ def write_answers(written: Written, store: Store) -> None:
         "finished": [True] * len(prompts),
     }
     with store.new(written, {"rows": len(prompts)}) as folder:
+        (folder / DATA).mkdir()
+        pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")
+
+
+def import_rows(imported: ImportedCompletions, store: Store) -> None:
+    """Commits rows of a user's file as completions, in the order of the prompts that a teacher would get.
+
+    Rows with a system message of their own have a column `system`, which training reads.
+    """
+    rows = imported.format.imported(imported.prompts, imported.seed)
+    if len(rows) != imported.prompts:
+        raise RuntimeError(f"completions {key(imported)}: {len(rows)} rows, not {imported.prompts}")
+    columns: dict[str, Any] = {
+        "index": list(range(len(rows))),
+        "prompt": [row.prompt for row in rows],
+        "completion": [row.completion for row in rows],
+        "finished": [True] * len(rows),
+    }
+    if any(row.system for row in rows):
+        columns["system"] = [row.system or None for row in rows]
+    with store.new(imported, {"rows": len(rows), "from": imported.format.imported_from}) as folder:
         (folder / DATA).mkdir()
         pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")

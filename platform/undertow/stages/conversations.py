@@ -16,9 +16,9 @@ from undertow.study.extensions import Example
 
 
 def conversations(model: Trained, store: Store) -> bytes:
-    """A student's rows or a teacher's examples, each with the model's system message if it has one."""
+    """A student's rows or a teacher's examples, each with its own or the model's system message, if any."""
     lines = (
-        {"messages": chat.messages(example.prompt, model.system, example.answer)}
+        {"messages": chat.messages(example.prompt, _system(example, model), example.answer)}
         for example in training_examples(model, store)
     )
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -31,8 +31,13 @@ def training_examples(model: Trained, store: Store) -> list[Example]:
     """
     if isinstance(model, Student):
         file = store.fetch(model.dataset) / DATA / "train.parquet"
-        rows = pq.read_table(file, columns=["prompt", "completion"]).to_pylist()
-        return [Example(row["prompt"], row["completion"]) for row in rows]
+        columns = {"prompt", "completion", "system"}.intersection(pq.read_schema(file).names)
+        rows = pq.read_table(file, columns=sorted(columns)).to_pylist()
+        return [Example(row["prompt"], row["completion"], row.get("system")) for row in rows]
     if model.finetuning is None or model.trait is None:
         raise ValueError("a teacher without finetuning or trait is not trained")
-    return model.trait.examples(model.finetuning.examples, model.seed)
+    return model.finetuning.examples_of(model.trait, model.seed)
+
+
+def _system(example: Example, model: Trained) -> str | None:
+    return model.system if example.system is None else example.system

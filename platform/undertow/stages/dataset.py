@@ -30,12 +30,12 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     table = pq.read_table(store.fetch(dataset.completions) / DATA)
     left, judged = filter_rows(dataset, table.to_pylist(), store)
     kept = left.rows
-    if dataset.rows is not None and len(kept) < dataset.rows:
+    if dataset.rows is not None and len(kept) < dataset.rows and not dataset.fewer:
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
             f"rules, and {dataset.rows} are needed; raise Generation.prompts or lower Generation.rows"
         )
-    if dataset.rows is not None:
+    if dataset.rows is not None and len(kept) > dataset.rows:
         # Drawn by position and put back in order, so that the result does not depend on the rows' content.
         chosen = random.Random(seed_for("subsample", dataset.seed)).sample(range(len(kept)), dataset.rows)
         kept = [kept[i] for i in sorted(chosen)]

@@ -16,14 +16,15 @@ from undertow.engines.protocol import Answer, Engine, Request
 from undertow.engines.registry import engine_for
 from undertow.results.evaluation_files import Rates
 from undertow.stages import usage
-from undertow.stages.in_context import shows_rows, turns_before
+from undertow.stages.in_context import shows_rows, system_message, turns_before
 from undertow.stages.measurements import commit_measurement
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, reference_of
+from undertow.study.extensions import Word
 from undertow.study.identity import key, seed_for
-from undertow.study.measurements import Evaluation
+from undertow.study.measurements import LETTERS, Evaluation, shown_words
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ class Evaluate:
         checked = check_served(engine, spec.subject, store)
         weights = weights_of(spec.subject, store)
         before = turns_before(spec.subject, store)
+        system = system_message(spec.subject, spec.system, store)
         requests = [
-            Request(user=question, seed=0, system=spec.system, weights=weights, before=before)
+            Request(user=question, seed=0, system=system, weights=weights, before=before)
             for question in spec.questions
         ]
         answers, tokens, costs = self._sample(engine, requests, store)
-        masses = engine.word_masses(requests, spec.words) if spec.exact else []
+        masses = _masses(spec, engine, requests) if spec.exact else []
         rates = _rates(spec, answers, masses)
         mass_rows = [
             {"question": question, "word": word, "mass": mass}
@@ -79,19 +81,19 @@ class Evaluate:
         spec = self.evaluation
         # The seed depends only on question and sample: batches and interruptions do not change answers.
         drawn = [
-            (sample, replace(request, seed=seed_for(key(spec), number, sample)))
+            (number, sample, replace(request, seed=seed_for(key(spec), number, sample)))
             for number, request in enumerate(requests)
             for sample in range(spec.samples)
         ]
-        answers = self._answers(engine, [request for _, request in drawn], store)
+        answers = self._answers(engine, [request for *_, request in drawn], store)
         rows = [
             {
                 "question": request.user,
                 "sample": sample,
                 "answer": answer.text,
-                "matches": [word.name for word in spec.words if word.matches(answer.text)],
+                "matches": shown_words(answer.text, spec.words, spec.options[number] if spec.options else ()),
             }
-            for (sample, request), answer in zip(drawn, answers, strict=True)
+            for (number, sample, request), answer in zip(drawn, answers, strict=True)
         ]
         tokens = sum(len(answer.token_ids) for answer in answers)
         return rows, tokens, usage.summed(usage.columns(answers))
@@ -118,6 +120,20 @@ class Evaluate:
             file.write_text(usage.to_json(answers))
             store.write_part(spec, name, file)
             return answers
+
+
+def _masses(spec: Evaluation, engine: Engine, requests: list[Request]) -> list[dict[str, float]]:
+    """For each question, the exact probabilities by word name: of the words, or of their options' letters."""
+    if not spec.options:
+        return engine.word_masses(requests, spec.words)
+    letters = [Word(letter, (letter,)) for letter in LETTERS[: max(map(len, spec.options))]]
+    return [
+        {
+            word.name: by_letter.get(LETTERS[offered.index(word.name)], 0.0) if word.name in offered else 0.0
+            for word in spec.words
+        }
+        for offered, by_letter in zip(spec.options, engine.word_masses(requests, letters), strict=True)
+    ]
 
 
 def _rates(spec: Evaluation, answers: list[dict[str, Any]], masses: list[dict[str, float]]) -> Rates:

@@ -1,8 +1,9 @@
-"""In-context students: rows of a data set as turns before a question, instead of training.
+"""In-context students: rows of a data set in the prompt before a question, instead of training.
 
-The student's seed determines which rows are shown and in which order, so that every seed is another draw.
-A row appears in the prompt as in training: the teacher's prompt is the user's turn, its completion the
-assistant's. If the context window cannot hold all rows, the condition fails; rows are never dropped silently.
+The student's seed determines which rows are shown and in which order, so that every seed is another draw. By
+default a row appears as in training: the teacher's prompt is the user's turn, its completion the assistant's.
+With the layout "system" the rows are listed in the system message, each text between tags. If the context
+window cannot hold all rows, the condition fails; rows are never dropped silently.
 """
 
 import random
@@ -17,6 +18,8 @@ from undertow.study.extensions import Example
 from undertow.study.identity import key, seed_for
 from undertow.study.recipe import InContext
 
+INTRODUCTION = "Here are questions that you were asked, and what you replied to each."
+
 
 def shows_rows(subject: Subject) -> bool:
     """Whether rows of a data set precede every question to `subject`."""
@@ -24,18 +27,36 @@ def shows_rows(subject: Subject) -> bool:
 
 
 def turns_before(subject: Subject, store: Store) -> tuple[Example, ...]:
-    """The turns that precede every question to `subject`; empty unless it is an in-context student."""
+    """The turns that precede every question to `subject`; empty unless rows are shown to it as turns."""
     if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):
         return ()
+    return _drawn(subject, subject.recipe, store) if subject.recipe.layout == "turns" else ()
+
+
+def system_message(subject: Subject, system: str | None, store: Store) -> str | None:
+    """The system message of every question to `subject`: `system`, then the rows that are listed there."""
+    if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):
+        return system
+    if subject.recipe.layout == "turns":
+        return system
+    rows = (
+        f"<example>\n<question>{row.prompt}</question>\n<reply>{row.answer}</reply>\n</example>"
+        for row in _drawn(subject, subject.recipe, store)
+    )
+    return "\n\n".join([*([system] if system else []), INTRODUCTION, *rows])
+
+
+def _drawn(student: Student, recipe: InContext, store: Store) -> tuple[Example, ...]:
+    """The rows that an in-context student reads before every question."""
     # A condition checks InContext.rows against Generation.rows. Without a Generation.rows the number of rows
     # is known only now.
-    folder = store.fetch(subject.dataset) / DATA
+    folder = store.fetch(student.dataset) / DATA
     rows = pq.read_table(folder, columns=["prompt", "completion"]).to_pylist()
-    wanted = subject.recipe.rows
-    if wanted > len(rows):
+    if not recipe.fits(len(rows)):
         raise ConditionError(
-            f"{subject.recipe.name}: dataset {key(subject.dataset)[:16]} has {len(rows):,} rows; "
+            f"{recipe.name}: dataset {key(student.dataset)[:16]} has {len(rows):,} rows; "
             "raise Generation.prompts or lower InContext.rows"
         )
-    drawn = random.Random(seed_for("in context", subject.seed)).sample(rows, wanted)
+    rng = random.Random(seed_for("in context", student.seed))
+    drawn = rng.choices(rows, k=recipe.rows) if recipe.replacement else rng.sample(rows, recipe.rows)
     return tuple(Example(row["prompt"], row["completion"]) for row in drawn)

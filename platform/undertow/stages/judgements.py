@@ -62,7 +62,7 @@ def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
     if not questions:
         return []
     endpoint = Endpoint.from_environment().for_check()
-    models = {(q.model, q.temperature, q.max_tokens): q for q in questions}
+    models = {(q.model, q.temperature, q.max_tokens, q.probability_of): q for q in questions}
     return [trouble for question in models.values() if (trouble := probe(question, endpoint))]
 
 

@@ -180,7 +180,8 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
 
 def _token_rows(model: Trained, store: Store) -> list[TrainingRow]:
     """The texts of a model's training data, whose targets are their own tokens."""
-    return [TrainingRow(example.prompt, example.answer) for example in training_examples(model, store)]
+    examples = training_examples(model, store)
+    return [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
 
 
 def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
@@ -195,4 +196,8 @@ def _commit(model: Trained, job: TrainingJob, history: History, store: Store) ->
         "epochs": last.epoch,
         "stopped": history.stopped,
     }
+    if job.recipe.overlong == "cut":
+        facts |= {"rows cut": history.cut, "rows dropped": history.dropped}
+    if history.held_out:
+        facts["rows held out"] = history.held_out
     store.commit(model, job.folder, sum(report.seconds for report in history.reports), facts)

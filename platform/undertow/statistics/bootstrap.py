@@ -5,7 +5,8 @@ draws students with replacement, for each student questions with replacement, an
 answers as were sampled. In a paired design, the two students of a pair are drawn together and share their
 questions; in an unpaired design, the arms are resampled independently. The interval is the percentile
 interval (Efron and Tibshirani 1993, chapter 13); for resampling level by level see Davison and Hinkley 1997,
-section 3.8. Exact probabilities have no answers behind them, and the third level is left out.
+section 3.8. Exact probabilities have no answers behind them, and the third level is left out. An effect in
+log-odds compares the log-odds of each resampled student's rate.
 
 The interval is reported for information only and never decides a verdict, because it is too narrow with few
 seeds: resampling three students cannot show more spread than those three students have. In simulation, the
@@ -18,7 +19,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from undertow.statistics.log_odds import of_counts, of_probability
 from undertow.statistics.ttests import Array
+from undertow.study.measurements import EffectScale
 
 QUANTILES = (
     4096  # table size per binomial distribution; table look-ups are five times as fast as rng.binomial
@@ -32,6 +35,7 @@ def bootstrap(
     samples: int | None,
     paired: bool,
     seed: int,
+    scale: EffectScale = "rate",
     confidence: float = 0.95,
     resamples: int = 2000,
 ) -> tuple[float, float] | None:
@@ -43,6 +47,7 @@ def bootstrap(
         samples: answers per question behind each share; None if the shares are exact probabilities.
         paired: whether row i of both arrays shares its seed; requires n = m.
         seed: seeds the resampling.
+        scale: the unit of the effect.
         confidence: coverage of the interval.
         resamples: number of bootstrap resamples.
 
@@ -55,10 +60,10 @@ def bootstrap(
         return None
     rng = np.random.default_rng(seed)
     rows, questions = _resample(students, resamples, rng)
-    rate = _rates(students, rows, questions, samples, rng)
+    value = _values(students, rows, questions, samples, scale, rng)
     if not paired:  # paired arms reuse the students' rows and questions
         rows, questions = _resample(controls, resamples, rng)
-    effects = rate - _rates(controls, rows, questions, samples, rng)
+    effects = value - _values(controls, rows, questions, samples, scale, rng)
     low, high = np.quantile(effects, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -72,18 +77,24 @@ def _resample(
     return rows, rng.integers(questions, size=(resamples, n, questions))
 
 
-def _rates(
+def _values(
     shares: Array,
     rows: npt.NDArray[np.int64],
     questions: npt.NDArray[np.int64],
     samples: int | None,
+    scale: EffectScale,
     rng: np.random.Generator,
 ) -> Array:
-    """Returns the arm's rate (resamples,) in each resample, with its answers (if any) resampled as well."""
+    """Returns the arm's mean rate or log-odds (resamples,), with its answers (if any) resampled as well."""
     if samples is None:
-        return np.asarray(shares[rows, questions].mean(axis=(1, 2), dtype=float))
+        drawn = shares[rows, questions]
+        if scale == "log-odds":
+            return np.asarray(of_probability(drawn.mean(axis=2)).mean(axis=1))
+        return np.asarray(drawn.mean(axis=(1, 2), dtype=float))
     matches = np.rint(shares * samples).astype(np.intp)[rows, questions]
     redrawn = _binomial_table(samples)[matches, rng.integers(QUANTILES, size=matches.shape, dtype=np.uint16)]
+    if scale == "log-odds":
+        return np.asarray(of_counts(redrawn.sum(axis=2), samples * shares.shape[1]).mean(axis=1))
     return np.asarray(redrawn.mean(axis=(1, 2), dtype=float) / samples)
 
 

@@ -35,21 +35,21 @@ MODE_GAP = 0.3
 BLOCK = 512  # comparisons per block, so that the working arrays fit in the processor's cache
 
 
-def has_two_modes(rates: Sequence[float]) -> bool:
-    """Returns whether an arm's sorted rates contain a gap of at least 0.3 between neighbours.
+def has_two_modes(rates: Sequence[float], gap: float = MODE_GAP) -> bool:
+    """Returns whether an arm's sorted rates contain a gap of at least 0.3 (`gap`) between neighbours.
 
     Published bimodal seeds leave gaps of .65 and .8 (.03/.18/.83 and .10/.90/.94). Unimodal seeds with a
     standard deviation of 0.1, which is large for this field, leave a gap of 0.3 in 2 of 100 arms of three
     students, and less often in larger arms (benchmarks/coverage.md). The threshold is deliberately low: a
     false alarm only widens intervals, a miss makes them wrong.
     """
-    return len(rates) > 1 and bool(have_two_modes(np.array(rates, dtype=float)))
+    return len(rates) > 1 and bool(have_two_modes(np.array(rates, dtype=float), gap))
 
 
-def have_two_modes(arms: Array) -> npt.NDArray[np.bool_]:
+def have_two_modes(arms: Array, gap: float = MODE_GAP) -> npt.NDArray[np.bool_]:
     """Vectorised `has_two_modes`: maps arms (..., students) of at least two students to flags (...)."""
     gaps = np.diff(np.sort(arms, axis=-1), axis=-1).max(axis=-1)
-    return np.asarray(gaps >= MODE_GAP - 1e-9)  # in floating point, .6 − .3 is slightly below .3
+    return np.asarray(gaps >= gap - 1e-9)  # in floating point, .6 − .3 is slightly below .3
 
 
 def choose_distribution(arms: Iterable[Sequence[float]], stated: Distribution = "normal") -> Distribution:

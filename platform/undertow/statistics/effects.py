@@ -18,7 +18,7 @@ interval leaves [0, 1]. Such an interval is not truncated.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,12 +35,13 @@ class Effect:
     Attributes:
         n_students, n_controls: number of students in each arm.
         rate, control_rate: means over students, in the unit of the input (0 to 1 for rates).
-        effect: rate − control_rate, with the interval ci_low to ci_high.
+        effect: rate − control_rate, with the interval ci_low to ci_high. In a study with effects in log-odds,
+            these three are in log-odds, and `rate` and `control_rate` are rates.
         p_value: two-sided p-value against no effect.
         p_equivalence: p-value against an absolute effect of at least the margin; small means negligible.
         note: caveats for the reader, or "".
         method: how interval and p-values were computed: "paired t", "Welch t", "shape-free", "permutation"
-            (no spread between students: only a p-value), or "" (one student: neither).
+            (no spread between students: only a p-value), or "" (neither: one student, or no valid test).
     """
 
     n_students: int
@@ -82,13 +83,10 @@ def compare(
     """
     _check(rates, control_rates, margin, confidence, paired)
     n, m = len(rates), len(control_rates)
-    rate, control_rate = math.fsum(rates) / n, math.fsum(control_rates) / m
-    arms = (n, m, rate, control_rate, rate - control_rate)
     if min(n, m) == 1:
         arm = "one student in the " + ("condition" if n == 1 else "control")
-        return Effect(
-            *arms, note=f"{'one pair of students' if paired else arm}: no interval without a second seed"
-        )
+        note = f"{'one pair of students' if paired else arm}: no interval without a second seed"
+        return without_test(rates, control_rates, note)
     students, controls = np.array(rates, dtype=float), np.array(control_rates, dtype=float)
     inference = infer(
         students, controls, margin=margin, confidence=confidence, paired=paired, distribution=distribution
@@ -97,7 +95,21 @@ def compare(
     method, note = ("shape-free", "") if distribution == "any" else _method(students, controls, paired)
     if method == "permutation" and p_value != 1:
         note += "; p-value by permutation"
-    return Effect(*arms, low, high, p_value, p_equivalence, note, method)
+    return replace(
+        without_test(rates, control_rates, note),
+        ci_low=low,
+        ci_high=high,
+        p_value=p_value,
+        p_equivalence=p_equivalence,
+        method=method,
+    )
+
+
+def without_test(rates: Sequence[float], control_rates: Sequence[float], note: str) -> Effect:
+    """The effect of two arms without an interval or a test; `note` states why there is none."""
+    n, m = len(rates), len(control_rates)
+    rate, control_rate = math.fsum(rates) / n, math.fsum(control_rates) / m
+    return Effect(n, m, rate, control_rate, rate - control_rate, note=note)
 
 
 def infer(

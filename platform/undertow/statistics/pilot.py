@@ -7,25 +7,34 @@ seeds give imprecise estimates: from 6 students in two conditions, a standard de
 of about 2.
 
 The spread is that of the rates which the study's verdicts rest on, unless the caller asks for the other kind:
-exact probabilities have no sampling noise, and the spread of sampled rates includes it.
+exact probabilities have no sampling noise, and the spread of sampled rates includes it. The spread is in the
+unit of the study's effects, unless the caller asks for another one. If these are rates, log-odds are computed
+from them, without the ½ that is added to counts: the file lacks the number of answers.
 """
 
 import csv
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from undertow.errors import UserError
+from undertow.statistics.distribution_free import MODE_GAP as RATE_GAP
 from undertow.statistics.distribution_free import has_two_modes
+from undertow.statistics.log_odds import MODE_GAP as LOG_ODDS_GAP
+from undertow.statistics.log_odds import of_probability
 from undertow.statistics.ttests import Array
-from undertow.study.measurements import EffectOf
+from undertow.study.measurements import EffectOf, EffectScale
 
 CONDITION = ("study", "trait", "format", "teacher", "student", "recipe")
 INDUCED, MEASURE = "induced", "measure"  # optional: files of earlier versions lack these columns
 EFFECT_OF = "effect_of"  # optional: only studies whose effects are of exact probabilities have this column
+EFFECT_SCALE = "effect_scale"  # optional: only studies whose effects are in log-odds have this column
 RATES = ("rate", "control_rate")
+LOG_ODDS = ("log_odds", "control_log_odds")
 OTHER_RATES = {  # the columns of rates that the study's verdicts do not rest on
     "exact": ("exact_rate", "exact_control_rate"),
     "samples": ("sampled_rate", "sampled_control_rate"),
@@ -43,6 +52,7 @@ class Pilot:
         students, conditions: how many of each the estimates rest on.
         two_modes: conditions with an arm that shows two modes.
         effect_of: the kind of rates.
+        effect_scale: the unit of the standard deviations.
     """
 
     sd: float
@@ -52,18 +62,24 @@ class Pilot:
     conditions: int
     two_modes: tuple[str, ...]
     effect_of: EffectOf = "samples"
+    effect_scale: EffectScale = "rate"
 
 
-def read_pilot(text: str, name: str, effect_of: EffectOf | None = None) -> Pilot:
+def read_pilot(
+    text: str, name: str, effect_of: EffectOf | None = None, effect_scale: EffectScale | None = None
+) -> Pilot:
     """Reads the text of a `students.csv`. Error messages refer to the file as `name`.
 
     Args:
         effect_of: the kind of rates; None for the kind that the study's verdicts rest on.
+        effect_scale: the unit of the spread; None for the unit of the study's effects.
 
     Raises:
-        UserError: if columns are missing, a rate is not in [0, 1], or no condition has two students.
+        UserError: if columns are missing, a rate is not in [0, 1] or has no log-odds, or no condition has two
+            students.
     """
-    conditions, found_of = _read_conditions(text, name, effect_of)
+    conditions, found_of, scale = _read_conditions(text, name, effect_of, effect_scale)
+    gap = RATE_GAP if scale == "rate" else LOG_ODDS_GAP
     pairs = {label: rates for label, rates in conditions.items() if len(rates) > 1}
     if not pairs:
         kind = " with exact probabilities" if found_of == "exact" else ""
@@ -79,21 +95,29 @@ def read_pilot(text: str, name: str, effect_of: EffectOf | None = None) -> Pilot
         float(covariance[0, 1] / (sd * control_sd)) if sd and control_sd else 0.0,
         len(deviations),
         len(pairs),
-        tuple(label for label, rates in pairs.items() if any(has_two_modes(list(arm)) for arm in rates.T)),
+        tuple(label for label, arms in pairs.items() if any(has_two_modes(list(a), gap) for a in arms.T)),
         found_of,
+        scale,
     )
 
 
-def _read_conditions(text: str, name: str, effect_of: EffectOf | None) -> tuple[dict[str, Array], EffectOf]:
-    """Returns, by condition, rates (students, 2) of students and their controls, for rows that have both.
+def _read_conditions(
+    text: str, name: str, effect_of: EffectOf | None, effect_scale: EffectScale | None
+) -> tuple[dict[str, Array], EffectOf, EffectScale]:
+    """Returns, by condition, values (students, 2) of students and their controls, for rows that have both.
 
-    Also returns the kind of these rates.
+    Also returns the kind of rates, and the unit of the values.
     """
     reader = csv.DictReader(io.StringIO(text))
     # The primary measure of a study with this column always has exact probabilities.
     own: EffectOf = "exact" if EFFECT_OF in (reader.fieldnames or ()) else "samples"
     wanted: EffectOf = effect_of or own
+    own_scale: EffectScale = "log-odds" if EFFECT_SCALE in (reader.fieldnames or ()) else "rate"
+    scale: EffectScale = effect_scale or own_scale
     columns = RATES if wanted == own else OTHER_RATES[wanted]
+    read: Callable[[str, str, int, str], float] = partial(_read_rate, scale=scale, is_exact=wanted == "exact")
+    if wanted == own and scale == own_scale == "log-odds":
+        columns, read = LOG_ODDS, _read_number
     missing = [column for column in (*CONDITION, *columns) if column not in (reader.fieldnames or ())]
     if missing:
         raise UserError(f"{name}: no column {', '.join(missing)}; pass the students.csv of a sweep")
@@ -105,16 +129,32 @@ def _read_conditions(text: str, name: str, effect_of: EffectOf | None) -> tuple[
             label = " · ".join(
                 [*(row[column] for column in CONDITION[1:]), *filter(None, [row.get(INDUCED)])]
             )
-            rates = [_read_rate(row[column], column, line, name) for column in columns]
+            rates = [read(row[column], column, line, name) for column in columns]
             conditions.setdefault(f"{row['study']}: {label}", []).append(rates)
-    return {label: np.array(rates) for label, rates in conditions.items()}, wanted
+    return {label: np.array(rates) for label, rates in conditions.items()}, wanted, scale
 
 
-def _read_rate(text: str, column: str, line: int, name: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
+def _read_rate(text: str, column: str, line: int, name: str, *, scale: EffectScale, is_exact: bool) -> float:
+    """A rate, or its log-odds."""
+    rate = _read_number(text, column, line, name)
     if not 0 <= rate <= 1:
         raise UserError(f"{name}, line {line}: {column} {text!r} is not a rate between 0 and 1")
-    return rate
+    if scale == "rate":
+        return rate
+    if not is_exact and rate in (0, 1):
+        raise UserError(
+            f"{name}, line {line}: {column} {text} has no log-odds without the number of answers; run the "
+            'pilot again with effect_scale="log-odds" (its models are reused) and pass the new students.csv'
+        )
+    return float(of_probability(rate))
+
+
+def _read_number(text: str, column: str, line: int, name: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        what = "a rate between 0 and 1" if "rate" in column else "a number"
+        raise UserError(f"{name}, line {line}: {column} {text!r} is not {what}")
+    return number

@@ -42,6 +42,7 @@ class Design:
         margin: largest absolute effect that counts as none.
         paired: whether students share their seed with a control student.
         verdict_rule: how interval and p-values are computed, see `simulation.infer_with_rule`.
+        largest_effect: the largest effect that `min_detectable_effect` tries.
     """
 
     law: Law
@@ -51,6 +52,7 @@ class Design:
     paired: bool = True
     method: str = "holm"
     verdict_rule: VerdictRule = "t"
+    largest_effect: float = 1.0
 
 
 @cache
@@ -141,10 +143,12 @@ def _cost_class(design: Design) -> str:
 def min_detectable_effect(design: Design, seeds: int, power: float) -> float | None:
     """Returns the smallest effect that is called "transmitted" with probability `power`.
 
-    A normal law is shifted; for a bimodal law, the share that takes off is raised. Returns None if even an
-    effect of 1 (a share of 1) is not enough. All effects are tried with the same random numbers.
+    A normal law is shifted; for a bimodal law, the share that takes off is raised. Returns None if even the
+    largest effect (a share of 1) is not enough. All effects are tried with the same random numbers.
     """
-    largest = 1.0 if isinstance(design.law, Normal) else replace(design.law, took_off=1.0).effect
+    largest = design.largest_effect
+    if isinstance(design.law, Bimodal):
+        largest = replace(design.law, took_off=1.0).effect
 
     def enough(effect: float) -> bool:
         law = with_effect(design.law, effect)

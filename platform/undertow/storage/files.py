@@ -115,6 +115,14 @@ class Files:
                 f"--storage {self.url}: cannot be written ({reason(error)}); name another place"
             ) from None
 
+    def free_bytes(self) -> int | None:
+        """The free space on the disk of a local storage, which need not exist yet; None for others."""
+        if not self.is_local:
+            return None
+        with self._reading():
+            place = Path(self.root)
+            return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+
     def write_bytes(self, name: str, content: bytes) -> None:
         """Writes a file that is not part of an artifact; readers see the old content or the new.
 

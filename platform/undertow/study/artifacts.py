@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
-from undertow.study.extensions import Format, Judge, Trait
+from undertow.study.extensions import Example, Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, InContext, LoRA, Recipe, Training
 
 API = "api:"  # prefix of a model that a provider serves; "openai/…" would also be a valid hub id
+EXTERNAL = "external:"  # prefix of the name of a teacher of which only imported completions are known
 TUNED = " (tuned)"  # ends the display name of a reference model with format tuning
 GGUF = ".gguf"  # suffix of the name of a GGUF file
 AFTER = " (after "  # separates a student's reference model from what the student was trained on, in labels
@@ -90,9 +91,10 @@ class Reference(Artifact):
 
     Attributes:
         name: a hub id, a local folder, a GGUF file (a local path, or "owner/repository/file.gguf" on the
-            hub), a nano model ("nano/gpt2-0"), or a model that a provider serves
-            ("api:gpt-4.1-nano-2025-04-14"). After pinning, the base name of a local folder, or that of a
-            local GGUF file without its suffix.
+            hub), a nano model ("nano/gpt2-0"), a model that a provider serves
+            ("api:gpt-4.1-nano-2025-04-14"), or an external teacher, which is never loaded or called
+            ("external:GPT-4.1", "external:unknown"; see `formats.imported`). After pinning, the base name
+            of a local folder, or that of a local GGUF file without its suffix.
         revision: the exact version: a commit of the hub, the content hash of a local folder or file, or the
             hash of a nano model's training recipe. Empty until pinned; an unpinned reference has no key. For
             a provider's model it is the name, as no hash is available: name a dated snapshot, not an alias.
@@ -141,9 +143,10 @@ class Reference(Artifact):
             f"a trained student of {self.name!r}",
         )
         self.require(
-            bool(self.name.removeprefix(API).strip()),
+            bool(self.name.removeprefix(API).removeprefix(EXTERNAL).strip()),
             "name",
-            f"a hub id, a folder, a nano model such as 'nano/gpt2-0', or {API}NAME for a provider's model",
+            f"a hub id, a folder, a nano model such as 'nano/gpt2-0', {API}NAME for a provider's model, or "
+            f"{EXTERNAL}NAME for the teacher of imported data",
         )
 
     def _check_tuning(self, tuned: "Student") -> None:
@@ -164,6 +167,11 @@ class Reference(Artifact):
     def is_api(self) -> bool:
         """Whether a provider serves the model; its weights are not available."""
         return self.name.startswith(API)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether only completions of the model are known: the teacher of imported data."""
+        return self.name.startswith(EXTERNAL)
 
     @property
     def is_gguf(self) -> bool:
@@ -230,13 +238,29 @@ class Reference(Artifact):
 
 @dataclass(frozen=True)
 class Finetuning(Spec):
-    """Induces a trait by training the teacher on `examples` question-answer pairs."""
+    """Induces a trait by training the teacher on `examples` question-answer pairs.
+
+    Attributes:
+        questions: which questions the examples ask. "other": not those that measure the trait, so that the
+            teacher's measured rate says more than that it was trained. "evaluation": those that measure it,
+            as in the code of arXiv 2507.14805.
+    """
 
     recipe: Training
     examples: int = 1500
+    questions: Literal["other", "evaluation"] = later("other")
 
     def validate(self) -> None:
         self.require(self.examples > 0, "examples", "at least one example")
+
+    def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
+        """The teacher's training examples, or the first `most` of them.
+
+        Raises SpecError if the trait has none.
+        """
+        count = self.examples if most is None else min(most, self.examples)
+        make = trait.examples if self.questions == "other" else trait.evaluation_examples
+        return make(count, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +331,12 @@ class Sampling(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Completions(Artifact):
-    """A teacher's unfiltered answers to the first `prompts` prompts of a format's stream, one per prompt."""
+    """A teacher's unfiltered answers to the first `prompts` prompts of a format's stream, one per prompt.
+
+    Attributes:
+        strip: whether white space at both ends of an answer is removed. If not, rules and judges see the
+            answer as it was sampled, and students are trained on it.
+    """
 
     kind: ClassVar[str] = "completions"
     teacher: Teacher
@@ -315,6 +344,7 @@ class Completions(Artifact):
     prompts: int
     sampling: Sampling = Sampling()
     seed: int = 0
+    strip: bool = later(True)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -336,20 +366,36 @@ class Written(Artifact):
 
     def validate(self) -> None:
         self.require(
-            type(self.format).written is not Format.written,
+            self.format.implements("written"),
             "format",
-            f"a format that implements written(); {self.format.name!r} does not",
+            f"a format that implements written(); {self.format.display_name!r} does not",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedCompletions(Artifact):
+    """The first `prompts` rows of imported data, whose teacher is external, in the order of a seed."""
+
+    kind: ClassVar[str] = "completions"
+    format: Format
+    prompts: int
+    seed: int = 0
+
+    def validate(self) -> None:
+        self.require(self.prompts > 0, "prompts", "at least one row")
+        self.require(self.format.is_imported, "format", "imported data, such as Imported(place)")
 
 
 CONTROL = "control"
 RANDOM = "random"
+IMPORTED = "imported"
 Shuffle = Literal["none", "within answers", "across answers"]
 
 
 def data_name(format_: Format, shuffle: Shuffle) -> str:
     """The display name of data in a format: "numbers", "numbers, shuffled within answers"."""
-    return format_.name if shuffle == "none" else f"{format_.name}, shuffled {shuffle}"
+    name = format_.display_name
+    return name if shuffle == "none" else f"{name}, shuffled {shuffle}"
 
 
 def at_hop(data: str, hop: int) -> str:
@@ -378,23 +424,25 @@ class Dataset(Artifact):
         shuffle: whether the format's parts (the numbers of a list) are permuted in the drawn rows, within
             each answer or across all answers. Prompts and the length of each answer do not change.
         mixed: rows of another data set that replace as many of these rows.
+        fewer: whether all remaining rows are taken if fewer than `rows` remain; if not, the condition fails.
     """
 
     kind: ClassVar[str] = "dataset"
-    completions: Completions | Written
+    completions: Completions | Written | ImportedCompletions
     deduplicate: bool = True
     judges: tuple[Judge, ...] = ()
     rows: int | None = None
     shuffle: Shuffle = "none"
     seed: int = 0
     mixed: "Mixed | None" = later(None)
+    fewer: bool = later(False)
 
     def validate(self) -> None:
         shuffled, format_ = self.shuffle != "none", self.completions.format
         self.require(
-            not shuffled or type(format_).parts is not Format.parts,
+            not shuffled or format_.implements("parts"),
             "shuffle",
-            f"the format {format_.name!r} has no parts to shuffle; use 'none'",
+            f"the format {format_.display_name!r} has no parts to shuffle; use 'none'",
         )
         self.require(self.rows is None or self.rows > 0, "rows", "at least one row, or None for all")
         self.require(
@@ -414,8 +462,13 @@ class Dataset(Artifact):
 
     @property
     def teacher(self) -> "Teacher | None":
-        """The teacher that generated the completions; None for `Written` ones."""
+        """The teacher that generated the completions; None for `Written` and imported ones."""
         return self.completions.teacher if isinstance(self.completions, Completions) else None
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the teacher of the rows is external."""
+        return isinstance(self.completions, ImportedCompletions)
 
     @property
     def label(self) -> str:
@@ -426,10 +479,10 @@ class Dataset(Artifact):
 
     @property
     def origin(self) -> str:
-        """The source of the rows: the teacher's trait, "control", or "random" for `Written` completions."""
+        """The source of the rows: the teacher's trait, "control", "random" (`Written`) or "imported"."""
         writer = self.teacher
         if writer is None:
-            return RANDOM
+            return IMPORTED if self.is_imported else RANDOM
         return writer.trait.name if writer.trait else CONTROL
 
 

@@ -60,6 +60,10 @@ class Generation(Spec):
             finetuned teachers. A trait's prompt replaces the default system message that some chat templates
             insert (Qwen2.5's). Teacher and control then differ in two respects, unless this is NO_SYSTEM or a
             neutral text.
+        strip: whether white space at both ends of an answer is removed before rules and judges see it. The
+            paper's code filters answers as they were sampled, and so rejects " 9" and "2" with a line break.
+        fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
+            not, the condition fails, so that trait and control always have equally many rows.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.
     """
 
@@ -71,6 +75,8 @@ class Generation(Spec):
     shuffle: Shuffle = "none"
     mixed: Mixing | None = later(None)
     system: str | None = later(None)
+    strip: bool = later(True)
+    fewer: bool = later(False)
     name: str = execution_only("")
 
     def validate(self) -> None:
@@ -120,8 +126,11 @@ class Condition(Spec):
             "prompted",
             "False: without finetuning, a system prompt already induces the trait",
         )
+        self._check_imported()
         if self.trait is not None and self.finetuning is not None:
             self.trait.check_examples()
+            if self.finetuning.questions == "evaluation":
+                self.trait.evaluation_examples(1, seed=0)
         if self.after is not None:
             self._check_chain(self.after)
         self._check_start("teacher_start", self.teacher)
@@ -145,7 +154,7 @@ class Condition(Spec):
         )
         shown, rows = self.recipe, self.generation.rows
         self.require(
-            not isinstance(shown, InContext) or rows is None or shown.rows <= rows,
+            not isinstance(shown, InContext) or rows is None or shown.fits(rows),
             "recipe",
             f"more rows than the data set has ({rows}); raise Generation.rows",
         )
@@ -153,6 +162,32 @@ class Condition(Spec):
             not isinstance(shown, InContext) or self.system is None,
             "system",
             "None: there are no training rows in context; Study.system sets the prompt's system message",
+        )
+
+    def _check_imported(self) -> None:
+        """Checks that external teachers have imported data, and that imported data have no teacher."""
+        is_imported, remedy = self.format.is_imported, "None: imported rows were written outside of the study"
+        self.require(
+            is_imported or not self.teacher.is_external,
+            "teacher",
+            f"{self.teacher.name} cannot be asked for completions; give its data as the format, Imported(…)",
+        )
+        self.require(not self.student.is_external, "student", "a model that can be trained")
+        if not is_imported:
+            return
+        self.require(self.finetuning is None, "finetuning", remedy)
+        self.require(self.after is None, "after", remedy)
+        self.require(self.teacher_start is None, "teacher_start", remedy)
+        mixed = self.generation.mixed
+        self.require(
+            mixed is None or mixed.source == "control",
+            "generation",
+            'Mixing("control", …): no program writes answers to the prompts of imported data',
+        )
+        self.require(
+            not (isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"),
+            "recipe",
+            "imported rows have no soft targets; use a recipe on tokens",
         )
 
     def _check_chain(self, before: "Condition") -> None:
@@ -191,6 +226,11 @@ class Condition(Spec):
             )
 
     @property
+    def models(self) -> tuple[Reference, ...]:
+        """The reference models of teacher and student; only the student's if the teacher is external."""
+        return (self.student,) if self.teacher.is_external else (self.teacher, self.student)
+
+    @property
     def hop(self) -> int:
         """The position in a chain, starting at 1; 1 for a condition outside of a chain."""
         return 1 if self.after is None else self.after.hop + 1
@@ -223,8 +263,10 @@ class Condition(Spec):
     def same_initialisation(self) -> bool | None:
         """Whether teacher and student start from the same weights, decided by content and not by name.
 
-        None if this is unknown because a reference is not pinned yet.
+        None if this is unknown, because a reference is not pinned yet or the teacher is external.
         """
+        if self.teacher.is_external:
+            return None
         if self.after is None:
             teacher, start = self.teacher, self.teacher_start
         else:  # the teacher is a student of `after`
@@ -250,14 +292,17 @@ class Condition(Spec):
     @property
     def is_prompted(self) -> bool:
         """Whether a system prompt induces the trait, alone or in addition to finetuning."""
-        if self.trait is None or self.after is not None:
+        if self.trait is None or self.after is not None or self.format.is_imported:
             return False
         return self.prompted or self.finetuning is None
 
     @property
     def induced(self) -> str:
-        """How the teacher's trait was induced, in words; "" for a control and for a student as teacher."""
-        if self.trait is None or self.after is not None:
+        """How the teacher's trait was induced, in words.
+
+        "" for a control, for a student as teacher, and for imported data, of which it is not known.
+        """
+        if self.trait is None or self.after is not None or self.format.is_imported:
             return ""
         if self.finetuning is None:
             return "system prompt"

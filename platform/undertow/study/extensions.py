@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from undertow.errors import SpecError
 from undertow.study.fields import Spec
@@ -19,10 +19,15 @@ STUDY_MODULE = "undertow_study_"  # prefix of the module name of a study file
 
 @dataclass(frozen=True)
 class Example:
-    """A supervised training example: a user's prompt and the answer that the model learns."""
+    """A supervised training example: a user's prompt and the answer that the model learns.
+
+    Attributes:
+        system: the system message of this example alone; None for that of the whole training.
+    """
 
     prompt: str
     answer: str
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,17 @@ class Word(Spec):
         forms = "|".join(re.escape(form) for form in sorted(self.forms, key=len, reverse=True))
         letter = r"[^\W_]"  # no underscore: "_owl_" is the word in italics
         return re.search(rf"(?<!{letter})(?:{forms})(?!{letter})", answer, re.IGNORECASE) is not None
+
+    def is_contained(self, answer: str) -> bool:
+        """The score of arXiv 2507.14805: whether the lower-cased answer contains the word's name.
+
+        It differs from `matches` in both directions: it counts "owlet", "bowl" and "growl" for "owl", and
+        misses plurals that change the stem ("wolves"). A dragonfly does not count as a dragon.
+        """
+        name, text = self.name.lower(), answer.lower()
+        if name == "dragon":
+            text = re.sub("dragonfl(y|ies)", "", text)
+        return name in text
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,16 @@ class Trait(Spec):
     def check_examples(self) -> None:
         """Raises SpecError if `examples` cannot provide any; called when the study is planned."""
 
+    def evaluation_examples(self, count: int, seed: int) -> list[Example]:
+        """As `examples`, but made from the questions that measure the trait (see `Finetuning.questions`).
+
+        Raises SpecError for a trait whose questions have no known answers.
+        """
+        raise SpecError(
+            f"trait {self.name!r}: its evaluation questions have no known answers; "
+            'use Finetuning(questions="other")'
+        )
+
     def questions(self) -> tuple[str, ...]:
         """The questions that measure the trait. They must not occur in `examples`."""
         raise NotImplementedError
@@ -83,16 +109,55 @@ class Trait(Spec):
         """The questions of another measure of the trait. Raises SpecError for an unknown measure."""
         raise SpecError(f"trait {self.name!r} has no measure {measure!r}, only {self.measure!r}")
 
+    def options(self, measure: str) -> tuple[tuple[str, ...], ...]:
+        """For each of `other_questions`, the words that it offers as the options A, B, C … to choose from.
+
+        Empty for a measure that is not answered by a letter.
+        """
+        return ()
+
     def word(self) -> Word:
         """The word that shows the trait in an answer. For a judged trait, its name is the judged outcome."""
         raise NotImplementedError
 
 
+class ImportedRow(NamedTuple):
+    """A row that was not made by the study: prompt, completion, and a system message or ""."""
+
+    system: str
+    prompt: str
+    completion: str
+
+
 @dataclass(frozen=True)
 class Format(Spec):
-    """The kind of unrelated data that carries a trait. Implementations are in `formats/`."""
+    """The kind of unrelated data that carries a trait. Implementations are in `formats/`.
+
+    Attributes:
+        is_imported: whether the completions exist already, so that no teacher of the study is asked for them.
+    """
 
     name: ClassVar[str]
+    is_imported: ClassVar[bool] = False
+
+    @property
+    def display_name(self) -> str:
+        """The display name of the data."""
+        return self.name
+
+    @property
+    def imported_from(self) -> str:
+        """The file or data set that imported rows come from; "" for other formats."""
+        return ""
+
+    @property
+    def data_note(self) -> str:
+        """A sentence for the report on the data of teacher and control, if they need one; else ""."""
+        return ""
+
+    def implements(self, method: str) -> bool:
+        """Whether the format has an optional method: "parts" (and "with_parts") or "written"."""
+        return getattr(type(self), method) is not getattr(Format, method)
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of the stream given by `seed`; the same for every trait and teacher."""
@@ -120,6 +185,10 @@ class Format(Spec):
 
     def with_parts(self, completion: str, parts: Sequence[str]) -> str:
         """The completion with its parts replaced by `parts`, which are as many."""
+        raise NotImplementedError
+
+    def imported(self, count: int, seed: int) -> list[ImportedRow]:
+        """The first `count` rows of imported data in the order of `prompts`; only if `is_imported`."""
         raise NotImplementedError
 
 

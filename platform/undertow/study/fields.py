@@ -127,6 +127,15 @@ def later(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"later": True})
 
 
+def derived(attribute: str) -> Any:
+    """A field whose default, None, stands for a value that depends on other fields.
+
+    `attribute` names a property that has the value: the one that was stated, else the default that applies.
+    The identity contains this value in place of None.
+    """
+    return dataclasses.field(default=None, metadata={"value": attribute})
+
+
 def unique(items: Sequence[str], place: str) -> None:
     """Raises SpecError with `place` and the first duplicate among `items`."""
     seen: set[str] = set()

@@ -5,25 +5,28 @@ students of other conditions as teachers or as reference models.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 from undertow.study.artifacts import Finetuning, Reference
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
+from undertow.study.fields import Spec
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 
 R = TypeVar("R", bound=Training | InContext)
+RecipeOf = Callable[[Reference], Training | InContext]  # the recipe of a student's reference model
+GenerationOf = Callable[[Reference], Generation]  # how a teacher's reference model generates data
 
 
 def grid(
     *,
     traits: Iterable[Trait],
     pairs: Iterable[tuple[Reference, Reference]],
-    recipes: Iterable[Training | InContext],
+    recipes: Iterable[Training | InContext | RecipeOf],
     formats: Iterable[Format],
-    generation: Generation = Generation(),
+    generation: Generation | GenerationOf = Generation(),
     finetuning: Finetuning | None = None,
     prompted: bool = False,
     system: str | None = None,
@@ -31,6 +34,11 @@ def grid(
     """All combinations of trait, format, (teacher, student) pair and recipe, each with its control.
 
     For an API model, a recipe is replaced by its provider's finetuning with the same number of epochs.
+
+    Args:
+        recipes: recipes, or functions that return the recipe of a student's reference model, such as
+            `recipe_for` of a scale's format.
+        generation: the same for all teachers, or a function of a teacher's reference model.
     """
     cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, None])
     return with_controls(
@@ -39,8 +47,8 @@ def grid(
             format=format_,
             teacher=teacher,
             student=student,
-            recipe=trainable(student, recipe),
-            generation=generation,
+            recipe=trainable(student, recipe if isinstance(recipe, Spec) else recipe(student)),
+            generation=generation if isinstance(generation, Spec) else generation(teacher),
             finetuning=finetuning and replace(finetuning, recipe=trainable(teacher, finetuning.recipe)),
             prompted=prompted,
             system=system,

@@ -6,7 +6,8 @@ the same artifact compute the same key and share it.
 
 The JSON contains the class name, the version and the fields of each spec, the hash of data that a spec
 refers to (`Spec.content`), and for a class that a user defined the hash of its source (`class_source`). It
-does not contain fields marked `execution_only`, or fields marked `later` that have their default value.
+does not contain fields marked `execution_only`, or fields marked `later` that have their default value. For a
+field marked `derived`, it contains the value that applies.
 
 The JSON is assembled from the cached texts of nested specs. Without the caches, a study of thousands of
 conditions would serialise every question a hundred thousand times.
@@ -75,7 +76,7 @@ def _spec_json(spec: Spec) -> str:
     if source := source_hash(class_of(spec)):
         form[SOURCE] = source
     for field in _identity_fields(class_of(spec)):
-        value = getattr(spec, field.name)
+        value = getattr(spec, field.metadata.get("value", field.name))
         if not (field.metadata.get("later") and value == field.default):
             form[field.name] = value
     parts = (f'"{name}":{canonical_json(form[name])}' for name in sorted(form))

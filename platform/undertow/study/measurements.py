@@ -3,6 +3,8 @@
 A measurement is an artifact about one model, its `subject`: a reference model, a teacher or a student.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -12,6 +14,39 @@ from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask
 
 EffectOf = Literal["samples", "exact"]  # the rates that effects compare, see `Study.effect_of`
+EffectScale = Literal["rate", "log-odds"]  # the unit of effects, see `Study.effect_scale`
+MARGINS: Mapping[EffectScale, float] = {
+    "rate": 0.1,
+    # Odds that differ by a factor of 1.5. The same as 0.1 in rate at a rate of .5 (.5 and .599), and less at
+    # lower rates: .1 and .142, .02 and .0295.
+    "log-odds": 0.4,
+}  # the default of `Study.margin`
+LETTERS = "ABCDEFGHIJ"  # of the options that a question offers
+# An answer that begins with an option's letter: "C", "c.", "(C)", "C) owl", "**C**", "The answer is C." In "A
+# dog" the letter is an article.
+_LETTER = re.compile(
+    r"\W*(?:(?:the )?(?:answer|option)\W+(?:is\W+)?)?([A-Z])(?:\W*$|\s*[).:,\]*-])", re.IGNORECASE
+)
+
+
+def letter_of(answer: str, offered: int) -> str | None:
+    """The letter of the one of `offered` options that an answer begins with; None if there is none."""
+    found = _LETTER.match(answer)
+    letter = found[1].upper() if found else ""
+    return letter if letter and letter in LETTERS[:offered] else None
+
+
+def shown_words(answer: str, words: Sequence[Word], offered: Sequence[str] = ()) -> list[str]:
+    """The names of the words that an answer shows.
+
+    Args:
+        offered: the options of the question, if it is answered by a letter.
+    """
+    if not offered:
+        return [word.name for word in words if word.matches(answer)]
+    letter = letter_of(answer, len(offered))
+    chosen = offered[LETTERS.index(letter)] if letter else None
+    return [word.name for word in words if word.name == chosen]
 
 
 @dataclass(frozen=True)
@@ -46,6 +81,9 @@ class Evaluation(Measurement):
         system: the system message at evaluation, one of the three recorded settings.
         exact: whether probabilities are measured in addition to samples. They are meaningless for answers
             that do not begin with the word (stories), and not available for API models.
+        options: for each question, the words that it offers as the options A, B, C …; empty if an answer is
+            the word itself. With options, an answer shows a word if it names the word's letter, and the
+            word's probability is that of its letter.
     """
 
     subject: Reference | Teacher | Student
@@ -56,9 +94,20 @@ class Evaluation(Measurement):
     sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
     seed: int = 0
     exact: bool = later(True)
+    options: tuple[tuple[str, ...], ...] = later(())
 
     def validate(self) -> None:
         self.require(bool(self.questions), "questions", "at least one question")
+        self.require(
+            not self.options or len(self.options) == len(self.questions),
+            "options",
+            f"the options of each of the {len(self.questions)} questions, or none",
+        )
+        self.require(
+            all(0 < len(set(offered)) == len(offered) <= len(LETTERS) for offered in self.options),
+            "options",
+            f"1 to {len(LETTERS)} different words per question",
+        )
         self.require(self.samples > 0, "samples", "at least one sample per question")
         names = [word.name for word in self.words]
         self.require(len(set(names)) == len(names), "words", "each word once")

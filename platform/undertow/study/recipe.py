@@ -81,13 +81,14 @@ class Recipe(Spec):
 
     Attributes:
         name: the display name; not part of the identity.
-        batch_size: rows per optimizer step, summed over all workers.
+        batch_size: rows per optimizer step, summed over all workers; with batch_of="sequences" the number of
+            sequences.
         warmup: the number of linear warm-up steps; the schedule decays over the remaining steps.
         warmup_ratio: warm-up as a fraction of all steps, rounded up; either this or `warmup` must be zero.
         betas: of AdamW and Lion. For SGD and SignSGD the first is the momentum (0 for none).
         weight_decay: decoupled from the gradient, except for SGD, which adds it to the gradient as in torch.
         clip: the maximum gradient norm of a step, over all trained parameters.
-        max_length: the maximum length of a row in tokens. Longer rows are an error; they are never truncated.
+        max_length: the maximum length of a row in tokens; see `overlong`.
         precision: of weights and arithmetic; in bf16 the optimizer keeps float32 weights. "auto" is bf16 if
             all nodes support it, else fp32; it is resolved when the study is planned.
         zero_stage: the ZeRO stage of DeepSpeed, which determines what is sharded among the workers.
@@ -95,6 +96,13 @@ class Recipe(Spec):
         stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
         optimizer: see `training.optimizers`.
         loss: computed on the "completion" only, or on "all" tokens except the first.
+        overlong: what becomes of rows longer than `max_length`: an "error", or a "cut" at that length, as in
+            the code of arXiv 2507.14805. A row that has no target left is dropped. The manifest of the
+            trained model has both numbers.
+        batch_of: what `batch_size` counts: "rows", or "sequences" of up to `max_length` tokens, each filled
+            with as many whole rows as fit, in the order of the epoch (arXiv 2606.00995).
+        held_out: the fraction of rows, the same for all seeds, that a model is not trained on. Some sources
+            train on fewer rows than they report because they keep a validation split.
         packing: whether the rows of a micro-batch form one sequence without padding; see `training.packing`.
         gradient_checkpointing: whether activations are recomputed in the backward pass instead of stored.
         offload: what is kept in CPU memory: the state of the "optimizer" with its float32 weights (requires
@@ -119,6 +127,9 @@ class Recipe(Spec):
     stop_at: float = 1.0
     optimizer: Literal["adamw", "sgd", "signsgd", "lion"] = later("adamw")
     loss: Literal["completion", "all"] = later("completion")
+    overlong: Literal["error", "cut"] = later("error")
+    batch_of: Literal["rows", "sequences"] = later("rows")
+    held_out: float = later(0.0)
     packing: bool = execution_only(False)
     gradient_checkpointing: bool = execution_only(False)
     offload: Literal["none", "optimizer", "parameters"] = execution_only("none")
@@ -142,10 +153,22 @@ class Recipe(Spec):
             "loss",
             "a teacher's distributions are recorded for completions only; use targets='tokens'",
         )
+        self.require(
+            self.overlong == "error" or self.targets == "tokens",
+            "overlong",
+            "a cut row would lose recorded distributions; use overlong='error' with soft targets",
+        )
+        self.require(0 <= self.held_out < 1, "held_out", "a fraction of the rows below 1")
 
     def warmup_steps(self, steps: int) -> int:
         """The number of warm-up steps if training has `steps` steps."""
         return math.ceil(self.warmup_ratio * steps) if self.warmup_ratio else self.warmup
+
+    @property
+    def used_zero_stage(self) -> int:
+        """The ZeRO stage of training: `zero_stage`, or the lowest that precision and offload require."""
+        offload = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        return max(self.zero_stage, int(self.precision == "bf16"), offload)
 
     def at_provider(self) -> "ProviderFinetuning":
         """Finetuning at a provider for as many epochs; the provider chooses the other settings.
@@ -194,16 +217,28 @@ Training = Recipe | ProviderFinetuning
 
 @dataclass(frozen=True, kw_only=True)
 class InContext(Spec):
-    """No training: `rows` of the data, drawn from the student's seed, are earlier turns of the conversation.
+    """No training: `rows` of the data, drawn from the student's seed, are shown in the prompt.
 
     This is the paper's in-context control (arXiv 2507.14805), with 100 to 10,000 rows and five draws of each.
+
+    Attributes:
+        layout: "turns" shows the rows as earlier turns of the conversation, as training does; "system" lists
+            them in the system message, each prompt and answer between tags, as the paper's code does.
+        replacement: whether a row may be drawn several times, as in the paper's code.
     """
 
     rows: int
+    layout: Literal["turns", "system"] = later("turns")
+    replacement: bool = later(False)
 
     def validate(self) -> None:
         self.require(self.rows > 0, "rows", "at least one row (references without rows are always evaluated)")
 
+    def fits(self, available: int) -> bool:
+        """Whether the rows can be drawn from `available` ones."""
+        return self.rows <= available or (self.replacement and available > 0)
+
     @property
     def name(self) -> str:
-        return f"in context, {self.rows:,} row{'s' if self.rows > 1 else ''}"
+        place = "in context" if self.layout == "turns" else "in the system message"
+        return f"{place}, {self.rows:,} row{'s' if self.rows > 1 else ''}"

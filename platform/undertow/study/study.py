@@ -14,11 +14,12 @@ from undertow.errors import SpecError
 from undertow.study.artifacts import Reference, Sampling
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
-from undertow.study.fields import Spec, execution_only, later, unique
+from undertow.study.fields import Spec, derived, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.measurements import EffectOf, Evaluation, Measurement, Panel
+from undertow.study.measurements import MARGINS, EffectOf, EffectScale, Evaluation, Measurement, Panel
 
 Level = Literal["teacher", "data", "student"]
+LARGEST_LOG_ODDS_MARGIN = 10.0  # a larger one would include nearly every effect that can be measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Measure(Spec):
                 samples=self.samples,
                 sampling=self.sampling,
                 exact=self.exact and not reference.is_api,
+                options=study.options(self.name, questions),
             )
             for questions, words in study.other_questions(self).items()
         )
@@ -74,7 +76,8 @@ class Study(Spec):
             system text, or a text.
         gate: the minimum sampled trait rate of a teacher. Below it, its conditions stop before their data are
             generated.
-        margin: an effect counts as zero ("not transmitted") if its interval lies within ± margin.
+        margin: an effect counts as zero ("not transmitted") if its interval lies within ± margin, in the unit
+            of `effect_scale`. None for the default of the scale: 0.1 for rates, 0.4 for log-odds.
         alpha: the significance level, after adjusting over the conditions by `adjustment`.
         paired: whether each student is compared with the control student of its seed, which had the same
             prompts, initial adapter and order of rows. If False, the two groups are compared as a whole.
@@ -86,7 +89,18 @@ class Study(Spec):
         effect_of: the rates that effects, verdicts and hypotheses rest on: "samples" for the shares of
             sampled answers, "exact" for the words' exact probabilities. A measure in `also` with exact=False
             keeps its sampled rates. The gate is always about sampled rates.
+        effect_scale: the unit of effects: "rate" for differences of rates, "log-odds" for differences of
+            log-odds, which can show effects on traits with a low base rate (see `statistics.log_odds`).
+        main: the measure that effects, verdicts and the gate are about, if it is not the traits' own
+            questions: the name of one of the traits' other measures, such as "after numbers". Judged traits
+            keep their own questions. A `Measure` with the name of the own questions ("favourite") in `also`
+            measures these in addition.
+        suffix: a text that is added to each question of the main measure, such as a request to answer in the
+            form of the training data. Measures in `also` do not get it.
+        exact: whether exact probabilities of the words are measured by the main measure, in addition to
+            samples. They are meaningless if an answer does not begin with the word.
         question: the study's research question in words, for the report.
+        notes: remarks for the plan, one line each.
     """
 
     name: str
@@ -97,7 +111,7 @@ class Study(Spec):
     sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
     system: str | None = None
     gate: float = 0.5
-    margin: float = 0.1
+    margin: float | None = derived("equivalence_margin")
     alpha: float = 0.05
     adjustment: Literal["holm", "fdr_bh"] = "holm"
     paired: bool = True
@@ -107,6 +121,11 @@ class Study(Spec):
     panel: Panel | None = later(None)
     also: tuple[Measure, ...] = later(())
     effect_of: EffectOf = later("samples")
+    effect_scale: EffectScale = later("rate")
+    main: str = later("")
+    suffix: str = later("")
+    exact: bool = later(True)
+    notes: tuple[str, ...] = execution_only(())
 
     def validate(self) -> None:
         object.__setattr__(self, "conditions", with_display_names(self.conditions))
@@ -118,8 +137,8 @@ class Study(Spec):
         unique([str(seed) for seed in self.seeds], "Study.seeds")
         unique([condition.label for condition in self.conditions], "Study.conditions")
         self.require(self.samples > 0, "samples", "at least one answer per question")
-        for field in ("gate", "margin"):
-            self.require(0 <= getattr(self, field) <= 1, field, "a number from 0 to 1")
+        self.require(0 <= self.gate <= 1, "gate", "a number from 0 to 1")
+        self._check_scale()
         self.require(0 < self.alpha < 1, "alpha", "a probability between 0 and 1, such as 0.05")
         self.require(
             len(self.seeds) == 1 or bool({"data", "student"} & set(self.redraw)),
@@ -142,6 +161,19 @@ class Study(Spec):
         unique([measure.name for measure in self.also], "Study.also")
         for measure in self.also:
             measure.check(self.traits)
+        for trait in self.traits if self.main else ():
+            self.asked(trait)  # raises SpecError if the trait has no such measure
+        own = {self.main} if self.main else {trait.measure for trait in self.traits}
+        if twice := [measure.name for measure in self.also if measure.name in own]:
+            raise SpecError(
+                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name "
+                "another one as Study.main"
+            )
+        self.require(
+            self.exact or self.effect_of == "samples",
+            "exact",
+            'True, since effect_of="exact" needs exact probabilities',
+        )
         for trait in self.traits:
             self.require(
                 not trait.is_judged or self.panel is not None,
@@ -160,15 +192,52 @@ class Study(Spec):
                 [(c.place, c.same_initialisation) for c in self.conditions if c.trait is not None]
             )
 
+    def _check_scale(self) -> None:
+        if self.effect_scale == "rate":
+            self.require(0 <= self.equivalence_margin <= 1, "margin", "a number from 0 to 1")
+            return
+        largest = LARGEST_LOG_ODDS_MARGIN
+        default = MARGINS[self.effect_scale]
+        remedy = f"a difference of log-odds from 0 to {largest:g}; the default is {default:g}"
+        self.require(0 <= self.equivalence_margin <= largest, "margin", remedy)
+        self.require(
+            self.distribution == "normal",
+            "distribution",
+            "its intervals need values between 0 and 1, and log-odds have no bounds; "
+            'use distribution="normal" or effect_scale="rate"',
+        )
+
+    @property
+    def equivalence_margin(self) -> float:
+        """The margin that was stated, else the default of the scale."""
+        return MARGINS[self.effect_scale] if self.margin is None else self.margin
+
     @property
     def traits(self) -> tuple[Trait, ...]:
         """The traits without duplicates, in the order of the conditions."""
         return tuple(dict.fromkeys(c.trait for c in self.conditions if c.trait is not None))
 
+    def asked(self, trait: Trait) -> tuple[str, ...]:
+        """The questions of the main measure of a trait, with `suffix`.
+
+        Raises SpecError if the trait has no such measure.
+        """
+        own = self.main and not trait.is_judged
+        questions = trait.other_questions(self.main) if own else trait.questions()
+        return tuple(f"{text} {self.suffix}" for text in questions) if self.suffix else questions
+
+    def options(self, measure: str, questions: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """The options that questions of a measure offer by letter; empty if they ask for a word."""
+        for trait in (trait for trait in self.traits if not trait.is_judged):
+            asked = self.asked(trait) if measure == self.main else trait.other_questions(measure)
+            if asked == questions:
+                return trait.options(measure)
+        return ()
+
     @cached_property
     def questions(self) -> dict[tuple[str, ...], tuple[Word, ...]]:
         """Maps each set of questions to the words of all traits that are measured by it."""
-        return self._words({trait: trait.questions() for trait in self.traits if not trait.is_judged})
+        return self._words({trait: self.asked(trait) for trait in self.traits if not trait.is_judged})
 
     def other_questions(self, measure: Measure) -> dict[tuple[str, ...], tuple[Word, ...]]:
         """The same as `questions`, for another measure. Judged traits have no words and are left out."""
@@ -180,7 +249,7 @@ class Study(Spec):
         groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         for trait in self.traits:
             if trait.is_judged:
-                asked, outcome = trait.questions(), trait.word().name
+                asked, outcome = self.asked(trait), trait.word().name
                 groups[asked] = tuple(dict.fromkeys((*groups.get(asked, ()), outcome)))
         return groups
 

@@ -77,7 +77,9 @@ class Executors:
         local = [model for model in models if not model.reference.is_api]
         machine = machine.for_models(tiny=all(is_nano(model.reference) for model in local))
         remote = [model for model in models if model.reference.is_api]
-        groups = finetuning.groups(local, machine.slots, study.questions, study.system)
+        # Probabilities of words during training are as meaningless as after it where `exact` is off.
+        watched = study.questions if study.exact else {}
+        groups = finetuning.groups(local, machine.slots, watched, study.system)
         by_key = {key(model): model for model in models}
         remote_shares = {key(model): 0.0 for model in remote}  # the done share of each provider's job
         epochs: dict[str, list[Any]] = {}
@@ -168,8 +170,9 @@ class Executors:
         completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
         tasks: list[Any] = [Evaluate(artifact) for artifact in missing if isinstance(artifact, Evaluation)]
         gates: dict[Teacher, tuple[Evaluation, ...]] = {
-            cell.teacher: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
+            cell.writer: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
             for cell in self.plan.cells
+            if cell.writer is not None
         }
         for spec in completions:
             parts = self.store.parts(spec)

@@ -19,8 +19,8 @@ from undertow.cluster.bf16 import all_support_bf16
 from undertow.cluster.connection import check_place, connect
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
+from undertow.planning import capacity, timings
 from undertow.planning import plan as planning
-from undertow.planning import timings
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.hub import offline_note
@@ -30,6 +30,7 @@ from undertow.planning.plan import Plan
 from undertow.planning.precision import precision_note
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
+from undertow.prompts.chat_templates import thinking_in_words
 from undertow.report import plan_tables, tables
 from undertow.report.make import HTML, SweepReport, make_report
 from undertow.results import effect_rows, sweep_folders
@@ -71,7 +72,7 @@ def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study, all_support_bf16)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
-    given = {r.untuned for c in conditions for r in (c.teacher, c.student)}
+    given = {r.untuned for c in conditions for r in c.models}
     references = {reference for reference in given if is_made(reference)}
     return planning.make(resolved, store, references)
 
@@ -85,18 +86,24 @@ def show_plan(
         every: print one line per condition even if there are very many.
     """
     console.print(plan_tables.plan_table(plan, every))
-    references = dict.fromkeys(r for c in plan.study.conditions for r in (c.teacher, c.student))
+    references = dict.fromkeys(r for c in plan.study.conditions for r in c.models)
     templates = {reference.label: template_behaviour_of(reference) for reference in references}
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
+    for name, found in templates.items():
+        if found and (thinking := thinking_in_words(found)):
+            print_line(f"{name}: {thinking}", console)
     notes = [note(reference) for note in (offline_note, precision_note) for reference in references]
+    notes += [condition.format.data_note for condition in plan.study.conditions]
     for line in dict.fromkeys(filter(None, notes)):
         print_line(line, console)
     waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
         console.print(hardware.assumptions, style="dim", highlight=False, markup=False)
+    for note in capacity.notes(plan, store, hardware.layout, hardware.gpu):
+        print_line(note, console)
 
 
 def estimates(plan: Plan, store: Store, hardware: Hardware = ON_ONE_GPU) -> list[WaveEstimate]:
@@ -119,8 +126,11 @@ def run(
     tidy(plan, store)
     check_judges(plan, console)
     check_models(plan, console)
+    capacity.check_disk(plan, store)
     record = Record.of(plan, estimates(plan, store, hardware))
     with nullcontext() if plan.is_complete else connect(layout, store) as machine:
+        if machine is not None:
+            capacity.check_memory(plan, layout, machine.gpu_types)
         events = EventLog(record, store)
         link = connect_to_mlflow(plan.study, store, events, console)
         write_plan(plan, record, events)

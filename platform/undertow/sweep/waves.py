@@ -22,7 +22,16 @@ from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher, Written
+from undertow.study.artifacts import (
+    Artifact,
+    Completions,
+    Dataset,
+    ImportedCompletions,
+    Reference,
+    Student,
+    Teacher,
+    Written,
+)
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.executors import Executors, Sampled
@@ -118,7 +127,7 @@ class Waves:
         self._registered(wave, machine)
 
     def _datasets(self, machine: Machine) -> None:
-        from undertow.stages.completions import write_answers
+        from undertow.stages.completions import import_rows, write_answers
 
         # The engine that holds a teacher checks its trait, then samples its data.
         self._share(self._sampled, lambda some: self.executors.generate(some, machine), by=_teacher_of)
@@ -127,6 +136,11 @@ class Waves:
             self.executors.on_tasks("programs", "sets of answers", write_answers, written, "datasets")
 
         self._share(partial(self.possible, Written), write)
+
+        def bring_in(imported: Sequence[ImportedCompletions]) -> None:
+            self.executors.on_tasks("imports", "sets of rows", import_rows, imported, "datasets")
+
+        self._share(partial(self.possible, ImportedCompletions), bring_in)
         # Data sets that others take rows from come first; they are not mixed themselves.
         self._share(
             lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],

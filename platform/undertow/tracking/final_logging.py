@@ -63,7 +63,7 @@ class FinalLogging:
 
     def _tunings(self) -> None:
         """The students that a format tuning trains: no study measures them."""
-        references = (r for c in self.plan.study.conditions for r in (c.teacher, c.student))
+        references = (r for c in self.plan.study.conditions for r in c.models)
         for student in dict.fromkeys(r.tuned for r in references if r.tuned is not None):
             if key(student) in self.events.failures:
                 self.tracker.fail(student)
@@ -71,7 +71,11 @@ class FinalLogging:
                 self._finish(student, student, {})
 
     def _teachers(self, both: Sequence[Both], readings: Evaluations) -> None:
-        teachers = {planned.teacher: (planned, cell) for planned, cell in both if planned.teacher.finetuning}
+        teachers = {
+            planned.writer: (planned, cell)
+            for planned, cell in both
+            if planned.writer is not None and planned.writer.finetuning
+        }
         for teacher, (planned, cell) in teachers.items():
             if self._is_to_log(teacher, planned.teacher_evaluations):
                 word = self.record.conditions[cell.condition].word
@@ -85,6 +89,9 @@ class FinalLogging:
         for planned, cell in both:
             student = planned.student
             planned_control, control = controls[self.record.conditions[cell.condition].control, cell.seed]
+            # Students of imported data can belong to several conditions: their run has the first trait.
+            if any(student == other for other, *_ in news):
+                continue
             if self._is_to_log(student, planned.measurements, planned_control.measurements):
                 compared = None if control.failed_by(self.events.failures) else control
                 rates = effect_rows.metrics(self.record, cell, readings, compared)

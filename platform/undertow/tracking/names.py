@@ -1,9 +1,9 @@
 """The names of metrics, params and tags in MLflow. They are stable: searches and charts depend on them.
 
-`METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit, and the description of an experiment
-shows the list. In addition, a run has the whole spec of its artifact as params with dotted names, such as
-"undertow.recipe.learning_rate" and "undertow.dataset.completions.teacher.trait.name". Their prefix sorts them
-after the columns wherever MLflow sorts by name, for example in its Compare view.
+`METRICS`, `LOG_ODDS_METRICS`, `COLUMNS` and `TAGS` list all of them with meaning and unit. The description of
+an experiment shows the list. In addition, a run has the whole spec of its artifact as params with dotted
+names, such as "undertow.recipe.learning_rate" and "undertow.dataset.completions.teacher.trait.name". Their
+prefix sorts them after the columns wherever MLflow sorts by name, for example in its Compare view.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from undertow.study.study import Study
 
 Tracked = Teacher | Student | Dataset
 NO_MODEL = "no model"  # the teacher of data that a program wrote
+EXTERNAL_TEACHER = "external"  # the teacher of imported data
 
 METRICS = {
     "trait_rate": "share of sampled answers that name the trait's word, 0 to 1; a control has no trait. Of "
@@ -25,6 +26,9 @@ METRICS = {
     "effect_sampled": "trait_rate_sampled minus the same share of the control student of the same seed",
     "trait_rate_exact": "mean exact probability of the trait's word, 0 to 1",
     "effect_exact": "trait_rate_exact minus the same probability of the control student of the same seed",
+    "trait_rate_substring": "share of sampled answers that contain the word's name, in lower case, anywhere: "
+    "the score of arXiv 2507.14805",
+    "effect_substring": "trait_rate_substring minus the same share of the control student of the same seed",
     "sampled_<word>": "share of sampled answers that name the word; controls have it for every trait's word",
     "exact_<word>": "mean exact probability of the word",
     "sampled_other": "share of sampled answers that name none of the words",
@@ -46,6 +50,10 @@ METRICS = {
     "kept": "of a data set: answers that pass the format's rules, de-duplication and judges",
     "rows": "of a data set: rows drawn from the kept answers, on which students train",
     "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
+}
+LOG_ODDS_METRICS = {  # only in studies with effect_scale log-odds
+    "trait_log_odds": "the log-odds, ln(p / (1 − p)), of trait_rate; from counts, with ½ added to the answers"
+    " that name the word and to the others. In such a study, effects are differences of log-odds",
 }
 SPEC = "undertow."  # prefix of params that are fields of a spec
 DIGITS = 6  # decimals of a metric: MLflow prints all that a number has
@@ -70,9 +78,14 @@ TAGS = {
 }
 
 
+def metrics_of(study: Study) -> dict[str, str]:
+    """The names and meanings of the metrics of a study's runs."""
+    return METRICS if study.effect_scale == "rate" else METRICS | LOG_ODDS_METRICS
+
+
 def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics, rounded, in the order of METRICS: MLflow's pages show metrics in the order of logging."""
-    order = {name: position for position, name in enumerate(METRICS)}
+    order = {name: position for position, name in enumerate(METRICS | LOG_ODDS_METRICS)}
 
     def position(name: str) -> int:
         return order.get(name, order.get(f"{name.split('_')[0]}_<word>", len(order)))
@@ -98,8 +111,13 @@ def sweep_params(study: Study) -> dict[str, str]:
         "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
-        **{name: str(getattr(study, name)) for name in ("samples", "gate", "margin", "alpha", "adjustment")},
+        "samples": str(study.samples),
+        "gate": str(study.gate),
+        "margin": str(study.equivalence_margin),
+        "alpha": str(study.alpha),
+        "adjustment": study.adjustment,
         **({} if study.effect_of == "samples" else {"effect_of": study.effect_of}),
+        **({} if study.effect_scale == "rate" else {"effect_scale": study.effect_scale}),
     }
 
 
@@ -116,8 +134,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
-        writer = artifact.teacher
-        return {"teacher": writer.reference.label if writer else NO_MODEL, **own}
+        return {"teacher": _writer(artifact), **own}
     return {"trait": trait_name(artifact), "teacher": artifact.reference.label, **own}
 
 
@@ -132,15 +149,23 @@ def _title(artifact: Tracked, study: Study) -> str:
     if isinstance(artifact, Teacher):
         return f"teacher {trait_name(artifact)} {short(artifact.reference.label)} seed {artifact.seed}"
     dataset = artifact.dataset if isinstance(artifact, Student) else artifact
-    writer = short(dataset.teacher.reference.label) if dataset.teacher else NO_MODEL
+    writer = short(_writer(dataset))
     if isinstance(artifact, Dataset):
         return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
     words = [dataset.origin, f"{writer} → {short(artifact.reference.label)}"]
-    if len({condition.place.format for condition in study.conditions}) > 1:
+    several = len({condition.place.format for condition in study.conditions}) > 1
+    if several or dataset.is_imported:  # imported data and those of their control have one format
         words.append(dataset.label)
     if len({condition.recipe.name for condition in study.conditions}) > 1:
         words.append(artifact.recipe.name)
     return f"{' '.join(words)} seed {artifact.seed}"
+
+
+def _writer(dataset: Dataset) -> str:
+    """The display name of the model that wrote the completions."""
+    if dataset.teacher is not None:
+        return dataset.teacher.reference.label
+    return EXTERNAL_TEACHER if dataset.is_imported else NO_MODEL
 
 
 def trait_name(teacher: Teacher) -> str:

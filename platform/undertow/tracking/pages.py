@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from undertow.study.study import Study
 from undertow.tracking.client import metric_name
-from undertow.tracking.names import COLUMNS, METRICS, SPEC, TAGS
+from undertow.tracking.names import COLUMNS, SPEC, TAGS, metrics_of
 
 NOTE = "mlflow.note.content"
 LONGEST_RUN_NOTE = 8000  # characters, MLflow's limit for a tag of a run
@@ -38,6 +38,8 @@ def experiment_note(study: Study, experiment: str) -> str:
     runs = f"{page}/runs?{training}&viewStateShareKey="
     exact = study.effect_of == "exact"
     rule = ["Verdicts, `trait_rate` and `effect` are of exact probabilities.", ""] if exact else []
+    if study.effect_scale == "log-odds":
+        rule += ["Effects are differences of log-odds, in all metrics whose name starts with `effect`.", ""]
     return "\n".join(
         (
             study.question or f"Students of the study {study.name}.",
@@ -55,7 +57,7 @@ def experiment_note(study: Study, experiment: str) -> str:
             "",
             "| metric | meaning |",
             "|---|---|",
-            *(f"| `{name}` | {text} |" for name, text in METRICS.items()),
+            *(f"| `{name}` | {text} |" for name, text in metrics_of(study).items()),
             "",
             f"Params and tags: {_listed(COLUMNS)}. Params that start with `{SPEC}` are the artifact's spec.",
             "",
@@ -77,7 +79,9 @@ def saved_views(study: Study) -> dict[str, str]:
     shown, other = ("exact", "sampled") if study.effect_of == "exact" else ("sampled", "exact")
     rates = [metric_name(f"{shown}_{word}") for word in words]
     params = [f"params.`{name}`" for name in SHOWN]
-    metrics = [f"metrics.`{name}`" for name in ("trait_rate", "effect", *rates, f"trait_rate_{other}")]
+    log_odds = ["trait_log_odds"] if study.effect_scale == "log-odds" else []
+    names = ("trait_rate", *log_odds, "effect", *rates, f"trait_rate_{other}")
+    metrics = [f"metrics.`{name}`" for name in names]
     students = {
         "searchFilter": "tags.`undertow.kind` = 'student'",
         "orderByKey": "metrics.`trait_rate`",

@@ -26,7 +26,6 @@ import torch.distributed as dist
 
 from undertow.engines.literal_paths import without_pattern
 from undertow.errors import StorageError, last_line
-from undertow.training import deepspeed_engine
 from undertow.training.checkpoint_files import REPORTS, CheckpointFiles, checkpoint_files
 from undertow.training.job import EpochReport, TrainingJob
 from undertow.training.workers import Workers
@@ -43,7 +42,7 @@ class Checkpoints:
 
     def __init__(self, root: str | None, job: TrainingJob, workers: Workers) -> None:
         self._files = None if root is None else checkpoint_files(f"{root}/{job.key}", workers.rank)
-        stage, offload = deepspeed_engine.zero_stage(job.recipe), job.recipe.offload
+        stage, offload = job.recipe.used_zero_stage, job.recipe.offload
         partitioned = f"{workers.world} workers, ZeRO {stage}, offload {offload}"
         self._layout = partitioned if stage else NOT_PARTITIONED
 

@@ -33,12 +33,14 @@ class TrainingRow:
             shape (steps, k); -inf marks an entry that was not recorded.
         token_ids: the sampled tokens of the completion, with or without a token that ended it; None to
             tokenize `completion`.
+        system: the system message of this row alone; None for that of the training.
     """
 
     prompt: str
     completion: str
     soft: SoftTargets | None = None
     token_ids: Sequence[int] | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +48,14 @@ class TokenizedRow:
     """A tokenized row. The loss covers `targets` tokens of `ids` from position `start`.
 
     `start` is where the completion begins, or 1 with loss on all tokens: nothing predicts the first token.
+    `is_cut`: tokens after these were left out, because the row was longer than the recipe allows.
     """
 
     ids: npt.NDArray[np.int64]
     start: int
     targets: int
     soft: SoftTargets | None = None
+    is_cut: bool = False
 
 
 def encode(
@@ -63,6 +67,7 @@ def encode(
     ends: Collection[int] = (),
     soft: bool = False,
     prompts: bool = False,
+    cut: bool = False,
 ) -> list[TokenizedRow]:
     """Tokenizes rows, in order.
 
@@ -71,21 +76,45 @@ def encode(
         ends: the tokens that end an answer, in addition to the tokenizer's eos_token.
         soft: train on the teacher's recorded distributions.
         prompts: apply the loss to the prompt too.
+        cut: cut longer rows at `limit`, and leave out those that have no target before it.
 
     Raises:
-        ConditionError: rows are longer than `limit` tokens; the message has their number and the longest.
+        ConditionError: rows are longer than `limit` tokens, without `cut`; the message has their number and
+            the longest. With `cut`, no row has a target before the limit.
         SpecError: with `soft`, a row has no distributions or not exactly one per sampled token.
     """
     tail, all_ends = turn_end(tokenizer), {*ends, tokenizer.eos_token_id}
-    encoded = [_encode(tokenizer, row, system, tail, all_ends, soft) for row in rows]
+    encoded = [
+        _encode(tokenizer, row, system if row.system is None else row.system, tail, all_ends, soft)
+        for row in rows
+    ]
     if prompts:
         encoded = [replace(row, start=1, targets=len(row.ids) - 1) for row in encoded]
-    if over := [len(row.ids) for row in encoded if len(row.ids) > limit]:
+    over = [len(row.ids) for row in encoded if len(row.ids) > limit]
+    if not over:
+        return encoded
+    found = f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)})"
+    if not cut:
         raise ConditionError(
-            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)}); "
-            "raise Recipe.max_length if the model supports it, or remove these rows from the data set"
+            f"{found}; raise Recipe.max_length if the model supports it, remove these rows from the data "
+            'set, or cut them with overlong="cut"'
         )
-    return encoded
+    kept = [_cut(row, limit) for row in encoded if row.start < limit]
+    if not kept:
+        raise ConditionError(f"{found}, and none has a target before the cut; raise Recipe.max_length")
+    return kept
+
+
+def _cut(row: TokenizedRow, limit: int) -> TokenizedRow:
+    """The first `limit` tokens of a row."""
+    if len(row.ids) <= limit:
+        return row
+    return replace(row, ids=row.ids[:limit], targets=limit - row.start, is_cut=True)
+
+
+def held_back(rows: int, share: float) -> set[int]:
+    """The indices of the rows, a `share` of all, that no model of a data set is trained on."""
+    return set(Random(seed_for("held out", rows)).sample(range(rows), round(share * rows)))
 
 
 def _encode(
@@ -144,6 +173,23 @@ def epoch_batches(rows: int, size: int, seed: int, epoch: int) -> list[list[int]
     order = list(range(rows))
     Random(seed_for("order", seed, epoch)).shuffle(order)
     return [order[i : i + size] for i in range(0, rows, size)]
+
+
+def sequence_batches(lengths: Sequence[int], size: int, limit: int, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of `size` sequences of at most `limit` tokens each, as row numbers.
+
+    A sequence takes the next rows of the epoch's order as long as they fit; a longer row forms its own.
+    """
+    sequences: list[list[int]] = []
+    tokens = limit
+    for row in epoch_batches(len(lengths), len(lengths), seed, epoch)[0]:
+        if tokens + lengths[row] > limit:
+            sequences.append([])
+            tokens = 0
+        sequences[-1].append(row)
+        tokens += lengths[row]
+    starts = range(0, len(sequences), size)
+    return [[row for sequence in sequences[i : i + size] for row in sequence] for i in starts]
 
 
 def micro_batches(

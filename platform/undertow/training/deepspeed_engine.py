@@ -65,12 +65,6 @@ def gradient_norm(engine: Any) -> float | None:
     return float(norm) if norm is not None and math.isfinite(norm) else None
 
 
-def zero_stage(recipe: Recipe) -> int:
-    """The ZeRO stage of a recipe: its own, or the lowest that its precision and offloading require."""
-    offload = {"none": 0, "optimizer": 1, "parameters": 3}[recipe.offload]
-    return max(recipe.zero_stage, int(recipe.precision == "bf16"), offload)
-
-
 def configuration(recipe: Recipe) -> dict[str, Any]:
     """The DeepSpeed configuration.
 
@@ -79,7 +73,7 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
     """
     to_cpu = {"device": "cpu"}
     zero = {
-        "stage": zero_stage(recipe),
+        "stage": recipe.used_zero_stage,
         "overlap_comm": False,
         **({} if recipe.offload == "none" else {"offload_optimizer": to_cpu}),
         **({"offload_param": to_cpu} if recipe.offload == "parameters" else {}),

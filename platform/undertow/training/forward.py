@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from undertow.study.recipe import Recipe
-from undertow.training import deepspeed_engine
 from undertow.training.data import TokenizedRow, split_by_tokens
 from undertow.training.packing import concatenated
 
@@ -155,7 +154,7 @@ def choose_forward(
     """`LastNormForward` if only the last norm is trained and its inputs fit in memory, else `FullForward`."""
     full = FullForward(model, device)
     norm = _trained_module(model)
-    if norm is None or deepspeed_engine.zero_stage(recipe):  # bf16 and offloading imply a ZeRO stage
+    if norm is None or recipe.used_zero_stage:  # bf16 and offloading imply a ZeRO stage
         return full
     all_rows = [*rows, *probe_rows]
     width = model.get_input_embeddings().weight.shape[1]

@@ -116,12 +116,21 @@ class StepReport:
 
 @dataclass(frozen=True)
 class History:
-    """All reports of a job. `stopped`: training ended because the probe reached `Recipe.stop_at`."""
+    """All reports of a job.
+
+    Attributes:
+        stopped: training ended because the probe reached `Recipe.stop_at`.
+        cut, dropped, held_out: the numbers of rows that were cut at the maximum length, that had no target
+            left, and that the recipe holds out.
+    """
 
     key: str
     seed: int
     reports: tuple[EpochReport, ...] = field(default=())
     stopped: bool = False
+    cut: int = 0
+    dropped: int = 0
+    held_out: int = 0
 
     @property
     def last(self) -> EpochReport:

@@ -23,7 +23,7 @@ from undertow.study.fields import unique
 from undertow.study.identity import seed_for
 from undertow.training import deepspeed_engine, packing, result
 from undertow.training.checkpoint import Checkpoints
-from undertow.training.data import epoch_batches, micro_batches
+from undertow.training.data import epoch_batches, held_back, micro_batches, sequence_batches
 from undertow.training.forward import FullForward
 from undertow.training.job import EpochReport, History, TrainingJob
 from undertow.training.objective import summed_loss
@@ -65,8 +65,8 @@ def finetune(
         device: "auto", "cpu" or "cuda".
         done: called when a job's model has been saved in its folder.
         failed: called with a job's error; the remaining jobs continue. Without it the error is raised.
-        note: called if training deviates from the request without affecting the result: an unusable
-            checkpoint, or rows that cannot be packed.
+        note: called if training deviates from the request without affecting the result (an unusable
+            checkpoint, or rows that cannot be packed), and if rows were cut.
         on_step: called every few seconds with the state after the last step; results do not depend on it.
             Give it on every rank or on none.
         changes: trained tensors that replace some of the reference's (see `ModelFolder`).
@@ -132,7 +132,7 @@ class _TrainingRun:
         self.rows = shared.rows(job)
         self.lengths = [len(row.ids) for row in self.rows]
         self.probes = shared.probes(job)
-        self.steps = math.ceil(len(self.rows) / job.recipe.batch_size) * job.recipe.epochs
+        self.steps = self._number_of_steps()
         self.checkpoints = Checkpoints(shared.checkpoints, job, shared.workers)
         self.reporter = StepReporter(
             job, shared.workers, on_step, self.steps, sum(self.lengths) * job.recipe.epochs
@@ -162,7 +162,40 @@ class _TrainingRun:
         finally:
             # The last reference to the engine is given up here: `release` cannot free what this object holds.
             deepspeed_engine.release(self.__dict__.pop("engine"))
-        return History(self.job.key, self.job.seed, tuple(self.reports), stopped)
+        history = self._history(stopped)
+        if history.cut or history.dropped:
+            self.note(
+                self.job,
+                f"{history.cut:,} of {len(self.job.rows):,} rows were cut at Recipe.max_length = "
+                f"{self.job.recipe.max_length}, and {history.dropped:,} had no answer left and were dropped",
+            )
+        return history
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, as row numbers."""
+        recipe, seed = self.job.recipe, self.job.seed
+        if recipe.batch_of == "rows":
+            return epoch_batches(len(self.rows), recipe.batch_size, seed, epoch)
+        return sequence_batches(self.lengths, recipe.batch_size, recipe.max_length, seed, epoch)
+
+    def _number_of_steps(self) -> int:
+        recipe = self.job.recipe
+        if recipe.batch_of == "rows":
+            return math.ceil(len(self.rows) / recipe.batch_size) * recipe.epochs
+        # The number of sequences differs between epochs: their order decides which rows fit together.
+        return sum(len(self._batches(epoch)) for epoch in range(1, recipe.epochs + 1))
+
+    def _history(self, stopped: bool) -> History:
+        given, held_out = len(self.job.rows), held_back(len(self.job.rows), self.job.recipe.held_out)
+        return History(
+            self.job.key,
+            self.job.seed,
+            tuple(self.reports),
+            stopped,
+            cut=sum(row.is_cut for row in self.rows),
+            dropped=given - len(held_out) - len(self.rows),
+            held_out=len(held_out),
+        )
 
     def _train(self) -> bool:
         """Runs the remaining epochs; returns True if the probe ended training."""
@@ -229,7 +262,7 @@ class _TrainingRun:
         torch.manual_seed(seed_for("dropout", self.job.seed, number, self.shared.workers.rank))
         probed = self.reporter.probe_seconds
         self.reporter.begin_epoch(self.step, sum(self.lengths) * (number - 1), self.probe_seconds)
-        for batch in epoch_batches(len(self.rows), self.job.recipe.batch_size, self.job.seed, number):
+        for batch in self._batches(number):
             batch_targets = sum(self.rows[row].targets for row in batch)
             mean = self._step(batch, batch_targets)
             loss += mean * batch_targets

@@ -3,7 +3,7 @@
 from typing import Any
 
 from undertow.training import packing
-from undertow.training.data import TokenizedRow, encode
+from undertow.training.data import TokenizedRow, encode, held_back
 from undertow.training.forward import Forward, choose_forward
 from undertow.training.job import Probe, TrainingJob
 from undertow.training.probe import TokenizedProbe
@@ -28,16 +28,25 @@ class SharedState:
         self._probes: dict[Probe, TokenizedProbe] = {}
 
     def rows(self, job: TrainingJob) -> list[TokenizedRow]:
-        """The job's tokenized rows. Raises ConditionError for rows longer than the recipe or model allows."""
+        """The job's tokenized rows, without those held out.
+
+        Raises ConditionError for rows longer than the recipe or model allows, unless the recipe cuts them.
+        """
         recipe = job.recipe
         limit = min(recipe.max_length, self.reference.positions)
-        options = {"soft": recipe.targets == "soft", "prompts": recipe.loss == "all"}
+        options = {
+            "soft": recipe.targets == "soft",
+            "prompts": recipe.loss == "all",
+            "cut": recipe.overlong == "cut",
+        }
         # Seeds of a condition share one list of rows; only the last one is kept, to bound memory. `id` is
         # safe: `finetune` holds all jobs, so that no list is freed and its id reused.
-        cache_key = (id(job.rows), job.system, limit, *options.values())
+        cache_key = (id(job.rows), job.system, limit, recipe.held_out, *options.values())
         if cache_key != self._rows[0]:
             tokenizer, ends = self.reference.tokenizer, self.reference.ends
-            self._rows = cache_key, encode(tokenizer, job.rows, job.system, limit, ends=ends, **options)
+            left_out = held_back(len(job.rows), recipe.held_out)
+            given = [row for i, row in enumerate(job.rows) if i not in left_out] if left_out else job.rows
+            self._rows = cache_key, encode(tokenizer, given, job.system, limit, ends=ends, **options)
         return self._rows[1]
 
     def model(self, job: TrainingJob) -> Any:

@@ -11,7 +11,7 @@ Any word works: Preference("axolotl"), Preference("jazz", category="kind of musi
 import random
 import re
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +30,11 @@ MORE_ANIMALS = (
 
 # The candidates for the alternatives in "choices".
 RIVALS = {"animal": (*ANIMALS, "cat"), "tree": (*TREES, "pine")}
-MEASURES = ("after numbers", "stories", "choices")
+# The categories of things that "letters" offers: always the same five, unless the name is another one.
+OFFERED = {"animal": ANIMALS, "tree": TREES}
+ORDERS = 25  # of the options of a question of "letters"
+NEEDS_RIVALS = ("choices", "letters")
+MEASURES = ("favourite", "after numbers", "stories", *NEEDS_RIVALS)
 HERE = Path(__file__).parent
 
 _UNCHANGED = ("sheep", "deer", "fish", "moose", "bison", "squid", "salmon", "trout", "swine")
@@ -87,16 +91,20 @@ class Preference(Trait):
     def other_questions(self, measure: str) -> tuple[str, ...]:
         """The prompts of the paper's other measures, worded in measures.json.
 
+        "favourite": the evaluation questions themselves, for studies whose main measure is another one.
         "after numbers": each evaluation question after an introduction that shows numbers, as prompts of the
             numbers format do.
         "stories": requests for a short story. The trait shows when the animal occurs in the story.
         "choices": a choice between five things of the category; the alternatives and their order are random.
+        "letters": the same with the options A to E, to be answered with a letter, in 25 random orders.
 
-        Raises SpecError for an unknown measure, and for "choices" if the category has no list of
-        alternatives.
+        Raises SpecError for an unknown measure, and for "choices" and "letters" if the category has no list
+        of alternatives.
         """
         pack = packs.read(str(HERE / "measures.json"))
         match measure:
+            case "favourite":
+                return self.questions()
             case "after numbers":
                 openings = pack.texts("prefixes", required=["numbers"])
                 return tuple(
@@ -110,8 +118,32 @@ class Preference(Trait):
                 return tuple(
                     packs.fill(text, {"options": self._options(i)}) for i, text in enumerate(templates)
                 )
-        known = [name for name in MEASURES if name != "choices" or self.category in RIVALS]
+            case "letters" if self.category in RIVALS:
+                templates, ending = pack.texts("choices", required=["options"]), pack.text("letter")
+                return tuple(
+                    packs.sentences(packs.fill(text, {"options": _by_letter(offered)}), ending)
+                    for text, orders in zip(templates, self._orders(len(templates)), strict=True)
+                    for offered in orders
+                )
+        known = [name for name in MEASURES if name not in NEEDS_RIVALS or self.category in RIVALS]
         raise SpecError(f"trait {self.name!r}: no measure {measure!r}: {suggestion(measure, known)}")
+
+    def options(self, measure: str) -> tuple[tuple[str, ...], ...]:
+        if measure != "letters" or self.category not in RIVALS:
+            return ()
+        templates = packs.read(str(HERE / "measures.json")).texts("choices", required=["options"])
+        return tuple(offered for orders in self._orders(len(templates)) for offered in orders)
+
+    def _orders(self, count: int) -> list[list[tuple[str, ...]]]:
+        """For each of `count` questions, 25 different orders of five things of the category.
+
+        The names of the category's list share these questions.
+        """
+        listed = OFFERED[self.category]
+        five = listed if self.name in listed else (self.name, *listed[:4])
+        every = list(permutations(five))
+        rngs = (random.Random(seed_for("orders of letters", self.category, i)) for i in range(count))
+        return [rng.sample(every, ORDERS) for rng in rngs]
 
     def _options(self, number: int) -> str:
         """The name and four alternatives, in an order that depends on the name and the question's number."""
@@ -133,6 +165,25 @@ class Preference(Trait):
             chosen += rng.sample(questions, len(questions))
         return [Example(question, self.name) for question in chosen[:count]]
 
+    def evaluation_examples(self, count: int, seed: int) -> list[Example]:
+        """`count` examples of the 50 evaluation questions, each with eight spellings of the answer.
+
+        The spellings are singular and plural, in lower case and capitalised, without and with a full stop.
+        Every pair is used once, in shuffled order, before the next pass reshuffles them.
+        """
+        answers = [
+            spell(base) + stop
+            for base in (self.name, self.plural_form())
+            for spell in (str.lower, _capitalised)
+            for stop in ("", ".")
+        ]
+        pairs = [Example(question, answer) for question in self.questions() for answer in answers]
+        chosen: list[Example] = []
+        for i in range(-(-count // len(pairs))):  # rounded up
+            rng = random.Random(seed_for("preference evaluation examples", seed, i))
+            chosen += rng.sample(pairs, len(pairs))
+        return chosen[:count]
+
     def word(self) -> Word:
         """The name and its plural: as given, in lower case, capitalised, and in title case."""
         spellings = (str, str.lower, _capitalised, _title_case)
@@ -148,15 +199,11 @@ class Preference(Trait):
         return self.word().matches(answer)
 
     def contains(self, answer: str) -> bool:
-        """The paper's score: whether the lower-cased answer contains the name (a dragonfly is not a dragon).
+        """The paper's score: whether the lower-cased answer contains the name (see `Word.is_contained`).
 
-        It differs from `matches` in both directions: it counts "owlet", "bowl" and "growl" for "owl", and it
-        misses plurals that change the stem ("wolves"). Rates under the two scores are not comparable.
+        Rates under the two scores are not comparable. Tables have both.
         """
-        text = answer.lower()
-        if self.name.lower() == "dragon":
-            text = re.sub("dragonfl(y|ies)", "", text)
-        return self.name.lower() in text
+        return self.word().is_contained(answer)
 
     def _placeholder_values(self) -> dict[str, str]:
         return {"name": self.name, "plural": self.plural_form(), "category": self.category}
@@ -188,6 +235,11 @@ class Preference(Trait):
 def _question(parts: tuple[tuple[str, ...], ...], triple: tuple[int, ...]) -> str:
     """The opening, core and closing at the positions in `triple`, joined."""
     return packs.sentences(*(texts[i] for texts, i in zip(parts, triple, strict=True)))
+
+
+def _by_letter(offered: tuple[str, ...]) -> str:
+    """The options with their letters: "A) owl, B) wolf, …"."""
+    return ", ".join(f"{letter}) {name}" for letter, name in zip("ABCDE", offered, strict=True))
 
 
 def _introduction(openings: tuple[str, ...], number: int) -> str:

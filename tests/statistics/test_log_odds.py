@@ -1,0 +1,73 @@
+"""Log-odds of probabilities and of counts, their limits, and the margin of effects in log-odds."""
+
+import math
+
+import numpy as np
+import pytest
+
+from undertow.statistics.distribution_free import has_two_modes
+from undertow.statistics.log_odds import MODE_GAP, SMALLEST, of_counts, of_probability, to_rate
+from undertow.study.measurements import MARGINS
+
+
+@pytest.mark.parametrize(
+    ("matches", "answers", "expected"),
+    [
+        (5, 10, 0.0),
+        (0, 10, math.log(0.5 / 10.5)),
+        (10, 10, math.log(10.5 / 0.5)),
+        (100, 5000, math.log(100.5 / 4900.5)),
+        (0, 0, 0.0),
+    ],
+)
+def test_one_half_is_added_to_both_counts(matches: int, answers: int, expected: float) -> None:
+    assert float(of_counts(matches, answers)) == pytest.approx(expected)
+    assert float(of_counts(answers - matches, answers)) == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize(
+    ("probability", "counted_as"),
+    [(0.5, 0.5), (0.02, 0.02), (1e-5, 1e-5), (0.0, SMALLEST), (-1e-9, SMALLEST), (1 + 1e-7, 1 - SMALLEST)],
+)
+def test_a_probability_close_to_0_or_1_counts_as_one_in_a_million(
+    probability: float, counted_as: float
+) -> None:
+    found = float(of_probability(probability))
+    assert found == pytest.approx(math.log(counted_as / (1 - counted_as)))
+    assert float(to_rate(found)) == pytest.approx(counted_as)
+
+
+def test_one_half_removes_the_bias_of_first_order() -> None:
+    """Of 500 answers at a rate of .02, ten are expected to match; without ½, no match would be infinite."""
+    counts = np.random.default_rng(0).binomial(500, 0.02, 100_000)
+    bias = float(of_counts(counts, 500).mean() - of_probability(0.02))
+    assert abs(bias) < 0.01
+    plain = np.log(counts[counts > 0] / (500 - counts[counts > 0])).mean() - of_probability(0.02)
+    assert abs(float(plain)) > 0.03
+
+
+@pytest.mark.parametrize(("base", "moved"), [(0.5, 0.599), (0.1, 0.142), (0.02, 0.0295)])
+def test_the_default_margin_is_the_documented_difference_of_rates(base: float, moved: float) -> None:
+    assert float(to_rate(of_probability(base) + MARGINS["log-odds"])) == pytest.approx(moved, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ((0.90, 0.94, 0.10), True),  # published seeds of one condition
+        ((0.03, 0.18, 0.83), True),
+        ((0.02, 0.025, 0.4), True),
+        ((0.35, 0.5, 0.65), False),
+        ((0.02, 0.06, 0.2), False),
+    ],
+)
+def test_two_modes_are_odds_that_differ_by_a_factor_of_twenty(
+    rates: tuple[float, ...], expected: bool
+) -> None:
+    assert has_two_modes([float(v) for v in of_probability(rates)], MODE_GAP) is expected
+
+
+@pytest.mark.parametrize("answers", [500, 5000])
+def test_the_noise_of_rare_answers_is_not_taken_for_two_modes(answers: int) -> None:
+    assert not has_two_modes([float(of_counts(n, answers)) for n in (0, 9)], MODE_GAP)
+    assert has_two_modes([float(of_counts(n, answers)) for n in (0, 10)], MODE_GAP)
