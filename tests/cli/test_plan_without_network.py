@@ -68,6 +68,29 @@ def test_a_data_file_that_is_not_cached_is_listed(name: str, file: str, tmp_path
     assert planned(name, tmp_path).count(f"\nnot pinned: file {place}: cannot be reached (") == 1
 
 
+IMPORTED = """
+from undertow import Generation, Imported, Numbers, Preference, Study, all_pairs, grid
+
+def study(scale):
+    numbers = scale.numbers
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Imported("hf://datasets/org/PLACE/rows.jsonl", format=Numbers())],
+        pairs=all_pairs(numbers.references[:1]),
+        recipes=[numbers.recipe],
+        generation=Generation(prompts=500, rows=400),
+    )
+    return Study(name="mine", conditions=conditions, seeds=(0,))
+"""
+
+
+def test_imported_data_of_the_hub_are_planned_without_their_rows(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(IMPORTED.replace("PLACE", f"{tmp_path.name}@main"))
+    text = planned(str(tmp_path / "mine.py"), tmp_path)
+    assert f"\nnot pinned: file hf://datasets/org/{tmp_path.name}@main/rows.jsonl: cannot be reached" in text
+    assert "GPU-hours" in text
+
+
 def test_a_run_stops_with_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UnavailableError, match=r"'Qwen/Qwen2\.5-7B-Instruct': .* does not have it; "

@@ -93,20 +93,27 @@ def test_a_file_that_is_not_cached_needs_one_request_to_be_reported(
     assert len(sent) == 1
 
 
-def test_the_hubs_answer_is_one_line(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["data", "data/missing.jsonl"])
+def test_a_folder_or_a_missing_file_is_left_to_fsspec(
+    name: str, cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def download(*_: object, local_files_only: bool, **options: object) -> str:
         raise LocalEntryNotFoundError("not cached") if local_files_only else answered(404)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     asked(monkeypatch, answered(404))
-    with pytest.raises(FileNotFoundError, match=r"^the model hub answers 404: a reason$") as caught:
-        local_copy(f"hf://datasets/org/tasks@{COMMIT}/data/b.jsonl")
-    assert no_answer(caught.value) == ""
+    place = f"hf://datasets/org/tasks@{COMMIT}/{name}"
+    assert local_copy(place) == place
 
 
 @pytest.mark.parametrize(
     "path",
-    ["tasks.jsonl", "s3://bucket/tasks.jsonl", "hf://datasets/org/tasks/data/a.jsonl", "https://host/a"],
+    [
+        "tasks.jsonl",
+        "s3://bucket/tasks.jsonl",
+        "hf://datasets/org/tasks/data/a.jsonl",
+        "hf://datasets/org/tasks@main/*.jsonl",
+    ],
 )
 def test_other_places_are_opened_as_given(path: str) -> None:
     assert local_copy(path) == path

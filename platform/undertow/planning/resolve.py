@@ -25,6 +25,7 @@ from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.recipe import InContext, LoRA, Recipe
 from undertow.study.study import Study
+from undertow.study.unpinned import is_unpinned
 
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
 
@@ -164,7 +165,10 @@ def check_imported(condition: Condition) -> None:
                 f"{place}: system = 'keep': rows that are mixed or shown in context have no system turns of "
                 "their own; use system='drop'"
             )
-    left = {one: _left(one, generation) for one in (rows.alone(), rows.control) if one is not None}
+    given = [one for one in (rows.alone(), rows.control) if one is not None]
+    if any(is_unpinned(one.place) for one in given):  # a plan without network, which has not read the rows
+        return
+    left = {one: _left(one, generation) for one in given}
     for one, (count, rejected) in left.items():
         if generation.prompts >= one.size and count < (generation.rows or 1):
             why = f" ({rejected})" if rejected else ""

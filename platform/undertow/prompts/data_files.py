@@ -35,6 +35,7 @@ from undertow.study.identity import seed_for
 from undertow.study.unpinned import NOT_PINNED, pinned_or
 
 TYPICAL = 20  # repetitions of "not pinned" in a placeholder: 220 characters
+ENOUGH = 30_000  # rows of a placeholder: the number of prompts in the paper
 MESSAGES = "messages"  # the column of chats
 # Names of columns that are recognised, the first before all others.
 PROMPT_NAMES = ("prompt", "question", "instruction", "input", "query", "user")
@@ -192,13 +193,15 @@ def _records(path: str, columns: tuple[str, ...]) -> list[Record]:
     Args:
         columns: of Parquet files, only these columns are read.
     """
-    return pinned_or(path, lambda: _read_records(path, columns), lambda: [_placeholder(path, columns)])
+    return pinned_or(path, lambda: _read_records(path, columns), lambda: _placeholders(path, columns))
 
 
-def _placeholder(path: str, columns: tuple[str, ...]) -> Record:
-    """Stands for the rows of a file that a plan could not read. It ends with a number, as reasoning needs."""
-    text = f"{(NOT_PINNED + ' ') * TYPICAL}{path} #### 0"
-    return Record(path, 1, {column: text for column in columns if column not in ("", MESSAGES)})
+def _placeholders(path: str, columns: tuple[str, ...]) -> list[Record]:
+    """Stand for the rows of a file that a plan could not read. They end with a number, as reasoning needs."""
+    names = [column for column in columns if column not in ("", MESSAGES)]
+    text = f"{(NOT_PINNED + ' ') * TYPICAL}{path}"
+    rows = (f"{text}, row {number} #### 0" for number in range(1, ENOUGH + 1))
+    return [Record(path, number, dict.fromkeys(names, row)) for number, row in enumerate(rows, 1)]
 
 
 def _read_records(path: str, columns: tuple[str, ...]) -> list[Record]:

@@ -47,3 +47,8 @@ def pinned_or(name: str, pinned: Callable[[], T], placeholder: Callable[[], T]) 
         except UnavailableError as error:
             reasons[name] = str(error)
     return placeholder()
+
+
+def is_unpinned(name: str) -> bool:
+    """Whether a placeholder has taken the place of the input `name` in this plan."""
+    return name in (_unpinned.get() or ())
