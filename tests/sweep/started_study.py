@@ -1,4 +1,4 @@
-"""A very small study whose models start from students, by trained tensors and by adapters, on one tuned model."""
+"""A very small study of one tuned model: models that start from its students, by tensors or by adapters."""
 
 from dataclasses import replace
 
