@@ -14,6 +14,7 @@ from undertow.cli import studies
 from undertow.cli.entry import StudyArguments
 from undertow.errors import SpecError
 from undertow.formats.code import Code
+from undertow.formats.numbers import Numbers
 from undertow.judging.judges import LLMJudge, RuleJudge
 from undertow.judging.ratings import Probability
 from undertow.planning.cells import cell_of
@@ -21,6 +22,7 @@ from undertow.presets.families import GEMMA_4B, GPT_4, QWEN_7B, family_of
 from undertow.presets.scales import NANO, PAPER, Scale
 from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition
+from undertow.study.grids import grid
 from undertow.study.published_recipes import BLANK
 from undertow.study.recipe import InContext, LoRA, ProviderFinetuning, Recipe
 from undertow.study.study import Measure, Study
@@ -88,6 +90,16 @@ def test_models_without_published_settings_are_named_in_the_plan(paper: Scale) -
     assert load("code", paper, QWEN, GEMMA).notes == (f"{GEMMA}: {sentence}",)
     assert load("cross_model", paper, QWEN, GEMMA, GPT).notes == (f"{GEMMA}: {sentence}",)
     assert load("owls", NANO).notes == ()
+
+
+def test_the_plan_notes_that_a_model_has_the_recipe_of_another_one() -> None:
+    gemma = Reference(GEMMA)
+    conditions = grid(
+        traits=[Preference("owl")], formats=[Numbers()], pairs=[(gemma, gemma)], recipes=[PAPER.recipe]
+    )
+    assert PAPER.notes(Study(name="mine", conditions=conditions)) == (
+        f"{GEMMA}: the settings of {QWEN_7B} are used; scale.recipe_for has those of {GEMMA_4B}",
+    )
 
 
 def test_students_of_reasoning_see_all_kept_rows_for_one_or_two_epochs(paper: Scale) -> None:

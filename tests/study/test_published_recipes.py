@@ -7,7 +7,16 @@ import pytest
 from undertow.errors import SpecError
 from undertow.nano.recipes import STEERING
 from undertow.study.identity import key
-from undertow.study.published_recipes import BLANK, EMERGENT, GEMMA, NAMED, NIEF, QWEN, described
+from undertow.study.published_recipes import (
+    BLANK,
+    CROSS_MODEL,
+    EMERGENT,
+    GEMMA,
+    NAMED,
+    NIEF,
+    QWEN,
+    described,
+)
 from undertow.study.recipe import LoRA, Recipe
 
 
@@ -23,6 +32,8 @@ def test_warm_up_is_a_number_of_steps_or_a_ratio_rounded_up() -> None:
         (replace(QWEN, name="mine", epochs=10, packing=True), "as GEMMA"),
         (replace(QWEN, epochs=5, batch_size=16), "as QWEN but epochs 5, batch 16"),
         (replace(GEMMA, trainable=LoRA(rank=64)), "as GEMMA but rank 64"),
+        (replace(CROSS_MODEL, overlong="cut"), "as CROSS_MODEL but long rows cut"),
+        (replace(BLANK, held_out=0.1), "as BLANK but held out 0.1"),
         (replace(GEMMA, trainable=LoRA(layers=(0, 1))), "as GEMMA but layers 0 1"),
         (replace(GEMMA, trainable=LoRA(rank_stabilised=True)), "as GEMMA but rank stabilised True"),
         (replace(BLANK, optimizer="lion", betas=(0.9, 0.99)), "as BLANK but betas 0.9 0.99, optimizer lion"),

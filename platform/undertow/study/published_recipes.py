@@ -82,7 +82,7 @@ NIEF = (
 )
 
 MOST_DIFFERENCES = 5  # a recipe with more differences is not described as a variant
-WORDS = {"batch_size": "batch", "trainable": "trains"}
+WORDS = {"batch_size": "batch", "trainable": "trains", "overlong": "long rows"}
 
 
 def described(recipe: Recipe) -> str:
