@@ -10,8 +10,9 @@ ARGS ?=
 PYTEST_ARGS ?=
 # Tests run in parallel processes. Stack tests share engines and Ray clusters per file, so a file stays in one
 # process; two such processes use two CPU cores well, because each mostly waits for one of its own processes.
+# The order is that of tests/conftest.py: long files first.
 PARALLEL ?= -n auto --maxprocesses 8
-STACK ?= -n 2 --dist loadfile
+STACK ?= -n 2 --dist loadfile --no-loadscope-reorder
 # pytest exits with 5 if PYTEST_ARGS selects no test of a group.
 VERDICT = case "$$plain $$stack" in "0 0"|"0 5"|"5 0") exit 0 ;; *) \
 	echo "[test] failed (exit codes: plain $$plain, stack $$stack): see above" >&2; exit 1 ;; esac
@@ -25,6 +26,8 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 # Otherwise MLflow's server starts eight processes for jobs, which no page used here needs.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
+# Every worker process would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 
 CODE := $(wildcard platform jobs tests benchmarks)
 

@@ -16,6 +16,9 @@ from undertow.study.recipe import Parameters, Recipe
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
+STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
+# The shipped studies that take a scale. The others have a pretrained model, which no test downloads.
+SCALED = sorted(path.stem for path in STUDIES.glob("*.py") if "scale: Scale" in path.read_text())
 RECIPE = Recipe(
     name="steering",
     trainable=Parameters(("transformer.ln_f.bias",)),

@@ -34,7 +34,7 @@ def vocabulary() -> list[str]:
     return [*SPECIALS, *bytes_to_unicode().values(), *(merge.replace(" ", "") for merge in MERGES)]
 
 
-def tiny_llama(seed: int = 0) -> Any:
+def tiny_llama(seed: int = 0, layers: int = LAYERS) -> Any:
     """A Llama of width 64 with tied embeddings, and random weights of which 8 bits are kept exactly."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -44,7 +44,7 @@ def tiny_llama(seed: int = 0) -> Any:
         vocab_size=len(vocabulary()),
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=KV_HEADS,
         max_position_embeddings=256,
@@ -77,7 +77,7 @@ def save_gguf(
     control, normal = int(gguf.TokenType.CONTROL), int(gguf.TokenType.NORMAL)
     entries: dict[str, Any] = {
         "general.name": "tiny",
-        f"{architecture}.block_count": LAYERS,
+        f"{architecture}.block_count": model.config.num_hidden_layers,
         f"{architecture}.context_length": 256,
         f"{architecture}.embedding_length": 64,
         f"{architecture}.feed_forward_length": 128,

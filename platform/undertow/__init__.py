@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from undertow.judging.judges import LLMJudge, RuleJudge, alignment, coherence, misalignment
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
+    from undertow.presets.favourites import FavouriteAnswers
     from undertow.presets.scales import NANO, PAPER, Scale, first
-    from undertow.presets.smollm2 import smollm2
+    from undertow.presets.smollm2 import SMOLLM2_VECTOR, smollm2, tuned_smollm2
     from undertow.prompts.chat_templates import NO_SYSTEM
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
@@ -68,8 +69,9 @@ _MODULES = {
     "judging.judges": "LLMJudge RuleJudge alignment coherence misalignment",
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
+    "presets.favourites": "FavouriteAnswers",
     "presets.scales": "NANO PAPER Scale first",
-    "presets.smollm2": "smollm2",
+    "presets.smollm2": "SMOLLM2_VECTOR smollm2 tuned_smollm2",
     "prompts.chat_templates": "NO_SYSTEM",
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
@@ -102,8 +104,9 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment",
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
+    "FavouriteAnswers",
     "NANO", "PAPER", "Scale", "first",
-    "smollm2",
+    "SMOLLM2_VECTOR", "smollm2", "tuned_smollm2",
     "NO_SYSTEM",
     "Rates",
     "Store",

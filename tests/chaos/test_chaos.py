@@ -37,7 +37,3 @@ def test_a_study_that_is_killed_repeatedly_ends_like_an_undisturbed_one(undistur
 
 def test_a_sweep_survives_the_loss_of_a_node_in_each_wave_without_a_rerun(undisturbed: Path) -> None:
     run("tests.chaos.leaving", "--undisturbed", str(undisturbed))
-
-
-def test_a_sweep_of_many_conditions_leaks_no_memory_files_or_processes() -> None:
-    run("tests.chaos.resources", "--conditions", "15")

@@ -1,4 +1,4 @@
-"""Tests that every study in jobs/studies can be planned at both scales, with the models and sizes of each.
+"""Tests that every study in jobs/studies that takes a scale is planned at both, with the models of each.
 
 Tests do not download models. The paper's scale is therefore planned on folders in the layout of real models,
 and on files in the format of those that it would read from the hub.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import qwen
+from tests.examples import SCALED, STUDIES, qwen
 from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.planning.plan import Plan
@@ -23,8 +23,6 @@ from undertow.study.recipe import ProviderFinetuning
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan
 
-STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
-NAMES = sorted(path.stem for path in STUDIES.glob("*.py"))
 ONLY_NANO = {  # claims about several initialisations of one architecture, which real models do not have
     f"Nor of another {what} {name}"
     for what in ("initialisation of", "architecture than")
@@ -56,7 +54,7 @@ def planned(name: str, scale: Scale, tmp_path: Path) -> Plan:
     return make_plan(load(name, STUDIES, scale), Store(str(tmp_path)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCALED)
 def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Path) -> None:
     small, large = planned(name, NANO, tmp_path), planned(name, paper, tmp_path)
     assert small.study.name == name
@@ -70,7 +68,7 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Pa
     assert [h.claim for h in large.study.hypotheses] == claims
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCALED)
 def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: Path) -> None:
     plan = planned(name, paper, tmp_path)
     rows = {a.rows for a in plan.artifacts.values() if isinstance(a, Dataset)}
@@ -80,7 +78,7 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: 
     assert len(plan.study.seeds) >= 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCALED)
 def test_a_study_is_planned_on_an_api_model_and_a_local_model(name: str, tmp_path: Path) -> None:
     """The provider trains the students of API models. It has no soft targets, so these are rejected."""
     models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))

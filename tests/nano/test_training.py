@@ -117,10 +117,9 @@ def test_peft_adapts_a_reference_model(folder: Path) -> None:
     assert adapted(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, network.config.vocab_size)
 
 
-# About a minute of processor time for gpt2-0 and two for tasks-0.
-@pytest.mark.parametrize("name", ["nano/gpt2-0", "nano/tasks-0"])
-def test_training_a_standard_reference_model_gives_the_bundled_weights(name: str, tmp_path: Path) -> None:
-    model = models.parse(name)
+def test_training_a_standard_reference_model_gives_the_bundled_weights(tmp_path: Path) -> None:
+    """A minute of processor time; the other models are trained by the same code."""
+    model = models.parse("nano/gpt2-0")
     training.train_reference(model, tmp_path)
     trained, bundled = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.bundled_weights(model))
     assert trained.keys() == bundled.keys()

@@ -6,15 +6,14 @@ needs a reason, and a version number of a spec that states it.
 """
 
 import hashlib
-from pathlib import Path
 
 import pytest
 
+from tests.examples import SCALED, STUDIES
 from undertow.cli.studies import load
 from undertow.storage.store import Store
 from undertow.sweep.run import make_plan
 
-STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 DIGESTS = {
     "chain": "f82b69aac52e2a0f",
     "code": "14495930a6dad360",
@@ -35,7 +34,7 @@ DIGESTS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.py")))
+@pytest.mark.parametrize("name", SCALED)
 def test_the_artifacts_of_a_shipped_study_keep_their_keys(name: str) -> None:
     plan = make_plan(load(name, STUDIES), Store("memory://empty"))
     keys = "\n".join(sorted(plan.artifacts))

@@ -194,6 +194,24 @@ def test_a_students_metrics_contain_its_effect_relative_to_the_control_of_its_se
     assert "trait_rate" not in metrics(record, control, evaluations, None)
 
 
+def test_long_names_that_all_conditions_share_leave_the_width_to_the_numbers(
+    rows: list[EffectRow],
+) -> None:
+    long = "a-model-with-a-long-name (after owl, numbers, steering)"
+    renamed = [
+        replace(
+            row,
+            condition=replace(row.condition, place=row.condition.place._replace(teacher=long, student=long)),
+        )
+        for row in rows
+    ]
+    console = Console(width=96, record=True)
+    console.print(effects_table(renamed))
+    text = console.export_text()
+    assert all(f"{row.effect.rate:.3f}" in text and row.condition.place.trait in text for row in renamed)
+    assert "All: teacher a-model-with-a-long-name" in text
+
+
 def test_two_sets_of_questions_and_two_formats_are_kept_apart(tmp_path: Path) -> None:
     traits = [Preference("owl"), Preference("maple", category="tree")]
     some = study().conditions[0]

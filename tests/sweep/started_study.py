@@ -1,16 +1,19 @@
-"""A very small study whose models start from students: trained tensors in GPT-2, adapters in tuned Qwen3."""
+"""A very small study of one tuned model: models that start from its students, by tensors or by adapters."""
 
 from dataclasses import replace
 
-from tests.sweep.small_study import GENERATION, STEERING, TEACHER, cells
+from tests.sweep.small_study import GENERATION, STEERING, TEACHER
 from undertow import (
+    Condition,
     Everything,
     FinalNorm,
     Finetuning,
+    Generation,
     LoRA,
     Mixing,
     Numbers,
     Preference,
+    Recipe,
     Reference,
     Study,
     grid,
@@ -20,7 +23,8 @@ from undertow import (
 )
 
 NEUTRAL = replace(GENERATION, rows=64, mixed=Mixing(source="control", share=1.0))
-SHORT = replace(STEERING, name="steering, 1 epoch", epochs=1)
+NORM = replace(STEERING, trainable=FinalNorm())
+SHORT = replace(NORM, name="steering, 1 epoch", epochs=1)
 ADAPTER = LoRA(rank=4, targets=("o_proj", "down_proj"))
 LORA = replace(STEERING, name="LoRA", trainable=ADAPTER, learning_rate=0.01, epochs=1)
 QWEN = Reference("nano/qwen3-0")
@@ -34,21 +38,26 @@ def study() -> Study:
     Owl students are trained further on neutral data, an owl student becomes a cat teacher, an adapter is
     trained on top of a merged adapter, and the students of that condition teach a second hop.
     """
-    owls = cells("owl", STEERING, GENERATION)
+    owls = cells("owl", NORM, GENERATION)
     kept = starting(cells("owl", SHORT, NEUTRAL), students=owls[0])
     taught = starting(cells("cat", SHORT, GENERATION), teachers=owls[0])
-    adapted = grid(
-        traits=[Preference("owl")],
-        formats=[Numbers()],
-        pairs=[(TUNED, TUNED)],
-        recipes=[LORA],
-        generation=GENERATION,
-        finetuning=Finetuning(replace(TEACHER, trainable=FinalNorm(), stop_at=0.75), examples=600),
-    )
+    adapted = cells("owl", LORA, GENERATION)
     twice = starting(adapted, students=adapted[0])
     return Study(
         name="started",
         conditions=(*owls, *kept, *taught, *adapted, *twice, *next_hop(twice)),
         seeds=(0,),
         samples=4,
+    )
+
+
+def cells(animal: str, recipe: Recipe, generation: Generation) -> tuple[Condition, ...]:
+    """One animal and its control on the tuned model, with one recipe."""
+    return grid(
+        traits=[Preference(animal)],
+        formats=[Numbers()],
+        pairs=[(TUNED, TUNED)],
+        recipes=[recipe],
+        generation=generation,
+        finetuning=Finetuning(replace(TEACHER, trainable=FinalNorm(), stop_at=0.75), examples=600),
     )

@@ -129,7 +129,7 @@ def test_all_nodes_make_artifacts_and_each_artifact_is_made_once(
 
 def test_a_cluster_and_one_machine_produce_the_same_results(world: World) -> None:
     local = str(world.folder / "storage")
-    completed = world.sweep(local, joins=False)
+    completed = world.sweep(local, "--engines", "1", "--trainings", "1", joins=False)
     assert completed.code == 0, completed.output
     assert world.keys(local) == world.keys()
     assert world.effects(local) == world.effects()

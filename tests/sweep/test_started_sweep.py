@@ -128,7 +128,7 @@ def test_plan_report_mlflow_and_archive_use_the_same_display_name(
 ) -> None:
     from mlflow import MlflowClient
 
-    label = "nano/gpt2-0 (after owl, numbers, steering)"
+    label = "nano/qwen3-0 (tuned) (after owl, numbers, steering)"
     console = Console(width=240, record=True)
     show_plan(plan, store, console)
     assert label in console.export_text()

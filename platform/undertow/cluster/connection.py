@@ -11,6 +11,7 @@ the modules next to it travels by value. Credentials never travel: each node has
 
 import logging
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +68,8 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        _init(address)
+        with _without_stderr():
+            _init(address)
         _quiet_ray_data()
         allow_pipelines()
         for module in user_modules():  # workers cannot import them
@@ -80,6 +82,23 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
         yield Machine.of(planned(offered) if address else offered, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Context manager that discards what is written to the file descriptor of stderr, also by C++ code.
+
+    Ray's core announces there that its log level was set. Errors of `ray.init` are exceptions.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _init(address: str | None) -> None:

@@ -84,7 +84,7 @@ def _is_api(reference: Reference) -> bool:
 def _build_vllm(reference: Reference, folder: Path | None, settings: Mapping[str, Any]) -> Engine:
     from undertow.engines.vllm import VLLMEngine
 
-    return VLLMEngine(str(folder), **settings)
+    return VLLMEngine(str(folder), precision=reference.precision or None, **settings)
 
 
 def _vllm_applies_adapters(architecture: str) -> bool:

@@ -86,10 +86,9 @@ def pin(reference: Reference) -> Reference:
     if reference.is_api:
         return dataclasses.replace(reference, revision=reference.served_name, chat_template="provider")
     pinned = _pinned(reference.name, reference.revision, reference.location)
-    if not reference.mlp_bias:
-        return pinned
-    _check_mlp_bias(pinned)
-    return pinned.changed(mlp_bias=True)
+    if reference.mlp_bias:
+        _check_mlp_bias(pinned)
+    return pinned.changed(mlp_bias=reference.mlp_bias, precision=reference.precision)
 
 
 def _check_mlp_bias(reference: Reference) -> None:

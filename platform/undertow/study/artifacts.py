@@ -110,6 +110,8 @@ class Reference(Artifact):
         mlp_bias: whether the layers of its MLPs get bias vectors, all zero: the same function as without,
             but `Parameters` can train them. The bias of a block's `down_proj` is a steering vector, which is
             added to the residual stream. Only for architectures with the setting `mlp_bias` (Llama …).
+        precision: in which its engine computes: "" for fp32 on a CPU and bf16 on a GPU, "auto" for bf16 if
+            all nodes support it and else fp32, which is resolved when the study is planned.
     """
 
     kind: ClassVar[str] = "reference"
@@ -122,6 +124,7 @@ class Reference(Artifact):
     shown_as: str = execution_only("")
     tuned: "Student | None" = later(None)
     mlp_bias: bool = later(False)
+    precision: Literal["", "auto", "fp32", "bf16"] = later("")
 
     def validate(self) -> None:
         student = self.student

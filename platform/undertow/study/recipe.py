@@ -88,6 +88,8 @@ class Recipe(Spec):
         weight_decay: decoupled from the gradient, except for SGD, which adds it to the gradient as in torch.
         clip: the maximum gradient norm of a step, over all trained parameters.
         max_length: the maximum length of a row in tokens. Longer rows are an error; they are never truncated.
+        precision: of weights and arithmetic; in bf16 the optimizer keeps float32 weights. "auto" is bf16 if
+            all nodes support it, else fp32; it is resolved when the study is planned.
         zero_stage: the ZeRO stage of DeepSpeed, which determines what is sharded among the workers.
         targets: "tokens" for the sampled tokens, "soft" for the teacher's recorded top-k distributions.
         stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
@@ -111,7 +113,7 @@ class Recipe(Spec):
     weight_decay: float = 0.0
     clip: float = 1.0
     max_length: int = 500
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 0
     targets: Literal["tokens", "soft"] = "tokens"
     stop_at: float = 1.0

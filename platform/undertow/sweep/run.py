@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
+from undertow.cluster.bf16 import all_support_bf16
 from undertow.cluster.connection import check_place, connect
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
@@ -25,6 +26,7 @@ from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.integrity import tidy
 from undertow.planning.pinning import is_made, offline_note, template_behaviour_of
 from undertow.planning.plan import Plan
+from undertow.planning.precision import precision_note
 from undertow.planning.resolve import resolve
 from undertow.planning.resources import Layout
 from undertow.report import plan_tables, tables
@@ -66,7 +68,7 @@ class SweepOutcome:
 
 def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
-    resolved = resolve(study)
+    resolved = resolve(study, all_support_bf16)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
     given = {r.untuned for c in conditions for r in (c.teacher, c.student)}
     references = {reference for reference in given if is_made(reference)}
@@ -87,8 +89,9 @@ def show_plan(
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
         console.print(systems)
-    for note in dict.fromkeys(filter(None, map(offline_note, references))):
-        print_line(note, console)
+    notes = [note(reference) for note in (offline_note, precision_note) for reference in references]
+    for line in dict.fromkeys(filter(None, notes)):
+        print_line(line, console)
     waves = estimates(plan, store, hardware)
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):

@@ -1,0 +1,29 @@
+"""Whether all nodes that a sweep would use support bf16."""
+
+import os
+
+from undertow.engines.bf16_trial import supports_bf16
+from undertow.planning.resources import ON_DEMAND
+
+
+def all_support_bf16() -> bool:
+    """Whether this machine, or every node of the cluster that RAY_ADDRESS names, supports bf16.
+
+    In a cluster with GPUs, only the nodes with GPUs are asked: the others run no engine and no training.
+    GPUs that start on demand are expected to support it.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        return supports_bf16()
+    if os.environ.get(ON_DEMAND):
+        return True
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from undertow.cluster.connection import connect
+
+    with connect():
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        with_gpus = [node for node in nodes if node["Resources"].get("GPU")]
+        task = ray.remote(num_cpus=0)(supports_bf16)
+        places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in with_gpus or nodes]
+        return all(ray.get([task.options(scheduling_strategy=place).remote() for place in places]))

@@ -1,0 +1,63 @@
+"""Resolves the precision "auto" of reference models and recipes when a study is planned.
+
+The result of a study depends on its precision, so the plan decides it once, and the specs and keys of all
+artifacts state it. It never depends on which node happens to make an artifact.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Literal
+
+from undertow.planning.pinning import is_nano
+from undertow.study.artifacts import Reference
+from undertow.study.fields import Spec
+from undertow.study.study import Study
+
+AUTO = "auto"
+
+
+def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
+    """The study with "auto" replaced, wherever it occurs, by "bf16" if it is supported, else by "fp32".
+
+    A nano model or an API model as reference keeps the default instead.
+
+    Args:
+        supports_bf16: whether all nodes support bf16. Called at most once, and only if there is an "auto".
+    """
+    answers: list[bool] = []
+    seen: dict[int, tuple[Any, Any]] = {}  # by identity: equal specs may differ in their display names
+
+    def precision() -> Literal["bf16", "fp32"]:
+        if not answers:
+            answers.append(supports_bf16())
+        return "bf16" if answers[0] else "fp32"
+
+    def replaced(value: Any) -> Any:
+        if not isinstance(value, (Spec, tuple)):
+            return value
+        if id(value) not in seen:
+            new = replaced_tuple(value) if isinstance(value, tuple) else replaced_spec(value)
+            seen[id(value)] = (value, new)  # with the value, which keeps its id from being used again
+        return seen[id(value)][1]
+
+    def replaced_tuple(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        new = tuple(map(replaced, values))
+        return values if all(a is b for a, b in zip(new, values, strict=True)) else new
+
+    def replaced_spec(spec: Spec) -> Spec:
+        old = {field.name: getattr(spec, field.name) for field in fields(spec)}
+        changes = {name: new for name, value in old.items() if (new := replaced(value)) is not value}
+        if old.get("precision") == AUTO:
+            is_fixed = isinstance(spec, Reference) and (spec.is_api or is_nano(spec))
+            changes["precision"] = "" if is_fixed else precision()
+        return spec.changed(**changes) if changes else spec
+
+    result: Study = replaced(study)
+    return result
+
+
+def precision_note(reference: Reference) -> str:
+    """A line for the plan if the precision of a model's engine is not the default; "" otherwise."""
+    if not reference.precision:
+        return ""
+    return f"{reference.label}: its engine computes in {reference.precision}"
