@@ -19,8 +19,9 @@ from undertow.study.names import short
 
 MOST_ROWS = 60
 MOST_PANELS = 12
-LOG_ODDS_TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # rates
-MOST_TICKS = 4  # of the axis of rates; more labels would overlap
+# Rates that label an axis of log-odds.
+LOG_ODDS_TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+TICK_DISTANCE = 0.28  # share of the axis between two labels; closer ones would overlap
 MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "inconclusive": ("D", "0.7")}
 
 
@@ -78,9 +79,13 @@ def _scale_log_odds(left: Any, right: Any, rows: Sequence[EffectRow], bounds: Se
         space = 0.04 * (max(shown) - min(shown))
         axes.set_xlim(min(shown) - space, max(shown) + space)
     low, high = left.get_xlim()
-    rates = [rate for rate in LOG_ODDS_TICKS if low <= of_probability(rate) <= high]
-    rates = rates[:: -(-len(rates) // MOST_TICKS)]
-    left.set_xticks(of_probability(rates), [f"{rate:g}" for rate in rates])
+    labels: dict[float, str] = {}
+    for rate in LOG_ODDS_TICKS:
+        position = float(of_probability(rate))
+        apart = not labels or position - max(labels) >= TICK_DISTANCE * (high - low)
+        if low <= position <= high and apart:
+            labels[position] = f"{rate:g}"
+    left.set_xticks(list(labels), list(labels.values()))
 
 
 def condition_names(rows: Sequence[EffectRow]) -> list[str]:
