@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,11 @@ class Sweep:
     store: Store
     plan: Plan
 
-    @property
+    @cached_property
     def record(self) -> Record:
         return Record.of(self.plan)
 
-    @property
+    @cached_property
     def rows(self) -> list[EffectRow]:
         return effects(self.record, Evaluations(self.store), {})
 
