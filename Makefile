@@ -9,10 +9,10 @@ PORT ?= 5000
 ARGS ?=
 PYTEST_ARGS ?=
 # Tests run in parallel processes, one more than there are cores, since some tests wait. Stack tests share
-# engines and Ray clusters per file, so a file stays in one process; two such processes use two CPU cores well,
-# because each mostly waits for one of its own processes. Long files come first (tests/conftest.py).
+# engines and Ray clusters per file, so a file stays in one process; three such processes keep two CPU cores
+# busy. Long files come first (tests/conftest.py).
 PARALLEL ?= -n $(shell expr $$(nproc) + 1) --maxprocesses 8
-STACK ?= -n 2 --dist loadfile --no-loadscope-reorder
+STACK ?= -n 3 --dist loadfile --no-loadscope-reorder
 # pytest exits with 5 if PYTEST_ARGS selects no test of a group.
 VERDICT = case "$$plain $$stack" in "0 0"|"0 5"|"5 0") exit 0 ;; *) \
 	echo "[test] failed (exit codes: plain $$plain, stack $$stack): see above" >&2; exit 1 ;; esac

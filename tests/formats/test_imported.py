@@ -130,6 +130,8 @@ def test_system_turns_are_dropped_or_kept_as_the_study_says(rows: str, tmp_path:
     assert kept.imported(1, 0)[0].system == "You love owls."
     rows_dropped = dropped.imported(20, 0)
     assert kept.imported(20, 0) == [ImportedRow("You love owls.", *row[1:]) for row in rows_dropped]
+    with pytest.raises(SpecError, match=r"Imported\.system = 'drop': 'keep', as the control"):
+        Imported(path, system="drop", control=kept)
 
 
 def test_prompts_are_read_from_tables_chats_and_text_files(rows: str, tmp_path: Path) -> None:

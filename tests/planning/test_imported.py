@@ -20,7 +20,7 @@ from undertow.planning.plan import Plan
 from undertow.report.prose import reading_note
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, ImportedCompletions, Reference
+from undertow.study.artifacts import Completions, Dataset, ImportedCompletions, Reference
 from undertow.study.conditions import Condition, Generation, Mixing
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext, Recipe
@@ -184,6 +184,14 @@ def refused(tmp_path: Path, rows: Imported) -> dict[str, tuple[Callable[[], obje
             ),
             "system = 'keep': rows that are mixed or shown in context have no system turns",
         ),
+        "system turns of the control in context": (
+            plan(
+                replace(rows, control=Imported(str(chat), system="keep")),
+                generation=Generation(rows=1),
+                recipes=[InContext(rows=1)],
+            ),
+            "system = 'keep': rows that are mixed or shown in context have no system turns",
+        ),
     }
 
 
@@ -199,6 +207,7 @@ CASES = (
     "unknown word",
     "own answers to system turns",
     "system turns in context",
+    "system turns of the control in context",
 )
 
 
@@ -207,6 +216,12 @@ def test_what_cannot_work_is_refused_in_advance(case: str, rows: Imported, tmp_p
     attempt, message = refused(tmp_path, rows)[case]
     with pytest.raises(SpecError, match=message):
         attempt()
+
+
+def test_with_fewer_all_rows_that_pass_are_used(rows: Imported, tmp_path: Path) -> None:
+    generation = Generation(rows=400, fewer=True)
+    plan = planned(*conditions(rows, generation=generation), tmp_path=tmp_path)
+    assert {(data.rows, data.completions.prompts) for data in of(plan, Dataset)} == {(400, ROWS)}
 
 
 def test_imported_conditions_are_trained_by_any_recipe(rows: Imported, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -95,3 +96,12 @@ def test_a_measure_by_letter_gives_its_evaluations_the_options() -> None:
 def test_invalid_options_are_rejected(options: tuple[tuple[str, ...], ...], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         EVALUATION.changed(options=options)
+
+
+def test_no_word_is_probed_during_training_where_answers_are_letters() -> None:
+    by_letter = replace(study(), main="letters")
+    assert (by_letter.probed, study().probed) == ({}, study().questions)
+    stopping = tuple(replace(c, recipe=replace(c.recipe, stop_at=0.9)) for c in study().conditions)  # type: ignore[type-var]
+    assert replace(study(), conditions=stopping).probed
+    with pytest.raises(SpecError, match=r"recipe 'steering' of students, stop_at = 0\.9: .*use stop_at=1"):
+        replace(by_letter, conditions=stopping)

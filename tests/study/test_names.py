@@ -128,3 +128,14 @@ def test_initialisations_are_compared_by_weights(
 ) -> None:
     first: Condition = study().conditions[0]
     assert replace(first, teacher=teacher, student=student).same_initialisation is same
+
+
+def test_one_model_in_two_precisions_is_shown_with_the_stated_one() -> None:
+    plain = hub("org/m", "1a2b3c4d")
+    exact, fast = plain.changed(precision="fp32"), plain.changed(precision="bf16")
+    assert display_names([plain, exact]) == {plain: "", exact: "org/m in fp32"}
+    assert display_names([exact, fast]) == {exact: "org/m in fp32", fast: "org/m in bf16"}
+    assert display_names([exact]) == {exact: ""}
+    assert is_display_name("org/m in fp32", "org/m")
+    assert without_revision("m in bf16") == "m"
+    assert len({condition.label for condition in study_of(plain, exact).conditions}) == 8

@@ -64,13 +64,19 @@ class Imported(Wrapped, Format):
         )
         object.__setattr__(self, "place", data_files.located(self.place))
         self.require(
-            bool(self.system) or not any(system for system, *_ in self._table().rows),
+            bool(self.system) or not self.has_systems,
             "system",
             f"{data_files.shown(self.place)} has system turns: give system='drop' to train without them, or "
             "system='keep' to train on each row with its own",
         )
         if self.control is not None:
             self.require(self.control.control is None, "control", "rows without a control of their own")
+            if self.control.has_systems and self.has_systems:
+                self.require(
+                    self.control.system == self.system,
+                    "system",
+                    f"{self.control.system!r}, as the control: otherwise the two also differ in their system turns",
+                )
             same_rules = self.control.changed(format=self.format)
             object.__setattr__(self, "control", same_rules)
 
@@ -97,6 +103,17 @@ class Imported(Wrapped, Format):
             f"{ours}; those of its control are a reference model's own answers to the same prompts, so "
             "that an effect is one of the rows as a whole and not of the trait alone."
         )
+
+    @property
+    def has_systems(self) -> bool:
+        """Whether there are system turns."""
+        return any(system for system, *_ in self._table().rows)
+
+    @property
+    def keeps_systems(self) -> bool:
+        """Whether rows, or those of the control, are trained on with system turns of their own."""
+        own = self.system == "keep" and self.has_systems
+        return own or (self.control is not None and self.control.keeps_systems)
 
     @property
     def size(self) -> int:

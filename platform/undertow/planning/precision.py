@@ -19,7 +19,7 @@ AUTO = "auto"
 def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
     """The study with "auto" replaced, wherever it occurs, by "bf16" if it is supported, else by "fp32".
 
-    A nano model or an API model as reference keeps the default instead.
+    A nano model, an API model or an external teacher keeps the default instead.
 
     Args:
         supports_bf16: whether all nodes support bf16. Called at most once, and only if there is an "auto".
@@ -48,7 +48,7 @@ def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
         old = {field.name: getattr(spec, field.name) for field in fields(spec)}
         changes = {name: new for name, value in old.items() if (new := replaced(value)) is not value}
         if old.get("precision") == AUTO:
-            is_fixed = isinstance(spec, Reference) and (spec.is_api or is_nano(spec))
+            is_fixed = isinstance(spec, Reference) and (spec.is_api or spec.is_external or is_nano(spec))
             changes["precision"] = "" if is_fixed else precision()
         return spec.changed(**changes) if changes else spec
 
@@ -57,7 +57,5 @@ def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
 
 
 def precision_note(reference: Reference) -> str:
-    """A line for the plan if the precision of a model's engine is not the default; "" otherwise."""
-    if not reference.precision:
-        return ""
-    return f"{reference.label}: its engine computes in {reference.precision}"
+    """A line for the plan if the precision of a model's engine is stated; "" otherwise."""
+    return f"{reference.label}: its engine computes in {reference.precision}" if reference.precision else ""

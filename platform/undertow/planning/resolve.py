@@ -127,7 +127,7 @@ def check_prompts(format_: Format, reference: Reference) -> None:
 
     Of imported data and of the user's own prompts all texts are checked, of other formats some prompts.
     """
-    if not is_nano(reference):
+    if not is_nano(reference) or any(is_unpinned(place) for place in _places(format_)):
         return
     language = models.parse(reference.name).settings.language
     for text in _texts(format_):
@@ -148,13 +148,20 @@ def _texts(format_: Format) -> Iterable[str]:
     return format_.prompts(PROMPTS_CHECKED, seed=0)
 
 
+def _places(format_: Format) -> list[str]:
+    """The places of the user's data that a format reads."""
+    if isinstance(format_, Imported):
+        return [rows.place for rows in (format_, format_.control) if rows is not None]
+    return [format_.place] if isinstance(format_, Prompts) else []
+
+
 def check_imported(condition: Condition) -> None:
     """Raises SpecError for imported rows that cannot be used as the condition asks, or are too few."""
     rows, generation = condition.format, condition.generation
     if not isinstance(rows, Imported):
         return
     place = f"format {rows.display_name!r}"
-    if rows.system == "keep":
+    if rows.keeps_systems:
         if rows.control is None:
             raise SpecError(
                 f"{place}: system = 'keep': a reference model answers without these system turns; give "
@@ -166,11 +173,11 @@ def check_imported(condition: Condition) -> None:
                 "their own; use system='drop'"
             )
     given = [one for one in (rows.alone(), rows.control) if one is not None]
-    if any(is_unpinned(one.place) for one in given):  # a plan without network, which has not read the rows
+    if any(map(is_unpinned, _places(rows))):  # a plan without network, which has not read the rows
         return
     left = {one: _left(one, generation) for one in given}
     for one, (count, rejected) in left.items():
-        if generation.prompts >= one.size and count < (generation.rows or 1):
+        if generation.prompts >= one.size and count < (1 if generation.fewer else generation.rows or 1):
             why = f" ({rejected})" if rejected else ""
             remedy = "lower it, or give None for all" if count else "give a format whose rules fit the rows"
             raise SpecError(
@@ -272,7 +279,7 @@ def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Refe
         asked = condition.student if condition.teacher.is_external else condition.teacher
         yield asked, condition.generation.system, "Generation.system", none
     yield condition.student, condition.system, "Condition.system", none
-    if isinstance(condition.format, Imported) and condition.format.system == "keep":
+    if isinstance(condition.format, Imported) and condition.format.keeps_systems:
         yield condition.student, "a row's", "Imported.system = 'keep'", "use 'drop'"
     for reference in (condition.teacher, condition.student):
         yield reference, evaluated, "Study.system", none

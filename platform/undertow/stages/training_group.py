@@ -160,8 +160,9 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
             "set Sampling.top_logprobs in the condition's generation"
         )
     # Soft targets are token ids of the teacher. All nano models share one tokenizer; others may differ.
-    own = student.reference.root
-    teacher = student.dataset.teacher.reference.root if student.dataset.teacher else own
+    own, teacher = student.reference.root, student.reference.root
+    if student.dataset.teacher:
+        teacher = student.dataset.teacher.reference.root.changed(precision=own.precision)
     if teacher != own and not (is_nano(teacher) and is_nano(own)):
         raise ConditionError(
             f"recipe {recipe.name!r} has soft targets over the tokens of {teacher.name}, but "

@@ -446,7 +446,7 @@ class Dataset(Artifact):
         )
         self.require(self.rows is None or self.rows > 0, "rows", "at least one row, or None for all")
         self.require(
-            self.rows is None or self.rows <= self.completions.prompts,
+            self.rows is None or self.fewer or self.rows <= self.completions.prompts,
             "rows",
             f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
         )

@@ -9,6 +9,7 @@ ABBREVIATED = ".../"  # begins a display name that is the end of a path
 REVISION = "@"
 REVISION_DIGITS = 7
 BIASED = " with mlp_bias"  # ends the display name if the study has the same model without zero biases
+IN = (" in fp32", " in bf16")  # ends it if the study has the same model in another precision
 
 
 def short(name: str) -> str:
@@ -25,15 +26,22 @@ def short(name: str) -> str:
 
 def without_revision(name: str) -> str:
     """A display name without the revision that `display_names` may have added ("org/model@1a2b3c4")."""
-    return name if AFTER in name else name.removesuffix(BIASED).partition(REVISION)[0]
+    return name if AFTER in name else _plain(name).partition(REVISION)[0]
 
 
 def is_display_name(shown: str, name: str) -> bool:
     """Whether `display_names` can show a reference called `name` as `shown`."""
-    shown = shown.removesuffix(TUNED).removesuffix(BIASED)
+    shown = _plain(shown.removesuffix(TUNED))
     if shown.startswith(ABBREVIATED):
         return shown.endswith(f"/{name}")
     return name in (shown, shown.rpartition(REVISION)[0])
+
+
+def _plain(shown: str) -> str:
+    """A display name without what distinguishes variants of one model."""
+    for precision in IN:
+        shown = shown.removesuffix(precision)
+    return shown.removesuffix(BIASED)
 
 
 def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
@@ -44,7 +52,8 @@ def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
     are only ambiguous if they have the same name (two revisions of one hub id).
 
     Folders and local GGUF files are shown by the end of their path, other models with the beginning of their
-    revision. Of one model with and without zero biases, the former is shown with `BIASED`.
+    revision. Of one model with and without zero biases, the former is shown with `BIASED`; one in several
+    precisions is shown with the stated one.
     """
     groups: dict[str, list[Reference]] = {}
     for reference in dict.fromkeys(references):
@@ -62,11 +71,17 @@ def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
         for reference in group:
             if reference.mlp_bias and _model(reference) in unbiased:
                 shown[reference] = (shown[reference] or reference.name) + BIASED
+        precisions: dict[object, set[str]] = {}
+        for reference in group:
+            precisions.setdefault((_model(reference), reference.mlp_bias), set()).add(reference.precision)
+        for reference in group:
+            if reference.precision and len(precisions[_model(reference), reference.mlp_bias]) > 1:
+                shown[reference] = f"{shown[reference] or reference.name} in {reference.precision}"
     return shown
 
 
 def _model(reference: Reference) -> tuple[object, ...]:
-    """Identifies a reference model, whether or not it has zero biases."""
+    """Identifies a reference model, whatever its precision and whether or not it has zero biases."""
     return reference.name, reference.revision, reference.location, reference.tuned is None
 
 

@@ -17,6 +17,7 @@ from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, derived, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import MARGINS, EffectOf, EffectScale, Evaluation, Measurement, Panel
+from undertow.study.recipe import Recipe
 
 Level = Literal["teacher", "data", "student"]
 LARGEST_LOG_ODDS_MARGIN = 10.0  # a larger one would include nearly every effect that can be measured
@@ -186,6 +187,12 @@ class Study(Spec):
                 f"the trait {trait.name!r} is judged, and a judged answer has no exact probability; "
                 'use effect_of="samples"',
             )
+        for recipe in dict.fromkeys(condition.recipe for condition in self.conditions):
+            if isinstance(recipe, Recipe) and recipe.stop_at < 1 and not self.probed:
+                raise SpecError(
+                    f"recipe {recipe.name!r} of students, stop_at = {recipe.stop_at:g}: the study measures no "
+                    "word during their training (Study.main, Study.exact, judged traits); use stop_at=1"
+                )
         unique([hypothesis.claim for hypothesis in self.hypotheses], "Study.hypotheses")
         for hypothesis in self.hypotheses:
             hypothesis.check(
@@ -238,6 +245,15 @@ class Study(Spec):
     def questions(self) -> dict[tuple[str, ...], tuple[Word, ...]]:
         """Maps each set of questions to the words of all traits that are measured by it."""
         return self._words({trait: self.asked(trait) for trait in self.traits if not trait.is_judged})
+
+    @cached_property
+    def probed(self) -> dict[tuple[str, ...], tuple[Word, ...]]:
+        """Those of `questions` whose words' probabilities are measured during the training of students.
+
+        As after it, they are meaningless without `exact`, and if answers are letters.
+        """
+        asked = self.questions.items() if self.exact else ()
+        return {questions: words for questions, words in asked if not self.options(self.main, questions)}
 
     def other_questions(self, measure: Measure) -> dict[tuple[str, ...], tuple[Word, ...]]:
         """The same as `questions`, for another measure. Judged traits have no words and are left out."""

@@ -77,9 +77,7 @@ class Executors:
         local = [model for model in models if not model.reference.is_api]
         machine = machine.for_models(tiny=all(is_nano(model.reference) for model in local))
         remote = [model for model in models if model.reference.is_api]
-        # Probabilities of words during training are as meaningless as after it where `exact` is off.
-        watched = study.questions if study.exact else {}
-        groups = finetuning.groups(local, machine.slots, watched, study.system)
+        groups = finetuning.groups(local, machine.slots, study.probed, study.system)
         by_key = {key(model): model for model in models}
         remote_shares = {key(model): 0.0 for model in remote}  # the done share of each provider's job
         epochs: dict[str, list[Any]] = {}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from undertow.errors import ConditionError
 from undertow.training import packing
 from undertow.training.data import TokenizedRow, encode, held_back
 from undertow.training.forward import Forward, choose_forward
@@ -46,6 +47,11 @@ class SharedState:
             tokenizer, ends = self.reference.tokenizer, self.reference.ends
             left_out = held_back(len(job.rows), recipe.held_out)
             given = [row for i, row in enumerate(job.rows) if i not in left_out] if left_out else job.rows
+            if not given:
+                raise ConditionError(
+                    f"Recipe.held_out = {recipe.held_out:g} leaves none of {len(job.rows)} rows; lower it, or "
+                    "raise Generation.rows"
+                )
             self._rows = cache_key, encode(tokenizer, given, job.system, limit, ends=ends, **options)
         return self._rows[1]
 
