@@ -46,7 +46,7 @@ def study() -> Study:
     """Conditions that start from students of other conditions.
 
     Owl students are trained further on neutral data, an owl student becomes a cat teacher, an adapter is
-    trained on top of a merged adapter, and the students of that condition teach a second hop. Two more
+    trained on top of a merged adapter, and students with an adapter teach a second hop. Two more
     students are trained on imported rows and on the reference model's own answers to their prompts.
     """
     owls = cells("owl", NORM, GENERATION)
@@ -56,7 +56,7 @@ def study() -> Study:
     twice = starting(adapted, students=adapted[0])
     return Study(
         name="started",
-        conditions=(*owls, *kept, *taught, *adapted, *twice, *next_hop(twice), *IMPORTED),
+        conditions=(*owls, *kept, *taught, *adapted, *twice, *next_hop(adapted), *IMPORTED),
         seeds=(0,),
         samples=4,
     )
