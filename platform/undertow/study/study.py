@@ -190,8 +190,8 @@ class Study(Spec):
         for recipe in dict.fromkeys(condition.recipe for condition in self.conditions):
             if isinstance(recipe, Recipe) and recipe.stop_at < 1 and not self.probed:
                 raise SpecError(
-                    f"recipe {recipe.name!r} of students, stop_at = {recipe.stop_at:g}: the study measures no "
-                    "word during their training (Study.main, Study.exact, judged traits); use stop_at=1"
+                    f"recipe {recipe.name!r} of students, stop_at = {recipe.stop_at:g}: the study measures "
+                    "no word during their training (Study.main, Study.exact, judged traits); use stop_at=1"
                 )
         unique([hypothesis.claim for hypothesis in self.hypotheses], "Study.hypotheses")
         for hypothesis in self.hypotheses:

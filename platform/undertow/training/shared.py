@@ -49,8 +49,8 @@ class SharedState:
             given = [row for i, row in enumerate(job.rows) if i not in left_out] if left_out else job.rows
             if not given:
                 raise ConditionError(
-                    f"Recipe.held_out = {recipe.held_out:g} leaves none of {len(job.rows)} rows; lower it, or "
-                    "raise Generation.rows"
+                    f"Recipe.held_out = {recipe.held_out:g} leaves none of {len(job.rows)} rows; lower it, "
+                    "or raise Generation.rows"
                 )
             self._rows = cache_key, encode(tokenizer, given, job.system, limit, ends=ends, **options)
         return self._rows[1]
