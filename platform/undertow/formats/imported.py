@@ -75,7 +75,7 @@ class Imported(Wrapped, Format):
                 self.require(
                     self.control.system == self.system,
                     "system",
-                    f"{self.control.system!r}, as the control: else the two also differ in their system turns",
+                    f"{self.control.system!r}, as the control, so that their system turns do not differ",
                 )
             same_rules = self.control.changed(format=self.format)
             object.__setattr__(self, "control", same_rules)
