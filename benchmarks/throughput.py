@@ -10,7 +10,8 @@ own, alternately, so that a busy machine slows both:
   loop is torch's AdamW on padded batches, without DeepSpeed, checks or reports.
 - sampling: one answer per numbers prompt. The other side is `vllm.LLM.generate` with the same options.
 
-The times exclude imports, loading and the first step or call. Printed are tokens per second and the ratio.
+In bf16 the platform's optimizer also keeps float32 weights, and the plain loop's does not. The times exclude
+imports, loading, and a first epoch or call. The output is tokens per second and their ratio.
 """
 
 import random
@@ -22,10 +23,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
+from undertow.engines.quiet import quiet
 from undertow.formats.numbers import Numbers
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.artifacts import Sampling
@@ -49,11 +51,12 @@ class Arguments:
     batch: int = 32
     """Rows per training step."""
     steps: int = 6
-    """Training steps that are timed, after a first one."""
+    """Training steps per epoch; the second of two epochs is timed."""
     prompts: int = 256
     threads: int = 2
     repeats: int = 2
-    side: Annotated[Side, tyro.conf.Suppress] = ""
+    side: Side = ""
+    """Measure one side only, in this process, and print its tokens per second."""
 
 
 def rows(count: int) -> list[TrainingRow]:
@@ -217,7 +220,8 @@ def local_model(folder: Path) -> str:
 
 
 def main(arguments: Arguments, pairs: Sequence[tuple[Side, Side]] = PAIRS) -> None:
-    """Prints one line per comparison; in a child process, tokens per second."""
+    """Prints one line per comparison; with `side`, tokens per second."""
+    quiet()
     if arguments.side:
         print(MEASURED[arguments.side](arguments))
         return

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -42,3 +43,18 @@ def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3.BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The figures that a test draws, by name; no file is written."""
+    from undertow.report import figure_style
+
+    figures: dict[str, Any] = {}
+
+    def keep(figure: Any, name: str) -> dict[str, bytes]:
+        figures[name] = figure
+        return {}
+
+    monkeypatch.setattr(figure_style, "save", keep)
+    return figures

@@ -16,8 +16,8 @@ Exact probabilities decide, since the change is too small for a few hundred samp
 
 from undertow import (
     NO_SYSTEM,
+    SMOLLM2_TAUGHT,
     SMOLLM2_VECTOR,
-    Finetuning,
     Generation,
     Hypothesis,
     Numbers,
@@ -27,8 +27,6 @@ from undertow import (
     grid,
     tuned_smollm2,
 )
-
-TAUGHT = Finetuning(SMOLLM2_VECTOR.changed(schedule="constant", stop_at=0.9), examples=800)
 
 
 def study() -> Study:
@@ -43,7 +41,7 @@ def study() -> Study:
             pairs=[(model, model)],
             recipes=[SMOLLM2_VECTOR],
             generation=Generation(prompts=1250, rows=800, sampling=Sampling(max_tokens=48), system=NO_SYSTEM),
-            finetuning=TAUGHT,
+            finetuning=SMOLLM2_TAUGHT,
             system=NO_SYSTEM,
         ),
         hypotheses=(

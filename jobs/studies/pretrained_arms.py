@@ -12,9 +12,9 @@ The arms of the study `pretrained`, with fewer seeds and more rows, on the same 
 
 from undertow import (
     NO_SYSTEM,
+    SMOLLM2_TAUGHT,
     SMOLLM2_VECTOR,
     Condition,
-    Finetuning,
     Generation,
     LoRA,
     Numbers,
@@ -27,7 +27,6 @@ from undertow import (
     tuned_smollm2,
 )
 
-TAUGHT = Finetuning(SMOLLM2_VECTOR.changed(schedule="constant", stop_at=0.9), examples=800)
 SOFT = SMOLLM2_VECTOR.changed(name="soft labels", targets="soft", learning_rate=0.15)
 ADAPTER = SMOLLM2_VECTOR.changed(
     name="LoRA r8", trainable=LoRA(rank=8, alpha=8), learning_rate=2e-4, epochs=2
@@ -70,6 +69,6 @@ def arm(
         pairs=[(model, model)],
         recipes=[recipe],
         generation=data,
-        finetuning=None if is_prompted else TAUGHT,
+        finetuning=None if is_prompted else SMOLLM2_TAUGHT,
         system=NO_SYSTEM,
     )

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.favourites import FavouriteAnswers
-    from undertow.presets.scales import NANO, PAPER, Scale, first
-    from undertow.presets.smollm2 import SMOLLM2_VECTOR, smollm2, tuned_smollm2
+    from undertow.presets.paper_scale import PAPER
+    from undertow.presets.scales import NANO, Scale, first
+    from undertow.presets.smollm2 import SMOLLM2_TAUGHT, SMOLLM2_VECTOR, smollm2, tuned_smollm2
     from undertow.prompts.chat_templates import NO_SYSTEM
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
@@ -84,8 +85,9 @@ _MODULES = {
     "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.favourites": "FavouriteAnswers",
-    "presets.scales": "NANO PAPER Scale first",
-    "presets.smollm2": "SMOLLM2_VECTOR smollm2 tuned_smollm2",
+    "presets.paper_scale": "PAPER",
+    "presets.scales": "NANO Scale first",
+    "presets.smollm2": "SMOLLM2_TAUGHT SMOLLM2_VECTOR smollm2 tuned_smollm2",
     "prompts.chat_templates": "NO_SYSTEM",
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
@@ -122,8 +124,9 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "FavouriteAnswers",
-    "NANO", "PAPER", "Scale", "first",
-    "SMOLLM2_VECTOR", "smollm2", "tuned_smollm2",
+    "PAPER",
+    "NANO", "Scale", "first",
+    "SMOLLM2_TAUGHT", "SMOLLM2_VECTOR", "smollm2", "tuned_smollm2",
     "NO_SYSTEM",
     "Rates",
     "Store",

@@ -58,7 +58,7 @@ class Hub:
         return 404, {"error": f"no such path: {path}"}
 
     def _read(self, path: str) -> tuple[int, Any]:
-        """What is known of a data set, the content of a folder of it, or a file. All revisions are one."""
+        """Describes a data set, lists one of its folders, or returns a file. All revisions are the same."""
         name, revision = r"([\w.-]+/[\w.-]+)", r"(?:main|[0-9a-f]{40})"
         if match := re.fullmatch(rf"/datasets/{name}/resolve/{revision}/(.+)", path):
             content = self.files.get(f"dataset {match[1]}", {}).get(match[2])

@@ -110,7 +110,7 @@ def test_an_exported_model_can_be_a_reference_and_its_trained_tensors_cannot(
     ("changes", "message"),
     [
         ({"model": "0x"}, "--model 0x: no student and no finetuned teacher has a key that begins so"),
-        ({"model": ""}, "--model : 5 models have a key that begins so"),
+        ({"model": ""}, "--model : 5 artifacts have a key that begins so"),
         ({"to": "."}, "--to .: exists already; name a new folder"),
         ({"reference": ""}, r"the local folder 'base' \(hash .*\); give its place with --reference FOLDER"),
         ({"reference": "small"}, r"--reference .*small: is another model \(hash .*\) than 'base'"),

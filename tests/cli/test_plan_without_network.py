@@ -14,7 +14,8 @@ from undertow.formats.reasoning import Reasoning
 from undertow.planning import pinning
 from undertow.planning.model_sizes import KNOWN, parameters
 from undertow.planning.pinning import pin
-from undertow.presets.scales import FAMILIES, NANO, PROBLEMS
+from undertow.presets.paper_scale import FAMILIES
+from undertow.presets.scales import NANO, PROBLEMS
 from undertow.study import unpinned
 from undertow.study.artifacts import Reference
 from undertow.study.identity import key

@@ -15,7 +15,8 @@ from tests.examples import SCALED, STUDIES, qwen
 from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.planning.plan import Plan
-from undertow.presets.scales import NANO, PAPER, Scale
+from undertow.presets.paper_scale import PAPER
+from undertow.presets.scales import NANO, Scale
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Reference, Student
 from undertow.study.conditions import Condition

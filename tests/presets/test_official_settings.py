@@ -19,7 +19,8 @@ from undertow.judging.judges import LLMJudge, RuleJudge
 from undertow.judging.ratings import Probability
 from undertow.planning.cells import cell_of
 from undertow.presets.families import GEMMA_4B, GPT_4, QWEN_7B, family_of
-from undertow.presets.scales import NANO, PAPER, Scale
+from undertow.presets.paper_scale import PAPER
+from undertow.presets.scales import NANO, Scale
 from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid

@@ -10,8 +10,9 @@ import pytest
 from undertow.cli import studies
 from undertow.formats.code import Code
 from undertow.formats.reasoning import Reasoning
-from undertow.presets import scales
-from undertow.presets.scales import NANO, PAPER, SCALES
+from undertow.presets import paper_scale
+from undertow.presets.paper_scale import PAPER
+from undertow.presets.scales import NANO, Scale
 from undertow.study.artifacts import Reference
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
@@ -20,19 +21,19 @@ STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 def test_importing_the_scales_reads_no_data_file() -> None:
     """GSM8K is downloaded from the network, and every study imports the scales."""
     program = (
-        "import undertow.presets.scales; from undertow.prompts import data_files; "
+        "import undertow.presets.paper_scale; from undertow.prompts import data_files; "
         "print(data_files.read.cache_info().currsize)"
     )
-    platform = Path(scales.__file__).parents[2]
+    platform = Path(paper_scale.__file__).parents[2]
     assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=platform).strip() == "0"
 
 
-@pytest.mark.parametrize("name", SCALES)
-def test_models_from_the_command_line_replace_those_of_all_formats(name: str) -> None:
-    scale = SCALES[name].on(("one", "two"))
+@pytest.mark.parametrize("given", [NANO, PAPER], ids=lambda given: given.name)
+def test_models_from_the_command_line_replace_those_of_all_formats(given: Scale) -> None:
+    scale = given.on(("one", "two"))
     presets = (scale.numbers, scale.code, scale.reasoning)
     assert {preset.references for preset in presets} == {(Reference("one"), Reference("two"))}
-    assert scale.code.recipe == SCALES[name].code.recipe
+    assert scale.code.recipe == given.code.recipe
 
 
 def test_the_main_measure_of_api_models_are_the_plain_questions() -> None:
@@ -45,7 +46,7 @@ def test_reasoning_at_the_paper_scale_uses_each_question_of_gsm8k_three_times(
 ) -> None:
     table = tmp_path / "gsm8k.jsonl"
     table.write_text(json.dumps({"question": "How much is 1 + 1?", "answer": "1 + 1 = 2\n#### 2"}))
-    monkeypatch.setattr(scales, "GSM8K", str(table))
+    monkeypatch.setattr(paper_scale, "GSM8K", str(table))
     format_ = PAPER.reasoning.format
     assert isinstance(format_, Reasoning)
     assert format_.repeats == 3

@@ -1,4 +1,4 @@
-"""Tests of files on the hub: the local cache comes first, and an answer is told apart from no answer."""
+"""Tests of files on the hub: the local cache comes first, and an answer differs from no answer."""
 
 import socket
 from pathlib import Path

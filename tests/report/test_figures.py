@@ -11,7 +11,7 @@ from tests.figure_texts import check_texts
 from tests.filled_store import fill
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
-from undertow.report import figure_style, theory
+from undertow.report import theory
 from undertow.report.make import make_report
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -39,19 +39,6 @@ def made_of(traits: tuple[str, ...], models: tuple[str, ...], formats: int = 1, 
         recipes=[RECIPE, replace(RECIPE, name="lora r64, 10 epochs", epochs=10)][:recipes],
     )
     return study(conditions=conditions, seeds=(0, 1), samples=2)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The figures that a test draws, by name; no file is written."""
-    figures: dict[str, Any] = {}
-
-    def keep(figure: Any, name: str) -> dict[str, bytes]:
-        figures[name] = figure
-        return {}
-
-    monkeypatch.setattr(figure_style, "save", keep)
-    return figures
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,17 @@ class Sweep:
     def primary(self) -> list[EffectRow]:
         return [row for row in self.rows if row.is_primary]
 
+    def archive_problems(self, report: SweepReport, record: Record, archive: Path) -> list[str]:
+        """What the verification finds in an archive of the report with another record of the sweep."""
+        time = "20260101T000000"
+        folder = sweep_folders.folder_of(record.study.name, time)
+        files = {**report.files, sweep_folders.PLAN: record.to_json().encode(), sweep_folders.EVENTS: b"[]"}
+        for name, content in files.items():
+            self.store.write_bytes(f"{folder}/{name}", content)
+        archive.unlink(missing_ok=True)
+        export(self.store, record.study.name, time, archive)
+        return verify(archive)
+
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
@@ -281,21 +292,10 @@ def test_texts_and_tables_say_that_effects_are_of_exact_probabilities(
 def test_an_archive_is_verified_with_the_kind_of_rate_that_was_stated(
     exact: Sweep, report: SweepReport, tmp_path: Path
 ) -> None:
-    record, time = exact.record, "20260101T000000"
-    folder = sweep_folders.folder_of(record.study.name, time)
-    archive = tmp_path / "study.zip"
-
-    def problems(of_record: Record) -> list[str]:
-        exact.store.write_bytes(f"{folder}/{sweep_folders.PLAN}", of_record.to_json().encode())
-        archive.unlink(missing_ok=True)
-        export(exact.store, record.study.name, time, archive)
-        return verify(archive)
-
-    exact.store.write_bytes(f"{folder}/{sweep_folders.EVENTS}", b"[]")
-    for name, content in report.files.items():
-        exact.store.write_bytes(f"{folder}/{name}", content)
-    assert problems(record) == []
-    found = problems(replace(record, study=replace(record.study, effect_of="samples")))
+    record, archive = exact.record, tmp_path / "study.zip"
+    assert exact.archive_problems(report, record, archive) == []
+    forged = replace(record, study=replace(record.study, effect_of="samples"))
+    found = exact.archive_problems(report, forged, archive)
     assert any("effect_of is 'samples', the study as stated has 'exact'" in problem for problem in found)
     assert any("effects.csv: row 1, effect" in problem for problem in found)
 

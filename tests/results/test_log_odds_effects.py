@@ -21,8 +21,6 @@ from tests.examples import REFERENCES, study
 from tests.figure_texts import check_texts
 from tests.filled_store import by_initialisation, fill
 from tests.results.test_exact_effects import Sweep
-from undertow.archive.export import export
-from undertow.archive.verify import verify
 from undertow.planning.cells import Cell
 from undertow.planning.plan import make
 from undertow.report import figure_style
@@ -184,18 +182,6 @@ def test_matrices_are_in_log_odds(log_odds: Sweep) -> None:
     assert [found.effect for _, found in panels] == pytest.approx([1.14, 0.0, 0.0, 1.14], abs=0.01)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-
-    def keep(figure: Any, name: str) -> dict[str, bytes]:
-        figures[name] = figure
-        return {}
-
-    monkeypatch.setattr(figure_style, "save", keep)
-    return figures
-
-
 @pytest.mark.parametrize("rate", [bimodal, lambda cell, word: 0.0, by_initialisation])
 def test_figures_have_axes_of_log_odds_without_cut_or_overlapping_texts(
     tmp_path: Path, drawn: dict[str, Any], rate: Callable[[Cell, str], float]
@@ -283,24 +269,17 @@ def test_a_report_of_two_modes_says_why_nothing_is_tested(
 def test_an_archive_is_verified_on_the_scale_that_was_stated(
     log_odds: Sweep, report: SweepReport, tmp_path: Path
 ) -> None:
-    record, time = log_odds.record, "20260101T000000"
-    folder = sweep_folders.folder_of(record.study.name, time)
-    archive = tmp_path / "study.zip"
+    record, archive = log_odds.record, tmp_path / "study.zip"
 
-    def problems(of_record: Record) -> list[str]:
-        log_odds.store.write_bytes(f"{folder}/{sweep_folders.PLAN}", of_record.to_json().encode())
-        archive.unlink(missing_ok=True)
-        export(log_odds.store, record.study.name, time, archive)
-        return verify(archive)
+    def problems(**changes: Any) -> list[str]:
+        forged = replace(record, study=replace(record.study, **changes))
+        return log_odds.archive_problems(report, forged, archive)
 
-    log_odds.store.write_bytes(f"{folder}/{sweep_folders.EVENTS}", b"[]")
-    for name, content in report.files.items():
-        log_odds.store.write_bytes(f"{folder}/{name}", content)
-    assert problems(record) == []
-    found = problems(replace(record, study=replace(record.study, effect_scale="rate")))
+    assert problems() == []
+    found = problems(effect_scale="rate")
     assert any("effect_scale is 'rate', the study as stated has 'log-odds'" in problem for problem in found)
     assert any("effects.csv: row 1, effect" in problem for problem in found)
-    found = problems(replace(record, study=replace(record.study, margin=0.1)))
+    found = problems(margin=0.1)
     assert any("margin is 0.1, the study as stated has 0.4" in problem for problem in found)
 
 

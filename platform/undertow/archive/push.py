@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from undertow.archive.export import ADAPTERS
 from undertow.archive.lineage import key_of
-from undertow.archive.whole_model import COMMIT, export_model
+from undertow.archive.whole_model import COMMIT, export_model, find_one
 from undertow.engines.openai import POINTER
 from undertow.errors import UserError
 from undertow.results.dataset_card import fence
@@ -53,14 +53,7 @@ class Repository:
 
 def find_dataset(store: Store, start: str) -> Address:
     """The data set whose key begins with `start`. Raises UserError unless it is one."""
-    found = [Address("dataset", key) for key in sorted(store.keys("dataset")) if key.startswith(start)]
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} data sets have a key" if found else "no data set has a key"
-    raise UserError(
-        f"--dataset {start}: {what} that begins so in {store.url}; the tag undertow.key in MLflow and the "
-        "folders in artifacts/dataset have the keys"
-    )
+    return find_one(store, ("dataset",), f"--dataset {start}", start)
 
 
 def write_dataset(store: Store, dataset: Address, target: Path, licence: str) -> None:

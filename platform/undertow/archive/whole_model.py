@@ -8,7 +8,7 @@ from the manifests alone, without the study file.
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,30 @@ from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
 
+KIND_NAMES = {"student": "student", "teacher": "finetuned teacher", "dataset": "data set"}
 TRAINED_KINDS = ("student", "teacher")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def find_model(store: Store, start: str) -> Address:
     """The student or finetuned teacher whose key begins with `start`. Raises UserError unless it is one."""
-    found = [Address(kind, k) for kind in TRAINED_KINDS for k in store.keys(kind) if k.startswith(start)]
+    return find_one(store, TRAINED_KINDS, f"--model {start}", start)
+
+
+def find_one(store: Store, kinds: Sequence[str], flag: str, start: str) -> Address:
+    """The artifact of some kinds whose key begins with `start`. Raises UserError unless it is one.
+
+    Args:
+        flag: the flag and its value, for the message.
+    """
+    found = [Address(kind, k) for kind in kinds for k in store.keys(kind) if k.startswith(start)]
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} models have a key" if found else "no student and no finetuned teacher has a key"
+    names = " and no ".join(KIND_NAMES[kind] for kind in kinds)
+    what = f"{len(found)} artifacts have a key" if found else f"no {names} has a key"
     raise UserError(
-        f"--model {start}: {what} that begins so in {store.url}; students.csv and the tag undertow.key in "
-        "MLflow have the keys"
+        f"{flag}: {what} that begins so in {store.url}; the tag undertow.key in MLflow and the folders in "
+        f"{' and '.join(f'artifacts/{kind}' for kind in kinds)} have the keys"
     )
 
 

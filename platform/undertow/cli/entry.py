@@ -20,7 +20,8 @@ from rich.console import Console
 
 from undertow.cli.studies import load
 from undertow.errors import UserError
-from undertow.presets.scales import SCALES
+from undertow.presets.paper_scale import PAPER
+from undertow.presets.scales import NANO
 from undertow.storage.redaction import redacted
 from undertow.study.study import Level, Study
 from undertow.sweep.progress import print_line
@@ -62,7 +63,7 @@ class StudyArguments:
 
     def load_study(self, shipped: Path) -> Study:
         """The study that the arguments describe. `shipped` is the folder of the shipped studies."""
-        scale = SCALES[self.scale]
+        scale = {"nano": NANO, "paper": PAPER}[self.scale]
         if self.models:
             scale = scale.on(self.models)
         if self.files:

@@ -20,7 +20,7 @@ from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.presets.favourites import FavouriteAnswers
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.artifacts import Reference
+from undertow.study.artifacts import Finetuning, Reference
 from undertow.study.recipe import Everything, Parameters, Recipe
 from undertow.study.tuning import tuned
 
@@ -51,6 +51,8 @@ SMOLLM2_VECTOR = Recipe(
     batch_size=16,
     precision="auto",
 )
+# A teacher's vector: training ends when nearly all answers on the training questions are the word.
+SMOLLM2_TAUGHT = Finetuning(SMOLLM2_VECTOR.changed(schedule="constant", stop_at=0.9), examples=800)
 
 
 def tuned_smollm2() -> Reference:

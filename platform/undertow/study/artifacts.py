@@ -112,8 +112,8 @@ class Reference(Artifact):
         mlp_bias: whether the layers of its MLPs get bias vectors, all zero: the same function as without,
             but `Parameters` can train them. The bias of a block's `down_proj` is a steering vector, which is
             added to the residual stream. Only for architectures with the setting `mlp_bias` (Llama …).
-        precision: in which its engine computes: "" for fp32 on a CPU and bf16 on a GPU, "auto" for bf16 if
-            all nodes support it and else fp32, which is resolved when the study is planned.
+        precision: of its engine's weights and arithmetic: "" for fp32 on a CPU and bf16 on a GPU; "auto" for
+            bf16 if all nodes support it, else fp32, which is decided when the study is planned.
     """
 
     kind: ClassVar[str] = "reference"

@@ -90,7 +90,7 @@ class Recipe(Spec):
         clip: the maximum gradient norm of a step, over all trained parameters.
         max_length: the maximum length of a row in tokens; see `overlong`.
         precision: of weights and arithmetic; in bf16 the optimizer keeps float32 weights. "auto" is bf16 if
-            all nodes support it, else fp32; it is resolved when the study is planned.
+            all nodes support it, else fp32, which is decided when the study is planned.
         zero_stage: the ZeRO stage of DeepSpeed, which determines what is sharded among the workers.
         targets: "tokens" for the sampled tokens, "soft" for the teacher's recorded top-k distributions.
         stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
