@@ -71,7 +71,7 @@ def train(
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    _keep_keys_to_nodes()
+    keep_keys_to_nodes()
     scratch = _scratch(todo)
     # On the driver's node: on another node the queue could be lost while the driver lives.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -132,7 +132,7 @@ def _grid(parameters: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     return {"group": tune.grid_search(list(range(len(parameters)))), **followers}
 
 
-def _keep_keys_to_nodes() -> None:
+def keep_keys_to_nodes() -> None:
     """Stops Tune from copying AWS keys into its trials' runtime environment, which Ray logs."""
     from ray.tune.execution import class_cache
 

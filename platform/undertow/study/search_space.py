@@ -252,12 +252,12 @@ def _number(number: str, hint: Any, text: str) -> int | float:
     """A number of the field's type."""
     try:
         value: int | float = hint(number)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        kind = "a whole number" if hint is int else "a number"
-        raise UserError(f"--search {text}: {number!r} is not {kind}")
-    return value
+        if math.isfinite(value):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    kind = "a whole number" if hint is int else "a number"
+    raise UserError(f"--search {text}: {number!r} is not {kind}")
 
 
 def _is_list(hint: Any) -> bool:
