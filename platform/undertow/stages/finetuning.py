@@ -86,7 +86,7 @@ def train(
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
-        param_space=_grid(parameters),
+        param_space=group_grid(parameters),
         tune_config=tune.TuneConfig(
             # Some trials more than slots: they wait for resources while their controller already starts.
             max_concurrent_trials=machine.slots + machine.ahead,
@@ -117,7 +117,7 @@ def train(
     return failures
 
 
-def _grid(parameters: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def group_grid(parameters: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """The grid that Tune shows: one trial per group, with the parameters of what the group trains.
 
     The grid is over the groups' numbers, and the other parameters follow from the number. A grid over each of

@@ -25,6 +25,7 @@ EXAMPLE = "rank=2,4,8 or learning_rate=log:1e-5:1e-3"
 LOG = "log"
 ALL = "all"  # of a field that lists: no restriction, such as the adapter in all blocks
 ROWS = "rows"
+MOST_IN_RANGE = 1000  # numbers of a range such as 0-3; no model has more blocks
 DIGITS = 3  # significant digits of a drawn number: neighbours train alike, and short numbers are readable
 # The display name, what a search replaces field by field, and two settings that depend on the machine.
 NOT_SEARCHED = ("name", "trainable", "precision", "zero_stage")
@@ -272,7 +273,10 @@ def _parts(text: str, hint: Any) -> tuple[Any, ...]:
     for part in text.split("+"):
         first, dash, last = part.partition("-")
         if item is int and dash:
-            found += range(int(first), int(last) + 1)
+            block, end = int(first), int(last)
+            if not block < end < block + MOST_IN_RANGE:
+                raise ValueError(part)
+            found += range(block, end + 1)
         elif part:
             found.append(item(part))
         else:
