@@ -54,7 +54,7 @@ def test_the_searched_condition_is_the_first_with_a_trait_or_the_one_with_the_wo
     first, second = WHOLE.conditions[0], next(c for c in WHOLE.conditions if c.trait and c.trait.name == "cat")
     assert chosen("", WHOLE) == first
     assert chosen(first.label, WHOLE) == first
-    assert chosen("cat gpt2-0 → nano/gpt2-0", replace(WHOLE, conditions=WHOLE.conditions[:3])) == second
+    assert chosen("cat gpt2-0 → gpt2-0", WHOLE) == second
 
 
 def seeds(of_study: tuple[int, ...], **given: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -89,7 +89,7 @@ def test_a_plan_runs_and_writes_nothing(tmp_path: Path) -> None:
     text = io.StringIO()
     arguments = SearchArguments(
         search=("learning_rate=log:0.01:0.3", "epochs=1,2,4"),
-        condition="cat gpt2-1 → nano/gpt2-1",
+        condition="cat gpt2-1 → gpt2-1",
         storage=str(tmp_path / "storage"),
         scheduler="asha",
         plan=True,

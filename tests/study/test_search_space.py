@@ -153,7 +153,7 @@ def test_the_current_value_of_a_field_is_shown_as_a_user_would_write_it() -> Non
 
 
 def test_fields_that_do_not_affect_results_are_not_searched() -> None:
-    assert not {"name", "trainable", "packing", "offload", "precision"} & searchable(CONDITION).keys()
+    assert not {"name", "trainable", "packing", "offload", "precision", "stop_at"} & searchable(CONDITION).keys()
     assert {"rows", "rank", "alpha", "learning_rate", "batch_size", "optimizer"} <= searchable(
         CONDITION
     ).keys()

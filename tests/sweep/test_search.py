@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -67,6 +67,7 @@ def test_both_steps_are_studies_of_the_condition_and_its_control() -> None:
     assert own.hypotheses == fresh.hypotheses == ()
 
 
+@settings(max_examples=25)
 @given(
     st.sets(st.integers(0, 50), min_size=1, max_size=5),
     st.sets(st.integers(51, 99), min_size=1, max_size=5),

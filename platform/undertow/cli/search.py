@@ -1,5 +1,6 @@
 """The logic of jobs/search.py."""
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +28,10 @@ LISTED = 6  # conditions in an error message
 class SearchArguments(LayoutArguments):
     """Searches the recipe that transmits a trait most strongly, and confirms it on fresh seeds."""
 
-    search: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUES ...")] = ()
+    search: Annotated[tuple[str, ...], option("FIELD=VALUES ...", "required")] = ()
     """Fields of the students' recipe, or rows, with their values: A,B,C or LOW:HIGH or log:LOW:HIGH."""
     condition: Annotated[str, option("WORDS", "the first condition with a trait")] = ""
-    """The condition that is searched, by words of its label."""
+    """The condition that is searched, by words of its label in their order, such as "owl gpt2-0 → gpt2-0"."""
     trials: int = 12
     """Number of recipes that are tried. A space with fewer combinations is searched completely."""
     method: Literal["random", "optuna"] = "random"
@@ -80,7 +81,7 @@ def check_values(arguments: SearchArguments) -> None:
             raise UserError(f"{flag} {given}: give whole numbers, zero or more, each once")
     if arguments.method == "optuna" and find_spec("optuna") is None:
         raise UserError(
-            '--method optuna: Optuna is not installed; pip install "undertow[search]", or use --method random'
+            '--method optuna: Optuna is not installed; pip install "optuna>=4,<5", or use --method random'
         )
 
 
@@ -103,16 +104,15 @@ def search_of(arguments: SearchArguments, study: Study) -> Search:
 
 
 def chosen(words: str, study: Study) -> Condition:
-    """The condition with a trait whose label is `words` or has all of the words; the first if there are none.
+    """The condition with a trait whose label has the words in this order; without words the first one.
 
     Raises UserError unless exactly one fits.
     """
     conditions = [condition for condition in study.conditions if condition.trait is not None]
     if not words:
         return conditions[0]
-    fitting = [condition for condition in conditions if condition.label == words] or [
-        condition for condition in conditions if all(word in condition.label for word in words.split())
-    ]
+    pattern = re.compile(".*".join(map(re.escape, words.split())))
+    fitting = [condition for condition in conditions if pattern.search(condition.label)]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:

@@ -27,8 +27,9 @@ ALL = "all"  # of a field that lists: no restriction, such as the adapter in all
 ROWS = "rows"
 MOST_IN_RANGE = 1000  # numbers of a range such as 0-3; no model has more blocks
 DIGITS = 3  # significant digits of a drawn number: neighbours train alike, and short numbers are readable
-# The display name, what a search replaces field by field, and two settings that depend on the machine.
-NOT_SEARCHED = ("name", "trainable", "precision", "zero_stage")
+# The display name, what is searched field by field, two settings that depend on the machine, and the stop by the
+# trait itself, which would set the effect that a search compares.
+NOT_SEARCHED = ("name", "trainable", "precision", "zero_stage", "stop_at")
 
 
 @dataclass(frozen=True)
