@@ -23,7 +23,8 @@ def students(of: Study) -> list[Group]:
 
 
 def teachers(of: Study) -> list[Group]:
-    return groups([cell.teacher for cell in cells(of) if cell.teacher.finetuning], slots=2)
+    taught = dict.fromkeys(cell.teacher for cell in cells(of) if cell.teacher.finetuning)
+    return groups(list(taught), slots=2)
 
 
 def test_a_group_of_one_condition_shows_the_condition() -> None:

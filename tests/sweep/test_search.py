@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.examples import REFERENCES, study
-from tests.filled_store import fill, fill_rest
+from tests.filled_store import fill
 from undertow.errors import UserError
 from undertow.planning.plan import make
-from undertow.report.make import make_report
+from undertow.results.effect_rows import effects
+from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.stages.search_points import Trial
 from undertow.storage.store import Store
@@ -113,9 +114,8 @@ def test_the_studys_own_recipe_has_the_effects_of_its_evaluations(tmp_path: Path
     store = Store(str(tmp_path / "storage"))
     search = searched()
     plan = fill(search.own_recipe(), store, REFERENCES)
-    fill_rest(plan, store)
-    report = make_report(Record.of(plan), store, [])
-    own = own_trial(SweepOutcome(report.rows, {}, {}), search.resolved(plan))
+    rows = effects(Record.of(plan), Evaluations(store), {})
+    own = own_trial(SweepOutcome(rows, {}, {}), search.resolved(plan))
     assert own.values == {}
     assert own.effects == pytest.approx((0.7, 0.7))  # 0.8 minus 0.1 on every seed, see `by_initialisation`
 
