@@ -90,7 +90,7 @@ def test_no_student_of_the_confirmation_takes_part_in_the_search(
 
 
 @pytest.mark.parametrize(
-    ("effects", "best"),
+    ("by_trial", "best"),
     [
         ([(0.1, 0.3), (0.4, 0.2), (0.2, 0.2)], 1),
         ([(0.3,), (0.3,), (0.1,)], 0),  # the study's own recipe comes first
@@ -99,9 +99,9 @@ def test_no_student_of_the_confirmation_takes_part_in_the_search(
     ],
 )
 def test_the_strongest_recipe_has_the_largest_mean_effect(
-    effects: list[tuple[float, ...]], best: int
+    by_trial: list[tuple[float, ...]], best: int
 ) -> None:
-    trials = [Trial({}, found, failure="" if found else "no memory") for found in effects]
+    trials = [Trial({}, found, failure="" if found else "no memory") for found in by_trial]
     assert strongest(trials) is trials[best]
 
 
