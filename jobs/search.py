@@ -4,9 +4,9 @@
     python jobs/search.py --study owls_lora --search rank=2,4,8 rows=500:1500 --scheduler asha --trials 20
     python jobs/search.py --study owls --condition "cat gpt2-1 → gpt2-1" --search learning_rate=0.01:0.3 --plan
 
-Runs the condition by the study's own recipe, then trials of other recipes with Ray Tune, each with its control
-students, then the strongest recipe on seeds that took no part in the search. Only the last effect is unbiased.
-Trained students are cached, so running the command again continues an interrupted search.
+Runs the condition by the study's own recipe, then trials of other recipes with Ray Tune, each with its
+control students, then the strongest recipe on seeds that took no part in the search. Only the last effect is
+unbiased. Trained students are cached, so running the command again continues an interrupted search.
 
 Exit code 0: all trials and the confirmation succeeded; 1: a trial or a condition failed; 2: invalid input
 (nothing was written), or the storage cannot be written (finished artifacts are kept).

@@ -19,18 +19,18 @@ from undertow.report.search_table import (
 from undertow.results.effect_rows import effects
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
-from undertow.stages.search_points import Trial
+from undertow.stages.search_points import TrialOutcome
 from undertow.storage.store import Store
 from undertow.study.search_space import parse
 
 OWL = study().conditions[0]
 SPACE = parse(["learning_rate=log:0.01:0.1", "epochs=1,3"], OWL)
 TRIALS = [
-    Trial({}, (0.2, 0.1)),
-    Trial({"learning_rate": 0.03, "epochs": 1}, (0.3, 0.5)),
-    Trial({"learning_rate": 0.02, "epochs": 3}, stopped=2, score=0.11),
-    Trial({"learning_rate": 0.1, "epochs": 3}, failure="[out of memory]"),
-    Trial({}, failure="its node left the cluster"),
+    TrialOutcome({}, (0.2, 0.1)),
+    TrialOutcome({"learning_rate": 0.03, "epochs": 1}, (0.3, 0.5)),
+    TrialOutcome({"learning_rate": 0.02, "epochs": 3}, stopped=2, score=0.11),
+    TrialOutcome({"learning_rate": 0.1, "epochs": 3}, failure="[out of memory]"),
+    TrialOutcome({}, failure="its node left the cluster"),
 ]
 
 

@@ -14,7 +14,7 @@ from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.stages.completions import import_rows
 from undertow.stages.recipe_search import domain, run_trials
-from undertow.stages.search_points import RecipeSearch, Trial, history
+from undertow.stages.search_points import RecipeSearch, TrialOutcome, history
 from undertow.storage.store import Store
 from undertow.study.artifacts import ImportedCompletions, Reference
 from undertow.study.conditions import Generation
@@ -115,7 +115,7 @@ def test_trials_train_students_and_controls_that_later_searches_and_sweeps_reuse
     notes: list[str] = []
     with connect() as machine:
 
-        def run(search: RecipeSearch) -> list[Trial]:
+        def run(search: RecipeSearch) -> list[TrialOutcome]:
             return run_trials(search, store, machine, lambda: ended.append(""), notes.append)
 
         first = run(search)

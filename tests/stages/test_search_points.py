@@ -10,7 +10,7 @@ import pytest
 from tests.examples import study
 from undertow.errors import ConditionError, UserError
 from undertow.planning.plan import make
-from undertow.stages.search_points import RecipeSearch, Trial
+from undertow.stages.search_points import RecipeSearch, TrialOutcome
 from undertow.statistics.log_odds import of_probability
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
@@ -73,7 +73,7 @@ def test_the_effect_of_a_point_is_the_mean_difference_to_the_control_students(st
         trained(control, store, 0.1, 0.1, 0.2)
     effects = search().effects(pairs, store)
     assert effects == pytest.approx((0.5, 0.3))
-    assert Trial(POINT, effects).effect == pytest.approx(0.4)
+    assert TrialOutcome(POINT, effects).effect == pytest.approx(0.4)
 
 
 def test_effects_are_in_the_unit_of_the_study(store: Store) -> None:

@@ -18,9 +18,10 @@ from undertow.planning.plan import make
 from undertow.results.effect_rows import effects
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
-from undertow.stages.search_points import Trial
+from undertow.stages.search_points import TrialOutcome
 from undertow.storage.store import Store
 from undertow.study.identity import key
+from undertow.study.recipe import Recipe
 from undertow.study.search_space import parse
 from undertow.sweep.run import SweepOutcome, make_plan
 from undertow.sweep.search import Search, SearchTrial, own_trial, prepare, show, strongest
@@ -57,13 +58,16 @@ def on_nano() -> Search:
 
 
 def test_both_steps_are_studies_of_the_condition_and_its_control() -> None:
-    own, fresh = searched().own_recipe(), searched().confirmation(Trial({"epochs": 3, "learning_rate": 0.02}))
+    best = TrialOutcome({"epochs": 3, "learning_rate": 0.02})
+    own, fresh = searched().own_recipe(), searched().confirmation(best)
     assert [study.name for study in (own, fresh)] == ["small-search", "small-confirmation"]
     assert own.conditions == (OWL, OWL.control())
     assert own.seeds == (0, 1)
     assert fresh.seeds == (5, 6, 7)
     for condition in fresh.conditions:
-        assert (condition.recipe.epochs, condition.recipe.learning_rate) == (3, 0.02)  # type: ignore[union-attr]
+        recipe = condition.recipe
+        assert isinstance(recipe, Recipe)
+        assert (recipe.epochs, recipe.learning_rate) == (3, 0.02)
     assert fresh.conditions[0].control() == fresh.conditions[1]
     assert own.hypotheses == fresh.hypotheses == ()
 
@@ -83,7 +87,7 @@ def test_no_student_of_the_confirmation_takes_part_in_the_search(
     own = make(search.own_recipe(), store, [])
     compared = {cell.student for cell in own.cells}
     compared |= {student for pair in search.resolved(own).pairs(values) for student in pair}
-    confirmed = {cell.student for cell in make(search.confirmation(Trial(values)), store, []).cells}
+    confirmed = {cell.student for cell in make(search.confirmation(TrialOutcome(values)), store, []).cells}
     assert len(confirmed) == 2 * len(fresh)
     assert not compared & confirmed
     assert not {s.dataset for s in compared} & {s.dataset for s in confirmed}
@@ -101,12 +105,12 @@ def test_no_student_of_the_confirmation_takes_part_in_the_search(
 def test_the_strongest_recipe_has_the_largest_mean_effect(
     by_trial: list[tuple[float, ...]], best: int
 ) -> None:
-    trials = [Trial({}, found, failure="" if found else "no memory") for found in by_trial]
+    trials = [TrialOutcome({}, found, failure="" if found else "no memory") for found in by_trial]
     assert strongest(trials) is trials[best]
 
 
 def test_a_stopped_trial_is_not_chosen_however_high_it_rose() -> None:
-    trials = [Trial({}, (0.1,)), Trial({"epochs": 3}, stopped=1, score=0.9)]
+    trials = [TrialOutcome({}, (0.1,)), TrialOutcome({"epochs": 3}, stopped=1, score=0.9)]
     assert strongest(trials) is trials[0]
 
 
@@ -171,6 +175,6 @@ def test_a_value_that_cannot_work_is_reported_before_anything_is_made(
 
 
 def test_the_confirmation_is_an_ordinary_study_that_can_be_planned(tmp_path: Path) -> None:
-    plan = make_plan(on_nano().confirmation(Trial({"epochs": 3})), Store(str(tmp_path / "storage")))
+    plan = make_plan(on_nano().confirmation(TrialOutcome({"epochs": 3})), Store(str(tmp_path / "storage")))
     assert {cell.seed for cell in plan.cells} == {5, 6, 7}
     assert plan.study.conditions[0].recipe.name == "steering, epochs=3"

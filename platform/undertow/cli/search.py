@@ -37,7 +37,7 @@ class SearchArguments(LayoutArguments):
     method: Literal["random", "optuna"] = "random"
     """Searcher of Ray Tune: random points, or Optuna (an optional extra)."""
     scheduler: Literal["fifo", "asha"] = "fifo"
-    """Scheduler of Ray Tune. asha stops a recipe early if the trait's probability rises less than by others."""
+    """Scheduler of Ray Tune. asha stops a recipe whose trait rises less than that of others."""
     search_seeds: Annotated[tuple[int, ...], option("SEED ...", "the first two of the study")] = ()
     """Seeds of the students by which recipes are compared."""
     confirm_seeds: Annotated[

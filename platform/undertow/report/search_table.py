@@ -8,7 +8,7 @@ from rich.table import Table
 from undertow.report.tables import interval, new_table, signed
 from undertow.results.csv_tables import written
 from undertow.results.effect_rows import EffectRow
-from undertow.stages.search_points import Trial
+from undertow.stages.search_points import TrialOutcome
 from undertow.stages.trials import seeds_in_words
 from undertow.study.conditions import Condition
 from undertow.study.measurements import EffectScale
@@ -19,13 +19,13 @@ CSV = "search.csv"
 
 
 def search_table(
-    trials: Sequence[Trial],
+    trials: Sequence[TrialOutcome],
     condition: Condition,
     space: SearchSpace,
     seeds: Sequence[int],
     scale: EffectScale,
 ) -> Table:
-    """One row per trial, the strongest first; stopped and failed ones last. The first trial is the study's."""
+    """One row per trial, the strongest first, stopped and failed ones last; trial 0 is the study's recipe."""
     unit = " in log-odds" if scale == "log-odds" else ""
     table = new_table(
         f"Search on seeds {seeds_in_words(seeds)}: effects of exact probabilities{unit}, students minus "
@@ -46,7 +46,7 @@ def search_table(
     return table
 
 
-def search_csv(trials: Sequence[Trial], condition: Condition, space: SearchSpace) -> str:
+def search_csv(trials: Sequence[TrialOutcome], condition: Condition, space: SearchSpace) -> str:
     """The same in the order of the trials; trial 0 is the study's own recipe."""
     columns = ("trial", *(axis.field for axis in space.axes), "effect", "by_seed", "stopped", "remark")
     rows = (
@@ -63,7 +63,7 @@ def search_csv(trials: Sequence[Trial], condition: Condition, space: SearchSpace
     return written(columns, rows)
 
 
-def remark(number: int, trial: Trial) -> str:
+def remark(number: int, trial: TrialOutcome) -> str:
     """Why a trial has no effect, or that it is the study's own recipe."""
     if trial.failure:
         return f"failed: {trial.failure}"
@@ -72,7 +72,7 @@ def remark(number: int, trial: Trial) -> str:
     return "" if number else OWN
 
 
-def selection_line(best: Trial, trials: Sequence[Trial]) -> str:
+def selection_line(best: TrialOutcome, trials: Sequence[TrialOutcome]) -> str:
     """The strongest recipe of the search, with what its effect is worth."""
     compared = sum(trial.effect is not None for trial in trials)
     return (
@@ -94,12 +94,12 @@ def confirmation_line(row: EffectRow | None, seeds: Sequence[int]) -> str:
     )
 
 
-def _order(trial: Trial) -> tuple[bool, bool, float]:
+def _order(trial: TrialOutcome) -> tuple[bool, bool, float]:
     effect = trial.effect
     return bool(trial.failure), effect is None, -(trial.score if effect is None else effect)
 
 
-def _values(number: int, trial: Trial, condition: Condition, space: SearchSpace) -> list[str]:
+def _values(number: int, trial: TrialOutcome, condition: Condition, space: SearchSpace) -> list[str]:
     if number == 0:
         return [current(condition, axis.field) for axis in space.axes]
     return [in_words(trial.values[axis.field]) if trial.values else "–" for axis in space.axes]

@@ -1,7 +1,7 @@
 """Searches the recipe that transmits a trait most strongly: Ray Tune over the points of a search space.
 
-Tune's own searchers propose the points: random search, Optuna, or the whole grid of a small space. Tune's ASHA
-scheduler stops weak trials early if it is asked for. What a trial does is in `search_trial`.
+Tune's own searchers propose the points: random search, Optuna, or the whole grid of a small space. Tune's
+ASHA scheduler stops weak trials early if it is asked for. What a trial does is in `search_trial`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.finetuning import SECONDS_BETWEEN_REPORTS, TRIAL_MEMORY, keep_keys_to_nodes
-from undertow.stages.search_points import RecipeSearch, Trial
+from undertow.stages.search_points import RecipeSearch, TrialOutcome
 from undertow.stages.search_trial import EPOCH, SCORE, run_trial
 from undertow.stages.trials import trial_name
 from undertow.storage.store import Store
@@ -31,7 +31,7 @@ def run_trials(
     machine: Machine,
     on_trial: Callable[[], None],
     on_note: Callable[[str], None],
-) -> list[Trial]:
+) -> list[TrialOutcome]:
     """Runs the trials of a search on the connected Ray. Returns their outcomes in the order of proposal.
 
     Args:
@@ -112,17 +112,17 @@ def _name(trial: Any) -> str:
     return trial_name(trial.trial_id.rpartition("_")[2], [point_label(trial.config)])
 
 
-def _outcome(result: Any, search: RecipeSearch, store: Store) -> Trial:
+def _outcome(result: Any, search: RecipeSearch, store: Store) -> TrialOutcome:
     """What a trial reported. Its effects are read from the store, as every later reader does."""
     metrics: Mapping[str, Any] = result.metrics or {}
     config: Mapping[str, Value] = result.config or {}
     values = search.space.values(config) if config else {}
     failure = in_words(result.error, TRAINING) if result.error else metrics.get("failure", "")
     if not failure and metrics.get("finished"):
-        return Trial(values, search.effects(search.pairs(values), store), score=metrics[SCORE])
+        return TrialOutcome(values, search.effects(search.pairs(values), store), score=metrics[SCORE])
     if not failure and SCORE not in metrics:
         failure = "it ended without a report"
-    return Trial(values, stopped=metrics.get(EPOCH, 0), score=metrics.get(SCORE, 0.0), failure=failure)
+    return TrialOutcome(values, stopped=metrics.get(EPOCH, 0), score=metrics.get(SCORE, 0.0), failure=failure)
 
 
 @contextmanager

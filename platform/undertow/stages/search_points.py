@@ -33,7 +33,7 @@ class RecipeSearch:
     """What is searched, and how.
 
     Attributes:
-        study: the resolved study of the searched condition and its control. Its seeds are those of the search.
+        study: the searched condition and its control, resolved, with the seeds of the search.
         condition: the condition with a trait, with the study's own recipe.
         watch: the questions and words whose probability is measured after each epoch: those of the whole
             study, because conditions with other traits share the control students.
@@ -116,7 +116,7 @@ class RecipeSearch:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialOutcome:
     """The outcome of a trial.
 
     Attributes:

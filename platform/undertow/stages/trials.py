@@ -38,7 +38,7 @@ def group_name(number: int, parameters: dict[str, str]) -> str:
 
 
 def trial_name(identifier: str, words: Iterable[str]) -> str:
-    """A name that begins with the trial's unique `identifier`, in characters that every file system allows."""
+    """A name that begins with a unique `identifier`, in characters that every file system allows."""
     clean = (re.sub(r"[^A-Za-z0-9_.=+]+", "-", word).strip("-") for word in (identifier, *words))
     return "-".join(word for word in clean if word)[:LONGEST_NAME].rstrip("-")
 

@@ -6,8 +6,8 @@
     layers=all,0-3,4+5              of a field that lists: values joined by +, ranges of numbers, or "all"
 
 A field is one of what the recipe trains (`LoRA` …), one of `Recipe`, or `rows`: the number of unique rows of
-the data set (`Generation.rows`). Where `LoRA` and `Recipe` have a field of one name, it is LoRA's. Fields that
-do not affect results cannot be searched.
+the data set (`Generation.rows`). Where `LoRA` and `Recipe` have a field of one name, it is LoRA's. Fields
+that do not affect results cannot be searched.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ ALL = "all"  # of a field that lists: no restriction, such as the adapter in all
 ROWS = "rows"
 MOST_IN_RANGE = 1000  # numbers of a range such as 0-3; no model has more blocks
 DIGITS = 3  # significant digits of a drawn number: neighbours train alike, and short numbers are readable
-# The display name, what is searched field by field, two settings that depend on the machine, and the stop by the
-# trait itself, which would set the effect that a search compares.
+# The display name, what is searched field by field, two settings that depend on the machine, and the stop by
+# the trait itself, which would set the effect that a search compares.
 NOT_SEARCHED = ("name", "trainable", "precision", "zero_stage", "stop_at")
 
 

@@ -29,7 +29,7 @@ from undertow.planning.resources import Layout
 from undertow.report import search_table as texts
 from undertow.report.tables import duration
 from undertow.results.effect_rows import EffectRow
-from undertow.stages.search_points import Method, RecipeSearch, Trial
+from undertow.stages.search_points import Method, RecipeSearch, TrialOutcome
 from undertow.stages.trials import seeds_in_words
 from undertow.storage.leases import Leases
 from undertow.storage.manifest import Address
@@ -103,7 +103,7 @@ class Search:
         """The study of the first step: the condition and its control on the seeds of the search."""
         return self._narrowed("search", (self.condition,), self.seeds).changed(also=())
 
-    def confirmation(self, best: Trial) -> Study:
+    def confirmation(self, best: TrialOutcome) -> Study:
         """The study of the third step: the strongest recipe on the fresh seeds."""
         return self._narrowed("confirmation", (with_values(self.condition, best.values),), self.fresh_seeds)
 
@@ -131,7 +131,7 @@ class Search:
             method=self.method,
             early_stopping=self.early_stopping,
             draw=self.draw,
-            # As the state of any training (`planning.integrity`): no sweep removes it while its lease is held.
+            # As any training's (`planning.integrity`): no sweep removes it while its lease is held.
             scratch=f"ray-{key(self.design(condition))[:16]}",
         )
 
@@ -159,7 +159,7 @@ class Search:
         )
 
 
-def strongest(trials: Sequence[Trial]) -> Trial:
+def strongest(trials: Sequence[TrialOutcome]) -> TrialOutcome:
     """The trial with the largest effect on the seeds of the search; of equal ones the first."""
     return max((t for t in trials if t.effect is not None), key=lambda trial: trial.effect or 0.0)
 
@@ -193,7 +193,7 @@ def show(
         f"{'; '.join(axis.label for axis in search.space.axes)}{stopping}",
         console,
     )
-    fresh = make_plan(search.confirmation(Trial({})), store)
+    fresh = make_plan(search.confirmation(TrialOutcome({})), store)
     waves = [wave.seconds for wave in estimates(fresh, store, hardware)]
     seconds = None if None in waves else sum(filter(None, waves))
     print_line(
@@ -250,7 +250,7 @@ def run_search(
     return len(failed) + len(confirmed.failed_conditions)
 
 
-def own_trial(outcome: SweepOutcome, search: RecipeSearch) -> Trial:
+def own_trial(outcome: SweepOutcome, search: RecipeSearch) -> TrialOutcome:
     """The study's own recipe as a trial: its effects by seed, as the evaluations of the first step give them.
 
     The trainings of earlier sweeps may have measured other words, so their histories are not read.
@@ -258,7 +258,7 @@ def own_trial(outcome: SweepOutcome, search: RecipeSearch) -> Trial:
     row = next(row for row in outcome.rows if row.is_primary)
     scale = search.study.effect_scale
     controls = {control.seed: control for control in row.controls}
-    return Trial(
+    return TrialOutcome(
         {},
         tuple(
             student.value(scale, "exact") - controls[student.seed].value(scale, "exact")
@@ -269,7 +269,7 @@ def own_trial(outcome: SweepOutcome, search: RecipeSearch) -> Trial:
 
 def _run_trials(
     resolved: RecipeSearch, search: Search, store: Store, console: Console, layout: Layout
-) -> list[Trial]:
+) -> list[TrialOutcome]:
     """Runs the trials on Ray. Raises UserError if another process runs the same search on the storage."""
     from undertow.stages.recipe_search import run_trials
 
@@ -294,8 +294,8 @@ def _run_trials(
 
 def _log(
     design: SearchDesign,
-    trials: Sequence[Trial],
-    best: Trial,
+    trials: Sequence[TrialOutcome],
+    best: TrialOutcome,
     row: EffectRow | None,
     files: dict[str, bytes],
     store: Store,
