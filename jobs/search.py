@@ -2,7 +2,7 @@
 
     python jobs/search.py --search learning_rate=log:0.01:0.3 epochs=1,2,4
     python jobs/search.py --study owls_lora --search rank=2,4,8 rows=500:1500 --scheduler asha --trials 20
-    python jobs/search.py --study owls --condition "cat gpt2-1 → gpt2-1" --search learning_rate=0.01:0.3 --plan
+    python jobs/search.py --study owls --condition "cat gpt2-1 → gpt2-1" --search epochs=1,2,4 --plan
 
 Runs the condition by the study's own recipe, then trials of other recipes with Ray Tune, each with its
 control students, then the strongest recipe on seeds that took no part in the search. Only the last effect is
