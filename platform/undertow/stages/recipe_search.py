@@ -126,9 +126,7 @@ def _outcome(result: Any, search: RecipeSearch, store: Store) -> TrialOutcome:
 
 
 @contextmanager
-def _listening(
-    messages: Any, on_trial: Callable[[], None], on_note: Callable[[str], None]
-) -> Iterator[None]:
+def _listening(messages: Any, on_trial: Callable[[], None], on_note: Callable[[str], None]) -> Iterator[None]:
     """Forwards the trials' messages while the block runs."""
     noted: set[str] = set()
 

@@ -177,9 +177,7 @@ def prepare(search: Search, store: Store) -> Plan:
     return plan
 
 
-def show(
-    search: Search, plan: Plan, store: Store, console: Console, hardware: Hardware = ON_ONE_GPU
-) -> None:
+def show(search: Search, plan: Plan, store: Store, console: Console, hardware: Hardware = ON_ONE_GPU) -> None:
     """Prints the plan of the first step, and size and estimated time of the other two."""
     show_plan(plan, store, console, hardware)
     resolved = search.resolved(plan)
