@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.examples import RECIPE, study
@@ -39,7 +40,8 @@ SHIPPED = study().conditions[0]
 )
 def test_tune_draws_from_a_range_with_both_bounds(text: str, low: float, high: float, kind: type) -> None:
     (axis,) = parse([text], SHIPPED).axes
-    drawn = [axis.value(value) for value in domain(axis).sample(size=300, random_state=0)]
+    draws, rng = domain(axis), np.random.default_rng(0)
+    drawn = [axis.value(draws.sample(random_state=rng)) for _ in range(300)]
     assert all(isinstance(value, kind) and low <= value <= high for value in drawn)
     if kind is int:
         assert set(drawn) == set(range(int(low), int(high) + 1))

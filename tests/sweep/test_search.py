@@ -159,17 +159,17 @@ def test_a_small_space_is_searched_completely(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("texts", "error"),
     [
-        ("rows=100,3000", "Dataset.rows = 3000: more rows than 2000 prompts can give"),
-        ("names=transformer.nothing.bias", "transformer.nothing.bias"),
+        (["rows=100,3000"], "Dataset.rows = 3000: more rows than 2000 prompts can give"),
+        (["warmup=2,5", "warmup_ratio=0.1:0.2"], "set only one of the two"),
     ],
 )
 def test_a_value_that_cannot_work_is_reported_before_anything_is_made(
-    text: str, error: str, tmp_path: Path
+    texts: list[str], error: str, tmp_path: Path
 ) -> None:
     search = on_nano()
-    wrong = replace(search, space=parse([text], search.condition), texts=(text,))
+    wrong = replace(search, space=parse(texts, search.condition), texts=tuple(texts))
     with pytest.raises(UserError, match=error):
         prepare(wrong, Store(str(tmp_path / "storage")))
 
