@@ -61,7 +61,7 @@ def test_the_csv_file_has_every_trial_in_its_order() -> None:
 def test_the_effect_on_the_seeds_of_the_search_is_called_too_large() -> None:
     line = selection_line(TRIALS[1], TRIALS)
     assert "learning_rate=0.03, epochs=1, effect +0.400." in line
-    assert "The largest of 2 effects overestimates its recipe." in line
+    assert "As the largest of 2 effects, it probably overestimates its recipe." in line
     assert OWN in selection_line(TRIALS[0], TRIALS)
 
 

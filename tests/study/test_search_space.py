@@ -23,7 +23,7 @@ from undertow.study.search_space import (
 
 CONDITION = replace(
     study().conditions[0],
-    recipe=replace(RECIPE, name="LoRA", trainable=LoRA(rank=8, layers=(0, 1))),  # type: ignore[arg-type]
+    recipe=replace(RECIPE, name="LoRA", trainable=LoRA(rank=8, layers=(0, 1))),
 )
 
 

@@ -77,7 +77,8 @@ def selection_line(best: TrialOutcome, trials: Sequence[TrialOutcome]) -> str:
     compared = sum(trial.effect is not None for trial in trials)
     return (
         f"Strongest on the seeds of the search: {point_label(best.values) or OWN}, effect "
-        f"{signed(best.effect or 0.0)}. The largest of {compared} effects overestimates its recipe."
+        f"{signed(best.effect or 0.0)}. As the largest of {compared} effects, it probably overestimates its "
+        "recipe."
     )
 
 

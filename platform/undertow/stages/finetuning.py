@@ -80,7 +80,8 @@ def train(
     names = [group_name(number, shown) for number, shown in enumerate(parameters)]
 
     def name_of(trial: Any) -> str:
-        return names[trial.config["group"]]
+        number: int = trial.config["group"]
+        return names[number]
 
     # The groups are shared once through Ray's object store; the grid is over their numbers.
     trial = tune.with_parameters(_trial, todo=list(todo), store=store, machine=machine, reports=reports)
