@@ -15,7 +15,7 @@ from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.stages.completions import import_rows
 from undertow.stages.recipe_search import domain, run_trials
-from undertow.stages.search_points import RecipeSearch, TrialOutcome, history
+from undertow.stages.search_points import RecipeSearch, history
 from undertow.storage.store import Store
 from undertow.study.artifacts import ImportedCompletions, Reference
 from undertow.study.conditions import Generation
