@@ -91,10 +91,16 @@ def log_finished_run(
     files: Mapping[str, bytes],
     *,
     failed: bool = False,
+    kind: str = "",
+    parent: str = "",
 ) -> str:
     """Logs a result that belongs to no sweep as one run of `experiment`. Returns the run's id.
 
     If `experiment` already has a run of the same spec, that run is updated and no second one is created.
+
+    Args:
+        kind: the tag `undertow.kind`; by default the experiment's name.
+        parent: the id of the run that this one is shown below.
     """
     uri = tracking_uri(store)
     client = connect_client(uri)
@@ -103,7 +109,12 @@ def log_finished_run(
     if known:
         run = str(known[0].info.run_id)
     else:
-        tags = {"undertow.kind": experiment, "undertow.key": key(spec), "mlflow.source.name": "undertow"}
+        tags = {
+            "undertow.kind": kind or experiment,
+            "undertow.key": key(spec),
+            "mlflow.source.name": "undertow",
+            **({"mlflow.parentRunId": parent} if parent else {}),
+        }
         run = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
         log_params(client, run, dict(flattened(canonical(spec))))
     log_metrics(client, run, metrics, None)
