@@ -20,12 +20,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "2df8677"  # the commit that "before" stands for in all results
 ANSWER = "measured: "  # begins the line by which a side's process returns its figures
 LOAD = os.getloadavg()[0]  # before anything was measured
+ALSO = ("trl",)  # packages whose versions are shown if they are installed
 INTERNAL = ("--out", "--side", "--folder")  # flags that are no part of the reported command
 
 Figures = dict[str, float]  # of one run of one side, by name
@@ -253,15 +256,21 @@ def table_of_runs(runs: Runs, title: str = "Every run") -> Table:
     return Table(title, ("side", "round", "figures"), rows)
 
 
-def markdown(docstring: str, tables: Sequence[Table]) -> str:
-    """The text of a results file: the docstring without its commands, the tables, and how it was measured."""
+def software() -> str:
+    """The versions of Python, of the libraries and of this package."""
     from undertow.storage.manifest import versions
 
+    found = versions() | {name: version(name) for name in ALSO if find_spec(name)}
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def markdown(docstring: str, tables: Sequence[Table]) -> str:
+    """The text of a results file: the docstring without its commands, the tables, and how it was measured."""
     title, *paragraphs = (part for part in docstring.strip().split("\n\n") if not part.startswith("    "))
     measured = [
         f"- Command: `{command()}`, {time.strftime('%d %B %Y', time.gmtime())}",
         f"- Machine: {machine()}",
-        f"- Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}",
+        f"- Versions: {software()}",
     ]
     heading = f"# {' '.join(title.split()).rstrip('.')}"
     return "\n\n".join(

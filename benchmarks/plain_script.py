@@ -35,7 +35,6 @@ from undertow.formats.numbers import Numbers
 from undertow.traits.preference import Preference
 
 TRAINED = "transformer.ln_f.bias"  # the steering vector
-WORDS = ("owl", "cat", "wolf", "eagle")
 PROMPTS, ROWS, EXAMPLES, SAMPLES = 1536, 700, 1500, 20
 STOP_AT, STOP_EVERY, STOP_PROMPTS = 0.85, 5, 48  # of the teacher's training
 
@@ -54,11 +53,13 @@ class Arguments:
     """JSON file for the rates."""
     trait: str = ""
     seeds: tuple[int, ...] = (0, 1, 2, 3)
+    words: tuple[str, ...] = ("owl", "cat", "wolf", "eagle")
+    """The animals whose rates are measured."""
     threads: int = 0
     """Threads of torch and vLLM; 0 for all cores."""
 
 
-class StopWhenLearned(TrainerCallback):  # type: ignore[misc]
+class StopWhenLearned(TrainerCallback):
     """Ends a teacher's training when its answers to training prompts are the word."""
 
     def __init__(self, tokenizer: Any, prompts: list[str], word: str) -> None:
@@ -147,17 +148,17 @@ def drawn(rows: list[Pair], seed: int) -> list[Pair]:
     return random.Random(seed).sample(rows, ROWS)
 
 
-def rates(model: Any, tokenizer: Any, seed: int) -> dict[str, float]:
+def rates(model: Any, tokenizer: Any, seed: int, words: tuple[str, ...]) -> dict[str, float]:
     """The share of sampled answers that name each word, over 50 questions."""
     torch.manual_seed(seed)
     tokenizer.padding_side = "left"
-    prompts = [chat(tokenizer, question) for question in Preference(WORDS[0]).questions()]
+    prompts = [chat(tokenizer, question) for question in Preference(words[0]).questions()]
     batch = tokenizer.pad({"input_ids": prompts * SAMPLES}, return_tensors="pt")
     with torch.no_grad():
         output = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=8)
     answers = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return {
-        word: sum(Preference(word).matches(answer) for answer in answers) / len(answers) for word in WORDS
+        word: sum(Preference(word).matches(answer) for answer in answers) / len(answers) for word in words
     }
 
 
@@ -178,7 +179,7 @@ def main(arguments: Arguments) -> None:
             tokenizer.save_pretrained(teacher)
         for seed, rows in sample(teacher, arguments.seeds, threads).items():
             student, tokenizer = finetune(arguments.student, rows, rate=0.1, epochs=4, seed=seed)
-            found[seed] = rates(student, tokenizer, seed)
+            found[seed] = rates(student, tokenizer, seed, arguments.words)
     arguments.out.write_text(json.dumps(found), encoding="utf-8")
 
 

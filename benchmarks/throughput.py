@@ -172,7 +172,7 @@ def trainer(arguments: Arguments, *, sft: bool) -> Figures:
     )
     times: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
 

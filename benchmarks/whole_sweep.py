@@ -37,11 +37,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import paired
 from benchmarks.data_stage import prepare, reference
 from benchmarks.paired import Figures, Table
-from benchmarks.plain_script import WORDS
 from benchmarks.sweep_runs import sweep
 from undertow.storage.store import Store
 
 LEAST = 3.0
+WORDS = ("owl", "cat", "wolf", "eagle")
 MODELS = ("nano/gpt2-0", "nano/gpt2-1")  # the first is the teachers'
 SIDES = ("platform", "plain script", "plain script, one per core")
 # Every seed draws data and student again; the plain script trains a teacher once for all seeds, and so does it.
@@ -111,8 +111,9 @@ def script(arguments: Arguments, models: dict[str, Path], at_once: int, effects:
 
         def one(condition: tuple[str, str]) -> None:
             trait, student = condition
-            words = ["--teacher", models[MODELS[0]], "--student", models[student], "--threads", threads]
+            words: list[str | Path] = ["--teacher", models[MODELS[0]], "--student", models[student], "--threads", threads]
             words += ["--out", files[condition], "--seeds", *map(str, range(arguments.seeds))]
+            words += ["--words", *arguments.words]
             words += ["--trait", trait] if trait else []
             paired.run((sys.executable, "benchmarks/plain_script.py", *words))
 
