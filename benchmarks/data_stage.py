@@ -6,8 +6,8 @@
 The platform's side samples a control teacher's completions as a sweep does: Ray Data over actors with one
 engine each, a seed per row, shards in the store, the format's rules and de-duplication. The other side is
 `vllm.LLM.generate` on the same prompts in one process: one batched call, which writes nothing. Both have the
-same options and the same number of cores: one engine with one core, then as many engines as the machine has
-cores against one process with all cores. Starts are excluded: the platform's time begins with the first shard
+same options and the same number of cores: with nano models one engine with one core, then as many engines as
+the machine has cores against one process with all cores; with others one engine with all cores. Starts are excluded: the platform's time begins with the first shard
 after a short one, and the other side times its second call.
 
 Goal: at least 0.90 of vLLM alone, in completions per second.
@@ -129,7 +129,8 @@ def platform(arguments: Arguments, engines: int) -> Figures:
         completions = Completions(
             teacher=teacher, format=Numbers(), prompts=arguments.prompts, sampling=arguments.sampling
         )
-        with connect(Layout(engines=engines), store) as whole:
+        layout = Layout(engines=engines) if is_nano(model) else Layout()  # one engine with all cores
+        with connect(layout, store) as whole:
             machine = whole.for_models(tiny=is_nano(model))
             seconds = sample([Dataset(completions=completions)], model, store, machine, WARM_UP)
     return {"completions/s": arguments.prompts / seconds}
@@ -158,14 +159,16 @@ def main(arguments: Arguments) -> None:
     rows, tables = [], []
     with tempfile.TemporaryDirectory() as folder:
         model = str(prepare(reference(arguments.model, arguments.precision), Store(folder)))
-        for count in dict.fromkeys((1, paired.cores())):
+        counts = (1, paired.cores()) if is_nano(Reference(arguments.model)) else (paired.cores(),)
+        for count in dict.fromkeys(counts):
             names = (f"platform {count}", f"plain {count}")
             sides = {name: partial(paired.in_process, name, "--folder", model) for name in names}
             runs = paired.alternate(sides, arguments.repeats)
             medians = [f"{paired.median(runs, name, 'completions/s'):,.0f}" for name in names]
             compared = paired.ratio(runs, "completions/s", over=names[0], under=names[1])
             verdict = f"≥ {LEAST}: {paired.goal(compared.median >= LEAST)}"
-            label = "1 engine; 1 thread" if count == 1 else f"{count} engines; 1 process with {count} threads"
+            engines = count if len(counts) > 1 else 1
+            label = f"{engines} engine{'s' * (engines > 1)}; 1 process with {count} thread{'s' * (count > 1)}"
             rows.append([label, *medians, str(compared), verdict])
             tables.append(paired.table_of_runs(runs, f"Every run with {label}"))
     columns = ("", "platform", "vLLM alone", "ratio", "goal")

@@ -11,6 +11,7 @@ command, the hardware and the versions. Only `publish` writes it, from the runs 
 import json
 import os
 import platform
+import resource
 import shlex
 import statistics
 import subprocess
@@ -164,7 +165,8 @@ def run(
         start = time.perf_counter()
         words = [str(word) for word in command]
         process = subprocess.Popen(words, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        ended, status, usage = 0, 0, None
+        ended, status = 0, 0
+        usage: resource.struct_rusage | None = None
         while not ended:
             # Not `Popen.wait`: only wait4 returns the processor time and memory of this one child.
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)

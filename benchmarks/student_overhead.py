@@ -132,7 +132,7 @@ class Version:
         sweep(self.tree, self.study, self.prepared)
         shutil.rmtree(self.prepared / "artifacts" / "student")
         shutil.rmtree(self.prepared / "sweeps")
-        (self.prepared / "mlflow.db").unlink()
+        (self.prepared / "mlflow.db").unlink(missing_ok=True)
         for manifest in manifests(self.prepared, "evaluation"):
             if "student" in manifest["inputs"]:
                 shutil.rmtree(self.prepared / "artifacts" / "evaluation" / manifest["key"])
