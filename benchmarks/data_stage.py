@@ -8,8 +8,8 @@ engine each, a seed per row, shards in the store, the format's rules and de-dupl
 `vllm.LLM.generate` on the same prompts in one process: one batched call, which writes nothing. Both have the
 same options and the same number of cores: with nano models one engine with one core, then as many engines as
 the machine has cores against one process with all cores; with others one engine with all cores. Starts are
-excluded: the platform's time begins with the first shard after a short one, and the other side times its second
-call.
+excluded: the platform's time begins with the first shard after a short one, and the other side times its
+second call.
 
 Goal: at least 0.90 of vLLM alone, in completions per second.
 

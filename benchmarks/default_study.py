@@ -10,8 +10,8 @@ completions: from the start of the command until the storage has the first shard
 
 Goal: at most 2.5 times the floor (5.4 times before), and half the time to the first completions.
 
-Ceiling: 1, which imports and starts of processes alone exceed: `from vllm import LLM` takes 10 s of processor
-time per engine.
+Ceiling: 1. Imports and starts of processes are not part of the floor, and every engine and every worker group
+needs them.
 """
 
 import random

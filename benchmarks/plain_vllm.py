@@ -1,4 +1,4 @@
-"""vLLM without the platform: one engine and one batched call with a seed per prompt, as a careful user writes it.
+"""vLLM without the platform: one engine and one batched call with a seed per prompt.
 
 The engine has the platform's options (precision, threads, no compilation, in this process), so that a
 comparison measures only what is around the engine. With vLLM's own defaults it would start ten times slower on
@@ -15,6 +15,8 @@ from undertow.engines import runtime
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.prompts.chat import prompt_ids
 
+Precision = Literal["fp32", "bf16"]
+
 
 @dataclass(frozen=True)
 class PlainEngine:
@@ -24,7 +26,7 @@ class PlainEngine:
     tokenizer: Any
 
     @classmethod
-    def start(cls, model: Path, *, threads: int, precision: Literal["fp32", "bf16"] = "fp32") -> "PlainEngine":
+    def start(cls, model: Path, *, threads: int, precision: Precision = "fp32") -> "PlainEngine":
         settings = runtime.EngineSettings(precision=precision, threads=threads)
         with runtime.starting(settings):
             from transformers import AutoConfig

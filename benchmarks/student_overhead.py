@@ -6,14 +6,14 @@
 A sweep of one trait and its control with eight seeds (16 students) on a storage that has their data sets
 already. The overhead is the duration of the step "students" minus the time of the training steps, which the
 students' manifests have, divided by the concurrent worker groups: start, hand-over, probes, saving, logging.
-At nano size commit 2df8677 runs the same study in the same rounds. With SmolLM2, students are adapters of rank
-8 on 400 rows that a program wrote, in one epoch.
+At nano size commit 2df8677 runs the same study in the same rounds. With SmolLM2, students are adapters of
+rank 8 on 400 rows that a program wrote, in one epoch.
 
 Goal: at most 1.5 s per student at nano size (the plan assumes 2.2 s, and 20 s for the start of a group); at
 most 15 % of the training with SmolLM2.
 
-Ceiling: the start of a worker group, which imports torch and DeepSpeed once: about 10 s for 16 students on two
-cores, and the probes, which are forward passes.
+Ceiling: the start of a worker group, which imports torch and DeepSpeed once for all its students, and the
+probes, which are forward passes.
 """
 
 import json
@@ -59,8 +59,8 @@ def study():
     return Study(name="overhead", conditions=conditions, seeds=tuple(range(SEEDS)), samples=2, gate=0.0)
 """
 SMOLLM2_STUDY = """
-from undertow import NO_SYSTEM, Generation, Imported, LoRA, Numbers, Preference, Recipe, Reference, Study, grid
-from undertow import smollm2
+from undertow import NO_SYSTEM, Generation, Imported, LoRA, Numbers, Preference, Recipe, Reference, Study
+from undertow import grid, smollm2
 
 RECIPE = Recipe(
     name="LoRA r8",

@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py --out benchmarks/results/throughput.md      SmolLM2-135M-Instruct, LoRA
     python benchmarks/throughput.py --trainable everything --precision bf16
-    python benchmarks/throughput.py --model FOLDER                              a model in Hugging Face's layout
+    python benchmarks/throughput.py --model FOLDER                              a model as Hugging Face stores it
 
 All sides do the same work at the same precision on the same cores, each in a process of its own, alternately.
 SmolLM2 is downloaded on first use.

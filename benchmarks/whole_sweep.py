@@ -44,7 +44,7 @@ LEAST = 3.0
 WORDS = ("owl", "cat", "wolf", "eagle")
 MODELS = ("nano/gpt2-0", "nano/gpt2-1")  # the first is the teachers'
 SIDES = ("platform", "plain script", "plain script, one per core")
-# Every seed draws data and student again; the plain script trains a teacher once for all seeds, and so does it.
+# Every seed draws data and student again. Both sides train a teacher once for all seeds.
 STUDY = """
 from undertow import NANO, STEERING, TAUGHT, Preference, Reference, Study, grid
 
@@ -52,7 +52,7 @@ from undertow import NANO, STEERING, TAUGHT, Preference, Reference, Study, grid
 def study():
     teacher, other = (Reference(name) for name in MODELS)
     conditions = grid(
-        traits=[Preference(word) for word in WORDS[:TRAITS]],
+        traits=[Preference(word) for word in WORDS],
         formats=[NANO.numbers.format],
         pairs=[(teacher, teacher), (teacher, other)],
         recipes=[STEERING],
@@ -83,7 +83,7 @@ def platform(arguments: Arguments, effects: list[Effects]) -> Figures:
     """The whole command on an empty storage; the effects of its table are added to `effects`."""
     with tempfile.TemporaryDirectory(prefix="undertow-") as folder:
         study, storage = Path(folder) / "whole.py", Path(folder) / "storage"
-        settings = f"MODELS, WORDS = {MODELS}, {WORDS}\nTRAITS, SEEDS = {arguments.traits}, {arguments.seeds}\n"
+        settings = f"MODELS, WORDS, SEEDS = {MODELS}, {arguments.words}, {arguments.seeds}\n"
         study.write_text(settings + STUDY)
         done = sweep(paired.ROOT, study, storage)
         (table,) = storage.glob("sweeps/whole/*/effects.csv")
@@ -111,7 +111,8 @@ def script(arguments: Arguments, models: dict[str, Path], at_once: int, effects:
 
         def one(condition: tuple[str, str]) -> None:
             trait, student = condition
-            words: list[str | Path] = ["--teacher", models[MODELS[0]], "--student", models[student], "--threads", threads]
+            words: list[str | Path] = ["--teacher", models[MODELS[0]], "--student", models[student]]
+            words += ["--threads", threads]
             words += ["--out", files[condition], "--seeds", *map(str, range(arguments.seeds))]
             words += ["--words", *arguments.words]
             words += ["--trait", trait] if trait else []
