@@ -82,7 +82,9 @@ def prepare(model: Reference, store: Store) -> Path:
     return folder_of(model, store)
 
 
-def sample(datasets: Sequence[Dataset], model: Reference, store: Store, machine: Any, warm_up: int = 0) -> float:
+def sample(
+    datasets: Sequence[Dataset], model: Reference, store: Store, machine: Any, warm_up: int = 0
+) -> float:
     """Makes data sets as a sweep does; returns the seconds from the first task to the last data set.
 
     Args:

@@ -4,9 +4,9 @@
 
 The teachers are one reference model with eight system prompts. The platform's side is one process from its
 start to the last data set: Ray, engines, sampling, shards, rules, de-duplication. The other side is a process
-for each teacher that starts vLLM, samples all prompts in one batched call and writes JSONL at the end, without
-rules; one process after the other on all cores, and as many at a time as there are cores. The files of the
-reference model exist before.
+for each teacher that starts vLLM, samples all prompts in one batched call and writes JSONL at the end,
+without rules; one process after the other on all cores, and as many at a time as there are cores. The files of
+the reference model exist before.
 
 Goal: at least 4 times less wall-clock time than one process after the other.
 

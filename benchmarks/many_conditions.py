@@ -5,9 +5,9 @@
 
 Compared with the same commands of commit 2df8677, alternately. The plan is that of an empty storage. The
 finished conditions are a storage that the tests' `fill` wrote, with two students per condition and 1,000
-answers per student; each version fills its own. No Ray and no engine is started. A rerun ends with the report,
-so that the time of `jobs/report.py` is subtracted for "rerun without its report". The first rerun, which logs
-all models to MLflow, is reported apart.
+answers per student; each version fills its own. No Ray and no engine is started. A rerun ends with the
+report, so that the time of `jobs/report.py` is subtracted for "rerun without its report". The first rerun,
+which logs all models to MLflow, is reported apart.
 
 Goal: the plan of 10,000 conditions is no slower than before; a rerun takes at most 20 ms and a report at most
 60 ms per condition; less than 1 GB of memory; time grows linearly (a further condition costs at most 10 %

@@ -1,8 +1,8 @@
 """What the speed benchmarks share: paired runs in processes of their own, ratios, and files of results.
 
 A benchmark runs all sides of a comparison in one call, alternately, so that a busy machine slows all of them.
-Each side is measured in a new process (`in_process`, `run`), because imports and starts of engines are part of
-many questions. Ratios are those of the runs of one round, and their median is reported.
+Each side is measured in a new process (`in_process`, `run`), because imports and starts of engines are
+part of many questions. Ratios are those of the runs of one round, and their median is reported.
 
 A results file has the goal and the ceiling from the script's docstring, the figures, every single run, the
 command, the hardware and the versions. Only `publish` writes it, from the runs of the same call.

@@ -1,8 +1,8 @@
 """vLLM without the platform: one engine and one batched call with a seed per prompt.
 
 The engine has the platform's options (precision, threads, no compilation, in this process), so that a
-comparison measures only what is around the engine. With vLLM's own defaults it would start ten times slower on
-a CPU.
+comparison measures only what is around the engine. With vLLM's own defaults it would start more slowly
+on a CPU.
 """
 
 import time

@@ -2,15 +2,15 @@
 
     python benchmarks/throughput.py --out benchmarks/results/throughput.md      SmolLM2-135M-Instruct, LoRA
     python benchmarks/throughput.py --trainable everything --precision bf16
-    python benchmarks/throughput.py --model FOLDER                              a model as Hugging Face stores it
+    python benchmarks/throughput.py --model FOLDER                              a model of your own
 
 All sides do the same work at the same precision on the same cores, each in a process of its own, alternately.
 SmolLM2 is downloaded on first use.
 
-- Training on numbers rows, with the loss on completions: the platform's loop; a plain loop of torch's AdamW on
-  padded batches, with the output layer at the positions of the targets only; transformers' Trainer; TRL's
-  SFTTrainer (an optional extra: `pip install undertow[trl]`; left out if it is not installed).
-- Sampling, one answer per numbers prompt: the platform's engine, and `vllm.LLM.generate` with the same options.
+- Training on numbers rows, with the loss on completions: the platform's loop; a plain loop of torch's AdamW
+  on padded batches, with the output layer at the positions of the targets only; transformers' Trainer; TRL's
+  SFTTrainer (the optional extra `trl`; left out if it is not installed).
+- Sampling, one answer per numbers prompt: the platform's engine; `vllm.LLM.generate` with the same options.
 
 In bf16 the platform's optimizer also keeps float32 weights, and the plain loop's does not. The times exclude
 imports, loading, and a first epoch or call. Tokens are those of the rows, without padding.

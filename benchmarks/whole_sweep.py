@@ -14,8 +14,8 @@ The two are independent draws, so that a few of many do not, by chance.
 Goal: at least 3 times less wall-clock time than one script after the other; effects inside each other's 95 %
 intervals.
 
-Ceiling: a condition's script starts vLLM once and trains its teacher; of the ten conditions' engines the sweep
-starts one per core, and each teacher is trained once for both student models.
+Ceiling: a condition's script starts vLLM once and trains its teacher; the sweep starts one
+engine per core, and trains each teacher once for both student models.
 """
 
 import csv
