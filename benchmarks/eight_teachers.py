@@ -5,8 +5,8 @@
 The teachers are one reference model with eight system prompts. The platform's side is one process from its
 start to the last data set: Ray, engines, sampling, shards, rules, de-duplication. The other side is a process
 for each teacher that starts vLLM, samples all prompts in one batched call and writes JSONL at the end,
-without rules; one process after the other on all cores, and as many at a time as there are cores. The files of
-the reference model exist before.
+without rules; one process after the other on all cores, and as many at a time as there are cores. The files
+of the reference model exist before.
 
 Goal: at least 4 times less wall-clock time than one process after the other.
 
@@ -40,7 +40,7 @@ from undertow.traits.preference import Preference
 
 LEAST = 4.0
 MODEL = "nano/gpt2-0"
-TEACHERS = known_words("animal")[:8]
+ANIMALS = known_words("animal")
 SIDES = ("platform", "one process per teacher", "one process per teacher and core")
 
 
@@ -48,6 +48,8 @@ SIDES = ("platform", "one process per teacher", "one process per teacher and cor
 class Arguments(paired.PairedArguments):
     """Compare the data sets of eight teachers with a process for each teacher."""
 
+    teachers: int = 8
+    """At most twelve."""
     prompts: int = 1536
     max_tokens: int = 32
 
@@ -71,7 +73,7 @@ def platform(arguments: Arguments) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         prepare(model, store)
-        datasets = [data_of(word, model, arguments) for word in TEACHERS]
+        datasets = [data_of(word, model, arguments) for word in ANIMALS[: arguments.teachers]]
         with connect(Layout(), store) as machine:
             seconds = sample(datasets, model, store, machine)
         rows = sum(int(store.manifest(dataset).facts["rows"]) for dataset in datasets)
@@ -84,7 +86,7 @@ def teacher(arguments: Arguments, number: int, threads: int) -> Figures:
 
     engine = PlainEngine.start(arguments.folder / "model", threads=threads)
     users = Numbers().prompts(arguments.prompts, seed=0)
-    prompts = engine.prompts(users, Preference(TEACHERS[number]).system_prompt())
+    prompts = engine.prompts(users, Preference(ANIMALS[number]).system_prompt())
     start = time.perf_counter()
     outputs = engine.generate(prompts, arguments.max_tokens, range(len(prompts)))
     seconds = time.perf_counter() - start
@@ -92,16 +94,16 @@ def teacher(arguments: Arguments, number: int, threads: int) -> Figures:
         json.dumps({"prompt": user, "completion": output.text})
         for user, output in zip(users, outputs, strict=True)
     ]
-    (arguments.folder / f"{TEACHERS[number]}.jsonl").write_text("\n".join(lines))
+    (arguments.folder / f"{ANIMALS[number]}.jsonl").write_text("\n".join(lines))
     return {"sampling, s": seconds, "rows": len(lines)}
 
 
-def processes(at_once: int, folder: str) -> Figures:
+def processes(arguments: Arguments, at_once: int, folder: str) -> Figures:
     """Wall-clock seconds of the processes of all teachers."""
     threads = paired.cores() // at_once
     start = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
-        sides = (f"teacher {number} {threads}" for number in range(len(TEACHERS)))
+        sides = (f"teacher {number} {threads}" for number in range(arguments.teachers))
         done = list(pool.map(lambda side: paired.in_process(side, "--folder", folder), sides))
     seconds = time.perf_counter() - start
     return {"process seconds": seconds, "sampling, s": sum(figures["sampling, s"] for figures in done)}
@@ -121,8 +123,8 @@ def main(arguments: Arguments) -> None:
         Path(folder, "model").symlink_to(prepare(reference(MODEL, "fp32"), store))
         sides = {
             SIDES[0]: partial(paired.in_process, "platform"),
-            SIDES[1]: partial(processes, 1, folder),
-            SIDES[2]: partial(processes, paired.cores(), folder),
+            SIDES[1]: partial(processes, arguments, 1, folder),
+            SIDES[2]: partial(processes, arguments, paired.cores(), folder),
         }
         runs = paired.alternate(sides, arguments.repeats)
     rows = []
@@ -131,7 +133,7 @@ def main(arguments: Arguments) -> None:
         compared = paired.ratio(runs, "process seconds", over=side, under=SIDES[0])
         verdict = f"≥ {LEAST:g}: {paired.goal(compared.median >= LEAST)}" if side == SIDES[1] else ""
         rows.append([side, seconds, "" if side == SIDES[0] else str(compared), verdict])
-    title = f"{len(TEACHERS)} teachers, {arguments.prompts:,} prompts each"
+    title = f"{arguments.teachers} teachers, {arguments.prompts:,} prompts each"
     columns = ("", "wall-clock s", "times the platform's", "goal")
     paired.publish(__doc__, [Table(title, columns, rows), paired.table_of_runs(runs)], arguments.out)
 
