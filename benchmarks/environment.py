@@ -157,9 +157,7 @@ def main(arguments: Arguments) -> None:
         tables.append(paired.table_of_runs(setups, "Every set-up"))
     tables.insert(0, sizes_table(environment))
     compared = Table("Now and before", ("", "now", "before", "now / before", "goal"), rows)
-    paired.publish(
-        __doc__, [compared, *tables, paired.table_of_runs(runs, "Every plan")], arguments.out
-    )
+    paired.publish(__doc__, [compared, *tables, paired.table_of_runs(runs, "Every plan")], arguments.out)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,7 @@ def evaluations(model: Reference, arguments: Arguments) -> list[Evaluation]:
     ]
     words = tuple(trait.word() for trait in TRAITS)
     return [
-        Evaluation(
-            subject=student, questions=TRAITS[0].questions(), words=words, samples=arguments.samples
-        )
+        Evaluation(subject=student, questions=TRAITS[0].questions(), words=words, samples=arguments.samples)
         for student in students
     ]
 

@@ -163,17 +163,11 @@ def on_nodes(count: int, tasks: int) -> Figures:
     """Starts local nodes and measures sleeping tasks on them."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
-    with tempfile.TemporaryDirectory(prefix="ur-", dir="/tmp") as folder:  # Ray's sockets need a short path
-        with ray_nodes(Path(sys.executable), Path(folder), count, environment) as cluster:
-            before = {name: os.environ.get(name) for name in cluster}
-            os.environ.update(cluster)
-            try:
-                return paired.in_process(f"nodes {count * tasks}")
-            finally:
-                for name, value in before.items():
-                    os.environ.pop(name)
-                    if value is not None:
-                        os.environ[name] = value
+    with (
+        tempfile.TemporaryDirectory(prefix="ur-", dir="/tmp") as folder,  # Ray's sockets need a short path
+        ray_nodes(Path(sys.executable), Path(folder), count, environment) as cluster,
+    ):
+        return paired.in_process(f"nodes {count * tasks}", environment=os.environ | cluster)
 
 
 def by_size(title: str, runs: Runs, sizes: Sequence[int]) -> Table:

@@ -117,14 +117,14 @@ def answer(figures: Figures) -> None:
     print(f"{ANSWER}{json.dumps(figures)}", flush=True)
 
 
-def in_process(side: str, *words: str) -> Figures:
+def in_process(side: str, *words: str, environment: Mapping[str, str] | None = None) -> Figures:
     """Measures one side in a new process: this script with the same arguments, `words` and --side.
 
     The process's own wall-clock seconds are added as "process seconds".
     """
     start = time.perf_counter()
     command = [sys.executable, sys.argv[0], *sys.argv[1:], *words, "--side", side]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     seconds = time.perf_counter() - start
     answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
     if done.returncode or not answers:
@@ -275,10 +275,9 @@ def markdown(docstring: str, tables: Sequence[Table]) -> str:
         f"- Versions: {software()}",
     ]
     heading = f"# {' '.join(title.split()).rstrip('.')}"
-    return "\n\n".join(
-        [heading, *paragraphs, *(table.markdown().rstrip() for table in tables), "## Measured with"]
-        + ["\n".join(measured), ""]
-    ).replace("\n\n\n", "\n\n")
+    shown = [table.markdown().rstrip() for table in tables]
+    parts = [heading, *paragraphs, *shown, "## Measured with", "\n".join(measured)]
+    return "\n\n".join(parts) + "\n"
 
 
 def publish(docstring: str | None, tables: Sequence[Table], out: Path | None) -> None:

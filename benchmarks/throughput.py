@@ -226,9 +226,7 @@ def plain_sampling(arguments: Arguments) -> Figures:
     """vLLM alone, with the same options and one seed per request."""
     from benchmarks.plain_vllm import PlainEngine
 
-    engine = PlainEngine.start(
-        arguments.folder, threads=arguments.threads, precision=arguments.precision
-    )
+    engine = PlainEngine.start(arguments.folder, threads=arguments.threads, precision=arguments.precision)
     prompts = engine.prompts(Numbers().prompts(arguments.prompts, seed=0), NO_SYSTEM)
     seconds, tokens = engine.second_call(prompts, SAMPLED.max_tokens)
     return {"tokens/s": tokens / seconds}

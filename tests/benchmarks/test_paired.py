@@ -55,7 +55,7 @@ def test_a_program_is_measured_with_its_memory_and_processor_time() -> None:
     done = paired.run((sys.executable, "-c", "x = b'1' * 2**28; print(sum(range(10**6)))"))
     assert done.output.strip() == "499999500000"
     assert 0.25 < done.peak_gb < 1
-    assert 0 < done.core_seconds
+    assert done.core_seconds > 0
 
 
 def test_a_program_that_fails_ends_the_benchmark_with_its_output() -> None:
