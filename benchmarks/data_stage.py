@@ -156,8 +156,8 @@ def plain(arguments: Arguments, threads: int) -> Figures:
 def main(arguments: Arguments) -> None:
     quiet()
     if arguments.side:
-        kind, count = arguments.side.split()
-        paired.answer({"platform": platform, "plain": plain}[kind](arguments, int(count)))
+        kind, cores = arguments.side.split()
+        paired.answer({"platform": platform, "plain": plain}[kind](arguments, int(cores)))
         return
     rows, tables = [], []
     with tempfile.TemporaryDirectory() as folder:

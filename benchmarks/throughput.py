@@ -25,6 +25,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -232,13 +233,14 @@ def plain_sampling(arguments: Arguments) -> Figures:
     return {"tokens/s": tokens / seconds}
 
 
-TRAINING = {
+Side = Callable[[Arguments], Figures]
+TRAINING: dict[str, Side] = {
     "training": training,
     "plain loop": plain_loop,
     "Trainer": partial(trainer, sft=False),
     "SFTTrainer": partial(trainer, sft=True),
 }
-SAMPLING = {"sampling": sampling, "vLLM alone": plain_sampling}
+SAMPLING: dict[str, Side] = {"sampling": sampling, "vLLM alone": plain_sampling}
 
 
 def compared(runs: Runs) -> list[list[str]]:
