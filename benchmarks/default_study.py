@@ -153,8 +153,8 @@ def rows_of(runs: Runs, sides: tuple[str, ...]) -> list[list[str]]:
 
 
 def main(arguments: Arguments) -> None:
-    quiet()
     if arguments.side:
+        quiet()  # only here: the sweeps must not inherit its environment variables
         paired.answer(SIDES[arguments.side](arguments))
         return
     with tempfile.TemporaryDirectory() as folder, paired.checkout() as before:
