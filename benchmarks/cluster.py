@@ -53,7 +53,7 @@ STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
 GPUS_PER_NODE, CPUS_PER_GPU = 8, 16
 SCHEDULES: Mapping[str, type[Schedule]] = {"with barriers": WithBarriers, "overlapping": Overlapping}
 HEADER = (
-    "| GPUs | schedule | time | × floor | working | starting | lost | waiting | starts | preempted |",
+    "| machine | schedule | time | × floor | working | starting | lost | waiting | starts | preempted |",
     "|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -89,6 +89,8 @@ class Arguments(StudyArguments):
     """Models, sizes and recipes of a study that takes a scale."""
     gpus: tuple[int, ...] = (8, 64, 512)
     """GPUs of the simulated clusters."""
+    cpus: int = 0
+    """CPU cores of one machine without GPUs, instead of `gpus`."""
     gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
     """GPU that durations are estimated for."""
     utilisation: float = Hardware.utilisation
@@ -115,6 +117,19 @@ class Arguments(StudyArguments):
     """Markdown file for the output."""
 
     @property
+    def machines(self) -> dict[str, list[Node]]:
+        """The nodes of each simulated machine, by its name: nodes of 8 GPUs, or of fewer."""
+        if self.cpus:
+            return {f"{self.cpus} CPUs": [Node(self.cpus)]}
+        return {
+            f"{gpus} GPUs": [
+                Node(CPUS_PER_GPU * size, size)
+                for size in (min(GPUS_PER_NODE, gpus - first) for first in range(0, gpus, GPUS_PER_NODE))
+            ]
+            for gpus in self.gpus
+        }
+
+    @property
     def hardware(self) -> Hardware:
         layout = Layout(workers=self.workers, gpus_per_engine=self.gpus_per_engine)
         return Hardware(GPUS[self.gpu], self.utilisation, layout=layout)
@@ -122,7 +137,7 @@ class Arguments(StudyArguments):
 
 def main(arguments: Arguments, console: Console) -> int:
     """Prints the tables, and writes them to a file if there is one."""
-    lines = []
+    lines = list[str]()
     for line in report(arguments):
         print_line(line, console)
         lines.append(line)
@@ -134,11 +149,16 @@ def main(arguments: Arguments, console: Console) -> int:
 def report(arguments: Arguments) -> Iterator[str]:
     """The output in Markdown. Raises UserError if there is nothing to simulate."""
     store = Store(arguments.storage)
-    durations = Durations(
-        arguments.hardware, timings.read(store), arguments.concurrent, arguments.task
-    )
     with unpinned.allowed() as reasons:
         plan = make_plan(arguments.load_study(STUDIES), store)
+        durations = Durations(
+            hardware=arguments.hardware,
+            paces=timings.read(store),
+            concurrent=arguments.concurrent,
+            start=arguments.start,
+            task=arguments.task,
+            is_nano=all(timings.is_nano(plan.artifacts[key]) for key in plan.missing),
+        )
         works = graph(plan, durations.seconds)
         if not works:
             raise UserError(f"--study {arguments.study}: {arguments.storage} has all of its artifacts")
@@ -146,10 +166,9 @@ def report(arguments: Arguments) -> Iterator[str]:
         yield f"`python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`: {contents(plan)}.\n"
         yield "Nothing was run on GPUs: the schedule is real, the executor is fake. Durations:\n"
         yield from durations.lines()
-        yield f"- starts of engines and worker groups: assumed, {arguments.start:g} s"
         if reasons:
             yield f"- placeholders stand for {', '.join(reasons)}, which could not be read"
-        yield from tables(arguments, plan, works)
+        yield from tables(arguments, plan, works, durations)
 
 
 def contents(plan: Plan) -> str:
@@ -158,21 +177,24 @@ def contents(plan: Plan) -> str:
     return f"{plan.study.name}, {len(plan.missing):,} artifacts, {students:,} of them students"
 
 
-def tables(arguments: Arguments, plan: Plan, works: Sequence[Work]) -> Iterator[str]:
-    """One row per cluster and schedule, then the loads of the services."""
-    rows, services = [], []
-    for gpus in arguments.gpus:
-        nodes = [min(GPUS_PER_NODE, gpus - first) for first in range(0, gpus, GPUS_PER_NODE)]
-        machine = Machine.of([Node(CPUS_PER_GPU * n, n) for n in nodes], arguments.hardware.layout)
-        for name in SCHEDULES:
-            outcome = simulate(arguments, plan, works, machine, name)
-            rows.append(row(gpus, name, outcome))
-        busiest = loads(plan, works, outcome, len(nodes))
-        gpu_share = (outcome.worked + outcome.starting) / gpus / outcome.makespan
-        limiting = busiest[0].name if busiest[0].busy > gpu_share else "GPUs"
-        services.append(f"\n{gpus} GPUs, overlapping: the limiting resource is {limiting}.\n")
+def tables(
+    arguments: Arguments, plan: Plan, works: Sequence[Work], durations: Durations
+) -> Iterator[str]:
+    """One row per machine and schedule, then the loads of the services."""
+    rows, services = list[str](), list[str]()
+    for name, nodes in arguments.machines.items():
+        machine = Machine.of(nodes, arguments.hardware.layout)
+        if not machine.gpus:
+            machine = machine.for_models(tiny=durations.is_nano)
+        for kind in SCHEDULES:
+            outcome = simulate(arguments, plan, works, machine, kind, durations)
+            rows.append(row(name, Capacity.of(machine).places, kind, outcome))
+        busiest = loads(plan, works, outcome, len(nodes))  # of the schedule that comes last
+        share = (outcome.worked + outcome.starting) / Capacity.of(machine).places / outcome.makespan
+        limiting = busiest[0].name if busiest[0].busy > share else name.split()[-1]
+        services.append(f"\n{name}, overlapping: the limiting resource is {limiting}.\n")
         services += ["| resource | busy | formula |", "|---|---|---|"]
-        services.append(f"| GPUs | {gpu_share:.1%} | working and starting |")
+        services.append(f"| {name} | {share:.1%} | working and starting |")
         services += [f"| {load.name} | {load.busy:.1%} | {load.formula} |" for load in busiest]
     yield f"\nThe longest chain of artifacts, starts left out, takes {duration(longest_chain(works))}.\n"
     yield from HEADER
@@ -182,27 +204,32 @@ def tables(arguments: Arguments, plan: Plan, works: Sequence[Work]) -> Iterator[
 
 
 def simulate(
-    arguments: Arguments, plan: Plan, works: Sequence[Work], machine: Machine, name: str
+    arguments: Arguments,
+    plan: Plan,
+    works: Sequence[Work],
+    machine: Machine,
+    kind: str,
+    durations: Durations,
 ) -> Outcome:
     """One simulated sweep."""
     rng = random.Random(arguments.seed)
     failing = {work.key for work in works if rng.random() < arguments.failures}
     return Simulation(
-        SCHEDULES[name](works, Capacity.of(machine), arguments.start),
-        lambda job: arguments.start,
+        SCHEDULES[kind](works, Capacity.of(machine), arguments.start),
+        durations.starting,
         failing=failing,
         checkpoints=checkpoints(plan),
         preemptions=Preemptions(arguments.preemptions, arguments.replacement, arguments.seed),
     ).run()
 
 
-def row(gpus: int, name: str, outcome: Outcome) -> str:
-    """One row of the table; shares are of the GPUs' time."""
-    whole = gpus * outcome.makespan
+def row(name: str, places: float, kind: str, outcome: Outcome) -> str:
+    """One row of the table; shares are of the time of all places."""
+    whole = places * outcome.makespan
     shares = [part / whole for part in (outcome.worked, outcome.starting, outcome.lost)]
     cells = [
-        f"{gpus}",
         name,
+        kind,
         duration(outcome.makespan),
         f"{whole / outcome.worked:.2f}",
         *(f"{share:.1%}" for share in (*shares, 1 - sum(shares))),

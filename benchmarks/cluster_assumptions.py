@@ -20,7 +20,9 @@ from undertow.planning.timings import NANO, Pace
 from undertow.stages.training_group import recipe_of
 from undertow.study.artifacts import Artifact, Student, Teacher
 from undertow.study.identity import key
+from undertow.study.measurements import Evaluation
 from undertow.sweep.graph import Means, Work, step_of
+from undertow.sweep.scheduled_jobs import Job
 from undertow.tracking.link import SECONDS_BETWEEN_BATCHES
 
 # Assumptions about the services around the GPUs.
@@ -39,17 +41,23 @@ LISTING = 0.1  # seconds to list 1,000 names
 class Durations:
     """The seconds that one engine, worker group or task takes for an artifact, and where they come from.
 
+    The measured speeds are those of a whole machine, on which several engines or worker groups ran at a time.
+
     Attributes:
         paces: measured on the storage (`timings.read`).
-        concurrent: how many engines or worker groups ran at a time when they were measured.
+        concurrent: how many ran at a time.
+        start: seconds of the start of an engine or a worker group of other models than nano models.
         task: seconds of a task on a CPU.
+        is_nano: whether all models are nano models.
         sources: how many artifacts of each step have which source; filled by `seconds`.
     """
 
     hardware: Hardware
     paces: Mapping[str, Pace]
     concurrent: int
+    start: float
     task: float
+    is_nano: bool
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def seconds(self, artifact: Artifact) -> float:
@@ -59,10 +67,16 @@ class Durations:
         self.sources[step.name, source] += 1
         return seconds
 
+    def starting(self, job: Job) -> float:
+        """The seconds that the start of an engine or a worker group takes."""
+        return NANO[job.step.wave].start * self.concurrent if self.is_nano else self.start
+
     def lines(self) -> Iterator[str]:
         """The sources, one line per step."""
         for (step, source), count in sorted(self.sources.items()):
             yield f"- {step} ({count:,}): {source}"
+        start = "as in the plan of nano models" if self.is_nano else f"{self.start:g} s"
+        yield f"- starts of engines and worker groups: assumed, {start}"
 
     def _estimate(self, artifact: Artifact, by: Means) -> tuple[float, str]:
         wave, size = wave_of(artifact), timings.expected_units(artifact)
@@ -70,10 +84,13 @@ class Durations:
             return 0.0, "a provider makes them, which is not simulated"
         if by == "tasks" or not size:
             return self.task, f"assumed, {self.task:g} s each"
-        if pace := self.paces.get(timings.pace_name(wave, artifact)):
-            return pace.seconds * size * self.concurrent, "measured on this storage"
-        if timings.is_nano(artifact):
-            return NANO[wave].artifact + NANO[wave].unit * size, "assumed, the plan's default for nano models"
+        pace, is_nano = self.paces.get(timings.pace_name(wave, artifact)), timings.is_nano(artifact)
+        usual = NANO["evaluations" if isinstance(artifact, Evaluation) else wave]
+        overhead = usual.artifact * self.concurrent if is_nano else 0.0
+        if pace is not None:
+            return overhead + pace.seconds * size * self.concurrent, "measured on this storage"
+        if is_nano:
+            return overhead + usual.unit * size * self.concurrent, "assumed, as in the plan of nano models"
         reference, hardware = runs_on(artifact), self.hardware
         count = parameters(reference) if reference else None
         if count is None:

@@ -93,6 +93,7 @@ class Simulation:
             self.now, _, event = heapq.heappop(self._queue)
             event()
             self._apply()
+            self.outcome.makespan = self.now
         self._note_step()
         return self.outcome
 
@@ -112,7 +113,6 @@ class Simulation:
                         self._after(work.seconds / work.parts, engine, partial(self._part, engine))
                     case Stop(engine):
                         self._end(engine)
-            self.outcome.makespan = self.now
 
     def _start(self, job: Job) -> None:
         self._began[job] = self.now
@@ -176,7 +176,12 @@ class Simulation:
 
     def _after(self, seconds: float, job: Job, event: Callable[[], None]) -> None:
         """Calls `event` after some time unless the job was lost before."""
-        self._at(self.now + seconds, lambda: event() if job in self.schedule.running else None)
+
+        def unless_lost() -> None:
+            if job in self.schedule.running:
+                event()
+
+        self._at(self.now + seconds, unless_lost)
 
     def _at(self, time: float, event: Callable[[], None]) -> None:
         self._number += 1

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
+from benchmarks.cluster import Arguments, report
 from benchmarks.cluster_simulation import Outcome, Preemptions, Simulation
 from tests.sweep import small_study
+from undertow.planning import timings
 from undertow.planning.resources import Layout, Machine, Node
 from undertow.storage.store import Store
 from undertow.sweep.graph import Step, Work, graph
@@ -106,3 +109,33 @@ def test_failed_work_is_counted_and_what_depends_on_it_is_skipped() -> None:
     outcome = Simulation(Overlapping(studied(2), TWO), lambda job: 0.0, failing={"data 0"}).run()
     events = {(event["event"], event["key"]) for event in outcome.events}
     assert events >= {("failed", "data 0"), ("skipped", "student 0"), ("made", "student 1")}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No network, and an empty cache of the hub's client."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.mark.slow
+def test_270_students_of_a_7b_model_take_little_more_than_the_floor(offline: None, tmp_path: Path) -> None:
+    lines = list(report(Arguments(storage=str(tmp_path / "storage"), gpus=(64,))))
+    assert any("270 of them students" in line for line in lines)
+    ratios = [float(line.split("|")[4]) for line in lines if line.startswith("| 64 GPUs | ") and "×" not in line]
+    barriers, overlapping, *_ = ratios
+    assert overlapping <= 1.15
+    assert overlapping < barriers
+    assert not any("measured" in line for line in lines)
+
+
+def test_speeds_that_a_storage_measured_are_used_and_the_others_named_as_assumed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    store.prepare()
+    paces = {"students numbers nano/gpt2-0": {"seconds": 0.5, "tokens": 10.0}}
+    store.write_bytes(timings.FILE, json.dumps(paces).encode())
+    text = "\n".join(report(Arguments(study="owls", scale="nano", storage=store.url, cpus=2, seeds=1)))
+    assert "- students (8): measured on this storage" in text
+    assert "- students (8): assumed" in text
+    assert "- filters (8): assumed, 5 s each" in text
+    assert "| 2 CPUs | with barriers |" in text

@@ -141,7 +141,7 @@ class Caller:
             self.made.append(key)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     works=graphs(),
     capacity=st.sampled_from(MACHINES),
@@ -176,7 +176,7 @@ def test_every_artifact_is_made_once_after_its_inputs_or_skipped_for_a_failed_on
 
 
 @given(works=graphs(), capacity=st.sampled_from(MACHINES))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_with_barriers_one_step_runs_at_a_time(works: list[Work], capacity: Capacity) -> None:
     schedule = WithBarriers(works, capacity)
 
