@@ -6,11 +6,11 @@
     python benchmarks/cluster.py --out benchmarks/cluster.md            writes the output to a file too
 
 The plan is that of `jobs/sweep.py` with the same arguments, and the scheduler is the platform's own
-(`undertow.sweep.schedule`). Durations are those that earlier sweeps on the storage measured, if there are any;
-the others are assumptions, which the output lists. Artifacts that the storage has are not made again.
+(`undertow.sweep.schedule`). Durations are those that earlier sweeps on the storage measured, if any; the
+others are assumptions, which the output lists. Artifacts that the storage has are not made again.
 
 The floor is the work of all artifacts divided by the number of GPUs: no start, no waiting, nothing lost. On
-many GPUs no schedule reaches it, because the longest chain of artifacts that depend on each other takes longer.
+many GPUs no schedule reaches it, because the longest chain of artifacts that depend on each other is longer.
 """
 
 import random
@@ -163,7 +163,8 @@ def report(arguments: Arguments) -> Iterator[str]:
         if not works:
             raise UserError(f"--study {arguments.study}: {arguments.storage} has all of its artifacts")
         yield "# Simulated sweeps\n"
-        yield f"`python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`: {contents(plan)}.\n"
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        yield f"`python benchmarks/{command}`: {contents(plan)}.\n"
         yield "Nothing was run on GPUs: the schedule is real, the executor is fake. Durations:\n"
         yield from durations.lines()
         if reasons:
@@ -177,9 +178,7 @@ def contents(plan: Plan) -> str:
     return f"{plan.study.name}, {len(plan.missing):,} artifacts, {students:,} of them students"
 
 
-def tables(
-    arguments: Arguments, plan: Plan, works: Sequence[Work], durations: Durations
-) -> Iterator[str]:
+def tables(arguments: Arguments, plan: Plan, works: Sequence[Work], durations: Durations) -> Iterator[str]:
     """One row per machine and schedule, then the loads of the services."""
     rows, services = list[str](), list[str]()
     for name, nodes in arguments.machines.items():
@@ -251,7 +250,9 @@ def longest_chain(works: Sequence[Work]) -> float:
             todo += [known[i] for i in before]
             continue
         todo.pop()
-        ends[work.key] = work.seconds / work.parts + max((ends[i] for i in work.inputs if i in known), default=0.0)
+        ends[work.key] = work.seconds / work.parts + max(
+            (ends[i] for i in work.inputs if i in known), default=0.0
+        )
     return max(ends.values())
 
 

@@ -95,13 +95,12 @@ class Durations:
         count = parameters(reference) if reference else None
         if count is None:
             raise UserError(
-                f"the size of {reference.label if reference else artifact.kind} is unknown; run a sweep on the "
-                "--storage first, which measures its speed"
+                f"the size of {reference.label if reference else artifact.kind} is unknown; run a sweep on "
+                "the --storage first, which measures its speed"
             )
         gpus = hardware.layout.workers if by == "training" else hardware.layout.gpus_per_engine
-        source = (
-            f"assumed, {hardware.utilisation:.0%} of the peak of {hardware.gpu.name}, answers of maximum length"
-        )
+        share = f"{hardware.utilisation:.0%} of the peak of {hardware.gpu.name}"
+        source = f"assumed, {share}, answers of maximum length"
         return cost_of(artifact, count, hardware).seconds / gpus, source
 
 
@@ -143,7 +142,8 @@ def loads(plan: Plan, works: Sequence[Work], outcome: Outcome, nodes: int) -> li
         Load(
             "head node",
             (groups * HEAD_GROUP + all_parts * HEAD_PART) / HEAD_CPUS / seconds,
-            f"({groups:,} groups × {HEAD_GROUP:g} s + {all_parts:,} parts × {HEAD_PART:g} s) / {HEAD_CPUS} CPUs",
+            f"({groups:,} groups × {HEAD_GROUP:g} s + {all_parts:,} parts × {HEAD_PART:g} s) "
+            f"/ {HEAD_CPUS} CPUs",
         ),
         Load(
             "listings of the storage",

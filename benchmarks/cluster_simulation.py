@@ -106,7 +106,7 @@ class Simulation:
                         self._note_step()
                         self._units += len(job.keys)
                         self._start(job)
-                    case Give(engine, key, part):
+                    case Give(engine, key):
                         self._units += 1
                         work = self.schedule.work.works[key]
                         self._began[engine] = self.now

@@ -54,7 +54,7 @@ def waves(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
 
 
 def made(events: list[dict[str, Any]]) -> list[tuple[str, set[str]]]:
-    """The artifacts that were made, by kind, in the order of a log; several of a kind may end in any order."""
+    """The artifacts that were made, by kind, in the order of a log; those of a kind may end in any order."""
     keys = [(e["kind"], e["key"]) for e in events if e["event"] == "made" and e["kind"] in LOGGED]
     return [(kind, {key for _, key in some}) for kind, some in groupby(keys, key=lambda pair: pair[0])]
 
@@ -122,7 +122,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_270_students_of_a_7b_model_take_little_more_than_the_floor(offline: None, tmp_path: Path) -> None:
     lines = list(report(Arguments(storage=str(tmp_path / "storage"), gpus=(64,))))
     assert any("270 of them students" in line for line in lines)
-    ratios = [float(line.split("|")[4]) for line in lines if line.startswith("| 64 GPUs | ") and "×" not in line]
+    ratios = [
+        float(line.split("|")[4]) for line in lines if line.startswith("| 64 GPUs | ") and "×" not in line
+    ]
     barriers, overlapping, *_ = ratios
     assert overlapping <= 1.15
     assert overlapping < barriers

@@ -323,7 +323,9 @@ class Recorder(Executors):
     def on_tasks(self, step: str, unit: str, make: Any, artifacts: Sequence[Any], wave: Wave) -> None:
         self._take(step, artifacts)
 
-    def by_kind(self, kind: ArtifactKind[Any], artifacts: Sequence[Any], wave: Wave, machine: Machine) -> None:
+    def by_kind(
+        self, kind: ArtifactKind[Any], artifacts: Sequence[Any], wave: Wave, machine: Machine
+    ) -> None:
         self._take(kind.spec.kind.replace("_", " "), artifacts)
 
     def train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
@@ -375,9 +377,7 @@ class First:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kinds", [(), (Teacher, Dataset), (Student,)], ids=["none", "data", "students"])
-@pytest.mark.parametrize(
-    "name", ["chain", "further", "dilution", "in_context", "misaligned_numbers"]
-)
+@pytest.mark.parametrize("name", ["chain", "further", "dilution", "in_context", "misaligned_numbers"])
 def test_with_barriers_the_order_is_that_of_the_waves(
     name: str, kinds: tuple[type[Artifact], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

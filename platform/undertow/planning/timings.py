@@ -103,7 +103,7 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
     paces = read(store)
     for key, group in by_name.items():
         # Not `units`: a teacher that stops early works on fewer units than its spec allows.
-        size = sum(timing.units * expected_units(timing.artifact) / units(timing.artifact) for timing in group)
+        size = sum(one.units * expected_units(one.artifact) / units(one.artifact) for one in group)
         seconds = working * sum(timing.seconds for timing in group) / busy if busy else 0.0
         tokens = sum(timing.tokens for timing in group) / sum(timing.units for timing in group)
         paces[key] = Pace(seconds / size, tokens or None)

@@ -73,7 +73,9 @@ def graph(plan: Plan, seconds: Callable[[Artifact], float] = lambda artifact: 1.
 
     missing = {k: artifact for k, artifact in plan.artifacts.items() if k in plan.missing}
     steps = {k: step_of(artifact) for k, artifact in missing.items()}
-    trained = [a for k, a in missing.items() if steps[k].by == "training" and isinstance(a, Teacher | Student)]
+    trained = [
+        a for k, a in missing.items() if steps[k].by == "training" and isinstance(a, Teacher | Student)
+    ]
     # With one slot, models are in one group if they can share a worker group.
     pools: dict[str, Hashable] = {
         key(model): number for number, group in enumerate(groups(trained, slots=1)) for model in group.models

@@ -95,7 +95,7 @@ class Readiness:
                     self._add(dependant)
 
     def fail(self, key: str) -> list[str]:
-        """An artifact cannot be made, or cannot be used. Returns the keys of those that are skipped for it."""
+        """An artifact cannot be made, or not be used. Returns the keys of those that are skipped for it."""
         if key in self.failed:
             return []
         if not self.is_settled(key):

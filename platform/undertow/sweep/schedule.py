@@ -121,6 +121,10 @@ class Schedule(ABC):
         """The engines that can be given a part, or stopped."""
         return [job for job in self.running if job.is_idle and not job.is_stopping]
 
+    def _runs(self) -> bool:
+        """Whether any job makes something or starts, so that more can become ready."""
+        return not all(job.is_idle for job in self.running)
+
     @property
     def _groups(self) -> int:
         return sum(job.step.by == "training" for job in self.running)
@@ -143,7 +147,9 @@ class WithBarriers(Schedule):
     ) -> None:
         super().__init__(works, capacity, start_seconds)
         self.step: Step | None = None
-        self._waiting: deque[tuple[str, ...]] = deque()  # the worker groups of this step that were not started
+        self._waiting: deque[tuple[str, ...]] = (
+            deque()
+        )  # the worker groups of this step that were not started
         self._pools = 1  # how many pools of engines run at a time in this step
 
     @property
@@ -170,7 +176,7 @@ class WithBarriers(Schedule):
     def _is_busy(self) -> bool:
         """Whether the current step has work that runs, is ready, or waits for a place."""
         is_ready = self.step is not None and bool(self.work.pools(self.step))
-        return is_ready or bool(self._waiting) or any(not job.is_idle for job in self.running)
+        return is_ready or bool(self._waiting) or self._runs()
 
     def _enter_step(self) -> None:
         """Goes on to the next step with ready work; a round ends when there is none before evaluations."""
@@ -191,7 +197,7 @@ class WithBarriers(Schedule):
             is_of_step = engine.step == self.step
             if is_of_step and self.work.count(engine.step, engine.pool):
                 yield self._give(engine, engine.step)
-            elif not (is_of_step and self._is_busy() and self.work.coming(engine.step, engine.pool)):
+            elif not (is_of_step and self._runs() and self.work.coming(engine.step, engine.pool)):
                 yield self._stop(engine)
 
     def _start_groups(self, step: Step) -> Iterator[Action]:
@@ -251,7 +257,7 @@ class Overlapping(Schedule):
 
     def _may_wait(self, engine: Job, steps: Sequence[Step]) -> bool:
         """Whether an engine without a ready part stays up for those that come."""
-        if self._trainable(steps) is None and all(job.is_idle for job in self.running):
+        if self._trainable(steps) is None and not self._runs():
             return False  # nothing runs that they could come from
         comes = any(self.work.coming(step, engine.pool) for step in self._steps_of[engine.pool])
         up = {job.pool for job in self.running if job.is_engine}
@@ -313,7 +319,9 @@ class Overlapping(Schedule):
         training = self.work.training_seconds * self.capacity.per_group
         end = self.capacity.places * (self._longest + self.start_seconds)
         share = sampling / (sampling + max(0.0, training - end))
-        return max(1, min(self.capacity.engines, round(share * self.capacity.places / self.capacity.per_engine)))
+        return max(
+            1, min(self.capacity.engines, round(share * self.capacity.places / self.capacity.per_engine))
+        )
 
 
 def divided(members: Mapping[Hashable, Sequence[str]], slots: int) -> list[tuple[str, ...]]:
