@@ -13,10 +13,11 @@ The floor is the work of all artifacts divided by the number of GPUs: no start, 
 many GPUs no schedule reaches it, because the longest chain of artifacts that depend on each other is longer.
 """
 
+import math
 import random
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,7 +34,7 @@ from undertow.errors import UserError
 from undertow.planning import timings
 from undertow.planning.costs import GPUS, START_SECONDS, Hardware
 from undertow.planning.plan import Plan
-from undertow.planning.resources import Layout, Machine, Node
+from undertow.planning.resources import START_SHARE, Layout, Machine, Node
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import Scale
 from undertow.report.tables import duration
@@ -51,7 +52,7 @@ from undertow.traits.preference import ANIMALS, MORE_ANIMALS, Preference
 
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
 GPUS_PER_NODE, CPUS_PER_GPU = 8, 16
-SCHEDULES: Mapping[str, type[Schedule]] = {"with barriers": WithBarriers, "overlapping": Overlapping}
+WHOLE, BARRIERS, OVERLAPPING = "with barriers, whole conditions", "with barriers", "overlapping"
 HEADER = (
     "| machine | schedule | time | × floor | working | starting | lost | waiting | starts | preempted |",
     "|---|---|---|---|---|---|---|---|---|---|",
@@ -185,7 +186,7 @@ def tables(arguments: Arguments, plan: Plan, works: Sequence[Work], durations: D
         machine = Machine.of(nodes, arguments.hardware.layout)
         if not machine.gpus:
             machine = machine.for_models(tiny=durations.is_nano)
-        for kind in SCHEDULES:
+        for kind in (WHOLE, BARRIERS, OVERLAPPING):
             outcome = simulate(arguments, plan, works, machine, kind, durations)
             rows.append(row(name, Capacity.of(machine).places, kind, outcome))
         busiest = loads(plan, works, outcome, len(nodes))  # of the schedule that comes last
@@ -211,10 +212,17 @@ def simulate(
     durations: Durations,
 ) -> Outcome:
     """One simulated sweep."""
+    schedule: Schedule
+    if kind == OVERLAPPING:
+        schedule = Overlapping(works, Capacity.of(machine), arguments.start)
+    else:
+        # As in `finetuning.groups`; before it divided conditions further, `WHOLE` was the order of a sweep.
+        share = math.inf if kind == WHOLE or durations.is_nano else START_SHARE
+        schedule = WithBarriers(works, Capacity.of(machine), arguments.start, share)
     rng = random.Random(arguments.seed)
     failing = {work.key for work in works if rng.random() < arguments.failures}
     return Simulation(
-        SCHEDULES[kind](works, Capacity.of(machine), arguments.start),
+        schedule,
         durations.starting,
         failing=failing,
         checkpoints=checkpoints(plan),

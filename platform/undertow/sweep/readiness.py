@@ -18,7 +18,7 @@ class Readiness:
         works: by key.
         made, failed, skipped: keys of the artifacts that were made, that failed, and that depend on these.
         held: keys of the artifacts that are not offered until `release` (see `make`).
-        models_left: how many models are still to be trained.
+        models_waiting: how many models are neither made nor being trained.
         training_seconds, sampling_seconds: what is left of the estimated seconds of trainings, and of the
             work of engines that a training depends on.
     """
@@ -39,11 +39,10 @@ class Readiness:
         self._taken: Counter[str] = Counter()  # parts that are being made
         self._coming: Counter[tuple[Step, Hashable]] = Counter()  # parts neither made nor being made
         self._feeding = self._inputs_of_trainings()
-        self.models_left, self.training_seconds, self.sampling_seconds = 0, 0.0, 0.0
-        for key, work in self.works.items():
-            self._coming[work.step, work.pool] += self._parts[key]
+        self.models_waiting, self.training_seconds, self.sampling_seconds = 0, 0.0, 0.0
+        for key in self.works:
+            self._expect(key, self._parts[key])
             self._count(key, self._parts[key])
-            self.models_left += work.step.by == "training"
         for key, inputs in self._inputs.items():
             if not inputs:
                 self._add(key)
@@ -56,14 +55,14 @@ class Readiness:
         work = self.works[key]
         self._seconds[pool] -= work.seconds / self._all_parts(key)
         self._taken[key] += 1
-        self._coming[step, pool] -= 1
+        self._expect(key, -1)
         return key, part
 
     def give_back(self, key: str, part: int) -> None:
         """A part that was taken was not made: it is ready again unless its artifact has failed."""
         if not self.is_settled(key):
             self._taken[key] -= 1
-            self._coming[self.works[key].step, self.works[key].pool] += 1
+            self._expect(key, 1)
             self._push(key, part)
 
     def finish_part(self, key: str, hold: Collection[str] = ()) -> None:
@@ -163,17 +162,22 @@ class Readiness:
     def _settle(self, key: str) -> None:
         """Removes an artifact that will not be made any more from what is ready, and from the counts."""
         work = self.works[key]
-        slot = work.step, work.pool
         heap = self._heaps.get(work.step, {}).get(work.pool, [])
         kept = [entry for entry in heap if entry[2] != key]
         if len(kept) < len(heap):
             self._seconds[work.pool] -= work.seconds / self._all_parts(key) * (len(heap) - len(kept))
             heap[:] = kept
             heapq.heapify(heap)
-        self._coming[slot] -= self._parts[key] - self._taken[key]
+        self._expect(key, self._taken[key] - self._parts[key])
         self._count(key, -self._parts[key])
         self._parts[key] = self._taken[key] = 0
-        self.models_left -= work.step.by == "training"
+
+    def _expect(self, key: str, parts: int) -> None:
+        """Counts parts that are neither made nor being made."""
+        work = self.works[key]
+        self._coming[work.step, work.pool] += parts
+        if work.step.by == "training":
+            self.models_waiting += parts
 
     def _count(self, key: str, parts: int) -> None:
         """Adds the seconds of parts to what is left."""

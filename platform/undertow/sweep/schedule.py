@@ -26,12 +26,12 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from undertow.planning.costs import START_SECONDS
+from undertow.planning.resources import START_SHARE, parts_of
 from undertow.sweep.graph import Step, Work
 from undertow.sweep.readiness import Readiness
 from undertow.sweep.scheduled_jobs import Action, Capacity, Give, Job, Start, Stop
 
 ROUNDING = 1e-6  # shares of a GPU such as 1/3 add up to a little more than 1, and differences to more than 0
-GROUPS_PER_SLOT = 2  # of the models that are left: groups get smaller towards the end and so end together
 
 
 class Schedule(ABC):
@@ -140,12 +140,18 @@ class WithBarriers(Schedule):
 
     Attributes:
         step: the step that runs; None before the first and after the last.
+        start_share: see `parts_of`.
     """
 
     def __init__(
-        self, works: Iterable[Work], capacity: Capacity, start_seconds: float = START_SECONDS
+        self,
+        works: Iterable[Work],
+        capacity: Capacity,
+        start_seconds: float = START_SECONDS,
+        start_share: float = START_SHARE,
     ) -> None:
         super().__init__(works, capacity, start_seconds)
+        self.start_share = start_share
         self.step: Step | None = None
         self._waiting: deque[tuple[str, ...]] = (
             deque()
@@ -206,7 +212,7 @@ class WithBarriers(Schedule):
         for pool in self.work.pools(step):
             while self.work.count(step, pool):
                 members.setdefault(pool, []).append(self.work.take(step, pool)[0])
-        self._waiting.extend(divided(members, self.capacity.groups))
+        self._waiting.extend(divided(members, self.capacity.groups, self.start_share))
         while self._waiting and self._groups < self.capacity.groups and self._fits(self.capacity.per_group):
             yield self._start_group(step, self._waiting.popleft())
 
@@ -251,9 +257,15 @@ class Overlapping(Schedule):
                 yield self._stop(engine)
 
     def _must_yield(self, steps: Sequence[Step]) -> bool:
-        """Whether engines have more than their share while a worker group finds no place."""
+        """Whether engines have more than their share while a whole worker group finds no place."""
+        training = self._trainable(steps)
+        if training is None or not self._lacks_place(steps):
+            return False
+        ready = self.work.count(*training)
+        if ready < self._group_size and self.work.coming(*training) > ready:
+            return False  # each start for fewer models costs as much
         engines = sum(job.is_engine and not job.is_stopping for job in self.running)
-        return engines > self.share_of_engines() and self._lacks_place(steps)
+        return engines > self.share_of_engines()
 
     def _may_wait(self, engine: Job, steps: Sequence[Step]) -> bool:
         """Whether an engine without a ready part stays up for those that come."""
@@ -289,10 +301,14 @@ class Overlapping(Schedule):
         found = ((step, pool) for step in steps if step.by == "training" for pool in self.work.pools(step))
         return next(found, None)
 
+    @property
+    def _group_size(self) -> int:
+        """How many models a worker group gets: fewer towards the end, so that all groups end together."""
+        return max(1, math.ceil(self.work.models_waiting / self.capacity.groups))
+
     def _next_models(self, step: Step, pool: Hashable) -> tuple[str, ...]:
         """The models of the next worker group."""
-        size = math.ceil(self.work.models_left / (GROUPS_PER_SLOT * self.capacity.groups))
-        count = min(size, self.work.count(step, pool))
+        count = min(self._group_size, self.work.count(step, pool))
         return tuple(self.work.take(step, pool)[0] for _ in range(count))
 
     def _extensible(self, steps: Sequence[Step]) -> tuple[Step, Hashable] | None:
@@ -324,7 +340,9 @@ class Overlapping(Schedule):
         )
 
 
-def divided(members: Mapping[Hashable, Sequence[str]], slots: int) -> list[tuple[str, ...]]:
-    """Worker groups of models by pool; pools are split if there are more slots, as in `finetuning.groups`."""
-    parts = max(1, slots // max(1, len(members)))
+def divided(
+    members: Mapping[Hashable, Sequence[str]], slots: int, start: float = START_SHARE
+) -> list[tuple[str, ...]]:
+    """Worker groups of models by pool, as in `finetuning.groups`; `start` is that of `parts_of`."""
+    parts = parts_of(list(map(len, members.values())), slots, start)
     return [tuple(models[i::parts]) for models in members.values() for i in range(min(parts, len(models)))]
