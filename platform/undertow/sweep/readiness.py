@@ -1,12 +1,13 @@
 """Which work of a sweep is ready: follows the graph as artifacts are made, fail, or are lost with a job."""
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable
 
 from undertow.sweep.graph import Step, Work
 
-Entry = tuple[int, int, str]  # the position of an artifact in the plan, the number of a part, the key
+# The chain that follows (negative), the position in the plan, the number of a part, and the key.
+Entry = tuple[float, int, int, str]
 
 
 class Readiness:
@@ -18,28 +19,37 @@ class Readiness:
         works: by key.
         made, failed, skipped: keys of the artifacts that were made, that failed, and that depend on these.
         held: keys of the artifacts that are not offered until `release` (see `make`).
-        models_waiting: how many models are neither made nor being trained.
         training_seconds, sampling_seconds: what is left of the estimated seconds of trainings, and of the
             work of engines that a training depends on.
+        waiting_seconds: of the trainings that have not begun.
     """
 
-    def __init__(self, works: Iterable[Work]) -> None:
+    def __init__(self, works: Iterable[Work], *, longest_first: bool = False) -> None:
+        """Starts with nothing made.
+
+        Args:
+            longest_first: whether work comes first that a long chain of other work depends on, instead of the
+                order of the plan.
+        """
         self.works = {work.key: work for work in works}
         self.made, self.failed, self.skipped = set[str](), set[str](), set[str]()
         self.held: list[str] = []
-        self._order = {key: number for number, key in enumerate(self.works)}
         self._inputs = {k: {i for i in work.inputs if i in self.works} for k, work in self.works.items()}
         self._dependants: dict[str, list[str]] = {key: [] for key in self.works}
         for key, inputs in self._inputs.items():
             for other in inputs:
                 self._dependants[other].append(key)
+        chains = self._chains() if longest_first else {}
+        self._order = {key: (-chains.get(key, 0.0), number) for number, key in enumerate(self.works)}
         self._heaps: dict[Step, dict[Hashable, list[Entry]]] = {}
-        self._seconds: Counter[Hashable] = Counter()  # of the ready parts of engines, by pool
+        self._seconds: defaultdict[Hashable, float] = defaultdict(
+            float
+        )  # of the ready parts of engines, by pool
         self._parts = {key: work.parts if _is_of_engines(work) else 1 for key, work in self.works.items()}
         self._taken: Counter[str] = Counter()  # parts that are being made
         self._coming: Counter[tuple[Step, Hashable]] = Counter()  # parts neither made nor being made
         self._feeding = self._inputs_of_trainings()
-        self.models_waiting, self.training_seconds, self.sampling_seconds = 0, 0.0, 0.0
+        self.training_seconds, self.sampling_seconds, self.waiting_seconds = 0.0, 0.0, 0.0
         for key in self.works:
             self._expect(key, self._parts[key])
             self._count(key, self._parts[key])
@@ -51,7 +61,7 @@ class Readiness:
 
     def take(self, step: Step, pool: Hashable) -> tuple[str, int]:
         """Takes the first ready part of a pool: the artifact's key, and the number of the part."""
-        _, part, key = heapq.heappop(self._heaps[step][pool])
+        *_, part, key = heapq.heappop(self._heaps[step][pool])
         work = self.works[key]
         self._seconds[pool] -= work.seconds / self._all_parts(key)
         self._taken[key] += 1
@@ -128,9 +138,13 @@ class Readiness:
         return sorted(step for step, heaps in self._heaps.items() if any(heaps.values()))
 
     def pools(self, step: Step) -> list[Hashable]:
-        """The pools of a step with ready work, in the order of the plan."""
+        """The pools of a step with ready work, in the order in which it is made."""
         heaps = self._heaps.get(step, {})
         return sorted((pool for pool, heap in heaps.items() if heap), key=lambda pool: heaps[pool][0])
+
+    def first(self, step: Step, pool: Hashable) -> Work:
+        """The work of the first ready part of a pool."""
+        return self.works[self._heaps[step][pool][0][-1]]
 
     def count(self, step: Step, pool: Hashable) -> int:
         """How many parts of a pool are ready in a step."""
@@ -156,14 +170,14 @@ class Readiness:
     def _push(self, key: str, part: int) -> None:
         work = self.works[key]
         heap = self._heaps.setdefault(work.step, {}).setdefault(work.pool, [])
-        heapq.heappush(heap, (self._order[key], part, key))
+        heapq.heappush(heap, (*self._order[key], part, key))
         self._seconds[work.pool] += work.seconds / self._all_parts(key)
 
     def _settle(self, key: str) -> None:
         """Removes an artifact that will not be made any more from what is ready, and from the counts."""
         work = self.works[key]
         heap = self._heaps.get(work.step, {}).get(work.pool, [])
-        kept = [entry for entry in heap if entry[2] != key]
+        kept = [entry for entry in heap if entry[-1] != key]
         if len(kept) < len(heap):
             self._seconds[work.pool] -= work.seconds / self._all_parts(key) * (len(heap) - len(kept))
             heap[:] = kept
@@ -177,7 +191,7 @@ class Readiness:
         work = self.works[key]
         self._coming[work.step, work.pool] += parts
         if work.step.by == "training":
-            self.models_waiting += parts
+            self.waiting_seconds += parts * work.seconds
 
     def _count(self, key: str, parts: int) -> None:
         """Adds the seconds of parts to what is left."""
@@ -187,6 +201,22 @@ class Readiness:
             self.training_seconds += seconds
         elif key in self._feeding:
             self.sampling_seconds += seconds
+
+    def _chains(self) -> dict[str, float]:
+        """The seconds of the longest chain of work that begins with each artifact."""
+        chains: dict[str, float] = {}
+        todo = list(self.works)
+        while todo:
+            key = todo[-1]
+            after = self._dependants[key]
+            if unknown := [other for other in after if other not in chains]:
+                todo += unknown
+            else:
+                work = self.works[todo.pop()]
+                chains[key] = work.seconds / self._all_parts(key) + max(
+                    map(chains.__getitem__, after), default=0.0
+                )
+        return chains
 
     def _inputs_of_trainings(self) -> set[str]:
         """The keys of the work of engines that some training depends on."""

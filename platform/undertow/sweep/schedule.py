@@ -24,6 +24,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from undertow.planning.costs import START_SECONDS
 from undertow.planning.resources import START_SHARE, parts_of
@@ -42,11 +43,14 @@ class Schedule(ABC):
         running: the jobs that were started and have not ended, in the order of their start.
     """
 
+    longest_first: ClassVar[bool] = False  # see `Readiness`
+
     def __init__(
         self, works: Iterable[Work], capacity: Capacity, start_seconds: float = START_SECONDS
     ) -> None:
         """`start_seconds`: the estimated time until an engine or a worker group works."""
-        self.work, self.capacity, self.start_seconds = Readiness(works), capacity, start_seconds
+        self.work = Readiness(works, longest_first=self.longest_first)
+        self.capacity, self.start_seconds = capacity, start_seconds
         self.running: dict[Job, None] = {}
         self._hold: set[str] = set()  # with barriers: the students of this round
 
@@ -232,6 +236,8 @@ class WithBarriers(Schedule):
 class Overlapping(Schedule):
     """Everything that is ready runs, engines and worker groups at the same time."""
 
+    longest_first = True
+
     def __init__(
         self, works: Iterable[Work], capacity: Capacity, start_seconds: float = START_SECONDS
     ) -> None:
@@ -262,7 +268,7 @@ class Overlapping(Schedule):
         if training is None or not self._lacks_place(steps):
             return False
         ready = self.work.count(*training)
-        if ready < self._group_size and self.work.coming(*training) > ready:
+        if ready < self._group_size(*training) and self.work.coming(*training) > ready:
             return False  # each start for fewer models costs as much
         engines = sum(job.is_engine and not job.is_stopping for job in self.running)
         return engines > self.share_of_engines()
@@ -301,14 +307,18 @@ class Overlapping(Schedule):
         found = ((step, pool) for step in steps if step.by == "training" for pool in self.work.pools(step))
         return next(found, None)
 
-    @property
-    def _group_size(self) -> int:
-        """How many models a worker group gets: fewer towards the end, so that all groups end together."""
-        return max(1, math.ceil(self.work.models_waiting / self.capacity.groups))
+    def _group_size(self, step: Step, pool: Hashable) -> int:
+        """How many models a worker group gets: a slot's part of the trainings that have not begun.
+
+        Groups are small towards the end, so that all of them end together.
+        """
+        seconds = self.work.first(step, pool).seconds
+        part = self.work.waiting_seconds / self.capacity.groups
+        return max(1, math.ceil(part / seconds - ROUNDING)) if seconds else self.work.count(step, pool)
 
     def _next_models(self, step: Step, pool: Hashable) -> tuple[str, ...]:
         """The models of the next worker group."""
-        count = min(self._group_size, self.work.count(step, pool))
+        count = min(self._group_size(step, pool), self.work.count(step, pool))
         return tuple(self.work.take(step, pool)[0] for _ in range(count))
 
     def _extensible(self, steps: Sequence[Step]) -> tuple[Step, Hashable] | None:
