@@ -3,7 +3,8 @@
 The sweep runs on three nodes. The head node has no CPU, so the other two do the work. In each wave the
 busier one is killed by SIGKILL, its raylet first, and a few seconds later a new node joins. The sweep must
 end by itself with exit code 0 and without a second run, no condition may fail, and every artifact must have
-the bytes that an undisturbed sweep produces.
+the bytes that another sweep on one machine produces: an undisturbed one, or with `--killed` one that was
+killed and continued.
 
 Prints one line per wave. The exit code is 1 if a check failed.
 """
@@ -21,7 +22,7 @@ import psutil
 import tyro
 from rich.console import Console
 
-from tests.chaos import checks, processes
+from tests.chaos import checks, continued, processes
 from tests.chaos.sweeps import Nodes, Sweep, undisturbed
 from tests.chaos.watching import watch
 
@@ -49,6 +50,8 @@ class Arguments:
 
     undisturbed: Path | None = None
     """Storage of an earlier undisturbed sweep of the same study. Default: run one first."""
+    killed: bool = False
+    """Compare with a sweep that is killed once and continued, instead of an undisturbed one."""
     waves: tuple[str, ...] = tuple(WORKERS)
     """The waves in which a node is lost."""
 
@@ -74,8 +77,13 @@ def main(arguments: Arguments) -> int:
 
 def _problems(arguments: Arguments, folder: Path, console: Console) -> Iterator[str]:
     """Runs the sweep and yields the failed checks."""
-    reference, duration = undisturbed(arguments.undisturbed or folder / "undisturbed")
-    console.print(f"undisturbed on one machine: {duration:.0f} s")
+    if arguments.killed:
+        reference = folder / "killed"
+        yield from continued.make(reference)
+        console.print("killed while it trained students, and continued")
+    else:
+        reference, duration = undisturbed(arguments.undisturbed or folder / "undisturbed")
+        console.print(f"undisturbed on one machine: {duration:.0f} s")
     nodes, storage = Nodes(folder, head_cpus=0), folder / "storage"
     nodes.complete()
     try:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).parent / "study.py"
 # Ray declares a node lost after 5 failed health checks, by default after 15 seconds.
 FAST_HEALTH_CHECKS = {"RAY_health_check_period_ms": "1000"}
+ONE_AT_A_TIME = ("--engines", "1", "--trainings", "1")
 LONGEST = 1800.0  # seconds; a sweep that takes longer hangs
 
 
@@ -64,7 +65,7 @@ def undisturbed(storage: Path) -> tuple[Path, float]:
     """The storage and the seconds of an undisturbed sweep, which is run if it does not exist yet."""
     seconds = storage.with_suffix(".seconds")
     if not seconds.exists():
-        ended = Sweep(storage, {}, "--engines", "1", "--trainings", "1").end()
+        ended = Sweep(storage, {}, *ONE_AT_A_TIME).end()
         if ended.code != 0:
             raise RuntimeError(f"the undisturbed sweep ended with {ended.code}: {ended.output}")
         processes.end_remaining(60.0)

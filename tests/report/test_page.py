@@ -131,6 +131,7 @@ def test_the_page_documents_settings_rules_costs_and_samples(page: Page) -> None
     assert "epochs 2, learning rate 0.05" in settings["students, steering"]
     assert "trainable Parameters (names transformer.ln_f.bias)" in settings["students, steering"]
     assert settings["students, steering"].endswith("; system message: the chat template's own default")
+    assert '; first question "' in settings["evaluation"]
     assert settings["evaluation"].endswith("; system message: the chat template's own default")
     assert "prompts 2,000, " in settings["completions, numbers"]
     meaning = dict(zip(page.cells["rule"], page.cells["rejects a completion if"], strict=True))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.engines import runtime
+from undertow.engines.lean_imports import import_transformers
 from undertow.engines.literal_paths import without_pattern
 from undertow.engines.protocol import Answer, ModelWeights, Request
 from undertow.engines.serving import Served, ServingJob
@@ -37,6 +38,7 @@ class VLLMEngine:
         """Starts vLLM in this process; `settings` are the fields of `runtime.EngineSettings`."""
         chosen = runtime.EngineSettings(**settings)
         with runtime.starting(chosen):
+            import_transformers()
             from transformers import AutoConfig
             from vllm import LLM
 

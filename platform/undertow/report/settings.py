@@ -1,5 +1,6 @@
 """The settings of recipes, teachers, data and questions as text, from the specs in the store."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,9 +29,12 @@ def _rows(data: ReportData, number: int) -> Iterator[tuple[str, str]]:
         student = evaluation["subject"]
         yield from _data_rows(student["dataset"], place)
         yield f"students, {place.recipe}", settings_text(student["recipe"]) + _system(student)
-        counts = {"questions": len(evaluation["questions"]), "answers per question": evaluation["samples"]}
+        questions = evaluation["questions"]
+        counts = {"questions": len(questions), "answers per question": evaluation["samples"]}
         sampling = settings_text(evaluation["sampling"])
-        yield "evaluation", f"{settings_text(counts)}, {sampling}{_system(evaluation)}"
+        first = textwrap.shorten(questions[0], 200, placeholder=" …")  # as asked: with the study's suffix
+        asked = f'{settings_text(counts)}, {sampling}; first question "{first}"'
+        yield "evaluation", f"{asked}{_system(evaluation)}"
         if panel := spec.get("panel"):
             yield "judges of the answers", _names([*panel["counted"], panel["shows"]])
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from undertow.cluster.background import repeating
 from undertow.cluster.placement_groups import without_orphans
+from undertow.cluster.trainer import trainer_class
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
 from undertow.planning.pinning import is_nano
@@ -131,7 +132,7 @@ def _trial(
     quiet()
     import ray.train
     from ray import tune
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     on_gpu = machine.gpus_per_worker > 0
     group = todo[config["group"]]
@@ -139,7 +140,7 @@ def _trial(
     threads = 1 if is_nano(group.models[0].reference) else machine.cpus_per_worker
 
     def fit() -> None:
-        TorchTrainer(
+        trainer_class()(
             train_group,
             train_loop_config={"group": group, "store": store, "reports": reports, "threads": threads},
             scaling_config=ray.train.ScalingConfig(

@@ -1,5 +1,6 @@
 """Reference models as artifacts: nano models, GGUF files, models with zero biases, and merged students."""
 
+from undertow.engines.lean_imports import import_transformers
 from undertow.nano import models
 from undertow.planning.gguf_pinning import gguf_file
 from undertow.planning.pinning import given_folder, is_nano, model_of
@@ -11,6 +12,7 @@ def make_reference(reference: Reference, store: Store) -> None:
     """Commits the folder of a reference model that is made (`pinning.is_made`), or of a student with its
     adapter merged, to the store.
     """
+    import_transformers()
     if reference.student is not None:
         from undertow.training.merging import write_merged
 

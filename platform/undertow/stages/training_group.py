@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from undertow.engines.lean_imports import import_transformers
 from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder
 from undertow.errors import ConditionError, UserError
@@ -60,6 +61,7 @@ def recipe_of(model: Trained) -> Recipe:
 def train_group(config: dict[str, Any]) -> None:
     """Runs in each worker of a group: the training loop over the models that the store still lacks."""
     quiet()
+    import_transformers()
     import ray.train
 
     from undertow.training.loop import finetune

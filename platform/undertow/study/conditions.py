@@ -62,6 +62,7 @@ class Generation(Spec):
             neutral text.
         strip: whether white space at both ends of an answer is removed before rules and judges see it. The
             paper's code filters answers as they were sampled, and so rejects " 9" and "2" with a line break.
+            White space at the ends of imported rows is always removed.
         fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
             not, the condition fails, so that trait and control always have equally many rows.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
+from undertow.engines.lean_imports import without
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -63,7 +65,8 @@ def join(device: str, threads: int) -> Workers:
 
 def deepspeed() -> Any:
     """The deepspeed module, with its compiled operations disabled. Call `join` first."""
-    import deepspeed as module
+    with without("mlflow"):
+        import deepspeed as module
 
     module.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return module
