@@ -1,9 +1,11 @@
 """Tests of how the CPUs and GPUs of nodes are divided among engines and worker groups."""
 
+import math
+
 import pytest
 
 from undertow.errors import UserError
-from undertow.planning.resources import Layout, Machine, Node, planned
+from undertow.planning.resources import Layout, Machine, Node, parts_of, planned
 
 EIGHT = Node(cpus=64, gpus=8)
 ONE = Node(cpus=8, gpus=1)
@@ -121,3 +123,27 @@ def test_declared_gpus_that_start_on_demand_are_planned_for() -> None:
 def test_an_invalid_declaration_of_gpus_is_rejected(text: str) -> None:
     with pytest.raises(UserError, match=rf"UNDERTOW_GPUS = '{text}': write NODESxGPUS, such as 8x1"):
         planned([HEAD], {"UNDERTOW_GPUS": text})
+
+
+# The numbers of models of conditions, slots → worker groups per condition.
+PARTS: list[tuple[str, list[int], int, int]] = [
+    ("as many groups as slots", [5] * 4, 4, 1),
+    ("more slots than conditions", [5] * 4, 8, 2),
+    ("more slots than models", [5] * 4, 64, 16),
+    ("one slot", [30] * 9, 1, 1),
+    ("many small conditions fill the slots", [5] * 54, 8, 1),
+    ("a condition more than slots", [30] * 9, 8, 8),
+    ("one of two slots would idle for a third of the time", [30] * 3, 2, 2),
+    ("a single model per condition", [1] * 9, 8, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "slots", "parts"), [row[1:] for row in PARTS], ids=[row[0] for row in PARTS]
+)
+def test_conditions_are_divided_so_that_all_slots_work(sizes: list[int], slots: int, parts: int) -> None:
+    assert parts_of(sizes, slots) == parts
+
+
+def test_conditions_are_divided_for_idle_slots_alone_if_starts_are_expensive() -> None:
+    assert [parts_of([30] * 9, slots, math.inf) for slots in (1, 8, 18, 64)] == [1, 1, 2, 7]

@@ -6,9 +6,9 @@ gradients of the weights, which frozen weights do not have: LoRA takes 4N plus t
 are neglected. Training a final norm alone takes 2N plus the head's backward pass, neglected too.
 
 Not counted: attention's products of queries and keys (at 500 tokens under 2% of a 7B model's FLOPs), the
-second forward pass of gradient checkpointing, padding, starts of more than one engine per reference model,
-and the cost of judges and API models. N counts all parameters: the embedding, which is a lookup and not a
-product, is about 7% of Qwen2.5-7B.
+second forward pass of gradient checkpointing, padding, starts of more than one engine per reference model
+or of more than one worker group per condition, and the cost of judges and API models. N counts all
+parameters: the embedding, which is a lookup and not a product, is about 7% of Qwen2.5-7B.
 
 Training and reading prompts are bound by FLOPs. Decoding is bound by whichever is slower: FLOPs, or reading
 all weights from memory once per step, which yields one token of each of the answers in the batch.

@@ -4,6 +4,7 @@ Arithmetic without Ray: the resources (`Node`), the user's settings (`Layout`) a
 These settings affect speed, not results (up to rounding), so they are not part of any key.
 """
 
+import heapq
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -192,3 +193,33 @@ def planned(running: Sequence[Node], environment: Mapping[str, str] | None = Non
     if declared <= sum(node.gpus for node in running):
         return list(running)
     return [Node(cpus=sys.maxsize, gpus=int(each))] * int(count)  # GPUs are the limit there, not CPUs
+
+
+START_SHARE = 0.25  # assumed: a worker group starts in a minute, a large model trains for several
+
+
+def parts_of(sizes: Sequence[int], slots: int, start: float = START_SHARE) -> int:
+    """How many worker groups the models of each condition are divided into, so that slots work to the end.
+
+    Nine conditions of 30 models on 8 slots, for example: nine groups would take as long as 60 models, and 72
+    groups, eight per condition, take as long as 36.
+
+    Args:
+        sizes: the numbers of models of the conditions.
+        start: what the start of a worker group costs, in trainings of a model; infinite to divide only for
+            slots that would have no group at all.
+    """
+    fewest = max(1, slots // max(1, len(sizes)))
+
+    def duration(parts: int) -> float:
+        """In trainings of a model, if each slot takes the next group when it is free."""
+        ends = [0.0] * slots  # a heap
+        for size in sizes:
+            for part in range(min(parts, size)):
+                models = size // parts + (part < size % parts)
+                heapq.heapreplace(ends, ends[0] + models + start)
+        return max(ends)
+
+    if sum(min(fewest, size) for size in sizes) <= slots:
+        return fewest
+    return min(range(fewest, max(fewest, *sizes) + 1), key=duration)

@@ -102,8 +102,8 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
         by_name.setdefault(pace_name(wave, timing.artifact), []).append(timing)
     paces = read(store)
     for key, group in by_name.items():
-        # `_size` instead of `units`: a teacher that stops early works on fewer units than its spec allows.
-        size = sum(timing.units * _size(timing.artifact) / units(timing.artifact) for timing in group)
+        # Not `units`: a teacher that stops early works on fewer units than its spec allows.
+        size = sum(one.units * expected_units(one.artifact) / units(one.artifact) for one in group)
         seconds = working * sum(timing.seconds for timing in group) / busy if busy else 0.0
         tokens = sum(timing.tokens for timing in group) / sum(timing.units for timing in group)
         paces[key] = Pace(seconds / size, tokens or None)
@@ -199,7 +199,7 @@ def _fixed(wave: Wave, artifacts: Sequence[Artifact]) -> float:
     )
 
 
-def _size(artifact: Artifact) -> float:
+def expected_units(artifact: Artifact) -> float:
     """The number of units that will probably be worked on."""
     match artifact:
         case Teacher(finetuning=Finetuning(recipe=Recipe(stop_at=stop_at))) if stop_at < 1:
@@ -213,4 +213,4 @@ def _seconds(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> float
     if not units(artifact) or isinstance(artifact, Reference) or is_at_provider(artifact):
         return 0.0
     pace = pace_of(wave, artifact, paces)
-    return None if pace is None else pace.seconds * _size(artifact)
+    return None if pace is None else pace.seconds * expected_units(artifact)

@@ -10,6 +10,7 @@ training loop. A trial reports any other failure instead of raising it, so that 
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from undertow.cluster.trainer import trainer_class
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
 from undertow.planning.pinning import is_nano
-from undertow.planning.resources import Machine
+from undertow.planning.resources import START_SHARE, Machine, parts_of
 from undertow.stages.training_group import Group, Watched, recipe_of, train_group
 from undertow.stages.trials import group_name, group_parameters
 from undertow.stages.weights import Trained
@@ -38,11 +39,15 @@ NODE_LOSS_SECONDS = 30.0  # by its default settings Ray notices a vanished node 
 def groups(
     models: Sequence[Trained], slots: int, watch: Watched | None = None, system: str | None = None
 ) -> list[Group]:
-    """Groups of models: at least all seeds of a condition, split if there are more slots than groups."""
+    """Groups of models that share a start, divided so that all slots work to the end (`parts_of`).
+
+    Nano models are divided only for slots without a group: their trainings are shorter than a start.
+    """
     shared: dict[object, list[Trained]] = {}
     for model in models:
         shared.setdefault(_group_key(model), []).append(model)
-    parts = max(1, slots // max(1, len(shared)))
+    start = math.inf if all(is_nano(model.reference) for model in models) else START_SHARE
+    parts = parts_of(list(map(len, shared.values())), slots, start)
     return [
         Group(tuple(members[i::parts]), watch or {}, system)
         for members in shared.values()

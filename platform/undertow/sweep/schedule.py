@@ -1,0 +1,358 @@
+"""The schedule of a sweep: what to start next, in which order, and on which part of the machine.
+
+It follows from the graph of the work (`sweep.graph`): an artifact is ready when its inputs are made, and a
+failure skips what depends on it. There are two schedules.
+
+`WithBarriers` runs one step at a time, each with the whole machine, as `sweep.waves` does:
+
+    references → teachers → datasets → students → evaluations
+    ↑___________ once for each hop of a chain ____________|
+
+This is best where an engine and a worker group would compete for the same few places.
+
+`Overlapping` runs everything that is ready. Engines get the share of the machine with which the last data set
+is complete one training before the end, and worker groups the rest; a kind with nothing ready leaves its
+share to the other. An engine that is up makes whatever is ready for its reference model, data sets before
+evaluations, and waits for work that is still to come unless another job needs its place.
+
+A schedule has no clock, no I/O and no Ray: the caller reports what happened, and applies the actions that
+`next` returns. The simulator `benchmarks/cluster.py` does so with a fake executor.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from undertow.planning.costs import START_SECONDS
+from undertow.planning.resources import START_SHARE, parts_of
+from undertow.sweep.graph import Step, Work
+from undertow.sweep.readiness import Readiness
+from undertow.sweep.scheduled_jobs import Action, Capacity, Give, Job, Start, Stop
+
+ROUNDING = 1e-6  # shares of a GPU such as 1/3 add up to a little more than 1, and differences to more than 0
+
+
+class Schedule(ABC):
+    """What both schedules share: the jobs that run, and what happened to them.
+
+    Attributes:
+        work: the state of each artifact.
+        running: the jobs that were started and have not ended, in the order of their start.
+    """
+
+    longest_first: ClassVar[bool] = False  # see `Readiness`
+
+    def __init__(
+        self, works: Iterable[Work], capacity: Capacity, start_seconds: float = START_SECONDS
+    ) -> None:
+        """`start_seconds`: the estimated time until an engine or a worker group works."""
+        self.work = Readiness(works, longest_first=self.longest_first)
+        self.capacity, self.start_seconds = capacity, start_seconds
+        self.running: dict[Job, None] = {}
+        self._hold: set[str] = set()  # with barriers: the students of this round
+
+    @abstractmethod
+    def next(self) -> list[Action]:
+        """The actions to apply now. The caller calls it again until there are none, and after each event."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs and nothing can be started."""
+        return not (self.running or self.work.held or self.work.steps())
+
+    def up(self, job: Job) -> None:
+        """An engine or a worker group has started."""
+        job.is_up = True
+
+    def part_done(self, engine: Job) -> None:
+        """An engine has made its part, or its artifact has failed."""
+        if engine.part is not None:
+            self.work.finish_part(engine.part[0], self._hold)
+        engine.part = None
+
+    def make(self, key: str) -> None:
+        """An artifact was made, by a job or by another sweep."""
+        self.work.make(key, self._hold)
+
+    def fail(self, key: str) -> list[str]:
+        """An artifact cannot be made. Returns the keys of those that are skipped because of it."""
+        return self.work.fail(key)
+
+    def ended(self, job: Job) -> None:
+        """A job has ended, or was lost with its node: what it had still to make is ready again."""
+        del self.running[job]
+        for key, part in [job.part] if job.part else [(key, 0) for key in job.keys]:
+            self.work.give_back(key, part)
+
+    def resize(self, places: float) -> None:
+        """The machine has more or fewer places than before."""
+        self.capacity = replace(self.capacity, places=places)
+
+    def _start(self, job: Job) -> Action:
+        self.running[job] = None
+        return Start(job)
+
+    def _start_tasks(self, steps: Sequence[Step]) -> Iterator[Action]:
+        """Starts all ready tasks and jobs of providers: they occupy no places, and Ray queues tasks."""
+        for step in steps:
+            if step.by in ("tasks", "provider"):
+                for pool in self.work.pools(step):
+                    while self.work.count(step, pool):
+                        yield self._start(Job(step, keys=(self.work.take(step, pool)[0],)))
+
+    def _start_group(self, step: Step, keys: tuple[str, ...]) -> Action:
+        return self._start(Job(step, keys=keys, places=self.capacity.per_group))
+
+    def _start_engine(self, step: Step, pool: Hashable) -> Action:
+        return self._start(Job(step, pool, places=self.capacity.per_engine))
+
+    def _give(self, engine: Job, step: Step) -> Action:
+        key, part = engine.part = self.work.take(step, engine.pool)
+        return Give(engine, key, part)
+
+    def _stop(self, engine: Job) -> Action:
+        engine.is_stopping = True
+        return Stop(engine)
+
+    def _engines(self, pool: Hashable) -> list[Job]:
+        return [job for job in self.running if job.is_engine and job.pool == pool]
+
+    @property
+    def _idle(self) -> list[Job]:
+        """The engines that can be given a part, or stopped."""
+        return [job for job in self.running if job.is_idle and not job.is_stopping]
+
+    def _runs(self) -> bool:
+        """Whether any job makes something or starts, so that more can become ready."""
+        return not all(job.is_idle for job in self.running)
+
+    @property
+    def _groups(self) -> int:
+        return sum(job.step.by == "training" for job in self.running)
+
+    def _fits(self, places: float, *, stopping: bool = True) -> bool:
+        """Whether places are free. Engines that are stopping still occupy theirs if `stopping`."""
+        used = math.fsum(job.places for job in self.running if stopping or not job.is_stopping)
+        return places <= self.capacity.places - used + ROUNDING
+
+
+class WithBarriers(Schedule):
+    """One step at a time. What is made from a student waits for the next round, or for the evaluations.
+
+    Attributes:
+        step: the step that runs; None before the first and after the last.
+        start_share: see `parts_of`.
+    """
+
+    def __init__(
+        self,
+        works: Iterable[Work],
+        capacity: Capacity,
+        start_seconds: float = START_SECONDS,
+        start_share: float = START_SHARE,
+    ) -> None:
+        super().__init__(works, capacity, start_seconds)
+        self.start_share = start_share
+        self.step: Step | None = None
+        self._waiting: deque[tuple[str, ...]] = (
+            deque()
+        )  # the worker groups of this step that were not started
+        self._pools = 1  # how many pools of engines run at a time in this step
+
+    @property
+    def is_over(self) -> bool:
+        return super().is_over and not self._waiting
+
+    def make(self, key: str) -> None:
+        if self.work.works[key].step.wave == "students":
+            self._hold.add(key)
+        super().make(key)
+
+    def next(self) -> list[Action]:
+        if not self._is_busy():
+            self._enter_step()
+        actions = list(self._use_engines())
+        if self.step is not None:
+            actions += self._start_tasks([self.step])
+            if self.step.by == "training":
+                actions += self._start_groups(self.step)
+            elif self.step.by == "engines":
+                actions += self._start_engines(self.step)
+        return actions
+
+    def _is_busy(self) -> bool:
+        """Whether the current step has work that runs, is ready, or waits for a place."""
+        is_ready = self.step is not None and bool(self.work.pools(self.step))
+        return is_ready or bool(self._waiting) or self._runs()
+
+    def _enter_step(self) -> None:
+        """Goes on to the next step with ready work; a round ends when there is none before evaluations."""
+        last = self.step
+        later = [s for s in self.work.steps() if s.wave != "evaluations" and (last is None or s > last)]
+        if not later:
+            self._hold.clear()
+            self.work.release()
+            ready = self.work.steps()
+            later = [step for step in ready if step.wave != "evaluations"] or ready
+        self.step = later[0] if later else None
+        pools = len(self.work.pools(self.step)) if self.step else 0
+        self._pools = max(1, min(pools, self.capacity.engines))
+
+    def _use_engines(self) -> Iterator[Action]:
+        """Gives parts to idle engines, and stops those for which this step has and gets none."""
+        for engine in self._idle:
+            is_of_step = engine.step == self.step
+            if is_of_step and self.work.count(engine.step, engine.pool):
+                yield self._give(engine, engine.step)
+            elif not (is_of_step and self._runs() and self.work.coming(engine.step, engine.pool)):
+                yield self._stop(engine)
+
+    def _start_groups(self, step: Step) -> Iterator[Action]:
+        """Divides the ready models into worker groups, and starts as many as fit."""
+        members: dict[Hashable, list[str]] = {}
+        for pool in self.work.pools(step):
+            while self.work.count(step, pool):
+                members.setdefault(pool, []).append(self.work.take(step, pool)[0])
+        self._waiting.extend(divided(members, self.capacity.groups, self.start_share))
+        while self._waiting and self._groups < self.capacity.groups and self._fits(self.capacity.per_group):
+            yield self._start_group(step, self._waiting.popleft())
+
+    def _start_engines(self, step: Step) -> Iterator[Action]:
+        """Starts the engines of as many pools as fit, each with an equal share of them."""
+        share = max(1, self.capacity.engines // self._pools)
+        for pool in self.work.pools(step):
+            active = {job.pool for job in self.running if job.is_engine}
+            if pool not in active and len(active) >= self._pools:
+                return
+            while len(engines := self._engines(pool)) < share and self._fits(self.capacity.per_engine):
+                if self.work.coming(step, pool) <= sum(job.part is None for job in engines):
+                    break
+                yield self._start_engine(step, pool)
+
+
+class Overlapping(Schedule):
+    """Everything that is ready runs, engines and worker groups at the same time."""
+
+    longest_first = True
+
+    def __init__(
+        self, works: Iterable[Work], capacity: Capacity, start_seconds: float = START_SECONDS
+    ) -> None:
+        super().__init__(works, capacity, start_seconds)
+        all_work = self.work.works.values()
+        self._longest = max((work.seconds for work in all_work if work.step.by == "training"), default=0.0)
+        self._steps_of: dict[Hashable, set[Step]] = {}  # the steps in which a pool of engines has work
+        for work in all_work:
+            if work.step.by == "engines":
+                self._steps_of.setdefault(work.pool, set()).add(work.step)
+
+    def next(self) -> list[Action]:
+        steps = self.work.steps()
+        return [*self._start_tasks(steps), *self._start_workers(steps), *self._use_engines(steps)]
+
+    def _use_engines(self, steps: Sequence[Step]) -> Iterator[Action]:
+        """Gives parts to idle engines, and stops those whose place another job needs."""
+        for engine in self._idle:
+            step = next((s for s in steps if s.by == "engines" and self.work.count(s, engine.pool)), None)
+            if step is not None and not self._must_yield(steps):
+                yield self._give(engine, step)
+            elif step is not None or not self._may_wait(engine, steps):
+                yield self._stop(engine)
+
+    def _must_yield(self, steps: Sequence[Step]) -> bool:
+        """Whether engines have more than their share while a whole worker group finds no place."""
+        training = self._trainable(steps)
+        if training is None or not self._lacks_place(steps):
+            return False
+        ready = self.work.count(*training)
+        if ready < self._group_size(*training) and self.work.coming(*training) > ready:
+            return False  # each start for fewer models costs as much
+        engines = sum(job.is_engine and not job.is_stopping for job in self.running)
+        return engines > self.share_of_engines()
+
+    def _may_wait(self, engine: Job, steps: Sequence[Step]) -> bool:
+        """Whether an engine without a ready part stays up for those that come."""
+        if self._trainable(steps) is None and not self._runs():
+            return False  # nothing runs that they could come from
+        comes = any(self.work.coming(step, engine.pool) for step in self._steps_of[engine.pool])
+        up = {job.pool for job in self.running if job.is_engine}
+        other = any(s.by == "engines" and pool not in up for s in steps for pool in self.work.pools(s))
+        is_needed = other and not self._fits(self.capacity.per_engine, stopping=False)
+        return comes and not is_needed and not self._lacks_place(steps)
+
+    def _lacks_place(self, steps: Sequence[Step]) -> bool:
+        """Whether a worker group is ready and finds no free place."""
+        return self._trainable(steps) is not None and not self._fits(self.capacity.per_group, stopping=False)
+
+    def _start_workers(self, steps: Sequence[Step]) -> Iterator[Action]:
+        """Starts engines up to their share, then worker groups, then engines on the places that are left."""
+        while True:
+            engines = sum(job.is_engine for job in self.running)
+            training, sampling = self._trainable(steps), self._extensible(steps)
+            has_place = engines < self.capacity.engines and self._fits(self.capacity.per_engine)
+            if sampling and has_place and (training is None or engines < self.share_of_engines()):
+                yield self._start_engine(*sampling)
+            elif training and self._fits(self.capacity.per_group):
+                yield self._start_group(training[0], self._next_models(*training))
+            else:
+                return
+
+    def _trainable(self, steps: Sequence[Step]) -> tuple[Step, Hashable] | None:
+        """The step and the pool of the next worker group; None if none is ready or allowed."""
+        if self._groups >= self.capacity.groups:
+            return None
+        found = ((step, pool) for step in steps if step.by == "training" for pool in self.work.pools(step))
+        return next(found, None)
+
+    def _group_size(self, step: Step, pool: Hashable) -> int:
+        """How many models a worker group gets: a slot's part of the trainings that have not begun.
+
+        Groups are small towards the end, so that all of them end together.
+        """
+        seconds = self.work.first(step, pool).seconds
+        part = self.work.waiting_seconds / self.capacity.groups
+        return max(1, math.ceil(part / seconds - ROUNDING)) if seconds else self.work.count(step, pool)
+
+    def _next_models(self, step: Step, pool: Hashable) -> tuple[str, ...]:
+        """The models of the next worker group."""
+        count = min(self._group_size(step, pool), self.work.count(step, pool))
+        return tuple(self.work.take(step, pool)[0] for _ in range(count))
+
+    def _extensible(self, steps: Sequence[Step]) -> tuple[Step, Hashable] | None:
+        """The pool with the most ready work per engine, and its step; None if none is worth another start."""
+        best, most = None, -1.0
+        for step in steps:
+            for pool in self.work.pools(step) if step.by == "engines" else ():
+                engines = self._engines(pool)
+                each = self.work.seconds(pool) / (len(engines) + 1)
+                starting = sum(job.part is None for job in engines)
+                is_worth = not engines or each >= self.start_seconds
+                if is_worth and self.work.count(step, pool) > starting and each > most:
+                    best, most = (step, pool), each
+        return best
+
+    def share_of_engines(self) -> int:
+        """How many engines make the last data set complete one training before the end.
+
+        In that last time trainings have all places, so that only the time before it is divided.
+        """
+        sampling = self.work.sampling_seconds * self.capacity.per_engine
+        if sampling <= ROUNDING:
+            return 0
+        training = self.work.training_seconds * self.capacity.per_group
+        end = self.capacity.places * (self._longest + self.start_seconds)
+        share = sampling / (sampling + max(0.0, training - end))
+        return max(
+            1, min(self.capacity.engines, round(share * self.capacity.places / self.capacity.per_engine))
+        )
+
+
+def divided(
+    members: Mapping[Hashable, Sequence[str]], slots: int, start: float = START_SHARE
+) -> list[tuple[str, ...]]:
+    """Worker groups of models by pool, as in `finetuning.groups`; `start` is that of `parts_of`."""
+    parts = parts_of(list(map(len, members.values())), slots, start)
+    return [tuple(models[i::parts]) for models in members.values() for i in range(min(parts, len(models)))]
