@@ -126,7 +126,7 @@ def chosen(words: str, study: Study) -> Condition:
 def seeds_of(arguments: SearchArguments, study: Study) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The seeds of the search and those of the confirmation, which are none of the search's.
 
-    By default the confirmation's are none of the study's either, so that nobody has seen their results.
+    The defaults of the confirmation are not among the study's seeds either: nobody has seen their results.
     """
     seeds = arguments.search_seeds or study.seeds[:SEARCH_SEEDS]
     start = max(*seeds, *study.seeds) + 1

@@ -2,7 +2,7 @@
 
 A trial makes the data sets that its recipe needs, then trains students of the trait and their control
 students in one worker group, as a sweep does. The students are ordinary artifacts with ordinary keys: a
-repeated search trains only what is missing, and sweeps reuse them.
+repeated search trains only missing students, and sweeps reuse them.
 
 The score is the recipe's effect. Until all students exist, it is an estimate of it: the rise of the trait's
 probability since before training, in the first student of the trait. Its epochs are what ASHA compares, so
