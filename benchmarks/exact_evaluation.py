@@ -12,7 +12,7 @@ rates in units of the sampled one's standard error.
 Goal: at least 10 times fewer tokens at a smaller standard error.
 
 Ceiling: the number of samples, if every form of the words is one token: an exact evaluation then needs one
-prompt per question. Each form of several tokens adds one more prompt.
+prompt per question. Each distinct beginning of a form of several tokens adds one more prompt.
 """
 
 import math
