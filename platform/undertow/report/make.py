@@ -12,6 +12,8 @@ from undertow.report import data_figures, figures, matrix, page, prose
 from undertow.report.figures import FigurePanel
 from undertow.report.gather import ReportData, WaveCost
 from undertow.report.preregistration import read_preregistration
+from undertow.report.viewer import viewer_page
+from undertow.report.viewer_links import VIEWER
 from undertow.results import csv_tables
 from undertow.results import events as event_log
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
@@ -32,7 +34,7 @@ class SweepReport:
         rows: the effects, one row per condition and measure.
         findings: the outcomes of the hypotheses.
         verdicts: the result in sentences, including the hypotheses.
-        files: content by file name: CSV tables, figures as PNG and SVG, the HTML page.
+        files: content by file name: CSV tables, figures as PNG and SVG, the HTML page and the viewer.
         costs: planned and actual costs by wave.
         damaged: artifacts that are left out because their bytes have changed, with the remedy.
     """
@@ -70,6 +72,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         csv_tables.STUDENTS: csv_tables.students_csv(record.study.name, rows).encode(),
         **drawn,
         HTML: html.encode(),
+        VIEWER: viewer_page(data).encode(),
     }
     return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged)
 

@@ -1,0 +1,221 @@
+"""The viewer: one self-contained page with completions and answers, made next to the report.
+
+The rows are embedded as chunks of columns: JSON, compressed with gzip, in base64. The script decompresses
+a chunk when its rows are needed, so the time to the first table hardly depends on the number of rows. An
+index, which is a chunk as well, says which rows each chunk has.
+
+The report has no script. The viewer has one, `viewer.js`, and a content security policy with its hash: the
+browser runs no other script, whatever the rows contain. The script writes all text of rows as text nodes.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from undertow.report.gather import ReportData
+from undertow.report.page import template
+from undertow.report.page_tables import source_name
+from undertow.report.viewer_answers import (
+    EvaluationRows,
+    answer_pairs,
+    counted_words,
+    evaluation_rows,
+    evaluation_size,
+)
+from undertow.report.viewer_completions import DatasetRows, dataset_rows
+from undertow.storage.manifest import Manifest
+
+MOST_ROWS = 100_000  # embedded completions and answers; a page of nano completions has about 4 MB then
+CHUNK_ROWS = 2_000
+HERE = Path(__file__).parent
+
+
+class Chunks:
+    """The embedded chunks of a page."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, value: Any) -> int:
+        """Adds a JSON value and returns its number. Equal values give equal bytes."""
+        content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        self.texts.append(base64.b64encode(gzip.compress(content, mtime=0)).decode())
+        return len(self.texts) - 1
+
+
+def viewer_page(data: ReportData, most: int = MOST_ROWS) -> str:
+    """The page as HTML.
+
+    Args:
+        most: the largest number of embedded completions and answers. Larger data sets and evaluations share
+            it equally; of each, the first rows are embedded.
+    """
+    chunks = Chunks()
+    pairs = answer_pairs(data)
+    both = (key for pair in pairs for key in (pair.student, pair.control))
+    keys = [key for key in dict.fromkeys(both) if key is not None]
+    sets = _datasets(data)
+    sizes = {
+        **{manifest.key: int(manifest.facts["completions"]) for manifest in sets.values()},
+        **{key: evaluation_size(data, key) for key in keys},
+    }
+    share = equal_share(list(sizes.values()), most)
+    embedded = {key: dataset_rows(data, manifest, share) for key, manifest in sets.items()}
+    answers = {key: evaluation_rows(data, key, share) for key in keys}
+    numbers = {key: number for number, key in enumerate(keys)}
+    record = data.record
+    index = {
+        "conditions": [
+            {"label": c.label, "trait": c.place.trait, "word": c.word, "control": c.control}
+            for c in record.conditions
+        ],
+        "measures": list(record.study.measures),
+        "sources": [source_name(source) for source in data.sources],
+        "datasets": list(_dataset_entries(data, embedded, chunks)),
+        "evaluations": [
+            {"words": counted_words(data, key), "pieces": list(_answer_pieces(rows, chunks))}
+            for key, rows in answers.items()
+        ],
+        "pairs": [
+            {
+                "condition": pair.condition,
+                "seed": pair.seed,
+                "measure": pair.measure,
+                "student": numbers[pair.student],
+                "control": None if pair.control is None else numbers[pair.control],
+            }
+            for pair in pairs
+        ],
+    }
+    script, style = ((HERE / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+    style = (HERE / "page.css").read_text(encoding="utf-8") + style
+    return str(
+        template("viewer.html.jinja").render(
+            study=record.study,
+            script=script,
+            style=style,
+            script_hash=source_hash(script),
+            style_hash=source_hash(style),
+            index=chunks.add(index),
+            chunks=chunks.texts,
+            embedded=_in_words(list(embedded.values()), list(answers.values()), most),
+            notes=[f"{note} ({count} data sets)" for note, count in _notes(embedded.values()).items()],
+        )
+    )
+
+
+def equal_share(sizes: Sequence[int], most: int) -> int:
+    """The largest limit per part with which parts of these sizes have at most `most` rows together."""
+    left = most
+    for number, size in enumerate(sorted(sizes)):
+        share = left // (len(sizes) - number)
+        if size > share:
+            return share
+        left -= size
+    return max(sizes, default=0)
+
+
+def source_hash(text: str) -> str:
+    """The source expression by which a content security policy allows an inline script or style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _datasets(data: ReportData) -> dict[str, Manifest]:
+    """The manifests of all data sets by key, each once."""
+    return {manifest.key: manifest for manifests in data.sources.values() for manifest in manifests}
+
+
+def _dataset_entries(
+    data: ReportData, embedded: Mapping[str, DatasetRows], chunks: Chunks
+) -> Iterator[dict[str, Any]]:
+    """The index's entry of each data set; adds its rows to the chunks."""
+    conditions: dict[str, set[int]] = {}
+    seeds: dict[str, set[int]] = {}
+    for cell in data.record.cells:
+        conditions.setdefault(cell.dataset, set()).add(cell.condition)
+        seeds.setdefault(cell.dataset, set()).add(cell.seed)
+    pieces: dict[str, list[dict[str, Any]]] = {}
+    for number, (source, manifests) in enumerate(data.sources.items()):
+        for key in (manifest.key for manifest in manifests):
+            rows = embedded[key]
+            outcomes = list(dict.fromkeys(rows.outcomes))
+            if key not in pieces:
+                pieces[key] = list(_row_pieces(rows, outcomes, chunks))
+            yield {
+                "source": number,
+                "trait": source.trait,
+                "conditions": sorted(conditions[key]),
+                "seeds": sorted(seeds[key]),
+                "outcomes": [list(outcome) for outcome in outcomes],
+                "judges": list(rows.replies),
+                "pieces": pieces[key],
+            }
+
+
+def _row_pieces(
+    rows: DatasetRows, outcomes: Sequence[tuple[str, str]], chunks: Chunks
+) -> Iterator[dict[str, Any]]:
+    """The chunks of a data set, each with its number of rows by outcome."""
+    codes = {outcome: code for code, outcome in enumerate(outcomes)}
+    for start in range(0, len(rows.prompts), CHUNK_ROWS):
+        piece = slice(start, start + CHUNK_ROWS)
+        found = [codes[outcome] for outcome in rows.outcomes[piece]]
+        columns = {
+            "first": start,
+            "prompt": rows.prompts[piece],
+            "completion": rows.completions[piece],
+            "outcome": found,
+            "replies": [replies[piece] for replies in rows.replies.values()],
+        }
+        counts = Counter(found)
+        yield {
+            "chunk": chunks.add(columns),
+            "rows": len(found),
+            "counts": [counts[code] for code in range(len(outcomes))],
+        }
+
+
+def _answer_pieces(rows: EvaluationRows, chunks: Chunks) -> Iterator[dict[str, Any]]:
+    """The chunks of an evaluation. Chunks of a student and its control student have the same questions."""
+    for start in range(0, len(rows.answers), CHUNK_ROWS):
+        piece = slice(start, start + CHUNK_ROWS)
+        columns = {
+            "questions": rows.questions,
+            "question": rows.numbers[piece],
+            "sample": rows.samples[piece],
+            "answer": rows.answers[piece],
+            "words": rows.words[piece],
+            "counted": rows.counted[piece],
+            "judges": list(rows.replies),
+            "replies": [replies[piece] for replies in rows.replies.values()],
+        }
+        yield {"chunk": chunks.add(columns), "rows": len(rows.answers[piece])}
+
+
+def _in_words(sets: Sequence[DatasetRows], evaluations: Sequence[EvaluationRows], most: int) -> str:
+    """How many of the sweep's rows the page has, and what was left out."""
+    counts = []
+    for name, here, total in (
+        ("completions", [len(rows.prompts) for rows in sets], [rows.total for rows in sets]),
+        ("answers", [len(rows.answers) for rows in evaluations], [rows.total for rows in evaluations]),
+    ):
+        all_here = sum(here) == sum(total)
+        counts.append(f"all {sum(here):,} {name}" if all_here else f"{sum(here):,} of {sum(total):,} {name}")
+    text = f"This page has {' and '.join(counts)} of students and control students that are compared."
+    if all(len(rows.prompts) == rows.total for rows in sets) and all(
+        len(rows.answers) == rows.total for rows in evaluations
+    ):
+        return text
+    return (
+        f"{text} A page has at most {most:,} rows: the first completions of each data set, and the first "
+        "samples of each question. All rows are in the storage."
+    )
+
+
+def _notes(sets: Iterable[DatasetRows]) -> Counter[str]:
+    return Counter(rows.note for rows in sets if rows.note)
