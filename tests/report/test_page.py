@@ -18,8 +18,8 @@ from undertow.planning.estimate import estimate
 from undertow.report.gather import numbers_in
 from undertow.report.make import HTML, SweepReport, make_report
 from undertow.report.text_layout import wrapped
-from undertow.report.viewer_links import VIEWER
 from undertow.results import sweep_folders
+from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.hypotheses import Hypothesis

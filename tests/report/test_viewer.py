@@ -21,9 +21,9 @@ from undertow.judging.judges import RuleJudge
 from undertow.report import viewer
 from undertow.report.gather import ReportData
 from undertow.report.make import HTML, make_report
-from undertow.report.viewer_links import VIEWER
 from undertow.results.evaluation_files import ANSWERS, Evaluations
 from undertow.results.row_verdicts import VERDICTS
+from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
@@ -217,13 +217,13 @@ def test_without_completions_the_training_rows_are_shown(tmp_path: Path) -> None
     assert {len(page.rows(dataset, "prompt")) for dataset in page.index["datasets"]} == {40}
 
 
-def opened(page: Path, filters: str, width: int = 1280) -> str:
+def opened(page: Path, filters: str) -> str:
     """The document after its script has run in a browser."""
     assert CHROMIUM is not None
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu",
         f"--user-data-dir={page.parent / 'profile'}",
-        f"--window-size={width},900", "--virtual-time-budget=20000", "--dump-dom", f"{page.as_uri()}#{filters}",
+        "--window-size=1280,900", "--virtual-time-budget=20000", "--dump-dom", f"{page.as_uri()}#{filters}",
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 

@@ -13,11 +13,11 @@ from undertow.report.figures import FigurePanel
 from undertow.report.gather import ReportData, WaveCost
 from undertow.report.preregistration import read_preregistration
 from undertow.report.viewer import viewer_page
-from undertow.report.viewer_links import VIEWER
 from undertow.results import csv_tables
 from undertow.results import events as event_log
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
 from undertow.results.evaluation_files import Evaluations
+from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.statistics.confusion import Confusion, StudentRates, confusion
 from undertow.storage.manifest import Address

@@ -19,8 +19,8 @@ from undertow.report.preregistration import Preregistration
 from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
 from undertow.report.tables import rate_name, sampled_measures
-from undertow.report.viewer_links import VIEWER
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
+from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
 

@@ -7,7 +7,8 @@ filters; `viewer.js` reads it.
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-VIEWER = "viewer.html"
+from undertow.results.sweep_folders import VIEWER
+
 KEPT = "kept"  # the outcome of all completions that no rule or judge rejected
 
 
