@@ -91,7 +91,8 @@
       const control = other.get(`${columns.sample[i]} ${question}`);
       const row = { part, columns, i, question, control, outcome: answerOutcome(part, columns, i, control) };
       if (state.outcome !== undefined && row.outcome !== state.outcome) continue;
-      const texts = [question, columns.answer[i], control && control.columns.answer[control.i]];
+      const replies = columns.replies.map((ofJudge) => ofJudge[i]);
+      const texts = [question, columns.answer[i], control && control.columns.answer[control.i], ...replies];
       if (!wanted || texts.some((text) => text && contains(text, wanted))) found.push(row);
     }
     return found;
@@ -146,8 +147,10 @@
           drawn = true;
           draw(shown);
         }
-        const share = `${Math.round((100 * read) / total)} % searched`;
-        if (known === undefined) status(from, shown.length, `${count.toLocaleString("en")} so far, ${share}`);
+        if (known === undefined) {
+          const share = Math.round((100 * read) / total);
+          byId("status").textContent = `Searching: ${share} %, ${count.toLocaleString("en")} rows so far`;
+        }
       }
     }
     const last = Math.max(0, Math.ceil(count / PAGE) - 1);
@@ -160,6 +163,7 @@
     byId("previous").disabled = state.page === 0;
     byId("next").disabled = state.page === last;
     rowsOf.removeAttribute("aria-busy");
+    // The milliseconds from opening the page to its first table, for measurements.
     if (document.documentElement.dataset.firstTable === undefined)
       document.documentElement.dataset.firstTable = String(Math.round(performance.now()));
   }
