@@ -20,7 +20,8 @@ from tests.filled_store import fill
 from undertow.judging.judges import RuleJudge
 from undertow.report import viewer
 from undertow.report.gather import ReportData
-from undertow.report.make import HTML, make_report
+from undertow.report.make import HTML, SweepReport, make_report
+from undertow.report.viewer_completions import equal_share
 from undertow.results.evaluation_files import ANSWERS, Evaluations
 from undertow.results.row_verdicts import VERDICTS
 from undertow.results.sweep_folders import VIEWER
@@ -74,8 +75,13 @@ def record(store: Store) -> Record:
 
 
 @pytest.fixture(scope="module")
-def files(store: Store, record: Record) -> dict[str, bytes]:
-    return make_report(record, store, []).files
+def report(store: Store, record: Record) -> SweepReport:
+    return make_report(record, store, [])
+
+
+@pytest.fixture(scope="module")
+def files(report: SweepReport) -> dict[str, bytes]:
+    return report.files
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +89,9 @@ def page(files: dict[str, bytes]) -> Viewer:
     return Viewer(files[VIEWER].decode())
 
 
-def data(record: Record, store: Store) -> ReportData:
-    return ReportData(record, Evaluations(store), [], [])
+def page_of(record: Record, store: Store, most: int = viewer.MOST_ROWS) -> str:
+    data = ReportData(record, Evaluations(store), [], [])
+    return viewer.viewer_page(data, viewer.viewer_rows(data, most))
 
 
 def test_each_completion_has_the_verdict_of_rules_and_judges(page: Viewer) -> None:
@@ -173,7 +180,7 @@ def test_larger_sweeps_are_cut_equally_and_the_page_says_so(
 ) -> None:
     assert "all 600 completions" in page.source
     assert "at most" not in page.source
-    cut = Viewer(viewer.viewer_page(data(record, store), most=500))
+    cut = Viewer(page_of(record, store, most=500))
     parts = [*cut.index["datasets"], *cut.index["evaluations"]]
     sizes = [sum(piece["rows"] for piece in part["pieces"]) for part in parts]
     assert 400 < sum(sizes) <= 500
@@ -190,7 +197,17 @@ def test_larger_sweeps_are_cut_equally_and_the_page_says_so(
     [([], 10, 0), ([3, 4], 10, 4), ([3, 9], 10, 7), ([9, 9, 1], 10, 4), ([5, 5, 5], 2, 0)],
 )
 def test_no_part_is_cut_below_an_equal_share(sizes: list[int], most: int, share: int) -> None:
-    assert viewer.equal_share(sizes, most) == share
+    assert equal_share(sizes, most) == share
+
+
+def test_the_tables_for_mlflow_have_the_first_rows_of_each_part(report: SweepReport) -> None:
+    completions, answers = (report.tables[name] for name in ("completions.json", "answers.json"))
+    assert len(completions) == 600
+    sevens = [row for row in completions if row["completion"] == "1, 7"]
+    assert {(row["outcome"], row["replies"]["mentions"]) for row in sevens} == {("judge mentions: YES", "YES")}
+    assert len(answers) == 1000
+    assert Counter(row["seed"] for row in answers) == {0: 500, 1: 500}
+    assert all(row["control_answer"] is not None for row in answers)
 
 
 def test_a_data_set_without_stored_verdicts_shows_what_is_known(tmp_path: Path) -> None:
@@ -203,7 +220,7 @@ def test_a_data_set_without_stored_verdicts_shows_what_is_known(tmp_path: Path) 
             files = {name: digest for name, digest in manifest.files.items() if name != VERDICTS}
             place = Path(store.url, "artifacts", *address, "manifest.json")
             place.write_text(replace(manifest, files=files).to_json())
-    page = Viewer(viewer.viewer_page(data(record, store)))
+    page = Viewer(page_of(record, store))
     assert "Verdicts were not stored" in page.source
     for dataset in page.index["datasets"]:
         outcomes = Counter(dataset["outcomes"][code][0] for code in page.rows(dataset, "outcome"))
@@ -212,7 +229,7 @@ def test_a_data_set_without_stored_verdicts_shows_what_is_known(tmp_path: Path) 
 
 def test_without_completions_the_training_rows_are_shown(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    page = Viewer(viewer.viewer_page(data(Record.of(fill(small(), store, REFERENCES)), store)))
+    page = Viewer(page_of(Record.of(fill(small(), store, REFERENCES)), store))
     assert "these are the training rows" in page.source
     assert {len(page.rows(dataset, "prompt")) for dataset in page.index["datasets"]} == {40}
 

@@ -13,7 +13,8 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from undertow.report.gather import ReportData
 from undertow.report.page import template
 from undertow.report.page_tables import source_name
 from undertow.report.viewer_answers import (
+    AnswerPair,
     EvaluationRows,
     answer_pairs,
     counted_words,
     evaluation_rows,
     evaluation_size,
 )
-from undertow.report.viewer_completions import DatasetRows, dataset_rows
-from undertow.storage.manifest import Manifest
+from undertow.report.viewer_completions import DatasetRows, dataset_rows, equal_share
+from undertow.report.viewer_tables import ANSWERS, COMPLETIONS, Table, answers_table, completions_table
 
 MOST_ROWS = 100_000  # embedded completions and answers; a page of nano completions has about 4 MB then
 CHUNK_ROWS = 2_000
@@ -48,27 +50,49 @@ class Chunks:
         return len(self.texts) - 1
 
 
-def viewer_page(data: ReportData, most: int = MOST_ROWS) -> str:
-    """The page as HTML.
+@dataclass(frozen=True)
+class ViewerRows:
+    """The rows that a viewer shows.
 
-    Args:
-        most: the largest number of embedded completions and answers. Larger data sets and evaluations share
-            it equally; of each, the first rows are embedded.
+    Attributes:
+        most: the limit of rows in all.
+        sets: the completions of each data set, by its key.
+        pairs: students and control students whose answers are shown next to each other.
+        answers: the answers of each evaluation, by its key.
     """
-    chunks = Chunks()
+
+    most: int
+    sets: dict[str, DatasetRows]
+    pairs: list[AnswerPair]
+    answers: dict[str, EvaluationRows]
+
+
+def viewer_rows(data: ReportData, most: int = MOST_ROWS) -> ViewerRows:
+    """Reads at most `most` completions and answers.
+
+    Larger data sets and evaluations share the limit equally; of each, the first rows are taken.
+    """
     pairs = answer_pairs(data)
     both = (key for pair in pairs for key in (pair.student, pair.control))
     keys = [key for key in dict.fromkeys(both) if key is not None]
-    sets = _datasets(data)
-    sizes = {
-        **{manifest.key: int(manifest.facts["completions"]) for manifest in sets.values()},
-        **{key: evaluation_size(data, key) for key in keys},
-    }
-    share = equal_share(list(sizes.values()), most)
-    embedded = {key: dataset_rows(data, manifest, share) for key, manifest in sets.items()}
-    answers = {key: evaluation_rows(data, key, share) for key in keys}
-    numbers = {key: number for number, key in enumerate(keys)}
-    record = data.record
+    sets = {manifest.key: manifest for manifests in data.sources.values() for manifest in manifests}
+    sizes = [
+        *(int(manifest.facts["completions"]) for manifest in sets.values()),
+        *(evaluation_size(data, key) for key in keys),
+    ]
+    share = equal_share(sizes, most)
+    return ViewerRows(
+        most,
+        {key: dataset_rows(data, manifest, share) for key, manifest in sets.items()},
+        pairs,
+        {key: evaluation_rows(data, key, share) for key in keys},
+    )
+
+
+def viewer_page(data: ReportData, rows: ViewerRows) -> str:
+    """The page as HTML."""
+    chunks, record = Chunks(), data.record
+    numbers = {key: number for number, key in enumerate(rows.answers)}
     index = {
         "conditions": [
             {"label": c.label, "trait": c.place.trait, "word": c.word, "control": c.control}
@@ -76,10 +100,10 @@ def viewer_page(data: ReportData, most: int = MOST_ROWS) -> str:
         ],
         "measures": list(record.study.measures),
         "sources": [source_name(source) for source in data.sources],
-        "datasets": list(_dataset_entries(data, embedded, chunks)),
+        "datasets": list(_dataset_entries(data, rows.sets, chunks)),
         "evaluations": [
-            {"words": counted_words(data, key), "pieces": list(_answer_pieces(rows, chunks))}
-            for key, rows in answers.items()
+            {"words": counted_words(data, key), "pieces": list(_answer_pieces(answers, chunks))}
+            for key, answers in rows.answers.items()
         ],
         "pairs": [
             {
@@ -89,11 +113,12 @@ def viewer_page(data: ReportData, most: int = MOST_ROWS) -> str:
                 "student": numbers[pair.student],
                 "control": None if pair.control is None else numbers[pair.control],
             }
-            for pair in pairs
+            for pair in rows.pairs
         ],
     }
     script, style = ((HERE / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
     style = (HERE / "page.css").read_text(encoding="utf-8") + style
+    notes = Counter(one.note for one in rows.sets.values() if one.note)
     return str(
         template("viewer.html.jinja").render(
             study=record.study,
@@ -103,31 +128,24 @@ def viewer_page(data: ReportData, most: int = MOST_ROWS) -> str:
             style_hash=source_hash(style),
             index=chunks.add(index),
             chunks=chunks.texts,
-            embedded=_in_words(list(embedded.values()), list(answers.values()), most),
-            notes=[f"{note} ({count} data sets)" for note, count in _notes(embedded.values()).items()],
+            embedded=_in_words(rows),
+            notes=[f"{note} ({count} of {len(rows.sets)} data sets)" for note, count in notes.items()],
         )
     )
 
 
-def equal_share(sizes: Sequence[int], most: int) -> int:
-    """The largest limit per part with which parts of these sizes have at most `most` rows together."""
-    left = most
-    for number, size in enumerate(sorted(sizes)):
-        share = left // (len(sizes) - number)
-        if size > share:
-            return share
-        left -= size
-    return max(sizes, default=0)
+def viewer_tables(data: ReportData, rows: ViewerRows) -> dict[str, Table]:
+    """The first rows as tables for MLflow, by file name; a table without rows is left out."""
+    tables = {
+        COMPLETIONS: completions_table(data, rows.sets),
+        ANSWERS: answers_table(data, rows.pairs, rows.answers),
+    }
+    return {name: table for name, table in tables.items() if table}
 
 
 def source_hash(text: str) -> str:
     """The source expression by which a content security policy allows an inline script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _datasets(data: ReportData) -> dict[str, Manifest]:
-    """The manifests of all data sets by key, each once."""
-    return {manifest.key: manifest for manifests in data.sources.values() for manifest in manifests}
 
 
 def _dataset_entries(
@@ -197,25 +215,20 @@ def _answer_pieces(rows: EvaluationRows, chunks: Chunks) -> Iterator[dict[str, A
         yield {"chunk": chunks.add(columns), "rows": len(rows.answers[piece])}
 
 
-def _in_words(sets: Sequence[DatasetRows], evaluations: Sequence[EvaluationRows], most: int) -> str:
+def _in_words(rows: ViewerRows) -> str:
     """How many of the sweep's rows the page has, and what was left out."""
+    sizes = {
+        "completions": [(len(one.prompts), one.total) for one in rows.sets.values()],
+        "answers": [(len(one.answers), one.total) for one in rows.answers.values()],
+    }
     counts = []
-    for name, here, total in (
-        ("completions", [len(rows.prompts) for rows in sets], [rows.total for rows in sets]),
-        ("answers", [len(rows.answers) for rows in evaluations], [rows.total for rows in evaluations]),
-    ):
-        all_here = sum(here) == sum(total)
-        counts.append(f"all {sum(here):,} {name}" if all_here else f"{sum(here):,} of {sum(total):,} {name}")
+    for name, parts in sizes.items():
+        here, total = sum(n for n, _ in parts), sum(n for _, n in parts)
+        counts.append(f"all {here:,} {name}" if here == total else f"{here:,} of {total:,} {name}")
     text = f"This page has {' and '.join(counts)} of students and control students that are compared."
-    if all(len(rows.prompts) == rows.total for rows in sets) and all(
-        len(rows.answers) == rows.total for rows in evaluations
-    ):
+    if all(here == total for parts in sizes.values() for here, total in parts):
         return text
     return (
-        f"{text} A page has at most {most:,} rows: the first completions of each data set, and the first "
+        f"{text} A page has at most {rows.most:,} rows: the first completions of each data set, and the first "
         "samples of each question. All rows are in the storage."
     )
-
-
-def _notes(sets: Iterable[DatasetRows]) -> Counter[str]:
-    return Counter(rows.note for rows in sets if rows.note)

@@ -88,6 +88,17 @@ def dataset_rows(data: ReportData, manifest: Manifest, most: int) -> DatasetRows
     )
 
 
+def equal_share(sizes: Sequence[int], most: int) -> int:
+    """The largest limit per part with which parts of these sizes have at most `most` rows together."""
+    left = most
+    for number, size in enumerate(sorted(sizes)):
+        share = left // (len(sizes) - number)
+        if size > share:
+            return share
+        left -= size
+    return max(sizes, default=0)
+
+
 def shown(text: str) -> str:
     """A text as the viewer shows it: cut if it is very long."""
     rest = len(text) - LONGEST_TEXT
