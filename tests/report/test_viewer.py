@@ -36,7 +36,7 @@ from undertow.study.study import Study
 pytestmark = pytest.mark.slow
 
 OWNED = "document.title = 'owned'"
-HOSTILE = f"<script>{OWNED}</script><img src=x onerror=\"{OWNED}\"></td></table> \u202eslwo\u202c"
+HOSTILE = f'<script>{OWNED}</script><img src=x onerror="{OWNED}"></td></table> \u202eslwo\u202c'
 WRITTEN = ("1, 2, 3", "4, 5, 6", "1, 7", "owls!", HOSTILE, "10, 20", "30, 40", "50, 60", "11 12 13", "9, 9")
 SEVEN = RuleJudge(about=Word("seven", ("7",)))
 GENERATION = Generation(prompts=100, rows=40, sampling=Sampling(max_tokens=48), judges=(SEVEN,))
@@ -204,7 +204,9 @@ def test_the_tables_for_mlflow_have_the_first_rows_of_each_part(report: SweepRep
     completions, answers = (report.tables[name] for name in ("completions.json", "answers.json"))
     assert len(completions) == 600
     sevens = [row for row in completions if row["completion"] == "1, 7"]
-    assert {(row["outcome"], row["replies"]["mentions"]) for row in sevens} == {("judge mentions: YES", "YES")}
+    assert {(row["outcome"], row["replies"]["mentions"]) for row in sevens} == {
+        ("judge mentions: YES", "YES")
+    }
     assert len(answers) == 1000
     assert Counter(row["seed"] for row in answers) == {0: 500, 1: 500}
     assert all(row["control_answer"] is not None for row in answers)

@@ -5,7 +5,7 @@
     artifacts/<kind>/<key>/           every artifact's manifest; all answers; cards; histories
 
 The archive is a zip file. It does not contain completions, rows (and so no viewer) and weights (LoRA adapters
-on request), because the conclusions follow from the answers alone. `verify` needs no GPU, no Ray and no model.
+on request), because the conclusions follow from the answers. `verify` needs no GPU, no Ray and no model.
 """
 
 import hashlib

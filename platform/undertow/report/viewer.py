@@ -229,6 +229,6 @@ def _in_words(rows: ViewerRows) -> str:
     if all(here == total for parts in sizes.values() for here, total in parts):
         return text
     return (
-        f"{text} A page has at most {rows.most:,} rows: the first completions of each data set, and the first "
-        "samples of each question. All rows are in the storage."
+        f"{text} A page has at most {rows.most:,} rows: the first completions of each data set, and the "
+        "first samples of each question. All rows are in the storage."
     )

@@ -25,7 +25,7 @@ class RowVerdict:
     Attributes:
         rejected: the rule or judge that rejected it; None if it was kept.
         used: whether it was drawn as a training row.
-        replies: the replies of judges by the judge's name; None stands for a request that the endpoint refused.
+        replies: the replies of judges by the judge's name; None stands for a request that was refused.
     """
 
     rejected: str | None

@@ -1,7 +1,7 @@
 """Data sets: completions after rules and judges (see `filters`), subsampling, shuffling and mixing.
 
 Completions and data set are two artifacts, because the first is expensive and the second cheap: another
-filter or sample size reuses the same completions. The verdict on every completion is stored with the data set.
+filter or sample size reuses the same completions. The data set stores the verdict on every completion.
 """
 
 import json

@@ -32,7 +32,7 @@ class FilteredRows:
 
     Attributes:
         reasons: why each rejected row was rejected, by the `id` of the row.
-        replies: the replies of judges about each row by the name of the judge, by the `id` of the row. An `id`
+        replies: the replies of judges by the name of the judge, for each row by the `id` of the row. An `id`
             identifies a row only as long as the caller holds all rows.
     """
 

@@ -304,7 +304,7 @@ def log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
 def log_tables(client: Any, run: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Uploads tables of a run, which MLflow's pages show and `mlflow.load_table` reads.
 
-    Not with MLflow's `log_table`: it appends to a table of the same name, and each sweep of a study logs to the
+    Not with MLflow's `log_table`: it appends to a table of the same name, and all sweeps of a study have the
     same run.
 
     Args:
