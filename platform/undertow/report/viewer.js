@@ -202,7 +202,7 @@
       const reply = columns.replies[number][i];
       const rejects = label.startsWith(`judge ${judge}: `);
       if (reply !== null)
-        verdict.append(replyLine(`${judge}, ${rejects ? "rejects" : "keeps"}`, reply));
+        verdict.append(replyLine(`judge ${judge} ${rejects ? "rejects" : "keeps"} it`, reply));
     });
     return [about, said("prompt", columns.prompt[i], []), said("answer", columns.completion[i], []), verdict];
   }
@@ -210,11 +210,8 @@
   function answerCells({ part, columns, i, question, control }) {
     const condition = index.conditions[part.condition];
     const about = element("td", "about");
-    const link = element("a", "", condition.label);
-    link.href = "report.html#effects";
-    const name = document.createElement("span");
-    name.append(link);
-    about.append(name, element("span", "", `${seeds([part.seed])}, sample ${columns.sample[i]}`));
+    about.append(element("span", "", condition.label));
+    about.append(element("span", "", `${seeds([part.seed])}, sample ${columns.sample[i]}`));
     if (index.measures.length > 1) about.append(element("span", "", index.measures[part.measure]));
     const words = index.evaluations[part.student].words;
     const own = answerCell(columns, i, words, condition.word);
@@ -233,7 +230,7 @@
     const about = element("div", found.includes(own) ? "about used" : "about", note);
     columns.judges.forEach((judge, number) => {
       const reply = columns.replies[number][i];
-      if (reply !== null) about.append(replyLine(judge, reply));
+      if (reply !== null) about.append(replyLine(`judge ${judge}`, reply));
     });
     cell.append(about);
     return cell;
@@ -328,6 +325,7 @@
     byId("text").value = state.text ?? "";
     byId("completions").setAttribute("aria-pressed", String(completions));
     byId("answers").setAttribute("aria-pressed", String(!completions));
+    byId("back").href = completions ? "report.html#data" : "report.html#effects";
     byId("legend").textContent = completions
       ? "Kept: a training row. Kept, not drawn: passed all rules and judges, and was not among the rows drawn."
       : "Highlighted: the counted words, the trait’s own word in yellow. Outcome: which of the two students shows " +
