@@ -185,7 +185,9 @@ def test_larger_sweeps_are_cut_equally_and_the_page_says_so(
     sizes = [sum(piece["rows"] for piece in part["pieces"]) for part in parts]
     assert 400 < sum(sizes) <= 500
     assert "of 600 completions" in cut.source
-    assert "A page has at most 500 rows" in cut.source
+    assert "It can have at most 500 rows" in cut.source
+    rows = viewer.viewer_rows(ReportData(record, Evaluations(store), [], []), characters=10_000)
+    assert 8_000 < rows.characters <= 10_000  # long texts: fewer rows
     for pair in cut.index["pairs"]:  # the same questions and samples on both sides
         student, control = (cut.index["evaluations"][pair[side]] for side in ("student", "control"))
         for column in ("question", "sample"):

@@ -299,15 +299,20 @@
 
   // --- filters, keys and the address ---
 
-  function fill(name, values, all) {
+  // Sets the options of a filter. A value that the page does not have selects no rows if it is in the address
+  // (a link to a rule of an earlier version), and is dropped if the user has changed the view.
+  function fill(name, values, all, drop) {
+    if (state[name] !== undefined && !values.some(([value]) => value === state[name])) {
+      if (drop) delete state[name];
+      else values = [...values, [state[name], `${state[name]} (no rows)`]];
+    }
     const select = byId(name);
     select.replaceChildren(new Option(all, ""), ...values.map(([value, label]) => new Option(label, value)));
     select.value = state[name] ?? "";
-    if (select.value === "") delete state[name]; // a value that this page does not have
     select.parentElement.hidden = values.length < 2;
   }
 
-  function fillFilters() {
+  function fillFilters(drop) {
     const completions = state.view === "completions";
     const used = new Set(completions
       ? index.datasets.flatMap((one) => one.conditions)
@@ -315,13 +320,13 @@
     const conditions = [...used].sort((a, b) => a - b);
     const same = (value) => [String(value), String(value)];
     const unique = (values) => [...new Set(values)];
-    fill("trait", unique(conditions.map((n) => index.conditions[n].trait)).map(same), "all");
-    fill("condition", conditions.map((n) => [String(n), index.conditions[n].label]), "all");
-    fill("source", completions ? index.sources.map((name, n) => [String(n), name]) : [], "all teachers");
-    fill("measure", completions ? [] : index.measures.map(same), "all");
+    fill("trait", unique(conditions.map((n) => index.conditions[n].trait)).map(same), "all", drop);
+    fill("condition", conditions.map((n) => [String(n), index.conditions[n].label]), "all", drop);
+    fill("source", completions ? index.sources.map((name, n) => [String(n), name]) : [], "all teachers", drop);
+    fill("measure", completions ? [] : index.measures.map(same), "all", drop);
     const found = completions ? index.datasets.flatMap((one) => one.seeds) : index.pairs.map((pair) => pair.seed);
-    fill("seed", unique(found).sort((a, b) => a - b).map(same), "all");
-    fill("outcome", completions ? completionOutcomes() : answerOutcomes(), "all");
+    fill("seed", unique(found).sort((a, b) => a - b).map(same), "all", drop);
+    fill("outcome", completions ? completionOutcomes() : answerOutcomes(), "all", drop);
     byId("text").value = state.text ?? "";
     byId("completions").setAttribute("aria-pressed", String(completions));
     byId("answers").setAttribute("aria-pressed", String(!completions));
@@ -355,8 +360,8 @@
     update();
   }
 
-  function update() {
-    fillFilters();
+  function update(drop) {
+    fillFilters(drop);
     const given = new URLSearchParams({ view: state.view });
     for (const name of FILTERS) if (state[name] !== undefined) given.set(name, state[name]);
     if (state.page) given.set("page", String(state.page + 1));
@@ -382,7 +387,7 @@
     state.view = view;
     for (const name of ["outcome", ...OF_VIEW.completions, ...OF_VIEW.answers]) delete state[name];
     state.page = 0;
-    update();
+    update(true);
   }
 
   function onKey(event) {

@@ -32,7 +32,8 @@ from undertow.report.viewer_answers import (
 from undertow.report.viewer_completions import DatasetRows, dataset_rows, equal_share
 from undertow.report.viewer_tables import ANSWERS, COMPLETIONS, Table, answers_table, completions_table
 
-MOST_ROWS = 100_000  # embedded completions and answers; a page of nano completions has about 4 MB then
+MOST_ROWS = 200_000  # embedded completions and answers
+MOST_CHARACTERS = 50_000_000  # of their texts; compressed, about 15 MB
 CHUNK_ROWS = 2_000
 HERE = Path(__file__).parent
 
@@ -66,12 +67,32 @@ class ViewerRows:
     pairs: list[AnswerPair]
     answers: dict[str, EvaluationRows]
 
+    @property
+    def count(self) -> int:
+        """The number of completions and answers."""
+        sets, evaluations = self.sets.values(), self.answers.values()
+        return sum(len(one.prompts) for one in sets) + sum(len(one.answers) for one in evaluations)
 
-def viewer_rows(data: ReportData, most: int = MOST_ROWS) -> ViewerRows:
-    """Reads at most `most` completions and answers.
+    @property
+    def characters(self) -> int:
+        """The length of all prompts, completions and answers."""
+        columns = [one.answers for one in self.answers.values()]
+        columns += [column for one in self.sets.values() for column in (one.prompts, one.completions)]
+        return sum(len(text) for column in columns for text in column)
+
+
+def viewer_rows(data: ReportData, most: int = MOST_ROWS, characters: int = MOST_CHARACTERS) -> ViewerRows:
+    """Reads at most `most` completions and answers, and fewer if their texts have more than `characters`.
 
     Larger data sets and evaluations share the limit equally; of each, the first rows are taken.
     """
+    rows = _read_rows(data, most)
+    while (size := rows.characters) > characters:
+        rows = _read_rows(data, min(rows.most, rows.count) * characters // size)
+    return rows
+
+
+def _read_rows(data: ReportData, most: int) -> ViewerRows:
     pairs = answer_pairs(data)
     both = (key for pair in pairs for key in (pair.student, pair.control))
     keys = [key for key in dict.fromkeys(both) if key is not None]
@@ -229,6 +250,6 @@ def _in_words(rows: ViewerRows) -> str:
     if all(here == total for parts in sizes.values() for here, total in parts):
         return text
     return (
-        f"{text} A page has at most {rows.most:,} rows: the first completions of each data set, and the "
+        f"{text} It can have at most {rows.most:,} rows: the first completions of each data set, and the "
         "first samples of each question. All rows are in the storage."
     )
