@@ -33,7 +33,7 @@ from undertow.report.viewer_completions import DatasetRows, dataset_rows, equal_
 from undertow.report.viewer_tables import ANSWERS, COMPLETIONS, Table, answers_table, completions_table
 
 MOST_ROWS = 200_000  # embedded completions and answers
-MOST_CHARACTERS = 50_000_000  # of their texts; compressed, about 15 MB
+MOST_CHARACTERS = 50_000_000  # of their texts, before compression
 CHUNK_ROWS = 2_000
 HERE = Path(__file__).parent
 
