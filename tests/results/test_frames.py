@@ -1,7 +1,9 @@
 """The results of a sweep as pandas frames: their rows and columns are those of the stored files."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from undertow.study.conditions import Generation
 
 pytestmark = pytest.mark.slow
 
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "results.ipynb"
 WRITTEN = ("1, 2, 3", "owls!", "4, 5")
 GENERATION = Generation(prompts=30, rows=10, sampling=Sampling(max_tokens=48))
 
@@ -26,7 +29,8 @@ GENERATION = Generation(prompts=30, rows=10, sampling=Sampling(max_tokens=48))
 def opened(tmp_path_factory: pytest.TempPathFactory) -> SweepResults:
     store = Store(str(tmp_path_factory.mktemp("opened") / "storage"))
     conditions = [c for c in study().conditions if c.teacher == c.student == REFERENCES[0]]
-    of = study(conditions=tuple(replace(c, generation=GENERATION) for c in conditions), seeds=(0, 1))
+    conditions = [replace(c, generation=GENERATION) for c in conditions]
+    of = study("owls", conditions=tuple(conditions), seeds=(0, 1))
     record = Record.of(fill(of, store, REFERENCES, completions=WRITTEN))
     folder = sweep_folders.folder_of(of.name, "20260101T000000")
     store.write_bytes(f"{folder}/{sweep_folders.PLAN}", record.to_json().encode())
@@ -65,6 +69,19 @@ def test_epochs_have_the_probability_of_each_word(opened: SweepResults) -> None:
     assert tuple(epochs.columns) == (*EPOCH_COLUMNS, "p_owl", "p_cat")
     assert len(epochs) == 6 * 3
     assert list(epochs["p_owl"][:3]) == pytest.approx([0.1, 0.3, 0.5])
+
+
+def test_the_example_notebook_runs(opened: SweepResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(Path(opened.store.url).parent)  # where `storage` is
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["trait"] == "owl"
+    assert list(names["plt"].gca().lines) != []
+    names["plt"].close("all")
 
 
 def test_an_unknown_study_is_an_error_that_names_it(tmp_path: Path) -> None:

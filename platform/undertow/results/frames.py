@@ -145,6 +145,8 @@ class SweepResults:
             if verdicts.is_file():
                 found = pq.read_table(verdicts, columns=["rejected", "used", "replies"]).to_pandas()
                 frame = frame.join(found)
+            else:
+                frame = frame.assign(rejected=None, used=None, replies=None)
             place = self.record.conditions[cell.condition].place
             names = {"trait": place.trait, "format": place.format, "teacher": place.teacher}
             yield frame.assign(**names, seed=cell.seed, dataset_key=key)
