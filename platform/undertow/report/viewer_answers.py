@@ -90,7 +90,7 @@ def counted_words(data: ReportData, evaluation: str) -> dict[str, Sequence[str]]
     """
     manifest = data.manifests.get(Address("evaluation", evaluation))
     spec = manifest.spec if manifest else {}
-    if spec.get("options"):
+    if spec.get("type") != "Evaluation" or spec.get("options"):  # another kind's `words` may be anything
         return {}
     return {word["name"]: word["forms"] for word in spec.get("words", ())}
 
