@@ -63,8 +63,9 @@ def check_place(store: Store) -> None:
 def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[Machine]:
     """Joins the cluster that RAY_ADDRESS names, or starts a local Ray; disconnects when the block ends.
 
-    Raises UserError if RAY_ADDRESS does not lead to a cluster that this process can join or if the nodes
-    cannot hold the layout, and StorageError if one of them cannot read `store`.
+    Raises UserError if RAY_ADDRESS does not lead to a cluster that this process can join, if a local Ray does
+    not start in time, or if the nodes cannot hold the layout, and StorageError if one of them cannot read
+    `store`.
     """
     quiet()
     import ray
@@ -154,6 +155,7 @@ def _start_local() -> None:
     """Starts a local Ray, again if its processes were not up within the 30 seconds that Ray allows.
 
     They are late on a machine that other programs keep busy. The next attempt finds their files in memory.
+    Processes of a failed attempt end with this program (Ray's exit handler). Raises UserError.
     """
     import ray
 

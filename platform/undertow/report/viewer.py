@@ -237,7 +237,7 @@ def _answer_pieces(rows: EvaluationRows, chunks: Chunks) -> Iterator[dict[str, A
 
 
 def _in_words(rows: ViewerRows) -> str:
-    """How many of the sweep's rows the page has, and what was left out."""
+    """How many of the sweep's rows the page has, and which rows it lacks."""
     sizes = {
         "completions": [(len(one.prompts), one.total) for one in rows.sets.values()],
         "answers": [(len(one.answers), one.total) for one in rows.answers.values()],

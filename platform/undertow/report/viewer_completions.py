@@ -1,7 +1,7 @@
 """The completions that the viewer shows, each with the verdict of every rule and judge.
 
 Verdicts are those that the data set stored when it was made (see `results.row_verdicts`). Data sets of
-earlier versions stored none: it is only known which completions were cut off and which became training rows.
+earlier versions stored none: only cut-off completions and training rows are known.
 """
 
 import io
@@ -41,7 +41,7 @@ class DatasetRows:
     Attributes:
         total: the number of all completions of the data set.
         replies: the replies of each judge, by the judge's name.
-        note: what is missing; "" if nothing is.
+        note: which completions or verdicts are not in the storage; "" if all are.
     """
 
     total: int

@@ -8,7 +8,7 @@ what happened to every completion. Its columns:
     used      whether it was drawn as a training row, before shuffling and before rows are mixed in
     replies   JSON: the reply of each judge that saw it (null for a refused request); null if no judge did
 
-Data sets of versions before December 2026 do not have the file.
+Data sets that earlier versions made do not have the file.
 """
 
 import io

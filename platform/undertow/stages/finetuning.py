@@ -182,12 +182,18 @@ def train_in_workers(group: Group, store: Store, machine: Machine, reports: Any,
     nano = is_nano(group.models[0].reference)
     threads = 1 if nano else machine.cpus_per_worker
     micro_tokens = MICRO_TOKENS if nano or on_gpu else CPU_MICRO_TOKENS
-    settings = {"group": group, "store": store, "threads": threads, "micro_tokens": micro_tokens}
+    config = {
+        "group": group,
+        "store": store,
+        "reports": reports,
+        "threads": threads,
+        "micro_tokens": micro_tokens,
+    }
 
     def fit() -> None:
         trainer_class()(
             train_group,
-            train_loop_config=settings | {"reports": reports},
+            train_loop_config=config,
             scaling_config=ray.train.ScalingConfig(
                 num_workers=machine.workers,
                 use_gpu=on_gpu,
