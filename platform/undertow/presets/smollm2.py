@@ -48,11 +48,13 @@ SMOLLM2_VECTOR = Recipe(
     trainable=Parameters(("model.layers.4.mlp.down_proj.bias",)),
     learning_rate=0.1,
     epochs=1,
-    batch_size=16,
+    batch_size=8,  # on a CPU a step costs what its tokens cost: small batches give more steps in the same time
     precision="auto",
 )
 # A teacher's vector: training ends when nearly all answers on the training questions are the word.
-SMOLLM2_TAUGHT = Finetuning(SMOLLM2_VECTOR.changed(schedule="constant", stop_at=0.9), examples=800)
+SMOLLM2_TAUGHT = Finetuning(
+    SMOLLM2_VECTOR.changed(batch_size=16, schedule="constant", stop_at=0.9), examples=800
+)
 
 
 def tuned_smollm2() -> Reference:
