@@ -28,9 +28,7 @@ from undertow import (
 )
 
 SOFT = SMOLLM2_VECTOR.changed(name="soft labels", targets="soft", learning_rate=0.15)
-ADAPTER = SMOLLM2_VECTOR.changed(
-    name="LoRA r8", trainable=LoRA(rank=8, alpha=8), learning_rate=1e-3
-)
+ADAPTER = SMOLLM2_VECTOR.changed(name="LoRA r8", trainable=LoRA(rank=8, alpha=8), learning_rate=1e-3)
 DATA = Generation(prompts=460, rows=320, sampling=Sampling(max_tokens=48), system=NO_SYSTEM)
 RECORDED = DATA.changed(sampling=Sampling(max_tokens=48, top_logprobs=64))
 
