@@ -6,7 +6,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import fsspec
 import pytest
 from huggingface_hub import constants
 
@@ -50,7 +49,6 @@ def test_a_file_that_was_read_once_is_read_again_without_its_server(web: Web, tm
     place = f"{web.address}/rows.jsonl"
     online = data_files.read(place, ("prompt",))
     web.end()
-    fsspec.filesystem("http").dircache.clear()
     data_files.read.cache_clear()
     assert data_files.read(place, ("prompt",)) == online
     with pytest.raises(UnavailableError, match=r"other\.jsonl: cannot be reached"):
