@@ -18,7 +18,9 @@ from undertow.errors import UserError
 ROOT = Path(__file__).parents[2]
 
 
-def sweep(folder: Path, address: str, *arguments: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
+def sweep(
+    folder: Path, address: str, *arguments: str, offline: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Runs jobs/sweep.py for the paper's study on a hub at `address`, with its caches in `folder`."""
     environment = {
         **os.environ,

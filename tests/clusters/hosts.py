@@ -1,9 +1,9 @@
-"""Two hosts on this machine: names, addresses and processes of their own in Linux namespaces, joined by a cable.
+"""Two hosts on this machine: names, addresses and processes of their own in Linux namespaces, and a cable.
 
-The hosts share the files of this machine, as nodes of a cluster share a file system. Each has a local disk (the
-folder `local` of the fixture's folder, which is another file system on each host), a /run and a /tmp/ray. Their
-network reaches nothing but each other. A host ends, with all of its processes and mounts, when its first process
-does, which reads a pipe that this program holds.
+The hosts share the files of this machine, as nodes of a cluster share a file system. Each has a local disk
+(the folder `local` of the fixture's folder, another file system on each host), a /run and a /tmp/ray. Their
+network reaches nothing but each other. A host ends, with all of its processes and mounts, when its first
+process does, which reads a pipe that this program holds.
 """
 
 import os
@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+NAMESPACES = ("--net", "--uts", "--pid", "--mount", "--fork", "--mount-proc")
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 # Mounts are private to the host. PID 1 of a process namespace must reap orphans, which bash does.
 FIRST = """
@@ -75,21 +76,23 @@ class Host:
     def start(self, *words: str, environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
         """Starts a daemon in the foreground; it ends with the host."""
         with log.open("ab") as file:
-            return subprocess.Popen(
-                self.command(*words), env=dict(environment), stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
+            command, nothing = self.command(*words), subprocess.DEVNULL
+            return subprocess.Popen(command, env=dict(environment), stdin=nothing, stdout=file, stderr=file)
+
+    def wait_without(self, word: str, seconds: float = 60) -> None:
+        """Waits until no process of the host has a word in its command line."""
+        wait_until(lambda: not self.processes(word), seconds, lambda: "\n".join(self.processes("")))
 
     def processes(self, word: str) -> list[str]:
         """The command lines of the host's running processes that contain a word."""
-        below = psutil.Process(self.first).children(recursive=True)
+        ours = Path(f"/proc/{self.first}/ns/pid").readlink()
         found = []
-        for process in below:
-            try:
-                line = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            if word in line:
-                found.append(line)
+        for process in psutil.process_iter():
+            # Not the descendants of the first process: those that `command` starts have a parent elsewhere.
+            with suppress(psutil.Error, OSError):  # it ended meanwhile
+                if Path(f"/proc/{process.pid}/ns/pid").readlink() == ours:
+                    line = " ".join(process.cmdline())
+                    found += [line] if word in line else []
         return found
 
 
@@ -97,11 +100,11 @@ def skip_without(*commands: str) -> None:
     """Skips the test if this machine lacks the commands, or may not have namespaces."""
     if os.geteuid() != 0:
         pytest.skip("hosts in namespaces need root")
-    needed = ("ip", "nsenter", "unshare", *commands)
-    if missing := [name for name in needed if shutil.which(name, path=f"{SBIN}:{os.environ['PATH']}") is None]:
-        pytest.skip(f"not installed: {', '.join(missing)}; run make test-clusters as root on Debian or Ubuntu")
+    needed, path = ("ip", "nsenter", "unshare", *commands), f"{os.environ['PATH']}:{SBIN}"
+    if missing := [name for name in needed if shutil.which(name, path=path) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}; run make test-clusters as root on Debian")
     trial = subprocess.run(
-        ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--mount-proc", "true"],
+        ["unshare", *NAMESPACES, "true"],
         capture_output=True,
         text=True,
         check=False,
@@ -112,21 +115,22 @@ def skip_without(*commands: str) -> None:
 
 @contextmanager
 def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
-    """Starts the hosts h1 and h2, 10.77.0.1 and 10.77.0.2, with their files in `folder`, which has a short path."""
+    """Starts the hosts h1 and h2, 10.77.0.1 and 10.77.0.2, with files in `folder`, which has a short path."""
     addresses = {"h1": "10.77.0.1", "h2": "10.77.0.2"}
-    lines = [f"{address} {name}" for name, address in addresses.items()]
-    (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
+    entries = [f"{address} {name}" for name, address in addresses.items()]
+    (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *entries, ""]))
     (folder / "local").mkdir()
     started: list[subprocess.Popen[str]] = []
     hosts = []
     try:
         for name, address in addresses.items():
-            users = [line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith("root:")]
+            lines = Path("/etc/passwd").read_text().splitlines()
+            users = [line for line in lines if not line.startswith("root:")]
             home = folder / f"home-{name}"
             home.mkdir(mode=0o700)
             root = f"root:x:0:0:root:{home}:/bin/bash"
             (folder / f"passwd-{name}").write_text("\n".join([root, *users, ""]))
-            unshare = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
+            unshare = ["unshare", *NAMESPACES, "--kill-child"]
             process = subprocess.Popen(
                 [*unshare, "bash", "-c", FIRST, "first", name, str(folder)],
                 stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Slurm with two nodes of one CPU each, on hosts in namespaces; Debian's packages, configured as on a cluster."""
+"""Slurm with two nodes of one CPU each, on hosts in namespaces: Debian's packages, as on a cluster."""
 
 import os
 import re
@@ -20,7 +20,7 @@ SlurmctldHost=h1(10.77.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=cred_expire=10
+AuthInfo=cred_expire=20
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -42,7 +42,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 @dataclass(frozen=True)
 class Slurm:
-    """A running Slurm; commands run on the host h1, in a folder that looks like a clone with its environment."""
+    """A running Slurm; commands run on the host h1, in a folder that looks like a clone."""
 
     folder: Path
     hosts: tuple[Host, Host]

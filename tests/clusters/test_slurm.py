@@ -1,4 +1,4 @@
-"""A sweep on a real Slurm cluster of two nodes: stopped by scancel, by its time limit, and requeued to its end."""
+"""A sweep on a Slurm cluster of two nodes: cancelled, stopped near its time limit, requeued to its end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_cancelled_sweep_stops_in_order_and_leaves_no_process(slurm: Slurm, st
     assert "Traceback" not in job.log
     assert Store(str(storage)).names("claims/owners") == []
     for host in slurm.hosts:
-        wait_until(lambda host=host: not host.processes("raylet"), 60, lambda host=host: str(host.processes("")))
+        host.wait_without("raylet")
 
 
 def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(

@@ -1,7 +1,7 @@
 """platform/ssh-cluster.yaml on two hosts with sshd: `ray up`, a sweep as a job, its result, and `ray down`.
 
-The addresses, the user's name and the key are set as a user would. Besides, Ray is told that each host has one CPU,
-because the hosts share those of this machine, and the locked environment is already on the hosts.
+The addresses, the user's name and the key are set as a user would. Besides, Ray is told that each host has
+one CPU, because they share those of this machine, and the locked environment is already on the hosts.
 """
 
 import json
@@ -15,7 +15,7 @@ import bootstrap
 import pytest
 import yaml
 
-from tests.clusters.hosts import SBIN, Host, skip_without, two_hosts, wait_until
+from tests.clusters.hosts import SBIN, Host, skip_without, two_hosts
 from tests.clusters.slurm import ROOT, short_folder
 from undertow.cli.studies import load
 from undertow.storage.manifest import Address
@@ -67,7 +67,8 @@ def machines() -> Iterator[Machines]:
             configuration = folder / f"sshd-{host.name}.conf"
             configuration.write_text(SSHD.format(address=host.address, folder=folder))
             log = folder / f"sshd-{host.name}.log"
-            host.start("/usr/sbin/sshd", "-D", "-e", "-f", str(configuration), environment=environment, log=log)
+            sshd = ("/usr/sbin/sshd", "-D", "-e", "-f", str(configuration))
+            host.start(*sshd, environment=environment, log=log)
         (folder / "cluster.yaml").write_text(yaml.safe_dump(filled_in(hosts)))
         yield Machines(folder, hosts, environment)
 
@@ -77,7 +78,7 @@ def key_command(path: Path) -> list[str]:
 
 
 def prepare(host: Host) -> None:
-    """Makes the home folder of a host: the user's key, and the environment that `make setup` would install."""
+    """Makes the home folder of a host: the user's key, and the environment that `make setup` installs."""
     keys = host.home / ".ssh"
     keys.mkdir(mode=0o700)
     if host.name == "h1":
@@ -115,7 +116,8 @@ def test_a_sweep_runs_on_machines_reached_over_ssh(machines: Machines) -> None:
     variables = {"PYTHONPATH": "platform", "UNDERTOW_NODES": "2"}
     submit = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--working-dir", "."]
     submit += ["--runtime-env-json", json.dumps({"env_vars": variables}), "--"]
-    sweep = ["python", "jobs/sweep.py", "--study", f"{STUDY.relative_to(ROOT)}:study", "--storage", str(storage)]
+    sweep = ["python", "jobs/sweep.py", "--study", f"{STUDY.relative_to(ROOT)}:study"]
+    sweep += ["--storage", str(storage)]
     output = machines.run("env", "RAY_AUTH_MODE=token", *submit, *sweep, seconds=900)
     assert "Report: " in output
     store = Store(str(storage))
@@ -123,4 +125,4 @@ def test_a_sweep_runs_on_machines_reached_over_ssh(machines: Machines) -> None:
     assert plan.is_complete
     assert {store.manifest(Address(a.kind, k)).node for k, a in plan.artifacts.items()} == {"h1", "h2"}
     machines.run("ray", "down", "--yes", cluster)
-    wait_until(lambda: not machines.hosts[0].processes("raylet"), 60, lambda: str(machines.hosts[0].processes("")))
+    machines.hosts[0].wait_without("raylet")

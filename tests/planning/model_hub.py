@@ -1,4 +1,4 @@
-"""A loopback stand-in of the part of the hub's HTTP API that downloads of models use: one commit per model."""
+"""A loopback stand-in of the part of the hub's HTTP API that downloads of models use, with one commit."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def serving(models: Mapping[str, Path]) -> Iterator[str]:
             path = self.path.partition("?")[0]
             if match := re.fullmatch(rf"/{NAME}/resolve/(?:main|{COMMIT})/(.+)", path):
                 return self.file(models.get(match[1], Path()) / match[2])
-            match = re.fullmatch(rf"/api/models/{NAME}(?:/revision/(?:main|{COMMIT}))?(/tree/{COMMIT})?", path)
+            match = re.fullmatch(rf"/api/models/{NAME}(?:/revision/(?:main|{COMMIT}))?(/tree/.+)?", path)
             folder = models.get(match[1]) if match else None
             if match is None or folder is None:
                 return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
@@ -86,5 +86,5 @@ def serving(models: Mapping[str, Path]) -> Iterator[str]:
 
 
 def renamed(large: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The facts of a large file as descriptions of models name them; listings of files call the hash `oid`."""
+    """The facts of a large file as descriptions of models name them; listings call the hash `oid`."""
     return {"size": large["size"], "sha256": large["oid"], "pointerSize": 134} if large else None

@@ -1,8 +1,8 @@
 """Downloads the models of a study, so that machines without network can run it.
 
-Planning reads names and small files of a model on the hub, and the first engine or training downloads its weights,
-on the node where it runs. The compute nodes of many clusters have no network. There, `--fetch` fills the cache
-on a machine that has one. The data files of a study are read, and thereby kept, when it is planned.
+Planning reads names and small files of a model on the hub, and the first engine or training downloads its
+weights, on the node where it runs. The compute nodes of many clusters have no network. There, `--fetch` fills
+the cache on a machine that has one. The data files of a study are read, and thereby kept, when it is planned.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from undertow.study.study import Study
 
 
 def fetch_models(study: Study) -> Iterator[tuple[str, Path]]:
-    """Downloads the reference models on the hub that a study names; yields name and local folder or file of each.
+    """Downloads the reference models on the hub that a study names; yields name and local place of each.
 
     Args:
         study: as its file gives it, with branches in place of commits.
@@ -36,8 +36,8 @@ def fetch_models(study: Study) -> Iterator[tuple[str, Path]]:
 def _downloaded(reference: Reference) -> Path:
     """The local folder or file of a model on the hub, downloaded by the name of its branch.
 
-    By its commit, as `pin` returns it, the hub client would not store which commit the branch has, and pinning
-    without network would not find the model.
+    By its commit, as `pin` returns it, the hub client would not store which commit the branch has, and
+    pinning without network would not find the model.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 

@@ -1,7 +1,7 @@
 """Data files on the web: their content is kept in the local cache, for machines without network.
 
 As with models of the hub, the cache takes the server's place if the server does not answer, and if
-HF_HUB_OFFLINE is set, in which case it is not asked: some compute nodes drop packets instead of refusing them.
+HF_HUB_OFFLINE is set, in which case it is not asked: some networks drop packets instead of refusing them.
 """
 
 import contextlib

@@ -21,7 +21,7 @@ def network_file_system(folder: str, mounts: str | None = None) -> str:
     """The type of the network file system that holds `folder`, such as "nfs4"; "" for another or unknown one.
 
     Args:
-        mounts: the mounted file systems in the form of /proc/self/mountinfo; by default those of this process.
+        mounts: mounted file systems in the form of /proc/self/mountinfo; by default those of this process.
     """
     if mounts is None:
         try:

@@ -1,9 +1,9 @@
 """MLflow's default database, which is an SQLite file, on a network file system.
 
-SQLite relies on the locks of the file system. On network file systems they are missing or unreliable, depending
-on protocol, mount options and server (https://sqlite.org/faq.html#q5), and two programs that write at once can
-damage the file. One program at a time is safe. A tracking server, with its database on a local disk or in
-PostgreSQL, is the only process that opens the database.
+SQLite relies on the locks of the file system. On network file systems they are missing or unreliable,
+depending on protocol, mount options and server (https://sqlite.org/faq.html#q5), and two programs that write
+at once can damage the file. One program at a time is safe. A tracking server, with its database on a local
+disk or in PostgreSQL, is the only process that opens the database.
 """
 
 import os
@@ -27,10 +27,10 @@ def database_note(store: Store) -> str:
         return ""
     if problem := lock_problem(store.root):
         raise UserError(
-            f"--storage {store.url}: MLflow cannot keep its database there, because files on this {kind} file "
-            f"system cannot be locked ({problem}); {SERVER}, or mount it with locks"
+            f"--storage {store.url}: MLflow cannot keep its database there, because files on this {kind} "
+            f"file system cannot be locked ({problem}); {SERVER}, or mount it with locks"
         )
     return (
-        f"MLflow's database is on a network file system ({kind}), where SQLite's locks are unreliable: run one "
-        f"sweep at a time on this storage, or {SERVER}"
+        f"MLflow's database is on a network file system ({kind}), where SQLite's locks are unreliable: run "
+        f"one sweep at a time on this storage, or {SERVER}"
     )
