@@ -27,7 +27,7 @@ def slurm() -> Iterator[Slurm]:
 
 @pytest.fixture(scope="module")
 def storage(slurm: Slurm) -> Path:
-    """A storage that all tests of this file continue, in their order."""
+    """A storage that the tests of this file share: each continues what it finds."""
     return slurm.folder / "storage"
 
 
@@ -59,7 +59,7 @@ def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(
     slurm: Slurm, storage: Path
 ) -> None:
     job = slurm.submit("--nodes=2", "--time=60", *arguments(storage))
-    job.wait_for("datasets")
+    job.wait_for("teachers: done")
     # What Slurm does some minutes before the time limit (--signal=B:USR1@240).
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)
     job.wait_for("the time limit is near: the job is requeued and continues")

@@ -17,7 +17,7 @@ from undertow.prompts.web_files import content_of
 class Handler(SimpleHTTPRequestHandler):
     """Serves a folder without a log."""
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Prints nothing."""
 
 
