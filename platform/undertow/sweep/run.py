@@ -46,6 +46,7 @@ from undertow.sweep.executors import Executors
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
+from undertow.tracking.database import database_note
 from undertow.tracking.final_logging import FinalLogging
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
@@ -123,12 +124,18 @@ def run(
     quiet()
     check_tracking(store)
     store.prepare()
+    if note := database_note(store):
+        print_line(note, console)
     tidy(plan, store)
     check_judges(plan, console)
     check_models(plan, console)
     capacity.check_disk(plan, store)
     record = Record.of(plan, estimates(plan, store, hardware))
-    with nullcontext() if plan.is_complete else connect(layout, store) as machine:
+
+    def report(line: str) -> None:
+        print_line(line, console)
+
+    with nullcontext() if plan.is_complete else connect(layout, store, report) as machine:
         if machine is not None:
             capacity.check_memory(plan, layout, machine.gpu_types)
         events = EventLog(record, store)
