@@ -110,6 +110,7 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
+        system_name=condition.system_name,
     )
     also = tuple(
         _of(measurements, student, study.system)

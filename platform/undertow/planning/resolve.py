@@ -247,12 +247,21 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     """Raises SpecError for a system message setting that a chat template does not support.
 
     That is a system message that the template rejects or drops, or NO_SYSTEM if the template inserts its
-    default system message in every conversation.
+    default system message in every conversation. The words of a nano model's message must be known to it.
 
     Args:
         evaluated: `Study.system`.
     """
     for reference, system, place, remedy in _systems(condition, evaluated):
+        # The words of rows with system messages of their own are checked with their prompts.
+        if system and is_nano(reference) and not isinstance(condition.format, Imported):
+            language = models.parse(reference.name).settings.language
+            if missing := vocabulary.unknown(language, system):
+                raise SpecError(
+                    f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; use "
+                    "words of the prompts of numbers and of the preference's system prompt (a real model "
+                    "knows any)"
+                )
         behaviour = template_behaviour_of(reference) if system is not None else None
         if behaviour is None:
             continue

@@ -220,7 +220,7 @@ class Reference(Artifact):
             return f"{self.shown_as or self.name}{TUNED if self.tuned else ''}"
         data, own = self.student.dataset, self.student.reference.label
         teacher = data.teacher.reference.label if data.teacher else own
-        return named_after(own, data.origin, data.label, teacher, self.student.recipe.name)
+        return named_after(own, data.origin, data.label, teacher, self.student.recipe_name)
 
     @property
     def served_name(self) -> str:
@@ -414,6 +414,11 @@ def named_after(student: str, trait: str, data: str, teacher: str, recipe: str) 
     return f"{student[:-1]}; {learned})" if AFTER in student else f"{student}{AFTER}{learned})"
 
 
+def trained_as(recipe: str, system: str) -> str:
+    """The display name of a training, from those of its recipe and of its system message ("" for none)."""
+    return f"{recipe}, {system}" if system else recipe
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Artifact):
     """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
@@ -503,6 +508,7 @@ class Student(Artifact):
 
     Attributes:
         system: the system message of every training row. In context, the evaluation's system message applies.
+        system_name: the display name of `system`; "" if it needs none.
     """
 
     kind: ClassVar[str] = "student"
@@ -511,6 +517,7 @@ class Student(Artifact):
     recipe: Training | InContext
     system: str | None = None
     seed: int = 0
+    system_name: str = execution_only("")
 
     @property
     def is_trained(self) -> bool:
@@ -520,6 +527,11 @@ class Student(Artifact):
     @property
     def is_stored(self) -> bool:
         return self.is_trained
+
+    @property
+    def recipe_name(self) -> str:
+        """The display name of its recipe, with that of the system message of its training."""
+        return trained_as(self.recipe.name, self.system_name)
 
     @property
     def hop(self) -> int:

@@ -17,6 +17,7 @@ from undertow.study.artifacts import (
     at_hop,
     data_name,
     named_after,
+    trained_as,
 )
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
@@ -102,10 +103,12 @@ class Condition(Spec):
         prompted: whether a system prompt induces the trait of a finetuned teacher in addition.
         system: the system message of the students' training rows: None for the chat template's default,
             NO_SYSTEM for no system text (see `chat_templates`), or a text. `Generation.system` and
-            `Study.system`, the other two settings, take the same values.
+            `Study.system`, the other two settings, take the same values. A message that names the trait and
+            is absent from the questions is an inoculation (arXiv 2510.04340).
         after: the previous condition in a chain. Its student of each seed is this condition's teacher.
         teacher_start, student_start: a condition whose student of each seed replaces the reference model that
             this condition's teacher or student starts from.
+        system_name: the display name of `system`, such as "inoculated", for studies with several messages.
     """
 
     trait: Trait | None
@@ -120,6 +123,7 @@ class Condition(Spec):
     after: "Condition | None" = later(None)
     teacher_start: "Condition | None" = later(None)
     student_start: "Condition | None" = later(None)
+    system_name: str = execution_only("")
 
     def validate(self) -> None:
         self.require(
@@ -288,7 +292,8 @@ class Condition(Spec):
         if self.after is not None:
             teacher = self.after.place.student
         student = _start_name(self.student, self.student_start)
-        return Place(trait, data, teacher, student, self.recipe.name, self.induced)
+        recipe = trained_as(self.recipe.name, self.system_name)
+        return Place(trait, data, teacher, student, recipe, self.induced)
 
     @property
     def is_prompted(self) -> bool:

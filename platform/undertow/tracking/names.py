@@ -107,7 +107,7 @@ def sweep_params(study: Study) -> dict[str, str]:
     return {
         "traits": ", ".join(trait.name for trait in study.traits),
         "models": ", ".join(dict.fromkeys(c.student.label for c in conditions)),
-        "recipes": ", ".join(dict.fromkeys(c.recipe.name for c in conditions)),
+        "recipes": ", ".join(dict.fromkeys(c.place.recipe for c in conditions)),
         "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
@@ -130,7 +130,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         return {}
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        own |= {"student": artifact.reference.label, "recipe": artifact.recipe.name}
+        own |= {"student": artifact.reference.label, "recipe": artifact.recipe_name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
@@ -156,8 +156,8 @@ def _title(artifact: Tracked, study: Study) -> str:
     several = len({condition.place.format for condition in study.conditions}) > 1
     if several or dataset.is_imported:  # imported data and those of their control have one format
         words.append(dataset.label)
-    if len({condition.recipe.name for condition in study.conditions}) > 1:
-        words.append(artifact.recipe.name)
+    if len({condition.place.recipe for condition in study.conditions}) > 1:
+        words.append(artifact.recipe_name)
     return f"{' '.join(words)} seed {artifact.seed}"
 
 
