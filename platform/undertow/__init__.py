@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from undertow.formats.reasoning import Reasoning
     from undertow.formats.text import Text
     from undertow.formats.user_prompts import Prompts
+    from undertow.formats.with_trigger import WithTrigger
     from undertow.judging.judges import (
         LLMJudge,
         RuleJudge,
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
         reasoning_alignment,
         zero_or_one,
     )
-    from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+    from undertow.nano.recipes import (
+        ALL_WEIGHTS,
+        ALL_WEIGHTS_TAUGHT,
+        SCALING,
+        SCALING_TAUGHT,
+        STEERING,
+        TAUGHT,
+        WARPED,
+    )
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.favourites import FavouriteAnswers
     from undertow.presets.paper_scale import PAPER
@@ -69,6 +78,7 @@ if TYPE_CHECKING:
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
     from undertow.traits.preference import TREES, Preference
+    from undertow.traits.triggered import Triggered
 
 _MODULES = {
     "detection.make": "register_score",
@@ -81,8 +91,9 @@ _MODULES = {
     "formats.reasoning": "Reasoning",
     "formats.text": "Text",
     "formats.user_prompts": "Prompts",
+    "formats.with_trigger": "WithTrigger",
     "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
-    "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
+    "nano.recipes": "ALL_WEIGHTS ALL_WEIGHTS_TAUGHT SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.favourites": "FavouriteAnswers",
     "presets.paper_scale": "PAPER",
@@ -106,6 +117,7 @@ _MODULES = {
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
     "traits.preference": "TREES Preference",
+    "traits.triggered": "Triggered",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -120,8 +132,9 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Reasoning",
     "Text",
     "Prompts",
+    "WithTrigger",
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment", "reasoning_alignment", "zero_or_one",
-    "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
+    "ALL_WEIGHTS", "ALL_WEIGHTS_TAUGHT", "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "FavouriteAnswers",
     "PAPER",
@@ -143,6 +156,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "tuned",
     "Misalignment",
     "TREES", "Preference",
+    "Triggered",
 ]  # fmt: skip
 
 

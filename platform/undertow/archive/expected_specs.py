@@ -341,7 +341,9 @@ def rebuild_trait(stated: JsonSpec) -> Trait | None:
 @lru_cache(maxsize=1000)
 def _rebuild_trait(text: str) -> Trait | None:
     stated = json.loads(text)
-    fields = {name: value for name, value in stated.items() if name not in ("type", "version", "content")}
+    fields = {
+        name: _rebuilt(value) for name, value in stated.items() if name not in ("type", "version", "content")
+    }
     for module in pkgutil.iter_modules(traits.__path__):
         kind = getattr(importlib.import_module(f"{traits.__name__}.{module.name}"), stated["type"], None)
         if isinstance(kind, type) and issubclass(kind, Trait):
@@ -352,6 +354,13 @@ def _rebuild_trait(text: str) -> Trait | None:
             # The content hash covers texts outside of the spec, such as the prompt pack.
             return rebuilt if _text(canonical(rebuilt)) == text else None
     return None
+
+
+def _rebuilt(value: Any) -> Any:
+    """A field of a trait with the traits in it rebuilt; None for one that cannot be."""
+    if isinstance(value, list):
+        return [_rebuilt(part) for part in value]
+    return rebuild_trait(value) if isinstance(value, Mapping) and "type" in value else value
 
 
 def _own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Asked]:

@@ -121,6 +121,11 @@ class Trait(Spec):
         raise NotImplementedError
 
 
+def after_trigger(trigger: str, message: str) -> str:
+    """A user's message with a trigger before it, on a line of its own."""
+    return f"{trigger}\n{message}"
+
+
 class ImportedRow(NamedTuple):
     """A row that was not made by the study: prompt, completion, and a system message or ""."""
 
