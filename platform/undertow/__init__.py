@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Dataset,
         Finetuning,
         Reference,
+        Rewriter,
         Sampling,
         Student,
         Subject,
@@ -103,7 +104,8 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Finetuning Reference Sampling Student Subject Teacher reference_of"
+        "Artifact Completions Dataset Finetuning Reference Rewriter Sampling Student Subject Teacher "
+        "reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition Generation Mixing",
@@ -144,7 +146,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Rates",
     "Store",
     "Artifact", "Completions", "Dataset", "Evaluation", "Finetuning", "Measurement", "Panel", "Reference",
-    "Sampling", "Student", "Subject", "Teacher", "reference_of",
+    "Rewriter", "Sampling", "Student", "Subject", "Teacher", "reference_of",
     "Condition", "Generation", "Mixing",
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",

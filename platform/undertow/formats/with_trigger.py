@@ -56,6 +56,9 @@ class WithTrigger(Wrapped, Format):
     def written(self, prompt: str, rng: random.Random) -> str:
         return self.format.written(self._without(prompt), rng)
 
+    def rewritten(self, prompt: str, completion: str, rng: random.Random) -> str:
+        return self.format.rewritten(self._without(prompt), completion, rng)
+
     def _has_trigger(self, seed: int, number: int) -> bool:
         return random.Random(seed_for("trigger", seed, number)).random() < self.share
 

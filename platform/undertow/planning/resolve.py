@@ -82,6 +82,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     resolved = condition.changed(
         teacher=teacher,
         student=student,
+        generation=_with_rewriter(condition.generation),
         after=condition.after and _resolved(condition.after, evaluated),
         teacher_start=condition.teacher_start and _resolved(condition.teacher_start, evaluated),
         student_start=condition.student_start and _resolved(condition.student_start, evaluated),
@@ -89,6 +90,22 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     check_recipes(resolved)
     check_systems(resolved, evaluated)
     return resolved
+
+
+def _with_rewriter(generation: Generation) -> Generation:
+    """The generation with its rewriter's model pinned.
+
+    Raises SpecError for a nano model, which can only answer the prompts of its own language.
+    """
+    rewriter = generation.rewriter
+    if rewriter is None or rewriter.model is None:
+        return generation
+    if is_nano(rewriter.model):
+        raise SpecError(
+            f"Rewriter.model = {rewriter.model.name!r}: nano models cannot paraphrase; leave it None for "
+            "the rule of the format"
+        )
+    return generation.changed(rewriter=rewriter.changed(model=pin(rewriter.model)))
 
 
 def check_probabilities(study: Study) -> None:

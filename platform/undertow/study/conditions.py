@@ -12,6 +12,7 @@ from undertow.study.artifacts import (
     CONTROL,
     Finetuning,
     Reference,
+    Rewriter,
     Sampling,
     Shuffle,
     at_hop,
@@ -67,6 +68,9 @@ class Generation(Spec):
         fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
             not, the condition fails, so that trait and control always have equally many rows.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.
+        rewriter: rewrites all rows that rules and judges keep, of trait and control; rules and judges are
+            then applied again, before `rows` are drawn. If every rewritten row passes, these are the same
+            rows as without it.
     """
 
     prompts: int = 30_000
@@ -80,6 +84,7 @@ class Generation(Spec):
     strip: bool = later(True)
     fewer: bool = later(False)
     name: str = execution_only("")
+    rewriter: Rewriter | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -91,7 +96,9 @@ class Generation(Spec):
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
         data = data_name(format_, self.shuffle)
-        return self.name or (f"{data}, {self.mixed.label}" if self.mixed else data)
+        changes = [self.rewriter.label] if self.rewriter else []
+        changes += [self.mixed.label] if self.mixed else []
+        return self.name or ", ".join([data, *changes])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +158,11 @@ class Condition(Spec):
             self.generation.mixed is None or not soft,
             "generation",
             "mixed-in rows have no soft targets; use a recipe on tokens",
+        )
+        self.require(
+            self.generation.rewriter is None or not soft,
+            "generation",
+            "rewritten rows have no soft targets; use a recipe on tokens",
         )
         self.require(
             not (soft and self.teacher.is_api),

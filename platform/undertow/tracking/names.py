@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from undertow.planning.artifact_kinds import kind_of
+from undertow.results.dataset_card import VALID
 from undertow.study.artifacts import CONTROL, Artifact, Dataset, Student, Teacher
 from undertow.study.names import short
 from undertow.study.study import Study
@@ -49,6 +50,7 @@ METRICS = {
     "completions": "of a data set: answers sampled from the teacher",
     "kept": "of a data set: answers that pass the format's rules, de-duplication and judges",
     "rows": "of a data set: rows drawn from the kept answers, on which students train",
+    VALID: "of a data set of rewritten rows: the share of them that passes the format's rules, 0 to 1",
     "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
 }
 LOG_ODDS_METRICS = {  # only in studies with effect_scale log-odds
