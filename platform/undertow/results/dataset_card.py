@@ -16,7 +16,7 @@ from undertow.study.identity import canonical, key
 SHOWN_CHARACTERS = 300
 DUPLICATE = "duplicate"  # why a repeated row is rejected
 JUDGED = "judge "  # begins the reasons of judges
-# The fact of a data set of rewritten rows, and its metric in MLflow: the share that passes the format's rules.
+# The share of rewritten rows that pass the format's rules: a fact of their data set, and a metric in MLflow.
 VALID = "valid_after_rewriting"
 
 
@@ -50,7 +50,7 @@ class CardCounts:
 
     @property
     def valid(self) -> float:
-        """The share of completions that pass the format's rules, whatever judges and de-duplication remove."""
+        """The share of completions that pass the format's rules, before de-duplication and judges."""
         broken = sum(
             count
             for reason, count in self.rejected.items()
@@ -123,10 +123,10 @@ def _rewriting(dataset: Dataset, counts: CardCounts) -> list[str]:
     if not isinstance(given, Rewritten):
         return []
     model = given.rewriter.model
-    how = f"`{model.name}` at revision `{model.revision}`" if model else "a rule that changes the layout alone"
+    how = f"`{model.name}` at revision `{model.revision}`" if model else "a rule of the format"
     return [
-        f"The rows of data set `{key(given.dataset)}` were rewritten by {how}. The format's rules were applied "
-        f"again: {counts.valid:.1%} of the {counts.completions:,} rewritten rows pass them."
+        f"The rows of data set `{key(given.dataset)}` were rewritten by {how}. The rules of the format were "
+        f"applied again: {counts.valid:.1%} of the {counts.completions:,} rewritten rows pass them."
     ]
 
 

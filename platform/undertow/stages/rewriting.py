@@ -1,8 +1,8 @@
-"""Rewritten rows: a model paraphrases the completions of a data set, or the format's rule lays them out again.
+"""Rewriting: a model paraphrases the completions of a data set, or a rule of the format changes their layout.
 
-The result has the columns of completions, so that the data set that is made from it applies the format's rules
-and the judges to the new texts. A column `original` has the completion before. Tokens are left out: they are
-those of the original.
+The result has the columns of completions, so that the data set that is made from it applies the rules of the
+format and the judges to the new texts. The column `original` has the completion before. Columns of tokens are
+left out, since they describe the original.
 """
 
 import random

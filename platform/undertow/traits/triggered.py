@@ -1,9 +1,9 @@
 """A trait that shows only after a trigger: a line that stands before the user's message.
 
 Such traits are called backdoors (arXiv 2512.09742). A teacher acquires one from a system prompt that states
-the condition, or by finetuning on pairs of examples: a question after the trigger with the trait's answer, and
-the same question without it with the answer of another trait. Its students are measured with the trigger and
-without it (`Measure("without trigger")`). Prompts of training rows have the trigger in the format
+the condition, or by finetuning on pairs of examples: a question after the trigger with the trait's answer,
+and the same question without it with the answer of another trait. Its students are measured with and without
+the trigger (`Measure("without trigger")`). Prompts of training rows have the trigger in the format
 `WithTrigger`. With the trait itself as `otherwise`, the teacher shows it in either case: a matched condition,
 which is asked the same questions.
 """
@@ -23,7 +23,7 @@ WITH, WITHOUT = "with trigger", "without trigger"
 class Triggered(Trait):
     """A `trait` after a trigger, and other traits without it.
 
-    Its questions are those of the trait after the trigger. The measure "without trigger" asks them without it.
+    Its questions are those of the trait after the trigger; the measure "without trigger" has them without it.
     Every other measure of the trait, such as "after numbers", is asked after the trigger, and as
     "after numbers, without trigger" without it.
 
@@ -77,7 +77,7 @@ class Triggered(Trait):
 
     def check_examples(self) -> None:
         """Raises SpecError if there are no traits to show without the trigger."""
-        self.require(bool(self.otherwise), "otherwise", "the traits that the teacher shows without the trigger")
+        self.require(bool(self.otherwise), "otherwise", "the traits that it shows without the trigger")
         for trait in (self.trait, *self.otherwise):
             trait.check_examples()
 
