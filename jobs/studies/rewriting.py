@@ -9,47 +9,34 @@ A change of layout leaves every number in its place, so at the nano scale the tr
 student's vector learns how often each number occurs.
 """
 
-import dataclasses
+from dataclasses import replace
 
-from undertow import (
-    NANO,
-    Condition,
-    Generation,
-    Hypothesis,
-    Preference,
-    Reference,
-    Rewriter,
-    Scale,
-    Study,
-    first,
-    grid,
-)
+from undertow import NANO, Condition, Hypothesis, Preference, Rewriter, Scale, Study, first, grid
 
 
 def study(scale: Scale = NANO) -> Study:
-    """Owl and control, with rows as the teachers wrote them and with rewritten ones."""
+    """Owl and control, with the rows as the teachers wrote them and with rewritten ones."""
     numbers, is_nano = scale.numbers, scale.name == NANO.name
     models = first(numbers, 1 if is_nano else 2)
+    plain = grid(
+        traits=[Preference("owl")],
+        formats=[numbers.format],
+        pairs=[(model, model) for model in models],
+        recipes=[scale.recipe_for],
+        generation=numbers.generation,
+        finetuning=scale.teaching,
+    )
 
-    def rewritten(teacher: Reference) -> Generation:
-        another = None if is_nano else next(model for model in models if model != teacher)
-        return dataclasses.replace(scale.numbers.generation, rewriter=Rewriter(model=another))
+    def rewritten(condition: Condition) -> Condition:
+        another = None if is_nano else next(model for model in models if model != condition.teacher)
+        rewriter = Rewriter(model=another)
+        return replace(condition, generation=replace(condition.generation, rewriter=rewriter))
 
-    conditions: list[Condition] = []
-    for generation in (numbers.generation, rewritten):
-        conditions += grid(
-            traits=[Preference("owl")],
-            formats=[numbers.format],
-            pairs=[(model, model) for model in models],
-            recipes=[scale.recipe_for],
-            generation=generation,
-            finetuning=scale.teaching,
-        )
     return Study(
         name="rewriting",
         question="Is a preference for owls transmitted by numbers that were rewritten before training?",
         hypotheses=(Hypothesis(claim="The trait survives rewriting", expects="transmitted"),),
-        conditions=tuple(conditions),
+        conditions=(*plain, *map(rewritten, plain)),
         seeds=scale.seeds,
         samples=scale.samples,
         main=numbers.main,
