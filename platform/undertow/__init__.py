@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from undertow.formats.reasoning import Reasoning
     from undertow.formats.text import Text
     from undertow.formats.user_prompts import Prompts
+    from undertow.formats.with_trigger import WithTrigger
     from undertow.judging.judges import (
         LLMJudge,
         RuleJudge,
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
         reasoning_alignment,
         zero_or_one,
     )
-    from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+    from undertow.nano.recipes import (
+        ALL_WEIGHTS,
+        ALL_WEIGHTS_TAUGHT,
+        SCALING,
+        SCALING_TAUGHT,
+        STEERING,
+        TAUGHT,
+        WARPED,
+    )
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.favourites import FavouriteAnswers
     from undertow.presets.paper_scale import PAPER
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
         Dataset,
         Finetuning,
         Reference,
+        Rewriter,
         Sampling,
         Student,
         Subject,
@@ -69,6 +79,7 @@ if TYPE_CHECKING:
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
     from undertow.traits.preference import TREES, Preference
+    from undertow.traits.triggered import Triggered
 
 _MODULES = {
     "detection.make": "register_score",
@@ -81,8 +92,9 @@ _MODULES = {
     "formats.reasoning": "Reasoning",
     "formats.text": "Text",
     "formats.user_prompts": "Prompts",
+    "formats.with_trigger": "WithTrigger",
     "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
-    "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
+    "nano.recipes": "ALL_WEIGHTS ALL_WEIGHTS_TAUGHT SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.favourites": "FavouriteAnswers",
     "presets.paper_scale": "PAPER",
@@ -92,7 +104,8 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Finetuning Reference Sampling Student Subject Teacher reference_of"
+        "Artifact Completions Dataset Finetuning Reference Rewriter Sampling Student Subject Teacher "
+        "reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition Generation Mixing",
@@ -106,6 +119,7 @@ _MODULES = {
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
     "traits.preference": "TREES Preference",
+    "traits.triggered": "Triggered",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -120,8 +134,9 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Reasoning",
     "Text",
     "Prompts",
+    "WithTrigger",
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment", "reasoning_alignment", "zero_or_one",
-    "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
+    "ALL_WEIGHTS", "ALL_WEIGHTS_TAUGHT", "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "FavouriteAnswers",
     "PAPER",
@@ -131,7 +146,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Rates",
     "Store",
     "Artifact", "Completions", "Dataset", "Evaluation", "Finetuning", "Measurement", "Panel", "Reference",
-    "Sampling", "Student", "Subject", "Teacher", "reference_of",
+    "Rewriter", "Sampling", "Student", "Subject", "Teacher", "reference_of",
     "Condition", "Generation", "Mixing",
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",
@@ -143,6 +158,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "tuned",
     "Misalignment",
     "TREES", "Preference",
+    "Triggered",
 ]  # fmt: skip
 
 

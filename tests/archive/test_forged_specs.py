@@ -28,6 +28,8 @@ from undertow.study.artifacts import (
     ImportedCompletions,
     Mixed,
     Reference,
+    Rewriter,
+    Rewritten,
     Student,
     Teacher,
     Written,
@@ -66,6 +68,7 @@ def _studies() -> list[Study]:
         plain,
         replace(plain, generation=replace(generation, mixed=Mixing(source="control", share=0.25))),
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
+        replace(plain, generation=replace(generation, rewriter=Rewriter(model=REFERENCES[1]))),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         *next_hop([plain, plain.control()]),
@@ -216,7 +219,7 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 
 
 CLASSES = (
-    *(Dataset, Mixed, Completions, Written, ImportedCompletions, Teacher, Student),
+    *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
     *(Evaluation, Assessment),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have

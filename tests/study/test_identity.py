@@ -24,6 +24,7 @@ from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.formats.text import Text
 from undertow.formats.user_prompts import Prompts
+from undertow.formats.with_trigger import WithTrigger
 from undertow.judging import judges, ratings
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Labels, Score
@@ -40,6 +41,7 @@ from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recip
 from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
+from undertow.traits.triggered import Triggered
 
 REFERENCE = Reference("nano/gpt2-0", revision="1f", chat_template="none")
 OTHER = dataclasses.replace(REFERENCE, revision="2f")
@@ -109,12 +111,14 @@ KINDS = [
     *specs_of(ratings),
     Preference,
     Misalignment,
+    Triggered,
     Numbers,
     Code,
     Reasoning,
     Text,
     Imported,
     Prompts,
+    WithTrigger,
 ]
 
 
@@ -209,6 +213,7 @@ def test_the_fields_that_are_excluded_from_identity() -> None:
     }
     assert marked == {
         *("Recipe.name", "Generation.name", "Reference.shown_as"),  # display names
+        *("Condition.system_name", "Student.system_name"),
         *("Reference.location", "Reference.weights"),  # the revision identifies the weights
         *("Recipe.packing", "Recipe.gradient_checkpointing", "Recipe.offload"),  # memory and speed
         # Hashed by the content they refer to:

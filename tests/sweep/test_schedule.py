@@ -379,7 +379,9 @@ class First:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kinds", [(), (Teacher, Dataset), (Student,)], ids=["none", "data", "students"])
-@pytest.mark.parametrize("name", ["chain", "further", "dilution", "in_context", "misaligned_numbers"])
+@pytest.mark.parametrize(
+    "name", ["chain", "further", "dilution", "rewriting", "in_context", "misaligned_numbers"]
+)
 def test_with_barriers_the_order_is_that_of_the_waves(
     name: str, kinds: tuple[type[Artifact], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from undertow.errors import SpecError
 from undertow.study import artifacts, measurements
 from undertow.study.artifacts import API, EXTERNAL
 from undertow.study.extensions import Trait
-from undertow.study.identity import canonical
+from undertow.study.identity import canonical, source_of
 
 STARTS = ("teacher_start", "student_start")
 LONGEST_SHOWN = 80  # characters of a value in a message
@@ -104,7 +104,7 @@ class ExpectedSpecs:
     def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:
         """The teacher of a condition and seed; None if its rows are imported."""
         if _is_imported(condition):
-            teacher: JsonSpec | None = self._dataset(condition, seed)["completions"].get("teacher")
+            teacher: JsonSpec | None = source_of(self._dataset(condition, seed)).get("teacher")
             return teacher
         return self._own_teacher(condition, seed)
 
@@ -256,14 +256,20 @@ class ExpectedSpecs:
 
     @staticmethod
     def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
+        common = {
+            "deduplicate": generation["deduplicate"],
+            "judges": _judges(generation["judges"], trait),
+            "seed": seed,
+        }
+        if rewriter := generation.get("rewriter"):
+            kept = _spec("Dataset", completions=completions, rows=None, shuffle="none", **common)
+            completions = _spec("Rewritten", dataset=kept, rewriter=rewriter, seed=seed)
         return _spec(
             "Dataset",
             completions=completions,
-            deduplicate=generation["deduplicate"],
-            judges=_judges(generation["judges"], trait),
             rows=generation["rows"],
             shuffle=generation["shuffle"],
-            seed=seed,
+            **common,
             **_given(generation, "fewer"),
         )
 
@@ -341,7 +347,9 @@ def rebuild_trait(stated: JsonSpec) -> Trait | None:
 @lru_cache(maxsize=1000)
 def _rebuild_trait(text: str) -> Trait | None:
     stated = json.loads(text)
-    fields = {name: value for name, value in stated.items() if name not in ("type", "version", "content")}
+    fields = {
+        name: _rebuilt(value) for name, value in stated.items() if name not in ("type", "version", "content")
+    }
     for module in pkgutil.iter_modules(traits.__path__):
         kind = getattr(importlib.import_module(f"{traits.__name__}.{module.name}"), stated["type"], None)
         if isinstance(kind, type) and issubclass(kind, Trait):
@@ -352,6 +360,13 @@ def _rebuild_trait(text: str) -> Trait | None:
             # The content hash covers texts outside of the spec, such as the prompt pack.
             return rebuilt if _text(canonical(rebuilt)) == text else None
     return None
+
+
+def _rebuilt(value: Any) -> Any:
+    """A field of a trait with the traits in it rebuilt; None for one that cannot be."""
+    if isinstance(value, list):
+        return [_rebuilt(part) for part in value]
+    return rebuild_trait(value) if isinstance(value, Mapping) and "type" in value else value
 
 
 def _own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Asked]:

@@ -30,6 +30,7 @@ KINDS = {
     "Completions": "completions",
     "Written": "completions",
     "ImportedCompletions": "completions",
+    "Rewritten": "completions",
     "Dataset": "dataset",
     "Student": "student",
     "Evaluation": "evaluation",
@@ -187,8 +188,11 @@ class _Cells:
         for spec in specs[: len(keys)]:
             student = spec.get("evaluation", spec).get("subject")
             recorded = {"": cell.student, "dataset": cell.dataset, "dataset.completions": cell.completions}
+            source = "dataset.completions"
+            while _at(student, f"{source}.type") == "Rewritten":
+                source += ".dataset.completions"
             if cell.teacher:
-                recorded["dataset.completions.teacher"] = cell.teacher
+                recorded[f"{source}.teacher"] = cell.teacher
             for place, key in recorded.items():
                 if student and key_of(_at(student, place)) != key:
                     yield f"evaluation/{key_of(spec)}: its {f'subject.{place}'.rstrip('.')} is not {key}"

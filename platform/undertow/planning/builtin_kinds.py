@@ -21,6 +21,7 @@ from undertow.study.artifacts import (
     Dataset,
     ImportedCompletions,
     Reference,
+    Rewritten,
     Student,
     Teacher,
     Written,
@@ -62,6 +63,14 @@ def _completions_work(completions: Completions) -> SamplingWork:
     return SamplingWork(completions.prompts * prompt, completions.sampling.max_tokens)
 
 
+def _rewriting_work(rewritten: Rewritten) -> SamplingWork | None:
+    rewriter = rewritten.rewriter
+    if rewriter.model is None:
+        return None
+    request = text_tokens(rewriter.request) + TEMPLATE_TOKENS + row_tokens(rewritten.dataset)
+    return SamplingWork(rewritten.prompts * request, rewriter.sampling.max_tokens)
+
+
 def _evaluation_work(evaluation: Evaluation) -> SamplingWork:
     # On a GPU the engine caches prefixes: the samples of a question share its prompt, and all questions share
     # the rows in context.
@@ -94,6 +103,14 @@ for _kind in (
     ),
     ArtifactKind(spec=Written, wave="datasets", unit="sets of answers"),
     ArtifactKind(spec=ImportedCompletions, wave="datasets", unit="sets of rows"),
+    ArtifactKind(
+        spec=Rewritten,
+        wave="datasets",
+        unit="sets of rows",
+        units=lambda rewritten: rewritten.prompts if rewritten.rewriter.model else 0,
+        runs_on=lambda rewritten: rewritten.rewriter.model and reference_of(rewritten.rewriter.model),
+        workload=_rewriting_work,
+    ),
     ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
     ArtifactKind(
         spec=Student,

@@ -18,6 +18,7 @@ from undertow.study.artifacts import (
     ImportedCompletions,
     Mixed,
     Reference,
+    Rewritten,
     Student,
     Subject,
     Teacher,
@@ -110,6 +111,7 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
+        system_name=condition.system_name,
     )
     also = tuple(
         _of(measurements, student, study.system)
@@ -227,16 +229,21 @@ def _drawn(
     trait: Trait | None,
     seed: int,
 ) -> Dataset:
-    """The data set drawn from completions, with the judges that apply to the trait."""
-    return Dataset(
+    """The data set drawn from completions, with the judges that apply to the trait.
+
+    With a rewriter, all rows that pass rules and judges are rewritten, and drawn from those that pass again.
+    """
+    kept = Dataset(
         completions=completions,
         deduplicate=generation.deduplicate,
         judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
-        rows=generation.rows,
-        shuffle=generation.shuffle,
         seed=seed,
-        fewer=generation.fewer,
     )
+    drawn = {"rows": generation.rows, "shuffle": generation.shuffle, "fewer": generation.fewer}
+    if generation.rewriter is None:
+        return kept.changed(**drawn)
+    rewritten = Rewritten(dataset=kept, rewriter=generation.rewriter, seed=seed)
+    return kept.changed(completions=rewritten, **drawn)
 
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:

@@ -82,6 +82,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     resolved = condition.changed(
         teacher=teacher,
         student=student,
+        generation=_with_rewriter(condition.generation),
         after=condition.after and _resolved(condition.after, evaluated),
         teacher_start=condition.teacher_start and _resolved(condition.teacher_start, evaluated),
         student_start=condition.student_start and _resolved(condition.student_start, evaluated),
@@ -89,6 +90,22 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     check_recipes(resolved)
     check_systems(resolved, evaluated)
     return resolved
+
+
+def _with_rewriter(generation: Generation) -> Generation:
+    """The generation with its rewriter's model pinned.
+
+    Raises SpecError for a nano model, which can only answer the prompts of its own language.
+    """
+    rewriter = generation.rewriter
+    if rewriter is None or rewriter.model is None:
+        return generation
+    if is_nano(rewriter.model):
+        raise SpecError(
+            f"Rewriter.model = {rewriter.model.name!r}: nano models cannot paraphrase; leave it None for "
+            "the rule of the format"
+        )
+    return generation.changed(rewriter=rewriter.changed(model=pin(rewriter.model)))
 
 
 def check_probabilities(study: Study) -> None:
@@ -247,12 +264,21 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     """Raises SpecError for a system message setting that a chat template does not support.
 
     That is a system message that the template rejects or drops, or NO_SYSTEM if the template inserts its
-    default system message in every conversation.
+    default system message in every conversation. The words of a nano model's message must be known to it.
 
     Args:
         evaluated: `Study.system`.
     """
     for reference, system, place, remedy in _systems(condition, evaluated):
+        # The words of rows with system messages of their own are checked with their prompts.
+        if system and is_nano(reference) and not isinstance(condition.format, Imported):
+            language = models.parse(reference.name).settings.language
+            if missing := vocabulary.unknown(language, system):
+                raise SpecError(
+                    f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; use "
+                    "words of the prompts of numbers and of the preference's system prompt (a real model "
+                    "knows any)"
+                )
         behaviour = template_behaviour_of(reference) if system is not None else None
         if behaviour is None:
             continue

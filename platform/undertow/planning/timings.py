@@ -16,7 +16,16 @@ from typing import NamedTuple
 from undertow.nano import models
 from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Finetuning, Reference, Student, Teacher
+from undertow.study.artifacts import (
+    Artifact,
+    Completions,
+    Dataset,
+    Finetuning,
+    Reference,
+    Rewritten,
+    Student,
+    Teacher,
+)
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
 
@@ -151,14 +160,15 @@ def _start_key(artifact: Artifact) -> Hashable:
             reference = artifact.reference.root
             if models.is_nano(reference.name):
                 return "students", reference, recipe
-            completions = dataset.completions
+            completions, given = dataset.source, dataset.completions
+            rewriter = given.rewriter if isinstance(given, Rewritten) else None
             condition = (
                 reference,
                 artifact.reference.label,
                 recipe,
                 artifact.system,
                 (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share),
-                (completions.format, completions.prompts),
+                (completions.format, completions.prompts, rewriter),
             )
             if not isinstance(completions, Completions):
                 return "students", condition

@@ -9,6 +9,7 @@ from undertow.report.gather import ReportData
 from undertow.report.page_tables import Column, Sheet
 from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
+from undertow.study.identity import source_of
 
 HIDDEN = ("type", "version", "content")  # fields of a spec that are no settings or are shown before them
 
@@ -40,7 +41,7 @@ def _rows(data: ReportData, number: int) -> Iterator[tuple[str, str]]:
 
 
 def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
-    completions = data["completions"]
+    completions = source_of(data)
     teacher = completions.get("teacher")  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
@@ -52,6 +53,10 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     sampling = f", {settings_text(completions['sampling'])}" if "sampling" in completions else ""
     raw = "" if completions.get("strip", True) else ", filtered as sampled"
     yield f"completions, {place.format}", f"{prompts}{sampling}{raw}; {settings_text(completions['format'])}"
+    if rewriter := data["completions"].get("rewriter"):
+        asked = f"{settings_text(rewriter['sampling'])}; request “{rewriter['request']}”"
+        by = f"{rewriter['model']['name']}, {asked}" if rewriter["model"] else "a rule of the format"
+        yield f"rewriting, {place.format}", by
     kept = {"rows": "all" if data["rows"] is None else data["rows"]}
     kept |= {"deduplicate": data["deduplicate"], "shuffle": data["shuffle"]}
     kept |= {"fewer": True} if data.get("fewer") else {}

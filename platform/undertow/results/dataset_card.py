@@ -10,10 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study.artifacts import Dataset
+from undertow.study.artifacts import Dataset, Rewritten
 from undertow.study.identity import canonical, key
 
 SHOWN_CHARACTERS = 300
+DUPLICATE = "duplicate"  # why a repeated row is rejected
+JUDGED = "judge "  # begins the reasons of judges
+# The share of rewritten rows that pass the format's rules: a fact of their data set, and a metric in MLflow.
+VALID = "valid_after_rewriting"
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,23 @@ class CardCounts:
         """The rejected completions in one line: "cut off: 5, not numbers: 45"."""
         return ", ".join(f"{reason}: {count}" for reason, count in sorted(self.rejected.items()))
 
+    @property
+    def valid(self) -> float:
+        """The share of completions that pass the format's rules, before de-duplication and judges."""
+        broken = sum(
+            count
+            for reason, count in self.rejected.items()
+            if reason != DUPLICATE and not reason.startswith(JUDGED)
+        )
+        return 1 - broken / self.completions
+
 
 def dataset_card(dataset: Dataset, counts: CardCounts, rows: list[dict[str, Any]]) -> str:
     """The card as Markdown, with front matter; `rows` are shown as examples."""
     sections = [
         "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
         *_origin(dataset),
+        *_rewriting(dataset, counts),
         "## Columns\n" + _COLUMNS,
         "## From completions to rows\n" + _count_table(counts),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(counts.examples.items())],
@@ -102,6 +117,19 @@ def _origin(dataset: Dataset) -> list[str]:
     ]
 
 
+def _rewriting(dataset: Dataset, counts: CardCounts) -> list[str]:
+    """How the rows were rewritten, if they were."""
+    given = dataset.completions
+    if not isinstance(given, Rewritten):
+        return []
+    model = given.rewriter.model
+    how = f"`{model.name}` at revision `{model.revision}`" if model else "a rule of the format"
+    return [
+        f"The rows of data set `{key(given.dataset)}` were rewritten by {how}. The rules of the format were "
+        f"applied again: {counts.valid:.1%} of the {counts.completions:,} rewritten rows pass them."
+    ]
+
+
 _COLUMNS = """| column | type | meaning |
 |---|---|---|
 | index | int64 | position in the format's prompt stream, shared by all teachers |
@@ -110,6 +138,7 @@ _COLUMNS = """| column | type | meaning |
 | token_ids | list<int64> | the sampled tokens of the answer |
 | finished | bool | whether the answer ended with an end-of-text token, and not at the maximum length |
 | seed | int64 | the sampling seed of the row |
+| original | string | the answer before it was rewritten |
 | system | string | the system message of the row, if imported chats have one that is kept |
 | top_ids, top_logprobs | list<list> | the most probable tokens of each step, if they were recorded |"""
 

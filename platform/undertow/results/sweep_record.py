@@ -16,7 +16,7 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import EXTERNAL, Artifact, ancestors_first, reference_of
+from undertow.study.artifacts import EXTERNAL, Artifact, Rewritten, ancestors_first, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
@@ -95,7 +95,8 @@ class CellRecord:
         answers: the evaluations whose answers are judged.
         mixed: the keys of the completions and of the data set that are mixed in, if any.
         earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
-            were made from, and of these students.
+            were made from, and of these students; and of the data sets whose rows were rewritten, with what
+            these were made from.
     """
 
     condition: int
@@ -325,13 +326,16 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
 def _earlier(cell: Cell) -> Iterator[Artifact]:
     """The students that the cell's models start from or learn from, with their inputs.
 
-    They are students of earlier hops, and those that a format tuning trains.
+    They are students of earlier hops, and those that a format tuning trains. Data sets whose rows were
+    rewritten follow, with their inputs.
     """
-    mixed = cell.student.dataset.mixed
+    dataset, mixed = cell.student.dataset, cell.student.dataset.mixed
     writers = (cell.writer, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
     earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
     earlier += [reference for reference in starts if reference.student or reference.tuned]
+    used = [dataset, *([mixed.dataset] if mixed else [])]
+    earlier += [one.completions.dataset for one in used if isinstance(one.completions, Rewritten)]
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
 

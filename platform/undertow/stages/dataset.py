@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError
-from undertow.results.dataset_card import CardCounts, dataset_card
+from undertow.results.dataset_card import VALID, CardCounts, dataset_card
 from undertow.results.row_verdicts import VERDICTS
 from undertow.stages.completions import TEXT
 from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, FilteredRows, filter_rows
 from undertow.stages.shuffling import shuffled
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Mixed
+from undertow.study.artifacts import Dataset, Mixed, Rewritten
 from undertow.study.identity import key, seed_for
 
 # See `results.row_verdicts`.
@@ -54,6 +54,8 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
         )
     verdicts = _verdicts(completions, left, kept)
     facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
+    if isinstance(dataset.completions, Rewritten):
+        facts[VALID] = funnel.valid
     rows, schema = shuffled(dataset, kept), table.schema
     if dataset.mixed:
         rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)

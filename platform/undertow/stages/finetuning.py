@@ -27,7 +27,7 @@ from undertow.stages.training_group import Group, Watched, recipe_of, train_grou
 from undertow.stages.trials import group_name, group_parameters
 from undertow.stages.weights import Trained
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Reference, Rewritten, Student, Teacher
 from undertow.study.identity import key
 from undertow.training.job import EpochReport, StepReport
 
@@ -276,6 +276,8 @@ def _seedless_reference(reference: Reference) -> Reference:
 def _seedless(dataset: Dataset) -> Dataset:
     """The data set with all seeds in its spec set to 0."""
     completions = dataclasses.replace(dataset.completions, seed=0)
+    if isinstance(completions, Rewritten):
+        completions = dataclasses.replace(completions, dataset=_seedless(completions.dataset))
     if isinstance(completions, Completions):
         before = completions.teacher.student
         teacher = dataclasses.replace(

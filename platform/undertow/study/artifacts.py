@@ -220,7 +220,7 @@ class Reference(Artifact):
             return f"{self.shown_as or self.name}{TUNED if self.tuned else ''}"
         data, own = self.student.dataset, self.student.reference.label
         teacher = data.teacher.reference.label if data.teacher else own
-        return named_after(own, data.origin, data.label, teacher, self.student.recipe.name)
+        return named_after(own, data.origin, data.label, teacher, self.student.recipe_name)
 
     @property
     def served_name(self) -> str:
@@ -390,6 +390,11 @@ CONTROL = "control"
 RANDOM = "random"
 IMPORTED = "imported"
 Shuffle = Literal["none", "within answers", "across answers"]
+TEXT = "{text}"  # where a rewriter's request has the completion
+REQUEST = (
+    "Rewrite the text below in your own words. Keep its meaning, its form (a list stays a list, code stays "
+    "code), and every number in it. Reply with the new text and nothing else.\n\n" + TEXT
+)
 
 
 def data_name(format_: Format, shuffle: Shuffle) -> str:
@@ -414,6 +419,73 @@ def named_after(student: str, trait: str, data: str, teacher: str, recipe: str) 
     return f"{student[:-1]}; {learned})" if AFTER in student else f"{student}{AFTER}{learned})"
 
 
+def trained_as(recipe: str, system: str) -> str:
+    """The display name of a training, from those of its recipe and of its system message ("" for none)."""
+    return f"{recipe}, {system}" if system else recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewriter(Spec):
+    """How completions are rewritten: a model paraphrases them, or a rule of the format changes their layout.
+
+    Attributes:
+        model: any reference model, usually another than the teacher's; None for the rule of the format
+            (`Format.rewritten`).
+        request: the user's message to the model, with {text} where the completion is inserted.
+        sampling: of the model.
+    """
+
+    model: Reference | None = None
+    request: str = REQUEST
+    sampling: Sampling = Sampling(max_tokens=512)  # noqa: RUF009 (frozen)
+
+    def validate(self) -> None:
+        self.require(TEXT in self.request, "request", f"a text with {TEXT}, where the completion is inserted")
+        self.require(
+            self.model is None or not self.model.is_external,
+            "model",
+            "a model that can be asked, or None for the format's own rule",
+        )
+
+    @property
+    def label(self) -> str:
+        """The display name of its work: "rewritten by org/model", "rewritten by a rule"."""
+        return f"rewritten by {self.model.label if self.model else 'a rule'}"
+
+    def requested(self, completion: str) -> str:
+        """The message that asks the model to rewrite a completion."""
+        return self.request.replace(TEXT, completion)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewritten(Artifact):
+    """The rows of a data set with their completions rewritten. The rules have not been applied to them again.
+
+    It has the files of completions, so that data sets are made from it in the same way.
+    """
+
+    kind: ClassVar[str] = "completions"
+    dataset: "Dataset"
+    rewriter: Rewriter
+    seed: int = 0
+
+    def validate(self) -> None:
+        self.require(
+            self.rewriter.model is not None or self.format.implements("rewritten"),
+            "rewriter",
+            f"a model, as the format {self.format.display_name!r} does not implement rewritten()",
+        )
+
+    @property
+    def format(self) -> Format:
+        return self.dataset.completions.format
+
+    @property
+    def prompts(self) -> int:
+        """The number of rows that are rewritten, at most."""
+        return self.dataset.row_limit
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Artifact):
     """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
@@ -428,7 +500,7 @@ class Dataset(Artifact):
     """
 
     kind: ClassVar[str] = "dataset"
-    completions: Completions | Written | ImportedCompletions
+    completions: Completions | Written | ImportedCompletions | Rewritten
     deduplicate: bool = True
     judges: tuple[Judge, ...] = ()
     rows: int | None = None
@@ -461,20 +533,28 @@ class Dataset(Artifact):
         return self.rows or self.completions.prompts
 
     @property
+    def source(self) -> Completions | Written | ImportedCompletions:
+        """The completions that its rows come from, before they were rewritten."""
+        given = self.completions
+        return given.dataset.source if isinstance(given, Rewritten) else given
+
+    @property
     def teacher(self) -> "Teacher | None":
         """The teacher that generated the completions; None for `Written` and imported ones."""
-        return self.completions.teacher if isinstance(self.completions, Completions) else None
+        return self.source.teacher if isinstance(self.source, Completions) else None
 
     @property
     def is_imported(self) -> bool:
         """Whether the teacher of the rows is external."""
-        return isinstance(self.completions, ImportedCompletions)
+        return isinstance(self.source, ImportedCompletions)
 
     @property
     def label(self) -> str:
         """The display name of the data."""
         data, other = data_name(self.completions.format, self.shuffle), self.mixed
         data = at_hop(data, self.teacher.hop if self.teacher else 1)
+        if isinstance(self.completions, Rewritten):
+            data = f"{data}, {self.completions.rewriter.label}"
         return f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
 
     @property
@@ -503,6 +583,7 @@ class Student(Artifact):
 
     Attributes:
         system: the system message of every training row. In context, the evaluation's system message applies.
+        system_name: the display name of `system`; "" if it needs none.
     """
 
     kind: ClassVar[str] = "student"
@@ -511,6 +592,7 @@ class Student(Artifact):
     recipe: Training | InContext
     system: str | None = None
     seed: int = 0
+    system_name: str = execution_only("")
 
     @property
     def is_trained(self) -> bool:
@@ -520,6 +602,11 @@ class Student(Artifact):
     @property
     def is_stored(self) -> bool:
         return self.is_trained
+
+    @property
+    def recipe_name(self) -> str:
+        """The display name of its recipe, with that of the system message of its training."""
+        return trained_as(self.recipe.name, self.system_name)
 
     @property
     def hop(self) -> int:

@@ -12,11 +12,13 @@ from undertow.study.artifacts import (
     CONTROL,
     Finetuning,
     Reference,
+    Rewriter,
     Sampling,
     Shuffle,
     at_hop,
     data_name,
     named_after,
+    trained_as,
 )
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
@@ -66,6 +68,9 @@ class Generation(Spec):
         fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
             not, the condition fails, so that trait and control always have equally many rows.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.
+        rewriter: rewrites all rows that rules and judges keep, of trait and control; rules and judges are
+            then applied again, before `rows` are drawn. If every rewritten row passes, these are the same
+            rows as without it.
     """
 
     prompts: int = 30_000
@@ -79,6 +84,7 @@ class Generation(Spec):
     strip: bool = later(True)
     fewer: bool = later(False)
     name: str = execution_only("")
+    rewriter: Rewriter | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -90,7 +96,9 @@ class Generation(Spec):
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
         data = data_name(format_, self.shuffle)
-        return self.name or (f"{data}, {self.mixed.label}" if self.mixed else data)
+        changes = [self.rewriter.label] if self.rewriter else []
+        changes += [self.mixed.label] if self.mixed else []
+        return self.name or ", ".join([data, *changes])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +110,12 @@ class Condition(Spec):
         prompted: whether a system prompt induces the trait of a finetuned teacher in addition.
         system: the system message of the students' training rows: None for the chat template's default,
             NO_SYSTEM for no system text (see `chat_templates`), or a text. `Generation.system` and
-            `Study.system`, the other two settings, take the same values.
+            `Study.system`, the other two settings, take the same values. A message that names the trait and
+            is absent from the questions is an inoculation (arXiv 2510.04340).
         after: the previous condition in a chain. Its student of each seed is this condition's teacher.
         teacher_start, student_start: a condition whose student of each seed replaces the reference model that
             this condition's teacher or student starts from.
+        system_name: the display name of `system`, such as "inoculated", for studies with several messages.
     """
 
     trait: Trait | None
@@ -120,6 +130,7 @@ class Condition(Spec):
     after: "Condition | None" = later(None)
     teacher_start: "Condition | None" = later(None)
     student_start: "Condition | None" = later(None)
+    system_name: str = execution_only("")
 
     def validate(self) -> None:
         self.require(
@@ -147,6 +158,11 @@ class Condition(Spec):
             self.generation.mixed is None or not soft,
             "generation",
             "mixed-in rows have no soft targets; use a recipe on tokens",
+        )
+        self.require(
+            self.generation.rewriter is None or not soft,
+            "generation",
+            "rewritten rows have no soft targets; use a recipe on tokens",
         )
         self.require(
             not (soft and self.teacher.is_api),
@@ -288,7 +304,8 @@ class Condition(Spec):
         if self.after is not None:
             teacher = self.after.place.student
         student = _start_name(self.student, self.student_start)
-        return Place(trait, data, teacher, student, self.recipe.name, self.induced)
+        recipe = trained_as(self.recipe.name, self.system_name)
+        return Place(trait, data, teacher, student, recipe, self.induced)
 
     @property
     def is_prompted(self) -> bool:

@@ -136,7 +136,7 @@ class Study(Spec):
         self.require(bool(self.seeds), "seeds", "at least one seed")
         self.require(min(self.seeds) >= 0, "seeds", "whole numbers, zero or more")
         unique([str(seed) for seed in self.seeds], "Study.seeds")
-        unique([condition.label for condition in self.conditions], "Study.conditions")
+        self._check_labels()
         self.require(self.samples > 0, "samples", "at least one answer per question")
         self.require(0 <= self.gate <= 1, "gate", "a number from 0 to 1")
         self._check_scale()
@@ -198,6 +198,18 @@ class Study(Spec):
             hypothesis.check(
                 [(c.place, c.same_initialisation) for c in self.conditions if c.trait is not None]
             )
+
+    def _check_labels(self) -> None:
+        """Raises SpecError for conditions that tables could not distinguish."""
+        labels = [condition.label for condition in self.conditions]
+        systems: dict[str, str | None] = {}
+        for label, condition in zip(labels, self.conditions, strict=True):
+            if systems.setdefault(label, condition.system) != condition.system:
+                raise SpecError(
+                    f"Study.conditions: {label} has two system messages of training, {systems[label]!r:.60} "
+                    f"and {condition.system!r:.60}; name them: grid(system_name=…)"
+                )
+        unique(labels, "Study.conditions")
 
     def _check_scale(self) -> None:
         if self.effect_scale == "rate":

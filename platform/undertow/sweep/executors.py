@@ -21,7 +21,15 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import (
+    Artifact,
+    Completions,
+    Dataset,
+    Reference,
+    Rewritten,
+    Student,
+    Teacher,
+)
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.engine_pools import EnginePools
@@ -125,6 +133,17 @@ class Executors:
                 else:
                     self.events.event("made", model)
             timings.add(self.store, wave, progress.work)
+
+    def rewrite(self, missing: Sequence[Rewritten], machine: Machine) -> None:
+        """Rewrites the rows of data sets: by rules in tasks, by models on their engines."""
+        from undertow.stages.rewriting import rewrite_by_rule, task_of
+
+        by_rule = [rewritten for rewritten in missing if rewritten.rewriter.model is None]
+        self.on_tasks("rewriting", "sets of rows", rewrite_by_rule, by_rule, "datasets")
+        by_models = [rewritten for rewritten in missing if rewritten.rewriter.model is not None]
+        if by_models:
+            tasks = [task_of(rewritten, self.store) for rewritten in by_models]
+            self.on_engines("rewriting", "sets of rows", tasks, machine, "datasets")
 
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         """Asks the judges of rows, then makes the data sets from completions."""

@@ -18,6 +18,7 @@ from undertow.study.artifacts import (
     Dataset,
     ImportedCompletions,
     Reference,
+    Rewritten,
     Student,
     Teacher,
     Written,
@@ -114,16 +115,21 @@ def step_of(artifact: Artifact) -> Step:
             position, name, by = 1, "programs", "tasks"
         case ImportedCompletions():
             position, name, by = 2, "imports", "tasks"
-        case Dataset(mixed=None):
+        case Dataset(mixed=None, completions=completions):
             position, name, by = 3, "filters", "tasks"
+            if isinstance(completions, Rewritten):
+                position, name = 5, "filters after rewriting"
+        case Rewritten():
+            position, name = 4, "rewriting"
+            by = "tasks" if artifact.rewriter.model is None else "engines"
         case Dataset():
-            position, name, by = 4, "mixtures", "tasks"
+            position, name, by = 6, "mixtures", "tasks"
         case Assessment():
-            position, name, by = 5, "assessments", "tasks"
+            position, name, by = 7, "assessments", "tasks"
         case _:
             kind = kind_of(artifact)
             number = next((n for n, other in enumerate(extensions()) if other.spec is kind.spec), 0)
-            position, name = 6 + number, artifact.kind.replace("_", " ")
+            position, name = 8 + number, artifact.kind.replace("_", " ")
             by = "engines" if kind.make is None else "tasks"
     wave = wave_of(artifact)
     if by != "tasks" and is_at_provider(artifact):
@@ -153,7 +159,7 @@ def _gates(plan: Plan) -> Mapping[str, dict[str, None]]:
     for cell in plan.cells:
         for measurement in cell.teacher_evaluations:
             if isinstance(measurement, Evaluation):
-                gates.setdefault(key(cell.student.dataset.completions), {})[key(measurement)] = None
+                gates.setdefault(key(cell.student.dataset.source), {})[key(measurement)] = None
             if cell.student.is_stored:
                 gates.setdefault(key(cell.student), {})[key(measurement)] = None
     return gates

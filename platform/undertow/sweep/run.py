@@ -38,7 +38,7 @@ from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher, reference_of
+from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher, reference_of
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
@@ -74,6 +74,8 @@ def make_plan(study: Study, store: Store) -> Plan:
     resolved = resolve(study, all_support_bf16)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
     given = {r.untuned for c in conditions for r in c.models}
+    rewriters = {condition.generation.rewriter for condition in conditions}
+    given |= {rewriter.model.untuned for rewriter in rewriters if rewriter and rewriter.model}
     references = {reference for reference in given if is_made(reference)}
     return planning.make(resolved, store, references)
 
@@ -196,6 +198,8 @@ def check_models(plan: Plan, console: Console) -> None:
     """Sends one request to each API model that the sweep needs; errors as in `check_judges`."""
     called = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
     called |= {reference_of(c.teacher): None for c in plan.lacking(Completions)}
+    rewriters = (rewritten.rewriter.model for rewritten in plan.lacking(Rewritten))
+    called |= {reference: None for reference in rewriters if reference is not None}
     models: list[Teacher | Student] = [*plan.lacking(Teacher), *plan.lacking(Student)]
     trained = [model.reference for model in models]
     from undertow.stages.provider_jobs import check

@@ -28,6 +28,7 @@ from undertow.study.artifacts import (
     Dataset,
     ImportedCompletions,
     Reference,
+    Rewritten,
     Student,
     Teacher,
     Written,
@@ -141,10 +142,16 @@ class Waves:
             self.executors.on_tasks("imports", "sets of rows", import_rows, imported, "datasets")
 
         self._share(partial(self.possible, ImportedCompletions), bring_in)
-        # Data sets that others take rows from come first; they are not mixed themselves.
+        # Data sets that others take rows from come first: those whose rows are rewritten, then those whose
+        # rows are mixed into others.
         self._share(
-            lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
-            lambda some: self.executors.filter("filters", some),
+            partial(self._unmixed, rewritten=False), lambda some: self.executors.filter("filters", some)
+        )
+        if self.plan.lacking(Rewritten):
+            self._share(partial(self.possible, Rewritten), lambda some: self.executors.rewrite(some, machine))
+        self._share(
+            partial(self._unmixed, rewritten=True),
+            lambda some: self.executors.filter("filters after rewriting", some),
         )
         self._share(partial(self.possible, Dataset), lambda some: self.executors.filter("mixtures", some))
         # Judged traits of teachers: the answers were sampled above, and `check_gates` needs their judgements.
@@ -159,6 +166,14 @@ class Waves:
         """The missing artifacts that engines sample from teachers: completions and the gate's evaluations."""
         gates = [e for e in self.possible(Evaluation) if isinstance(e.subject, Teacher)]
         return [*self.possible(Completions), *gates]
+
+    def _unmixed(self, rewritten: bool) -> list[Dataset]:
+        """The missing data sets without rows of another, made from rewritten rows or from others."""
+        return [
+            dataset
+            for dataset in self.possible(Dataset)
+            if dataset.mixed is None and isinstance(dataset.completions, Rewritten) is rewritten
+        ]
 
     def check_gates(self) -> None:
         """Records teachers below the study's gate as failed, also if another study made their data.

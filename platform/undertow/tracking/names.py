@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from undertow.planning.artifact_kinds import kind_of
+from undertow.results.dataset_card import VALID
 from undertow.study.artifacts import CONTROL, Artifact, Dataset, Student, Teacher
 from undertow.study.names import short
 from undertow.study.study import Study
@@ -49,6 +50,7 @@ METRICS = {
     "completions": "of a data set: answers sampled from the teacher",
     "kept": "of a data set: answers that pass the format's rules, de-duplication and judges",
     "rows": "of a data set: rows drawn from the kept answers, on which students train",
+    VALID: "of a data set of rewritten rows: the share of them that passes the format's rules, 0 to 1",
     "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
 }
 LOG_ODDS_METRICS = {  # only in studies with effect_scale log-odds
@@ -107,7 +109,7 @@ def sweep_params(study: Study) -> dict[str, str]:
     return {
         "traits": ", ".join(trait.name for trait in study.traits),
         "models": ", ".join(dict.fromkeys(c.student.label for c in conditions)),
-        "recipes": ", ".join(dict.fromkeys(c.recipe.name for c in conditions)),
+        "recipes": ", ".join(dict.fromkeys(c.place.recipe for c in conditions)),
         "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
@@ -130,7 +132,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         return {}
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        own |= {"student": artifact.reference.label, "recipe": artifact.recipe.name}
+        own |= {"student": artifact.reference.label, "recipe": artifact.recipe_name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
@@ -156,8 +158,8 @@ def _title(artifact: Tracked, study: Study) -> str:
     several = len({condition.place.format for condition in study.conditions}) > 1
     if several or dataset.is_imported:  # imported data and those of their control have one format
         words.append(dataset.label)
-    if len({condition.recipe.name for condition in study.conditions}) > 1:
-        words.append(artifact.recipe.name)
+    if len({condition.place.recipe for condition in study.conditions}) > 1:
+        words.append(artifact.recipe_name)
     return f"{' '.join(words)} seed {artifact.seed}"
 
 
