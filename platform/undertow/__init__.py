@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Dataset,
         Finetuning,
         Reference,
+        RowScores,
         Sampling,
         Student,
         Subject,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         ProviderFinetuning,
         Recipe,
     )
+    from undertow.study.selection import Contrast, RowScore, Selection, TokenMask
     from undertow.study.study import Measure, Study
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
@@ -92,7 +94,8 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Finetuning Reference Sampling Student Subject Teacher reference_of"
+        "Artifact Completions Dataset Finetuning Reference RowScores Sampling Student Subject Teacher "
+        "reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition Generation Mixing",
@@ -102,6 +105,7 @@ _MODULES = {
     "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
+    "study.selection": "Contrast RowScore Selection TokenMask",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
@@ -131,7 +135,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Rates",
     "Store",
     "Artifact", "Completions", "Dataset", "Evaluation", "Finetuning", "Measurement", "Panel", "Reference",
-    "Sampling", "Student", "Subject", "Teacher", "reference_of",
+    "RowScores", "Sampling", "Student", "Subject", "Teacher", "reference_of",
     "Condition", "Generation", "Mixing",
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",
@@ -139,6 +143,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Hypothesis", "same_initialisation_only",
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
+    "Contrast", "RowScore", "Selection", "TokenMask",
     "Measure", "Study",
     "tuned",
     "Misalignment",

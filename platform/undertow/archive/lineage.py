@@ -30,6 +30,7 @@ KINDS = {
     "Completions": "completions",
     "Written": "completions",
     "ImportedCompletions": "completions",
+    "TokenScores": "row_scores",
     "Dataset": "dataset",
     "Student": "student",
     "Evaluation": "evaluation",

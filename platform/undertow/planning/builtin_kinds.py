@@ -23,6 +23,7 @@ from undertow.study.artifacts import (
     Reference,
     Student,
     Teacher,
+    TokenScores,
     Written,
     reference_of,
 )
@@ -62,6 +63,14 @@ def _completions_work(completions: Completions) -> SamplingWork:
     return SamplingWork(completions.prompts * prompt, completions.sampling.max_tokens)
 
 
+def _scores_work(scores: TokenScores) -> SamplingWork:
+    # Both teachers read every prompt and completion; nothing is sampled.
+    teachers = (scores.teacher, scores.control)
+    row = row_tokens(Dataset(completions=scores.completions))
+    read = sum(row + text_tokens(teacher.system) for teacher in teachers)
+    return SamplingWork(scores.completions.prompts * read, 0)
+
+
 def _evaluation_work(evaluation: Evaluation) -> SamplingWork:
     # On a GPU the engine caches prefixes: the samples of a question share its prompt, and all questions share
     # the rows in context.
@@ -94,6 +103,14 @@ for _kind in (
     ),
     ArtifactKind(spec=Written, wave="datasets", unit="sets of answers"),
     ArtifactKind(spec=ImportedCompletions, wave="datasets", unit="sets of rows"),
+    ArtifactKind(
+        spec=TokenScores,
+        wave="datasets",
+        unit="rows",
+        units=lambda scores: scores.completions.prompts,
+        runs_on=lambda scores: scores.scorer,
+        workload=_scores_work,
+    ),
     ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
     ArtifactKind(
         spec=Student,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from undertow.errors import StorageError
 from undertow.results import events as journal
 from undertow.results import sweep_folders
+from undertow.results.dataset_card import CHOICES
 from undertow.results.effect_rows import EffectRow, finished
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, Record, WaveRecord
@@ -41,7 +42,8 @@ class DataSource(NamedTuple):
 class FilterFunnel:
     """Counts of a source's completions on their way to training rows, summed over its data sets.
 
-    `rejected` counts completions by the rule that rejected them.
+    `rejected` counts completions by the rule that rejected them, and `choices` sums the facts of data sets
+    whose rows or tokens were chosen (`CHOICES`).
     """
 
     datasets: int = 0
@@ -49,6 +51,7 @@ class FilterFunnel:
     kept: int = 0
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    choices: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -169,6 +172,9 @@ class ReportData:
                 funnel.kept += int(facts["kept"])
                 funnel.rows += int(facts["rows"])
                 funnel.rejected.update(facts["rejected"])
+                for name in CHOICES:
+                    if name in facts:
+                        funnel.choices[name] = funnel.choices.get(name, 0.0) + facts[name]
         return found
 
     @cached_property

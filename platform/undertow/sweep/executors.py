@@ -21,7 +21,7 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, RowScores, Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.engine_pools import EnginePools
@@ -125,6 +125,13 @@ class Executors:
                 else:
                     self.events.event("made", model)
             timings.add(self.store, wave, progress.work)
+
+    def score(self, scores: Sequence[RowScores], machine: Machine) -> None:
+        """Scores completions on the engines of the reference models that score them."""
+        from undertow.stages.row_scores import task_of
+
+        tasks = [task_of(one) for one in scores]
+        self.on_engines("row scores", "rows", tasks, machine, "datasets", lambda task: units(task.artifact))
 
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         """Asks the judges of rows, then makes the data sets from completions."""

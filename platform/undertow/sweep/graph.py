@@ -18,6 +18,7 @@ from undertow.study.artifacts import (
     Dataset,
     ImportedCompletions,
     Reference,
+    RowScores,
     Student,
     Teacher,
     Written,
@@ -114,16 +115,18 @@ def step_of(artifact: Artifact) -> Step:
             position, name, by = 1, "programs", "tasks"
         case ImportedCompletions():
             position, name, by = 2, "imports", "tasks"
+        case RowScores():
+            position, name, by = 3, "row scores", "engines"
         case Dataset(mixed=None):
-            position, name, by = 3, "filters", "tasks"
+            position, name, by = 4, "filters", "tasks"
         case Dataset():
-            position, name, by = 4, "mixtures", "tasks"
+            position, name, by = 5, "mixtures", "tasks"
         case Assessment():
-            position, name, by = 5, "assessments", "tasks"
+            position, name, by = 6, "assessments", "tasks"
         case _:
             kind = kind_of(artifact)
             number = next((n for n, other in enumerate(extensions()) if other.spec is kind.spec), 0)
-            position, name = 6 + number, artifact.kind.replace("_", " ")
+            position, name = 7 + number, artifact.kind.replace("_", " ")
             by = "engines" if kind.make is None else "tasks"
     wave = wave_of(artifact)
     if by != "tasks" and is_at_provider(artifact):

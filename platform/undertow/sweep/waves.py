@@ -28,6 +28,7 @@ from undertow.study.artifacts import (
     Dataset,
     ImportedCompletions,
     Reference,
+    RowScores,
     Student,
     Teacher,
     Written,
@@ -141,6 +142,7 @@ class Waves:
             self.executors.on_tasks("imports", "sets of rows", import_rows, imported, "datasets")
 
         self._share(partial(self.possible, ImportedCompletions), bring_in)
+        self._share(partial(self.possible, RowScores), lambda some: self.executors.score(some, machine))
         # Data sets that others take rows from come first; they are not mixed themselves.
         self._share(
             lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
