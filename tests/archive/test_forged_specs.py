@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, study
+from tests.examples import REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
@@ -25,11 +25,15 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Completions,
     Dataset,
+    Finetuning,
     ImportedCompletions,
+    Masked,
     Mixed,
     Reference,
+    Selected,
     Student,
     Teacher,
+    TokenScores,
     Written,
 )
 from undertow.study.conditions import Condition, Mixing
@@ -37,11 +41,18 @@ from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
+from undertow.study.selection import Contrast, Selection, TokenMask
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
+TOP = Selection(by=Contrast(trait=Preference("owl")), keep="top")
+DIVERGING = TokenMask(
+    choose="diverging",
+    share=0.1,
+    by=Contrast(trait=Preference("owl"), finetuning=Finetuning(TEACHER, examples=30)),
+)
 
 Spec = dict[str, Any]
 Specs = dict[tuple[str, str], Spec]  # by kind and key
@@ -66,6 +77,7 @@ def _studies() -> list[Study]:
         plain,
         replace(plain, generation=replace(generation, mixed=Mixing(source="control", share=0.25))),
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
+        replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         *next_hop([plain, plain.control()]),
@@ -217,6 +229,7 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 
 CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Teacher, Student),
+    *(Selected, Masked, TokenScores),
     *(Evaluation, Assessment),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
