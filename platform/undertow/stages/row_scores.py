@@ -42,7 +42,8 @@ from undertow.study.artifacts import (
 from undertow.study.identity import key
 
 SCORES = "scores.parquet"
-ROWS_AT_ONCE = 256  # an engine's answers are Python lists with `candidates` numbers per token of the prompts
+# Rows per call: an engine answers with `candidates` Python numbers for every token of a prompt.
+ROWS_AT_ONCE, COMPARED_AT_ONCE = 1024, 64
 ONE_TOKEN = Sampling(max_tokens=1)  # what an engine samples after a prompt that it only reads
 
 
@@ -105,8 +106,9 @@ def _columns(
 ) -> dict[str, Any]:
     log_ratios: list[NDArray[np.float64]] = []
     apart: list[NDArray[np.float64]] = []
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
+    step = COMPARED_AT_ONCE if spec.candidates else ROWS_AT_ONCE
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
         by_teacher, by_control = (
             _read(teacher, some, engine, spec.candidates, store) for teacher in _teachers(spec)
         )
