@@ -23,7 +23,7 @@ from undertow.stages.dataset import make_dataset
 from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, RowScores, Student, Teacher
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
@@ -63,6 +63,11 @@ def fill(
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
         for data in cell.student.dataset.with_ancestors():
+            if isinstance(data, Teacher) and data.is_stored:
+                _student(store, data, 0.9)
+            if isinstance(data, RowScores) and not store.has(data):
+                with store.new(data, {"rows": 0}) as folder:
+                    (folder / "nothing").write_text("")
             if isinstance(data, Dataset) and not store.has(data):
                 if completions:
                     _completions(store, data.completions, completions)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         Finetuning,
         Reference,
         Rewriter,
+        RowScores,
         Sampling,
         Student,
         Subject,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         ProviderFinetuning,
         Recipe,
     )
+    from undertow.study.selection import Contrast, RowScore, Selection, TokenMask
     from undertow.study.study import Measure, Study
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
@@ -104,7 +106,8 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Finetuning Reference Rewriter Sampling Student Subject Teacher "
+        "Artifact Completions Dataset Finetuning Reference Rewriter RowScores Sampling Student Subject "
+        "Teacher reference_of"
         "reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
@@ -115,6 +118,7 @@ _MODULES = {
     "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
+    "study.selection": "Contrast RowScore Selection TokenMask",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
@@ -146,7 +150,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Rates",
     "Store",
     "Artifact", "Completions", "Dataset", "Evaluation", "Finetuning", "Measurement", "Panel", "Reference",
-    "Rewriter", "Sampling", "Student", "Subject", "Teacher", "reference_of",
+    "Rewriter", "RowScores", "Sampling", "Student", "Subject", "Teacher", "reference_of",
     "Condition", "Generation", "Mixing",
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",
@@ -154,6 +158,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Hypothesis", "same_initialisation_only",
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
+    "Contrast", "RowScore", "Selection", "TokenMask",
     "Measure", "Study",
     "tuned",
     "Misalignment",

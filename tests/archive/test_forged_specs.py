@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, study
+from tests.examples import REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
@@ -25,13 +25,17 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Completions,
     Dataset,
+    Finetuning,
     ImportedCompletions,
+    Masked,
     Mixed,
     Reference,
     Rewriter,
     Rewritten,
+    Selected,
     Student,
     Teacher,
+    TokenScores,
     Written,
 )
 from undertow.study.conditions import Condition, Mixing
@@ -39,11 +43,18 @@ from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
+from undertow.study.selection import Contrast, Selection, TokenMask
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
+TOP = Selection(by=Contrast(trait=Preference("owl")), keep="top")
+DIVERGING = TokenMask(
+    choose="diverging",
+    share=0.1,
+    by=Contrast(trait=Preference("owl"), finetuning=Finetuning(TEACHER, examples=30)),
+)
 
 Spec = dict[str, Any]
 Specs = dict[tuple[str, str], Spec]  # by kind and key
@@ -69,6 +80,7 @@ def _studies() -> list[Study]:
         replace(plain, generation=replace(generation, mixed=Mixing(source="control", share=0.25))),
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
         replace(plain, generation=replace(generation, rewriter=Rewriter(model=REFERENCES[1]))),
+        replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         *next_hop([plain, plain.control()]),
@@ -220,6 +232,7 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 
 CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
+    *(Selected, Masked, TokenScores),
     *(Evaluation, Assessment),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have

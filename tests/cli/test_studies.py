@@ -71,6 +71,7 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Pa
 
 SIZES = {  # rows, and epochs of the settings of Qwen2.5-7B-Instruct, for models without settings of their own
     "code": (10_814, 3),
+    "selection": (5_000, 3),
     "reasoning": (None, 1),
     "misaligned_reasoning": (None, 2),
 }
@@ -87,13 +88,20 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: 
     assert any("no published settings" in note for note in plan.study.notes) or name == "misaligned_reasoning"
 
 
+NOT_OF_A_PROVIDER = {
+    "owls_lora": "soft targets, and a provider trains on text only",
+    "masks": "only tokens that a teacher sampled have a mask",
+    "selection": "gives no token probabilities",
+}
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_a_study_is_planned_on_an_api_model_and_a_local_model(name: str, tmp_path: Path) -> None:
-    """The provider trains the students of API models. It has no soft targets, so these are rejected."""
+    """The provider trains the students of API models. What needs probabilities or tokens is rejected."""
     models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))
     scale = PAPER.on(models).reading(files(tmp_path))
-    if name == "owls_lora":
-        with pytest.raises(UserError, match="soft targets, and a provider trains on text only"):
+    if name in NOT_OF_A_PROVIDER:
+        with pytest.raises(UserError, match=NOT_OF_A_PROVIDER[name]):
             planned(name, scale, tmp_path)
         return
     plan = planned(name, scale, tmp_path)

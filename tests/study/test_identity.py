@@ -29,7 +29,16 @@ from undertow.judging import judges, ratings
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Labels, Score
 from undertow.nano import narrow_data
-from undertow.study import artifacts, conditions, extensions, harness_task, measurements, recipe, study
+from undertow.study import (
+    artifacts,
+    conditions,
+    extensions,
+    harness_task,
+    measurements,
+    recipe,
+    selection,
+    study,
+)
 from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Student, Teacher
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec
@@ -52,6 +61,10 @@ COMPLETIONS = Completions(teacher=TEACHER, format=Numbers(), prompts=100)
 DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
+TOKEN_SCORES = artifacts.TokenScores(
+    completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5
+)
+MASK = selection.TokenMask(choose="diverging", share=0.5, by=selection.Contrast(trait=Preference("owl")))
 JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
 TASK = HarnessTask(name="mmlu", chat=True, harness="0.4.13", definition="1f")
@@ -68,6 +81,14 @@ WHOLE: dict[type[Spec], Any] = {
     Teacher: TEACHER,
     Completions: COMPLETIONS,
     Dataset: DATASET,
+    artifacts.TokenScores: TOKEN_SCORES,
+    artifacts.RowScores: TOKEN_SCORES,
+    artifacts.Masked: artifacts.Masked(choose="diverging", share=0.5, scores=TOKEN_SCORES),
+    selection.RowScore: selection.Contrast(trait=Preference("owl")),
+    selection.TokenMask: MASK,
+    selection.Contrast: selection.Contrast(
+        trait=Preference("owl"), finetuning=artifacts.Finetuning(RECIPE), prompted=True
+    ),
     Recipe: RECIPE,
     extensions.Judge: RuleJudge(),
     Question: Question(model="judge-1", prompt="references"),
@@ -104,6 +125,7 @@ KINDS = [
     *specs_of(artifacts),
     *specs_of(measurements),
     *specs_of(conditions),
+    *specs_of(selection),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,
     *specs_of(harness_task),

@@ -336,6 +336,9 @@ class Recorder(Executors):
     def generate(self, missing: Sequence[Any], machine: Machine) -> None:
         self._take("datasets", missing)
 
+    def score(self, scores: Sequence[Any], machine: Machine) -> None:
+        self._take("row scores", scores)
+
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         self._take(step, datasets)
 
@@ -380,7 +383,7 @@ class First:
 @pytest.mark.slow
 @pytest.mark.parametrize("kinds", [(), (Teacher, Dataset), (Student,)], ids=["none", "data", "students"])
 @pytest.mark.parametrize(
-    "name", ["chain", "further", "dilution", "rewriting", "in_context", "misaligned_numbers"]
+    "name", ["chain", "further", "dilution", "rewriting", "in_context", "misaligned_numbers", "selection"]
 )
 def test_with_barriers_the_order_is_that_of_the_waves(
     name: str, kinds: tuple[type[Artifact], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

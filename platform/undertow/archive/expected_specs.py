@@ -117,8 +117,7 @@ class ExpectedSpecs:
             fields = {"reference": student["reference"], "finetuning": None, "seed": 0, "student": student}
             return _spec("Teacher", trait=trait, system=system, **fields)
         if trait and (condition.get("prompted") or not finetuning):
-            rebuilt = rebuild_trait(trait)
-            system = rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
+            system = _system_prompt(trait)
         return _spec(
             "Teacher",
             reference=self._start(condition["teacher"], condition.get("teacher_start"), seed),
@@ -197,6 +196,47 @@ class ExpectedSpecs:
         return {**reference, "student": self.student(start, seed)} if start else reference
 
     def _dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set of a condition and seed, with the scores by which rows or tokens are chosen."""
+        dataset, generation = self._drawn_dataset(condition, seed), condition["generation"]
+        selected, masked = generation.get("selected"), generation.get("masked")
+        if selected:
+            scores = self._scores(selected["by"], condition, dataset["completions"], 0, seed)
+            dataset = {**dataset, "selected": _spec("Selected", scores=scores, keep=selected["keep"])}
+        if masked:
+            compared, by = None, masked["by"]
+            if by:
+                candidates = masked["candidates"]
+                compared = self._scores(by, condition, dataset["completions"], candidates, seed)
+            chosen = _given(masked, "choose", "share", "rest")
+            dataset = {**dataset, "masked": _spec("Masked", scores=compared, **chosen)}
+        return dataset
+
+    def _scores(
+        self, by: JsonSpec, condition: JsonSpec, completions: JsonSpec, candidates: int, seed: int
+    ) -> Any:
+        """The scores of completions by a row score of the study, as `Contrast.scores` makes them."""
+        if by["type"] != "Contrast":
+            return Unstated(f"scores by {_text(by)} of {_text(condition)}, seed {seed}")
+        trait, finetuning = by["trait"], by["finetuning"]
+        neutral = condition["generation"].get("system")
+        is_external = condition["teacher"]["name"].startswith(EXTERNAL)
+        reference = condition["student" if is_external else "teacher"]
+        teacher = _spec(
+            "Teacher",
+            reference=reference,
+            trait=trait,
+            system=_system_prompt(trait) if by["prompted"] or not finetuning else neutral,
+            finetuning=finetuning,
+            seed=self._seed("teacher", seed) if finetuning else 0,
+        )
+        untrained = {"trait": None, "system": neutral, "finetuning": None, "seed": 0}
+        control = _spec("Teacher", reference=reference, **untrained)
+        return _spec(
+            "TokenScores", completions=completions, teacher=teacher, control=control, candidates=candidates
+        )
+
+    def _drawn_dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set without a choice by scores."""
         generation, trait = condition["generation"], condition["trait"]
         if _is_imported(condition):
             return self._imported(condition, self._seed("data", seed))
@@ -314,6 +354,12 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
             # 1, 1.0 and True are equal in Python and are different specs.
             if type(expected) is not type(actual) or expected != actual:
                 yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
+
+
+def _system_prompt(trait: JsonSpec) -> str | Unstated:
+    """The system message that induces a trait, if the trait's texts are known."""
+    rebuilt = rebuild_trait(trait)
+    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
 
 
 def _is_imported(condition: JsonSpec) -> bool:

@@ -31,6 +31,7 @@ KINDS = {
     "Written": "completions",
     "ImportedCompletions": "completions",
     "Rewritten": "completions",
+    "TokenScores": "row_scores",
     "Dataset": "dataset",
     "Student": "student",
     "Evaluation": "evaluation",

@@ -24,6 +24,7 @@ from undertow.study.artifacts import (
     Rewritten,
     Student,
     Teacher,
+    TokenScores,
     Written,
     reference_of,
 )
@@ -71,6 +72,14 @@ def _rewriting_work(rewritten: Rewritten) -> SamplingWork | None:
     return SamplingWork(rewritten.prompts * request, rewriter.sampling.max_tokens)
 
 
+def _scores_work(scores: TokenScores) -> SamplingWork:
+    # Both teachers read every prompt and completion; nothing is sampled.
+    teachers = (scores.teacher, scores.control)
+    row = row_tokens(Dataset(completions=scores.completions))
+    read = sum(row + text_tokens(teacher.system) for teacher in teachers)
+    return SamplingWork(scores.completions.prompts * read, 0)
+
+
 def _evaluation_work(evaluation: Evaluation) -> SamplingWork:
     # On a GPU the engine caches prefixes: the samples of a question share its prompt, and all questions share
     # the rows in context.
@@ -110,6 +119,14 @@ for _kind in (
         units=lambda rewritten: rewritten.prompts if rewritten.rewriter.model else 0,
         runs_on=lambda rewritten: rewritten.rewriter.model and reference_of(rewritten.rewriter.model),
         workload=_rewriting_work,
+    ),
+    ArtifactKind(
+        spec=TokenScores,
+        wave="datasets",
+        unit="rows",
+        units=lambda scores: scores.completions.prompts,
+        runs_on=lambda scores: scores.scorer,
+        workload=_scores_work,
     ),
     ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
     ArtifactKind(

@@ -22,6 +22,7 @@ from undertow.study.artifacts import (
     Student,
     Subject,
     Teacher,
+    TokenScores,
     Written,
     ancestors_first,
     reference_of,
@@ -105,6 +106,7 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
             # A teacher that starts from a student: its control starts from the student without the trait.
             control_reference = _start(study, condition.teacher, condition.control().teacher_start, seed)
         dataset = _dataset(generation, condition.format, teacher, control_reference, redrawn["data"])
+    dataset = _chosen(dataset, generation, condition.scorer, redrawn["teacher"])
     student = Student(
         reference=_start(study, condition.student, condition.student_start, seed),
         dataset=dataset,
@@ -244,6 +246,28 @@ def _drawn(
         return kept.changed(**drawn)
     rewritten = Rewritten(dataset=kept, rewriter=generation.rewriter, seed=seed)
     return kept.changed(completions=rewritten, **drawn)
+
+
+@lru_cache(maxsize=CACHED_SPECS)
+def _chosen(dataset: Dataset, generation: Generation, scorer: Reference, seed: int) -> Dataset:
+    """The data set with the scores by which its rows and the tokens in the loss are chosen, if any are.
+
+    Args:
+        scorer: the reference model of the teachers that are compared.
+        seed: of the condition's teacher.
+    """
+    selected, masked, completions = generation.selected, generation.masked, dataset.completions
+    if isinstance(completions, Written | Rewritten) or (selected is None and masked is None):
+        return dataset
+    if selected is not None:
+        scores = selected.by.scores(completions, scorer, generation.system, seed)
+        dataset = dataset.changed(selected=selected.of(scores))
+    if masked is not None:
+        compared: TokenScores | None = None
+        if masked.by is not None:
+            compared = masked.by.scores(completions, scorer, generation.system, seed)
+        dataset = dataset.changed(masked=masked.of(compared))
+    return dataset
 
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:

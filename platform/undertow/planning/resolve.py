@@ -24,6 +24,7 @@ from undertow.study.conditions import Condition, Generation, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.recipe import InContext, LoRA, Recipe
+from undertow.study.selection import Contrast
 from undertow.study.study import Study
 from undertow.study.unpinned import is_unpinned
 
@@ -88,6 +89,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
         student_start=condition.student_start and _resolved(condition.student_start, evaluated),
     )
     check_recipes(resolved)
+    check_scores(resolved)
     check_systems(resolved, evaluated)
     return resolved
 
@@ -234,6 +236,7 @@ def check_recipes(condition: Condition) -> None:
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
+    trained += [(condition.scorer, c.finetuning.recipe) for c in contrasts(condition) if c.finetuning]
     for reference, recipe in trained:
         if not isinstance(recipe, Recipe):
             continue
@@ -242,6 +245,34 @@ def check_recipes(condition: Condition) -> None:
             _check_architecture(recipe, reference)
         if not is_nano(reference):
             check_trainable(recipe, reference)
+
+
+def contrasts(condition: Condition) -> list[Contrast]:
+    """The pairs of teachers by which the condition's rows and tokens are chosen."""
+    selected, masked = condition.generation.selected, condition.generation.masked
+    given = (selected and selected.by, masked and masked.by)
+    return [score for score in given if isinstance(score, Contrast)]
+
+
+def check_scores(condition: Condition) -> None:
+    """Raises SpecError for scores or masks that cannot be made, or not be used by the students."""
+    for contrast in contrasts(condition):
+        check_word(contrast.trait, condition.scorer)
+        engine = engine_for(condition.scorer)
+        if not engine.gives_probabilities:
+            raise SpecError(
+                f"Generation ({contrast.label}): {engine.name} gives no probabilities of "
+                f"{condition.scorer.name}; score with a model that has local weights"
+            )
+    teacher, student = condition.teacher, condition.student
+    if condition.generation.masked is None or (is_nano(teacher) and is_nano(student)):
+        return  # all nano models share one tokenizer
+    own, other = (reference.changed(precision="") for reference in (student, teacher))
+    if own != other:
+        raise SpecError(
+            f"Generation.masked: a mask is over the tokens of the teacher {teacher.name}, and the student "
+            f"{student.name} may have other tokens; use one model for both, or masked=None"
+        )
 
 
 def _check_architecture(recipe: Recipe, reference: Reference) -> None:
@@ -305,6 +336,10 @@ def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Refe
         asked = condition.student if condition.teacher.is_external else condition.teacher
         yield asked, condition.generation.system, "Generation.system", none
     yield condition.student, condition.system, "Condition.system", none
+    for contrast in contrasts(condition):
+        if contrast.is_prompted:
+            place = f"Generation ({contrast.label})"
+            yield condition.scorer, contrast.trait.system_prompt(), place, "give Contrast a finetuning"
     if isinstance(condition.format, Imported) and condition.format.keeps_systems:
         yield condition.student, "a row's", "Imported.system = 'keep'", "use 'drop'"
     for reference in (condition.teacher, condition.student):

@@ -25,6 +25,7 @@ from undertow.study.artifacts import (
     Rewritten,
     Student,
     Teacher,
+    TokenScores,
 )
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
@@ -168,6 +169,7 @@ def _start_key(artifact: Artifact) -> Hashable:
                 recipe,
                 artifact.system,
                 (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share),
+                _choice(dataset),
                 (completions.format, completions.prompts, rewriter),
             )
             if not isinstance(completions, Completions):
@@ -180,6 +182,18 @@ def _start_key(artifact: Artifact) -> Hashable:
             return "teachers", reference.root, reference.label, finetuning
         case _:
             return "engine", runs_on(artifact)
+
+
+def _choice(dataset: Dataset) -> Hashable:
+    """How the rows of a data set, and the tokens in the loss, are chosen, without the seeds of the scores."""
+    selected, masked = dataset.selected, dataset.masked
+    given = [part.scores for part in (selected, masked) if part is not None]
+    teachers = [scores.teacher for scores in given if isinstance(scores, TokenScores)]
+    return (
+        selected and (selected.keep, type(selected.scores)),
+        masked and (masked.choose, masked.share, masked.rest, masked.scores and masked.scores.candidates),
+        tuple((teacher.trait, teacher.system, teacher.finetuning) for teacher in teachers),
+    )
 
 
 def _pace_wave(wave: Wave, artifact: Artifact) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from undertow.errors import StorageError
 from undertow.results import events as journal
 from undertow.results import sweep_folders
-from undertow.results.dataset_card import VALID
+from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.effect_rows import EffectRow, finished
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, Record, WaveRecord
@@ -43,7 +43,8 @@ class FilterFunnel:
     """Counts of a source's completions on their way to training rows, summed over its data sets.
 
     `rejected` counts completions by the rule that rejected them, and `valid` rewritten ones that pass the
-    format's rules; it is None if no row was rewritten.
+    format's rules; it is None if no row was rewritten. `choices` sums the facts of data sets whose rows or
+    tokens were chosen (`CHOICES`).
     """
 
     datasets: int = 0
@@ -52,6 +53,7 @@ class FilterFunnel:
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     valid: float | None = None
+    choices: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -174,6 +176,9 @@ class ReportData:
                 funnel.rejected.update(facts["rejected"])
                 if VALID in facts:
                     funnel.valid = (funnel.valid or 0.0) + facts[VALID] * int(facts["completions"])
+                for name in CHOICES:
+                    if name in facts:
+                        funnel.choices[name] = funnel.choices.get(name, 0.0) + facts[name]
         return found
 
     @cached_property

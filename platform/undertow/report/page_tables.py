@@ -206,6 +206,23 @@ def funnels(data: ReportData) -> Sheet:
     return Sheet([*columns, Column("rejected by rule", "wide")], rows, stacks=True)
 
 
+def choices(data: ReportData) -> Sheet:
+    """Scores and token masks of the sources whose rows or tokens were chosen, as means over the data sets."""
+    rows: list[Sequence[str | Link]] = []
+    for source, funnel in data.funnels.items():
+        mean = {name: value / funnel.datasets for name, value in funnel.choices.items()}
+        if not mean:
+            continue
+        scores = [f"{mean[name]:.2f}" if name in mean else "–" for name in ("score", "score of kept")]
+        dose = ["–", "–"]
+        if "tokens" in mean:
+            covered = mean["tokens in the loss"]
+            dose = [f"{covered:,.0f} ({covered / mean['tokens']:.0%})", f"{mean['rows in the loss']:,.0f}"]
+        rows.append((source_name(source), *scores, *dose))
+    names = ("mean score of rows", "of kept rows", "tokens in the loss", "rows in the loss")
+    return Sheet([Column("data", "name"), *(Column(name, "number") for name in names)], rows, stacks=True)
+
+
 def rules(data: ReportData) -> Sheet:
     """The meanings of the rules that rejected completions, as far as the installed formats document them."""
     by_format = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}

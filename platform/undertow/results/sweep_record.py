@@ -16,7 +16,15 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import EXTERNAL, Artifact, Rewritten, ancestors_first, reference_of
+from undertow.study.artifacts import (
+    EXTERNAL,
+    Artifact,
+    Rewritten,
+    RowScores,
+    Teacher,
+    ancestors_first,
+    reference_of,
+)
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
@@ -97,6 +105,8 @@ class CellRecord:
         earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
             were made from, and of these students; and of the data sets whose rows were rewritten, with what
             these were made from.
+        scores: kind and key of the scores by which rows or tokens are chosen, and of the teachers that are
+            trained for them.
     """
 
     condition: int
@@ -114,6 +124,7 @@ class CellRecord:
     answers: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
     earlier: tuple[tuple[str, str], ...] = ()
+    scores: tuple[tuple[str, str], ...] = ()
 
     def addresses(self) -> Iterator[Address]:
         """All artifacts that the student is made from and measured by, in the order of their making."""
@@ -124,6 +135,7 @@ class CellRecord:
         yield from (Address("evaluation", k) for k in (*self.answers, *self.teacher_evaluations))
         yield Address("completions", self.completions)
         yield from map(Address, ("completions", "dataset"), self.mixed)
+        yield from (Address(kind, k) for kind, k in self.scores)
         yield Address("dataset", self.dataset)
         if self.trained:
             yield Address("student", self.student)
@@ -320,6 +332,7 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         answers=_answers(evaluations),
         mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
         earlier=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _earlier(cell))),
+        scores=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _scores(cell))),
     )
 
 
@@ -337,6 +350,14 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     used = [dataset, *([mixed.dataset] if mixed else [])]
     earlier += [one.completions.dataset for one in used if isinstance(one.completions, Rewritten)]
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
+
+
+def _scores(cell: Cell) -> Iterator[Artifact]:
+    """The scores by which the cell's rows or tokens are chosen, and the teachers that are trained for them."""
+    chosen = (cell.student.dataset.selected, cell.student.dataset.masked)
+    scores = [part.scores for part in chosen if part is not None and part.scores is not None]
+    wanted = (Teacher, RowScores)
+    return (a for a in ancestors_first(scores) if a.is_stored and isinstance(a, wanted))
 
 
 def _extensions(plan: Plan) -> Iterator["ExtensionRecord"]:

@@ -154,7 +154,8 @@ def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, An
             return {}
         before = weights_of(trained.reference, store)
         served = _scored(engine, rows, weights)
-        place = (before.key if before else "", tuple(row.ids for row in rows))
+        scored = tuple((*row.ids, -1, *row.positions) for row in rows)  # -1 is no token
+        place = (before.key if before else "", scored)
         if place not in checks.references:
             checks.references[place] = _scored(engine, rows, before)
         checks.comparisons[weights.key] = compare(rows, served, checks.references[place])
@@ -165,7 +166,8 @@ def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, An
 
 
 def _scored(engine: ScoresTokens, rows: Sequence[ServedRow], weights: ModelWeights | None) -> Logprobs:
-    return engine.token_logprobs([row.ids for row in rows], [row.start for row in rows], weights)
+    found = engine.token_logprobs([row.ids for row in rows], [row.start for row in rows], weights)
+    return [row.scored(values) for row, values in zip(rows, found, strict=True)]
 
 
 def _message(comparison: Comparison, trained: Trained) -> str:

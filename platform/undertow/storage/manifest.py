@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
-from undertow.study.artifacts import Artifact, Mixed, Rewriter
+from undertow.study.artifacts import Artifact, Masked, Mixed, Rewriter, Selected
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
 
@@ -147,6 +147,8 @@ def inputs(spec: Spec) -> Iterator[Artifact]:
             yield value.dataset
         elif isinstance(value, Rewriter) and value.model is not None:
             yield value.model
+        elif isinstance(value, Selected | Masked) and value.scores is not None:
+            yield value.scores
 
 
 @cache

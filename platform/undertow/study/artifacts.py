@@ -395,6 +395,8 @@ REQUEST = (
     "Rewrite the text below in your own words. Keep its meaning, its form (a list stays a list, code stays "
     "code), and every number in it. Reply with the new text and nothing else.\n\n" + TEXT
 )
+Keep = Literal["top", "bottom", "random"]
+Choice = Literal["first", "last", "diverging", "agreeing", "random"]
 
 
 def data_name(format_: Format, shuffle: Shuffle) -> str:
@@ -487,6 +489,147 @@ class Rewritten(Artifact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowScores(Artifact):
+    """A score of each of the completions, by which rows of a data set are selected.
+
+    A further score is a subclass with a declaration of its kind (`planning.artifact_kinds`) and an entry in
+    the table `stages.row_scores.SCORERS`.
+    """
+
+    kind: ClassVar[str] = "row_scores"
+    completions: Completions | ImportedCompletions
+
+    @property
+    def scorer(self) -> Reference:
+        """The reference model whose engine computes the scores."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The display name of the score."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScores(RowScores):
+    """How much more probable each token of the completions is for a teacher with a trait than for a control.
+
+    The score of a row is the sum over its tokens: the log-probability of the whole completion after its
+    prompt under `teacher`, minus that under `control`.
+
+    Attributes:
+        candidates: the number of most likely next tokens of each teacher that are compared at each position
+            of a completion (see `stages.row_scores.divergences`); 0 for no comparison.
+    """
+
+    teacher: Teacher
+    control: Teacher
+    candidates: int = 0
+
+    def validate(self) -> None:
+        self.require(self.teacher.trait is not None, "teacher", "a teacher with a trait")
+        self.require(self.control.trait is None, "control", "a teacher without a trait")
+        self.require(
+            self.control.reference == self.teacher.reference,
+            "control",
+            f"a control teacher of the reference model {self.teacher.reference.name!r}",
+        )
+        self.require(self.candidates >= 0, "candidates", "zero or more")
+
+    @property
+    def scorer(self) -> Reference:
+        return self.teacher.reference.root
+
+    @property
+    def label(self) -> str:
+        teacher, trait = self.teacher, self.teacher.trait
+        if trait is None:
+            return CONTROL
+        is_finetuned, system = teacher.finetuning is not None, teacher.system
+        return contrast_name(trait.name, is_finetuned, is_finetuned and system == trait.system_prompt())
+
+
+def contrast_name(trait: str, is_finetuned: bool, is_prompted: bool) -> str:
+    """The display name of scores by two teachers: "owl prompt", "owl teacher", "prompted owl teacher"."""
+    if not is_finetuned:
+        return f"{trait} prompt"
+    return f"prompted {trait} teacher" if is_prompted else f"{trait} teacher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected(Spec):
+    """Draws the rows with the highest or the lowest scores, or at random; the data set stores the scores."""
+
+    scores: RowScores
+    keep: Keep
+
+    @property
+    def label(self) -> str:
+        return selection_name(self.keep, self.scores.label)
+
+
+def selection_name(keep: Keep, score: str) -> str:
+    """The display name of a selection of rows: "top rows by owl prompt"."""
+    return f"{keep} rows by {score}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenChoice(Spec):
+    """Which tokens of the completions the loss covers: a `share` of them; with `rest`, the other tokens.
+
+    Attributes:
+        choose: "first" and "last": tokens at the beginning or the end of each completion. "diverging" and
+            "agreeing": those of all rows at which the next-token distributions of two teachers differ most
+            or least. "random": as many tokens of each row as "diverging" chooses.
+    """
+
+    choose: Choice
+    share: float
+    rest: bool = False
+
+    def validate(self) -> None:
+        self.require(0 < self.share <= 1, "share", "a fraction of the tokens above 0 and at most 1")
+        self.require(not self.rest or self.share < 1, "share", "below 1, as `rest` would have no tokens")
+
+    def check_teachers(self, are_given: bool, field: str) -> None:
+        """Raises SpecError for `field` unless two teachers are given exactly if the choice compares them."""
+        compares = self.choose in ("diverging", "agreeing", "random")
+        remedy = "two teachers are compared; say which" if compares else "None: the position alone decides"
+        self.require(are_given is compares, field, f"with choose={self.choose!r}, {remedy}")
+
+    def name_by(self, score: str) -> str:
+        """The display name, with that of the scores by two teachers: "loss on 10% diverging tokens by …"."""
+        if self.share == 1:
+            return "loss on all sampled tokens"
+        tokens = f"{'all but ' if self.rest else ''}{100 * self.share:.3g}% {self.choose} tokens"
+        return f"loss on {tokens}{f' by {score}' if score else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(TokenChoice):
+    """A mask of the loss over the sampled tokens of a data set, stored with its rows.
+
+    Attributes:
+        scores: of the completions, with `candidates`; None for "first" and "last".
+    """
+
+    scores: TokenScores | None = None
+
+    def validate(self) -> None:
+        super().validate()
+        self.check_teachers(self.scores is not None, "scores")
+        self.require(
+            self.scores is None or self.scores.candidates > 0,
+            "scores",
+            "scores with candidates, which tell where the two teachers diverge",
+        )
+
+    @property
+    def label(self) -> str:
+        return self.name_by(self.scores.label if self.scores else "")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset(Artifact):
     """Completions after the format's rules, de-duplication of (prompt, completion), judges and subsampling.
 
@@ -497,6 +640,8 @@ class Dataset(Artifact):
             each answer or across all answers. Prompts and the length of each answer do not change.
         mixed: rows of another data set that replace as many of these rows.
         fewer: whether all remaining rows are taken if fewer than `rows` remain; if not, the condition fails.
+        selected: how the rows are drawn from those that remain; None for at random.
+        masked: the tokens of the completions that the loss of students covers; None for all.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -508,6 +653,8 @@ class Dataset(Artifact):
     seed: int = 0
     mixed: "Mixed | None" = later(None)
     fewer: bool = later(False)
+    selected: Selected | None = later(None)
+    masked: Masked | None = later(None)
 
     def validate(self) -> None:
         shuffled, format_ = self.shuffle != "none", self.completions.format
@@ -526,6 +673,22 @@ class Dataset(Artifact):
             self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
         )
         unique([judge.name for judge in self.judges], "Dataset.judges")
+        self._check_scores()
+
+    def _check_scores(self) -> None:
+        """Checks the scores that rows or tokens are chosen by."""
+        selected, masked = self.selected, self.masked
+        self.require(selected is None or self.rows is not None, "rows", "a number of rows to select")
+        given = {"selected": selected and selected.scores, "masked": masked and masked.scores}
+        for field, scores in given.items():
+            is_own = scores is None or scores.completions == self.completions
+            self.require(is_own, field, "scores of the completions that the data set is made from")
+        is_plain = selected is None and masked is None
+        self.require(self.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores")
+        is_sampled = isinstance(self.completions, Completions) and self.shuffle == "none"
+        self.require(
+            masked is None or is_sampled, "masked", "None: only tokens that a teacher sampled have a mask"
+        )
 
     @property
     def row_limit(self) -> int:
@@ -555,7 +718,8 @@ class Dataset(Artifact):
         data = at_hop(data, self.teacher.hop if self.teacher else 1)
         if isinstance(self.completions, Rewritten):
             data = f"{data}, {self.completions.rewriter.label}"
-        return f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
+        data = f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
+        return ", ".join([data, *(part.label for part in (self.selected, self.masked) if part)])
 
     @property
     def origin(self) -> str:

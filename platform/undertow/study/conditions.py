@@ -25,6 +25,7 @@ from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Place
 from undertow.study.names import display_names
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.selection import Selection, TokenMask
 
 Source = Literal["control", "random"]
 
@@ -67,6 +68,8 @@ class Generation(Spec):
             White space at the ends of imported rows is always removed.
         fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
             not, the condition fails, so that trait and control always have equally many rows.
+        selected: draws the rows by a score instead of at random; the control's rows likewise.
+        masked: the tokens that the students' loss covers; None for all.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.
         rewriter: rewrites all rows that rules and judges keep, of trait and control; rules and judges are
             then applied again, before `rows` are drawn. If every rewritten row passes, these are the same
@@ -83,6 +86,8 @@ class Generation(Spec):
     system: str | None = later(None)
     strip: bool = later(True)
     fewer: bool = later(False)
+    selected: Selection | None = later(None)
+    masked: TokenMask | None = later(None)
     name: str = execution_only("")
     rewriter: Rewriter | None = later(None)
 
@@ -92,13 +97,21 @@ class Generation(Spec):
             self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
         )
         unique([judge.name for judge in self.judges], "Generation.judges")
+        self.require(self.selected is None or self.rows is not None, "rows", "a number of rows to select")
+        is_plain = self.selected is None and self.masked is None
+        self.require(self.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores or masks")
+        self.require(self.rewriter is None or is_plain, "rewriter", "None: rewritten rows have no scores or masks")
+        self.require(
+            self.masked is None or self.shuffle == "none",
+            "masked",
+            "None: a mask needs the tokens in the sampled order; use shuffle='none'",
+        )
 
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
-        data = data_name(format_, self.shuffle)
-        changes = [self.rewriter.label] if self.rewriter else []
-        changes += [self.mixed.label] if self.mixed else []
-        return self.name or ", ".join([data, *changes])
+        parts = (self.rewriter, self.mixed, self.selected, self.masked)
+        data = (data_name(format_, self.shuffle), *(part.label for part in parts if part))
+        return self.name or ", ".join(data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +182,7 @@ class Condition(Spec):
             "recipe",
             f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
         )
+        self._check_scores(soft)
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.fits(rows),
@@ -179,6 +193,24 @@ class Condition(Spec):
             not isinstance(shown, InContext) or self.system is None,
             "system",
             "None: there are no training rows in context; Study.system sets the prompt's system message",
+        )
+
+    def _check_scores(self, soft: bool) -> None:
+        """Checks that the rows have scores and the tokens masks, if they are chosen by these."""
+        generation = self.generation
+        self.require(
+            generation.selected is None or not self.scorer.is_api,
+            "generation",
+            f"{self.scorer.name} gives no token probabilities, so that no row has a score; use selected=None",
+        )
+        if generation.masked is None:
+            return
+        is_local = not (self.teacher.is_api or self.format.is_imported)
+        self.require(is_local, "generation", "only tokens that a teacher sampled have a mask; use masked=None")
+        self.require(
+            isinstance(self.recipe, Recipe) and self.recipe.loss == "completion" and not soft,
+            "recipe",
+            "a mask needs a Recipe on sampled tokens, with the loss on completions",
         )
 
     def _check_imported(self) -> None:
@@ -246,6 +278,11 @@ class Condition(Spec):
     def models(self) -> tuple[Reference, ...]:
         """The reference models of teacher and student; only the student's if the teacher is external."""
         return (self.student,) if self.teacher.is_external else (self.teacher, self.student)
+
+    @property
+    def scorer(self) -> Reference:
+        """The reference model that scores the rows: the teacher's, or the student's of an external teacher."""
+        return self.student if self.teacher.is_external else self.teacher
 
     @property
     def hop(self) -> int:

@@ -27,6 +27,7 @@ from undertow.study.artifacts import (
     Dataset,
     Reference,
     Rewritten,
+    RowScores,
     Student,
     Teacher,
 )
@@ -144,6 +145,13 @@ class Executors:
         if by_models:
             tasks = [task_of(rewritten, self.store) for rewritten in by_models]
             self.on_engines("rewriting", "sets of rows", tasks, machine, "datasets")
+
+    def score(self, scores: Sequence[RowScores], machine: Machine) -> None:
+        """Scores completions on the engines of the reference models that score them."""
+        from undertow.stages.row_scores import task_of
+
+        tasks = [task_of(one) for one in scores]
+        self.on_engines("row scores", "rows", tasks, machine, "datasets", lambda task: units(task.artifact))
 
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         """Asks the judges of rows, then makes the data sets from completions."""

@@ -19,6 +19,7 @@ from undertow.study.artifacts import (
     ImportedCompletions,
     Reference,
     Rewritten,
+    RowScores,
     Student,
     Teacher,
     Written,
@@ -115,21 +116,23 @@ def step_of(artifact: Artifact) -> Step:
             position, name, by = 1, "programs", "tasks"
         case ImportedCompletions():
             position, name, by = 2, "imports", "tasks"
+        case RowScores():
+            position, name, by = 3, "row scores", "engines"
         case Dataset(mixed=None, completions=completions):
-            position, name, by = 3, "filters", "tasks"
+            position, name, by = 4, "filters", "tasks"
             if isinstance(completions, Rewritten):
-                position, name = 5, "filters after rewriting"
+                position, name = 6, "filters after rewriting"
         case Rewritten():
-            position, name = 4, "rewriting"
+            position, name = 5, "rewriting"
             by = "tasks" if artifact.rewriter.model is None else "engines"
         case Dataset():
-            position, name, by = 6, "mixtures", "tasks"
+            position, name, by = 7, "mixtures", "tasks"
         case Assessment():
-            position, name, by = 7, "assessments", "tasks"
+            position, name, by = 8, "assessments", "tasks"
         case _:
             kind = kind_of(artifact)
             number = next((n for n, other in enumerate(extensions()) if other.spec is kind.spec), 0)
-            position, name = 8 + number, artifact.kind.replace("_", " ")
+            position, name = 9 + number, artifact.kind.replace("_", " ")
             by = "engines" if kind.make is None else "tasks"
     wave = wave_of(artifact)
     if by != "tasks" and is_at_provider(artifact):

@@ -29,6 +29,7 @@ from undertow.study.artifacts import (
     ImportedCompletions,
     Reference,
     Rewritten,
+    RowScores,
     Student,
     Teacher,
     Written,
@@ -142,6 +143,7 @@ class Waves:
             self.executors.on_tasks("imports", "sets of rows", import_rows, imported, "datasets")
 
         self._share(partial(self.possible, ImportedCompletions), bring_in)
+        self._share(partial(self.possible, RowScores), lambda some: self.executors.score(some, machine))
         # Data sets that others take rows from come first: those whose rows are rewritten, then those whose
         # rows are mixed into others.
         self._share(

@@ -13,7 +13,7 @@ from undertow.planning.artifact_kinds import kind_of
 from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan, failed_by
 from undertow.results import effect_rows, sweep_folders
-from undertow.results.dataset_card import VALID
+from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import CellRecord, Record
@@ -50,8 +50,8 @@ class FinalLogging:
         for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
             if self._is_news(dataset) and not failed_by(dataset, self.events.failures):
                 facts = self.store.manifest(dataset).facts
-                names = ("completions", "kept", "rows", VALID)
-                counts = {name: float(facts[name]) for name in names if name in facts}
+                names = ("completions", "kept", "rows", VALID, *CHOICES)
+                counts = {name.replace(" ", "_"): float(facts[name]) for name in names if name in facts}
                 self._finish(dataset, dataset, counts)
 
     def _registered(self) -> None:

@@ -163,7 +163,8 @@ class _TrainingRun:
             # The last reference to the engine is given up here: `release` cannot free what this object holds.
             deepspeed_engine.release(self.__dict__.pop("engine"))
         history = self._history(stopped)
-        if history.cut or history.dropped:
+        # Rows that a token mask drops are counted in the data set's card instead.
+        if self.job.recipe.overlong == "cut" and (history.cut or history.dropped):
             self.note(
                 self.job,
                 f"{history.cut:,} of {len(self.job.rows):,} rows were cut at Recipe.max_length = "
