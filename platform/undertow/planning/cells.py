@@ -28,6 +28,7 @@ from undertow.study.artifacts import (
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement
+from undertow.study.recipe import Recipe
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.
@@ -45,6 +46,7 @@ class Cell:
             imported rows.
         evaluations: measurements of the student by the traits' own questions.
         also: measurements of the student by each of the study's additional measures, in their order.
+        along: the same measurements as `evaluations` at each of the recipe's `keep_steps`.
     """
 
     condition: Condition
@@ -54,6 +56,7 @@ class Cell:
     teacher_evaluations: tuple[Measurement, ...]
     evaluations: tuple[Measurement, ...]
     also: tuple[tuple[Measurement, ...], ...] = ()
+    along: tuple[tuple[int, tuple[Measurement, ...]], ...] = ()
 
     @property
     def teacher(self) -> Teacher:
@@ -75,7 +78,9 @@ class Cell:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """All measurements of the student."""
-        return (*self.evaluations, *(evaluation for measure in self.also for evaluation in measure))
+        also = (evaluation for measure in self.also for evaluation in measure)
+        along = (evaluation for _, at_step in self.along for evaluation in at_step)
+        return (*self.evaluations, *also, *along)
 
 
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
@@ -115,14 +120,17 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
         _of(measurements, student, study.system)
         for measurements in _other_measures(study, reference_of(student))
     )
+    own = evaluations(study, student, study.system)
+    kept = condition.recipe.keep_steps if isinstance(condition.recipe, Recipe) else ()
     return Cell(
         condition=condition,
         seed=seed,
         writer=teacher,
         student=student,
         teacher_evaluations=gates,
-        evaluations=evaluations(study, student, study.system),
+        evaluations=own,
         also=also,
+        along=tuple((step, tuple(measurement.at(step) for measurement in own)) for step in kept),
     )
 
 

@@ -252,6 +252,11 @@ class Finetuning(Spec):
 
     def validate(self) -> None:
         self.require(self.examples > 0, "examples", "at least one example")
+        if isinstance(self.recipe, Recipe) and self.recipe.keep_steps:
+            raise SpecError(
+                f"Finetuning.recipe.keep_steps = {self.recipe.keep_steps}: only students are measured along "
+                "their training; leave them out"
+            )
 
     def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
         """The teacher's training examples, or the first `most` of them.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from undertow.errors import SpecError
 from undertow.study.artifacts import (
     CONTROL,
     Finetuning,
@@ -159,6 +160,13 @@ class Condition(Spec):
             "recipe",
             f"more rows than the data set has ({rows}); raise Generation.rows",
         )
+        if isinstance(shown, Recipe) and shown.keep_steps and rows is not None:
+            most, last = shown.most_steps(rows), shown.keep_steps[-1]
+            if last >= most:
+                raise SpecError(
+                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows has at "
+                    f"most {most:,} steps, and its last one is always measured; name steps below {most:,}"
+                )
         self.require(
             not isinstance(shown, InContext) or self.system is None,
             "system",
