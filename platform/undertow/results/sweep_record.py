@@ -96,6 +96,7 @@ class CellRecord:
         mixed: the keys of the completions and of the data set that are mixed in, if any.
         earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
             were made from, and of these students.
+        along: the evaluations by the traits' own questions at each kept step of the student's training.
     """
 
     condition: int
@@ -113,6 +114,7 @@ class CellRecord:
     answers: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
     earlier: tuple[tuple[str, str], ...] = ()
+    along: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def addresses(self) -> Iterator[Address]:
         """All artifacts that the student is made from and measured by, in the order of their making."""
@@ -127,6 +129,7 @@ class CellRecord:
         if self.trained:
             yield Address("student", self.student)
         yield from (Address("evaluation", k) for k in (*self.evaluations, *sum(self.also, ())))
+        yield from (Address("evaluation", k) for _, keys in self.along for k in keys)
 
     def failed_by(self, failures: Mapping[str, str]) -> str | None:
         """The reason of the first artifact that failed, or None if the cell has a result."""
@@ -319,6 +322,7 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         answers=_answers(evaluations),
         mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
         earlier=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _earlier(cell))),
+        along=tuple((step, _keys(at_step)) for step, at_step in cell.along),
     )
 
 
