@@ -135,6 +135,7 @@ class ExpectedSpecs:
         system: Any,
         measure: int | None,
         found: Sequence[JsonSpec | None],
+        step: int | None = None,
     ) -> list[Any] | None:
         """The measurements of a model by one measure; None if the questions are not known.
 
@@ -142,6 +143,7 @@ class ExpectedSpecs:
             root: the given reference model that `subject` derives from.
             found: the specs of these measurements in the archive (None for a missing one). Questions that
                 cannot be computed are taken from the first complete list.
+            step: the kept step of a student's training at which it is measured; None for its end.
         """
         settings = self.study if measure is None else self.study["also"][measure]
         if settings["type"] not in ("Study", "Measure"):  # a measure of the study's own class
@@ -151,13 +153,20 @@ class ExpectedSpecs:
             if not found or None in found:
                 return None
             self._asked[measure] = [_asked_by(spec) for spec in found if spec is not None]
-        return [self._measurement(asked, subject, root, system, measure) for asked in self._asked[measure]]
+        asked = self._asked[measure]
+        return [self._measurement(one, subject, root, system, measure, step) for one in asked]
 
     def _measurement(
-        self, asked: Asked, subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None
+        self,
+        asked: Asked,
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None,
+        step: int | None,
     ) -> JsonSpec:
         settings = self.study if measure is None else self.study["also"][measure]
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {} if step is None else {"step": step}
         if asked.options:
             more["options"] = asked.options
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):

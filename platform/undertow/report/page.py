@@ -53,7 +53,10 @@ def html(
     context: dict[str, Any] = {
         "study": record.study,
         "viewer": VIEWER,
-        "verdicts": prose.verdict_lines(record, rows, failures),
+        "verdicts": [
+            *prose.verdict_lines(record, rows, failures),
+            *along.sentences(curves, record.study.alpha),
+        ],
         "reading_note": prose.reading_note(record),
         "hypotheses": page_tables.hypotheses(outcomes, registration),
         "all_preregistered": registration.all_preregistered,
