@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
@@ -68,6 +68,7 @@ def _studies() -> list[Study]:
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
+        replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
         *next_hop([plain, plain.control()]),
     ]
     kind = RuleJudge("kind", Word("kind", ("kind",)))

@@ -87,6 +87,11 @@ ALTERNATIVES: dict[type[Spec], Any] = {
     conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
+    # Only a student whose recipe keeps steps is measured at one.
+    Evaluation: dataclasses.replace(
+        EVALUATION,
+        subject=dataclasses.replace(STUDENT, recipe=dataclasses.replace(RECIPE, keep_steps=(3,))),
+    ),
 }
 
 
