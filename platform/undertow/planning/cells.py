@@ -17,7 +17,10 @@ from undertow.study.artifacts import (
     Finetuning,
     ImportedCompletions,
     Mixed,
+    RandomBias,
     Reference,
+    SteeringBias,
+    SteeringVector,
     Student,
     Subject,
     Teacher,
@@ -29,6 +32,7 @@ from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import Recipe
+from undertow.study.steering import Steering
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.
@@ -149,7 +153,37 @@ def _teacher(study: Study, condition: Condition, seed: int, teacher_seed: int) -
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
+    if condition.steering is not None and condition.trait is not None:
+        steering = _bias(
+            reference, condition.trait, condition.steering, condition.format, condition.generation
+        )
+        return Teacher(reference=reference, trait=condition.trait, system=system, steering=steering)
     return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, teacher_seed)
+
+
+@lru_cache(maxsize=CACHED_SPECS)
+def _bias(
+    reference: Reference, trait: Trait, steering: Steering, format_: Format, generation: Generation
+) -> SteeringBias | RandomBias:
+    """The bias that steers a teacher. It is the same for all seeds."""
+    examples = trait.examples(steering.prompts, seed=0)
+    bias = SteeringBias(
+        vector=SteeringVector(
+            reference=reference,
+            parameter=steering.parameter,
+            system=trait.system_prompt(),
+            neutral=generation.system,
+            prompts=tuple(dict.fromkeys(example.prompt for example in examples)),
+        ),
+        word=trait.word(),
+        strengths=steering.strengths,
+        format=format_,
+        completions=steering.completions,
+        sampling=generation.sampling.changed(top_logprobs=0),
+        least_kept=steering.least_kept,
+        strip=generation.strip,
+    )
+    return bias if steering.direction == "difference" else RandomBias(of=bias)
 
 
 @lru_cache(maxsize=CACHED_SPECS)

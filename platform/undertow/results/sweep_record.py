@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undertow.errors import StorageError
-from undertow.planning.artifact_kinds import extensions
+from undertow.planning.artifact_kinds import extensions, with_facts
 from undertow.planning.cells import Cell, reference_evaluations
 from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
@@ -95,7 +95,7 @@ class CellRecord:
         answers: the evaluations whose answers are judged.
         mixed: the keys of the completions and of the data set that are mixed in, if any.
         earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
-            were made from, and of these students.
+            were made from, and of these students; and of the bias and the vector of a steered teacher.
         along: the evaluations by the traits' own questions at each kept step of the student's training.
     """
 
@@ -327,23 +327,25 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
 
 
 def _earlier(cell: Cell) -> Iterator[Artifact]:
-    """The students that the cell's models start from or learn from, with their inputs.
+    """The students that the cell's models start from or learn from, and what steers its teacher, with inputs.
 
-    They are students of earlier hops, and those that a format tuning trains.
+    The students are those of earlier hops, and those that a format tuning trains.
     """
     mixed = cell.student.dataset.mixed
     writers = (cell.writer, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
     earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
     earlier += [reference for reference in starts if reference.student or reference.tuned]
+    earlier += [cell.writer.steering] if cell.writer and cell.writer.steering else []
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
 
 def _extensions(plan: Plan) -> Iterator["ExtensionRecord"]:
-    for kind in extensions():
+    for kind in (*with_facts(), *extensions()):
         made = [artifact for artifact in plan.additional if type(artifact) is kind.spec]
         named = tuple((key(artifact), kind.name(artifact)) for artifact in made)
-        yield ExtensionRecord(kind.spec.kind, dict(kind.facts), named)
+        if made or kind in extensions():
+            yield ExtensionRecord(kind.spec.kind, dict(kind.facts), named)
 
 
 def _references(study: Study) -> tuple[ReferenceRecord, ...]:

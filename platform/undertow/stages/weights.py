@@ -43,6 +43,8 @@ def weights_of(subject: Subject, store: Store, step: int | None = None) -> Model
             return weights_of(student, store) if student else None  # only adapters are merged
         case Teacher(student=Student() as student):
             return weights_of(student, store)
+        case Teacher(steering=steering) if steering is not None:
+            return ModelWeights(key(steering), str(store.fetch(steering)))
     if trained_by(subject) is None:
         return weights_of(subject.reference, store)
     folder, name = store.fetch(subject), key(subject)

@@ -14,6 +14,7 @@ from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.steering import Steering
 
 R = TypeVar("R", bound=Training | InContext)
 RecipeOf = Callable[[Reference], Training | InContext]  # the recipe of a student's reference model
@@ -30,6 +31,7 @@ def grid(
     finetuning: Finetuning | None = None,
     prompted: bool = False,
     system: str | None = None,
+    steering: Steering | None = None,
 ) -> tuple[Condition, ...]:
     """All combinations of trait, format, (teacher, student) pair and recipe, each with its control.
 
@@ -52,6 +54,7 @@ def grid(
             finetuning=finetuning and replace(finetuning, recipe=trainable(teacher, finetuning.recipe)),
             prompted=prompted,
             system=system,
+            steering=steering if trait is not None else None,
         )
         for format_, (teacher, student), recipe, trait in cells
     )
@@ -90,6 +93,7 @@ def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
             teacher=c.student,
             finetuning=None,
             prompted=False,
+            steering=None,
             after=c,
             teacher_start=None,
             student_start=None,

@@ -100,9 +100,14 @@ class CheckedRows:
             ServedRow(tuple(row.ids[: row.start + scored].tolist()), row.start, _rounded(old), _rounded(new))
             for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
         ]
-        if rows:
-            content = {"version": VERSION, "rows": [asdict(row) for row in rows]}
-            (folder / SERVED_CHECK).write_text(json.dumps(content))
+        write(folder, rows)
+
+
+def write(folder: Path, rows: Sequence[ServedRow]) -> None:
+    """Writes rows; nothing if there are none."""
+    if rows:
+        content = {"version": VERSION, "rows": [asdict(row) for row in rows]}
+        (folder / SERVED_CHECK).write_text(json.dumps(content))
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
