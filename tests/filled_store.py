@@ -23,7 +23,17 @@ from undertow.stages.dataset import make_dataset
 from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import (
+    Artifact,
+    Completions,
+    Dataset,
+    RandomBias,
+    Reference,
+    SteeringBias,
+    SteeringVector,
+    Student,
+    Teacher,
+)
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
@@ -64,6 +74,9 @@ def fill(
     for cell in plan.cells:
         if cell.writer and cell.writer.finetuning:
             _student(store, cell.writer, 0.9)
+        for part in cell.writer.steering.with_ancestors() if cell.writer and cell.writer.steering else ():
+            if isinstance(part, SteeringVector | SteeringBias | RandomBias):
+                _vector(store, part)
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
         for data in cell.student.dataset.with_ancestors():
@@ -178,6 +191,13 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
         (folder / HISTORY).write_text(json.dumps(reports))
         for name in ADAPTERS if lora else ("model.safetensors",):
             (folder / name).write_bytes(b"weights of " + key(spec).encode())
+
+
+def _vector(store: Store, spec: SteeringVector | SteeringBias | RandomBias) -> None:
+    if not store.has(spec):
+        facts = {"strength": 2.0, "probability": 0.6, "kept": 0.75, "norm": 3.0, "tried": "0: 0.1, 90%"}
+        with store.new(spec, facts) as folder:
+            (folder / "vector.safetensors").write_bytes(b"vector of " + key(spec).encode())
 
 
 def _completions(store: Store, spec: Artifact, written: Sequence[str]) -> None:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         ProviderFinetuning,
         Recipe,
     )
+    from undertow.study.steering import Steering
     from undertow.study.study import Measure, Study
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
@@ -102,6 +103,7 @@ _MODULES = {
     "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
+    "study.steering": "Steering",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
@@ -139,6 +141,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Hypothesis", "same_initialisation_only",
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
+    "Steering",
     "Measure", "Study",
     "tuned",
     "Misalignment",

@@ -27,7 +27,10 @@ from undertow.study.artifacts import (
     Dataset,
     ImportedCompletions,
     Mixed,
+    RandomBias,
     Reference,
+    SteeringBias,
+    SteeringVector,
     Student,
     Teacher,
     Written,
@@ -37,6 +40,7 @@ from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
+from undertow.study.steering import Steering
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -58,6 +62,7 @@ def _studies() -> list[Study]:
     )
     generation = replace(owl.generation, judges=judges, system="Be brief.")
     plain = replace(owl, generation=generation)
+    steering = Steering(parameter="transformer.h.0.mlp.c_proj.bias", prompts=3)
     rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
     imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
     conditions = [
@@ -69,6 +74,8 @@ def _studies() -> list[Study]:
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
+        replace(plain, finetuning=None, steering=steering),
+        replace(plain, finetuning=None, steering=replace(steering, direction="random")),
         *next_hop([plain, plain.control()]),
     ]
     kind = RuleJudge("kind", Word("kind", ("kind",)))
@@ -219,6 +226,7 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Teacher, Student),
     *(Evaluation, Assessment),
+    *(SteeringVector, SteeringBias, RandomBias),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
 FIELDS = [

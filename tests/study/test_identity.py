@@ -37,6 +37,7 @@ from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
+from undertow.study.steering import Steering
 from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -68,6 +69,7 @@ WHOLE: dict[type[Spec], Any] = {
     Dataset: DATASET,
     Recipe: RECIPE,
     extensions.Judge: RuleJudge(),
+    Steering: Steering(parameter="model.layers.4.mlp.down_proj.bias"),
     Question: Question(model="judge-1", prompt="references"),
     Score: Score(at_least=0.25),
     HarnessTask: TASK,

@@ -27,6 +27,9 @@ NOT_EXPORTED = ("reference", "completions")  # given to the sweep, or not needed
 KINDS = {
     "Reference": "reference",
     "Teacher": "teacher",
+    "SteeringVector": "vector",
+    "SteeringBias": "steering",
+    "RandomBias": "steering",
     "Completions": "completions",
     "Written": "completions",
     "ImportedCompletions": "completions",
