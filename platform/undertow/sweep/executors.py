@@ -21,7 +21,7 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, SteeringBias, Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.engine_pools import EnginePools
@@ -125,6 +125,13 @@ class Executors:
                 else:
                     self.events.event("made", model)
             timings.add(self.store, wave, progress.work)
+
+    def steer(self, biases: Sequence[SteeringBias], machine: Machine) -> None:
+        """Chooses the strengths of steering vectors on the engines of their reference models."""
+        from undertow.stages.steering import ChooseStrength
+
+        tasks = [ChooseStrength(bias) for bias in biases]
+        self.on_engines("steering", "vectors", tasks, machine, "teachers")
 
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         """Asks the judges of rows, then makes the data sets from completions."""

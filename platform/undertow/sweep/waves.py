@@ -141,13 +141,9 @@ class Waves:
 
     def _steer(self, machine: Machine) -> None:
         """Chooses the strengths of steering vectors, then draws the random directions of their norm."""
-        from undertow.stages.steering import ChooseStrength, make_random_bias
+        from undertow.stages.steering import make_random_bias
 
-        def choose(biases: Sequence[SteeringBias]) -> None:
-            tasks = [ChooseStrength(bias) for bias in biases]
-            self.executors.on_engines("steering", "vectors", tasks, machine, "teachers")
-
-        self._share(partial(self.possible, SteeringBias), choose)
+        self._share(partial(self.possible, SteeringBias), lambda some: self.executors.steer(some, machine))
 
         def draw(biases: Sequence[RandomBias]) -> None:
             self.executors.on_tasks("random steering", "vectors", make_random_bias, biases, "teachers")
