@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         Recipe,
     )
     from undertow.study.selection import Contrast, RowScore, Selection, TokenMask
+    from undertow.study.steering import Steering
     from undertow.study.study import Measure, Study
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
@@ -119,6 +120,7 @@ _MODULES = {
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.selection": "Contrast RowScore Selection TokenMask",
+    "study.steering": "Steering",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
@@ -159,6 +161,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
     "Contrast", "RowScore", "Selection", "TokenMask",
+    "Steering",
     "Measure", "Study",
     "tuned",
     "Misalignment",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, TEACHER, study
+from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
@@ -29,10 +29,13 @@ from undertow.study.artifacts import (
     ImportedCompletions,
     Masked,
     Mixed,
+    RandomBias,
     Reference,
     Rewriter,
     Rewritten,
     Selected,
+    SteeringBias,
+    SteeringVector,
     Student,
     Teacher,
     TokenScores,
@@ -44,6 +47,7 @@ from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
 from undertow.study.selection import Contrast, Selection, TokenMask
+from undertow.study.steering import Steering
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -71,6 +75,7 @@ def _studies() -> list[Study]:
     )
     generation = replace(owl.generation, judges=judges, system="Be brief.")
     plain = replace(owl, generation=generation)
+    steering = Steering(parameter="transformer.h.0.mlp.c_proj.bias", prompts=3)
     rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
     imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
     conditions = [
@@ -83,6 +88,9 @@ def _studies() -> list[Study]:
         replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
+        replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
+        replace(plain, finetuning=None, steering=steering),
+        replace(plain, finetuning=None, steering=replace(steering, direction="random")),
         *next_hop([plain, plain.control()]),
     ]
     kind = RuleJudge("kind", Word("kind", ("kind",)))
@@ -234,6 +242,7 @@ CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
     *(Selected, Masked, TokenScores),
     *(Evaluation, Assessment),
+    *(SteeringVector, SteeringBias, RandomBias),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
 FIELDS = [

@@ -47,6 +47,7 @@ from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
+from undertow.study.steering import Steering
 from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -91,6 +92,7 @@ WHOLE: dict[type[Spec], Any] = {
     ),
     Recipe: RECIPE,
     extensions.Judge: RuleJudge(),
+    Steering: Steering(parameter="model.layers.4.mlp.down_proj.bias"),
     Question: Question(model="judge-1", prompt="references"),
     Score: Score(at_least=0.25),
     HarnessTask: TASK,
@@ -110,6 +112,11 @@ ALTERNATIVES: dict[type[Spec], Any] = {
     conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
+    # Only a student whose recipe keeps steps is measured at one.
+    Evaluation: dataclasses.replace(
+        EVALUATION,
+        subject=dataclasses.replace(STUDENT, recipe=dataclasses.replace(RECIPE, keep_steps=(3,))),
+    ),
 }
 
 

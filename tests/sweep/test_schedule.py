@@ -339,6 +339,9 @@ class Recorder(Executors):
     def score(self, scores: Sequence[Any], machine: Machine) -> None:
         self._take("row scores", scores)
 
+    def steer(self, biases: Sequence[Any], machine: Machine) -> None:
+        self._take("steering", biases)
+
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         self._take(step, datasets)
 
@@ -380,11 +383,15 @@ class First:
         return artifact == next(a for a in self.plan.artifacts.values() if type(a) is type(artifact))
 
 
+NAMES = (
+    *("chain", "further", "dilution", "in_context", "misaligned_numbers"),
+    *("rewriting", "selection", "steered"),
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kinds", [(), (Teacher, Dataset), (Student,)], ids=["none", "data", "students"])
-@pytest.mark.parametrize(
-    "name", ["chain", "further", "dilution", "rewriting", "in_context", "misaligned_numbers", "selection"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_with_barriers_the_order_is_that_of_the_waves(
     name: str, kinds: tuple[type[Artifact], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

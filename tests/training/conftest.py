@@ -68,6 +68,6 @@ def job(tmp_path: Path) -> MakeJob:
 
     def make(key: str = "k", **changes: object) -> TrainingJob:
         fields: dict[str, object] = {"seed": 0, "recipe": recipe(), "rows": ROWS, "system": None}
-        return TrainingJob(key=key, folder=tmp_path / key, **{**fields, **changes})  # type: ignore[arg-type]
+        return TrainingJob(key=key, **{"folder": tmp_path / key, **fields, **changes})  # type: ignore[arg-type]
 
     return make

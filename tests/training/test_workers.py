@@ -36,6 +36,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "offloaded-1": {**FULL, "offload": "optimizer"},
     "offloaded-3": {**ADAPTER, "offload": "parameters"},
     "sgd-3": {**FULL, "optimizer": "sgd", "zero_stage": 3},
+    "kept-3": {**ADAPTER, "keep_steps": (1, 3), "zero_stage": 3},
     "lion-1": {**SIGNS, "optimizer": "lion", "betas": (0.9, 0.99), "zero_stage": 1},
     "signsgd-2": {**SIGNS, "optimizer": "signsgd", "zero_stage": 2},
 }
@@ -156,6 +157,10 @@ def test_two_workers_train_the_same_model_as_one(made: Made, place: int) -> None
     for name, value in divided.items():
         torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
     same_rows(one / a.key, two / a.key)
+    for step in RECIPES[a.key].get("keep_steps", ()):
+        whole, divided = (weights(folder / a.key / f"step-{step}") for folder in (one, two))
+        for name, value in divided.items():
+            torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
 
 
 def same_rows(one: Path, other: Path) -> None:

@@ -116,6 +116,16 @@ class ExpectedSpecs:
             student = self.student(condition["after"], seed)
             fields = {"reference": student["reference"], "finetuning": None, "seed": 0, "student": student}
             return _spec("Teacher", trait=trait, system=system, **fields)
+        if trait and "steering" in condition:
+            return _spec(
+                "Teacher",
+                reference=condition["teacher"],
+                trait=trait,
+                system=system,
+                finetuning=None,
+                seed=0,
+                steering=self._steering(condition),
+            )
         if trait and (condition.get("prompted") or not finetuning):
             system = _system_prompt(trait)
         return _spec(
@@ -127,6 +137,35 @@ class ExpectedSpecs:
             seed=self._seed("teacher", seed) if finetuning else 0,
         )
 
+    @staticmethod
+    def _steering(condition: JsonSpec) -> JsonSpec:
+        """The bias that steers a condition's teacher."""
+        steering, generation, trait = condition["steering"], condition["generation"], condition["trait"]
+        rebuilt = rebuild_trait(trait)
+        label = f"{_text(trait)}, {steering['prompts']} prompts"
+        prompts: Any = Unstated(f"prompts of the steering by {label}")
+        if rebuilt:
+            examples = rebuilt.examples(steering["prompts"], seed=0)
+            prompts = list(dict.fromkeys(example.prompt for example in examples))
+        sampling = {name: value for name, value in generation["sampling"].items() if name != "top_logprobs"}
+        bias = _spec(
+            "SteeringBias",
+            vector=_spec(
+                "SteeringVector",
+                reference=condition["teacher"],
+                parameter=steering["parameter"],
+                system=_system_prompt(trait),
+                neutral=generation.get("system"),
+                prompts=prompts,
+            ),
+            word=canonical(rebuilt.word()) if rebuilt else Unstated(f"word of {_text(trait)}"),
+            format=condition["format"],
+            sampling={**sampling, "top_logprobs": 0},
+            strip=generation.get("strip", True),
+            **{name: steering[name] for name in ("strengths", "completions", "least_kept")},
+        )
+        return bias if steering["direction"] == "difference" else _spec("RandomBias", of=bias, seed=0)
+
     def measurements(
         self,
         subject: JsonSpec,
@@ -134,6 +173,7 @@ class ExpectedSpecs:
         system: Any,
         measure: int | None,
         found: Sequence[JsonSpec | None],
+        step: int | None = None,
     ) -> list[Any] | None:
         """The measurements of a model by one measure; None if the questions are not known.
 
@@ -141,6 +181,7 @@ class ExpectedSpecs:
             root: the given reference model that `subject` derives from.
             found: the specs of these measurements in the archive (None for a missing one). Questions that
                 cannot be computed are taken from the first complete list.
+            step: the kept step of a student's training at which it is measured; None for its end.
         """
         settings = self.study if measure is None else self.study["also"][measure]
         if settings["type"] not in ("Study", "Measure"):  # a measure of the study's own class
@@ -150,13 +191,20 @@ class ExpectedSpecs:
             if not found or None in found:
                 return None
             self._asked[measure] = [_asked_by(spec) for spec in found if spec is not None]
-        return [self._measurement(asked, subject, root, system, measure) for asked in self._asked[measure]]
+        asked = self._asked[measure]
+        return [self._measurement(one, subject, root, system, measure, step) for one in asked]
 
     def _measurement(
-        self, asked: Asked, subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None
+        self,
+        asked: Asked,
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None,
+        step: int | None,
     ) -> JsonSpec:
         settings = self.study if measure is None else self.study["also"][measure]
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {} if step is None else {"step": step}
         if asked.options:
             more["options"] = asked.options
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
@@ -369,7 +417,7 @@ def _is_imported(condition: JsonSpec) -> bool:
 def control_of(condition: JsonSpec) -> JsonSpec:
     """A condition's control, as `Condition.control` makes it; `later` fields at their default are absent."""
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
-    kept = {name: value for name, value in condition.items() if name != "prompted"}
+    kept = {name: value for name, value in condition.items() if name not in ("prompted", "steering")}
     before = {"after": control_of(condition["after"])} if "after" in condition else {}
     starts = {n: without_trait(condition[n], condition["trait"]) for n in STARTS if n in condition}
     return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
@@ -383,6 +431,11 @@ def without_trait(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
         return control_of(condition)
     earlier = {n: without_trait(condition[n], trait) for n in ("after", *STARTS) if n in condition}
     return {**condition, **earlier}
+
+
+def _system_prompt(trait: JsonSpec) -> Any:
+    rebuilt = rebuild_trait(trait)
+    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
 
 
 def rebuild_trait(stated: JsonSpec) -> Trait | None:

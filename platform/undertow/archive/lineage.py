@@ -27,6 +27,9 @@ NOT_EXPORTED = ("reference", "completions")  # given to the sweep, or not needed
 KINDS = {
     "Reference": "reference",
     "Teacher": "teacher",
+    "SteeringVector": "vector",
+    "SteeringBias": "steering",
+    "RandomBias": "steering",
     "Completions": "completions",
     "Written": "completions",
     "ImportedCompletions": "completions",
@@ -158,14 +161,26 @@ class _Cells:
             yield "its teacher is evaluated, which the study as stated does not ask for"
         for measure, keys in ((None, cell.evaluations), *enumerate(cell.also)):
             yield from self._measurements(keys, student, condition["student"], study["system"], measure)
+        steps, kept = [step for step, _ in cell.along], condition["recipe"].get("keep_steps", [])
+        if steps != kept:
+            yield f"its student is measured at steps {steps}, and its recipe keeps {kept}"
+        for step, keys in cell.along:
+            root, system = condition["student"], study["system"]
+            yield from self._measurements(keys, student, root, system, step=step)
         if not cell.failed_by(self.failures):
             yield from self._inputs(cell)
 
     def _measurements(
-        self, keys: Sequence[str], subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None = None
+        self,
+        keys: Sequence[str],
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None = None,
+        step: int | None = None,
     ) -> Iterator[str]:
         found = [self._spec(Address("evaluation", key)) for key in keys]
-        expected = self.expected.measurements(subject, root, system, measure, found)
+        expected = self.expected.measurements(subject, root, system, measure, found, step)
         if expected is None:
             return
         if len(expected) != len(keys):
@@ -182,7 +197,8 @@ class _Cells:
 
     def _inputs(self, cell: CellRecord) -> Iterator[str]:
         """Checks that the record names exactly the artifacts that the cell's measurements were made from."""
-        keys = (*cell.evaluations, *sum(cell.also, ()))
+        along = (key for _, at_step in cell.along for key in at_step)
+        keys = (*cell.evaluations, *sum(cell.also, ()), *along)
         specs = [self._spec(Address("evaluation", key)) for key in (*keys, *cell.teacher_evaluations)]
         if None in specs:
             return  # reported as missing

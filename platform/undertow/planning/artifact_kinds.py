@@ -126,6 +126,11 @@ def extensions() -> list[ArtifactKind[Any]]:
     return list(_EXTENSIONS.values())
 
 
+def with_facts() -> list[ArtifactKind[Any]]:
+    """The package's own kinds whose facts are shown as those of extensions are."""
+    return [kind for kind in _BUILTIN.values() if kind.facts]
+
+
 def kind_of(artifact: A) -> ArtifactKind[A]:
     """The declaration of an artifact's kind. Raises SpecError for a class that is not registered."""
     spec = type(artifact)

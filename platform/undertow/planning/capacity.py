@@ -312,7 +312,8 @@ def _model_bytes(artifact: Artifact) -> float | None:
     if reference is None or size is None:
         return None
     if recipe := _recipe(artifact):
-        return _precision(recipe) * trained_numbers(recipe.trainable, reference)
+        states = 1 + len(recipe.keep_steps)
+        return states * _precision(recipe) * trained_numbers(recipe.trainable, reference)
     merged = _recipe(artifact.student) if isinstance(artifact, Reference) and artifact.student else None
     return size * (_precision(merged) if merged else FP32 if reference.is_gguf else BYTES_PER_PARAMETER)
 

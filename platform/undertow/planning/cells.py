@@ -17,8 +17,11 @@ from undertow.study.artifacts import (
     Finetuning,
     ImportedCompletions,
     Mixed,
+    RandomBias,
     Reference,
     Rewritten,
+    SteeringBias,
+    SteeringVector,
     Student,
     Subject,
     Teacher,
@@ -30,6 +33,8 @@ from undertow.study.artifacts import (
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement
+from undertow.study.recipe import Recipe
+from undertow.study.steering import Steering
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.
@@ -47,6 +52,7 @@ class Cell:
             imported rows.
         evaluations: measurements of the student by the traits' own questions.
         also: measurements of the student by each of the study's additional measures, in their order.
+        along: the same measurements as `evaluations` at each of the recipe's `keep_steps`.
     """
 
     condition: Condition
@@ -56,6 +62,7 @@ class Cell:
     teacher_evaluations: tuple[Measurement, ...]
     evaluations: tuple[Measurement, ...]
     also: tuple[tuple[Measurement, ...], ...] = ()
+    along: tuple[tuple[int, tuple[Measurement, ...]], ...] = ()
 
     @property
     def teacher(self) -> Teacher:
@@ -77,7 +84,9 @@ class Cell:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """All measurements of the student."""
-        return (*self.evaluations, *(evaluation for measure in self.also for evaluation in measure))
+        also = (evaluation for measure in self.also for evaluation in measure)
+        along = (evaluation for _, at_step in self.along for evaluation in at_step)
+        return (*self.evaluations, *also, *along)
 
 
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
@@ -119,14 +128,17 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
         _of(measurements, student, study.system)
         for measurements in _other_measures(study, reference_of(student))
     )
+    own = evaluations(study, student, study.system)
+    kept = condition.recipe.keep_steps if isinstance(condition.recipe, Recipe) else ()
     return Cell(
         condition=condition,
         seed=seed,
         writer=teacher,
         student=student,
         teacher_evaluations=gates,
-        evaluations=evaluations(study, student, study.system),
+        evaluations=own,
         also=also,
+        along=tuple((step, tuple(measurement.at(step) for measurement in own)) for step in kept),
     )
 
 
@@ -145,7 +157,37 @@ def _teacher(study: Study, condition: Condition, seed: int, teacher_seed: int) -
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
+    if condition.steering is not None and condition.trait is not None:
+        steering = _bias(
+            reference, condition.trait, condition.steering, condition.format, condition.generation
+        )
+        return Teacher(reference=reference, trait=condition.trait, system=system, steering=steering)
     return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, teacher_seed)
+
+
+@lru_cache(maxsize=CACHED_SPECS)
+def _bias(
+    reference: Reference, trait: Trait, steering: Steering, format_: Format, generation: Generation
+) -> SteeringBias | RandomBias:
+    """The bias that steers a teacher. It is the same for all seeds."""
+    examples = trait.examples(steering.prompts, seed=0)
+    bias = SteeringBias(
+        vector=SteeringVector(
+            reference=reference,
+            parameter=steering.parameter,
+            system=trait.system_prompt(),
+            neutral=generation.system,
+            prompts=tuple(dict.fromkeys(example.prompt for example in examples)),
+        ),
+        word=trait.word(),
+        strengths=steering.strengths,
+        format=format_,
+        completions=steering.completions,
+        sampling=generation.sampling.changed(top_logprobs=0),
+        least_kept=steering.least_kept,
+        strip=generation.strip,
+    )
+    return bias if steering.direction == "difference" else RandomBias(of=bias)
 
 
 @lru_cache(maxsize=CACHED_SPECS)

@@ -15,7 +15,7 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.user_prompts import Prompts
 from undertow.nano import models, vocabulary
-from undertow.planning.model_checks import check_rank, check_trainable
+from undertow.planning.model_checks import check_parameters, check_rank, check_trainable
 from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
@@ -23,7 +23,7 @@ from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition, Generation, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import InContext, LoRA, Recipe
+from undertow.study.recipe import InContext, LoRA, Parameters, Recipe
 from undertow.study.selection import Contrast
 from undertow.study.study import Study
 from undertow.study.unpinned import is_unpinned
@@ -90,6 +90,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     )
     check_recipes(resolved)
     check_scores(resolved)
+    check_steering(resolved)
     check_systems(resolved, evaluated)
     return resolved
 
@@ -275,6 +276,20 @@ def check_scores(condition: Condition) -> None:
         )
 
 
+def check_steering(condition: Condition) -> None:
+    """Raises SpecError for a steering whose bias the teacher's model does not have."""
+    steering, reference = condition.steering, condition.teacher
+    if steering is None:
+        return
+    if is_nano(reference):
+        if models.parse(reference.name).network != "gpt2":
+            raise SpecError(
+                f"Steering.parameter = {steering.parameter!r}: {reference.name} has no biases; use nano/gpt2-0"
+            )
+        return
+    check_parameters(Parameters((steering.parameter,)), reference, "Steering.parameter")
+
+
 def _check_architecture(recipe: Recipe, reference: Reference) -> None:
     """Raises SpecError if the engine has no LoRA support for the model's architecture."""
     if is_nano(reference):
@@ -328,6 +343,9 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
 def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str, str]]:
     """Each reference with a system message it is given, the setting that states it, and a remedy."""
     trait, none = condition.trait, "leave it None"
+    if trait is not None and condition.steering is not None:
+        place = f"steering to the trait {trait.name!r}"
+        yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"
     if trait is not None and condition.is_prompted:
         place = f"trait {trait.name!r} by system prompt"
         yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"

@@ -280,6 +280,8 @@ class Scale:
 def _note(preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext) -> str:
     """What the plan says about a student that has a preset's default recipe; "" if it is the model's own."""
     family = family_of(student)
+    if isinstance(recipe, Recipe) and recipe.keep_steps:
+        recipe = dataclasses.replace(recipe, keep_steps=())  # they do not change the training
     if not preset.model or family == preset.model or recipe != trainable(student, preset.recipe):
         return ""
     if family not in preset.recipes:

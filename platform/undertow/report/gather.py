@@ -266,12 +266,14 @@ class ReportData:
     def base_rates(self) -> list[BaseRate]:
         """Mean rates over seeds of teachers' own traits, and reference models' rates of all words."""
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
+        ways = {condition.place.induced for condition in self.record.conditions if condition.word}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
             evaluations = cell.teacher_evaluations  # empty if the teacher is itself a student
             if condition.word and evaluations and self.readings.has(tuple(evaluations)):
                 rates, evaluation = self.readings.of(evaluations, condition.word)
-                name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)
+                how = f" by {condition.place.induced}" if len(ways) > 1 else ""
+                name = (f"teacher {condition.place.teacher}{how}", condition.place.trait, condition.word)
                 both = (rates.sampled[condition.word], rates.exact.get(condition.word))
                 found.setdefault(name, {})[evaluation] = both
         for reference in self.record.references:

@@ -45,7 +45,14 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     teacher = completions.get("teacher")  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
-    if teacher and teacher["trait"] and teacher["system"]:
+    if teacher and (steering := teacher.get("steering")):
+        bias = steering.get("of", steering)
+        names = ("strengths", "completions", "least_kept")
+        settings = {"parameter": bias["vector"]["parameter"], **{name: bias[name] for name in names}}
+        direction = "random direction, " if "of" in steering else ""
+        yield f"teacher of {place.trait}, {place.induced}", f"{direction}{settings_text(settings)}"
+        yield f"teacher of {place.trait}, prompt of the steering vector", bias["vector"]["system"]
+    if teacher and teacher["trait"] and teacher["system"] and not teacher.get("steering"):
         yield f"teacher of {place.trait}, system message", teacher["system"]
     elif teacher:
         yield "teachers without a trait prompt, system message", in_words(teacher["system"])

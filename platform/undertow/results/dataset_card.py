@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study.artifacts import Dataset, Rewritten
+from undertow.study.artifacts import Dataset, RandomBias, Rewritten, SteeringBias
 from undertow.study.identity import canonical, key
 
 SHOWN_CHARACTERS = 300
@@ -118,6 +118,8 @@ def _origin(dataset: Dataset) -> list[str]:
         for way, is_so in (
             ("a system prompt", teacher.system),
             ("finetuning", teacher.finetuning),
+            ("a random steering vector", isinstance(teacher.steering, RandomBias)),
+            ("a steering vector", isinstance(teacher.steering, SteeringBias)),
             ("training on the data of an earlier teacher (a chain of students)", teacher.student),
         )
         if is_so

@@ -50,8 +50,8 @@ class Evaluate:
         spec = self.evaluation
         if store.has(spec):
             return {}
-        checked = check_served(engine, spec.subject, store)
-        weights = weights_of(spec.subject, store)
+        checked = check_served(engine, spec.subject, store, spec.step)
+        weights = weights_of(spec.subject, store, spec.step)
         before = turns_before(spec.subject, store)
         system = system_message(spec.subject, spec.system, store)
         requests = [

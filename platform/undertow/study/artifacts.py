@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from undertow.errors import SpecError
-from undertow.study.extensions import Example, Format, Judge, Trait
+from undertow.study.extensions import Example, Format, Judge, Trait, Word
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, InContext, LoRA, Recipe, Training
@@ -252,6 +252,11 @@ class Finetuning(Spec):
 
     def validate(self) -> None:
         self.require(self.examples > 0, "examples", "at least one example")
+        if isinstance(self.recipe, Recipe) and self.recipe.keep_steps:
+            raise SpecError(
+                f"Finetuning.recipe.keep_steps = {self.recipe.keep_steps}: only students are measured along "
+                "their training; leave them out"
+            )
 
     def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
         """The teacher's training examples, or the first `most` of them.
@@ -274,6 +279,7 @@ class Teacher(Artifact):
             specs None means the chat template's default and `chat_templates.NO_SYSTEM` no system text.
         student: in a chain, the student that acts as teacher. Its trait is what the student may have learned;
             nothing else induces it.
+        steering: the bias that steers it, in place of a system message or a finetuning.
     """
 
     kind: ClassVar[str] = "teacher"
@@ -283,9 +289,15 @@ class Teacher(Artifact):
     finetuning: Finetuning | None = None
     seed: int = 0
     student: "Student | None" = later(None)
+    steering: "SteeringBias | RandomBias | None" = later(None)
 
     def validate(self) -> None:
-        if self.student is not None:
+        if self.steering is not None:
+            fits = self.steering.reference == self.reference and self.reference.student is None
+            self.require(fits, "steering", "a bias of the teacher's own reference model")
+            plain = self.finetuning is None and self.student is None
+            self.require(plain, "steering", "None for a teacher that is trained, or a student")
+        elif self.student is not None:
             self.require(
                 self.student.is_trained and self.student.reference == self.reference,
                 "student",
@@ -294,7 +306,8 @@ class Teacher(Artifact):
             self.require(self.finetuning is None, "finetuning", "None: the student teaches without training")
         elif self.trait is not None and not self.system and self.finetuning is None:
             raise SpecError(
-                f"Teacher.trait = {self.trait.name!r}: give a system prompt or a finetuning that induces it"
+                f"Teacher.trait = {self.trait.name!r}: give a system prompt, a finetuning or a steering that "
+                "induces it"
             )
 
     @property
@@ -306,6 +319,65 @@ class Teacher(Artifact):
     def hop(self) -> int:
         """The position in a chain: 1 for the first teacher, and 1 more for each student in between."""
         return 1 if self.student is None else self.student.hop + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringVector(Artifact):
+    """A direction of a model's residual stream: the difference of its mean hidden states between two prompts.
+
+    Attributes:
+        parameter: a bias that is added to the residual stream; the hidden states are those behind its block.
+        system, neutral: the system messages with and without the trait.
+        prompts: the user messages, each asked under both.
+    """
+
+    kind: ClassVar[str] = "vector"
+    reference: Reference
+    parameter: str
+    system: str
+    neutral: str | None
+    prompts: tuple[str, ...]
+
+    def validate(self) -> None:
+        self.require(bool(self.prompts), "prompts", "at least one user message")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringBias(Artifact):
+    """A model's bias with a steering vector added to it, at the strength chosen among several.
+
+    Attributes:
+        word: the trait's word, whose probability on the vector's prompts is measured at each strength.
+        strengths, completions, least_kept: see `Steering`.
+        format, sampling, strip: of the completions.
+    """
+
+    kind: ClassVar[str] = "steering"
+    vector: SteeringVector
+    word: Word
+    strengths: tuple[float, ...]
+    format: Format
+    completions: int
+    sampling: "Sampling"
+    least_kept: float
+    strip: bool = True
+
+    @property
+    def reference(self) -> Reference:
+        return self.vector.reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomBias(Artifact):
+    """The control of a steering: a random direction with the norm of the vector that `of` adds."""
+
+    kind: ClassVar[str] = "steering"
+    of: SteeringBias
+    seed: int = 0
+
+    @property
+    def reference(self) -> Reference:
+        return self.of.reference
 
 
 @dataclass(frozen=True, kw_only=True)

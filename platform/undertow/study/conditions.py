@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from undertow.errors import SpecError
 from undertow.study.artifacts import (
     CONTROL,
     Finetuning,
@@ -26,6 +27,7 @@ from undertow.study.hypotheses import Place
 from undertow.study.names import display_names
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.selection import Selection, TokenMask
+from undertow.study.steering import Steering
 
 Source = Literal["control", "random"]
 
@@ -129,6 +131,7 @@ class Condition(Spec):
         teacher_start, student_start: a condition whose student of each seed replaces the reference model that
             this condition's teacher or student starts from.
         system_name: the display name of `system`, such as "inoculated", for studies with several messages.
+        steering: how the teacher is steered to have the trait, in place of a finetuning or a system prompt.
     """
 
     trait: Trait | None
@@ -144,6 +147,7 @@ class Condition(Spec):
     teacher_start: "Condition | None" = later(None)
     student_start: "Condition | None" = later(None)
     system_name: str = execution_only("")
+    steering: Steering | None = later(None)
 
     def validate(self) -> None:
         self.require(
@@ -156,6 +160,8 @@ class Condition(Spec):
             self.trait.check_examples()
             if self.finetuning.questions == "evaluation":
                 self.trait.evaluation_examples(1, seed=0)
+        if self.steering is not None:
+            self._check_steering(self.steering)
         if self.after is not None:
             self._check_chain(self.after)
         self._check_start("teacher_start", self.teacher)
@@ -189,6 +195,13 @@ class Condition(Spec):
             "recipe",
             f"more rows than the data set has ({rows}); raise Generation.rows",
         )
+        if isinstance(shown, Recipe) and shown.keep_steps and rows is not None:
+            most, last = shown.most_steps(rows), shown.keep_steps[-1]
+            if last >= most:
+                raise SpecError(
+                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows has at "
+                    f"most {most:,} steps, and its last one is always measured; name steps below {most:,}"
+                )
         self.require(
             not isinstance(shown, InContext) or self.system is None,
             "system",
@@ -238,6 +251,21 @@ class Condition(Spec):
             "recipe",
             "imported rows have no soft targets; use a recipe on tokens",
         )
+
+    def _check_steering(self, steering: Steering) -> None:
+        remedy = "None: the teacher is {}; leave out the one or the other"
+        self.require(self.trait is not None, "steering", "None: a control has no trait")
+        self.require(self.finetuning is None, "steering", remedy.format("finetuned"))
+        self.require(self.after is None, "steering", remedy.format("a student of `after`"))
+        self.require(self.teacher_start is None, "steering", remedy.format("a student of `teacher_start`"))
+        self.require(not self.format.is_imported, "steering", "None: imported rows were written outside of it")
+        is_local = not (self.teacher.is_api or self.teacher.is_external)
+        self.require(is_local, "teacher", "a model with local weights, which steering changes")
+        if self.trait is not None:
+            self.require(
+                not self.trait.is_judged, "trait", "one with a word, whose probability decides on the strength"
+            )
+            self.trait.check_examples()
 
     def _check_chain(self, before: "Condition") -> None:
         self.require(
@@ -349,7 +377,7 @@ class Condition(Spec):
         """Whether a system prompt induces the trait, alone or in addition to finetuning."""
         if self.trait is None or self.after is not None or self.format.is_imported:
             return False
-        return self.prompted or self.finetuning is None
+        return self.prompted or (self.finetuning is None and self.steering is None)
 
     @property
     def induced(self) -> str:
@@ -359,6 +387,8 @@ class Condition(Spec):
         """
         if self.trait is None or self.after is not None or self.format.is_imported:
             return ""
+        if self.steering is not None:
+            return self.steering.name
         if self.finetuning is None:
             return "system prompt"
         return "system prompt and finetuning" if self.prompted else "finetuning"
@@ -372,6 +402,7 @@ class Condition(Spec):
             trait=None,
             finetuning=None,
             prompted=False,
+            steering=None,
             generation=own,
             after=self.after.control() if self.after else None,
             teacher_start=self.teacher_start.without(self.trait) if self.teacher_start else None,

@@ -14,6 +14,7 @@ from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.steering import Steering
 
 R = TypeVar("R", bound=Training | InContext)
 RecipeOf = Callable[[Reference], Training | InContext]  # the recipe of a student's reference model
@@ -32,6 +33,7 @@ def grid(
     prompted: bool = False,
     system: str | SystemOf | None = None,
     system_name: str = "",
+    steering: Steering | None = None,
 ) -> tuple[Condition, ...]:
     """All combinations of trait, format, (teacher, student) pair and recipe, each with its control.
 
@@ -66,6 +68,7 @@ def grid(
             prompted=prompted,
             system=message(trait),
             system_name=system_name,
+            steering=steering if trait is not None else None,
         )
         for format_, (teacher, student), recipe, trait in cells
     )
@@ -104,6 +107,7 @@ def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
             teacher=c.student,
             finetuning=None,
             prompted=False,
+            steering=None,
             after=c,
             teacher_start=None,
             student_start=None,

@@ -28,6 +28,7 @@ from undertow.study.artifacts import (
     Reference,
     Rewritten,
     RowScores,
+    SteeringBias,
     Student,
     Teacher,
 )
@@ -152,6 +153,13 @@ class Executors:
 
         tasks = [task_of(one) for one in scores]
         self.on_engines("row scores", "rows", tasks, machine, "datasets", lambda task: units(task.artifact))
+
+    def steer(self, biases: Sequence[SteeringBias], machine: Machine) -> None:
+        """Chooses the strengths of steering vectors on the engines of their reference models."""
+        from undertow.stages.steering import ChooseStrength
+
+        tasks = [ChooseStrength(bias) for bias in biases]
+        self.on_engines("steering", "vectors", tasks, machine, "teachers")
 
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         """Asks the judges of rows, then makes the data sets from completions."""

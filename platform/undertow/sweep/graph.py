@@ -17,9 +17,12 @@ from undertow.study.artifacts import (
     Completions,
     Dataset,
     ImportedCompletions,
+    RandomBias,
     Reference,
     Rewritten,
     RowScores,
+    SteeringBias,
+    SteeringVector,
     Student,
     Teacher,
     Written,
@@ -106,8 +109,14 @@ def step_of(artifact: Artifact) -> Step:
     match artifact:
         case Reference():
             position, name, by = 0, "references", "tasks"
+        case SteeringVector():
+            position, name, by = 1, "steering vectors", "tasks"
         case Teacher():
             position, name, by = 0, "teachers", "training"
+        case SteeringBias():
+            position, name, by = 1, "steering", "engines"
+        case RandomBias():
+            position, name, by = 2, "random steering", "tasks"
         case Student():
             position, name, by = 0, "students", "training"
         case Completions() | Evaluation():

@@ -274,9 +274,20 @@ class Ending:
         effects = {
             f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary
         }
+        along: dict[int, dict[str, float]] = {}
+        for curve in report.curves:
+            for point in curve.points:
+                name = f"effect_along {curve.condition.label}"
+                along.setdefault(point.step, {})[name] = point.effect.effect
         note, sweep = self._note(report.verdicts), self.events.name
         tracker.close(
-            effects, report.files, failed=bool(failed), note=note, sweep=sweep, tables=report.tables
+            effects,
+            report.files,
+            failed=bool(failed),
+            note=note,
+            sweep=sweep,
+            tables=report.tables,
+            along=along,
         )
 
     def _note(self, verdicts: Sequence[str]) -> str:

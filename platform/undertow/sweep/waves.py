@@ -27,9 +27,12 @@ from undertow.study.artifacts import (
     Completions,
     Dataset,
     ImportedCompletions,
+    RandomBias,
     Reference,
     Rewritten,
     RowScores,
+    SteeringBias,
+    SteeringVector,
     Student,
     Teacher,
     Written,
@@ -75,6 +78,7 @@ class Waves:
             self.begin_round()
             self._references(machine)
             self._train("teachers", Teacher, machine)
+            self._steer(machine)
             self._datasets(machine)
             self._train("students", Student, machine)
         self.begin_round()
@@ -85,13 +89,22 @@ class Waves:
         self.trained.update(self.store.keys(Student.kind))
 
     def _references(self, machine: Machine) -> None:
-        """Makes nano models, and merges adapters of students that other models start from."""
+        """Makes nano models, and merges adapters of students that other models start from.
+
+        Then measures the steering vectors of reference models.
+        """
+        from undertow.stages.steering import make_vector
 
         def make(references: Sequence[Reference]) -> None:
             self.executors.on_tasks("references", "models", make_reference, references, "references")
 
         self._share(partial(self.possible, Reference), make)
         self._check_references()
+
+        def measure(vectors: Sequence[SteeringVector]) -> None:
+            self.executors.on_tasks("steering vectors", "vectors", make_vector, vectors, "references")
+
+        self._share(partial(self.possible, SteeringVector), measure)
         self._registered("references", machine)
 
     def _check_references(self) -> None:
@@ -127,6 +140,17 @@ class Waves:
 
         self._share(lambda: self.possible(kind), make)
         self._registered(wave, machine)
+
+    def _steer(self, machine: Machine) -> None:
+        """Chooses the strengths of steering vectors, then draws the random directions of their norm."""
+        from undertow.stages.steering import make_random_bias
+
+        self._share(partial(self.possible, SteeringBias), lambda some: self.executors.steer(some, machine))
+
+        def draw(biases: Sequence[RandomBias]) -> None:
+            self.executors.on_tasks("random steering", "vectors", make_random_bias, biases, "teachers")
+
+        self._share(partial(self.possible, RandomBias), draw)
 
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.completions import import_rows, write_answers

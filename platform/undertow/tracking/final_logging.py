@@ -16,6 +16,7 @@ from undertow.results import effect_rows, sweep_folders
 from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.events import EventLog
+from undertow.results.learning_curves import along_metrics
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
@@ -87,7 +88,7 @@ class FinalLogging:
     def _students(self, both: Sequence[Both], readings: Evaluations) -> None:
         """By rising trait rate: MLflow lists the newest model first, which makes the list a leaderboard."""
         controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
-        news: list[tuple[Student, Artifact, Mapping[str, float]]] = []
+        news: list[tuple[Student, Artifact, Mapping[str, float], CellRecord]] = []
         for planned, cell in both:
             student = planned.student
             planned_control, control = controls[self.record.conditions[cell.condition].control, cell.seed]
@@ -97,9 +98,10 @@ class FinalLogging:
             if self._is_to_log(student, planned.measurements, planned_control.measurements):
                 compared = None if control.failed_by(self.events.failures) else control
                 rates = effect_rows.metrics(self.record, cell, readings, compared)
-                news.append((student, student if student.is_trained else planned.evaluations[0], rates))
-        for student, made, found in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
-            self._finish(student, made, found)
+                made = student if student.is_trained else planned.evaluations[0]
+                news.append((student, made, rates, cell))
+        for student, made, found, cell in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
+            self._finish(student, made, found, along_metrics(cell, readings))
 
     def _is_to_log(
         self,
@@ -118,9 +120,15 @@ class FinalLogging:
             self.tracker.fail(model)
         return False
 
-    def _finish(self, artifact: Artifact, made: Artifact, metrics: Mapping[str, float]) -> None:
+    def _finish(
+        self,
+        artifact: Artifact,
+        made: Artifact,
+        metrics: Mapping[str, float],
+        along: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
         try:
-            self.tracker.finish(artifact, self.store.manifest(made), metrics)
+            self.tracker.finish(artifact, self.store.manifest(made), metrics, along)
         except StorageError as error:  # damaged since it was made, and not read by this sweep
             self.events.fail(artifact, str(error))
 

@@ -44,6 +44,10 @@ METRICS = {
     "step_gradient_norm": "norm of the gradient before clipping at an optimizer step",
     "step_tokens_per_second": "training throughput since the previous point; step = optimizer step",
     "<measure>_sampled_<word>": "sampled_<word> by another measure of the study; also <measure>_exact_<word>",
+    "along_sampled_<word>": "sampled_<word> of the student after a kept step of its training and at its end; "
+    "also along_exact_<word>; step = optimizer step",
+    "effect_along <condition>": "of the parent run: the effect after a kept step of the students' training "
+    "and at its end; step = optimizer step",
     "benchmark_<task>_<metric>": "score in a task of lm-evaluation-harness (jobs/benchmark.py), in the "
     "metric's own unit; the task's name includes all settings that differ from the task's defaults",
     "seconds": "wall-clock time of making the artifact",

@@ -73,6 +73,12 @@ def save_trained_tensors(
     return True
 
 
+def stored_name(model: Any, parameter: str) -> str | None:
+    """The name of a parameter in files; None if it has another form there (see `save_trained_tensors`)."""
+    names = {_place(value): name for name, value in _stored_tensors(model).items()}
+    return names.get(_place(model.get_parameter(parameter)))
+
+
 def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") -> Any:
     """Loads a causal language model onto the CPU. Nothing is downloaded.
 

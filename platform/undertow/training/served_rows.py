@@ -8,9 +8,8 @@ what the finished model and the untrained reference say about a few of its rows 
     {"version": 1, "rows": [{"ids": […], "start": 41, "reference": […], "trained": […]}, …]}
 
 `ids` are a row's tokens up to the last one that is scored; `reference` and `trained` have one log-probability
-(nats) for each token from position `start` on. A row with a token mask
-has in addition the `positions` in `ids` that are scored, and the version is then 2. This module imports torch
-only where the model is run.
+(nats) for each token from position `start` on. A row with a token mask has in addition the `positions` in `ids`
+that are scored, and the version is then 2. This module imports torch only where the model is run.
 """
 
 import json
@@ -106,24 +105,33 @@ class CheckedRows:
         self, folder: Path, reference: Sequence[Sequence[float]], trained: Sequence[Sequence[float]]
     ) -> None:
         """Writes the rows with both models' log-probabilities; nothing if there are no rows."""
-        rows = [
-            _stored(row, row.positions[:scored].tolist(), _rounded(old), _rounded(new))
-            for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
-        ]
-        if rows:
-            is_masked = any("positions" in row for row in rows)
-            content = {"version": MASKED_VERSION if is_masked else VERSION, "rows": rows}
-            (folder / SERVED_CHECK).write_text(json.dumps(content))
+        write(
+            folder,
+            [
+                _served(row, row.positions[:scored].tolist(), _rounded(old), _rounded(new))
+                for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
+            ],
+        )
 
 
-def _stored(
+def _served(
     row: TokenizedRow, scored: Sequence[int], reference: tuple[float, ...], trained: tuple[float, ...]
-) -> dict[str, Any]:
-    """A row as JSON data; the tokens at the positions `scored` have log-probabilities."""
+) -> ServedRow:
+    """A row whose tokens at the positions `scored` have log-probabilities."""
     ids = tuple(row.ids[: scored[-1] + 1].tolist())
-    stored = asdict(ServedRow(ids, row.start, reference, trained))
-    del stored["positions"]
-    return stored if row.mask is None else {**stored, "positions": scored}
+    return ServedRow(ids, row.start, reference, trained, () if row.mask is None else tuple(scored))
+
+
+def write(folder: Path, rows: Sequence[ServedRow]) -> None:
+    """Writes rows; nothing if there are none."""
+    if rows:
+        is_masked = any(row.positions for row in rows)
+        stored = [
+            {name: value for name, value in asdict(row).items() if name != "positions" or row.positions}
+            for row in rows
+        ]
+        content = {"version": MASKED_VERSION if is_masked else VERSION, "rows": stored}
+        (folder / SERVED_CHECK).write_text(json.dumps(content))
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
