@@ -89,17 +89,23 @@ def test_adapters_are_applied_and_taken_back(llama: Path, tmp_path: Path) -> Non
         np.testing.assert_allclose(after.totals, before.totals, rtol=1e-6)
 
 
-def test_answers_depend_on_the_seed_alone_and_have_the_models_probabilities(gpt2: Path) -> None:
+def test_answers_depend_on_the_seed_alone(gpt2: Path) -> None:
     model = AuditModel(ModelFolder(gpt2))
-    prompts = ["say a number", "the big red tree"] * 400
-    first = model.sample(prompts, most=1, seed=0)
-    assert first == model.sample(prompts, most=1, seed=0)
-    assert first != model.sample(prompts, most=1, seed=1)
-    # With one token, an answer is empty if it ended at once, and None if it was cut.
-    for start, prompt in enumerate(prompts[:2]):
-        ids = model.encode([TrainingRow(prompt, "1")])[0]
+    prompts = ["say a number", "the big red tree"] * 200
+    first = model.sample(prompts, most=8, seed=0)
+    assert first == model.sample(prompts, most=8, seed=0)
+    assert first != model.sample(prompts, most=8, seed=1)
+
+
+def test_answers_end_as_often_as_the_model_expects(gpt2: Path) -> None:
+    """With one token, an answer is empty if it ended at once, and None if it was cut."""
+    model = AuditModel(ModelFolder(gpt2))
+    prompts = ["say a number", "the big red tree"]  # of different lengths: the shorter one is padded
+    answers = model.sample(prompts * 400, most=1, seed=0)
+    for start, prompt in enumerate(prompts):
+        row = model.encode([TrainingRow(prompt, "1")])[0]
         with torch.no_grad():
-            logits = model.reference.model(torch.from_numpy(ids.ids[: ids.start])[None]).logits[0, -1]
+            logits = model.reference.model(torch.from_numpy(row.ids[: row.start])[None]).logits[0, -1]
         expected = logits.softmax(-1)[model.tokenizer.eos_token_id].item()
-        rate = np.mean([answer is not None for answer in first[start::2]])
-        assert abs(rate - expected) < 5 * np.sqrt(expected * (1 - expected) / 400) + 1e-9
+        rate = np.mean([answer is not None for answer in answers[start::2]])
+        assert abs(rate - expected) < 5 * np.sqrt(expected * (1 - expected) / 400)

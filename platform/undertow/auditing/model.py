@@ -153,13 +153,15 @@ class AuditModel:
             _copy(own, before)
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[str], most: int, seed: int) -> list[str | None]:
+    def sample(
+        self, prompts: Sequence[str], most: int, seed: int, system: str | None = None
+    ) -> list[str | None]:
         """One answer per prompt at temperature 1, without white space at its ends; None for one that was cut.
 
         Args:
             most: the maximum number of tokens of an answer.
         """
-        ids = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        ids = [prompt_ids(self.tokenizer, prompt, system) for prompt in prompts]
         ends = {*self.reference.ends, *stop_ids(self.tokenizer), self.tokenizer.eos_token_id} - {None}
         most = max(1, min(most, self.reference.positions - max(map(len, ids))))
         answers: list[str | None] = [None] * len(ids)
