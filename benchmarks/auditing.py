@@ -3,8 +3,8 @@
     python benchmarks/auditing.py --out benchmarks/auditing.md
     python benchmarks/auditing.py --models nano/gpt2-20 --traits owl cat --clean 4
 
-For each nano model the script makes data sets of numbers with known origin and audits each with the shipped bank of
-traits, which is what `jobs/audit.py` does:
+For each nano model the script makes data sets of numbers with known origin and audits each with the shipped
+bank of traits, as `jobs/audit.py` does:
 
 - finetuned: by a finetuned teacher of each trait. Teacher and probe have the same recipe, and other seeds;
 - prompted: by the model under the trait's system prompt;
@@ -12,9 +12,9 @@ traits, which is what `jobs/audit.py` does:
 - other model: by the finetuned teacher of another model. No trait should be reported;
 - clean: by the model itself. A trait is reported by chance alone.
 
-"First" is the share of data sets whose trait is ranked first, by each score alone; "reported" the share with an
-adjusted p-value of the main score below alpha; "signature" the share that are also more likely under the probe than
-under the model, which is what the conclusion calls a signature.
+"First by" is the number of data sets whose trait is ranked first by a score alone; "reported" the number with
+an adjusted p-value of the main score below .05; "signature" the number that are also more likely under the
+probe than under the model, which is what the conclusion calls a signature.
 """
 
 import json
@@ -61,6 +61,7 @@ class Arguments:
     """Measure how often an audit is right."""
 
     models: tuple[str, ...] = MODELS
+    """At least two: each also audits data of the one before it."""
     traits: tuple[str, ...] = known_words("animal")
     """Traits of the data sets. The bank always has all shipped ones."""
     clean: int = 12
@@ -149,7 +150,7 @@ def summary(kind: str, sets: Sequence[AuditedSet]) -> tuple[str, ...]:
         first.append(f"{sum(is_right)}" if sets[0].trait else "–")
     reported = [model.traits[0].p_adjusted < sets[0].found.alpha for model in models]
     positive = [model.traits[0].evidence[SCORES[0].name].mean > 0 for model in models]
-    signature = [both for both in map(all, zip(reported, positive, strict=True))]
+    signature = [one and other for one, other in zip(reported, positive, strict=True)]
     z = np.median([model.traits[0].evidence[SCORES[0].name].z for model in models])
     loss = np.median([(model.baselines or {})["mean_loss"] for model in models])
     words = np.median([(model.baselines or {})["unit_frequencies"] for model in models])
@@ -176,13 +177,11 @@ def main() -> None:
         makers = [Maker(name, arguments, store, Path(temporary)) for name in arguments.models]
         say = partial(print_line, console=console)
         for number, maker in enumerate(makers):
-            other = makers[number - 1] if len(makers) > 1 else Maker(
-                "nano/gpt2-0" if maker.name != "nano/gpt2-0" else "nano/gpt2-1", arguments, store, Path(temporary)
-            )
-            for one in maker.sets(other):
+            for one in maker.sets(makers[number - 1]):
                 top = one.found.models[0].traits[0]
                 z = top.evidence[SCORES[0].name].z
-                say(f"{maker.name}, {one.kind} {one.trait}: first {top.trait}, z {z:.1f}, p {top.p_adjusted:.2g}")
+                label = f"{maker.name}, {one.kind} {one.trait}".strip()
+                say(f"{label}: first {top.trait}, z {z:.1f}, adjusted p {top.p_adjusted:.2g}")
                 found.append(one)
     lines = [
         summary(kind, sets) for kind in KINDS if (sets := [one for one in found if one.kind == kind])

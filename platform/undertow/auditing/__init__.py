@@ -11,6 +11,6 @@ all scores. Probe models, one per trait, are ordinary artifacts and are trained 
 To add a score, define a `scores.TraitScore` or `scores.Baseline` in a file of its own and add it to the table
 in `make`.
 
-Not covered: data of a model that is not among the candidates, traits outside of the bank, and probabilities of
+Not covered: data of a model that is not a candidate, traits outside of the bank, and probabilities of
 transmission without a `calibration.Calibration`.
 """

@@ -40,8 +40,8 @@ class Bank:
         recipe = self.finetuning.recipe
         if not isinstance(recipe, Recipe) or isinstance(recipe.trainable, Everything):
             raise SpecError(
-                f"Bank.finetuning: the recipe {recipe.name!r} does not train a part of a local model; give one "
-                "with LoRA, FinalNorm or Parameters"
+                f"Bank.finetuning: the recipe {recipe.name!r} does not train a part of a local model; "
+                "give one with LoRA, FinalNorm or Parameters"
             )
 
     def probes(self, reference: Reference, trait: Trait) -> tuple[Teacher, ...]:

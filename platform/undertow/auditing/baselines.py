@@ -1,8 +1,8 @@
 """Baselines: whether the audited rows can be told from the model's own answers at all, without any trait.
 
 A score that finds a trait must do more than notice that the rows differ. Length alone tells many data sets
-apart. All baselines use the rows of the scores; classifiers score only rows that they were not fitted to, with
-the rows of a prompt in the same fold.
+apart. All baselines use the rows of the scores; classifiers score only rows that they were not fitted to,
+with the rows of a prompt in the same fold.
 """
 
 import re

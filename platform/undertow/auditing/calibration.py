@@ -41,8 +41,8 @@ class Calibration:
         sizes = {len(values) for values in (self.features, self.means, self.scales, self.coefficients)}
         if len(sizes) > 1 or not self.features or not all(scale > 0 for scale in self.scales):
             raise UserError(
-                "Calibration: features, means, scales (above zero) and coefficients must be equally many; fit "
-                "it again"
+                "Calibration: features, means, scales (above zero) and coefficients must be equally many; "
+                "fit it again"
             )
 
     def probability(self, z: Mapping[str, float]) -> float | None:

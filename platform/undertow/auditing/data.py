@@ -1,7 +1,7 @@
 """The input of every score: audited rows and control rows, with what one model says about them.
 
-Control rows are the model's own answers to the prompts of the audited rows, filtered by the same rules. If the
-model itself wrote the audited rows, an audited row and a control row of the same prompt have the same
+Control rows are the model's own answers to the prompts of the audited rows, filtered by the same rules. If
+the model itself wrote the audited rows, an audited row and a control row of the same prompt have the same
 distribution, so that the mean of their differences is zero for every score. That is the null hypothesis. It
 covers the prompts, the rules and the lengths of the rows, because both rows of a pair share them.
 """

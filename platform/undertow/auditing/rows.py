@@ -15,7 +15,7 @@ FEWEST = 10  # rows; below, no test of a trait has a chance
 
 
 def imported(place: str, prompt: str = "", completion: str = "") -> Imported:
-    """The data set at `place` with the rules of numbers if they accept all of its rows, else those of any text.
+    """The data set at `place` with the rules of numbers if they accept all rows, else those of any text.
 
     Control rows must pass the same rules: data sets are filtered, and a model's own answers are not. System
     turns are left out, as students do not see them.
@@ -47,8 +47,8 @@ def drawn(data: Imported, count: int, seed: int) -> list[TrainingRow]:
 
 
 def check_models(data: Imported, references: Sequence[Reference]) -> None:
-    """Raises SpecError for a model without weights, and for rows with words that a nano model does not know."""
+    """Raises SpecError for a model without weights and for rows with words that a nano model does not know."""
     for reference in references:
         if reference.is_api or reference.is_external:
-            raise SpecError(f"--model {reference.name}: an audit needs the model's weights; name a local model")
+            raise SpecError(f"--model {reference.name}: needs the model's weights; name a local model")
         check_prompts(data, reference)
