@@ -1,7 +1,7 @@
 """How often does an audit find the right trait, and how often does it raise a false alarm?
 
     python benchmarks/auditing.py --out benchmarks/auditing.md
-    python benchmarks/auditing.py --models nano/gpt2-20 --traits owl cat --clean 4
+    python benchmarks/auditing.py --models nano/gpt2-0 nano/gpt2-1 --traits owl cat --clean 4
 
 For each nano model the script makes data sets of numbers with known origin and audits each with the shipped
 bank of traits, as `jobs/audit.py` does:

@@ -5,8 +5,8 @@
     python jobs/audit.py rows.jsonl --model nano/gpt2-0 --model nano/gpt2-1    which of two models wrote it?
 
 Compares the rows with the model's own answers to the same prompts, by scores for each trait. Needs no sweep
-and starts no Ray. Small probe models, one per trait, are trained once per storage. Prints the traits ranked and
-writes audit.json and audit.html into the storage.
+and starts no Ray. Small probe models, one per trait, are trained once per storage. Prints the traits ranked
+and writes audit.json and audit.html into the storage.
 
 Exit code 0: done; 1: no candidate model could be audited; 2: invalid input.
 """

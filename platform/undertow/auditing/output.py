@@ -21,8 +21,8 @@ DIGITS = 6
 def traits_table(audit: Audit, model: ModelResult) -> Table:
     """One line per trait, from the strongest evidence to the weakest; scores as z."""
     table = new_table(
-        f"{model.model}: {audit.rows:,} rows of {audit.name} against {model.controls:,} of its own answers; z "
-        "by score"
+        f"{model.model}: {audit.rows:,} rows of {audit.name} against {model.controls:,} of its own answers; "
+        "z by score"
     )
     table.add_column("trait", no_wrap=True)
     for _, heading in audit.scores:

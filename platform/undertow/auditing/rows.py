@@ -47,7 +47,7 @@ def drawn(data: Imported, count: int, seed: int) -> list[TrainingRow]:
 
 
 def check_models(data: Imported, references: Sequence[Reference]) -> None:
-    """Raises SpecError for a model without weights and for rows with words that a nano model does not know."""
+    """Raises SpecError for a model without weights and for words that a nano model does not know."""
     for reference in references:
         if reference.is_api or reference.is_external:
             raise SpecError(f"--model {reference.name}: needs the model's weights; name a local model")
