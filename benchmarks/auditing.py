@@ -183,9 +183,7 @@ def main() -> None:
                 label = f"{maker.name}, {one.kind} {one.trait}".strip()
                 say(f"{label}: first {top.trait}, z {z:.1f}, adjusted p {top.p_adjusted:.2g}")
                 found.append(one)
-    lines = [
-        summary(kind, sets) for kind in KINDS if (sets := [one for one in found if one.kind == kind])
-    ]
+    lines = [summary(kind, sets) for kind in KINDS if (sets := [one for one in found if one.kind == kind])]
     headings = (
         *("data", "sets", *(f"first by {score.heading}" for score in SCORES)),
         *("reported", "signature", "median z", "loss AUC", "numbers AUC"),

@@ -50,9 +50,7 @@ def test_a_fitted_calibration_separates_the_outcomes_it_was_fitted_to() -> None:
         (HALF.to_json().replace("3.0", "3.0, 4.0"), "must be equally many"),
     ],
 )
-def test_a_file_that_is_no_calibration_is_rejected(
-    tmp_path: Path, content: str | None, message: str
-) -> None:
+def test_a_file_that_is_no_calibration_is_rejected(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "c.json"
     if content is not None:
         path.write_text(content)

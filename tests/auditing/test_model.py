@@ -70,9 +70,7 @@ def test_trained_tensors_are_applied_and_taken_back(gpt2: Path, tmp_path: Path, 
     rows = model.encode(ROWS)
     before = model.read(rows)
     found, after = probed(model, rows, folder)
-    np.testing.assert_allclose(
-        answers_alone(found), tiny_models.scores(whole, PROMPTS, ANSWERS), rtol=1e-4
-    )
+    np.testing.assert_allclose(answers_alone(found), tiny_models.scores(whole, PROMPTS, ANSWERS), rtol=1e-4)
     np.testing.assert_allclose(after.totals, before.totals)
     assert not np.allclose(after.totals, [values.sum() for values in found])
 

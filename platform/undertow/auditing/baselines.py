@@ -48,9 +48,7 @@ def _held_out_scores(features: Any, data: AuditData) -> Array:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    classifier = LogisticRegression(
-        C=PENALTY, solver="liblinear", class_weight="balanced", random_state=SEED
-    )
+    classifier = LogisticRegression(C=PENALTY, solver="liblinear", class_weight="balanced", random_state=SEED)
     folds = GroupKFold(FOLDS, shuffle=True, random_state=SEED)
     return np.asarray(
         cross_val_predict(
@@ -78,6 +76,4 @@ GRADIENT_NORM = Baseline(
     meaning="the norm of a row's gradient",
     compute=lambda data: np.linalg.norm(data.plain.gradients, axis=1),
 )
-FREQUENCIES = Baseline(
-    name="unit_frequencies", meaning="the numbers or words of a row", compute=_frequencies
-)
+FREQUENCIES = Baseline(name="unit_frequencies", meaning="the numbers or words of a row", compute=_frequencies)

@@ -27,16 +27,16 @@ def _finding(audit: Audit, model: ModelResult) -> str:
     if first.p_adjusted < audit.alpha:
         return (
             f"The rows lean towards “{first.trait}” in {model.model} ({evidence}), but its probe does not "
-            "make them more likely than the model itself does: few rows may carry the trait, or another model "
-            "or a trait outside of the bank may have written them."
+            "make them more likely than the model itself does: few rows may carry the trait, or another "
+            "model or a trait outside of the bank may have written them."
         )
     if is_surprising(audit, model):
         assert model.surprise is not None
         difference = model.surprise.mean - model.surprise.control
         return (
             f"No candidate trait is visible, but the rows differ from {model.model}'s own answers to the "
-            f"same prompts ({difference:+.2f} nats per row): another model or a trait outside of the bank may "
-            "have written them."
+            f"same prompts ({difference:+.2f} nats per row): another model or a trait outside of the bank "
+            "may have written them."
         )
     return (
         f"No candidate trait is visible, and the rows are as likely as {model.model}'s own answers to the "
