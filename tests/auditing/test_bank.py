@@ -1,7 +1,5 @@
 """Candidate traits by name, and the specs of their probes."""
 
-import dataclasses
-
 import pytest
 
 from undertow.auditing.bank import FIRST_SEED, Bank, nano_finetuning, traits_for
@@ -66,6 +64,6 @@ def test_the_probes_of_a_trait_differ_by_seed() -> None:
 
 
 def test_probes_that_train_the_whole_model_are_rejected() -> None:
-    everything = TAUGHT.changed(recipe=dataclasses.replace(TAUGHT.recipe, trainable=Everything()))
+    everything = TAUGHT.changed(recipe=TAUGHT.recipe.changed(trainable=Everything()))
     with pytest.raises(SpecError, match="does not train a part of a local model"):
         Bank((Preference("owl"),), everything)

@@ -5,6 +5,8 @@ a difference of means, as in work on activation directions. Only the reference m
 so that the score sees their tokens and not who wrote them.
 """
 
+import numpy as np
+
 from undertow.auditing.data import AuditData
 from undertow.auditing.scores import TraitScore
 from undertow.statistics.ttests import Array
@@ -17,8 +19,8 @@ def _compute(data: AuditData, trait: Trait) -> Array | None:
     controls = ~data.is_audited
 
     def shift(one: Trait) -> Array:
-        moved: Array = data.prompted(one).states[controls] - data.plain.states[controls]
-        return moved.mean(axis=0)
+        moved = data.prompted(one).states[controls] - data.plain.states[controls]
+        return np.asarray(moved.mean(axis=0))
 
     return data.plain.states @ data.directions("hidden", shift)[trait]
 

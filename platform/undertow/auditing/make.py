@@ -11,7 +11,7 @@ from undertow.auditing.calibration import Calibration
 from undertow.auditing.data import AuditData, check_length, sample_controls
 from undertow.auditing.gradient_agreement import GRADIENT
 from undertow.auditing.hidden_shift import HIDDEN_SHIFT
-from undertow.auditing.model import AuditModel
+from undertow.auditing.model import AuditModel, prepare_libraries
 from undertow.auditing.probe_ratio import PROBE_RATIO
 from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT_RATIO
@@ -60,6 +60,7 @@ def audit(
     """
     if not isinstance(spec.dataset, Imported):
         raise SpecError(f"AuditSpec.dataset: {spec.dataset.display_name!r} is not Imported")
+    prepare_libraries()
     rows = drawn(spec.dataset, spec.rows, spec.seed)
     found = []
     for reference, finetuning in zip(spec.references, spec.finetunings, strict=True):

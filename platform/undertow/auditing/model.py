@@ -6,6 +6,7 @@ the last norm alone (steering vectors) reuse the kept inputs of that norm, so th
 less than a second pass; other probes cost a pass each.
 """
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,12 @@ def totals(logprobs: Sequence[Array]) -> Array:
     return np.array([values.sum() for values in logprobs])
 
 
+def prepare_libraries() -> None:
+    """Without a GPU, tells DeepSpeed to use the CPU: it warns otherwise when transformers imports it."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
 class AuditModel:
     """A reference model that scores rows and answers prompts.
 
@@ -100,22 +107,18 @@ class AuditModel:
         gradients: dict[int, Array] = {}
         for part in _parts(rows, BUDGET):
             chosen = [rows[i] for i in part]
-            self._observing, self._observed = True, None
+            self._observing = True
             of_targets = _target_logprobs(self._full.logits(self._model, chosen), chosen)
             self._observing = False
-            if self._observed is None:
-                raise ConditionError(
-                    f"{type(self._model).__name__} computes its logits without calling its output head as a "
-                    "module, so that an audit cannot read its states; name a model of another architecture"
-                )
+            observed = self._take_observed()
             # A token's logits depend on its own state alone: the gradient of the sum has every token's own.
-            (gradient,) = torch.autograd.grad(of_targets.sum(), self._observed)
+            (gradient,) = torch.autograd.grad(of_targets.sum(), observed)
             sizes = [row.targets for row in chosen]
             pieces = zip(
                 part,
-                of_targets.detach().split(sizes),
-                self._observed.detach()[0].float().split(sizes),
-                gradient[0].float().split(sizes),
+                torch.split(of_targets.detach(), sizes),
+                torch.split(observed.detach()[0].float(), sizes),
+                torch.split(gradient[0].float(), sizes),
                 strict=True,
             )
             for i, own, state, slope in pieces:
@@ -202,13 +205,23 @@ class AuditModel:
         self._observed = inputs[0].detach().requires_grad_(True)
         return (self._observed, *inputs[1:])
 
+    def _take_observed(self) -> Tensor:
+        """The states of the last pass, of shape (1, targets, width)."""
+        observed, self._observed = self._observed, None
+        if observed is None:
+            raise ConditionError(
+                f"{type(self._model).__name__} computes its logits without calling its output head as a "
+                "module, so that an audit cannot read its states; name a model of another architecture"
+            )
+        return observed
+
     @torch.no_grad()
     def _logprobs(self, rows: Sequence[TokenizedRow], forward: Any, module: Any) -> list[Array]:
         found: dict[int, Array] = {}
         for part in _parts(rows, BUDGET):
             chosen = [rows[i] for i in part]
             of_targets = _target_logprobs(forward.logits(module, chosen), chosen)
-            pieces = of_targets.split([row.targets for row in chosen])
+            pieces = torch.split(of_targets, [row.targets for row in chosen])
             found |= {i: _array(own) for i, own in zip(part, pieces, strict=True)}
         return [found[i] for i in range(len(rows))]
 
