@@ -179,9 +179,12 @@ def main() -> None:
         for number, maker in enumerate(makers):
             for one in maker.sets(makers[number - 1]):
                 top = one.found.models[0].traits[0]
-                z = top.evidence[SCORES[0].name].z
+                main_score = top.evidence[SCORES[0].name]
                 label = f"{maker.name}, {one.kind} {one.trait}".strip()
-                say(f"{label}: first {top.trait}, z {z:.1f}, adjusted p {top.p_adjusted:.2g}")
+                say(
+                    f"{label}: first {top.trait}, z {main_score.z:.1f}, {main_score.mean:+.2f} nats per row, "
+                    f"adjusted p {top.p_adjusted:.2g}"
+                )
                 found.append(one)
     lines = [summary(kind, sets) for kind in KINDS if (sets := [one for one in found if one.kind == kind])]
     headings = (

@@ -71,6 +71,7 @@ def test_data_of_an_owl_teacher_are_recognised(store: Store, tmp_path: Path) -> 
     assert model.baselines is not None
     assert all(0 <= value <= 1 for value in model.baselines.values())
     assert model.carrying[0].value >= model.carrying[-1].value > 0
+    assert model.tokens[0].value >= model.tokens[-1].value > 0
     written = files(found, "0" * 32)
     content = json.loads(written[JSON])
     assert "carry the signature of “owl”" in content["conclusion"]

@@ -3,11 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from undertow.auditing.bank import Bank
 from undertow.auditing.baselines import CONFOUNDS, FREQUENCIES, GRADIENT_NORM, MEAN_LOSS
 from undertow.auditing.calibration import Calibration
+from undertow.auditing.carriers import carrying_rows, carrying_tokens
 from undertow.auditing.data import AuditData, check_length, sample_controls
 from undertow.auditing.gradient_agreement import GRADIENT
 from undertow.auditing.hidden_shift import HIDDEN_SHIFT
@@ -15,7 +14,7 @@ from undertow.auditing.model import AuditModel, prepare_libraries
 from undertow.auditing.probe_ratio import PROBE_RATIO
 from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT_RATIO
-from undertow.auditing.results import Audit, AuditSpec, CarryingRow, ModelResult, TraitResult
+from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
 from undertow.auditing.rows import drawn
 from undertow.auditing.scores import Baseline, Evidence, TraitScore, evidence
 from undertow.errors import ConditionError, SpecError
@@ -31,7 +30,6 @@ from undertow.training.data import TrainingRow
 # Every audit computes these, in this order; the first score is the main one, which ranks and decides.
 SCORES: list[TraitScore] = [PROBE_RATIO, PROMPT_RATIO, GRADIENT, HIDDEN_SHIFT]
 BASELINES: list[Baseline] = [CONFOUNDS, MEAN_LOSS, GRADIENT_NORM, FREQUENCIES]
-CARRYING_ROWS, CARRYING_TOKENS = 5, 3
 
 
 def register_score(score: TraitScore) -> None:
@@ -117,7 +115,8 @@ def _audit_model(
         surprise=evidence(-data.plain.totals, data),
         traits=tuple(TraitResult(trait.name, scored[trait], by_trait[trait].p) for trait in ordered),
         baselines={baseline.name: _auc(baseline, data) for baseline in BASELINES},
-        carrying=_carrying(data, best),
+        carrying=carrying_rows(data, best),
+        tokens=carrying_tokens(data, best),
     )
 
 
@@ -146,28 +145,3 @@ def _adjusted(models: Sequence[ModelResult], calibration: Calibration | None) ->
         dataclasses.replace(model, traits=tuple(with_both(result) for result in model.traits))
         for model in models
     ]
-
-
-def _carrying(data: AuditData, trait: Trait) -> tuple[CarryingRow, ...]:
-    """The audited rows with the largest differences of the main score, and their tokens."""
-    values = SCORES[0].compute(data, trait)
-    assert values is not None
-    differences = data.differences(values)
-    probed = data.probed(trait)
-    found = []
-    for place in np.argsort(-differences, kind="stable")[:CARRYING_ROWS]:
-        number = int(data.paired[place])
-        parts = probed[number] - data.plain.logprobs[number]
-        tokens = data.tokens[number]
-        largest = np.argsort(-parts, kind="stable")[:CARRYING_TOKENS]
-        texts = [data.model.tokenizer.decode([int(tokens.ids[tokens.start + i])]) for i in largest]
-        row = data.rows[number]
-        found.append(
-            CarryingRow(
-                row.prompt,
-                row.completion,
-                float(differences[place]),
-                tuple((text, float(parts[i])) for text, i in zip(texts, largest, strict=True)),
-            )
-        )
-    return tuple(found)

@@ -73,6 +73,21 @@ class CarryingRow:
 
 
 @dataclass(frozen=True)
+class CarryingToken:
+    """A token that carries much of the best trait, over all rows.
+
+    Attributes:
+        value: its part in the main score of an audited row, on average, minus that of a control row; in nats.
+        share, control_share: the shares of audited and control rows with the token.
+    """
+
+    token: str
+    value: float
+    share: float
+    control_share: float
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """The audit with one candidate model.
 
@@ -86,6 +101,7 @@ class ModelResult:
         baselines: by name, the probability that a random audited row has a higher value than a random control
             row (AUC).
         carrying: rows that carry most of the first trait.
+        tokens: tokens that carry most of it.
         problem: why the model could not be audited; "" if it was. All other fields are then empty.
     """
 
@@ -97,6 +113,7 @@ class ModelResult:
     traits: tuple[TraitResult, ...] = ()
     baselines: Mapping[str, float] | None = None
     carrying: tuple[CarryingRow, ...] = ()
+    tokens: tuple[CarryingToken, ...] = ()
     problem: str = ""
 
 
