@@ -62,3 +62,12 @@ def _probability(audit: Audit, first: TraitResult) -> str:
 def p_value(p: float) -> str:
     """A p-value with two digits, or a bound."""
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def carriers(model: ModelResult) -> str:
+    """The tokens that carry most of the first trait, in one line."""
+    tokens = ", ".join(f"{one.token!r} ({one.value:+.3f})" for one in model.tokens)
+    return (
+        f"{model.model}: tokens that carry most of “{model.traits[0].trait}”, in nats per row against the "
+        f"model's own answers: {tokens}"
+    )

@@ -135,10 +135,11 @@ def write(found: Audit, spec: AuditSpec, store: Store, console: Console) -> None
 def show(found: Audit, console: Console) -> None:
     """Prints a table per model, one of all models, and the conclusion."""
     from undertow.auditing.output import models_table, traits_table
-    from undertow.auditing.prose import conclusion
+    from undertow.auditing.prose import carriers, conclusion
 
     for model in found.models:
         if not model.problem:
             console.print(traits_table(found, model))
+            print_line(carriers(model), console)
     console.print(models_table(found))
     print_line(conclusion(found), console)
