@@ -126,7 +126,7 @@ def chosen(words: str, study: Study) -> Condition:
 def seeds_of(arguments: SearchArguments, study: Study) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The seeds of the search and those of the confirmation, which are none of the search's.
 
-    The defaults of the confirmation are not among the study's seeds either: nobody has seen their results.
+    By default the confirmation uses none of the study's seeds either, whose results may be known already.
     """
     seeds = arguments.search_seeds or study.seeds[:SEARCH_SEEDS]
     start = max(*seeds, *study.seeds) + 1

@@ -5,7 +5,6 @@ shared-memory collective is marked as unavailable: only inference uses it (train
 and building it at the first start takes a C++ compiler and a minute.
 """
 
-import ctypes
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,6 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from undertow.engines.lean_imports import without
-
-# Parameters of glibc's mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,6 @@ def join(device: str, threads: int) -> Workers:
     else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(threads)
-        _keep_freed_memory()
     if not dist.is_initialized():
         backend = "nccl" if kind == "cuda" else "gloo"
         # A HashStore lives in this process: the usual stores need a free port or a file.
@@ -75,15 +70,3 @@ def deepspeed() -> Any:
 
     module.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return module
-
-
-def _keep_freed_memory() -> None:
-    """Makes glibc keep the memory that this process frees, for the tensors of the next step.
-
-    By default large blocks go back to the system, and every page is cleared and mapped again at its next use:
-    a seventh of the processor time of training SmolLM2. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, -1)
-        mallopt(_M_MMAP_MAX, 0)
