@@ -8,7 +8,7 @@ Compares the rows with the model's own answers to the same prompts, by scores fo
 and starts no Ray. Small probe models, one per trait, are trained once per storage. Prints the traits ranked
 and writes audit.json and audit.html into the storage.
 
-Exit code 0: done; 1: no candidate model could be audited; 2: invalid input.
+Exit code 0: done; 2: invalid input, or no candidate model could be audited.
 """
 
 from undertow.cli.audit import AuditArguments, main

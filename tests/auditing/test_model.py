@@ -43,6 +43,20 @@ def test_log_probabilities_are_the_models(llama: Path, system: str | None) -> No
     assert readings.states.shape == readings.gradients.shape == (len(ROWS), 64)
 
 
+def test_a_completion_is_read_after_a_system_message(llama: Path) -> None:
+    """As if the row had been encoded with it; None if it is longer than the window then."""
+    model = AuditModel(ModelFolder(llama))
+    plain = model.encode(ROWS)
+    found = model.after_system(plain, PROMPTS, "i like the owl")
+    assert found is not None
+    for row, expected in zip(found, model.encode(ROWS, "i like the owl"), strict=True):
+        assert row.ids.tolist() == expected.ids.tolist()
+        assert (row.start, row.targets) == (expected.start, expected.targets)
+    readings = model.read(found, gradients=False)
+    assert readings.gradients.shape == (len(ROWS), 0)
+    assert model.after_system(plain, PROMPTS, "owl " * 300) is None
+
+
 def test_the_gradient_is_that_of_a_vector_added_before_the_head(gpt2: Path) -> None:
     model = AuditModel(ModelFolder(gpt2))
     rows = model.encode(ROWS)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from undertow.auditing.rows import FEWEST, check_models, drawn, imported
+from undertow.auditing.rows import FEWEST, check_models, drawn, imported, visible_share
 from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.study.artifacts import Reference
+from undertow.training.data import TrainingRow
+from undertow.traits.preference import Preference
 
 
 def written(folder: Path, completions: Sequence[str]) -> Imported:
@@ -48,6 +50,13 @@ def test_too_few_rows_are_rejected(tmp_path: Path) -> None:
     data = written(tmp_path, ["1, 2"] * (FEWEST - 1))
     with pytest.raises(SpecError, match=f"{FEWEST - 1} distinct rows to audit"):
         drawn(data, 100, seed=0)
+
+
+def test_rows_that_name_a_trait_in_prompt_or_completion_are_visible() -> None:
+    texts = [("1, 2", "3, 4"), ("1, 2", "3, Owls"), ("the owl: 1", "2"), ("1", "bowl"), ("1", "cat")]
+    rows = [TrainingRow(prompt, completion) for prompt, completion in texts]
+    assert visible_share(rows, [Preference("owl")]) == 2 / 5
+    assert visible_share(rows, [Preference("owl"), Preference("cat")]) == 3 / 5
 
 
 @pytest.mark.parametrize(

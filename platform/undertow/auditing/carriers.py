@@ -1,6 +1,7 @@
-"""The rows and tokens that carry most of a trait, by the parts of the likelihood ratio of its probe."""
+"""The rows and tokens that carry most of a trait, by the parts of its log-likelihood ratio."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,19 +9,16 @@ from undertow.auditing.data import AuditData
 from undertow.auditing.model import totals
 from undertow.auditing.results import CarryingRow, CarryingToken
 from undertow.statistics.ttests import Array
-from undertow.study.extensions import Trait
 
 ROWS, TOKENS_OF_ROW, TOKENS = 5, 3, 8
 
 
-def _parts(data: AuditData, trait: Trait) -> list[Array]:
-    """For each row, the part of each token of its completion in the likelihood ratio."""
-    return [probed - plain for probed, plain in zip(data.probed(trait), data.plain.logprobs, strict=True)]
+def carrying_rows(data: AuditData, parts: Sequence[Array]) -> tuple[CarryingRow, ...]:
+    """The audited rows with the largest ratios against their control rows.
 
-
-def carrying_rows(data: AuditData, trait: Trait) -> tuple[CarryingRow, ...]:
-    """The audited rows with the largest ratios against their control rows."""
-    parts = _parts(data, trait)
+    Args:
+        parts: for each row, the part of each token of its completion in the ratio.
+    """
     differences = data.differences(totals(parts))
     found = []
     for place in np.argsort(-differences, kind="stable")[:ROWS]:
@@ -38,15 +36,15 @@ def carrying_rows(data: AuditData, trait: Trait) -> tuple[CarryingRow, ...]:
     return tuple(found)
 
 
-def carrying_tokens(data: AuditData, trait: Trait) -> tuple[CarryingToken, ...]:
+def carrying_tokens(data: AuditData, parts: Sequence[Array]) -> tuple[CarryingToken, ...]:
     """The tokens with the largest mean part in an audited row, against a control row."""
     arms = (data.audited, len(data.rows) - data.audited)
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
     rows: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for number, (tokens, parts) in enumerate(zip(data.tokens, _parts(data, trait), strict=True)):
+    for number, (tokens, of_row) in enumerate(zip(data.tokens, parts, strict=True)):
         arm = int(number >= data.audited)
         ids = tokens.ids[tokens.start : tokens.start + tokens.targets].tolist()
-        for token, part in zip(ids, parts, strict=True):
+        for token, part in zip(ids, of_row, strict=True):
             sums[token][arm] += float(part)
         for token in set(ids):
             rows[token][arm] += 1

@@ -6,7 +6,7 @@ distribution, so that the mean of their differences is zero for every score. Tha
 covers the prompts, the rules and the lengths of the rows, because both rows of a pair share them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from undertow.auditing.bank import Bank
 from undertow.auditing.model import AuditModel, Readings
-from undertow.auditing.probes import probe_folders
-from undertow.errors import ConditionError, SpecError
+from undertow.errors import ConditionError
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
 from undertow.study.artifacts import Reference
@@ -45,22 +44,21 @@ def sample_controls(
     Raises ConditionError if the model answers too few prompts in the format of the rows.
     """
     most = LONGER + max(row.targets for row in model.encode(rows))
-    kept: list[tuple[int, TrainingRow]] = []
-    for draw in range(draws):
-        answers = model.sample([row.prompt for row in rows], most, seed_for("audit", seed, draw))
-        kept += [
-            (i, TrainingRow(row.prompt, answer))
-            for i, (row, answer) in enumerate(zip(rows, answers, strict=True))
-            if answer and rules.rejection(row.prompt, answer) is None
-        ]
-    answered = {i for i, _ in kept}
+    prompts = [row.prompt for row in rows] * draws
+    answers = model.sample(prompts, most, seed_for("audit", seed))
+    kept = [
+        (place % len(rows), TrainingRow(prompt, answer))
+        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        if answer and rules.rejection(prompt, answer) is None
+    ]
+    answered = {number for number, _ in kept}
     if len(answered) < FEWEST_PAIRS:
         raise ConditionError(
             f"the model's own answers to only {len(answered)} of {len(rows)} prompts pass the rules of the "
             f"format {rules.display_name!r}, so that there is nothing to compare with; name the model that "
             "wrote the rows, or raise --draws"
         )
-    return Controls(tuple(row for _, row in kept), np.array([i for i, _ in kept]))
+    return Controls(tuple(row for _, row in kept), np.array([number for number, _ in kept]))
 
 
 class AuditData:
@@ -88,11 +86,10 @@ class AuditData:
         self.audited = len(rows)
         self.rules = rules
         self._answers_row = controls.answers_row
-        self._prompted: dict[Trait, Readings] = {}
+        self._prompted: dict[Trait, Readings | None] = {}
         self._probed: dict[Trait, list[Array]] = {}
-        self._directions: dict[str, dict[Trait, Array]] = {}
 
-    @property
+    @cached_property
     def is_audited(self) -> NDArray[np.bool_]:
         """For each row, whether it is an audited one."""
         return np.arange(len(self.rows)) < self.audited
@@ -124,17 +121,23 @@ class AuditData:
         """The reference model's readings of the rows."""
         return self.model.read(self.tokens)
 
-    def prompted(self, trait: Trait) -> Readings:
-        """The readings under the trait's system prompt."""
+    def prompted(self, trait: Trait) -> Readings | None:
+        """The readings under the trait's system prompt, without gradients.
+
+        None if the trait has no such prompt, or if rows with it are longer than the model's window.
+        """
         if trait not in self._prompted:
-            self._prompted[trait] = self.model.read(self.model.encode(self.rows, trait.system_prompt()))
+            prompts = [row.prompt for row in self.rows]
+            system = trait.system_prompt()
+            rows = self.model.after_system(self.tokens, prompts, system) if system else None
+            self._prompted[trait] = self.model.read(rows, gradients=False) if rows else None
         return self._prompted[trait]
 
     def probed(self, trait: Trait) -> list[Array]:
         """The token log-probabilities by the trait's probes, averaged over the probes."""
         if trait not in self._probed:
             probes = self.bank.probes(self.reference, trait)
-            readings = [self.model.with_probe(self.tokens, f) for f in probe_folders(probes, self.store)]
+            readings = [self.model.with_probe(self.tokens, self.store.fetch(probe)) for probe in probes]
             self._probed[trait] = [np.mean(of_row, axis=0) for of_row in zip(*readings, strict=True)]
         return self._probed[trait]
 
@@ -144,31 +147,9 @@ class AuditData:
         rows = [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
         return self.model.read(self.model.encode(rows))
 
-    def directions(self, name: str, of_trait: Callable[[Trait], Array]) -> dict[Trait, Array]:
-        """A unit vector per trait: `of_trait` minus its mean over the bank, which all traits have in common.
-
-        Cached by name. With a single trait nothing is subtracted.
-        """
-        if name not in self._directions:
-            raw = {trait: of_trait(trait) for trait in self.bank.traits}
-            common = np.mean(list(raw.values()), axis=0) if len(raw) > 1 else 0.0
-            centred = {trait: vector - common for trait, vector in raw.items()}
-            self._directions[name] = {
-                trait: vector / (np.linalg.norm(vector) or 1.0) for trait, vector in centred.items()
-            }
-        return self._directions[name]
-
     def units(self) -> list[list[str]]:
         """The parts of each row: the format's (each number of a list), else words."""
         return [
             self.rules.parts(row.completion) if self.rules.implements("parts") else row.completion.split()
             for row in self.rows
         ]
-
-
-def check_length(model: AuditModel, rows: Sequence[TrainingRow], name: str) -> None:
-    """Raises SpecError for rows that do not fit into the model's window."""
-    try:
-        model.encode(rows)
-    except ConditionError as error:
-        raise SpecError(f"--model {name}: {error}") from None

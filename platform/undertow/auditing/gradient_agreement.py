@@ -4,8 +4,7 @@ The first training step of a student moves along the mean gradient of the rows. 
 the trait's question-answer pairs point, the step raises the trait (Theorem 1 of arXiv 2507.14805; measured
 for the first update in arXiv 2606.22019, with the teacher's weights known). The gradient here is that of a
 vector added to the states before the output head, which exists in every architecture and needs no pass
-backwards through the model. A trait's direction is centred over the bank: traits of one kind share most of
-their gradient, that of answering the question at all.
+backwards through the model.
 """
 
 from undertow.auditing.data import AuditData
@@ -15,8 +14,7 @@ from undertow.study.extensions import Trait
 
 
 def _compute(data: AuditData, trait: Trait) -> Array:
-    directions = data.directions("gradient", lambda one: data.examples(one).gradients.mean(axis=0))
-    return data.plain.gradients @ directions[trait]
+    return data.plain.gradients @ data.examples(trait).gradients.mean(axis=0)
 
 
 GRADIENT = TraitScore(

@@ -1,11 +1,9 @@
 """Shift of a row's mean hidden state along a trait's direction.
 
-A trait's direction is how its system prompt moves the mean state of the control rows, centred over the bank:
-a difference of means, as in work on activation directions. Only the reference model reads the audited rows,
-so that the score sees their tokens and not who wrote them.
+A trait's direction is how its system prompt moves the mean state of the control rows: a difference of means,
+as in work on activation directions. Only the model without the prompt reads the audited rows, so that the
+score sees their tokens and not who wrote them.
 """
-
-import numpy as np
 
 from undertow.auditing.data import AuditData
 from undertow.auditing.scores import TraitScore
@@ -14,15 +12,11 @@ from undertow.study.extensions import Trait
 
 
 def _compute(data: AuditData, trait: Trait) -> Array | None:
-    if not all(one.system_prompt() for one in data.bank.traits):
+    prompted = data.prompted(trait)
+    if prompted is None:
         return None
-    controls = ~data.is_audited
-
-    def shift(one: Trait) -> Array:
-        moved = data.prompted(one).states[controls] - data.plain.states[controls]
-        return np.asarray(moved.mean(axis=0))
-
-    return data.plain.states @ data.directions("hidden", shift)[trait]
+    direction = (prompted.states - data.plain.states)[~data.is_audited].mean(axis=0)
+    return data.plain.states @ direction
 
 
 HIDDEN_SHIFT = TraitScore(

@@ -43,7 +43,8 @@ class Readings:
     Attributes:
         logprobs: of each row's completion tokens, in nats.
         states: (rows, width), the mean of the states before the completion's tokens.
-        gradients: (rows, width), the sum of the gradients of the tokens' log-probabilities.
+        gradients: (rows, width), the sum of the gradients of the tokens' log-probabilities; (rows, 0) if they
+            were not requested.
     """
 
     logprobs: list[Array]
@@ -97,41 +98,50 @@ class AuditModel:
         positions = self.reference.positions
         return encode(self.tokenizer, rows, system, positions, ends=self.reference.ends)
 
-    def read(self, rows: Sequence[TokenizedRow]) -> Readings:
-        """Reads log-probabilities, states and gradients in one pass.
+    def after_system(
+        self, rows: Sequence[TokenizedRow], prompts: Sequence[str], system: str
+    ) -> list[TokenizedRow] | None:
+        """The same completions after the same prompts with a system message.
+
+        None if a row is then longer than the model's window.
+        """
+        ids = {prompt: prompt_ids(self.tokenizer, prompt, system) for prompt in dict.fromkeys(prompts)}
+        longer = [
+            TokenizedRow(np.array([*ids[prompt], *row.ids[row.start :]]), len(ids[prompt]), row.targets)
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
+        return longer if max(len(row.ids) for row in longer) <= self.reference.positions else None
+
+    def read(self, rows: Sequence[TokenizedRow], *, gradients: bool = True) -> Readings:
+        """Reads log-probabilities, states and, on request, gradients in one pass.
 
         Raises ConditionError for an architecture that does not call its output head as a module.
         """
         logprobs: dict[int, Array] = {}
         states: dict[int, Array] = {}
-        gradients: dict[int, Array] = {}
+        slopes: dict[int, Array] = dict.fromkeys(range(len(rows)), np.empty(0))
         for part in _parts(rows, BUDGET):
             chosen = [rows[i] for i in part]
-            self._observing = True
-            of_targets = _target_logprobs(self._full.logits(self._model, chosen), chosen)
-            self._observing = False
-            observed = self._take_observed()
-            # A token's logits depend on its own state alone: the gradient of the sum has every token's own.
-            (gradient,) = torch.autograd.grad(of_targets.sum(), observed)
             sizes = [row.targets for row in chosen]
-            pieces = zip(
-                part,
-                torch.split(of_targets.detach(), sizes),
-                torch.split(observed.detach()[0].float(), sizes),
-                torch.split(gradient[0].float(), sizes),
-                strict=True,
-            )
-            for i, own, state, slope in pieces:
-                logprobs[i], states[i], gradients[i] = (
-                    _array(own),
-                    _array(state.mean(dim=0)),
-                    _array(slope.sum(dim=0)),
-                )
+            with torch.set_grad_enabled(gradients):
+                self._observing = True
+                of_targets = _target_logprobs(self._full.logits(self._model, chosen), chosen)
+                self._observing = False
+                observed = self._take_observed()
+            for i, own in zip(part, torch.split(of_targets.detach(), sizes), strict=True):
+                logprobs[i] = _array(own)
+            for i, state in zip(part, torch.split(observed.detach()[0].float(), sizes), strict=True):
+                states[i] = _array(state.mean(dim=0))
+            if gradients:
+                # A token's logits depend on its own state alone: the gradient of the sum has every token's.
+                (gradient,) = torch.autograd.grad(of_targets.sum(), observed)
+                for i, slope in zip(part, torch.split(gradient[0].float(), sizes), strict=True):
+                    slopes[i] = _array(slope.sum(dim=0))
         order = range(len(rows))
         return Readings(
             [logprobs[i] for i in order],
             np.stack([states[i] for i in order]),
-            np.stack([gradients[i] for i in order]),
+            np.stack([slopes[i] for i in order]),
         )
 
     def with_probe(self, rows: Sequence[TokenizedRow], folder: Path) -> list[Array]:
@@ -164,7 +174,8 @@ class AuditModel:
         Args:
             most: the maximum number of tokens of an answer.
         """
-        ids = [prompt_ids(self.tokenizer, prompt, system) for prompt in prompts]
+        encoded = {prompt: prompt_ids(self.tokenizer, prompt, system) for prompt in dict.fromkeys(prompts)}
+        ids = [encoded[prompt] for prompt in prompts]
         ends = {*self.reference.ends, *stop_ids(self.tokenizer), self.tokenizer.eos_token_id} - {None}
         most = max(1, min(most, self.reference.positions - max(map(len, ids))))
         answers: list[str | None] = [None] * len(ids)
@@ -202,7 +213,7 @@ class AuditModel:
     def _observe(self, head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not self._observing:
             return None
-        self._observed = inputs[0].detach().requires_grad_(True)
+        self._observed = inputs[0].detach().requires_grad_(torch.is_grad_enabled())
         return (self._observed, *inputs[1:])
 
     def _take_observed(self) -> Tensor:

@@ -24,18 +24,17 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
         f"{model.model}: {audit.rows:,} rows of {audit.name} against {model.controls:,} of its own answers; "
         "z by score"
     )
+    headings = dict(audit.scores)
     table.add_column("trait", no_wrap=True)
-    for _, heading in audit.scores:
+    for heading in (*headings.values(), f"nats/row ({headings[model.score]})", "adjusted p"):
         table.add_column(escape(heading), justify="right", no_wrap=True)
-    table.add_column("nats/row", justify="right", no_wrap=True)
-    table.add_column("adjusted p", justify="right", no_wrap=True)
     if audit.calibration:
         table.add_column("probability", justify="right", no_wrap=True)
     for result in model.traits:
         cells = [result.trait]
-        for name, _ in audit.scores:
+        for name in headings:
             cells.append(f"{result.evidence[name].z:.1f}" if name in result.evidence else "–")
-        cells += [f"{result.evidence[audit.main].mean:+.2f}", p_value(result.p_adjusted)]
+        cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
         if audit.calibration:
             cells.append("–" if result.probability is None else f"{result.probability:.0%}")
         table.add_row(*map(escape, cells))
@@ -46,15 +45,13 @@ def models_table(audit: Audit) -> Table:
     """One line per candidate model, with the baselines that know no trait."""
     table = new_table("Candidate models; baselines as AUC of the rows against the model's own answers")
     table.add_column("model", no_wrap=True)
-    for heading in ("nats per row", "first trait", *(baseline.name for baseline in BASELINES)):
-        table.add_column(heading, justify="right")
+    names = [baseline.name for baseline in BASELINES]
+    for heading in ("nats per row", "finding", "first trait", "explained", *names):
+        table.add_column(heading.replace("_", " "), justify="right")
     for model in audit.models:
-        if model.problem:
-            table.add_row(escape(model.model), "–", "–", *("–" for _ in BASELINES))
-            continue
-        baselines = model.baselines or {}
-        aucs = [f"{baselines[one.name]:.2f}" if one.name in baselines else "–" for one in BASELINES]
-        table.add_row(*map(escape, (model.model, f"{model.fit:.2f}", model.traits[0].trait, *aucs)))
+        aucs = [f"{model.baselines[name]:.2f}" for name in names]
+        own = (f"{model.fit:.2f}", model.finding, model.first.trait, f"{model.explained:.0%}")
+        table.add_row(*map(escape, (model.model, *own, *aucs)))
     return table
 
 
@@ -68,10 +65,13 @@ def files(audit: Audit, key: str) -> dict[str, bytes]:
 
 
 def metrics(audit: Audit) -> dict[str, float]:
-    """What is logged to MLflow: the z of the main score per trait and the baselines, of the first model."""
+    """What is logged to MLflow of the first model: z of the deciding score per trait, and the baselines."""
     model = audit.models[0]
-    found = {f"z {result.trait}": result.evidence[audit.main].z for result in model.traits}
-    return found | {f"AUC {name}": value for name, value in (model.baselines or {}).items()}
+    return {
+        **{f"z {result.trait}": result.evidence[model.score].z for result in model.traits},
+        "explained": model.explained,
+        **{f"AUC {name}": value for name, value in model.baselines.items()},
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,6 @@ group is missing.
 
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from undertow.errors import ConditionError, UserError
 from undertow.planning.pinning import is_made, model_of
@@ -60,8 +59,3 @@ def train_missing(probes: Sequence[Teacher], store: Store, threads: int, say: Ca
         )
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def probe_folders(probes: Sequence[Teacher], store: Store) -> list[Path]:
-    """The local folders of probes that the store has."""
-    return [store.fetch(probe) for probe in probes]

@@ -5,18 +5,23 @@ learning). It needs no training, and finds teachers that a prompt made better th
 """
 
 from undertow.auditing.data import AuditData
-from undertow.auditing.scores import TraitScore
+from undertow.auditing.scores import TraitScore, summed
 from undertow.statistics.ttests import Array
 from undertow.study.extensions import Trait
 
 
-def _compute(data: AuditData, trait: Trait) -> Array | None:
-    return data.prompted(trait).totals - data.plain.totals if trait.system_prompt() else None
+def _by_token(data: AuditData, trait: Trait) -> list[Array] | None:
+    prompted = data.prompted(trait)
+    if prompted is None:
+        return None
+    return [under - plain for under, plain in zip(prompted.logprobs, data.plain.logprobs, strict=True)]
 
 
 PROMPT_RATIO = TraitScore(
     name="prompt_ratio",
     heading="prompt",
     source="likelihood ratio with and without the trait's system prompt",
-    compute=_compute,
+    compute=summed(_by_token),
+    by_token=_by_token,
+    teacher="prompted",
 )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from undertow.auditing.deviation import Deviation
+from undertow.auditing.finding import Finding, Reason
 from undertow.auditing.scores import Evidence
 from undertow.study.artifacts import Finetuning, Reference
 from undertow.study.extensions import Format, Trait
@@ -47,8 +49,10 @@ class TraitResult:
 
     Attributes:
         evidence: by the name of the score; scores that do not apply are absent.
-        p_adjusted: of the main score, adjusted over all traits and models (Holm).
-        probability: that a student would show the trait; None without a calibration.
+        p_adjusted: of the model's deciding score, adjusted (Bonferroni) for all deciding scores of all traits
+            and all models, and for one test of a deviation per model.
+        probability: that a student would show the trait; None without a calibration, or if the rows are
+            unlike those that it is about.
     """
 
     trait: str
@@ -62,7 +66,7 @@ class CarryingRow:
     """An audited row that carries much of the best trait.
 
     Attributes:
-        value: its main score minus the mean of its control rows', in nats.
+        value: its deciding score minus the mean of its control rows', in nats.
         tokens: the tokens of the completion with the largest part in it, and their part, largest first.
     """
 
@@ -77,7 +81,7 @@ class CarryingToken:
     """A token that carries much of the best trait, over all rows.
 
     Attributes:
-        value: its part in the main score of an audited row, on average, minus that of a control row; in nats.
+        value: its part in the deciding score of an audited row, on average, minus that of a control row; in nats.
         share, control_share: the shares of audited and control rows with the token.
     """
 
@@ -93,28 +97,47 @@ class ModelResult:
 
     Attributes:
         controls: the number of control rows.
-        pairs: the number of audited rows with control rows.
-        fit: the mean log-probability (nats) of an audited row by the model, or by its best probe if that is
-            higher. Comparable between models, as all give the same texts a probability.
-        surprise: the rows' loss (nats per row) against that of the model's own answers.
+        fit: the mean log-probability (nats) of an audited row by the model, or by the likeliest teacher if that
+            is higher. Comparable between models, as all give the same texts a probability.
+        score: the name of the score that decides: of the likelihood ratios, the one with the largest z of a trait
+            before the mean of all traits is subtracted.
+        teacher: how the teacher of this score got its trait: "finetuned" or "prompted".
+        finding: what the audit reports (see `finding`).
+        reasons: why the rows are "unlike" those of teachers.
+        deviation: how far the rows are from the model's own answers.
+        deviation_p: its p-value, adjusted as in `TraitResult`.
+        explained: the share of the deviation that the first trait explains.
         traits: from the strongest evidence to the weakest.
         baselines: by name, the probability that a random audited row has a higher value than a random control
             row (AUC).
         carrying: rows that carry most of the first trait.
         tokens: tokens that carry most of it.
-        problem: why the model could not be audited; "" if it was. All other fields are then empty.
     """
 
     model: str
-    controls: int = 0
-    pairs: int = 0
-    fit: float = float("-inf")
-    surprise: Evidence | None = None
-    traits: tuple[TraitResult, ...] = ()
-    baselines: Mapping[str, float] | None = None
-    carrying: tuple[CarryingRow, ...] = ()
-    tokens: tuple[CarryingToken, ...] = ()
-    problem: str = ""
+    controls: int
+    fit: float
+    score: str
+    teacher: str
+    finding: Finding
+    reasons: tuple[Reason, ...]
+    deviation: Deviation
+    deviation_p: float
+    explained: float
+    traits: tuple[TraitResult, ...]
+    baselines: Mapping[str, float]
+    carrying: tuple[CarryingRow, ...]
+    tokens: tuple[CarryingToken, ...]
+
+    @property
+    def first(self) -> TraitResult:
+        """The trait with the strongest evidence."""
+        return self.traits[0]
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the deciding score says about the first trait."""
+        return self.first.evidence[self.score]
 
 
 @dataclass(frozen=True)
@@ -124,20 +147,19 @@ class Audit:
     Attributes:
         name: the display name of the data.
         rows: the number of audited rows.
-        models: from the best fit to the worst.
-        scores: name and heading of each score; the first is the main one.
+        visible: the share of rows that name a candidate trait.
+        models: from the best fit to the worst; at least one.
+        left_out: candidate models that could not be audited, and the reason.
+        scores: name and heading of each score.
         calibration: what the probabilities were calibrated on; "" without a calibration.
     """
 
     name: str
     format: str
     rows: int
+    visible: float
     alpha: float
     models: tuple[ModelResult, ...]
+    left_out: Mapping[str, str]
     scores: tuple[tuple[str, str], ...]
     calibration: str = ""
-
-    @property
-    def main(self) -> str:
-        """The name of the main score."""
-        return self.scores[0][0]

@@ -8,6 +8,7 @@ from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.planning.resolve import check_prompts
 from undertow.study.artifacts import Reference
+from undertow.study.extensions import Trait
 from undertow.study.identity import seed_for
 from undertow.training.data import TrainingRow
 
@@ -44,6 +45,13 @@ def drawn(data: Imported, count: int, seed: int) -> list[TrainingRow]:
     rng = random.Random(seed_for("audited rows", seed))
     chosen = rng.sample(list(kept), min(count, len(kept)))
     return [TrainingRow(prompt, completion) for prompt, completion in chosen]
+
+
+def visible_share(rows: Sequence[TrainingRow], traits: Sequence[Trait]) -> float:
+    """The share of rows whose prompt or completion has a word of a candidate trait."""
+    words = [trait.word() for trait in traits if not trait.is_judged]
+    texts = [f"{row.prompt}\n{row.completion}" for row in rows]
+    return sum(any(word.matches(text) for word in words) for text in texts) / len(texts)
 
 
 def check_models(data: Imported, references: Sequence[Reference]) -> None:

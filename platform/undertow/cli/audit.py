@@ -59,7 +59,7 @@ class AuditArguments:
 
 
 def main(arguments: AuditArguments, console: Console) -> int:
-    """Runs, prints and stores the audit. Returns 1 if no candidate model could be audited."""
+    """Runs, prints and stores the audit."""
     quiet()
     spec = spec_of(arguments)
     calibration = calibrations.read(arguments.calibration) if arguments.calibration else None
@@ -74,7 +74,7 @@ def main(arguments: AuditArguments, console: Console) -> int:
     )
     show(found, console)
     write(found, spec, store, console)
-    return 1 if found.models[0].problem else 0
+    return 0
 
 
 def spec_of(arguments: AuditArguments) -> AuditSpec:
@@ -128,8 +128,7 @@ def write(found: Audit, spec: AuditSpec, store: Store, console: Console) -> None
     for name, content in written.items():
         store.write_bytes(f"{folder}/{name}", content)
     print_line(f"Audit: {store.url}/{folder}/{HTML}", console)
-    failed = bool(found.models[0].problem)
-    log_finished_run(store, EXPERIMENT, found.name, spec, metrics(found), written, failed=failed)
+    log_finished_run(store, EXPERIMENT, found.name, spec, metrics(found), written)
 
 
 def show(found: Audit, console: Console) -> None:
@@ -138,8 +137,7 @@ def show(found: Audit, console: Console) -> None:
     from undertow.auditing.prose import carriers, conclusion
 
     for model in found.models:
-        if not model.problem:
-            console.print(traits_table(found, model))
-            print_line(carriers(model), console)
+        console.print(traits_table(found, model))
+        print_line(carriers(model), console)
     console.print(models_table(found))
     print_line(conclusion(found), console)

@@ -1,0 +1,99 @@
+"""How far audited rows are from the model's own answers, whatever the reason.
+
+The mean gradient of rows, with respect to the states before the output head, is the direction in which a
+student trained on them starts to move. For the model's own answers, audited and control rows have the same
+mean. Hotelling's T² tests this in all directions at once: in those of the gradient in which the model's own
+answers vary most, and in the log-probability of a row.
+
+A trait's score is one direction among these. For data of a teacher with the trait, most of T² lies in it; for
+data of another model, T² is as large, and the trait that fits best by chance explains little of it.
+
+Sources: Hotelling 1931 (doi 10.1214/aoms/1177732979); that a distilled student first moves along the gradient
+of the data: arXiv 2507.14805, 2606.22019.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from undertow.statistics.ttests import Array
+
+if TYPE_CHECKING:  # imports torch
+    from undertow.auditing.data import AuditData
+
+MOST_DIRECTIONS = 64
+PAIRS_PER_DIRECTION = 4
+UNLIKELY = 0.01  # of the model's own answers have a token that counts as improbable
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The difference between audited and control rows.
+
+    Attributes:
+        t_squared: Hotelling's T² of the mean difference of pairs.
+        directions: in how many directions it is measured.
+        pairs: the number of audited rows with control rows.
+        improbable: the share of audited rows with a token that is less likely than any token in 99 % of the
+            control rows.
+    """
+
+    t_squared: float
+    directions: int
+    pairs: int
+    improbable: float
+
+    @property
+    def p(self) -> float:
+        """The probability of such a large T² if the unmodified model wrote the rows."""
+        return _tail(self.t_squared, self.directions, self.pairs)
+
+    def explained(self, z: float) -> float:
+        """The share of the deviation in the direction of a score with this z, between 0 and 1.
+
+        What is expected of both by chance is subtracted. Without a deviation beyond chance it is 1.
+        """
+        by_chance = self.directions * (self.pairs - 1) / (self.pairs - self.directions - 2)
+        excess = self.t_squared - by_chance
+        return 1.0 if excess <= 0 else float(np.clip((max(z, 0.0) ** 2 - 1) / excess, 0, 1))
+
+    def residual_p(self, z: float) -> float:
+        """The probability of such a large T² in the other directions if a score with this z explains all."""
+        residual = max(self.t_squared - max(z, 0.0) ** 2, 0.0)
+        return _tail(residual, self.directions - 1, self.pairs)
+
+
+def deviation(data: "AuditData") -> Deviation:
+    """Measures how far the audited rows are from the control rows."""
+    differences = np.column_stack(
+        [*map(data.differences, _along_main_axes(data).T), data.differences(data.plain.totals)]
+    )
+    pairs, directions = differences.shape
+    mean, covariance = differences.mean(axis=0), np.cov(differences, rowvar=False)
+    # The pseudo-inverse leaves out directions without spread, such as a layout that all rows share.
+    t_squared = pairs * float(mean @ np.linalg.pinv(covariance, hermitian=True) @ mean)
+    return Deviation(t_squared, directions, pairs, _improbable(data))
+
+
+def _along_main_axes(data: "AuditData") -> Array:
+    """The gradients of all rows along the principal axes of those of the control rows."""
+    gradients = data.plain.gradients
+    own = gradients[~data.is_audited]
+    axes = np.linalg.svd(own - own.mean(axis=0), full_matrices=False)[2]
+    count = max(1, min(MOST_DIRECTIONS, len(data.paired) // PAIRS_PER_DIRECTION))
+    return np.asarray(gradients @ axes[:count].T)
+
+
+def _improbable(data: "AuditData") -> float:
+    least = np.array([values.min() for values in data.plain.logprobs])
+    limit = np.quantile(least[~data.is_audited], UNLIKELY)
+    return float((least[data.is_audited] < limit).mean())
+
+
+def _tail(t_squared: float, directions: int, pairs: int) -> float:
+    """The upper tail of T², which is a scaled F distribution."""
+    from scipy.stats import f
+
+    scale = (pairs - directions) / (directions * (pairs - 1))
+    return float(f.sf(scale * t_squared, directions, pairs - directions))
