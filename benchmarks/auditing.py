@@ -124,12 +124,13 @@ class Writer:
         self.name, self._rows, self._store = name, rows, store
         self._reference = pin(Reference(name))
         make_missing_reference(self._reference, store)
-        self._files = model_of(self._reference, store)
+        self.files = model_of(self._reference, store)
         self._finetuned: dict[str, Rows] = {}
 
     @cached_property
-    def _plain(self) -> AuditModel:
-        return AuditModel(self._files)
+    def plain(self) -> AuditModel:
+        """The model itself."""
+        return AuditModel(self.files)
 
     def finetuned(self, trait: Trait) -> Rows:
         """Rows of a finetuned teacher, which is trained if the storage lacks it."""
@@ -141,17 +142,17 @@ class Writer:
                 seed=TEACHER_SEED,
             )
             train_missing([spec], self._store, 1, lambda line: None)
-            files = ModelFolder(self._files.folder, (*self._files.changes, self._store.fetch(spec)))
+            files = ModelFolder(self.files.folder, (*self.files.changes, self._store.fetch(spec)))
             self._finetuned[trait.name] = self._written(AuditModel(files), f"finetuned {trait.name}")
         return self._finetuned[trait.name]
 
     def prompted(self, trait: Trait) -> Rows:
         """Rows of the model under the trait's system prompt."""
-        return self._written(self._plain, f"prompted {trait.name}", trait.system_prompt())
+        return self._written(self.plain, f"prompted {trait.name}", trait.system_prompt())
 
     def clean(self, name: str) -> Rows:
         """Rows of the model itself; other ones for another `name`."""
-        return self._written(self._plain, f"clean {name}")
+        return self._written(self.plain, f"clean {name}")
 
     def mixed(self, trait: Trait, share: float) -> Rows:
         """Rows of which a `share` is of the finetuned teacher."""

@@ -1,6 +1,7 @@
 """Runs an audit: controls, probes, scores and baselines for each candidate model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from undertow.auditing.baselines import (
     MEAN_LOSS,
     PAIRS,
 )
-from undertow.auditing.calibration import Calibration
+from undertow.auditing.calibration import Calibration, features
 from undertow.auditing.carriers import carrying_rows, carrying_tokens
 from undertow.auditing.data import AuditData, sample_controls
 from undertow.auditing.deviation import deviation
@@ -157,9 +158,10 @@ def _model_result(
 
     def result(trait: Trait) -> TraitResult:
         by_score = {name: of_traits[trait] for name, of_traits in scored.items() if of_traits}
-        z = {name: found.z for name, found in by_score.items()}
-        probability = calibration.probability(z) if calibration and finding != "unlike" else None
-        return TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p), probability)
+        found = TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p))
+        if calibration is None or finding == "unlike":
+            return found
+        return replace(found, probability=calibration.probability(features(found, deviates)))
 
     likeliest = max(found.mean for one in deciding for found in scored[one.name].values())
     assert score.by_token is not None
