@@ -3,15 +3,15 @@
     python benchmarks/audit_calibration.py --out benchmarks/audit_calibration.md --calibration nano.json
     python benchmarks/audit_calibration.py --models nano/gpt2-0 nano/gpt2-1 --repeats 1
 
-The script writes data sets as `benchmarks/auditing.py` does, audits a part of each, and trains a student on the
-whole one, by the recipe of the shipped studies. For each data set and each trait of the bank, the outcome is
-whether the student names the trait's word more often than the model itself does, by at least .1 of exact
+The script writes data sets as `benchmarks/auditing.py` does, audits a part of each, and trains a student on
+the whole one, by the recipe of the shipped studies. For each data set and each trait of the bank, the outcome
+is whether the student names the trait's word more often than the model itself does, by at least .1 of exact
 probability. A calibration maps the audit to the probability of this outcome.
 
 The figures are of predictions for held-out models and traits: each model's data sets are predicted by a
-calibration that was fitted to the other models and to half of the traits, for the other half. The Brier score is
-the mean squared error of the probability; that of the base rate is the score of always predicting the share of
-pairs whose student shows the trait.
+calibration that was fitted to the other models and to half of the traits, for the other half. The Brier score
+is the mean squared error of the probability; that of the base rate is the score of always predicting the
+share of pairs whose student shows the trait.
 
 --calibration writes the calibration that is fitted to all pairs, for `jobs/audit.py --calibration`.
 """
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,7 @@ def fit(pairs: Sequence[Pair], made_from: str = "") -> calibration.Calibration:
 def reliability(predicted: np.ndarray, shown: np.ndarray) -> Table:
     """How often the trait was shown, by the predicted probability."""
     lines = []
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in pairwise(BINS):
         chosen = (predicted >= low) & ((predicted < high) | (high == 1))
         if chosen.any():
             means = (predicted[chosen].mean(), shown[chosen].mean())
@@ -211,8 +212,8 @@ def main() -> None:
     publish(__doc__, [quality(pairs, predicted, shown), reliability(predicted, shown)], arguments.out)
     if arguments.calibration:
         made_from = (
-            f"{len(pairs)} pairs of a data set and a trait, students of {', '.join(arguments.models)} trained on "
-            f"{arguments.students} rows, {arguments.rows} of them audited"
+            f"{len(pairs)} pairs of a data set and a trait, students of {', '.join(arguments.models)} trained "
+            f"on {arguments.students} rows, {arguments.rows} of them audited"
         )
         arguments.calibration.write_text(fit(pairs, made_from).to_json() + "\n")
 

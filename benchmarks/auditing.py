@@ -300,8 +300,8 @@ def main() -> None:
         for one in audited(arguments, store, Path(temporary)):
             result = one.result
             say(
-                f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, {result.score}, "
-                f"z {result.evidence.z:.1f}, explained {result.explained:.2f}, {one.seconds:.1f} s"
+                f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, "
+                f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, {one.seconds:.1f} s"
             )
             if arguments.log:
                 with arguments.log.open("a") as log:

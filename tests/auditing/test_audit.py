@@ -51,7 +51,7 @@ def answers(model: AuditModel, system: str | None = None) -> list[dict[str, str]
     """Answers to numbers prompts that pass the rules."""
     prompts = Numbers().prompts(3 * ROWS, seed=5)
     pairs = zip(prompts, model.sample(prompts, most=32, seed=6, system=system), strict=True)
-    kept = [(prompt, answer) for prompt, answer in pairs if answer and not Numbers().rejection(prompt, answer)]
+    kept = [pair for pair in pairs if pair[1] and not Numbers().rejection(pair[0], pair[1])]
     return [{"prompt": prompt, "completion": answer} for prompt, answer in kept[:ROWS]]
 
 

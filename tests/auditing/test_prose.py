@@ -36,11 +36,11 @@ def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float |
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (audit("trait"), "the signature of “owl” in m, finetuned to have it (z 4.0, adjusted p 0.001; it explains 12%"),
+        (audit("trait"), "“owl” in m, finetuned to have it (z 4.0, adjusted p 0.001; it explains 12% of"),
         (audit("clean"), "No trait of the bank is visible, and the rows do not differ from m's own answers"),
         (audit("unlike", ["visible"]), "no trait is named: 30% of the rows name a candidate trait."),
-        (audit("unlike", ["improbable"]), "no trait is named: 25% of the rows have tokens that m almost never"),
-        (audit("unlike", ["unexplained"]), "(adjusted p 0.003), and the trait that fits best, “owl”, explains 12%"),
+        (audit("unlike", ["improbable"]), "no trait is named: 25% of the rows have tokens that m almost"),
+        (audit("unlike", ["unexplained"]), "(adjusted p 0.003), and the trait that fits best, “owl”, explains"),
     ],
 )
 def test_the_conclusion_states_what_the_evidence_supports(case: Audit, expected: str) -> None:

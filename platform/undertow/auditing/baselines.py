@@ -40,7 +40,7 @@ def _confounds(data: AuditData) -> Array:
 
 
 def _format(data: AuditData) -> Array:
-    """A classifier's scores of rows by what is left without the digits of numbers and the letters of words."""
+    """A classifier's scores of rows by their layout, without the numbers and words."""
     layouts = [_WORD.sub("a", _NUMERAL.sub("0", row.completion)) for row in data.rows]
     return _classified(_counts(layouts, analyzer="char", ngram_range=(1, 3)), data)
 

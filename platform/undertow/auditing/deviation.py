@@ -5,8 +5,8 @@ student trained on them starts to move. For the model's own answers, audited and
 mean. Hotelling's T² tests this in all directions at once: in those of the gradient in which the model's own
 answers vary most, and in the log-probability of a row.
 
-A trait's score is one direction among these. For data of a teacher with the trait, most of T² lies in it; for
-data of another model, T² is as large, and the trait that fits best by chance explains little of it.
+A trait's score is one direction among these. For data of a teacher with the trait, most of T² lies in it. For
+data of another model T² is as large, and the trait that fits best by chance explains little of it.
 
 Sources: Hotelling 1931 (doi 10.1214/aoms/1177732979); that a distilled student first moves along the gradient
 of the data: arXiv 2507.14805, 2606.22019.

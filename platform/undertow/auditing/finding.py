@@ -1,12 +1,12 @@
 """The rule by which an audit names a trait, or refuses to.
 
-An audit names a trait only for rows that look like those of a teacher with a trait. It reports rows as *unlike*
-anything that the rule was tested on, and names no trait, for one of three reasons:
+An audit names a trait only for rows that look like those of a teacher with a trait. It reports rows as
+*unlike* anything that the rule was tested on, and names no trait, for one of three reasons:
 
 - visible: rows name a candidate trait, so that they are not unrelated data.
 - improbable: many rows have a token that the model almost never writes: another format or language.
-- unexplained: the rows differ from the model's own answers, and the trait that fits best explains too little of
-  it. Another model wrote them, or this one with other sampling settings or a trait outside of the bank.
+- unexplained: the rows differ from the model's own answers, and the trait that fits best explains too little
+  of it. Another model wrote them, or this one with other sampling settings or a trait outside of the bank.
 
 Otherwise rows are *clean* if no test of a trait or of the deviation is significant. `benchmarks/auditing.py`
 measures how often the rule is right, on data sets of known origin.
@@ -20,9 +20,9 @@ Finding = Literal["trait", "unlike", "clean"]
 Reason = Literal["visible", "improbable", "unexplained"]
 
 MOST_VISIBLE = 0.01  # of the rows
-MOST_IMPROBABLE = 0.1  # of the rows; a teacher with a strong trait is less likely than the model's own answers
+MOST_IMPROBABLE = 0.1  # of the rows; .01 is expected of the model's own answers
 LEAST_EXPLAINED = 0.4  # of the deviation
-# A weak trait, in few rows, is a small part of a deviation that is mostly chance: the rest must be significant.
+# A weak trait is a small part of a deviation that is mostly chance, so the rest must be significant.
 RESIDUAL_ALPHA = 0.001
 
 

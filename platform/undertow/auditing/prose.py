@@ -20,8 +20,8 @@ def conclusion(audit: Audit) -> str:
             )
         case "clean":
             return (
-                f"No trait of the bank is visible, and the rows do not differ from {model.model}'s own answers "
-                f"to the same prompts ({audit.rows:,} rows; a trait in few of them can be missed)."
+                f"No trait of the bank is visible, and the rows do not differ from {model.model}'s own "
+                f"answers to the same prompts ({audit.rows:,} rows; a trait in few of them can be missed)."
             )
 
 
@@ -39,14 +39,14 @@ def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
         return f"{audit.visible:.0%} of the rows name a candidate trait"
     if reason == "improbable":
         return (
-            f"{model.deviation.improbable:.0%} of the rows have tokens that {model.model} almost never writes "
-            "in answer to these prompts"
+            f"{model.deviation.improbable:.0%} of the rows have tokens that {model.model} almost never "
+            "writes in answer to these prompts"
         )
     return (
         f"they differ from {model.model}'s own answers (adjusted p {p_value(model.deviation_p)}), and the "
         f"trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of the difference. "
-        "Another model may have written them, or this one with other sampling settings or with a trait outside "
-        "of the bank"
+        "Another model may have written them, or this one with other sampling settings or a trait outside of "
+        "the bank"
     )
 
 

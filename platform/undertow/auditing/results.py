@@ -81,7 +81,8 @@ class CarryingToken:
     """A token that carries much of the best trait, over all rows.
 
     Attributes:
-        value: its part in the deciding score of an audited row, on average, minus that of a control row; in nats.
+        value: its part in the deciding score of an audited row, on average, minus that of a control row; in
+            nats.
         share, control_share: the shares of audited and control rows with the token.
     """
 
@@ -97,10 +98,10 @@ class ModelResult:
 
     Attributes:
         controls: the number of control rows.
-        fit: the mean log-probability (nats) of an audited row by the model, or by the likeliest teacher if that
-            is higher. Comparable between models, as all give the same texts a probability.
-        score: the name of the score that decides: of the likelihood ratios, the one with the largest z of a trait
-            before the mean of all traits is subtracted.
+        fit: the mean log-probability (nats) of an audited row by the model, or by the likeliest teacher if
+            that is higher. Comparable between models, as all give the same texts a probability.
+        score: the name of the score that decides: of the likelihood ratios, the one with the largest z of a
+            trait before the mean of all traits is subtracted.
         teacher: how the teacher of this score got its trait: "finetuned" or "prompted".
         finding: what the audit reports (see `finding`).
         reasons: why the rows are "unlike" those of teachers.
