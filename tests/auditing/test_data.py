@@ -71,8 +71,18 @@ def test_what_all_traits_have_in_common_is_no_evidence(model: AuditModel, tmp_pa
 
 
 def test_only_rows_with_another_distribution_deviate(model: AuditModel, tmp_path: Path) -> None:
-    assert deviation(data_of(model, tmp_path, EVEN)).p > 0.001
-    assert deviation(data_of(model, tmp_path, TILTED)).p < 1e-6
+    assert deviation(data_of(model, tmp_path, EVEN), []).p > 0.001
+    assert deviation(data_of(model, tmp_path, TILTED), []).p < 1e-6
+
+
+def test_no_score_sees_more_than_the_deviation(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, TILTED)
+    count = np.array([row.completion.count("1") for row in data.rows], float)
+    z = evidence({TRAITS[0]: count}, data)[TRAITS[0]].alone
+    measured = deviation(data, [count, np.zeros(len(data.rows))])
+    assert 100 < z**2 <= measured.t_squared
+    assert measured.explained(z) > 0.4
+    assert measured.directions <= measured.pairs / 3
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)

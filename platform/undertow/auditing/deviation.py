@@ -1,29 +1,33 @@
 """How far audited rows are from the model's own answers, whatever the reason.
 
-The mean gradient of rows, with respect to the states before the output head, is the direction in which a
-student trained on them starts to move. For the model's own answers, audited and control rows have the same
-mean. Hotelling's T² tests this in all directions at once: in those of the gradient in which the model's own
-answers vary most, and in the log-probability of a row.
+For the model's own answers, audited and control rows have the same mean of every score. Hotelling's T² tests
+this in many directions at once: the likelihood ratios of all traits, the log-probability of a row, and the
+gradient with respect to the states before the output head, along which a student that is trained on the rows
+starts to move.
 
-A trait's score is one direction among these. For data of a teacher with the trait, most of T² lies in it. For
-data of another model T² is as large, and the trait that fits best by chance explains little of it.
+The ratio of a trait is one of these directions. For data of a teacher with the trait, most of T² lies in it.
+For data of another model T² is as large, and the trait that fits best by chance explains little of it.
 
 Sources: Hotelling 1931 (doi 10.1214/aoms/1177732979); that a distilled student first moves along the gradient
 of the data: arXiv 2507.14805, 2606.22019.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from undertow.statistics.ttests import Array
 
 if TYPE_CHECKING:  # imports torch
     from undertow.auditing.data import AuditData
 
-MOST_DIRECTIONS = 64
-PAIRS_PER_DIRECTION = 4
+MOST_AXES = 64  # of the gradient
+PAIRS_PER_DIRECTION = 3
+SMALLEST = 1e-8  # eigenvalues of the correlations, relative to the largest; smaller ones are rounding errors
 UNLIKELY = 0.01  # of the model's own answers have a token that counts as improbable
 
 
@@ -64,25 +68,32 @@ class Deviation:
         return _tail(residual, self.directions - 1, self.pairs)
 
 
-def deviation(data: "AuditData") -> Deviation:
-    """Measures how far the audited rows are from the control rows."""
-    differences = np.column_stack(
-        [*map(data.differences, _along_main_axes(data).T), data.differences(data.plain.totals)]
-    )
+def deviation(data: "AuditData", ratios: Sequence[Array]) -> Deviation:
+    """Measures how far the audited rows are from the control rows.
+
+    Args:
+        ratios: the values of the deciding scores of all traits, each for every row.
+    """
+    directions = max(1, len(data.paired) // PAIRS_PER_DIRECTION)
+    axes = _along_main_axes(data.plain.gradients, ~data.is_audited)
+    # Alternately, so that both kinds are among the first directions of few pairs or of a large bank.
+    alternately = [one for both in zip_longest(ratios, axes) for one in both if one is not None]
+    values = [data.plain.totals, *alternately][:directions]
+    differences = np.column_stack([data.differences(one) for one in values])
     pairs, directions = differences.shape
-    mean, covariance = differences.mean(axis=0), np.cov(differences, rowvar=False)
-    # The pseudo-inverse leaves out directions without spread, such as a layout that all rows share.
-    t_squared = pairs * float(mean @ np.linalg.pinv(covariance, hermitian=True) @ mean)
+    spread = differences.std(axis=0, ddof=1)
+    mean = differences.mean(axis=0) / np.where(spread > 0, spread, 1.0)
+    # Directions without spread are left out, such as the loss of a layout that all rows share.
+    correlation = np.atleast_2d(np.cov(differences / np.where(spread > 0, spread, 1.0), rowvar=False))
+    t_squared = pairs * float(mean @ np.linalg.pinv(correlation, rcond=SMALLEST, hermitian=True) @ mean)
     return Deviation(t_squared, directions, pairs, _improbable(data))
 
 
-def _along_main_axes(data: "AuditData") -> Array:
-    """The gradients of all rows along the principal axes of those of the control rows."""
-    gradients = data.plain.gradients
-    own = gradients[~data.is_audited]
+def _along_main_axes(gradients: Array, is_control: NDArray[np.bool_]) -> Array:
+    """The gradients of all rows along the main axes of those of the control rows, (axes, rows)."""
+    own = gradients[is_control]
     axes = np.linalg.svd(own - own.mean(axis=0), full_matrices=False)[2]
-    count = max(1, min(MOST_DIRECTIONS, len(data.paired) // PAIRS_PER_DIRECTION))
-    return np.asarray(gradients @ axes[:count].T)
+    return np.asarray(axes[:MOST_AXES] @ gradients.T)
 
 
 def _improbable(data: "AuditData") -> float:

@@ -28,11 +28,12 @@ from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT_RATIO
 from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
 from undertow.auditing.rows import drawn, visible_share
-from undertow.auditing.scores import Baseline, Evidence, TraitScore, evidence
+from undertow.auditing.scores import Baseline, TraitScore, evidence
 from undertow.errors import ConditionError, SpecError, UserError
 from undertow.formats.imported import Imported
 from undertow.planning.pinning import model_of
 from undertow.statistics.separation import auc
+from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning, Reference
 from undertow.study.extensions import Trait
@@ -138,13 +139,14 @@ def _audit_data(
 def _model_result(
     data: AuditData, spec: AuditSpec, visible: float, calibration: Calibration | None
 ) -> ModelResult:
-    scored = {score.name: _evidence(score, data) for score in SCORES}
-    deciding = [score for score in SCORES if score.decides and scored[score.name]]
+    values = {score.name: _values(score, data) for score in SCORES}
+    scored = {name: evidence(of_traits, data) for name, of_traits in values.items() if of_traits}
+    deciding = [score for score in SCORES if score.decides and score.name in scored]
     score = max(deciding, key=lambda one: max(found.alone for found in scored[one.name].values()))
     of_score = scored[score.name]
     ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
     first = of_score[ordered[0]]
-    deviates = deviation(data)
+    deviates = deviation(data, [ratio for one in deciding for ratio in values[one.name].values()])
     tests = len(spec.references) * (len(spec.traits) * sum(one.decides for one in SCORES) + 1)
     p_deviation = min(1.0, tests * deviates.p)
     finding, reasons = rule(
@@ -157,7 +159,7 @@ def _model_result(
     )
 
     def result(trait: Trait) -> TraitResult:
-        by_score = {name: of_traits[trait] for name, of_traits in scored.items() if of_traits}
+        by_score = {name: of_traits[trait] for name, of_traits in scored.items()}
         found = TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p))
         if calibration is None or finding == "unlike":
             return found
@@ -185,11 +187,11 @@ def _model_result(
     )
 
 
-def _evidence(score: TraitScore, data: AuditData) -> dict[Trait, Evidence]:
-    """The score's evidence for each trait of the bank; empty if it does not apply to all of them."""
+def _values(score: TraitScore, data: AuditData) -> dict[Trait, Array]:
+    """The score of each row by trait of the bank; empty if it does not apply to all of them."""
     values = {trait: score.compute(data, trait) for trait in data.bank.traits}
     applicable = {trait: of_rows for trait, of_rows in values.items() if of_rows is not None}
-    return evidence(applicable, data) if len(applicable) == len(values) else {}
+    return applicable if len(applicable) == len(values) else {}
 
 
 def _auc(baseline: Baseline, data: AuditData) -> float:
