@@ -81,7 +81,7 @@ def train_group(config: dict[str, Any]) -> None:
 
     def done(job: TrainingJob, history: History) -> None:
         if is_first:
-            _commit(models[job.key], job, history, store)
+            commit_trained(models[job.key], job, history, store)
             config["reports"].put_nowait({"made": job.key})
 
     def failed(model_key: str, error: Exception) -> None:
@@ -196,7 +196,7 @@ def _token_rows(model: Trained, store: Store) -> list[TrainingRow]:
     return [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
 
 
-def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
+def commit_trained(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
     """Commits a trained model with the reports of its epochs; the last one's values become facts."""
     rows = [dataclasses.asdict(report) for report in history.reports]
     (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))
