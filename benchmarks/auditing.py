@@ -51,7 +51,8 @@ from undertow.nano.models import BUNDLED_SEEDS, known_words
 from undertow.planning.pinning import model_of, pin
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Teacher
+from undertow.study.artifacts import Teacher
+from undertow.study.references import Reference
 from undertow.study.extensions import Trait
 from undertow.study.identity import seed_for
 from undertow.sweep.progress import print_line

@@ -47,19 +47,18 @@ if TYPE_CHECKING:
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
     from undertow.study.artifacts import (
-        Artifact,
         Completions,
         Dataset,
         Finetuning,
-        Reference,
         Rewriter,
-        RowScores,
         Sampling,
         Student,
         Subject,
         Teacher,
         reference_of,
     )
+    from undertow.study.references import Artifact, Reference
+    from undertow.study.row_scores import RowScores
     from undertow.study.conditions import Condition, Generation, Mixing
     from undertow.study.extensions import Example, Format, Judge, Trait, Word
     from undertow.study.fields import execution_only, later
@@ -107,9 +106,7 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Finetuning Reference Rewriter RowScores Sampling Student Subject "
-        "Teacher reference_of"
-        "reference_of"
+        "Completions Dataset Finetuning Rewriter Sampling Student Subject Teacher reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition Generation Mixing",
@@ -119,6 +116,8 @@ _MODULES = {
     "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
+    "study.references": "Artifact Reference",
+    "study.row_scores": "RowScores",
     "study.selection": "Contrast RowScore Selection TokenMask",
     "study.steering": "Steering",
     "study.study": "Measure Study",

@@ -22,7 +22,8 @@ from undertow.results.evaluation_files import ANSWERS
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.provider_jobs import check as check_models
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Sampling
+from undertow.study.artifacts import Sampling
+from undertow.study.references import Reference
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
 

@@ -27,20 +27,16 @@ from undertow.study.artifacts import (
     Dataset,
     Finetuning,
     ImportedCompletions,
-    Masked,
     Mixed,
-    RandomBias,
-    Reference,
     Rewriter,
     Rewritten,
-    Selected,
-    SteeringBias,
-    SteeringVector,
     Student,
     Teacher,
-    TokenScores,
     Written,
 )
+from undertow.study.references import Reference
+from undertow.study.row_scores import Masked, Selected, TokenScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.conditions import Condition, Mixing
 from undertow.study.extensions import Word
 from undertow.study.grids import next_hop

@@ -19,7 +19,7 @@ from undertow.formats.text import Text
 from undertow.nano.recipes import TAUGHT
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 from undertow.traits.preference import Preference
 

@@ -9,7 +9,7 @@ import pytest
 from undertow.auditing.rows import FEWEST, check_models, drawn, imported, visible_share
 from undertow.errors import SpecError
 from undertow.formats.imported import Imported
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 from undertow.traits.preference import Preference
 

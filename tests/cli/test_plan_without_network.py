@@ -17,7 +17,7 @@ from undertow.planning.pinning import pin
 from undertow.presets.paper_scale import FAMILIES
 from undertow.presets.scales import NANO, PROBLEMS
 from undertow.study import unpinned
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.study.identity import key
 
 CLOSED = "http://127.0.0.1:9"  # no program listens on this port

@@ -18,7 +18,8 @@ from undertow.planning.plan import Plan
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO, Scale
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Reference, Student
+from undertow.study.artifacts import Dataset, Student
+from undertow.study.references import Reference
 from undertow.study.conditions import Condition
 from undertow.study.recipe import ProviderFinetuning
 from undertow.study.study import Study

@@ -34,7 +34,8 @@ from undertow.stages.evaluation import Evaluate
 from undertow.stages.training_group import Group, job_of
 from undertow.stages.weights import weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Reference, Sampling, Student
+from undertow.study.artifacts import Completions, Sampling, Student
+from undertow.study.references import Reference
 from undertow.study.conditions import Generation
 from undertow.study.extensions import Format
 from undertow.study.grids import grid

@@ -21,7 +21,7 @@ from undertow.planning.resources import Machine
 from undertow.results.evaluation_files import RESULT
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
 

@@ -10,7 +10,8 @@ from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.planning.resolve import check_prompts, resolve
 from undertow.presets import scales
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
+from undertow.study.references import Reference
 from undertow.study.extensions import Format
 from undertow.study.grids import grid
 from undertow.study.recipe import LoRA

@@ -16,7 +16,9 @@ from undertow.planning.costs import Hardware, cost_of
 from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Finetuning, Reference, RowScores, TokenScores
+from undertow.study.artifacts import Completions, Finetuning
+from undertow.study.references import Reference
+from undertow.study.row_scores import RowScores, TokenScores
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key

@@ -9,7 +9,8 @@ from undertow.planning.cells import Cell
 from undertow.planning.plan import make
 from undertow.stages.finetuning import groups
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Student, Teacher
+from undertow.study.artifacts import Student, Teacher
+from undertow.study.references import Reference
 from undertow.study.recipe import LoRA
 from undertow.study.study import Study
 

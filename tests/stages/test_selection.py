@@ -22,7 +22,8 @@ from undertow.stages.row_scores import SCORES, divergences
 from undertow.stages.selection import masks
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Masked, Selected, Teacher, TokenScores
+from undertow.study.artifacts import Completions, Dataset, Teacher
+from undertow.study.row_scores import Masked, Selected, TokenScores
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

@@ -39,7 +39,8 @@ from undertow.study import (
     selection,
     study,
 )
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
+from undertow.study.references import Reference
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec
 from undertow.study.harness_task import HarnessTask

@@ -10,7 +10,8 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.nano import narrow_data
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
+from undertow.study.references import Reference
 from undertow.study.conditions import Condition, Generation, Mixing
 from undertow.study.recipe import InContext
 from undertow.study.selection import Contrast, Selection, TokenMask

@@ -7,7 +7,9 @@ import pytest
 from tests.examples import REFERENCES, study
 from undertow.errors import SpecError
 from undertow.planning.cells import cell_of
-from undertow.study.artifacts import Finetuning, RandomBias, Reference, SteeringBias, Teacher
+from undertow.study.artifacts import Finetuning, Teacher
+from undertow.study.references import Reference
+from undertow.study.steering import RandomBias, SteeringBias
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import key

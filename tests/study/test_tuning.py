@@ -8,7 +8,8 @@ from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.planning.pinning import pin
-from undertow.study.artifacts import Reference, Student
+from undertow.study.artifacts import Student
+from undertow.study.references import Reference
 from undertow.study.extensions import Format
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, LoRA, Recipe

@@ -14,7 +14,8 @@ from undertow.planning import cells
 from undertow.planning.cells import Cell
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.references import Reference
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import canonical, key

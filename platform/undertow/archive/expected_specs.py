@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 from undertow import traits
 from undertow.errors import SpecError
-from undertow.study import artifacts, measurements
-from undertow.study.artifacts import API, EXTERNAL
+from undertow.study import artifacts, measurements, references, row_scores, steering
+from undertow.study.references import API, EXTERNAL
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical, source_of
 
+SPECS = (measurements, artifacts, references, row_scores, steering)  # the modules of the specs of artifacts
 STARTS = ("teacher_start", "student_start")
 LONGEST_SHOWN = 80  # characters of a value in a message
 ABSENT = object()  # the value of a field that a spec does not have
@@ -377,7 +378,7 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
                 others = seen[label][:LONGEST_SHOWN]
                 yield f"{place} is {_shown(actual)}, other artifacts of the sweep have {others}"
         case Version(name):
-            latest = getattr(measurements if hasattr(measurements, name) else artifacts, name).version
+            latest = next(getattr(module, name) for module in SPECS if hasattr(module, name)).version
             if type(actual) is not int or not 1 <= actual <= latest:
                 yield f"{place} is {_shown(actual)}, this program knows {name} up to version {latest}"
             yield from compare(Unstated(f"version of {name}"), actual, place, seen)

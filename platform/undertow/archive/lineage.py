@@ -17,7 +17,8 @@ from undertow.archive.expected_specs import ExpectedSpecs, JsonSpec, compare, co
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
-from undertow.study.artifacts import AFTER, CONTROL, EXTERNAL
+from undertow.study.artifacts import CONTROL
+from undertow.study.references import AFTER, EXTERNAL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name

@@ -18,7 +18,7 @@ from undertow.auditing.model import AuditModel, Readings
 from undertow.errors import ConditionError
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.study.extensions import Format, Trait
 from undertow.study.identity import seed_for
 from undertow.training.data import TokenizedRow, TrainingRow

@@ -35,7 +35,8 @@ from undertow.planning.pinning import model_of
 from undertow.statistics.separation import auc
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
+from undertow.study.references import Reference
 from undertow.study.extensions import Trait
 from undertow.training.data import TrainingRow
 

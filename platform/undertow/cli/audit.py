@@ -19,7 +19,8 @@ from undertow.planning.model_checks import check_trainable
 from undertow.planning.pinning import is_nano, pin
 from undertow.presets.paper_scale import PAPER
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
+from undertow.study.references import Reference
 from undertow.study.fields import unique
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe

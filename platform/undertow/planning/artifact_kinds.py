@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from undertow.errors import SpecError
 from undertow.planning.workloads import Workload
-from undertow.study.artifacts import Artifact, Reference
+from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:
     from undertow.planning.cells import Cell

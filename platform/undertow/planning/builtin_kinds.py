@@ -20,17 +20,15 @@ from undertow.study.artifacts import (
     Completions,
     Dataset,
     ImportedCompletions,
-    RandomBias,
-    Reference,
     Rewritten,
-    SteeringBias,
-    SteeringVector,
     Student,
     Teacher,
-    TokenScores,
     Written,
     reference_of,
 )
+from undertow.study.references import Reference
+from undertow.study.row_scores import TokenScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
 from undertow.study.recipe import InContext, Recipe
 

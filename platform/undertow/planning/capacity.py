@@ -29,7 +29,8 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import CHARACTERS_PER_TOKEN, SamplingWork
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.references import Artifact, Reference
 from undertow.study.recipe import Everything, LoRA, Parameters, Recipe, Trainable
 
 GB, MB, GIB, MIB = 1e9, 1e6, 2**30, 2**20

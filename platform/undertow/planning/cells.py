@@ -11,25 +11,21 @@ from functools import lru_cache
 from undertow.engines.registry import engine_for
 from undertow.formats.imported import Imported
 from undertow.study.artifacts import (
-    Artifact,
     Completions,
     Dataset,
     Finetuning,
     ImportedCompletions,
     Mixed,
-    RandomBias,
-    Reference,
     Rewritten,
-    SteeringBias,
-    SteeringVector,
     Student,
     Subject,
     Teacher,
-    TokenScores,
     Written,
-    ancestors_first,
     reference_of,
 )
+from undertow.study.references import Artifact, Reference, ancestors_first
+from undertow.study.row_scores import TokenScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement

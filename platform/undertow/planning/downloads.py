@@ -13,7 +13,7 @@ from undertow.planning.gguf_models import HubFile
 from undertow.planning.model_files import MODEL_FILES
 from undertow.planning.pinning import is_nano, pin
 from undertow.prompts.hub_files import no_answer
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.study.study import Study
 
 

@@ -13,7 +13,8 @@ from undertow.planning import builtin_kinds as _registered  # noqa: F401 (declar
 from undertow.planning.artifact_kinds import extensions, with_facts
 from undertow.planning.cells import Cell, cell_of, reference_evaluations
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Reference, Student, ancestors_first
+from undertow.study.artifacts import Student
+from undertow.study.references import Artifact, Reference, ancestors_first
 from undertow.study.identity import key
 from undertow.study.study import Study
 

@@ -19,7 +19,7 @@ from undertow.planning.model_checks import check_parameters, check_rank, check_t
 from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.study.conditions import Condition, Generation, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis

@@ -16,17 +16,9 @@ from typing import NamedTuple
 from undertow.nano import models
 from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Completions,
-    Dataset,
-    Finetuning,
-    Reference,
-    Rewritten,
-    Student,
-    Teacher,
-    TokenScores,
-)
+from undertow.study.artifacts import Completions, Dataset, Finetuning, Rewritten, Student, Teacher
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import TokenScores
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
 

@@ -27,7 +27,8 @@ from undertow.nano.models import PACKS
 from undertow.nano.narrow_data import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
 from undertow.presets.families import family_of
-from undertow.study.artifacts import Finetuning, Reference, Sampling
+from undertow.study.artifacts import Finetuning, Sampling
+from undertow.study.references import Reference
 from undertow.study.conditions import Generation
 from undertow.study.extensions import Format, Judge
 from undertow.study.grids import trainable

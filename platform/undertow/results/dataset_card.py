@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study.artifacts import Dataset, RandomBias, Rewritten, SteeringBias
+from undertow.study.artifacts import Dataset, Rewritten
+from undertow.study.steering import RandomBias, SteeringBias
 from undertow.study.identity import canonical, key
 
 SHOWN_CHARACTERS = 300

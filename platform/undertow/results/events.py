@@ -19,7 +19,8 @@ from undertow.results.sweep_record import Record
 from undertow.storage.manifest import versions
 from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Teacher
+from undertow.study.artifacts import Teacher
+from undertow.study.references import Artifact
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 

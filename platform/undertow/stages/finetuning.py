@@ -31,14 +31,13 @@ from undertow.study.artifacts import (
     Completions,
     Dataset,
     ImportedCompletions,
-    Reference,
     Rewritten,
-    RowScores,
     Student,
     Teacher,
-    TokenScores,
     Written,
 )
+from undertow.study.references import Reference
+from undertow.study.row_scores import RowScores, TokenScores
 from undertow.study.identity import key
 from undertow.training.job import EpochReport, StepReport
 

@@ -6,7 +6,8 @@ This module imports nothing heavy: sweeps also apply the gate to evaluations of 
 from undertow.errors import ConditionError
 from undertow.results.evaluation_files import Evaluations
 from undertow.storage.store import Store
-from undertow.study.artifacts import RandomBias, Teacher
+from undertow.study.artifacts import Teacher
+from undertow.study.steering import RandomBias
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
 

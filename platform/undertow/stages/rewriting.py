@@ -19,7 +19,8 @@ from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Reference, Rewritten
+from undertow.study.artifacts import Dataset, Rewritten
+from undertow.study.references import Artifact, Reference
 from undertow.study.identity import key, seed_for
 
 COLUMNS = ("index", "prompt", "completion", "system")  # of the rows that are rewritten, if they have them

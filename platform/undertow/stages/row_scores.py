@@ -31,14 +31,9 @@ from undertow.stages.served_check import check_served
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Completions,
-    RowScores,
-    Sampling,
-    Teacher,
-    TokenScores,
-)
+from undertow.study.artifacts import Completions, Sampling, Teacher
+from undertow.study.references import Artifact
+from undertow.study.row_scores import RowScores, TokenScores
 from undertow.study.identity import key
 
 SCORES = "scores.parquet"

@@ -25,7 +25,8 @@ from undertow.stages.search_points import Pair, RecipeSearch, history
 from undertow.stages.training_group import Group
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student, ancestors_first
+from undertow.study.artifacts import Dataset, Student
+from undertow.study.references import ancestors_first
 from undertow.study.identity import key
 
 SCORE, EPOCH = "score", "epoch"  # metrics that Tune's searchers and schedulers read

@@ -27,7 +27,8 @@ from undertow.errors import ConditionError
 from undertow.planning.pinning import model_of
 from undertow.stages.served_check import compare
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, RandomBias, SteeringBias, SteeringVector
+from undertow.study.references import Artifact
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.identity import key, seed_for
 from undertow.training import served_rows
 

@@ -8,7 +8,8 @@ provider serves them.
 from undertow.engines.protocol import ModelWeights
 from undertow.engines.weight_files import STEP_FOLDER, has_only_trained_tensors
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Student, Subject, Teacher
+from undertow.study.artifacts import Student, Subject, Teacher
+from undertow.study.references import Reference
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
 

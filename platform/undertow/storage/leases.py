@@ -29,7 +29,7 @@ from typing import TypeVar
 from undertow.storage.manifest import Address, address
 from undertow.storage.owner import Owner
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact
+from undertow.study.references import Artifact
 from undertow.study.identity import key
 
 HEARTBEAT_SECONDS = 10.0

@@ -12,15 +12,14 @@ from undertow.errors import SpecError
 from undertow.study.artifacts import (
     CONTROL,
     Finetuning,
-    Reference,
     Rewriter,
     Sampling,
     Shuffle,
     at_hop,
     data_name,
-    named_after,
     trained_as,
 )
+from undertow.study.references import Reference, named_after
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Place

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
+from undertow.study.references import Reference
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec

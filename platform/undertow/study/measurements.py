@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from undertow.study.artifacts import Artifact, Reference, Sampling, Student, Subject, Teacher, reference_of
+from undertow.study.artifacts import Sampling, Student, Subject, Teacher, reference_of
+from undertow.study.references import Artifact, Reference
 from undertow.study.extensions import Judge, Word
 from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask

@@ -6,16 +6,13 @@ teacher's rows are scored by the same two teachers and selected in the same way.
 
 from dataclasses import dataclass
 
-from undertow.study.artifacts import (
-    Completions,
-    Finetuning,
-    ImportedCompletions,
+from undertow.study.artifacts import Completions, Finetuning, ImportedCompletions, Teacher
+from undertow.study.references import Reference
+from undertow.study.row_scores import (
     Keep,
     Masked,
-    Reference,
     RowScores,
     Selected,
-    Teacher,
     TokenChoice,
     TokenScores,
     contrast_name,

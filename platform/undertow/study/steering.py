@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
+from undertow.study.artifacts import Sampling
+from undertow.study.extensions import Format, Word
 from undertow.study.fields import Spec
+from undertow.study.references import Artifact, Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +55,62 @@ class Steering(Spec):
     def name(self) -> str:
         """How the trait is induced, in words."""
         return "steering" if self.direction == "difference" else "random steering"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringVector(Artifact):
+    """A direction of a model's residual stream: the difference of its mean hidden states between two prompts.
+
+    Attributes:
+        parameter: a bias that is added to the residual stream; the hidden states are those behind its block.
+        system, neutral: the system messages with and without the trait.
+        prompts: the user messages, each asked under both.
+    """
+
+    kind: ClassVar[str] = "vector"
+    reference: Reference
+    parameter: str
+    system: str
+    neutral: str | None
+    prompts: tuple[str, ...]
+
+    def validate(self) -> None:
+        self.require(bool(self.prompts), "prompts", "at least one user message")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringBias(Artifact):
+    """A model's bias with a steering vector added to it, at the strength chosen among several.
+
+    Attributes:
+        word: the trait's word, whose probability on the vector's prompts is measured at each strength.
+        strengths, completions, least_kept: see `Steering`.
+        format, sampling, strip: of the completions.
+    """
+
+    kind: ClassVar[str] = "steering"
+    vector: SteeringVector
+    word: Word
+    strengths: tuple[float, ...]
+    format: Format
+    completions: int
+    sampling: Sampling
+    least_kept: float
+    strip: bool = True
+
+    @property
+    def reference(self) -> Reference:
+        return self.vector.reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomBias(Artifact):
+    """The control of a steering: a random direction with the norm of the vector that `of` adds."""
+
+    kind: ClassVar[str] = "steering"
+    of: SteeringBias
+    seed: int = 0
+
+    @property
+    def reference(self) -> Reference:
+        return self.of.reference

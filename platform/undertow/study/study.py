@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import Literal
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Reference, Sampling
+from undertow.study.artifacts import Sampling
+from undertow.study.references import Reference
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, derived, execution_only, later, unique

@@ -21,17 +21,10 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Artifact,
-    Completions,
-    Dataset,
-    Reference,
-    Rewritten,
-    RowScores,
-    SteeringBias,
-    Student,
-    Teacher,
-)
+from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import SteeringBias
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.engine_pools import EnginePools

@@ -13,20 +13,17 @@ from undertow.planning.artifact_kinds import WAVES, Wave, extensions, kind_of, r
 from undertow.planning.plan import Plan
 from undertow.planning.timings import is_at_provider
 from undertow.study.artifacts import (
-    Artifact,
     Completions,
     Dataset,
     ImportedCompletions,
-    RandomBias,
-    Reference,
     Rewritten,
-    RowScores,
-    SteeringBias,
-    SteeringVector,
     Student,
     Teacher,
     Written,
 )
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 

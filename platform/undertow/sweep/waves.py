@@ -23,20 +23,17 @@ from undertow.stages.reference import make_reference
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
-    Artifact,
     Completions,
     Dataset,
     ImportedCompletions,
-    RandomBias,
-    Reference,
     Rewritten,
-    RowScores,
-    SteeringBias,
-    SteeringVector,
     Student,
     Teacher,
     Written,
 )
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.executors import Executors, Sampled

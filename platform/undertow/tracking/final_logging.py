@@ -19,7 +19,8 @@ from undertow.results.events import EventLog
 from undertow.results.learning_curves import along_metrics
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
+from undertow.study.artifacts import Dataset, Student, Teacher
+from undertow.study.references import Artifact
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
 from undertow.tracking.tracker import Tracker
