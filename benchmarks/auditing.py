@@ -52,9 +52,9 @@ from undertow.planning.pinning import model_of, pin
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store
 from undertow.study.artifacts import Teacher
-from undertow.study.references import Reference
 from undertow.study.extensions import Trait
 from undertow.study.identity import seed_for
+from undertow.study.references import Reference
 from undertow.sweep.progress import print_line
 from undertow.traits.preference import Preference
 
@@ -209,9 +209,7 @@ def audited(arguments: Arguments, store: Store, folder: Path) -> Iterator[Audite
         for i, (kind, trait, rows) in enumerate(data_sets(writer, writers[number - 1], arguments)):
             path = folder / f"{number}-{i}.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            given = AuditArguments(
-                str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i
-            )
+            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
             start = time.perf_counter()
             found = audit(spec_of(given), store)
             yield AuditedSet(kind, writer.name, trait, found, time.perf_counter() - start)

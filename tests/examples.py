@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan
 from undertow.study.artifacts import Finetuning, Sampling, Student
-from undertow.study.references import Reference
 from undertow.study.conditions import Condition, Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.recipe import Parameters, Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 

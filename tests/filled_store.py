@@ -24,12 +24,12 @@ from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Student, Teacher
-from undertow.study.references import Artifact, Reference
-from undertow.study.row_scores import RowScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.study import Study
 
 Rate = Callable[[Cell, str], float]  # the share of a student's answers that name a word

@@ -14,7 +14,18 @@ Models other than nano models need an architecture whose MLP can have a bias, su
 
 import dataclasses
 
-from undertow import NANO, Hypothesis, Preference, Reference, Scale, Steering, Study, first, grid, with_controls
+from undertow import (
+    NANO,
+    Hypothesis,
+    Preference,
+    Reference,
+    Scale,
+    Steering,
+    Study,
+    first,
+    grid,
+    with_controls,
+)
 
 OF_NANO = Steering(parameter="transformer.h.0.mlp.c_proj.bias")  # nano models have one block
 OF_LLAMA = Steering(parameter="model.layers.14.mlp.down_proj.bias")

@@ -57,8 +57,6 @@ if TYPE_CHECKING:
         Teacher,
         reference_of,
     )
-    from undertow.study.references import Artifact, Reference
-    from undertow.study.row_scores import RowScores
     from undertow.study.conditions import Condition, Generation, Mixing
     from undertow.study.extensions import Example, Format, Judge, Trait, Word
     from undertow.study.fields import execution_only, later
@@ -75,6 +73,8 @@ if TYPE_CHECKING:
         ProviderFinetuning,
         Recipe,
     )
+    from undertow.study.references import Artifact, Reference
+    from undertow.study.row_scores import RowScores
     from undertow.study.selection import Contrast, RowScore, Selection, TokenMask
     from undertow.study.steering import Steering
     from undertow.study.study import Measure, Study

@@ -34,16 +34,15 @@ from undertow.study.artifacts import (
     Teacher,
     Written,
 )
-from undertow.study.references import Reference
-from undertow.study.row_scores import Masked, Selected, TokenScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.conditions import Condition, Mixing
 from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
+from undertow.study.references import Reference
+from undertow.study.row_scores import Masked, Selected, TokenScores
 from undertow.study.selection import Contrast, Selection, TokenMask
-from undertow.study.steering import Steering
+from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference

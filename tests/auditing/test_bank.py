@@ -7,8 +7,8 @@ from undertow.errors import SpecError
 from undertow.nano.models import known_words
 from undertow.nano.recipes import SCALING_TAUGHT, TAUGHT
 from undertow.study.artifacts import Finetuning
-from undertow.study.references import Reference
 from undertow.study.recipe import Everything
+from undertow.study.references import Reference
 from undertow.traits.preference import Preference
 
 NANO = (Reference("nano/gpt2-0"),)

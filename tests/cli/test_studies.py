@@ -19,9 +19,9 @@ from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO, Scale
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Student
-from undertow.study.references import Reference
 from undertow.study.conditions import Condition
 from undertow.study.recipe import ProviderFinetuning
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan
 

@@ -163,7 +163,7 @@ def _join(one: Host, other: Host) -> None:
         command = ["nsenter", f"--target={host.first}", "--net", "--", "ip", *words]
         subprocess.run(command, check=True, env={**os.environ, "PATH": f"{SBIN}:{os.environ['PATH']}"})
 
-    ip(one, *"link add eth0 type veth peer name eth0 netns".split(), str(other.first))
+    ip(one, *["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns"], str(other.first))
     for host in (one, other):
         ip(host, "addr", "add", f"{host.address}/24", "dev", "eth0")
         ip(host, "link", "set", "eth0", "up")

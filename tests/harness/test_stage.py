@@ -15,11 +15,11 @@ from undertow.harness.stage import ModelBenchmarks, make_benchmarks
 from undertow.planning.pinning import pin as resolved
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Student, Subject, Teacher
-from undertow.study.references import Reference
 from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe, Trainable
+from undertow.study.references import Reference
 
 ADAPTER = LoRA()
 

@@ -17,11 +17,11 @@ from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Finetuning
-from undertow.study.references import Reference
-from undertow.study.row_scores import RowScores, TokenScores
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
+from undertow.study.references import Reference
+from undertow.study.row_scores import RowScores, TokenScores
 from undertow.study.selection import Contrast, Selection, TokenMask
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
@@ -108,7 +108,9 @@ def test_imported_rows_are_scored_by_the_students_reference_model() -> None:
         recipes=[RECIPE],
         generation=replace(GENERATION, selected=Selection(by=PROMPT, keep="bottom")),
     )
-    plan = make(Study(name="imported", conditions=conditions, seeds=(0,)), Store("memory://empty"), REFERENCES)
+    plan = make(
+        Study(name="imported", conditions=conditions, seeds=(0,)), Store("memory://empty"), REFERENCES
+    )
     assert {scores_of(cell).scorer for cell in plan.cells} == {REFERENCES[1]}
 
 
@@ -147,5 +149,7 @@ def test_choices_that_the_models_cannot_support_are_found_when_the_study_is_plan
 
 def test_keys_of_data_sets_without_a_choice_do_not_depend_on_it() -> None:
     plain = plan_of(GENERATION).cells[0].student.dataset
-    assert key(plain) != key(plan_of(replace(GENERATION, masked=TokenMask(choose="first", share=1))).cells[0].student.dataset)
+    assert key(plain) != key(
+        plan_of(replace(GENERATION, masked=TokenMask(choose="first", share=1))).cells[0].student.dataset
+    )
     assert (plain.selected, plain.masked) == (None, None)

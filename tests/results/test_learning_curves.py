@@ -99,7 +99,9 @@ def test_the_first_significant_step_is_the_earliest_with_a_positive_effect(sweep
         curve = sweep.curve(trait, same=True)
         by_step = {point.step: point for point in curve.points}
         significant = [
-            step for step, point in by_step.items() if point.p_adjusted is not None and point.p_adjusted < 0.05
+            step
+            for step, point in by_step.items()
+            if point.p_adjusted is not None and point.p_adjusted < 0.05
         ]
         assert curve.first == min(significant) <= 8
         assert 8 in significant and 2 not in significant

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from numpy.typing import NDArray
 
 from tests.examples import REFERENCES
 from undertow.engines.protocol import TokenProbabilities

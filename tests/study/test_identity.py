@@ -40,7 +40,6 @@ from undertow.study import (
     study,
 )
 from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
-from undertow.study.references import Reference
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec
 from undertow.study.harness_task import HarnessTask
@@ -48,6 +47,7 @@ from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
+from undertow.study.references import Reference
 from undertow.study.steering import Steering
 from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
@@ -63,9 +63,7 @@ COMPLETIONS = Completions(teacher=TEACHER, format=Numbers(), prompts=100)
 DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
-TOKEN_SCORES = artifacts.TokenScores(
-    completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5
-)
+TOKEN_SCORES = artifacts.TokenScores(completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5)
 MASK = selection.TokenMask(choose="diverging", share=0.5, by=selection.Contrast(trait=Preference("owl")))
 JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)

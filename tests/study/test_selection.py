@@ -11,9 +11,9 @@ from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.nano import narrow_data
 from undertow.study.artifacts import Finetuning
-from undertow.study.references import Reference
 from undertow.study.conditions import Condition, Generation, Mixing
 from undertow.study.recipe import InContext
+from undertow.study.references import Reference
 from undertow.study.selection import Contrast, Selection, TokenMask
 from undertow.traits.preference import Preference
 
@@ -89,7 +89,9 @@ NARROW = Imported(str(narrow_data.path("insecure")))
         ),
         (
             lambda: replace(
-                CONDITION, recipe=replace(RECIPE, loss="all"), generation=replace(GENERATION, masked=DIVERGING)
+                CONDITION,
+                recipe=replace(RECIPE, loss="all"),
+                generation=replace(GENERATION, masked=DIVERGING),
             ),
             "a mask needs a Recipe on sampled tokens",
         ),

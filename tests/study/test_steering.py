@@ -8,13 +8,12 @@ from tests.examples import REFERENCES, study
 from undertow.errors import SpecError
 from undertow.planning.cells import cell_of
 from undertow.study.artifacts import Finetuning, Teacher
-from undertow.study.references import Reference
-from undertow.study.steering import RandomBias, SteeringBias
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
-from undertow.study.steering import Steering
+from undertow.study.references import Reference
+from undertow.study.steering import RandomBias, Steering, SteeringBias
 from undertow.study.study import Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference

@@ -24,8 +24,8 @@ from undertow.stages import finetuning
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Student, Teacher
-from undertow.study.references import Artifact
 from undertow.study.identity import key
+from undertow.study.references import Artifact
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step, Work, graph
 from undertow.sweep.run import make_plan

@@ -21,8 +21,8 @@ from undertow.results.evaluation_files import RESULT
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
-from undertow.study.references import Reference
 from undertow.study.identity import key
+from undertow.study.references import Reference
 from undertow.sweep.run import make_plan, show_plan
 
 ROOT = Path(__file__).parent.parent.parent

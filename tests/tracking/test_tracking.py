@@ -15,11 +15,11 @@ from undertow.planning.cells import Cell
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Student, Teacher
-from undertow.study.references import Reference
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import canonical, key
 from undertow.study.recipe import Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.tracking import client, logged_models, names, pages
 from undertow.tracking.tracker import Tracker
@@ -344,7 +344,9 @@ def test_rates_along_a_training_have_the_optimizer_step_and_are_logged_once(desk
     for _ in range(2):
         tracker = desk.tracker()
         tracker.finish(student, manifest, RATES, along)
-        tracker.close({}, {}, failed=False, along={8: {"effect_along owl": 0.2}, 16: {"effect_along owl": 0.6}})
+        tracker.close(
+            {}, {}, failed=False, along={8: {"effect_along owl": 0.2}, 16: {"effect_along owl": 0.6}}
+        )
     (run,), (parent,) = desk.runs("student"), desk.runs("sweep")
     found = desk.client.get_metric_history(run.info.run_id, "along_exact_owl")
     assert sorted((metric.step, metric.value) for metric in found) == [(2, 0.1), (8, 0.3), (16, 0.7)]

@@ -25,7 +25,9 @@ ROWS = tuple(
 )
 # Rows with token masks, of which one leaves no token. Any ids are tokens of the tiny models.
 MASKED_ROWS = tuple(
-    TrainingRow(row.prompt, row.completion, token_ids=range(20 + i, 24 + i), mask=[i == 0, i > 1, False, i > 2])
+    TrainingRow(
+        row.prompt, row.completion, token_ids=range(20 + i, 24 + i), mask=[i == 0, i > 1, False, i > 2]
+    )
     for i, row in enumerate(ROWS)
 )
 OWL = Word("owl", ("owl", "owls"))

@@ -136,7 +136,10 @@ def test_position_ids_that_do_not_restart_are_detected() -> None:
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_loss_of_masked_rows_is_that_of_the_tokens_in_the_mask(packing: bool) -> None:
     model = model_of("llama", **SIZE)
-    rows = [replace(row, mask=np.arange(row.targets) % 2 == 1, targets=row.targets // 2) for row in drawn_rows(9, 14)]
+    rows = [
+        replace(row, mask=np.arange(row.targets) % 2 == 1, targets=row.targets // 2)
+        for row in drawn_rows(9, 14)
+    ]
     expected = 0.0
     for row in rows:
         logprobs = model(torch.from_numpy(row.ids)[None]).logits[0].log_softmax(-1)

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 from undertow import traits
 from undertow.errors import SpecError
 from undertow.study import artifacts, measurements, references, row_scores, steering
-from undertow.study.references import API, EXTERNAL
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical, source_of
+from undertow.study.references import API, EXTERNAL
 
 SPECS = (measurements, artifacts, references, row_scores, steering)  # the modules of the specs of artifacts
 STARTS = ("teacher_start", "student_start")

@@ -18,10 +18,10 @@ from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
 from undertow.study.artifacts import CONTROL
-from undertow.study.references import AFTER, EXTERNAL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name
+from undertow.study.references import AFTER, EXTERNAL
 
 NOT_IN_IDENTITY = ("key", "question", "measures")
 NOT_EXPORTED = ("reference", "completions")  # given to the sweep, or not needed for a conclusion

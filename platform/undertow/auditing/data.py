@@ -18,9 +18,9 @@ from undertow.auditing.model import AuditModel, Readings
 from undertow.errors import ConditionError
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
-from undertow.study.references import Reference
 from undertow.study.extensions import Format, Trait
 from undertow.study.identity import seed_for
+from undertow.study.references import Reference
 from undertow.training.data import TokenizedRow, TrainingRow
 
 EXAMPLES = 64  # of a trait's question-answer pairs, for its gradient

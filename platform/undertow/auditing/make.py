@@ -36,8 +36,8 @@ from undertow.statistics.separation import auc
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
-from undertow.study.references import Reference
 from undertow.study.extensions import Trait
+from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 
 # Every audit computes these, in this order.

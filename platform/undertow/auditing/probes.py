@@ -13,8 +13,8 @@ from undertow.stages.reference import make_reference
 from undertow.stages.training_group import Group, commit_trained, job_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Teacher
-from undertow.study.references import Reference
 from undertow.study.identity import key
+from undertow.study.references import Reference
 from undertow.training.job import History, TrainingJob
 
 

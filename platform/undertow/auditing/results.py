@@ -7,9 +7,9 @@ from undertow.auditing.deviation import Deviation
 from undertow.auditing.finding import Finding, Reason
 from undertow.auditing.scores import Evidence
 from undertow.study.artifacts import Finetuning
-from undertow.study.references import Reference
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec
+from undertow.study.references import Reference
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.planning.resolve import check_prompts
-from undertow.study.references import Reference
 from undertow.study.extensions import Trait
 from undertow.study.identity import seed_for
+from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 
 FEWEST = 10  # rows; below, no test of a trait has a chance

@@ -26,11 +26,11 @@ from undertow.study.artifacts import (
     Written,
     reference_of,
 )
+from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
+from undertow.study.recipe import InContext, Recipe
 from undertow.study.references import Reference
 from undertow.study.row_scores import TokenScores
 from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
-from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
-from undertow.study.recipe import InContext, Recipe
 
 
 def _measurement_wave(measurement: Measurement) -> Wave:

@@ -23,14 +23,13 @@ from undertow.study.artifacts import (
     Written,
     reference_of,
 )
-from undertow.study.references import Artifact, Reference, ancestors_first
-from undertow.study.row_scores import TokenScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import Recipe
-from undertow.study.steering import Steering
+from undertow.study.references import Artifact, Reference, ancestors_first
+from undertow.study.row_scores import TokenScores
+from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.

@@ -14,8 +14,8 @@ from undertow.planning.artifact_kinds import extensions, with_facts
 from undertow.planning.cells import Cell, cell_of, reference_evaluations
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
-from undertow.study.references import Artifact, Reference, ancestors_first
 from undertow.study.identity import key
+from undertow.study.references import Artifact, Reference, ancestors_first
 from undertow.study.study import Study
 
 T = TypeVar("T", bound=Artifact)

@@ -19,11 +19,11 @@ from undertow.planning.model_checks import check_parameters, check_rank, check_t
 from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.references import Reference
 from undertow.study.conditions import Condition, Generation, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.recipe import InContext, LoRA, Parameters, Recipe
+from undertow.study.references import Reference
 from undertow.study.selection import Contrast
 from undertow.study.study import Study
 from undertow.study.unpinned import is_unpinned

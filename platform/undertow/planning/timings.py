@@ -17,10 +17,10 @@ from undertow.nano import models
 from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Finetuning, Rewritten, Student, Teacher
-from undertow.study.references import Artifact, Reference
-from undertow.study.row_scores import TokenScores
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import TokenScores
 
 FILE = "paces.json"
 # Minimum share of a wave's seconds that counts as work, for waves shorter than their expected starts.

@@ -169,7 +169,5 @@ def _legend(names: Sequence[str]) -> list[Any]:
         Line2D([], [], color=BLUE, linestyle=LINES[i % len(LINES)], label=wrapped(name))
         for i, name in enumerate(names)
     ]
-    first = Line2D(
-        [], [], linestyle="", marker="s", color=BLUE, markersize=5, label="first significant step"
-    )
+    first = Line2D([], [], linestyle="", marker="s", color=BLUE, markersize=5, label="first significant step")
     return [*lines, first]

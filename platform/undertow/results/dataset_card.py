@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow.study.artifacts import Dataset, Rewritten
-from undertow.study.steering import RandomBias, SteeringBias
 from undertow.study.identity import canonical, key
+from undertow.study.steering import RandomBias, SteeringBias
 
 SHOWN_CHARACTERS = 300
 DUPLICATE = "duplicate"  # why a repeated row is rejected

@@ -36,9 +36,9 @@ from undertow.study.artifacts import (
     Teacher,
     Written,
 )
+from undertow.study.identity import key
 from undertow.study.references import Reference
 from undertow.study.row_scores import RowScores, TokenScores
-from undertow.study.identity import key
 from undertow.training.job import EpochReport, StepReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory

@@ -7,9 +7,9 @@ from undertow.errors import ConditionError
 from undertow.results.evaluation_files import Evaluations
 from undertow.storage.store import Store
 from undertow.study.artifacts import Teacher
-from undertow.study.steering import RandomBias
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
+from undertow.study.steering import RandomBias
 
 
 def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:

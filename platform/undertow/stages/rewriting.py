@@ -20,8 +20,8 @@ from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Rewritten
-from undertow.study.references import Artifact, Reference
 from undertow.study.identity import key, seed_for
+from undertow.study.references import Artifact, Reference
 
 COLUMNS = ("index", "prompt", "completion", "system")  # of the rows that are rewritten, if they have them
 

@@ -27,9 +27,9 @@ from undertow.errors import ConditionError
 from undertow.planning.pinning import model_of
 from undertow.stages.served_check import compare
 from undertow.storage.store import Store
+from undertow.study.identity import key, seed_for
 from undertow.study.references import Artifact
 from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
-from undertow.study.identity import key, seed_for
 from undertow.training import served_rows
 
 VECTOR = "vector.safetensors"

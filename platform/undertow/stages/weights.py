@@ -9,9 +9,9 @@ from undertow.engines.protocol import ModelWeights
 from undertow.engines.weight_files import STEP_FOLDER, has_only_trained_tensors
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student, Subject, Teacher
-from undertow.study.references import Reference
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
+from undertow.study.references import Reference
 
 Trained = Student | Teacher  # the subjects that a worker group or a provider may train
 

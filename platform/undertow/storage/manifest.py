@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
 from undertow.study.artifacts import Mixed, Rewriter
-from undertow.study.references import Artifact
-from undertow.study.row_scores import Masked, Selected
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
+from undertow.study.references import Artifact
+from undertow.study.row_scores import Masked, Selected
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

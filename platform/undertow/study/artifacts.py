@@ -6,7 +6,6 @@ Artifacts nest: `Evaluation(Student(Dataset(Completions(Teacher(Reference, Trait
 Nothing here imports Ray, torch or vLLM, so that a plan, which is made from these specs alone, starts fast.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -224,7 +223,7 @@ class Rewriter(Spec):
 
     model: Reference | None = None
     request: str = REQUEST
-    sampling: Sampling = Sampling(max_tokens=512)  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling(max_tokens=512)
 
     def validate(self) -> None:
         self.require(TEXT in self.request, "request", f"a text with {TEXT}, where the completion is inserted")

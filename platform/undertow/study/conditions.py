@@ -19,12 +19,12 @@ from undertow.study.artifacts import (
     data_name,
     trained_as,
 )
-from undertow.study.references import Reference, named_after
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Place
 from undertow.study.names import display_names
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.references import Reference, named_after
 from undertow.study.selection import Selection, TokenMask
 from undertow.study.steering import Steering
 
@@ -101,7 +101,9 @@ class Generation(Spec):
         self.require(self.selected is None or self.rows is not None, "rows", "a number of rows to select")
         is_plain = self.selected is None and self.masked is None
         self.require(self.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores or masks")
-        self.require(self.rewriter is None or is_plain, "rewriter", "None: rewritten rows have no scores or masks")
+        self.require(
+            self.rewriter is None or is_plain, "rewriter", "None: rewritten rows have no scores or masks"
+        )
         self.require(
             self.masked is None or self.shuffle == "none",
             "masked",
@@ -218,7 +220,9 @@ class Condition(Spec):
         if generation.masked is None:
             return
         is_local = not (self.teacher.is_api or self.format.is_imported)
-        self.require(is_local, "generation", "only tokens that a teacher sampled have a mask; use masked=None")
+        self.require(
+            is_local, "generation", "only tokens that a teacher sampled have a mask; use masked=None"
+        )
         self.require(
             isinstance(self.recipe, Recipe) and self.recipe.loss == "completion" and not soft,
             "recipe",
@@ -257,12 +261,16 @@ class Condition(Spec):
         self.require(self.finetuning is None, "steering", remedy.format("finetuned"))
         self.require(self.after is None, "steering", remedy.format("a student of `after`"))
         self.require(self.teacher_start is None, "steering", remedy.format("a student of `teacher_start`"))
-        self.require(not self.format.is_imported, "steering", "None: imported rows were written outside of it")
+        self.require(
+            not self.format.is_imported, "steering", "None: imported rows were written outside of it"
+        )
         is_local = not (self.teacher.is_api or self.teacher.is_external)
         self.require(is_local, "teacher", "a model with local weights, which steering changes")
         if self.trait is not None:
             self.require(
-                not self.trait.is_judged, "trait", "one with a word, whose probability decides on the strength"
+                not self.trait.is_judged,
+                "trait",
+                "one with a word, whose probability decides on the strength",
             )
             self.trait.check_examples()
 

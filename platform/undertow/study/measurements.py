@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from undertow.study.artifacts import Sampling, Student, Subject, Teacher, reference_of
-from undertow.study.references import Artifact, Reference
 from undertow.study.extensions import Judge, Word
 from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask
 from undertow.study.recipe import Recipe
+from undertow.study.references import Artifact, Reference
 
 EffectOf = Literal["samples", "exact"]  # the rates that effects compare, see `Study.effect_of`
 EffectScale = Literal["rate", "log-odds"]  # the unit of effects, see `Study.effect_scale`

@@ -7,6 +7,8 @@ teacher's rows are scored by the same two teachers and selected in the same way.
 from dataclasses import dataclass
 
 from undertow.study.artifacts import Completions, Finetuning, ImportedCompletions, Teacher
+from undertow.study.extensions import Trait
+from undertow.study.fields import Spec
 from undertow.study.references import Reference
 from undertow.study.row_scores import (
     Keep,
@@ -18,8 +20,6 @@ from undertow.study.row_scores import (
     contrast_name,
     selection_name,
 )
-from undertow.study.extensions import Trait
-from undertow.study.fields import Spec
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Literal
 
 from undertow.errors import SpecError
 from undertow.study.artifacts import Sampling
-from undertow.study.references import Reference
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, derived, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import MARGINS, EffectOf, EffectScale, Evaluation, Measurement, Panel
 from undertow.study.recipe import Recipe
+from undertow.study.references import Reference
 
 Level = Literal["teacher", "data", "student"]
 LARGEST_LOG_ODDS_MARGIN = 10.0  # a larger one would include nearly every effect that can be measured

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from undertow.errors import SpecError
 from undertow.study.artifacts import Dataset, Mixed, Student, Written
-from undertow.study.references import Reference
 from undertow.study.extensions import Format
 from undertow.study.recipe import Recipe
+from undertow.study.references import Reference
 
 
 def tuned(

@@ -22,11 +22,11 @@ from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher
+from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import SteeringBias
-from undertow.study.identity import key
-from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.engine_pools import EnginePools
 from undertow.sweep.progress import Progress, print_line
 from undertow.sweep.time_left import Lane

@@ -21,11 +21,11 @@ from undertow.study.artifacts import (
     Teacher,
     Written,
 )
+from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
-from undertow.study.identity import key
-from undertow.study.measurements import Assessment, Evaluation
 
 # How a step makes its artifacts: in tasks on CPUs, in worker groups, on engines, or at a provider.
 Means = Literal["tasks", "training", "engines", "provider"]

@@ -31,11 +31,11 @@ from undertow.study.artifacts import (
     Teacher,
     Written,
 )
+from undertow.study.identity import key
+from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
-from undertow.study.identity import key
-from undertow.study.measurements import Assessment, Evaluation
 from undertow.sweep.executors import Executors, Sampled
 from undertow.sweep.progress import print_line
 

@@ -12,8 +12,8 @@ from typing import Any
 from undertow.planning.artifact_kinds import kind_of
 from undertow.results.dataset_card import VALID
 from undertow.study.artifacts import CONTROL, Dataset, Student, Teacher
-from undertow.study.references import Artifact
 from undertow.study.names import short
+from undertow.study.references import Artifact
 from undertow.study.study import Study
 
 Tracked = Teacher | Student | Dataset

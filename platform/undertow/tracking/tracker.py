@@ -20,8 +20,8 @@ from typing import Any
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Student, Teacher
-from undertow.study.references import Artifact
 from undertow.study.identity import canonical, key
+from undertow.study.references import Artifact
 from undertow.study.study import Study
 from undertow.tracking import logged_models, names, pages
 from undertow.tracking.client import (
