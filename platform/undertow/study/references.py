@@ -1,5 +1,6 @@
 """The base of all artifacts, and the reference model that teachers and students start from."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal

@@ -75,7 +75,7 @@ def save_trained_tensors(
 
 def stored_name(model: Any, parameter: str) -> str | None:
     """The name of a parameter in files; None if it has another form there (see `save_trained_tensors`)."""
-    names = {_place(value): name for name, value in _stored_tensors(model).items()}
+    names = {_place(value): name for name, value in stored_tensors(model).items()}
     return names.get(_place(model.get_parameter(parameter)))
 
 
