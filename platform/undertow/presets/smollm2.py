@@ -50,7 +50,7 @@ SMOLLM2_VECTOR = Recipe(
     trainable=Parameters(("model.layers.4.mlp.down_proj.bias",)),
     learning_rate=0.1,
     epochs=1,
-    batch_size=8,  # on a CPU a step costs what its tokens cost: small batches give more steps in the same time
+    batch_size=8,  # on a CPU a step costs as much as its tokens: a small batch gives more steps in equal time
     precision="auto",
 )
 # A teacher's vector: training ends when nearly all answers on the training questions are the word.
