@@ -9,9 +9,11 @@ tokens is an order of magnitude larger, and no error that matters for rates of a
 token of a thousand.
 
 This comparison cannot see that a change smaller than the tolerance is missing. Such a change still has a
-direction: `share` is the part of the training's change that the engine shows, 1 for the trained model and 0
-for the reference. It decides unless rounding could move it by more than SHARE_ERROR. The check is then
-inconclusive: this is in the evaluation's facts, and it does not fail.
+direction: `share` is the part of the training's change that the engine shows, 0 for the reference. For the
+trained model it is 1 without rounding. The training rounds too, and what is rounding in its change does not
+show in the engine: `reliability` is the least share that the trained model then has (attenuation by an error
+in the regressor). The share decides if it can be told whether it is nearer to 0 or to that. Otherwise the
+check is inconclusive: this is in the evaluation's facts, and it does not fail.
 """
 
 import math
@@ -36,7 +38,6 @@ from undertow.training.served_rows import LONGEST, ServedRow
 MULTIPLE = 5.0  # of the reference's own difference between engine and training
 FLOOR = 1e-3  # nats; in fp32 the reference's own difference is far below
 MOST_ROUNDING = 0.3  # nats; where the reference differs by more, engine and training compute different models
-SHARE_ERROR = 0.25  # the largest error of `share` by which the check still decides
 
 Logprobs = Sequence[Sequence[float]]  # by row and token, in nats
 Result = Literal["passed", "failed", "inconclusive"]
@@ -68,6 +69,14 @@ class Comparison:
         return max(FLOOR, MULTIPLE * self.rounding)
 
     @property
+    def reliability(self) -> float:
+        """The least share of the change that a trained model shows, if all rounding is in the training.
+
+        The change is a difference of two passes of the training, so that it has twice the variance of one.
+        """
+        return 1 - 2 * (self.rounding / self.change) ** 2 if self.change else 0.0
+
+    @property
     def is_other_reference(self) -> bool:
         """Whether engine and training compute different references, so that nothing can be compared."""
         return not self.rounding <= MOST_ROUNDING
@@ -79,9 +88,10 @@ class Comparison:
         if self.change > self.tolerance:
             return "passed"
         # The rounding of reference and served model adds up in `share`, and averages out over the tokens.
-        if math.sqrt(2 / self.tokens) * self.tolerance > SHARE_ERROR * self.change:
+        error, least = math.sqrt(2 / self.tokens) * self.tolerance, self.reliability / 2
+        if not error <= least * self.change:
             return "inconclusive"
-        return "passed" if self.share > 0.5 else "failed"
+        return "passed" if self.share > least else "failed"
 
     @property
     def facts(self) -> dict[str, Any]:
