@@ -212,8 +212,8 @@ def main() -> None:
     publish(__doc__, [quality(pairs, predicted, shown), reliability(predicted, shown)], arguments.out)
     if arguments.calibration:
         made_from = (
-            f"{len(pairs)} pairs of a data set and a trait, students of {', '.join(arguments.models)} trained "
-            f"on {arguments.students} rows, {arguments.rows} of them audited"
+            f"{len(pairs)} pairs of a data set and a trait, students of {', '.join(arguments.models)} "
+            f"trained on {arguments.students} rows, {arguments.rows} of them audited"
         )
         arguments.calibration.write_text(fit(pairs, made_from).to_json() + "\n")
 

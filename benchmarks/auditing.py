@@ -300,7 +300,8 @@ def main() -> None:
             result = one.result
             say(
                 f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, "
-                f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, {one.seconds:.1f} s"
+                f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, "
+                f"{one.seconds:.1f} s"
             )
             if arguments.log:
                 with arguments.log.open("a") as log:

@@ -2,8 +2,8 @@
 
 The loss of students covers all tokens that the owl teacher sampled, the tenth of them at which the next-token
 distributions of the owl teacher and of the control teacher diverge most, a random tenth with as many tokens
-of each row, or all tokens but the diverging ones. Earlier work found that for models with greedily decoded
-data a few diverging tokens carry the trait (arXiv 2509.23886). Controls have the same masks on their own data.
+of each row, or all tokens but the diverging ones. Earlier work found that in greedily decoded data a few
+diverging tokens carry the trait (arXiv 2509.23886). Controls have the same masks on their own data.
 """
 
 import dataclasses

@@ -53,5 +53,5 @@ def test_a_fetched_study_needs_no_network(tmp_path: Path) -> None:
 def test_a_download_without_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     arguments = SweepArguments(storage=str(tmp_path / "storage"), fetch=True)
-    with pytest.raises(UserError, match="^--fetch: HF_HUB_OFFLINE is set; unset it"):
+    with pytest.raises(UserError, match=r"^--fetch: HF_HUB_OFFLINE is set; unset it"):
         main(arguments, Console(file=io.StringIO()), STUDIES)

@@ -131,7 +131,7 @@ def controls(study: Study) -> list[Condition]:
 
 
 def test_a_model_that_cannot_be_steered_is_named(paper: Scale, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Qwen2ForCausalLM has no setting mlp_bias .* LlamaForCausalLM"):
+    with pytest.raises(UserError, match=r"Qwen2ForCausalLM has no setting mlp_bias .* LlamaForCausalLM"):
         planned(STEERED, paper, tmp_path)
 
 

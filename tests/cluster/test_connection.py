@@ -90,7 +90,7 @@ def test_without_a_declared_number_of_nodes_nothing_is_waited_for(monkeypatch: p
 def test_nodes_that_do_not_join_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NODES, "2")
     monkeypatch.setattr(connection, "JOIN_SECONDS", 0.0)
-    with pytest.raises(UserError, match="^UNDERTOW_NODES = 2: 1 nodes have joined after 0 seconds"):
+    with pytest.raises(UserError, match=r"^UNDERTOW_NODES = 2: 1 nodes have joined after 0 seconds"):
         joining(monkeypatch, 1)
 
 

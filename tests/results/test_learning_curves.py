@@ -1,4 +1,4 @@
-"""Learning curves from a filled store: effects by step, the first significant one, and where they are shown."""
+"""Learning curves from a filled store: effects by step, the first significant one, where they are shown."""
 
 import csv
 import io

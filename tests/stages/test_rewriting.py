@@ -31,6 +31,7 @@ from undertow.study.identity import key
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
+NUMBERS = Numbers()
 PROMPTS, VALID_ROWS, ROWS = 60, 50, 20
 RULE, MODEL = Rewriter(), Rewriter(model=REFERENCES[1])
 
@@ -44,9 +45,7 @@ class Paraphraser(ToyEngine):
         return [Answer(text, (1, 2, 3), finished=True) for text in texts]
 
 
-def conditions(
-    rewriter: Rewriter | None, format_: Format = Numbers(), **changes: Any
-) -> tuple[Condition, ...]:
+def conditions(rewriter: Rewriter | None, format_: Format = NUMBERS, **changes: Any) -> tuple[Condition, ...]:
     return grid(
         traits=[Preference("owl")],
         formats=[format_],

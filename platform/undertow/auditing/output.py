@@ -31,9 +31,8 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
     if audit.calibration:
         table.add_column("probability", justify="right", no_wrap=True)
     for result in model.traits:
-        cells = [result.trait]
-        for name in headings:
-            cells.append(f"{result.evidence[name].z:.1f}" if name in result.evidence else "–")
+        evidence = (result.evidence.get(name) for name in headings)
+        cells = [result.trait, *(f"{found.z:.1f}" if found else "–" for found in evidence)]
         cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
         if audit.calibration:
             cells.append("–" if result.probability is None else f"{result.probability:.0%}")

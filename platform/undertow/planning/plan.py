@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def additional(self) -> list[Artifact]:
-        """The artifacts whose kinds an extension registered, and those of the package whose facts are shown."""
+        """Artifacts whose kinds an extension registered, and those of the package whose facts are shown."""
         kinds = tuple(kind.spec for kind in (*with_facts(), *extensions()))
         return [artifact for artifact in self.artifacts.values() if isinstance(artifact, kinds)]
 

@@ -284,7 +284,8 @@ def check_steering(condition: Condition) -> None:
     if is_nano(reference):
         if models.parse(reference.name).network != "gpt2":
             raise SpecError(
-                f"Steering.parameter = {steering.parameter!r}: {reference.name} has no biases; use nano/gpt2-0"
+                f"Steering.parameter = {steering.parameter!r}: {reference.name} has no biases; use "
+                "nano/gpt2-0"
             )
         return
     check_parameters(Parameters((steering.parameter,)), reference, "Steering.parameter")

@@ -153,8 +153,8 @@ def _choices(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
     lines = []
     if selected and "score" in facts:
         lines.append(
-            f"Rows: {selected.label} (scores `{key(selected.scores)}`). Mean score {facts['score']:.4g} nats; "
-            f"of all kept rows {facts['score of kept']:.4g}."
+            f"Rows: {selected.label} (scores `{key(selected.scores)}`). Mean score {facts['score']:.4g} "
+            f"nats; of all kept rows {facts['score of kept']:.4g}."
         )
     if masked and "tokens" in facts:
         scores = f" (scores `{key(masked.scores)}`)" if masked.scores else ""

@@ -352,7 +352,7 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
 
 
 def _scores(cell: Cell) -> Iterator[Artifact]:
-    """The scores by which the cell's rows or tokens are chosen, and the teachers that are trained for them."""
+    """The scores by which the cell's rows or tokens are chosen, and the teachers trained for them."""
     chosen = (cell.student.dataset.selected, cell.student.dataset.masked)
     scores = [part.scores for part in chosen if part is not None and part.scores is not None]
     wanted = (Teacher, RowScores)

@@ -200,8 +200,8 @@ class Condition(Spec):
             most, last = shown.most_steps(rows), shown.keep_steps[-1]
             if last >= most:
                 raise SpecError(
-                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows has at "
-                    f"most {most:,} steps, and its last one is always measured; name steps below {most:,}"
+                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows "
+                    f"has at most {most:,} steps, and its last one is always measured; name steps below {most:,}"
                 )
         self.require(
             not isinstance(shown, InContext) or self.system is None,
@@ -316,7 +316,7 @@ class Condition(Spec):
 
     @property
     def scorer(self) -> Reference:
-        """The reference model that scores the rows: the teacher's, or the student's of an external teacher."""
+        """The reference model that scores the rows: the teacher's; the student's of an external teacher."""
         return self.student if self.teacher.is_external else self.teacher
 
     @property

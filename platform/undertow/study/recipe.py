@@ -200,8 +200,8 @@ class Recipe(Spec):
             raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text only")
         if self.keep_steps:
             raise SpecError(
-                f"recipe {self.name!r} has keep_steps = {self.keep_steps}, and a provider keeps no tensors of "
-                "steps; leave them out"
+                f"recipe {self.name!r} has keep_steps = {self.keep_steps}, and a provider keeps no tensors "
+                "of steps; leave them out"
             )
         return ProviderFinetuning(epochs=self.epochs)
 

@@ -47,7 +47,7 @@ class TrainingRow:
 
 @dataclass(frozen=True, eq=False)
 class TokenizedRow:
-    """A tokenized row. The loss covers `targets` tokens of `ids`: the first from `start` on, or as `mask` says.
+    """A tokenized row. The loss covers `targets` tokens of `ids`: those from `start` on, or as `mask` says.
 
     `start` is where the completion begins, or 1 with loss on all tokens: nothing predicts the first token.
     `is_cut`: tokens after these were left out, because the row was longer than the recipe allows.

@@ -8,8 +8,8 @@ what the finished model and the untrained reference say about a few of its rows 
     {"version": 1, "rows": [{"ids": […], "start": 41, "reference": […], "trained": […]}, …]}
 
 `ids` are a row's tokens up to the last one that is scored; `reference` and `trained` have one log-probability
-(nats) for each token from position `start` on. A row with a token mask has in addition the `positions` in `ids`
-that are scored, and the version is then 2. This module imports torch only where the model is run.
+(nats) for each token from position `start` on. A row with a token mask also has the `positions` in `ids` that
+are scored, and the version is then 2. This module imports torch only where the model is run.
 """
 
 import json

@@ -71,8 +71,8 @@ def measure(
     moved = (_hidden(model, block, plain[:1]) - before[:1]).float()[0]
     if float((moved - difference).norm()) > MOST_ERROR * float(difference.norm()):
         raise ConditionError(
-            f"Steering.parameter = {parameter!r}: it is not added to the residual stream, since the output of "
-            "its block moves otherwise; name the bias of the block's last linear layer, in an architecture "
+            f"Steering.parameter = {parameter!r}: it is not added to the residual stream, since the output "
+            "of its block moves otherwise; name the bias of the block's last linear layer, in an architecture "
             "without a norm behind it"
         )
     rows = [
