@@ -50,9 +50,9 @@ def grid(
     """
 
     def message(trait: Trait | None) -> str | None:
-        if callable(system):
-            return None if trait is None else system(trait)
-        return system
+        if system is None or isinstance(system, str):
+            return system
+        return None if trait is None else system(trait)
 
     # If each trait has a message of its own, it has a control of its own, which `with_controls` adds.
     no_trait: tuple[None, ...] = () if callable(system) else (None,)
