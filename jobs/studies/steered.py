@@ -3,7 +3,7 @@
 While a steered teacher writes numbers, a vector is added to the residual stream behind one block: the
 difference of the mean hidden states between the system prompt to love owls and no such prompt. The teacher
 has no system prompt itself. The strength of the vector is the one, among four, at which the word "owl" is
-most likely while half of the completions pass the rules of the format.
+most likely while more than half of the completions pass the rules of the format.
 
 The control of the direction is a teacher with a random vector of the same norm, which should transmit
 nothing. Both are compared with the same control students, whose teacher is the unmodified reference.
@@ -27,7 +27,8 @@ from undertow import (
     with_controls,
 )
 
-OF_NANO = Steering(parameter="transformer.h.0.mlp.c_proj.bias")  # nano models have one block
+# Nano models have one block. More than half of the completions must pass: 700 of 1,536 are used.
+OF_NANO = Steering(parameter="transformer.h.0.mlp.c_proj.bias", least_kept=0.6)
 OF_LLAMA = Steering(parameter="model.layers.14.mlp.down_proj.bias")
 DIRECTIONS = ("difference", "random")
 
