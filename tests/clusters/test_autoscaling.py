@@ -1,6 +1,6 @@
 """A sweep on a cluster whose head offers no CPU, and whose nodes Ray starts and stops during the sweep.
 
-Ray's fake provider starts the nodes as processes, here of one host in namespaces. The autoscaler is the real one.
+Ray's fake provider starts the nodes as processes, on one host in namespaces; the autoscaler is the real one.
 """
 
 import json
@@ -105,4 +105,5 @@ def test_a_sweep_runs_on_nodes_that_start_when_there_is_work(cluster: Cluster) -
     assert code == 0, output
     assert "planning for 2 declared nodes of 1 CPUs, which start when there is work" in output
     assert "Report: " in output
-    assert make_plan(load(STUDY, ROOT / "jobs" / "studies"), Store(str(cluster.folder / "storage"))).is_complete
+    study, store = load(STUDY, ROOT / "jobs" / "studies"), Store(str(cluster.folder / "storage"))
+    assert make_plan(study, store).is_complete
