@@ -77,18 +77,23 @@ class Job:
         path = self.slurm.clone / f"undertow-{self.number}.log"
         return path.read_text() if path.exists() else ""
 
+    def all_logs(self) -> str:
+        """The log of the job and those of Ray's start on its nodes, for the message of a failed test."""
+        files = sorted(self.slurm.clone.glob(f"*-{self.number}*.log"))
+        return "\n".join(f"{file.name}:\n{file.read_text()}" for file in files)
+
     def wait_for(self, text: str, seconds: float = 300) -> None:
         """Waits until the log contains a text; fails if the job ends before."""
         wait_until(
             lambda: text in self.log or self.has_ended,
             seconds,
-            lambda: f"{text!r} in the log of job {self.number}:\n{self.log}",
+            lambda: f"{text!r} in the log of job {self.number}:\n{self.all_logs()}",
         )
-        assert text in self.log, self.log
+        assert text in self.log, self.all_logs()
 
     def wait_for_end(self, seconds: float = 900) -> str:
         """Waits until the job has ended; returns its state."""
-        wait_until(lambda: self.has_ended, seconds, lambda: f"the end of job {self.number}:\n{self.log}")
+        wait_until(lambda: self.has_ended, seconds, lambda: f"job {self.number} ends:\n{self.all_logs()}")
         return self.field("JobState")
 
     @property

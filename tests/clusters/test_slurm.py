@@ -37,7 +37,7 @@ def arguments(storage: Path) -> tuple[str, ...]:
 
 def test_the_error_of_a_wrong_argument_ends_the_job(slurm: Slurm, storage: Path) -> None:
     job = slurm.submit("--nodes=1", *arguments(storage), "--workers", "0")
-    assert job.wait_for_end() == "FAILED"
+    assert job.wait_for_end() == "FAILED", job.all_logs()
     assert job.field("ExitCode") == "2:0"
     assert "error: --workers 0: must be at least 1" in job.log
 
@@ -46,7 +46,7 @@ def test_a_cancelled_sweep_stops_in_order_and_leaves_no_process(slurm: Slurm, st
     job = slurm.submit("--nodes=2", *arguments(storage))
     job.wait_for("references: done")
     slurm.run("scancel", job.number)
-    assert job.wait_for_end() == "CANCELLED"
+    assert job.wait_for_end() == "CANCELLED", job.all_logs()
     wait_until(lambda: "stopped; finished artifacts are kept" in job.log, 60, lambda: job.log)
     assert "stopping after SIGTERM" in job.log
     assert "Traceback" not in job.log
@@ -64,7 +64,7 @@ def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)
     job.wait_for("the time limit is near: the job is requeued and continues")
     job.wait_for("requeued 1 times")
-    assert job.wait_for_end() == "COMPLETED", job.log
+    assert job.wait_for_end() == "COMPLETED", job.all_logs()
     assert job.field("Restarts") == "1"
     assert job.log.count("stopping after SIGTERM") == 1
     assert "Report: " in job.log

@@ -98,7 +98,11 @@ def connect(
             check_reach(store, nodes)
         resources = [node["Resources"] for node in nodes]
         offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
-        yield Machine.of(planned(offered) if address else offered, layout)
+        expected = planned(offered) if address else offered
+        if store is not None and expected != offered:
+            amount = f"{expected[0].gpus} GPUs" if expected[0].gpus else f"{expected[0].cpus} CPUs"
+            report(f"planning for {len(expected)} declared nodes of {amount}, which start when there is work")
+        yield Machine.of(expected, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
 
