@@ -200,8 +200,9 @@ class Condition(Spec):
             most, last = shown.most_steps(rows), shown.keep_steps[-1]
             if last >= most:
                 raise SpecError(
-                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows "
-                    f"has at most {most:,} steps, and its last one is always measured; name steps below {most:,}"
+                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows has "
+                    f"at most {most:,} steps, and its last one is always measured; name steps below "
+                    f"{most:,}"
                 )
         self.require(
             not isinstance(shown, InContext) or self.system is None,

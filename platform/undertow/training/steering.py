@@ -72,8 +72,8 @@ def measure(
     if float((moved - difference).norm()) > MOST_ERROR * float(difference.norm()):
         raise ConditionError(
             f"Steering.parameter = {parameter!r}: it is not added to the residual stream, since the output "
-            "of its block moves otherwise; name the bias of the block's last linear layer, in an architecture "
-            "without a norm behind it"
+            "of its block moves otherwise; name the bias of the block's last linear layer, in an "
+            "architecture without a norm behind it"
         )
     rows = [
         ServedRow(tuple(ids), 1, old, _logprobs(model, ids))
