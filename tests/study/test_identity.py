@@ -11,7 +11,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -36,12 +36,15 @@ from undertow.study import (
     harness_task,
     measurements,
     recipe,
+    references,
+    row_scores,
     selection,
+    steering,
     study,
 )
 from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
 from undertow.study.extensions import Trait, Word
-from undertow.study.fields import Spec
+from undertow.study.fields import Spec, field_types
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
@@ -63,7 +66,7 @@ COMPLETIONS = Completions(teacher=TEACHER, format=Numbers(), prompts=100)
 DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
-TOKEN_SCORES = artifacts.TokenScores(completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5)
+TOKEN_SCORES = row_scores.TokenScores(completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5)
 MASK = selection.TokenMask(choose="diverging", share=0.5, by=selection.Contrast(trait=Preference("owl")))
 JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
@@ -81,9 +84,9 @@ WHOLE: dict[type[Spec], Any] = {
     Teacher: TEACHER,
     Completions: COMPLETIONS,
     Dataset: DATASET,
-    artifacts.TokenScores: TOKEN_SCORES,
-    artifacts.RowScores: TOKEN_SCORES,
-    artifacts.Masked: artifacts.Masked(choose="diverging", share=0.5, scores=TOKEN_SCORES),
+    row_scores.TokenScores: TOKEN_SCORES,
+    row_scores.RowScores: TOKEN_SCORES,
+    row_scores.Masked: row_scores.Masked(choose="diverging", share=0.5, scores=TOKEN_SCORES),
     selection.RowScore: selection.Contrast(trait=Preference("owl")),
     selection.TokenMask: MASK,
     selection.Contrast: selection.Contrast(
@@ -128,7 +131,10 @@ def specs_of(module: types.ModuleType) -> list[type[Spec]]:
 KINDS = [
     *specs_of(recipe),
     *specs_of(extensions),
+    *specs_of(references),
     *specs_of(artifacts),
+    *specs_of(row_scores),
+    *(kind for kind in specs_of(steering) if kind is not Steering),
     *specs_of(measurements),
     *specs_of(conditions),
     *specs_of(selection),
@@ -164,7 +170,7 @@ def build(hint: Any) -> Any:
 
 
 def make(kind: type[Spec]) -> Spec:
-    hints = get_type_hints(kind)
+    hints = field_types(kind)
     needed = [f for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
     return kind(**{field.name: build(hints[field.name]) for field in needed})
 
@@ -195,7 +201,7 @@ def others(value: Any, hint: Any) -> Iterator[tuple[Any, bool]]:
 
 def variants(whole: Spec) -> Iterator[tuple[Spec, bool]]:
     """Every valid spec that differs from `whole` in one field, at any depth."""
-    hints = get_type_hints(type(whole))
+    hints = field_types(type(whole))
     for field in dataclasses.fields(whole):
         identity = field.metadata.get("identity", True)
         if not identity and field.compare:

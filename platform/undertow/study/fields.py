@@ -30,7 +30,7 @@ TYPE_NAMES: Mapping[Any, str] = {
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def field_types(cls: type) -> dict[str, Any]:
     """Maps each field to its type, in the order of the fields."""
     try:
         hints = get_type_hints(cls)
@@ -81,7 +81,7 @@ class Spec:
         Only the changed fields are normalised again, which makes this faster than `replace`. Raises TypeError
         for an unknown field and SpecError for an invalid value.
         """
-        unknown = changes.keys() - _hints(class_of(self)).keys()
+        unknown = changes.keys() - field_types(class_of(self)).keys()
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
         copy = object.__new__(type(self))
@@ -91,7 +91,7 @@ class Spec:
 
     def _set(self, values: Mapping[str, Any]) -> None:
         """Normalises and assigns `values`, then validates the whole spec."""
-        for name, hint in _hints(class_of(self)).items():
+        for name, hint in field_types(class_of(self)).items():
             if name in values:
                 value = normalise(values[name], hint, f"{type(self).__name__}.{name}")
                 object.__setattr__(self, name, value)
@@ -106,7 +106,7 @@ class Spec:
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone. Cached values, such as the hash, are only valid within one process."""
-        return {name: getattr(self, name) for name in _hints(class_of(self))}
+        return {name: getattr(self, name) for name in field_types(class_of(self))}
 
     def validate(self) -> None:
         """Raises SpecError for values that have the right type and are still invalid."""
