@@ -131,7 +131,7 @@ def test_reading_costs_as_many_flops_as_both_teachers_read_tokens() -> None:
         ),
         (
             replace(GENERATION, masked=TokenMask(choose="first", share=0.5)),
-            (Reference("nano/gpt2-0"), Reference("llama")),
+            (Reference("nano/gpt2-0"), Reference("local")),
             r"Generation\.masked: a mask is over the tokens of the teacher nano/gpt2-0, and the student",
         ),
     ],
@@ -141,8 +141,8 @@ def test_choices_that_the_models_cannot_support_are_found_when_the_study_is_plan
 ) -> None:
     from tests import tiny_models
 
-    if pair[1].name == "llama":
-        pair = (pair[0], Reference(str(tiny_models.save_llama(tmp_path / "llama"))))
+    if pair[1].name == "local":
+        pair = (pair[0], Reference(str(tiny_models.save_gpt2(tmp_path / "gpt2"))))
     with pytest.raises(SpecError, match=message):
         resolve(study(generation, pair=pair))
 
