@@ -32,8 +32,18 @@ TYPE_NAMES: Mapping[Any, str] = {
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     """Maps each field to its type, in the order of the fields."""
-    hints = get_type_hints(cls)
+    try:
+        hints = get_type_hints(cls)
+    except NameError:  # it names a spec of a module that imports its own
+        hints = get_type_hints(cls, localns=_specs_by_name())
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _specs_by_name() -> dict[str, Any]:
+    """The specs of modules that import each other, which they import only for type checkers."""
+    from undertow.study import artifacts, row_scores, steering
+
+    return {name: value for module in (row_scores, steering, artifacts) for name, value in vars(module).items()}
 
 
 @cache
