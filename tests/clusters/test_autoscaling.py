@@ -21,11 +21,14 @@ pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
 
 STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
 # Settings without effect for this provider, which Ray's wheel lacks.
+EMPTY_LISTS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+    *("cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
 UNUSED: dict[str, object] = {
     **{name: {} for name in ("auth", "docker", "file_mounts")},
-    **{name: [] for name in ("initialization_commands", "setup_commands", "head_setup_commands")},
-    **{name: [] for name in ("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")},
-    **{name: [] for name in ("cluster_synced_files", "rsync_exclude", "rsync_filter")},
+    **{name: [] for name in EMPTY_LISTS},
     "file_mounts_sync_continuously": False,
 }
 WORKER = {"resources": {"CPU": 1, "object_store_memory": 200_000_000}, "node_config": {}, "min_workers": 0}
