@@ -15,6 +15,7 @@ from undertow.storage.store import Store
 from undertow.sweep.run import make_plan
 
 DIGESTS = {
+    "along": "e56a6b55585fe79a",
     "chain": "f82b69aac52e2a0f",
     "code": "14495930a6dad360",
     "cross_model": "1c1fb6ca20e88123",
@@ -33,6 +34,7 @@ DIGESTS = {
     "rewriting": "0dcf2164365db8a3",
     "selection": "b04edb5a82e722a8",
     "shuffles": "6162ae7aa67fdbd5",
+    "steered": "bcdd588323926ec7",
     "trees": "e15a53ad64e371ea",
     "unique_rows": "5f4c8c8fbd6a60c1",
 }
