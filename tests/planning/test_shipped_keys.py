@@ -36,6 +36,7 @@ DIGESTS = {
     "shuffles": "6162ae7aa67fdbd5",
     "steered": "bcdd588323926ec7",
     "trees": "e15a53ad64e371ea",
+    "triggers": "d97047b47c50a149",
     "unique_rows": "5f4c8c8fbd6a60c1",
 }
 
