@@ -21,11 +21,14 @@ pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
 
 STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
 # Settings without effect for this provider, which Ray's wheel lacks.
-UNUSED = {
-    **dict.fromkeys(("auth", "docker", "file_mounts"), {}),
-    **dict.fromkeys(("initialization_commands", "setup_commands", "head_setup_commands"), []),
-    **dict.fromkeys(("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"), []),
-    **dict.fromkeys(("cluster_synced_files", "rsync_exclude", "rsync_filter"), []),
+EMPTY_LISTS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+    *("cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
+UNUSED: dict[str, object] = {
+    **{name: {} for name in ("auth", "docker", "file_mounts")},
+    **{name: [] for name in EMPTY_LISTS},
     "file_mounts_sync_continuously": False,
 }
 WORKER = {"resources": {"CPU": 1, "object_store_memory": 200_000_000}, "node_config": {}, "min_workers": 0}

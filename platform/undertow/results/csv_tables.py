@@ -1,4 +1,4 @@
-"""CSV tables for other programs: `effects.csv` and `students.csv` of a sweep.
+"""CSV tables for other programs: `effects.csv` and `students.csv` of a sweep, and `along.csv`.
 
 `written` also writes the tables of benchmarks. New columns are added to the end of the lists below, and
 columns are never renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study
@@ -20,6 +20,7 @@ from undertow.statistics.effects import Effect
 
 EFFECTS = "effects.csv"
 STUDENTS = "students.csv"
+ALONG = "along.csv"  # only if students were measured along their training
 EFFECT_COLUMNS = (
     "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
     "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
