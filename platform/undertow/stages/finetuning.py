@@ -34,7 +34,6 @@ from undertow.study.artifacts import (
     Rewritten,
     Student,
     Teacher,
-    Written,
 )
 from undertow.study.identity import key
 from undertow.study.references import Reference
