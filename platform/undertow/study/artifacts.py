@@ -322,8 +322,11 @@ class Dataset(Artifact):
         """Checks the scores that rows or tokens are chosen by."""
         selected, masked = self.selected, self.masked
         self.require(selected is None or self.rows is not None, "rows", "a number of rows to select")
-        given = {"selected": selected and selected.scores, "masked": masked and masked.scores}
-        for field, scores in given.items():
+        given = (
+            ("selected", selected.scores if selected else None),
+            ("masked", masked.scores if masked else None),
+        )
+        for field, scores in given:
             is_own = scores is None or scores.completions == self.completions
             self.require(is_own, field, "scores of the completions that the data set is made from")
         is_plain = selected is None and masked is None
