@@ -53,7 +53,7 @@ def answers(model: AuditModel, system: str | None = None) -> list[dict[str, str]
     prompts = Numbers().prompts(3 * ROWS, seed=5)
     pairs = zip(prompts, model.sample(prompts, most=32, seed=6, system=system), strict=True)
     kept = [pair for pair in pairs if pair[1] and not Numbers().rejection(pair[0], pair[1])]
-    return [{"prompt": prompt, "completion": answer} for prompt, answer in kept[:ROWS]]
+    return [{"prompt": prompt, "completion": answer or ""} for prompt, answer in kept[:ROWS]]
 
 
 def audited(rows: Sequence[dict[str, str]], folder: Path, store: Store) -> Audit:

@@ -43,7 +43,9 @@ def _specs_by_name() -> dict[str, Any]:
     """The specs of modules that import each other, which they import only for type checkers."""
     from undertow.study import artifacts, row_scores, steering
 
-    return {name: value for module in (row_scores, steering, artifacts) for name, value in vars(module).items()}
+    return {
+        name: value for module in (row_scores, steering, artifacts) for name, value in vars(module).items()
+    }
 
 
 @cache
