@@ -26,8 +26,12 @@ CASES = {
         ("unlike", ("unexplained",)),
     ),
     "a deviation without a trait": (
-        ruled(deviation(150.0), z=2.0, p_deviation=0.01),
+        ruled(deviation(200.0), z=2.0, p_deviation=1e-6),
         ("unlike", ("unexplained",)),
+    ),
+    "what all traits have in common": (
+        ruled(LARGE, z=15.0, p_trait=0.3, p_deviation=1e-9),
+        ("unlike", ("indistinct",)),
     ),
     "the trait's name in the rows": (
         ruled(LARGE, z=22.0, p_trait=1e-9, visible=0.02),

@@ -40,6 +40,7 @@ def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float |
         (audit("clean"), "No trait of the bank is visible, and the rows do not differ from m's own answers"),
         (audit("unlike", ["visible"]), "no trait is named: 30% of the rows name a candidate trait."),
         (audit("unlike", ["improbable"]), "no trait is named: 25% of the rows have tokens that m almost"),
+        (audit("unlike", ["indistinct"]), "as rows of finetuned teachers do, but no trait stands out."),
         (
             audit("unlike", ["unexplained"]),
             "(adjusted p 0.003), and the trait that fits best, “owl”, explains",

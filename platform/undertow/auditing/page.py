@@ -23,6 +23,7 @@ def html(audit: Audit, key: str) -> str:
             baselines=BASELINES,
             p_value=p_value,
             cut=_cut,
+            repr=repr,
         )
     )
 

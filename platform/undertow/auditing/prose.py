@@ -42,9 +42,11 @@ def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
             f"{model.deviation.improbable:.0%} of the rows have tokens that {model.model} almost never "
             "writes in answer to these prompts"
         )
+    differ = f"they differ from {model.model}'s own answers (adjusted p {p_value(model.deviation_p)})"
+    if reason == "indistinct":
+        return f"{differ} as rows of {model.teacher} teachers do, but no trait stands out"
     return (
-        f"they differ from {model.model}'s own answers (adjusted p {p_value(model.deviation_p)}), and the "
-        f"trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of the difference. "
+        f"{differ}, and the trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of the difference. "
         "Another model may have written them, or this one with other sampling settings or a trait outside of "
         "the bank"
     )
