@@ -7,6 +7,8 @@ vector added to the states before the output head, which exists in every archite
 backwards through the model.
 """
 
+import numpy as np
+
 from undertow.auditing.data import AuditData
 from undertow.auditing.scores import TraitScore
 from undertow.statistics.ttests import Array
@@ -14,7 +16,7 @@ from undertow.study.extensions import Trait
 
 
 def _compute(data: AuditData, trait: Trait) -> Array:
-    return data.plain.gradients @ data.examples(trait).gradients.mean(axis=0)
+    return np.asarray(data.plain.gradients @ data.examples(trait).gradients.mean(axis=0))
 
 
 GRADIENT = TraitScore(

@@ -5,6 +5,8 @@ as in work on activation directions. Only the model without the prompt reads the
 score sees their tokens and not who wrote them.
 """
 
+import numpy as np
+
 from undertow.auditing.data import AuditData
 from undertow.auditing.scores import TraitScore
 from undertow.statistics.ttests import Array
@@ -16,7 +18,7 @@ def _compute(data: AuditData, trait: Trait) -> Array | None:
     if prompted is None:
         return None
     direction = (prompted.states - data.plain.states)[~data.is_audited].mean(axis=0)
-    return data.plain.states @ direction
+    return np.asarray(data.plain.states @ direction)
 
 
 HIDDEN_SHIFT = TraitScore(
