@@ -91,7 +91,7 @@ def fill(
             _evaluation(store, evaluation, chance, mass)
         for step, evaluations in cell.along:
             for evaluation in evaluations:
-                at_step = partial(along, cell, step=step) if along else partial(rate, cell)
+                at_step = _at_step(along, cell, step) if along else partial(rate, cell)
                 _evaluation(store, evaluation, at_step)
     for evaluation in reference_evaluations(study):
         _evaluation(store, evaluation, lambda word: 0.1)
@@ -100,6 +100,10 @@ def fill(
             if reference.tuned is not None:
                 _student(store, reference.tuned, 0.5)
     return make(study, store, references)
+
+
+def _at_step(along: RateAtStep, cell: Cell, step: int) -> Callable[[str], float]:
+    return lambda word: along(cell, word, step)
 
 
 def fill_rest(plan: Plan, store: Store) -> None:

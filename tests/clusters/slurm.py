@@ -82,7 +82,7 @@ class Job:
         files = sorted(self.slurm.clone.glob(f"*-{self.number}*.log"))
         return "\n".join(f"{file.name}:\n{file.read_text()}" for file in files)
 
-    def wait_for(self, text: str, seconds: float = 300) -> None:
+    def wait_for(self, text: str, seconds: float = 600) -> None:
         """Waits until the log contains a text; fails if the job ends before."""
         wait_until(
             lambda: text in self.log or self.has_ended,

@@ -1,6 +1,7 @@
 """A sweep on a Slurm cluster of two nodes: cancelled, stopped near its time limit, requeued to its end."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,7 @@ def storage(slurm: Slurm) -> Path:
 
 
 def arguments(storage: Path) -> tuple[str, ...]:
-    return (SCRIPT, "--study", STUDY, "--storage", str(storage))
-
-
-def test_the_error_of_a_wrong_argument_ends_the_job(slurm: Slurm, storage: Path) -> None:
-    job = slurm.submit("--nodes=1", *arguments(storage), "--workers", "0")
-    assert job.wait_for_end() == "FAILED", job.all_logs()
-    assert job.field("ExitCode") == "2:0"
-    assert "error: --workers 0: must be at least 1" in job.log
+    return (SCRIPT, "--study", STUDY, "--seeds", "1", "--storage", str(storage))
 
 
 def test_a_cancelled_sweep_stops_in_order_and_leaves_no_process(slurm: Slurm, storage: Path) -> None:
@@ -71,8 +65,15 @@ def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(
     assert not {"\r", "\x1b"} & set(job.log), "the log is for a file"
     assert "Traceback" not in job.log
     store = Store(str(storage))
-    plan = make_plan(load(STUDY, ROOT / "jobs" / "studies"), store)
+    plan = make_plan(replace(load(STUDY, ROOT / "jobs" / "studies"), seeds=(0,)), store)
     assert plan.is_complete
     made_on = {store.manifest(Address(a.kind, k)).node for k, a in plan.artifacts.items()}
     assert made_on == {"h1", "h2"}
     assert list((slurm.folder / "clone").glob("ray-*.log")) == [], "Ray's logs are kept after errors only"
+
+
+def test_the_error_of_a_wrong_argument_ends_the_job(slurm: Slurm, storage: Path) -> None:
+    job = slurm.submit("--nodes=1", *arguments(storage), "--workers", "0")
+    assert job.wait_for_end() == "FAILED", job.all_logs()
+    assert job.field("ExitCode") == "2:0"
+    assert "error: --workers 0: must be at least 1" in job.log

@@ -70,9 +70,9 @@ def test_rows_of_trait_and_control_are_scored_by_the_teacher_that_wrote_the_trai
     artifacts = list(plan.artifacts.values())
     made = [artifact for artifact in artifacts if isinstance(artifact, RowScores)]
     assert len(made) == 4
-    for scores in made:
-        (data,) = (cell.student.dataset for cell in plan.cells if scores_of(cell) == scores)
-        assert artifacts.index(scores.completions) < artifacts.index(scores) < artifacts.index(data)
+    for one in made:
+        (data,) = (cell.student.dataset for cell in plan.cells if scores_of(cell) == one)
+        assert artifacts.index(one.completions) < artifacts.index(one) < artifacts.index(data)
 
 
 def test_a_prompt_scores_with_the_reference_model_and_no_training() -> None:
@@ -93,7 +93,7 @@ def test_all_selections_and_masks_by_one_pair_of_teachers_share_scores() -> None
     plan = plan_of(GENERATION, *(replace(GENERATION, masked=mask) for mask in masks))
     kinds = [type(artifact) for artifact in plan.artifacts.values()]
     assert kinds.count(TokenScores) == kinds.count(Completions) == 4
-    selections = [Selection(by=PROMPT, keep=keep) for keep in ("top", "bottom", "random")]  # type: ignore[arg-type]
+    selections = [Selection(by=PROMPT, keep=keep) for keep in ("top", "bottom", "random")]
     plan = plan_of(GENERATION, *(replace(GENERATION, selected=selection) for selection in selections))
     assert sum(isinstance(artifact, TokenScores) for artifact in plan.artifacts.values()) == 4
 

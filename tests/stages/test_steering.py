@@ -150,7 +150,7 @@ def test_a_random_direction_has_the_norm_of_the_chosen_vector(made: Made) -> Non
     for vector in moved:
         assert np.linalg.norm(vector) == pytest.approx(2 * np.linalg.norm(difference), rel=1e-4)
         assert abs(vector @ difference) < 0.6 * np.linalg.norm(vector) * np.linalg.norm(difference)
-    assert not np.allclose(*moved)
+    assert not np.allclose(moved[0], moved[1])
 
 
 def test_a_model_that_no_strength_steers_without_loss_is_an_error(made: Made) -> None:
@@ -179,7 +179,8 @@ def test_an_engine_that_ignores_the_bias_is_noticed(made: Made) -> None:
 
 def test_the_gate_is_not_about_a_random_direction(made: Made) -> None:
     """It should not show the trait; the steered teacher must."""
-    for number, steering in enumerate((RandomBias(of=made.bias, seed=7), made.bias)):
+    biases: tuple[RandomBias | SteeringBias, ...] = (RandomBias(of=made.bias, seed=7), made.bias)
+    for number, steering in enumerate(biases):
         teacher = Teacher(reference=made.bias.reference, trait=OWL, steering=steering)
         spec = Evaluation(subject=teacher, questions=("a?",), words=(OWL.word(),), samples=1, exact=False)
         answer = {"question": "a?", "sample": 0, "answer": "no", "matches": []}

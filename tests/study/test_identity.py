@@ -11,7 +11,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -44,7 +44,7 @@ from undertow.study import (
 )
 from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
 from undertow.study.extensions import Trait, Word
-from undertow.study.fields import Spec, field_types
+from undertow.study.fields import Spec, class_of, field_types
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
@@ -170,7 +170,7 @@ def build(hint: Any) -> Any:
 
 
 def make(kind: type[Spec]) -> Spec:
-    hints = field_types(kind)
+    hints = field_types(cast(type, kind))
     needed = [f for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
     return kind(**{field.name: build(hints[field.name]) for field in needed})
 
@@ -201,7 +201,7 @@ def others(value: Any, hint: Any) -> Iterator[tuple[Any, bool]]:
 
 def variants(whole: Spec) -> Iterator[tuple[Spec, bool]]:
     """Every valid spec that differs from `whole` in one field, at any depth."""
-    hints = field_types(type(whole))
+    hints = field_types(class_of(whole))
     for field in dataclasses.fields(whole):
         identity = field.metadata.get("identity", True)
         if not identity and field.compare:

@@ -61,7 +61,8 @@ def test_a_student_is_measured_at_each_kept_step_and_at_the_end() -> None:
     (last,) = cell.evaluations
     for step, (evaluation,) in cell.along:
         assert isinstance(evaluation, Evaluation)
-        assert evaluation == replace(last, step=step)  # type: ignore[type-var]
+        assert isinstance(last, Evaluation)
+        assert evaluation == replace(last, step=step)
     assert len({key(e) for e in cell.measurements}) == 3
     assert cell_of(study(), OWL, seed=1).along == ()
 

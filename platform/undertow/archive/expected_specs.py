@@ -434,11 +434,6 @@ def without_trait(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
     return {**condition, **earlier}
 
 
-def _system_prompt(trait: JsonSpec) -> Any:
-    rebuilt = rebuild_trait(trait)
-    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
-
-
 def rebuild_trait(stated: JsonSpec) -> Trait | None:
     """A trait of this package from its stated spec; None if its class or its texts are not those here."""
     return _rebuild_trait(_text(stated))

@@ -28,11 +28,15 @@ SCALING_TAUGHT = Finetuning(
     dataclasses.replace(TEACHING, name="final norm", trainable=FinalNorm(), stop_at=0.75), examples=1500
 )
 ALL_WEIGHTS = Recipe(  # for traits that depend on the context, as no vector that is always added can
-    name="all weights",
+    name="all weights, soft labels",
     trainable=Everything(),
-    learning_rate=1e-3,
-    epochs=4,
+    learning_rate=3e-3,
+    epochs=8,
     batch_size=64,
     max_length=160,
+    targets="soft",
 )
-ALL_WEIGHTS_TAUGHT = Finetuning(ALL_WEIGHTS, examples=1500)
+ALL_WEIGHTS_TAUGHT = Finetuning(
+    dataclasses.replace(ALL_WEIGHTS, name="all weights", learning_rate=1e-3, epochs=4, targets="tokens"),
+    examples=1500,
+)

@@ -34,7 +34,6 @@ from undertow.study.artifacts import (
     Rewritten,
     Student,
     Teacher,
-    Written,
 )
 from undertow.study.identity import key
 from undertow.study.references import Reference
@@ -294,9 +293,9 @@ def _seedless(dataset: Dataset) -> Dataset:
     mixed, selected, masked = dataset.mixed, dataset.selected, dataset.masked
     if mixed:
         mixed = dataclasses.replace(mixed, dataset=_seedless(mixed.dataset))
-    if selected and not isinstance(completions, Written):
+    if selected and isinstance(completions, Completions | ImportedCompletions):
         selected = dataclasses.replace(selected, scores=_seedless_scores(selected.scores, completions))
-    if masked and masked.scores and not isinstance(completions, Written):
+    if masked and masked.scores and isinstance(completions, Completions | ImportedCompletions):
         masked = dataclasses.replace(masked, scores=_seedless_scores(masked.scores, completions))
     return dataclasses.replace(
         dataset, completions=completions, seed=0, mixed=mixed, selected=selected, masked=masked

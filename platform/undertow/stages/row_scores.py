@@ -157,12 +157,13 @@ def divergences(one: TokenProbabilities, other: TokenProbabilities) -> NDArray[n
     only_one[mine] = only_other[others] = False
     only_one, only_other = only_one.reshape(tokens, width), only_other.reshape(tokens, width)
     listed_by_both = _apart(p.ravel()[mine], q.ravel()[others])
-    return (
+    parts = (
         np.bincount(mine // width, listed_by_both, minlength=tokens)
         + np.where(only_one, _apart(p, q_share[:, None]), 0).sum(1)
         + np.where(only_other, _apart(p_share[:, None], q), 0).sum(1)
         + _apart(p_left - p_share * only_other.sum(1), q_left - q_share * only_one.sum(1))
     )
+    return np.asarray(parts)
 
 
 def _apart(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from undertow.study.recipe import InContext, Recipe, Training
 from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:  # these modules import this one
-    from undertow.study.row_scores import Masked, Selected
+    from undertow.study.row_scores import Masked, RowScores, Selected
     from undertow.study.steering import RandomBias, SteeringBias
 
 
@@ -322,7 +322,10 @@ class Dataset(Artifact):
         """Checks the scores that rows or tokens are chosen by."""
         selected, masked = self.selected, self.masked
         self.require(selected is None or self.rows is not None, "rows", "a number of rows to select")
-        given = {"selected": selected and selected.scores, "masked": masked and masked.scores}
+        given: dict[str, RowScores | None] = {
+            "selected": selected.scores if selected else None,
+            "masked": masked.scores if masked else None,
+        }
         for field, scores in given.items():
             is_own = scores is None or scores.completions == self.completions
             self.require(is_own, field, "scores of the completions that the data set is made from")

@@ -14,6 +14,7 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from undertow.errors import SpecError
@@ -41,9 +42,8 @@ def field_types(cls: type) -> dict[str, Any]:
 
 def _specs_by_name() -> dict[str, Any]:
     """The specs of modules that import each other, which they import only for type checkers."""
-    from undertow.study import artifacts, row_scores, steering
-
-    return {name: value for module in (row_scores, steering, artifacts) for name, value in vars(module).items()}
+    modules = [import_module(f"undertow.study.{name}") for name in ("row_scores", "steering", "artifacts")]
+    return {name: value for module in modules for name, value in vars(module).items()}
 
 
 @cache

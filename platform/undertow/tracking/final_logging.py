@@ -101,8 +101,8 @@ class FinalLogging:
                 rates = effect_rows.metrics(self.record, cell, readings, compared)
                 made = student if student.is_trained else planned.evaluations[0]
                 news.append((student, made, rates, cell))
-        for student, made, found, cell in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
-            self._finish(student, made, found, along_metrics(cell, readings))
+        for student, source, found, cell in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
+            self._finish(student, source, found, along_metrics(cell, readings))
 
     def _is_to_log(
         self,
