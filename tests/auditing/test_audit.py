@@ -61,7 +61,7 @@ def answers(model: AuditModel, system: str | None = None) -> list[dict[str, str]
 
 
 def audited(rows: Sequence[dict[str, str]], folder: Path, store: Store) -> Audit:
-    path = folder / "rows.jsonl"
+    path = folder / f"{len(list(folder.iterdir()))}.jsonl"  # a process reads a file once
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = AuditArguments(str(path), (MODEL,), traits=TRAITS, storage=store.url, rows=ROWS)
     return audit(spec_of(arguments), store)
