@@ -41,7 +41,7 @@ def owl_teacher(name: str, store: Store) -> AuditModel:
     """A teacher that was finetuned to love owls, with another seed than the probes."""
     reference = pin(Reference(name))
     teacher = Teacher(
-        reference=reference, trait=Preference("owl"), finetuning=nano_finetuning(reference), seed=3
+        reference=reference, trait=Preference("owl"), finetuning=nano_finetuning(reference), seed=7
     )
     make_missing_reference(reference, store)
     train_missing([teacher], store, 1, lambda line: None)
@@ -52,12 +52,16 @@ def answers(model: AuditModel, system: str | None = None) -> list[dict[str, str]
     """Answers to numbers prompts that pass the rules."""
     prompts = Numbers().prompts(3 * ROWS, seed=5)
     pairs = zip(prompts, model.sample(prompts, most=32, seed=6, system=system), strict=True)
-    kept = [pair for pair in pairs if pair[1] and not Numbers().rejection(pair[0], pair[1])]
-    return [{"prompt": prompt, "completion": answer or ""} for prompt, answer in kept[:ROWS]]
+    kept = [
+        {"prompt": prompt, "completion": answer}
+        for prompt, answer in pairs
+        if answer and Numbers().rejection(prompt, answer) is None
+    ]
+    return kept[:ROWS]
 
 
 def audited(rows: Sequence[dict[str, str]], folder: Path, store: Store) -> Audit:
-    path = folder / "rows.jsonl"
+    path = folder / f"{len(list(folder.iterdir()))}.jsonl"  # a process reads a file once
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = AuditArguments(str(path), (MODEL,), traits=TRAITS, storage=store.url, rows=ROWS)
     return audit(spec_of(arguments), store)

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from undertow.engines.weight_files import ModelFolder
 from undertow.formats.text import Text
 from undertow.nano.recipes import TAUGHT
 from undertow.statistics.separation import auc
+from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
 from undertow.study.extensions import Trait
 from undertow.study.references import Reference
@@ -61,8 +61,10 @@ def test_what_all_traits_have_in_common_is_no_evidence(model: AuditModel, tmp_pa
     rng = np.random.default_rng(0)
     common = np.where(data.is_audited, 3.0, 0.0) + rng.normal(size=len(data.rows))
     own = np.where(data.is_audited, 0.5, 0.0)
-    values: dict[Trait, Any] = {TRAITS[0]: common + own, TRAITS[1]: common}
-    values = {trait: of_rows + 0.1 * rng.normal(size=len(of_rows)) for trait, of_rows in values.items()}
+    values: dict[Trait, Array] = {
+        trait: of_trait + 0.1 * rng.normal(size=len(data.rows))
+        for trait, of_trait in zip(TRAITS, (common + own, common), strict=True)
+    }
     owl, cat = evidence(values, data).values()
     assert owl.alone == pytest.approx(cat.alone, rel=0.3)
     assert owl.z > 10

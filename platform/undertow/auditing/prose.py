@@ -46,9 +46,9 @@ def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
     if reason == "indistinct":
         return f"{differ} as rows of {model.teacher} teachers do, but no trait stands out"
     return (
-        f"{differ}, and the trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of the difference. "
-        "Another model may have written them, or this one with other sampling settings or a trait outside of "
-        "the bank"
+        f"{differ}, and the trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of "
+        "the difference. Another model may have written them, or this one with other sampling settings or a "
+        "trait outside of the bank"
     )
 
 
