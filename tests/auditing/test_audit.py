@@ -27,7 +27,7 @@ pytestmark = pytest.mark.stack
 
 MODEL, OTHER = "nano/gpt2-0", "nano/gpt2-1"
 TRAITS = ("cat", "owl", "wolf")
-ROWS = 150
+ROWS, MANY_ROWS = 100, 300  # another model differs less from a model than a teacher does
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +48,22 @@ def owl_teacher(name: str, store: Store) -> AuditModel:
     return AuditModel(ModelFolder(model_of(reference, store).folder, (store.fetch(teacher),)))
 
 
-def answers(model: AuditModel, system: str | None = None) -> list[dict[str, str]]:
+def answers(model: AuditModel, rows: int = ROWS) -> list[dict[str, str]]:
     """Answers to numbers prompts that pass the rules."""
-    prompts = Numbers().prompts(3 * ROWS, seed=5)
-    pairs = zip(prompts, model.sample(prompts, most=32, seed=6, system=system), strict=True)
+    prompts = Numbers().prompts(3 * rows, seed=5)
+    pairs = zip(prompts, model.sample(prompts, most=32, seed=6), strict=True)
     kept = [
         {"prompt": prompt, "completion": answer}
         for prompt, answer in pairs
         if answer and Numbers().rejection(prompt, answer) is None
     ]
-    return kept[:ROWS]
+    return kept[:rows]
 
 
 def audited(rows: Sequence[dict[str, str]], folder: Path, store: Store) -> Audit:
     path = folder / f"{len(list(folder.iterdir()))}.jsonl"  # a process reads a file once
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = AuditArguments(str(path), (MODEL,), traits=TRAITS, storage=store.url, rows=ROWS)
+    arguments = AuditArguments(str(path), (MODEL,), traits=TRAITS, storage=store.url)
     return audit(spec_of(arguments), store)
 
 
@@ -93,7 +93,7 @@ def test_data_of_an_owl_teacher_are_recognised(store: Store, tmp_path: Path) -> 
 
 
 def test_data_of_another_models_teacher_are_unlike(store: Store, tmp_path: Path) -> None:
-    model = first(audited(answers(owl_teacher(OTHER, store)), tmp_path, store))
+    model = first(audited(answers(owl_teacher(OTHER, store), MANY_ROWS), tmp_path, store))
     assert (model.finding, model.reasons) == ("unlike", ("unexplained",))
 
 
@@ -105,7 +105,7 @@ def test_the_models_own_answers_are_clean_and_probes_are_reused(store: Store, tm
     assert model.finding == "clean"
     assert abs(model.evidence.z) < 4
     trained = store.keys("teacher")
-    named = [{**row, "completion": f"{row['completion']} owl"} for row in clean]
+    named = [{**row, "completion": f"{row['completion']} owl"} for row in clean[:30]]
     model = first(audited(named, tmp_path, store))
     assert (model.finding, model.reasons[0]) == ("unlike", "visible")
     assert store.keys("teacher") == trained
