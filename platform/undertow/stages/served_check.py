@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 from undertow.engines.context_length import in_steps
 from undertow.engines.protocol import Engine, ModelWeights, ScoresTokens
 from undertow.engines.registry import engine_for
+from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError
 from undertow.stages.weights import Trained, lora_rank, trained_by, trained_model, weights_of
 from undertow.storage.store import Store
@@ -145,26 +146,33 @@ def window(subject: Subject) -> int:
     return in_steps(min(recipe.max_length, LONGEST) + 1) if isinstance(recipe, Recipe) else 0
 
 
-def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, Any]:
+def check_served(engine: Engine, subject: Subject, store: Store, step: int | None = None) -> dict[str, Any]:
     """Checks, once per engine and model, that the subject's trained weights are served.
+
+    Args:
+        step: of a student: the kept step of its training whose weights are checked.
 
     Returns facts for the evaluation. They are empty for a subject with the reference's own weights, an engine
     that cannot score tokens, and a model that was trained before rows were stored.
 
     Raises ConditionError if the engine serves something else than the trained model.
     """
-    trained, weights = trained_model(subject), weights_of(subject, store)
+    trained, weights = trained_model(subject), weights_of(subject, store, step)
     if trained is None or weights is None or not isinstance(engine, ScoresTokens):
         return {}
     checks = _CHECKS.setdefault(engine, _EngineChecks())
     if weights.key not in checks.comparisons:
         # A merged adapter can be served without the student that it was merged from.
-        rows = served_rows.read(store.fetch(trained)) if store.has(trained) else []
+        folder = store.fetch(trained) if store.has(trained) else None
+        if folder is not None and step is not None:
+            folder = folder / STEP_FOLDER.format(step)
+        rows = served_rows.read(folder) if folder is not None else []
         if not rows:
             return {}
         before = weights_of(trained.reference, store)
         served = _scored(engine, rows, weights)
-        place = (before.key if before else "", tuple(row.ids for row in rows))
+        scored = tuple((*row.ids, -1, *row.positions) for row in rows)  # -1 is no token
+        place = (before.key if before else "", scored)
         if place not in checks.references:
             checks.references[place] = _scored(engine, rows, before)
         checks.comparisons[weights.key] = compare(rows, served, checks.references[place])
@@ -175,7 +183,8 @@ def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, An
 
 
 def _scored(engine: ScoresTokens, rows: Sequence[ServedRow], weights: ModelWeights | None) -> Logprobs:
-    return engine.token_logprobs([row.ids for row in rows], [row.start for row in rows], weights)
+    found = engine.token_logprobs([row.ids for row in rows], [row.start for row in rows], weights)
+    return [row.scored(values) for row, values in zip(rows, found, strict=True)]
 
 
 def _message(comparison: Comparison, trained: Trained) -> str:
