@@ -1,6 +1,6 @@
 """platform/slurm.sbatch on a real Slurm, with stand-ins for Ray and the sweep that take no time.
 
-The stand-in for `ray start` runs until it is killed, that for the sweep until SIGTERM or until it finds a file.
+The stand-in for `ray start` runs until it is killed; the sweep's until SIGTERM or a file.
 """
 
 from collections.abc import Iterator
