@@ -457,6 +457,15 @@ def test_deepspeed_compiles_nothing(gpt2: Path, job: MakeJob) -> None:
     assert comm.cdb.shm_comm_op is None
 
 
+def test_training_works_after_an_engine_has_destroyed_the_process_group(gpt2: Path, job: MakeJob) -> None:
+    """As vLLM does when an engine in the same process ends."""
+    before, after = job("before"), job("after")
+    finetune(gpt2, [before], ignore)
+    torch.distributed.destroy_process_group()
+    finetune(gpt2, [after], ignore)
+    assert all(torch.equal(value, weights(after)[name]) for name, value in weights(before).items())
+
+
 def test_training_that_changes_nothing_is_an_error(gpt2: Path, job: MakeJob) -> None:
     with pytest.raises(ConditionError, match="changed no weight"):
         plan = recipe(Parameters(("transformer.ln_f.weight",)), learning_rate=1e-30)
