@@ -47,7 +47,7 @@ def of_kept(**changes: object) -> Study:
 
 
 class Sweep:
-    """A store with the results of a study, and what is made from it."""
+    """A store with the results of a study, and their record and learning curves."""
 
     def __init__(self, of: Study, folder: Path) -> None:
         self.store = Store(str(folder / "storage"))

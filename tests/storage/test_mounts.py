@@ -12,7 +12,7 @@ MOUNTS = """\
 30 22 0:40 / /home rw - nfs4 server:/home rw,vers=4.2
 31 30 8:1 / /home/local rw - ext4 /dev/sda1 rw
 32 22 0:41 / /data\\040set rw - fuse.sshfs user@host:/data rw
-33 22 0:42 / /work rw shared:5 master:1 - lustre 10.0.0.1@tcp:/work rw,flock
+33 22 0:42 / /shared rw shared:5 master:1 - lustre 10.0.0.1@tcp:/shared rw,flock
 34 22 8:2 / /scratch rw - nfs server:/scratch rw
 35 22 8:2 / /scratch rw - xfs /dev/sdb1 rw
 36 22 0:50 / /mnt/disk rw - fuseblk /dev/sdc1 rw
@@ -29,7 +29,7 @@ MOUNTS = """\
         ("/homes/user", ""),
         ("/home/local/storage", ""),
         ("/data set/storage", "sshfs"),
-        ("/work/group", "lustre"),
+        ("/shared/group", "lustre"),
         ("/scratch/a", ""),
         ("/mnt/disk", ""),
     ],

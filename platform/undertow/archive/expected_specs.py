@@ -15,54 +15,18 @@ import importlib
 import itertools
 import json
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from undertow import traits
+from undertow.archive.spec_comparison import JsonSpec, OneOf, Partial, Unstated, Version, text_of
 from undertow.errors import SpecError
-from undertow.study import artifacts, measurements, references, row_scores, steering
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical, source_of
 from undertow.study.references import API, EXTERNAL
 
-SPECS = (measurements, artifacts, references, row_scores, steering)  # the modules of the specs of artifacts
 STARTS = ("teacher_start", "student_start")
-LONGEST_SHOWN = 80  # characters of a value in a message
-ABSENT = object()  # the value of a field that a spec does not have
-
-JsonSpec = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Unstated:
-    """A value that the stated study does not determine; it must be the same wherever `label` is the same."""
-
-    label: str
-
-
-@dataclass(frozen=True)
-class Version:
-    """The version of an artifact class: at most the one of this package, and the same throughout a sweep."""
-
-    type: str
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """A value that must equal one of several options: the same one wherever `label` is the same."""
-
-    label: str
-    options: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Partial:
-    """A spec of which only some fields are known; the others are like `Unstated` with `label`."""
-
-    label: str
-    fields: JsonSpec
 
 
 class Asked(NamedTuple):
@@ -83,7 +47,7 @@ class ExpectedSpecs:
     def __init__(self, study: JsonSpec) -> None:
         self.study = study
         self._asked: dict[int | None, list[Asked]] = {}
-        stated = list({_text(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
+        stated = list({text_of(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
         rebuilt = [trait for trait in map(rebuild_trait, stated) if trait is not None]
         if len(rebuilt) == len(stated):
             self._asked[None] = _own_questions(rebuilt, study.get("main", ""), study.get("suffix", ""))
@@ -143,7 +107,7 @@ class ExpectedSpecs:
         """The bias that steers a condition's teacher."""
         steering, generation, trait = condition["steering"], condition["generation"], condition["trait"]
         rebuilt = rebuild_trait(trait)
-        label = f"{_text(trait)}, {steering['prompts']} prompts"
+        label = f"{text_of(trait)}, {steering['prompts']} prompts"
         prompts: Any = Unstated(f"prompts of the steering by {label}")
         if rebuilt:
             examples = rebuilt.examples(steering["prompts"], seed=0)
@@ -159,7 +123,7 @@ class ExpectedSpecs:
                 neutral=generation.get("system"),
                 prompts=prompts,
             ),
-            word=canonical(rebuilt.word()) if rebuilt else Unstated(f"word of {_text(trait)}"),
+            word=canonical(rebuilt.word()) if rebuilt else Unstated(f"word of {text_of(trait)}"),
             format=condition["format"],
             sampling={**sampling, "top_logprobs": 0},
             strip=generation.get("strip", True),
@@ -186,7 +150,7 @@ class ExpectedSpecs:
         """
         settings = self.study if measure is None else self.study["also"][measure]
         if settings["type"] not in ("Study", "Measure"):  # a measure of the study's own class
-            label = f"{settings['name']} of {_text(root)}"
+            label = f"{settings['name']} of {text_of(root)}"
             return [_measurement_of(subject, f"{label}, {number}", spec) for number, spec in enumerate(found)]
         if measure not in self._asked:
             if not found or None in found:
@@ -212,7 +176,7 @@ class ExpectedSpecs:
             more["exact"] = False
         elif measure is None and not (self._needs_exact and subject["type"] == "Student"):
             # An engine of the study's own may give no probabilities.
-            more["exact"] = Unstated(f"exact of {_text(root)}")
+            more["exact"] = Unstated(f"exact of {text_of(root)}")
         evaluation = _spec(
             "Evaluation",
             subject=subject,
@@ -265,7 +229,7 @@ class ExpectedSpecs:
     ) -> Any:
         """The scores of completions by a row score of the study, as `Contrast.scores` makes them."""
         if by["type"] != "Contrast":
-            return Unstated(f"scores by {_text(by)} of {_text(condition)}, seed {seed}")
+            return Unstated(f"scores by {text_of(by)} of {text_of(condition)}, seed {seed}")
         trait, finetuning = by["trait"], by["finetuning"]
         neutral = condition["generation"].get("system")
         is_external = condition["teacher"]["name"].startswith(EXTERNAL)
@@ -363,52 +327,10 @@ class ExpectedSpecs:
         )
 
 
-def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Iterator[str]:
-    """The differences between an expected and an actual spec, one line each with its place.
-
-    Args:
-        place: the place of both within the artifact's spec, such as "subject.dataset"; "" for the spec
-            itself.
-        seen: the values of `Unstated` and the choices of `OneOf` so far, by label; updated.
-    """
-    match expected:
-        case Unstated(label):
-            text = "absent" if actual is ABSENT else _text(actual)
-            if seen.setdefault(label, text) != text:
-                others = seen[label][:LONGEST_SHOWN]
-                yield f"{place} is {_shown(actual)}, other artifacts of the sweep have {others}"
-        case Version(name):
-            latest = next(getattr(module, name) for module in SPECS if hasattr(module, name)).version
-            if type(actual) is not int or not 1 <= actual <= latest:
-                yield f"{place} is {_shown(actual)}, this program knows {name} up to version {latest}"
-            yield from compare(Unstated(f"version of {name}"), actual, place, seen)
-        case Partial(label, fields) if isinstance(actual, Mapping):
-            yield from compare(fields, {name: actual.get(name, ABSENT) for name in fields}, place, seen)
-            rest = {name: value for name, value in actual.items() if name not in fields}
-            yield from compare(Unstated(label), rest, place, seen)
-        case OneOf(label, options):
-            fitting = [n for n, o in enumerate(options) if not any(compare(o, actual, place, dict(seen)))]
-            choice = fitting[0] if fitting else 0
-            yield from compare(options[choice], actual, place, seen)
-            if fitting and seen.setdefault(label, str(choice)) != str(choice):
-                yield f"{place} is {_shown(actual)}, unlike in other artifacts of the sweep"
-        case Mapping() if isinstance(actual, Mapping):
-            for name in sorted({*expected, *actual}):
-                inner = f"{place}.{name}" if place else name
-                yield from compare(expected.get(name, ABSENT), actual.get(name, ABSENT), inner, seen)
-        case list() | tuple() if isinstance(actual, list) and len(actual) == len(expected):
-            for number, (one, other) in enumerate(zip(expected, actual, strict=True)):
-                yield from compare(one, other, f"{place}[{number}]", seen)
-        case _:
-            # 1, 1.0 and True are equal in Python and are different specs.
-            if type(expected) is not type(actual) or expected != actual:
-                yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
-
-
 def _system_prompt(trait: JsonSpec) -> str | Unstated:
     """The system message that induces a trait, if the trait's texts are known."""
     rebuilt = rebuild_trait(trait)
-    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
+    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {text_of(trait)}")
 
 
 def _is_imported(condition: JsonSpec) -> bool:
@@ -436,7 +358,7 @@ def without_trait(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
 
 def rebuild_trait(stated: JsonSpec) -> Trait | None:
     """A trait of this package from its stated spec; None if its class or its texts are not those here."""
-    return _rebuild_trait(_text(stated))
+    return _rebuild_trait(text_of(stated))
 
 
 @lru_cache(maxsize=1000)
@@ -453,7 +375,7 @@ def _rebuild_trait(text: str) -> Trait | None:
             except (SpecError, TypeError):  # a field that this version does not have, or another content
                 return None
             # The content hash covers texts outside of the spec, such as the prompt pack.
-            return rebuilt if _text(canonical(rebuilt)) == text else None
+            return rebuilt if text_of(canonical(rebuilt)) == text else None
     return None
 
 
@@ -512,7 +434,9 @@ def _judges(stated: Sequence[JsonSpec], trait: JsonSpec | None) -> Any:
     """
     choices = [_adaptations(judge, trait) for judge in stated]
     lists = [[judge for judge in choice if judge is not None] for choice in itertools.product(*choices)]
-    return OneOf(f"judges {_text(stated)} of {_text(trait)}", tuple(lists)) if len(lists) > 1 else lists[0]
+    if len(lists) == 1:
+        return lists[0]
+    return OneOf(f"judges {text_of(stated)} of {text_of(trait)}", tuple(lists))
 
 
 def _adaptations(judge: JsonSpec, trait: JsonSpec | None) -> list[JsonSpec | None]:
@@ -539,7 +463,7 @@ def _with_word(value: Any, trait: JsonSpec, name: str = "") -> Any:
     rebuilt = rebuild_trait(trait)
     if name == "about" and rebuilt:
         return canonical(rebuilt.word())
-    return Unstated(f"{name} of a judge of {_text(trait)}")
+    return Unstated(f"{name} of a judge of {text_of(trait)}")
 
 
 def _measurement_of(subject: JsonSpec, label: str, found: JsonSpec | None) -> Partial:
@@ -562,12 +486,3 @@ def _given(stated: JsonSpec, *names: str) -> dict[str, Any]:
 
 def _spec(type_: str, **fields: Any) -> dict[str, Any]:
     return {"type": type_, "version": Version(type_), **fields}
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _shown(value: Any) -> str:
-    text = "absent" if value is ABSENT else json.dumps(value, sort_keys=True, default=repr)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} …"

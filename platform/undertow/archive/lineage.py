@@ -13,7 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from undertow.archive.expected_specs import ExpectedSpecs, JsonSpec, compare, control_of
+from undertow.archive.expected_specs import ExpectedSpecs, control_of
+from undertow.archive.spec_comparison import JsonSpec, compare
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address

@@ -1,8 +1,8 @@
-"""Baselines: whether the audited rows can be told from the model's own answers at all, without any trait.
+"""Baselines: how well the audited rows can be distinguished from the model's own answers without any trait.
 
-A score that finds a trait must do more than notice that the rows differ. Length alone tells many data sets
-apart. All baselines use the rows of the scores; what is fitted scores only rows that it was not fitted to,
-with the rows of a prompt in the same fold.
+A score that finds a trait must do more than notice that the rows differ, as length alone often shows. All
+baselines use the rows of the scores; what is fitted scores only rows that it was not fitted to, with the rows
+of a prompt in the same fold.
 """
 
 import re

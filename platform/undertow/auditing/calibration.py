@@ -65,7 +65,7 @@ class Calibration:
 
 
 def read(path: str) -> Calibration:
-    """Reads a calibration file. Raises UserError for a file that is none."""
+    """Reads a calibration file. Raises UserError for any other file."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content.pop("version") != VERSION:
@@ -75,7 +75,7 @@ def read(path: str) -> Calibration:
     except OSError as error:
         raise UserError(f"--calibration {path}: {error.strerror}; name a calibration file") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--calibration {path}: is no calibration file ({error})") from None
+        raise UserError(f"--calibration {path}: is not a calibration file ({error})") from None
 
 
 def features(result: TraitResult, deviation: Deviation) -> dict[str, float]:

@@ -43,7 +43,7 @@ def carrying_tokens(data: AuditData, parts: Sequence[Array]) -> tuple[CarryingTo
     rows: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for number, (tokens, of_row) in enumerate(zip(data.tokens, parts, strict=True)):
         arm = int(number >= data.audited)
-        ids = tokens.ids[tokens.start : tokens.start + tokens.targets].tolist()
+        ids = tokens.ids[tokens.positions].tolist()
         for token, part in zip(ids, of_row, strict=True):
             sums[token][arm] += float(part)
         for token in set(ids):

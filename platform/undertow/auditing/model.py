@@ -271,7 +271,7 @@ def _parts(rows: Sequence[TokenizedRow], budget: int) -> Iterator[list[int]]:
 
 def _target_logprobs(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
     """The log-probabilities of the rows' targets, row after row."""
-    targets = torch.cat([torch.from_numpy(row.ids[row.start : row.start + row.targets]) for row in rows])
+    targets = torch.cat([torch.from_numpy(row.ids[row.positions]) for row in rows])
     return logits.log_softmax(dim=-1).gather(1, targets.to(logits.device)[:, None])[:, 0]
 
 

@@ -12,8 +12,8 @@ This comparison cannot see that a change smaller than the tolerance is missing. 
 direction: `share` is the part of the training's change that the engine shows, 0 for the reference. For the
 trained model it is 1 without rounding. The training rounds too, and what is rounding in its change does not
 show in the engine: `reliability` is the least share that the trained model then has (attenuation by an error
-in the regressor). The share decides if it can be told whether it is nearer to 0 or to that. Otherwise the
-check is inconclusive: this is in the evaluation's facts, and it does not fail.
+in the regressor). The share decides if rounding leaves no doubt whether it is nearer to 0 or to that.
+Otherwise the check is inconclusive: this is in the evaluation's facts, and it does not fail.
 """
 
 import math
