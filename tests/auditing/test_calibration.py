@@ -62,14 +62,14 @@ def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
     ("content", "message"),
     [
         (None, "name a calibration file"),
-        ("owl", "is no calibration file"),
-        ("[]", "is no calibration file"),
+        ("owl", "is not a calibration file"),
+        ("[]", "is not a calibration file"),
         ('{"version": 2}', "not of version 1"),
-        ('{"version": 1}', "is no calibration file"),
+        ('{"version": 1}', "is not a calibration file"),
         (HALF.to_json().replace("3.0", "3.0, 4.0"), "must be equally many"),
     ],
 )
-def test_a_file_that_is_no_calibration_is_rejected(tmp_path: Path, content: str | None, message: str) -> None:
+def test_any_other_file_is_rejected(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "c.json"
     if content is not None:
         path.write_text(content)
