@@ -34,7 +34,7 @@ DIGESTS = {
     "rewriting": "0dcf2164365db8a3",
     "selection": "b04edb5a82e722a8",
     "shuffles": "6162ae7aa67fdbd5",
-    "steered": "0ab65f5f50cd4443",
+    "steered": "ff27ec89babc1064",
     "trees": "e15a53ad64e371ea",
     "triggers": "d97047b47c50a149",
     "unique_rows": "5f4c8c8fbd6a60c1",
