@@ -19,6 +19,7 @@ DIGESTS = {
     "chain": "f82b69aac52e2a0f",
     "code": "14495930a6dad360",
     "cross_model": "1c1fb6ca20e88123",
+    "defence": "c75feff9f94e9487",
     "dilution": "20e4d37906c9491a",
     "finetuned": "097f74a75c1f3bfe",
     "further": "0cd1d20869eda15f",
