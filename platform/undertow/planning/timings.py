@@ -168,7 +168,14 @@ def _start_key(artifact: Artifact) -> Hashable:
                 return "students", condition
             teacher = completions.teacher
             model = (teacher.reference.root, teacher.reference.label)
-            data = (*model, teacher.trait, teacher.system, teacher.finetuning, completions.sampling)
+            data = (
+                *model,
+                teacher.trait,
+                teacher.system,
+                teacher.finetuning,
+                completions.sampling,
+                dataset.round,
+            )
             return "students", condition, data
         case Teacher(reference=reference, finetuning=finetuning):
             return "teachers", reference.root, reference.label, finetuning
