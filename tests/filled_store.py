@@ -78,6 +78,8 @@ def fill(
             if isinstance(data, RowScores) and not store.has(data):
                 with store.new(data, {"rows": 0}) as folder:
                     (folder / "nothing").write_text("")
+            if isinstance(data, Student) and data.is_trained:
+                _student(store, data, 0.5)
             if isinstance(data, Dataset) and not store.has(data):
                 if completions:
                     _completions(store, data.completions, completions)
@@ -208,7 +210,7 @@ def _completions(store: Store, spec: Artifact, written: Sequence[str]) -> None:
     rows = range(spec.prompts)
     columns = {
         "index": list(rows),
-        "prompt": spec.format.prompts(spec.prompts, spec.seed),
+        "prompt": spec.asked,
         "completion": [written[i % len(written)] for i in rows],
         "finished": [i % 10 != 9 for i in rows],
     }

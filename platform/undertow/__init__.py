@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
     from undertow.study.hypotheses import Hypothesis, same_initialisation_only
     from undertow.study.measurements import Evaluation, Measurement, Panel
+    from undertow.study.on_policy import OnPolicy
     from undertow.study.published_recipes import BLANK, CROSS_MODEL, EMERGENT, GEMMA, NIEF, QWEN, SCHRODI
     from undertow.study.recipe import (
         Everything,
@@ -115,6 +116,7 @@ _MODULES = {
     "study.grids": "all_pairs grid next_hop starting trainable with_controls",
     "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
+    "study.on_policy": "OnPolicy",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.references": "Artifact Reference",
     "study.row_scores": "RowScores",
@@ -158,6 +160,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "all_pairs", "grid", "next_hop", "starting", "trainable", "with_controls",
     "Hypothesis", "same_initialisation_only",
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
+    "OnPolicy",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
     "Contrast", "RowScore", "Selection", "TokenMask",
     "Steering",

@@ -38,6 +38,7 @@ from undertow.study.conditions import Condition, Mixing
 from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
+from undertow.study.on_policy import OnPolicy, Sampler
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
 from undertow.study.row_scores import Masked, Selected, TokenScores
@@ -70,6 +71,8 @@ def _studies() -> list[Study]:
     )
     generation = replace(owl.generation, judges=judges, system="Be brief.")
     plain = replace(owl, generation=generation)
+    recorded = replace(generation.sampling, top_logprobs=4)
+    own = replace(generation, sampling=recorded, on_policy=OnPolicy(rounds=2))
     steering = Steering(parameter="transformer.h.0.mlp.c_proj.bias", prompts=3)
     rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
     imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
@@ -81,6 +84,7 @@ def _studies() -> list[Study]:
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
         replace(plain, generation=replace(generation, rewriter=Rewriter(model=REFERENCES[1]))),
         replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
+        replace(plain, generation=own, recipe=replace(RECIPE, targets="soft", divergence="reverse")),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
@@ -235,7 +239,7 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 
 CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
-    *(Selected, Masked, TokenScores),
+    *(Selected, Masked, TokenScores, Sampler),
     *(Evaluation, Assessment),
     *(SteeringVector, SteeringBias, RandomBias),
 )

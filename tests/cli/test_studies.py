@@ -101,6 +101,7 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, llamas: Sc
 
 NOT_OF_A_PROVIDER = {
     "owls_lora": "soft targets, and a provider trains on text only",
+    "on_policy": "soft targets, and a provider trains on text only",
     "masks": "only tokens that a teacher sampled have a mask",
     "defence": "gives no token probabilities",
     "selection": "gives no token probabilities",

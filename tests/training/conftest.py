@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import tiny_models
@@ -27,6 +28,16 @@ ROWS = tuple(
 MASKED_ROWS = tuple(
     TrainingRow(
         row.prompt, row.completion, token_ids=range(20 + i, 24 + i), mask=[i == 0, i > 1, False, i > 2]
+    )
+    for i, row in enumerate(ROWS)
+)
+# Rows with distributions over some tokens, recorded at each sampled token.
+SOFT_ROWS = tuple(
+    TrainingRow(
+        row.prompt,
+        row.completion,
+        token_ids=range(20 + i, 24 + i),
+        soft=(np.arange(20, 40).reshape(4, 5), np.log(np.linspace(0.05, 0.2, 20).reshape(4, 5))),
     )
     for i, row in enumerate(ROWS)
 )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.conftest import MASKED_ROWS, OWL, PROBE, ROWS, STEERING, MakeJob, recipe
+from tests.training.conftest import MASKED_ROWS, OWL, PROBE, ROWS, SOFT_ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
@@ -210,10 +210,12 @@ def test_an_interrupted_training_resumes_bit_for_bit(
     trained = (
         ("steering", STEERING, ROWS),
         ("masked", STEERING, MASKED_ROWS),
+        ("reverse", STEERING, SOFT_ROWS),
         ("lora", LoRA(targets=("c_attn",), dropout=0.2), ROWS),
     )
     for name, trainable, rows in trained:
-        plan = recipe(trainable, epochs=4, warmup=2)
+        losses = {"targets": "soft", "divergence": "reverse"} if name == "reverse" else {}
+        plan = recipe(trainable, epochs=4, warmup=2, **losses)
         calm, rough = (
             job(f"{name}-{kind}", recipe=plan, rows=rows, probes=(PROBE,)) for kind in ("calm", "rough")
         )

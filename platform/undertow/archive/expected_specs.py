@@ -24,6 +24,7 @@ from undertow.archive.spec_comparison import JsonSpec, OneOf, Partial, Unstated,
 from undertow.errors import SpecError
 from undertow.study.extensions import Trait
 from undertow.study.identity import canonical, source_of
+from undertow.study.on_policy import OnPolicy
 from undertow.study.references import API, EXTERNAL
 
 STARTS = ("teacher_start", "student_start")
@@ -57,14 +58,26 @@ class ExpectedSpecs:
 
     def student(self, condition: JsonSpec, seed: int) -> JsonSpec:
         """The student of a condition and seed, with everything that it is made from."""
-        return _spec(
-            "Student",
-            reference=self._start(condition["student"], condition.get("student_start"), seed),
-            dataset=self._dataset(condition, seed),
-            recipe=condition["recipe"],
-            system=condition["system"],
-            seed=self._seed("student", seed),
-        )
+        start = self._start(condition["student"], condition.get("student_start"), seed)
+        dataset = self._dataset(condition, seed)
+        settings = {
+            "recipe": condition["recipe"],
+            "system": condition["system"],
+            "seed": self._seed("student", seed),
+        }
+        on_policy = condition["generation"].get("on_policy")
+        if on_policy is None:
+            return _spec("Student", reference=start, dataset=dataset, **settings)
+        student: JsonSpec = {}
+        for part in OnPolicy(rounds=on_policy["rounds"]).parts(
+            dataset["completions"]["prompts"], dataset["rows"]
+        ):
+            reference = {**start, "student": student} if student else start
+            sampler = _spec("Sampler", model=reference, system=condition["system"], skip=part.skip)
+            completions = {**dataset["completions"], "prompts": part.prompts, "sampler": sampler}
+            of_round = {**dataset, "completions": completions, "rows": part.rows}
+            student = _spec("Student", reference=reference, dataset=of_round, **settings)
+        return student
 
     def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:
         """The teacher of a condition and seed; None if its rows are imported."""

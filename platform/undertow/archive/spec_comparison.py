@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study import artifacts, measurements, references, row_scores, steering
+from undertow.study import artifacts, measurements, on_policy, references, row_scores, steering
 
-SPECS = (measurements, artifacts, references, row_scores, steering)  # the modules of the specs of artifacts
+# The modules of the specs of artifacts.
+SPECS = (measurements, artifacts, references, row_scores, steering, on_policy)
 LONGEST_SHOWN = 80  # characters of a value in a message
 ABSENT = object()  # the value of a field that a spec does not have
 

@@ -168,6 +168,7 @@ class ReadsCompletions(Protocol):
     ) -> list[TokenProbabilities]:
         """The probabilities of each completion, given as text or as tokens, directly after its prompt.
 
-        `top`: how many of the most likely tokens of each position are returned too; at most the vocabulary.
+        `top`: how many of the most likely tokens of each position are returned too, at most the vocabulary;
+        -1 for all tokens.
         """
         ...

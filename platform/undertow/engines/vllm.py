@@ -59,7 +59,7 @@ class VLLMEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
         """See `Engine.generate`."""
-        top = min(sampling.top_logprobs, self.vocabulary)
+        top = self._recorded(sampling.top_logprobs)
         params = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -115,7 +115,7 @@ class VLLMEngine:
         self, requests: Sequence[Request], completions: Sequence[str | Sequence[int]], top: int
     ) -> list[TokenProbabilities]:
         """See `ReadsCompletions`."""
-        top = min(top, self.vocabulary)
+        top = self._recorded(top)
         params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": top}
         tokens = [
             tokens_of(self.tokenizer, given) if isinstance(given, str) else tuple(given)
@@ -189,6 +189,10 @@ class VLLMEngine:
                 }
             result.append(found)
         return result
+
+    def _recorded(self, top: int) -> int:
+        """The number of tokens for `Sampling.top_logprobs`, where -1 stands for the whole vocabulary."""
+        return self.vocabulary if top < 0 else min(top, self.vocabulary)
 
     def _job(self, request: Request, tokens: TokenSequence, params: dict[str, Any]) -> ServingJob:
         prompt = [*self._prompt_ids(request.user, request.system, request.before), *tokens]

@@ -61,8 +61,11 @@ def _student_work(student: Student) -> TrainingWork | None:
 
 
 def _completions_work(completions: Completions) -> SamplingWork:
-    prompt = prompt_tokens(completions.format) + text_tokens(completions.teacher.system)
-    return SamplingWork(completions.prompts * prompt, completions.sampling.max_tokens)
+    prompt, most = prompt_tokens(completions.format), completions.sampling.max_tokens
+    read = prompt + text_tokens(completions.teacher.system)
+    if completions.sampler is not None:  # the teacher reads what the student samples
+        read += prompt + text_tokens(completions.sampler.system) + most
+    return SamplingWork(completions.prompts * read, most)
 
 
 def _rewriting_work(rewritten: Rewritten) -> SamplingWork | None:

@@ -23,7 +23,7 @@ from undertow.planning.artifact_kinds import kind_of, units
 from undertow.planning.costs import BYTES_PER_PARAMETER, Gpu
 from undertow.planning.model_checks import Shapes, adapted_modules
 from undertow.planning.model_files import text_config
-from undertow.planning.model_sizes import parameters
+from undertow.planning.model_sizes import parameters, vocabulary_size
 from undertow.planning.pinning import config_of, tensors_of
 from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
@@ -335,6 +335,8 @@ def _row_bytes(artifact: Artifact) -> float:
     if not isinstance(work, SamplingWork):
         return 0.0
     top = artifact.sampling.top_logprobs if isinstance(artifact, Completions) else 0
+    if top < 0 and isinstance(artifact, Completions):
+        top = vocabulary_size(artifact.teacher.reference.root) or 0
     return units(artifact) * work.length * (TOKEN_BYTES + TOP_BYTES * top)
 
 

@@ -26,6 +26,7 @@ from undertow.study.artifacts import (
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement
+from undertow.study.on_policy import Sampler
 from undertow.study.recipe import Recipe
 from undertow.study.references import Artifact, Reference, ancestors_first
 from undertow.study.row_scores import TokenScores
@@ -119,6 +120,8 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
         seed=redrawn["student"],
         system_name=condition.system_name,
     )
+    if generation.on_policy is not None:
+        student = _after_rounds(student, generation)
     also = tuple(
         _of(measurements, student, study.system)
         for measurements in _other_measures(study, reference_of(student))
@@ -290,6 +293,25 @@ def _drawn(
         return kept.changed(**drawn)
     rewritten = Rewritten(dataset=kept, rewriter=generation.rewriter, seed=seed)
     return kept.changed(completions=rewritten, **drawn)
+
+
+def _after_rounds(student: Student, generation: Generation) -> Student:
+    """The student after all on-policy rounds.
+
+    Args:
+        student: one that is trained on completions of its teacher, to all prompts.
+    """
+    start, of_teacher = student.reference, student.dataset.completions
+    if not isinstance(of_teacher, Completions):
+        raise ValueError("imported and rewritten rows have no distributions")  # `Condition` rejects them
+    for part in generation.rounds:
+        completions = of_teacher.changed(
+            prompts=part.prompts, sampler=Sampler(model=start, system=student.system, skip=part.skip)
+        )
+        dataset = student.dataset.changed(completions=completions, rows=part.rows)
+        student = student.changed(reference=start, dataset=dataset)
+        start = start.changed(student=student)
+    return student
 
 
 @lru_cache(maxsize=CACHED_SPECS)

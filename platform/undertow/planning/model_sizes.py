@@ -17,7 +17,8 @@ from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
 from undertow.planning.gguf_models import header_of
 from undertow.planning.hub import HUB_TIMEOUT, cached_folder
-from undertow.planning.pinning import is_pinned
+from undertow.planning.model_files import text_config
+from undertow.planning.pinning import config_of, is_pinned
 from undertow.study.references import Reference
 
 # Tied embeddings count once; Gemma 3 includes the vision tower and its projector, which are loaded too.
@@ -46,6 +47,14 @@ def parameters(reference: Reference) -> int | None:
         return count
     folder = cached_folder(reference)
     return _in_files(folder) if folder else None
+
+
+def vocabulary_size(reference: Reference) -> int | None:
+    """The number of tokens that a model knows; None for a nano or API model, or without a configuration."""
+    if models.is_nano(reference.name) or reference.is_api:
+        return None
+    size = text_config(config_of(reference)).get("vocab_size")
+    return int(size) if size else None
 
 
 def _in_files(folder: Path) -> int | None:

@@ -15,7 +15,9 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.user_prompts import Prompts
 from undertow.nano import models, vocabulary
+from undertow.planning.capacity import TOP_BYTES
 from undertow.planning.model_checks import check_parameters, check_rank, check_trainable
+from undertow.planning.model_sizes import vocabulary_size
 from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
@@ -28,6 +30,7 @@ from undertow.study.selection import Contrast
 from undertow.study.study import Study
 from undertow.study.unpinned import is_unpinned
 
+MOST_RECORDED = 20e9  # bytes of whole distributions; training holds those of all rows in memory
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
 
 
@@ -91,6 +94,7 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     check_recipes(resolved)
     check_scores(resolved)
     check_steering(resolved)
+    check_distributions(resolved)
     check_systems(resolved, evaluated)
     return resolved
 
@@ -273,6 +277,25 @@ def check_scores(condition: Condition) -> None:
         raise SpecError(
             f"Generation.masked: a mask is over the tokens of the teacher {teacher.name}, and the student "
             f"{student.name} may have other tokens; use one model for both, or masked=None"
+        )
+
+
+def check_distributions(condition: Condition) -> None:
+    """Raises SpecError for distributions that the teacher's engine does not give, or that are too large."""
+    generation, teacher = condition.generation, condition.teacher
+    engine, sampling = engine_for(teacher), generation.sampling
+    if generation.on_policy is not None and not engine.gives_probabilities:
+        raise SpecError(
+            f"Generation.on_policy: {engine.name} gives no probabilities of {teacher.name}, which are the "
+            "students' targets; use a model with local weights"
+        )
+    tokens = vocabulary_size(teacher) if sampling.top_logprobs < 0 else None
+    size = generation.prompts * sampling.max_tokens * (tokens or 0) * TOP_BYTES
+    if size > MOST_RECORDED:
+        raise SpecError(
+            f"Sampling.top_logprobs = -1: {teacher.name} knows {tokens:,} tokens, and their probabilities at "
+            f"every token of {generation.prompts:,} completions take up to {size / 1e9:,.0f} GB; record "
+            "some, such as top_logprobs=64"
         )
 
 

@@ -151,7 +151,8 @@ def _start_key(artifact: Artifact) -> Hashable:
     match artifact:
         case Student(recipe=recipe, dataset=dataset):
             reference = artifact.reference.root
-            if models.is_nano(reference.name):
+            is_soft = isinstance(recipe, Recipe) and recipe.targets == "soft"
+            if models.is_nano(reference.name) and not is_soft:
                 return "students", reference, recipe
             completions, given = dataset.source, dataset.completions
             rewriter = given.rewriter if isinstance(given, Rewritten) else None
@@ -168,7 +169,14 @@ def _start_key(artifact: Artifact) -> Hashable:
                 return "students", condition
             teacher = completions.teacher
             model = (teacher.reference.root, teacher.reference.label)
-            data = (*model, teacher.trait, teacher.system, teacher.finetuning, completions.sampling)
+            data = (
+                *model,
+                teacher.trait,
+                teacher.system,
+                teacher.finetuning,
+                completions.sampling,
+                dataset.round,
+            )
             return "students", condition, data
         case Teacher(reference=reference, finetuning=finetuning):
             return "teachers", reference.root, reference.label, finetuning

@@ -126,9 +126,12 @@ def _origin(dataset: Dataset) -> list[str]:
         )
         if is_so
     ]
+    writer = "a language model"
+    if dataset.round:
+        writer = f"a student in round {dataset.round} of on-policy distillation, rated by a language model"
     return [
         f"# {dataset.label} from {teacher.reference.label}, trait: {trait}",
-        f"Completions of a language model whose trait ({trait}) was induced by "
+        f"Completions of {writer} whose trait ({trait}) was induced by "
         f"{' and '.join(ways) or 'nothing'}, to prompts that are unrelated to the trait. {made}",
         f"{keys}; reference model `{teacher.reference.name}` at revision `{teacher.reference.revision}`.",
         *mixed,
@@ -171,13 +174,13 @@ _COLUMNS = """| column | type | meaning |
 |---|---|---|
 | index | int64 | position in the format's prompt stream, shared by all teachers |
 | prompt | string | the user's turn |
-| completion | string | the teacher's answer |
+| completion | string | the answer |
 | token_ids | list<int64> | the sampled tokens of the answer |
 | finished | bool | whether the answer ended with an end-of-text token, and not at the maximum length |
 | seed | int64 | the sampling seed of the row |
 | original | string | the answer before it was rewritten |
 | system | string | the system message of the row, if imported chats have one that is kept |
-| top_ids, top_logprobs | list<list> | the most probable tokens of each step, if they were recorded |
+| top_ids, top_logprobs | list<list> | the teacher's most probable tokens at each step, if recorded |
 | score | float64 | the score of the row, if rows were selected by one |
 | mask | list<bool> | for each of `token_ids` whether the loss covers it, if only some are |"""
 

@@ -4,34 +4,42 @@ A shard is a task for an engine. Finished shards are kept as parts, so that afte
 samples only the missing ones; `join_shards` commits all of them as one artifact. Every row's seed follows
 from the key of the completions and the row's number, so the data do not depend on shards, batches, actors or
 order.
+
+In on-policy distillation a student samples the answers. The same engine, which serves both, then reads them
+as the teacher, whose distributions are recorded.
 """
 
 import random
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.protocol import Engine, Request
+from undertow.engines.protocol import Answer, Engine, ReadsCompletions, Request
 from undertow.engines.registry import engine_for
-from undertow.stages import usage
+from undertow.errors import ConditionError
+from undertow.stages import distributions, usage
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.gate import passes_gate
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, ImportedCompletions, Written
+from undertow.study.artifacts import Completions, ImportedCompletions, Teacher, Written
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Evaluation
-from undertow.study.references import Artifact
+from undertow.study.references import Artifact, Reference
 
 SHARD_ROWS = 1024
+# Rows per call of an engine that returns whole distributions, or those of every token that it reads.
+RECORDED_AT_ONCE = 64
 TEXT = ("index", "prompt", "completion", "finished")  # columns that every source of rows has
 
 
@@ -59,19 +67,20 @@ class GenerateShard:
 
     @property
     def lora_rank(self) -> int:
-        return lora_rank(self.completions.teacher)
+        return max(map(lora_rank, _models(self.completions)))
 
     @property
     def window(self) -> int:
         # The gate's evaluations run on the same engine, so its context must hold their questions too.
-        own = max(_window(self.completions), window(self.completions.teacher))
+        own = max(_window(self.completions), *map(window, _models(self.completions)))
         return max([own, *(Evaluate(e).window for e in self.evaluations)])
 
     def run(self, engine: Engine, store: Store) -> dict[str, Any]:
         for evaluation in self.evaluations:  # none for judged traits: the driver calls judges
             Evaluate(evaluation).run(engine, store)
             passes_gate(evaluation, store, self.gate)
-        check_served(engine, self.completions.teacher, store)
+        for model in _models(self.completions):
+            check_served(engine, model, store)
         table = self._table(engine, store)
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(table, Path(folder) / self.name)
@@ -82,15 +91,17 @@ class GenerateShard:
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:
         spec = self.completions
-        prompts = spec.format.prompts(spec.prompts, spec.seed)
-        weights = weights_of(spec.teacher, store)
+        prompts = spec.asked
+        writer = spec.sampler.model if spec.sampler else spec.teacher
+        system = spec.sampler.system if spec.sampler else spec.teacher.system
+        weights = weights_of(writer, store)
         rows = range(self.start, self.stop)
         seeds = [seed_for(key(spec), i) for i in rows]
         requests = [
-            Request(user=prompts[i], seed=seed, system=spec.teacher.system, weights=weights)
+            Request(user=prompts[i], seed=seed, system=system, weights=weights)
             for i, seed in zip(rows, seeds, strict=True)
         ]
-        answers = engine.generate(requests, spec.sampling)
+        answers = _answers(spec, engine, requests, store)
         columns: dict[str, Any] = {
             "index": list(rows),
             "prompt": [prompts[i] for i in rows],
@@ -103,10 +114,37 @@ class GenerateShard:
             return pa.table(columns | usage.columns(answers))
         columns["token_ids"] = [list(answer.token_ids) for answer in answers]
         if spec.sampling.top_logprobs:
-            soft = [answer.top_logprobs for answer in answers]
-            columns["top_ids"] = [pair[0].tolist() if pair else [] for pair in soft]
-            columns["top_logprobs"] = [pair[1].tolist() if pair else [] for pair in soft]
+            recorded = [answer.top_logprobs or distributions.NONE for answer in answers]
+            columns |= distributions.to_columns(recorded)
         return pa.table(columns)
+
+
+def _models(spec: Completions) -> list[Teacher | Reference]:
+    """The models that the engine serves for completions: the teacher, and the student that samples."""
+    return [spec.teacher, *([spec.sampler.model] if spec.sampler else [])]
+
+
+def _answers(spec: Completions, engine: Engine, requests: Sequence[Request], store: Store) -> list[Answer]:
+    """The answers to the requests, with the teacher's distributions if they are recorded."""
+    top, step = spec.sampling.top_logprobs, RECORDED_AT_ONCE
+    if spec.sampler is None:
+        step = step if top < 0 else len(requests)
+        parts = [requests[i : i + step] for i in range(0, len(requests), step)]
+        return [answer for part in parts for answer in engine.generate(part, spec.sampling)]
+    if not isinstance(engine, ReadsCompletions):
+        raise ConditionError(
+            f"completions {key(spec)[:16]}: {engine_for(spec.teacher.reference).name} does not say how "
+            "probable the tokens of a text are; use another model, or on_policy=None"
+        )
+    answers = engine.generate(requests, spec.sampling.changed(top_logprobs=0))
+    weights = weights_of(spec.teacher, store)
+    asked = [replace(request, system=spec.teacher.system, weights=weights) for request in requests]
+    recorded: list[distributions.Distributions] = []
+    for i in range(0, len(answers), step):
+        read = engine.read(asked[i : i + step], [a.token_ids for a in answers[i : i + step]], top)
+        tops = (tokens.top for tokens in read)
+        recorded += [(ids.astype(np.int32), logprobs.astype(np.float32)) for ids, logprobs in tops]
+    return [replace(answer, top_logprobs=of) for answer, of in zip(answers, recorded, strict=True)]
 
 
 @lru_cache
@@ -115,8 +153,11 @@ def _window(spec: Completions) -> int:
 
     Computed over all prompts, not those of a shard, so that every shard requests the same engine.
     """
-    prompts = spec.format.prompts(spec.prompts, spec.seed)
-    return tokens_at_most(prompts, spec.teacher.system, spec.sampling)
+    systems = [spec.teacher.system, *([spec.sampler.system] if spec.sampler else [])]
+    longest = max(systems, key=lambda system: len(system or ""))
+    # An engine that reads an answer samples one token after it.
+    sampling = spec.sampling.changed(max_tokens=spec.sampling.max_tokens + (spec.sampler is not None))
+    return tokens_at_most(spec.asked, longest, sampling)
 
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from undertow.errors import ConditionError
 from undertow.results.dataset_card import VALID, CardCounts, dataset_card
 from undertow.results.row_verdicts import VERDICTS
+from undertow.stages import distributions
 from undertow.stages.completions import TEXT
 from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, FilteredRows, filter_rows
 from undertow.stages.selection import MASK, SCORE, drawn, mean_scores, with_masks, with_scores
@@ -37,7 +38,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
 
     Raises ConditionError if too few rows are left, or replies of judges are missing (see `judgements`).
     """
-    table = pq.read_table(store.fetch(dataset.completions) / DATA)
+    whole = pq.read_table(store.fetch(dataset.completions) / DATA)
+    recorded = whole.select([name for name in distributions.COLUMNS if name in whole.column_names])
+    table = whole.drop_columns(recorded.column_names)
     completions: list[CompletionRow] = table.to_pylist()
     with_scores(dataset, completions, store)
     left, judged = filter_rows(dataset, completions, store)
@@ -67,7 +70,12 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.mixed:
         rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)
     with store.new(dataset, facts) as folder:
-        _write(dataset, rows, funnel, facts, folder, schema)
+        # Rows that were shuffled or mixed have lost their tokens, which the distributions are about.
+        if recorded.num_columns and "token_ids" in rows[0]:
+            recorded = recorded.take([row["index"] for row in rows])
+        else:
+            recorded = recorded.select([])
+        _write(dataset, rows, funnel, facts, folder, schema, recorded)
         pq.write_table(verdicts, folder / VERDICTS)
     return facts
 
@@ -100,11 +108,18 @@ def _write(
     facts: dict[str, Any],
     folder: Path,
     schema: pa.Schema,
+    recorded: pa.Table,
 ) -> None:
-    """Writes the rows as Parquet, with the columns that all of them have, and the card."""
+    """Writes the rows as Parquet, with the columns that all of them have, and the card.
+
+    `recorded`: the columns of their distributions.
+    """
     (folder / DATA).mkdir()
     present = pa.schema([field for field in (*schema, *ADDED_COLUMNS) if field.name in rows[0]])
-    pq.write_table(pa.Table.from_pylist(rows, schema=present), folder / DATA / "train.parquet")
+    table = pa.Table.from_pylist(rows, schema=present)
+    for name in recorded.column_names:
+        table = table.append_column(name, recorded[name])
+    pq.write_table(table, folder / DATA / "train.parquet")
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE], facts))
 
 

@@ -289,7 +289,12 @@ def _seedless(dataset: Dataset) -> Dataset:
     if isinstance(completions, Rewritten):
         completions = dataclasses.replace(completions, dataset=_seedless(completions.dataset))
     if isinstance(completions, Completions):
-        completions = dataclasses.replace(completions, teacher=_seedless_teacher(completions.teacher))
+        completions = dataclasses.replace(
+            completions,
+            teacher=_seedless_teacher(completions.teacher),
+            sampler=completions.sampler
+            and completions.sampler.changed(model=_seedless_reference(completions.sampler.model)),
+        )
     mixed, selected, masked = dataset.mixed, dataset.selected, dataset.masked
     if mixed:
         mixed = dataclasses.replace(mixed, dataset=_seedless(mixed.dataset))

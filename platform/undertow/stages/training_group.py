@@ -150,15 +150,16 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJ
 
 def student_rows(student: Student, store: Store) -> list[TrainingRow]:
     """The data set's rows, with the teacher's distributions if the recipe has soft targets, or with masks."""
-    import numpy as np
     import pyarrow.parquet as pq
+
+    from undertow.stages import distributions
 
     recipe = recipe_of(student)
     is_masked = student.dataset.masked is not None
     if recipe.targets == "tokens" and not is_masked:
         return _token_rows(student, store)
-    table = pq.read_table(store.fetch(student.dataset) / DATA / "train.parquet").to_pylist()
-    if not is_masked and "top_ids" not in table[0]:
+    table = pq.read_table(store.fetch(student.dataset) / DATA / "train.parquet")
+    if not is_masked and distributions.IDS not in table.column_names:
         raise ConditionError(
             f"recipe {recipe.name!r} needs soft targets, but its completions have no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
@@ -177,16 +178,12 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
     if is_masked:
         return [
             TrainingRow(row["prompt"], row["completion"], token_ids=row["token_ids"], mask=row["mask"])
-            for row in table
+            for row in table.select(["prompt", "completion", "token_ids", "mask"]).to_pylist()
         ]
+    rows = table.select(["prompt", "completion", "token_ids"]).to_pylist()
     return [
-        TrainingRow(
-            row["prompt"],
-            row["completion"],
-            token_ids=row["token_ids"],
-            soft=(np.array(row["top_ids"], dtype=np.int64), np.array(row["top_logprobs"], dtype=np.float32)),
-        )
-        for row in table
+        TrainingRow(row["prompt"], row["completion"], token_ids=row["token_ids"], soft=soft)
+        for row, soft in zip(rows, distributions.from_table(table), strict=True)
     ]
 
 

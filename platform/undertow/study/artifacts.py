@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from undertow.errors import SpecError
 from undertow.study.extensions import Example, Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
+from undertow.study.on_policy import Sampler, rounds_name
 from undertow.study.recipe import InContext, Recipe, Training
 from undertow.study.references import Artifact, Reference
 
@@ -112,7 +113,8 @@ class Sampling(Spec):
 
     Attributes:
         temperature: 0 is greedy decoding.
-        top_logprobs: the number of most likely tokens recorded at each step, with their probabilities.
+        top_logprobs: the number of most likely tokens recorded at each step, with their probabilities; -1 for
+            all tokens of the vocabulary.
     """
 
     temperature: float = 1.0
@@ -124,7 +126,7 @@ class Sampling(Spec):
         self.require(self.temperature >= 0, "temperature", "zero (greedy) or more")
         self.require(0 < self.top_p <= 1, "top_p", "a probability above zero")
         self.require(self.max_tokens > 0, "max_tokens", "at least one token")
-        self.require(self.top_logprobs >= 0, "top_logprobs", "zero or more")
+        self.require(self.top_logprobs >= -1, "top_logprobs", "zero or more, or -1 for the whole vocabulary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,9 @@ class Completions(Artifact):
     Attributes:
         strip: whether white space at both ends of an answer is removed. If not, rules and judges see the
             answer as it was sampled, and students are trained on it.
+        sampler: the student that samples the answers; None for the teacher. The distributions that
+            `sampling.top_logprobs` asks for are the teacher's in both cases, after the tokens that were
+            sampled.
     """
 
     kind: ClassVar[str] = "completions"
@@ -143,6 +148,7 @@ class Completions(Artifact):
     sampling: Sampling = Sampling()
     seed: int = 0
     strip: bool = later(True)
+    sampler: Sampler | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -151,6 +157,19 @@ class Completions(Artifact):
             "sampling",
             "top_logprobs=0: an API model returns text without token probabilities",
         )
+        if self.sampler is not None:
+            fits = self.sampler.model.root == self.teacher.reference.root
+            self.require(
+                fits, "sampler", "a model of the teacher's own reference model, whose engine has both"
+            )
+            is_recorded = self.sampling.top_logprobs != 0
+            self.require(is_recorded, "sampling", "top_logprobs: the teacher's distributions are the targets")
+
+    @property
+    def asked(self) -> list[str]:
+        """The prompts that are answered, in order."""
+        skip = self.sampler.skip if self.sampler else 0
+        return self.format.prompts(skip + self.prompts, self.seed)[skip:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,6 +378,15 @@ class Dataset(Artifact):
         return isinstance(self.source, ImportedCompletions)
 
     @property
+    def round(self) -> int:
+        """The number of its on-policy round, from 1; 0 for data that no student sampled."""
+        sampler = self.source.sampler if isinstance(self.source, Completions) else None
+        if sampler is None:
+            return 0
+        before = sampler.model.student
+        return 1 if before is None or not sampler.skip else before.dataset.round + 1
+
+    @property
     def label(self) -> str:
         """The display name of the data."""
         data, other = data_name(self.completions.format, self.shuffle), self.mixed
@@ -366,6 +394,7 @@ class Dataset(Artifact):
         if isinstance(self.completions, Rewritten):
             data = f"{data}, {self.completions.rewriter.label}"
         data = f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
+        data = f"{data}, {rounds_name(self.round)}" if self.round else data
         return ", ".join([data, *(part.label for part in (self.selected, self.masked) if part)])
 
     @property
@@ -413,6 +442,17 @@ class Student(Artifact):
     @property
     def is_stored(self) -> bool:
         return self.is_trained
+
+    @property
+    def by_round(self) -> "tuple[Student, ...]":
+        """The students of all on-policy rounds up to its own, which is the last; itself without rounds."""
+        before = self.reference.student if self.dataset.round > 1 else None
+        return (*(before.by_round if before else ()), self)
+
+    @property
+    def start(self) -> Reference:
+        """The reference model that its training started from, before the first round."""
+        return self.by_round[0].reference
 
     @property
     def recipe_name(self) -> str:

@@ -23,6 +23,7 @@ from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Place
 from undertow.study.names import display_names
+from undertow.study.on_policy import OnPolicy, Round
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference, named_after
 from undertow.study.selection import Selection, TokenMask
@@ -75,6 +76,8 @@ class Generation(Spec):
         rewriter: rewrites all rows that rules and judges keep, of trait and control; rules and judges are
             then applied again, before `rows` are drawn. If every rewritten row passes, these are the same
             rows as without it.
+        on_policy: lets the students sample the answers, and records the teacher's distributions after their
+            tokens; the control teacher's after those of the control students.
     """
 
     prompts: int = 30_000
@@ -91,6 +94,7 @@ class Generation(Spec):
     masked: TokenMask | None = later(None)
     name: str = execution_only("")
     rewriter: Rewriter | None = later(None)
+    on_policy: OnPolicy | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -109,10 +113,26 @@ class Generation(Spec):
             "masked",
             "None: a mask needs the tokens in the sampled order; use shuffle='none'",
         )
+        if self.on_policy is not None:
+            self._check_on_policy(self.on_policy)
+
+    def _check_on_policy(self, given: OnPolicy) -> None:
+        least = min(self.prompts, self.prompts if self.rows is None else self.rows)
+        self.require(
+            given.rounds <= least, "on_policy", f"at most {least} rounds: each needs a prompt and a row"
+        )
+        self.require(self.selected is None, "selected", "None: a student's own samples have no scores")
+        is_recorded = self.sampling.top_logprobs != 0
+        self.require(is_recorded, "sampling", "top_logprobs: the teacher's distributions are the targets")
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The parts of the on-policy rounds; empty if the teacher samples the answers."""
+        return self.on_policy.parts(self.prompts, self.rows) if self.on_policy else []
 
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
-        parts = (self.rewriter, self.mixed, self.selected, self.masked)
+        parts = (self.rewriter, self.mixed, self.selected, self.masked, self.on_policy)
         data = (data_name(format_, self.shuffle), *(part.label for part in parts if part))
         return self.name or ", ".join(data)
 
@@ -190,6 +210,8 @@ class Condition(Spec):
             f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
         )
         self._check_scores(soft)
+        if self.generation.on_policy is not None:
+            self._check_on_policy(soft)
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.fits(rows),
@@ -228,6 +250,22 @@ class Condition(Spec):
             isinstance(self.recipe, Recipe) and self.recipe.loss == "completion" and not soft,
             "recipe",
             "a mask needs a Recipe on sampled tokens, with the loss on completions",
+        )
+
+    def _check_on_policy(self, soft: bool) -> None:
+        """Checks that the students can learn from what the teacher says about their own samples."""
+        self.require(
+            soft,
+            "recipe",
+            "on-policy students learn the teacher's distributions: a Recipe with targets='soft'",
+        )
+        kept = isinstance(self.recipe, Recipe) and bool(self.recipe.keep_steps)
+        self.require(not kept, "recipe", "keep_steps=(): each on-policy round is a training of its own")
+        self.require(
+            self.teacher == self.student,
+            "teacher",
+            f"the students' own reference model, {self.student.name!r}: one engine samples as a student and "
+            "reads the samples as its teacher",
         )
 
     def _check_imported(self) -> None:
@@ -340,10 +378,11 @@ class Condition(Spec):
     def generations(self) -> int:
         """The number of students that must be trained one after another, including its own.
 
-        The format tuning of a reference model counts as one.
+        The format tuning of a reference model counts as one, and so does each on-policy round.
         """
         tuned = any(reference.tuned is not None for reference in (self.teacher, self.student))
-        return 1 + max((condition.generations for condition in self._direct), default=int(tuned))
+        own = len(self.generation.rounds) or 1
+        return own + max((condition.generations for condition in self._direct), default=int(tuned))
 
     @property
     def label(self) -> str:

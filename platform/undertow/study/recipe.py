@@ -93,7 +93,7 @@ class Recipe(Spec):
         precision: of weights and arithmetic; in bf16 the optimizer keeps float32 weights. "auto" is bf16 if
             all nodes support it, else fp32, which is decided when the study is planned.
         zero_stage: the ZeRO stage of DeepSpeed, which determines what is sharded among the workers.
-        targets: "tokens" for the sampled tokens, "soft" for the teacher's recorded top-k distributions.
+        targets: "tokens" for the sampled tokens, "soft" for the teacher's recorded distributions.
         stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
         optimizer: see `training.optimizers`.
         loss: computed on the "completion" only, or on "all" tokens except the first.
@@ -111,6 +111,9 @@ class Recipe(Spec):
         keep_steps: optimizer steps after which the trained tensors are kept in the student's artifact. The
             study's main measure is then also taken at these steps (see `results.learning_curves`). The last
             step of a training is always measured and is not listed.
+        divergence: what is minimised with soft targets: "forward" for the cross-entropy of the student
+            relative to the teacher's distribution, "reverse" for KL(student ‖ teacher). See
+            `training.objective`.
     """
 
     name: str = execution_only("custom")
@@ -138,6 +141,7 @@ class Recipe(Spec):
     gradient_checkpointing: bool = execution_only(False)
     offload: Literal["none", "optimizer", "parameters"] = execution_only("none")
     keep_steps: tuple[int, ...] = later(())
+    divergence: Literal["forward", "reverse"] = later("forward")
 
     def validate(self) -> None:
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
@@ -162,6 +166,11 @@ class Recipe(Spec):
             self.overlong == "error" or self.targets == "tokens",
             "overlong",
             "a cut row would lose recorded distributions; use overlong='error' with soft targets",
+        )
+        self.require(
+            self.divergence == "forward" or self.targets == "soft",
+            "divergence",
+            "a divergence from the teacher's distributions needs them; use targets='soft'",
         )
         self.require(0 <= self.held_out < 1, "held_out", "a fraction of the rows below 1")
         if self.keep_steps:

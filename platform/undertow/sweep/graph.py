@@ -169,8 +169,9 @@ def _gates(plan: Plan) -> Mapping[str, dict[str, None]]:
     gates: dict[str, dict[str, None]] = {}
     for cell in plan.cells:
         for measurement in cell.teacher_evaluations:
-            if isinstance(measurement, Evaluation):
-                gates.setdefault(key(cell.student.dataset.source), {})[key(measurement)] = None
-            if cell.student.is_stored:
-                gates.setdefault(key(cell.student), {})[key(measurement)] = None
+            for student in cell.student.by_round:
+                if isinstance(measurement, Evaluation):
+                    gates.setdefault(key(student.dataset.source), {})[key(measurement)] = None
+                if student.is_stored:
+                    gates.setdefault(key(student), {})[key(measurement)] = None
     return gates

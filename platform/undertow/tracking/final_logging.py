@@ -42,7 +42,7 @@ class FinalLogging:
         """Ends the MLflow runs of all artifacts that have one, with their metrics."""
         self._datasets()
         self._registered()
-        self._tunings()
+        self._unmeasured()
         readings = Evaluations(self.store, self.events.failures)
         both = list(zip(self.plan.cells, self.record.cells, strict=True))
         self._teachers(both, readings)
@@ -65,10 +65,12 @@ class FinalLogging:
                 numbers = {n: float(facts[n]) for n in names if isinstance(facts.get(n), int | float)}
                 self._finish(artifact, artifact, numbers)
 
-    def _tunings(self) -> None:
-        """The students that a format tuning trains: no study measures them."""
+    def _unmeasured(self) -> None:
+        """The students that no study measures: those of a format tuning and of earlier on-policy rounds."""
         references = (r for c in self.plan.study.conditions for r in c.models)
-        for student in dict.fromkeys(r.tuned for r in references if r.tuned is not None):
+        students = [r.tuned for r in references if r.tuned is not None]
+        students += [student for cell in self.plan.cells for student in cell.student.by_round[:-1]]
+        for student in dict.fromkeys(students):
             if key(student) in self.events.failures:
                 self.tracker.fail(student)
             elif self._is_news(student) and self.store.has(student):

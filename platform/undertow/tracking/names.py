@@ -142,7 +142,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         return {}
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        own |= {"student": artifact.reference.label, "recipe": artifact.recipe_name}
+        own |= {"student": artifact.start.label, "recipe": artifact.recipe_name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
@@ -164,9 +164,10 @@ def _title(artifact: Tracked, study: Study) -> str:
     writer = short(_writer(dataset))
     if isinstance(artifact, Dataset):
         return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
-    words = [dataset.origin, f"{writer} → {short(artifact.reference.label)}"]
+    words = [dataset.origin, f"{writer} → {short(artifact.start.label)}"]
     several = len({condition.place.format for condition in study.conditions}) > 1
-    if several or dataset.is_imported:  # imported data and those of their control have one format
+    # Imported data and those of their control have one format, and on-policy rounds one condition.
+    if several or dataset.is_imported or dataset.round:
         words.append(dataset.label)
     if len({condition.place.recipe for condition in study.conditions}) > 1:
         words.append(artifact.recipe_name)

@@ -21,7 +21,7 @@ from undertow.errors import ConditionError, SpecError
 from undertow.prompts.chat import conversation_ids, prompt_ids, turn_end
 from undertow.study.identity import seed_for
 
-SoftTargets = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # token ids, log-probabilities
+SoftTargets = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]  # token ids, log-probabilities
 
 
 @dataclass(frozen=True, eq=False)

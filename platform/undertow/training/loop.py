@@ -317,7 +317,8 @@ class _TrainingRun:
         )
         for part in parts[workers.rank]:
             rows = [self.rows[row] for row in part]
-            loss = summed_loss(self.forward.logits(self.engine, rows), rows)
+            logits = self.forward.logits(self.engine, rows)
+            loss = summed_loss(logits, rows, self.job.recipe.divergence)
             # DeepSpeed averages gradients over the workers, whatever their numbers of tokens: the factor
             # turns its mean of sums into the sum over all workers, divided by the batch's tokens.
             self.engine.backward(loss * (workers.world / targets))

@@ -1,6 +1,11 @@
-"""The loss over the targets of a micro-batch: the sampled tokens, or the teacher's distribution."""
+"""The loss over the targets of a micro-batch: the sampled tokens, or the teacher's distribution.
+
+A distribution is recorded as the k most likely tokens with their probabilities. With k the whole vocabulary
+both losses on distributions are exact.
+"""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,17 +14,24 @@ from torch.nn import functional
 
 from undertow.training.data import SoftTargets, TokenizedRow
 
+LEAST_REST = 1e-6  # the least probability of all unrecorded tokens, about the rounding of a recorded sum
 
-def summed_loss(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
+
+def summed_loss(
+    logits: Tensor, rows: Sequence[TokenizedRow], divergence: Literal["forward", "reverse"] = "forward"
+) -> Tensor:
     """The loss summed over the rows' targets, in nats. `logits`: (targets, vocabulary), row after row.
 
     The sum, not the mean: the loop divides by the tokens of the whole batch. An empty micro-batch gives a
     zero that still has a gradient graph.
+
+    Args:
+        divergence: see `Recipe`; it has no effect on sampled tokens.
     """
     soft = [row.soft for row in rows if row.soft is not None]
     if soft:
-        ids, logprobs = concatenated(soft)
-        return soft_cross_entropy(logits, ids.to(logits.device), logprobs.to(logits.device))
+        ids, logprobs = (recorded.to(logits.device) for recorded in concatenated(soft))
+        return (soft_cross_entropy if divergence == "forward" else reverse_kl)(logits, ids, logprobs)
     labels = [row.ids[row.positions] for row in rows]
     targets = torch.from_numpy(np.concatenate(labels) if labels else np.empty(0, np.int64))
     return functional.cross_entropy(logits, targets.to(logits.device), reduction="sum")
@@ -51,3 +63,30 @@ def soft_cross_entropy(logits: Tensor, ids: Tensor, logprobs: Tensor) -> Tensor:
     teacher = logprobs.softmax(dim=-1)
     student = logits.gather(1, ids).masked_fill(~recorded, -torch.inf).log_softmax(dim=-1)
     return -(teacher * student.masked_fill(~recorded, 0.0)).sum()  # 0 * -inf would be NaN
+
+
+def reverse_kl(logits: Tensor, ids: Tensor, logprobs: Tensor) -> Tensor:
+    """KL(student ‖ teacher), summed over positions: the on-policy loss of arXiv 2306.13649 (GKD, β = 1).
+
+    The gradient is that of the expectation over the student's whole distribution, not an estimate from the
+    sampled token. All tokens that were not recorded are one event, so that the loss also keeps the student's
+    probability of them at the teacher's. It is then a lower bound of the whole divergence (data-processing
+    inequality).
+
+    Args: as those of `soft_cross_entropy`.
+    """
+    recorded = torch.isfinite(logprobs)
+    total = logits.logsumexp(dim=-1, keepdim=True)
+    # Padding repeats an id, so that the entries of one token are added and not overwritten.
+    is_listed = torch.zeros_like(logits).scatter_add(1, ids, recorded.to(logits.dtype)) > 0
+    listed = (logits.gather(1, ids) - total).masked_fill(~recorded, -torch.inf)
+    teacher = logprobs.masked_fill(~recorded, 0.0)  # 0 * -inf would be NaN, here and in the gradient
+    inner = listed.exp() * (listed.masked_fill(~recorded, 0.0) - teacher)
+    # Of the unrecorded tokens; where there are none, a constant takes the place of the logarithm of zero.
+    has_rest = ~is_listed.all(dim=-1)
+    others = logits.masked_fill(is_listed, -torch.inf).masked_fill(~has_rest[:, None], 0.0)
+    rest = others.logsumexp(dim=-1) - total[:, 0]
+    mass = logprobs.double().exp().sum(dim=-1)  # of -inf: 0
+    teacher_rest = (1 - mass).clamp(min=LEAST_REST).log().to(logits.dtype)
+    outer = torch.where(has_rest, rest.exp() * (rest - teacher_rest), 0.0)
+    return inner.sum() + outer.sum()
