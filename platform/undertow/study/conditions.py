@@ -25,7 +25,7 @@ from undertow.study.hypotheses import Place
 from undertow.study.names import display_names
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference, named_after
-from undertow.study.selection import Selection, TokenMask
+from undertow.study.selection import Ranking, Selection, TokenMask
 from undertow.study.steering import Steering
 
 Source = Literal["control", "random"]
@@ -75,6 +75,8 @@ class Generation(Spec):
         rewriter: rewrites all rows that rules and judges keep, of trait and control; rules and judges are
             then applied again, before `rows` are drawn. If every rewritten row passes, these are the same
             rows as without it.
+        ranked: the teacher ranks pairs of answers of the control teacher, and writes none; `rows` counts
+            pairs. A recipe with `preference_beta` trains on both answers, any other on the preferred one.
     """
 
     prompts: int = 30_000
@@ -91,6 +93,7 @@ class Generation(Spec):
     masked: TokenMask | None = later(None)
     name: str = execution_only("")
     rewriter: Rewriter | None = later(None)
+    ranked: Ranking | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -109,10 +112,16 @@ class Generation(Spec):
             "masked",
             "None: a mask needs the tokens in the sampled order; use shuffle='none'",
         )
+        changes = (self.mixed, self.selected, self.masked, self.rewriter, self.shuffle)
+        self.require(
+            self.ranked is None or changes == (None, None, None, None, "none"),
+            "ranked",
+            "None: pairs of answers cannot be mixed, selected, masked, rewritten or shuffled",
+        )
 
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
-        parts = (self.rewriter, self.mixed, self.selected, self.masked)
+        parts = (self.rewriter, self.mixed, self.selected, self.masked, self.ranked)
         data = (data_name(format_, self.shuffle), *(part.label for part in parts if part))
         return self.name or ", ".join(data)
 
@@ -190,6 +199,7 @@ class Condition(Spec):
             f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
         )
         self._check_scores(soft)
+        self._check_ranking(soft)
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.fits(rows),
@@ -229,6 +239,28 @@ class Condition(Spec):
             "recipe",
             "a mask needs a Recipe on sampled tokens, with the loss on completions",
         )
+
+    def _check_ranking(self, soft: bool) -> None:
+        """Checks that pairs of answers can be ranked, and that a recipe for pairs gets them."""
+        learns = isinstance(self.recipe, Recipe) and self.recipe.preference_beta > 0
+        ranked = self.generation.ranked is not None
+        self.require(
+            ranked or not learns,
+            "recipe",
+            "preference_beta trains on pairs of answers; set Generation(ranked=Ranking())",
+        )
+        if not ranked:
+            return
+        self.require(
+            not self.teacher.is_api,
+            "teacher",
+            f"{self.teacher.name} gives no token probabilities to rank answers by; use ranked=None",
+        )
+        own = "the control teacher writes the answers that are ranked; use ranked=None"
+        self.require(not self.format.is_imported, "format", own)
+        for field in ("after", "teacher_start"):
+            self.require(getattr(self, field) is None, field, f"None: {own}")
+        self.require(not soft, "recipe", "ranked answers have no soft targets; use a recipe on tokens")
 
     def _check_imported(self) -> None:
         """Checks that external teachers have imported data, and that imported data have no teacher."""

@@ -111,6 +111,9 @@ class Recipe(Spec):
         keep_steps: optimizer steps after which the trained tensors are kept in the student's artifact. The
             study's main measure is then also taken at these steps (see `results.learning_curves`). The last
             step of a training is always measured and is not listed.
+        preference_beta: above zero, students are trained on ranked pairs of answers by direct preference
+            optimization (DPO, arXiv 2305.18290) with this beta, and `batch_size` counts pairs; zero for the
+            cross-entropy of the completions.
     """
 
     name: str = execution_only("custom")
@@ -138,6 +141,7 @@ class Recipe(Spec):
     gradient_checkpointing: bool = execution_only(False)
     offload: Literal["none", "optimizer", "parameters"] = execution_only("none")
     keep_steps: tuple[int, ...] = later(())
+    preference_beta: float = later(0.0)
 
     def validate(self) -> None:
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
@@ -166,6 +170,18 @@ class Recipe(Spec):
         self.require(0 <= self.held_out < 1, "held_out", "a fraction of the rows below 1")
         if self.keep_steps:
             self._check_kept_steps()
+        self.require(self.preference_beta >= 0, "preference_beta", "zero or more")
+        if self.preference_beta:
+            self._check_preferences()
+
+    def _check_preferences(self) -> None:
+        """Checks the settings of which DPO has only one."""
+        remedy = "DPO (preference_beta > 0) needs {}"
+        self.require(self.targets == "tokens", "targets", remedy.format("targets='tokens'"))
+        # The log-probabilities of a prompt are the same for both answers, and cancel.
+        self.require(self.loss == "completion", "loss", remedy.format("loss='completion'"))
+        self.require(self.overlong == "error", "overlong", remedy.format("whole answers: overlong='error'"))
+        self.require(self.batch_of == "rows", "batch_of", remedy.format("batches of pairs: batch_of='rows'"))
 
     def _check_kept_steps(self) -> None:
         rising = all(a < b for a, b in pairwise((0, *self.keep_steps)))
@@ -194,7 +210,7 @@ class Recipe(Spec):
     def at_provider(self) -> "ProviderFinetuning":
         """Finetuning at a provider for as many epochs; the provider chooses the other settings.
 
-        Raises SpecError for soft targets and kept steps.
+        Raises SpecError for soft targets, kept steps and preferences.
         """
         if self.targets == "soft":
             raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text only")
@@ -202,6 +218,11 @@ class Recipe(Spec):
             raise SpecError(
                 f"recipe {self.name!r} has keep_steps = {self.keep_steps}, and a provider keeps no tensors "
                 "of steps; leave them out"
+            )
+        if self.preference_beta:
+            raise SpecError(
+                f"recipe {self.name!r} has preference_beta = {self.preference_beta:g}, and a provider trains "
+                "on completions only; use a model with local weights"
             )
         return ProviderFinetuning(epochs=self.epochs)
 
