@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from tests.training.conftest import MASKED_ROWS, PROBE, ROWS, recipe
+from tests.training.conftest import MASKED_ROWS, PAIRS, PROBE, ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.training import served_rows, step_reports
@@ -30,6 +30,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     **{f"packed-{stage}": {**ADAPTER, "packing": True, "zero_stage": stage} for stage in (0, 3)},
     "masked-0": ADAPTER,
     "masked-3": {**ADAPTER, "packing": True, "zero_stage": 3},
+    "pairs-0": {**ADAPTER, "preference_beta": 0.5},
+    "pairs-3": {**FULL, "preference_beta": 0.5, "packing": True, "zero_stage": 3},
     "recomputed-2": {**FULL, "gradient_checkpointing": True, "zero_stage": 2},
     "recomputed-3": {**FULL, "gradient_checkpointing": True, "zero_stage": 3},
     "recomputed-lora-3": {**ADAPTER, "gradient_checkpointing": True, "packing": True, "zero_stage": 3},
@@ -50,7 +52,7 @@ def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[TrainingJ
             key=key,
             seed=0,
             recipe=recipe(**{"learning_rate": RATE, **RECIPES[key]}),
-            rows=MASKED_ROWS if key.startswith("masked") else ROWS,
+            rows={"masked": MASKED_ROWS, "pairs": PAIRS}.get(key.partition("-")[0], ROWS),
             system=None,
             folder=folder / key,
             probes=(PROBE,),

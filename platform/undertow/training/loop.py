@@ -4,8 +4,8 @@
 
 The loss of a batch is the mean over the completion tokens of the whole batch, or over its pairs of answers
 (see `preferences`). Every worker knows all rows, so each can divide its own sum by the batch's number of
-tokens or pairs without communication. The gradient is then the same for one worker or eight, and for any split
-into micro-batches, up to the order of summation.
+tokens or pairs without communication. The gradient is then the same for one worker or eight, and for any
+split into micro-batches, up to the order of summation.
 
 Call `finetune` with the same arguments in every worker of a process group. Outside of a process group it
 creates a group of one.
@@ -328,7 +328,7 @@ class _TrainingRun:
         return _Epoch(loss / targets, tokens, seconds, stopped)
 
     def _step(self, batch: list[int], targets: int) -> float:
-        """One optimizer step; returns the mean loss over the batch's `targets` completion tokens, or pairs."""
+        """One optimizer step; returns the mean loss over the `targets` of the batch: tokens, or pairs."""
         workers = self.shared.workers
         total = torch.zeros((), device=workers.device)
         parts = micro_batches(
