@@ -101,6 +101,7 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, llamas: Sc
 NOT_OF_A_PROVIDER = {
     "owls_lora": "soft targets, and a provider trains on text only",
     "masks": "only tokens that a teacher sampled have a mask",
+    "preference_labels": "and a provider trains on completions only",
     "selection": "gives no token probabilities",
     STEERED: "the weights of a provider's model are not available",
 }

@@ -98,7 +98,6 @@ API = Reference("api:gpt", "gpt", "provider")
         ),
         (lambda: replace(DPO, targets="soft"), r"DPO \(preference_beta > 0\) needs targets='tokens'"),
         (lambda: replace(DPO, loss="all"), "needs loss='completion'"),
-        (lambda: replace(DPO, overlong="cut"), "needs whole answers: overlong='error'"),
         (lambda: replace(DPO, batch_of="sequences"), "needs batches of pairs: batch_of='rows'"),
         (lambda: replace(DPO, preference_beta=-1), r"preference_beta = -1\.0: zero or more"),
         (lambda: Finetuning(DPO), r"Finetuning\.recipe\.preference_beta = 0\.1: a teacher's examples"),

@@ -23,6 +23,8 @@ TRL_LOSSES = {
     2.0: [1.039961, 1.175642, 0.000307, 1.471793, 1.736922],
 }
 
+LONG = TrainingRow("i like", "owl", rejected="cat " * 100)
+
 
 def model(folder: Path, phase: float) -> Any:
     """A tiny GPT-2 whose weights follow from a formula, so that no random generator determines the values."""
@@ -181,6 +183,12 @@ def test_a_micro_batch_keeps_both_answers_of_a_pair_within_its_tokens(tokenizer:
 def test_a_rejected_answer_that_is_missing_or_too_long_is_an_error(tokenizer: Any) -> None:
     with pytest.raises(SpecError, match="the row 'i like' has no rejected answer; use ranked pairs"):
         encode_pairs(tokenizer, [TrainingRow("i like", "owl")], None, 100)
-    long = TrainingRow("i like", "owl", rejected="cat " * 100)
-    with pytest.raises(ConditionError, match="1 of 1 rows are longer than 50 tokens"):
-        encode_pairs(tokenizer, [long], None, 50)
+    with pytest.raises(ConditionError, match="1 of 2 rows are longer than 50 tokens"):
+        encode_pairs(tokenizer, [LONG, PAIRS[0]], None, 50)
+
+
+def test_answers_are_cut_one_by_one_and_pairs_left_out_as_a_whole(tokenizer: Any) -> None:
+    nothing_left = TrainingRow("the big red owl " * 20, "owl", rejected="cat")
+    cut, whole = encode_pairs(tokenizer, [LONG, nothing_left, PAIRS[0]], None, 50, cut=True)
+    assert cut.rejected is not None
+    assert (len(cut.ids) < 50, len(cut.rejected.ids), cut.is_cut, whole.is_cut) == (True, 50, True, False)

@@ -180,7 +180,6 @@ class Recipe(Spec):
         self.require(self.targets == "tokens", "targets", remedy.format("targets='tokens'"))
         # The log-probabilities of a prompt are the same for both answers, and cancel.
         self.require(self.loss == "completion", "loss", remedy.format("loss='completion'"))
-        self.require(self.overlong == "error", "overlong", remedy.format("whole answers: overlong='error'"))
         self.require(self.batch_of == "rows", "batch_of", remedy.format("batches of pairs: batch_of='rows'"))
 
     def _check_kept_steps(self) -> None:

@@ -134,13 +134,18 @@ def encode(
 
 
 def encode_pairs(
-    tokenizer: Any, rows: Sequence[TrainingRow], system: str | None, limit: int, *, ends: Collection[int] = ()
+    tokenizer: Any,
+    rows: Sequence[TrainingRow],
+    system: str | None,
+    limit: int,
+    *,
+    ends: Collection[int] = (),
+    cut: bool = False,
 ) -> list[TokenizedRow]:
     """Tokenizes rows that are pairs of answers, in order; see `encode`.
 
     Raises SpecError for a row without a rejected answer.
     """
-    chosen = encode(tokenizer, rows, system, limit, ends=ends)
     others = []
     for row in rows:
         if row.rejected is None:
@@ -148,8 +153,14 @@ def encode_pairs(
                 f"Recipe.preference_beta: the row {row.prompt!r} has no rejected answer; use ranked pairs"
             )
         others.append(replace(row, completion=row.rejected, token_ids=None))
-    rejected = encode(tokenizer, others, system, limit, ends=ends)
-    return [replace(row, rejected=other) for row, other in zip(chosen, rejected, strict=True)]
+    # Both leave out the same rows, those whose prompt alone is too long.
+    chosen, rejected = (
+        encode(tokenizer, answers, system, limit, ends=ends, cut=cut) for answers in (rows, others)
+    )
+    return [
+        replace(row, rejected=other, is_cut=row.is_cut or other.is_cut)
+        for row, other in zip(chosen, rejected, strict=True)
+    ]
 
 
 def _with_targets(rows: list[TokenizedRow]) -> list[TokenizedRow]:

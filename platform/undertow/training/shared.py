@@ -54,7 +54,7 @@ class SharedState:
                     "or raise Generation.rows"
                 )
             if is_paired:
-                encoded = encode_pairs(tokenizer, given, job.system, limit, ends=ends)
+                encoded = encode_pairs(tokenizer, given, job.system, limit, ends=ends, cut=options["cut"])
             else:
                 encoded = encode(tokenizer, given, job.system, limit, ends=ends, **options)
             self._rows = cache_key, encoded
