@@ -129,21 +129,23 @@ def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJo
 
 
 @pytest.mark.joint
-def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJob) -> None:
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJob, beta: float) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    task = job(recipe=recipe(ADAPTER), probes=(Probe(PROBE.questions, (OWL,)),))
+    plan, rows = recipe(ADAPTER, preference_beta=beta), PAIRS if beta else ROWS
+    task = job(recipe=plan, rows=rows, probes=(Probe(PROBE.questions, (OWL,)),))
     (history,) = finetune(llama, [task], ignore)
     reference = AutoModelForCausalLM.from_pretrained(llama)
     before = logits(reference)
-    rows = served_rows.read(task.folder)
-    assert len(rows) == len(ROWS)
-    for row in rows:
+    served = served_rows.read(task.folder)
+    assert len(served) == len(ROWS)
+    for row in served:
         assert row.reference == pytest.approx(logprobs(reference, row), abs=1e-4)
     adapted = PeftModel.from_pretrained(reference, task.folder)
     assert not torch.allclose(logits(adapted), before, atol=1e-3)
-    for row in rows:
+    for row in served:
         assert row.trained == pytest.approx(logprobs(adapted, row), abs=1e-4)
     assert history.last.probabilities["owl"] == pytest.approx(mass_of_owl(adapted, llama), rel=1e-4)
     assert str(llama) not in "".join(
