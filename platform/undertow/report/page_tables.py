@@ -28,6 +28,8 @@ OUTCOME_MARKS = {"held": "■", "failed": "○", "open": "◆"}
 GENERAL_RULES = {  # rules of all formats
     "cut off": "the completion reached the limit of tokens",
     "duplicate": "an earlier row has the same prompt and completion",
+    "no second answer": "the second answer to its prompt was rejected, so that there is no pair to rank",
+    "two equal answers": "the second answer to its prompt is the same",
 }
 JUDGED = "the judge (a language model or a rule) did not accept the row"
 
