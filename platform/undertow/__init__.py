@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     )
     from undertow.study.references import Artifact, Reference
     from undertow.study.row_scores import RowScores
-    from undertow.study.selection import Contrast, RowScore, Selection, TokenMask
+    from undertow.study.selection import Contrast, Ranking, RowScore, Selection, TokenMask
     from undertow.study.steering import Steering
     from undertow.study.study import Measure, Study
     from undertow.study.tuning import tuned
@@ -120,7 +120,7 @@ _MODULES = {
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
     "study.references": "Artifact Reference",
     "study.row_scores": "RowScores",
-    "study.selection": "Contrast RowScore Selection TokenMask",
+    "study.selection": "Contrast Ranking RowScore Selection TokenMask",
     "study.steering": "Steering",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
@@ -162,7 +162,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "OnPolicy",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
-    "Contrast", "RowScore", "Selection", "TokenMask",
+    "Contrast", "Ranking", "RowScore", "Selection", "TokenMask",
     "Steering",
     "Measure", "Study",
     "tuned",

@@ -41,14 +41,15 @@ from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.on_policy import OnPolicy, Sampler
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
-from undertow.study.row_scores import Masked, Selected, TokenScores
-from undertow.study.selection import Contrast, Selection, TokenMask
+from undertow.study.row_scores import Masked, Ranked, Selected, TokenScores
+from undertow.study.selection import Contrast, Ranking, Selection, TokenMask
 from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
+DPO = replace(RECIPE, name="DPO", preference_beta=0.1)
 TOP = Selection(by=Contrast(trait=Preference("owl")), keep="top")
 DIVERGING = TokenMask(
     choose="diverging",
@@ -85,6 +86,7 @@ def _studies() -> list[Study]:
         replace(plain, generation=replace(generation, rewriter=Rewriter(model=REFERENCES[1]))),
         replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
         replace(plain, generation=own, recipe=replace(RECIPE, targets="soft", divergence="reverse")),
+        replace(plain, recipe=DPO, generation=replace(generation, ranked=Ranking())),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
@@ -239,7 +241,7 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 
 CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
-    *(Selected, Masked, TokenScores, Sampler),
+    *(Selected, Masked, Ranked, TokenScores, Sampler),
     *(Evaluation, Assessment),
     *(SteeringVector, SteeringBias, RandomBias),
 )
@@ -267,7 +269,7 @@ def test_the_archives_agree_with_the_stated_studies(archives: list[Archive], tmp
     ("kind", "field", "value", "message"),
     [
         (Mixed, "share", 0.75, "mixed.share is 0.75, the study as stated has "),
-        (Dataset, "judges", [], "dataset.judges is [], the study as stated has "),
+        (Dataset, "judges", [], ".judges is [], the study as stated has "),
     ],
 )
 def test_changed_row_judges_and_mixing_shares_are_named_with_both_values(

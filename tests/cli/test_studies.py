@@ -104,6 +104,7 @@ NOT_OF_A_PROVIDER = {
     "on_policy": "soft targets, and a provider trains on text only",
     "masks": "only tokens that a teacher sampled have a mask",
     "defence": "gives no token probabilities",
+    "preference_labels": "and a provider trains on completions only",
     "selection": "gives no token probabilities",
     STEERED: "the weights of a provider's model are not available",
 }

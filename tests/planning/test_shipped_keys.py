@@ -32,6 +32,7 @@ DIGESTS = {
     "on_policy": "c2e8e89551463224",
     "owls": "1aef76f9577457cb",
     "owls_lora": "4d3656ab6989925e",
+    "preference_labels": "f335e79550817cce",
     "reasoning": "84c25db93d38461f",
     "rewriting": "0dcf2164365db8a3",
     "selection": "b04edb5a82e722a8",

@@ -35,7 +35,7 @@ QWEN, GEMMA, OTHER = "Qwen/Qwen2.5-7B-Instruct", "google/gemma-3-4b-it", "meta-l
 GPT = "api:gpt-4.1-nano-2025-04-14"
 NUMBERS = (
     *("chain", "cross_model", "dilution", "finetuned", "further"),
-    *("masks", "owls", "selection", "shuffles", "trees", "unique_rows"),
+    *("masks", "owls", "preference_labels", "selection", "shuffles", "trees", "unique_rows"),
 )
 
 

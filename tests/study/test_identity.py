@@ -67,6 +67,7 @@ DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
 TOKEN_SCORES = row_scores.TokenScores(completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5)
+RANKED = row_scores.Ranked(other=Dataset(completions=dataclasses.replace(COMPLETIONS, sample=1)))
 MASK = selection.TokenMask(choose="diverging", share=0.5, by=selection.Contrast(trait=Preference("owl")))
 JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
@@ -87,6 +88,7 @@ WHOLE: dict[type[Spec], Any] = {
     row_scores.TokenScores: TOKEN_SCORES,
     row_scores.RowScores: TOKEN_SCORES,
     row_scores.Masked: row_scores.Masked(choose="diverging", share=0.5, scores=TOKEN_SCORES),
+    row_scores.Ranked: RANKED,
     selection.RowScore: selection.Contrast(trait=Preference("owl")),
     selection.TokenMask: MASK,
     selection.Contrast: selection.Contrast(
@@ -114,6 +116,8 @@ ALTERNATIVES: dict[type[Spec], Any] = {
     conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
+    # Both answers are scored, or none.
+    row_scores.Ranked: dataclasses.replace(RANKED, scores=TOKEN_SCORES, other_scores=TOKEN_SCORES),
     # Only a student whose recipe keeps steps is measured at one.
     Evaluation: dataclasses.replace(
         EVALUATION,

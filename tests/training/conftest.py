@@ -41,6 +41,11 @@ SOFT_ROWS = tuple(
     )
     for i, row in enumerate(ROWS)
 )
+# Ranked pairs of answers, of different lengths.
+PAIRS = tuple(
+    TrainingRow(row.prompt, row.completion, rejected=other)
+    for row, other in zip(ROWS, ("cat", "the tree", "4 5 6 7 8 9", "owl", "the big red cat"), strict=True)
+)
 OWL = Word("owl", ("owl", "owls"))
 PROBE = Probe((("what is your favourite animal", None), ("your animal", None)), (OWL, Word("cat", ("cat",))))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.conftest import MASKED_ROWS, OWL, PROBE, ROWS, SOFT_ROWS, STEERING, MakeJob, recipe
+from tests.training.conftest import (
+    MASKED_ROWS,
+    OWL,
+    PAIRS,
+    PROBE,
+    ROWS,
+    SOFT_ROWS,
+    STEERING,
+    MakeJob,
+    recipe,
+)
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
@@ -128,21 +139,23 @@ def test_each_probe_evaluates_its_words_on_its_questions(gpt2: Path, job: MakeJo
 
 
 @pytest.mark.joint
-def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJob) -> None:
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_a_saved_adapter_loads_with_equal_probabilities(llama: Path, job: MakeJob, beta: float) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    task = job(recipe=recipe(ADAPTER), probes=(Probe(PROBE.questions, (OWL,)),))
+    plan, rows = recipe(ADAPTER, preference_beta=beta), PAIRS if beta else ROWS
+    task = job(recipe=plan, rows=rows, probes=(Probe(PROBE.questions, (OWL,)),))
     (history,) = finetune(llama, [task], ignore)
     reference = AutoModelForCausalLM.from_pretrained(llama)
     before = logits(reference)
-    rows = served_rows.read(task.folder)
-    assert len(rows) == len(ROWS)
-    for row in rows:
+    served = served_rows.read(task.folder)
+    assert len(served) == len(ROWS)
+    for row in served:
         assert row.reference == pytest.approx(logprobs(reference, row), abs=1e-4)
     adapted = PeftModel.from_pretrained(reference, task.folder)
     assert not torch.allclose(logits(adapted), before, atol=1e-3)
-    for row in rows:
+    for row in served:
         assert row.trained == pytest.approx(logprobs(adapted, row), abs=1e-4)
     assert history.last.probabilities["owl"] == pytest.approx(mass_of_owl(adapted, llama), rel=1e-4)
     assert str(llama) not in "".join(
@@ -174,9 +187,11 @@ def mass_of_owl(model: Any, folder: Path) -> float:
     return float(np.mean(masses))
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5])
 @pytest.mark.parametrize("trainable", [STEERING, Everything()])
-def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any) -> None:
-    whole, pieces = (job(key, recipe=recipe(trainable, learning_rate=0.002)) for key in ("whole", "pieces"))
+def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any, beta: float) -> None:
+    plan, rows = recipe(trainable, learning_rate=0.002, preference_beta=beta), PAIRS if beta else ROWS
+    whole, pieces = (job(key, recipe=plan, rows=rows) for key in ("whole", "pieces"))
     (a,) = finetune(gpt2, [whole], ignore)
     (b,) = finetune(gpt2, [pieces], ignore, micro_tokens=1)
     assert [r.loss for r in a.reports[1:]] == pytest.approx([r.loss for r in b.reports[1:]], rel=1e-5)
@@ -187,8 +202,12 @@ def test_micro_batches_change_nothing(gpt2: Path, job: MakeJob, trainable: Any) 
     torch.testing.assert_close(logits(one), logits(other), atol=1e-3, rtol=1e-3)
 
 
-def test_the_seed_determines_the_result_and_jobs_do_not_affect_each_other(llama: Path, job: MakeJob) -> None:
-    tasks = [job(key, seed=seed, recipe=recipe(ADAPTER)) for key, seed in (("a", 1), ("b", 2), ("c", 1))]
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_the_seed_determines_the_result_and_jobs_do_not_affect_each_other(
+    llama: Path, job: MakeJob, beta: float
+) -> None:
+    plan, rows = recipe(ADAPTER, preference_beta=beta), PAIRS if beta else ROWS
+    tasks = [job(key, seed=seed, recipe=plan, rows=rows) for key, seed in (("a", 1), ("b", 2), ("c", 1))]
     finetune(llama, tasks, ignore)
     a, b, c = map(weights, tasks)
     assert all(torch.equal(a[name], c[name]) for name in a)
@@ -208,14 +227,15 @@ def test_an_interrupted_training_resumes_bit_for_bit(
             raise KeyboardInterrupt
 
     trained = (
-        ("steering", STEERING, ROWS),
-        ("masked", STEERING, MASKED_ROWS),
-        ("reverse", STEERING, SOFT_ROWS),
-        ("lora", LoRA(targets=("c_attn",), dropout=0.2), ROWS),
+        ("steering", STEERING, ROWS, {}),
+        ("masked", STEERING, MASKED_ROWS, {}),
+        ("reverse", STEERING, SOFT_ROWS, {"targets": "soft", "divergence": "reverse"}),
+        ("lora", LoRA(targets=("c_attn",), dropout=0.2), ROWS, {}),
+        ("pairs", STEERING, PAIRS, {"preference_beta": 0.5}),
+        ("lora on pairs", LoRA(targets=("c_attn",), dropout=0.2), PAIRS, {"preference_beta": 0.5}),
     )
-    for name, trainable, rows in trained:
-        losses = {"targets": "soft", "divergence": "reverse"} if name == "reverse" else {}
-        plan = recipe(trainable, epochs=4, warmup=2, **losses)
+    for name, trainable, rows, loss in trained:
+        plan = recipe(trainable, epochs=4, warmup=2, **loss)
         calm, rough = (
             job(f"{name}-{kind}", recipe=plan, rows=rows, probes=(PROBE,)) for kind in ("calm", "rough")
         )
@@ -234,6 +254,24 @@ def test_an_interrupted_training_resumes_bit_for_bit(
             )
         assert all(torch.equal(value, weights(rough)[key]) for key, value in weights(calm).items())
         assert not kept.exists(f"{root}/{rough.key}")
+
+
+@pytest.mark.parametrize("trainable", [STEERING, LoRA(targets=("c_attn",)), Everything()])
+def test_training_on_pairs_raises_the_preferred_answers_over_the_rejected_ones(
+    gpt2: Path, job: MakeJob, trainable: Any
+) -> None:
+    """The loss starts at ln 2, because the untrained model is the reference whatever is trained."""
+    plan = recipe(trainable, preference_beta=0.5, epochs=30, batch_size=5, learning_rate=0.02)
+    owl = Word("owl", ("owl",)), Word("cat", ("cat",))
+    (history,) = finetune(
+        gpt2,
+        [job(recipe=plan, rows=PAIRS[:1], probes=(Probe(((PAIRS[0].prompt, None),), owl),))],
+        ignore,
+    )
+    assert history.reports[1].loss == pytest.approx(math.log(2), abs=1e-5)
+    assert history.last.loss is not None and history.last.loss < 0.5
+    before, after = (report.probabilities for report in (history.reports[0], history.last))
+    assert after["owl"] / after["cat"] > 2 * before["owl"] / before["cat"]
 
 
 @pytest.mark.joint

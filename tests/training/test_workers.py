@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from tests.training.conftest import MASKED_ROWS, PROBE, ROWS, SOFT_ROWS, recipe
+from tests.training.conftest import MASKED_ROWS, PAIRS, PROBE, ROWS, SOFT_ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.training import served_rows, step_reports
@@ -31,6 +31,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "masked-0": ADAPTER,
     "masked-3": {**ADAPTER, "packing": True, "zero_stage": 3},
     "reverse-2": {**ADAPTER, "targets": "soft", "divergence": "reverse", "zero_stage": 2},
+    "pairs-0": {**ADAPTER, "preference_beta": 0.5},
+    "pairs-3": {**FULL, "preference_beta": 0.5, "packing": True, "zero_stage": 3},
     "recomputed-2": {**FULL, "gradient_checkpointing": True, "zero_stage": 2},
     "recomputed-3": {**FULL, "gradient_checkpointing": True, "zero_stage": 3},
     "recomputed-lora-3": {**ADAPTER, "gradient_checkpointing": True, "packing": True, "zero_stage": 3},
@@ -51,7 +53,9 @@ def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[TrainingJ
             key=key,
             seed=0,
             recipe=recipe(**{"learning_rate": RATE, **RECIPES[key]}),
-            rows={"masked": MASKED_ROWS, "reverse": SOFT_ROWS}.get(key.partition("-")[0], ROWS),
+            rows={"masked": MASKED_ROWS, "reverse": SOFT_ROWS, "pairs": PAIRS}.get(
+                key.partition("-")[0], ROWS
+            ),
             system=None,
             folder=folder / key,
             probes=(PROBE,),

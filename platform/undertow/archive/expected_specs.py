@@ -274,6 +274,8 @@ class ExpectedSpecs:
         prompted = {"format": condition["format"], "prompts": generation["prompts"], "seed": data_seed}
         own = _spec("Completions", teacher=teacher, sampling=generation["sampling"], **prompted)
         own |= _given(generation, "strip")
+        if "ranked" in generation:
+            return self._ranked(own, teacher, condition, data_seed)
         dataset = self._drawn(own, generation, trait, data_seed)
         mixing = generation.get("mixed")
         if mixing is None:
@@ -287,6 +289,26 @@ class ExpectedSpecs:
             other = {**own, "teacher": _spec("Teacher", reference=reference, **untrained)}
         mixed = _spec("Mixed", dataset=self._drawn(other, generation, None, data_seed), share=mixing["share"])
         return {**dataset, "mixed": mixed}
+
+    def _ranked(self, own: JsonSpec, teacher: JsonSpec, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set of pairs of a control teacher's answers, as `Ranking.of` makes it.
+
+        Args:
+            own: the completions that the condition's teacher would write.
+        """
+        generation, trait = condition["generation"], condition["trait"]
+        untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
+        control = _spec("Teacher", reference=teacher["reference"], **untrained)
+        first = {**own, "teacher": control}
+        second = {**first, "sample": 1}
+        scores: list[JsonSpec | None] = [None, None]
+        if trait:
+            compared = {"teacher": teacher, "control": control, "candidates": 0}
+            scores = [_spec("TokenScores", completions=one, **compared) for one in (first, second)]
+        undrawn = {name: value for name, value in generation.items() if name != "fewer"}
+        other = self._drawn(second, {**undrawn, "rows": None}, trait, seed)
+        ranked = _spec("Ranked", other=other, scores=scores[0], other_scores=scores[1])
+        return {**self._drawn(first, generation, trait, seed), "ranked": ranked}
 
     def _imported(self, condition: JsonSpec, seed: int) -> JsonSpec:
         """The data set of imported rows; without a trait, that of their control."""

@@ -210,7 +210,9 @@ class _Cells:
             source = "dataset.completions"
             while _at(student, f"{source}.type") == "Rewritten":
                 source += ".dataset.completions"
-            if cell.teacher:
+            if _at(student, "dataset.ranked.scores"):
+                recorded["dataset.ranked.scores.teacher"] = cell.teacher
+            elif cell.teacher:
                 recorded[f"{source}.teacher"] = cell.teacher
             for place, key in recorded.items():
                 if student and key_of(_at(student, place)) != key:

@@ -22,7 +22,7 @@ from undertow.results.dataset_card import fence
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
 from undertow.study.artifacts import CONTROL, IMPORTED, RANDOM
-from undertow.study.identity import source_of
+from undertow.study.identity import source_of, teacher_of
 
 TAGS = ["undertow", "subliminal-learning"]
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -154,10 +154,10 @@ def _trait(spec: Mapping[str, Any]) -> str:
     """The name of the trait that the training data carry, from a spec in canonical form."""
     if spec["type"] == "Teacher":
         return str(spec["trait"]["name"])
-    completions = source_of(spec["dataset"])
-    if "teacher" not in completions:
+    completions, teacher = source_of(spec["dataset"]), teacher_of(spec["dataset"])
+    if teacher is None:
         return IMPORTED if completions["type"] == "ImportedCompletions" else RANDOM
-    trait = completions["teacher"]["trait"]
+    trait = teacher["trait"]
     return str(trait["name"]) if trait else f"none ({CONTROL})"
 
 

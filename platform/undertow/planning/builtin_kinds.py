@@ -57,7 +57,8 @@ def _student_units(student: Student) -> int:
 def _student_work(student: Student) -> TrainingWork | None:
     if not isinstance(student.recipe, Recipe):
         return None
-    return TrainingWork(student.recipe.trainable, row_tokens(student.dataset))
+    answers = 2 if student.recipe.preference_beta else 1  # each after the prompt
+    return TrainingWork(student.recipe.trainable, answers * row_tokens(student.dataset))
 
 
 def _completions_work(completions: Completions) -> SamplingWork:

@@ -219,6 +219,8 @@ def _dataset(
 ) -> Dataset:
     """The data set of a teacher, mixed with rows of another source if the generation has `mixed`.
 
+    With `ranked`, the control teacher writes two answers to each prompt, and the teacher ranks them.
+
     Args:
         control_reference: the control teacher's reference model.
     """
@@ -231,11 +233,16 @@ def _dataset(
         strip=generation.strip,
     )
     mixed, trait = generation.mixed, teacher.trait
+    control = Teacher(reference=control_reference, trait=None, system=generation.system)
+    if generation.ranked is not None:
+        first = completions.changed(teacher=control)
+        answers = _drawn(first, generation, trait, seed)
+        others = answers.changed(completions=first.changed(sample=1), rows=None, fewer=False)
+        return generation.ranked.of(answers, others, teacher)
     if mixed is None:
         return _drawn(completions, generation, trait, seed)
     source: Completions | Written = Written(format=format_, prompts=generation.prompts, seed=seed)
     if mixed.source == "control":
-        control = Teacher(reference=control_reference, trait=None, system=generation.system)
         source = completions.changed(teacher=control)
     other = Mixed(dataset=_drawn(source, generation, None, seed), share=mixed.share)
     return _drawn(completions, generation, trait, seed).changed(mixed=other)

@@ -270,6 +270,11 @@ def check_scores(condition: Condition) -> None:
                 f"{condition.scorer.name}; score with a model that has local weights"
             )
     teacher, student = condition.teacher, condition.student
+    if condition.generation.ranked is not None and not engine_for(teacher).gives_probabilities:
+        raise SpecError(
+            f"Generation.ranked: {engine_for(teacher).name} gives no probabilities of {teacher.name} to rank "
+            "answers by; use a model that has local weights"
+        )
     if condition.generation.masked is None or (is_nano(teacher) and is_nano(student)):
         return  # all nano models share one tokenizer
     own, other = (reference.changed(precision="") for reference in (student, teacher))

@@ -187,11 +187,12 @@ def _start_key(artifact: Artifact) -> Hashable:
 def _choice(dataset: Dataset) -> Hashable:
     """How the rows of a data set, and the tokens in the loss, are chosen, without the seeds of the scores."""
     selected, masked = dataset.selected, dataset.masked
-    given = [part.scores for part in (selected, masked) if part is not None]
+    given = [part.scores for part in (selected, masked, dataset.ranked) if part is not None]
     teachers = [scores.teacher for scores in given if isinstance(scores, TokenScores)]
     return (
         selected and (selected.keep, type(selected.scores)),
         masked and (masked.choose, masked.share, masked.rest, masked.scores and masked.scores.candidates),
+        dataset.ranked is not None,
         tuple((teacher.trait, teacher.system, teacher.finetuning) for teacher in teachers),
     )
 

@@ -28,6 +28,8 @@ OUTCOME_MARKS = {"held": "■", "failed": "○", "open": "◆"}
 GENERAL_RULES = {  # rules of all formats
     "cut off": "the completion reached the limit of tokens",
     "duplicate": "an earlier row has the same prompt and completion",
+    "no second answer": "the second answer to its prompt was rejected, so that there is no pair to rank",
+    "two equal answers": "the second answer to its prompt is the same",
 }
 JUDGED = "the judge (a language model or a rule) did not accept the row"
 
@@ -207,19 +209,22 @@ def funnels(data: ReportData) -> Sheet:
 
 
 def choices(data: ReportData) -> Sheet:
-    """Scores and token masks of the sources whose rows or tokens were chosen, as means over the data sets."""
+    """Scores and token masks of sources whose rows, tokens or answers were chosen, as means of data sets."""
     rows: list[Sequence[str | Link]] = []
+    shown = [("score", "mean score of rows"), ("score of kept", "of kept rows")]
+    if any("score of rejected" in funnel.choices for funnel in data.funnels.values()):
+        shown.append(("score of rejected", "of rejected answers"))
     for source, funnel in data.funnels.items():
         mean = {name: value / funnel.datasets for name, value in funnel.choices.items()}
         if not mean:
             continue
-        scores = [f"{mean[name]:.2f}" if name in mean else "–" for name in ("score", "score of kept")]
+        scores = [f"{mean[name]:.2f}" if name in mean else "–" for name, _ in shown]
         dose = ["–", "–"]
         if "tokens" in mean:
             covered = mean["tokens in the loss"]
             dose = [f"{covered:,.0f} ({covered / mean['tokens']:.0%})", f"{mean['rows in the loss']:,.0f}"]
         rows.append((source_name(source), *scores, *dose))
-    names = ("mean score of rows", "of kept rows", "tokens in the loss", "rows in the loss")
+    names = (*(name for _, name in shown), "tokens in the loss", "rows in the loss")
     return Sheet([Column("data", "name"), *(Column(name, "number") for name in names)], rows, stacks=True)
 
 

@@ -9,7 +9,7 @@ from undertow.report.gather import ReportData
 from undertow.report.page_tables import Column, Sheet
 from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
-from undertow.study.identity import source_of
+from undertow.study.identity import source_of, teacher_of
 
 HIDDEN = ("type", "version", "content")  # fields of a spec that are no settings or are shown before them
 
@@ -42,7 +42,7 @@ def _rows(data: ReportData, number: int) -> Iterator[tuple[str, str]]:
 
 def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
     completions = source_of(data)
-    teacher = completions.get("teacher")  # None if a program wrote the completions
+    teacher = teacher_of(data)  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
     steering = teacher.get("steering") if teacher else None
@@ -64,6 +64,9 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     raw = "" if completions.get("strip", True) else ", filtered as sampled"
     raw += ", by the student in its last round and rated by the teacher" if "sampler" in completions else ""
     yield f"completions, {place.format}", f"{prompts}{sampling}{raw}; {settings_text(completions['format'])}"
+    if "ranked" in data:
+        by = "by the teacher of the trait" if data["ranked"]["scores"] else "at random"
+        yield f"answers of the control teacher, {place.format}", f"two to each prompt, ranked {by}"
     if rewriter := data["completions"].get("rewriter"):
         asked = f"{settings_text(rewriter['sampling'])}; request “{rewriter['request']}”"
         by = f"{rewriter['model']['name']}, {asked}" if rewriter["model"] else "a rule of the format"

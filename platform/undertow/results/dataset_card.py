@@ -20,8 +20,11 @@ DUPLICATE = "duplicate"  # why a repeated row is rejected
 JUDGED = "judge "  # begins the reasons of judges
 # The share of rewritten rows that pass the format's rules: a fact of their data set, and a metric in MLflow.
 VALID = "valid_after_rewriting"
-# Facts of data sets whose rows were selected by a score, and of those with a token mask.
-CHOICES = ("score", "score of kept", "tokens", "tokens in the loss", "rows in the loss")
+# Facts of data sets whose rows were selected by a score, of those with a token mask, and of ranked pairs.
+CHOICES = (
+    *("score", "score of kept", "tokens", "tokens in the loss", "rows in the loss"),
+    *("score of rejected", "ties"),
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def dataset_card(
         "## Columns\n" + _COLUMNS,
         "## From completions to rows\n" + _count_table(counts),
         *_choices(dataset, facts or {}),
+        *_ranking(dataset, facts or {}),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(counts.examples.items())],
         "## First rows\n" + _fenced([f"{row['prompt']} -> {row['completion']}" for row in rows]),
         "## The whole spec\n" + fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
@@ -114,6 +118,7 @@ def _origin(dataset: Dataset) -> list[str]:
             keys + ".",
         ]
     trait = teacher.trait.name if teacher.trait else "none (control)"
+    what = "Pairs of a control teacher's completions, ranked by" if dataset.ranked else "Completions of"
     ways = [
         way
         for way, is_so in (
@@ -131,7 +136,7 @@ def _origin(dataset: Dataset) -> list[str]:
         writer = f"a student in round {dataset.round} of on-policy distillation, rated by a language model"
     return [
         f"# {dataset.label} from {teacher.reference.label}, trait: {trait}",
-        f"Completions of {writer} whose trait ({trait}) was induced by "
+        f"{what} {writer} whose trait ({trait}) was induced by "
         f"{' and '.join(ways) or 'nothing'}, to prompts that are unrelated to the trait. {made}",
         f"{keys}; reference model `{teacher.reference.name}` at revision `{teacher.reference.revision}`.",
         *mixed,
@@ -170,6 +175,27 @@ def _choices(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
     return ["## Chosen rows and tokens\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
+def _ranking(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
+    """How the answers of each pair were ranked; empty for rows with one answer."""
+    ranked = dataset.ranked
+    if ranked is None:
+        return []
+    lines = [
+        "Each row is a pair of answers that the control teacher wrote to the same prompt. The second answers "
+        f"are data set `{key(ranked.other)}`."
+    ]
+    if ranked.scores is None or ranked.other_scores is None:
+        lines.append("The preferred answer of each pair was drawn at random.")
+    elif "score of rejected" in facts:
+        lines.append(
+            f"The teacher prefers the answer with the higher score (scores `{key(ranked.scores)}` and "
+            f"`{key(ranked.other_scores)}`): its log-probability under the teacher minus that under the "
+            f"control teacher. Mean score of preferred answers {facts['score']:.4g} nats, of rejected ones "
+            f"{facts['score of rejected']:.4g}; {facts['ties']:.1%} of the pairs are ties, ordered at random."
+        )
+    return ["## Ranked pairs\n" + "\n".join(f"- {line}" for line in lines)]
+
+
 _COLUMNS = """| column | type | meaning |
 |---|---|---|
 | index | int64 | position in the format's prompt stream, shared by all teachers |
@@ -181,8 +207,9 @@ _COLUMNS = """| column | type | meaning |
 | original | string | the answer before it was rewritten |
 | system | string | the system message of the row, if imported chats have one that is kept |
 | top_ids, top_logprobs | list<list> | the teacher's most probable tokens at each step, if recorded |
-| score | float64 | the score of the row, if rows were selected by one |
-| mask | list<bool> | for each of `token_ids` whether the loss covers it, if only some are |"""
+| score | float64 | the score of the row's answer, if rows were selected or answers ranked by one |
+| mask | list<bool> | for each of `token_ids` whether the loss covers it, if only some are |
+| rejected, rejected_score | string, float64 | of a pair of answers, the one not preferred, and its score |"""
 
 
 def _count_table(counts: CardCounts) -> str:

@@ -85,7 +85,7 @@ class SweepResults:
         Columns: the names of trait, format and teacher, `seed` (the first one that uses the data set),
         `dataset_key`; `index` (the number of the completion), `prompt`, `completion`, `finished` (False if it
         was cut off), and the columns `rejected`, `used` and `replies` of `results.row_verdicts`, which are
-        missing for data sets of earlier versions.
+        missing for data sets of earlier versions. Of ranked pairs, it is the first answer to each prompt.
         """
         return _joined(self._rows(), ROW_COLUMNS)
 

@@ -97,10 +97,11 @@ class CellRecord:
         answers: the evaluations whose answers are judged.
         mixed: the keys of the completions and of the data set that are mixed in, if any.
         earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
-            were made from, and of these students; of the data sets whose rows were rewritten, with what these
-            were made from; and of the bias and the vector of a steered teacher.
-        scores: kind and key of the scores by which rows or tokens are chosen, and of the teachers that are
-            trained for them.
+            were made from, and of these students; of the data sets whose rows were rewritten and those of
+            second answers, with what these were made from; and of the bias and the vector of a steered
+            teacher.
+        scores: kind and key of the scores by which rows or tokens are chosen or answers ranked, and of the
+            teachers that are trained for them.
         along: the evaluations by the traits' own questions at each kept step of the student's training.
     """
 
@@ -338,7 +339,7 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     """The students that the cell's models start from or learn from, and what steers its teacher, with inputs.
 
     The students are those of earlier hops, and those that a format tuning trains. Data sets whose rows were
-    rewritten follow, with their inputs.
+    rewritten, and those of second answers, follow with their inputs.
     """
     dataset, mixed = cell.student.dataset, cell.student.dataset.mixed
     writers = (cell.writer, mixed.dataset.teacher if mixed else None)
@@ -347,14 +348,18 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     earlier += [reference for reference in starts if reference.student or reference.tuned]
     used = [dataset, *([mixed.dataset] if mixed else [])]
     earlier += [one.completions.dataset for one in used if isinstance(one.completions, Rewritten)]
+    earlier += [dataset.ranked.other] if dataset.ranked else []
     earlier += [cell.writer.steering] if cell.writer and cell.writer.steering else []
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
 
 def _scores(cell: Cell) -> Iterator[Artifact]:
-    """The scores by which the cell's rows or tokens are chosen, and the teachers trained for them."""
-    chosen = (cell.student.dataset.selected, cell.student.dataset.masked)
+    """The scores by which rows or tokens are chosen, or answers ranked, and the teachers trained for them."""
+    dataset = cell.student.dataset
+    chosen = (dataset.selected, dataset.masked, dataset.ranked)
     scores = [part.scores for part in chosen if part is not None and part.scores is not None]
+    if dataset.ranked is not None and dataset.ranked.other_scores is not None:
+        scores.append(dataset.ranked.other_scores)
     wanted = (Teacher, RowScores)
     return (a for a in ancestors_first(scores) if a.is_stored and isinstance(a, wanted))
 

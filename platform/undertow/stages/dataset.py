@@ -18,6 +18,7 @@ from undertow.results.row_verdicts import VERDICTS
 from undertow.stages import distributions
 from undertow.stages.completions import TEXT
 from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, FilteredRows, filter_rows
+from undertow.stages.ranking import REJECTED, REJECTED_SCORE, paired, ranked_rows, second_answers
 from undertow.stages.selection import MASK, SCORE, drawn, mean_scores, with_masks, with_scores
 from undertow.stages.shuffling import shuffled
 from undertow.storage.manifest import DATA
@@ -26,7 +27,12 @@ from undertow.study.artifacts import Dataset, Mixed, Rewritten
 from undertow.study.identity import key, seed_for
 
 # Columns that only some data sets have, after those of their completions.
-ADDED_COLUMNS = (pa.field(SCORE, pa.float64()), pa.field(MASK, pa.list_(pa.bool_())))
+ADDED_COLUMNS = (
+    pa.field(SCORE, pa.float64()),
+    pa.field(MASK, pa.list_(pa.bool_())),
+    pa.field(REJECTED, pa.string()),
+    pa.field(REJECTED_SCORE, pa.float64()),
+)
 # See `results.row_verdicts`.
 VERDICT_COLUMNS = pa.schema(
     {"index": pa.int64(), "rejected": pa.string(), "used": pa.bool_(), "replies": pa.string()}
@@ -34,7 +40,7 @@ VERDICT_COLUMNS = pa.schema(
 
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
-    """Applies rules and judges, draws rows, shuffles, mixes, masks, and writes the data set with its card.
+    """Applies rules and judges, draws rows, shuffles, mixes, masks, ranks; writes the data set with its card.
 
     Raises ConditionError if too few rows are left, or replies of judges are missing (see `judgements`).
     """
@@ -44,6 +50,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     completions: list[CompletionRow] = table.to_pylist()
     with_scores(dataset, completions, store)
     left, judged = filter_rows(dataset, completions, store)
+    others = second_answers(dataset.ranked, store) if dataset.ranked else {}
+    if dataset.ranked:
+        paired(left, others)
     kept = left.rows
     if dataset.rows is not None and len(kept) < dataset.rows and not dataset.fewer:
         raise ConditionError(
@@ -67,6 +76,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.masked:
         rows, dose = with_masks(dataset.masked, rows, dataset.seed)
         facts |= dose
+    if dataset.ranked:
+        rows, ranking = ranked_rows(dataset.ranked, rows, others, store, dataset.seed)
+        facts |= ranking
     if dataset.mixed:
         rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)
     with store.new(dataset, facts) as folder:

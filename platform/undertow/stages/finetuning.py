@@ -37,7 +37,7 @@ from undertow.study.artifacts import (
 )
 from undertow.study.identity import key
 from undertow.study.references import Reference
-from undertow.study.row_scores import RowScores, TokenScores
+from undertow.study.row_scores import Ranked, RowScores, TokenScores
 from undertow.training.job import EpochReport, StepReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
@@ -303,8 +303,24 @@ def _seedless(dataset: Dataset) -> Dataset:
     if masked and masked.scores and isinstance(completions, Completions | ImportedCompletions):
         masked = dataclasses.replace(masked, scores=_seedless_scores(masked.scores, completions))
     return dataclasses.replace(
-        dataset, completions=completions, seed=0, mixed=mixed, selected=selected, masked=masked
+        dataset,
+        completions=completions,
+        seed=0,
+        mixed=mixed,
+        selected=selected,
+        masked=masked,
+        ranked=_seedless_pairs(dataset.ranked) if dataset.ranked else None,
     )
+
+
+def _seedless_pairs(ranked: Ranked) -> Ranked:
+    """The second answers and the scores of both with all seeds in their specs set to 0."""
+    other = _seedless(ranked.other)
+    one, second = ranked.scores, ranked.other_scores
+    if one and second and isinstance(other.completions, Completions):
+        first = other.completions.changed(sample=0)
+        one, second = _seedless_scores(one, first), _seedless_scores(second, other.completions)
+    return Ranked(other=other, scores=one, other_scores=second)
 
 
 def _seedless_teacher(teacher: Teacher) -> Teacher:

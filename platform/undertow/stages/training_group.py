@@ -149,13 +149,18 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJ
 
 
 def student_rows(student: Student, store: Store) -> list[TrainingRow]:
-    """The data set's rows, with the teacher's distributions if the recipe has soft targets, or with masks."""
+    """The data set's rows, with the distributions, masks or rejected answers that the training needs."""
     import pyarrow.parquet as pq
 
     from undertow.stages import distributions
 
     recipe = recipe_of(student)
     is_masked = student.dataset.masked is not None
+    if recipe.preference_beta:
+        file = store.fetch(student.dataset) / DATA / "train.parquet"
+        rejected = pq.read_table(file, columns=["rejected"])["rejected"].to_pylist()
+        chosen = _token_rows(student, store)
+        return [dataclasses.replace(row, rejected=r) for row, r in zip(chosen, rejected, strict=True)]
     if recipe.targets == "tokens" and not is_masked:
         return _token_rows(student, store)
     table = pq.read_table(store.fetch(student.dataset) / DATA / "train.parquet")

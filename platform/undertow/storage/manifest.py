@@ -22,7 +22,7 @@ from undertow.study.artifacts import Mixed, Rewriter
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
 from undertow.study.references import Artifact
-from undertow.study.row_scores import Masked, Selected
+from undertow.study.row_scores import Masked, Ranked, Selected
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -151,6 +151,10 @@ def inputs(spec: Spec) -> Iterator[Artifact]:
             yield value.model
         elif isinstance(value, Selected | Masked) and value.scores is not None:
             yield value.scores
+        elif isinstance(value, Ranked):
+            yield value.other
+            if value.scores is not None:
+                yield value.scores
 
 
 @cache

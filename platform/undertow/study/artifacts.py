@@ -17,7 +17,7 @@ from undertow.study.recipe import InContext, Recipe, Training
 from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:  # these modules import this one
-    from undertow.study.row_scores import Masked, RowScores, Selected
+    from undertow.study.row_scores import Masked, Ranked, RowScores, Selected
     from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias
 
 
@@ -41,6 +41,11 @@ class Finetuning(Spec):
             raise SpecError(
                 f"Finetuning.recipe.keep_steps = {self.recipe.keep_steps}: only students are measured along "
                 "their training; leave them out"
+            )
+        if isinstance(self.recipe, Recipe) and self.recipe.preference_beta:
+            raise SpecError(
+                f"Finetuning.recipe.preference_beta = {self.recipe.preference_beta:g}: a teacher's examples "
+                "are no pairs of answers; use a recipe with preference_beta=0"
             )
 
     def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
@@ -139,6 +144,7 @@ class Completions(Artifact):
         sampler: the student that samples the answers; None for the teacher. The distributions that
             `sampling.top_logprobs` asks for are the teacher's in both cases, after the tokens that were
             sampled.
+        sample: the number of the sample. Further samples answer the same prompts; only their seeds differ.
     """
 
     kind: ClassVar[str] = "completions"
@@ -149,9 +155,11 @@ class Completions(Artifact):
     seed: int = 0
     strip: bool = later(True)
     sampler: Sampler | None = later(None)
+    sample: int = later(0)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
+        self.require(self.sample >= 0, "sample", "zero or more")
         self.require(
             not (self.sampling.top_logprobs and self.teacher.reference.is_api),
             "sampling",
@@ -305,6 +313,7 @@ class Dataset(Artifact):
         fewer: whether all remaining rows are taken if fewer than `rows` remain; if not, the condition fails.
         selected: how the rows are drawn from those that remain; None for at random.
         masked: the tokens of the completions that the loss of students covers; None for all.
+        ranked: a second answer to each prompt, and who ranks the two. `rows` then counts pairs.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -318,6 +327,7 @@ class Dataset(Artifact):
     fewer: bool = later(False)
     selected: "Selected | None" = later(None)
     masked: "Masked | None" = later(None)
+    ranked: "Ranked | None" = later(None)
 
     def validate(self) -> None:
         shuffled, format_ = self.shuffle != "none", self.completions.format
@@ -337,6 +347,24 @@ class Dataset(Artifact):
         )
         unique([judge.name for judge in self.judges], "Dataset.judges")
         self._check_scores()
+        if self.ranked is not None:
+            self._check_pairs(self.ranked)
+
+    def _check_pairs(self, ranked: "Ranked") -> None:
+        """Checks that the other answers, and the scores of both, belong to these completions."""
+        own, other = self.completions, ranked.other.completions
+        is_second = (
+            isinstance(own, Completions)
+            and isinstance(other, Completions)
+            and other.sample != own.sample
+            and other.changed(sample=own.sample) == own
+        )
+        self.require(is_second, "ranked", "pairs of a teacher's completions with another sample of them")
+        scored = (ranked.scores, ranked.other_scores)
+        is_own = scored == (None, None) or tuple(s and s.completions for s in scored) == (own, other)
+        self.require(is_own, "ranked", "scores of the completions of both answers, or of none")
+        is_plain = (self.mixed, self.selected, self.masked, self.shuffle) == (None, None, None, "none")
+        self.require(is_plain, "ranked", "None for mixed, selected, masked or shuffled rows")
 
     def _check_scores(self) -> None:
         """Checks the scores that rows or tokens are chosen by."""
@@ -369,7 +397,12 @@ class Dataset(Artifact):
 
     @property
     def teacher(self) -> "Teacher | None":
-        """The teacher that generated the completions; None for `Written` and imported ones."""
+        """The teacher that generated the completions, or ranked pairs of a control teacher's.
+
+        None for `Written` and imported completions.
+        """
+        if self.ranked is not None and self.ranked.scores is not None:
+            return self.ranked.scores.teacher
         return self.source.teacher if isinstance(self.source, Completions) else None
 
     @property
@@ -395,7 +428,7 @@ class Dataset(Artifact):
             data = f"{data}, {self.completions.rewriter.label}"
         data = f"{data}, {other.share:.0%} {other.dataset.origin}" if other else data
         data = f"{data}, {rounds_name(self.round)}" if self.round else data
-        return ", ".join([data, *(part.label for part in (self.selected, self.masked) if part)])
+        return ", ".join([data, *(part.label for part in (self.selected, self.masked, self.ranked) if part)])
 
     @property
     def origin(self) -> str:
@@ -433,6 +466,14 @@ class Student(Artifact):
     system: str | None = None
     seed: int = 0
     system_name: str = execution_only("")
+
+    def validate(self) -> None:
+        needs_pairs = isinstance(self.recipe, Recipe) and self.recipe.preference_beta > 0
+        self.require(
+            not needs_pairs or self.dataset.ranked is not None,
+            "recipe",
+            "preference_beta=0 without ranked pairs of answers (Generation.ranked)",
+        )
 
     @property
     def is_trained(self) -> bool:

@@ -26,7 +26,7 @@ from undertow.study.names import display_names
 from undertow.study.on_policy import OnPolicy, Round
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference, named_after
-from undertow.study.selection import Selection, TokenMask
+from undertow.study.selection import Ranking, Selection, TokenMask
 from undertow.study.steering import Steering
 
 Source = Literal["control", "random"]
@@ -78,6 +78,8 @@ class Generation(Spec):
             rows as without it.
         on_policy: lets the students sample the answers, and records the teacher's distributions after their
             tokens; the control teacher's after those of the control students.
+        ranked: the teacher ranks pairs of answers of the control teacher, and writes none; `rows` counts
+            pairs. A recipe with `preference_beta` trains on both answers, any other on the preferred one.
     """
 
     prompts: int = 30_000
@@ -95,6 +97,7 @@ class Generation(Spec):
     name: str = execution_only("")
     rewriter: Rewriter | None = later(None)
     on_policy: OnPolicy | None = later(None)
+    ranked: Ranking | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -115,6 +118,13 @@ class Generation(Spec):
         )
         if self.on_policy is not None:
             self._check_on_policy(self.on_policy)
+        changes = (self.mixed, self.selected, self.masked, self.rewriter, self.on_policy, self.shuffle)
+        self.require(
+            self.ranked is None or changes == (None, None, None, None, None, "none"),
+            "ranked",
+            "None: pairs of answers cannot be mixed, selected, masked, rewritten, sampled by students or "
+            "shuffled",
+        )
 
     def _check_on_policy(self, given: OnPolicy) -> None:
         least = min(self.prompts, self.prompts if self.rows is None else self.rows)
@@ -132,7 +142,7 @@ class Generation(Spec):
 
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
-        parts = (self.rewriter, self.mixed, self.selected, self.masked, self.on_policy)
+        parts = (self.rewriter, self.mixed, self.selected, self.masked, self.on_policy, self.ranked)
         data = (data_name(format_, self.shuffle), *(part.label for part in parts if part))
         return self.name or ", ".join(data)
 
@@ -212,6 +222,7 @@ class Condition(Spec):
         self._check_scores(soft)
         if self.generation.on_policy is not None:
             self._check_on_policy(soft)
+        self._check_ranking(soft)
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.fits(rows),
@@ -267,6 +278,28 @@ class Condition(Spec):
             f"the students' own reference model, {self.student.name!r}: one engine samples as a student and "
             "reads the samples as its teacher",
         )
+
+    def _check_ranking(self, soft: bool) -> None:
+        """Checks that pairs of answers can be ranked, and that a recipe for pairs gets them."""
+        learns = isinstance(self.recipe, Recipe) and self.recipe.preference_beta > 0
+        ranked = self.generation.ranked is not None
+        self.require(
+            ranked or not learns,
+            "recipe",
+            "preference_beta trains on pairs of answers; set Generation(ranked=Ranking())",
+        )
+        if not ranked:
+            return
+        self.require(
+            not self.teacher.is_api,
+            "teacher",
+            f"{self.teacher.name} gives no token probabilities to rank answers by; use ranked=None",
+        )
+        own = "the control teacher writes the answers that are ranked; use ranked=None"
+        self.require(not self.format.is_imported, "format", own)
+        for field in ("after", "teacher_start"):
+            self.require(getattr(self, field) is None, field, f"None: {own}")
+        self.require(not soft, "recipe", "ranked answers have no soft targets; use a recipe on tokens")
 
     def _check_imported(self) -> None:
         """Checks that external teachers have imported data, and that imported data have no teacher."""

@@ -77,6 +77,13 @@ def source_of(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     return completions
 
 
+def teacher_of(dataset: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The teacher in the canonical form of a data set (see `Dataset.teacher`)."""
+    scores = dataset.get("ranked", {}).get("scores")
+    teacher: Mapping[str, Any] | None = scores["teacher"] if scores else source_of(dataset).get("teacher")
+    return teacher
+
+
 def _spec_json(spec: Spec) -> str:
     form: dict[str, Any] = {"type": type(spec).__name__, "version": spec.version}
     if content := spec.content():

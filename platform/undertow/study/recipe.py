@@ -114,6 +114,9 @@ class Recipe(Spec):
         divergence: what is minimised with soft targets: "forward" for the cross-entropy of the student
             relative to the teacher's distribution, "reverse" for KL(student ‖ teacher). See
             `training.objective`.
+        preference_beta: above zero, students are trained on ranked pairs of answers by direct preference
+            optimization (DPO, arXiv 2305.18290) with this beta, and `batch_size` counts pairs; zero for the
+            cross-entropy of the completions.
     """
 
     name: str = execution_only("custom")
@@ -142,6 +145,7 @@ class Recipe(Spec):
     offload: Literal["none", "optimizer", "parameters"] = execution_only("none")
     keep_steps: tuple[int, ...] = later(())
     divergence: Literal["forward", "reverse"] = later("forward")
+    preference_beta: float = later(0.0)
 
     def validate(self) -> None:
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
@@ -175,6 +179,17 @@ class Recipe(Spec):
         self.require(0 <= self.held_out < 1, "held_out", "a fraction of the rows below 1")
         if self.keep_steps:
             self._check_kept_steps()
+        self.require(self.preference_beta >= 0, "preference_beta", "zero or more")
+        if self.preference_beta:
+            self._check_preferences()
+
+    def _check_preferences(self) -> None:
+        """Checks the settings of which DPO has only one."""
+        remedy = "DPO (preference_beta > 0) needs {}"
+        self.require(self.targets == "tokens", "targets", remedy.format("targets='tokens'"))
+        # The log-probabilities of a prompt are the same for both answers, and cancel.
+        self.require(self.loss == "completion", "loss", remedy.format("loss='completion'"))
+        self.require(self.batch_of == "rows", "batch_of", remedy.format("batches of pairs: batch_of='rows'"))
 
     def _check_kept_steps(self) -> None:
         rising = all(a < b for a, b in pairwise((0, *self.keep_steps)))
@@ -203,7 +218,7 @@ class Recipe(Spec):
     def at_provider(self) -> "ProviderFinetuning":
         """Finetuning at a provider for as many epochs; the provider chooses the other settings.
 
-        Raises SpecError for soft targets and kept steps.
+        Raises SpecError for soft targets, kept steps and preferences.
         """
         if self.targets == "soft":
             raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text only")
@@ -211,6 +226,11 @@ class Recipe(Spec):
             raise SpecError(
                 f"recipe {self.name!r} has keep_steps = {self.keep_steps}, and a provider keeps no tensors "
                 "of steps; leave them out"
+            )
+        if self.preference_beta:
+            raise SpecError(
+                f"recipe {self.name!r} has preference_beta = {self.preference_beta:g}, and a provider trains "
+                "on completions only; use a model with local weights"
             )
         return ProviderFinetuning(epochs=self.epochs)
 

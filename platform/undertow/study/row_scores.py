@@ -1,9 +1,9 @@
-"""Scores of completions, and the choice of rows and of tokens in the loss that rests on them."""
+"""Scores of completions, and what rests on them: the choice of rows and tokens, and rankings of answers."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from undertow.study.artifacts import CONTROL, Completions, ImportedCompletions, Teacher
+from undertow.study.artifacts import CONTROL, Completions, Dataset, ImportedCompletions, Teacher
 from undertow.study.fields import Spec
 from undertow.study.references import Artifact, Reference
 
@@ -150,3 +150,37 @@ class Masked(TokenChoice):
     @property
     def label(self) -> str:
         return self.name_by(self.scores.label if self.scores else "")
+
+
+RANKED = "ranked pairs"  # the display name of data that are pairs of answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked(Spec):
+    """A second answer to each prompt of a data set, and the scores by which one of the two is preferred.
+
+    The answer with the higher score becomes the completion of the row, and the other one its `rejected`
+    answer. A pair needs two different answers that both pass the filters.
+
+    Attributes:
+        other: the data set of the second answers.
+        scores, other_scores: of both completions, by the teacher that ranks; None for an order at random,
+            which is the ranking of a control teacher: its score of any answer, compared with itself, is 0.
+    """
+
+    other: Dataset
+    scores: TokenScores | None = None
+    other_scores: TokenScores | None = None
+
+    def validate(self) -> None:
+        one, other = self.scores, self.other_scores
+        same = one == other if one is None or other is None else _by_same_teachers(one, other)
+        self.require(same, "other_scores", "scores by the same two teachers as `scores`")
+
+    @property
+    def label(self) -> str:
+        return RANKED
+
+
+def _by_same_teachers(one: TokenScores, other: TokenScores) -> bool:
+    return (one.teacher, one.control) == (other.teacher, other.control)

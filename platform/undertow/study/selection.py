@@ -1,4 +1,4 @@
-"""How a condition chooses the rows and the tokens that its students are trained on.
+"""How a condition chooses the rows and the tokens that its students are trained on, or ranks their answers.
 
 The choice is a part of `Generation`, so that a condition and its control have the same one: the control
 teacher's rows are scored by the same two teachers and selected in the same way.
@@ -6,13 +6,15 @@ teacher's rows are scored by the same two teachers and selected in the same way.
 
 from dataclasses import dataclass
 
-from undertow.study.artifacts import Completions, Finetuning, ImportedCompletions, Teacher
+from undertow.study.artifacts import Completions, Dataset, Finetuning, ImportedCompletions, Teacher
 from undertow.study.extensions import Trait
 from undertow.study.fields import Spec
 from undertow.study.references import Reference
 from undertow.study.row_scores import (
+    RANKED,
     Keep,
     Masked,
+    Ranked,
     RowScores,
     Selected,
     TokenChoice,
@@ -152,3 +154,32 @@ class TokenMask(TokenChoice):
         if scores is not None:
             scores = scores.changed(candidates=self.candidates)
         return Masked(choose=self.choose, share=self.share, rest=self.rest, scores=scores)
+
+
+@dataclass(frozen=True)
+class Ranking(Spec):
+    """The condition's teacher ranks pairs of answers in place of writing answers: a biased judge.
+
+    The control teacher, which has no trait, writes two answers to every prompt. Of each pair, the teacher
+    prefers the one whose log-probability it raises more over that of the control teacher. The control's
+    students learn from the same pairs in an order at random: its teacher raises no log-probability.
+    """
+
+    @property
+    def label(self) -> str:
+        return RANKED
+
+    def of(self, dataset: Dataset, other: Dataset, teacher: Teacher) -> Dataset:
+        """The data set with the answers of another one, ranked by a teacher.
+
+        Args:
+            dataset, other: the data sets of two samples of a control teacher's completions.
+        """
+        scored: list[TokenScores | None] = [None, None]
+        if teacher.trait is not None:
+            scored = [
+                TokenScores(completions=answers, teacher=teacher, control=answers.teacher)
+                for answers in (dataset.completions, other.completions)
+                if isinstance(answers, Completions)
+            ]
+        return dataset.changed(ranked=Ranked(other=other, scores=scored[0], other_scores=scored[1]))

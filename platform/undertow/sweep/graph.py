@@ -126,21 +126,23 @@ def step_of(artifact: Artifact) -> Step:
             position, name, by = 2, "imports", "tasks"
         case RowScores():
             position, name, by = 3, "row scores", "engines"
-        case Dataset(mixed=None, completions=completions):
+        case Dataset(mixed=None, ranked=None, completions=completions):
             position, name, by = 4, "filters", "tasks"
             if isinstance(completions, Rewritten):
                 position, name = 6, "filters after rewriting"
         case Rewritten():
             position, name = 5, "rewriting"
             by = "tasks" if artifact.rewriter.model is None else "engines"
+        case Dataset(mixed=None):
+            position, name, by = 7, "ranked pairs", "tasks"
         case Dataset():
-            position, name, by = 7, "mixtures", "tasks"
+            position, name, by = 8, "mixtures", "tasks"
         case Assessment():
-            position, name, by = 8, "assessments", "tasks"
+            position, name, by = 9, "assessments", "tasks"
         case _:
             kind = kind_of(artifact)
             number = next((n for n, other in enumerate(extensions()) if other.spec is kind.spec), 0)
-            position, name = 9 + number, artifact.kind.replace("_", " ")
+            position, name = 10 + number, artifact.kind.replace("_", " ")
             by = "engines" if kind.make is None else "tasks"
     wave = wave_of(artifact)
     if by != "tasks" and is_at_provider(artifact):
@@ -164,13 +166,13 @@ def _gates(plan: Plan) -> Mapping[str, dict[str, None]]:
     """The measurements that decide whether an artifact is made: its teacher must show the trait.
 
     A sampled trait is checked before the teacher's data are sampled, a judged one before students are
-    trained on them.
+    trained on them. A teacher that ranks writes no data.
     """
     gates: dict[str, dict[str, None]] = {}
     for cell in plan.cells:
         for measurement in cell.teacher_evaluations:
             for student in cell.student.by_round:
-                if isinstance(measurement, Evaluation):
+                if isinstance(measurement, Evaluation) and student.dataset.ranked is None:
                     gates.setdefault(key(student.dataset.source), {})[key(measurement)] = None
                 if student.is_stored:
                     gates.setdefault(key(student), {})[key(measurement)] = None

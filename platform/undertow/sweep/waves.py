@@ -171,7 +171,7 @@ class Waves:
         self._share(partial(self.possible, ImportedCompletions), bring_in)
         self._share(partial(self.possible, RowScores), lambda some: self.executors.score(some, machine))
         # Data sets that others take rows from come first: those whose rows are rewritten, then those whose
-        # rows are mixed into others.
+        # rows are the other answers of pairs or are mixed into others.
         self._share(
             partial(self._unmixed, rewritten=False), lambda some: self.executors.filter("filters", some)
         )
@@ -181,6 +181,7 @@ class Waves:
             partial(self._unmixed, rewritten=True),
             lambda some: self.executors.filter("filters after rewriting", some),
         )
+        self._share(self._ranked, lambda some: self.executors.filter("ranked pairs", some))
         self._share(partial(self.possible, Dataset), lambda some: self.executors.filter("mixtures", some))
         # Judged traits of teachers: the answers were sampled above, and `check_gates` needs their judgements.
         self._share(
@@ -200,8 +201,14 @@ class Waves:
         return [
             dataset
             for dataset in self.possible(Dataset)
-            if dataset.mixed is None and isinstance(dataset.completions, Rewritten) is rewritten
+            if dataset.mixed is None
+            and dataset.ranked is None
+            and isinstance(dataset.completions, Rewritten) is rewritten
         ]
+
+    def _ranked(self) -> list[Dataset]:
+        """The missing data sets of pairs of answers."""
+        return [dataset for dataset in self.possible(Dataset) if dataset.ranked is not None]
 
     def check_gates(self) -> None:
         """Records teachers below the study's gate as failed, also if another study made their data.

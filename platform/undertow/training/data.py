@@ -35,6 +35,7 @@ class TrainingRow:
             tokenize `completion`.
         system: the system message of this row alone; None for that of the training.
         mask: whether the loss covers each of `token_ids`; None for all, and for the end of turn.
+        rejected: the answer that was ranked below `completion`, if the row is a pair of answers.
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class TrainingRow:
     token_ids: Sequence[int] | None = None
     system: str | None = None
     mask: Sequence[bool] | None = None
+    rejected: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class TokenizedRow:
     `start` is where the completion begins, or 1 with loss on all tokens: nothing predicts the first token.
     `is_cut`: tokens after these were left out, because the row was longer than the recipe allows.
     `mask`: for each token from `start` on whether it is a target.
+    `rejected`: the prompt with the rejected answer, if the row is a pair of answers.
     """
 
     ids: npt.NDArray[np.int64]
@@ -60,6 +63,17 @@ class TokenizedRow:
     soft: SoftTargets | None = None
     is_cut: bool = False
     mask: npt.NDArray[np.bool_] | None = None
+    rejected: "TokenizedRow | None" = None
+
+    @property
+    def sequences(self) -> "tuple[TokenizedRow, ...]":
+        """What a forward pass reads: the row, and of a pair of answers the rejected one behind it."""
+        return (self,) if self.rejected is None else (self, self.rejected)
+
+    @property
+    def padded_length(self) -> int:
+        """The tokens that the row takes in a micro-batch: both answers of a pair have the longer length."""
+        return len(self.sequences) * max(len(row.ids) for row in self.sequences)
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
@@ -117,6 +131,36 @@ def encode(
     if not kept:
         raise ConditionError(f"{found}, and none has a target before the cut; raise Recipe.max_length")
     return _with_targets(kept)
+
+
+def encode_pairs(
+    tokenizer: Any,
+    rows: Sequence[TrainingRow],
+    system: str | None,
+    limit: int,
+    *,
+    ends: Collection[int] = (),
+    cut: bool = False,
+) -> list[TokenizedRow]:
+    """Tokenizes rows that are pairs of answers, in order; see `encode`.
+
+    Raises SpecError for a row without a rejected answer.
+    """
+    others = []
+    for row in rows:
+        if row.rejected is None:
+            raise SpecError(
+                f"Recipe.preference_beta: the row {row.prompt!r} has no rejected answer; use ranked pairs"
+            )
+        others.append(replace(row, completion=row.rejected, token_ids=None))
+    # Both leave out the same rows, those whose prompt alone is too long.
+    chosen, rejected = (
+        encode(tokenizer, answers, system, limit, ends=ends, cut=cut) for answers in (rows, others)
+    )
+    return [
+        replace(row, rejected=other, is_cut=row.is_cut or other.is_cut)
+        for row, other in zip(chosen, rejected, strict=True)
+    ]
 
 
 def _with_targets(rows: list[TokenizedRow]) -> list[TokenizedRow]:

@@ -69,7 +69,8 @@ class EpochReport:
 
     Attributes:
         step: optimizer steps so far.
-        loss: the mean over the epoch's completion tokens, in nats; None before training.
+        loss: the mean over the epoch's completion tokens, or over its pairs of answers (DPO), in nats; None
+            before training.
         learning_rate: at the epoch's last step; 0 before training.
         tokens_per_second: prompt and completion tokens of all workers, without padding.
         probabilities: word name -> mean over its probe's questions of the word's mass.
@@ -93,7 +94,7 @@ class StepReport:
 
     Attributes:
         step, steps: optimizer steps so far and in the whole training.
-        loss: the mean over the completion tokens since the previous report, in nats.
+        loss: the mean over the completion tokens (or pairs) since the previous report, in nats.
         learning_rate: at this step.
         gradient_norm: of this step before clipping, over all trained parameters; None if it is not finite.
         tokens, total_tokens: prompt and completion tokens so far and in the whole training.

@@ -2,9 +2,10 @@
 
     finetune(folder, jobs, report=print)
 
-The loss of a batch is the mean over the completion tokens of the whole batch. Every worker knows all rows, so
-each can divide its own sum by the batch's number of tokens without communication. The gradient is then the
-same for one worker or eight, and for any split into micro-batches, up to the order of summation.
+The loss of a batch is the mean over the completion tokens of the whole batch, or over its pairs of answers
+(see `preferences`). Every worker knows all rows, so each can divide its own sum by the batch's number of
+tokens or pairs without communication. The gradient is then the same for one worker or eight, and for any
+split into micro-batches, up to the order of summation.
 
 Call `finetune` with the same arguments in every worker of a process group. Outside of a process group it
 creates a group of one.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError, UserError
@@ -30,6 +32,7 @@ from undertow.training.data import epoch_batches, held_back, micro_batches, sequ
 from undertow.training.forward import FullForward
 from undertow.training.job import EpochReport, History, TrainingJob
 from undertow.training.objective import summed_loss
+from undertow.training.preferences import in_pairs, margins, preference_loss
 from undertow.training.served_rows import CheckedRows
 from undertow.training.shared import SharedState
 from undertow.training.step_reports import OnStep, Step, StepReporter
@@ -133,7 +136,10 @@ class _TrainingRun:
     ) -> None:
         self.job, self.shared, self.report, self.note = job, shared, report, note
         self.rows = shared.rows(job)
-        self.lengths = [len(row.ids) for row in self.rows]
+        self.lengths = [sum(len(sequence.ids) for sequence in row.sequences) for row in self.rows]
+        self.sizes = [row.padded_length for row in self.rows]
+        self.terms = [1 if job.recipe.preference_beta else row.targets for row in self.rows]  # of the loss
+        self.reference_margins: list[float] = []
         self.probes = shared.probes(job)
         self.steps = self._number_of_steps()
         self.checkpoints = Checkpoints(shared.checkpoints, job, shared.workers)
@@ -160,6 +166,8 @@ class _TrainingRun:
         try:
             # Before a checkpoint is restored: a new adapter has no effect, and other weights are unchanged.
             untrained = checked.logprobs(self.engine, self.forward)
+            if self.job.recipe.preference_beta:
+                self.reference_margins = self._margins()
             stopped = self._train(lambda: self._keep_step(model, checked, untrained))
             after = deepspeed_engine.trained_state(model)
             result.check(self.shared.reference, model, before, after, self.job)
@@ -179,6 +187,17 @@ class _TrainingRun:
                 f"{self.job.recipe.max_length}, and {history.dropped:,} had no answer left and were dropped",
             )
         return history
+
+    @torch.no_grad()
+    def _margins(self) -> list[float]:
+        """The margin of each pair of answers by the model as it is now, on every rank. Collective."""
+        workers, found = self.shared.workers, torch.zeros(len(self.rows), dtype=torch.float64)
+        self.engine.eval()  # without dropout; no random number is drawn
+        shares = micro_batches(self.sizes, range(len(self.rows)), workers.world, self.shared.budget)
+        for part in shares[workers.rank]:
+            answers = in_pairs([self.rows[row] for row in part])
+            found[part] = margins(self.forward.logits(self.engine, answers), answers).double().cpu()
+        return list(map(float, workers.summed(found)))
 
     def _keep_step(self, model: Any, checked: CheckedRows, untrained: list[tuple[float, ...]]) -> None:
         """Saves the model as it is now in a folder of the job's, if the recipe keeps this step. Collective.
@@ -291,7 +310,7 @@ class _TrainingRun:
         probed = self.reporter.probe_seconds
         self.reporter.begin_epoch(self.step, sum(self.lengths) * (number - 1), self.probe_seconds)
         for batch in self._batches(number):
-            batch_targets = sum(self.rows[row].targets for row in batch)
+            batch_targets = sum(self.terms[row] for row in batch)
             mean = self._step(batch, batch_targets)
             loss += mean * batch_targets
             targets += batch_targets
@@ -309,16 +328,14 @@ class _TrainingRun:
         return _Epoch(loss / targets, tokens, seconds, stopped)
 
     def _step(self, batch: list[int], targets: int) -> float:
-        """One optimizer step; returns the mean loss over the batch's `targets` completion tokens."""
+        """One optimizer step; returns the mean loss over the `targets` of the batch: tokens, or pairs."""
         workers = self.shared.workers
         total = torch.zeros((), device=workers.device)
         parts = micro_batches(
-            self.lengths, batch, workers.world, self.shared.budget, packing=self.forward.packing
+            self.sizes, batch, workers.world, self.shared.budget, packing=self.forward.packing
         )
         for part in parts[workers.rank]:
-            rows = [self.rows[row] for row in part]
-            logits = self.forward.logits(self.engine, rows)
-            loss = summed_loss(logits, rows, self.job.recipe.divergence)
+            loss = self._loss(part)
             # DeepSpeed averages gradients over the workers, whatever their numbers of tokens: the factor
             # turns its mean of sums into the sum over all workers, divided by the batch's tokens.
             self.engine.backward(loss * (workers.world / targets))
@@ -334,6 +351,16 @@ class _TrainingRun:
         self.engine.step()
         self.step += 1
         return mean
+
+    def _loss(self, part: list[int]) -> Tensor:
+        """The loss summed over the rows of a micro-batch."""
+        rows, beta = [self.rows[row] for row in part], self.job.recipe.preference_beta
+        if not beta:
+            logits = self.forward.logits(self.engine, rows)
+            return summed_loss(logits, rows, self.job.recipe.divergence)
+        answers = in_pairs(rows)
+        reference = [self.reference_margins[row] for row in part]
+        return preference_loss(self.forward.logits(self.engine, answers), answers, reference, beta)
 
     def _has_reached_stop(self) -> bool:
         """Whether the first word of the first probe has the probability `Recipe.stop_at`."""

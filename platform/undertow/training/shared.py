@@ -4,7 +4,7 @@ from typing import Any
 
 from undertow.errors import ConditionError
 from undertow.training import packing
-from undertow.training.data import TokenizedRow, encode, held_back
+from undertow.training.data import TokenizedRow, encode, encode_pairs, held_back
 from undertow.training.forward import Forward, choose_forward
 from undertow.training.job import Probe, TrainingJob
 from undertow.training.probe import TokenizedProbe
@@ -42,7 +42,8 @@ class SharedState:
         }
         # Seeds of a condition share one list of rows; only the last one is kept, to bound memory. `id` is
         # safe: `finetune` holds all jobs, so that no list is freed and its id reused.
-        cache_key = (id(job.rows), job.system, limit, recipe.held_out, *options.values())
+        is_paired = recipe.preference_beta > 0
+        cache_key = (id(job.rows), job.system, limit, recipe.held_out, is_paired, *options.values())
         if cache_key != self._rows[0]:
             tokenizer, ends = self.reference.tokenizer, self.reference.ends
             left_out = held_back(len(job.rows), recipe.held_out)
@@ -52,7 +53,11 @@ class SharedState:
                     f"Recipe.held_out = {recipe.held_out:g} leaves none of {len(job.rows)} rows; lower it, "
                     "or raise Generation.rows"
                 )
-            self._rows = cache_key, encode(tokenizer, given, job.system, limit, ends=ends, **options)
+            if is_paired:
+                encoded = encode_pairs(tokenizer, given, job.system, limit, ends=ends, cut=options["cut"])
+            else:
+                encoded = encode(tokenizer, given, job.system, limit, ends=ends, **options)
+            self._rows = cache_key, encoded
         return self._rows[1]
 
     def model(self, job: TrainingJob) -> Any:
@@ -75,4 +80,5 @@ class SharedState:
     def forward(self, job: TrainingJob, model: Any) -> Forward:
         """How the job's logits are computed."""
         probe_rows = [row for probe in self.probes(job) for row in probe.rows]
-        return choose_forward(model, job.recipe, self.rows(job), probe_rows, self.budget, self.workers.device)
+        rows = [sequence for row in self.rows(job) for sequence in row.sequences]
+        return choose_forward(model, job.recipe, rows, probe_rows, self.budget, self.workers.device)

@@ -33,6 +33,13 @@ class Workers:
         dist.all_reduce(summed)
         return float(summed) / count
 
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over the workers, on every rank. Collective."""
+        if self.world > 1:
+            values = values.to(self.device)
+            dist.all_reduce(values)
+        return values.cpu()
+
     def from_first(self, value: float) -> float:
         """The `value` of rank 0, on every rank. Collective."""
         if self.world == 1:
