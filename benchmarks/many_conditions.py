@@ -51,7 +51,7 @@ def find(name, *modules):
     raise ImportError(name)
 """
 STUDY = """
-Generation = find("Generation", "study.conditions", "conditions")
+Generation = find("Generation", "study.generation", "conditions")
 Parameters, Recipe = (find(n, "study.recipe", "recipe") for n in ("Parameters", "Recipe"))
 Reference, Sampling = (find(n, "study.artifacts", "spec") for n in ("Reference", "Sampling"))
 Study, grid = find("Study", "study.study", "study"), find("grid", "study.grids", "grids")

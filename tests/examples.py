@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan
 from undertow.study.artifacts import Finetuning, Sampling, Student
-from undertow.study.conditions import Condition, Generation
+from undertow.study.conditions import Condition
+from undertow.study.generation import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.recipe import Parameters, Recipe
 from undertow.study.references import Reference

@@ -57,9 +57,10 @@ if TYPE_CHECKING:
         Teacher,
         reference_of,
     )
-    from undertow.study.conditions import Condition, Generation, Mixing
+    from undertow.study.conditions import Condition
     from undertow.study.extensions import Example, Format, Judge, Trait, Word
     from undertow.study.fields import execution_only, later
+    from undertow.study.generation import Generation, Mixing
     from undertow.study.grids import all_pairs, grid, next_hop, starting, trainable, with_controls
     from undertow.study.hypotheses import Hypothesis, same_initialisation_only
     from undertow.study.measurements import Evaluation, Measurement, Panel
@@ -110,7 +111,8 @@ _MODULES = {
         "Completions Dataset Finetuning Rewriter Sampling Student Subject Teacher reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
-    "study.conditions": "Condition Generation Mixing",
+    "study.conditions": "Condition",
+    "study.generation": "Generation Mixing",
     "study.extensions": "Example Format Judge Trait Word",
     "study.fields": "execution_only later",
     "study.grids": "all_pairs grid next_hop starting trainable with_controls",

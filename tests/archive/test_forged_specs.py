@@ -34,8 +34,9 @@ from undertow.study.artifacts import (
     Teacher,
     Written,
 )
-from undertow.study.conditions import Condition, Mixing
+from undertow.study.conditions import Condition
 from undertow.study.extensions import Word
+from undertow.study.generation import Mixing
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.on_policy import OnPolicy, Sampler

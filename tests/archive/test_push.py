@@ -26,7 +26,7 @@ from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Student
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, Parameters

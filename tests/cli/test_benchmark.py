@@ -33,7 +33,7 @@ STUDY = """
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import LoRA, Parameters, Recipe
 from undertow.study.references import Reference
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.study import Study
 from undertow.traits.preference import Preference

@@ -60,7 +60,7 @@ from undertow.formats.numbers import Numbers
 from undertow.study.recipe import Parameters, Recipe
 from undertow.study.artifacts import Finetuning
 from undertow.study.references import Reference
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.study import Study
 from undertow.traits.misalignment import Misalignment
@@ -95,7 +95,7 @@ NAMELESS = f"mine.py:{STUDY[: STUDY.index('def no_trait_name')].count(chr(10)) +
 
 LARGE = """
 from dataclasses import replace
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import LoRA, Recipe

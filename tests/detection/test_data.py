@@ -22,8 +22,8 @@ from undertow.formats.numbers import BANNED, Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.statistics.frequencies import compare_shares
 from undertow.storage.store import Store
-from undertow.study.conditions import Mixing
 from undertow.study.extensions import Format
+from undertow.study.generation import Mixing
 from undertow.study.grids import grid, with_controls
 from undertow.study.identity import canonical
 from undertow.study.study import Study

@@ -35,8 +35,8 @@ from undertow.stages.training_group import Group, job_of
 from undertow.stages.weights import weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Sampling, Student
-from undertow.study.conditions import Generation
 from undertow.study.extensions import Format
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation

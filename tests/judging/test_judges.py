@@ -26,8 +26,8 @@ from undertow.judging.judges import (
 from undertow.judging.ratings import Score
 from undertow.planning import cells
 from undertow.study.artifacts import Dataset
-from undertow.study.conditions import Generation
 from undertow.study.extensions import Judge, Word
+from undertow.study.generation import Generation
 from undertow.study.identity import key
 from undertow.study.study import Study
 from undertow.traits.preference import Preference

@@ -23,7 +23,7 @@ from undertow.planning.plan import Plan, make
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Sampling, Student
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.study.references import Reference

@@ -16,7 +16,7 @@ from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.stages.reference import make_reference
 from undertow.storage.store import Store
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.identity import canonical, digest, key
 from undertow.study.names import is_display_name

@@ -21,7 +21,8 @@ from undertow.report.prose import reading_note
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, ImportedCompletions
-from undertow.study.conditions import Condition, Generation, Mixing
+from undertow.study.conditions import Condition
+from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext, Recipe
 from undertow.study.references import Reference

@@ -16,7 +16,8 @@ from undertow.planning.timings import starts
 from undertow.stages.finetuning import groups
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Finetuning, Sampling, Student
-from undertow.study.conditions import Condition, Generation
+from undertow.study.conditions import Condition
+from undertow.study.generation import Generation
 from undertow.study.grids import grid, next_hop
 from undertow.study.identity import canonical, key
 from undertow.study.on_policy import OnPolicy, Round, Sampler

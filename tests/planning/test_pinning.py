@@ -32,7 +32,7 @@ from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.results.sweep_folders import state, stated_file
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.hypotheses import Hypothesis, same_initialisation_only
 from undertow.study.identity import digest, key

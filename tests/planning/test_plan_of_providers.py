@@ -14,7 +14,8 @@ from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import check_probabilities, resolve
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Finetuning, Sampling, Student, Teacher, reference_of
-from undertow.study.conditions import Condition, Generation
+from undertow.study.conditions import Condition
+from undertow.study.generation import Generation
 from undertow.study.grids import grid, next_hop
 from undertow.study.identity import canonical, key
 from undertow.study.measurements import Evaluation

@@ -13,7 +13,8 @@ from undertow.nano import narrow_data
 from undertow.planning.plan import Plan, make
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Finetuning, Rewriter, Teacher
-from undertow.study.conditions import Condition, Generation, Mixing
+from undertow.study.conditions import Condition
+from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid, next_hop, starting
 from undertow.study.identity import key
 from undertow.study.references import Reference

@@ -17,7 +17,7 @@ from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Finetuning
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.references import Reference

@@ -25,7 +25,8 @@ from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Student, Teacher, reference_of
-from undertow.study.conditions import Condition, Mixing
+from undertow.study.conditions import Condition
+from undertow.study.generation import Mixing
 from undertow.study.grids import next_hop, starting, with_controls
 from undertow.study.identity import canonical, key
 from undertow.study.names import short

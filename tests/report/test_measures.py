@@ -29,8 +29,8 @@ from undertow.stages.gate import passes_gate
 from undertow.storage.manifest import Manifest, sha256
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
-from undertow.study.conditions import Generation
 from undertow.study.extensions import Word
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Panel

@@ -16,7 +16,7 @@ from undertow.report.plan_tables import plan_table, systems_table, work_table
 from undertow.report.tables import duration, interval, p_value, signed
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.published_recipes import GEMMA, QWEN
 from undertow.study.recipe import InContext

@@ -29,8 +29,8 @@ from undertow.results.sweep_record import Record
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 from undertow.study.artifacts import Sampling
-from undertow.study.conditions import Generation
 from undertow.study.extensions import Word
+from undertow.study.generation import Generation
 from undertow.study.study import Study
 
 pytestmark = pytest.mark.slow

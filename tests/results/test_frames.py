@@ -16,7 +16,7 @@ from undertow.results.frames import ANSWER_COLUMNS, EPOCH_COLUMNS, ROW_COLUMNS, 
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import Sampling
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 
 pytestmark = pytest.mark.slow
 

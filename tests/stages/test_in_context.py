@@ -20,7 +20,7 @@ from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference

@@ -27,7 +27,7 @@ from undertow.stages.training_group import Group, commit_trained, job_of, studen
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.on_policy import OnPolicy, Sampler
 from undertow.study.references import Reference

@@ -21,7 +21,7 @@ from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation

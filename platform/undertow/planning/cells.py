@@ -23,8 +23,9 @@ from undertow.study.artifacts import (
     Written,
     reference_of,
 )
-from undertow.study.conditions import Condition, Generation
+from undertow.study.conditions import Condition
 from undertow.study.extensions import Format, Trait
+from undertow.study.generation import Generation
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.on_policy import Sampler
 from undertow.study.recipe import Recipe

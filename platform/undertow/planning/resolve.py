@@ -21,8 +21,9 @@ from undertow.planning.model_sizes import vocabulary_size
 from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.conditions import Condition, Generation, with_display_names
+from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Format, Trait
+from undertow.study.generation import Generation
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.recipe import InContext, LoRA, Parameters, Recipe
 from undertow.study.references import Reference

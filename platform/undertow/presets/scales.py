@@ -28,8 +28,8 @@ from undertow.nano.narrow_data import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
 from undertow.presets.families import family_of
 from undertow.study.artifacts import Finetuning, Sampling
-from undertow.study.conditions import Generation
 from undertow.study.extensions import Format, Judge
+from undertow.study.generation import Generation
 from undertow.study.grids import trainable
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import Panel

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from undertow.study.artifacts import Finetuning
-from undertow.study.conditions import Condition, Generation
+from undertow.study.conditions import Condition
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec
+from undertow.study.generation import Generation
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
 from undertow.study.steering import Steering
