@@ -44,7 +44,7 @@ from undertow.study.recipe import InContext
 from undertow.study.references import Reference
 from undertow.study.row_scores import Masked, Ranked, Selected, TokenScores
 from undertow.study.selection import Contrast, Ranking, Selection, TokenMask
-from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -93,6 +93,7 @@ def _studies() -> list[Study]:
         replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
         replace(plain, finetuning=None, steering=steering),
         replace(plain, finetuning=None, steering=replace(steering, direction="random")),
+        replace(plain, finetuning=None, steering=replace(steering, direction="projection")),
         *next_hop([plain, plain.control()]),
     ]
     kind = RuleJudge("kind", Word("kind", ("kind",)))
@@ -244,7 +245,7 @@ CLASSES = (
     *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
     *(Selected, Masked, Ranked, TokenScores, Sampler),
     *(Evaluation, Assessment),
-    *(SteeringVector, SteeringBias, RandomBias),
+    *(SteeringVector, SteeringBias, RandomBias, ProjectedOut),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
 FIELDS = [
