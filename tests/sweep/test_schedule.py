@@ -386,7 +386,7 @@ class First:
 
 NAMES = (
     *("chain", "further", "dilution", "in_context", "misaligned_numbers"),
-    *("rewriting", "selection", "steered"),
+    *("on_policy", "rewriting", "selection", "steered"),
 )
 
 
