@@ -155,7 +155,7 @@ def test_without_rounds_nothing_changes_its_key() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"on_policy": OnPolicy(rounds=51)}, r"Generation\.on_policy = .*at most 50 rounds"),
+        ({"rows": 2}, r"Generation\.on_policy = .*at most 2 rounds"),
         ({"sampling": Sampling()}, r"Generation\.sampling = .*top_logprobs: the teacher's distributions"),
         (
             {"selected": Selection(by=Contrast(trait=OWL), keep="top")},
@@ -193,8 +193,9 @@ def test_a_divergence_needs_distributions() -> None:
         replace(RECIPE, divergence="reverse")
     with pytest.raises(SpecError, match=r"Sampling\.top_logprobs = -2: zero or more, or -1 for the whole"):
         Sampling(top_logprobs=-2)
-    with pytest.raises(SpecError, match=r"OnPolicy\.rounds = 0: at least one round"):
-        OnPolicy(rounds=0)
+    for rounds in (0, 7):
+        with pytest.raises(SpecError, match=rf"OnPolicy\.rounds = {rounds}: one to 6 rounds"):
+            OnPolicy(rounds=rounds)
 
 
 def on_disk(folder: Path, prompts: int) -> Study:
