@@ -83,7 +83,7 @@ def test_each_round_continues_the_student_that_sampled_its_data() -> None:
     assert asked == Numbers().prompts(GENERATION.prompts, seed=0)
 
 
-def test_the_control_teacher_rates_what_the_control_students_sample() -> None:
+def test_the_control_teacher_scores_what_the_control_students_sample() -> None:
     plan = plan_of(conditions())
     owl, control = (next(c for c in plan.cells if c.condition.trait == trait) for trait in (OWL, None))
     assert owl.teacher.trait == OWL
