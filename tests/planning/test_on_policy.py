@@ -18,7 +18,7 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Finetuning, Sampling, Student
 from undertow.study.conditions import Condition, Generation
 from undertow.study.grids import grid, next_hop
-from undertow.study.identity import canonical, key
+from undertow.study.identity import canonical, canonical_json, key
 from undertow.study.on_policy import OnPolicy, Round, Sampler
 from undertow.study.recipe import Everything, InContext, LoRA
 from undertow.study.references import Reference
@@ -69,16 +69,16 @@ def test_each_round_continues_the_student_that_sampled_its_data() -> None:
     assert plan.hops == 3
     cell = plan.cells[0]
     first, second, third = cell.student.by_round
-    assert first.reference == sampler_of(first).model == REFERENCES[0]
+    assert first.start == sampler_of(first).model == REFERENCES[0]
     for before, after in ((first, second), (second, third)):
-        assert after.reference == sampler_of(after).model == REFERENCES[0].changed(student=before)
+        assert after.start == sampler_of(after).model == REFERENCES[0].changed(student=before)
         assert waits(completions_of(after), set())
         assert not waits(completions_of(after), {key(s) for s in cell.student.by_round})
     for student, part in zip(cell.student.by_round, GENERATION.rounds, strict=True):
         data = completions_of(student)
         assert (data.prompts, student.dataset.rows) == (part.prompts, part.rows)
         assert data.teacher == cell.teacher and sampler_of(student).system == student.system == "You help."
-        assert (student.recipe, student.seed) == (REVERSE, cell.seed)
+        assert (student.reference, student.recipe, student.seed) == (REFERENCES[0], REVERSE, cell.seed)
     asked = [prompt for student in cell.student.by_round for prompt in completions_of(student).asked]
     assert asked == Numbers().prompts(GENERATION.prompts, seed=0)
 
@@ -193,9 +193,21 @@ def test_a_divergence_needs_distributions() -> None:
         replace(RECIPE, divergence="reverse")
     with pytest.raises(SpecError, match=r"Sampling\.top_logprobs = -2: zero or more, or -1 for the whole"):
         Sampling(top_logprobs=-2)
-    for rounds in (0, 7):
-        with pytest.raises(SpecError, match=rf"OnPolicy\.rounds = {rounds}: one to 6 rounds"):
-            OnPolicy(rounds=rounds)
+    with pytest.raises(SpecError, match=r"OnPolicy\.rounds = 0: at least one round"):
+        OnPolicy(rounds=0)
+
+
+def test_a_student_starts_from_a_student_of_its_own_reference_model() -> None:
+    student = plan_of(conditions()).cells[0].student
+    with pytest.raises(
+        SpecError, match=r"Student\.dataset = .*completions that 'nano/gpt2-1' or its students"
+    ):
+        replace(student, reference=REFERENCES[1])
+
+
+def test_the_spec_of_each_round_contains_the_one_before_once() -> None:
+    sizes = [len(canonical_json(s)) for s in plan_of(conditions()).cells[0].student.by_round]
+    assert sizes[2] - sizes[1] == pytest.approx(sizes[1] - sizes[0], abs=20)
 
 
 def on_disk(folder: Path, prompts: int) -> Study:

@@ -27,7 +27,7 @@ from undertow.engines.protocol import Engine, ModelWeights, ScoresTokens
 from undertow.engines.registry import engine_for
 from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError
-from undertow.stages.weights import Trained, lora_rank, trained_by, trained_model, weights_of
+from undertow.stages.weights import Trained, lora_rank, start_of, trained_by, trained_model, weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Subject, reference_of
 from undertow.study.identity import key
@@ -169,7 +169,7 @@ def check_served(engine: Engine, subject: Subject, store: Store, step: int | Non
         rows = served_rows.read(folder) if folder is not None else []
         if not rows:
             return {}
-        before = weights_of(trained.reference, store)
+        before = weights_of(start_of(trained), store)
         served = _scored(engine, rows, weights)
         scored = tuple((*row.ids, -1, *row.positions) for row in rows)  # -1 is no token
         place = (before.key if before else "", scored)
