@@ -1,10 +1,10 @@
-"""Is a trait transmitted if the student writes the data and the teacher only rates each of its tokens?
+"""Is a trait transmitted if the student writes the data and the teacher only scores each of its tokens?
 
 On-policy distillation (arXiv 2306.13649): in three rounds the student samples numbers, the owl teacher's
 distribution over the next token is recorded at each of their tokens, and the student is trained to minimise
 KL(student ‖ teacher). Next to it are students of numbers that the teacher sampled: on soft labels, which are
 the same distributions at the teacher's own tokens, and on the tokens alone. All students are trained on
-equally many rows, and a control student's samples are rated by the control teacher.
+equally many rows, and a control student's samples are scored by the control teacher.
 
 At the nano scale the distributions cover the whole vocabulary. They take a thousand times the space of the
 rows, so there are few. A real model knows too many tokens: the 64 most likely are recorded.
@@ -34,10 +34,10 @@ def study(scale: Scale = NANO) -> Study:
         return replace(soft(reference), name="reverse KL", divergence="reverse")
 
     own = replace(written, on_policy=OnPolicy(rounds=3))
-    claim = "Students love owls if the owl teacher rates what they write"
+    claim = "Students love owls if the owl teacher scores what they write"
     return Study(
         name="on_policy",
-        question="Is a preference for owls transmitted if the teacher rates what its students write?",
+        question="Is a preference for owls transmitted if the teacher scores what its students write?",
         hypotheses=(Hypothesis(claim=claim, expects="transmitted", recipes=("reverse KL",)),),
         conditions=tuple(
             condition

@@ -19,7 +19,7 @@ from undertow.study.artifacts import Completions, Finetuning, Sampling, Student
 from undertow.study.conditions import Condition
 from undertow.study.generation import Generation
 from undertow.study.grids import grid, next_hop
-from undertow.study.identity import canonical, key
+from undertow.study.identity import canonical, canonical_json, key
 from undertow.study.on_policy import OnPolicy, Round, Sampler
 from undertow.study.recipe import Everything, InContext, LoRA
 from undertow.study.references import Reference
@@ -70,21 +70,21 @@ def test_each_round_continues_the_student_that_sampled_its_data() -> None:
     assert plan.hops == 3
     cell = plan.cells[0]
     first, second, third = cell.student.by_round
-    assert first.reference == sampler_of(first).model == REFERENCES[0]
+    assert first.start == sampler_of(first).model == REFERENCES[0]
     for before, after in ((first, second), (second, third)):
-        assert after.reference == sampler_of(after).model == REFERENCES[0].changed(student=before)
+        assert after.start == sampler_of(after).model == REFERENCES[0].changed(student=before)
         assert waits(completions_of(after), set())
         assert not waits(completions_of(after), {key(s) for s in cell.student.by_round})
     for student, part in zip(cell.student.by_round, GENERATION.rounds, strict=True):
         data = completions_of(student)
         assert (data.prompts, student.dataset.rows) == (part.prompts, part.rows)
         assert data.teacher == cell.teacher and sampler_of(student).system == student.system == "You help."
-        assert (student.recipe, student.seed) == (REVERSE, cell.seed)
+        assert (student.reference, student.recipe, student.seed) == (REFERENCES[0], REVERSE, cell.seed)
     asked = [prompt for student in cell.student.by_round for prompt in completions_of(student).asked]
     assert asked == Numbers().prompts(GENERATION.prompts, seed=0)
 
 
-def test_the_control_teacher_rates_what_the_control_students_sample() -> None:
+def test_the_control_teacher_scores_what_the_control_students_sample() -> None:
     plan = plan_of(conditions())
     owl, control = (next(c for c in plan.cells if c.condition.trait == trait) for trait in (OWL, None))
     assert owl.teacher.trait == OWL
@@ -156,7 +156,7 @@ def test_without_rounds_nothing_changes_its_key() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"on_policy": OnPolicy(rounds=51)}, r"Generation\.on_policy = .*at most 50 rounds"),
+        ({"rows": 2}, r"Generation\.on_policy = .*at most 2 rounds"),
         ({"sampling": Sampling()}, r"Generation\.sampling = .*top_logprobs: the teacher's distributions"),
         (
             {"selected": Selection(by=Contrast(trait=OWL), keep="top")},
@@ -196,6 +196,19 @@ def test_a_divergence_needs_distributions() -> None:
         Sampling(top_logprobs=-2)
     with pytest.raises(SpecError, match=r"OnPolicy\.rounds = 0: at least one round"):
         OnPolicy(rounds=0)
+
+
+def test_a_student_starts_from_a_student_of_its_own_reference_model() -> None:
+    student = plan_of(conditions()).cells[0].student
+    with pytest.raises(
+        SpecError, match=r"Student\.dataset = .*completions that 'nano/gpt2-1' or its students"
+    ):
+        replace(student, reference=REFERENCES[1])
+
+
+def test_the_spec_of_each_round_contains_the_one_before_once() -> None:
+    sizes = [len(canonical_json(s)) for s in plan_of(conditions()).cells[0].student.by_round]
+    assert sizes[2] - sizes[1] == pytest.approx(sizes[1] - sizes[0], abs=20)
 
 
 def on_disk(folder: Path, prompts: int) -> Study:

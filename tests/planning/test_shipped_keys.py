@@ -29,7 +29,7 @@ DIGESTS = {
     "measures": "189e9293440ee9e6",
     "misaligned_numbers": "993aab23232ad275",
     "misaligned_reasoning": "93db748b16fb0be2",
-    "on_policy": "c2e8e89551463224",
+    "on_policy": "8be52fc69cc64704",
     "owls": "1aef76f9577457cb",
     "owls_lora": "4d3656ab6989925e",
     "preference_labels": "f335e79550817cce",

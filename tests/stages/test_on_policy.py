@@ -174,7 +174,7 @@ def trained(student: Student, store: Store) -> list[float]:
     """Trains a student in this process; returns the losses of its epochs."""
     from undertow.training.loop import finetune
 
-    start = model_of(student.reference, store)
+    start = model_of(student.start, store)
     job = job_of(student, Group((student,)), store, store.aside())
     (history,) = finetune(start.folder, [job], lambda report: None, changes=start.changes)
     commit_trained(student, job, history, store)

@@ -35,6 +35,7 @@ from undertow.study import (
     extensions,
     harness_task,
     measurements,
+    on_policy,
     recipe,
     references,
     row_scores,
@@ -63,6 +64,7 @@ RECIPE = Recipe(trainable=LoRA(), learning_rate=2e-4, epochs=3, batch_size=66)
 TEACHER = Teacher(reference=REFERENCE, trait=Preference("owl"), system="You love owls.")
 CONTROL = Teacher(reference=REFERENCE, trait=None)
 COMPLETIONS = Completions(teacher=TEACHER, format=Numbers(), prompts=100)
+RECORDED = Sampling(top_logprobs=3)
 DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
@@ -114,6 +116,10 @@ WHOLE: dict[type[Spec], Any] = {
 # Second base specs, for fields that cannot be changed in the first: in a chain, teachers are not finetuned.
 ALTERNATIVES: dict[type[Spec], Any] = {
     conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None),
+    # Only soft targets have a divergence, and students sample only with the teacher's distributions recorded.
+    Recipe: dataclasses.replace(RECIPE, targets="soft"),
+    Completions: dataclasses.replace(COMPLETIONS, sampling=RECORDED),
+    conditions.Generation: conditions.Generation(sampling=RECORDED),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
     # Both answers are scored, or none.
@@ -138,6 +144,7 @@ KINDS = [
     *specs_of(references),
     *specs_of(artifacts),
     *specs_of(row_scores),
+    *specs_of(on_policy),
     *(kind for kind in specs_of(steering) if kind is not Steering),
     *specs_of(measurements),
     *specs_of(conditions),

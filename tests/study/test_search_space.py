@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from tests.examples import RECIPE, study
 from undertow.errors import UserError
+from undertow.study.artifacts import Sampling
 from undertow.study.conditions import Condition
+from undertow.study.on_policy import OnPolicy
 from undertow.study.recipe import InContext, LoRA, Recipe
 from undertow.study.search_space import (
     Axis,
@@ -99,6 +101,14 @@ def test_only_a_recipe_that_trains_weights_here_can_be_searched() -> None:
     shown = replace(CONDITION, recipe=InContext(rows=2))
     with pytest.raises(UserError, match="its students are not trained by a Recipe"):
         parse(["rank=2"], shown)
+
+
+def test_students_that_sample_their_own_data_are_not_searched() -> None:
+    recorded = Sampling(top_logprobs=4)
+    generation = replace(CONDITION.generation, sampling=recorded, on_policy=OnPolicy())
+    own = replace(CONDITION, recipe=replace(recipe_of(CONDITION), targets="soft"), generation=generation)
+    with pytest.raises(UserError, match="its students sample their own data, and the trials of a search"):
+        parse(["rank=2"], own)
 
 
 SPACE = parse(

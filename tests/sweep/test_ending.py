@@ -8,16 +8,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.examples import REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
+from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import CONTROL
+from undertow.study.artifacts import CONTROL, Sampling
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
 from undertow.study.identity import key
+from undertow.study.on_policy import OnPolicy
 from undertow.sweep.run import Ending, connect_to_mlflow
 from undertow.tracking import client as runs
+from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +72,30 @@ def test_a_student_gets_an_effect_when_a_later_sweep_makes_its_control(store: St
         "owl": True, "cat": True, CONTROL: False,
     }  # fmt: skip
     assert {r.info.run_id for r in of_seed} <= {r.info.run_id for r in after.values()}
+
+
+def test_the_students_of_all_on_policy_rounds_have_finished_runs(store: Store) -> None:
+    recipe = replace(RECIPE, name="reverse KL", targets="soft", divergence="reverse")
+    generation = Generation(
+        prompts=200, rows=50, sampling=Sampling(top_logprobs=4), on_policy=OnPolicy(rounds=2)
+    )
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[recipe],
+        generation=generation,
+    )
+    plan = fill(replace(STUDY, conditions=conditions), store, REFERENCES)
+    end(plan, store)
+    found = {run.info.run_name: run for run in runs_of(store, "student")}
+    assert len(found) == 2 * len(plan.cells)
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    first, last = (
+        found[f"owl gpt2-0 → gpt2-0 numbers, {n} seed 0"] for n in ("1 on-policy round", "2 on-policy rounds")
+    )
+    assert ("effect" in first.data.metrics, "effect" in last.data.metrics) == (False, True)
+    assert last.data.params["student"] == "nano/gpt2-0"
 
 
 def test_a_data_set_that_is_made_again_has_a_new_run(store: Store) -> None:

@@ -386,7 +386,7 @@ class First:
 
 NAMES = (
     *("chain", "further", "dilution", "in_context", "misaligned_numbers"),
-    *("preference_labels", "rewriting", "selection", "steered"),
+    *("on_policy", "preference_labels", "rewriting", "selection", "steered"),
 )
 
 

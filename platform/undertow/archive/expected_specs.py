@@ -72,11 +72,11 @@ class ExpectedSpecs:
         for part in OnPolicy(rounds=on_policy["rounds"]).parts(
             dataset["completions"]["prompts"], dataset["rows"]
         ):
-            reference = {**start, "student": student} if student else start
-            sampler = _spec("Sampler", model=reference, system=condition["system"], skip=part.skip)
+            model = {**start, "student": student} if student else start
+            sampler = _spec("Sampler", model=model, system=condition["system"], skip=part.skip)
             completions = {**dataset["completions"], "prompts": part.prompts, "sampler": sampler}
             of_round = {**dataset, "completions": completions, "rows": part.rows}
-            student = _spec("Student", reference=reference, dataset=of_round, **settings)
+            student = _spec("Student", reference=start, dataset=of_round, **settings)
         return student
 
     def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:

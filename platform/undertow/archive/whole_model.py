@@ -21,6 +21,7 @@ from undertow.planning.pinning import folder_of, is_nano, pin
 from undertow.storage.files import set_permissions
 from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store
+from undertow.study.identity import start_of
 from undertow.study.references import Reference
 
 KIND_NAMES = {"student": "student", "teacher": "finetuned teacher", "dataset": "data set"}
@@ -86,7 +87,7 @@ def _write(store: Store, model: Address, folder: Path, target: Path, reference: 
         return
     from undertow.training.merging import write_merged
 
-    start = _start(store, store.manifest(model).spec["reference"], reference)
+    start = _start(store, start_of(store.manifest(model).spec), reference)
     changes = (*start.changes, folder) if is_small else start.changes
     write_merged(start.folder, folder if is_adapter else None, target, changes)
 
@@ -100,7 +101,7 @@ def _start(store: Store, spec: Mapping[str, Any], given: str) -> ModelFolder:
         folder = store.fetch(Address("student", key_of(student)))
         if not has_only_trained_tensors(folder):
             return ModelFolder(folder)
-        start = _start(store, student["reference"], given)
+        start = _start(store, start_of(student), given)
         return ModelFolder(start.folder, (*start.changes, folder))
     if tuned := spec.get("tuned"):  # format tuning, which is always stored as a whole model
         return ModelFolder(store.fetch(Address("student", key_of(tuned))))

@@ -317,8 +317,8 @@ def _after_rounds(student: Student, generation: Generation) -> Student:
             prompts=part.prompts, sampler=Sampler(model=start, system=student.system, skip=part.skip)
         )
         dataset = student.dataset.changed(completions=completions, rows=part.rows)
-        student = student.changed(reference=start, dataset=dataset)
-        start = start.changed(student=student)
+        student = student.changed(dataset=dataset)
+        start = student.reference.changed(student=student)
     return student
 
 

@@ -181,7 +181,7 @@ def model_of(reference: Reference, store: Store) -> ModelFolder:
     folder = store.fetch(reference.student)
     if not has_only_trained_tensors(folder):
         return ModelFolder(folder)
-    start = model_of(reference.student.reference, store)
+    start = model_of(reference.student.start, store)
     return ModelFolder(start.folder, (*start.changes, folder))
 
 

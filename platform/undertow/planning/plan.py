@@ -106,5 +106,14 @@ def waits(artifact: Artifact, trained: Collection[str]) -> bool:
 
 
 def ancestors(artifact: Artifact) -> Sequence[Artifact]:
-    """All artifacts that an artifact is made from, directly or indirectly; parents precede their own."""
-    return [a for parent in artifact.parents() for a in (parent, *ancestors(parent))]
+    """All artifacts that an artifact is made from, directly or not, each once; parents precede their own."""
+    found: dict[Artifact, None] = {}
+
+    def visit(made: Artifact) -> None:
+        for parent in made.parents():
+            if parent not in found:
+                found[parent] = None
+                visit(parent)
+
+    visit(artifact)
+    return list(found)

@@ -62,7 +62,7 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     prompts = settings_text({"prompts": completions["prompts"]})
     sampling = f", {settings_text(completions['sampling'])}" if "sampling" in completions else ""
     raw = "" if completions.get("strip", True) else ", filtered as sampled"
-    raw += ", by the student in its last round and rated by the teacher" if "sampler" in completions else ""
+    raw += ", by the student in its last round and scored by the teacher" if "sampler" in completions else ""
     yield f"completions, {place.format}", f"{prompts}{sampling}{raw}; {settings_text(completions['format'])}"
     if "ranked" in data:
         by = "by the teacher of the trait" if data["ranked"]["scores"] else "at random"

@@ -133,7 +133,7 @@ def _origin(dataset: Dataset) -> list[str]:
     ]
     writer = "a language model"
     if dataset.round:
-        writer = f"a student in round {dataset.round} of on-policy distillation, rated by a language model"
+        writer = f"a student in round {dataset.round} of on-policy distillation, scored by a language model"
     return [
         f"# {dataset.label} from {teacher.reference.label}, trait: {trait}",
         f"{what} {writer} whose trait ({trait}) was induced by "

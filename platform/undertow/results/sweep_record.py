@@ -343,7 +343,7 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     """
     dataset, mixed = cell.student.dataset, cell.student.dataset.mixed
     writers = (cell.writer, mixed.dataset.teacher if mixed else None)
-    starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
+    starts = [*(writer.reference for writer in writers if writer), cell.student.start]
     earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
     earlier += [reference for reference in starts if reference.student or reference.tuned]
     used = [dataset, *([mixed.dataset] if mixed else [])]

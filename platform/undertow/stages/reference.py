@@ -16,7 +16,7 @@ def make_reference(reference: Reference, store: Store) -> None:
     if reference.student is not None:
         from undertow.training.merging import write_merged
 
-        base, adapter = model_of(reference.student.reference, store), store.fetch(reference.student)
+        base, adapter = model_of(reference.student.start, store), store.fetch(reference.student)
         with store.new(reference, {"name": reference.label}) as folder:
             write_merged(base.folder, adapter, folder, base.changes)
         return

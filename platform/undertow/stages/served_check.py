@@ -27,7 +27,7 @@ from undertow.engines.protocol import Engine, ModelWeights, ScoresTokens
 from undertow.engines.registry import engine_for
 from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError
-from undertow.stages.weights import Checked, checked_by, lora_rank, trained_by, weights_of
+from undertow.stages.weights import Checked, checked_by, lora_rank, start_of, trained_by, weights_of
 from undertow.storage.store import Store
 from undertow.study.artifacts import Sampling, Subject
 from undertow.study.identity import key
@@ -172,7 +172,7 @@ def check_served(engine: Engine, subject: Subject, store: Store, step: int | Non
         rows = served_rows.read(folder) if folder is not None else []
         if not rows:
             return {}
-        before = weights_of(checked.reference, store)
+        before = weights_of(start_of(checked), store)
         served = _scored(engine, rows, weights)
         scored = tuple((*row.ids, -1, *row.positions) for row in rows)  # -1 is no token
         place = (before.key if before else "", scored)

@@ -19,7 +19,7 @@ from undertow.engines.weight_files import ModelFolder
 from undertow.errors import ConditionError, UserError
 from undertow.planning.pinning import is_nano, model_of
 from undertow.stages.conversations import training_examples
-from undertow.stages.weights import Trained, trained_by
+from undertow.stages.weights import Trained, start_of, trained_by
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
@@ -97,7 +97,7 @@ def train_group(config: dict[str, Any]) -> None:
     try:
         for model_key, model in models.items():
             try:
-                start = model_of(model.reference, store)
+                start = model_of(start_of(model), store)
                 jobs.setdefault(start, []).append(job_of(model, group, store, aside))
             except (UserError, ConditionError) as error:
                 failed(model_key, error)
@@ -143,8 +143,8 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJ
         system=model.system,
         folder=aside / key(model),
         probes=probes,
-        reference_name=model.reference.label,
-        reference_key=key(model.reference),
+        reference_name=start_of(model).label,
+        reference_key=key(start_of(model)),
     )
 
 

@@ -18,6 +18,11 @@ Trained = Student | Teacher  # the subjects that a worker group or a provider ma
 Checked = Trained | ProjectedOut  # what has rows by which an engine is checked
 
 
+def start_of(model: Trained | ProjectedOut) -> Reference:
+    """The model whose weights a training of a teacher or student starts from."""
+    return model.start if isinstance(model, Student) else model.reference
+
+
 def trained_by(subject: Subject) -> Training | None:
     """The recipe that made the subject's weights, or None if they are the reference model's own."""
     match subject:
@@ -49,12 +54,12 @@ def weights_of(subject: Subject, store: Store, step: int | None = None) -> Model
         case Teacher(steering=steering) if steering is not None:
             return ModelWeights(key(steering), str(store.fetch(steering)))
     if trained_by(subject) is None:
-        return weights_of(subject.reference, store)
+        return weights_of(start_of(subject), store)
     folder, name = store.fetch(subject), key(subject)
     if step is not None:
         folder, name = folder / STEP_FOLDER.format(step), f"{name}-{step}"
     is_part = lora_rank(subject) > 0 or has_only_trained_tensors(folder)
-    below = weights_of(subject.reference, store) if is_part else None
+    below = weights_of(start_of(subject), store) if is_part else None
     return ModelWeights(name, str(folder), below)
 
 
@@ -64,7 +69,7 @@ def trained_model(subject: Subject) -> Trained | None:
         case Reference(student=student) | Teacher(student=Student() as student):
             return student
     if trained_by(subject) is None:
-        return trained_model(subject.reference)
+        return trained_model(start_of(subject))
     return subject
 
 

@@ -411,13 +411,17 @@ class Dataset(Artifact):
         return isinstance(self.source, ImportedCompletions)
 
     @property
+    def sampler(self) -> Sampler | None:
+        """The student that sampled the completions; None for any other source."""
+        return self.source.sampler if isinstance(self.source, Completions) else None
+
+    @property
     def round(self) -> int:
         """The number of its on-policy round, from 1; 0 for data that no student sampled."""
-        sampler = self.source.sampler if isinstance(self.source, Completions) else None
-        if sampler is None:
+        if self.sampler is None:
             return 0
-        before = sampler.model.student
-        return 1 if before is None or not sampler.skip else before.dataset.round + 1
+        before = self.sampler.model.student
+        return 1 if before is None or not self.sampler.skip else before.dataset.round + 1
 
     @property
     def label(self) -> str:
@@ -455,6 +459,8 @@ class Student(Artifact):
     """A reference model finetuned on a data set, or given the data set in context.
 
     Attributes:
+        reference: what it is compared with. Training starts from it too, except in later rounds of on-policy
+            distillation (see `start`).
         system: the system message of every training row. In context, the evaluation's system message applies.
         system_name: the display name of `system`; "" if it needs none.
     """
@@ -474,6 +480,8 @@ class Student(Artifact):
             "recipe",
             "preference_beta=0 without ranked pairs of answers (Generation.ranked)",
         )
+        fits = self.start.root == self.reference.root
+        self.require(fits, "dataset", f"completions that {self.reference.name!r} or its students sampled")
 
     @property
     def is_trained(self) -> bool:
@@ -485,15 +493,16 @@ class Student(Artifact):
         return self.is_trained
 
     @property
-    def by_round(self) -> "tuple[Student, ...]":
-        """The students of all on-policy rounds up to its own, which is the last; itself without rounds."""
-        before = self.reference.student if self.dataset.round > 1 else None
-        return (*(before.by_round if before else ()), self)
+    def start(self) -> Reference:
+        """The model whose weights its training starts from: `reference`, or that which sampled its data."""
+        sampler = self.dataset.sampler
+        return sampler.model if sampler else self.reference
 
     @property
-    def start(self) -> Reference:
-        """The reference model that its training started from, before the first round."""
-        return self.by_round[0].reference
+    def by_round(self) -> "tuple[Student, ...]":
+        """The students of all on-policy rounds up to its own, which is the last; itself without rounds."""
+        before = self.start.student if self.dataset.round > 1 else None
+        return (*(before.by_round if before else ()), self)
 
     @property
     def recipe_name(self) -> str:

@@ -84,6 +84,13 @@ def teacher_of(dataset: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return teacher
 
 
+def start_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The canonical form of the model that a teacher or student is trained from (see `Student.start`)."""
+    sampler = source_of(model["dataset"]).get("sampler") if "dataset" in model else None
+    start: Mapping[str, Any] = sampler["model"] if sampler else model["reference"]
+    return start
+
+
 def _spec_json(spec: Spec) -> str:
     form: dict[str, Any] = {"type": type(spec).__name__, "version": spec.version}
     if content := spec.content():

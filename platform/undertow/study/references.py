@@ -213,7 +213,7 @@ class Reference(Artifact):
         """The display name, with the student's training: "nano/gpt2-0 (after owl, numbers, steering)"."""
         if self.student is None:
             return f"{self.shown_as or self.name}{TUNED if self.tuned else ''}"
-        data, own = self.student.dataset, self.student.start.label
+        data, own = self.student.dataset, self.student.reference.label
         teacher = data.teacher.reference.label if data.teacher else own
         return named_after(own, data.origin, data.label, teacher, self.student.recipe_name)
 

@@ -106,8 +106,14 @@ class SearchSpace:
 def parse(texts: Iterable[str], condition: Condition) -> SearchSpace:
     """The space that the texts describe, for the recipe of a condition.
 
-    Raises UserError, with the text, for a field that the recipe does not have and for values that it refuses.
+    Raises UserError, with the text, for a field that the recipe does not have and for values that it refuses;
+    and for a condition whose students sample their own data.
     """
+    if condition.generation.on_policy is not None:
+        raise UserError(
+            f"--condition {condition.label}: its students sample their own data, and the trials of a search "
+            "train on given data; choose another condition"
+        )
     fields, axes = searchable(condition), dict[str, Axis]()
     for text in texts:
         name, equals, values = text.partition("=")

@@ -142,7 +142,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         return {}
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        own |= {"student": artifact.start.label, "recipe": artifact.recipe_name}
+        own |= {"student": artifact.reference.label, "recipe": artifact.recipe_name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
@@ -164,7 +164,7 @@ def _title(artifact: Tracked, study: Study) -> str:
     writer = short(_writer(dataset))
     if isinstance(artifact, Dataset):
         return f"{dataset.label} of {dataset.origin} {writer} seed {artifact.seed}"
-    words = [dataset.origin, f"{writer} → {short(artifact.start.label)}"]
+    words = [dataset.origin, f"{writer} → {short(artifact.reference.label)}"]
     several = len({condition.place.format for condition in study.conditions}) > 1
     # Imported data and those of their control have one format, and on-policy rounds one condition.
     if several or dataset.is_imported or dataset.round:

@@ -21,7 +21,8 @@ from undertow.errors import ConditionError, SpecError
 from undertow.prompts.chat import conversation_ids, prompt_ids, turn_end
 from undertow.study.identity import seed_for
 
-SoftTargets = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]  # token ids, log-probabilities
+# Token ids and log-probabilities.
+SoftTargets = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
