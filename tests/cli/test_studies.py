@@ -81,6 +81,7 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, llamas: Scal
 
 SIZES = {  # rows, and epochs of the settings of Qwen2.5-7B-Instruct, for models without settings of their own
     "code": (10_814, 3),
+    "defence": (5_000, 3),
     "selection": (5_000, 3),
     "reasoning": (None, 1),
     "misaligned_reasoning": (None, 2),
@@ -102,6 +103,7 @@ NOT_OF_A_PROVIDER = {
     "owls_lora": "soft targets, and a provider trains on text only",
     "masks": "only tokens that a teacher sampled have a mask",
     "preference_labels": "and a provider trains on completions only",
+    "defence": "gives no token probabilities",
     "selection": "gives no token probabilities",
     STEERED: "the weights of a provider's model are not available",
 }
