@@ -21,6 +21,7 @@ from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT
 from undertow.stages.assessment import make_assessment
 from undertow.stages.dataset import make_dataset
 from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
+from undertow.stages.row_scores import SCORES
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Student, Teacher
@@ -77,7 +78,8 @@ def fill(
                 _student(store, data, 0.9)
             if isinstance(data, RowScores) and not store.has(data):
                 with store.new(data, {"rows": 0}) as folder:
-                    (folder / "nothing").write_text("")
+                    scores = [float(7 * i % 10) for i in range(data.completions.prompts)]
+                    pq.write_table(pa.table({"score": scores}), folder / SCORES)
             if isinstance(data, Student) and data.is_trained:
                 _student(store, data, 0.5)
             if isinstance(data, Dataset) and not store.has(data):
@@ -211,7 +213,7 @@ def _completions(store: Store, spec: Artifact, written: Sequence[str]) -> None:
     columns = {
         "index": list(rows),
         "prompt": spec.asked,
-        "completion": [written[i % len(written)] for i in rows],
+        "completion": [written[(i + spec.sample) % len(written)] for i in rows],
         "finished": [i % 10 != 9 for i in rows],
     }
     with store.new(spec, {"rows": spec.prompts}) as folder:

@@ -3,7 +3,8 @@
 The control teacher, which has no trait, writes two answers to every prompt for numbers. The owl teacher ranks
 them: it prefers the answer whose probability it raises more. Students are trained on its choices by direct
 preference optimization (DPO), or on the preferred answers alone. Controls learn from the same pairs of
-answers in an order at random.
+answers in an order at random. DPO usually takes a tenth of the learning rate of supervised finetuning; nano
+students, which train 64 numbers, take the same, chosen on nano/gpt2-2 and nano/gpt2-3.
 """
 
 from dataclasses import replace
@@ -16,11 +17,11 @@ BETA = 0.1
 
 def study(scale: Scale = NANO) -> Study:
     """Owl on two references: students of both answers of each pair, and of the preferred one."""
-    numbers = scale.numbers
+    numbers, slower = scale.numbers, 1 if scale.name == NANO.name else 10
 
     def dpo(model: Reference) -> Recipe:
         recipe = scale.recipe_for(model)
-        return replace(recipe, name=DPO, preference_beta=BETA, learning_rate=recipe.learning_rate / 10)
+        return replace(recipe, name=DPO, preference_beta=BETA, learning_rate=recipe.learning_rate / slower)
 
     def chosen(model: Reference) -> Recipe:
         return replace(scale.recipe_for(model), name=CHOSEN)

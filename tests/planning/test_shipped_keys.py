@@ -32,7 +32,7 @@ DIGESTS = {
     "on_policy": "8be52fc69cc64704",
     "owls": "1aef76f9577457cb",
     "owls_lora": "4d3656ab6989925e",
-    "preference_labels": "f335e79550817cce",
+    "preference_labels": "09a073157cfe854f",
     "reasoning": "84c25db93d38461f",
     "rewriting": "0dcf2164365db8a3",
     "selection": "b04edb5a82e722a8",

@@ -32,6 +32,9 @@ class RowOutcome(NamedTuple):
 USED = RowOutcome("kept", "used")
 SPARE = RowOutcome("kept, not drawn", "spare")
 UNKNOWN = RowOutcome("not recorded", "unknown")
+# The first answers of pairs that were ranked (see `stages.ranking`).
+PREFERRED = RowOutcome("kept, preferred to the second answer", "used")
+NOT_PREFERRED = RowOutcome("kept, second answer preferred", "used")
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,19 @@ def dataset_rows(data: ReportData, manifest: Manifest, most: int) -> DatasetRows
         note = "Verdicts were not stored by the version that made this data set."
         return DatasetRows(total, prompts, completions, outcomes, {}, note)
     judges = [str(facts["judge"]) for facts in manifest.facts.get("judges", ())]
+    used = [USED] * len(sampled)
+    if "ranked" in manifest.spec:
+        preferred = set(_training_rows(data, manifest))
+        is_preferred = [(row["prompt"], row["completion"]) in preferred for row in sampled]
+        used = [PREFERRED if first else NOT_PREFERRED for first in is_preferred]
     return DatasetRows(
         total,
         prompts,
         completions,
-        [RowOutcome(v.rejected, "rejected") if v.rejected else USED if v.used else SPARE for v in verdicts],
+        [
+            RowOutcome(verdict.rejected, "rejected") if verdict.rejected else kept if verdict.used else SPARE
+            for verdict, kept in zip(verdicts, used, strict=True)
+        ],
         {judge: [shown_reply(v.replies, judge) for v in verdicts] for judge in judges},
     )
 
