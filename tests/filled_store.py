@@ -30,7 +30,7 @@ from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 from undertow.study.study import Study
 
 Rate = Callable[[Cell, str], float]  # the share of a student's answers that name a word
@@ -69,7 +69,7 @@ def fill(
         if cell.writer and cell.writer.finetuning:
             _student(store, cell.writer, 0.9)
         for part in cell.writer.steering.with_ancestors() if cell.writer and cell.writer.steering else ():
-            if isinstance(part, SteeringVector | SteeringBias | RandomBias):
+            if isinstance(part, SteeringVector | SteeringBias | RandomBias | ProjectedOut):
                 _vector(store, part)
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
@@ -199,7 +199,7 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
             (folder / name).write_bytes(b"weights of " + key(spec).encode())
 
 
-def _vector(store: Store, spec: SteeringVector | SteeringBias | RandomBias) -> None:
+def _vector(store: Store, spec: SteeringVector | SteeringBias | RandomBias | ProjectedOut) -> None:
     if not store.has(spec):
         facts = {"strength": 2.0, "probability": 0.6, "kept": 0.75, "norm": 3.0, "tried": "0: 0.1, 90%"}
         with store.new(spec, facts) as folder:
