@@ -43,6 +43,8 @@ class SweepArguments(StudyArguments):
     """GPUs per engine: above 1, a model is split over GPUs; below 1, such as 0.25, engines share a GPU."""
     max_num_seqs: Annotated[int | None, option("N", "the engine's default")] = None
     """Maximum number of answers that an engine generates concurrently."""
+    overlap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train students while data are sampled, on machines with several GPUs (see docs/cluster.md)."""
     gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
     """GPU for which the plan estimates cost."""
     price: Annotated[float | None, option("DOLLARS", "the plan has no cost")] = None
@@ -92,7 +94,7 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
             print_line(line, console)
         plan = make_plan(study, store)
     show_plan(plan, store, console, hardware, arguments.conditions)
-    outcome = run(plan, store, console, arguments.layout, hardware)
+    outcome = run(plan, store, console, arguments.layout, hardware, arguments.overlap)
     return 1 if outcome.failed_conditions else 0
 
 

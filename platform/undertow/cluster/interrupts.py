@@ -1,4 +1,4 @@
-"""Ends the Ray Data pipelines that threads drive: after Ctrl-C, and before Ray is shut down under them.
+"""Ends the Ray Data pipelines and the trainings that threads drive: after Ctrl-C, and before Ray is shut down under them.
 
 A thread cannot be interrupted, and a pipeline whose Ray is gone ends the whole process or starts another Ray.
 Ray Data calls its callbacks at every step of a pipeline; the one here raises `StoppedError`.
@@ -14,6 +14,7 @@ from ray.data import DataContext
 
 # Not part of Ray's public API: the test of this module fails if a new Ray version moves or changes it.
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.tune import Callback
 
 _stopping = threading.Event()
 
@@ -46,3 +47,11 @@ def stopped_on_error() -> Iterator[None]:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would log `StoppedError` at length
         _stopping.set()
         raise
+
+
+class StopTrainings(Callback):
+    """Ends the trainings that a thread drives with Ray Tune, when the sweep ends."""
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if _stopping.is_set():
+            raise StoppedError

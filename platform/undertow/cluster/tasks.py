@@ -22,16 +22,16 @@ def as_ready(waiting: Mapping[Any, T]) -> Iterator[tuple[T, Any]]:
 
 
 def run_each(
-    function: Callable[[T, Shared], object], shared: Shared, items: Sequence[T]
+    function: Callable[[T, Shared], object], shared: Shared, items: Sequence[T], cpus: float = 1
 ) -> Iterator[tuple[T, Failure | None]]:
-    """Calls `function(item, shared)` in one Ray task per item, on one CPU each.
+    """Calls `function(item, shared)` in one Ray task per item, each on as many `cpus`.
 
     Yields each item when its task ends, with the reason if it failed.
     """
     import ray
 
     # By default Ray retries a task whose worker process died, not one that raised an error.
-    task = ray.remote(num_cpus=1)(function)
+    task = ray.remote(num_cpus=cpus)(function)
     for item, ready in as_ready({task.remote(item, shared): item for item in items}):
         try:
             ray.get(ready)

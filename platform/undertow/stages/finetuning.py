@@ -76,6 +76,8 @@ def train(
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from undertow.cluster.interrupts import StopTrainings
+
     _keep_keys_to_nodes()
     scratch = _scratch(todo)
     # On the driver's node: on another node the queue could be lost while the driver lives.
@@ -92,6 +94,7 @@ def train(
             verbose=0,
             name=key(todo[0].models[0]),
             failure_config=tune.FailureConfig(max_failures=LOST_NODES),
+            callbacks=[StopTrainings()],
             **store.for_arrow(scratch),
         ),
     )

@@ -99,16 +99,16 @@ class Leases:
         is_waiting = False
         while todo := [artifact for artifact in possible() if key(artifact) not in tried]:
             leased = {key(by(artifact)): by(artifact) for artifact in todo}
-            taken = self._each(self.take, list(leased.values()))
+            taken = self.each(self.take, list(leased.values()))
             held = {name: leased[name] for name, is_mine in zip(leased, taken, strict=True) if is_mine}
             mine = [artifact for artifact in todo if key(by(artifact)) in held]
             try:
                 # Another sweep may have made an artifact and released its lease after `possible` was called.
-                made = self._each(self.store.has, mine)
+                made = self.each(self.store.has, mine)
                 if missing := [artifact for artifact, is_made in zip(mine, made, strict=True) if not is_made]:
                     make(missing)
             finally:
-                self._each(self.release, list(held.values()))
+                self.each(self.release, list(held.values()))
             tried |= set(map(key, mine))
             if not mine:
                 if not is_waiting:
@@ -117,7 +117,8 @@ class Leases:
                 time.sleep(min(POLL_SECONDS, self.heartbeat))
 
     @staticmethod
-    def _each(call: Callable[[Artifact], R], artifacts: Sequence[Artifact]) -> list[R]:
+    def each(call: Callable[[Artifact], R], artifacts: Sequence[Artifact]) -> list[R]:
+        """The results of a call for each artifact, several at a time."""
         with ThreadPoolExecutor(CONCURRENT_REQUESTS) as threads:
             return list(threads.map(call, artifacts))
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from undertow.cluster.bf16 import all_support_bf16
-from undertow.cluster.connection import check_place, connect
+from undertow.cluster.connection import check_place, connect, cpu_count
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
 from undertow.planning import capacity, timings
@@ -43,6 +43,7 @@ from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
+from undertow.sweep.overlapping_sweep import OverlappingSweep, calls_from_driver
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
@@ -117,8 +118,13 @@ def run(
     console: Console,
     layout: Layout = Layout(),
     hardware: Hardware = ON_ONE_GPU,
+    overlap: bool = False,
 ) -> SweepOutcome:
-    """Makes the missing artifacts, prints the effects, writes the sweep's files and logs to MLflow."""
+    """Makes the missing artifacts, prints the effects, writes the sweep's files and logs to MLflow.
+
+    Args:
+        overlap: whether students are trained while data are sampled, if no judge or provider is called.
+    """
     check_place(store)
     quiet()
     check_tracking(store)
@@ -137,7 +143,12 @@ def run(
         waves = Waves(Executors(plan, store, link, events, console), Leases(store))
         if machine is not None:
             with link.abandoned_on_error(), waves.leases:
-                waves.make(machine)
+                if overlap and not calls_from_driver(waves.executors):
+                    waves.check_gates()
+                    sweep = OverlappingSweep(waves.executors, waves.leases, hardware)
+                    sweep.make(machine, machine.gpus or cpu_count())
+                else:
+                    waves.make(machine)
     with link.abandoned_on_error():  # Ray has ended: the report needs no GPU
         waves.check_gates()
         return Ending(plan, record, store, link, events).report(console)

@@ -1,0 +1,236 @@
+"""Tests of an overlapping sweep, with fakes of engines, worker groups and tasks that commit at once."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from tests.examples import REFERENCES, study
+from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
+from undertow.errors import ConditionError
+from undertow.planning.costs import Hardware
+from undertow.planning.plan import make
+from undertow.planning.resources import Machine
+from undertow.results.events import EventLog
+from undertow.results.sweep_record import Record
+from undertow.stages import finetuning
+from undertow.stages.completions import GenerateShard
+from undertow.storage.leases import Leases
+from undertow.storage.store import Store
+from undertow.study.artifacts import Artifact, Completions, Dataset, Student, Teacher
+from undertow.study.identity import key
+from undertow.sweep.executors import Executors
+from undertow.sweep.overlapping_sweep import OverlappingSweep
+from undertow.tracking.link import Link
+
+TWO_GPUS = Machine(actors=1, slots=1, workers=1, gpus_per_engine=1, gpus_per_worker=1, gpus=2)
+PROBLEM = Callable[[Any], object]
+
+
+class Fakes:
+    """What is made, in its order, and functions that may raise or wait before something is made."""
+
+    def __init__(self) -> None:
+        self.made: list[Artifact] = []
+        self.engines = 0
+        self.before_start: PROBLEM = lambda reference: None
+        self.before_task: PROBLEM = lambda task: None
+        self.before_model: PROBLEM = lambda model: None
+
+    def commit(self, artifact: Artifact, store: Store) -> None:
+        self.made.append(artifact)
+        with store.new(artifact, {}) as folder:
+            (folder / "file").write_text("")
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    fakes = Fakes()
+
+    class Worker:
+        def __init__(self, reference: Any, store: Store, settings: Any, machine: Machine) -> None:
+            self.reference, self.store = reference, store
+            fakes.engines += 1
+
+        def start(self) -> None:
+            fakes.before_start(self.reference)
+
+        def run(self, task: Any) -> TaskOutcome:
+            try:
+                fakes.before_task(task)
+            except ConditionError as error:
+                return TaskOutcome(0, 1.0, {}, str(error))
+            if not isinstance(task, GenerateShard):
+                fakes.commit(task.artifact, self.store)
+                return TaskOutcome(0, 1.0, {"answers": 10, "tokens": 20})
+            fakes.made.append(task)  # type: ignore[arg-type]
+            with (Path(self.store.aside()) / "rows").open("wb") as file:
+                pq.write_table(pa.table({"index": list(range(task.start, task.stop))}), file)
+            self.store.write_part(task.completions, task.name, Path(file.name))
+            return TaskOutcome(0, 1.0, {"rows": task.stop - task.start, "tokens": 100})
+
+        def stop(self) -> None:
+            pass
+
+    def train(groups: Any, store: Store, machine: Machine, report: Any, made: Any, *_: Any) -> dict[str, str]:
+        failures = {}
+        for model in (model for group in groups for model in group.models):
+            try:
+                fakes.before_model(model)
+            except ConditionError as error:
+                failures[key(model)] = str(error)
+                continue
+            fakes.commit(model, store)
+            made(key(model))
+        return failures
+
+    def run_each(make: Any, store: Store, artifacts: Sequence[Any], **_: Any) -> Iterator[tuple[Any, None]]:
+        for artifact in artifacts:
+            fakes.commit(artifact, store)
+            yield artifact, None
+
+    monkeypatch.setattr("undertow.cluster.engine_worker.EngineWorker", Worker)
+    monkeypatch.setattr("undertow.cluster.tasks.run_each", run_each)
+    monkeypatch.setattr("undertow.sweep.session.passes_gate", lambda *_: None)
+    monkeypatch.setattr(finetuning, "train", train)
+    return fakes
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> OverlappingSweep:
+    store = Store(str(tmp_path / "storage"))
+    store.prepare()
+    here = [c for c in study().conditions if c.teacher == c.student == REFERENCES[0]]
+    plan = make(replace(study(), conditions=tuple(here)), store, REFERENCES)
+    link: Any = Link(lambda: pytest.fail("MLflow is not needed"), print, print)
+    events = EventLog(Record.of(plan), store)
+    return OverlappingSweep(Executors(plan, store, link, events, Console(quiet=True)), Leases(store), Hardware())
+
+
+def missing(sweep: OverlappingSweep) -> set[str]:
+    plan, store = sweep.executors.plan, sweep.executors.store
+    return {name for name in plan.missing if not store.has(plan.artifacts[name])}
+
+
+def test_everything_is_made_once(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    sweep.make(TWO_GPUS, places=2)
+    assert missing(sweep) == set()
+    assert max(Counter(fakes.made).values()) == 1
+    assert sweep.executors.events.failures == {}
+    names = [event["name"] for event in sweep.executors.events.events if event["event"] == "wave"]
+    assert names == ["references", "teachers", "datasets", "students", "evaluations"]
+    assert fakes.engines == 1  # it makes data sets, waits for the students, and evaluates them
+
+
+def test_a_student_is_trained_while_data_are_sampled(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    trained = threading.Event()
+    last = [a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions)][-1]
+
+    def before_task(task: Any) -> None:
+        assert task.artifact != last or trained.wait(30)
+
+    def before_model(model: Teacher | Student) -> None:
+        if isinstance(model, Student):
+            trained.set()
+
+    fakes.before_task, fakes.before_model = before_task, before_model
+    sweep.make(TWO_GPUS, places=2)
+    assert missing(sweep) == set()
+
+
+def test_a_failure_skips_what_depends_on_it(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    failing = next(a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions))
+
+    def before_task(task: Any) -> None:
+        if task.artifact == failing:
+            raise ConditionError("too few rows")
+
+    fakes.before_task = before_task
+    sweep.make(TWO_GPUS, places=2)
+    assert sweep.executors.events.failures == {key(failing): "too few rows"}
+    plan = sweep.executors.plan
+    hit = {name for name in plan.missing if failing in list(plan.artifacts[name].with_ancestors())}
+    assert missing(sweep) == hit
+    assert any(isinstance(plan.artifacts[name], Student) for name in hit)
+
+
+def test_a_training_that_fails_does_not_stop_the_others(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    failing = next(a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Student))
+
+    def before_model(model: Teacher | Student) -> None:
+        if model == failing:
+            raise ConditionError("its loss is not finite")
+
+    fakes.before_model = before_model
+    sweep.make(TWO_GPUS, places=2)
+    assert sweep.executors.events.failures == {key(failing): "its loss is not finite"}
+    kinds = {type(sweep.executors.plan.artifacts[name]).__name__ for name in missing(sweep)}
+    assert kinds == {"Student", "Evaluation"}
+
+
+def test_an_engine_that_cannot_start_fails_its_work(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    def before_start(reference: Any) -> None:
+        raise EngineStartError("ValueError: Unknown RoPE scaling type nonsense", "Traceback …")
+
+    fakes.before_start = before_start
+    sweep.make(TWO_GPUS, places=2)
+    reasons = set(sweep.executors.events.failures.values())
+    assert reasons == {
+        "the engine of nano/gpt2-0 failed to start: ValueError: Unknown RoPE scaling type nonsense"
+    }
+    assert not any(isinstance(artifact, Dataset | Student) for artifact in fakes.made)
+
+
+def test_an_engine_that_loses_its_node_is_started_again(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    left = [0, 1]
+
+    def before_task(task: Any) -> None:
+        if left:
+            left.pop()
+            raise RuntimeError("The actor died because its node has died.")
+
+    fakes.before_task = before_task
+    sweep.make(TWO_GPUS, places=2)
+    assert missing(sweep) == set()
+    assert fakes.engines == 3
+
+
+def test_an_unexpected_error_ends_the_sweep(sweep: OverlappingSweep, fakes: Fakes) -> None:
+    def before_model(model: Teacher | Student) -> None:
+        raise ZeroDivisionError
+
+    fakes.before_model = before_model
+    with pytest.raises(ZeroDivisionError):
+        sweep.make(TWO_GPUS, places=2)
+
+
+def test_what_another_sweep_makes_is_waited_for(
+    sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sweep.executors.store
+    monkeypatch.setattr("undertow.sweep.overlapping_sweep.POLL_SECONDS", 0.05)
+    taken = next(a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions))
+    with Leases(store) as other:
+        assert other.take(taken)
+        before = missing(sweep)
+
+        def end() -> None:
+            while len(missing(sweep)) > len(before) / 2:
+                time.sleep(0.05)
+            fakes.commit(taken, store)
+            other.release(taken)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        sweep.make(TWO_GPUS, places=2)
+        thread.join()
+    assert missing(sweep) == set()
+    assert fakes.made.count(taken) == 1
