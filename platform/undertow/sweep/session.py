@@ -305,6 +305,8 @@ class Session:
             except ConditionError as error:
                 self.events.fail(artifact.subject, str(error))
                 self.progress.fail(len(self.schedule.fail(key(artifact))))
+            except StorageError as error:  # its bytes changed since they were written
+                self._fail(artifact, str(error))
 
     def _show(self) -> None:
         """Shows the artifacts that are made or failed, and how many jobs run."""
