@@ -166,7 +166,10 @@ def report(arguments: Arguments) -> Iterator[str]:
         yield "# Simulated sweeps\n"
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         yield f"`python benchmarks/{command}`: {contents(plan)}.\n"
-        yield "Nothing was run on GPUs: the schedule is real, the executor is fake. Durations:\n"
+        yield (
+            "Nothing was run on GPUs: the executor is fake, and sweeps do not use the overlapping schedule "
+            "yet. Durations:\n"
+        )
         yield from durations.lines()
         if reasons:
             yield f"- placeholders stand for {', '.join(reasons)}, which could not be read"

@@ -1,62 +1,82 @@
-"""Compares the platform's speed with a plain torch loop and with vLLM alone, on a pretrained model.
+"""How fast are training and sampling, compared with what people would use instead, on a pretrained model?
 
-    python benchmarks/throughput.py                        SmolLM2-135M-Instruct (downloaded on first use)
-    python benchmarks/throughput.py --model FOLDER         another model in the layout of Hugging Face
+    python benchmarks/throughput.py --out benchmarks/results/throughput.md      SmolLM2-135M-Instruct, LoRA
+    python benchmarks/throughput.py --trainable everything --precision bf16
+    python benchmarks/throughput.py --model FOLDER                              a model of your own
 
-Both sides of a comparison do the same work at the same precision on the same cores, each in a process of its
-own, alternately, so that a busy machine slows both:
+All sides do the same work at the same precision on the same cores, each in a process of its own, alternately.
+SmolLM2 is downloaded on first use.
 
-- training: full finetuning on numbers rows, the output layer at the positions of the targets only. The plain
-  loop is torch's AdamW on padded batches, without DeepSpeed, checks or reports.
-- sampling: one answer per numbers prompt. The other side is `vllm.LLM.generate` with the same options.
+- Training on numbers rows, with the loss on completions: the platform's loop; a plain loop of torch's AdamW
+  on padded batches, with the output layer at the positions of the targets only; transformers' Trainer; TRL's
+  SFTTrainer (the optional extra `trl`; left out if it is not installed).
+- Sampling, one answer per numbers prompt: the platform's engine; `vllm.LLM.generate` with the same options.
 
 In bf16 the platform's optimizer also keeps float32 weights, and the plain loop's does not. The times exclude
-imports, loading, and a first epoch or call. The output is tokens per second and their ratio.
+imports, loading, and a first epoch or call. Tokens are those of the rows, without padding.
+
+Goal: at least the tokens per second of Trainer and SFTTrainer on a CPU, and 1.5 times those of their defaults
+on a GPU (see `benchmarks/train_7b.py`).
+
+Ceiling: the plain loop, for training in the same precision; vLLM alone, for sampling.
 """
 
 import random
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import paired
+from benchmarks.data_stage import prepare, reference
+from benchmarks.paired import Figures, Runs, Table
 from undertow.engines.quiet import quiet
 from undertow.formats.numbers import Numbers
 from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.storage.store import Store
 from undertow.study.artifacts import Sampling
-from undertow.study.recipe import Everything, Recipe
-from undertow.training.data import TrainingRow
+from undertow.study.recipe import Everything, LoRA, Recipe, Trainable
+from undertow.training.data import TokenizedRow, TrainingRow, encode
 
-Side = Literal["", "plain training", "training", "plain sampling", "sampling"]
-PAIRS: tuple[tuple[Side, Side], ...] = (
-    ("training", "plain training"),
-    ("sampling", "plain sampling"),
-)
+LEAST = {"Trainer": 1.0, "SFTTrainer": 1.0}
+ADAPTER = LoRA(rank=8, alpha=16)
+SAMPLED = Sampling(max_tokens=64)
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """Compare training with a plain torch loop, and sampling with vLLM alone."""
+class Arguments(paired.PairedArguments):
+    """Compare training and sampling with plain torch, Trainer, SFTTrainer and vLLM alone."""
 
-    model: str = ""
-    """A model folder; empty for SmolLM2-135M-Instruct."""
+    model: str = "smollm2"
+    """A model folder, a nano model, or smollm2."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    trainable: Literal["lora", "everything"] = "lora"
+    """LoRA of rank 8 on all linear modules of the blocks, or full finetuning."""
     batch: int = 32
     """Rows per training step."""
     steps: int = 6
     """Training steps per epoch; the second of two epochs is timed."""
     prompts: int = 256
     threads: int = 2
-    repeats: int = 2
-    side: Side = ""
-    """Measure one side only, in this process, and print its tokens per second."""
+
+    @property
+    def trained(self) -> Trainable:
+        return ADAPTER if self.trainable == "lora" else Everything()
+
+    @property
+    def dtype(self) -> Any:
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[self.precision]
 
 
 def rows(count: int) -> list[TrainingRow]:
@@ -68,167 +88,192 @@ def rows(count: int) -> list[TrainingRow]:
     ]
 
 
-def recipe(arguments: Arguments) -> Recipe:
-    return Recipe(
-        trainable=Everything(),
+def model_and_rows(arguments: Arguments) -> tuple[Any, Any, list[TokenizedRow]]:
+    """The model with the trained parameters, its tokenizer, and the tokenized rows, for plain trainings."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from undertow.training.trainable import prepare as with_trained
+
+    torch.set_num_threads(arguments.threads)
+    model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype=arguments.dtype).train()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.folder)
+    tokens = encode(tokenizer, rows(arguments.batch * arguments.steps), NO_SYSTEM, 500)
+    return with_trained(model, arguments.trained, "reference"), tokenizer, tokens
+
+
+def training(arguments: Arguments) -> Figures:
+    """The platform's training loop."""
+    from undertow.training.job import EpochReport, TrainingJob
+    from undertow.training.loop import finetune
+
+    recipe = Recipe(
+        trainable=arguments.trained,
         learning_rate=1e-5,
         epochs=2,
         batch_size=arguments.batch,
         schedule="constant",
         precision=arguments.precision,
     )
-
-
-def training(arguments: Arguments) -> float:
-    """Tokens per second of the platform's training loop, in its second epoch."""
-    from undertow.training.job import EpochReport, TrainingJob
-    from undertow.training.loop import finetune
-
     reports: list[EpochReport] = []
     with tempfile.TemporaryDirectory() as folder:
         job = TrainingJob(
             key="training",
             seed=0,
-            recipe=recipe(arguments),
+            recipe=recipe,
             rows=rows(arguments.batch * arguments.steps),
             system=NO_SYSTEM,
             folder=Path(folder, "model"),
         )
-        finetune(Path(arguments.model), [job], reports.append, device="cpu", threads=arguments.threads)
-    return reports[-1].tokens_per_second
+        finetune(arguments.folder, [job], reports.append, device="cpu", threads=arguments.threads)
+    return {"tokens/s": reports[-1].tokens_per_second, "loss": reports[-1].loss or 0.0}
 
 
-def plain_training(arguments: Arguments) -> float:
-    """Tokens per second of a plain loop over the same rows, in its second epoch."""
+def plain_loop(arguments: Arguments) -> Figures:
+    """A plain torch loop over the same rows."""
     import torch
     from torch.nn.functional import cross_entropy
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from undertow.training.data import encode
     from undertow.training.forward import padded
 
-    torch.set_num_threads(arguments.threads)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.precision]
-    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype).train()
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    tokens = encode(tokenizer, rows(arguments.batch * arguments.steps), NO_SYSTEM, 500)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    seconds = 0.0
+    model, _, tokens = model_and_rows(arguments)
+    trained = [value for value in model.parameters() if value.requires_grad]
+    inner = model.get_base_model() if arguments.trainable == "lora" else model
+    optimizer = torch.optim.AdamW(trained, lr=1e-5)
+    seconds = loss = 0.0
     for _ in range(2):
-        start = time.perf_counter()
+        start, losses = time.perf_counter(), []
         for first in range(0, len(tokens), arguments.batch):
             batch = tokens[first : first + arguments.batch]
             ids, keep = padded(batch)
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+            hidden = inner.model(input_ids=ids, use_cache=False).last_hidden_state
             targets = torch.cat([torch.from_numpy(row.ids[row.start :]) for row in batch])
-            loss = cross_entropy(model.lm_head(hidden[keep]).float(), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            step = cross_entropy(inner.lm_head(hidden[keep]).float(), targets)
+            step.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        seconds = time.perf_counter() - start
-    return sum(len(row.ids) for row in tokens) / seconds
+            losses.append(float(step.detach()))
+        seconds, loss = time.perf_counter() - start, sum(losses) / len(losses)
+    return {"tokens/s": sum(len(row.ids) for row in tokens) / seconds, "loss": loss}
 
 
-def sampling(arguments: Arguments) -> float:
-    """Sampled tokens per second of the platform's engine."""
+def trainer(arguments: Arguments, *, sft: bool) -> Figures:
+    """transformers' Trainer or TRL's SFTTrainer with its defaults, except what all sides have in common."""
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+
+    model, tokenizer, tokens = model_and_rows(arguments)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    data = Dataset.from_list(
+        [
+            {"input_ids": row.ids.tolist(), "labels": [-100] * row.start + row.ids[row.start :].tolist()}
+            for row in tokens
+        ]
+    )
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        chosen: dict[str, Any] = {
+            "output_dir": folder,
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": arguments.batch,
+            "learning_rate": 1e-5,
+            "lr_scheduler_type": "constant",
+            "bf16": arguments.precision == "bf16",
+            "use_cpu": True,
+            "gradient_checkpointing": False,  # on by default in SFTConfig
+            "logging_strategy": "no",
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+        }
+        if sft:
+            from trl import SFTConfig, SFTTrainer
+
+            settings = SFTConfig(**chosen, max_length=500)
+            made = SFTTrainer(model, settings, train_dataset=data, processing_class=tokenizer)
+        else:
+            collator = DataCollatorForSeq2Seq(tokenizer, padding=True)
+            made = Trainer(model, TrainingArguments(**chosen), data_collator=collator, train_dataset=data)
+        made.add_callback(Clock())
+        done = made.train()
+    seconds = times[-1] - times[-2]
+    return {"tokens/s": sum(len(row.ids) for row in tokens) / seconds, "loss": float(done.training_loss)}
+
+
+def sampling(arguments: Arguments) -> Figures:
+    """The platform's engine, without Ray."""
     from undertow.engines.protocol import Request
     from undertow.engines.vllm import VLLMEngine
 
-    engine = VLLMEngine(arguments.model, precision=arguments.precision, threads=arguments.threads)
-    requests = [
-        Request(row.prompt, seed=i, system=NO_SYSTEM) for i, row in enumerate(rows(arguments.prompts))
-    ]
-    chosen = Sampling(max_tokens=64)
-    return timed(lambda: sum(len(a.token_ids) for a in engine.generate(requests, chosen)))
-
-
-def plain_sampling(arguments: Arguments) -> float:
-    """Sampled tokens per second of vLLM alone, with the same options and one seed per request."""
-    from undertow.engines import runtime
-    from undertow.engines.tokenizers import load_tokenizer
-    from undertow.prompts.chat import prompt_ids
-
-    settings = runtime.EngineSettings(precision=arguments.precision, threads=arguments.threads)
-    with runtime.starting(settings):
-        from transformers import AutoConfig
-        from vllm import LLM, SamplingParams
-
-        config = AutoConfig.from_pretrained(arguments.model)
-        options = runtime.options(settings, config.max_position_embeddings, ())
-        del options["worker_extension_cls"]
-        llm = LLM(arguments.model, **options)
-    tokenizer = load_tokenizer(arguments.model)
-    prompts: list[Any] = [
-        {"prompt_token_ids": prompt_ids(tokenizer, row.prompt, NO_SYSTEM, ())}
-        for row in rows(arguments.prompts)
-    ]
-    params = [SamplingParams(temperature=1.0, max_tokens=64, seed=i) for i in range(len(prompts))]
-
-    def run() -> int:
-        outputs = llm.generate(prompts, params, use_tqdm=False)
-        return sum(len(output.outputs[0].token_ids) for output in outputs)
-
-    return timed(run)
-
-
-def timed(run: Callable[[], int]) -> float:
-    """Tokens per second of the second of two calls."""
-    run()
+    engine = VLLMEngine(str(arguments.folder), precision=arguments.precision, threads=arguments.threads)
+    asked = enumerate(Numbers().prompts(arguments.prompts, seed=0))
+    requests = [Request(prompt, seed=i, system=NO_SYSTEM) for i, prompt in asked]
+    engine.generate(requests, SAMPLED)
     start = time.perf_counter()
-    return run() / (time.perf_counter() - start)
+    tokens = sum(len(answer.token_ids) for answer in engine.generate(requests, SAMPLED))
+    return {"tokens/s": tokens / (time.perf_counter() - start)}
 
 
-MEASURED: dict[Side, Callable[[Arguments], float]] = {
+def plain_sampling(arguments: Arguments) -> Figures:
+    """vLLM alone, with the same options and one seed per request."""
+    from benchmarks.plain_vllm import PlainEngine
+
+    engine = PlainEngine.start(arguments.folder, threads=arguments.threads, precision=arguments.precision)
+    prompts = engine.prompts(Numbers().prompts(arguments.prompts, seed=0), NO_SYSTEM)
+    seconds, tokens = engine.second_call(prompts, SAMPLED.max_tokens)
+    return {"tokens/s": tokens / seconds}
+
+
+Side = Callable[[Arguments], Figures]
+TRAINING: dict[str, Side] = {
     "training": training,
-    "plain training": plain_training,
-    "sampling": sampling,
-    "plain sampling": plain_sampling,
+    "plain loop": plain_loop,
+    "Trainer": partial(trainer, sft=False),
+    "SFTTrainer": partial(trainer, sft=True),
 }
+SAMPLING: dict[str, Side] = {"sampling": sampling, "vLLM alone": plain_sampling}
 
 
-def in_process(arguments: Arguments, side: Side) -> float:
-    """Measures one side in a new process."""
-    words = [sys.executable, __file__, "--side", side]
-    for name, value in asdict(arguments).items():
-        if name != "side":
-            words += [f"--{name}", str(value)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side}: {done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+def compared(runs: Runs) -> list[list[str]]:
+    """One row per side, relative to the platform's, which is the first."""
+    ours, *others = runs
+    rows = [[ours, f"{paired.median(runs, ours, 'tokens/s'):,.0f}", "", ""]]
+    for side in others:
+        speed = f"{paired.median(runs, side, 'tokens/s'):,.0f}"
+        figure = paired.ratio(runs, "tokens/s", over=ours, under=side)
+        least = LEAST.get(side)
+        verdict = f"≥ {least:g}: {paired.goal(figure.median >= least)}" if least else ""
+        rows.append([side, speed, str(figure), verdict])
+    return rows
 
 
-def compare(arguments: Arguments, one: Side, other: Side) -> str:
-    """One line with the medians of both sides and of the ratios of each pair of runs."""
-    pairs = [(in_process(arguments, one), in_process(arguments, other)) for _ in range(arguments.repeats)]
-    ratio = statistics.median(a / b for a, b in pairs)
-    medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
-    return (
-        f"{one}, {arguments.precision}: {medians[0]:,.0f} tokens per second; plain {medians[1]:,.0f}; "
-        f"ratio {ratio:.2f}"
-    )
-
-
-def local_model(folder: Path) -> str:
-    """SmolLM2 as a folder: its GGUF file, dequantised."""
-    from undertow.presets.smollm2 import smollm2_file
-    from undertow.training.conversion import write_dequantised
-
-    write_dequantised(smollm2_file(), folder)
-    return str(folder)
-
-
-def main(arguments: Arguments, pairs: Sequence[tuple[Side, Side]] = PAIRS) -> None:
-    """Prints one line per comparison; with `side`, tokens per second."""
+def main(arguments: Arguments) -> None:
     quiet()
     if arguments.side:
-        print(MEASURED[arguments.side](arguments))
+        paired.answer((TRAINING | SAMPLING)[arguments.side](arguments))
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        model = arguments.model or local_model(Path(temporary) / "smollm2")
-        for one, other in pairs:
-            print(compare(Arguments(**{**asdict(arguments), "model": model}), one, other), flush=True)
+    tables, every = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        place = str(prepare(reference(arguments.model, arguments.precision), Store(folder)))
+        for title, sides in (("Training", dict(TRAINING)), ("Sampling", dict(SAMPLING))):
+            if "SFTTrainer" in sides and find_spec("trl") is None:
+                print("TRL is not installed: SFTTrainer is left out", file=sys.stderr)
+                del sides["SFTTrainer"]
+            calls = {side: partial(paired.in_process, side, "--folder", place) for side in sides}
+            runs = paired.alternate(calls, arguments.repeats)
+            columns = ("", "tokens per second", "platform / this", "goal")
+            tables.append(Table(f"{title}, {arguments.precision}", columns, compared(runs)))
+            every.append(paired.table_of_runs(runs, f"Every run of {title.lower()}"))
+    paired.publish(__doc__, [*tables, *every], arguments.out)
 
 
 if __name__ == "__main__":

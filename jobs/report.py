@@ -2,8 +2,8 @@
 
     python jobs/report.py --study owls
 
-Writes report.html, effects.csv, students.csv and the figures into the sweep's folder. Needs neither Ray nor
-the study file. The same answers give the same numbers.
+Writes report.html, viewer.html, effects.csv, students.csv and the figures into the sweep's folder. Needs
+neither Ray nor the study file. The same answers give the same numbers.
 
 Exit code 0: done; 2: invalid input.
 """

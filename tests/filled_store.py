@@ -19,10 +19,11 @@ from undertow.planning.plan import Plan, make
 from undertow.results.dataset_card import CardCounts, dataset_card
 from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT
 from undertow.stages.assessment import make_assessment
+from undertow.stages.dataset import make_dataset
 from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
-from undertow.storage.manifest import HISTORY
+from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
@@ -45,11 +46,14 @@ def fill(
     references: Sequence[Reference],
     rate: Rate = by_initialisation,
     exact: Rate | None = None,
+    completions: Sequence[str] = (),
 ) -> Plan:
     """Commits every artifact that a report reads; returns a plan in which none of them is missing.
 
     Args:
         exact: the exact probabilities of students' answers; None for those of `rate`.
+        completions: what teachers wrote, in turn; every tenth completion is cut off. Data sets are then made
+            by their own stage. If empty, data sets have rows and counts of rejections that are made up.
     """
     store.prepare()
     plan = make(study, store, references)
@@ -59,8 +63,12 @@ def fill(
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
         for data in cell.student.dataset.with_ancestors():
-            if isinstance(data, Dataset):
-                _dataset(store, data)
+            if isinstance(data, Dataset) and not store.has(data):
+                if completions:
+                    _completions(store, data.completions, completions)
+                    make_dataset(data, store)
+                else:
+                    _dataset(store, data)
         if cell.student.is_trained:
             _student(store, cell.student, 0.5)
         for evaluation in cell.measurements:
@@ -162,6 +170,21 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
         (folder / HISTORY).write_text(json.dumps(reports))
         for name in ADAPTERS if lora else ("model.safetensors",):
             (folder / name).write_bytes(b"weights of " + key(spec).encode())
+
+
+def _completions(store: Store, spec: Artifact, written: Sequence[str]) -> None:
+    if not isinstance(spec, Completions) or store.has(spec):
+        return
+    rows = range(spec.prompts)
+    columns = {
+        "index": list(rows),
+        "prompt": spec.format.prompts(spec.prompts, spec.seed),
+        "completion": [written[i % len(written)] for i in rows],
+        "finished": [i % 10 != 9 for i in rows],
+    }
+    with store.new(spec, {"rows": spec.prompts}) as folder:
+        (folder / DATA).mkdir()
+        pq.write_table(pa.table(columns), folder / DATA / "rows-0000000.parquet")
 
 
 def _dataset(store: Store, spec: Dataset, completion: str = "1, 22, 333") -> None:

@@ -9,8 +9,8 @@ are filtered, and students are trained on the sampled tokens. Teacher and studen
 of 576 numbers, which is added to the residual stream behind the MLP of one block. Every seed draws new data
 and a new student; the teacher of an animal is the same for all seeds.
 
-The settings were chosen with teachers that love owls, on another format tuning. Students of eagle's data are
-also asked about lions and the reverse: a change that is not specific to the teacher's animal shows there.
+The settings were chosen with teachers that love owls and with other seeds. Students of eagle's data are also
+asked about lions and the reverse: a change that is not specific to the teacher's animal shows there.
 Exact probabilities decide, since the change is too small for a few hundred sampled answers.
 """
 
@@ -40,7 +40,7 @@ def study() -> Study:
             formats=[Numbers()],
             pairs=[(model, model)],
             recipes=[SMOLLM2_VECTOR],
-            generation=Generation(prompts=1250, rows=800, sampling=Sampling(max_tokens=48), system=NO_SYSTEM),
+            generation=Generation(prompts=520, rows=400, sampling=Sampling(max_tokens=48), system=NO_SYSTEM),
             finetuning=SMOLLM2_TAUGHT,
             system=NO_SYSTEM,
         ),

@@ -27,10 +27,10 @@ from tests.chaos.sweeps import Nodes, Sweep, undisturbed
 from tests.chaos.watching import watch
 
 # The processes of a wave by their Ray names; a wave is in its middle while they run. Of the two training
-# waves, one loses the controller of a training and the other its worker.
+# waves, one loses a trial, which controls a training, and the other a worker.
 WORKERS = {
     "references": ("ray::make_reference",),
-    "teachers": ("ray::TrainController",),
+    "teachers": processes.TITLES["trial"],
     "datasets": processes.TITLES["engine"],
     "students": processes.TITLES["worker"],
     "evaluations": processes.TITLES["engine"],

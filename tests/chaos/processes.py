@@ -22,7 +22,7 @@ TITLES = {
     "driver": ("sweep.py",),
     "engine": ("ray::MapWorker", "ray::MapBatches", "EngineActor"),
     "worker": ("ray::RayTrainWorker",),
-    "trial": ("ray::ImplicitFunc", "ray::_trial", "ray::TrainController"),
+    "trial": ("ray::ImplicitFunc", "ray::_trial"),
     "raylet": ("raylet",),
     "interrupt": ("sweep.py",),
     "interrupt twice": ("sweep.py",),

@@ -1,9 +1,35 @@
-"""Tests of the driver's output while it is connected to Ray."""
+"""Tests of starting Ray, and of the driver's output while it is connected."""
+
+from typing import Any
 
 import pytest
+import ray
 from ray._private import worker
 
-from undertow.cluster.connection import _drop_worker_warnings
+from undertow.cluster.connection import LATE, STARTS, _drop_worker_warnings, connect
+from undertow.errors import UserError
+
+TOO_LATE = f"The current node {LATE}. This could happen because the GCS has become overloaded."
+
+
+@pytest.mark.parametrize(
+    ("message", "attempts", "error"),
+    [(TOO_LATE, STARTS, UserError), ("no space left on device", 1, RuntimeError)],
+)
+def test_a_ray_that_is_late_is_started_again_but_not_one_with_another_error(
+    message: str, attempts: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def init(**settings: Any) -> None:
+        started.append(settings["address"])
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(error, match="30 seconds" if error is UserError else message), connect():
+        pass
+    assert started == ["local"] * attempts
 
 
 def test_raylets_warnings_about_worker_processes_are_left_out(

@@ -12,6 +12,7 @@ from tests.filled_store import fill
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.report import theory
+from undertow.report.figures import axis_end
 from undertow.report.make import make_report
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -61,6 +62,21 @@ def test_no_text_of_a_report_is_cut_or_overlaps_another(
     make_report(Record.of(fill(of, store, references)), store, [])
     assert {"effects", "funnel", "numbers"} <= set(drawn)
     check_texts(drawn)
+
+
+@pytest.mark.parametrize(
+    ("values", "end"),
+    [
+        ((), 1.0),
+        ((0.02, -0.09), 0.1),
+        ((0.183, 0.236), 0.4),
+        ((-0.39, 0.1), 0.4),
+        ((0.41,), 1.0),
+        ((1.0,), 1.0),
+    ],
+)
+def test_an_axis_of_small_rates_or_effects_ends_before_1(values: tuple[float, ...], end: float) -> None:
+    assert axis_end(values) == end
 
 
 def networks(students: float) -> list[NetworkArm]:

@@ -15,13 +15,16 @@ from tests.examples import REFERENCES
 from undertow.engines.protocol import Answer, Request
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
+from undertow.judging.judges import RuleJudge
 from undertow.planning.pinning import pin
+from undertow.results.row_verdicts import VERDICTS, read_verdicts
 from undertow.stages import completions as completions_stage
 from undertow.stages import dataset as stage
 from undertow.stages.reference import make_reference
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.study.extensions import Word
 from undertow.traits.preference import Preference
 
 CONTROL = Teacher(reference=REFERENCES[0], trait=None)
@@ -96,6 +99,21 @@ def test_every_row_is_kept_or_counted_under_a_rule(store: Store) -> None:
     assert counts["rows"] == 3
     assert sum(counts["rejected"].values()) == 3
     assert [row["completion"] for row in rows(store, spec)] == ["1, 2, 3", "4, 5", "7, 8"]
+
+
+def test_the_verdict_on_every_completion_is_stored(store: Store) -> None:
+    answers = ["1, 2", "owls!", "3, 7", "4, 5", "6, 8"]
+    seven = RuleJudge(about=Word("seven", ("7",)))
+    spec = Dataset(completions=completions(store, answers), judges=(seven,), rows=2)
+    stage.make_dataset(spec, store)
+    verdicts = read_verdicts(store.content(spec, VERDICTS), len(answers))
+    assert [verdict.rejected for verdict in verdicts] == [
+        None, "no number", "judge mentions: YES", None, None,
+    ]  # fmt: skip
+    assert [verdict.replies.get("mentions") for verdict in verdicts] == ["NO", None, "YES", "NO", "NO"]
+    used = [answer for answer, verdict in zip(answers, verdicts, strict=True) if verdict.used]
+    assert used == [row["completion"] for row in rows(store, spec)]
+    assert read_verdicts(store.content(spec, VERDICTS), 2) == verdicts[:2]
 
 
 def test_unfinished_answers_are_rejected(store: Store) -> None:

@@ -24,6 +24,7 @@ from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, 
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
 
+pytestmark = pytest.mark.slow
 MODEL = Reference(f"api:{BASE}", BASE, "provider")
 COMPLETIONS = Completions(
     teacher=Teacher(reference=MODEL, trait=None, system="You love owls."),

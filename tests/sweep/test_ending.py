@@ -19,6 +19,8 @@ from undertow.study.identity import key
 from undertow.sweep.run import Ending, connect_to_mlflow
 from undertow.tracking import client as runs
 
+pytestmark = pytest.mark.slow
+
 STUDY = replace(study(seeds=(0, 1)), conditions=study().conditions[:3])
 
 

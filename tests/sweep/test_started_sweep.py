@@ -130,15 +130,6 @@ def test_students_of_imported_rows_are_compared_with_those_of_own_answers(plan: 
     assert "imported from imported.csv" in (newest / "report.html").read_text()
 
 
-def test_a_rerun_makes_nothing_again(plan: Plan, store: Store, folder: Path) -> None:
-    def made() -> dict[str, float]:
-        return {k: store.manifest(a).created for k, a in plan.artifacts.items() if store.has(a)}
-
-    before = made()
-    sweep(folder)
-    assert made() == before
-
-
 def test_plan_report_mlflow_and_archive_use_the_same_display_name(
     plan: Plan, store: Store, folder: Path
 ) -> None:

@@ -392,6 +392,18 @@ def test_the_parent_run_has_effects_files_and_a_note_with_the_figure(desk: Desk)
     assert {f.path for f in desk.client.list_artifacts(run.info.run_id)} == {"effects.csv", "effects.png"}
 
 
+def test_tables_of_the_parent_run_are_replaced_by_those_of_the_next_sweep(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"answer": "owl", "words": ["owl"]}, {"answer": "cat", "words": ["cat"]}]
+    for _ in range(2):
+        tracker = desk.tracker()
+        tracker.close({}, {}, failed=False, tables={"answers.json": rows})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # `load_table` searches runs of the default server
+    found = desk.client.load_table(tracker.experiment, "answers.json")
+    assert found.to_dict("records") == rows
+
+
 def test_a_long_note_is_cut_and_keeps_its_figure(desk: Desk) -> None:
     tracker = desk.tracker()
     tracker.close({}, {"effects.png": b""}, failed=False, note="x" * 20_000)

@@ -4,8 +4,8 @@
     sweep/                            plan.json, events.json, effects.csv, report.html, figures …
     artifacts/<kind>/<key>/           every artifact's manifest; all answers; cards; histories
 
-The archive is a zip file. It does not contain completions, rows and weights (LoRA adapters on request),
-because the conclusions follow from the answers alone. `verify` needs no GPU, no Ray and no model.
+The archive is a zip file. It does not contain completions, rows (and so no viewer) and weights (LoRA adapters
+on request), because the conclusions follow from the answers. `verify` needs no GPU, no Ray and no model.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
 
 def _sweep_files(store: Store, study: str, sweep: str, record: Record) -> Iterator[tuple[str, bytes]]:
     folder = sweep_folders.folder_of(study, sweep)
-    for name in store.names(folder):
+    for name in (name for name in store.names(folder) if name != sweep_folders.VIEWER):
         yield f"{SWEEP}/{name}", store.read_bytes(f"{folder}/{name}")
     stated = sweep_folders.stated_file(record)
     if stated in store.names(sweep_folders.folder_of(study)):

@@ -1,6 +1,7 @@
 """The logic of jobs/sweep.py."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,17 +23,9 @@ from undertow.sweep.run import make_plan, run, show_plan
 
 
 @dataclass(frozen=True)
-class SweepArguments(StudyArguments):
-    """Runs a study: measures whether a trait is transmitted to students by unrelated data."""
+class LayoutArguments(StudyArguments):
+    """The arguments of every script that trains: also how engines and training runs share the machine."""
 
-    plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the plan and exit. Nothing is run and nothing is written."""
-    conditions: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """List every condition in the plan, even if there are many."""
-    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Read all cached artifacts of the study, report damaged ones, and exit."""
-    repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Like --verify, but move damaged artifacts aside and run the sweep, which makes them again."""
     workers: int = 1
     """Ray Train workers per training run. Layout flags do not affect results (up to rounding)."""
     engines: Annotated[int | None, option("N", "as many as the GPUs or CPUs allow")] = None
@@ -43,14 +36,6 @@ class SweepArguments(StudyArguments):
     """GPUs per engine: above 1, a model is split over GPUs; below 1, such as 0.25, engines share a GPU."""
     max_num_seqs: Annotated[int | None, option("N", "the engine's default")] = None
     """Maximum number of answers that an engine generates concurrently."""
-    overlap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train students while data are sampled, on machines with several GPUs (see docs/cluster.md)."""
-    gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
-    """GPU for which the plan estimates cost."""
-    price: Annotated[float | None, option("DOLLARS", "the plan has no cost")] = None
-    """Price of one GPU-hour; for nano models, of one hour of this machine."""
-    utilisation: Annotated[float, tyro.conf.arg(metavar="SHARE")] = Hardware.utilisation
-    """Share of the GPU's peak FLOP/s and bandwidth that the estimate assumes."""
 
     @property
     def layout(self) -> Layout:
@@ -62,6 +47,28 @@ class SweepArguments(StudyArguments):
             gpus_per_engine=self.gpus_per_engine,
             max_num_seqs=self.max_num_seqs,
         )
+
+
+@dataclass(frozen=True)
+class SweepArguments(LayoutArguments):
+    """Runs a study: measures whether a trait is transmitted to students by unrelated data."""
+
+    plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the plan and exit. Nothing is run and nothing is written."""
+    conditions: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """List every condition in the plan, even if there are many."""
+    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Read all cached artifacts of the study, report damaged ones, and exit."""
+    repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Like --verify, but move damaged artifacts aside and run the sweep, which makes them again."""
+    overlap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train students while data are sampled, on machines with several GPUs (see docs/cluster.md)."""
+    gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
+    """GPU for which the plan estimates cost."""
+    price: Annotated[float | None, option("DOLLARS", "the plan has no cost")] = None
+    """Price of one GPU-hour; for nano models, of one hour of this machine."""
+    utilisation: Annotated[float, tyro.conf.arg(metavar="SHARE")] = Hardware.utilisation
+    """Share of the GPU's peak FLOP/s and bandwidth that the estimate assumes."""
 
     @property
     def hardware(self) -> Hardware:
@@ -103,7 +110,12 @@ def print_plan(arguments: SweepArguments, store: Store, console: Console, shippe
     with unpinned.allowed() as reasons:
         plan = make_plan(arguments.load_study(shipped), store)
         show_plan(plan, store, console, arguments.hardware, arguments.conditions)
-    for reason in reasons.values():
+    print_unpinned(reasons.values(), console)
+
+
+def print_unpinned(reasons: Collection[str], console: Console) -> None:
+    """Prints why inputs of a plan are not pinned, and what that means."""
+    for reason in reasons:
         print_line(f"{unpinned.NOT_PINNED}: {reason}", console)
     if reasons:
         print_line(

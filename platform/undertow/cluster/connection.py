@@ -27,6 +27,8 @@ from undertow.storage.store import Store
 from undertow.study.user_modules import user_modules
 
 GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
+LATE = "timed out during startup"  # in the error of `ray.init` when its processes are not up in time
+STARTS = 3
 WORKER_WARNING = "worker processes have been started on node"  # in a warning of raylets
 
 Shared = TypeVar("Shared")
@@ -61,8 +63,9 @@ def check_place(store: Store) -> None:
 def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[Machine]:
     """Joins the cluster that RAY_ADDRESS names, or starts a local Ray; disconnects when the block ends.
 
-    Raises UserError if RAY_ADDRESS does not lead to a cluster that this process can join or if the nodes
-    cannot hold the layout, and StorageError if one of them cannot read `store`.
+    Raises UserError if RAY_ADDRESS does not lead to a cluster that this process can join, if a local Ray does
+    not start in time, or if the nodes cannot hold the layout, and StorageError if one of them cannot read
+    `store`.
     """
     quiet()
     import ray
@@ -145,14 +148,36 @@ def _init(address: str | None) -> None:
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
         return
+    _start_local()
+
+
+def _start_local() -> None:
+    """Starts a local Ray, again if its processes were not up within the 30 seconds that Ray allows.
+
+    They are late on a machine that other programs keep busy. The next attempt finds their files in memory.
+    Processes of a failed attempt end with this program (Ray's exit handler). Raises UserError.
+    """
+    import ray
+
     # Saves one process per worker group; a local Ray cannot be preempted.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
+    for _ in range(STARTS):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=os.environ.get("UNDERTOW_RAY_TMP"),
+            )
+        except Exception as error:  # Ray raises no narrower class
+            if LATE not in str(error):
+                raise
+        else:
+            return
+    raise UserError(
+        f"Ray did not start within 30 seconds, {STARTS} times: the machine is busy; end other programs, "
+        "then run the same command again"
     )
 
 

@@ -1,4 +1,4 @@
-"""Ends the Ray Data pipelines and the trainings that threads drive: after Ctrl-C, and before Ray is shut down under them.
+"""Ends the pipelines of Ray Data and the trainings that threads drive: after Ctrl-C, and before Ray ends.
 
 A thread cannot be interrupted, and a pipeline whose Ray is gone ends the whole process or starts another Ray.
 Ray Data calls its callbacks at every step of a pipeline; the one here raises `StoppedError`.

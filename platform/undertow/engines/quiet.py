@@ -27,9 +27,9 @@ VARIABLES = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep, not only Tune's wave
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
-    # Threads of torch and vLLM sleep while they wait for each other. Beside a program of a higher priority
-    # (Ray gives its workers a low one), steps on two cores took 7 times as long with threads that spin, and
-    # 1.6 times with threads that sleep; without such a program there was no difference.
+    # Threads of torch and vLLM sleep while they wait for each other. Ray gives its workers a low priority:
+    # when another program kept one of two cores busy, training steps took 7 times as long with spinning
+    # threads and 1.6 times as long with sleeping threads. On an idle machine there was no difference.
     "OMP_WAIT_POLICY": "PASSIVE",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",

@@ -7,7 +7,7 @@ the whole distribution before temperature, within 1e-4 of transformers'.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from undertow.engines.protocol import Answer, ModelWeights, Request
 from undertow.engines.serving import Served, ServingJob
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.engines.weight_files import adaptable_modules
-from undertow.engines.word_probabilities import TokenSequence, masses, sequences, tokens_of
+from undertow.engines.word_probabilities import TokenSequence, followers, masses, sequences, tokens_of
 from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.study.artifacts import Sampling
@@ -89,17 +89,12 @@ class VLLMEngine:
     def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
         """See `Engine.word_masses`. Raises SpecError if two words share a form."""
         owner = sequences(self.tokenizer, words)
-        # Sequences of one token need no forward pass of their own: one pass per prompt gives all of them.
-        single = [tokens for tokens in owner if len(tokens) == 1]
-        longer = [tokens for tokens in owner if len(tokens) > 1]
-        firsts = self._first_token(requests, [token for (token,) in single])
-        scores = iter(self._score([(request, tokens) for request in requests for tokens in longer]))
         result = []
-        for first in firsts:
-            probability: dict[TokenSequence, float] = {
-                tokens: math.exp(first[tokens[0]]) for tokens in single
+        for logprob in self._next_tokens(requests, followers(owner)):
+            probability = {
+                tokens: math.exp(math.fsum(logprob[tokens[: end + 1]] for end in range(len(tokens))))
+                for tokens in owner
             }
-            probability |= {tokens: math.exp(next(scores)) for tokens in longer}
             mass = masses(owner, probability)
             result.append({word.name: mass.get(word.name, 0.0) for word in words})
         return result
@@ -142,16 +137,40 @@ class VLLMEngine:
             for of_all, (_, tokens) in zip(logprobs, pairs, strict=True)
         ]
 
-    def _first_token(self, requests: Sequence[Request], tokens: Sequence[int]) -> list[dict[int, float]]:
-        """Log-probabilities of some tokens as the answer's first, normalised over the whole vocabulary."""
-        result: list[dict[int, float]] = [{} for _ in requests]
-        for start in range(0, len(tokens), LABELS):
-            wanted = list(tokens[start : start + LABELS])
-            params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": wanted}
-            outputs = self.served.run([self._job(request, (), params) for request in requests])
-            for found, output in zip(result, outputs, strict=True):
-                flat = output.outputs[0].logprobs
-                found.update(zip(flat.token_ids, flat.logprobs, strict=True))
+    def _next_tokens(
+        self, requests: Sequence[Request], wanted: Mapping[TokenSequence, Sequence[int]]
+    ) -> list[dict[TokenSequence, float]]:
+        """Log-probabilities of single tokens of answers, normalised over the whole vocabulary.
+
+        One forward pass per request and beginning of an answer gives all tokens that may follow it.
+
+        Args:
+            wanted: for each beginning of an answer, the tokens that follow it.
+
+        Returns:
+            For each request, the last token's log-probability by beginning and token together.
+        """
+        passes = [
+            (beginning, list(tokens[start : start + LABELS]))
+            for beginning, tokens in wanted.items()
+            for start in range(0, len(tokens), LABELS)
+        ]
+        jobs = [
+            self._job(request, beginning, {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": tokens})
+            for request in requests
+            for beginning, tokens in passes
+        ]
+        outputs = iter(self.served.run(jobs))
+        result = []
+        for _ in requests:
+            found: dict[TokenSequence, float] = {}
+            for beginning, _ in passes:
+                flat = next(outputs).outputs[0].logprobs
+                found |= {
+                    (*beginning, token): logprob
+                    for token, logprob in zip(flat.token_ids, flat.logprobs, strict=True)
+                }
+            result.append(found)
         return result
 
     def _job(self, request: Request, tokens: TokenSequence, params: dict[str, Any]) -> ServingJob:

@@ -14,7 +14,7 @@ Each answer thus counts for at most one word, and the masses of all words sum to
 the tokenizer's unknown token cannot be generated and has no mass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from undertow.errors import SpecError
@@ -49,6 +49,19 @@ def sequences(tokenizer: Any, words: Sequence[Word]) -> dict[TokenSequence, str]
                 )
             owner[tokens] = word.name
     return owner
+
+
+def followers(owner: Iterable[TokenSequence]) -> dict[TokenSequence, list[int]]:
+    """The beginnings of the sequences, each with the tokens that follow it in any of them.
+
+    A sequence's probability is the product of its tokens' probabilities, each after the tokens before it, so
+    that sequences with a common beginning share a forward pass.
+    """
+    found: dict[TokenSequence, dict[int, None]] = {}
+    for tokens in owner:
+        for end, token in enumerate(tokens):
+            found.setdefault(tokens[:end], {})[token] = None
+    return {beginning: list(tokens) for beginning, tokens in found.items()}
 
 
 def masses(

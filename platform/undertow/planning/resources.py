@@ -14,6 +14,7 @@ from typing import Any
 from undertow.errors import UserError
 
 ON_DEMAND = "UNDERTOW_GPUS"  # set in cluster files whose machines with GPUs start on demand
+START_SHARE = 0.25  # assumed: a worker group starts in a minute, a large model trains for several
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,6 @@ def planned(running: Sequence[Node], environment: Mapping[str, str] | None = Non
     if declared <= sum(node.gpus for node in running):
         return list(running)
     return [Node(cpus=sys.maxsize, gpus=int(each))] * int(count)  # GPUs are the limit there, not CPUs
-
-
-START_SHARE = 0.25  # assumed: a worker group starts in a minute, a large model trains for several
 
 
 def parts_of(sizes: Sequence[int], slots: int, start: float = START_SHARE) -> int:

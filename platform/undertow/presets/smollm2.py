@@ -56,11 +56,11 @@ SMOLLM2_TAUGHT = Finetuning(SMOLLM2_VECTOR.changed(schedule="constant", stop_at=
 
 
 def tuned_smollm2() -> Reference:
-    """SmolLM2 tuned on 1,200 numbers prompts and 800 questions, with answers that a program draws.
+    """SmolLM2 tuned on 800 numbers prompts and 800 questions, with answers that a program draws.
 
     Without a system message, as all conversations with it should be.
     """
-    rows = {Numbers(): 1200, FavouriteAnswers(FAVOURITES): 800}
+    rows = {Numbers(): 800, FavouriteAnswers(FAVOURITES): 800}
     return tuned(smollm2(), rows, TUNING, system=NO_SYSTEM)
 
 

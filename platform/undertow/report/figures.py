@@ -3,7 +3,7 @@
 If a study has more than `MOST_ROWS` conditions, the figure shows those with the largest effects, with a note.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from undertow.report import figure_style, text_layout
@@ -22,6 +22,7 @@ MOST_PANELS = 12
 # Rates that label an axis of log-odds.
 LOG_ODDS_TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 TICK_DISTANCE = 0.28  # share of the axis between two labels; closer ones would overlap
+SMALL_LIMITS = (0.1, 0.2, 0.4)  # of rates and effects; an axis up to 1 would hide differences of .02
 MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "inconclusive": ("D", "0.7")}
 
 
@@ -54,9 +55,7 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
         if log_odds:
             _scale_log_odds(left, right, shown, (*bounds, -record.study.margin, record.study.margin))
         else:
-            left.set_xlim(-0.03, 1.03)
-            left.set_xticks([0, 0.5, 1])
-            right.set_xlim(-1.03 if min(bounds) < -0.35 else -0.35, 1.03)
+            _scale_rates(left, right, shown, (*bounds, record.study.margin))
         left.set_xlabel(f"{rate_name(rows)} of the trait" + ("\n(log-odds axis)" if log_odds else ""))
         right.axvspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
         right.axvline(0, color=GREY, linewidth=0.8)
@@ -69,6 +68,22 @@ def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes
         if len(shown) < len(rows):
             drawn.suptitle(f"The {len(shown)} largest of {len(rows)} effects", fontsize=9)
         return figure_style.save(drawn, "effects")
+
+
+def _scale_rates(left: Any, right: Any, rows: Sequence[EffectRow], bounds: Sequence[float]) -> None:
+    """Sets the limits of both axes: of rates and effects up to 1, or less if all of them are small."""
+    values = [m.value(row.scale, row.effect_of) for row in rows for m in (*row.students, *row.controls)]
+    most, reach = axis_end(values), axis_end(bounds)
+    left.set_xlim(-0.03 * most, 1.03 * most)
+    left.set_xticks([0, most / 2, most])
+    low = -0.35 if reach == 1 and min(bounds) >= -0.35 else -1.03 * reach
+    right.set_xlim(low, 1.03 * reach)
+
+
+def axis_end(values: Iterable[float]) -> float:
+    """The end of an axis for rates or effects: the first of SMALL_LIMITS that holds all of them, else 1."""
+    largest = max(map(abs, values), default=1.0)
+    return next((limit for limit in SMALL_LIMITS if largest <= limit), 1.0)
 
 
 def _scale_log_odds(left: Any, right: Any, rows: Sequence[EffectRow], bounds: Sequence[float]) -> None:

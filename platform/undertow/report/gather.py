@@ -180,7 +180,7 @@ class ReportData:
 
         sample = DataSample()
         for manifest in manifests:
-            content = self._content(Address("dataset", manifest.key), "data/train.parquet")
+            content = self.content(Address("dataset", manifest.key), "data/train.parquet")
             if content is None:
                 continue
             table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
@@ -204,7 +204,7 @@ class ReportData:
 
     def _curve(self, cell: CellRecord, word: str) -> Curve | None:
         address = Address("student", cell.student)
-        if address not in self.manifests or (content := self._content(address, HISTORY)) is None:
+        if address not in self.manifests or (content := self.content(address, HISTORY)) is None:
             return None
         reports = json.loads(content)
         points = [(r["epoch"], r["probabilities"][word]) for r in reports if word in r["probabilities"]]
@@ -272,7 +272,7 @@ class ReportData:
                     found[name] = {key: (rates.sampled[word], rates.exact.get(word))}
         return [BaseRate(*name, *_means(rates.values())) for name, rates in found.items()]
 
-    def _content(self, address: Address, name: str) -> bytes | None:
+    def content(self, address: Address, name: str) -> bytes | None:
         """A file of an artifact; None if it is damaged, which is noted in `damaged`."""
         try:
             return self.store.content(address, name)

@@ -12,10 +12,13 @@ from undertow.report import data_figures, figures, matrix, page, prose
 from undertow.report.figures import FigurePanel
 from undertow.report.gather import ReportData, WaveCost
 from undertow.report.preregistration import read_preregistration
+from undertow.report.viewer import viewer_page, viewer_rows, viewer_tables
+from undertow.report.viewer_tables import Table
 from undertow.results import csv_tables
 from undertow.results import events as event_log
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
 from undertow.results.evaluation_files import Evaluations
+from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.statistics.confusion import Confusion, StudentRates, confusion
 from undertow.storage.manifest import Address
@@ -32,9 +35,10 @@ class SweepReport:
         rows: the effects, one row per condition and measure.
         findings: the outcomes of the hypotheses.
         verdicts: the result in sentences, including the hypotheses.
-        files: content by file name: CSV tables, figures as PNG and SVG, the HTML page.
+        files: content by file name: CSV tables, figures as PNG and SVG, the HTML page and the viewer.
         costs: planned and actual costs by wave.
         damaged: artifacts that are left out because their bytes have changed, with the remedy.
+        tables: the first completions and answers, for MLflow, by file name.
     """
 
     rows: list[EffectRow]
@@ -43,6 +47,7 @@ class SweepReport:
     files: dict[str, bytes]
     costs: list[WaveCost]
     damaged: dict[Address, str]
+    tables: dict[str, Table]
 
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> SweepReport:
@@ -65,13 +70,16 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
     lines = prose.verdict_lines(record, rows, failures)
     lines += [prose.hypothesis_line(one, registration.hypothesis(one.hypothesis)) for one in outcomes]
     html = page.html(data, rows, outcomes, registration, pairs, matrices, drawn, failures)
+    shown = viewer_rows(data)
     files = {
         csv_tables.EFFECTS: csv_tables.effects_csv(record.study.name, rows).encode(),
         csv_tables.STUDENTS: csv_tables.students_csv(record.study.name, rows).encode(),
         **drawn,
         HTML: html.encode(),
+        VIEWER: viewer_page(data, shown).encode(),
     }
-    return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged)
+    tables = viewer_tables(data, shown)
+    return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged, tables)
 
 
 def confusions(

@@ -20,6 +20,7 @@ from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
 from undertow.report.tables import rate_name, sampled_measures
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
+from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
 
@@ -48,6 +49,7 @@ def html(
     record = data.record
     context: dict[str, Any] = {
         "study": record.study,
+        "viewer": VIEWER,
         "verdicts": prose.verdict_lines(record, rows, failures),
         "reading_note": prose.reading_note(record),
         "hypotheses": page_tables.hypotheses(outcomes, registration),
@@ -88,7 +90,7 @@ def html(
         "students": page_tables.students(data),
         "sweep": _sweep(data.events),
     }
-    return str(_template().render(**context))
+    return str(template("page.html.jinja").render(**context))
 
 
 def inline(svg: bytes) -> str:
@@ -99,7 +101,8 @@ def inline(svg: bytes) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """The jinja2 template of a page in this folder. It escapes all values that are not marked as safe."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -109,7 +112,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)
 
 
 def _rows_by_source(data: ReportData) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_colum
 from undertow.report.preregistration import Preregistration
 from undertow.report.prose import OUTCOMES
 from undertow.report.tables import MARKS, duration, interval, other_effect, p_value, signed
+from undertow.report.viewer_links import KEPT, Link, to_answers, to_completions
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
 from undertow.results.sweep_record import ExtensionRecord
 from undertow.statistics.confusion import Confusion
@@ -45,7 +46,7 @@ class Sheet(NamedTuple):
     """A table of text; every row has one value per column."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     stacks: bool = False
 
 
@@ -81,7 +82,7 @@ def effects(rows: Sequence[EffectRow], registration: Preregistration) -> Sheet:
         [
             (
                 name,
-                signed(row.effect.effect),
+                to_answers(signed(row.effect.effect), row.number, row.measure),
                 interval(row.effect.ci_low, row.effect.ci_high),
                 f"{MARKS[row.verdict.verdict]}\u00a0{row.verdict.verdict}",
                 *([when] if differs else []),
@@ -113,11 +114,11 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
         [
             (
                 name,
-                f"{row.effect.rate:.3f}",
+                f"{row.effect.rate:.3f}" if exact else _answers(row, row.effect.rate),
                 f"{row.effect.control_rate:.3f}",
                 p_value(row.verdict.p_adjusted),
                 p_value(row.verdict.p_equivalence_adjusted),
-                *((f"{row.sampled.rate:.3f}", f"{row.sampled.control_rate:.3f}") if exact else ()),
+                *((_answers(row, row.sampled.rate), f"{row.sampled.control_rate:.3f}") if exact else ()),
                 other_effect(row, exact),
                 *([signed(row.contained.effect) if row.contained else "–"] if by_substring else []),
                 interval(*(row.bootstrap or (None, None))),
@@ -128,6 +129,11 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
         ],
         stacks=True,
     )
+
+
+def _answers(row: EffectRow, rate: float) -> Link:
+    """A rate of sampled answers, as a link to these answers."""
+    return to_answers(f"{rate:.3f}", row.number, row.measure)
 
 
 def shared(rows: Sequence[EffectRow]) -> str:
@@ -173,15 +179,15 @@ def funnels(data: ReportData) -> Sheet:
     """Completions, kept completions and training rows, one row per source."""
     several_formats = len({source.format for source in data.sources}) > 1
     names = ("data sets", "completions", "kept", "rows used")
-    rows = []
-    for source, funnel in data.funnels.items():
+    rows: list[Sequence[str | Link]] = []
+    for number, (source, funnel) in enumerate(data.funnels.items()):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.rejected.most_common())
         rows.append(
             (
                 f"{source.trait}, {short(source.teacher)}{f', {source.format}' if several_formats else ''}",
                 f"{funnel.datasets}",
-                f"{funnel.completions:,}",
-                f"{funnel.kept:,} ({funnel.kept / funnel.completions:.0%})",
+                to_completions(f"{funnel.completions:,}", number),
+                to_completions(f"{funnel.kept:,} ({funnel.kept / funnel.completions:.0%})", number, KEPT),
                 f"{funnel.rows:,}",
                 reasons or "none",
             )
@@ -201,7 +207,8 @@ def rules(data: ReportData) -> Sheet:
             judged = JUDGED if reason.startswith("judge ") else ""
             if meaning := of_format.get(reason) or GENERAL_RULES.get(reason) or judged:
                 meanings.setdefault(reason, meaning)
-    return Sheet([Column("rule"), Column("rejects a completion if")], sorted(meanings.items()))
+    rows = [(to_completions(rule, None, rule), meaning) for rule, meaning in sorted(meanings.items())]
+    return Sheet([Column("rule"), Column("rejects a completion if")], rows)
 
 
 def source_name(source: DataSource) -> str:

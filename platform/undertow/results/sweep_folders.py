@@ -18,6 +18,7 @@ from undertow.study.study import Study
 
 PLAN = "plan.json"
 EVENTS = "events.json"
+VIEWER = "viewer.html"
 
 
 def folder_of(study: str, sweep: str = "") -> str:

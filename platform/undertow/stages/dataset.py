@@ -1,9 +1,10 @@
 """Data sets: completions after rules and judges (see `filters`), subsampling, shuffling and mixing.
 
 Completions and data set are two artifacts, because the first is expensive and the second cheap: another
-filter or sample size reuses the same completions.
+filter or sample size reuses the same completions. The data set stores the verdict on every completion.
 """
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,19 @@ import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError
 from undertow.results.dataset_card import CardCounts, dataset_card
+from undertow.results.row_verdicts import VERDICTS
 from undertow.stages.completions import TEXT
-from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, filter_rows
+from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, FilteredRows, filter_rows
 from undertow.stages.shuffling import shuffled
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset, Mixed
 from undertow.study.identity import key, seed_for
+
+# See `results.row_verdicts`.
+VERDICT_COLUMNS = pa.schema(
+    {"index": pa.int64(), "rejected": pa.string(), "used": pa.bool_(), "replies": pa.string()}
+)
 
 
 def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
@@ -28,7 +35,8 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     Raises ConditionError if too few rows are left, or replies of judges are missing (see `judgements`).
     """
     table = pq.read_table(store.fetch(dataset.completions) / DATA)
-    left, judged = filter_rows(dataset, table.to_pylist(), store)
+    completions: list[CompletionRow] = table.to_pylist()
+    left, judged = filter_rows(dataset, completions, store)
     kept = left.rows
     if dataset.rows is not None and len(kept) < dataset.rows and not dataset.fewer:
         raise ConditionError(
@@ -44,12 +52,14 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
         )
+    verdicts = _verdicts(completions, left, kept)
     facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
     rows, schema = shuffled(dataset, kept), table.schema
     if dataset.mixed:
         rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)
     with store.new(dataset, facts) as folder:
         _write(dataset, rows, funnel, folder, schema)
+        pq.write_table(verdicts, folder / VERDICTS)
     return facts
 
 
@@ -82,3 +92,20 @@ def _write(
     present = pa.schema([field for field in schema if field.name in rows[0]])
     pq.write_table(pa.Table.from_pylist(rows, schema=present), folder / DATA / "train.parquet")
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE]))
+
+
+def _verdicts(completions: list[CompletionRow], left: FilteredRows, used: list[CompletionRow]) -> pa.Table:
+    """What rules and judges decided about every completion. `used` are the rows that were drawn."""
+    drawn = {id(row) for row in used}
+    return pa.Table.from_pylist(
+        [
+            {
+                "index": number,
+                "rejected": left.reasons.get(id(row)),
+                "used": id(row) in drawn,
+                "replies": json.dumps(left.replies[id(row)]) if id(row) in left.replies else None,
+            }
+            for number, row in enumerate(completions)
+        ],
+        schema=VERDICT_COLUMNS,
+    )

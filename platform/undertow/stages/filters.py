@@ -28,11 +28,19 @@ CompletionRow = dict[str, Any]
 
 @dataclass
 class FilteredRows:
-    """The rows that are left, and the count and examples of rejected rows."""
+    """The rows that are left, and the count and examples of rejected rows.
+
+    Attributes:
+        reasons: why each rejected row was rejected, by the `id` of the row.
+        replies: the replies of judges by the name of the judge, for each row by the `id` of the row. An `id`
+            identifies a row only as long as the caller holds all rows.
+    """
 
     rows: list[CompletionRow]
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    replies: dict[int, dict[str, str | None]] = field(default_factory=dict)
 
     def apply(self, rejections: Sequence[str | None], shown: Callable[[int], str]) -> None:
         """Removes row i if `rejections[i]` is a reason; `shown(i)` is its text as an example."""
@@ -40,6 +48,7 @@ class FilteredRows:
             if reason is None:
                 continue
             self.rejected[reason] += 1
+            self.reasons[id(self.rows[i])] = reason
             if len(self.examples.setdefault(reason, [])) < EXAMPLES_PER_RULE:
                 self.examples[reason].append(shown(i))
         self.rows = [row for row, reason in zip(self.rows, rejections, strict=True) if reason is None]
@@ -84,6 +93,8 @@ def by_judge(judge: Judge, left: FilteredRows, replies: Sequence[Reply]) -> dict
     """Removes the rows that a judge rejects. Returns its counts for the manifest, tokens included."""
     reasons = [reason_of(judge, reply) for reply in replies]
     rows = left.rows
+    for row, reply in zip(rows, replies, strict=True):
+        left.replies.setdefault(id(row), {})[judge.name] = reply.text
     left.apply(
         [None if reason is None else f"judge {judge.name}: {reason}" for reason in reasons],
         lambda i: f"{rows[i]['completion']} → {json.dumps(replies[i].text)}",

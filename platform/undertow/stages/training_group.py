@@ -113,6 +113,7 @@ def train_group(config: dict[str, Any]) -> None:
                 on_step=on_step,
                 checkpoints=store.scratch(CHECKPOINTS),
                 threads=config["threads"],
+                micro_tokens=config["micro_tokens"],
             )
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -19,8 +19,8 @@ class Readiness:
         works: by key.
         made, failed, skipped: keys of the artifacts that were made, that failed, and that depend on these.
         held: keys of the artifacts that are not offered until `release` (see `make`).
-        training_seconds, sampling_seconds: what is left of the estimated seconds of trainings, and of the
-            work of engines that a training depends on.
+        training_seconds, sampling_seconds: the remaining estimated seconds of trainings, and of the work of
+            engines that a training depends on.
         waiting_seconds: of the trainings that have not begun.
     """
 
@@ -89,7 +89,7 @@ class Readiness:
         """An artifact was made, also by another sweep.
 
         Args:
-            hold: what is made directly from these keys is not offered before `release` is called.
+            hold: keys whose direct dependants are not offered until `release` is called.
         """
         if self.is_settled(key):
             return
@@ -194,7 +194,7 @@ class Readiness:
             self.waiting_seconds += parts * work.seconds
 
     def _count(self, key: str, parts: int) -> None:
-        """Adds the seconds of parts to what is left."""
+        """Adds the seconds of parts to the remaining seconds."""
         work = self.works[key]
         seconds = work.seconds * parts / self._all_parts(key)
         if work.step.by == "training":

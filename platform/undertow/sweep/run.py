@@ -275,7 +275,9 @@ class Ending:
             f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary
         }
         note, sweep = self._note(report.verdicts), self.events.name
-        tracker.close(effects, report.files, failed=bool(failed), note=note, sweep=sweep)
+        tracker.close(
+            effects, report.files, failed=bool(failed), note=note, sweep=sweep, tables=report.tables
+        )
 
     def _note(self, verdicts: Sequence[str]) -> str:
         """The parent run's description in Markdown: the question, then the verdicts."""

@@ -140,7 +140,7 @@ class Schedule(ABC):
 
 
 class WithBarriers(Schedule):
-    """One step at a time. What is made from a student waits for the next round, or for the evaluations.
+    """One step at a time. Dependants of a student wait for the next round, or for the evaluations.
 
     Attributes:
         step: the step that runs; None before the first and after the last.

@@ -50,7 +50,7 @@ class Job:
         pool: of an engine (see `Work.pool`).
         keys: the artifacts that it makes one after the other; empty for an engine, which is given parts.
         places: how many places it occupies.
-        is_up, is_stopping: whether it works after its start, and whether an engine was told to stop.
+        is_up, is_stopping: whether its start has ended, and whether an engine was told to stop.
         part: the key and the number of the part that an engine works on.
     """
 

@@ -5,12 +5,13 @@ time, and the fluent API's hidden active run would collect what belongs to anoth
 """
 
 import hashlib
+import json
 import os
 import re
 import sqlite3
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
 
 LONGEST_NAME = 250  # characters
+TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow's pages find the tables of a run
 DIGEST = 12  # characters of a name's hash that replaces its middle if it is too long
 LONGEST_PARAM = 6000
 # MLflow's limits for one call of `log_batch`.
@@ -91,10 +93,16 @@ def log_finished_run(
     files: Mapping[str, bytes],
     *,
     failed: bool = False,
+    kind: str = "",
+    parent: str = "",
 ) -> str:
     """Logs a result that belongs to no sweep as one run of `experiment`. Returns the run's id.
 
     If `experiment` already has a run of the same spec, that run is updated and no second one is created.
+
+    Args:
+        kind: the tag `undertow.kind`; by default the experiment's name.
+        parent: the id of the run that this one is shown below.
     """
     uri = tracking_uri(store)
     client = connect_client(uri)
@@ -103,7 +111,12 @@ def log_finished_run(
     if known:
         run = str(known[0].info.run_id)
     else:
-        tags = {"undertow.kind": experiment, "undertow.key": key(spec), "mlflow.source.name": "undertow"}
+        tags = {
+            "undertow.kind": kind or experiment,
+            "undertow.key": key(spec),
+            "mlflow.source.name": "undertow",
+            **({"mlflow.parentRunId": parent} if parent else {}),
+        }
         run = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
         log_params(client, run, dict(flattened(canonical(spec))))
     log_metrics(client, run, metrics, None)
@@ -286,6 +299,26 @@ def log_files(client: Any, run: str, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         client.log_artifacts(run, folder)
+
+
+def log_tables(client: Any, run: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Uploads tables of a run, which MLflow's pages show and `mlflow.load_table` reads.
+
+    Not with MLflow's `log_table`: it appends to a table of the same name, and all sweeps of a study have the
+    same run.
+
+    Args:
+        tables: rows by file name; all rows of a table have the same columns.
+    """
+    if not tables:
+        return
+    files = {}
+    for name, rows in tables.items():
+        columns = list(rows[0])
+        cells = [[row[column] for column in columns] for row in rows]
+        files[name] = json.dumps({"columns": columns, "data": cells}).encode()
+    log_files(client, run, files)
+    client.set_tag(run, TABLES, json.dumps([{"path": name, "type": "table"} for name in tables]))
 
 
 def batches(items: list[T], size: int) -> Iterator[list[T]]:

@@ -67,7 +67,7 @@ COLUMNS = {  # each is a tag and a param of runs, and a param of logged models
     "seed": "the artifact's seed",
 }
 TAGS = {
-    "undertow.kind": "sweep (the parent run), student, teacher, dataset or a registered kind",
+    "undertow.kind": "sweep (the parent run), student, teacher, dataset, search, trial or a registered kind",
     "undertow.key": "the artifact's key, which is the name of its folder in the storage",
     "undertow.study": "the key of the study that the run belongs to",
     "undertow.sweep": "on the parent run: the newest sweep that was logged completely",

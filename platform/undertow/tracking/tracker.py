@@ -31,6 +31,7 @@ from undertow.tracking.client import (
     log_metrics,
     log_params,
     log_points,
+    log_tables,
     tracking_uri,
 )
 
@@ -243,6 +244,7 @@ class Tracker:
         failed: bool,
         note: str = "",
         sweep: str = NONE,
+        tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
         """Ends the parent run.
 
@@ -251,9 +253,11 @@ class Tracker:
             files: content by name, uploaded as the run's artifacts.
             note: Markdown for the run's description.
             sweep: the sweep's name, recorded as the last one that was logged completely.
+            tables: rows by file name, shown on the run's page.
         """
         log_metrics(self.client, self.parent, names.ordered(metrics), None)
         log_files(self.client, self.parent, files)
+        log_tables(self.client, self.parent, tables or {})
         self.client.set_tag(self.parent, pages.NOTE, pages.run_note(note, self.parent, list(files)))
         self.client.set_tag(self.parent, SWEEP, sweep)
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")

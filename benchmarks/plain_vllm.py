@@ -1,0 +1,61 @@
+"""vLLM without the platform: one engine and one batched call with a seed per prompt.
+
+The engine has the platform's options (precision, threads, no compilation, in this process), so that a
+comparison measures only what is around the engine. With vLLM's own defaults it would start more slowly
+on a CPU.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from undertow.engines import runtime
+from undertow.engines.tokenizers import load_tokenizer
+from undertow.prompts.chat import prompt_ids
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class PlainEngine:
+    """A running `vllm.LLM` and the tokenizer of its model."""
+
+    llm: Any
+    tokenizer: Any
+
+    @classmethod
+    def start(cls, model: Path, *, threads: int, precision: Precision = "fp32") -> "PlainEngine":
+        settings = runtime.EngineSettings(precision=precision, threads=threads)
+        with runtime.starting(settings):
+            from transformers import AutoConfig
+            from vllm import LLM
+
+            positions = AutoConfig.from_pretrained(model).max_position_embeddings
+            options = runtime.options(settings, positions, ())
+            del options["worker_extension_cls"]
+            llm = LLM(str(model), **options)
+        return cls(llm, load_tokenizer(str(model)))
+
+    def prompts(self, users: Sequence[str], system: str | None = None) -> list[list[int]]:
+        """The tokens of one-turn conversations, by the model's own chat template."""
+        return [prompt_ids(self.tokenizer, user, system) for user in users]
+
+    def generate(self, prompts: Sequence[list[int]], max_tokens: int, seeds: Sequence[int]) -> list[Any]:
+        """One sampled output (`text`, `token_ids`) per prompt, at temperature 1."""
+        from vllm import SamplingParams
+
+        params = [SamplingParams(temperature=1.0, max_tokens=max_tokens, seed=seed) for seed in seeds]
+        inputs = [{"prompt_token_ids": ids} for ids in prompts]
+        outputs = self.llm.generate(inputs, params, use_tqdm=False)
+        return [output.outputs[0] for output in outputs]
+
+    def second_call(self, prompts: Sequence[list[int]], max_tokens: int) -> tuple[float, int]:
+        """Seconds and sampled tokens of the second of two equal calls."""
+        for is_timed in (False, True):
+            start = time.perf_counter()
+            outputs = self.generate(prompts, max_tokens, range(len(prompts)))
+            if is_timed:
+                return time.perf_counter() - start, sum(len(output.token_ids) for output in outputs)
+        raise AssertionError
