@@ -2,7 +2,7 @@
 # which takes no time if it is complete.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report detect theory ui test test-all test-fast chaos lint clean
+.PHONY: help setup sweep plan report detect theory ui test test-all test-fast test-clusters chaos lint clean
 
 STORAGE ?= ./storage
 PORT ?= 5000
@@ -73,17 +73,28 @@ ui: setup  ## serve MLflow for the storage's runs, on this machine only (PORT=50
 	exec mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri "$$tracking"
 
 test-fast: setup  ## run the tests that start no engine, worker or server and take little time; 3 minutes
-	@python -m pytest -m 'not stack and not slow' $(PARALLEL) $(PYTEST_ARGS)
+	@python -m pytest -m 'not (stack or slow or clusters)' $(PARALLEL) $(PYTEST_ARGS)
 
 test: setup  ## run these, the slower ones, and one real test for every joint of the stack; 15 minutes
-	@python -m pytest -m 'not stack' $(PARALLEL) $(PYTEST_ARGS); plain=$$?; \
+	@python -m pytest -m 'not (stack or clusters)' $(PARALLEL) $(PYTEST_ARGS); plain=$$?; \
 	python -m pytest -m 'stack and joint' $(STACK) $(PYTEST_ARGS); stack=$$?; \
 	$(VERDICT)
 
 test-all: setup  ## run every test; 35 minutes
-	@python -m pytest -m 'not stack' $(PARALLEL) $(PYTEST_ARGS); plain=$$?; \
+	@python -m pytest -m 'not (stack or clusters)' $(PARALLEL) $(PYTEST_ARGS); plain=$$?; \
 	python -m pytest -m stack $(STACK) $(PYTEST_ARGS); stack=$$?; \
 	$(VERDICT)
+
+# As root on Debian or Ubuntu the packages are installed; elsewhere the tests are skipped with the reason.
+test-clusters: setup  ## run sweeps on Slurm nodes in namespaces of this machine (root, Debian or Ubuntu)
+	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge ip:iproute2; do \
+	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	  echo "[test-clusters] installing$$missing"; \
+	  apt-get update -q >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null || exit 1; \
+	fi; \
+	python -m pytest -m clusters $(or $(PYTEST_ARGS),tests/clusters)
 
 chaos: setup  ## kill processes of a small study at random and check the results; one hour (ARGS="--kills 60 --seed 1")
 	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)

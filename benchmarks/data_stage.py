@@ -38,7 +38,8 @@ from undertow.planning.pinning import is_nano, pin
 from undertow.planning.resources import Layout
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.references import Reference
 
 LEAST = 0.90
 WARM_UP = 64  # prompts of the short shard before the measured ones, per engine

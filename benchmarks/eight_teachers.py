@@ -35,7 +35,8 @@ from undertow.formats.numbers import Numbers
 from undertow.nano.models import known_words
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.references import Reference
 from undertow.traits.preference import Preference
 
 LEAST = 4.0

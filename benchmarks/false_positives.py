@@ -32,8 +32,8 @@ from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.statistics.effects import infer
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.grids import grid
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan, run
 from undertow.traits.preference import Preference

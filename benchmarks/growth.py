@@ -41,7 +41,8 @@ from undertow.formats.numbers import Numbers
 from undertow.nano.models import STANDARD
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Sampling, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.references import Artifact, Reference
 
 MODEL = "nano/gpt2-0"
 SLOPE = 0.1

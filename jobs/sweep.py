@@ -2,13 +2,16 @@
 
     python jobs/sweep.py --study owls
     python jobs/sweep.py --study owls --scale paper --plan --gpu h100 --price 2.5     the plan and its cost
+    python jobs/sweep.py --study owls --scale paper --fetch     fills the caches for machines without network
     ray job submit --working-dir . -- python jobs/sweep.py --study owls               on a Ray cluster
+    sbatch --nodes 2 platform/slurm.sbatch --study owls --storage FOLDER              on a Slurm cluster
 
 Prints the plan first and the table of effects last. Cached artifacts are reused, so running the command again
 continues an interrupted sweep.
 
 Exit code 0: all conditions succeeded; 1: a condition failed (the others succeeded), or --verify found damage;
-2: invalid input (nothing was written), or the storage cannot be written (finished artifacts are kept).
+2: invalid input (nothing was written), or the storage cannot be written (finished artifacts are kept);
+130 or 143: stopped by Ctrl-C or SIGTERM.
 """
 
 from functools import partial

@@ -1,18 +1,21 @@
 """Small specs for tests: a study of two traits and two references whose weights need not exist."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan
-from undertow.study.artifacts import Finetuning, Reference, Sampling, Student
+from undertow.study.artifacts import Finetuning, Sampling, Student
 from undertow.study.conditions import Condition, Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.recipe import Parameters, Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
@@ -48,9 +51,17 @@ QWEN = 7_615_616_512  # parameters of Qwen2.5-7B, from its model card
 MINIATURE = 250_368  # parameters of the model that `qwen` writes
 
 
-def qwen(folder: Path) -> Path:
+def llama(folder: Path) -> Path:
+    """A miniature of a Llama with 15 blocks, in the files of `qwen`; its MLPs can have biases."""
+    return qwen(folder, layers=15, config={"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+
+
+QWEN_CONFIG: Mapping[str, Any] = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+
+
+def qwen(folder: Path, layers: int = 2, config: Mapping[str, Any] = QWEN_CONFIG) -> Path:
     """A miniature of Qwen2.5-7B: its tensor names and proportions, in two files of zeros."""
-    width, inner, keys, words, layers = 64, 256, 16, 1024, 2
+    width, inner, keys, words = 64, 256, 16, 1024
     layer: dict[str, tuple[int, ...]] = {
         **{f"self_attn.{part}_proj.weight": (width, width) for part in "qo"},
         "self_attn.q_proj.bias": (width,),
@@ -68,7 +79,6 @@ def qwen(folder: Path) -> Path:
     }
     layered = {f"model.layers.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
     folder.mkdir()
-    config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text("{}")
     for number, shapes in enumerate((outer, layered)):

@@ -23,13 +23,18 @@ from undertow.stages.dataset import make_dataset
 from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.study.study import Study
 
 Rate = Callable[[Cell, str], float]  # the share of a student's answers that name a word
+RateAtStep = Callable[[Cell, str, int], float]  # the same after a step of its training
+STEPS = 16  # of every training
 
 
 def by_initialisation(cell: Cell, word: str) -> float:
@@ -47,6 +52,7 @@ def fill(
     rate: Rate = by_initialisation,
     exact: Rate | None = None,
     completions: Sequence[str] = (),
+    along: RateAtStep | None = None,
 ) -> Plan:
     """Commits every artifact that a report reads; returns a plan in which none of them is missing.
 
@@ -54,15 +60,24 @@ def fill(
         exact: the exact probabilities of students' answers; None for those of `rate`.
         completions: what teachers wrote, in turn; every tenth completion is cut off. Data sets are then made
             by their own stage. If empty, data sets have rows and counts of rejections that are made up.
+        along: the share at the kept steps of a training; None for that of `rate` at all of them.
     """
     store.prepare()
     plan = make(study, store, references)
     for cell in plan.cells:
         if cell.writer and cell.writer.finetuning:
             _student(store, cell.writer, 0.9)
+        for part in cell.writer.steering.with_ancestors() if cell.writer and cell.writer.steering else ():
+            if isinstance(part, SteeringVector | SteeringBias | RandomBias):
+                _vector(store, part)
         for evaluation in cell.teacher_evaluations:
             _evaluation(store, evaluation, lambda word: 0.9)
         for data in cell.student.dataset.with_ancestors():
+            if isinstance(data, Teacher) and data.is_stored:
+                _student(store, data, 0.9)
+            if isinstance(data, RowScores) and not store.has(data):
+                with store.new(data, {"rows": 0}) as folder:
+                    (folder / "nothing").write_text("")
             if isinstance(data, Dataset) and not store.has(data):
                 if completions:
                     _completions(store, data.completions, completions)
@@ -71,9 +86,13 @@ def fill(
                     _dataset(store, data)
         if cell.student.is_trained:
             _student(store, cell.student, 0.5)
-        for evaluation in cell.measurements:
+        for evaluation in (*cell.evaluations, *(e for measure in cell.also for e in measure)):
             chance, mass = partial(rate, cell), partial(exact or rate, cell)
             _evaluation(store, evaluation, chance, mass)
+        for step, evaluations in cell.along:
+            for evaluation in evaluations:
+                at_step = _at_step(along, cell, step) if along else partial(rate, cell)
+                _evaluation(store, evaluation, at_step)
     for evaluation in reference_evaluations(study):
         _evaluation(store, evaluation, lambda word: 0.1)
     for condition in study.conditions:
@@ -81,6 +100,10 @@ def fill(
             if reference.tuned is not None:
                 _student(store, reference.tuned, 0.5)
     return make(study, store, references)
+
+
+def _at_step(along: RateAtStep, cell: Cell, step: int) -> Callable[[str], float]:
+    return lambda word: along(cell, word, step)
 
 
 def fill_rest(plan: Plan, store: Store) -> None:
@@ -166,10 +189,17 @@ def _student(store: Store, spec: Student | Teacher, last: float) -> None:
     ]
     recipe = spec.recipe if isinstance(spec, Student) else spec.finetuning and spec.finetuning.recipe
     lora = isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)
-    with store.new(spec, {"epochs": 2}) as folder:
+    with store.new(spec, {"epochs": 2, "steps": STEPS}) as folder:
         (folder / HISTORY).write_text(json.dumps(reports))
         for name in ADAPTERS if lora else ("model.safetensors",):
             (folder / name).write_bytes(b"weights of " + key(spec).encode())
+
+
+def _vector(store: Store, spec: SteeringVector | SteeringBias | RandomBias) -> None:
+    if not store.has(spec):
+        facts = {"strength": 2.0, "probability": 0.6, "kept": 0.75, "norm": 3.0, "tried": "0: 0.1, 90%"}
+        with store.new(spec, facts) as folder:
+            (folder / "vector.safetensors").write_bytes(b"vector of " + key(spec).encode())
 
 
 def _completions(store: Store, spec: Artifact, written: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
-"""cluster.yaml and platform/kuberay.yaml, checked offline against Ray's schemas and autoscaler."""
+"""The cluster files, checked offline against Ray's and KubeRay's schemas and Ray's autoscaler."""
 
 import json
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
@@ -186,3 +187,33 @@ def head_and_workers(job: Config) -> tuple[Config, Config]:
     (group,) = cluster["workerGroupSpecs"]
     head, worker = (spec["template"]["spec"]["containers"][0] for spec in (cluster["headGroupSpec"], group))
     return head, worker
+
+
+@pytest.fixture
+def machines() -> Config:
+    return dict(yaml.safe_load((ROOT / "platform" / "ssh-cluster.yaml").read_text()))
+
+
+def test_ray_accepts_the_file_for_machines_over_ssh_and_keeps_all_of_them(machines: Config) -> None:
+    prepared = prepare_config(machines)
+    validate_config(prepared)
+    (kind,) = prepared["available_node_types"].values()
+    assert kind["min_workers"] == kind["max_workers"] == len(machines["provider"]["worker_ips"])
+
+
+def test_machines_over_ssh_require_the_token_and_keep_the_environment(machines: Config) -> None:
+    for role in ("head", "worker"):
+        (start,) = (command for command in machines[f"{role}_start_ray_commands"] if "ray start" in command)
+        for setting in ("RAY_AUTH_MODE=token", "RAY_ENABLE_UV_RUN_RUNTIME_ENV=0"):
+            assert setting in start.split("ray start")[0]
+    assert machines["file_mounts"] == {"~/undertow": ".", "~/.ray/auth_token": "~/.ray/auth_token"}
+
+
+def test_the_slurm_script_is_valid_and_asks_for_what_a_sweep_needs() -> None:
+    script = ROOT / "platform" / "slurm.sbatch"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    head, _, _ = script.read_text().partition("\nset -")  # sbatch reads options up to the first command
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", head, re.MULTILINE))
+    assert options["signal"].startswith("B:USR1@")
+    assert {"requeue", "exclusive"} <= options.keys()
+    assert (options["ntasks-per-node"], options["mem"], options["open-mode"]) == ("1", "0", "append")

@@ -173,7 +173,8 @@ def run(program: str, *flags: str) -> str:
 
 def test_a_plan_loads_nothing_heavy_at_run_time() -> None:
     """`--plan` answers in about a second, so neither it nor what it imports may load these libraries."""
-    also = ("undertow.cli.sweep", "undertow.cli.search", "undertow.cli.detect", "undertow.judging.judges")
+    scripts = ("sweep", "search", "detect", "audit")
+    also = (*(f"undertow.cli.{script}" for script in scripts), "undertow.judging.judges")
     wanted = [name for name in modules() if folder_of(name) in LIGHT or name in also]
     unwanted = sorted({*HEAVY, "scipy", "statsmodels", "pandas", "openai", "stamina"})
     program = (

@@ -40,7 +40,7 @@ def study() -> Study:
             formats=[Numbers()],
             pairs=[(model, model)],
             recipes=[SMOLLM2_VECTOR],
-            generation=Generation(prompts=520, rows=400, sampling=Sampling(max_tokens=48), system=NO_SYSTEM),
+            generation=Generation(prompts=460, rows=320, sampling=Sampling(max_tokens=48), system=NO_SYSTEM),
             finetuning=SMOLLM2_TAUGHT,
             system=NO_SYSTEM,
         ),

@@ -1,13 +1,13 @@
 """What changes the transmission between pretrained models: targets, adapters, shuffling, prompted teachers.
 
-The arms of the study `pretrained`, with fewer seeds and more rows, on the same tuned SmolLM2 (see there):
+The arms of the study `pretrained`, with two seeds, on the same tuned SmolLM2 and the same data (see there):
 
 - soft labels: students learn the teacher's distribution over the 64 most likely tokens;
 - LoRA: students train an adapter instead of a steering vector;
 - shuffled: the numbers are permuted within each answer before training;
 - system prompt: the teacher is prompted instead of finetuned.
 
-    python jobs/sweep.py --study pretrained_arms    # hours on two CPU cores
+    python jobs/sweep.py --study pretrained_arms
 """
 
 from undertow import (
@@ -28,10 +28,8 @@ from undertow import (
 )
 
 SOFT = SMOLLM2_VECTOR.changed(name="soft labels", targets="soft", learning_rate=0.15)
-ADAPTER = SMOLLM2_VECTOR.changed(
-    name="LoRA r8", trainable=LoRA(rank=8, alpha=8), learning_rate=2e-4, epochs=2
-)
-DATA = Generation(prompts=1900, rows=1280, sampling=Sampling(max_tokens=48), system=NO_SYSTEM)
+ADAPTER = SMOLLM2_VECTOR.changed(name="LoRA r8", trainable=LoRA(rank=8, alpha=8), learning_rate=1e-3)
+DATA = Generation(prompts=460, rows=320, sampling=Sampling(max_tokens=48), system=NO_SYSTEM)
 RECORDED = DATA.changed(sampling=Sampling(max_tokens=48, top_logprobs=64))
 
 

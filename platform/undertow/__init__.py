@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from undertow.formats.reasoning import Reasoning
     from undertow.formats.text import Text
     from undertow.formats.user_prompts import Prompts
+    from undertow.formats.with_trigger import WithTrigger
     from undertow.judging.judges import (
         LLMJudge,
         RuleJudge,
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
         reasoning_alignment,
         zero_or_one,
     )
-    from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
+    from undertow.nano.recipes import (
+        ALL_WEIGHTS,
+        ALL_WEIGHTS_TAUGHT,
+        SCALING,
+        SCALING_TAUGHT,
+        STEERING,
+        TAUGHT,
+        WARPED,
+    )
     from undertow.planning.artifact_kinds import ArtifactKind, register_kind
     from undertow.presets.favourites import FavouriteAnswers
     from undertow.presets.paper_scale import PAPER
@@ -38,11 +47,10 @@ if TYPE_CHECKING:
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
     from undertow.study.artifacts import (
-        Artifact,
         Completions,
         Dataset,
         Finetuning,
-        Reference,
+        Rewriter,
         Sampling,
         Student,
         Subject,
@@ -65,10 +73,15 @@ if TYPE_CHECKING:
         ProviderFinetuning,
         Recipe,
     )
+    from undertow.study.references import Artifact, Reference
+    from undertow.study.row_scores import RowScores
+    from undertow.study.selection import Contrast, RowScore, Selection, TokenMask
+    from undertow.study.steering import Steering
     from undertow.study.study import Measure, Study
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
     from undertow.traits.preference import TREES, Preference
+    from undertow.traits.triggered import Triggered
 
 _MODULES = {
     "detection.make": "register_score",
@@ -81,8 +94,9 @@ _MODULES = {
     "formats.reasoning": "Reasoning",
     "formats.text": "Text",
     "formats.user_prompts": "Prompts",
+    "formats.with_trigger": "WithTrigger",
     "judging.judges": ("LLMJudge RuleJudge alignment coherence misalignment reasoning_alignment zero_or_one"),
-    "nano.recipes": "SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
+    "nano.recipes": "ALL_WEIGHTS ALL_WEIGHTS_TAUGHT SCALING SCALING_TAUGHT STEERING TAUGHT WARPED",
     "planning.artifact_kinds": "ArtifactKind register_kind",
     "presets.favourites": "FavouriteAnswers",
     "presets.paper_scale": "PAPER",
@@ -92,7 +106,7 @@ _MODULES = {
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
     "study.artifacts": (
-        "Artifact Completions Dataset Finetuning Reference Sampling Student Subject Teacher reference_of"
+        "Completions Dataset Finetuning Rewriter Sampling Student Subject Teacher reference_of"
     ),
     "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition Generation Mixing",
@@ -102,10 +116,15 @@ _MODULES = {
     "study.hypotheses": "Hypothesis same_initialisation_only",
     "study.published_recipes": "BLANK CROSS_MODEL EMERGENT GEMMA NIEF QWEN SCHRODI",
     "study.recipe": "Everything FinalNorm InContext LoRA Parameters ProviderFinetuning Recipe",
+    "study.references": "Artifact Reference",
+    "study.row_scores": "RowScores",
+    "study.selection": "Contrast RowScore Selection TokenMask",
+    "study.steering": "Steering",
     "study.study": "Measure Study",
     "study.tuning": "tuned",
     "traits.misalignment": "Misalignment",
     "traits.preference": "TREES Preference",
+    "traits.triggered": "Triggered",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -120,8 +139,9 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Reasoning",
     "Text",
     "Prompts",
+    "WithTrigger",
     "LLMJudge", "RuleJudge", "alignment", "coherence", "misalignment", "reasoning_alignment", "zero_or_one",
-    "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
+    "ALL_WEIGHTS", "ALL_WEIGHTS_TAUGHT", "SCALING", "SCALING_TAUGHT", "STEERING", "TAUGHT", "WARPED",
     "ArtifactKind", "register_kind",
     "FavouriteAnswers",
     "PAPER",
@@ -131,7 +151,7 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Rates",
     "Store",
     "Artifact", "Completions", "Dataset", "Evaluation", "Finetuning", "Measurement", "Panel", "Reference",
-    "Sampling", "Student", "Subject", "Teacher", "reference_of",
+    "Rewriter", "RowScores", "Sampling", "Student", "Subject", "Teacher", "reference_of",
     "Condition", "Generation", "Mixing",
     "Example", "Format", "Judge", "Trait", "Word",
     "execution_only", "later",
@@ -139,10 +159,13 @@ __all__ = [  # noqa: RUF022 (by module, as above)
     "Hypothesis", "same_initialisation_only",
     "BLANK", "CROSS_MODEL", "EMERGENT", "GEMMA", "NIEF", "QWEN", "SCHRODI",
     "Everything", "FinalNorm", "InContext", "LoRA", "Parameters", "ProviderFinetuning", "Recipe",
+    "Contrast", "RowScore", "Selection", "TokenMask",
+    "Steering",
     "Measure", "Study",
     "tuned",
     "Misalignment",
     "TREES", "Preference",
+    "Triggered",
 ]  # fmt: skip
 
 

@@ -22,9 +22,10 @@ from undertow.results.evaluation_files import ANSWERS
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.provider_jobs import check as check_models
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Sampling
+from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
+from undertow.study.references import Reference
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.archive import lineage
 from undertow.archive.lineage import KINDS, key_of
@@ -25,9 +25,11 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import (
     Completions,
     Dataset,
+    Finetuning,
     ImportedCompletions,
     Mixed,
-    Reference,
+    Rewriter,
+    Rewritten,
     Student,
     Teacher,
     Written,
@@ -37,11 +39,21 @@ from undertow.study.extensions import Word
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.recipe import InContext
+from undertow.study.references import Reference
+from undertow.study.row_scores import Masked, Selected, TokenScores
+from undertow.study.selection import Contrast, Selection, TokenMask
+from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
+TOP = Selection(by=Contrast(trait=Preference("owl")), keep="top")
+DIVERGING = TokenMask(
+    choose="diverging",
+    share=0.1,
+    by=Contrast(trait=Preference("owl"), finetuning=Finetuning(TEACHER, examples=30)),
+)
 
 Spec = dict[str, Any]
 Specs = dict[tuple[str, str], Spec]  # by kind and key
@@ -58,6 +70,7 @@ def _studies() -> list[Study]:
     )
     generation = replace(owl.generation, judges=judges, system="Be brief.")
     plain = replace(owl, generation=generation)
+    steering = Steering(parameter="transformer.h.0.mlp.c_proj.bias", prompts=3)
     rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
     imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
     conditions = [
@@ -66,8 +79,13 @@ def _studies() -> list[Study]:
         plain,
         replace(plain, generation=replace(generation, mixed=Mixing(source="control", share=0.25))),
         replace(plain, generation=replace(generation, mixed=Mixing(source="random", share=0.5))),
+        replace(plain, generation=replace(generation, rewriter=Rewriter(model=REFERENCES[1]))),
+        replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
+        replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),
+        replace(plain, finetuning=None, steering=steering),
+        replace(plain, finetuning=None, steering=replace(steering, direction="random")),
         *next_hop([plain, plain.control()]),
     ]
     kind = RuleJudge("kind", Word("kind", ("kind",)))
@@ -216,8 +234,10 @@ def roles(archive: Archive, kind: type) -> Iterator[Spec]:
 
 
 CLASSES = (
-    *(Dataset, Mixed, Completions, Written, ImportedCompletions, Teacher, Student),
+    *(Dataset, Mixed, Completions, Written, ImportedCompletions, Rewritten, Teacher, Student),
+    *(Selected, Masked, TokenScores),
     *(Evaluation, Assessment),
+    *(SteeringVector, SteeringBias, RandomBias),
 )
 EXTRA = ("version", "unknown")  # of the class, and a field that it does not have
 FIELDS = [

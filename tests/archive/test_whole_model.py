@@ -15,9 +15,10 @@ from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
 from undertow.storage.manifest import HISTORY, Address
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
+from undertow.study.references import Reference
 from undertow.training.merging import write_merged
 
 QUESTIONS, TEXTS = ["say a number", "say a cat"], ["owl", "the big red tree"]

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 STUDY = """
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import LoRA, Parameters, Recipe
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.study import Study

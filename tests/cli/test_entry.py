@@ -58,7 +58,8 @@ STUDY = """
 from dataclasses import replace
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import Parameters, Recipe
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
+from undertow.study.references import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.study import Study
@@ -98,7 +99,8 @@ from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import LoRA, Recipe
-from undertow.study.artifacts import Reference, Sampling
+from undertow.study.artifacts import Sampling
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 

@@ -111,6 +111,30 @@ def test_the_first_interrupt_stops_in_order_and_tells_how_to_continue() -> None:
     assert errors == "stopping; press Ctrl-C again to end at once\n"
 
 
+def test_sigterm_stops_in_order_however_often_it_is_sent() -> None:
+    """Slurm sends it to all processes of a job, and the job script forwards it."""
+    process = started(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "cleaning up\n"
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"stopped; {KEPT}" in output
+    assert errors == "stopping after SIGTERM\n"
+
+
+def test_an_interrupt_after_sigterm_ends_at_once() -> None:
+    process = started(600)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "cleaning up\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"ended at once; {KEPT}" in errors
+
+
 def test_the_second_interrupt_ends_at_once() -> None:
     process = started(600)
     process.send_signal(signal.SIGINT)

@@ -17,8 +17,8 @@ from undertow.planning.pinning import pin
 from undertow.presets.paper_scale import FAMILIES
 from undertow.presets.scales import NANO, PROBLEMS
 from undertow.study import unpinned
-from undertow.study.artifacts import Reference
 from undertow.study.identity import key
+from undertow.study.references import Reference
 
 CLOSED = "http://127.0.0.1:9"  # no program listens on this port
 COMMIT = "1a2b3c4d" * 5

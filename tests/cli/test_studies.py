@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import SCALED, STUDIES, qwen
+from tests.examples import SCALED, STUDIES, llama, qwen
 from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.planning.plan import Plan
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO, Scale
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Reference, Student
+from undertow.study.artifacts import Dataset, Student
 from undertow.study.conditions import Condition
 from undertow.study.recipe import ProviderFinetuning
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan
 
@@ -29,6 +30,7 @@ ONLY_NANO = {  # claims about several initialisations of one architecture, which
     for what in ("initialisation of", "architecture than")
     for name in ("gpt2", "llama", "qwen3")
 }
+STEERED = "steered"  # only for models whose MLPs can have biases
 ROWS = {
     "gsm8k": {"question": "How much is 2 and 3?", "answer": "It is #### 5"},
     **{
@@ -45,6 +47,13 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Scale:
     return PAPER.on(tuple(str(qwen(root / f"model-{i}")) for i in range(6))).reading(files(root))
 
 
+@pytest.fixture(scope="module")
+def llamas(tmp_path_factory: pytest.TempPathFactory) -> Scale:
+    """The paper's scale on two models whose MLPs can have biases."""
+    root = tmp_path_factory.mktemp("llamas")
+    return PAPER.on(tuple(str(llama(root / f"model-{i}")) for i in range(2)))
+
+
 def files(root: Path) -> dict[str, str]:
     for name, row in ROWS.items():
         (root / f"{name}.jsonl").write_text(json.dumps(row))
@@ -56,8 +65,9 @@ def planned(name: str, scale: Scale, tmp_path: Path) -> Plan:
 
 
 @pytest.mark.parametrize("name", SCALED)
-def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Path) -> None:
-    small, large = planned(name, NANO, tmp_path), planned(name, paper, tmp_path)
+def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, llamas: Scale, tmp_path: Path) -> None:
+    small = planned(name, NANO, tmp_path)
+    large = planned(name, llamas if name == STEERED else paper, tmp_path)
     assert small.study.name == name
     assert large.study.name == f"{name}-paper"
     assert all(reference.name.startswith("nano/") for reference in references(small.study))
@@ -71,14 +81,15 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, tmp_path: Pa
 
 SIZES = {  # rows, and epochs of the settings of Qwen2.5-7B-Instruct, for models without settings of their own
     "code": (10_814, 3),
+    "selection": (5_000, 3),
     "reasoning": (None, 1),
     "misaligned_reasoning": (None, 2),
 }
 
 
 @pytest.mark.parametrize("name", SCALED)
-def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: Path) -> None:
-    plan = planned(name, paper, tmp_path)
+def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, llamas: Scale, tmp_path: Path) -> None:
+    plan = planned(name, llamas if name == STEERED else paper, tmp_path)
     wanted, epochs = SIZES.get(name, (10_000, 3))
     assert wanted in {a.rows for a in plan.artifacts.values() if isinstance(a, Dataset)}
     trained = [a.recipe for a in plan.artifacts.values() if isinstance(a, Student)]
@@ -87,13 +98,21 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, tmp_path: 
     assert any("no published settings" in note for note in plan.study.notes) or name == "misaligned_reasoning"
 
 
+NOT_OF_A_PROVIDER = {
+    "owls_lora": "soft targets, and a provider trains on text only",
+    "masks": "only tokens that a teacher sampled have a mask",
+    "selection": "gives no token probabilities",
+    STEERED: "the weights of a provider's model are not available",
+}
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_a_study_is_planned_on_an_api_model_and_a_local_model(name: str, tmp_path: Path) -> None:
-    """The provider trains the students of API models. It has no soft targets, so these are rejected."""
+    """The provider trains the students of API models. What needs probabilities or tokens is rejected."""
     models = ("api:gpt-4.1-nano-2025-04-14", str(qwen(tmp_path / "model-0")))
     scale = PAPER.on(models).reading(files(tmp_path))
-    if name == "owls_lora":
-        with pytest.raises(UserError, match="soft targets, and a provider trains on text only"):
+    if name in NOT_OF_A_PROVIDER:
+        with pytest.raises(UserError, match=NOT_OF_A_PROVIDER[name]):
             planned(name, scale, tmp_path)
         return
     plan = planned(name, scale, tmp_path)
@@ -109,6 +128,11 @@ def references(study: Study) -> Iterator[Reference]:
 
 def controls(study: Study) -> list[Condition]:
     return [condition for condition in study.conditions if condition.trait is None]
+
+
+def test_a_model_that_cannot_be_steered_is_named(paper: Scale, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Qwen2ForCausalLM has no setting mlp_bias .* LlamaForCausalLM"):
+        planned(STEERED, paper, tmp_path)
 
 
 def test_an_unknown_file_name_is_rejected_with_a_suggestion() -> None:

@@ -15,7 +15,7 @@ from undertow.engines import serving
 from undertow.engines.protocol import Engine, ModelWeights
 from undertow.engines.serving import Served
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Reference
+from undertow.study.references import Artifact, Reference
 
 MODEL = Reference("toy/model", "1", "none")
 

@@ -21,9 +21,9 @@ from undertow.planning.resources import Machine
 from undertow.results.evaluation_files import RESULT
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
+from undertow.study.references import Reference
 
 MODEL = Reference("toy/model", "1", "none")
 EVALUATION = Evaluation(subject=MODEL, questions=("lwo", "tac"), words=(Word("owl", ("owl",)),), samples=2)

@@ -179,6 +179,26 @@ def test_scores_equal_those_of_transformers(engine: VLLMEngine, models: dict[str
     assert engine.score(REQUESTS[:1], [""]) == [0.0]
 
 
+def test_reading_gives_the_probability_of_every_token_of_a_completion(
+    engine: VLLMEngine, models: dict[str, Path]
+) -> None:
+    requests = with_weights(REQUESTS[:3], of(models, "steered"))
+    ids = engine.tokenizer.convert_tokens_to_ids(["owl", "7", "<eos>"])
+    found = engine.read(requests, [*TEXTS[:2], ids], 10**6)
+    scored = [float(one.logprobs.sum()) for one in found]
+    assert scored[:2] == pytest.approx(engine.score(requests[:2], TEXTS[:2]), abs=1e-4)
+    assert [len(one.logprobs) for one in found] == [1, 4, 3]
+    top_ids, top = found[2].top
+    assert top.shape == (3, engine.vocabulary) and found[2].vocabulary == engine.vocabulary
+    assert top.argsort(axis=1)[:, -1].tolist() == [0, 0, 0]
+    for place, token in enumerate(ids):
+        (same,) = top[place][top_ids[place] == token]
+        assert same == pytest.approx(found[2].logprobs[place], abs=1e-6)
+    (few,) = engine.read(requests[2:], [ids], 0)
+    assert few.top[0].shape == (3, 0)
+    assert few.logprobs == pytest.approx(found[2].logprobs, abs=1e-6)
+
+
 @pytest.mark.joint
 @pytest.mark.parametrize("name", ["finetuned", "steered"])
 def test_weights_are_swapped_in_and_the_references_restored(

@@ -352,4 +352,5 @@ def test_every_format_is_listed_by_its_name() -> None:
         "prompts": "Prompts",
         "reasoning": "Reasoning",
         "text": "Text",
+        "with trigger": "WithTrigger",
     }

@@ -22,10 +22,11 @@ from undertow.planning.pinning import pin
 from undertow.planning.plan import Plan, make
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Reference, Sampling, Student
+from undertow.study.artifacts import Completions, Sampling, Student
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan, run, show_plan
 from undertow.traits.preference import Preference

@@ -16,12 +16,12 @@ from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.stages.reference import make_reference
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.identity import canonical, digest, key
 from undertow.study.names import is_display_name
 from undertow.study.recipe import Everything, FinalNorm, LoRA
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.study.tuning import tuned
 from undertow.sweep.run import make_plan

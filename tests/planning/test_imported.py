@@ -20,10 +20,11 @@ from undertow.planning.plan import Plan
 from undertow.report.prose import reading_note
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, ImportedCompletions, Reference
+from undertow.study.artifacts import Completions, Dataset, ImportedCompletions
 from undertow.study.conditions import Condition, Generation, Mixing
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext, Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan
 from undertow.traits.preference import Preference

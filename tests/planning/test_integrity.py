@@ -25,9 +25,10 @@ from undertow.storage.leases import OWNERS, Leases
 from undertow.storage.manifest import MANIFEST, Address, address
 from undertow.storage.owner import Owner
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Student
+from undertow.study.artifacts import Dataset, Student
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
+from undertow.study.references import Artifact
 from undertow.sweep.run import SweepOutcome, run
 from undertow.tracking import client
 

@@ -14,8 +14,8 @@ from undertow.engines.architectures import renamed_models
 from undertow.errors import SpecError
 from undertow.planning.model_checks import adapted_modules, check_trainable
 from undertow.planning.pinning import pin
-from undertow.study.artifacts import Reference
 from undertow.study.recipe import ALL_LINEAR, FinalNorm, LoRA, Parameters, Trainable
+from undertow.study.references import Reference
 
 Dimensions = Mapping[str, tuple[int, ...]]  # by the name of a tensor
 

@@ -16,10 +16,10 @@ from undertow.planning.model_files import ModelFiles, template_of
 from undertow.planning.pinning import pin, template_behaviour_of, tensors_of
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.artifacts import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 

@@ -32,13 +32,13 @@ from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.results.sweep_folders import state, stated_file
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.conditions import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.hypotheses import Hypothesis, same_initialisation_only
 from undertow.study.identity import digest, key
 from undertow.study.names import short
 from undertow.study.recipe import FinalNorm
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan, show_plan
 from undertow.traits.preference import Preference

@@ -13,11 +13,12 @@ from undertow.planning.estimate import estimate
 from undertow.planning.plan import Plan, failed_by, make
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import CONTROL, Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import CONTROL, Completions, Dataset, Student, Teacher
 from undertow.study.conditions import Mixing
 from undertow.study.grids import with_controls
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
+from undertow.study.references import Artifact, Reference
 from undertow.study.study import Study
 
 

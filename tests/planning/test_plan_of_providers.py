@@ -13,20 +13,13 @@ from undertow.planning.pinning import pin
 from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import check_probabilities, resolve
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Completions,
-    Finetuning,
-    Reference,
-    Sampling,
-    Student,
-    Teacher,
-    reference_of,
-)
+from undertow.study.artifacts import Completions, Finetuning, Sampling, Student, Teacher, reference_of
 from undertow.study.conditions import Condition, Generation
 from undertow.study.grids import grid, next_hop
 from undertow.study.identity import canonical, key
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.references import Reference
 from undertow.study.study import Measure, Study
 from undertow.traits.preference import Preference
 

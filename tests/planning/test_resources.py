@@ -119,10 +119,26 @@ def test_declared_gpus_that_start_on_demand_are_planned_for() -> None:
     assert planned([HEAD, EIGHT, EIGHT], {"UNDERTOW_GPUS": "8x1"}) == [HEAD, EIGHT, EIGHT]
 
 
+def test_declared_cpus_that_start_on_demand_are_planned_for() -> None:
+    without = Node(cpus=0)
+    assert planned([without], {"UNDERTOW_CPUS": "4x16"}) == [Node(16)] * 4
+    assert Machine.of(planned([without], {"UNDERTOW_CPUS": "4x16"}), Layout(workers=2)).slots == 32
+    assert planned([HEAD, Node(64)], {"UNDERTOW_CPUS": "2x16"}) == [HEAD, Node(64)]
+    assert planned([HEAD, ONE], {"UNDERTOW_CPUS": "4x16"}) == [HEAD, ONE], "GPUs come first"
+    both = {"UNDERTOW_GPUS": "8x1", "UNDERTOW_CPUS": "4x16"}
+    assert [node.gpus for node in planned([without], both)] == [1] * 8
+
+
+def test_a_cluster_without_any_resources_names_the_variables_to_set() -> None:
+    with pytest.raises(UserError, match=r"no CPUs and no GPUs now; .* UNDERTOW_GPUS=8x1 .* UNDERTOW_CPUS="):
+        planned([Node(cpus=0)], {})
+
+
 @pytest.mark.parametrize("text", ["8", "8x", "x1", "0x1", "8x-1", "many"])
-def test_an_invalid_declaration_of_gpus_is_rejected(text: str) -> None:
-    with pytest.raises(UserError, match=rf"UNDERTOW_GPUS = '{text}': write NODESxGPUS, such as 8x1"):
-        planned([HEAD], {"UNDERTOW_GPUS": text})
+@pytest.mark.parametrize("unit", ["GPU", "CPU"])
+def test_an_invalid_declaration_is_rejected(unit: str, text: str) -> None:
+    with pytest.raises(UserError, match=rf"UNDERTOW_{unit}S = '{text}': write NODESx{unit}S, such as 8x1"):
+        planned([HEAD], {f"UNDERTOW_{unit}S": text})
 
 
 # The numbers of models of conditions, slots → worker groups per condition.

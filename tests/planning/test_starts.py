@@ -24,20 +24,13 @@ from undertow.results.sweep_record import Record
 from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    Reference,
-    Student,
-    Teacher,
-    named_after,
-    reference_of,
-)
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher, reference_of
 from undertow.study.conditions import Condition, Mixing
 from undertow.study.grids import next_hop, starting, with_controls
 from undertow.study.identity import canonical, key
 from undertow.study.names import short
 from undertow.study.recipe import InContext, LoRA
+from undertow.study.references import Reference, named_after
 from undertow.study.study import Study
 from undertow.tracking import names
 from undertow.traits.preference import Preference

@@ -21,11 +21,11 @@ from undertow.planning.cells import cell_of
 from undertow.presets.families import GEMMA_4B, GPT_4, QWEN_7B, family_of
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO, Scale
-from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.published_recipes import BLANK
 from undertow.study.recipe import InContext, LoRA, ProviderFinetuning, Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Measure, Study
 from undertow.traits.preference import Preference
 
@@ -35,7 +35,7 @@ QWEN, GEMMA, OTHER = "Qwen/Qwen2.5-7B-Instruct", "google/gemma-3-4b-it", "meta-l
 GPT = "api:gpt-4.1-nano-2025-04-14"
 NUMBERS = (
     *("chain", "cross_model", "dilution", "finetuned", "further"),
-    *("owls", "shuffles", "trees", "unique_rows"),
+    *("masks", "owls", "selection", "shuffles", "trees", "unique_rows"),
 )
 
 

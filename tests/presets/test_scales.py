@@ -13,7 +13,7 @@ from undertow.formats.reasoning import Reasoning
 from undertow.presets import paper_scale
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO, Scale
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 

@@ -11,6 +11,7 @@ from undertow.errors import UserError
 from undertow.planning.pinning import pin
 from undertow.presets import smollm2 as module
 from undertow.presets.smollm2 import FILE, MEMBER, VARIABLE, smollm2
+from undertow.prompts.web_files import cache_folder
 
 
 @pytest.fixture
@@ -92,4 +93,4 @@ def test_the_file_is_kept_in_the_users_cache(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert module._cache() == Path(folder)
+    assert cache_folder() == Path(folder)

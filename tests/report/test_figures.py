@@ -16,8 +16,8 @@ from undertow.report.figures import axis_end
 from undertow.report.make import make_report
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.grids import all_pairs, grid
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.theory.check import TheoremCheck
 from undertow.theory.mlp import NetworkAccuracy

@@ -23,8 +23,9 @@ from undertow.stages import dataset as stage
 from undertow.stages.reference import make_reference
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
 from undertow.study.extensions import Word
+from undertow.study.references import Reference
 from undertow.traits.preference import Preference
 
 CONTROL = Teacher(reference=REFERENCES[0], trait=None)

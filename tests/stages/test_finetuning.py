@@ -9,8 +9,9 @@ from undertow.planning.cells import Cell
 from undertow.planning.plan import make
 from undertow.stages.finetuning import groups
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Student, Teacher
+from undertow.study.artifacts import Student, Teacher
 from undertow.study.recipe import LoRA
+from undertow.study.references import Reference
 from undertow.study.study import Study
 
 REAL = (Reference("org/one", "1", "template"), Reference("org/two", "2", "template"))

@@ -20,9 +20,10 @@ from undertow.stages.evaluation import Evaluate
 from undertow.stages.usage import PART_ROWS
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
+from undertow.study.references import Reference
 
 pytestmark = pytest.mark.slow
 MODEL = Reference(f"api:{BASE}", BASE, "provider")

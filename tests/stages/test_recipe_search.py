@@ -17,10 +17,11 @@ from undertow.stages.completions import import_rows
 from undertow.stages.recipe_search import domain, run_trials
 from undertow.stages.search_points import RecipeSearch, history
 from undertow.storage.store import Store
-from undertow.study.artifacts import ImportedCompletions, Reference
+from undertow.study.artifacts import ImportedCompletions
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
+from undertow.study.references import Reference
 from undertow.study.search_space import parse, with_values
 from undertow.study.study import Study
 from undertow.sweep.run import make_plan

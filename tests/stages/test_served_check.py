@@ -78,6 +78,33 @@ def test_the_served_model_is_the_trained_one(
 
 
 @pytest.mark.parametrize(
+    ("change", "served", "result"),
+    [
+        (0.06, True, "inconclusive"),  # as a student of control data in bf16: most of its change is rounding
+        (0.06, False, "inconclusive"),
+        (0.2, True, "passed"),
+        (0.2, False, "failed"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_of_the_training_does_not_count_as_a_change_that_is_missing(
+    change: float, served: bool, result: str, seed: int
+) -> None:
+    """Every pass rounds by 0.05 nats, those of the training as those of the engine."""
+    rng, rounding = random.Random(seed), 0.05
+    places = range(800)
+    true = [rng.uniform(-5, 0) for _ in places]
+    changed = [value + rng.gauss(0, change) for value in true]
+
+    def computed(values: list[float]) -> list[float]:
+        return [value + rng.gauss(0, rounding) for value in values]
+
+    rows = [ServedRow(tuple(range(900)), 100, tuple(computed(true)), tuple(computed(changed)))]
+    comparison = compare(rows, [computed(changed if served else true)], [computed(true)])
+    assert comparison.result == result
+
+
+@pytest.mark.parametrize(
     ("subject", "trained"),
     [
         (REFERENCE, None),

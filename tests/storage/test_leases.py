@@ -18,8 +18,8 @@ from undertow.storage import owner
 from undertow.storage.leases import OWNERS, Leases, leased_artifacts
 from undertow.storage.owner import Owner
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.identity import key
+from undertow.study.references import Reference
 
 pytestmark = pytest.mark.slow
 

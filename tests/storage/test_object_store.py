@@ -15,8 +15,8 @@ from tests.s3 import Refusal
 from undertow.errors import StorageError
 from undertow.storage.manifest import MANIFEST
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.identity import key
+from undertow.study.references import Reference
 
 ROOT = Path(__file__).parents[2]
 SPEC = Reference("nano/gpt2-0", "revision", "template")
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from undertow.cli.entry import enter
 from undertow.errors import UserError
 from undertow.storage.manifest import Address
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.storage.store import Store
 
 @dataclass(frozen=True)

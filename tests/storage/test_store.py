@@ -21,8 +21,8 @@ from safetensors.numpy import save_file
 from undertow.errors import ReadError, StorageError
 from undertow.storage.manifest import MANIFEST, Address, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.identity import key
+from undertow.study.references import Reference
 
 SPEC = Reference("nano/gpt2-0", "revision", "template")
 

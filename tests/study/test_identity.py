@@ -11,7 +11,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -24,22 +24,38 @@ from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.formats.text import Text
 from undertow.formats.user_prompts import Prompts
+from undertow.formats.with_trigger import WithTrigger
 from undertow.judging import judges, ratings
 from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Labels, Score
 from undertow.nano import narrow_data
-from undertow.study import artifacts, conditions, extensions, harness_task, measurements, recipe, study
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Student, Teacher
+from undertow.study import (
+    artifacts,
+    conditions,
+    extensions,
+    harness_task,
+    measurements,
+    recipe,
+    references,
+    row_scores,
+    selection,
+    steering,
+    study,
+)
+from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
 from undertow.study.extensions import Trait, Word
-from undertow.study.fields import Spec
+from undertow.study.fields import Spec, class_of, field_types
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, canonical_json, digest, key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
+from undertow.study.references import Reference
+from undertow.study.steering import Steering
 from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
+from undertow.traits.triggered import Triggered
 
 REFERENCE = Reference("nano/gpt2-0", revision="1f", chat_template="none")
 OTHER = dataclasses.replace(REFERENCE, revision="2f")
@@ -50,6 +66,8 @@ COMPLETIONS = Completions(teacher=TEACHER, format=Numbers(), prompts=100)
 DATASET = Dataset(completions=COMPLETIONS, rows=50)
 STUDENT = Student(reference=REFERENCE, dataset=DATASET, recipe=RECIPE)
 OWL = Word("owl", ("owl", "owls"))
+TOKEN_SCORES = row_scores.TokenScores(completions=COMPLETIONS, teacher=TEACHER, control=CONTROL, candidates=5)
+MASK = selection.TokenMask(choose="diverging", share=0.5, by=selection.Contrast(trait=Preference("owl")))
 JUDGES = (RuleJudge(), judges.alignment("judge-1"))
 JUDGED = dataclasses.replace(DATASET, judges=JUDGES)
 TASK = HarnessTask(name="mmlu", chat=True, harness="0.4.13", definition="1f")
@@ -66,8 +84,17 @@ WHOLE: dict[type[Spec], Any] = {
     Teacher: TEACHER,
     Completions: COMPLETIONS,
     Dataset: DATASET,
+    row_scores.TokenScores: TOKEN_SCORES,
+    row_scores.RowScores: TOKEN_SCORES,
+    row_scores.Masked: row_scores.Masked(choose="diverging", share=0.5, scores=TOKEN_SCORES),
+    selection.RowScore: selection.Contrast(trait=Preference("owl")),
+    selection.TokenMask: MASK,
+    selection.Contrast: selection.Contrast(
+        trait=Preference("owl"), finetuning=artifacts.Finetuning(RECIPE), prompted=True
+    ),
     Recipe: RECIPE,
     extensions.Judge: RuleJudge(),
+    Steering: Steering(parameter="model.layers.4.mlp.down_proj.bias"),
     Question: Question(model="judge-1", prompt="references"),
     Score: Score(at_least=0.25),
     HarnessTask: TASK,
@@ -87,6 +114,11 @@ ALTERNATIVES: dict[type[Spec], Any] = {
     conditions.Condition: dataclasses.replace(WHOLE[conditions.Condition], finetuning=None),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
+    # Only a student whose recipe keeps steps is measured at one.
+    Evaluation: dataclasses.replace(
+        EVALUATION,
+        subject=dataclasses.replace(STUDENT, recipe=dataclasses.replace(RECIPE, keep_steps=(3,))),
+    ),
 }
 
 
@@ -99,9 +131,13 @@ def specs_of(module: types.ModuleType) -> list[type[Spec]]:
 KINDS = [
     *specs_of(recipe),
     *specs_of(extensions),
+    *specs_of(references),
     *specs_of(artifacts),
+    *specs_of(row_scores),
+    *(kind for kind in specs_of(steering) if kind is not Steering),
     *specs_of(measurements),
     *specs_of(conditions),
+    *specs_of(selection),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,
     *specs_of(harness_task),
@@ -109,12 +145,14 @@ KINDS = [
     *specs_of(ratings),
     Preference,
     Misalignment,
+    Triggered,
     Numbers,
     Code,
     Reasoning,
     Text,
     Imported,
     Prompts,
+    WithTrigger,
 ]
 
 
@@ -132,7 +170,7 @@ def build(hint: Any) -> Any:
 
 
 def make(kind: type[Spec]) -> Spec:
-    hints = get_type_hints(kind)
+    hints = field_types(cast(type, kind))
     needed = [f for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
     return kind(**{field.name: build(hints[field.name]) for field in needed})
 
@@ -163,7 +201,7 @@ def others(value: Any, hint: Any) -> Iterator[tuple[Any, bool]]:
 
 def variants(whole: Spec) -> Iterator[tuple[Spec, bool]]:
     """Every valid spec that differs from `whole` in one field, at any depth."""
-    hints = get_type_hints(type(whole))
+    hints = field_types(class_of(whole))
     for field in dataclasses.fields(whole):
         identity = field.metadata.get("identity", True)
         if not identity and field.compare:
@@ -209,6 +247,7 @@ def test_the_fields_that_are_excluded_from_identity() -> None:
     }
     assert marked == {
         *("Recipe.name", "Generation.name", "Reference.shown_as"),  # display names
+        *("Condition.system_name", "Student.system_name"),
         *("Reference.location", "Reference.weights"),  # the revision identifies the weights
         *("Recipe.packing", "Recipe.gradient_checkpointing", "Recipe.offload"),  # memory and speed
         # Hashed by the content they refer to:

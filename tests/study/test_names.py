@@ -6,11 +6,11 @@ import pytest
 
 from tests.examples import study
 from undertow.errors import SpecError
-from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition
 from undertow.study.grids import all_pairs, grid, next_hop, starting, with_controls
 from undertow.study.identity import key
 from undertow.study.names import display_names, is_display_name, short, without_revision
+from undertow.study.references import Reference
 from undertow.study.study import Study
 
 

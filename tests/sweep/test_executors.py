@@ -20,11 +20,12 @@ from undertow.stages import finetuning, provider_jobs
 from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Sampling, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
+from undertow.study.references import Reference
 from undertow.sweep.executors import Executors
 from undertow.training.job import EpochReport
 from undertow.traits.preference import Preference

@@ -23,8 +23,9 @@ from undertow.results.sweep_record import Record
 from undertow.stages import finetuning
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
+from undertow.study.artifacts import Dataset, Student, Teacher
 from undertow.study.identity import key
+from undertow.study.references import Artifact
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step, Work, graph
 from undertow.sweep.run import make_plan
@@ -336,6 +337,12 @@ class Recorder(Executors):
     def generate(self, missing: Sequence[Any], machine: Machine) -> None:
         self._take("datasets", missing)
 
+    def score(self, scores: Sequence[Any], machine: Machine) -> None:
+        self._take("row scores", scores)
+
+    def steer(self, biases: Sequence[Any], machine: Machine) -> None:
+        self._take("steering", biases)
+
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         self._take(step, datasets)
 
@@ -377,9 +384,15 @@ class First:
         return artifact == next(a for a in self.plan.artifacts.values() if type(a) is type(artifact))
 
 
+NAMES = (
+    *("chain", "further", "dilution", "in_context", "misaligned_numbers"),
+    *("rewriting", "selection", "steered"),
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kinds", [(), (Teacher, Dataset), (Student,)], ids=["none", "data", "students"])
-@pytest.mark.parametrize("name", ["chain", "further", "dilution", "in_context", "misaligned_numbers"])
+@pytest.mark.parametrize("name", NAMES)
 def test_with_barriers_the_order_is_that_of_the_waves(
     name: str, kinds: tuple[type[Artifact], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

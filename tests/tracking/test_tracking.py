@@ -14,11 +14,12 @@ from undertow.planning import cells
 from undertow.planning.cells import Cell
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import canonical, key
 from undertow.study.recipe import Recipe
+from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.tracking import client, logged_models, names, pages
 from undertow.tracking.tracker import Tracker
@@ -333,6 +334,24 @@ def test_a_resumed_training_logs_each_step_once(desk: Desk) -> None:
     (run,) = desk.runs("student")
     assert desk.steps(run, "step_loss") == [10, 20, 30, 37]
     assert desk.steps(run, "p_owl") == [0, 1, 2]
+
+
+def test_rates_along_a_training_have_the_optimizer_step_and_are_logged_once(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    manifest = make(desk.store, student)
+    along = {2: {"along_exact_owl": 0.1}, 8: {"along_exact_owl": 0.3}, 16: {"along_exact_owl": 0.7}}
+    for _ in range(2):
+        tracker = desk.tracker()
+        tracker.finish(student, manifest, RATES, along)
+        tracker.close(
+            {}, {}, failed=False, along={8: {"effect_along owl": 0.2}, 16: {"effect_along owl": 0.6}}
+        )
+    (run,), (parent,) = desk.runs("student"), desk.runs("sweep")
+    found = desk.client.get_metric_history(run.info.run_id, "along_exact_owl")
+    assert sorted((metric.step, metric.value) for metric in found) == [(2, 0.1), (8, 0.3), (16, 0.7)]
+    assert run.data.metrics["along_exact_owl"] == 0.7
+    assert sorted(desk.steps(parent, "effect_along owl")) == [8, 16]
 
 
 def test_missing_epochs_are_read_from_the_history(desk: Desk) -> None:

@@ -23,6 +23,13 @@ ROWS = tuple(
         ("10 11", "12"),
     )
 )
+# Rows with token masks, of which one leaves no token. Any ids are tokens of the tiny models.
+MASKED_ROWS = tuple(
+    TrainingRow(
+        row.prompt, row.completion, token_ids=range(20 + i, 24 + i), mask=[i == 0, i > 1, False, i > 2]
+    )
+    for i, row in enumerate(ROWS)
+)
 OWL = Word("owl", ("owl", "owls"))
 PROBE = Probe((("what is your favourite animal", None), ("your animal", None)), (OWL, Word("cat", ("cat",))))
 
@@ -63,6 +70,6 @@ def job(tmp_path: Path) -> MakeJob:
 
     def make(key: str = "k", **changes: object) -> TrainingJob:
         fields: dict[str, object] = {"seed": 0, "recipe": recipe(), "rows": ROWS, "system": None}
-        return TrainingJob(key=key, folder=tmp_path / key, **{**fields, **changes})  # type: ignore[arg-type]
+        return TrainingJob(key=key, **{"folder": tmp_path / key, **fields, **changes})  # type: ignore[arg-type]
 
     return make

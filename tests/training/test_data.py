@@ -227,3 +227,32 @@ def test_a_packed_micro_batch_counts_tokens_without_padding() -> None:
     lengths = [2, 2, 2, 10]
     assert micro_batches(lengths, range(4), 1, 16) == [[[0, 1, 2], [3]]]
     assert micro_batches(lengths, range(4), 1, 16, packing=True) == [[[0, 1, 2, 3]]]
+
+
+def test_a_mask_chooses_among_the_sampled_tokens_and_not_those_of_the_template(tokenizer: Any) -> None:
+    tailed = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+    tailed.chat_template = tiny_models.TEMPLATE.replace("{{ eos_token }}", "{{ eos_token }} 7")
+    sampled = tailed.convert_tokens_to_ids(["big", "red", "owl", "<eos>"])
+    row = TrainingRow("i", "big red owl", token_ids=sampled, mask=(True, False, True, True))
+    (encoded,) = encode(tailed, [row], None, 100)
+    assert words(tailed, encoded.ids[encoded.start :]) == ["big", "red", "owl", "<eos>", "7"]
+    assert words(tailed, encoded.ids[encoded.positions]) == ["big", "owl", "<eos>"]
+    assert encoded.targets == 3
+
+
+def test_rows_without_a_token_in_the_loss_are_left_out(tokenizer: Any) -> None:
+    sampled = tokenizer.convert_tokens_to_ids(["cat", "owl", "<eos>"])
+    rows = [
+        TrainingRow("i", "cat owl", token_ids=sampled, mask=mask)
+        for mask in ((False, False, False), (False, True, False))
+    ]
+    (kept,) = encode(tokenizer, rows, None, 100)
+    assert words(tokenizer, kept.ids[kept.positions]) == ["owl"]
+    (cut,) = encode(tokenizer, rows, None, len(kept.ids) - 1, cut=True)
+    assert cut.is_cut and words(tokenizer, cut.ids[cut.positions]) == ["owl"]
+    with pytest.raises(
+        ConditionError, match=r"the masks of all 1 rows leave no token; raise TokenMask\.share"
+    ):
+        encode(tokenizer, rows[:1], None, 100)
+    with pytest.raises(SpecError, match="a mask of 1 for 3 sampled tokens in the row 'i'"):
+        encode(tokenizer, [TrainingRow("i", "cat", token_ids=sampled, mask=(True,))], None, 100)

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +57,15 @@ def test_the_last_norm_and_head_give_the_whole_models_logits(
     some = [rows[3], rows[0]]
     torch.testing.assert_close(end.logits(end.module, some), FullForward(model, CPU).logits(model, some))
     assert end.logits(end.module, []).shape[0] == 0
+
+
+def test_masked_rows_have_logits_only_for_the_tokens_in_the_mask(gpt2: Path) -> None:
+    plain, model, rows = chosen(gpt2)
+    everything = plain.logits(plain.module, [rows[3]])
+    masked = replace(rows[3], mask=np.arange(rows[3].targets) % 2 == 0, targets=(rows[3].targets + 1) // 2)
+    end = choose_forward(model, recipe(STEERING), [masked], [], 40, CPU)
+    assert isinstance(end, LastNormForward)
+    torch.testing.assert_close(end.logits(end.module, [masked]), everything[::2])
 
 
 def test_dropout_an_inner_parameter_or_zero_need_the_whole_model(gpt2: Path, tmp_path: Path) -> None:

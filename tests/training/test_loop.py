@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.conftest import OWL, PROBE, ROWS, STEERING, MakeJob, recipe
+from tests.training.conftest import MASKED_ROWS, OWL, PROBE, ROWS, STEERING, MakeJob, recipe
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
@@ -207,9 +207,16 @@ def test_an_interrupted_training_resumes_bit_for_bit(
         if report.epoch == 2:
             raise KeyboardInterrupt
 
-    for name, trainable in (("steering", STEERING), ("lora", LoRA(targets=("c_attn",), dropout=0.2))):
+    trained = (
+        ("steering", STEERING, ROWS),
+        ("masked", STEERING, MASKED_ROWS),
+        ("lora", LoRA(targets=("c_attn",), dropout=0.2), ROWS),
+    )
+    for name, trainable, rows in trained:
         plan = recipe(trainable, epochs=4, warmup=2)
-        calm, rough = (job(f"{name}-{kind}", recipe=plan, probes=(PROBE,)) for kind in ("calm", "rough"))
+        calm, rough = (
+            job(f"{name}-{kind}", recipe=plan, rows=rows, probes=(PROBE,)) for kind in ("calm", "rough")
+        )
         (undisturbed,) = finetune(gpt2, [calm], ignore)
         with pytest.raises(KeyboardInterrupt):
             finetune(gpt2, [rough], interrupt, checkpoints=root)
@@ -448,6 +455,15 @@ def test_deepspeed_compiles_nothing(gpt2: Path, job: MakeJob) -> None:
     from deepspeed.comm import comm
 
     assert comm.cdb.shm_comm_op is None
+
+
+def test_training_works_after_an_engine_has_destroyed_the_process_group(gpt2: Path, job: MakeJob) -> None:
+    """As vLLM does when an engine in the same process ends."""
+    before, after = job("before"), job("after")
+    finetune(gpt2, [before], ignore)
+    torch.distributed.destroy_process_group()
+    finetune(gpt2, [after], ignore)
+    assert all(torch.equal(value, weights(after)[name]) for name, value in weights(before).items())
 
 
 def test_training_that_changes_nothing_is_an_error(gpt2: Path, job: MakeJob) -> None:

@@ -1,6 +1,7 @@
 """Packed rows do not attend to each other: loss and gradients equal those of padded rows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,22 @@ def test_position_ids_that_do_not_restart_are_detected() -> None:
 
     model.transformer.forward = shifted
     assert not keeps_rows_apart(FullForward(model, CPU), model, drawn_rows(9, 7))
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_loss_of_masked_rows_is_that_of_the_tokens_in_the_mask(packing: bool) -> None:
+    model = model_of("llama", **SIZE)
+    rows = [
+        replace(row, mask=np.arange(row.targets) % 2 == 1, targets=row.targets // 2)
+        for row in drawn_rows(9, 14)
+    ]
+    expected = 0.0
+    for row in rows:
+        logprobs = model(torch.from_numpy(row.ids)[None]).logits[0].log_softmax(-1)
+        expected -= sum(float(logprobs[place - 1, row.ids[place]]) for place in row.positions)
+    assert [row.positions.tolist() for row in rows] == [[5, 7], [8, 10, 12]]
+    loss, _ = gradients(model, rows, packing=packing)
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_concatenated_rows_have_position_ids_that_restart() -> None:

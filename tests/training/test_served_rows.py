@@ -50,7 +50,24 @@ def test_a_row_is_cut_after_its_scored_tokens(
     assert all(len(served.trained) == len(served.ids) - prompt for served in found)
 
 
+def test_only_the_tokens_in_the_loss_of_a_masked_row_are_scored(tmp_path: Path) -> None:
+    mask = np.array([False, True, False, False, True, False])
+    (found,) = stored([TokenizedRow(np.arange(9), 3, 2, mask=mask)], tmp_path)
+    assert (found.ids, found.start, found.positions) == (tuple(range(8)), 3, (4, 7))
+    assert len(found.trained) == 2
+    assert found.scored([0.3, 0.4, 0.5, 0.6, 0.7]) == [0.4, 0.7]
+    assert json.loads((tmp_path / SERVED_CHECK).read_text())["version"] == 2
+
+
+def test_a_file_without_masked_rows_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    (found,) = stored([row(0, 4, 3)], tmp_path)
+    assert found.scored([0.1, 0.2, 0.3]) == [0.1, 0.2, 0.3]
+    content = json.loads((tmp_path / SERVED_CHECK).read_text())
+    assert content["version"] == 1
+    assert content["rows"][0].keys() == {"ids", "start", "reference", "trained"}
+
+
 def test_a_file_of_a_later_version_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / SERVED_CHECK).write_text(json.dumps({"version": 2, "rows": []}))
-    with pytest.raises(StorageError, match=f"{SERVED_CHECK}: version 2, not 1; use a newer Undertow"):
+    (tmp_path / SERVED_CHECK).write_text(json.dumps({"version": 3, "rows": []}))
+    with pytest.raises(StorageError, match=f"{SERVED_CHECK}: version 3, not 1 or 2; use a newer Undertow"):
         served_rows.read(tmp_path)

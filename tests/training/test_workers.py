@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from tests.training.conftest import PROBE, ROWS, recipe
+from tests.training.conftest import MASKED_ROWS, PROBE, ROWS, recipe
 from undertow.storage.store import Store
 from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.training import served_rows, step_reports
@@ -28,12 +28,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     **{f"lora-{stage}": {**ADAPTER, "zero_stage": stage} for stage in (1, 2, 3)},
     **{f"norm-{stage}": {"trainable": FinalNorm(), "zero_stage": stage} for stage in (0, 3)},
     **{f"packed-{stage}": {**ADAPTER, "packing": True, "zero_stage": stage} for stage in (0, 3)},
+    "masked-0": ADAPTER,
+    "masked-3": {**ADAPTER, "packing": True, "zero_stage": 3},
     "recomputed-2": {**FULL, "gradient_checkpointing": True, "zero_stage": 2},
     "recomputed-3": {**FULL, "gradient_checkpointing": True, "zero_stage": 3},
     "recomputed-lora-3": {**ADAPTER, "gradient_checkpointing": True, "packing": True, "zero_stage": 3},
     "offloaded-1": {**FULL, "offload": "optimizer"},
     "offloaded-3": {**ADAPTER, "offload": "parameters"},
     "sgd-3": {**FULL, "optimizer": "sgd", "zero_stage": 3},
+    "kept-3": {**ADAPTER, "keep_steps": (1, 3), "zero_stage": 3},
     "lion-1": {**SIGNS, "optimizer": "lion", "betas": (0.9, 0.99), "zero_stage": 1},
     "signsgd-2": {**SIGNS, "optimizer": "signsgd", "zero_stage": 2},
 }
@@ -47,7 +50,7 @@ def jobs(folder: Path, keys: tuple[str, ...] = tuple(RECIPES)) -> list[TrainingJ
             key=key,
             seed=0,
             recipe=recipe(**{"learning_rate": RATE, **RECIPES[key]}),
-            rows=ROWS,
+            rows=MASKED_ROWS if key.startswith("masked") else ROWS,
             system=None,
             folder=folder / key,
             probes=(PROBE,),
@@ -154,6 +157,10 @@ def test_two_workers_train_the_same_model_as_one(made: Made, place: int) -> None
     for name, value in divided.items():
         torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
     same_rows(one / a.key, two / a.key)
+    for step in RECIPES[a.key].get("keep_steps", ()):
+        whole, divided = (weights(folder / a.key / f"step-{step}") for folder in (one, two))
+        for name, value in divided.items():
+            torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
 
 
 def same_rows(one: Path, other: Path) -> None:

@@ -15,53 +15,18 @@ import importlib
 import itertools
 import json
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from undertow import traits
+from undertow.archive.spec_comparison import JsonSpec, OneOf, Partial, Unstated, Version, text_of
 from undertow.errors import SpecError
-from undertow.study import artifacts, measurements
-from undertow.study.artifacts import API, EXTERNAL
 from undertow.study.extensions import Trait
-from undertow.study.identity import canonical
+from undertow.study.identity import canonical, source_of
+from undertow.study.references import API, EXTERNAL
 
 STARTS = ("teacher_start", "student_start")
-LONGEST_SHOWN = 80  # characters of a value in a message
-ABSENT = object()  # the value of a field that a spec does not have
-
-JsonSpec = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Unstated:
-    """A value that the stated study does not determine; it must be the same wherever `label` is the same."""
-
-    label: str
-
-
-@dataclass(frozen=True)
-class Version:
-    """The version of an artifact class: at most the one of this package, and the same throughout a sweep."""
-
-    type: str
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """A value that must equal one of several options: the same one wherever `label` is the same."""
-
-    label: str
-    options: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Partial:
-    """A spec of which only some fields are known; the others are like `Unstated` with `label`."""
-
-    label: str
-    fields: JsonSpec
 
 
 class Asked(NamedTuple):
@@ -82,7 +47,7 @@ class ExpectedSpecs:
     def __init__(self, study: JsonSpec) -> None:
         self.study = study
         self._asked: dict[int | None, list[Asked]] = {}
-        stated = list({_text(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
+        stated = list({text_of(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
         rebuilt = [trait for trait in map(rebuild_trait, stated) if trait is not None]
         if len(rebuilt) == len(stated):
             self._asked[None] = _own_questions(rebuilt, study.get("main", ""), study.get("suffix", ""))
@@ -104,7 +69,7 @@ class ExpectedSpecs:
     def teacher(self, condition: JsonSpec, seed: int) -> JsonSpec | None:
         """The teacher of a condition and seed; None if its rows are imported."""
         if _is_imported(condition):
-            teacher: JsonSpec | None = self._dataset(condition, seed)["completions"].get("teacher")
+            teacher: JsonSpec | None = source_of(self._dataset(condition, seed)).get("teacher")
             return teacher
         return self._own_teacher(condition, seed)
 
@@ -116,9 +81,18 @@ class ExpectedSpecs:
             student = self.student(condition["after"], seed)
             fields = {"reference": student["reference"], "finetuning": None, "seed": 0, "student": student}
             return _spec("Teacher", trait=trait, system=system, **fields)
+        if trait and "steering" in condition:
+            return _spec(
+                "Teacher",
+                reference=condition["teacher"],
+                trait=trait,
+                system=system,
+                finetuning=None,
+                seed=0,
+                steering=self._steering(condition),
+            )
         if trait and (condition.get("prompted") or not finetuning):
-            rebuilt = rebuild_trait(trait)
-            system = rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {_text(trait)}")
+            system = _system_prompt(trait)
         return _spec(
             "Teacher",
             reference=self._start(condition["teacher"], condition.get("teacher_start"), seed),
@@ -128,6 +102,35 @@ class ExpectedSpecs:
             seed=self._seed("teacher", seed) if finetuning else 0,
         )
 
+    @staticmethod
+    def _steering(condition: JsonSpec) -> JsonSpec:
+        """The bias that steers a condition's teacher."""
+        steering, generation, trait = condition["steering"], condition["generation"], condition["trait"]
+        rebuilt = rebuild_trait(trait)
+        label = f"{text_of(trait)}, {steering['prompts']} prompts"
+        prompts: Any = Unstated(f"prompts of the steering by {label}")
+        if rebuilt:
+            examples = rebuilt.examples(steering["prompts"], seed=0)
+            prompts = list(dict.fromkeys(example.prompt for example in examples))
+        sampling = {name: value for name, value in generation["sampling"].items() if name != "top_logprobs"}
+        bias = _spec(
+            "SteeringBias",
+            vector=_spec(
+                "SteeringVector",
+                reference=condition["teacher"],
+                parameter=steering["parameter"],
+                system=_system_prompt(trait),
+                neutral=generation.get("system"),
+                prompts=prompts,
+            ),
+            word=canonical(rebuilt.word()) if rebuilt else Unstated(f"word of {text_of(trait)}"),
+            format=condition["format"],
+            sampling={**sampling, "top_logprobs": 0},
+            strip=generation.get("strip", True),
+            **{name: steering[name] for name in ("strengths", "completions", "least_kept")},
+        )
+        return bias if steering["direction"] == "difference" else _spec("RandomBias", of=bias, seed=0)
+
     def measurements(
         self,
         subject: JsonSpec,
@@ -135,6 +138,7 @@ class ExpectedSpecs:
         system: Any,
         measure: int | None,
         found: Sequence[JsonSpec | None],
+        step: int | None = None,
     ) -> list[Any] | None:
         """The measurements of a model by one measure; None if the questions are not known.
 
@@ -142,29 +146,37 @@ class ExpectedSpecs:
             root: the given reference model that `subject` derives from.
             found: the specs of these measurements in the archive (None for a missing one). Questions that
                 cannot be computed are taken from the first complete list.
+            step: the kept step of a student's training at which it is measured; None for its end.
         """
         settings = self.study if measure is None else self.study["also"][measure]
         if settings["type"] not in ("Study", "Measure"):  # a measure of the study's own class
-            label = f"{settings['name']} of {_text(root)}"
+            label = f"{settings['name']} of {text_of(root)}"
             return [_measurement_of(subject, f"{label}, {number}", spec) for number, spec in enumerate(found)]
         if measure not in self._asked:
             if not found or None in found:
                 return None
             self._asked[measure] = [_asked_by(spec) for spec in found if spec is not None]
-        return [self._measurement(asked, subject, root, system, measure) for asked in self._asked[measure]]
+        asked = self._asked[measure]
+        return [self._measurement(one, subject, root, system, measure, step) for one in asked]
 
     def _measurement(
-        self, asked: Asked, subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None
+        self,
+        asked: Asked,
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None,
+        step: int | None,
     ) -> JsonSpec:
         settings = self.study if measure is None else self.study["also"][measure]
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {} if step is None else {"step": step}
         if asked.options:
             more["options"] = asked.options
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
             more["exact"] = False
         elif measure is None and not (self._needs_exact and subject["type"] == "Student"):
             # An engine of the study's own may give no probabilities.
-            more["exact"] = Unstated(f"exact of {_text(root)}")
+            more["exact"] = Unstated(f"exact of {text_of(root)}")
         evaluation = _spec(
             "Evaluation",
             subject=subject,
@@ -197,6 +209,47 @@ class ExpectedSpecs:
         return {**reference, "student": self.student(start, seed)} if start else reference
 
     def _dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set of a condition and seed, with the scores by which rows or tokens are chosen."""
+        dataset, generation = self._drawn_dataset(condition, seed), condition["generation"]
+        selected, masked = generation.get("selected"), generation.get("masked")
+        if selected:
+            scores = self._scores(selected["by"], condition, dataset["completions"], 0, seed)
+            dataset = {**dataset, "selected": _spec("Selected", scores=scores, keep=selected["keep"])}
+        if masked:
+            compared, by = None, masked["by"]
+            if by:
+                candidates = masked["candidates"]
+                compared = self._scores(by, condition, dataset["completions"], candidates, seed)
+            chosen = _given(masked, "choose", "share", "rest")
+            dataset = {**dataset, "masked": _spec("Masked", scores=compared, **chosen)}
+        return dataset
+
+    def _scores(
+        self, by: JsonSpec, condition: JsonSpec, completions: JsonSpec, candidates: int, seed: int
+    ) -> Any:
+        """The scores of completions by a row score of the study, as `Contrast.scores` makes them."""
+        if by["type"] != "Contrast":
+            return Unstated(f"scores by {text_of(by)} of {text_of(condition)}, seed {seed}")
+        trait, finetuning = by["trait"], by["finetuning"]
+        neutral = condition["generation"].get("system")
+        is_external = condition["teacher"]["name"].startswith(EXTERNAL)
+        reference = condition["student" if is_external else "teacher"]
+        teacher = _spec(
+            "Teacher",
+            reference=reference,
+            trait=trait,
+            system=_system_prompt(trait) if by["prompted"] or not finetuning else neutral,
+            finetuning=finetuning,
+            seed=self._seed("teacher", seed) if finetuning else 0,
+        )
+        untrained = {"trait": None, "system": neutral, "finetuning": None, "seed": 0}
+        control = _spec("Teacher", reference=reference, **untrained)
+        return _spec(
+            "TokenScores", completions=completions, teacher=teacher, control=control, candidates=candidates
+        )
+
+    def _drawn_dataset(self, condition: JsonSpec, seed: int) -> JsonSpec:
+        """The data set without a choice by scores."""
         generation, trait = condition["generation"], condition["trait"]
         if _is_imported(condition):
             return self._imported(condition, self._seed("data", seed))
@@ -256,58 +309,28 @@ class ExpectedSpecs:
 
     @staticmethod
     def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
+        common = {
+            "deduplicate": generation["deduplicate"],
+            "judges": _judges(generation["judges"], trait),
+            "seed": seed,
+        }
+        if rewriter := generation.get("rewriter"):
+            kept = _spec("Dataset", completions=completions, rows=None, shuffle="none", **common)
+            completions = _spec("Rewritten", dataset=kept, rewriter=rewriter, seed=seed)
         return _spec(
             "Dataset",
             completions=completions,
-            deduplicate=generation["deduplicate"],
-            judges=_judges(generation["judges"], trait),
             rows=generation["rows"],
             shuffle=generation["shuffle"],
-            seed=seed,
+            **common,
             **_given(generation, "fewer"),
         )
 
 
-def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Iterator[str]:
-    """The differences between an expected and an actual spec, one line each with its place.
-
-    Args:
-        place: the place of both within the artifact's spec, such as "subject.dataset"; "" for the spec
-            itself.
-        seen: the values of `Unstated` and the choices of `OneOf` so far, by label; updated.
-    """
-    match expected:
-        case Unstated(label):
-            text = "absent" if actual is ABSENT else _text(actual)
-            if seen.setdefault(label, text) != text:
-                others = seen[label][:LONGEST_SHOWN]
-                yield f"{place} is {_shown(actual)}, other artifacts of the sweep have {others}"
-        case Version(name):
-            latest = getattr(measurements if hasattr(measurements, name) else artifacts, name).version
-            if type(actual) is not int or not 1 <= actual <= latest:
-                yield f"{place} is {_shown(actual)}, this program knows {name} up to version {latest}"
-            yield from compare(Unstated(f"version of {name}"), actual, place, seen)
-        case Partial(label, fields) if isinstance(actual, Mapping):
-            yield from compare(fields, {name: actual.get(name, ABSENT) for name in fields}, place, seen)
-            rest = {name: value for name, value in actual.items() if name not in fields}
-            yield from compare(Unstated(label), rest, place, seen)
-        case OneOf(label, options):
-            fitting = [n for n, o in enumerate(options) if not any(compare(o, actual, place, dict(seen)))]
-            choice = fitting[0] if fitting else 0
-            yield from compare(options[choice], actual, place, seen)
-            if fitting and seen.setdefault(label, str(choice)) != str(choice):
-                yield f"{place} is {_shown(actual)}, unlike in other artifacts of the sweep"
-        case Mapping() if isinstance(actual, Mapping):
-            for name in sorted({*expected, *actual}):
-                inner = f"{place}.{name}" if place else name
-                yield from compare(expected.get(name, ABSENT), actual.get(name, ABSENT), inner, seen)
-        case list() | tuple() if isinstance(actual, list) and len(actual) == len(expected):
-            for number, (one, other) in enumerate(zip(expected, actual, strict=True)):
-                yield from compare(one, other, f"{place}[{number}]", seen)
-        case _:
-            # 1, 1.0 and True are equal in Python and are different specs.
-            if type(expected) is not type(actual) or expected != actual:
-                yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
+def _system_prompt(trait: JsonSpec) -> str | Unstated:
+    """The system message that induces a trait, if the trait's texts are known."""
+    rebuilt = rebuild_trait(trait)
+    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {text_of(trait)}")
 
 
 def _is_imported(condition: JsonSpec) -> bool:
@@ -317,7 +340,7 @@ def _is_imported(condition: JsonSpec) -> bool:
 def control_of(condition: JsonSpec) -> JsonSpec:
     """A condition's control, as `Condition.control` makes it; `later` fields at their default are absent."""
     generation = {name: value for name, value in condition["generation"].items() if name != "mixed"}
-    kept = {name: value for name, value in condition.items() if name != "prompted"}
+    kept = {name: value for name, value in condition.items() if name not in ("prompted", "steering")}
     before = {"after": control_of(condition["after"])} if "after" in condition else {}
     starts = {n: without_trait(condition[n], condition["trait"]) for n in STARTS if n in condition}
     return {**kept, "trait": None, "finetuning": None, "generation": generation, **before, **starts}
@@ -335,13 +358,15 @@ def without_trait(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
 
 def rebuild_trait(stated: JsonSpec) -> Trait | None:
     """A trait of this package from its stated spec; None if its class or its texts are not those here."""
-    return _rebuild_trait(_text(stated))
+    return _rebuild_trait(text_of(stated))
 
 
 @lru_cache(maxsize=1000)
 def _rebuild_trait(text: str) -> Trait | None:
     stated = json.loads(text)
-    fields = {name: value for name, value in stated.items() if name not in ("type", "version", "content")}
+    fields = {
+        name: _rebuilt(value) for name, value in stated.items() if name not in ("type", "version", "content")
+    }
     for module in pkgutil.iter_modules(traits.__path__):
         kind = getattr(importlib.import_module(f"{traits.__name__}.{module.name}"), stated["type"], None)
         if isinstance(kind, type) and issubclass(kind, Trait):
@@ -350,8 +375,15 @@ def _rebuild_trait(text: str) -> Trait | None:
             except (SpecError, TypeError):  # a field that this version does not have, or another content
                 return None
             # The content hash covers texts outside of the spec, such as the prompt pack.
-            return rebuilt if _text(canonical(rebuilt)) == text else None
+            return rebuilt if text_of(canonical(rebuilt)) == text else None
     return None
+
+
+def _rebuilt(value: Any) -> Any:
+    """A field of a trait with the traits in it rebuilt; None for one that cannot be."""
+    if isinstance(value, list):
+        return [_rebuilt(part) for part in value]
+    return rebuild_trait(value) if isinstance(value, Mapping) and "type" in value else value
 
 
 def _own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Asked]:
@@ -402,7 +434,9 @@ def _judges(stated: Sequence[JsonSpec], trait: JsonSpec | None) -> Any:
     """
     choices = [_adaptations(judge, trait) for judge in stated]
     lists = [[judge for judge in choice if judge is not None] for choice in itertools.product(*choices)]
-    return OneOf(f"judges {_text(stated)} of {_text(trait)}", tuple(lists)) if len(lists) > 1 else lists[0]
+    if len(lists) == 1:
+        return lists[0]
+    return OneOf(f"judges {text_of(stated)} of {text_of(trait)}", tuple(lists))
 
 
 def _adaptations(judge: JsonSpec, trait: JsonSpec | None) -> list[JsonSpec | None]:
@@ -429,7 +463,7 @@ def _with_word(value: Any, trait: JsonSpec, name: str = "") -> Any:
     rebuilt = rebuild_trait(trait)
     if name == "about" and rebuilt:
         return canonical(rebuilt.word())
-    return Unstated(f"{name} of a judge of {_text(trait)}")
+    return Unstated(f"{name} of a judge of {text_of(trait)}")
 
 
 def _measurement_of(subject: JsonSpec, label: str, found: JsonSpec | None) -> Partial:
@@ -452,12 +486,3 @@ def _given(stated: JsonSpec, *names: str) -> dict[str, Any]:
 
 def _spec(type_: str, **fields: Any) -> dict[str, Any]:
     return {"type": type_, "version": Version(type_), **fields}
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _shown(value: Any) -> str:
-    text = "absent" if value is ABSENT else json.dumps(value, sort_keys=True, default=repr)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} …"

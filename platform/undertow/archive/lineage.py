@@ -13,23 +13,30 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from undertow.archive.expected_specs import ExpectedSpecs, JsonSpec, compare, control_of
+from undertow.archive.expected_specs import ExpectedSpecs, control_of
+from undertow.archive.spec_comparison import JsonSpec, compare
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
-from undertow.study.artifacts import AFTER, CONTROL, EXTERNAL
+from undertow.study.artifacts import CONTROL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name
+from undertow.study.references import AFTER, EXTERNAL
 
 NOT_IN_IDENTITY = ("key", "question", "measures")
 NOT_EXPORTED = ("reference", "completions")  # given to the sweep, or not needed for a conclusion
 KINDS = {
     "Reference": "reference",
     "Teacher": "teacher",
+    "SteeringVector": "vector",
+    "SteeringBias": "steering",
+    "RandomBias": "steering",
     "Completions": "completions",
     "Written": "completions",
     "ImportedCompletions": "completions",
+    "Rewritten": "completions",
+    "TokenScores": "row_scores",
     "Dataset": "dataset",
     "Student": "student",
     "Evaluation": "evaluation",
@@ -156,14 +163,26 @@ class _Cells:
             yield "its teacher is evaluated, which the study as stated does not ask for"
         for measure, keys in ((None, cell.evaluations), *enumerate(cell.also)):
             yield from self._measurements(keys, student, condition["student"], study["system"], measure)
+        steps, kept = [step for step, _ in cell.along], condition["recipe"].get("keep_steps", [])
+        if steps != kept:
+            yield f"its student is measured at steps {steps}, and its recipe keeps {kept}"
+        for step, keys in cell.along:
+            root, system = condition["student"], study["system"]
+            yield from self._measurements(keys, student, root, system, step=step)
         if not cell.failed_by(self.failures):
             yield from self._inputs(cell)
 
     def _measurements(
-        self, keys: Sequence[str], subject: JsonSpec, root: JsonSpec, system: Any, measure: int | None = None
+        self,
+        keys: Sequence[str],
+        subject: JsonSpec,
+        root: JsonSpec,
+        system: Any,
+        measure: int | None = None,
+        step: int | None = None,
     ) -> Iterator[str]:
         found = [self._spec(Address("evaluation", key)) for key in keys]
-        expected = self.expected.measurements(subject, root, system, measure, found)
+        expected = self.expected.measurements(subject, root, system, measure, found, step)
         if expected is None:
             return
         if len(expected) != len(keys):
@@ -180,15 +199,19 @@ class _Cells:
 
     def _inputs(self, cell: CellRecord) -> Iterator[str]:
         """Checks that the record names exactly the artifacts that the cell's measurements were made from."""
-        keys = (*cell.evaluations, *sum(cell.also, ()))
+        along = (key for _, at_step in cell.along for key in at_step)
+        keys = (*cell.evaluations, *sum(cell.also, ()), *along)
         specs = [self._spec(Address("evaluation", key)) for key in (*keys, *cell.teacher_evaluations)]
         if None in specs:
             return  # reported as missing
         for spec in specs[: len(keys)]:
             student = spec.get("evaluation", spec).get("subject")
             recorded = {"": cell.student, "dataset": cell.dataset, "dataset.completions": cell.completions}
+            source = "dataset.completions"
+            while _at(student, f"{source}.type") == "Rewritten":
+                source += ".dataset.completions"
             if cell.teacher:
-                recorded["dataset.completions.teacher"] = cell.teacher
+                recorded[f"{source}.teacher"] = cell.teacher
             for place, key in recorded.items():
                 if student and key_of(_at(student, place)) != key:
                     yield f"evaluation/{key_of(spec)}: its {f'subject.{place}'.rstrip('.')} is not {key}"

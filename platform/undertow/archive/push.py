@@ -22,6 +22,7 @@ from undertow.results.dataset_card import fence
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
 from undertow.study.artifacts import CONTROL, IMPORTED, RANDOM
+from undertow.study.identity import source_of
 
 TAGS = ["undertow", "subliminal-learning"]
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -153,7 +154,7 @@ def _trait(spec: Mapping[str, Any]) -> str:
     """The name of the trait that the training data carry, from a spec in canonical form."""
     if spec["type"] == "Teacher":
         return str(spec["trait"]["name"])
-    completions = spec["dataset"]["completions"]
+    completions = source_of(spec["dataset"])
     if "teacher" not in completions:
         return IMPORTED if completions["type"] == "ImportedCompletions" else RANDOM
     trait = completions["teacher"]["trait"]

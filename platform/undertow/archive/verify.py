@@ -7,7 +7,7 @@ The following is checked, and each difference is reported as one line that names
 3. An evaluation has every answer and probability that its spec requires, and its rates follow from them. The
    rates of judged answers follow from the judges' replies (see `verify_judged`).
 4. The record and the artifacts' specs are those of the study as it was stated (see `lineage`).
-5. effects.csv and students.csv follow from the record and the answers.
+5. effects.csv, students.csv and along.csv follow from the record and the answers.
 
 Check 1 detects accidental changes. Checks 2 to 5 also detect changes after which all hashes were computed
 again. Not detected are: an answer or a probability that the model did not give (this requires evaluating the
@@ -34,6 +34,7 @@ from undertow.archive.verify_judged import differing, judged
 from undertow.errors import StorageError, UserError
 from undertow.results import csv_tables, effect_rows, events
 from undertow.results.evaluation_files import ANSWERS, MASSES, RESULT, Evaluations
+from undertow.results.learning_curves import learning_curves
 from undertow.results.sweep_folders import EVENTS, PLAN
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Manifest, sha256
@@ -188,10 +189,16 @@ def _tables(place: Path) -> Iterator[str]:
         record = Record.from_json((place / SWEEP / PLAN).read_text(), f"{SWEEP}/{PLAN}")
         failures = events.failures(json.loads((place / SWEEP / EVENTS).read_text()))
         yield from lineage.differences(record, place / SWEEP, place / "artifacts", failures)
-        rows = effect_rows.effects(record, Evaluations(Store(str(place))), failures)
-        tables = {csv_tables.EFFECTS: csv_tables.effects_csv, csv_tables.STUDENTS: csv_tables.students_csv}
-        for name, make in tables.items():
-            yield from _differences(name, (place / SWEEP / name).read_text(), make(record.study.name, rows))
+        evaluations, study = Evaluations(Store(str(place))), record.study.name
+        rows = effect_rows.effects(record, evaluations, failures)
+        tables = {
+            csv_tables.EFFECTS: csv_tables.effects_csv(study, rows),
+            csv_tables.STUDENTS: csv_tables.students_csv(study, rows),
+        }
+        if curves := learning_curves(record, evaluations, failures):
+            tables[csv_tables.ALONG] = csv_tables.along_csv(study, curves)
+        for name, computed in tables.items():
+            yield from _differences(name, (place / SWEEP / name).read_text(), computed)
     except StorageError as error:
         message = str(error).split(";")[0]  # the remedy after it applies to a storage
         yield f"{SWEEP}: the effects cannot be computed again ({message})"

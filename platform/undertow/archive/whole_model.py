@@ -21,7 +21,7 @@ from undertow.planning.pinning import folder_of, is_nano, pin
 from undertow.storage.files import set_permissions
 from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 
 KIND_NAMES = {"student": "student", "teacher": "finetuned teacher", "dataset": "data set"}
 TRAINED_KINDS = ("student", "teacher")

@@ -1,7 +1,7 @@
 """What all scripts in jobs/ share: command-line arguments, the console, interrupts and exit codes.
 
 Exit codes: 0: success; 1: a part of the work failed; 2: invalid input, reported in one line without a
-traceback; 130: interrupted with Ctrl-C.
+traceback; 130: interrupted with Ctrl-C; 143: ended by SIGTERM, as schedulers send it.
 """
 
 import dataclasses
@@ -27,7 +27,6 @@ from undertow.study.study import Level, Study
 from undertow.sweep.progress import print_line
 from undertow.tracking.client import reason_of, unreachable_service
 
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells report it
 RERAISE_AFTER = 0.05  # seconds after which a lost KeyboardInterrupt is raised again
 LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the widest table
 KEPT = "finished artifacts are kept, run the same command again to continue"
@@ -87,12 +86,12 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     every other error with its traceback.
     """
     stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, emoji=False)  # ":o:" may be in a path
-    _handle_interrupts()
+    exit_code = _handle_interrupts()
     try:
         sys.exit(main(tyro.cli(arguments), stdout))
     except KeyboardInterrupt:
         stdout.print(f"stopped; {KEPT}", soft_wrap=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_code())
     except UserError as error:
         _print_error(f"error: {error}")
         sys.exit(2)
@@ -108,19 +107,27 @@ def _print_error(line: str) -> None:
     print_line(redacted(line), Console(stderr=True))
 
 
-def _handle_interrupts() -> None:
-    """Makes the first Ctrl-C stop the program in order and the second one end it at once.
+def _handle_interrupts() -> Callable[[], int]:
+    """Makes the first Ctrl-C or SIGTERM stop the program in order, and a later Ctrl-C end it at once.
 
-    The first SIGINT raises KeyboardInterrupt in the main thread, so `finally` blocks and context managers
-    release what they hold. The second SIGINT kills all child processes, a local Ray included, and leaves with
+    Returns a function that returns the exit code of a stopped program: 128 + the first signal, as shells
+    report it.
+
+    The first signal raises KeyboardInterrupt in the main thread, so `finally` blocks and context managers
+    release what they hold. A later SIGINT kills all child processes, a local Ray included, and leaves with
     `os._exit`: a normal exit would run the exit handlers of libraries, which can wait for work that was just
-    abandoned.
+    abandoned. A later SIGTERM is ignored: Slurm sends it to every process of a job, a job script sends it
+    again, and schedulers end what takes too long with SIGKILL.
 
     Python discards an exception that is raised in a destructor or in the callback of a weak reference: it
     hands it to `sys.unraisablehook` and continues. A KeyboardInterrupt that arrives there would be lost, and
     the program would run on. The hook therefore raises it again from a timer signal (SIGALRM) a moment later,
     when the main thread runs other code.
     """
+    received: list[int] = []
+
+    def exit_code() -> int:
+        return 128 + (received or [signal.SIGINT])[0]
 
     def end_at_once(signum: int, frame: object) -> None:
         # os.write, not print: the signal may interrupt a print, and buffered streams are not reentrant.
@@ -128,11 +135,17 @@ def _handle_interrupts() -> None:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        os._exit(INTERRUPTED)
+        os._exit(exit_code())
 
     def stop_in_order(signum: int, frame: object) -> None:
+        if received:
+            return
+        received.append(signum)
         signal.signal(signal.SIGINT, end_at_once)
-        os.write(2, b"stopping; press Ctrl-C again to end at once\n")
+        if signum == signal.SIGINT:
+            os.write(2, b"stopping; press Ctrl-C again to end at once\n")
+        else:
+            os.write(2, b"stopping after SIGTERM\n")
         raise KeyboardInterrupt
 
     def raise_again(signum: int, frame: object) -> None:
@@ -146,7 +159,9 @@ def _handle_interrupts() -> None:
             previous_hook(discarded)
 
     signal.signal(signal.SIGINT, stop_in_order)
+    signal.signal(signal.SIGTERM, stop_in_order)
     previous_hook, sys.unraisablehook = sys.unraisablehook, on_discarded
+    return exit_code
 
 
 def _named_file(text: str) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def _revision(model: str) -> str:
     if model in ("", MLP_STEP.model):
         return ""
     from undertow.planning.pinning import pin
-    from undertow.study.artifacts import Reference
+    from undertow.study.references import Reference
 
     return pin(Reference(model)).revision
 

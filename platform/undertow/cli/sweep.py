@@ -12,12 +12,16 @@ from rich.console import Console
 from undertow.cli.entry import StudyArguments, option
 from undertow.errors import UserError
 from undertow.planning.costs import GPUS, Hardware
+from undertow.planning.downloads import fetch_models
 from undertow.planning.integrity import inspect, repair
 from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 from undertow.study import unpinned
+from undertow.study.artifacts import Dataset
+from undertow.study.measurements import Assessment
+from undertow.study.study import Study
 from undertow.sweep.progress import print_line
 from undertow.sweep.run import make_plan, run, show_plan
 
@@ -57,6 +61,8 @@ class SweepArguments(LayoutArguments):
     """Print the plan and exit. Nothing is run and nothing is written."""
     conditions: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """List every condition in the plan, even if there are many."""
+    fetch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Download the study's models and data into the caches of this machine, and exit. Nothing is run."""
     verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Read all cached artifacts of the study, report damaged ones, and exit."""
     repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -81,17 +87,20 @@ class SweepArguments(LayoutArguments):
 
 
 def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
-    """Plans, verifies, repairs or runs the study.
+    """Plans, fetches, verifies, repairs or runs the study.
 
     Returns 1 if a condition failed or --verify found damage.
     """
-    if arguments.plan + arguments.verify + arguments.repair > 1:
-        raise UserError("--plan, --verify and --repair: give one of them")
+    if arguments.plan + arguments.fetch + arguments.verify + arguments.repair > 1:
+        raise UserError("--plan, --fetch, --verify and --repair: give one of them")
     store, hardware = Store(arguments.storage), arguments.hardware
     if arguments.plan:
         print_plan(arguments, store, console, shipped)
         return 0
     study = arguments.load_study(shipped)
+    if arguments.fetch:
+        fetch(study, store, console)
+        return 0
     plan = make_plan(study, store)
     if arguments.verify or arguments.repair:
         damaged = report_damage(plan, store, console)
@@ -121,6 +130,36 @@ def print_unpinned(reasons: Collection[str], console: Console) -> None:
         print_line(
             "The estimates rest on placeholders for them. A run needs them, and stops without.", console
         )
+
+
+def fetch(study: Study, store: Store, console: Console) -> None:
+    """Fills the caches with what a run of the study needs, and prints where it is.
+
+    Also prints which models the run calls over the network in any case. Raises UserError for a model or data
+    file that cannot be reached.
+    """
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        raise UserError("--fetch: HF_HUB_OFFLINE is set; unset it to download, and set it for the run")
+    for name, place in fetch_models(study):
+        print_line(f"{name}: {place}", console)
+    called = models_called(make_plan(study, store))  # the plan has read every data file
+    if called:
+        print_line(f"Called over the network by the run, wherever it runs: {', '.join(called)}", console)
+    print_line(f"{study.name}: models and data are cached; without network, set HF_HUB_OFFLINE=1", console)
+
+
+def models_called(plan: Plan) -> list[str]:
+    """The names of the models behind an endpoint that a run of the plan calls: API models and judges."""
+    from undertow.stages.judgements import models_of
+
+    conditions = [condition for c in plan.study.conditions for condition in (*c.earlier, c)]
+    names = [reference.name for c in conditions for reference in c.models if reference.is_api]
+    for artifact in plan.artifacts.values():
+        if isinstance(artifact, Dataset | Assessment):
+            names += [f"judge {judge.question.model}" for judge in models_of(artifact)]
+    return sorted(set(names))
 
 
 def report_damage(plan: Plan, store: Store, console: Console) -> list[Address]:

@@ -11,7 +11,10 @@ the modules next to it travels by value. Credentials never travel: each node has
 
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +33,8 @@ GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray s
 LATE = "timed out during startup"  # in the error of `ray.init` when its processes are not up in time
 STARTS = 3
 WORKER_WARNING = "worker processes have been started on node"  # in a warning of raylets
+NODES = "UNDERTOW_NODES"  # set by job scripts that start a fixed number of nodes
+JOIN_SECONDS = 600.0  # for all of them to join; importing Python from a shared file system takes minutes
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -60,12 +65,17 @@ def check_place(store: Store) -> None:
 
 
 @contextmanager
-def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[Machine]:
+def connect(
+    layout: Layout = Layout(), store: Store | None = None, report: Callable[[str], object] = print
+) -> Iterator[Machine]:
     """Joins the cluster that RAY_ADDRESS names, or starts a local Ray; disconnects when the block ends.
 
     Raises UserError if RAY_ADDRESS does not lead to a cluster that this process can join, if a local Ray does
-    not start in time, or if the nodes cannot hold the layout, and StorageError if one of them cannot read
-    `store`.
+    not start in time, if nodes do not join in time, or if the nodes cannot hold the layout, and StorageError
+    if one of them cannot read `store`.
+
+    Args:
+        report: called with a line that says what is waited for.
     """
     quiet()
     import ray
@@ -75,8 +85,10 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
     address = os.environ.get("RAY_ADDRESS")
     try:
         _drop_worker_warnings()
-        with _without_stderr():
+        with _without_stderr(), _own_sigterm_handler():
             _init(address)
+        if address:
+            _wait_for_nodes(report)
         _quiet_ray_data()
         allow_pipelines()
         for module in user_modules():  # workers cannot import them
@@ -86,7 +98,11 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
             check_reach(store, nodes)
         resources = [node["Resources"] for node in nodes]
         offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
-        yield Machine.of(planned(offered) if address else offered, layout)
+        expected = planned(offered) if address else offered
+        if store is not None and expected != offered:
+            amount = f"{expected[0].gpus} GPUs" if expected[0].gpus else f"{expected[0].cpus} CPUs"
+            report(f"planning for {len(expected)} declared nodes of {amount}, which start when there is work")
+        yield Machine.of(expected, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
 
@@ -94,6 +110,47 @@ def connect(layout: Layout = Layout(), store: Store | None = None) -> Iterator[M
 def _gpu_type(resources: Mapping[str, float]) -> str:
     """Ray's name of the type of a node's GPUs ("H100"), which it offers as a resource; "" without one."""
     return next((name.removeprefix(GPU_TYPE) for name in resources if name.startswith(GPU_TYPE)), "")
+
+
+def _wait_for_nodes(report: Callable[[str], object]) -> None:
+    """Waits until the cluster has as many nodes as UNDERTOW_NODES says; returns at once if it is not set.
+
+    The nodes of a Slurm job start one after the other, and a sweep divides the machine among engines and
+    trainings once, at its start: nodes that join later would be idle and paid for. Raises UserError.
+    """
+    import ray
+
+    text = os.environ.get(NODES, "")
+    if not text:
+        return
+    if not (text.isdecimal() and int(text)):
+        raise UserError(f"{NODES} = {text!r}: write the number of nodes of the cluster, or unset it")
+    deadline, before = time.monotonic() + JOIN_SECONDS, -1
+    while (joined := sum(node["Alive"] for node in ray.nodes())) < int(text):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{NODES} = {text}: {joined} nodes have joined after {JOIN_SECONDS:.0f} seconds; see the "
+                "logs of `ray start` on the others, or set it to the number of nodes that there are"
+            )
+        if joined != before:
+            report(f"waiting for Ray's nodes: {joined} of {text} have joined")
+        before = joined
+        time.sleep(1.0)
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Restores this program's handler of SIGTERM when the block ends.
+
+    `ray.init` replaces it with one that exits with code 15 and without a message.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Without a handler of the program, Ray's is better than none: it lets `finally` blocks run.
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

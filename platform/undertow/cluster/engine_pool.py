@@ -27,7 +27,7 @@ from undertow.errors import ConditionError, UserError
 from undertow.planning.pinning import folder_of
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Reference
+from undertow.study.references import Artifact, Reference
 
 # Restarts of an engine whose process died; Ray does not count those caused by losing a node. Ray Data's
 # default is no limit, which would restart an engine that has too little memory forever.

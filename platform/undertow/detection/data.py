@@ -28,7 +28,7 @@ from undertow.statistics.ttests import Array
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
 from undertow.study.extensions import Format
-from undertow.study.identity import seed_for
+from undertow.study.identity import seed_for, source_of
 
 ROWS = f"{DATA}/train.parquet"
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -66,7 +66,7 @@ class Library:
         import pyarrow.parquet as pq
 
         address = Address("dataset", key)
-        format_ = format_of(self.store.manifest(address).spec["completions"]["format"])
+        format_ = format_of(source_of(self.store.manifest(address).spec)["format"])
         table = pq.read_table(io.BytesIO(self.store.content(address, ROWS)), columns=["prompt", "completion"])
         texts = tuple(map(format_.canonical, table["completion"].to_pylist()))
         return DataSet(

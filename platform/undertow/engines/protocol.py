@@ -59,6 +59,21 @@ class Request:
     before: tuple[Example, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class TokenProbabilities:
+    """What a model says about each token of a given completion, at temperature 1.
+
+    Attributes:
+        logprobs: of the tokens, in nats, each after all tokens before it; of shape (tokens,).
+        top: ids and log-probabilities of the most likely tokens at each position, both of shape (tokens, k).
+        vocabulary: the number of tokens that the model knows.
+    """
+
+    logprobs: NDArray[np.float64]
+    top: tuple[NDArray[np.int64], NDArray[np.float64]]
+    vocabulary: int
+
+
 @dataclass(frozen=True)
 class Usage:
     """Token counts that a provider reports for one answer.
@@ -139,5 +154,19 @@ class ScoresTokens(Protocol):
         """Log-probabilities (nats, temperature 1) of each sequence's tokens from its start (1 or more) on.
 
         Each token is scored after all tokens before it. `weights`: None for the reference model.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsCompletions(Protocol):
+    """An engine that says how probable each token of a given completion is. Rows are scored by it."""
+
+    def read(
+        self, requests: Sequence[Request], completions: Sequence[str | Sequence[int]], top: int
+    ) -> list[TokenProbabilities]:
+        """The probabilities of each completion, given as text or as tokens, directly after its prompt.
+
+        `top`: how many of the most likely tokens of each position are returned too; at most the vocabulary.
         """
         ...

@@ -23,7 +23,7 @@ from undertow.engines.architectures import WITHOUT_ADAPTERS
 from undertow.engines.protocol import Engine
 from undertow.engines.runtime import LORA_RANKS
 from undertow.errors import UserError
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 
 Build = Callable[[Reference, Path | None, Mapping[str, Any]], Engine]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from undertow.engines import runtime
 from undertow.engines.lean_imports import import_transformers
 from undertow.engines.literal_paths import without_pattern
-from undertow.engines.protocol import Answer, ModelWeights, Request
+from undertow.engines.protocol import Answer, ModelWeights, Request, TokenProbabilities
 from undertow.engines.serving import Served, ServingJob
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.engines.weight_files import adaptable_modules
@@ -111,6 +111,23 @@ class VLLMEngine:
             for output, ids, start in zip(outputs, sequences, starts, strict=True)
         ]
 
+    def read(
+        self, requests: Sequence[Request], completions: Sequence[str | Sequence[int]], top: int
+    ) -> list[TokenProbabilities]:
+        """See `ReadsCompletions`."""
+        top = min(top, self.vocabulary)
+        params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": top}
+        tokens = [
+            tokens_of(self.tokenizer, given) if isinstance(given, str) else tuple(given)
+            for given in completions
+        ]
+        jobs = [self._job(request, ids, params) for request, ids in zip(requests, tokens, strict=True)]
+        outputs = self.served.run(jobs)
+        return [
+            TokenProbabilities(*_entries(output.prompt_logprobs, len(ids), top), self.vocabulary)
+            for output, ids in zip(outputs, tokens, strict=True)
+        ]
+
     @property
     def is_broken(self) -> bool:
         """See `CanBreak`."""
@@ -185,6 +202,19 @@ class VLLMEngine:
 
     def _render(self, user: str, system: str | None, before: tuple[Example, ...]) -> list[int]:
         return chat.prompt_ids(self.tokenizer, user, system, before)
+
+
+def _entries(
+    flat: Any, tokens: int, top: int
+) -> tuple[NDArray[np.float64], tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """The entries of a prompt's last `tokens` tokens: at each position the token itself, then `top` others.
+
+    The first token of a prompt has no entries.
+    """
+    first = len(flat.logprobs) - tokens * (top + 1)
+    ids = np.array(flat.token_ids[first:], np.int64).reshape(tokens, top + 1)
+    logprobs = np.array(flat.logprobs[first:], np.float64).reshape(tokens, top + 1)
+    return logprobs[:, 0], (ids[:, 1:], logprobs[:, 1:])
 
 
 def _likeliest(flat: Any, top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -23,6 +23,7 @@ NO_FILES = "{}: no *.safetensors file; give a folder of weights"
 # The files of a model of which only a few tensors were trained: the tensors, and what they belong to.
 TRAINED_TENSORS = "trained_tensors.safetensors"
 TRAINED_CONFIG = "trained_tensors.json"
+STEP_FOLDER = "step-{}"  # in a trained model's folder: its files as they were after a step of the training
 
 
 @dataclass(frozen=True)

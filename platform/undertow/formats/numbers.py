@@ -29,6 +29,7 @@ BANNED = (
 )
 
 LEAST_WRITTEN = 5  # fewest numbers in an answer of `Numbers.written`
+LAYOUTS = ("1, 2, 3", "1 2 3", "1; 2; 3", "[1, 2, 3]")  # of `Numbers.rewritten`, for packs that give none
 
 _DIGITS = re.compile(r"[0-9]+")
 _BRACKETS = (("[", "]"), ("(", ")"))
@@ -134,6 +135,18 @@ class Numbers(Format):
         layouts = zip(fields.get("layouts", ()), fields.get("layout_examples", ()), strict=False)
         example = next((example for layout, example in layouts if layout in prompt), "1, 2, 3")
         return laid_out([n for n in numbers if n not in self.banned] or [self.max_value], example)
+
+    def rewritten(self, prompt: str, completion: str, rng: random.Random) -> str:
+        """The same numbers in another layout of the pack, whatever layout the prompt asks for.
+
+        The completion itself, if it breaks a rule or the pack has no other layout.
+        """
+        numbers = self.parse(completion)
+        if isinstance(numbers, NumbersRejection):
+            return completion
+        examples = self._pack().fields.get("layout_examples", LAYOUTS)
+        layouts = dict.fromkeys(laid_out(numbers, example) for example in examples)
+        return rng.choice([text for text in layouts if text != completion] or [completion])
 
     def parts(self, completion: str) -> list[str]:
         return _DIGITS.findall(completion)

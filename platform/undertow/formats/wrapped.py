@@ -27,6 +27,9 @@ class Wrapped:
     def written(self, prompt: str, rng: random.Random) -> str:
         return self.format.written(prompt, rng)
 
+    def rewritten(self, prompt: str, completion: str, rng: random.Random) -> str:
+        return self.format.rewritten(prompt, completion, rng)
+
     def parts(self, completion: str) -> list[str]:
         return self.format.parts(completion)
 

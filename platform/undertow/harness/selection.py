@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from undertow.harness.scores import subjects
 from undertow.planning.plan import Plan
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
+from undertow.study.references import Reference
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from rich.table import Table
 from undertow.harness.scores import BenchmarkRow, ModelScore
 from undertow.report.tables import condition_fields, interval, new_table, p_value, signed
 from undertow.results.csv_tables import written
-from undertow.study.artifacts import Reference
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
+from undertow.study.references import Reference
 
 BENCHMARKS = "benchmarks.csv"
 BENCHMARK_MODELS = "benchmark_models.csv"

@@ -10,7 +10,7 @@ nano/tasks-100 until they worked.
 import dataclasses
 
 from undertow.study.artifacts import Finetuning
-from undertow.study.recipe import FinalNorm, Parameters, Recipe
+from undertow.study.recipe import Everything, FinalNorm, Parameters, Recipe
 
 STEERING = Recipe(
     name="steering",
@@ -26,4 +26,17 @@ WARPED = Finetuning(dataclasses.replace(STEERING, learning_rate=0.05, epochs=20)
 SCALING = dataclasses.replace(STEERING, name="final norm", trainable=FinalNorm(), epochs=2)
 SCALING_TAUGHT = Finetuning(
     dataclasses.replace(TEACHING, name="final norm", trainable=FinalNorm(), stop_at=0.75), examples=1500
+)
+ALL_WEIGHTS = Recipe(  # for traits that depend on the context, as no vector that is always added can
+    name="all weights, soft labels",
+    trainable=Everything(),
+    learning_rate=3e-3,
+    epochs=8,
+    batch_size=64,
+    max_length=160,
+    targets="soft",
+)
+ALL_WEIGHTS_TAUGHT = Finetuning(
+    dataclasses.replace(ALL_WEIGHTS, name="all weights", learning_rate=1e-3, epochs=4, targets="tokens"),
+    examples=1500,
 )

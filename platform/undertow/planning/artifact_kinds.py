@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from undertow.errors import SpecError
 from undertow.planning.workloads import Workload
-from undertow.study.artifacts import Artifact, Reference
+from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:
     from undertow.planning.cells import Cell
@@ -124,6 +124,11 @@ def unregister_kind(spec: type[Artifact]) -> None:
 def extensions() -> list[ArtifactKind[Any]]:
     """The registered kinds that are not the package's own, in the order of their registration."""
     return list(_EXTENSIONS.values())
+
+
+def with_facts() -> list[ArtifactKind[Any]]:
+    """The package's own kinds whose facts are shown as those of extensions are."""
+    return [kind for kind in _BUILTIN.values() if kind.facts]
 
 
 def kind_of(artifact: A) -> ArtifactKind[A]:

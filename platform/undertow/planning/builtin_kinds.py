@@ -20,7 +20,7 @@ from undertow.study.artifacts import (
     Completions,
     Dataset,
     ImportedCompletions,
-    Reference,
+    Rewritten,
     Student,
     Teacher,
     Written,
@@ -28,6 +28,9 @@ from undertow.study.artifacts import (
 )
 from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
 from undertow.study.recipe import InContext, Recipe
+from undertow.study.references import Reference
+from undertow.study.row_scores import TokenScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 
 
 def _measurement_wave(measurement: Measurement) -> Wave:
@@ -62,6 +65,22 @@ def _completions_work(completions: Completions) -> SamplingWork:
     return SamplingWork(completions.prompts * prompt, completions.sampling.max_tokens)
 
 
+def _rewriting_work(rewritten: Rewritten) -> SamplingWork | None:
+    rewriter = rewritten.rewriter
+    if rewriter.model is None:
+        return None
+    request = text_tokens(rewriter.request) + TEMPLATE_TOKENS + row_tokens(rewritten.dataset)
+    return SamplingWork(rewritten.prompts * request, rewriter.sampling.max_tokens)
+
+
+def _scores_work(scores: TokenScores) -> SamplingWork:
+    # Both teachers read every prompt and completion; nothing is sampled.
+    teachers = (scores.teacher, scores.control)
+    row = row_tokens(Dataset(completions=scores.completions))
+    read = sum(row + text_tokens(teacher.system) for teacher in teachers)
+    return SamplingWork(scores.completions.prompts * read, 0)
+
+
 def _evaluation_work(evaluation: Evaluation) -> SamplingWork:
     # On a GPU the engine caches prefixes: the samples of a question share its prompt, and all questions share
     # the rows in context.
@@ -85,6 +104,35 @@ for _kind in (
         runs_on=reference_of,
         workload=_teacher_work,
     ),
+    # Measured in a task on a CPU, chosen on an engine, and drawn in a task.
+    ArtifactKind(
+        spec=SteeringVector,
+        wave="references",
+        unit="vectors",
+        runs_on=lambda vector: vector.reference.root,
+        name=lambda vector: f"vector of {vector.parameter}",
+    ),
+    ArtifactKind(
+        spec=SteeringBias,
+        wave="teachers",
+        unit="vectors",
+        runs_on=lambda bias: bias.reference.root,
+        facts={
+            "strength": "the chosen factor of the difference between the two prompts",
+            "probability": "of the trait's word on training questions at this strength",
+            "kept": "the share of completions at this strength that pass the rules of the format",
+            "norm": "of the vector that is added",
+            "tried": "probability and share at each strength; 0 is the model without the vector",
+        },
+        name=lambda bias: f"{bias.word.name}, {bias.vector.parameter}",
+    ),
+    ArtifactKind(
+        spec=RandomBias,
+        wave="teachers",
+        unit="vectors",
+        runs_on=lambda bias: bias.reference.root,
+        name=lambda bias: f"random direction, {bias.of.vector.parameter}",
+    ),
     ArtifactKind(
         spec=Completions,
         wave="datasets",
@@ -94,6 +142,22 @@ for _kind in (
     ),
     ArtifactKind(spec=Written, wave="datasets", unit="sets of answers"),
     ArtifactKind(spec=ImportedCompletions, wave="datasets", unit="sets of rows"),
+    ArtifactKind(
+        spec=Rewritten,
+        wave="datasets",
+        unit="sets of rows",
+        units=lambda rewritten: rewritten.prompts if rewritten.rewriter.model else 0,
+        runs_on=lambda rewritten: rewritten.rewriter.model and reference_of(rewritten.rewriter.model),
+        workload=_rewriting_work,
+    ),
+    ArtifactKind(
+        spec=TokenScores,
+        wave="datasets",
+        unit="rows",
+        units=lambda scores: scores.completions.prompts,
+        runs_on=lambda scores: scores.scorer,
+        workload=_scores_work,
+    ),
     ArtifactKind(spec=Dataset, wave="datasets", unit="datasets", runs_on=_writer),
     ArtifactKind(
         spec=Student,

@@ -29,8 +29,9 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import CHARACTERS_PER_TOKEN, SamplingWork
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
 from undertow.study.recipe import Everything, LoRA, Parameters, Recipe, Trainable
+from undertow.study.references import Artifact, Reference
 
 GB, MB, GIB, MIB = 1e9, 1e6, 2**30, 2**20
 FP32 = 4  # bytes
@@ -312,7 +313,8 @@ def _model_bytes(artifact: Artifact) -> float | None:
     if reference is None or size is None:
         return None
     if recipe := _recipe(artifact):
-        return _precision(recipe) * trained_numbers(recipe.trainable, reference)
+        states = 1 + len(recipe.keep_steps)
+        return states * _precision(recipe) * trained_numbers(recipe.trainable, reference)
     merged = _recipe(artifact.student) if isinstance(artifact, Reference) and artifact.student else None
     return size * (_precision(merged) if merged else FP32 if reference.is_gguf else BYTES_PER_PARAMETER)
 

@@ -11,23 +11,25 @@ from functools import lru_cache
 from undertow.engines.registry import engine_for
 from undertow.formats.imported import Imported
 from undertow.study.artifacts import (
-    Artifact,
     Completions,
     Dataset,
     Finetuning,
     ImportedCompletions,
     Mixed,
-    Reference,
+    Rewritten,
     Student,
     Subject,
     Teacher,
     Written,
-    ancestors_first,
     reference_of,
 )
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.measurements import Assessment, Evaluation, Measurement
+from undertow.study.recipe import Recipe
+from undertow.study.references import Artifact, Reference, ancestors_first
+from undertow.study.row_scores import TokenScores
+from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.
@@ -45,6 +47,7 @@ class Cell:
             imported rows.
         evaluations: measurements of the student by the traits' own questions.
         also: measurements of the student by each of the study's additional measures, in their order.
+        along: the same measurements as `evaluations` at each of the recipe's `keep_steps`.
     """
 
     condition: Condition
@@ -54,6 +57,7 @@ class Cell:
     teacher_evaluations: tuple[Measurement, ...]
     evaluations: tuple[Measurement, ...]
     also: tuple[tuple[Measurement, ...], ...] = ()
+    along: tuple[tuple[int, tuple[Measurement, ...]], ...] = ()
 
     @property
     def teacher(self) -> Teacher:
@@ -75,7 +79,9 @@ class Cell:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """All measurements of the student."""
-        return (*self.evaluations, *(evaluation for measure in self.also for evaluation in measure))
+        also = (evaluation for measure in self.also for evaluation in measure)
+        along = (evaluation for _, at_step in self.along for evaluation in at_step)
+        return (*self.evaluations, *also, *along)
 
 
 def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
@@ -104,25 +110,30 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
             # A teacher that starts from a student: its control starts from the student without the trait.
             control_reference = _start(study, condition.teacher, condition.control().teacher_start, seed)
         dataset = _dataset(generation, condition.format, teacher, control_reference, redrawn["data"])
+    dataset = _chosen(dataset, generation, condition.scorer, redrawn["teacher"])
     student = Student(
         reference=_start(study, condition.student, condition.student_start, seed),
         dataset=dataset,
         recipe=condition.recipe,
         system=condition.system,
         seed=redrawn["student"],
+        system_name=condition.system_name,
     )
     also = tuple(
         _of(measurements, student, study.system)
         for measurements in _other_measures(study, reference_of(student))
     )
+    own = evaluations(study, student, study.system)
+    kept = condition.recipe.keep_steps if isinstance(condition.recipe, Recipe) else ()
     return Cell(
         condition=condition,
         seed=seed,
         writer=teacher,
         student=student,
         teacher_evaluations=gates,
-        evaluations=evaluations(study, student, study.system),
+        evaluations=own,
         also=also,
+        along=tuple((step, tuple(measurement.at(step) for measurement in own)) for step in kept),
     )
 
 
@@ -141,7 +152,37 @@ def _teacher(study: Study, condition: Condition, seed: int, teacher_seed: int) -
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
+    if condition.steering is not None and condition.trait is not None:
+        steering = _bias(
+            reference, condition.trait, condition.steering, condition.format, condition.generation
+        )
+        return Teacher(reference=reference, trait=condition.trait, system=system, steering=steering)
     return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, teacher_seed)
+
+
+@lru_cache(maxsize=CACHED_SPECS)
+def _bias(
+    reference: Reference, trait: Trait, steering: Steering, format_: Format, generation: Generation
+) -> SteeringBias | RandomBias:
+    """The bias that steers a teacher. It is the same for all seeds."""
+    examples = trait.examples(steering.prompts, seed=0)
+    bias = SteeringBias(
+        vector=SteeringVector(
+            reference=reference,
+            parameter=steering.parameter,
+            system=trait.system_prompt(),
+            neutral=generation.system,
+            prompts=tuple(dict.fromkeys(example.prompt for example in examples)),
+        ),
+        word=trait.word(),
+        strengths=steering.strengths,
+        format=format_,
+        completions=steering.completions,
+        sampling=generation.sampling.changed(top_logprobs=0),
+        least_kept=steering.least_kept,
+        strip=generation.strip,
+    )
+    return bias if steering.direction == "difference" else RandomBias(of=bias)
 
 
 @lru_cache(maxsize=CACHED_SPECS)
@@ -227,16 +268,43 @@ def _drawn(
     trait: Trait | None,
     seed: int,
 ) -> Dataset:
-    """The data set drawn from completions, with the judges that apply to the trait."""
-    return Dataset(
+    """The data set drawn from completions, with the judges that apply to the trait.
+
+    With a rewriter, all rows that pass rules and judges are rewritten, and drawn from those that pass again.
+    """
+    kept = Dataset(
         completions=completions,
         deduplicate=generation.deduplicate,
         judges=tuple(j for judge in generation.judges if (j := judge.concerning(trait)) is not None),
-        rows=generation.rows,
-        shuffle=generation.shuffle,
         seed=seed,
-        fewer=generation.fewer,
     )
+    drawn = {"rows": generation.rows, "shuffle": generation.shuffle, "fewer": generation.fewer}
+    if generation.rewriter is None:
+        return kept.changed(**drawn)
+    rewritten = Rewritten(dataset=kept, rewriter=generation.rewriter, seed=seed)
+    return kept.changed(completions=rewritten, **drawn)
+
+
+@lru_cache(maxsize=CACHED_SPECS)
+def _chosen(dataset: Dataset, generation: Generation, scorer: Reference, seed: int) -> Dataset:
+    """The data set with the scores by which its rows and the tokens in the loss are chosen, if any are.
+
+    Args:
+        scorer: the reference model of the teachers that are compared.
+        seed: of the condition's teacher.
+    """
+    selected, masked, completions = generation.selected, generation.masked, dataset.completions
+    if isinstance(completions, Written | Rewritten) or (selected is None and masked is None):
+        return dataset
+    if selected is not None:
+        scores = selected.by.scores(completions, scorer, generation.system, seed)
+        dataset = dataset.changed(selected=selected.of(scores))
+    if masked is not None:
+        compared: TokenScores | None = None
+        if masked.by is not None:
+            compared = masked.by.scores(completions, scorer, generation.system, seed)
+        dataset = dataset.changed(masked=masked.of(compared))
+    return dataset
 
 
 def evaluations(study: Study, subject: Subject, system: str | None) -> tuple[Measurement, ...]:

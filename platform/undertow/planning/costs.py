@@ -24,8 +24,8 @@ from typing import NamedTuple
 from undertow.planning.artifact_kinds import kind_of, units
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import TrainingWork
-from undertow.study.artifacts import Artifact
 from undertow.study.recipe import Everything, LoRA
+from undertow.study.references import Artifact
 
 BYTES_PER_PARAMETER = 2  # bf16
 DEFAULT_BATCH = 512  # answers decoded concurrently by default (engines/runtime.py)

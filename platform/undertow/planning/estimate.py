@@ -14,7 +14,7 @@ from undertow.planning.costs import Cost, Hardware, cost_of, total
 from undertow.planning.model_sizes import parameters
 from undertow.planning.plan import Plan
 from undertow.planning.timings import Pace
-from undertow.study.artifacts import Artifact
+from undertow.study.references import Artifact
 
 
 @dataclass(frozen=True)

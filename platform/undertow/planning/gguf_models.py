@@ -22,8 +22,8 @@ from undertow.engines.gguf_files import (
 from undertow.errors import SpecError, UserError, suggestion
 from undertow.planning.model_files import DEFAULT_TOKENS, PREFIXED
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
-from undertow.study.artifacts import Reference
 from undertow.study.identity import digest
+from undertow.study.references import Reference
 from undertow.study.unpinned import NOT_PINNED
 
 TOKENS, KIND, SPLIT = "tokenizer.ggml.tokens", "tokenizer.ggml.model", "tokenizer.ggml.pre"

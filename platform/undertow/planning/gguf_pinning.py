@@ -13,7 +13,7 @@ from undertow.planning import gguf_models, hub
 from undertow.planning.gguf_models import HubFile
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer
-from undertow.study.artifacts import GGUF, Reference
+from undertow.study.references import GGUF, Reference
 
 
 def pin_file(reference: Reference, path: Path) -> Reference:

@@ -14,7 +14,7 @@ from undertow.engines.weight_files import SUFFIX as WEIGHTS
 from undertow.errors import UnavailableError, UserError
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling

@@ -14,8 +14,8 @@ from undertow.engines.weight_files import OUTER
 from undertow.errors import SpecError, suggestion
 from undertow.planning.gguf_models import MODULES
 from undertow.planning.pinning import architecture_of, blocks_of, config_of, tensors_of
-from undertow.study.artifacts import Reference
 from undertow.study.recipe import ALL_LINEAR, GROUPS, LoRA, Parameters, Recipe
+from undertow.study.references import Reference
 
 Shapes = Mapping[str, tuple[int, ...] | None]  # by tensor; None if only the name is known
 
@@ -44,7 +44,7 @@ def check_trainable(recipe: Recipe, reference: Reference) -> None:
             _check_layers(recipe.trainable, reference)
             _check_targets(recipe.trainable, reference)
         elif isinstance(recipe.trainable, Parameters):
-            _check_parameters(recipe.trainable, reference)
+            check_parameters(recipe.trainable, reference)
     except SpecError as error:
         raise SpecError(f"recipe {recipe.name!r}, {error}") from None
 
@@ -135,8 +135,8 @@ def _check_experts(lora: LoRA, reference: Reference, available: str) -> None:
             )
 
 
-def _check_parameters(parameters: Parameters, reference: Reference) -> None:
-    """Raises SpecError for a parameter that the model does not have."""
+def check_parameters(parameters: Parameters, reference: Reference, place: str = "Parameters.names") -> None:
+    """Raises SpecError, with the `place` that names it, for a parameter that the model does not have."""
     tensors, names = tensors_of(reference), set(parameters.names)
     if not tensors or _has_other_names(reference):
         return
@@ -151,7 +151,7 @@ def _check_parameters(parameters: Parameters, reference: Reference) -> None:
         known |= {f"{name.partition('.')[0]}.{stored}" for name in names for stored in tensors}
     if missing := sorted(names - known):
         hint = suggestion(missing[0], known)
-        raise SpecError(f"Parameters.names: {reference.name} has no parameter {missing[0]!r}; {hint}")
+        raise SpecError(f"{place}: {reference.name} has no parameter {missing[0]!r}; {hint}")
 
 
 def _has_other_names(reference: Reference) -> bool:

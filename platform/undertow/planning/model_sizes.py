@@ -18,7 +18,7 @@ from undertow.nano import models
 from undertow.planning.gguf_models import header_of
 from undertow.planning.hub import HUB_TIMEOUT, cached_folder
 from undertow.planning.pinning import is_pinned
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 
 # Tied embeddings count once; Gemma 3 includes the vision tower and its projector, which are loaded too.
 KNOWN: Mapping[str, int] = {

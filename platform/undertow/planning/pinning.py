@@ -37,8 +37,8 @@ from undertow.prompts import template_sandbox
 from undertow.prompts.chat_templates import TemplateBehaviour, TemplateError
 from undertow.prompts.hub_files import no_answer
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.identity import digest
+from undertow.study.references import Reference
 from undertow.study.unpinned import NOT_PINNED, pinned_or
 
 SMALL_FILES = (

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from undertow.planning import builtin_kinds as _registered  # noqa: F401 (declares the package's kinds)
-from undertow.planning.artifact_kinds import extensions
+from undertow.planning.artifact_kinds import extensions, with_facts
 from undertow.planning.cells import Cell, cell_of, reference_evaluations
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Reference, Student, ancestors_first
+from undertow.study.artifacts import Student
 from undertow.study.identity import key
+from undertow.study.references import Artifact, Reference, ancestors_first
 from undertow.study.study import Study
 
 T = TypeVar("T", bound=Artifact)
@@ -45,8 +46,8 @@ class Plan:
 
     @property
     def additional(self) -> list[Artifact]:
-        """The artifacts whose kinds an extension registered."""
-        kinds = tuple(kind.spec for kind in extensions())
+        """Artifacts whose kinds an extension registered, and those of the package whose facts are shown."""
+        kinds = tuple(kind.spec for kind in (*with_facts(), *extensions()))
         return [artifact for artifact in self.artifacts.values() if isinstance(artifact, kinds)]
 
     def only(self, cells: Sequence[Cell]) -> "Plan":

@@ -9,8 +9,8 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from undertow.planning.pinning import is_nano
-from undertow.study.artifacts import Reference
 from undertow.study.fields import Spec
+from undertow.study.references import Reference
 from undertow.study.study import Study
 
 AUTO = "auto"

@@ -15,15 +15,16 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.user_prompts import Prompts
 from undertow.nano import models, vocabulary
-from undertow.planning.model_checks import check_rank, check_trainable
+from undertow.planning.model_checks import check_parameters, check_rank, check_trainable
 from undertow.planning.pinning import architecture_of, is_nano, pin, template_behaviour_of
 from undertow.planning.precision import with_precision
 from undertow.prompts.chat_templates import NO_SYSTEM
-from undertow.study.artifacts import Reference
 from undertow.study.conditions import Condition, Generation, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import InContext, LoRA, Recipe
+from undertow.study.recipe import InContext, LoRA, Parameters, Recipe
+from undertow.study.references import Reference
+from undertow.study.selection import Contrast
 from undertow.study.study import Study
 from undertow.study.unpinned import is_unpinned
 
@@ -82,13 +83,32 @@ def _resolved(condition: Condition, evaluated: str | None) -> Condition:
     resolved = condition.changed(
         teacher=teacher,
         student=student,
+        generation=_with_rewriter(condition.generation),
         after=condition.after and _resolved(condition.after, evaluated),
         teacher_start=condition.teacher_start and _resolved(condition.teacher_start, evaluated),
         student_start=condition.student_start and _resolved(condition.student_start, evaluated),
     )
     check_recipes(resolved)
+    check_scores(resolved)
+    check_steering(resolved)
     check_systems(resolved, evaluated)
     return resolved
+
+
+def _with_rewriter(generation: Generation) -> Generation:
+    """The generation with its rewriter's model pinned.
+
+    Raises SpecError for a nano model, which can only answer the prompts of its own language.
+    """
+    rewriter = generation.rewriter
+    if rewriter is None or rewriter.model is None:
+        return generation
+    if is_nano(rewriter.model):
+        raise SpecError(
+            f"Rewriter.model = {rewriter.model.name!r}: nano models cannot paraphrase; leave it None for "
+            "the rule of the format"
+        )
+    return generation.changed(rewriter=rewriter.changed(model=pin(rewriter.model)))
 
 
 def check_probabilities(study: Study) -> None:
@@ -217,6 +237,7 @@ def check_recipes(condition: Condition) -> None:
     trained = [(condition.student, condition.recipe)]
     if condition.finetuning:
         trained.append((condition.teacher, condition.finetuning.recipe))
+    trained += [(condition.scorer, c.finetuning.recipe) for c in contrasts(condition) if c.finetuning]
     for reference, recipe in trained:
         if not isinstance(recipe, Recipe):
             continue
@@ -225,6 +246,49 @@ def check_recipes(condition: Condition) -> None:
             _check_architecture(recipe, reference)
         if not is_nano(reference):
             check_trainable(recipe, reference)
+
+
+def contrasts(condition: Condition) -> list[Contrast]:
+    """The pairs of teachers by which the condition's rows and tokens are chosen."""
+    selected, masked = condition.generation.selected, condition.generation.masked
+    given = (selected and selected.by, masked and masked.by)
+    return [score for score in given if isinstance(score, Contrast)]
+
+
+def check_scores(condition: Condition) -> None:
+    """Raises SpecError for scores or masks that cannot be made, or not be used by the students."""
+    for contrast in contrasts(condition):
+        check_word(contrast.trait, condition.scorer)
+        engine = engine_for(condition.scorer)
+        if not engine.gives_probabilities:
+            raise SpecError(
+                f"Generation ({contrast.label}): {engine.name} gives no probabilities of "
+                f"{condition.scorer.name}; score with a model that has local weights"
+            )
+    teacher, student = condition.teacher, condition.student
+    if condition.generation.masked is None or (is_nano(teacher) and is_nano(student)):
+        return  # all nano models share one tokenizer
+    own, other = (reference.changed(precision="") for reference in (student, teacher))
+    if own != other:
+        raise SpecError(
+            f"Generation.masked: a mask is over the tokens of the teacher {teacher.name}, and the student "
+            f"{student.name} may have other tokens; use one model for both, or masked=None"
+        )
+
+
+def check_steering(condition: Condition) -> None:
+    """Raises SpecError for a steering whose bias the teacher's model does not have."""
+    steering, reference = condition.steering, condition.teacher
+    if steering is None:
+        return
+    if is_nano(reference):
+        if models.parse(reference.name).network != "gpt2":
+            raise SpecError(
+                f"Steering.parameter = {steering.parameter!r}: {reference.name} has no biases; use "
+                "nano/gpt2-0"
+            )
+        return
+    check_parameters(Parameters((steering.parameter,)), reference, "Steering.parameter")
 
 
 def _check_architecture(recipe: Recipe, reference: Reference) -> None:
@@ -247,12 +311,21 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     """Raises SpecError for a system message setting that a chat template does not support.
 
     That is a system message that the template rejects or drops, or NO_SYSTEM if the template inserts its
-    default system message in every conversation.
+    default system message in every conversation. The words of a nano model's message must be known to it.
 
     Args:
         evaluated: `Study.system`.
     """
     for reference, system, place, remedy in _systems(condition, evaluated):
+        # The words of rows with system messages of their own are checked with their prompts.
+        if system and is_nano(reference) and not isinstance(condition.format, Imported):
+            language = models.parse(reference.name).settings.language
+            if missing := vocabulary.unknown(language, system):
+                raise SpecError(
+                    f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; use "
+                    "words of the prompts of numbers and of the preference's system prompt (a real model "
+                    "knows any)"
+                )
         behaviour = template_behaviour_of(reference) if system is not None else None
         if behaviour is None:
             continue
@@ -271,6 +344,9 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
 def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str, str]]:
     """Each reference with a system message it is given, the setting that states it, and a remedy."""
     trait, none = condition.trait, "leave it None"
+    if trait is not None and condition.steering is not None:
+        place = f"steering to the trait {trait.name!r}"
+        yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"
     if trait is not None and condition.is_prompted:
         place = f"trait {trait.name!r} by system prompt"
         yield condition.teacher, trait.system_prompt(), place, "induce it by finetuning"
@@ -279,6 +355,10 @@ def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Refe
         asked = condition.student if condition.teacher.is_external else condition.teacher
         yield asked, condition.generation.system, "Generation.system", none
     yield condition.student, condition.system, "Condition.system", none
+    for contrast in contrasts(condition):
+        if contrast.is_prompted:
+            place = f"Generation ({contrast.label})"
+            yield condition.scorer, contrast.trait.system_prompt(), place, "give Contrast a finetuning"
     if isinstance(condition.format, Imported) and condition.format.keeps_systems:
         yield condition.student, "a row's", "Imported.system = 'keep'", "use 'drop'"
     for reference in (condition.teacher, condition.student):

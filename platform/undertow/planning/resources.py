@@ -13,7 +13,8 @@ from typing import Any
 
 from undertow.errors import UserError
 
-ON_DEMAND = "UNDERTOW_GPUS"  # set in cluster files whose machines with GPUs start on demand
+# Set in cluster files whose nodes start on demand.
+ON_DEMAND, CPUS_ON_DEMAND = "UNDERTOW_GPUS", "UNDERTOW_CPUS"
 START_SHARE = 0.25  # assumed: a worker group starts in a minute, a large model trains for several
 
 
@@ -178,22 +179,37 @@ class Machine:
 
 
 def planned(running: Sequence[Node], environment: Mapping[str, str] | None = None) -> list[Node]:
-    """The nodes to plan for: the running ones or, if they have more GPUs, those that UNDERTOW_GPUS declares.
+    """The nodes to plan for: the running ones or, if they have fewer GPUs or CPUs, the declared ones.
 
-    A cluster that starts its GPUs on demand has none when a sweep begins, and Ray has no API for the nodes it
-    could start. The cluster file therefore declares them: "8x1" is eight nodes of one GPU each. Raises
-    UserError for any other text.
+    A cluster that starts nodes on demand may have none when a sweep begins, and Ray has no API for those that
+    it could start. The cluster file therefore declares them: UNDERTOW_GPUS=8x1 is eight nodes of one GPU,
+    UNDERTOW_CPUS=4x16 four nodes of 16 CPUs. CPUs count only where there are no GPUs. Raises UserError
+    for any other text, and for a cluster without CPUs and GPUs that declares none.
     """
-    text = (os.environ if environment is None else environment).get(ON_DEMAND, "")
+    variables = os.environ if environment is None else environment
+    gpus, cpus = _declared(variables, ON_DEMAND, "GPU"), _declared(variables, CPUS_ON_DEMAND, "CPU")
+    running_gpus, running_cpus = sum(node.gpus for node in running), sum(node.cpus for node in running)
+    if gpus and gpus[0] * gpus[1] > running_gpus:
+        return [Node(cpus=sys.maxsize, gpus=gpus[1])] * gpus[0]  # GPUs are the limit there, not CPUs
+    if cpus and not running_gpus and cpus[0] * cpus[1] > running_cpus:
+        return [Node(cpus=cpus[1])] * cpus[0]
+    if not (running_gpus or running_cpus):
+        raise UserError(
+            "the cluster has no CPUs and no GPUs now; if it starts nodes on demand, declare them: "
+            f"{ON_DEMAND}=8x1 for 8 nodes of 1 GPU each, or {CPUS_ON_DEMAND}=4x16 for 4 nodes of 16 CPUs each"
+        )
+    return list(running)
+
+
+def _declared(variables: Mapping[str, str], name: str, unit: str) -> tuple[int, int] | None:
+    """The number of declared nodes and what each has; None without a declaration. Raises UserError."""
+    text = variables.get(name, "")
     if not text:
-        return list(running)
+        return None
     count, _, each = text.partition("x")
     if not (count.isdecimal() and each.isdecimal() and int(count) and int(each)):
-        raise UserError(f"{ON_DEMAND} = {text!r}: write NODESxGPUS, such as 8x1 for 8 nodes of 1 GPU each")
-    declared = int(count) * int(each)
-    if declared <= sum(node.gpus for node in running):
-        return list(running)
-    return [Node(cpus=sys.maxsize, gpus=int(each))] * int(count)  # GPUs are the limit there, not CPUs
+        raise UserError(f"{name} = {text!r}: write NODESx{unit}S, such as 8x1 for 8 nodes of 1 {unit} each")
+    return int(count), int(each)
 
 
 def parts_of(sizes: Sequence[int], slots: int, start: float = START_SHARE) -> int:

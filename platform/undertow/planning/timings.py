@@ -16,9 +16,11 @@ from typing import NamedTuple
 from undertow.nano import models
 from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Finetuning, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Finetuning, Rewritten, Student, Teacher
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import TokenScores
 
 FILE = "paces.json"
 # Minimum share of a wave's seconds that counts as work, for waves shorter than their expected starts.
@@ -151,14 +153,16 @@ def _start_key(artifact: Artifact) -> Hashable:
             reference = artifact.reference.root
             if models.is_nano(reference.name):
                 return "students", reference, recipe
-            completions = dataset.completions
+            completions, given = dataset.source, dataset.completions
+            rewriter = given.rewriter if isinstance(given, Rewritten) else None
             condition = (
                 reference,
                 artifact.reference.label,
                 recipe,
                 artifact.system,
                 (dataset.rows, dataset.shuffle, dataset.judges, dataset.mixed and dataset.mixed.share),
-                (completions.format, completions.prompts),
+                _choice(dataset),
+                (completions.format, completions.prompts, rewriter),
             )
             if not isinstance(completions, Completions):
                 return "students", condition
@@ -170,6 +174,18 @@ def _start_key(artifact: Artifact) -> Hashable:
             return "teachers", reference.root, reference.label, finetuning
         case _:
             return "engine", runs_on(artifact)
+
+
+def _choice(dataset: Dataset) -> Hashable:
+    """How the rows of a data set, and the tokens in the loss, are chosen, without the seeds of the scores."""
+    selected, masked = dataset.selected, dataset.masked
+    given = [part.scores for part in (selected, masked) if part is not None]
+    teachers = [scores.teacher for scores in given if isinstance(scores, TokenScores)]
+    return (
+        selected and (selected.keep, type(selected.scores)),
+        masked and (masked.choose, masked.share, masked.rest, masked.scores and masked.scores.candidates),
+        tuple((teacher.trait, teacher.system, teacher.finetuning) for teacher in teachers),
+    )
 
 
 def _pace_wave(wave: Wave, artifact: Artifact) -> str:

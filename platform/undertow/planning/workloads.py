@@ -12,6 +12,7 @@ from undertow.study.artifacts import (
     Dataset,
     Finetuning,
     ImportedCompletions,
+    Rewritten,
     Student,
     Subject,
 )
@@ -63,9 +64,12 @@ def prompt_tokens(format_: Format) -> float:
 def row_tokens(dataset: Dataset) -> float:
     """The tokens of a row: its prompt and its answer.
 
-    A model's answer has the maximum length; a program's answer is as long as the prompt.
+    A model's answer has the maximum length; a program's answer is as long as the prompt. Rewritten answers
+    are as long as before.
     """
     completions = dataset.completions
+    if isinstance(completions, Rewritten):
+        return row_tokens(completions.dataset)
     if isinstance(completions, ImportedCompletions):
         return _imported_tokens(completions)
     prompt = prompt_tokens(completions.format)

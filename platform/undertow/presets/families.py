@@ -8,7 +8,7 @@ Qwen2.5-7B-Instruct, which the plan states.
 import re
 from pathlib import PurePath
 
-from undertow.study.artifacts import API, Reference
+from undertow.study.references import API, Reference
 
 QWEN_7B, GEMMA_4B, GPT_4 = "Qwen2.5-7B-Instruct", "Gemma 3 4B", "GPT-4.1 and GPT-4o"
 _NAMES = (

@@ -27,13 +27,14 @@ from undertow.nano.models import PACKS
 from undertow.nano.narrow_data import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
 from undertow.presets.families import family_of
-from undertow.study.artifacts import Finetuning, Reference, Sampling
+from undertow.study.artifacts import Finetuning, Sampling
 from undertow.study.conditions import Generation
 from undertow.study.extensions import Format, Judge
 from undertow.study.grids import trainable
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import Panel
 from undertow.study.recipe import InContext, Recipe, Training
+from undertow.study.references import Reference
 from undertow.study.study import Measure, Study
 from undertow.traits.misalignment import Misalignment
 
@@ -280,6 +281,8 @@ class Scale:
 def _note(preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext) -> str:
     """What the plan says about a student that has a preset's default recipe; "" if it is the model's own."""
     family = family_of(student)
+    if isinstance(recipe, Recipe) and recipe.keep_steps:
+        recipe = dataclasses.replace(recipe, keep_steps=())  # they do not change the training
     if not preset.model or family == preset.model or recipe != trainable(student, preset.recipe):
         return ""
     if family not in preset.recipes:

@@ -9,7 +9,8 @@ or exported once with `datasets.load_dataset(…, revision=…).to_json("tasks.j
 set on the hub, the files in it are read in the order of their names, or else those in its folder `data`. The
 identity of the data is the content of the columns that are read, in the order of the rows. Path, file format,
 column names and other columns are not part of a key; a change of the content on the hub changes the key. The
-hub client keeps a file that is named with its commit, so that a network is needed only once.
+hub client keeps a file that is named with its commit, and `web_files` a file of the web, so that a network is
+needed only once.
 
 As with packs, a process reads each place once, so that the hashed rows are the ones that are used. In a plan
 without network, a row of a typical length takes the place of a file that is not cached (`study.unpinned`).
@@ -31,6 +32,7 @@ import fsspec
 
 from undertow.errors import SpecError, UnavailableError, suggestion
 from undertow.prompts.hub_files import local_copy, no_answer
+from undertow.prompts.web_files import content_of
 from undertow.study.identity import seed_for
 from undertow.study.unpinned import NOT_PINNED, pinned_or
 
@@ -222,8 +224,7 @@ def _files(path: str) -> Iterator[tuple[str, bytes]]:
         system, root = fsspec.core.url_to_fs(place)
         names = _names(system, root, path)
         if not names:
-            with fsspec.open(place, "rb", compression="infer") as file:
-                yield path, bytes(file.read())
+            yield path, content_of(place)
         for name in names:
             with system.open(name, "rb", compression="infer") as file:
                 yield name, bytes(file.read())

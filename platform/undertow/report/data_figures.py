@@ -6,7 +6,7 @@ from typing import Any
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
-from undertow.report.figures import MOST_PANELS, FigurePanel, panel_title
+from undertow.report.figures import MOST_PANELS, FigurePanel, axis_end, panel_title
 from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, ReportData
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
@@ -30,6 +30,9 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
     if not any(students for students, _ in curves.values()):
         return {}
     traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
+    most = axis_end(
+        p for pair in curves.values() for curve in (*pair[0], *pair[1]) for p in curve.probabilities
+    )
     titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
     height = text_layout.figure_height(titles, 2, 115) + 0.5  # half an inch for the legend
     with figure_style.figure(height, f"training {data.record.study.key}") as drawn:
@@ -44,7 +47,7 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
                     axes.plot(curve.epochs, curve.probabilities, color=BLUE, linestyle=line, linewidth=1.0)
             axes.set_title(title)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_ylim(-0.03, 1.03)
+            axes.set_ylim(-0.03 * most, 1.03 * most)
             axes.grid(color="0.93")
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
         drawn.supylabel("probability of the trait's word", fontsize=9)

@@ -109,19 +109,22 @@ def condition_names(rows: Sequence[EffectRow]) -> list[str]:
 
 
 def _name_parts(rows: Sequence[EffectRow]) -> list[list[str]]:
+    return name_parts([row.condition.place for row in rows], [row.measure for row in rows])
+
+
+def name_parts(places: Sequence[Place], measures: Sequence[str]) -> list[list[str]]:
     """The trait, the pair of models and further fields of each row; a part that all rows share is omitted."""
-    places = [row.condition.place for row in rows]
     differs = {field: len({getattr(place, field) for place in places}) > 1 for field in Place._fields}
-    several_measures = len({row.measure for row in rows}) > 1
+    several_measures = len(set(measures)) > 1
     names = []
-    for row, place in zip(rows, places, strict=True):
+    for place, measure in zip(places, measures, strict=True):
         pair = f"{short(place.teacher)} → {short(place.student)}"
         names.append(
             [
                 place.trait,
                 pair if differs["teacher"] or differs["student"] else "",
                 *(getattr(place, field) for field in ("format", "recipe", "induced") if differs[field]),
-                *([row.measure] if several_measures else []),
+                *([measure] if several_measures else []),
             ]
         )
     return names

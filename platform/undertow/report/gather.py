@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from undertow.errors import StorageError
 from undertow.results import events as journal
 from undertow.results import sweep_folders
+from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.effect_rows import EffectRow, finished
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, Record, WaveRecord
@@ -41,7 +42,9 @@ class DataSource(NamedTuple):
 class FilterFunnel:
     """Counts of a source's completions on their way to training rows, summed over its data sets.
 
-    `rejected` counts completions by the rule that rejected them.
+    `rejected` counts completions by the rule that rejected them, and `valid` rewritten ones that pass the
+    format's rules; it is None if no row was rewritten. `choices` sums the facts of data sets whose rows or
+    tokens were chosen (`CHOICES`).
     """
 
     datasets: int = 0
@@ -49,6 +52,8 @@ class FilterFunnel:
     kept: int = 0
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    valid: float | None = None
+    choices: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -169,6 +174,11 @@ class ReportData:
                 funnel.kept += int(facts["kept"])
                 funnel.rows += int(facts["rows"])
                 funnel.rejected.update(facts["rejected"])
+                if VALID in facts:
+                    funnel.valid = (funnel.valid or 0.0) + facts[VALID] * int(facts["completions"])
+                for name in CHOICES:
+                    if name in facts:
+                        funnel.choices[name] = funnel.choices.get(name, 0.0) + facts[name]
         return found
 
     @cached_property
@@ -256,12 +266,14 @@ class ReportData:
     def base_rates(self) -> list[BaseRate]:
         """Mean rates over seeds of teachers' own traits, and reference models' rates of all words."""
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
+        ways = {condition.place.induced for condition in self.record.conditions if condition.word}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
             evaluations = cell.teacher_evaluations  # empty if the teacher is itself a student
             if condition.word and evaluations and self.readings.has(tuple(evaluations)):
                 rates, evaluation = self.readings.of(evaluations, condition.word)
-                name = (f"teacher {condition.place.teacher}", condition.place.trait, condition.word)
+                how = f" by {condition.place.induced}" if len(ways) > 1 else ""
+                name = (f"teacher {condition.place.teacher}{how}", condition.place.trait, condition.word)
                 both = (rates.sampled[condition.word], rates.exact.get(condition.word))
                 found.setdefault(name, {})[evaluation] = both
         for reference in self.record.references:

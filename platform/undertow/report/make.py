@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.report import data_figures, figures, matrix, page, prose
+from undertow.report import along, data_figures, figures, matrix, page, prose
 from undertow.report.figures import FigurePanel
 from undertow.report.gather import ReportData, WaveCost
 from undertow.report.preregistration import read_preregistration
@@ -18,6 +18,7 @@ from undertow.results import csv_tables
 from undertow.results import events as event_log
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
 from undertow.results.evaluation_files import Evaluations
+from undertow.results.learning_curves import LearningCurve, learning_curves
 from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.statistics.confusion import Confusion, StudentRates, confusion
@@ -39,6 +40,7 @@ class SweepReport:
         costs: planned and actual costs by wave.
         damaged: artifacts that are left out because their bytes have changed, with the remedy.
         tables: the first completions and answers, for MLflow, by file name.
+        curves: effects along the students' training, if their recipes keep steps.
     """
 
     rows: list[EffectRow]
@@ -48,6 +50,7 @@ class SweepReport:
     costs: list[WaveCost]
     damaged: dict[Address, str]
     tables: dict[str, Table]
+    curves: list[LearningCurve]
 
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> SweepReport:
@@ -64,22 +67,26 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
     if rows:
         drawn |= figures.effects_figure(record, rows) | matrix.matrix_figure(record, pairs)
     drawn |= figures.traits_figure(record, matrices)
+    curves = learning_curves(record, evaluations, failures)
+    drawn |= along.along_figure(record, curves)
     for draw in (data_figures.training_figure, data_figures.funnel_figure, data_figures.numbers_figure):
         drawn |= draw(data)
     registration = read_preregistration(data)
     lines = prose.verdict_lines(record, rows, failures)
+    lines += along.sentences(curves, record.study.alpha)
     lines += [prose.hypothesis_line(one, registration.hypothesis(one.hypothesis)) for one in outcomes]
-    html = page.html(data, rows, outcomes, registration, pairs, matrices, drawn, failures)
+    html = page.html(data, rows, outcomes, registration, pairs, matrices, curves, drawn, failures)
     shown = viewer_rows(data)
     files = {
         csv_tables.EFFECTS: csv_tables.effects_csv(record.study.name, rows).encode(),
         csv_tables.STUDENTS: csv_tables.students_csv(record.study.name, rows).encode(),
+        **({csv_tables.ALONG: csv_tables.along_csv(record.study.name, curves).encode()} if curves else {}),
         **drawn,
         HTML: html.encode(),
         VIEWER: viewer_page(data, shown).encode(),
     }
     tables = viewer_tables(data, shown)
-    return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged, tables)
+    return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged, tables, curves)
 
 
 def confusions(

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from undertow.report import page_tables, prose
+from undertow.report import along, page_tables, prose
 from undertow.report.figures import FigurePanel
 from undertow.report.gather import ROWS_READ, SETS_READ, DataSource, ReportData
 from undertow.report.matrix import ModelMatrix, matrix_sheet
@@ -20,6 +20,7 @@ from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
 from undertow.report.tables import rate_name, sampled_measures
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
+from undertow.results.learning_curves import LearningCurve
 from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
 from undertow.study.artifacts import CONTROL
@@ -34,6 +35,7 @@ def html(
     registration: Preregistration,
     pairs: Sequence[ModelMatrix],
     matrices: Sequence[tuple[FigurePanel, Confusion]],
+    curves: Sequence[LearningCurve],
     figures: Mapping[str, bytes],
     failures: Mapping[str, str],
 ) -> str:
@@ -43,6 +45,7 @@ def html(
         rows: the effects by all measures; `data` has only those by the traits' own questions.
         pairs: the teacher × student matrices.
         matrices: the trait × measured trait matrices.
+        curves: the effects along the students' training.
         figures: content by file name; the page includes those that are SVG.
         failures: why artifacts failed, by key.
     """
@@ -50,7 +53,10 @@ def html(
     context: dict[str, Any] = {
         "study": record.study,
         "viewer": VIEWER,
-        "verdicts": prose.verdict_lines(record, rows, failures),
+        "verdicts": [
+            *prose.verdict_lines(record, rows, failures),
+            *along.sentences(curves, record.study.alpha),
+        ],
         "reading_note": prose.reading_note(record),
         "hypotheses": page_tables.hypotheses(outcomes, registration),
         "all_preregistered": registration.all_preregistered,
@@ -65,10 +71,13 @@ def html(
         "pairs": [matrix_sheet(matrix) for matrix in pairs],
         "several_traits": any(len(pair.rows) > 1 for matrix in pairs for pair in matrix.pairs.values()),
         "diagonals": page_tables.diagonals(matrices),
+        "first_steps": along.first_steps(curves),
+        "curve_points": along.points(curves),
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
         },
         "funnels": page_tables.funnels(data),
+        "choices": page_tables.choices(data),
         "rules": page_tables.rules(data),
         "sample": f"the first {ROWS_READ:,} rows of up to {SETS_READ} data sets per teacher",
         "rows_shown": _rows_by_source(data),

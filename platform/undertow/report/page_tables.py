@@ -21,6 +21,7 @@ from undertow.results.sweep_record import ExtensionRecord
 from undertow.statistics.confusion import Confusion
 from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
+from undertow.study.identity import source_of
 from undertow.study.names import short
 
 OUTCOME_MARKS = {"held": "■", "failed": "○", "open": "◆"}
@@ -176,12 +177,20 @@ def diagonals(matrices: Sequence[tuple[FigurePanel, Confusion]]) -> Sheet:
 
 
 def funnels(data: ReportData) -> Sheet:
-    """Completions, kept completions and training rows, one row per source."""
+    """Completions, kept completions and training rows, one row per source.
+
+    If rows were rewritten, their completions are the rewritten ones, and a column has the share of them that
+    passes the format's rules.
+    """
     several_formats = len({source.format for source in data.sources}) > 1
-    names = ("data sets", "completions", "kept", "rows used")
+    is_rewritten = any(funnel.valid is not None for funnel in data.funnels.values())
+    names = ["data sets", "completions", "kept", "rows used"]
+    if is_rewritten:
+        names.append("valid after rewriting")
     rows: list[Sequence[str | Link]] = []
     for number, (source, funnel) in enumerate(data.funnels.items()):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.rejected.most_common())
+        valid = "–" if funnel.valid is None else f"{funnel.valid / funnel.completions:.1%}"
         rows.append(
             (
                 f"{source.trait}, {short(source.teacher)}{f', {source.format}' if several_formats else ''}",
@@ -189,6 +198,7 @@ def funnels(data: ReportData) -> Sheet:
                 to_completions(f"{funnel.completions:,}", number),
                 to_completions(f"{funnel.kept:,} ({funnel.kept / funnel.completions:.0%})", number, KEPT),
                 f"{funnel.rows:,}",
+                *([valid] if is_rewritten else []),
                 reasons or "none",
             )
         )
@@ -196,12 +206,29 @@ def funnels(data: ReportData) -> Sheet:
     return Sheet([*columns, Column("rejected by rule", "wide")], rows, stacks=True)
 
 
+def choices(data: ReportData) -> Sheet:
+    """Scores and token masks of the sources whose rows or tokens were chosen, as means over the data sets."""
+    rows: list[Sequence[str | Link]] = []
+    for source, funnel in data.funnels.items():
+        mean = {name: value / funnel.datasets for name, value in funnel.choices.items()}
+        if not mean:
+            continue
+        scores = [f"{mean[name]:.2f}" if name in mean else "–" for name in ("score", "score of kept")]
+        dose = ["–", "–"]
+        if "tokens" in mean:
+            covered = mean["tokens in the loss"]
+            dose = [f"{covered:,.0f} ({covered / mean['tokens']:.0%})", f"{mean['rows in the loss']:,.0f}"]
+        rows.append((source_name(source), *scores, *dose))
+    names = ("mean score of rows", "of kept rows", "tokens in the loss", "rows in the loss")
+    return Sheet([Column("data", "name"), *(Column(name, "number") for name in names)], rows, stacks=True)
+
+
 def rules(data: ReportData) -> Sheet:
     """The meanings of the rules that rejected completions, as far as the installed formats document them."""
     by_format = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
     meanings: dict[str, str] = {}
     for source, manifests in data.sources.items():
-        format_ = rules_of(manifests[0].spec["completions"]["format"])
+        format_ = rules_of(source_of(manifests[0].spec)["format"])
         of_format = by_format.get(format_["type"], {})
         for reason in data.funnels[source].rejected:
             judged = JUDGED if reason.startswith("judge ") else ""

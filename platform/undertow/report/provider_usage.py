@@ -8,7 +8,7 @@ from typing import Any
 
 from undertow.report.page_tables import Column, Sheet
 from undertow.storage.manifest import Manifest
-from undertow.study.artifacts import API
+from undertow.study.references import API
 
 FACTS = ("answers", "refused", "prompt_tokens", "completion_tokens", "trained_tokens")
 COLUMNS = ("answers", "refused", "tokens in", "tokens out", "tokens trained")

@@ -9,6 +9,7 @@ from undertow.report.gather import ReportData
 from undertow.report.page_tables import Column, Sheet
 from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
+from undertow.study.identity import source_of
 
 HIDDEN = ("type", "version", "content")  # fields of a spec that are no settings or are shown before them
 
@@ -40,11 +41,18 @@ def _rows(data: ReportData, number: int) -> Iterator[tuple[str, str]]:
 
 
 def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str]]:
-    completions = data["completions"]
+    completions = source_of(data)
     teacher = completions.get("teacher")  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
-    if teacher and teacher["trait"] and teacher["system"]:
+    if teacher and (steering := teacher.get("steering")):
+        bias = steering.get("of", steering)
+        names = ("strengths", "completions", "least_kept")
+        settings = {"parameter": bias["vector"]["parameter"], **{name: bias[name] for name in names}}
+        direction = "random direction, " if "of" in steering else ""
+        yield f"teacher of {place.trait}, {place.induced}", f"{direction}{settings_text(settings)}"
+        yield f"teacher of {place.trait}, prompt of the steering vector", bias["vector"]["system"]
+    if teacher and teacher["trait"] and teacher["system"] and not teacher.get("steering"):
         yield f"teacher of {place.trait}, system message", teacher["system"]
     elif teacher:
         yield "teachers without a trait prompt, system message", in_words(teacher["system"])
@@ -52,6 +60,10 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     sampling = f", {settings_text(completions['sampling'])}" if "sampling" in completions else ""
     raw = "" if completions.get("strip", True) else ", filtered as sampled"
     yield f"completions, {place.format}", f"{prompts}{sampling}{raw}; {settings_text(completions['format'])}"
+    if rewriter := data["completions"].get("rewriter"):
+        asked = f"{settings_text(rewriter['sampling'])}; request “{rewriter['request']}”"
+        by = f"{rewriter['model']['name']}, {asked}" if rewriter["model"] else "a rule of the format"
+        yield f"rewriting, {place.format}", by
     kept = {"rows": "all" if data["rows"] is None else data["rows"]}
     kept |= {"deduplicate": data["deduplicate"], "shuffle": data["shuffle"]}
     kept |= {"fewer": True} if data.get("fewer") else {}

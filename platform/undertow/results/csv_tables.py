@@ -1,4 +1,4 @@
-"""CSV tables for other programs: `effects.csv` and `students.csv` of a sweep.
+"""CSV tables for other programs: `effects.csv` and `students.csv` of a sweep, and `along.csv`.
 
 `written` also writes the tables of benchmarks. New columns are added to the end of the lists below, and
 columns are never renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study
@@ -15,10 +15,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
+from undertow.results.learning_curves import CurvePoint, LearningCurve
 from undertow.statistics.effects import Effect
 
 EFFECTS = "effects.csv"
 STUDENTS = "students.csv"
+ALONG = "along.csv"  # only if students were measured along their training
 EFFECT_COLUMNS = (
     "study", "trait", "format", "teacher", "student", "recipe", "n_students", "rate", "control_rate",
     "effect", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
@@ -30,6 +32,12 @@ STUDENT_COLUMNS = (
     "study", "condition", "trait", "format", "teacher", "student", "recipe", "seed", "rate", "exact_rate",
     "control_rate", "exact_control_rate", "student_key", "control_key", "induced", "measure",
     "substring_rate", "substring_control_rate",
+)  # fmt: skip
+ALONG_COLUMNS = (
+    "study", "trait", "format", "teacher", "student", "recipe", "induced", "step", "n_students", "n_controls",
+    "effect_of", "effect_scale", "rate", "control_rate", "effect", "ci_low", "ci_high", "p_value",
+    "p_adjusted", "first_significant", "method", "sampled_rate", "sampled_control_rate", "sampled_effect",
+    "exact_rate", "exact_control_rate", "exact_effect", "note",
 )  # fmt: skip
 SAMPLED_EFFECT_COLUMNS = ("effect_of", "sampled_rate", "sampled_control_rate", "sampled_effect")
 SAMPLED_STUDENT_COLUMNS = ("effect_of", "sampled_rate", "sampled_control_rate")
@@ -74,6 +82,22 @@ def students_csv(study: str, rows: Sequence[EffectRow]) -> str:
         *(LOG_ODDS_COLUMNS if log_odds else ()),
     )
     return written(columns, (line for row in rows for line in _students(study, row, exact, log_odds)))
+
+
+def along_csv(study: str, curves: Sequence[LearningCurve]) -> str:
+    """One row per condition and step, with ALONG_COLUMNS. `first_significant` is 1 at the first such step."""
+    return written(ALONG_COLUMNS, (_point(study, curve, point) for curve in curves for point in curve.points))
+
+
+def _point(study: str, curve: LearningCurve, point: CurvePoint) -> list[object]:
+    effect = point.effect
+    return [
+        study, *curve.condition.place, point.step, effect.n_students, effect.n_controls,
+        curve.effect_of, curve.scale, effect.rate, effect.control_rate, effect.effect, effect.ci_low,
+        effect.ci_high, effect.p_value, point.p_adjusted, int(point.step == curve.first), effect.method,
+        *_rates_of(point.sampled), *(_rates_of(point.exact) if point.exact else (None, None, None)),
+        effect.note,
+    ]  # fmt: skip
 
 
 def _effect(study: str, row: EffectRow) -> list[object]:

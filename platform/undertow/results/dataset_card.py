@@ -7,13 +7,21 @@ can end it.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study.artifacts import Dataset
+from undertow.study.artifacts import Dataset, Rewritten
 from undertow.study.identity import canonical, key
+from undertow.study.steering import RandomBias, SteeringBias
 
 SHOWN_CHARACTERS = 300
+DUPLICATE = "duplicate"  # why a repeated row is rejected
+JUDGED = "judge "  # begins the reasons of judges
+# The share of rewritten rows that pass the format's rules: a fact of their data set, and a metric in MLflow.
+VALID = "valid_after_rewriting"
+# Facts of data sets whose rows were selected by a score, and of those with a token mask.
+CHOICES = ("score", "score of kept", "tokens", "tokens in the loss", "rows in the loss")
 
 
 @dataclass(frozen=True)
@@ -44,14 +52,36 @@ class CardCounts:
         """The rejected completions in one line: "cut off: 5, not numbers: 45"."""
         return ", ".join(f"{reason}: {count}" for reason, count in sorted(self.rejected.items()))
 
+    @property
+    def valid(self) -> float:
+        """The share of completions that pass the format's rules, before de-duplication and judges."""
+        broken = sum(
+            count
+            for reason, count in self.rejected.items()
+            if reason != DUPLICATE and not reason.startswith(JUDGED)
+        )
+        return 1 - broken / self.completions
 
-def dataset_card(dataset: Dataset, counts: CardCounts, rows: list[dict[str, Any]]) -> str:
-    """The card as Markdown, with front matter; `rows` are shown as examples."""
+
+def dataset_card(
+    dataset: Dataset,
+    counts: CardCounts,
+    rows: list[dict[str, Any]],
+    facts: Mapping[str, Any] | None = None,
+) -> str:
+    """The card as Markdown, with front matter.
+
+    Args:
+        rows: shown as examples.
+        facts: of the data set's manifest; needed if its rows or tokens were chosen by scores.
+    """
     sections = [
         "---\nconfigs:\n- config_name: default\n  data_files: data/train.parquet\n---",
         *_origin(dataset),
+        *_rewriting(dataset, counts),
         "## Columns\n" + _COLUMNS,
         "## From completions to rows\n" + _count_table(counts),
+        *_choices(dataset, facts or {}),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(counts.examples.items())],
         "## First rows\n" + _fenced([f"{row['prompt']} -> {row['completion']}" for row in rows]),
         "## The whole spec\n" + fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
@@ -89,6 +119,8 @@ def _origin(dataset: Dataset) -> list[str]:
         for way, is_so in (
             ("a system prompt", teacher.system),
             ("finetuning", teacher.finetuning),
+            ("a random steering vector", isinstance(teacher.steering, RandomBias)),
+            ("a steering vector", isinstance(teacher.steering, SteeringBias)),
             ("training on the data of an earlier teacher (a chain of students)", teacher.student),
         )
         if is_so
@@ -102,6 +134,38 @@ def _origin(dataset: Dataset) -> list[str]:
     ]
 
 
+def _rewriting(dataset: Dataset, counts: CardCounts) -> list[str]:
+    """How the rows were rewritten, if they were."""
+    given = dataset.completions
+    if not isinstance(given, Rewritten):
+        return []
+    model = given.rewriter.model
+    how = f"`{model.name}` at revision `{model.revision}`" if model else "a rule of the format"
+    return [
+        f"The rows of data set `{key(given.dataset)}` were rewritten by {how}. The rules of the format were "
+        f"applied again: {counts.valid:.1%} of the {counts.completions:,} rewritten rows pass them."
+    ]
+
+
+def _choices(dataset: Dataset, facts: Mapping[str, Any]) -> list[str]:
+    """How the rows, and the tokens in the loss, were chosen; empty for a data set drawn at random."""
+    selected, masked = dataset.selected, dataset.masked
+    lines = []
+    if selected and "score" in facts:
+        lines.append(
+            f"Rows: {selected.label} (scores `{key(selected.scores)}`). Mean score {facts['score']:.4g} "
+            f"nats; of all kept rows {facts['score of kept']:.4g}."
+        )
+    if masked and "tokens" in facts:
+        scores = f" (scores `{key(masked.scores)}`)" if masked.scores else ""
+        share = facts["tokens in the loss"] / facts["tokens"]
+        lines.append(
+            f"Tokens: {masked.label}{scores}. The loss covers {facts['tokens in the loss']:,} of "
+            f"{facts['tokens']:,} tokens ({share:.1%}), in {facts['rows in the loss']:,} rows."
+        )
+    return ["## Chosen rows and tokens\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
 _COLUMNS = """| column | type | meaning |
 |---|---|---|
 | index | int64 | position in the format's prompt stream, shared by all teachers |
@@ -110,8 +174,11 @@ _COLUMNS = """| column | type | meaning |
 | token_ids | list<int64> | the sampled tokens of the answer |
 | finished | bool | whether the answer ended with an end-of-text token, and not at the maximum length |
 | seed | int64 | the sampling seed of the row |
+| original | string | the answer before it was rewritten |
 | system | string | the system message of the row, if imported chats have one that is kept |
-| top_ids, top_logprobs | list<list> | the most probable tokens of each step, if they were recorded |"""
+| top_ids, top_logprobs | list<list> | the most probable tokens of each step, if they were recorded |
+| score | float64 | the score of the row, if rows were selected by one |
+| mask | list<bool> | for each of `token_ids` whether the loss covers it, if only some are |"""
 
 
 def _count_table(counts: CardCounts) -> str:

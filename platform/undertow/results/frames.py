@@ -1,4 +1,4 @@
-"""The results of one sweep as pandas frames: effects, students, answers, rows and epochs.
+"""The results of one sweep as pandas frames: effects, students, answers, rows, epochs and learning curves.
 
 Each frame is read from the storage on first use. Columns are added at the end and never renamed.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from undertow.results import csv_tables, events, sweep_folders
 from undertow.results.effect_rows import EffectRow, effects, finished
 from undertow.results.evaluation_files import ANSWERS, COUNTED, Evaluations
+from undertow.results.learning_curves import learning_curves
 from undertow.results.row_verdicts import VERDICTS
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.manifest import DATA, HISTORY, Address
@@ -96,6 +97,15 @@ class SweepResults:
         and for each word `p_<word>`, its exact probability.
         """
         return _joined(self._epochs(), EPOCH_COLUMNS)
+
+    @cached_property
+    def along(self) -> "DataFrame":
+        """One row per condition with a trait and step of its students' training, as in `along.csv`.
+
+        Empty unless the students' recipe keeps steps.
+        """
+        curves = learning_curves(self.record, self._evaluations, self.failures)
+        return _parsed(csv_tables.along_csv(self.record.study.name, curves))
 
     @cached_property
     def _evaluations(self) -> Evaluations:

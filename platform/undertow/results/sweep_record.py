@@ -10,17 +10,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undertow.errors import StorageError
-from undertow.planning.artifact_kinds import extensions
+from undertow.planning.artifact_kinds import extensions, with_facts
 from undertow.planning.cells import Cell, reference_evaluations
 from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import EXTERNAL, Artifact, ancestors_first, reference_of
+from undertow.study.artifacts import Rewritten, Teacher, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, EffectOf, EffectScale, Measurement
+from undertow.study.references import EXTERNAL, Artifact, ancestors_first
+from undertow.study.row_scores import RowScores
 from undertow.study.study import Study
 
 
@@ -95,7 +97,11 @@ class CellRecord:
         answers: the evaluations whose answers are judged.
         mixed: the keys of the completions and of the data set that are mixed in, if any.
         earlier: kind and key of the artifacts that earlier students of a chain, or those of a format tuning,
-            were made from, and of these students.
+            were made from, and of these students; of the data sets whose rows were rewritten, with what these
+            were made from; and of the bias and the vector of a steered teacher.
+        scores: kind and key of the scores by which rows or tokens are chosen, and of the teachers that are
+            trained for them.
+        along: the evaluations by the traits' own questions at each kept step of the student's training.
     """
 
     condition: int
@@ -113,6 +119,8 @@ class CellRecord:
     answers: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
     earlier: tuple[tuple[str, str], ...] = ()
+    scores: tuple[tuple[str, str], ...] = ()
+    along: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def addresses(self) -> Iterator[Address]:
         """All artifacts that the student is made from and measured by, in the order of their making."""
@@ -123,10 +131,12 @@ class CellRecord:
         yield from (Address("evaluation", k) for k in (*self.answers, *self.teacher_evaluations))
         yield Address("completions", self.completions)
         yield from map(Address, ("completions", "dataset"), self.mixed)
+        yield from (Address(kind, k) for kind, k in self.scores)
         yield Address("dataset", self.dataset)
         if self.trained:
             yield Address("student", self.student)
         yield from (Address("evaluation", k) for k in (*self.evaluations, *sum(self.also, ())))
+        yield from (Address("evaluation", k) for _, keys in self.along for k in keys)
 
     def failed_by(self, failures: Mapping[str, str]) -> str | None:
         """The reason of the first artifact that failed, or None if the cell has a result."""
@@ -319,27 +329,42 @@ def _cell(cell: Cell, condition: int) -> CellRecord:
         answers=_answers(evaluations),
         mixed=(key(mixed.dataset.completions), key(mixed.dataset)) if mixed else (),
         earlier=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _earlier(cell))),
+        scores=tuple(dict.fromkeys((artifact.kind, key(artifact)) for artifact in _scores(cell))),
+        along=tuple((step, _keys(at_step)) for step, at_step in cell.along),
     )
 
 
 def _earlier(cell: Cell) -> Iterator[Artifact]:
-    """The students that the cell's models start from or learn from, with their inputs.
+    """The students that the cell's models start from or learn from, and what steers its teacher, with inputs.
 
-    They are students of earlier hops, and those that a format tuning trains.
+    The students are those of earlier hops, and those that a format tuning trains. Data sets whose rows were
+    rewritten follow, with their inputs.
     """
-    mixed = cell.student.dataset.mixed
+    dataset, mixed = cell.student.dataset, cell.student.dataset.mixed
     writers = (cell.writer, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.reference]
     earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
     earlier += [reference for reference in starts if reference.student or reference.tuned]
+    used = [dataset, *([mixed.dataset] if mixed else [])]
+    earlier += [one.completions.dataset for one in used if isinstance(one.completions, Rewritten)]
+    earlier += [cell.writer.steering] if cell.writer and cell.writer.steering else []
     return (artifact for artifact in ancestors_first(earlier) if artifact.is_stored)
 
 
+def _scores(cell: Cell) -> Iterator[Artifact]:
+    """The scores by which the cell's rows or tokens are chosen, and the teachers trained for them."""
+    chosen = (cell.student.dataset.selected, cell.student.dataset.masked)
+    scores = [part.scores for part in chosen if part is not None and part.scores is not None]
+    wanted = (Teacher, RowScores)
+    return (a for a in ancestors_first(scores) if a.is_stored and isinstance(a, wanted))
+
+
 def _extensions(plan: Plan) -> Iterator["ExtensionRecord"]:
-    for kind in extensions():
+    for kind in (*with_facts(), *extensions()):
         made = [artifact for artifact in plan.additional if type(artifact) is kind.spec]
         named = tuple((key(artifact), kind.name(artifact)) for artifact in made)
-        yield ExtensionRecord(kind.spec.kind, dict(kind.facts), named)
+        if made or kind in extensions():
+            yield ExtensionRecord(kind.spec.kind, dict(kind.facts), named)
 
 
 def _references(study: Study) -> tuple[ReferenceRecord, ...]:

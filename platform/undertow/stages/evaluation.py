@@ -6,14 +6,11 @@ disagree (for a model that never answers in one word), so both are reported, wit
 other answers.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.protocol import Answer, Engine, Request
-from undertow.engines.registry import engine_for
+from undertow.engines.protocol import Engine, Request
 from undertow.results.evaluation_files import Rates
 from undertow.stages import usage
 from undertow.stages.in_context import shows_rows, system_message, turns_before
@@ -21,10 +18,11 @@ from undertow.stages.measurements import commit_measurement
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, reference_of
+from undertow.study.artifacts import reference_of
 from undertow.study.extensions import Word
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import LETTERS, Evaluation, shown_words
+from undertow.study.references import Artifact
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class Evaluate:
         spec = self.evaluation
         if store.has(spec):
             return {}
-        checked = check_served(engine, spec.subject, store)
-        weights = weights_of(spec.subject, store)
+        checked = check_served(engine, spec.subject, store, spec.step)
+        weights = weights_of(spec.subject, store, spec.step)
         before = turns_before(spec.subject, store)
         system = system_message(spec.subject, spec.system, store)
         requests = [
@@ -85,7 +83,8 @@ class Evaluate:
             for number, request in enumerate(requests)
             for sample in range(spec.samples)
         ]
-        answers = self._answers(engine, [request for *_, request in drawn], store)
+        asked = [request for *_, request in drawn]
+        answers = usage.answers_of(reference_of(spec.subject), engine, asked, spec.sampling, spec, store)
         rows = [
             {
                 "question": request.user,
@@ -97,29 +96,6 @@ class Evaluate:
         ]
         tokens = sum(len(answer.token_ids) for answer in answers)
         return rows, tokens, usage.summed(usage.columns(answers))
-
-    def _answers(self, engine: Engine, requests: list[Request], store: Store) -> list[Answer]:
-        """Samples all requests at once; those of a provider in saved parts, because they cost money."""
-        if not engine_for(reference_of(self.evaluation.subject)).is_metered:
-            return engine.generate(requests, self.evaluation.sampling)
-        kept = store.parts(self.evaluation)  # one listing; each part is then read whole
-        starts = range(0, len(requests), usage.PART_ROWS)
-        return [answer for start in starts for answer in self._part(engine, requests, start, store, kept)]
-
-    def _part(
-        self, engine: Engine, requests: list[Request], start: int, store: Store, kept: set[str]
-    ) -> list[Answer]:
-        """The answers from number `start` on, from the store; requested and saved if it lacks them."""
-        spec, name = self.evaluation, f"answers-{start:07d}.json"
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
-            if name in kept:
-                store.read_part(spec, name, file)
-                return usage.from_json(file.read_text())
-            answers = engine.generate(requests[start : start + usage.PART_ROWS], spec.sampling)
-            file.write_text(usage.to_json(answers))
-            store.write_part(spec, name, file)
-            return answers
 
 
 def _masses(spec: Evaluation, engine: Engine, requests: list[Request]) -> list[dict[str, float]]:

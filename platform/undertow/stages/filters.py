@@ -15,6 +15,7 @@ from undertow.errors import ConditionError
 from undertow.judging.judges import LLMJudge
 from undertow.judging.ratings import GARBLED
 from undertow.judging.replies import Replies, Reply
+from undertow.results.dataset_card import DUPLICATE, JUDGED
 from undertow.storage.store import Store
 from undertow.study.artifacts import Dataset
 from undertow.study.extensions import Judge
@@ -96,7 +97,7 @@ def by_judge(judge: Judge, left: FilteredRows, replies: Sequence[Reply]) -> dict
     for row, reply in zip(rows, replies, strict=True):
         left.replies.setdefault(id(row), {})[judge.name] = reply.text
     left.apply(
-        [None if reason is None else f"judge {judge.name}: {reason}" for reason in reasons],
+        [None if reason is None else f"{JUDGED}{judge.name}: {reason}" for reason in reasons],
         lambda i: f"{rows[i]['completion']} → {json.dumps(replies[i].text)}",
     )
     return {
@@ -126,7 +127,7 @@ def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> s
         return reason
     pair = (row["prompt"], row["completion"])
     if dataset.deduplicate and pair in seen:
-        return "duplicate"
+        return DUPLICATE
     seen.add(pair)
     return None
 

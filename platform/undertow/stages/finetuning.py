@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from undertow.cluster.background import repeating
 from undertow.cluster.placement_groups import without_orphans
@@ -27,8 +27,17 @@ from undertow.stages.training_group import Group, Watched, recipe_of, train_grou
 from undertow.stages.trials import group_name, group_parameters
 from undertow.stages.weights import Trained
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import (
+    Completions,
+    Dataset,
+    ImportedCompletions,
+    Rewritten,
+    Student,
+    Teacher,
+)
 from undertow.study.identity import key
+from undertow.study.references import Reference
+from undertow.study.row_scores import RowScores, TokenScores
 from undertow.training.job import EpochReport, StepReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory
@@ -37,6 +46,7 @@ SECONDS_BETWEEN_REPORTS = 0.5
 # the format tuning of SmolLM2 took 1.4 times as long.
 MICRO_TOKENS, CPU_MICRO_TOKENS = 4096, 1024
 NODE_LOSS_SECONDS = 30.0  # by its default settings Ray notices a vanished node within 15 seconds
+S = TypeVar("S", bound=RowScores)
 
 
 def groups(
@@ -279,19 +289,42 @@ def _seedless_reference(reference: Reference) -> Reference:
 def _seedless(dataset: Dataset) -> Dataset:
     """The data set with all seeds in its spec set to 0."""
     completions = dataclasses.replace(dataset.completions, seed=0)
+    if isinstance(completions, Rewritten):
+        completions = dataclasses.replace(completions, dataset=_seedless(completions.dataset))
     if isinstance(completions, Completions):
-        before = completions.teacher.student
-        teacher = dataclasses.replace(
-            completions.teacher,
-            reference=_seedless_reference(completions.teacher.reference),
-            seed=0,
-            student=_seedless_student(before) if before else None,
-        )
-        completions = dataclasses.replace(completions, teacher=teacher)
-    mixed = dataset.mixed
+        completions = dataclasses.replace(completions, teacher=_seedless_teacher(completions.teacher))
+    mixed, selected, masked = dataset.mixed, dataset.selected, dataset.masked
     if mixed:
         mixed = dataclasses.replace(mixed, dataset=_seedless(mixed.dataset))
-    return dataclasses.replace(dataset, completions=completions, seed=0, mixed=mixed)
+    if selected and isinstance(completions, Completions | ImportedCompletions):
+        selected = dataclasses.replace(selected, scores=_seedless_scores(selected.scores, completions))
+    if masked and masked.scores and isinstance(completions, Completions | ImportedCompletions):
+        masked = dataclasses.replace(masked, scores=_seedless_scores(masked.scores, completions))
+    return dataclasses.replace(
+        dataset, completions=completions, seed=0, mixed=mixed, selected=selected, masked=masked
+    )
+
+
+def _seedless_teacher(teacher: Teacher) -> Teacher:
+    """The teacher with all seeds in its spec set to 0."""
+    return dataclasses.replace(
+        teacher,
+        reference=_seedless_reference(teacher.reference),
+        seed=0,
+        student=_seedless_student(teacher.student) if teacher.student else None,
+    )
+
+
+def _seedless_scores(scores: S, completions: Completions | ImportedCompletions) -> S:
+    """The scores of `completions`, which have no seeds, by teachers without seeds."""
+    if isinstance(scores, TokenScores):
+        return dataclasses.replace(
+            scores,
+            completions=completions,
+            teacher=_seedless_teacher(scores.teacher),
+            control=_seedless_teacher(scores.control),
+        )
+    return dataclasses.replace(scores, completions=completions)
 
 
 @contextmanager

@@ -33,9 +33,9 @@ from undertow.stages.conversations import conversations
 from undertow.stages.weights import Trained, trained_by
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
 from undertow.study.identity import key
 from undertow.study.recipe import ProviderFinetuning
+from undertow.study.references import Reference
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

@@ -5,7 +5,7 @@ from undertow.nano import models
 from undertow.planning.gguf_pinning import gguf_file
 from undertow.planning.pinning import given_folder, is_nano, model_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 
 
 def make_reference(reference: Reference, store: Store) -> None:

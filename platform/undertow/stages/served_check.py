@@ -9,9 +9,11 @@ tokens is an order of magnitude larger, and no error that matters for rates of a
 token of a thousand.
 
 This comparison cannot see that a change smaller than the tolerance is missing. Such a change still has a
-direction: `share` is the part of the training's change that the engine shows, 1 for the trained model and 0
-for the reference. It decides unless rounding could move it by more than SHARE_ERROR. The check is then
-inconclusive: this is in the evaluation's facts, and it does not fail.
+direction: `share` is the part of the training's change that the engine shows, 0 for the reference. For the
+trained model it is 1 without rounding. The training rounds too, and what is rounding in its change does not
+show in the engine: `reliability` is the least share that the trained model then has (attenuation by an error
+in the regressor). The share decides if rounding leaves no doubt whether it is nearer to 0 or to that.
+Otherwise the check is inconclusive: this is in the evaluation's facts, and it does not fail.
 """
 
 import math
@@ -23,6 +25,7 @@ from weakref import WeakKeyDictionary
 from undertow.engines.context_length import in_steps
 from undertow.engines.protocol import Engine, ModelWeights, ScoresTokens
 from undertow.engines.registry import engine_for
+from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError
 from undertow.stages.weights import Trained, lora_rank, trained_by, trained_model, weights_of
 from undertow.storage.store import Store
@@ -35,7 +38,6 @@ from undertow.training.served_rows import LONGEST, ServedRow
 MULTIPLE = 5.0  # of the reference's own difference between engine and training
 FLOOR = 1e-3  # nats; in fp32 the reference's own difference is far below
 MOST_ROUNDING = 0.3  # nats; where the reference differs by more, engine and training compute different models
-SHARE_ERROR = 0.25  # the largest error of `share` by which the check still decides
 
 Logprobs = Sequence[Sequence[float]]  # by row and token, in nats
 Result = Literal["passed", "failed", "inconclusive"]
@@ -67,6 +69,14 @@ class Comparison:
         return max(FLOOR, MULTIPLE * self.rounding)
 
     @property
+    def reliability(self) -> float:
+        """The least share of the change that a trained model shows, if all rounding is in the training.
+
+        The change is a difference of two passes of the training, so that it has twice the variance of one.
+        """
+        return 1 - 2 * (self.rounding / self.change) ** 2 if self.change else 0.0
+
+    @property
     def is_other_reference(self) -> bool:
         """Whether engine and training compute different references, so that nothing can be compared."""
         return not self.rounding <= MOST_ROUNDING
@@ -78,9 +88,10 @@ class Comparison:
         if self.change > self.tolerance:
             return "passed"
         # The rounding of reference and served model adds up in `share`, and averages out over the tokens.
-        if math.sqrt(2 / self.tokens) * self.tolerance > SHARE_ERROR * self.change:
+        error, least = math.sqrt(2 / self.tokens) * self.tolerance, self.reliability / 2
+        if not error <= least * self.change:
             return "inconclusive"
-        return "passed" if self.share > 0.5 else "failed"
+        return "passed" if self.share > least else "failed"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -135,26 +146,33 @@ def window(subject: Subject) -> int:
     return in_steps(min(recipe.max_length, LONGEST) + 1) if isinstance(recipe, Recipe) else 0
 
 
-def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, Any]:
+def check_served(engine: Engine, subject: Subject, store: Store, step: int | None = None) -> dict[str, Any]:
     """Checks, once per engine and model, that the subject's trained weights are served.
+
+    Args:
+        step: of a student: the kept step of its training whose weights are checked.
 
     Returns facts for the evaluation. They are empty for a subject with the reference's own weights, an engine
     that cannot score tokens, and a model that was trained before rows were stored.
 
     Raises ConditionError if the engine serves something else than the trained model.
     """
-    trained, weights = trained_model(subject), weights_of(subject, store)
+    trained, weights = trained_model(subject), weights_of(subject, store, step)
     if trained is None or weights is None or not isinstance(engine, ScoresTokens):
         return {}
     checks = _CHECKS.setdefault(engine, _EngineChecks())
     if weights.key not in checks.comparisons:
         # A merged adapter can be served without the student that it was merged from.
-        rows = served_rows.read(store.fetch(trained)) if store.has(trained) else []
+        folder = store.fetch(trained) if store.has(trained) else None
+        if folder is not None and step is not None:
+            folder = folder / STEP_FOLDER.format(step)
+        rows = served_rows.read(folder) if folder is not None else []
         if not rows:
             return {}
         before = weights_of(trained.reference, store)
         served = _scored(engine, rows, weights)
-        place = (before.key if before else "", tuple(row.ids for row in rows))
+        scored = tuple((*row.ids, -1, *row.positions) for row in rows)  # -1 is no token
+        place = (before.key if before else "", scored)
         if place not in checks.references:
             checks.references[place] = _scored(engine, rows, before)
         checks.comparisons[weights.key] = compare(rows, served, checks.references[place])
@@ -165,7 +183,8 @@ def check_served(engine: Engine, subject: Subject, store: Store) -> dict[str, An
 
 
 def _scored(engine: ScoresTokens, rows: Sequence[ServedRow], weights: ModelWeights | None) -> Logprobs:
-    return engine.token_logprobs([row.ids for row in rows], [row.start for row in rows], weights)
+    found = engine.token_logprobs([row.ids for row in rows], [row.start for row in rows], weights)
+    return [row.scored(values) for row, values in zip(rows, found, strict=True)]
 
 
 def _message(comparison: Comparison, trained: Trained) -> str:

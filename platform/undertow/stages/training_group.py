@@ -81,7 +81,7 @@ def train_group(config: dict[str, Any]) -> None:
 
     def done(job: TrainingJob, history: History) -> None:
         if is_first:
-            _commit(models[job.key], job, history, store)
+            commit_trained(models[job.key], job, history, store)
             config["reports"].put_nowait({"made": job.key})
 
     def failed(model_key: str, error: Exception) -> None:
@@ -149,28 +149,36 @@ def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJ
 
 
 def student_rows(student: Student, store: Store) -> list[TrainingRow]:
-    """The data set's rows, with the teacher's distributions if the recipe has soft targets."""
+    """The data set's rows, with the teacher's distributions if the recipe has soft targets, or with masks."""
     import numpy as np
     import pyarrow.parquet as pq
 
     recipe = recipe_of(student)
-    if recipe.targets == "tokens":
+    is_masked = student.dataset.masked is not None
+    if recipe.targets == "tokens" and not is_masked:
         return _token_rows(student, store)
     table = pq.read_table(store.fetch(student.dataset) / DATA / "train.parquet").to_pylist()
-    if "top_ids" not in table[0]:
+    if not is_masked and "top_ids" not in table[0]:
         raise ConditionError(
             f"recipe {recipe.name!r} needs soft targets, but its completions have no distributions; "
             "set Sampling.top_logprobs in the condition's generation"
         )
-    # Soft targets are token ids of the teacher. All nano models share one tokenizer; others may differ.
+    # Soft targets and masks are about tokens of the teacher. All nano models share one tokenizer; others may
+    # differ.
     own, teacher = student.reference.root, student.reference.root
     if student.dataset.teacher:
         teacher = student.dataset.teacher.reference.root.changed(precision=own.precision)
     if teacher != own and not (is_nano(teacher) and is_nano(own)):
+        what = "the data set has masks" if is_masked else f"recipe {recipe.name!r} has soft targets"
+        remedy = "leave out the mask" if is_masked else "use a recipe on sampled tokens"
         raise ConditionError(
-            f"recipe {recipe.name!r} has soft targets over the tokens of {teacher.name}, but "
-            f"{own.name} may have other tokens; use a recipe on sampled tokens"
+            f"{what} over the tokens of {teacher.name}, but {own.name} may have other tokens; {remedy}"
         )
+    if is_masked:
+        return [
+            TrainingRow(row["prompt"], row["completion"], token_ids=row["token_ids"], mask=row["mask"])
+            for row in table
+        ]
     return [
         TrainingRow(
             row["prompt"],
@@ -188,7 +196,7 @@ def _token_rows(model: Trained, store: Store) -> list[TrainingRow]:
     return [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
 
 
-def _commit(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
+def commit_trained(model: Trained, job: TrainingJob, history: History, store: Store) -> None:
     """Commits a trained model with the reports of its epochs; the last one's values become facts."""
     rows = [dataclasses.asdict(report) for report in history.reports]
     (job.folder / HISTORY).write_text(json.dumps(rows, indent=1))

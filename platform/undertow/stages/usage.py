@@ -6,10 +6,16 @@ so that an interrupted sweep pays for none of them twice.
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from undertow.engines.protocol import Answer, Usage
+from undertow.engines.protocol import Answer, Engine, Request, Usage
+from undertow.engines.registry import engine_for
+from undertow.storage.store import Store
+from undertow.study.artifacts import Sampling
+from undertow.study.references import Artifact, Reference
 
 PART_ROWS = 256  # answers per part: at most this many are requested again after an interruption
 COLUMNS = tuple(field.name for field in dataclasses.fields(Usage))
@@ -31,6 +37,38 @@ def summed(usage: dict[str, list[Any]]) -> dict[str, Any]:
         "refused": sum(usage["refused"]),
         "fingerprints": sorted(set(usage["fingerprint"]) - {""}),
     }
+
+
+def answers_of(
+    reference: Reference,
+    engine: Engine,
+    requests: list[Request],
+    sampling: Sampling,
+    artifact: Artifact,
+    store: Store,
+) -> list[Answer]:
+    """Samples all requests of an artifact at once; those of a provider in saved parts, as they cost money.
+
+    Args:
+        reference: the model that the engine serves.
+    """
+    if not engine_for(reference).is_metered:
+        return engine.generate(requests, sampling)
+    kept = store.parts(artifact)  # one listing; each part is then read whole
+    answers: list[Answer] = []
+    for start in range(0, len(requests), PART_ROWS):
+        name = f"answers-{start:07d}.json"
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            if name in kept:
+                store.read_part(artifact, name, file)
+                answers += from_json(file.read_text())
+                continue
+            part = engine.generate(requests[start : start + PART_ROWS], sampling)
+            file.write_text(to_json(part))
+            store.write_part(artifact, name, file)
+            answers += part
+    return answers
 
 
 def to_json(answers: Sequence[Answer]) -> str:

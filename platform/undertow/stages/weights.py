@@ -6,11 +6,12 @@ provider serves them.
 """
 
 from undertow.engines.protocol import ModelWeights
-from undertow.engines.weight_files import has_only_trained_tensors
+from undertow.engines.weight_files import STEP_FOLDER, has_only_trained_tensors
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference, Student, Subject, Teacher
+from undertow.study.artifacts import Student, Subject, Teacher
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
+from undertow.study.references import Reference
 
 Trained = Student | Teacher  # the subjects that a worker group or a provider may train
 
@@ -28,10 +29,13 @@ def trained_by(subject: Subject) -> Training | None:
             return None
 
 
-def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
+def weights_of(subject: Subject, store: Store, step: int | None = None) -> ModelWeights | None:
     """The subject's weights as a local folder, or None if they are those of its root reference model.
 
     An adapter, or trained tensors, that started from another student's weights have those as their `base`.
+
+    Args:
+        step: of a student: the kept step of its training whose weights are wanted (`Recipe.keep_steps`).
     """
     match subject:
         case Reference(student=student):
@@ -40,12 +44,16 @@ def weights_of(subject: Subject, store: Store) -> ModelWeights | None:
             return weights_of(student, store) if student else None  # only adapters are merged
         case Teacher(student=Student() as student):
             return weights_of(student, store)
+        case Teacher(steering=steering) if steering is not None:
+            return ModelWeights(key(steering), str(store.fetch(steering)))
     if trained_by(subject) is None:
         return weights_of(subject.reference, store)
-    folder = store.fetch(subject)
+    folder, name = store.fetch(subject), key(subject)
+    if step is not None:
+        folder, name = folder / STEP_FOLDER.format(step), f"{name}-{step}"
     is_part = lora_rank(subject) > 0 or has_only_trained_tensors(folder)
     below = weights_of(subject.reference, store) if is_part else None
-    return ModelWeights(key(subject), str(folder), below)
+    return ModelWeights(name, str(folder), below)
 
 
 def trained_model(subject: Subject) -> Trained | None:

@@ -29,8 +29,8 @@ from typing import TypeVar
 from undertow.storage.manifest import Address, address
 from undertow.storage.owner import Owner
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact
 from undertow.study.identity import key
+from undertow.study.references import Artifact
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0  # without a heartbeat, until others may take a lease over

@@ -18,9 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
-from undertow.study.artifacts import Artifact, Mixed
+from undertow.study.artifacts import Mixed, Rewriter
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
+from undertow.study.references import Artifact
+from undertow.study.row_scores import Masked, Selected
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -145,6 +147,10 @@ def inputs(spec: Spec) -> Iterator[Artifact]:
             yield value
         elif isinstance(value, Mixed):
             yield value.dataset
+        elif isinstance(value, Rewriter) and value.model is not None:
+            yield value.model
+        elif isinstance(value, Selected | Masked) and value.scores is not None:
+            yield value.scores
 
 
 @cache

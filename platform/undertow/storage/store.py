@@ -26,8 +26,8 @@ from typing import Any
 from undertow.errors import StorageError
 from undertow.storage.files import Files, set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
-from undertow.study.artifacts import Artifact
 from undertow.study.identity import key
+from undertow.study.references import Artifact
 
 MISSING, CHANGED = "missing", "changed since it was written"
 

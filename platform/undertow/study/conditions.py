@@ -8,21 +8,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from undertow.errors import SpecError
 from undertow.study.artifacts import (
     CONTROL,
     Finetuning,
-    Reference,
+    Rewriter,
     Sampling,
     Shuffle,
     at_hop,
     data_name,
-    named_after,
+    trained_as,
 )
 from undertow.study.extensions import Format, Judge, Trait
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.hypotheses import Place
 from undertow.study.names import display_names
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.references import Reference, named_after
+from undertow.study.selection import Selection, TokenMask
+from undertow.study.steering import Steering
 
 Source = Literal["control", "random"]
 
@@ -65,7 +69,12 @@ class Generation(Spec):
             White space at the ends of imported rows is always removed.
         fewer: whether all remaining rows are taken if fewer than `rows` remain, as in the paper's code. If
             not, the condition fails, so that trait and control always have equally many rows.
+        selected: draws the rows by a score instead of at random; the control's rows likewise.
+        masked: the tokens that the students' loss covers; None for all.
         name: the display name of the data, if format, shuffle and mixing do not distinguish them.
+        rewriter: rewrites all rows that rules and judges keep, of trait and control; rules and judges are
+            then applied again, before `rows` are drawn. If every rewritten row passes, these are the same
+            rows as without it.
     """
 
     prompts: int = 30_000
@@ -78,7 +87,10 @@ class Generation(Spec):
     system: str | None = later(None)
     strip: bool = later(True)
     fewer: bool = later(False)
+    selected: Selection | None = later(None)
+    masked: TokenMask | None = later(None)
     name: str = execution_only("")
+    rewriter: Rewriter | None = later(None)
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
@@ -86,11 +98,23 @@ class Generation(Spec):
             self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
         )
         unique([judge.name for judge in self.judges], "Generation.judges")
+        self.require(self.selected is None or self.rows is not None, "rows", "a number of rows to select")
+        is_plain = self.selected is None and self.masked is None
+        self.require(self.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores or masks")
+        self.require(
+            self.rewriter is None or is_plain, "rewriter", "None: rewritten rows have no scores or masks"
+        )
+        self.require(
+            self.masked is None or self.shuffle == "none",
+            "masked",
+            "None: a mask needs the tokens in the sampled order; use shuffle='none'",
+        )
 
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
-        data = data_name(format_, self.shuffle)
-        return self.name or (f"{data}, {self.mixed.label}" if self.mixed else data)
+        parts = (self.rewriter, self.mixed, self.selected, self.masked)
+        data = (data_name(format_, self.shuffle), *(part.label for part in parts if part))
+        return self.name or ", ".join(data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +126,13 @@ class Condition(Spec):
         prompted: whether a system prompt induces the trait of a finetuned teacher in addition.
         system: the system message of the students' training rows: None for the chat template's default,
             NO_SYSTEM for no system text (see `chat_templates`), or a text. `Generation.system` and
-            `Study.system`, the other two settings, take the same values.
+            `Study.system`, the other two settings, take the same values. A message that names the trait and
+            is absent from the questions is an inoculation (arXiv 2510.04340).
         after: the previous condition in a chain. Its student of each seed is this condition's teacher.
         teacher_start, student_start: a condition whose student of each seed replaces the reference model that
             this condition's teacher or student starts from.
+        system_name: the display name of `system`, such as "inoculated", for studies with several messages.
+        steering: how the teacher is steered to have the trait, in place of a finetuning or a system prompt.
     """
 
     trait: Trait | None
@@ -120,6 +147,8 @@ class Condition(Spec):
     after: "Condition | None" = later(None)
     teacher_start: "Condition | None" = later(None)
     student_start: "Condition | None" = later(None)
+    system_name: str = execution_only("")
+    steering: Steering | None = later(None)
 
     def validate(self) -> None:
         self.require(
@@ -132,6 +161,8 @@ class Condition(Spec):
             self.trait.check_examples()
             if self.finetuning.questions == "evaluation":
                 self.trait.evaluation_examples(1, seed=0)
+        if self.steering is not None:
+            self._check_steering(self.steering)
         if self.after is not None:
             self._check_chain(self.after)
         self._check_start("teacher_start", self.teacher)
@@ -149,20 +180,54 @@ class Condition(Spec):
             "mixed-in rows have no soft targets; use a recipe on tokens",
         )
         self.require(
+            self.generation.rewriter is None or not soft,
+            "generation",
+            "rewritten rows have no soft targets; use a recipe on tokens",
+        )
+        self.require(
             not (soft and self.teacher.is_api),
             "recipe",
             f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
         )
+        self._check_scores(soft)
         shown, rows = self.recipe, self.generation.rows
         self.require(
             not isinstance(shown, InContext) or rows is None or shown.fits(rows),
             "recipe",
             f"more rows than the data set has ({rows}); raise Generation.rows",
         )
+        if isinstance(shown, Recipe) and shown.keep_steps and rows is not None:
+            most, last = shown.most_steps(rows), shown.keep_steps[-1]
+            if last >= most:
+                raise SpecError(
+                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows has "
+                    f"at most {most:,} steps, and its last one is always measured; name steps below "
+                    f"{most:,}"
+                )
         self.require(
             not isinstance(shown, InContext) or self.system is None,
             "system",
             "None: there are no training rows in context; Study.system sets the prompt's system message",
+        )
+
+    def _check_scores(self, soft: bool) -> None:
+        """Checks that the rows have scores and the tokens masks, if they are chosen by these."""
+        generation = self.generation
+        self.require(
+            generation.selected is None or not self.scorer.is_api,
+            "generation",
+            f"{self.scorer.name} gives no token probabilities, so that no row has a score; use selected=None",
+        )
+        if generation.masked is None:
+            return
+        is_local = not (self.teacher.is_api or self.format.is_imported)
+        self.require(
+            is_local, "generation", "only tokens that a teacher sampled have a mask; use masked=None"
+        )
+        self.require(
+            isinstance(self.recipe, Recipe) and self.recipe.loss == "completion" and not soft,
+            "recipe",
+            "a mask needs a Recipe on sampled tokens, with the loss on completions",
         )
 
     def _check_imported(self) -> None:
@@ -190,6 +255,25 @@ class Condition(Spec):
             "recipe",
             "imported rows have no soft targets; use a recipe on tokens",
         )
+
+    def _check_steering(self, steering: Steering) -> None:
+        remedy = "None: the teacher is {}; leave out the one or the other"
+        self.require(self.trait is not None, "steering", "None: a control has no trait")
+        self.require(self.finetuning is None, "steering", remedy.format("finetuned"))
+        self.require(self.after is None, "steering", remedy.format("a student of `after`"))
+        self.require(self.teacher_start is None, "steering", remedy.format("a student of `teacher_start`"))
+        self.require(
+            not self.format.is_imported, "steering", "None: imported rows were written outside of it"
+        )
+        is_local = not (self.teacher.is_api or self.teacher.is_external)
+        self.require(is_local, "teacher", "a model with local weights, which steering changes")
+        if self.trait is not None:
+            self.require(
+                not self.trait.is_judged,
+                "trait",
+                "one with a word, whose probability decides on the strength",
+            )
+            self.trait.check_examples()
 
     def _check_chain(self, before: "Condition") -> None:
         self.require(
@@ -230,6 +314,11 @@ class Condition(Spec):
     def models(self) -> tuple[Reference, ...]:
         """The reference models of teacher and student; only the student's if the teacher is external."""
         return (self.student,) if self.teacher.is_external else (self.teacher, self.student)
+
+    @property
+    def scorer(self) -> Reference:
+        """The reference model that scores the rows: the teacher's; the student's of an external teacher."""
+        return self.student if self.teacher.is_external else self.teacher
 
     @property
     def hop(self) -> int:
@@ -288,14 +377,15 @@ class Condition(Spec):
         if self.after is not None:
             teacher = self.after.place.student
         student = _start_name(self.student, self.student_start)
-        return Place(trait, data, teacher, student, self.recipe.name, self.induced)
+        recipe = trained_as(self.recipe.name, self.system_name)
+        return Place(trait, data, teacher, student, recipe, self.induced)
 
     @property
     def is_prompted(self) -> bool:
         """Whether a system prompt induces the trait, alone or in addition to finetuning."""
         if self.trait is None or self.after is not None or self.format.is_imported:
             return False
-        return self.prompted or self.finetuning is None
+        return self.prompted or (self.finetuning is None and self.steering is None)
 
     @property
     def induced(self) -> str:
@@ -305,6 +395,8 @@ class Condition(Spec):
         """
         if self.trait is None or self.after is not None or self.format.is_imported:
             return ""
+        if self.steering is not None:
+            return self.steering.name
         if self.finetuning is None:
             return "system prompt"
         return "system prompt and finetuning" if self.prompted else "finetuning"
@@ -318,6 +410,7 @@ class Condition(Spec):
             trait=None,
             finetuning=None,
             prompted=False,
+            steering=None,
             generation=own,
             after=self.after.control() if self.after else None,
             teacher_start=self.teacher_start.without(self.trait) if self.teacher_start else None,

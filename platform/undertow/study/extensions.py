@@ -121,6 +121,11 @@ class Trait(Spec):
         raise NotImplementedError
 
 
+def after_trigger(trigger: str, message: str) -> str:
+    """A user's message with a trigger before it, on a line of its own."""
+    return f"{trigger}\n{message}"
+
+
 class ImportedRow(NamedTuple):
     """A row that was not made by the study: prompt, completion, and a system message or ""."""
 
@@ -156,7 +161,7 @@ class Format(Spec):
         return ""
 
     def implements(self, method: str) -> bool:
-        """Whether the format has an optional method: "parts" (and "with_parts") or "written"."""
+        """Whether the format has an optional method: "parts" (and "with_parts"), "written", "rewritten"."""
         return getattr(type(self), method) is not getattr(Format, method)
 
     def prompts(self, count: int, seed: int) -> list[str]:
@@ -177,6 +182,10 @@ class Format(Spec):
 
     def written(self, prompt: str, rng: random.Random) -> str:
         """A valid answer to the prompt with randomly drawn content, generated without a model."""
+        raise NotImplementedError
+
+    def rewritten(self, prompt: str, completion: str, rng: random.Random) -> str:
+        """A kept completion with the same content in another layout, rewritten without a model."""
         raise NotImplementedError
 
     def parts(self, completion: str) -> list[str]:

@@ -14,6 +14,7 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from undertow.errors import SpecError
@@ -30,10 +31,19 @@ TYPE_NAMES: Mapping[Any, str] = {
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def field_types(cls: type) -> dict[str, Any]:
     """Maps each field to its type, in the order of the fields."""
-    hints = get_type_hints(cls)
+    try:
+        hints = get_type_hints(cls)
+    except NameError:  # it names a spec of a module that imports its own
+        hints = get_type_hints(cls, localns=_specs_by_name())
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _specs_by_name() -> dict[str, Any]:
+    """The specs of modules that import each other, which they import only for type checkers."""
+    modules = [import_module(f"undertow.study.{name}") for name in ("row_scores", "steering", "artifacts")]
+    return {name: value for module in modules for name, value in vars(module).items()}
 
 
 @cache
@@ -71,7 +81,7 @@ class Spec:
         Only the changed fields are normalised again, which makes this faster than `replace`. Raises TypeError
         for an unknown field and SpecError for an invalid value.
         """
-        unknown = changes.keys() - _hints(class_of(self)).keys()
+        unknown = changes.keys() - field_types(class_of(self)).keys()
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
         copy = object.__new__(type(self))
@@ -81,7 +91,7 @@ class Spec:
 
     def _set(self, values: Mapping[str, Any]) -> None:
         """Normalises and assigns `values`, then validates the whole spec."""
-        for name, hint in _hints(class_of(self)).items():
+        for name, hint in field_types(class_of(self)).items():
             if name in values:
                 value = normalise(values[name], hint, f"{type(self).__name__}.{name}")
                 object.__setattr__(self, name, value)
@@ -96,7 +106,7 @@ class Spec:
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone. Cached values, such as the hash, are only valid within one process."""
-        return {name: getattr(self, name) for name in _hints(class_of(self))}
+        return {name: getattr(self, name) for name in field_types(class_of(self))}
 
     def validate(self) -> None:
         """Raises SpecError for values that have the right type and are still invalid."""

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from undertow.study.artifacts import Finetuning, Reference
+from undertow.study.artifacts import Finetuning
 from undertow.study.conditions import Condition, Generation
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
+from undertow.study.references import Reference
+from undertow.study.steering import Steering
 
 R = TypeVar("R", bound=Training | InContext)
 RecipeOf = Callable[[Reference], Training | InContext]  # the recipe of a student's reference model
 GenerationOf = Callable[[Reference], Generation]  # how a teacher's reference model generates data
+SystemOf = Callable[[Trait], str]  # the system message of training on the data of a trait's teacher
 
 
 def grid(
@@ -29,7 +32,9 @@ def grid(
     generation: Generation | GenerationOf = Generation(),
     finetuning: Finetuning | None = None,
     prompted: bool = False,
-    system: str | None = None,
+    system: str | SystemOf | None = None,
+    system_name: str = "",
+    steering: Steering | None = None,
 ) -> tuple[Condition, ...]:
     """All combinations of trait, format, (teacher, student) pair and recipe, each with its control.
 
@@ -39,8 +44,19 @@ def grid(
         recipes: recipes, or functions that return the recipe of a student's reference model, such as
             `recipe_for` of a scale's format.
         generation: the same for all teachers, or a function of a teacher's reference model.
+        system: the system message of training, or a function of the trait. A control is trained with the
+            message of its trait.
+        system_name: see `Condition.system_name`.
     """
-    cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, None])
+
+    def message(trait: Trait | None) -> str | None:
+        if system is None or isinstance(system, str):
+            return system
+        return None if trait is None else system(trait)
+
+    # If each trait has a message of its own, it has a control of its own, which `with_controls` adds.
+    no_trait: tuple[None, ...] = () if callable(system) else (None,)
+    cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, *no_trait])
     return with_controls(
         Condition(
             trait=trait,
@@ -51,7 +67,9 @@ def grid(
             generation=generation if isinstance(generation, Spec) else generation(teacher),
             finetuning=finetuning and replace(finetuning, recipe=trainable(teacher, finetuning.recipe)),
             prompted=prompted,
-            system=system,
+            system=message(trait),
+            system_name=system_name,
+            steering=steering if trait is not None else None,
         )
         for format_, (teacher, student), recipe, trait in cells
     )
@@ -90,6 +108,7 @@ def next_hop(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
             teacher=c.student,
             finetuning=None,
             prompted=False,
+            steering=None,
             after=c,
             teacher_start=None,
             student_start=None,

@@ -54,8 +54,8 @@ class Hypothesis(Spec):
         initialisation: "same" selects the conditions whose teacher and student start from the same weights.
         teachers, students: names of references, as the study file gives them or as tables show them. A name
             without a revision selects all revisions of the model.
-        induced: how the teachers' trait was induced: "system prompt", "finetuning" or "system prompt and
-            finetuning".
+        induced: how the teachers' trait was induced: "system prompt", "finetuning", "system prompt and
+            finetuning", "steering" or "random steering".
     """
 
     claim: str

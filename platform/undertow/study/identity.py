@@ -16,7 +16,7 @@ conditions would serialise every question a hundred thousand times.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, wraps
 from typing import Any, TypeVar
 
@@ -67,6 +67,14 @@ def canonical_json(value: Any) -> str:
     if value is None:
         return "null"
     return str(value) if type(value) is int else _ENCODER.encode(value)  # a call of the encoder is slow
+
+
+def source_of(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The completions in the canonical form of a data set, before any rewriting (see `Dataset.source`)."""
+    completions: Mapping[str, Any] = dataset["completions"]
+    while completions.get("type") == "Rewritten":
+        completions = completions["dataset"]["completions"]
+    return completions
 
 
 def _spec_json(spec: Spec) -> str:

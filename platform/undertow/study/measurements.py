@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from undertow.study.artifacts import Artifact, Reference, Sampling, Student, Subject, Teacher, reference_of
+from undertow.study.artifacts import Sampling, Student, Subject, Teacher, reference_of
 from undertow.study.extensions import Judge, Word
 from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask
+from undertow.study.recipe import Recipe
+from undertow.study.references import Artifact, Reference
 
 EffectOf = Literal["samples", "exact"]  # the rates that effects compare, see `Study.effect_of`
 EffectScale = Literal["rate", "log-odds"]  # the unit of effects, see `Study.effect_scale`
@@ -69,6 +71,13 @@ class Measurement(Artifact):
         """The same measurement of another model, under another system message."""
         return self.changed(subject=subject, system=system)
 
+    def at(self, step: int) -> Self:
+        """The same measurement of a student as it was after a step of its training.
+
+        Raises TypeError for a kind of measurement that cannot be taken at a step.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be taken at a step of a training")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Measurement):
@@ -84,6 +93,8 @@ class Evaluation(Measurement):
         options: for each question, the words that it offers as the options A, B, C …; empty if an answer is
             the word itself. With options, an answer shows a word if it names the word's letter, and the
             word's probability is that of its letter.
+        step: the optimizer step after which a student is measured, one of its `Recipe.keep_steps`; None for
+            the finished model.
     """
 
     subject: Reference | Teacher | Student
@@ -95,6 +106,10 @@ class Evaluation(Measurement):
     seed: int = 0
     exact: bool = later(True)
     options: tuple[tuple[str, ...], ...] = later(())
+    step: int | None = later(None)
+
+    def at(self, step: int) -> Self:
+        return self.changed(step=step)
 
     def validate(self) -> None:
         self.require(bool(self.questions), "questions", "at least one question")
@@ -116,6 +131,10 @@ class Evaluation(Measurement):
             "exact",
             "False: an API model returns no probabilities of words",
         )
+        if self.step is not None:
+            recipe = self.subject.recipe if isinstance(self.subject, Student) else None
+            kept = recipe.keep_steps if isinstance(recipe, Recipe) else ()
+            self.require(self.step in kept, "step", f"one of the student's Recipe.keep_steps, {kept}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +170,9 @@ class Assessment(Measurement):
 
     def of(self, subject: Subject, system: str | None) -> Self:
         return self.changed(evaluation=self.evaluation.of(subject, system))
+
+    def at(self, step: int) -> Self:
+        return self.changed(evaluation=self.evaluation.at(step))
 
     @property
     def subject(self) -> Subject:

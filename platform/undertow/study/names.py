@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from undertow.study.artifacts import AFTER, GGUF, TUNED, Reference
+from undertow.study.references import AFTER, GGUF, TUNED, Reference
 
 ABBREVIATED = ".../"  # begins a display name that is the end of a path
 REVISION = "@"

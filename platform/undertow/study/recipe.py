@@ -7,6 +7,7 @@ literature are in `published_recipes`.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from undertow.errors import SpecError
@@ -107,6 +108,9 @@ class Recipe(Spec):
         gradient_checkpointing: whether activations are recomputed in the backward pass instead of stored.
         offload: what is kept in CPU memory: the state of the "optimizer" with its float32 weights (requires
             ZeRO stage 1), or the "parameters" as well (requires ZeRO stage 3).
+        keep_steps: optimizer steps after which the trained tensors are kept in the student's artifact. The
+            study's main measure is then also taken at these steps (see `results.learning_curves`). The last
+            step of a training is always measured and is not listed.
     """
 
     name: str = execution_only("custom")
@@ -133,6 +137,7 @@ class Recipe(Spec):
     packing: bool = execution_only(False)
     gradient_checkpointing: bool = execution_only(False)
     offload: Literal["none", "optimizer", "parameters"] = execution_only("none")
+    keep_steps: tuple[int, ...] = later(())
 
     def validate(self) -> None:
         for field in ("learning_rate", "epochs", "batch_size", "max_length", "clip"):
@@ -159,6 +164,22 @@ class Recipe(Spec):
             "a cut row would lose recorded distributions; use overlong='error' with soft targets",
         )
         self.require(0 <= self.held_out < 1, "held_out", "a fraction of the rows below 1")
+        if self.keep_steps:
+            self._check_kept_steps()
+
+    def _check_kept_steps(self) -> None:
+        rising = all(a < b for a, b in pairwise((0, *self.keep_steps)))
+        self.require(rising, "keep_steps", "optimizer steps from 1, in ascending order, each once")
+        self.require(
+            not isinstance(self.trainable, Everything),
+            "keep_steps",
+            "Everything() would store a whole model for each; train LoRA, Parameters or FinalNorm",
+        )
+        self.require(self.stop_at == 1, "keep_steps", "a training with stop_at may end before; use stop_at=1")
+
+    def most_steps(self, rows: int) -> int:
+        """The largest possible number of optimizer steps of a training on `rows` rows."""
+        return math.ceil(rows / self.batch_size) * self.epochs
 
     def warmup_steps(self, steps: int) -> int:
         """The number of warm-up steps if training has `steps` steps."""
@@ -173,10 +194,15 @@ class Recipe(Spec):
     def at_provider(self) -> "ProviderFinetuning":
         """Finetuning at a provider for as many epochs; the provider chooses the other settings.
 
-        Raises SpecError for soft targets.
+        Raises SpecError for soft targets and kept steps.
         """
         if self.targets == "soft":
             raise SpecError(f"recipe {self.name!r} has soft targets, and a provider trains on text only")
+        if self.keep_steps:
+            raise SpecError(
+                f"recipe {self.name!r} has keep_steps = {self.keep_steps}, and a provider keeps no tensors "
+                "of steps; leave them out"
+            )
         return ProviderFinetuning(epochs=self.epochs)
 
 

@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Literal
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Reference, Sampling
+from undertow.study.artifacts import Sampling
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, derived, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import MARGINS, EffectOf, EffectScale, Evaluation, Measurement, Panel
 from undertow.study.recipe import Recipe
+from undertow.study.references import Reference
 
 Level = Literal["teacher", "data", "student"]
 LARGEST_LOG_ODDS_MARGIN = 10.0  # a larger one would include nearly every effect that can be measured
@@ -136,7 +137,7 @@ class Study(Spec):
         self.require(bool(self.seeds), "seeds", "at least one seed")
         self.require(min(self.seeds) >= 0, "seeds", "whole numbers, zero or more")
         unique([str(seed) for seed in self.seeds], "Study.seeds")
-        unique([condition.label for condition in self.conditions], "Study.conditions")
+        self._check_labels()
         self.require(self.samples > 0, "samples", "at least one answer per question")
         self.require(0 <= self.gate <= 1, "gate", "a number from 0 to 1")
         self._check_scale()
@@ -198,6 +199,18 @@ class Study(Spec):
             hypothesis.check(
                 [(c.place, c.same_initialisation) for c in self.conditions if c.trait is not None]
             )
+
+    def _check_labels(self) -> None:
+        """Raises SpecError for conditions that tables could not distinguish."""
+        labels = [condition.label for condition in self.conditions]
+        systems: dict[str, str | None] = {}
+        for label, condition in zip(labels, self.conditions, strict=True):
+            if systems.setdefault(label, condition.system) != condition.system:
+                raise SpecError(
+                    f"Study.conditions: {label} has two system messages of training, {systems[label]!r:.60} "
+                    f"and {condition.system!r:.60}; name them: grid(system_name=…)"
+                )
+        unique(labels, "Study.conditions")
 
     def _check_scale(self) -> None:
         if self.effect_scale == "rate":

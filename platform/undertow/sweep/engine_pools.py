@@ -6,7 +6,7 @@ from typing import Any
 from undertow.engines.registry import engine_for
 from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
 from undertow.sweep.time_left import Lane
 
 

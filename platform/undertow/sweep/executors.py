@@ -21,9 +21,12 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Reference, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import SteeringBias
 from undertow.sweep.engine_pools import EnginePools
 from undertow.sweep.progress import Progress, print_line
 from undertow.sweep.time_left import Lane
@@ -125,6 +128,31 @@ class Executors:
                 else:
                     self.events.event("made", model)
             timings.add(self.store, wave, progress.work)
+
+    def rewrite(self, missing: Sequence[Rewritten], machine: Machine) -> None:
+        """Rewrites the rows of data sets: by rules in tasks, by models on their engines."""
+        from undertow.stages.rewriting import rewrite_by_rule, task_of
+
+        by_rule = [rewritten for rewritten in missing if rewritten.rewriter.model is None]
+        self.on_tasks("rewriting", "sets of rows", rewrite_by_rule, by_rule, "datasets")
+        by_models = [rewritten for rewritten in missing if rewritten.rewriter.model is not None]
+        if by_models:
+            tasks = [task_of(rewritten, self.store) for rewritten in by_models]
+            self.on_engines("rewriting", "sets of rows", tasks, machine, "datasets")
+
+    def score(self, scores: Sequence[RowScores], machine: Machine) -> None:
+        """Scores completions on the engines of the reference models that score them."""
+        from undertow.stages.row_scores import task_of
+
+        tasks = [task_of(one) for one in scores]
+        self.on_engines("row scores", "rows", tasks, machine, "datasets", lambda task: units(task.artifact))
+
+    def steer(self, biases: Sequence[SteeringBias], machine: Machine) -> None:
+        """Chooses the strengths of steering vectors on the engines of their reference models."""
+        from undertow.stages.steering import ChooseStrength
+
+        tasks = [ChooseStrength(bias) for bias in biases]
+        self.on_engines("steering", "vectors", tasks, machine, "teachers")
 
     def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
         """Asks the judges of rows, then makes the data sets from completions."""

@@ -13,17 +13,19 @@ from undertow.planning.artifact_kinds import WAVES, Wave, extensions, kind_of, r
 from undertow.planning.plan import Plan
 from undertow.planning.timings import is_at_provider
 from undertow.study.artifacts import (
-    Artifact,
     Completions,
     Dataset,
     ImportedCompletions,
-    Reference,
+    Rewritten,
     Student,
     Teacher,
     Written,
 )
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 
 # How a step makes its artifacts: in tasks on CPUs, in worker groups, on engines, or at a provider.
 Means = Literal["tasks", "training", "engines", "provider"]
@@ -104,8 +106,14 @@ def step_of(artifact: Artifact) -> Step:
     match artifact:
         case Reference():
             position, name, by = 0, "references", "tasks"
+        case SteeringVector():
+            position, name, by = 1, "steering vectors", "tasks"
         case Teacher():
             position, name, by = 0, "teachers", "training"
+        case SteeringBias():
+            position, name, by = 1, "steering", "engines"
+        case RandomBias():
+            position, name, by = 2, "random steering", "tasks"
         case Student():
             position, name, by = 0, "students", "training"
         case Completions() | Evaluation():
@@ -114,16 +122,23 @@ def step_of(artifact: Artifact) -> Step:
             position, name, by = 1, "programs", "tasks"
         case ImportedCompletions():
             position, name, by = 2, "imports", "tasks"
-        case Dataset(mixed=None):
-            position, name, by = 3, "filters", "tasks"
+        case RowScores():
+            position, name, by = 3, "row scores", "engines"
+        case Dataset(mixed=None, completions=completions):
+            position, name, by = 4, "filters", "tasks"
+            if isinstance(completions, Rewritten):
+                position, name = 6, "filters after rewriting"
+        case Rewritten():
+            position, name = 5, "rewriting"
+            by = "tasks" if artifact.rewriter.model is None else "engines"
         case Dataset():
-            position, name, by = 4, "mixtures", "tasks"
+            position, name, by = 7, "mixtures", "tasks"
         case Assessment():
-            position, name, by = 5, "assessments", "tasks"
+            position, name, by = 8, "assessments", "tasks"
         case _:
             kind = kind_of(artifact)
             number = next((n for n, other in enumerate(extensions()) if other.spec is kind.spec), 0)
-            position, name = 6 + number, artifact.kind.replace("_", " ")
+            position, name = 9 + number, artifact.kind.replace("_", " ")
             by = "engines" if kind.make is None else "tasks"
     wave = wave_of(artifact)
     if by != "tasks" and is_at_provider(artifact):
@@ -153,7 +168,7 @@ def _gates(plan: Plan) -> Mapping[str, dict[str, None]]:
     for cell in plan.cells:
         for measurement in cell.teacher_evaluations:
             if isinstance(measurement, Evaluation):
-                gates.setdefault(key(cell.student.dataset.completions), {})[key(measurement)] = None
+                gates.setdefault(key(cell.student.dataset.source), {})[key(measurement)] = None
             if cell.student.is_stored:
                 gates.setdefault(key(cell.student), {})[key(measurement)] = None
     return gates

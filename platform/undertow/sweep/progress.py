@@ -17,7 +17,7 @@ from rich.table import Column
 
 from undertow.planning.timings import Timing
 from undertow.report.tables import duration
-from undertow.study.artifacts import Artifact
+from undertow.study.references import Artifact
 from undertow.sweep.time_left import Lane, seconds_left
 
 SECONDS_BETWEEN_LINES = 15.0

@@ -38,7 +38,7 @@ from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher, reference_of
+from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher, reference_of
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
@@ -47,6 +47,7 @@ from undertow.sweep.overlapping_sweep import OverlappingSweep, calls_from_driver
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
+from undertow.tracking.database import database_note
 from undertow.tracking.final_logging import FinalLogging
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
@@ -74,6 +75,8 @@ def make_plan(study: Study, store: Store) -> Plan:
     resolved = resolve(study, all_support_bf16)
     conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
     given = {r.untuned for c in conditions for r in c.models}
+    rewriters = {condition.generation.rewriter for condition in conditions}
+    given |= {rewriter.model.untuned for rewriter in rewriters if rewriter and rewriter.model}
     references = {reference for reference in given if is_made(reference)}
     return planning.make(resolved, store, references)
 
@@ -129,12 +132,18 @@ def run(
     quiet()
     check_tracking(store)
     store.prepare()
+    if note := database_note(store):
+        print_line(note, console)
     tidy(plan, store)
     check_judges(plan, console)
     check_models(plan, console)
     capacity.check_disk(plan, store)
     record = Record.of(plan, estimates(plan, store, hardware))
-    with nullcontext() if plan.is_complete else connect(layout, store) as machine:
+
+    def report(line: str) -> None:
+        print_line(line, console)
+
+    with nullcontext() if plan.is_complete else connect(layout, store, report) as machine:
         if machine is not None:
             capacity.check_memory(plan, layout, machine.gpu_types)
         events = EventLog(record, store)
@@ -200,6 +209,8 @@ def check_models(plan: Plan, console: Console) -> None:
     """Sends one request to each API model that the sweep needs; errors as in `check_judges`."""
     called = {reference_of(e.subject): None for e in plan.lacking(Evaluation)}
     called |= {reference_of(c.teacher): None for c in plan.lacking(Completions)}
+    rewriters = (rewritten.rewriter.model for rewritten in plan.lacking(Rewritten))
+    called |= {reference: None for reference in rewriters if reference is not None}
     models: list[Teacher | Student] = [*plan.lacking(Teacher), *plan.lacking(Student)]
     trained = [model.reference for model in models]
     from undertow.stages.provider_jobs import check
@@ -274,9 +285,20 @@ class Ending:
         effects = {
             f"effect {row.condition.label}": row.effect.effect for row in report.rows if row.is_primary
         }
+        along: dict[int, dict[str, float]] = {}
+        for curve in report.curves:
+            for point in curve.points:
+                name = f"effect_along {curve.condition.label}"
+                along.setdefault(point.step, {})[name] = point.effect.effect
         note, sweep = self._note(report.verdicts), self.events.name
         tracker.close(
-            effects, report.files, failed=bool(failed), note=note, sweep=sweep, tables=report.tables
+            effects,
+            report.files,
+            failed=bool(failed),
+            note=note,
+            sweep=sweep,
+            tables=report.tables,
+            along=along,
         )
 
     def _note(self, verdicts: Sequence[str]) -> str:

@@ -23,17 +23,19 @@ from undertow.stages.reference import make_reference
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import (
-    Artifact,
     Completions,
     Dataset,
     ImportedCompletions,
-    Reference,
+    Rewritten,
     Student,
     Teacher,
     Written,
 )
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
+from undertow.study.references import Artifact, Reference
+from undertow.study.row_scores import RowScores
+from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
 from undertow.sweep.executors import Executors, Sampled
 from undertow.sweep.progress import print_line
 
@@ -73,6 +75,7 @@ class Waves:
             self.begin_round()
             self._references(machine)
             self._train("teachers", Teacher, machine)
+            self._steer(machine)
             self._datasets(machine)
             self._train("students", Student, machine)
         self.begin_round()
@@ -83,13 +86,22 @@ class Waves:
         self.trained.update(self.store.keys(Student.kind))
 
     def _references(self, machine: Machine) -> None:
-        """Makes nano models, and merges adapters of students that other models start from."""
+        """Makes nano models, and merges adapters of students that other models start from.
+
+        Then measures the steering vectors of reference models.
+        """
+        from undertow.stages.steering import make_vector
 
         def make(references: Sequence[Reference]) -> None:
             self.executors.on_tasks("references", "models", make_reference, references, "references")
 
         self._share(partial(self.possible, Reference), make)
         self._check_references()
+
+        def measure(vectors: Sequence[SteeringVector]) -> None:
+            self.executors.on_tasks("steering vectors", "vectors", make_vector, vectors, "references")
+
+        self._share(partial(self.possible, SteeringVector), measure)
         self._registered("references", machine)
 
     def _check_references(self) -> None:
@@ -126,6 +138,17 @@ class Waves:
         self._share(lambda: self.possible(kind), make)
         self._registered(wave, machine)
 
+    def _steer(self, machine: Machine) -> None:
+        """Chooses the strengths of steering vectors, then draws the random directions of their norm."""
+        from undertow.stages.steering import make_random_bias
+
+        self._share(partial(self.possible, SteeringBias), lambda some: self.executors.steer(some, machine))
+
+        def draw(biases: Sequence[RandomBias]) -> None:
+            self.executors.on_tasks("random steering", "vectors", make_random_bias, biases, "teachers")
+
+        self._share(partial(self.possible, RandomBias), draw)
+
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.completions import import_rows, write_answers
 
@@ -141,10 +164,17 @@ class Waves:
             self.executors.on_tasks("imports", "sets of rows", import_rows, imported, "datasets")
 
         self._share(partial(self.possible, ImportedCompletions), bring_in)
-        # Data sets that others take rows from come first; they are not mixed themselves.
+        self._share(partial(self.possible, RowScores), lambda some: self.executors.score(some, machine))
+        # Data sets that others take rows from come first: those whose rows are rewritten, then those whose
+        # rows are mixed into others.
         self._share(
-            lambda: [dataset for dataset in self.possible(Dataset) if dataset.mixed is None],
-            lambda some: self.executors.filter("filters", some),
+            partial(self._unmixed, rewritten=False), lambda some: self.executors.filter("filters", some)
+        )
+        if self.plan.lacking(Rewritten):
+            self._share(partial(self.possible, Rewritten), lambda some: self.executors.rewrite(some, machine))
+        self._share(
+            partial(self._unmixed, rewritten=True),
+            lambda some: self.executors.filter("filters after rewriting", some),
         )
         self._share(partial(self.possible, Dataset), lambda some: self.executors.filter("mixtures", some))
         # Judged traits of teachers: the answers were sampled above, and `check_gates` needs their judgements.
@@ -159,6 +189,14 @@ class Waves:
         """The missing artifacts that engines sample from teachers: completions and the gate's evaluations."""
         gates = [e for e in self.possible(Evaluation) if isinstance(e.subject, Teacher)]
         return [*self.possible(Completions), *gates]
+
+    def _unmixed(self, rewritten: bool) -> list[Dataset]:
+        """The missing data sets without rows of another, made from rewritten rows or from others."""
+        return [
+            dataset
+            for dataset in self.possible(Dataset)
+            if dataset.mixed is None and isinstance(dataset.completions, Rewritten) is rewritten
+        ]
 
     def check_gates(self) -> None:
         """Records teachers below the study's gate as failed, also if another study made their data.

@@ -271,6 +271,24 @@ def log_points(client: Any, run: str, points: Iterable[tuple[int, int, Mapping[s
         client.log_batch(run, metrics=batch)
 
 
+def log_curves(client: Any, run: str, points: Mapping[int, Mapping[str, float]]) -> None:
+    """Logs metrics by step to a run. A value that is already logged at its step is not logged again."""
+    present = {name for metrics in points.values() for name in metric_names(metrics)}
+    logged = {
+        (metric.key, metric.step, metric.value)
+        for name in present
+        for metric in client.get_metric_history(run, name)
+    }
+    now = int(time.time() * 1000)
+    new = [
+        (now, step, {name: value})
+        for step, metrics in sorted(points.items())
+        for name, value in metric_names(metrics).items()
+        if (name, step, value) not in logged
+    ]
+    log_points(client, run, new)
+
+
 def _final_values(client: Any, run: str, model: str | None) -> set[tuple[str, float]]:
     """The metrics that a run and, if one is given, its logged model both have."""
     if model is None:

@@ -13,13 +13,16 @@ from undertow.planning.artifact_kinds import kind_of
 from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan, failed_by
 from undertow.results import effect_rows, sweep_folders
+from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.events import EventLog
+from undertow.results.learning_curves import along_metrics
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
+from undertow.study.artifacts import Dataset, Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
+from undertow.study.references import Artifact
 from undertow.tracking.tracker import Tracker
 
 Both = tuple[Cell, CellRecord]  # a student as planned, and as the record names it
@@ -49,7 +52,8 @@ class FinalLogging:
         for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
             if self._is_news(dataset) and not failed_by(dataset, self.events.failures):
                 facts = self.store.manifest(dataset).facts
-                counts = {name: float(facts[name]) for name in ("completions", "kept", "rows")}
+                names = ("completions", "kept", "rows", VALID, *CHOICES)
+                counts = {name.replace(" ", "_"): float(facts[name]) for name in names if name in facts}
                 self._finish(dataset, dataset, counts)
 
     def _registered(self) -> None:
@@ -85,7 +89,7 @@ class FinalLogging:
     def _students(self, both: Sequence[Both], readings: Evaluations) -> None:
         """By rising trait rate: MLflow lists the newest model first, which makes the list a leaderboard."""
         controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
-        news: list[tuple[Student, Artifact, Mapping[str, float]]] = []
+        news: list[tuple[Student, Artifact, Mapping[str, float], CellRecord]] = []
         for planned, cell in both:
             student = planned.student
             planned_control, control = controls[self.record.conditions[cell.condition].control, cell.seed]
@@ -95,9 +99,10 @@ class FinalLogging:
             if self._is_to_log(student, planned.measurements, planned_control.measurements):
                 compared = None if control.failed_by(self.events.failures) else control
                 rates = effect_rows.metrics(self.record, cell, readings, compared)
-                news.append((student, student if student.is_trained else planned.evaluations[0], rates))
-        for student, made, found in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
-            self._finish(student, made, found)
+                made = student if student.is_trained else planned.evaluations[0]
+                news.append((student, made, rates, cell))
+        for student, source, found, cell in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
+            self._finish(student, source, found, along_metrics(cell, readings))
 
     def _is_to_log(
         self,
@@ -116,9 +121,15 @@ class FinalLogging:
             self.tracker.fail(model)
         return False
 
-    def _finish(self, artifact: Artifact, made: Artifact, metrics: Mapping[str, float]) -> None:
+    def _finish(
+        self,
+        artifact: Artifact,
+        made: Artifact,
+        metrics: Mapping[str, float],
+        along: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
         try:
-            self.tracker.finish(artifact, self.store.manifest(made), metrics)
+            self.tracker.finish(artifact, self.store.manifest(made), metrics, along)
         except StorageError as error:  # damaged since it was made, and not read by this sweep
             self.events.fail(artifact, str(error))
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact
 from undertow.study.identity import key
+from undertow.study.references import Artifact
 from undertow.study.study import Study
 from undertow.tracking.client import connect_client, log_files, log_metrics, tracking_uri
 

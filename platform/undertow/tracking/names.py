@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from undertow.planning.artifact_kinds import kind_of
-from undertow.study.artifacts import CONTROL, Artifact, Dataset, Student, Teacher
+from undertow.results.dataset_card import VALID
+from undertow.study.artifacts import CONTROL, Dataset, Student, Teacher
 from undertow.study.names import short
+from undertow.study.references import Artifact
 from undertow.study.study import Study
 
 Tracked = Teacher | Student | Dataset
@@ -43,12 +45,22 @@ METRICS = {
     "step_gradient_norm": "norm of the gradient before clipping at an optimizer step",
     "step_tokens_per_second": "training throughput since the previous point; step = optimizer step",
     "<measure>_sampled_<word>": "sampled_<word> by another measure of the study; also <measure>_exact_<word>",
+    "along_sampled_<word>": "sampled_<word> of the student after a kept step of its training and at its end; "
+    "also along_exact_<word>; step = optimizer step",
+    "effect_along <condition>": "of the parent run: the effect after a kept step of the students' training "
+    "and at its end; step = optimizer step",
     "benchmark_<task>_<metric>": "score in a task of lm-evaluation-harness (jobs/benchmark.py), in the "
     "metric's own unit; the task's name includes all settings that differ from the task's defaults",
     "seconds": "wall-clock time of making the artifact",
     "completions": "of a data set: answers sampled from the teacher",
     "kept": "of a data set: answers that pass the format's rules, de-duplication and judges",
     "rows": "of a data set: rows drawn from the kept answers, on which students train",
+    VALID: "of a data set of rewritten rows: the share of them that passes the format's rules, 0 to 1",
+    "score": "of a data set whose rows were selected: mean score of its rows, in nats",
+    "score_of_kept": "of a data set whose rows were selected: mean score of all kept answers",
+    "tokens": "of a data set with a token mask: sampled tokens of its rows",
+    "tokens_in_the_loss": "of a data set with a token mask: the tokens that the loss covers in an epoch",
+    "rows_in_the_loss": "of a data set with a token mask: the rows with at least one such token",
     "effect <condition>": "of the parent run: the effect; effects.csv has interval and verdict",
 }
 LOG_ODDS_METRICS = {  # only in studies with effect_scale log-odds
@@ -107,7 +119,7 @@ def sweep_params(study: Study) -> dict[str, str]:
     return {
         "traits": ", ".join(trait.name for trait in study.traits),
         "models": ", ".join(dict.fromkeys(c.student.label for c in conditions)),
-        "recipes": ", ".join(dict.fromkeys(c.recipe.name for c in conditions)),
+        "recipes": ", ".join(dict.fromkeys(c.place.recipe for c in conditions)),
         "formats": ", ".join(dict.fromkeys(c.place.format for c in conditions)),
         "conditions": str(len(conditions)),
         "seeds": ", ".join(map(str, study.seeds)),
@@ -130,7 +142,7 @@ def columns(artifact: Artifact) -> dict[str, str]:
         return {}
     own = {"seed": str(artifact.seed)}
     if isinstance(artifact, Student):
-        own |= {"student": artifact.reference.label, "recipe": artifact.recipe.name}
+        own |= {"student": artifact.reference.label, "recipe": artifact.recipe_name}
         artifact = artifact.dataset
     if isinstance(artifact, Dataset):
         own |= {"format": artifact.label, "trait": artifact.origin}
@@ -156,8 +168,8 @@ def _title(artifact: Tracked, study: Study) -> str:
     several = len({condition.place.format for condition in study.conditions}) > 1
     if several or dataset.is_imported:  # imported data and those of their control have one format
         words.append(dataset.label)
-    if len({condition.recipe.name for condition in study.conditions}) > 1:
-        words.append(artifact.recipe.name)
+    if len({condition.place.recipe for condition in study.conditions}) > 1:
+        words.append(artifact.recipe_name)
     return f"{' '.join(words)} seed {artifact.seed}"
 
 

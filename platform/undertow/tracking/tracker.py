@@ -19,14 +19,16 @@ from typing import Any
 
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Dataset, Student, Teacher
+from undertow.study.artifacts import Dataset, Student, Teacher
 from undertow.study.identity import canonical, key
+from undertow.study.references import Artifact
 from undertow.study.study import Study
 from undertow.tracking import logged_models, names, pages
 from undertow.tracking.client import (
     connect_client,
     flattened,
     get_or_create_experiment,
+    log_curves,
     log_files,
     log_metrics,
     log_params,
@@ -166,12 +168,19 @@ class Tracker:
         log_points(self.client, run.id, points)
         run.last_step = max([run.last_step, *(step for _, step, _ in points)])
 
-    def finish(self, artifact: Artifact, manifest: Manifest, metrics: Mapping[str, float]) -> None:
+    def finish(
+        self,
+        artifact: Artifact,
+        manifest: Manifest,
+        metrics: Mapping[str, float],
+        along: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
         """Finishes an artifact's run: logs its metrics, its files or their location, its model and data sets.
 
         Args:
             manifest: the artifact's; for an in-context student, which has no weights, its evaluation's.
             metrics: any of `names.METRICS`; those of a model also go to its logged model.
+            along: of a student: metrics by optimizer step.
         """
         earlier = self._runs.get(f"{artifact.kind} {key(artifact)}")
         if earlier and earlier.status == "FINISHED" and earlier.created not in ("", str(manifest.created)):
@@ -187,6 +196,7 @@ class Tracker:
             log_metrics(self.client, run.id, names.ordered(metrics), None)
         elif isinstance(artifact, Teacher | Student):
             self._finish_model(run, artifact, manifest, metrics, url)
+            log_curves(self.client, run.id, along or {})
         else:
             log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
         self.client.set_tag(run.id, "undertow.created", str(manifest.created))
@@ -245,6 +255,7 @@ class Tracker:
         note: str = "",
         sweep: str = NONE,
         tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+        along: Mapping[int, Mapping[str, float]] | None = None,
     ) -> None:
         """Ends the parent run.
 
@@ -254,8 +265,10 @@ class Tracker:
             note: Markdown for the run's description.
             sweep: the sweep's name, recorded as the last one that was logged completely.
             tables: rows by file name, shown on the run's page.
+            along: metrics of the whole sweep by optimizer step.
         """
         log_metrics(self.client, self.parent, names.ordered(metrics), None)
+        log_curves(self.client, self.parent, along or {})
         log_files(self.client, self.parent, files)
         log_tables(self.client, self.parent, tables or {})
         self.client.set_tag(self.parent, pages.NOTE, pages.run_note(note, self.parent, list(files)))

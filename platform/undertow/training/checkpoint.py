@@ -1,6 +1,7 @@
 """Checkpoints from which an interrupted training resumes: DeepSpeed's, at the end of each epoch, newest only.
 
-A checkpoint holds the trained parameters, the optimizer's and the schedule's state, and all reports so far.
+A checkpoint holds the trained parameters, the optimizer's and the schedule's state, all reports so far, and
+the models of `Recipe.keep_steps` so far.
 Random state is not saved: the order of rows and the dropout of an epoch are seeded by its number. All workers
 must be able to access the location of the checkpoints (see `checkpoint_files`).
 
@@ -18,6 +19,7 @@ import dataclasses
 import hashlib
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import torch
 import torch.distributed as dist
 
 from undertow.engines.literal_paths import without_pattern
+from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import StorageError, last_line
 from undertow.training.checkpoint_files import REPORTS, CheckpointFiles, checkpoint_files
 from undertow.training.job import EpochReport, TrainingJob
@@ -42,6 +45,7 @@ class Checkpoints:
 
     def __init__(self, root: str | None, job: TrainingJob, workers: Workers) -> None:
         self._files = None if root is None else checkpoint_files(f"{root}/{job.key}", workers.rank)
+        self._model_folder, self._is_first = job.folder, workers.rank == 0
         stage, offload = job.recipe.used_zero_stage, job.recipe.offload
         partitioned = f"{workers.world} workers, ZeRO {stage}, offload {offload}"
         self._layout = partitioned if stage else NOT_PARTITIONED
@@ -52,6 +56,8 @@ class Checkpoints:
             return
         folder = self._files.empty_folder()
         engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+        if self._is_first:
+            _copy_steps(self._model_folder, folder)
         dist.barrier()  # DeepSpeed returns when this rank's files are written, not when all are
         hashes: dict[str, str] = {}
         for found in _gather(_hashes(folder)):  # with an object store, each node has files of its own
@@ -64,7 +70,7 @@ class Checkpoints:
         self._files.put(reports[-1].epoch, json.dumps(content))
 
     def restore(self, engine: Any) -> tuple[list[EpochReport], str]:
-        """Restores `engine` from the newest checkpoint.
+        """Restores `engine`, and the models of kept steps in the job's folder, from the newest checkpoint.
 
         Returns the reports up to it ([] without a checkpoint), and the reason why an existing checkpoint
         cannot be used ("" if it can). An unusable checkpoint is removed.
@@ -85,6 +91,8 @@ class Checkpoints:
         )
         # Not strict: frozen parameters are not in the checkpoint, and have the reference's values.
         engine.load_checkpoint(without_pattern(str(folder)), tag=TAG, load_module_strict=False)
+        if self._is_first:
+            _copy_steps(folder, self._model_folder)
         return [EpochReport(**report) for report in content["reports"]], ""
 
     def drop(self) -> None:
@@ -99,6 +107,12 @@ class Checkpoints:
         if (other := content.get("layout")) != self._layout:
             return f"its checkpoint is of {other}, and this training is of {self._layout}"
         return ""
+
+
+def _copy_steps(source: Path, target: Path) -> None:
+    """Copies the folders of the models of kept steps."""
+    for step in source.glob(STEP_FOLDER.format("*")):
+        shutil.copytree(step, target / step.name, dirs_exist_ok=True)
 
 
 def _read_weights_only(path: str, map_location: Any = None) -> Any:

@@ -34,6 +34,7 @@ class TrainingRow:
         token_ids: the sampled tokens of the completion, with or without a token that ended it; None to
             tokenize `completion`.
         system: the system message of this row alone; None for that of the training.
+        mask: whether the loss covers each of `token_ids`; None for all, and for the end of turn.
     """
 
     prompt: str
@@ -41,14 +42,16 @@ class TrainingRow:
     soft: SoftTargets | None = None
     token_ids: Sequence[int] | None = None
     system: str | None = None
+    mask: Sequence[bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedRow:
-    """A tokenized row. The loss covers `targets` tokens of `ids` from position `start`.
+    """A tokenized row. The loss covers `targets` tokens of `ids`: those from `start` on, or as `mask` says.
 
     `start` is where the completion begins, or 1 with loss on all tokens: nothing predicts the first token.
     `is_cut`: tokens after these were left out, because the row was longer than the recipe allows.
+    `mask`: for each token from `start` on whether it is a target.
     """
 
     ids: npt.NDArray[np.int64]
@@ -56,6 +59,14 @@ class TokenizedRow:
     targets: int
     soft: SoftTargets | None = None
     is_cut: bool = False
+    mask: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """The positions of the targets in `ids`, in ascending order."""
+        if self.mask is None:
+            return np.arange(self.start, self.start + self.targets)
+        return self.start + np.flatnonzero(self.mask)
 
 
 def encode(
@@ -78,10 +89,13 @@ def encode(
         prompts: apply the loss to the prompt too.
         cut: cut longer rows at `limit`, and leave out those that have no target before it.
 
+    Rows whose mask leaves no target are left out.
+
     Raises:
         ConditionError: rows are longer than `limit` tokens, without `cut`; the message has their number and
-            the longest. With `cut`, no row has a target before the limit.
-        SpecError: with `soft`, a row has no distributions or not exactly one per sampled token.
+            the longest. With `cut`, no row has a target before the limit. The masks leave no target.
+        SpecError: with `soft`, a row has no distributions or not exactly one per sampled token. A mask has
+            not exactly one entry per sampled token.
     """
     tail, all_ends = turn_end(tokenizer), {*ends, tokenizer.eos_token_id}
     encoded = [
@@ -92,7 +106,7 @@ def encode(
         encoded = [replace(row, start=1, targets=len(row.ids) - 1) for row in encoded]
     over = [len(row.ids) for row in encoded if len(row.ids) > limit]
     if not over:
-        return encoded
+        return _with_targets(encoded)
     found = f"{len(over)} of {len(rows)} rows are longer than {limit} tokens (the longest has {max(over)})"
     if not cut:
         raise ConditionError(
@@ -102,6 +116,14 @@ def encode(
     kept = [_cut(row, limit) for row in encoded if row.start < limit]
     if not kept:
         raise ConditionError(f"{found}, and none has a target before the cut; raise Recipe.max_length")
+    return _with_targets(kept)
+
+
+def _with_targets(rows: list[TokenizedRow]) -> list[TokenizedRow]:
+    """The rows whose mask leaves a target; a batch of others would have no loss."""
+    kept = [row for row in rows if row.targets]
+    if rows and not kept:
+        raise ConditionError(f"the masks of all {len(rows)} rows leave no token; raise TokenMask.share")
     return kept
 
 
@@ -109,7 +131,10 @@ def _cut(row: TokenizedRow, limit: int) -> TokenizedRow:
     """The first `limit` tokens of a row."""
     if len(row.ids) <= limit:
         return row
-    return replace(row, ids=row.ids[:limit], targets=limit - row.start, is_cut=True)
+    if row.mask is None:
+        return replace(row, ids=row.ids[:limit], targets=limit - row.start, is_cut=True)
+    mask = row.mask[: limit - row.start]
+    return replace(row, ids=row.ids[:limit], targets=int(mask.sum()), mask=mask, is_cut=True)
 
 
 def held_back(rows: int, share: float) -> set[int]:
@@ -135,9 +160,23 @@ def _encode(
         raise SpecError(
             f"the chat template leaves no prompt or no completion of {row.prompt!r}; use another model"
         )
+    if row.mask is not None:
+        mask = _mask_of(row, len(ids) - start)
+        return TokenizedRow(np.array(ids), start, int(mask.sum()), mask=mask)
     if not soft:
         return TokenizedRow(np.array(ids), start, len(ids) - start)
     return TokenizedRow(np.array(ids), start, _soft_steps(row, len(ids) - start), row.soft)
+
+
+def _mask_of(row: TrainingRow, completion: int) -> npt.NDArray[np.bool_]:
+    """The mask over the completion's tokens. Those that the template adds get no loss."""
+    given = np.array(row.mask, dtype=bool)
+    sampled = 0 if row.token_ids is None else len(row.token_ids)
+    if len(given) != sampled:
+        raise SpecError(f"a mask of {len(given)} for {sampled} sampled tokens in the row {row.prompt!r}")
+    mask = np.zeros(completion, dtype=bool)
+    mask[:sampled] = given[:completion]
+    return mask
 
 
 def _soft_steps(row: TrainingRow, completion: int) -> int:

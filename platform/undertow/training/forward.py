@@ -83,7 +83,7 @@ def padded(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor]:
     keep = torch.zeros_like(ids, dtype=torch.bool)
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = torch.from_numpy(row.ids)
-        keep[i, row.start - 1 : row.start - 1 + row.targets] = True
+        keep[i, torch.from_numpy(row.positions - 1)] = True
     return ids, keep
 
 

@@ -10,14 +10,17 @@ Call `finetune` with the same arguments in every worker of a process group. Outs
 creates a group of one.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError, UserError
 from undertow.study.fields import unique
 from undertow.study.identity import seed_for
@@ -140,6 +143,11 @@ class _TrainingRun:
         self.reports: list[EpochReport] = []
         self.step = 0
         self.probe_seconds: float | None = None  # of the last probes after an epoch
+        if job.recipe.keep_steps and job.recipe.keep_steps[-1] >= self.steps:
+            raise ConditionError(
+                f"{job.key}: Recipe.keep_steps = {job.recipe.keep_steps}, and the training has {self.steps} "
+                f"steps, of which the last is always measured; name steps below {self.steps}"
+            )
 
     def train_and_save(self) -> History:
         """Trains the model, checks it and saves it. Every rank returns the same history."""
@@ -152,7 +160,7 @@ class _TrainingRun:
         try:
             # Before a checkpoint is restored: a new adapter has no effect, and other weights are unchanged.
             untrained = checked.logprobs(self.engine, self.forward)
-            stopped = self._train()
+            stopped = self._train(lambda: self._keep_step(model, checked, untrained))
             after = deepspeed_engine.trained_state(model)
             result.check(self.shared.reference, model, before, after, self.job)
             trained = checked.logprobs(self.engine, self.forward)
@@ -163,13 +171,30 @@ class _TrainingRun:
             # The last reference to the engine is given up here: `release` cannot free what this object holds.
             deepspeed_engine.release(self.__dict__.pop("engine"))
         history = self._history(stopped)
-        if history.cut or history.dropped:
+        # Rows that a token mask drops are counted in the data set's card instead.
+        if self.job.recipe.overlong == "cut" and (history.cut or history.dropped):
             self.note(
                 self.job,
                 f"{history.cut:,} of {len(self.job.rows):,} rows were cut at Recipe.max_length = "
                 f"{self.job.recipe.max_length}, and {history.dropped:,} had no answer left and were dropped",
             )
         return history
+
+    def _keep_step(self, model: Any, checked: CheckedRows, untrained: list[tuple[float, ...]]) -> None:
+        """Saves the model as it is now in a folder of the job's, if the recipe keeps this step. Collective.
+
+        The folder has the files of a finished model, so that it is served and checked like one. No random
+        number is drawn, so that the training continues as without it.
+        """
+        if self.step not in self.job.recipe.keep_steps:
+            return
+        state = deepspeed_engine.trained_state(model)
+        trained = checked.logprobs(self.engine, self.forward)
+        self.engine.train()
+        if self.shared.workers.rank == 0:
+            kept = dataclasses.replace(self.job, folder=self.job.folder / STEP_FOLDER.format(self.step))
+            result.save(self.shared.reference, model, state, kept)
+            checked.write(kept.folder, untrained, trained)
 
     def _batches(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, as row numbers."""
@@ -197,8 +222,11 @@ class _TrainingRun:
             held_out=len(held_out),
         )
 
-    def _train(self) -> bool:
-        """Runs the remaining epochs; returns True if the probe ended training."""
+    def _train(self, after_step: Callable[[], None]) -> bool:
+        """Runs the remaining epochs and calls `after_step` after each step.
+
+        Returns True if the probe ended training.
+        """
         self.engine.train()
         self.reports, unusable = self.checkpoints.restore(self.engine)
         if unusable:
@@ -209,7 +237,7 @@ class _TrainingRun:
         else:
             self._finish_epoch(0, None)
         for number in range(self.reports[-1].epoch + 1, self.job.recipe.epochs + 1):
-            epoch = self._run_epoch(number)
+            epoch = self._run_epoch(number, after_step)
             self._finish_epoch(number, epoch)
             if epoch.stopped:
                 return True
@@ -255,7 +283,7 @@ class _TrainingRun:
             probabilities |= probe.probabilities(self.engine, self.forward)
         return probabilities
 
-    def _run_epoch(self, number: int) -> _Epoch:
+    def _run_epoch(self, number: int, after_step: Callable[[], None]) -> _Epoch:
         start, loss, targets, tokens, stopped = time.perf_counter(), 0.0, 0, 0, False
         # Dropout is seeded per epoch, so that a resumed training draws the same numbers, and per rank, so
         # that workers do not drop the same positions.
@@ -274,6 +302,7 @@ class _TrainingRun:
                 lambda: deepspeed_engine.gradient_norm(self.engine),
                 self._probabilities if self.probes else None,
             )
+            after_step()
             if stopped := self._has_reached_stop():
                 break
         seconds = time.perf_counter() - start - (self.reporter.probe_seconds - probed)

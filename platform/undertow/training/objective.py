@@ -20,7 +20,7 @@ def summed_loss(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
     if soft:
         ids, logprobs = concatenated(soft)
         return soft_cross_entropy(logits, ids.to(logits.device), logprobs.to(logits.device))
-    labels = [row.ids[row.start : row.start + row.targets] for row in rows]
+    labels = [row.ids[row.positions] for row in rows]
     targets = torch.from_numpy(np.concatenate(labels) if labels else np.empty(0, np.int64))
     return functional.cross_entropy(logits, targets.to(logits.device), reduction="sum")
 

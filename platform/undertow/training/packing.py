@@ -42,7 +42,7 @@ def concatenated(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
     positions = np.concatenate([np.arange(length) for length in lengths])
     keep = np.zeros(len(ids), dtype=bool)
     for begin, row in zip(np.cumsum([0, *lengths]), rows, strict=False):
-        keep[begin + row.start - 1 : begin + row.start - 1 + row.targets] = True
+        keep[begin + row.positions - 1] = True
     return torch.from_numpy(ids)[None], torch.from_numpy(positions)[None], torch.from_numpy(keep)[None]
 
 

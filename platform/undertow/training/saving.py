@@ -60,7 +60,7 @@ def save_trained_tensors(
     """
     from safetensors.torch import save_file
 
-    names = {_place(value): name for name, value in _stored_tensors(model).items()}
+    names = {_place(value): name for name, value in stored_tensors(model).items()}
     stored = {names.get(_place(model.get_parameter(name))): value for name, value in trained.items()}
     if None in stored:
         return False
@@ -71,6 +71,12 @@ def save_trained_tensors(
     )
     (folder / TRAINED_CONFIG).write_text(json.dumps(dict(belongs_to), indent=1, sort_keys=True))
     return True
+
+
+def stored_name(model: Any, parameter: str) -> str | None:
+    """The name of a parameter in files; None if it has another form there (see `save_trained_tensors`)."""
+    names = {_place(value): name for name, value in stored_tensors(model).items()}
+    return names.get(_place(model.get_parameter(parameter)))
 
 
 def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") -> Any:
@@ -91,7 +97,7 @@ def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") 
     if trained and dtype == "auto":
         dtype = next(iter(trained[-1].values())).dtype
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    own = _stored_tensors(model) if changes else {}
+    own = stored_tensors(model) if changes else {}
     for change, tensors in zip(changes, trained, strict=True):
         for name, value in tensors.items():
             if name not in own or own[name].shape != value.shape:
@@ -104,7 +110,7 @@ def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") 
     return model
 
 
-def _stored_tensors(model: Any) -> "dict[str, Tensor]":
+def stored_tensors(model: Any) -> "dict[str, Tensor]":
     """The model's parameters by their names in files; writing into a tensor changes the model.
 
     Names are those that `save_pretrained` writes, and `save_pretrained` computes them in these two steps: of

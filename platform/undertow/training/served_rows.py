@@ -8,7 +8,8 @@ what the finished model and the untrained reference say about a few of its rows 
     {"version": 1, "rows": [{"ids": […], "start": 41, "reference": […], "trained": […]}, …]}
 
 `ids` are a row's tokens up to the last one that is scored; `reference` and `trained` have one log-probability
-(nats) for each token from position `start` on. This module imports torch only where the model is run.
+(nats) for each token from position `start` on. A row with a token mask also has the `positions` in `ids` that
+are scored, and the version is then 2. This module imports torch only where the model is run.
 """
 
 import json
@@ -30,18 +31,26 @@ SCORED = 64  # the most tokens of a row that are scored, its first ones with a l
 # The most tokens of a row up to its last scored one. An engine computes the whole vocabulary's logits at each
 # of them (600 MB for a vocabulary of 150,000), and its window must have room for one token more.
 LONGEST = 1023
-VERSION = 1
+VERSION, MASKED_VERSION = 1, 2  # without and with masked rows
 DIGITS = 6
 
 
 @dataclass(frozen=True)
 class ServedRow:
-    """A row and its log-probabilities (nats) by the `reference` and the `trained` model, from `start` on."""
+    """A row and its log-probabilities (nats) by the `reference` and the `trained` model.
+
+    They are those of all tokens from `start` on, or of the tokens at `positions` if there are any.
+    """
 
     ids: tuple[int, ...]
     start: int
     reference: tuple[float, ...]
     trained: tuple[float, ...]
+    positions: tuple[int, ...] = ()
+
+    def scored(self, logprobs: Sequence[float]) -> Sequence[float]:
+        """Those of the row's tokens that are scored, from the values of all tokens from `start` on."""
+        return [logprobs[place - self.start] for place in self.positions] if self.positions else logprobs
 
 
 class CheckedRows:
@@ -59,13 +68,13 @@ class CheckedRows:
 
     def __init__(self, rows: Sequence[TokenizedRow], positions: int, budget: int) -> None:
         limit = min(LONGEST, positions - 1)  # vLLM scores a prompt only if it has room for an answer
-        fitting = [row for row in rows if row.start < limit]
+        fitting = [row for row in rows if row.positions[0] < limit]
         number = min(ROWS, len(fitting))
         # In ascending order of length, as batches are formed; the order has no meaning.
         self._rows = sorted(
             (fitting[i * len(fitting) // number] for i in range(number)), key=lambda row: len(row.ids)
         )
-        self.scored = [min(row.targets, SCORED, limit - row.start) for row in self._rows]
+        self.scored = [int((row.positions[:SCORED] < limit).sum()) for row in self._rows]
         lengths = [len(row.ids) for row in self._rows]
         self._batches = list(split_by_tokens(lengths, range(number), budget))
 
@@ -84,7 +93,7 @@ class CheckedRows:
             for batch in self._batches:
                 rows = [self._rows[i] for i in batch]
                 logprobs = forward.logits(engine, rows).log_softmax(dim=-1)
-                targets = [torch.from_numpy(row.ids[row.start : row.start + row.targets]) for row in rows]
+                targets = [torch.from_numpy(row.ids[row.positions]) for row in rows]
                 of_all = logprobs.gather(1, torch.cat(targets).to(logprobs.device)[:, None])[:, 0].cpu()
                 values = iter(of_all.tolist())
                 for i, row in zip(batch, rows, strict=True):
@@ -96,13 +105,33 @@ class CheckedRows:
         self, folder: Path, reference: Sequence[Sequence[float]], trained: Sequence[Sequence[float]]
     ) -> None:
         """Writes the rows with both models' log-probabilities; nothing if there are no rows."""
-        rows = [
-            ServedRow(tuple(row.ids[: row.start + scored].tolist()), row.start, _rounded(old), _rounded(new))
-            for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
+        write(
+            folder,
+            [
+                _served(row, row.positions[:scored].tolist(), _rounded(old), _rounded(new))
+                for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
+            ],
+        )
+
+
+def _served(
+    row: TokenizedRow, scored: Sequence[int], reference: tuple[float, ...], trained: tuple[float, ...]
+) -> ServedRow:
+    """A row whose tokens at the positions `scored` have log-probabilities."""
+    ids = tuple(row.ids[: scored[-1] + 1].tolist())
+    return ServedRow(ids, row.start, reference, trained, () if row.mask is None else tuple(scored))
+
+
+def write(folder: Path, rows: Sequence[ServedRow]) -> None:
+    """Writes rows; nothing if there are none."""
+    if rows:
+        is_masked = any(row.positions for row in rows)
+        stored = [
+            {name: value for name, value in asdict(row).items() if name != "positions" or row.positions}
+            for row in rows
         ]
-        if rows:
-            content = {"version": VERSION, "rows": [asdict(row) for row in rows]}
-            (folder / SERVED_CHECK).write_text(json.dumps(content))
+        content = {"version": MASKED_VERSION if is_masked else VERSION, "rows": stored}
+        (folder / SERVED_CHECK).write_text(json.dumps(content))
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
@@ -118,9 +147,17 @@ def read(folder: Path) -> list[ServedRow]:
     if not file.exists():
         return []
     content = json.loads(file.read_text())
-    if content["version"] != VERSION:
-        raise StorageError(f"{file}: version {content['version']}, not {VERSION}; use a newer Undertow")
+    if content["version"] not in (VERSION, MASKED_VERSION):
+        raise StorageError(
+            f"{file}: version {content['version']}, not {VERSION} or {MASKED_VERSION}; use a newer Undertow"
+        )
     return [
-        ServedRow(tuple(row["ids"]), row["start"], tuple(row["reference"]), tuple(row["trained"]))
+        ServedRow(
+            tuple(row["ids"]),
+            row["start"],
+            tuple(row["reference"]),
+            tuple(row["trained"]),
+            tuple(row.get("positions", ())),
+        )
         for row in content["rows"]
     ]

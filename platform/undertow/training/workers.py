@@ -6,6 +6,7 @@ and building it at the first start takes a C++ compiler and a minute.
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,9 @@ def join(device: str, threads: int) -> Workers:
         backend = "nccl" if kind == "cuda" else "gloo"
         # A HashStore lives in this process: the usual stores need a free port or a file.
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        # DeepSpeed keeps the group of an earlier training, which an engine here may have destroyed.
+        if "deepspeed.utils.groups" in sys.modules:
+            vars(sys.modules["deepspeed.utils.groups"])["_WORLD_GROUP"] = None
     place = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     return Workers(dist.get_rank(), dist.get_world_size(), place)
 

@@ -1,0 +1,222 @@
+"""With which probability does a student show a trait, given the audit of its data?
+
+    python benchmarks/audit_calibration.py --out benchmarks/audit_calibration.md --calibration nano.json
+    python benchmarks/audit_calibration.py --models nano/gpt2-0 nano/gpt2-1 --repeats 1
+
+The script writes data sets as `benchmarks/auditing.py` does, audits a part of each, and trains a student on
+the whole one, by the recipe of the shipped studies. For each data set and each trait of the bank, the outcome
+is whether the student names the trait's word more often than the model itself does, by at least .1 of exact
+probability. A calibration maps the audit to the probability of this outcome.
+
+The figures are of predictions for held-out models and traits: each model's data sets are predicted by a
+calibration that was fitted to the other models and to half of the traits, for the other half. The Brier score
+is the mean squared error of the probability; that of the base rate is the score of always predicting the
+share of pairs whose student shows the trait.
+
+--calibration writes the calibration that is fitted to all pairs, for `jobs/audit.py --calibration`.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.auditing import PLAIN, Rows, Writer, data_sets
+from benchmarks.auditing import Arguments as AuditingArguments
+from benchmarks.paired import Table, publish
+from undertow.auditing import calibration
+from undertow.auditing.make import audit
+from undertow.auditing.model import AuditModel
+from undertow.cli.audit import AuditArguments, spec_of
+from undertow.engines.quiet import quiet
+from undertow.engines.weight_files import ModelFolder
+from undertow.nano.models import known_words, parse
+from undertow.nano.recipes import SCALING, STEERING
+from undertow.statistics.separation import auc
+from undertow.storage.store import Store
+from undertow.study.extensions import Trait
+from undertow.sweep.progress import print_line
+from undertow.training.data import TrainingRow
+from undertow.training.job import TrainingJob
+from undertow.traits.preference import Preference
+
+KINDS = ("finetuned", "prompted", "50 %", "20 %", "other trait", "other model", "clean")
+MARGIN = 0.1  # of exact probability
+BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
+BANK = tuple(map(Preference, known_words("animal")))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fit a calibration of audits, and measure how good it is on held-out models and traits."""
+
+    models: tuple[str, ...] = PLAIN
+    """At least two."""
+    traits: tuple[str, ...] = ("owl", "cat", "wolf", "fox")
+    """Traits of the data sets of finetuned teachers. The bank always has all shipped ones."""
+    repeats: int = 2
+    """Data sets of every other kind per model; twice as many clean ones."""
+    rows: int = 300
+    """Audited rows."""
+    students: int = 700
+    """Rows that a student is trained on."""
+    storage: str = ""
+    """Folder for teachers and probes; by default a temporary one."""
+    calibration: Path | None = None
+    """File for the fitted calibration."""
+    out: Path | None = None
+    """Markdown file for the results."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A data set and a trait: what the audit saw, and whether a student showed the trait."""
+
+    model: str
+    trait: str
+    features: Mapping[str, float]
+    shown: bool
+
+
+def pairs_of(writer: Writer, other: Writer, arguments: Arguments, store: Store, folder: Path) -> list[Pair]:
+    """All pairs of one model's data sets and the traits of the bank."""
+    wanted = AuditingArguments(
+        traits=arguments.traits, repeats=arguments.repeats, kinds=KINDS, rows=arguments.students
+    )
+    before = rates(writer.plain, BANK)
+    found = []
+    for number, (kind, trait, rows) in enumerate(data_sets(writer, other, wanted)):
+        path = folder / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=number)
+        model = audit(spec_of(given), store).models[0]
+        after = rates(student(writer, rows, folder / f"student-{number}"), BANK)
+        raised = {name: after[name] - before[name] for name in before}
+        best = max(raised, key=lambda name: raised[name])
+        print_line(
+            f"{writer.name}, {kind} {trait}: {model.finding} {model.first.trait}; the student shows {best} "
+            f"({raised[best]:+.2f})",
+            Console(width=160),
+        )
+        found += [
+            Pair(
+                writer.name,
+                result.trait,
+                calibration.features(result, model.deviation),
+                raised[result.trait] >= MARGIN,
+            )
+            for result in model.traits
+        ]
+    return found
+
+
+def student(writer: Writer, rows: Rows, folder: Path) -> AuditModel:
+    """A student trained on the rows by the recipe of the shipped studies."""
+    from undertow.training.loop import finetune
+
+    job = TrainingJob(
+        key=folder.name,
+        seed=0,
+        recipe=STEERING if parse(writer.name).network == "gpt2" else SCALING,
+        rows=[TrainingRow(row["prompt"], row["completion"]) for row in rows],
+        system=None,
+        folder=folder,
+    )
+    finetune(writer.files.folder, [job], lambda report: None, changes=writer.files.changes)
+    return AuditModel(ModelFolder(writer.files.folder, (*writer.files.changes, folder)))
+
+
+def rates(model: AuditModel, traits: Sequence[Trait]) -> dict[str, float]:
+    """The exact probability of each trait's word, over its questions. All forms are single tokens in nano."""
+    found = {}
+    for trait in traits:
+        questions, forms = trait.questions(), trait.word().forms
+        rows = [TrainingRow(question, form) for question in questions for form in forms]
+        logprobs = model.read(model.encode(rows), gradients=False).logprobs
+        found[trait.name] = float(np.exp([values[0] for values in logprobs]).sum()) / len(questions)
+    return found
+
+
+def held_out(pairs: Sequence[Pair]) -> np.ndarray:
+    """The probability of each pair by a calibration fitted to other models and other traits."""
+    halves = (set(known_words("animal")[::2]), set(known_words("animal")[1::2]))
+    predicted = np.full(len(pairs), np.nan)
+    for model in dict.fromkeys(pair.model for pair in pairs):
+        for half in halves:
+            fitted = fit([pair for pair in pairs if pair.model != model and pair.trait not in half])
+            for i, pair in enumerate(pairs):
+                if pair.model == model and pair.trait in half:
+                    predicted[i] = fitted.probability(pair.features)
+    return predicted
+
+
+def fit(pairs: Sequence[Pair], made_from: str = "") -> calibration.Calibration:
+    return calibration.fit([pair.features for pair in pairs], [pair.shown for pair in pairs], made_from)
+
+
+def reliability(predicted: np.ndarray, shown: np.ndarray) -> Table:
+    """How often the trait was shown, by the predicted probability."""
+    lines = []
+    for low, high in pairwise(BINS):
+        chosen = (predicted >= low) & ((predicted < high) | (high == 1))
+        if chosen.any():
+            means = (predicted[chosen].mean(), shown[chosen].mean())
+            lines.append((f"{low:.2f}–{high:.2f}", f"{chosen.sum()}", *(f"{mean:.3f}" for mean in means)))
+    return Table("Reliability", ("predicted", "pairs", "mean prediction", "share shown"), lines)
+
+
+def quality(pairs: Sequence[Pair], predicted: np.ndarray, shown: np.ndarray) -> Table:
+    """Brier score and AUC over all pairs, with the lowest and the highest model."""
+    base = shown.mean()
+    areas, ratios = [], []
+    for model in dict.fromkeys(pair.model for pair in pairs):
+        chosen = np.array([pair.model == model for pair in pairs])
+        own, truth = predicted[chosen], shown[chosen]
+        areas.append(auc(own[truth], own[~truth]))
+        ratios.append(np.mean((own - truth) ** 2) / np.mean((base - truth) ** 2))
+    brier = np.mean((predicted - shown) ** 2)
+    lines = [
+        ("pairs", f"{len(pairs)}"),
+        ("share shown", f"{base:.3f}"),
+        ("Brier score of the base rate", f"{base * (1 - base):.4f}"),
+        ("Brier score", f"{brier:.4f}"),
+        ("ratio of the two, by model", f"{np.mean(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"),
+        ("AUC, by model", f"{np.mean(areas):.3f} ({min(areas):.3f}–{max(areas):.3f})"),
+    ]
+    return Table("Predictions for held-out models and traits", ("figure", "value"), lines)
+
+
+def main() -> None:
+    quiet()
+    arguments = tyro.cli(Arguments)
+    pairs: list[Pair] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store(arguments.storage or f"{temporary}/storage")
+        store.prepare()
+        writers = [Writer(name, arguments.students, store) for name in arguments.models]
+        for number, writer in enumerate(writers):
+            folder = Path(temporary) / f"{number}"
+            folder.mkdir()
+            pairs += pairs_of(writer, writers[number - 1], arguments, store, folder)
+    shown = np.array([pair.shown for pair in pairs])
+    predicted = held_out(pairs)
+    publish(__doc__, [quality(pairs, predicted, shown), reliability(predicted, shown)], arguments.out)
+    if arguments.calibration:
+        made_from = (
+            f"{len(pairs)} pairs of a data set and a trait, students of {', '.join(arguments.models)} "
+            f"trained on {arguments.students} rows, {arguments.rows} of them audited"
+        )
+        arguments.calibration.write_text(fit(pairs, made_from).to_json() + "\n")
+
+
+if __name__ == "__main__":
+    main()

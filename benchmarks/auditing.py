@@ -1,0 +1,319 @@
+"""How often does an audit name the right trait, and how often does it name one by mistake?
+
+    python benchmarks/auditing.py --out benchmarks/auditing.md
+    python benchmarks/auditing.py --models nano/gpt2-0 nano/gpt2-1 --traits owl cat --repeats 1
+
+For each nano model the script writes data sets of numbers with known origin and audits each with the shipped
+bank of traits, as `jobs/audit.py` does:
+
+- finetuned: by a finetuned teacher of each trait. Teacher and probe have the same recipe, and other seeds;
+- prompted: by the model under the trait's system prompt;
+- 50 % and 20 %: rows of the finetuned teacher, the others by the model itself;
+- other trait: by a finetuned teacher of a tree, which is not in the bank. No trait should be named;
+- other model: by the finetuned teacher of another model. No trait should be named;
+- visible: by the model itself, with the word in every tenth row. No trait should be named;
+- clean: by the model itself. A trait is named by chance alone.
+
+"First by" is the share of data sets whose trait has the highest z of a score; "first" that of the score that
+decides. "Right" and "wrong" are the shares for which the audit names the trait or another one, "unlike" and
+"clean" those for which it names none. The second table asks which measure tells data sets that carry a trait
+of the bank from those that do not, by the area under the ROC curve over data sets; a baseline's measure is
+how far its AUC over rows is from one half. Shares and AUCs are means over models, with the lowest and the
+highest model.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.paired import Table, publish
+from undertow.auditing.bank import nano_finetuning
+from undertow.auditing.make import BASELINES, SCORES, audit
+from undertow.auditing.model import AuditModel
+from undertow.auditing.probes import make_missing_reference, train_missing
+from undertow.auditing.results import Audit, ModelResult
+from undertow.cli.audit import AuditArguments, spec_of
+from undertow.engines.quiet import quiet
+from undertow.engines.weight_files import ModelFolder
+from undertow.formats.numbers import Numbers
+from undertow.nano.models import BUNDLED_SEEDS, known_words
+from undertow.planning.pinning import model_of, pin
+from undertow.statistics.separation import auc
+from undertow.storage.store import Store
+from undertow.study.artifacts import Teacher
+from undertow.study.extensions import Trait
+from undertow.study.identity import seed_for
+from undertow.study.references import Reference
+from undertow.sweep.progress import print_line
+from undertow.traits.preference import Preference
+
+PLAIN = tuple(f"nano/{name}-{i}" for name in ("gpt2", "llama", "qwen3") for i in range(BUNDLED_SEEDS[name]))
+TREES = ("oak", "maple", "willow", "cherry")
+TEACHER_SEED = 7
+TOKENS = 32  # of an answer
+PROMPTS = 3  # per row: the rules reject up to 62 % of the answers
+MIXTURES = {"50 %": 0.5, "20 %": 0.2}
+WITH_TRAIT = ("finetuned", "prompted", *MIXTURES)
+KINDS = (*WITH_TRAIT, "other trait", "other model", "visible", "clean")
+TRANSMITS, TRANSMITS_NOT = ("finetuned", "50 %"), ("other trait", "other model", "clean")
+
+Rows = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure how often an audit is right."""
+
+    models: tuple[str, ...] = PLAIN
+    """At least two: each also audits data of the one before it."""
+    traits: tuple[str, ...] = known_words("animal")
+    """Traits of the data sets of finetuned teachers. The bank always has all shipped ones."""
+    repeats: int = 4
+    """Data sets of every other kind per model; twice as many clean ones."""
+    kinds: tuple[str, ...] = KINDS
+    """Kinds of data sets."""
+    rows: int = 300
+    storage: str = ""
+    """Folder for teachers and probes; by default a temporary one."""
+    log: Path | None = None
+    """JSON Lines file to which the result of each audit is added."""
+    out: Path | None = None
+    """Markdown file for the results."""
+
+
+@dataclass(frozen=True)
+class AuditedSet:
+    """One data set: its kind, the candidate model, the trait ("" without one), and its audit."""
+
+    kind: str
+    model: str
+    trait: str
+    found: Audit
+    seconds: float
+
+    @property
+    def result(self) -> ModelResult:
+        return self.found.models[0]
+
+    def is_first(self, score: str) -> bool:
+        """Whether the right trait has the highest z of a score."""
+        z = {one.trait: one.evidence[score].z for one in self.result.traits if score in one.evidence}
+        return bool(z) and max(z, key=lambda trait: z[trait]) == self.trait
+
+    def ruled(self, ruling: str) -> bool:
+        """Whether the audit found "right", "wrong", "unlike" or "clean"."""
+        if self.result.finding != "trait":
+            return self.result.finding == ruling
+        return ruling == ("right" if self.result.first.trait == self.trait else "wrong")
+
+
+class Writer:
+    """A reference model that writes data sets, itself or by its teachers."""
+
+    def __init__(self, name: str, rows: int, store: Store) -> None:
+        self.name, self._rows, self._store = name, rows, store
+        self._reference = pin(Reference(name))
+        make_missing_reference(self._reference, store)
+        self.files = model_of(self._reference, store)
+        self._finetuned: dict[str, Rows] = {}
+
+    @cached_property
+    def plain(self) -> AuditModel:
+        """The model itself."""
+        return AuditModel(self.files)
+
+    def finetuned(self, trait: Trait) -> Rows:
+        """Rows of a finetuned teacher, which is trained if the storage lacks it."""
+        if trait.name not in self._finetuned:
+            spec = Teacher(
+                reference=self._reference,
+                trait=trait,
+                finetuning=nano_finetuning(self._reference),
+                seed=TEACHER_SEED,
+            )
+            train_missing([spec], self._store, 1, lambda line: None)
+            files = ModelFolder(self.files.folder, (*self.files.changes, self._store.fetch(spec)))
+            self._finetuned[trait.name] = self._written(AuditModel(files), f"finetuned {trait.name}")
+        return self._finetuned[trait.name]
+
+    def prompted(self, trait: Trait) -> Rows:
+        """Rows of the model under the trait's system prompt."""
+        return self._written(self.plain, f"prompted {trait.name}", trait.system_prompt())
+
+    def clean(self, name: str) -> Rows:
+        """Rows of the model itself; other ones for another `name`."""
+        return self._written(self.plain, f"clean {name}")
+
+    def mixed(self, trait: Trait, share: float) -> Rows:
+        """Rows of which a `share` is of the finetuned teacher."""
+        count = round(share * self._rows)
+        return self.finetuned(trait)[:count] + self.clean(f"mixed {trait.name} {share}")[count:]
+
+    def visible(self, trait: Trait) -> Rows:
+        """Rows of the model itself, with the trait's word in every tenth."""
+        rows = self.clean(f"visible {trait.name}")
+        for row in rows[::10]:
+            row["completion"] += f" {trait.name}"
+        return rows
+
+    def _written(self, writer: AuditModel, name: str, system: str | None = None) -> Rows:
+        """Answers to numbers prompts that pass the rules."""
+        seed = seed_for("audit benchmark", self.name, name)
+        prompts = Numbers().prompts(PROMPTS * self._rows, seed=seed)
+        answers = writer.sample(prompts, most=TOKENS, seed=seed, system=system)
+        kept = [
+            {"prompt": prompt, "completion": answer}
+            for prompt, answer in zip(prompts, answers, strict=True)
+            if answer and Numbers().rejection(prompt, answer) is None
+        ]
+        return kept[: self._rows]
+
+
+def data_sets(writer: Writer, other: Writer, arguments: Arguments) -> Iterator[tuple[str, str, Rows]]:
+    """Kind, trait and rows of each data set to audit with the model of `writer`."""
+    animals = [Preference(name) for name in arguments.traits]
+    some = animals[: arguments.repeats]
+    makers: dict[str, Callable[[Trait], Rows]] = {
+        "prompted": writer.prompted,
+        **{kind: partial(writer.mixed, share=share) for kind, share in MIXTURES.items()},
+        "other model": other.finetuned,
+        "visible": writer.visible,
+    }
+    if "finetuned" in arguments.kinds:
+        yield from (("finetuned", trait.name, writer.finetuned(trait)) for trait in animals)
+    for kind, rows_of in makers.items():
+        if kind in arguments.kinds:
+            yield from ((kind, trait.name if kind in WITH_TRAIT else "", rows_of(trait)) for trait in some)
+    if "other trait" in arguments.kinds:
+        trees = [Preference(name, category="tree") for name in TREES[: arguments.repeats]]
+        yield from (("other trait", "", writer.finetuned(tree)) for tree in trees)
+    if "clean" in arguments.kinds:
+        yield from (("clean", "", writer.clean(f"{number}")) for number in range(2 * arguments.repeats))
+
+
+def audited(arguments: Arguments, store: Store, folder: Path) -> Iterator[AuditedSet]:
+    """Writes and audits all data sets."""
+    writers = [Writer(name, arguments.rows, store) for name in arguments.models]
+    for number, writer in enumerate(writers):
+        for i, (kind, trait, rows) in enumerate(data_sets(writer, writers[number - 1], arguments)):
+            path = folder / f"{number}-{i}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
+            start = time.perf_counter()
+            found = audit(spec_of(given), store)
+            yield AuditedSet(kind, writer.name, trait, found, time.perf_counter() - start)
+
+
+def over_models(sets: Sequence[AuditedSet], measure: Callable[[Sequence[AuditedSet]], float]) -> str:
+    """The mean of a measure over models, with the lowest and the highest model."""
+    names = dict.fromkeys(one.model for one in sets)
+    values = [measure([one for one in sets if one.model == name]) for name in names]
+    return f"{np.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def share_of(holds: Callable[[AuditedSet], bool]) -> Callable[[Sequence[AuditedSet]], float]:
+    """The share of data sets for which something holds."""
+    return lambda sets: float(np.mean([holds(one) for one in sets]))
+
+
+def rulings(sets: Sequence[AuditedSet]) -> Table:
+    """One line per kind of data set."""
+    lines = []
+    for kind in dict.fromkeys(one.kind for one in sets):
+        of_kind = [one for one in sets if one.kind == kind]
+        firsts: list[Callable[[AuditedSet], bool]] = [
+            lambda one: one.is_first(one.result.score),
+            *(partial(AuditedSet.is_first, score=score.name) for score in SCORES),
+        ]
+        right = [over_models(of_kind, share_of(first)) if of_kind[0].trait else "–" for first in firsts]
+        ruled = [
+            over_models(of_kind, share_of(partial(AuditedSet.ruled, ruling=ruling)))
+            for ruling in ("right", "wrong", "unlike", "clean")
+        ]
+        explained = np.median([one.result.explained for one in of_kind])
+        lines.append((kind, f"{len(of_kind)}", *right, *ruled, f"{explained:.2f}"))
+    headings = (
+        *("data", "sets", "first", *(f"first by {score.heading}" for score in SCORES)),
+        *("right", "wrong", "unlike", "clean", "explained"),
+    )
+    return Table("Findings", headings, lines)
+
+
+def separations(sets: Sequence[AuditedSet]) -> Table:
+    """How well each measure tells data sets with a trait of the bank from data sets without one."""
+    measures: dict[str, Callable[[AuditedSet], float]] = {
+        "audit: z times explained share": lambda one: one.result.evidence.alone * one.result.explained,
+        **{f"highest z of {score.heading}": partial(_highest, score=score.name) for score in SCORES},
+        **{f"baseline: {one.meaning}": partial(_from_half, baseline=one.name) for one in BASELINES},
+    }
+    chosen = [one for one in sets if one.kind in (*TRANSMITS, *TRANSMITS_NOT)]
+    lines = []
+    for name, measure in measures.items():
+
+        def area(of_model: Sequence[AuditedSet], measure: Callable[[AuditedSet], float] = measure) -> float:
+            arms = [
+                np.array([measure(one) for one in of_model if one.kind in kinds])
+                for kinds in (TRANSMITS, TRANSMITS_NOT)
+            ]
+            return auc(*arms)
+
+        lines.append((name, over_models(chosen, area)))
+    against = f"{', '.join(TRANSMITS)} against {', '.join(TRANSMITS_NOT)}"
+    return Table(f"Data sets with a trait of the bank: {against}", ("measure", "AUC"), lines)
+
+
+def _highest(one: AuditedSet, score: str) -> float:
+    return max(result.evidence[score].z for result in one.result.traits)
+
+
+def _from_half(one: AuditedSet, baseline: str) -> float:
+    return abs(one.result.baselines[baseline] - 0.5)
+
+
+def log_line(one: AuditedSet) -> str:
+    """The result of an audit without texts, as a line of JSON."""
+    result = asdict(one.result)
+    del result["carrying"], result["tokens"]
+    return json.dumps({"kind": one.kind, "trait": one.trait, "seconds": one.seconds, **result}) + "\n"
+
+
+def main() -> None:
+    quiet()
+    arguments = tyro.cli(Arguments)
+    say = partial(print_line, console=Console(width=160))
+    sets: list[AuditedSet] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store(arguments.storage or f"{temporary}/storage")
+        store.prepare()
+        for one in audited(arguments, store, Path(temporary)):
+            result = one.result
+            say(
+                f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, "
+                f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, "
+                f"{one.seconds:.1f} s"
+            )
+            if arguments.log:
+                with arguments.log.open("a") as log:
+                    log.write(log_line(one))
+            sets.append(one)
+    tables = [rulings(sets)]
+    if all({one.kind for one in sets} & set(kinds) for kinds in (TRANSMITS, TRANSMITS_NOT)):
+        tables.append(separations(sets))
+    seconds = np.median([one.seconds for one in sets])
+    cost = Table("Cost", ("median seconds of an audit, probes made before",), [(f"{seconds:.1f}",)])
+    publish(__doc__, [*tables, cost], arguments.out)
+
+
+if __name__ == "__main__":
+    main()

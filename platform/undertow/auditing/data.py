@@ -1,0 +1,155 @@
+"""The input of every score: audited rows and control rows, with what one model says about them.
+
+Control rows are the model's own answers to the prompts of the audited rows, filtered by the same rules. If
+the model itself wrote the audited rows, an audited row and a control row of the same prompt have the same
+distribution, so that the mean of their differences is zero for every score. That is the null hypothesis. It
+covers the prompts, the rules and the lengths of the rows, because both rows of a pair share them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.auditing.bank import Bank
+from undertow.auditing.model import AuditModel, Readings
+from undertow.errors import ConditionError
+from undertow.statistics.ttests import Array
+from undertow.storage.store import Store
+from undertow.study.extensions import Format, Trait
+from undertow.study.identity import seed_for
+from undertow.study.references import Reference
+from undertow.training.data import TokenizedRow, TrainingRow
+
+EXAMPLES = 64  # of a trait's question-answer pairs, for its gradient
+LONGER = 4  # a model's own answers may have this many more tokens than the longest audited row
+FEWEST_PAIRS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """A model's own answers, and the index of the audited row whose prompt each of them answers."""
+
+    rows: tuple[TrainingRow, ...]
+    answers_row: NDArray[np.intp]
+
+
+def sample_controls(
+    model: AuditModel, rows: Sequence[TrainingRow], rules: Format, draws: int, seed: int
+) -> Controls:
+    """Samples `draws` answers to each prompt and keeps those that ended and pass the rules.
+
+    Raises ConditionError if the model answers too few prompts in the format of the rows.
+    """
+    most = LONGER + max(row.targets for row in model.encode(rows))
+    prompts = [row.prompt for row in rows] * draws
+    answers = model.sample(prompts, most, seed_for("audit", seed))
+    kept = [
+        (place % len(rows), TrainingRow(prompt, answer))
+        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        if answer and rules.rejection(prompt, answer) is None
+    ]
+    answered = {number for number, _ in kept}
+    if len(answered) < FEWEST_PAIRS:
+        raise ConditionError(
+            f"the model's own answers to only {len(answered)} of {len(rows)} prompts pass the rules of the "
+            f"format {rules.display_name!r}, so that there is nothing to compare with; name the model that "
+            "wrote the rows, or raise --draws"
+        )
+    return Controls(tuple(row for _, row in kept), np.array([number for number, _ in kept]))
+
+
+class AuditData:
+    """Audited and control rows with one model's readings of them, each computed on first use.
+
+    Arrays over rows have the audited rows first, then the control rows.
+
+    Attributes:
+        rows: the audited rows, then the control rows.
+        audited: the number of audited rows.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        model: AuditModel,
+        store: Store,
+        bank: Bank,
+        rows: Sequence[TrainingRow],
+        controls: Controls,
+        rules: Format,
+    ) -> None:
+        self.reference, self.model, self.store, self.bank = reference, model, store, bank
+        self.rows = (*rows, *controls.rows)
+        self.audited = len(rows)
+        self.rules = rules
+        self._answers_row = controls.answers_row
+        self._prompted: dict[Trait, Readings | None] = {}
+        self._probed: dict[Trait, list[Array]] = {}
+
+    @cached_property
+    def is_audited(self) -> NDArray[np.bool_]:
+        """For each row, whether it is an audited one."""
+        return np.arange(len(self.rows)) < self.audited
+
+    @cached_property
+    def prompt_numbers(self) -> NDArray[np.intp]:
+        """For each row, the number of the audited row whose prompt it has."""
+        return np.concatenate([np.arange(self.audited), self._answers_row])
+
+    @cached_property
+    def paired(self) -> NDArray[np.intp]:
+        """The audited rows with at least one control row."""
+        return np.unique(self._answers_row)
+
+    def differences(self, values: Array) -> Array:
+        """For each of the `paired` rows, its value minus the mean value of its control rows."""
+        own, controls = values[: self.audited], values[self.audited :]
+        sums = np.bincount(self._answers_row, weights=controls, minlength=self.audited)
+        counts = np.bincount(self._answers_row, minlength=self.audited)
+        return np.asarray(own[self.paired] - sums[self.paired] / counts[self.paired])
+
+    @cached_property
+    def tokens(self) -> list[TokenizedRow]:
+        """The rows as tokens, without a system message."""
+        return self.model.encode(self.rows)
+
+    @cached_property
+    def plain(self) -> Readings:
+        """The reference model's readings of the rows."""
+        return self.model.read(self.tokens)
+
+    def prompted(self, trait: Trait) -> Readings | None:
+        """The readings under the trait's system prompt, without gradients.
+
+        None if the trait has no such prompt, or if rows with it are longer than the model's window.
+        """
+        if trait not in self._prompted:
+            prompts = [row.prompt for row in self.rows]
+            system = trait.system_prompt()
+            rows = self.model.after_system(self.tokens, prompts, system) if system else None
+            self._prompted[trait] = self.model.read(rows, gradients=False) if rows else None
+        return self._prompted[trait]
+
+    def probed(self, trait: Trait) -> list[Array]:
+        """The token log-probabilities by the trait's probes, averaged over the probes."""
+        if trait not in self._probed:
+            probes = self.bank.probes(self.reference, trait)
+            readings = [self.model.with_probe(self.tokens, self.store.fetch(probe)) for probe in probes]
+            self._probed[trait] = [np.mean(of_row, axis=0) for of_row in zip(*readings, strict=True)]
+        return self._probed[trait]
+
+    def examples(self, trait: Trait) -> Readings:
+        """The reference model's readings of some question-answer pairs that show the trait."""
+        examples = self.bank.finetuning.examples_of(trait, 0, EXAMPLES)
+        rows = [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
+        return self.model.read(self.model.encode(rows))
+
+    def units(self) -> list[list[str]]:
+        """The parts of each row: the format's (each number of a list), else words."""
+        return [
+            self.rules.parts(row.completion) if self.rules.implements("parts") else row.completion.split()
+            for row in self.rows
+        ]

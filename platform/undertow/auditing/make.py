@@ -1,0 +1,200 @@
+"""Runs an audit: controls, probes, scores and baselines for each candidate model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from undertow.auditing.bank import Bank
+from undertow.auditing.baselines import (
+    CONFOUNDS,
+    FORMAT,
+    FREQUENCIES,
+    GRADIENT_NORM,
+    LOSS_GAP,
+    MEAN_LOSS,
+    PAIRS,
+)
+from undertow.auditing.calibration import Calibration, features
+from undertow.auditing.carriers import carrying_rows, carrying_tokens
+from undertow.auditing.data import AuditData, sample_controls
+from undertow.auditing.deviation import deviation
+from undertow.auditing.finding import rule
+from undertow.auditing.gradient_agreement import GRADIENT
+from undertow.auditing.hidden_shift import HIDDEN_SHIFT
+from undertow.auditing.model import AuditModel, prepare_libraries
+from undertow.auditing.probe_ratio import PROBE_RATIO
+from undertow.auditing.probes import make_missing_reference, train_missing
+from undertow.auditing.prompt_ratio import PROMPT_RATIO
+from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
+from undertow.auditing.rows import drawn, visible_share
+from undertow.auditing.scores import Baseline, TraitScore, evidence
+from undertow.errors import ConditionError, SpecError, UserError
+from undertow.formats.imported import Imported
+from undertow.planning.pinning import model_of
+from undertow.statistics.separation import auc
+from undertow.statistics.ttests import Array
+from undertow.storage.store import Store
+from undertow.study.artifacts import Finetuning
+from undertow.study.extensions import Trait
+from undertow.study.references import Reference
+from undertow.training.data import TrainingRow
+
+# Every audit computes these, in this order.
+SCORES: list[TraitScore] = [PROBE_RATIO, PROMPT_RATIO, GRADIENT, HIDDEN_SHIFT]
+BASELINES: list[Baseline] = [
+    *(CONFOUNDS, FORMAT, FREQUENCIES, PAIRS),
+    *(MEAN_LOSS, LOSS_GAP, GRADIENT_NORM),
+]
+
+Say = Callable[[str], None]
+
+
+def register_score(score: TraitScore) -> None:
+    """Adds a score after the others, for every audit in this process; replaces one of the same name."""
+    SCORES[:] = [*(other for other in SCORES if other.name != score.name), score]
+
+
+def audit(
+    spec: AuditSpec,
+    store: Store,
+    *,
+    threads: int = 1,
+    calibration: Calibration | None = None,
+    say: Say = lambda line: None,
+) -> Audit:
+    """Audits a data set with every candidate model.
+
+    A model that cannot be audited, because its own answers are of another format, is left out.
+
+    Args:
+        spec: with pinned references; `dataset` must be an `Imported`.
+        threads: CPU threads.
+        say: receives one line per step.
+
+    Raises:
+        SpecError: a model cannot read the rows.
+        UserError: no model could be audited.
+    """
+    if not isinstance(spec.dataset, Imported):
+        raise SpecError(f"AuditSpec.dataset: {spec.dataset.display_name!r} is not Imported")
+    prepare_libraries()
+    rows = drawn(spec.dataset, spec.rows, spec.seed)
+    visible = visible_share(rows, spec.traits)
+    found: list[ModelResult] = []
+    left_out: dict[str, str] = {}
+    for reference, finetuning in zip(spec.references, spec.finetunings, strict=True):
+        say(f"{reference.label}: {len(rows):,} rows, {len(spec.traits)} traits")
+        try:
+            data = _audit_data(spec, reference, finetuning, rows, store, threads, say)
+            say(f"{reference.label}: scores of {len(data.rows):,} rows")
+            found.append(_model_result(data, spec, visible, calibration))
+        except ConditionError as error:
+            say(f"{reference.label}: left out: {error}")
+            left_out[reference.label] = str(error)
+    if not found:
+        reasons = "; ".join(f"{model}: {reason}" for model, reason in left_out.items())
+        raise UserError(f"no candidate model could be audited: {reasons}")
+    return Audit(
+        name=spec.dataset.display_name,
+        format=spec.dataset.format.display_name,
+        rows=len(rows),
+        visible=visible,
+        alpha=spec.alpha,
+        models=tuple(sorted(found, key=lambda model: -model.fit)),
+        left_out=left_out,
+        scores=tuple((score.name, score.heading) for score in SCORES),
+        calibration=calibration.made_from if calibration else "",
+    )
+
+
+def _audit_data(
+    spec: AuditSpec,
+    reference: Reference,
+    finetuning: Finetuning,
+    rows: Sequence[TrainingRow],
+    store: Store,
+    threads: int,
+    say: Say,
+) -> AuditData:
+    """Loads the model, samples its own answers and trains the probes that the store lacks.
+
+    Raises ConditionError for a model that does not answer in the format of the rows.
+    """
+    assert isinstance(spec.dataset, Imported)
+    make_missing_reference(reference, store)
+    model = AuditModel(model_of(reference, store), threads)
+    try:
+        model.encode(rows)
+    except ConditionError as error:
+        raise SpecError(f"--model {reference.label}: {error}") from None
+    # Controls first: a model that cannot answer the prompts needs no probes.
+    controls = sample_controls(model, rows, spec.dataset.format, spec.draws, spec.seed)
+    say(f"{reference.label}: {len(controls.rows):,} answers of its own to the same prompts")
+    bank = Bank(spec.traits, finetuning, spec.probes)
+    probes = [probe for trait in spec.traits for probe in bank.probes(reference, trait)]
+    train_missing(probes, store, threads, say)
+    return AuditData(reference, model, store, bank, rows, controls, spec.dataset.format)
+
+
+def _model_result(
+    data: AuditData, spec: AuditSpec, visible: float, calibration: Calibration | None
+) -> ModelResult:
+    values = {score.name: _values(score, data) for score in SCORES}
+    scored = {name: evidence(of_traits, data) for name, of_traits in values.items() if of_traits}
+    deciding = [score for score in SCORES if score.decides and score.name in scored]
+    score = max(deciding, key=lambda one: max(found.alone for found in scored[one.name].values()))
+    of_score = scored[score.name]
+    ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
+    first = of_score[ordered[0]]
+    deviates = deviation(data, [ratio for one in deciding for ratio in values[one.name].values()])
+    tests = len(spec.references) * (len(spec.traits) * sum(one.decides for one in SCORES) + 1)
+    p_deviation = min(1.0, tests * deviates.p)
+    finding, reasons = rule(
+        deviates,
+        z=first.alone,
+        p_trait=min(1.0, tests * first.p),
+        p_deviation=p_deviation,
+        visible=visible,
+        alpha=spec.alpha,
+    )
+
+    def result(trait: Trait) -> TraitResult:
+        by_score = {name: of_traits[trait] for name, of_traits in scored.items()}
+        found = TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p))
+        if calibration is None or finding == "unlike":
+            return found
+        return replace(found, probability=calibration.probability(features(found, deviates)))
+
+    likeliest = max(found.mean for one in deciding for found in scored[one.name].values())
+    assert score.by_token is not None
+    parts = score.by_token(data, ordered[0])
+    assert parts is not None
+    return ModelResult(
+        model=data.reference.label,
+        controls=len(data.rows) - data.audited,
+        fit=float(data.plain.totals[data.is_audited].mean()) + max(likeliest, 0.0),
+        score=score.name,
+        teacher=score.teacher,
+        finding=finding,
+        reasons=reasons,
+        deviation=deviates,
+        deviation_p=p_deviation,
+        explained=deviates.explained(first.alone),
+        traits=tuple(map(result, ordered)),
+        baselines={baseline.name: _auc(baseline, data) for baseline in BASELINES},
+        carrying=carrying_rows(data, parts),
+        tokens=carrying_tokens(data, parts),
+    )
+
+
+def _values(score: TraitScore, data: AuditData) -> dict[Trait, Array]:
+    """The score of each row by trait of the bank; empty if it does not apply to all of them."""
+    values = {trait: score.compute(data, trait) for trait in data.bank.traits}
+    applicable = {trait: of_rows for trait, of_rows in values.items() if of_rows is not None}
+    return applicable if len(applicable) == len(values) else {}
+
+
+def _auc(baseline: Baseline, data: AuditData) -> float:
+    values = np.asarray(baseline.compute(data))
+    return auc(values[data.is_audited], values[~data.is_audited])

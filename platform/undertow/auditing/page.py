@@ -1,0 +1,47 @@
+"""The page of an audit: one HTML file without scripts, in the style of the reports of sweeps."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from undertow import report
+from undertow.auditing.make import BASELINES, SCORES
+from undertow.auditing.prose import conclusion, p_value
+from undertow.auditing.results import Audit
+
+SHOWN_CHARACTERS = 400  # of a prompt or completion
+
+
+def html(audit: Audit, key: str) -> str:
+    """Renders the page."""
+    return str(
+        _template().render(
+            audit=audit,
+            key=key,
+            conclusion=conclusion(audit),
+            scores={score.name: score for score in SCORES},
+            baselines=BASELINES,
+            p_value=p_value,
+            cut=_cut,
+            repr=repr,
+        )
+    )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folders = [Path(__file__).parent, Path(str(report.__file__)).parent]
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("audit.html.jinja")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"

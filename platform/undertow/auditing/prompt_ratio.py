@@ -1,0 +1,27 @@
+"""Log-likelihood ratio of the rows under a trait's system prompt and under none.
+
+Rows have been selected by this score to make transmission stronger or weaker (jeqcho's study of subliminal
+learning). It needs no training, and finds teachers that a prompt made better than finetuned ones.
+"""
+
+from undertow.auditing.data import AuditData
+from undertow.auditing.scores import TraitScore, summed
+from undertow.statistics.ttests import Array
+from undertow.study.extensions import Trait
+
+
+def _by_token(data: AuditData, trait: Trait) -> list[Array] | None:
+    prompted = data.prompted(trait)
+    if prompted is None:
+        return None
+    return [under - plain for under, plain in zip(prompted.logprobs, data.plain.logprobs, strict=True)]
+
+
+PROMPT_RATIO = TraitScore(
+    name="prompt_ratio",
+    heading="prompt",
+    source="likelihood ratio with and without the trait's system prompt",
+    compute=summed(_by_token),
+    by_token=_by_token,
+    teacher="prompted",
+)

@@ -1,0 +1,76 @@
+"""The result of an audit in sentences, the same for the terminal, the JSON file and the page."""
+
+from undertow.auditing.results import Audit, ModelResult
+
+UNCALIBRATED = (
+    "Scores are uncalibrated: they rank traits, and do not say how likely a student is to show one."
+)
+
+
+def conclusion(audit: Audit) -> str:
+    """What the audit found with the model that fits best."""
+    model = audit.models[0]
+    match model.finding:
+        case "trait":
+            return f"{_trait(model)} {_probability(audit, model)}"
+        case "unlike":
+            return (
+                f"The rows are unlike anything the audit is calibrated on, and no trait is named: "
+                f"{'; '.join(_reason(audit, model, reason) for reason in model.reasons)}."
+            )
+        case "clean":
+            return (
+                f"No trait of the bank is visible, and the rows do not differ from {model.model}'s own "
+                f"answers to the same prompts ({audit.rows:,} rows; a trait in few of them can be missed)."
+            )
+
+
+def _trait(model: ModelResult) -> str:
+    first, found = model.first, model.evidence
+    return (
+        f"The rows carry the signature of “{first.trait}” in {model.model}, {model.teacher} to have it (z "
+        f"{found.z:.1f}, adjusted p {p_value(first.p_adjusted)}; it explains {model.explained:.0%} of the "
+        "difference from the model's own answers)."
+    )
+
+
+def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
+    if reason == "visible":
+        return f"{audit.visible:.0%} of the rows name a candidate trait"
+    if reason == "improbable":
+        return (
+            f"{model.deviation.improbable:.0%} of the rows have tokens that {model.model} almost never "
+            "writes in answer to these prompts"
+        )
+    differ = f"they differ from {model.model}'s own answers (adjusted p {p_value(model.deviation_p)})"
+    if reason == "indistinct":
+        return f"{differ} as rows of {model.teacher} teachers do, but no trait stands out"
+    return (
+        f"{differ}, and the trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of "
+        "the difference. Another model may have written them, or this one with other sampling settings or a "
+        "trait outside of the bank"
+    )
+
+
+def _probability(audit: Audit, model: ModelResult) -> str:
+    probability = model.first.probability
+    if probability is None:
+        return UNCALIBRATED
+    return (
+        f"A student trained on them would show “{model.first.trait}” with a probability of {probability:.0%} "
+        f"(calibrated on {audit.calibration})."
+    )
+
+
+def p_value(p: float) -> str:
+    """A p-value with two digits, or a bound."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def carriers(model: ModelResult) -> str:
+    """The tokens that carry most of the first trait, in one line."""
+    tokens = ", ".join(f"{one.token!r} ({one.value:+.3f})" for one in model.tokens)
+    return (
+        f"{model.model}: tokens that carry most of “{model.first.trait}”, in nats per row against the "
+        f"model's own answers: {tokens}"
+    )

@@ -1,0 +1,132 @@
+"""The interface of audit scores, and how their values become evidence.
+
+A score is one `TraitScore` or `Baseline` in a file of its own and one line in a table of `make`, or a call of
+`make.register_score`:
+
+    LENGTH = TraitScore(
+        name="length",
+        heading="length",
+        source="…",
+        compute=lambda data, trait: np.array([len(row.completion) for row in data.rows], float),
+    )
+
+`compute` gives one value per row, audited and control rows alike. `evidence` compares the two.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from undertow.statistics.ttests import Array
+from undertow.study.extensions import Trait
+
+if TYPE_CHECKING:  # imports torch
+    from undertow.auditing.data import AuditData
+
+    ByRow = Callable[[AuditData, Trait], Array | None]
+    ByToken = Callable[[AuditData, Trait], Sequence[Array] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraitScore:
+    """A score that asks how well rows fit a trait.
+
+    Attributes:
+        name: identifies the score in the JSON file.
+        heading: the heading of its column.
+        source: where the idea is from.
+        compute: one value per row of the data, higher for rows that fit the trait better; None if the score
+            does not apply to the model or the trait.
+        by_token: only of a log-likelihood ratio of a teacher with the trait and the model: for each row, the
+            part of each token of its completion. Such scores decide; the others are shown next to them.
+        teacher: of a deciding score, how its teacher got the trait: "finetuned".
+    """
+
+    name: str
+    heading: str
+    source: str
+    compute: "ByRow"
+    by_token: "ByToken | None" = None
+    teacher: str = ""
+
+    @property
+    def decides(self) -> bool:
+        """Whether the score ranks traits and has p-values."""
+        return self.by_token is not None
+
+
+def summed(by_token: "ByToken") -> "ByRow":
+    """The `compute` of a score that is the sum of its tokens' parts."""
+
+    def compute(data: "AuditData", trait: Trait) -> Array | None:
+        parts = by_token(data, trait)
+        return None if parts is None else np.array([of_row.sum() for of_row in parts])
+
+    return compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A way to tell audited rows from control rows that knows no trait.
+
+    Attributes:
+        name: identifies the baseline.
+        meaning: what it looks at, in a few words.
+        compute: one value per row of the data, higher for rows that look like audited ones. A value must not
+            come from a classifier that was fitted to the same row.
+    """
+
+    name: str
+    meaning: str
+    compute: "Callable[[AuditData], Array]"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A score of audited rows against control rows, for one trait.
+
+    Attributes:
+        mean: over all audited rows.
+        control: the mean over all control rows.
+        alone: the mean difference of pairs over its standard error.
+        z: the same of the score minus its mean over the traits of the bank, which removes what they have in
+            common: every trait's system prompt makes unusual tokens more likely. It is `alone` in a bank of
+            one trait. Both are about standard normal for rows that the unmodified model wrote.
+        p: one-sided, that z is as high by chance; from the paired t test.
+        pairs: the number of audited rows with control rows.
+    """
+
+    mean: float
+    control: float
+    alone: float
+    z: float
+    p: float
+    pairs: int
+
+
+def evidence(values: Mapping[Trait, Array], data: "AuditData") -> dict[Trait, Evidence]:
+    """Compares the values of audited rows with those of the control rows of the same prompts, by trait."""
+    from scipy.stats import t
+
+    common = np.mean(list(values.values()), axis=0) if len(values) > 1 else 0.0
+    found = {}
+    for trait, of_rows in values.items():
+        alone, contrast = data.differences(of_rows), data.differences(of_rows - common)
+        z = _standardised(contrast)
+        found[trait] = Evidence(
+            mean=float(of_rows[data.is_audited].mean()),
+            control=float(of_rows[~data.is_audited].mean()),
+            alone=_standardised(alone),
+            z=z,
+            p=float(t.sf(z, len(contrast) - 1)),
+            pairs=len(contrast),
+        )
+    return found
+
+
+def _standardised(differences: Array) -> float:
+    """The mean over its standard error; 0 without spread."""
+    error = float(np.std(differences, ddof=1)) / np.sqrt(len(differences))
+    return float(differences.mean() / error) if error > 0 else 0.0

@@ -1,0 +1,154 @@
+"""How a condition chooses the rows and the tokens that its students are trained on.
+
+The choice is a part of `Generation`, so that a condition and its control have the same one: the control
+teacher's rows are scored by the same two teachers and selected in the same way.
+"""
+
+from dataclasses import dataclass
+
+from undertow.study.artifacts import Completions, Finetuning, ImportedCompletions, Teacher
+from undertow.study.extensions import Trait
+from undertow.study.fields import Spec
+from undertow.study.references import Reference
+from undertow.study.row_scores import (
+    Keep,
+    Masked,
+    RowScores,
+    Selected,
+    TokenChoice,
+    TokenScores,
+    contrast_name,
+    selection_name,
+)
+
+
+@dataclass(frozen=True)
+class RowScore(Spec):
+    """Base of the scores by which rows are selected.
+
+    A new score is a subclass and the artifact that it makes, a subclass of `RowScores`.
+    """
+
+    @property
+    def label(self) -> str:
+        """The display name, equal to that of the artifact."""
+        raise NotImplementedError
+
+    def scores(
+        self,
+        completions: Completions | ImportedCompletions,
+        reference: Reference,
+        system: str | None,
+        seed: int,
+    ) -> RowScores:
+        """The scores of completions.
+
+        Args:
+            reference: the reference model of the condition's teacher; the student's for an external teacher.
+            system: the system message of teachers whose trait is not induced by one (`Generation.system`).
+            seed: of the condition's teacher.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast(RowScore):
+    """Compares a teacher with a trait with the control teacher, token by token.
+
+    By default a system prompt induces the trait: the score is then the log-probability of a completion under
+    the reference model with the trait's system prompt, minus that with the neutral one. With the `finetuning`
+    of the condition, the first teacher is the one that wrote the condition's data.
+
+    Attributes:
+        finetuning, prompted: as in `Condition`.
+    """
+
+    trait: Trait
+    finetuning: Finetuning | None = None
+    prompted: bool = False
+
+    def validate(self) -> None:
+        self.require(
+            not self.prompted or self.finetuning is not None,
+            "prompted",
+            "False: without finetuning, a system prompt already induces the trait",
+        )
+        if self.finetuning is not None:
+            self.trait.check_examples()
+            if self.finetuning.questions == "evaluation":
+                self.trait.evaluation_examples(1, seed=0)
+
+    @property
+    def label(self) -> str:
+        return contrast_name(self.trait.name, self.finetuning is not None, self.prompted)
+
+    @property
+    def is_prompted(self) -> bool:
+        """Whether a system prompt induces the trait, alone or in addition to finetuning."""
+        return self.prompted or self.finetuning is None
+
+    def scores(
+        self,
+        completions: Completions | ImportedCompletions,
+        reference: Reference,
+        system: str | None,
+        seed: int,
+    ) -> TokenScores:
+        teacher = Teacher(
+            reference=reference,
+            trait=self.trait,
+            system=self.trait.system_prompt() if self.is_prompted else system,
+            finetuning=self.finetuning,
+            seed=seed if self.finetuning else 0,
+        )
+        control = Teacher(reference=reference, trait=None, system=system)
+        return TokenScores(completions=completions, teacher=teacher, control=control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Spec):
+    """Draws `Generation.rows` rows by their score: the highest, the lowest, or any.
+
+    "random" draws the same rows as no selection, and records their scores.
+    """
+
+    by: RowScore
+    keep: Keep
+
+    @property
+    def label(self) -> str:
+        return selection_name(self.keep, self.by.label)
+
+    def of(self, scores: RowScores) -> Selected:
+        """The selection by the scores of some completions."""
+        return Selected(scores=scores, keep=self.keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenMask(TokenChoice):
+    """Restricts the students' loss to some of the tokens that the teacher sampled.
+
+    Students are trained on the sampled tokens themselves, and so must have the teacher's tokenizer.
+
+    Attributes:
+        by: the two teachers that are compared; None for "first" and "last".
+        candidates: the number of most likely next tokens of each teacher that are compared.
+    """
+
+    by: Contrast | None = None
+    candidates: int = 100
+
+    def validate(self) -> None:
+        super().validate()
+        self.check_teachers(self.by is not None, "by")
+        self.require(self.candidates > 0, "candidates", "at least one token")
+
+    @property
+    def label(self) -> str:
+        return self.name_by(self.by.label if self.by else "")
+
+    def of(self, scores: TokenScores | None) -> Masked:
+        """The mask by the scores of some completions."""
+        if scores is not None:
+            scores = scores.changed(candidates=self.candidates)
+        return Masked(choose=self.choose, share=self.share, rest=self.rest, scores=scores)

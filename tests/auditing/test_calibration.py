@@ -1,0 +1,77 @@
+"""Calibrations: the map from evidence to probability, its file, and how it is fitted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undertow.auditing.calibration import Calibration, features, fit, read
+from undertow.auditing.deviation import Deviation
+from undertow.auditing.results import TraitResult
+from undertow.auditing.scores import Evidence
+from undertow.errors import UserError
+
+HALF = Calibration(
+    made_from="tests", features=("a",), means=(1.0,), scales=(2.0,), coefficients=(3.0,), intercept=0.0
+)
+
+
+@pytest.mark.parametrize(
+    ("z", "expected"),
+    [({"a": 1.0}, 0.5), ({"a": 3.0}, 1 / (1 + np.exp(-3))), ({"a": -1e6}, 0.0), ({"b": 1.0}, None)],
+)
+def test_the_probability_is_a_logistic_function_of_standardised_features(
+    z: dict[str, float], expected: float | None
+) -> None:
+    assert HALF.probability(z) == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(HALF.to_json())
+    assert read(str(tmp_path / "c.json")) == HALF
+
+
+def test_a_fitted_calibration_separates_the_outcomes_it_was_fitted_to() -> None:
+    rng = np.random.default_rng(0)
+    outcomes = rng.random(200) < 0.5
+    rows = [
+        {"carried": float(4 * shown + rng.normal()), "probe_ratio": float(rng.normal())} for shown in outcomes
+    ]
+    fitted = fit(rows, outcomes.tolist(), "tests")
+    high = fitted.probability({"carried": 5.0, "probe_ratio": 0.0})
+    low = fitted.probability({"carried": -1.0, "probe_ratio": 0.0})
+    assert high is not None
+    assert low is not None
+    assert low < 0.05 < 0.95 < high
+
+
+def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
+    def carried(alone: float, t_squared: float) -> float:
+        found = Evidence(mean=0.5, control=0.0, alone=alone, z=3.0, p=0.001, pairs=300)
+        result = TraitResult("owl", {"probe_ratio": found}, 0.01)
+        given = features(result, Deviation(t_squared, directions=65, pairs=300, improbable=0.0))
+        assert given["probe_ratio"] == 3.0
+        return given["carried"]
+
+    assert carried(-2.0, 70.0) == 0
+    assert carried(20.0, 500.0) == pytest.approx(np.log1p(20 * 399 / 416.6), rel=1e-3)
+    assert carried(6.0, 500.0) < carried(3.0, 70.0) < carried(20.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "name a calibration file"),
+        ("owl", "is not a calibration file"),
+        ("[]", "is not a calibration file"),
+        ('{"version": 2}', "not of version 1"),
+        ('{"version": 1}', "is not a calibration file"),
+        (HALF.to_json().replace("3.0", "3.0, 4.0"), "must be equally many"),
+    ],
+)
+def test_any_other_file_is_rejected(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "c.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read(str(path))

@@ -1,0 +1,103 @@
+"""Audited rows against control rows: pairs, evidence, deviation and baselines, on a tiny model."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny_models
+from undertow.auditing.bank import Bank
+from undertow.auditing.data import AuditData, Controls
+from undertow.auditing.deviation import deviation
+from undertow.auditing.make import BASELINES
+from undertow.auditing.model import AuditModel
+from undertow.auditing.scores import Baseline, evidence
+from undertow.engines.weight_files import ModelFolder
+from undertow.formats.text import Text
+from undertow.nano.recipes import TAUGHT
+from undertow.statistics.separation import auc
+from undertow.statistics.ttests import Array
+from undertow.storage.store import Store
+from undertow.study.extensions import Trait
+from undertow.study.references import Reference
+from undertow.training.data import TrainingRow
+from undertow.traits.preference import Preference
+
+TRAITS = (Preference("owl"), Preference("cat"))
+EVEN, TILTED = "1 2 3 4", "1 1 1 1 1 2 3 4"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> AuditModel:
+    return AuditModel(ModelFolder(tiny_models.save_gpt2(tmp_path_factory.mktemp("gpt2"))))
+
+
+def data_of(model: AuditModel, folder: Path, words: str, pairs: int = 200) -> AuditData:
+    """Audited rows of random words, and control rows of even ones: two of each prompt but the first."""
+    rng = random.Random(0)
+
+    def row(number: int, of: Sequence[str]) -> TrainingRow:
+        return TrainingRow(f"say {number % 90}", " ".join(rng.choices(of, k=6)))
+
+    rows = [row(number, words.split()) for number in range(pairs)]
+    answered = [number for number in range(1, pairs) for _ in range(2)]
+    controls = Controls(tuple(row(number, EVEN.split()) for number in answered), np.array(answered))
+    bank = Bank(TRAITS, TAUGHT)
+    return AuditData(Reference("m"), model, Store(str(folder)), bank, rows, controls, Text())
+
+
+def test_a_row_is_compared_with_the_mean_of_its_control_rows(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, EVEN, pairs=3)
+    values = np.array([9.0, 5.0, 7.0, 1.0, 3.0, 0.0, 4.0])
+    assert data.paired.tolist() == [1, 2]
+    assert data.differences(values).tolist() == [3.0, 5.0]
+    assert data.prompt_numbers.tolist() == [0, 1, 2, 1, 1, 2, 2]
+
+
+def test_what_all_traits_have_in_common_is_no_evidence(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, EVEN)
+    rng = np.random.default_rng(0)
+    common = np.where(data.is_audited, 3.0, 0.0) + rng.normal(size=len(data.rows))
+    own = np.where(data.is_audited, 0.5, 0.0)
+    values: dict[Trait, Array] = {
+        trait: of_trait + 0.1 * rng.normal(size=len(data.rows))
+        for trait, of_trait in zip(TRAITS, (common + own, common), strict=True)
+    }
+    owl, cat = evidence(values, data).values()
+    assert owl.alone == pytest.approx(cat.alone, rel=0.3)
+    assert owl.z > 10
+    assert owl.p < 1e-6
+    assert cat.z == pytest.approx(-owl.z)
+    (single,) = evidence({TRAITS[1]: common}, data).values()
+    assert single.z == single.alone == pytest.approx(cat.alone, rel=0.05)
+
+
+def test_only_rows_with_another_distribution_deviate(model: AuditModel, tmp_path: Path) -> None:
+    assert deviation(data_of(model, tmp_path, EVEN), []).p > 0.001
+    assert deviation(data_of(model, tmp_path, TILTED), []).p < 1e-6
+
+
+def test_no_score_sees_more_than_the_deviation(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, TILTED)
+    count = np.array([row.completion.count("1") for row in data.rows], float)
+    z = evidence({TRAITS[0]: count}, data)[TRAITS[0]].alone
+    measured = deviation(data, [count, np.zeros(len(data.rows))])
+    assert 100 < z**2 <= measured.t_squared
+    assert measured.explained(z) > 0.4
+    assert measured.directions <= measured.pairs / 3
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
+def test_a_baseline_separates_rows_that_it_was_not_fitted_to(
+    model: AuditModel, tmp_path: Path, baseline: Baseline
+) -> None:
+    """Rows of the same distribution are not separated, however many features they have."""
+    same = data_of(model, tmp_path, EVEN)
+    values = baseline.compute(same)
+    assert auc(values[same.is_audited], values[~same.is_audited]) == pytest.approx(0.5, abs=0.1)
+    tilted = data_of(model, tmp_path, TILTED)
+    values = baseline.compute(tilted)
+    if baseline.name in ("loss_gap", "unit_frequencies", "unit_pairs"):
+        assert auc(values[tilted.is_audited], values[~tilted.is_audited]) > 0.6

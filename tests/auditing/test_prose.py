@@ -1,0 +1,62 @@
+"""The conclusion of an audit for every finding."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from undertow.auditing.deviation import Deviation
+from undertow.auditing.finding import Finding, Reason
+from undertow.auditing.prose import UNCALIBRATED, conclusion, p_value
+from undertow.auditing.results import Audit, ModelResult, TraitResult
+from undertow.auditing.scores import Evidence
+
+
+def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float | None = None) -> Audit:
+    found = Evidence(mean=0.5, control=0.0, alone=5.0, z=4.0, p=1e-5, pairs=100)
+    model = ModelResult(
+        model="m",
+        controls=200,
+        fit=-10.0,
+        score="probe_ratio",
+        teacher="finetuned",
+        finding=finding,
+        reasons=tuple(reasons),
+        deviation=Deviation(100.0, directions=10, pairs=100, improbable=0.25),
+        deviation_p=0.003,
+        explained=0.12,
+        traits=(TraitResult("owl", {"probe_ratio": found}, 0.001, probability),),
+        baselines={},
+        carrying=(),
+        tokens=(),
+    )
+    scores = (("probe_ratio", "probe"),)
+    return Audit("rows", "numbers", 100, 0.3, 0.05, (model,), {}, scores, "a study")
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (audit("trait"), "“owl” in m, finetuned to have it (z 4.0, adjusted p 0.001; it explains 12% of"),
+        (audit("clean"), "No trait of the bank is visible, and the rows do not differ from m's own answers"),
+        (audit("unlike", ["visible"]), "no trait is named: 30% of the rows name a candidate trait."),
+        (audit("unlike", ["improbable"]), "no trait is named: 25% of the rows have tokens that m almost"),
+        (audit("unlike", ["indistinct"]), "as rows of finetuned teachers do, but no trait stands out."),
+        (
+            audit("unlike", ["unexplained"]),
+            "(adjusted p 0.003), and the trait that fits best, “owl”, explains",
+        ),
+    ],
+)
+def test_the_conclusion_states_what_the_evidence_supports(case: Audit, expected: str) -> None:
+    assert expected in conclusion(case)
+
+
+def test_a_probability_is_stated_only_with_a_calibration() -> None:
+    assert conclusion(audit("trait")).endswith(UNCALIBRATED)
+    assert "probability of 83% (calibrated on a study)" in conclusion(audit("trait", probability=0.83))
+    assert UNCALIBRATED not in conclusion(audit("trait", probability=0.83))
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.5, "0.5"), (0.00123, "0.0012"), (1e-9, "< 0.0001")])
+def test_small_p_values_are_shown_as_a_bound(p: float, shown: str) -> None:
+    assert p_value(p) == shown

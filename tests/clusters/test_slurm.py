@@ -1,0 +1,79 @@
+"""A sweep on a Slurm cluster of two nodes: cancelled, stopped near its time limit, requeued to its end."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.clusters.hosts import skip_without, wait_until
+from tests.clusters.slurm import COMMANDS, ROOT, Slurm, running_slurm, short_folder
+from undertow.cli.studies import load
+from undertow.storage.manifest import Address
+from undertow.storage.store import Store
+from undertow.sweep.run import make_plan
+
+STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
+SCRIPT = "platform/slurm.sbatch"
+
+pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    skip_without(*COMMANDS)
+    with short_folder("us") as folder, running_slurm(folder) as slurm:
+        yield slurm
+
+
+@pytest.fixture(scope="module")
+def storage(slurm: Slurm) -> Path:
+    """A storage that the tests of this file share: each continues what it finds."""
+    return slurm.folder / "storage"
+
+
+def arguments(storage: Path) -> tuple[str, ...]:
+    return (SCRIPT, "--study", STUDY, "--seeds", "1", "--storage", str(storage))
+
+
+def test_a_cancelled_sweep_stops_in_order_and_leaves_no_process(slurm: Slurm, storage: Path) -> None:
+    job = slurm.submit("--nodes=2", *arguments(storage))
+    job.wait_for("references: done")
+    slurm.run("scancel", job.number)
+    assert job.wait_for_end() == "CANCELLED", job.all_logs()
+    wait_until(lambda: "stopped; finished artifacts are kept" in job.log, 60, lambda: job.log)
+    assert "stopping after SIGTERM" in job.log
+    assert "Traceback" not in job.log
+    assert Store(str(storage)).names("claims/owners") == []
+    for host in slurm.hosts:
+        host.wait_without("raylet")
+
+
+def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(
+    slurm: Slurm, storage: Path
+) -> None:
+    job = slurm.submit("--nodes=2", "--time=60", *arguments(storage))
+    job.wait_for("teachers: done")
+    # What Slurm does some minutes before the time limit (--signal=B:USR1@240).
+    slurm.run("scancel", "--batch", "--signal=USR1", job.number)
+    job.wait_for("the time limit is near: the job is requeued and continues")
+    job.wait_for("requeued 1 times")
+    assert job.wait_for_end() == "COMPLETED", job.all_logs()
+    assert job.field("Restarts") == "1"
+    assert job.log.count("stopping after SIGTERM") == 1
+    assert "Report: " in job.log
+    assert not {"\r", "\x1b"} & set(job.log), "the log is for a file"
+    assert "Traceback" not in job.log
+    store = Store(str(storage))
+    plan = make_plan(replace(load(STUDY, ROOT / "jobs" / "studies"), seeds=(0,)), store)
+    assert plan.is_complete
+    made_on = {store.manifest(Address(a.kind, k)).node for k, a in plan.artifacts.items()}
+    assert made_on == {"h1", "h2"}
+    assert list((slurm.folder / "clone").glob("ray-*.log")) == [], "Ray's logs are kept after errors only"
+
+
+def test_the_error_of_a_wrong_argument_ends_the_job(slurm: Slurm, storage: Path) -> None:
+    job = slurm.submit("--nodes=1", *arguments(storage), "--workers", "0")
+    assert job.wait_for_end() == "FAILED", job.all_logs()
+    assert job.field("ExitCode") == "2:0"
+    assert "error: --workers 0: must be at least 1" in job.log
