@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.exceptions import NodeDiedError
 from rich.console import Console
 
 from tests.examples import REFERENCES, study
@@ -21,8 +22,8 @@ from undertow.planning.plan import make
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
-from undertow.stages import finetuning
 from undertow.stages.completions import GenerateShard
+from undertow.stages.ready_groups import ReadyGroups
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Dataset, Student, Teacher
@@ -80,17 +81,17 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         def stop(self) -> None:
             pass
 
-    def train(groups: Any, store: Store, machine: Machine, report: Any, made: Any, *_: Any) -> dict[str, str]:
-        failures = {}
-        for model in (model for group in groups for model in group.models):
-            try:
-                fakes.before_model(model)
-            except ConditionError as error:
-                failures[key(model)] = str(error)
-                continue
-            fakes.commit(model, store)
-            made(key(model))
-        return failures
+    def train_as_ready(ready: ReadyGroups, models: Any, store: Store, *_: Any, **on: Any) -> None:
+        while (trial := ready.suggest("trial")) != "FINISHED":
+            for model in (models[name] for name in trial["keys"]):
+                try:
+                    fakes.before_model(model)
+                    fakes.commit(model, store)
+                    on["on_made"](key(model))
+                except ConditionError as error:
+                    on["on_failed"](key(model), str(error))
+            ready.on_trial_complete("trial")
+            on["on_end"](trial["group"], "")
 
     def run_each(make: Any, store: Store, artifacts: Sequence[Any], **_: Any) -> Iterator[tuple[Any, None]]:
         for artifact in artifacts:
@@ -99,8 +100,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
 
     monkeypatch.setattr("undertow.cluster.engine_worker.EngineWorker", Worker)
     monkeypatch.setattr("undertow.cluster.tasks.run_each", run_each)
-    monkeypatch.setattr("undertow.sweep.session.passes_gate", lambda *_: None)
-    monkeypatch.setattr(finetuning, "train", train)
+    monkeypatch.setattr("undertow.sweep.outcomes.passes_gate", lambda *_: None)
+    monkeypatch.setattr("undertow.stages.ready_groups.train_as_ready", train_as_ready)
     return fakes
 
 
@@ -121,7 +122,7 @@ def missing(sweep: OverlappingSweep) -> set[str]:
 
 
 def test_everything_is_made_once(sweep: OverlappingSweep, fakes: Fakes) -> None:
-    sweep.make(TWO_GPUS, places=2)
+    sweep.make(TWO_GPUS)
     assert missing(sweep) == set()
     assert max(Counter(fakes.made).values()) == 1
     assert sweep.executors.events.failures == {}
@@ -142,7 +143,7 @@ def test_a_student_is_trained_while_data_are_sampled(sweep: OverlappingSweep, fa
             trained.set()
 
     fakes.before_task, fakes.before_model = before_task, before_model
-    sweep.make(TWO_GPUS, places=2)
+    sweep.make(TWO_GPUS)
     assert missing(sweep) == set()
 
 
@@ -154,7 +155,7 @@ def test_a_failure_skips_what_depends_on_it(sweep: OverlappingSweep, fakes: Fake
             raise ConditionError("too few rows")
 
     fakes.before_task = before_task
-    sweep.make(TWO_GPUS, places=2)
+    sweep.make(TWO_GPUS)
     assert sweep.executors.events.failures == {key(failing): "too few rows"}
     plan = sweep.executors.plan
     hit = {name for name in plan.missing if failing in list(plan.artifacts[name].with_ancestors())}
@@ -170,7 +171,7 @@ def test_a_training_that_fails_does_not_stop_the_others(sweep: OverlappingSweep,
             raise ConditionError("its loss is not finite")
 
     fakes.before_model = before_model
-    sweep.make(TWO_GPUS, places=2)
+    sweep.make(TWO_GPUS)
     assert sweep.executors.events.failures == {key(failing): "its loss is not finite"}
     kinds = {type(sweep.executors.plan.artifacts[name]).__name__ for name in missing(sweep)}
     assert kinds == {"Student", "Evaluation"}
@@ -181,7 +182,7 @@ def test_an_engine_that_cannot_start_fails_its_work(sweep: OverlappingSweep, fak
         raise EngineStartError("ValueError: Unknown RoPE scaling type nonsense", "Traceback …")
 
     fakes.before_start = before_start
-    sweep.make(TWO_GPUS, places=2)
+    sweep.make(TWO_GPUS)
     reasons = set(sweep.executors.events.failures.values())
     assert reasons == {
         "the engine of nano/gpt2-0 failed to start: ValueError: Unknown RoPE scaling type nonsense"
@@ -195,10 +196,10 @@ def test_an_engine_that_loses_its_node_is_started_again(sweep: OverlappingSweep,
     def before_task(task: Any) -> None:
         if left:
             left.pop()
-            raise RuntimeError("The actor died because its node has died.")
+            raise NodeDiedError("The actor died because its node has died.")
 
     fakes.before_task = before_task
-    sweep.make(TWO_GPUS, places=2)
+    sweep.make(TWO_GPUS)
     assert missing(sweep) == set()
     assert fakes.engines == 3
 
@@ -209,14 +210,14 @@ def test_an_unexpected_error_ends_the_sweep(sweep: OverlappingSweep, fakes: Fake
 
     fakes.before_model = before_model
     with pytest.raises(ZeroDivisionError):
-        sweep.make(TWO_GPUS, places=2)
+        sweep.make(TWO_GPUS)
 
 
 def test_what_another_sweep_makes_is_waited_for(
     sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = sweep.executors.store
-    monkeypatch.setattr("undertow.sweep.overlapping_sweep.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("undertow.storage.leases.POLL_SECONDS", 0.05)
     taken = next(a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions))
     with Leases(store) as other:
         assert other.take(taken)
@@ -230,7 +231,7 @@ def test_what_another_sweep_makes_is_waited_for(
 
         thread = threading.Thread(target=end)
         thread.start()
-        sweep.make(TWO_GPUS, places=2)
+        sweep.make(TWO_GPUS)
         thread.join()
     assert missing(sweep) == set()
     assert fakes.made.count(taken) == 1

@@ -68,7 +68,7 @@ class SweepArguments(LayoutArguments):
     repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Like --verify, but move damaged artifacts aside and run the sweep, which makes them again."""
     overlap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train students while data are sampled, on machines with several GPUs (see docs/cluster.md)."""
+    """Train each student as soon as its data set is complete, not in waves (see docs/cluster.md)."""
     gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
     """GPU for which the plan estimates cost."""
     price: Annotated[float | None, option("DOLLARS", "the plan has no cost")] = None

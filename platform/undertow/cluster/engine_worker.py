@@ -1,7 +1,7 @@
 """One engine in a Ray actor of its own, which lives until the schedule stops it.
 
-`engine_pool` gives a pool of engines a fixed list of tasks. An overlapping schedule gives each engine its next
-task when it is free, and takes its place away when a worker group needs it.
+`engine_pool` gives a pool of engines a fixed list of tasks. An overlapping schedule gives each engine its
+next task when it is free, and takes its place away when a worker group needs it.
 """
 
 import json
@@ -12,7 +12,9 @@ from undertow.cluster.engine_pool import RESTARTS, EngineActor, EngineStartError
 from undertow.engines.registry import engine_for
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
-from undertow.study.artifacts import Reference
+from undertow.study.references import Reference
+
+SECONDS_BETWEEN_CHECKS = 1.0  # for an interrupt
 
 
 class _Actor(EngineActor):
@@ -28,16 +30,25 @@ class _Actor(EngineActor):
 
 
 class EngineWorker:
-    """The driver's handle of one engine."""
+    """The driver's handle of one engine. Its calls raise StoppedError if the sweep ends meanwhile."""
 
     def __init__(
         self, reference: Reference, store: Store, settings: Mapping[str, Any], machine: Machine
     ) -> None:
-        """Requests the actor; it starts as soon as its resources are free."""
+        """Requests the actor, which starts as soon as its resources are free.
+
+        Raises UserError if no engine serves the reference model.
+        """
+        self.reference, self.store, self.machine = reference, store, machine
+        self.settings = dict(settings)
+        self._kind = engine_for(reference)
+        self._actor = self._requested()
+
+    def _requested(self) -> Any:
         import ray
 
-        kind = engine_for(reference)
-        self._actor = (
+        kind, machine = self._kind, self.machine
+        return (
             ray.remote(_Actor)
             .options(
                 num_cpus=machine.cpus_per_engine if kind.cpus is None else kind.cpus,
@@ -45,24 +56,30 @@ class EngineWorker:
                 max_restarts=RESTARTS,
                 max_task_retries=RESTARTS,
             )
-            .remote(kind, reference, store, settings)
+            .remote(kind, self.reference, self.store, self.settings)
         )
 
     def start(self) -> None:
         """Waits until the engine works. Raises EngineStartError, or Ray's error if its process died."""
-        import ray
-
-        failure = ray.get(self._actor.start_failure.remote())
+        failure = _result(self._actor.start_failure.remote())
         if failure is not None:
             raise EngineStartError(failure["error"], failure["traceback"])
 
     def run(self, task: Task) -> TaskOutcome:
-        """Runs one task. Raises Ray's error if the engine's process died and could not be restarted."""
-        import ray
+        """Runs one task. Raises Ray's error if the engine's process died and could not be restarted.
+
+        An engine whose context or adapters are too small for the task is first replaced by a larger one: how
+        long some requests are is known only when their data exist.
+        """
         from ray import cloudpickle
 
-        outcome = TaskOutcome(**json.loads(ray.get(self._actor.run.remote(cloudpickle.dumps(task)))))
-        if outcome.is_start:
+        if (settings := enlarged(self.settings, task)) != self.settings:
+            self.stop()
+            self.settings = settings
+            self._actor = self._requested()
+            self.start()
+        outcome = TaskOutcome(**json.loads(_result(self._actor.run.remote(cloudpickle.dumps(task)))))
+        if outcome.is_start:  # Ray has started the actor again, and the engine could not
             raise EngineStartError(outcome.error, outcome.traceback)
         return outcome
 
@@ -71,3 +88,23 @@ class EngineWorker:
         import ray
 
         ray.kill(self._actor)
+
+
+def enlarged(settings: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """The settings of an engine that can run the task too (see `engine_pool.needed`)."""
+    longest = settings["max_model_len"]
+    if longest is not None:
+        longest = max(longest, task.window) if task.window else None
+    rank = max(settings["max_lora_rank"], task.lora_rank)
+    return {**settings, "max_lora_rank": rank, "max_model_len": longest}
+
+
+def _result(call: Any) -> Any:
+    """The result of a call of an actor."""
+    import ray
+
+    from undertow.cluster.interrupts import raise_if_stopping
+
+    while not ray.wait([call], timeout=SECONDS_BETWEEN_CHECKS)[0]:
+        raise_if_stopping()
+    return ray.get(call)

@@ -85,6 +85,7 @@ class Leases:
         make: Callable[[list[T]], object],
         report: Callable[[str], object],
         by: Callable[[T], Artifact] = lambda artifact: artifact,
+        choose: Callable[[list[T], list[T]], list[T]] = lambda mine, todo: mine,
     ) -> None:
         """Makes those of the `possible` artifacts that no other sweep is making, and waits for the others.
 
@@ -94,21 +95,25 @@ class Leases:
             report: called with one line when there is nothing to do but wait.
             by: the artifact that is leased for an artifact: itself, or another if one sweep has to make
                 several artifacts together.
+            choose: which of the leased artifacts can be made now, given all of the possible ones; the leases
+                of the others are released until the next attempt.
         """
         tried: set[str] = set()
         is_waiting = False
         while todo := [artifact for artifact in possible() if key(artifact) not in tried]:
             leased = {key(by(artifact)): by(artifact) for artifact in todo}
-            taken = self.each(self.take, list(leased.values()))
+            taken = self._each(self.take, list(leased.values()))
             held = {name: leased[name] for name, is_mine in zip(leased, taken, strict=True) if is_mine}
-            mine = [artifact for artifact in todo if key(by(artifact)) in held]
+            mine = choose([artifact for artifact in todo if key(by(artifact)) in held], todo)
+            unused = held.keys() - {key(by(artifact)) for artifact in mine}
+            self._each(self.release, [held.pop(name) for name in unused])
             try:
                 # Another sweep may have made an artifact and released its lease after `possible` was called.
-                made = self.each(self.store.has, mine)
+                made = self._each(self.store.has, mine)
                 if missing := [artifact for artifact, is_made in zip(mine, made, strict=True) if not is_made]:
                     make(missing)
             finally:
-                self.each(self.release, list(held.values()))
+                self._each(self.release, list(held.values()))
             tried |= set(map(key, mine))
             if not mine:
                 if not is_waiting:
@@ -117,8 +122,7 @@ class Leases:
                 time.sleep(min(POLL_SECONDS, self.heartbeat))
 
     @staticmethod
-    def each(call: Callable[[Artifact], R], artifacts: Sequence[Artifact]) -> list[R]:
-        """The results of a call for each artifact, several at a time."""
+    def _each(call: Callable[[Artifact], R], artifacts: Sequence[Artifact]) -> list[R]:
         with ThreadPoolExecutor(CONCURRENT_REQUESTS) as threads:
             return list(threads.map(call, artifacts))
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from undertow.cluster.bf16 import all_support_bf16
-from undertow.cluster.connection import check_place, connect, cpu_count
+from undertow.cluster.connection import check_place, connect
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
 from undertow.planning import capacity, timings
@@ -43,7 +43,7 @@ from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
-from undertow.sweep.overlapping_sweep import OverlappingSweep, calls_from_driver
+from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
@@ -126,7 +126,8 @@ def run(
     """Makes the missing artifacts, prints the effects, writes the sweep's files and logs to MLflow.
 
     Args:
-        overlap: whether students are trained while data are sampled, if no judge or provider is called.
+        overlap: make each artifact when its inputs are complete, instead of in waves, where this is possible
+            (`overlapping_sweep.reason_for_waves`).
     """
     check_place(store)
     quiet()
@@ -152,11 +153,13 @@ def run(
         waves = Waves(Executors(plan, store, link, events, console), Leases(store))
         if machine is not None:
             with link.abandoned_on_error(), waves.leases:
-                if overlap and not calls_from_driver(waves.executors):
+                if overlap and not (reason := reason_for_waves(plan, machine)):
+                    waves.check_references()
                     waves.check_gates()
-                    sweep = OverlappingSweep(waves.executors, waves.leases, hardware)
-                    sweep.make(machine, machine.gpus or cpu_count())
+                    OverlappingSweep(waves.executors, waves.leases, hardware).make(machine)
                 else:
+                    if overlap:
+                        print_line(f"--overlap: the sweep runs in waves, because {reason}", console)
                     waves.make(machine)
     with link.abandoned_on_error():  # Ray has ended: the report needs no GPU
         waves.check_gates()
