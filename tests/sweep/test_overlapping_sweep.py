@@ -14,22 +14,27 @@ import pytest
 from ray.exceptions import NodeDiedError
 from rich.console import Console
 
-from tests.examples import REFERENCES, study
+from tests.examples import REFERENCES, STUDIES, study
+from undertow.cli.studies import load
 from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
 from undertow.errors import ConditionError
 from undertow.planning.costs import Hardware
-from undertow.planning.plan import make
-from undertow.planning.resources import Machine
+from undertow.planning.plan import Plan, make
+from undertow.planning.resources import Layout, Machine, Node
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.stages.completions import GenerateShard
 from undertow.stages.ready_groups import ReadyGroups
+from undertow.stages.rewriting import Rewrite
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Dataset, Student, Teacher
 from undertow.study.identity import key
+from undertow.study.references import Reference
+from undertow.study.study import Study
 from undertow.sweep.executors import Executors
-from undertow.sweep.overlapping_sweep import OverlappingSweep
+from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
+from undertow.sweep.run import make_plan
 from undertow.tracking.link import Link
 
 TWO_GPUS = Machine(actors=1, slots=1, workers=1, gpus_per_engine=1, gpus_per_worker=1, gpus=2)
@@ -47,6 +52,9 @@ class Fakes:
         self.before_model: PROBLEM = lambda model: None
 
     def commit(self, artifact: Artifact, store: Store) -> None:
+        assert all(
+            store.has(other) for other in artifact.with_ancestors() if other.is_stored and other != artifact
+        )
         self.made.append(artifact)
         with store.new(artifact, {}) as folder:
             (folder / "file").write_text("")
@@ -102,18 +110,27 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     monkeypatch.setattr("undertow.cluster.tasks.run_each", run_each)
     monkeypatch.setattr("undertow.sweep.outcomes.passes_gate", lambda *_: None)
     monkeypatch.setattr("undertow.stages.ready_groups.train_as_ready", train_as_ready)
+    monkeypatch.setattr("undertow.stages.rewriting.task_of", lambda artifact, _: Rewrite(artifact, 100))
     return fakes
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> OverlappingSweep:
+def store(tmp_path: Path) -> Store:
     store = Store(str(tmp_path / "storage"))
     store.prepare()
+    return store
+
+
+@pytest.fixture
+def sweep(store: Store) -> OverlappingSweep:
     here = [c for c in study().conditions if c.teacher == c.student == REFERENCES[0]]
-    plan = make(replace(study(), conditions=tuple(here)), store, REFERENCES)
+    return sweep_of(make(replace(study(), conditions=tuple(here)), store, REFERENCES), store)
+
+
+def sweep_of(plan: Plan, store: Store) -> OverlappingSweep:
     link: Any = Link(lambda: pytest.fail("MLflow is not needed"), print, print)
-    events = EventLog(Record.of(plan), store)
-    return OverlappingSweep(Executors(plan, store, link, events, Console(quiet=True)), Leases(store), Hardware())
+    executors = Executors(plan, store, link, EventLog(Record.of(plan), store), Console(quiet=True))
+    return OverlappingSweep(executors, Leases(store), Hardware())
 
 
 def missing(sweep: OverlappingSweep) -> set[str]:
@@ -129,6 +146,22 @@ def test_everything_is_made_once(sweep: OverlappingSweep, fakes: Fakes) -> None:
     names = [event["name"] for event in sweep.executors.events.events if event["event"] == "wave"]
     assert names == ["references", "teachers", "datasets", "students", "evaluations"]
     assert fakes.engines == 1  # it makes data sets, waits for the students, and evaluates them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["chain", "further", "dilution", "in_context", "rewriting", "selection", "steered"]
+)
+def test_every_kind_of_a_shipped_study_is_made_once_and_after_its_inputs(
+    name: str, store: Store, fakes: Fakes
+) -> None:
+    plan = make_plan(replace(load(name, STUDIES), seeds=(0, 1)), store)
+    sweep = sweep_of(plan, store)
+    assert reason_for_waves(plan, TWO_GPUS) == ""
+    sweep.make(TWO_GPUS)
+    assert sweep.executors.events.failures == {}
+    assert missing(sweep) == set()
+    assert max(Counter(fakes.made).values()) == 1
 
 
 def test_a_student_is_trained_while_data_are_sampled(sweep: OverlappingSweep, fakes: Fakes) -> None:
@@ -213,6 +246,26 @@ def test_an_unexpected_error_ends_the_sweep(sweep: OverlappingSweep, fakes: Fake
         sweep.make(TWO_GPUS)
 
 
+def test_an_interrupt_ends_the_threads_and_a_rerun_makes_the_rest(
+    sweep: OverlappingSweep, fakes: Fakes
+) -> None:
+    def before_model(model: Teacher | Student) -> None:
+        if isinstance(model, Student) and model.seed == 1:
+            raise KeyboardInterrupt  # in the main thread, as Ctrl-C
+
+    before = set(threading.enumerate())
+    fakes.before_model = before_model
+    with pytest.raises(KeyboardInterrupt):
+        sweep.make(TWO_GPUS)
+    assert set(threading.enumerate()) <= before
+    assert any(isinstance(artifact, Dataset) for artifact in fakes.made)
+    assert sweep.executors.events.failures == {}
+    fakes.before_model = lambda model: None
+    sweep.make(TWO_GPUS)
+    assert missing(sweep) == set()
+    assert max(Counter(fakes.made).values()) == 1
+
+
 def test_what_another_sweep_makes_is_waited_for(
     sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,3 +288,40 @@ def test_what_another_sweep_makes_is_waited_for(
         thread.join()
     assert missing(sweep) == set()
     assert fakes.made.count(taken) == 1
+
+
+LARGE = Reference("org/model", "commit", "template")
+CPUS = Machine.of([Node(cpus=8)], Layout())
+
+
+@pytest.mark.parametrize(
+    ("models", "machine", "reason"),
+    [
+        (REFERENCES, TWO_GPUS, ""),
+        (REFERENCES, CPUS, ""),
+        ((LARGE,), CPUS, ""),
+        ((*REFERENCES, LARGE), TWO_GPUS, ""),
+        ((*REFERENCES, LARGE), CPUS, "nano and larger models share CPUs"),
+    ],
+)
+def test_models_of_two_sizes_share_cpus_in_waves_only(
+    models: tuple[Reference, ...], machine: Machine, reason: str, store: Store
+) -> None:
+    condition = study().conditions[0]
+    conditions = tuple(replace(condition, teacher=model, student=model) for model in models)
+    plan = make(replace(study(), conditions=conditions), store, REFERENCES)
+    assert reason_for_waves(plan, machine) == reason
+
+
+@pytest.mark.parametrize(
+    ("calling", "reason"),
+    [
+        (judged_study.study, "judges are called"),
+        (provider_study.study, "models of a provider are called"),
+        (provider_study.mixed, "models of a provider are called"),
+    ],
+)
+def test_sweeps_that_call_models_run_in_waves(
+    calling: Callable[[], Study], reason: str, store: Store
+) -> None:
+    assert reason_for_waves(make_plan(calling(), store), TWO_GPUS) == reason
