@@ -14,10 +14,13 @@ import pytest
 from ray.exceptions import NodeDiedError
 from rich.console import Console
 
-from tests.examples import REFERENCES, STUDIES, study
+from tests.examples import RECIPE, REFERENCES, STUDIES, study
+from tests.sweep import judged_study, provider_study
+from tests.sweep.test_schedule import NAMES
 from undertow.cli.studies import load
 from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
 from undertow.errors import ConditionError
+from undertow.formats.numbers import Numbers
 from undertow.planning.costs import Hardware
 from undertow.planning.plan import Plan, make
 from undertow.planning.resources import Layout, Machine, Node
@@ -29,6 +32,8 @@ from undertow.stages.rewriting import Rewrite
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.artifacts import Artifact, Completions, Dataset, Student, Teacher
+from undertow.study.conditions import Generation
+from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.references import Reference
 from undertow.study.study import Study
@@ -36,6 +41,7 @@ from undertow.sweep.executors import Executors
 from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.run import make_plan
 from undertow.tracking.link import Link
+from undertow.traits.preference import Preference
 
 TWO_GPUS = Machine(actors=1, slots=1, workers=1, gpus_per_engine=1, gpus_per_worker=1, gpus=2)
 PROBLEM = Callable[[Any], object]
@@ -149,9 +155,7 @@ def test_everything_is_made_once(sweep: OverlappingSweep, fakes: Fakes) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["chain", "further", "dilution", "in_context", "rewriting", "selection", "steered"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_a_shipped_study_is_made_once_and_after_its_inputs(
     name: str, store: Store, fakes: Fakes
 ) -> None:
@@ -307,8 +311,13 @@ CPUS = Machine.of([Node(cpus=8)], Layout())
 def test_models_of_two_sizes_share_cpus_in_waves_only(
     models: tuple[Reference, ...], machine: Machine, reason: str, store: Store
 ) -> None:
-    condition = study().conditions[0]
-    conditions = tuple(replace(condition, teacher=model, student=model) for model in models)
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[Numbers()],
+        pairs=[(model, model) for model in models],
+        recipes=[RECIPE],
+        generation=Generation(prompts=100, rows=None),
+    )
     plan = make(replace(study(), conditions=conditions), store, REFERENCES)
     assert reason_for_waves(plan, machine) == reason
 
