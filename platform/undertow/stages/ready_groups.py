@@ -176,6 +176,8 @@ def train_as_ready(
             tune_config=tune.TuneConfig(
                 search_alg=ready,
                 num_samples=-1,  # as many as the searcher suggests
+                # By default Tune starts the next trial of a searcher only when the one before runs.
+                max_concurrent_trials=machine.slots,
                 reuse_actors=False,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
