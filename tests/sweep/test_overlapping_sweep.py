@@ -26,6 +26,7 @@ from undertow.planning.plan import Plan, make
 from undertow.planning.resources import Layout, Machine, Node
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
+from undertow.stages import judgements
 from undertow.stages.completions import GenerateShard
 from undertow.stages.ready_groups import ReadyGroups
 from undertow.stages.rewriting import Rewrite
@@ -322,15 +323,30 @@ def test_models_of_two_sizes_share_cpus_in_waves_only(
     assert reason_for_waves(plan, machine) == reason
 
 
-@pytest.mark.parametrize(
-    ("calling", "reason"),
-    [
-        (judged_study.study, "judges are called"),
-        (provider_study.study, "models of a provider are called"),
-        (provider_study.mixed, "models of a provider are called"),
-    ],
-)
-def test_sweeps_that_call_models_run_in_waves(
-    calling: Callable[[], Study], reason: str, store: Store
+@pytest.mark.parametrize("calling", [provider_study.study, provider_study.mixed])
+def test_sweeps_that_call_a_provider_run_in_waves(calling: Callable[[], Study], store: Store) -> None:
+    plan = make_plan(calling(), store)
+    assert reason_for_waves(plan, TWO_GPUS) == "models of a provider are called"
+
+
+def test_judges_are_asked_before_a_data_set_and_one_without_replies_fails_alone(
+    store: Store, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert reason_for_waves(make_plan(calling(), store), TWO_GPUS) == reason
+    plan = make_plan(judged_study.study(), store)
+    judged = [a for a in plan.artifacts.values() if isinstance(a, Dataset) and judgements.models_of(a)]
+
+    def judge_all(some: Sequence[Any], *_: Any, **__: Any) -> Iterator[judgements.Judged]:
+        assert not any(dataset in fakes.made for dataset in some)
+        for dataset in some:
+            failure = "no reply" if dataset == judged[0] else ""
+            yield judgements.Judged(dataset, ({"judge": "alignment", "calls": 3},), failure)
+
+    monkeypatch.setattr(judgements, "judge_all", judge_all)
+    sweep = sweep_of(plan, store)
+    sweep.make(TWO_GPUS)
+    events = sweep.executors.events
+    assert {e["key"] for e in events.events if e["event"] == "judged"} == set(map(key, judged))
+    assert events.failures == {key(judged[0]): "no reply"}
+    assert missing(sweep) == {
+        name for name in plan.missing if judged[0] in plan.artifacts[name].with_ancestors()
+    }

@@ -137,6 +137,11 @@ class Outcomes:
 
     # Tasks.
 
+    def judged(self, judged: Any) -> None:
+        """Judges have been asked about an artifact's rows or answers (`judgements.Judged`)."""
+        for facts in judged.asked:
+            self.events.event("judged", judged.artifact, **facts)
+
     def task_done(self, job: Job, failure: tuple[str, str] | None) -> None:
         """A task has ended, with the reason and a traceback if it failed."""
         artifact = self.artifacts[job.keys[0]]

@@ -4,8 +4,7 @@ An evaluation starts when its student is trained, and engines stay up while ther
 when is decided by `schedule.Overlapping`, which follows from the graph of the plan; `session` runs it on Ray.
 Specs, stages, leases, failure rules and stored bytes are those of `waves`.
 
-Sweeps that call judges or providers run in waves: their calls are made from the main thread, where Ctrl-C
-interrupts them.
+Sweeps of models that a provider samples or trains run in waves: `provider_jobs` follows a fixed list of jobs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,10 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.planning.timings import Pace
 from undertow.storage.leases import Leases
-from undertow.study.artifacts import Artifact, Completions, Dataset, Teacher
+from undertow.study.artifacts import Completions, Teacher
 from undertow.study.identity import key
-from undertow.study.measurements import Assessment, Evaluation
-from undertow.study.references import Reference
+from undertow.study.measurements import Evaluation
+from undertow.study.references import Artifact, Reference
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import graph, step_of
 from undertow.sweep.progress import print_line
@@ -36,11 +35,6 @@ from undertow.sweep.scheduled_jobs import Capacity
 
 def reason_for_waves(plan: Plan, machine: Machine) -> str:
     """Why a sweep must run in waves; "" if it can overlap."""
-    from undertow.stages.judgements import models_of
-
-    missing = [artifact for name, artifact in plan.artifacts.items() if name in plan.missing]
-    if any(models_of(artifact) for artifact in missing if isinstance(artifact, Dataset | Assessment)):
-        return "judges are called"
     local = _on_workers(plan)
     if any(map(_is_called, local)):
         return "models of a provider are called"

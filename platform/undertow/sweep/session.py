@@ -3,7 +3,7 @@
     main thread     asks the schedule what to start, and records what was reported (`outcomes`)
     engine          one thread each; its actor makes one part after the other (`cluster.engine_worker`)
     trainings       one thread; a run of Ray Tune gets groups as they start (`stages.ready_groups`)
-    tasks           one thread for those that start together (`cluster.tasks`)
+    tasks           one thread for those that start together (`cluster.tasks`), which also calls judges
 
 The other threads change nothing here: they report by `_post`, and the main thread calls what they posted. So
 every decision follows from the order of the reports, and Ctrl-C reaches the main thread while it waits.
@@ -21,9 +21,9 @@ from typing import Any
 from undertow.errors import ConditionError, StorageError, UserError
 from undertow.planning.artifact_kinds import runs_on
 from undertow.planning.resources import Machine
-from undertow.study.artifacts import Completions, Rewritten, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher
 from undertow.study.identity import key
-from undertow.study.measurements import Evaluation
+from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step
@@ -63,7 +63,8 @@ class Session:
         self._ready: Any = None  # the groups for Ray Tune, from the first training on
         self._groups: dict[int, tuple[Job, float]] = {}  # worker groups, and when they were handed over
         self._threads: list[threading.Thread] = []
-        self._joining = threading.Lock()
+        self._joining, self._calling = threading.Lock(), threading.Lock()
+        self._replies: Any = None  # of judges, collected by one thread at a time
 
     def run(self) -> None:
         """Runs the schedule to its end. Raises the first unexpected error of a thread."""
@@ -259,17 +260,45 @@ class Session:
     # Tasks.
 
     def _drive_tasks(self, jobs: Sequence[Job]) -> None:
-        """Runs the tasks of jobs of one step, some at a time."""
+        """Runs the tasks of jobs of one step, some at a time, or one by one after their judges."""
         from undertow.cluster.interrupts import raise_if_stopping
         from undertow.cluster.tasks import run_each
+        from undertow.stages.judgements import models_of
 
         by_key = {job.keys[0]: job for job in jobs}
-        for first in range(0, len(jobs), CONCURRENT_TASKS):
-            some = [self.artifacts[job.keys[0]] for job in jobs[first : first + CONCURRENT_TASKS]]
+        artifacts = [self.artifacts[name] for name in by_key]
+        is_judged = any(models_of(a) for a in artifacts if isinstance(a, Dataset | Assessment))
+        size = 1 if is_judged else CONCURRENT_TASKS
+        for first in range(0, len(artifacts), size):
+            some = artifacts[first : first + size]
+            if is_judged and (failure := self._ask_judges(some[0])):
+                self._post(self.outcomes.task_done, by_key[key(some[0])], failure)
+                continue
             # They reserve no CPU: engines that wait for their results may hold all CPUs of a node.
             tasks = run_each(stage_of(some[0]), self.store, some, cpus=0, check=raise_if_stopping)
             for artifact, failure in tasks:
                 self._post(self.outcomes.task_done, by_key[key(artifact)], failure)
+
+    def _ask_judges(self, artifact: Any) -> tuple[str, str] | None:
+        """Asks the judges of an artifact; the reason and a traceback if replies are missing afterwards.
+
+        One thread at a time asks, so that the limit on concurrent calls holds for the whole sweep.
+        """
+        from undertow.cluster.interrupts import raise_if_stopping
+        from undertow.judging.client import ReplyCollector
+        from undertow.stages.judgements import judge_all, models_of
+
+        if not models_of(artifact):
+            return None
+        with self._calling:
+            raise_if_stopping()
+            self._replies = self._replies or ReplyCollector(self.store)
+            (judged,) = judge_all(
+                [artifact], self.store, lambda share: raise_if_stopping(), collector=self._replies
+            )
+        raise_if_stopping()  # a judge that an interrupt stopped has not failed
+        self._post(self.outcomes.judged, judged)
+        return (judged.failure, judged.traceback) if judged.failure else None
 
 
 def _raise(error: BaseException) -> None:
