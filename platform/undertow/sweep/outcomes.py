@@ -189,11 +189,11 @@ class Outcomes:
 
     def _show(self) -> None:
         """Shows the artifacts that are made or failed, and which jobs run; writes the event log at times."""
-        running = self.schedule.running
-        engines = sum(job.is_engine for job in running)
-        groups = sum(job.step.by == "training" for job in running)
+        jobs = Counter(job.step.by for job in self.schedule.running)
         parts = [f"{self._trained:,} of {self._students:,} students"] if self._students else []
-        parts += [f"{count} {noun}" for count, noun in ((engines, "engines"), (groups, "trainings")) if count]
+        for by, noun in (("engines", "engine"), ("training", "training")):
+            if count := jobs[by]:
+                parts.append(f"{count} {noun}{'s' * (count > 1)}")
         self.progress.detail = ", ".join(parts)
         made, failed, skipped = self.work.made, self.work.failed, self.work.skipped
         settled = len(made) + sum(name not in made for name in failed) + len(skipped)
@@ -202,15 +202,19 @@ class Outcomes:
             self.events.write()
             self._written = time.monotonic()
 
-    def log_waves(self, places: float) -> None:
+    def log_waves(self) -> None:
         """Records the time, tokens and speeds of each wave.
 
-        The seconds are those that all places together would have needed, so that they add up to the time of
-        the sweep less what was idle.
+        The seconds of a wave are those that all places together would have needed, so that they add up to the
+        time of the sweep less what was idle. Speeds are those of as many engines or worker groups as may run.
         """
+        capacity = self.schedule.capacity
+        engines, groups = capacity.engines * capacity.per_engine, capacity.groups * capacity.per_group
         for wave in WAVES:
             if self._units[wave]:
-                seconds = self._used[wave] / places
-                self.events.wave(wave, self._units[wave], seconds, round(self._tokens[wave]), part_of=wave)
-                timings.add(self.store, wave, [one._replace(at=seconds) for one in self._timings[wave]])
+                used, tokens = self._used[wave], round(self._tokens[wave])
+                self.events.wave(wave, self._units[wave], used / capacity.places, tokens, part_of=wave)
+                width = min(capacity.places, groups if wave in ("teachers", "students") else engines)
+                ended = [timing._replace(at=used / width) for timing in self._timings[wave]]
+                timings.add(self.store, wave, ended)
         self.events.write()

@@ -78,7 +78,7 @@ class Session:
                     self._apply()
             while not self._inbox.empty():  # what the threads told at their end
                 self._inbox.get()()
-        self.outcomes.log_waves(self.schedule.capacity.places)
+        self.outcomes.log_waves()
 
     def _apply(self) -> None:
         """Applies the actions of the schedule until it has none."""
