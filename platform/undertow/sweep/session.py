@@ -74,6 +74,8 @@ class Session:
             with self._ended_threads(), stopped_on_error():
                 self._apply()
                 while not self.schedule.is_over:
+                    if not self.schedule.running:
+                        raise RuntimeError("the schedule has work left and starts nothing")
                     self._inbox.get()()
                     self._apply()
             while not self._inbox.empty():  # what the threads told at their end
