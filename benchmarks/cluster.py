@@ -167,8 +167,8 @@ def report(arguments: Arguments) -> Iterator[str]:
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         yield f"`python benchmarks/{command}`: {contents(plan)}.\n"
         yield (
-            "Nothing was run on GPUs: the executor is fake, and sweeps do not use the overlapping schedule "
-            "yet. Durations:\n"
+            "Nothing was run on GPUs: the executor is fake. Sweeps use the overlapping schedule with "
+            "--overlap. Durations:\n"
         )
         yield from durations.lines()
         if reasons:

@@ -67,6 +67,8 @@ class SweepArguments(LayoutArguments):
     """Read all cached artifacts of the study, report damaged ones, and exit."""
     repair: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Like --verify, but move damaged artifacts aside and run the sweep, which makes them again."""
+    overlap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train each student as soon as its data set is complete, not in waves (see docs/cluster.md)."""
     gpu: Literal["a100", "h100", "h200", "l4", "l40s"] = "h100"
     """GPU for which the plan estimates cost."""
     price: Annotated[float | None, option("DOLLARS", "the plan has no cost")] = None
@@ -108,7 +110,7 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
             print_line(line, console)
         plan = make_plan(study, store)
     show_plan(plan, store, console, hardware, arguments.conditions)
-    outcome = run(plan, store, console, arguments.layout, hardware)
+    outcome = run(plan, store, console, arguments.layout, hardware, arguments.overlap)
     return 1 if outcome.failed_conditions else 0
 
 

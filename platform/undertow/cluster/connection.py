@@ -238,6 +238,13 @@ def _start_local() -> None:
     )
 
 
+def cpu_count() -> int:
+    """The CPUs of all nodes of the cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
 def check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raises StorageError naming a node that cannot read what this process writes into the storage.
 

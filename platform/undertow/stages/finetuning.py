@@ -11,6 +11,7 @@ training loop. A trial reports any other failure instead of raising it, so that 
 
 import dataclasses
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -122,7 +123,10 @@ def train(
         ),
     )
     failures: dict[str, str] = {}
-    with without_orphans(), _listening(reports, on_report, on_made, on_note, on_step, failures):
+    with (
+        without_orphans(),
+        listening(reports, on_report, on_made, failures.__setitem__, on_note, on_step),
+    ):
         results = tuner.fit()
     store.drop_scratch(scratch)
     for result in results:
@@ -346,33 +350,41 @@ def _seedless_scores(scores: S, completions: Completions | ImportedCompletions) 
 
 
 @contextmanager
-def _listening(
+def listening(
     reports: Any,
     on_report: Callable[[EpochReport], None],
     on_made: Callable[[str], None],
+    on_failed: Callable[[str, str], None],
     on_note: Callable[[str, str], None],
     on_step: Callable[[StepReport], None],
-    failures: dict[str, str],
-) -> Iterator[None]:
-    """Forwards the workers' reports while the block runs. (A Tune callback would have to be picklable.)"""
+) -> Iterator[Callable[[], None]]:
+    """Forwards the workers' reports while the block runs; gives it a function that forwards them at once.
+
+    (A Tune callback in their place would have to be picklable.)
+    """
+    draining = threading.Lock()
 
     def drain() -> None:
-        while waiting := reports.qsize():
-            for report in reports.get_nowait_batch(waiting):
-                if "made" in report:
-                    on_made(report["made"])
-                elif "failed" in report:
-                    failures[report["failed"]] = report["reason"]
-                elif "noted" in report:
-                    on_note(report["noted"], report["text"])
-                elif "step" in report:
-                    on_step(StepReport(**report["step"]))
-                else:
-                    on_report(EpochReport(**report["epoch"]))
+        with draining:
+            while waiting := reports.qsize():
+                for report in reports.get_nowait_batch(waiting):
+                    forward(report)
+
+    def forward(report: Mapping[str, Any]) -> None:
+        if "made" in report:
+            on_made(report["made"])
+        elif "failed" in report:
+            on_failed(report["failed"], report["reason"])
+        elif "noted" in report:
+            on_note(report["noted"], report["text"])
+        elif "step" in report:
+            on_step(StepReport(**report["step"]))
+        else:
+            on_report(EpochReport(**report["epoch"]))
 
     try:
         with repeating(SECONDS_BETWEEN_REPORTS, drain):
-            yield
+            yield drain
     finally:
         drain()
         reports.shutdown()

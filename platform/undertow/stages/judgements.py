@@ -67,14 +67,21 @@ def check_judges(artifacts: Iterable[ToJudge]) -> list[str]:
 
 
 def judge_all(
-    artifacts: Sequence[ToJudge], store: Store, advance: OnProgress, endpoint: Endpoint | None = None
+    artifacts: Sequence[ToJudge],
+    store: Store,
+    advance: OnProgress,
+    endpoint: Endpoint | None = None,
+    collector: ReplyCollector | None = None,
 ) -> Iterator[Judged]:
     """Collects every reply that the artifacts need and the store lacks, one artifact after the other.
 
     `advance` is called with increments that add up to 1 per artifact. A failure (no endpoint, no answer)
     fails only its artifact. A model that cannot answer any more messages fails every artifact that needs it.
+
+    Args:
+        collector: shared by several calls, so that such a model is not called again.
     """
-    collector = ReplyCollector(store, endpoint)
+    collector = collector or ReplyCollector(store, endpoint)
     for artifact in artifacts:
         progress = _Progress(advance)
         asked: list[dict[str, Any]] = []

@@ -85,6 +85,7 @@ class Leases:
         make: Callable[[list[T]], object],
         report: Callable[[str], object],
         by: Callable[[T], Artifact] = lambda artifact: artifact,
+        choose: Callable[[list[T], list[T]], list[T]] = lambda mine, todo: mine,
     ) -> None:
         """Makes those of the `possible` artifacts that no other sweep is making, and waits for the others.
 
@@ -94,6 +95,8 @@ class Leases:
             report: called with one line when there is nothing to do but wait.
             by: the artifact that is leased for an artifact: itself, or another if one sweep has to make
                 several artifacts together.
+            choose: which of the leased artifacts can be made now, given all of the possible ones; the leases
+                of the others are released until the next attempt.
         """
         tried: set[str] = set()
         is_waiting = False
@@ -101,7 +104,9 @@ class Leases:
             leased = {key(by(artifact)): by(artifact) for artifact in todo}
             taken = self._each(self.take, list(leased.values()))
             held = {name: leased[name] for name, is_mine in zip(leased, taken, strict=True) if is_mine}
-            mine = [artifact for artifact in todo if key(by(artifact)) in held]
+            mine = choose([artifact for artifact in todo if key(by(artifact)) in held], todo)
+            unused = held.keys() - {key(by(artifact)) for artifact in mine}
+            self._each(self.release, [held.pop(name) for name in unused])
             try:
                 # Another sweep may have made an artifact and released its lease after `possible` was called.
                 made = self._each(self.store.has, mine)

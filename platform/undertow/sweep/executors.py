@@ -119,7 +119,7 @@ class Executors:
                 self.link.flush_steps()
             for model in local:
                 is_made = trainings.is_made(key(model))
-                progress.record(model, *_training_totals(model, epochs.get(key(model), []), is_made))
+                progress.record(model, *training_totals(model, epochs.get(key(model), []), is_made))
             failures |= jobs.finish()
             for model in models:
                 if key(model) in failures or not self.store.has(model):
@@ -361,7 +361,7 @@ def _engine_of(artifact: Artifact) -> Reference:
     return reference
 
 
-def _training_totals(
+def training_totals(
     model: Teacher | Student, epochs: Sequence[Any], is_made: bool
 ) -> tuple[float, float, float]:
     """Seconds, units and tokens of a model's reported epochs; an epoch that was repeated counts once."""

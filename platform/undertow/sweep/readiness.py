@@ -133,6 +133,10 @@ class Readiness:
         """Whether an artifact was made, has failed or is skipped."""
         return key in self.made or key in self.failed or key in self.skipped
 
+    def is_possible(self, key: str) -> bool:
+        """Whether an artifact can be made now, or is being made."""
+        return not self._inputs[key] and not self.is_settled(key)
+
     def steps(self) -> list[Step]:
         """The steps with ready work, in their order."""
         return sorted(step for step, heaps in self._heaps.items() if any(heaps.values()))

@@ -43,6 +43,7 @@ from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
+from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
 from undertow.tracking.client import check_tracking
@@ -120,8 +121,14 @@ def run(
     console: Console,
     layout: Layout = Layout(),
     hardware: Hardware = ON_ONE_GPU,
+    overlap: bool = False,
 ) -> SweepOutcome:
-    """Makes the missing artifacts, prints the effects, writes the sweep's files and logs to MLflow."""
+    """Makes the missing artifacts, prints the effects, writes the sweep's files and logs to MLflow.
+
+    Args:
+        overlap: make each artifact when its inputs are complete, instead of in waves, where this is possible
+            (`overlapping_sweep.reason_for_waves`).
+    """
     check_place(store)
     quiet()
     check_tracking(store)
@@ -146,7 +153,14 @@ def run(
         waves = Waves(Executors(plan, store, link, events, console), Leases(store))
         if machine is not None:
             with link.abandoned_on_error(), waves.leases:
-                waves.make(machine)
+                if overlap and not (reason := reason_for_waves(plan, machine)):
+                    waves.check_references()
+                    waves.check_gates()
+                    OverlappingSweep(waves.executors, waves.leases, hardware).make(machine)
+                else:
+                    if overlap:
+                        print_line(f"--overlap: the sweep runs in waves, because {reason}", console)
+                    waves.make(machine)
     with link.abandoned_on_error():  # Ray has ended: the report needs no GPU
         waves.check_gates()
         return Ending(plan, record, store, link, events).report(console)

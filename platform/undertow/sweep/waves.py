@@ -96,7 +96,7 @@ class Waves:
             self.executors.on_tasks("references", "models", make_reference, references, "references")
 
         self._share(partial(self.possible, Reference), make)
-        self._check_references()
+        self.check_references()
 
         def measure(vectors: Sequence[SteeringVector]) -> None:
             self.executors.on_tasks("steering vectors", "vectors", make_vector, vectors, "references")
@@ -104,7 +104,7 @@ class Waves:
         self._share(partial(self.possible, SteeringVector), measure)
         self._registered("references", machine)
 
-    def _check_references(self) -> None:
+    def check_references(self) -> None:
         """Records damaged reference models as failed before an engine or a worker starts on them."""
         for artifact in self.plan.artifacts.values():
             if isinstance(artifact, Reference) and self.store.has(artifact):

@@ -1,0 +1,215 @@
+"""Trains worker groups as they become ready: one run of Ray Tune to which a schedule hands its trials.
+
+`finetuning.train` gives Tune the grid of all groups of a wave. Here Tune asks a searcher for its next trial,
+and the searcher has one when the schedule has started a group. The trials are the same: their parameters
+state what they train, and each drives a worker group of Ray Train with DeepSpeed.
+
+This module imports Ray Tune, so it is imported only where a sweep trains.
+"""
+
+import queue
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback
+from ray.tune.search import Searcher
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from undertow.cluster.interrupts import raise_if_stopping
+from undertow.cluster.placement_groups import without_orphans
+from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
+from undertow.engines.quiet import quiet
+from undertow.planning.resources import Machine
+from undertow.stages.finetuning import TRIAL_MEMORY, keep_keys_to_nodes, listening, train_in_workers
+from undertow.stages.training_group import Group, Watched
+from undertow.stages.trials import group_name, group_parameters
+from undertow.stages.weights import Trained
+from undertow.storage.store import Store
+from undertow.study.identity import key
+from undertow.training.job import EpochReport, StepReport
+
+SECONDS_BETWEEN_CHECKS = 0.2  # for a new group, or an interrupt, while no trial runs
+
+
+class ReadyGroups(Searcher):
+    """A searcher of Ray Tune: suggests the groups that `add` was given, in their order.
+
+    It has no suggestion while no group waits, and ends Tune's run after `close`. `add` and `close` may be
+    called from any thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: queue.SimpleQueue[tuple[int, Group] | None] = queue.SimpleQueue()
+        self._added = 0
+        self._running: set[str] = set()
+
+    def add(self, group: Group) -> int:
+        """Hands over a group; returns its number, the parameter "group" of its trial."""
+        self._added += 1
+        self._waiting.put((self._added - 1, group))
+        return self._added - 1
+
+    def close(self) -> None:
+        """Ends the run once all groups that were added have been trained."""
+        self._waiting.put(None)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The configuration of the next trial, None if no group waits, or "FINISHED"."""
+        try:
+            added = self._next()
+        except queue.Empty:
+            return None
+        if added is None:
+            return Searcher.FINISHED
+        number, group = added
+        self._running.add(trial_id)
+        return {"group": number, **group_parameters(group), "keys": list(map(key, group.models))}
+
+    def _next(self) -> tuple[int, Group] | None:
+        """What was added or closed; waits for it while no trial runs. Raises queue.Empty or StoppedError."""
+        if self._running:
+            return self._waiting.get_nowait()
+        while True:  # Tune itself would ask once a second only
+            raise_if_stopping()
+            try:
+                return self._waiting.get(timeout=SECONDS_BETWEEN_CHECKS)
+            except queue.Empty:
+                continue
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Called by Tune at the end of a trial."""
+        self._running.discard(trial_id)
+
+    # Tune saves its state for a restore, which a sweep never does: a rerun plans again what is missing.
+
+    def save(self, checkpoint_path: str) -> None:
+        """Saves nothing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restores nothing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadyGroups, ()
+
+
+class _Ends(Callback):
+    """Reports the end of each trial with the reason of a failure, and ends Tune's run with the sweep."""
+
+    def __init__(self, on_end: Callable[[int, str], None] | None = None) -> None:
+        self._on_end = on_end
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        raise_if_stopping()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial, (trial.last_result or {}).get("failure") or "")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_pickled_error() or trial.get_error()
+        self._end(trial, in_words(error, TRAINING) if error else "its trial ended without a reason")
+
+    def _end(self, trial: Any, failure: str) -> None:
+        if self._on_end is not None:
+            self._on_end(trial.config["group"], failure)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Ends, ()  # see `ReadyGroups`
+
+
+def train_as_ready(
+    ready: ReadyGroups,
+    models: Mapping[str, Trained],
+    store: Store,
+    machine: Machine,
+    *,
+    watch: Watched,
+    system: str | None,
+    on_report: Callable[[EpochReport], None],
+    on_made: Callable[[str], None],
+    on_failed: Callable[[str, str], None],
+    on_note: Callable[[str, str], None],
+    on_step: Callable[[StepReport], None],
+    on_end: Callable[[int, str], None],
+) -> None:
+    """Trains the groups of `ready` until it is closed. Raises StoppedError if the sweep ends before.
+
+    The functions are called in the threads of this run.
+
+    Args:
+        models: by key, those that groups may have.
+        watch, system: see `training_group.Group`.
+        on_report, on_made, on_note, on_step: as in `finetuning.train`.
+        on_failed: called with the key of a model that cannot be trained, and the reason.
+        on_end: called with a group's number when its trial has ended, after the reports of its models, and
+            with the reason if the trial failed, else "".
+    """
+    keep_keys_to_nodes()
+    scratch = f"ray-{min(models)[:16]}"
+    # On the driver's node: on another node the queue could be lost while the driver lives.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    with without_orphans(), listening(reports, on_report, on_made, on_failed, on_note, on_step) as drain:
+
+        def end(number: int, failure: str) -> None:
+            drain()
+            on_end(number, failure)
+
+        # The models are shared once through Ray's object store; a trial's parameters name those of its group.
+        trial = tune.with_parameters(
+            _trial,
+            models=dict(models),
+            watch=watch,
+            system=system,
+            store=store,
+            machine=machine,
+            reports=reports,
+            scratch=scratch,
+        )
+        tune.Tuner(
+            tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
+            tune_config=tune.TuneConfig(
+                search_alg=ready,
+                num_samples=-1,  # as many as the searcher suggests
+                # By default Tune starts the next trial of a searcher only when the one before runs.
+                max_concurrent_trials=machine.slots,
+                reuse_actors=False,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                verbose=0,
+                name="ready",
+                failure_config=tune.FailureConfig(max_failures=LOST_NODES),
+                callbacks=[_Ends(end)],
+                **store.for_arrow(scratch),
+            ),
+        ).fit()
+    store.drop_scratch(scratch)
+
+
+def _name(trial: Any) -> str:
+    return group_name(trial.config["group"], trial.config)
+
+
+def _trial(
+    config: dict[str, Any],
+    *,
+    models: Mapping[str, Trained],
+    watch: Watched,
+    system: str | None,
+    store: Store,
+    machine: Machine,
+    reports: Any,
+    scratch: str,
+) -> None:
+    """One trial: runs the worker group of one group of models."""
+    quiet()
+    group = Group(tuple(models[name] for name in config["keys"]), watch, system)
+    failure = train_in_workers(group, store, machine, reports, scratch)
+    tune.report({"group": config["group"], "failure": failure})
