@@ -145,7 +145,7 @@ def connect_client(uri: str) -> Any:
 
 
 def _check_database(uri: str) -> None:
-    """Creates an SQLite database that does not exist; raises sqlite3.Error, with the path, for an unreadable one.
+    """Creates an SQLite database that does not exist; raises sqlite3.Error for one that cannot be read.
 
     MLflow would try to open it ten times, which takes 100 seconds, and log every attempt.
     """

@@ -1,0 +1,112 @@
+"""A sweep on a cluster whose head offers no CPU, and whose nodes Ray starts and stops during the sweep.
+
+Ray's fake provider starts the nodes as processes, on one host in namespaces; the autoscaler is the real one.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.clusters.hosts import Host, skip_without, two_hosts, wait_until
+from tests.clusters.slurm import ROOT, short_folder
+from undertow.cli.studies import load
+from undertow.storage.store import Store
+from undertow.sweep.run import make_plan
+
+pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
+
+STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
+# Settings without effect for this provider, which Ray's wheel lacks.
+EMPTY_LISTS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+    *("cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
+UNUSED: dict[str, object] = {
+    **{name: {} for name in ("auth", "docker", "file_mounts")},
+    **{name: [] for name in EMPTY_LISTS},
+    "file_mounts_sync_continuously": False,
+}
+WORKER = {"resources": {"CPU": 1, "object_store_memory": 200_000_000}, "node_config": {}, "min_workers": 0}
+PROVIDER = {
+    "type": "fake_multinode",
+    "use_node_id_as_ip": True,
+    "disable_node_updaters": True,
+    "disable_launch_config_check": True,
+}
+CONFIGURATION = {
+    "cluster_name": "on-demand",
+    "max_workers": 2,
+    "upscaling_speed": 1.0,
+    "idle_timeout_minutes": 0.2,  # nodes leave between the waves
+    "head_node_type": "ray.head.default",
+    "available_node_types": {
+        "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+        "worker": {**WORKER, "max_workers": 2},
+    },
+    **UNUSED,
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    folder: Path
+    host: Host
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """The head of a cluster without any other node."""
+    skip_without()
+    with short_folder("ua") as folder, two_hosts(folder) as (host, _):
+        address = f"{host.address}:6379"
+        configuration = {**CONFIGURATION, "provider": {**PROVIDER, "gcs_address": address}}
+        (folder / "cluster.json").write_text(json.dumps(configuration))
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(host.home),
+            "PYTHONPATH": str(ROOT / "platform"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "a" * 64,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        }
+        head = ["ray", "start", "--head", "--block", "--num-cpus=0", f"--node-ip-address={host.address}"]
+        head += [f"--temp-dir={folder / 'local'}", f"--autoscaling-config={folder / 'cluster.json'}"]
+        autoscaler = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        log = folder / "head.log"
+        host.start(*head, environment=environment | autoscaler, log=log)
+        answers = ("bash", "-c", f"exec 3<>/dev/tcp/{host.address}/6379")
+        wait_until(
+            lambda: host.run(*answers, environment=environment).returncode == 0, 120, lambda: log.read_text()
+        )
+        yield Cluster(folder, host, environment | {"RAY_ADDRESS": address})
+
+
+def sweep(cluster: Cluster, **more: str) -> tuple[int, str]:
+    """Runs the small study on the cluster; returns exit code and output."""
+    command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", STUDY]
+    command += ["--storage", str(cluster.folder / "storage")]
+    done = cluster.host.run(*command, environment=cluster.environment | more, seconds=1200)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_cluster_that_declares_no_nodes_is_refused_with_the_variables_to_set(cluster: Cluster) -> None:
+    code, output = sweep(cluster)
+    assert code == 2
+    assert "error: the cluster has no CPUs and no GPUs now" in output
+    assert "UNDERTOW_CPUS=4x16" in output
+
+
+def test_a_sweep_runs_on_nodes_that_start_when_there_is_work(cluster: Cluster) -> None:
+    code, output = sweep(cluster, UNDERTOW_CPUS="2x1")
+    assert code == 0, output
+    assert "planning for 2 declared nodes of 1 CPUs, which start when there is work" in output
+    assert "Report: " in output
+    study, store = load(STUDY, ROOT / "jobs" / "studies"), Store(str(cluster.folder / "storage"))
+    assert make_plan(study, store).is_complete
