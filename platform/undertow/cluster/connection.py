@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.cluster.address import check_address
+from undertow.cluster.web_pages import Access
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
-from undertow.planning.resources import Layout, Machine, Node, planned
+from undertow.planning.resources import Layout, Machine, Node, planned, waiting_line
 from undertow.storage.store import Store
 from undertow.study.user_modules import user_modules
+from undertow.tracking.client import tracking_uri
 
 GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
 LATE = "timed out during startup"  # in the error of `ray.init` when its processes are not up in time
@@ -75,7 +77,7 @@ def connect(
     if one of them cannot read `store`.
 
     Args:
-        report: called with a line that says what is waited for.
+        report: called with lines about what is waited for, and about Ray's dashboard and MLflow.
     """
     quiet()
     import ray
@@ -86,8 +88,12 @@ def connect(
     try:
         _drop_worker_warnings()
         with _without_stderr(), _own_sigterm_handler():
-            _init(address)
+            dashboard = _init(address)
         if address:
+            if store is not None:
+                head = ray.get_runtime_context().gcs_address.rpartition(":")[0]
+                for line in Access.of(head).lines(dashboard, tracking_uri(store)):
+                    report(line)
             _wait_for_nodes(report)
         _quiet_ray_data()
         allow_pipelines()
@@ -100,8 +106,7 @@ def connect(
         offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
         expected = planned(offered) if address else offered
         if store is not None and expected != offered:
-            amount = f"{expected[0].gpus} GPUs" if expected[0].gpus else f"{expected[0].cpus} CPUs"
-            report(f"planning for {len(expected)} declared nodes of {amount}, which start when there is work")
+            report(waiting_line(offered, expected))
         yield Machine.of(expected, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
@@ -189,13 +194,14 @@ def _drop_worker_warnings() -> None:
     worker.print_to_stdstream = print_to_stdstream
 
 
-def _init(address: str | None) -> None:
+def _init(address: str | None) -> str:
+    """Joins or starts Ray. Returns HOST:PORT of its dashboard; "" if it has none."""
     import ray
 
     if address:
         check_address(address)
         try:
-            ray.init(
+            context = ray.init(
                 address=address,
                 runtime_env={"py_modules": [str(Path(__file__).parents[1])]},
                 log_to_driver=False,
@@ -204,8 +210,9 @@ def _init(address: str | None) -> None:
         # The address is the only input: another version of Ray or Python, a missing token, a full disk.
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
-        return
+        return context.dashboard_url or ""
     _start_local()
+    return ""
 
 
 def _start_local() -> None:
