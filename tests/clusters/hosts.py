@@ -85,14 +85,18 @@ class Host:
 
     def processes(self, word: str) -> list[str]:
         """The command lines of the host's running processes that contain a word."""
+        return list(self.commands(word).values())
+
+    def commands(self, word: str) -> dict[int, str]:
+        """The same by their ids in this program's process table."""
         ours = Path(f"/proc/{self.first}/ns/pid").readlink()
-        found = []
+        found = {}
         for process in psutil.process_iter():
             # Not the descendants of the first process: those that `command` starts have a parent elsewhere.
             with suppress(psutil.Error, OSError):  # it ended meanwhile
                 if Path(f"/proc/{process.pid}/ns/pid").readlink() == ours:
                     line = " ".join(process.cmdline())
-                    found += [line] if word in line else []
+                    found |= {process.pid: line} if word in line else {}
         return found
 
 

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bootstrap
@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.clusters.hosts import SBIN, Host, skip_without, two_hosts
+from tests.clusters.logs import unreadable
 from tests.clusters.slurm import ROOT, short_folder
 from undertow.cli.studies import load
 from undertow.storage.manifest import Address
@@ -116,13 +117,18 @@ def test_a_sweep_runs_on_machines_reached_over_ssh(machines: Machines) -> None:
     variables = {"PYTHONPATH": "platform", "UNDERTOW_NODES": "2"}
     submit = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--working-dir", "."]
     submit += ["--runtime-env-json", json.dumps({"env_vars": variables}), "--"]
-    sweep = ["python", "jobs/sweep.py", "--study", f"{STUDY.relative_to(ROOT)}:study"]
+    sweep = ["python", "jobs/sweep.py", "--study", f"{STUDY.relative_to(ROOT)}:study", "--seeds", "1"]
     sweep += ["--storage", str(storage)]
-    output = machines.run("env", "RAY_AUTH_MODE=token", *submit, *sweep, seconds=900)
-    assert "Report: " in output
+    log = machines.run("env", "RAY_AUTH_MODE=token", *submit, *sweep, seconds=900)
+    assert "Report: " in log
+    assert "Ray's dashboard: ssh -L 8265:127.0.0.1:8265 root@10.77.0.1, then http://127.0.0.1:8265" in log
+    assert f"make ui STORAGE={storage} on root@10.77.0.1; ssh -L 5000:127.0.0.1:5000 root@10.77.0.1" in log
+    assert unreadable(log) == []
     store = Store(str(storage))
-    plan = make_plan(load(f"{STUDY}:study", ROOT / "jobs" / "studies"), store)
+    plan = make_plan(replace(load(f"{STUDY}:study", ROOT / "jobs" / "studies"), seeds=(0,)), store)
     assert plan.is_complete
     assert {store.manifest(Address(a.kind, k)).node for k, a in plan.artifacts.items()} == {"h1", "h2"}
     machines.run("ray", "down", "--yes", cluster)
     machines.hosts[0].wait_without("raylet")
+    # Ray's local provider stops Ray on the first machine only; the others notice that it is gone.
+    machines.hosts[1].wait_without("raylet", seconds=180)
