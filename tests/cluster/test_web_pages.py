@@ -25,8 +25,8 @@ LINES: dict[str, tuple[dict[str, str], str, str, str, list[str]]] = {
         [
             f"Ray's dashboard: ssh -L 8265:127.0.0.1:8265 {ME}@{THERE}, then http://127.0.0.1:8265 "
             "(its token: ray get-auth-token)",
-            f"MLflow, after the sweep: make ui STORAGE=/shared/undertow on {ME}@{THERE}; "
-            f"ssh -L 5000:127.0.0.1:5000 {ME}@{THERE}, then http://127.0.0.1:5000",
+            f"MLflow, after the sweep: ssh -L 5000:127.0.0.1:5000 {ME}@{THERE}, "
+            "there make ui STORAGE=/shared/undertow, then http://127.0.0.1:5000",
         ],
     ),
     "a job of Slurm, through its login node": (
@@ -57,7 +57,7 @@ LINES: dict[str, tuple[dict[str, str], str, str, str, list[str]]] = {
         DATABASE,
         [
             "Ray's dashboard: http://127.0.0.1:8266",
-            "MLflow, after the sweep: make ui STORAGE=/shared/undertow",
+            "MLflow, after the sweep: make ui STORAGE=/shared/undertow, then http://127.0.0.1:5000",
         ],
     ),
     "no dashboard, and a server with a password": (

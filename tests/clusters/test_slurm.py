@@ -64,7 +64,7 @@ def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(
     assert job.log.count("stopping after SIGTERM") == 1
     assert "Report: " in job.log
     assert "Ray's dashboard: ssh -L 8265:10.77.0.1:" in job.log
-    assert f"MLflow, after the sweep: make ui STORAGE={storage}" in job.log
+    assert f"there make ui STORAGE={storage}, then http://127.0.0.1:5000" in job.log
     assert unreadable(job.log) == []
     store = Store(str(storage))
     plan = make_plan(replace(load(STUDY, ROOT / "jobs" / "studies"), seeds=(0,)), store)

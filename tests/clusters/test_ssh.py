@@ -122,7 +122,7 @@ def test_a_sweep_runs_on_machines_reached_over_ssh(machines: Machines) -> None:
     log = machines.run("env", "RAY_AUTH_MODE=token", *submit, *sweep, seconds=900)
     assert "Report: " in log
     assert "Ray's dashboard: ssh -L 8265:127.0.0.1:8265 root@10.77.0.1, then http://127.0.0.1:8265" in log
-    assert f"make ui STORAGE={storage} on root@10.77.0.1; ssh -L 5000:127.0.0.1:5000 root@10.77.0.1" in log
+    assert f"ssh -L 5000:127.0.0.1:5000 root@10.77.0.1, there make ui STORAGE={storage}, then" in log
     assert unreadable(log) == []
     store = Store(str(storage))
     plan = make_plan(replace(load(f"{STUDY}:study", ROOT / "jobs" / "studies"), seeds=(0,)), store)

@@ -67,9 +67,12 @@ class Access:
         folder = uri.removeprefix("sqlite:///").removesuffix("/mlflow.db")
         if uri != f"sqlite:///{folder}/mlflow.db" or self.pod:
             return f"MLflow: {redacted(uri)}"
-        place = f" on {self.login}; {self._forwarded('127.0.0.1', MLFLOW, MLFLOW)}" if self.login else ""
+        serve = f"make ui STORAGE={folder}"
+        page = f"http://127.0.0.1:{MLFLOW}"
+        if self.login:
+            serve = f"ssh -L {MLFLOW}:127.0.0.1:{MLFLOW} {self.login}, there {serve}"
         # Two programs that open an SQLite database at once are safe only with reliable locks.
-        return f"MLflow, after the sweep: make ui STORAGE={folder}{place}"
+        return f"MLflow, after the sweep: {serve}, then {page}"
 
     def _forwarded(self, host: str, port: int, local: int) -> str:
         """The command that forwards a port of the cluster, and the address to open then."""
