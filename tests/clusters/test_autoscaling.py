@@ -4,11 +4,15 @@ Ray's fake provider starts the nodes as processes, on one host in namespaces; th
 """
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.chaos.checks import Made, different, made
@@ -93,53 +97,71 @@ def cluster() -> Iterator[Cluster]:
         yield Cluster(folder, host, environment | {"RAY_ADDRESS": address})
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A sweep on the cluster that has ended, and the nodes that it had.
+@dataclass
+class Watched:
+    """What is seen of a sweep on the cluster while it runs.
 
     Attributes:
-        raylets: the process ids of all raylets that ran during the sweep; one per node, the head included.
+        nodes: the process ids of all raylets, one per node, the head included.
+        lost: the one of the node that `lose` has ended; 0 before.
     """
 
-    code: int
-    log: str
-    raylets: frozenset[int]
+    cluster: Cluster
+    log: Path
+    nodes: set[int]
+    lost: int = 0
+    code: int | None = None
+
+    def look(self) -> None:
+        """Notes the running nodes, and ends that of the first worker that trains students."""
+        self.nodes.update(self.cluster.host.commands(RAYLET))
+        if not self.lost and "\nstudents: " in self.log.read_text():
+            for worker in self.cluster.host.commands("ray::RayTrainWorker"):
+                with suppress(psutil.Error):  # it ended meanwhile
+                    self.lost = psutil.Process(worker).ppid()
+                    os.kill(self.lost, signal.SIGKILL)
+                    return
 
 
-def sweep(cluster: Cluster, **more: str) -> Ended:
-    """Runs the small study on the cluster."""
+def sweep(cluster: Cluster, **more: str) -> Watched:
+    """Runs the small study on the cluster; of a sweep that trains students, one node is lost."""
     command = [sys.executable, str(ROOT / "jobs" / "sweep.py"), "--study", STUDY, "--seeds", "1"]
     command += ["--storage", str(cluster.folder / "storage")]
-    log, raylets = cluster.folder / "sweep.log", set[int]()
-    log.write_text("")
-    process = cluster.host.start(*command, environment=cluster.environment | more, log=log)
+    watched = Watched(cluster, cluster.folder / "sweep.log", set())
+    watched.log.write_text("")
+    process = cluster.host.start(*command, environment=cluster.environment | more, log=watched.log)
 
     def has_ended() -> bool:
-        raylets.update(cluster.host.commands(RAYLET))
+        watched.look()
         return process.poll() is not None
 
     try:
-        wait_until(has_ended, 1200, log.read_text)
+        wait_until(has_ended, 1200, watched.log.read_text)
     finally:
         process.kill()
-    return Ended(process.wait(), log.read_text(), frozenset(raylets))
+    watched.code = process.wait()
+    return watched
 
 
 def test_a_cluster_that_declares_no_nodes_is_refused_with_the_variables_to_set(cluster: Cluster) -> None:
-    ended = sweep(cluster)
-    assert ended.code == 2, ended.log
-    assert "error: the cluster has no CPUs and no GPUs now" in ended.log
-    assert "UNDERTOW_CPUS=4x16" in ended.log
+    refused = sweep(cluster)
+    assert refused.code == 2, refused.log.read_text()
+    assert "error: the cluster has no CPUs and no GPUs now" in refused.log.read_text()
+    assert "UNDERTOW_CPUS=4x16" in refused.log.read_text()
 
 
 def test_a_sweep_on_nodes_that_come_and_go_has_the_bytes_of_an_undisturbed_one(
     cluster: Cluster, undisturbed: dict[Address, Made]
 ) -> None:
     ended = sweep(cluster, UNDERTOW_CPUS="2x1")
-    assert ended.code == 0, ended.log
-    assert ended.log.count("waiting for nodes: 0 of the 2 declared CPUs are running; the cluster starts") == 1
-    assert "Report: " in ended.log
-    assert unreadable(ended.log) == []
+    log = ended.log.read_text()
+    assert ended.code == 0, log
+    assert log.count("waiting for nodes: 0 of the 2 declared CPUs are running; the cluster starts") == 1
+    assert "Report: " in log
+    assert unreadable(log) == []
     assert different(undisturbed, made(cluster.folder / "storage")) == []
-    assert len(ended.raylets) > 3, "the head and two nodes; at least one left between waves, and another came"
+    assert ended.lost in ended.nodes, "no node was lost in a training"
+    assert len(ended.nodes) > 4, (
+        "the head, two nodes, one in the place of the lost one, one after an idle one"
+    )
     wait_until(lambda: len(cluster.host.commands(RAYLET)) == 1, 120, lambda: "idle nodes leave")
