@@ -161,7 +161,5 @@ def test_a_sweep_on_nodes_that_come_and_go_has_the_bytes_of_an_undisturbed_one(
     assert unreadable(log) == []
     assert different(undisturbed, made(cluster.folder / "storage")) == []
     assert ended.lost in ended.nodes, "no node was lost in a training"
-    assert len(ended.nodes) > 4, (
-        "the head, two nodes, one in the place of the lost one, one after an idle one"
-    )
+    assert len(ended.nodes) > 4, "the head, two nodes, and one each after a lost and an idle one"
     wait_until(lambda: len(cluster.host.commands(RAYLET)) == 1, 120, lambda: "idle nodes leave")
