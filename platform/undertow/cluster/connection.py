@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.cluster.address import check_address
+from undertow.cluster.ray_messages import print_plainly
 from undertow.cluster.web_pages import Access
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
@@ -34,7 +35,6 @@ from undertow.tracking.client import tracking_uri
 GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
 LATE = "timed out during startup"  # in the error of `ray.init` when its processes are not up in time
 STARTS = 3
-WORKER_WARNING = "worker processes have been started on node"  # in a warning of raylets
 NODES = "UNDERTOW_NODES"  # set by job scripts that start a fixed number of nodes
 JOIN_SECONDS = 600.0  # for all of them to join; importing Python from a shared file system takes minutes
 
@@ -86,7 +86,7 @@ def connect(
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        _drop_worker_warnings()
+        print_plainly()
         with _without_stderr(), _own_sigterm_handler():
             dashboard = _init(address)
         if address:
@@ -173,25 +173,6 @@ def _without_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _drop_worker_warnings() -> None:
-    """Leaves raylets' warnings about the number of worker processes out of this process's output.
-
-    A local Ray has a higher limit (see `engines.quiet`). A cluster that was started before has its own, and
-    the driver prints what its raylets report, also with `log_to_driver=False`.
-    """
-    from ray._private import worker
-
-    if worker.print_to_stdstream.__module__ == __name__:  # done before
-        return
-    original = worker.print_to_stdstream
-
-    def print_to_stdstream(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-        if not any(WORKER_WARNING in line for line in data["lines"]):
-            original(data, ignore_prefix)
-
-    worker.print_to_stdstream = print_to_stdstream
 
 
 def _init(address: str | None) -> str:
