@@ -12,7 +12,7 @@ MANY_WORKERS = (
 LOST = (
     "The node with node id: 8f2c1d04aa and address: 10.0.0.9 and node name: gpu3 has been marked dead "
     "because the detector has missed too many heartbeats from it. This can happen when a \t(1) raylet "
-    "crashes unexpectedly (OOM, etc.) \n\t(2) raylet has lagging heartbeats due to slow network or busy workload."
+    "crashes unexpectedly (OOM, etc.) \n\t(2) raylet has lagging heartbeats due to slow network."
 )
 LINES = {
     "the number of worker processes": (MANY_WORKERS, ""),
