@@ -41,9 +41,7 @@ class Access:
             return cls(pod=socket.gethostname(), has_token=has_token)
         host = variables.get("SLURM_SUBMIT_HOST") or ("" if _is_loopback(head) else head)
         user = ""
-        with suppress(
-            Exception
-        ):  # a container without an entry for its user; the class depends on the version
+        with suppress(KeyError, OSError):  # a container without an entry for its user
             user = f"{getpass.getuser()}@"
         return cls(login=f"{user}{host}" if host else "", has_token=has_token)
 
@@ -92,7 +90,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is an address that is not reachable from outside; names may be."""
+    """Whether a host is an address that only its own network reaches. Names are taken for public ones."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_private
     return host == "localhost"
