@@ -90,7 +90,7 @@ class Host:
     def commands(self, word: str) -> dict[int, str]:
         """The same by their ids in this program's process table."""
         ours = Path(f"/proc/{self.first}/ns/pid").readlink()
-        found = {}
+        found: dict[int, str] = {}
         for process in psutil.process_iter():
             # Not the descendants of the first process: those that `command` starts have a parent elsewhere.
             with suppress(psutil.Error, OSError):  # it ended meanwhile
