@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.hosts import skip_without, wait_until
+from tests.clusters.logs import unreadable
 from tests.clusters.slurm import COMMANDS, ROOT, Slurm, running_slurm, short_folder
 from undertow.cli.studies import load
 from undertow.storage.manifest import Address
@@ -62,8 +63,9 @@ def test_a_sweep_at_its_time_limit_continues_after_a_requeue_on_both_nodes(
     assert job.field("Restarts") == "1"
     assert job.log.count("stopping after SIGTERM") == 1
     assert "Report: " in job.log
-    assert not {"\r", "\x1b"} & set(job.log), "the log is for a file"
-    assert "Traceback" not in job.log
+    assert "Ray's dashboard: ssh -L 8265:10.77.0.1:" in job.log
+    assert f"there make ui STORAGE={storage}, then http://127.0.0.1:5000" in job.log
+    assert unreadable(job.log) == []
     store = Store(str(storage))
     plan = make_plan(replace(load(STUDY, ROOT / "jobs" / "studies"), seeds=(0,)), store)
     assert plan.is_complete

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from undertow.errors import UserError
-from undertow.planning.resources import Layout, Machine, Node, parts_of, planned
+from undertow.planning.resources import Layout, Machine, Node, parts_of, planned, waiting_line
 
 EIGHT = Node(cpus=64, gpus=8)
 ONE = Node(cpus=8, gpus=1)
@@ -127,6 +127,12 @@ def test_declared_cpus_that_start_on_demand_are_planned_for() -> None:
     assert planned([HEAD, ONE], {"UNDERTOW_CPUS": "4x16"}) == [HEAD, ONE], "GPUs come first"
     both = {"UNDERTOW_GPUS": "8x1", "UNDERTOW_CPUS": "4x16"}
     assert [node.gpus for node in planned([without], both)] == [1] * 8
+
+
+def test_one_line_says_how_many_declared_resources_are_waited_for() -> None:
+    rest = "are running; the cluster starts the others when there is work"
+    assert waiting_line([Node(0)], [Node(16)] * 4) == f"waiting for nodes: 0 of the 64 declared CPUs {rest}"
+    assert waiting_line([HEAD, ONE], [ONE] * 8) == f"waiting for nodes: 1 of the 8 declared GPUs {rest}"
 
 
 def test_a_cluster_without_any_resources_names_the_variables_to_set() -> None:

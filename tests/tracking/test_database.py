@@ -1,5 +1,7 @@
-"""Tests of the note about MLflow's default database on a network file system."""
+"""Tests of MLflow's default database: its creation, and the note about network file systems."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,40 @@ def test_no_note_where_the_database_is_elsewhere_or_on_a_local_disk(
     else:
         store = Store("memory://storage")
     assert database_note(store) == ""
+
+
+FIRST_USE = """
+import sys
+from mlflow.store.tracking import sqlalchemy_store  # slow: before the word that both wait for
+from undertow.storage.store import Store
+from undertow.tracking.client import connect_client, get_or_create_experiment
+
+store, uri = Store(sys.argv[1]), f"sqlite:///{sys.argv[1]}/mlflow.db"
+print("ready", flush=True)
+sys.stdin.readline()
+print(get_or_create_experiment(connect_client(uri), "owls", store, uri))
+"""
+
+
+@pytest.mark.slow
+def test_two_sweeps_that_begin_on_a_new_storage_share_its_database(tmp_path: Path) -> None:
+    sweeps = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST_USE, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for sweep in sweeps:
+        assert sweep.stdout is not None
+        assert sweep.stdout.readline() == "ready\n"
+    for sweep in sweeps:
+        assert sweep.stdin is not None
+        sweep.stdin.write("go\n")
+        sweep.stdin.flush()
+    outputs = [sweep.communicate() for sweep in sweeps]
+    assert [output for output, _ in outputs] == ["1\n", "1\n"], outputs
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -23,16 +23,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.cluster.address import check_address
+from undertow.cluster.ray_messages import print_plainly
+from undertow.cluster.web_pages import Access
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
-from undertow.planning.resources import Layout, Machine, Node, planned
+from undertow.planning.resources import Layout, Machine, Node, planned, waiting_line
 from undertow.storage.store import Store
 from undertow.study.user_modules import user_modules
+from undertow.tracking.client import tracking_uri
 
 GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
 LATE = "timed out during startup"  # in the error of `ray.init` when its processes are not up in time
 STARTS = 3
-WORKER_WARNING = "worker processes have been started on node"  # in a warning of raylets
 NODES = "UNDERTOW_NODES"  # set by job scripts that start a fixed number of nodes
 JOIN_SECONDS = 600.0  # for all of them to join; importing Python from a shared file system takes minutes
 
@@ -75,7 +77,7 @@ def connect(
     if one of them cannot read `store`.
 
     Args:
-        report: called with a line that says what is waited for.
+        report: called with lines about what is waited for, and about Ray's dashboard and MLflow.
     """
     quiet()
     import ray
@@ -84,10 +86,14 @@ def connect(
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        _drop_worker_warnings()
+        print_plainly()
         with _without_stderr(), _own_sigterm_handler():
-            _init(address)
+            dashboard = _init(address)
         if address:
+            if store is not None:
+                head = ray.get_runtime_context().gcs_address.rpartition(":")[0]
+                for line in Access.of(head).lines(dashboard, tracking_uri(store)):
+                    report(line)
             _wait_for_nodes(report)
         _quiet_ray_data()
         allow_pipelines()
@@ -100,8 +106,7 @@ def connect(
         offered = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), _gpu_type(has)) for has in resources]
         expected = planned(offered) if address else offered
         if store is not None and expected != offered:
-            amount = f"{expected[0].gpus} GPUs" if expected[0].gpus else f"{expected[0].cpus} CPUs"
-            report(f"planning for {len(expected)} declared nodes of {amount}, which start when there is work")
+            report(waiting_line(offered, expected))
         yield Machine.of(expected, layout)
     finally:  # also after an error above: a Ray that was started must not outlive the program
         ray.shutdown()
@@ -170,32 +175,14 @@ def _without_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _drop_worker_warnings() -> None:
-    """Leaves raylets' warnings about the number of worker processes out of this process's output.
-
-    A local Ray has a higher limit (see `engines.quiet`). A cluster that was started before has its own, and
-    the driver prints what its raylets report, also with `log_to_driver=False`.
-    """
-    from ray._private import worker
-
-    if worker.print_to_stdstream.__module__ == __name__:  # done before
-        return
-    original = worker.print_to_stdstream
-
-    def print_to_stdstream(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-        if not any(WORKER_WARNING in line for line in data["lines"]):
-            original(data, ignore_prefix)
-
-    worker.print_to_stdstream = print_to_stdstream
-
-
-def _init(address: str | None) -> None:
+def _init(address: str | None) -> str:
+    """Joins or starts Ray. Returns HOST:PORT of its dashboard; "" if it has none."""
     import ray
 
     if address:
         check_address(address)
         try:
-            ray.init(
+            context = ray.init(
                 address=address,
                 runtime_env={"py_modules": [str(Path(__file__).parents[1])]},
                 log_to_driver=False,
@@ -204,8 +191,9 @@ def _init(address: str | None) -> None:
         # The address is the only input: another version of Ray or Python, a missing token, a full disk.
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(f"RAY_ADDRESS={address}: {' '.join(str(error).split())}") from error
-        return
+        return context.dashboard_url or ""
     _start_local()
+    return ""
 
 
 def _start_local() -> None:

@@ -201,6 +201,16 @@ def planned(running: Sequence[Node], environment: Mapping[str, str] | None = Non
     return list(running)
 
 
+def waiting_line(running: Sequence[Node], declared: Sequence[Node]) -> str:
+    """What a sweep waits for that is planned for declared nodes, which start on demand."""
+    unit = "GPUs" if declared[0].gpus else "CPUs"
+    now, all_ = (sum(n.gpus if unit == "GPUs" else n.cpus for n in nodes) for nodes in (running, declared))
+    return (
+        f"waiting for nodes: {now} of the {all_} declared {unit} are running; the cluster starts the others "
+        "when there is work"
+    )
+
+
 def _declared(variables: Mapping[str, str], name: str, unit: str) -> tuple[int, int] | None:
     """The number of declared nodes and what each has; None without a declaration. Raises UserError."""
     text = variables.get(name, "")

@@ -141,7 +141,7 @@ class Files:
         if os.path.lexists(target):  # much faster than a failing link
             return False
         with self._writing(), self._temporary_file(content, target) as file:
-            return _create_exclusively(file, Path(target))
+            return create_exclusively(file, Path(target))
 
     def remove(self, name: str) -> None:
         """Removes a file that is not part of an artifact, if it exists."""
@@ -322,7 +322,7 @@ def set_permissions(folder: Path) -> None:
             path.chmod(inherited | (of_folders if path.is_dir() else of_files))
 
 
-def _create_exclusively(source: Path, target: Path) -> bool:
+def create_exclusively(source: Path, target: Path) -> bool:
     """Gives `target` the content of the file `source`; False if `target` exists.
 
     A hard link makes the complete file visible at once. Some file systems have none: FUSE and SMB mounts and
@@ -365,7 +365,7 @@ def _check_operations(probe: Path) -> None:
             operation = "rename a folder"
             folder.rename(probe / "renamed")
             operation = "create a file exclusively"
-            is_exclusive = _create_exclusively(second, first) and not _create_exclusively(second, first)
+            is_exclusive = create_exclusively(second, first) and not create_exclusively(second, first)
         except OSError as error:
             raise UserError(f"its file system cannot {operation} ({reason(error)})") from None
         if not is_exclusive:

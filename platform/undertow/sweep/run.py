@@ -21,6 +21,7 @@ from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
 from undertow.planning import capacity, timings
 from undertow.planning import plan as planning
+from undertow.planning.accelerators import check_gpus
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
 from undertow.planning.hub import offline_note
@@ -146,6 +147,7 @@ def run(
 
     with nullcontext() if plan.is_complete else connect(layout, store, report) as machine:
         if machine is not None:
+            check_gpus(plan, machine.gpus)
             capacity.check_memory(plan, layout, machine.gpu_types)
         events = EventLog(record, store)
         link = connect_to_mlflow(plan.study, store, events, console)

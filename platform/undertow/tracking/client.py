@@ -22,6 +22,7 @@ from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
+from undertow.tracking.database import create_database
 
 LONGEST_NAME = 250  # characters
 TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow's pages find the tables of a run
@@ -144,12 +145,16 @@ def connect_client(uri: str) -> Any:
 
 
 def _check_database(uri: str) -> None:
-    """Raises sqlite3.Error, with the file's path, for an SQLite database that exists and cannot be read.
+    """Creates an SQLite database that does not exist; raises sqlite3.Error for one that cannot be read.
 
     MLflow would try to open it ten times, which takes 100 seconds, and log every attempt.
     """
     path = uri.removeprefix("sqlite:///")
-    if path == uri or not os.path.exists(path):  # noqa: PTH110 (Path.exists raises PermissionError)
+    if path == uri:
+        return
+    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises PermissionError)
+        if "?" not in uri:  # what follows is no part of the path
+            create_database(Path(path))
         return
     if Path(path).is_dir():  # SQLite calls this a disk I/O error
         raise sqlite3.OperationalError(f"{path}: is a folder and not a database")
@@ -228,7 +233,12 @@ def get_or_create_experiment(client: Any, name: str, store: Store, uri: str) -> 
     root = store.root if store.is_local else store.url
     location = f"{root}/mlartifacts/{name}" if uri.startswith("sqlite") else None
     tags = {"mlflow.experimentKind": "custom_model_development"}  # selects MLflow's pages for training
-    return str(client.create_experiment(name, artifact_location=location, tags=tags))
+    try:
+        return str(client.create_experiment(name, artifact_location=location, tags=tags))
+    except Exception as error:
+        if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return str(client.get_experiment_by_name(name).experiment_id)  # another sweep has just created it
 
 
 def log_metrics(

@@ -1,4 +1,4 @@
-"""MLflow's default database, which is an SQLite file, on a network file system.
+"""MLflow's default database, which is an SQLite file: its creation, and network file systems.
 
 SQLite relies on the locks of the file system. On network file systems they are missing or unreliable,
 depending on protocol, mount options and server (https://sqlite.org/faq.html#q5), and two programs that write
@@ -7,8 +7,12 @@ disk or in PostgreSQL, is the only process that opens the database.
 """
 
 import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 from undertow.errors import UserError
+from undertow.storage.files import create_exclusively
 from undertow.storage.mounts import lock_problem, network_file_system
 from undertow.storage.store import Store
 
@@ -34,3 +38,20 @@ def database_note(store: Store) -> str:
         f"MLflow's database is on a network file system ({kind}), where SQLite's locks are unreliable: run "
         f"one sweep at a time on this storage, or {SERVER}"
     )
+
+
+def create_database(path: Path) -> None:
+    """Creates an SQLite database with MLflow's tables, unless another program creates it first.
+
+    MLflow creates the tables in dozens of steps and without a lock. Of two sweeps that begin on a new storage
+    at the same time, both fail, and they leave a database that MLflow cannot open any more. Therefore the
+    tables are created in another file, which becomes the database when it is complete. If that is impossible,
+    nothing is created, and MLflow's own attempt reports the reason.
+    """
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        file = Path(folder) / "new.db"
+        SqlAlchemyStore(f"sqlite:///{file.absolute()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        create_exclusively(file, path)
