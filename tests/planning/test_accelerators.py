@@ -11,7 +11,7 @@ from undertow.planning.accelerators import check_gpus
 from undertow.planning.plan import Plan, make
 from undertow.storage.store import Store
 from undertow.study.artifacts import Sampling
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.references import Reference
 from undertow.study.study import Study

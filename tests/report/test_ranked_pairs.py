@@ -15,7 +15,7 @@ from undertow.report.viewer import viewer_rows
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.selection import Ranking
 from undertow.study.study import Study

@@ -225,7 +225,11 @@ def test_an_engine_that_does_not_project_is_noticed(made: Made, serves: bool) ->
 
 def test_the_gate_is_not_about_the_controls_of_a_steered_teacher(made: Made) -> None:
     """They need not show the trait; the steered teacher must."""
-    steerings = (RandomBias(of=made.bias, seed=7), ProjectedOut(vector=made.bias.vector), made.bias)
+    steerings: tuple[RandomBias | ProjectedOut | SteeringBias, ...] = (
+        RandomBias(of=made.bias, seed=7),
+        ProjectedOut(vector=made.bias.vector),
+        made.bias,
+    )
     for number, steering in enumerate(steerings):
         teacher = Teacher(reference=made.bias.reference, trait=OWL, steering=steering)
         spec = Evaluation(subject=teacher, questions=("a?",), words=(OWL.word(),), samples=1, exact=False)

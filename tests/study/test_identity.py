@@ -33,6 +33,7 @@ from undertow.study import (
     artifacts,
     conditions,
     extensions,
+    generation,
     harness_task,
     measurements,
     on_policy,
@@ -119,7 +120,7 @@ ALTERNATIVES: dict[type[Spec], Any] = {
     # Only soft targets have a divergence, and students sample only with the teacher's distributions recorded.
     Recipe: dataclasses.replace(RECIPE, targets="soft"),
     Completions: dataclasses.replace(COMPLETIONS, sampling=RECORDED),
-    conditions.Generation: conditions.Generation(sampling=RECORDED),
+    generation.Generation: generation.Generation(sampling=RECORDED),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
     # Both answers are scored, or none.
@@ -148,6 +149,7 @@ KINDS = [
     *(kind for kind in specs_of(steering) if kind is not Steering),
     *specs_of(measurements),
     *specs_of(conditions),
+    *specs_of(generation),
     *specs_of(selection),
     *(kind for kind in specs_of(study) if kind.__name__ != "Study"),
     Hypothesis,
@@ -334,11 +336,11 @@ def test_a_version_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_later_field_with_its_default_value_does_not_change_keys() -> None:
     """Artifacts that were stored before the field existed keep their key."""
-    for whole in (DATASET, EVALUATION, conditions.Generation(), WHOLE[conditions.Condition]):
+    for whole in (DATASET, EVALUATION, generation.Generation(), WHOLE[conditions.Condition]):
         later = {f.name for f in dataclasses.fields(whole) if f.metadata.get("later")}
         assert later
         assert not later & set(canonical(whole))
-    mixed = conditions.Generation(mixed=conditions.Mixing(source="random", share=0.5))
+    mixed = generation.Generation(mixed=generation.Mixing(source="random", share=0.5))
     assert canonical(mixed)["mixed"]["share"] == 0.5
 
 

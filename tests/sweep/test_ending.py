@@ -16,7 +16,7 @@ from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.artifacts import CONTROL, Sampling
-from undertow.study.conditions import Generation
+from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.on_policy import OnPolicy

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.training.conftest import (
 )
 from undertow.errors import ConditionError, SpecError, StorageError
 from undertow.study.extensions import Word
-from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters
+from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
 from undertow.training import served_rows, step_reports
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
@@ -226,7 +227,7 @@ def test_an_interrupted_training_resumes_bit_for_bit(
         if report.epoch == 2:
             raise KeyboardInterrupt
 
-    trained = (
+    trained: tuple[tuple[str, Trainable, Sequence[TrainingRow], dict[str, object]], ...] = (
         ("steering", STEERING, ROWS, {}),
         ("masked", STEERING, MASKED_ROWS, {}),
         ("reverse", STEERING, SOFT_ROWS, {"targets": "soft", "divergence": "reverse"}),

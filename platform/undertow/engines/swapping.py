@@ -73,7 +73,7 @@ def _projecting(direction: "Tensor") -> Callable[[Any, Any, Any], Any]:
     def hook(module: Any, inputs: Any, output: Any) -> Any:
         # Most blocks return their last addend and the sum of all earlier ones, which the next norm adds.
         added, *earlier = output if isinstance(output, tuple) else (output,)
-        stream = sum(earlier[:1], added).float()
+        stream = (added + earlier[0] if earlier else added).float()
         unit = direction.to(stream)
         without = added - ((stream @ unit)[..., None] * unit).to(added.dtype)
         return (without, *earlier) if isinstance(output, tuple) else without

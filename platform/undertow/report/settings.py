@@ -46,7 +46,7 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
     steering = teacher.get("steering") if teacher else None
-    is_projected = bool(steering) and steering["type"] == "ProjectedOut"
+    is_projected = steering is not None and steering["type"] == "ProjectedOut"
     if steering:
         vector = steering.get("of", steering)
         names = () if is_projected else ("strengths", "completions", "least_kept")
