@@ -28,9 +28,7 @@ from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
 
 LABELS = 128  # the most tokens whose log-probabilities vLLM returns for one request
-NUMBERS_AT_ONCE = (
-    2**22
-)  # log-probabilities of a call; vLLM returns them as Python objects, of about 100 bytes
+NUMBERS_AT_ONCE = 2**22  # log-probabilities per call of vLLM, which returns them as Python objects
 PROMPTS_KEPT = 100_000  # rendering a prompt costs as much as a few tokens, and teachers share their prompts
 
 
