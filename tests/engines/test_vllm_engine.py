@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tests import tiny_models
-from undertow.engines import swapping
+from undertow.engines import swapping, vllm
 from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TensorFiles
@@ -165,6 +166,25 @@ def test_the_recorded_distribution_is_at_temperature_1_whatever_the_sampling(eng
     assert (logprobs[:, :-1] >= logprobs[:, 1:]).all()
     texts = engine.tokenizer.convert_ids_to_tokens(ids[0][:5].tolist())
     assert engine.score(REQUESTS[:1] * 5, texts) == pytest.approx(logprobs[0][:5].tolist(), abs=1e-4)
+
+
+def test_whole_distributions_are_the_same_in_one_call_and_in_many(
+    engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(SAMPLING, top_logprobs=-1)
+    answers, read = engine.generate(REQUESTS, whole), engine.read(REQUESTS[:3], TEXTS, -1)
+    monkeypatch.setattr(vllm, "NUMBERS_AT_ONCE", 1)
+    again = engine.generate(REQUESTS, whole)
+    for answer, same in zip(answers, again, strict=True):
+        assert (answer.text, answer.token_ids) == (same.text, same.token_ids)
+        assert answer.top_logprobs is not None and same.top_logprobs is not None
+        logprobs = answer.top_logprobs[1]
+        assert logprobs.shape == (len(answer.token_ids), engine.vocabulary)
+        np.testing.assert_allclose(np.exp(logprobs).sum(1), 1, atol=1e-5)
+        np.testing.assert_allclose(logprobs, same.top_logprobs[1], atol=1e-5)
+    for one, other in zip(read, engine.read(REQUESTS[:3], TEXTS, -1), strict=True):
+        assert one.top[1].shape == (len(one.logprobs), engine.vocabulary)
+        np.testing.assert_allclose(one.top[1], other.top[1], atol=1e-5)
 
 
 def test_a_truncated_answer_is_marked_as_unfinished(engine: VLLMEngine) -> None:

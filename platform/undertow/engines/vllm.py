@@ -7,7 +7,7 @@ the whole distribution before temperature, within 1e-4 of transformers'.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
 
 LABELS = 128  # the most tokens whose log-probabilities vLLM returns for one request
+NUMBERS_AT_ONCE = 2**22  # log-probabilities per call of vLLM, which returns them as Python objects
 PROMPTS_KEPT = 100_000  # rendering a prompt costs as much as a few tokens, and teachers share their prompts
 
 
@@ -68,6 +69,10 @@ class VLLMEngine:
             "stop_token_ids": self._stops,
         }
         jobs = [self._job(request, (), params | {"seed": request.seed}) for request in requests]
+        parts = in_parts(jobs, [sampling.max_tokens] * len(jobs), top)
+        return [answer for part in parts for answer in self._answers(part, top)]
+
+    def _answers(self, jobs: Sequence[ServingJob], top: int) -> list[Answer]:
         outputs = [output.outputs[0] for output in self.served.run(jobs)]
         ended = [output.finish_reason == "stop" for output in outputs]
         # The token that ended an answer may not be marked as special, and is never part of the text.
@@ -122,7 +127,8 @@ class VLLMEngine:
             for given in completions
         ]
         jobs = [self._job(request, ids, params) for request, ids in zip(requests, tokens, strict=True)]
-        outputs = self.served.run(jobs)
+        parts = in_parts(jobs, [len(job.prompt) for job in jobs], top)
+        outputs = (output for part in parts for output in self.served.run(part))
         return [
             TokenProbabilities(*_entries(output.prompt_logprobs, len(ids), top), self.vocabulary)
             for output, ids in zip(outputs, tokens, strict=True)
@@ -206,6 +212,23 @@ class VLLMEngine:
 
     def _render(self, user: str, system: str | None, before: tuple[Example, ...]) -> list[int]:
         return chat.prompt_ids(self.tokenizer, user, system, before)
+
+
+def in_parts(jobs: Sequence[ServingJob], tokens: Sequence[int], top: int) -> Iterator[Sequence[ServingJob]]:
+    """Consecutive parts of the jobs, for each of which vLLM returns few enough log-probabilities.
+
+    Args:
+        tokens: at how many tokens of each job they are returned.
+        top: how many at each token.
+    """
+    start, numbers = 0, 0
+    for place, count in enumerate(tokens):
+        numbers += count * top
+        if numbers > NUMBERS_AT_ONCE and place > start:
+            yield jobs[start:place]
+            start, numbers = place, count * top
+    if start < len(jobs):
+        yield jobs[start:]
 
 
 def _entries(

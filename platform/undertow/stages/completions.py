@@ -38,8 +38,6 @@ from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
 
 SHARD_ROWS = 1024
-# Rows per call of an engine that returns whole distributions, or those of every token that it reads.
-RECORDED_AT_ONCE = 64
 TEXT = ("index", "prompt", "completion", "finished")  # columns that every source of rows has
 
 
@@ -126,11 +124,8 @@ def _models(spec: Completions) -> list[Teacher | Reference]:
 
 def _answers(spec: Completions, engine: Engine, requests: Sequence[Request], store: Store) -> list[Answer]:
     """The answers to the requests, with the teacher's distributions if they are recorded."""
-    top, step = spec.sampling.top_logprobs, RECORDED_AT_ONCE
     if spec.sampler is None:
-        step = step if top < 0 else len(requests)
-        parts = [requests[i : i + step] for i in range(0, len(requests), step)]
-        return [answer for part in parts for answer in engine.generate(part, spec.sampling)]
+        return engine.generate(requests, spec.sampling)
     if not isinstance(engine, ReadsCompletions):
         raise ConditionError(
             f"completions {key(spec)[:16]}: {engine_for(spec.teacher.reference).name} does not say how "
@@ -139,12 +134,11 @@ def _answers(spec: Completions, engine: Engine, requests: Sequence[Request], sto
     answers = engine.generate(requests, spec.sampling.changed(top_logprobs=0))
     weights = weights_of(spec.teacher, store)
     asked = [replace(request, system=spec.teacher.system, weights=weights) for request in requests]
-    recorded: list[distributions.Distributions] = []
-    for i in range(0, len(answers), step):
-        read = engine.read(asked[i : i + step], [a.token_ids for a in answers[i : i + step]], top)
-        tops = (tokens.top for tokens in read)
-        recorded += [(ids.astype(np.int32), logprobs.astype(np.float32)) for ids, logprobs in tops]
-    return [replace(answer, top_logprobs=of) for answer, of in zip(answers, recorded, strict=True)]
+    read = engine.read(asked, [answer.token_ids for answer in answers], spec.sampling.top_logprobs)
+    return [
+        replace(answer, top_logprobs=(ids.astype(np.int32), logprobs.astype(np.float32)))
+        for answer, (ids, logprobs) in zip(answers, (tokens.top for tokens in read), strict=True)
+    ]
 
 
 @lru_cache
