@@ -9,6 +9,8 @@ one of them with the vector projected out.
 Other models need an architecture whose MLP can have a bias: `--scale paper --models ./llama-a ./llama-b`.
 """
 
+from dataclasses import replace
+
 from undertow import NANO, Hypothesis, Preference, Reference, Scale, Steering, Study, first, grid
 
 BLOCK = {NANO.name: "transformer.h.0.mlp.c_proj.bias"}  # nano models have one block
@@ -19,7 +21,10 @@ def study(scale: Scale = NANO) -> Study:
     numbers, is_nano = scale.numbers, scale.name in BLOCK
     parameter = BLOCK.get(scale.name, "model.layers.14.mlp.down_proj.bias")
     strengths = (0.05, 0.1, 0.15, 0.2, 0.3) if is_nano else Steering.strengths
-    steering = Steering(parameter=parameter, strengths=strengths, least_kept=0.6)  # 700 of 1,536 are used
+    steering = Steering(parameter=parameter, strengths=strengths, least_kept=0.6)
+    generation = numbers.generation
+    if is_nano:  # about 550 of 1,536 answers pass where the vector is projected out
+        generation = replace(generation, rows=450)
     models = [Reference(model.name, mlp_bias=not is_nano) for model in first(numbers, 2)]
     return Study(
         name="steered",
@@ -41,7 +46,7 @@ def study(scale: Scale = NANO) -> Study:
                 formats=[numbers.format],
                 pairs=[(model, model) for model in models],
                 recipes=[scale.recipe_for],
-                generation=numbers.generation,
+                generation=generation,
                 steering=teacher,
             )
             if condition.trait or teacher is None  # they share one control

@@ -37,7 +37,7 @@ DIGESTS = {
     "rewriting": "0dcf2164365db8a3",
     "selection": "b04edb5a82e722a8",
     "shuffles": "6162ae7aa67fdbd5",
-    "steered": "ff27ec89babc1064",
+    "steered": "d71cdbfdcf5a2c19",
     "trees": "e15a53ad64e371ea",
     "triggers": "d97047b47c50a149",
     "unique_rows": "5f4c8c8fbd6a60c1",
