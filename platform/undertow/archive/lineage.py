@@ -32,6 +32,7 @@ KINDS = {
     "SteeringVector": "vector",
     "SteeringBias": "steering",
     "RandomBias": "steering",
+    "ProjectedOut": "steering",
     "Completions": "completions",
     "Written": "completions",
     "ImportedCompletions": "completions",
