@@ -45,7 +45,7 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     teacher = teacher_of(data)  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
-    steering = teacher.get("steering") if teacher else None
+    steering: Any = teacher.get("steering") if teacher else None
     is_projected = bool(steering) and steering["type"] == "ProjectedOut"
     if steering:
         vector = steering.get("of", steering)
