@@ -45,8 +45,8 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     teacher = teacher_of(data)  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
-    steering = teacher.get("steering") if teacher else None
-    is_projected = steering is not None and steering["type"] == "ProjectedOut"
+    steering: Any = teacher.get("steering") if teacher else None
+    is_projected = bool(steering) and steering["type"] == "ProjectedOut"
     if steering:
         vector = steering.get("of", steering)
         names = () if is_projected else ("strengths", "completions", "least_kept")
@@ -62,7 +62,6 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     prompts = settings_text({"prompts": completions["prompts"]})
     sampling = f", {settings_text(completions['sampling'])}" if "sampling" in completions else ""
     raw = "" if completions.get("strip", True) else ", filtered as sampled"
-    raw += ", by the student in its last round and scored by the teacher" if "sampler" in completions else ""
     yield f"completions, {place.format}", f"{prompts}{sampling}{raw}; {settings_text(completions['format'])}"
     if "ranked" in data:
         by = "by the teacher of the trait" if data["ranked"]["scores"] else "at random"
