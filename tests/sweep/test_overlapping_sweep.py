@@ -32,11 +32,11 @@ from undertow.stages.ready_groups import ReadyGroups
 from undertow.stages.rewriting import Rewrite
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Artifact, Completions, Dataset, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Student, Teacher
 from undertow.study.conditions import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
-from undertow.study.references import Reference
+from undertow.study.references import Artifact, Reference
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
 from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves

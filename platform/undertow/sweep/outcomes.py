@@ -44,7 +44,7 @@ class Outcomes:
         self._noted = set[str]()
         self._written = time.monotonic()
         # For the cost of each wave: seconds of places, tokens, and the numbers of parts and models.
-        self._used: Counter[Wave] = Counter()
+        self._used: dict[Wave, float] = dict.fromkeys(WAVES, 0.0)
         self._tokens: Counter[Wave] = Counter()
         self._units: Counter[Wave] = Counter()
         self._timings: dict[Wave, list[Timing]] = {wave: [] for wave in WAVES}
@@ -191,9 +191,8 @@ class Outcomes:
         """Shows the artifacts that are made or failed, and which jobs run; writes the event log at times."""
         jobs = Counter(job.step.by for job in self.schedule.running)
         parts = [f"{self._trained:,} of {self._students:,} students"] if self._students else []
-        for by, noun in (("engines", "engine"), ("training", "training")):
-            if count := jobs[by]:
-                parts.append(f"{count} {noun}{'s' * (count > 1)}")
+        for count, noun in ((jobs["engines"], "engine"), (jobs["training"], "training")):
+            parts += [f"{count} {noun}{'s' * (count > 1)}"] if count else []
         self.progress.detail = ", ".join(parts)
         made, failed, skipped = self.work.made, self.work.failed, self.work.skipped
         settled = len(made) + sum(name not in made for name in failed) + len(skipped)
