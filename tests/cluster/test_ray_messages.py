@@ -20,6 +20,11 @@ LINES = {
         LOST,
         "node 10.0.0.9 (8f2c1d04) left the cluster; its work is done again on other nodes\n",
     ),
+    "an ended raylet": (
+        "Raylet is terminated. Last 20 lines of the Raylet logs:\n  main\n  __libc_start_main",
+        "Ray: Raylet is terminated.\n",
+    ),
+    "a long one": (f"a {'b' * 400}", f"Ray: a {'b' * 296} …\n"),
     "another": (
         "A worker was killed\n\tdue to memory pressure",
         "Ray: A worker was killed due to memory pressure\n",

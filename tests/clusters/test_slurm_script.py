@@ -1,6 +1,7 @@
 """platform/slurm.sbatch on a real Slurm, with stand-ins for Ray and the sweep that take no time.
 
-The stand-in for `ray start` runs until it is killed; the sweep's until SIGTERM or a file.
+The stand-in for `ray start` runs until it is killed, but fails once if there is a file `late`; that of the
+sweep runs until SIGTERM or a file `finish`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from tests.clusters.hosts import skip_without
 from tests.clusters.slurm import COMMANDS, Slurm, running_slurm, short_folder
 
 RAY = """#!/bin/bash
-case "$*" in *--head*) echo "Ray runtime started." ;; esac
+case "$*" in *--head*)
+  [ ! -e late ] || { rm late; exit 1; }
+  echo "Ray runtime started." ;;
+esac
 sleep 1000 &
 exec sleep 1000
 """
@@ -80,4 +84,16 @@ def test_scancel_lets_the_sweep_stop_and_does_not_requeue(slurm: Slurm) -> None:
     assert job.wait_for_end(60) == "CANCELLED"
     for host in slurm.hosts:
         host.wait_without("sleep 1000", 60)
+    assert leftovers(slurm) == []
+
+
+def test_a_head_that_ray_does_not_start_in_time_is_started_again(slurm: Slurm) -> None:
+    for name in ("late", "finish"):
+        (slurm.clone / name).touch()
+    job = slurm.submit("--nodes=1", "platform/slurm.sbatch", "--study", "mine")
+    try:
+        assert job.wait_for_end(120) == "COMPLETED", job.all_logs()
+    finally:
+        (slurm.clone / "finish").unlink()
+    assert not (slurm.clone / "late").exists()
     assert leftovers(slurm) == []
