@@ -160,8 +160,8 @@ def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusio
 def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int) -> str:
     """Teacher and student of a panel, and its format and recipe if the panels differ in them."""
     fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
-    rest = [f"· {getattr(panel, field)}" for field in fields]
-    return wrapped(f"{short(panel.teacher)} → {short(panel.student)}", *rest, characters=characters)
+    parts = [f"{short(panel.teacher)} → {short(panel.student)}", *(getattr(panel, field) for field in fields)]
+    return wrapped(" · ".join(parts), characters=characters)
 
 
 def _draw_rates(axes: Any, rows: Sequence[EffectRow]) -> None:

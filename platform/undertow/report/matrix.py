@@ -115,7 +115,7 @@ def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, byt
         cell=13 + 10 * (1 + shown + several),
         letters=_letters(record, shown),
     )
-    titles = [wrapped(matrix.format, f"· {matrix.recipe}", characters=plan.title) for matrix in kept]
+    titles = [wrapped(f"{matrix.format} · {matrix.recipe}", characters=plan.title) for matrix in kept]
     height = text_layout.figure_height(titles, plan.columns, plan.height)
     with figure_style.figure(height, f"{NAME} {record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), plan.columns)

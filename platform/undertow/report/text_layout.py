@@ -99,8 +99,8 @@ def legend_columns(labels: Sequence[str], most: int) -> int:
 
 
 def wrapped(*parts: str, characters: int = LABEL_CHARACTERS) -> str:
-    """The parts of a label, joined and broken into lines; never cut."""
-    text = " ".join(part for part in parts if part)
+    """The parts of a label, joined by commas and broken into lines; never cut."""
+    text = ", ".join(part for part in parts if part)
     return "\n".join(textwrap.wrap(text, max(4, characters), break_on_hyphens=False))
 
 
