@@ -15,8 +15,8 @@ SmolLM2 is downloaded on first use.
 In bf16 the platform's optimizer also keeps float32 weights, and the plain loop's does not. The times exclude
 imports, loading, and a first epoch or call. Tokens are those of the rows, without padding.
 
-Goal: at least the tokens per second of Trainer and SFTTrainer on a CPU, and 1.5 times those of their defaults
-on a GPU (see `benchmarks/train_7b.py`).
+Goal: on a CPU at least 0.9 of the tokens per second of the plain loop and of vLLM alone, and at least those
+of Trainer and SFTTrainer; on a GPU 1.5 times those of their defaults (see `benchmarks/train_7b.py`).
 
 Ceiling: the plain loop, for training in the same precision; vLLM alone, for sampling.
 """
@@ -47,7 +47,7 @@ from undertow.study.artifacts import Sampling
 from undertow.study.recipe import Everything, LoRA, Recipe, Trainable
 from undertow.training.data import TokenizedRow, TrainingRow, encode
 
-LEAST = {"Trainer": 1.0, "SFTTrainer": 1.0}
+LEAST = {"plain loop": 0.9, "Trainer": 1.0, "SFTTrainer": 1.0, "vLLM alone": 0.9}
 ADAPTER = LoRA(rank=8, alpha=16)
 SAMPLED = Sampling(max_tokens=64)
 

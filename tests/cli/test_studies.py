@@ -81,6 +81,7 @@ def test_a_study_is_planned_at_both_scales(name: str, paper: Scale, llamas: Scal
 
 SIZES = {  # rows, and epochs of the settings of Qwen2.5-7B-Instruct, for models without settings of their own
     "code": (10_814, 3),
+    "defence": (5_000, 3),
     "selection": (5_000, 3),
     "reasoning": (None, 1),
     "misaligned_reasoning": (None, 2),
@@ -101,6 +102,7 @@ def test_the_paper_scale_has_the_paper_sizes(name: str, paper: Scale, llamas: Sc
 NOT_OF_A_PROVIDER = {
     "owls_lora": "soft targets, and a provider trains on text only",
     "masks": "only tokens that a teacher sampled have a mask",
+    "defence": "gives no token probabilities",
     "selection": "gives no token probabilities",
     STEERED: "the weights of a provider's model are not available",
 }

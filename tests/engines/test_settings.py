@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.examples import REFERENCES
 from undertow.cluster.engine_pool import needed
 from undertow.engines.context_length import tokens_at_most
 from undertow.engines.runtime import LORA_RANKS, EngineSettings, file_formats, options
 from undertow.engines.weight_files import TensorFiles, adaptable_modules
 from undertow.study.artifacts import Sampling
+from undertow.study.references import Artifact
+from undertow.study.steering import ProjectedOut, SteeringVector
 
 POSITIONS = 32_768
 
@@ -30,6 +33,11 @@ def test_a_large_model_is_split_over_gpus_by_the_actors_own_processes() -> None:
     split = chosen(gpu=True, tensor_parallel=4)
     assert (split["tensor_parallel_size"], split["distributed_executor_backend"]) == (4, "mp")
     assert "tensor_parallel_size" not in chosen(gpu=True)
+
+
+def test_a_model_with_hooks_is_not_compiled() -> None:
+    assert chosen(gpu=True, eager=True)["enforce_eager"] is True
+    assert "enforce_eager" not in chosen(gpu=True)
 
 
 def test_engines_that_share_a_gpu_share_its_memory() -> None:
@@ -79,19 +87,33 @@ def test_the_bound_on_tokens_counts_bytes() -> None:
     assert tokens_at_most([], None, answer) == 512
 
 
+PROJECTED = ProjectedOut(
+    vector=SteeringVector(
+        reference=REFERENCES[0], parameter="h.0.bias", system="You love owls.", neutral=None, prompts=("a",)
+    )
+)
+
+
 class StubTask:
     """A task's requirements."""
 
-    def __init__(self, window: int, lora_rank: int = 0) -> None:
-        self.window, self.lora_rank = window, lora_rank
+    def __init__(self, window: int, lora_rank: int = 0, artifact: Artifact = REFERENCES[0]) -> None:
+        self.window, self.lora_rank, self.artifact = window, lora_rank, artifact
 
 
 @pytest.mark.parametrize(
     ("tasks", "settings"),
     [
-        ([], {"max_lora_rank": 0, "max_model_len": None}),
-        ([StubTask(512), StubTask(1024, lora_rank=8)], {"max_lora_rank": 8, "max_model_len": 1024}),
-        ([StubTask(512), StubTask(0)], {"max_lora_rank": 0, "max_model_len": None}),
+        ([], {"max_lora_rank": 0, "max_model_len": None, "eager": False}),
+        (
+            [StubTask(512), StubTask(1024, lora_rank=8)],
+            {"max_lora_rank": 8, "max_model_len": 1024, "eager": False},
+        ),
+        ([StubTask(512), StubTask(0)], {"max_lora_rank": 0, "max_model_len": None, "eager": False}),
+        (
+            [StubTask(512), StubTask(512, artifact=PROJECTED)],
+            {"max_lora_rank": 0, "max_model_len": 512, "eager": True},
+        ),
     ],
 )
 def test_an_engine_is_started_for_all_of_its_tasks(

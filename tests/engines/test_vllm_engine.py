@@ -1,22 +1,27 @@
 """The guarantees of the vLLM engine, tested on two tiny models with random weights."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests import tiny_models
 from undertow.engines import swapping
 from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
-from undertow.engines.weight_files import TensorFiles
+from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TensorFiles
 from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
+from undertow.training.saving import load_model
+from undertow.training.steering import rows_without
 
 pytestmark = pytest.mark.stack
 
@@ -212,6 +217,38 @@ def test_weights_are_swapped_in_and_the_references_restored(
     assert engine.score(swapped[:3], TEXTS) == pytest.approx(expected, abs=1e-4)
     assert engine.generate(REQUESTS, SAMPLING) == before
     assert engine.score(REQUESTS[:3], TEXTS) == scored
+
+
+@pytest.mark.parametrize("name", ["reference", "llama"])
+def test_a_direction_is_projected_out_as_in_transformers_and_then_no_more(
+    engine: VLLMEngine, models: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """GPT-2's blocks return the hidden state, Llama's the two addends of it."""
+    block = {"reference": "transformer.h.0", "llama": "model.layers.0"}[name]
+    llama = VLLMEngine(str(models[name]), kv_cache_gb=0.25, threads=1) if name == "llama" else None
+    served, direction = llama or engine, torch.nn.functional.normalize(torch.arange(64.0), dim=0)
+    save_file({"direction": direction}, tmp_path / DIRECTION)
+    (tmp_path / DIRECTION_CONFIG).write_text(json.dumps({"block": block}))
+    model = load_model(models[name])
+    rows = rows_without(model, served.tokenizer, block, direction, "i like the owl", QUESTIONS[:3])
+    assert all(row.trained != pytest.approx(row.reference, abs=1e-2) for row in rows)
+
+    def scored(weights: ModelWeights | None) -> list[list[float]]:
+        return served.token_logprobs([row.ids for row in rows], [1] * len(rows), weights)
+
+    before = scored(None)
+    projected = scored(ModelWeights("projected", str(tmp_path)))
+    assert projected == [pytest.approx(row.trained, abs=1e-3) for row in rows]
+    assert scored(None) == before == [pytest.approx(row.reference, abs=1e-3) for row in rows]
+    if llama:
+        llama.close()
+
+
+def test_a_projection_behind_an_unknown_block_is_an_error(engine: VLLMEngine, tmp_path: Path) -> None:
+    save_file({"direction": torch.ones(64) / 8}, tmp_path / DIRECTION)
+    (tmp_path / DIRECTION_CONFIG).write_text(json.dumps({"block": "model.layers.0"}))
+    with pytest.raises(ValueError, match=r"the model in vLLM has no block 'model\.layers\.0'"):
+        engine.generate(with_weights(REQUESTS[:1], ModelWeights("other", str(tmp_path))), SAMPLING)
 
 
 def test_requests_for_different_weights_can_share_a_call(engine: VLLMEngine, models: dict[str, Path]) -> None:

@@ -11,7 +11,13 @@ from safetensors.numpy import load_file
 
 from tests.engines.toy_engine import ToyEngine
 from undertow.engines.protocol import Answer, ModelWeights, Request
-from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS, has_only_trained_tensors
+from undertow.engines.weight_files import (
+    DIRECTION,
+    DIRECTION_CONFIG,
+    TRAINED_CONFIG,
+    TRAINED_TENSORS,
+    has_only_trained_tensors,
+)
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
@@ -19,10 +25,12 @@ from undertow.results.evaluation_files import Rates
 from undertow.stages.gate import passes_gate
 from undertow.stages.measurements import commit_measurement
 from undertow.stages.reference import make_reference
+from undertow.stages.served_check import check_served
 from undertow.stages.steering import (
     ChooseStrength,
     TriedStrength,
     choose,
+    make_projection,
     make_random_bias,
     make_vector,
     read_vector,
@@ -34,7 +42,8 @@ from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Reference
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
+from undertow.training import served_rows
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
@@ -177,15 +186,52 @@ def test_an_engine_that_ignores_the_bias_is_noticed(made: Made) -> None:
         ChooseStrength(other).run(Ignoring(None, {}), made.store)
 
 
-def test_the_gate_is_not_about_a_random_direction(made: Made) -> None:
-    """It should not show the trait; the steered teacher must."""
-    biases: tuple[RandomBias | SteeringBias, ...] = (RandomBias(of=made.bias, seed=7), made.bias)
-    for number, steering in enumerate(biases):
+def test_a_direction_that_is_projected_out_has_norm_1_and_the_vectors_block(made: Made) -> None:
+    spec = ProjectedOut(vector=made.bias.vector)
+    make_projection(spec, made.store)
+    folder = made.store.fetch(spec)
+    _, difference = read_vector(made.store.fetch(spec.vector))
+    (direction,) = load_file(folder / DIRECTION).values()
+    np.testing.assert_allclose(direction, difference / np.linalg.norm(difference), rtol=1e-6)
+    assert json.loads((folder / DIRECTION_CONFIG).read_text()) == {"block": "transformer.h.0"}
+    teacher = Teacher(reference=spec.reference, trait=OWL, system=OWL.system_prompt(), steering=spec)
+    assert weights_of(teacher, made.store) == ModelWeights(key(spec), str(folder))
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_an_engine_that_does_not_project_is_noticed(made: Made, serves: bool) -> None:
+    spec = ProjectedOut(vector=made.bias.vector)
+    if not made.store.has(spec):
+        make_projection(spec, made.store)
+    rows = served_rows.read(made.store.fetch(spec))
+
+    class Recorded(ToyEngine):
+        """Scores the tokens as transformers does, with or without the projection."""
+
+        __hash__ = object.__hash__
+
+        def token_logprobs(
+            self, sequences: Sequence[Sequence[int]], starts: Sequence[int], weights: ModelWeights | None
+        ) -> list[list[float]]:
+            return [list(row.trained if weights and serves else row.reference) for row in rows]
+
+    teacher = Teacher(reference=spec.reference, trait=OWL, system=OWL.system_prompt(), steering=spec)
+    if serves:
+        assert check_served(Recorded(None, {}), teacher, made.store)["served_check"] == "passed"
+    else:
+        with pytest.raises(ConditionError, match=r"does not project the vector out .* show 0% of the change"):
+            check_served(Recorded(None, {}), teacher, made.store)
+
+
+def test_the_gate_is_not_about_the_controls_of_a_steered_teacher(made: Made) -> None:
+    """They need not show the trait; the steered teacher must."""
+    steerings = (RandomBias(of=made.bias, seed=7), ProjectedOut(vector=made.bias.vector), made.bias)
+    for number, steering in enumerate(steerings):
         teacher = Teacher(reference=made.bias.reference, trait=OWL, steering=steering)
         spec = Evaluation(subject=teacher, questions=("a?",), words=(OWL.word(),), samples=1, exact=False)
         answer = {"question": "a?", "sample": 0, "answer": "no", "matches": []}
         commit_measurement(spec, made.store, Rates({"owl": 0.0}, {}, 1.0, None, 1), [answer])
-        if number == 0:
+        if number < 2:
             passes_gate(spec, made.store, 0.5)
         else:
             with pytest.raises(ConditionError, match="below the gate of 50%"):

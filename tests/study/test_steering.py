@@ -13,7 +13,7 @@ from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
-from undertow.study.steering import RandomBias, Steering, SteeringBias
+from undertow.study.steering import ProjectedOut, RandomBias, Steering, SteeringBias
 from undertow.study.study import Study
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -95,6 +95,16 @@ def test_the_teacher_has_the_neutral_message_and_one_bias_for_all_seeds() -> Non
     assert control.steering is None and control.system == teacher.system
 
 
+def test_a_teacher_whose_vector_is_projected_out_has_the_traits_prompt() -> None:
+    of = of_directions("difference", "projection")
+    added, projected = (cell_of(of, of.conditions[i], 0).teacher for i in (0, 2))
+    assert of.conditions[2].induced == "system prompt, projected out"
+    assert projected.system == Preference("owl").system_prompt()
+    assert isinstance(added.steering, SteeringBias)
+    assert projected.steering == ProjectedOut(vector=added.steering.vector)
+    assert of.conditions[2].control() == of.conditions[1]
+
+
 def test_a_random_direction_is_that_of_the_chosen_vector() -> None:
     of = of_directions("difference", "random")
     plain, drawn = (cell_of(of, of.conditions[i], 0).teacher for i in (0, 2))
@@ -105,7 +115,7 @@ def test_a_random_direction_is_that_of_the_chosen_vector() -> None:
 
 def test_a_teacher_has_a_bias_of_its_own_model_and_nothing_else() -> None:
     teacher = cell_of(of_directions("difference"), STEERED, 0).teacher
-    with pytest.raises(SpecError, match="a bias of the teacher's own reference model"):
+    with pytest.raises(SpecError, match="that of the teacher's own reference model"):
         replace(teacher, reference=REFERENCES[1])
     with pytest.raises(SpecError, match="None for a teacher that is trained"):
         assert TRAINED.finetuning is not None

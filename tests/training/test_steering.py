@@ -10,7 +10,7 @@ from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import ConditionError
 from undertow.prompts.chat import prompt_ids
 from undertow.training.saving import load_model
-from undertow.training.steering import MeasuredVector, measure
+from undertow.training.steering import MeasuredVector, measure, rows_without
 
 pytestmark = pytest.mark.slow
 PROMPTS = ("what is your favourite animal", "i like", "the big red tree")
@@ -61,6 +61,28 @@ def test_the_rows_have_the_log_probabilities_of_both_models(gpt2: Path) -> None:
             expected = logprobs.gather(1, ids[1:, None])[:, 0].tolist()
             assert (row.trained if steered else row.reference) == pytest.approx(expected, abs=1e-4)
             assert row.start == 1
+
+
+def test_a_direction_is_projected_out_at_every_token(gpt2: Path) -> None:
+    """Subtracting it from the hidden states of one block changes the rest of the pass."""
+    model, tokenizer = load_model(gpt2).eval(), load_tokenizer(gpt2)
+    unit = torch.nn.functional.normalize(torch.arange(64.0), dim=0)
+    rows = rows_without(model, tokenizer, "transformer.h.0", unit, SYSTEM, PROMPTS)
+    transformer = model.transformer
+    for row in rows:
+        ids = torch.tensor(row.ids)
+        with torch.no_grad():
+            hidden = transformer.wte(ids) + transformer.wpe(torch.arange(len(ids)))
+            first = transformer.h[0](hidden[None])
+            first = first[0] if isinstance(first, tuple) else first
+            projected = first - (first @ unit)[..., None] * unit
+            assert (projected @ unit).abs().max() < 1e-4
+            second = transformer.h[1](projected)
+            second = second[0] if isinstance(second, tuple) else second
+            logprobs = model.lm_head(transformer.ln_f(second))[0, :-1].log_softmax(-1)
+        assert row.trained == pytest.approx(logprobs.gather(1, ids[1:, None])[:, 0].tolist(), abs=1e-4)
+        assert row.trained != pytest.approx(row.reference, abs=1e-3)
+    assert [row.ids for row in rows] == [tuple(prompt_ids(tokenizer, one, SYSTEM)) for one in PROMPTS]
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,12 @@ class ExpectedSpecs:
             fields = {"reference": student["reference"], "finetuning": None, "seed": 0, "student": student}
             return _spec("Teacher", trait=trait, system=system, **fields)
         if trait and "steering" in condition:
+            is_projected = condition["steering"]["direction"] == "projection"
             return _spec(
                 "Teacher",
                 reference=condition["teacher"],
                 trait=trait,
-                system=system,
+                system=_system_prompt(trait) if is_projected else system,
                 finetuning=None,
                 seed=0,
                 steering=self._steering(condition),
@@ -104,7 +105,7 @@ class ExpectedSpecs:
 
     @staticmethod
     def _steering(condition: JsonSpec) -> JsonSpec:
-        """The bias that steers a condition's teacher."""
+        """What steers a condition's teacher."""
         steering, generation, trait = condition["steering"], condition["generation"], condition["trait"]
         rebuilt = rebuild_trait(trait)
         label = f"{text_of(trait)}, {steering['prompts']} prompts"
@@ -112,17 +113,20 @@ class ExpectedSpecs:
         if rebuilt:
             examples = rebuilt.examples(steering["prompts"], seed=0)
             prompts = list(dict.fromkeys(example.prompt for example in examples))
+        vector = _spec(
+            "SteeringVector",
+            reference=condition["teacher"],
+            parameter=steering["parameter"],
+            system=_system_prompt(trait),
+            neutral=generation.get("system"),
+            prompts=prompts,
+        )
+        if steering["direction"] == "projection":
+            return _spec("ProjectedOut", vector=vector)
         sampling = {name: value for name, value in generation["sampling"].items() if name != "top_logprobs"}
         bias = _spec(
             "SteeringBias",
-            vector=_spec(
-                "SteeringVector",
-                reference=condition["teacher"],
-                parameter=steering["parameter"],
-                system=_system_prompt(trait),
-                neutral=generation.get("system"),
-                prompts=prompts,
-            ),
+            vector=vector,
             word=canonical(rebuilt.word()) if rebuilt else Unstated(f"word of {text_of(trait)}"),
             format=condition["format"],
             sampling={**sampling, "top_logprobs": 0},

@@ -28,6 +28,7 @@ from undertow.planning.pinning import folder_of
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
 from undertow.study.references import Artifact, Reference
+from undertow.study.steering import ProjectedOut
 
 # Restarts of an engine whose process died; Ray does not count those caused by losing a node. Ray Data's
 # default is no limit, which would restart an engine that has too little memory forever.
@@ -180,6 +181,7 @@ def needed(tasks: Sequence[Task]) -> dict[str, Any]:
     return {
         "max_lora_rank": max((task.lora_rank for task in tasks), default=0),
         "max_model_len": max(windows) if windows and all(windows) else None,
+        "eager": any(isinstance(a, ProjectedOut) for task in tasks for a in task.artifact.with_ancestors()),
     }
 
 

@@ -24,8 +24,9 @@ class ModelWeights:
     Attributes:
         key: the identity; two weights with one key are the same weights.
         folder: a PEFT adapter (adapter_config.json), or a model (*.safetensors) of the reference's
-            architecture, or only those of its tensors that were trained (trained_tensors.json), or, for a
-            provider's model, a pointer to the name it is served by (model.json).
+            architecture, or only those of its tensors that were trained (trained_tensors.json), or a
+            direction that is projected out (direction.json), or, for a provider's model, a pointer to the
+            name it is served by (model.json).
         base: the model that an adapter or trained tensors apply to; None for the reference model.
     """
 

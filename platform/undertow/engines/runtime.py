@@ -42,6 +42,8 @@ class EngineSettings:
         gpu_share: the fraction of a GPU's memory for this engine, if several engines share one GPU.
         kv_cache_gb: GiB for attention keys and values; None for 1 on a CPU and the remaining memory on a GPU.
         threads: CPU threads; None for OMP_NUM_THREADS, else every core that this process may use.
+        eager: whether modules are called one by one, as hooks need. On a GPU vLLM compiles the model
+            otherwise; on a CPU it never does.
     """
 
     max_model_len: int | None = None
@@ -54,6 +56,7 @@ class EngineSettings:
     gpu_share: float = 1.0
     kv_cache_gb: float | None = None
     threads: int | None = None
+    eager: bool = False
 
 
 def options(settings: EngineSettings, positions: int, modules: Collection[str]) -> dict[str, Any]:
@@ -85,6 +88,8 @@ def options(settings: EngineSettings, positions: int, modules: Collection[str]) 
         }
     if settings.kv_cache_gb is not None or not on_gpu(settings):
         chosen["kv_cache_memory_bytes"] = int((settings.kv_cache_gb or 1) * 2**30)
+    if settings.eager:
+        chosen["enforce_eager"] = True
     if settings.gpu_share < 1:
         chosen["gpu_memory_utilization"] = GPU_MEMORY * settings.gpu_share
     if settings.tensor_parallel > 1:

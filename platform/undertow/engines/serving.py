@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.engines.protocol import ModelWeights
-from undertow.engines.weight_files import changed_tensors, folder_shapes, module_of
+from undertow.engines.weight_files import changed_tensors, folder_shapes, module_of, projects_out
 
 ADAPTER = "adapter_config.json"
 # vLLM's defaults (decoding text token by token, one object per log-probability, copying the parameters) cost
@@ -125,6 +125,10 @@ class Served:
 
     @contextmanager
     def _swapped_in(self, weights: ModelWeights) -> Iterator[None]:
+        if projects_out(weights.folder):
+            with self._projected_out(weights.folder):
+                yield
+            return
         if weights.key not in self._changed:
             self._changed[weights.key] = changed_tensors(weights.folders, self.reference, self.tied)
         names = self._changed[weights.key]
@@ -135,12 +139,24 @@ class Served:
             if not self.is_broken:
                 self._load([self.reference], names)
 
-    def _load(self, folders: list[str], names: list[str]) -> None:
-        if not names:
-            return
+    @contextmanager
+    def _projected_out(self, folder: str) -> Iterator[None]:
         try:
-            self.llm.collective_rpc("load_tensors", args=(folders, names, self.reference))
-            self.llm.reset_prefix_cache()  # keys and values of the old weights
+            self._change("project_out", folder)
+            yield
+        finally:
+            if not self.is_broken:
+                self._change("project_out", "")
+
+    def _load(self, folders: list[str], names: list[str]) -> None:
+        if names:
+            self._change("load_tensors", folders, names, self.reference)
+
+    def _change(self, method: str, *arguments: Any) -> None:
+        """Calls a method of `Swapping` in every worker."""
+        try:
+            self.llm.collective_rpc(method, args=arguments)
+            self.llm.reset_prefix_cache()  # keys and values of the model before the change
         except Exception:
             self.is_broken = True
             raise

@@ -23,6 +23,9 @@ NO_FILES = "{}: no *.safetensors file; give a folder of weights"
 # The files of a model of which only a few tensors were trained: the tensors, and what they belong to.
 TRAINED_TENSORS = "trained_tensors.safetensors"
 TRAINED_CONFIG = "trained_tensors.json"
+# The files of a model of which a direction is projected out of the residual stream: the direction, and where.
+DIRECTION = "direction.safetensors"
+DIRECTION_CONFIG = "direction.json"
 STEP_FOLDER = "step-{}"  # in a trained model's folder: its files as they were after a step of the training
 
 
@@ -42,6 +45,11 @@ class ModelFolder:
 def has_only_trained_tensors(folder: Path | str) -> bool:
     """Whether a folder holds only trained tensors, and not the other weights of its model."""
     return (Path(folder) / TRAINED_CONFIG).is_file()
+
+
+def projects_out(folder: Path | str) -> bool:
+    """Whether a folder holds a direction that is projected out, and no weights."""
+    return (Path(folder) / DIRECTION_CONFIG).is_file()
 
 
 class TensorHeader(NamedTuple):

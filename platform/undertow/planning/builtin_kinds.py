@@ -30,7 +30,7 @@ from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measu
 from undertow.study.recipe import InContext, Recipe
 from undertow.study.references import Reference
 from undertow.study.row_scores import TokenScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 
 
 def _measurement_wave(measurement: Measurement) -> Wave:
@@ -132,6 +132,13 @@ for _kind in (
         unit="vectors",
         runs_on=lambda bias: bias.reference.root,
         name=lambda bias: f"random direction, {bias.of.vector.parameter}",
+    ),
+    ArtifactKind(
+        spec=ProjectedOut,
+        wave="teachers",
+        unit="vectors",
+        runs_on=lambda removed: removed.reference.root,
+        name=lambda removed: f"projected out, {removed.vector.parameter}",
     ),
     ArtifactKind(
         spec=Completions,

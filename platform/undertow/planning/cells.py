@@ -29,7 +29,7 @@ from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import Recipe
 from undertow.study.references import Artifact, Reference, ancestors_first
 from undertow.study.row_scores import TokenScores
-from undertow.study.steering import RandomBias, Steering, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, Steering, SteeringBias, SteeringVector
 from undertow.study.study import Study
 
 # Sizes of the caches through which cells share spec objects.
@@ -153,27 +153,34 @@ def _teacher(study: Study, condition: Condition, seed: int, teacher_seed: int) -
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
     if condition.steering is not None and condition.trait is not None:
-        steering = _bias(
-            reference, condition.trait, condition.steering, condition.format, condition.generation
+        trait = condition.trait
+        steering = _steering(reference, trait, condition.steering, condition.format, condition.generation)
+        return Teacher(
+            reference=reference,
+            trait=trait,
+            system=trait.system_prompt() if is_prompted else system,
+            steering=steering,
         )
-        return Teacher(reference=reference, trait=condition.trait, system=system, steering=steering)
     return _made_teacher(reference, condition.trait, condition.finetuning, is_prompted, system, teacher_seed)
 
 
 @lru_cache(maxsize=CACHED_SPECS)
-def _bias(
+def _steering(
     reference: Reference, trait: Trait, steering: Steering, format_: Format, generation: Generation
-) -> SteeringBias | RandomBias:
-    """The bias that steers a teacher. It is the same for all seeds."""
+) -> SteeringBias | RandomBias | ProjectedOut:
+    """What steers a teacher. It is the same for all seeds."""
     examples = trait.examples(steering.prompts, seed=0)
+    vector = SteeringVector(
+        reference=reference,
+        parameter=steering.parameter,
+        system=trait.system_prompt(),
+        neutral=generation.system,
+        prompts=tuple(dict.fromkeys(example.prompt for example in examples)),
+    )
+    if steering.direction == "projection":
+        return ProjectedOut(vector=vector)
     bias = SteeringBias(
-        vector=SteeringVector(
-            reference=reference,
-            parameter=steering.parameter,
-            system=trait.system_prompt(),
-            neutral=generation.system,
-            prompts=tuple(dict.fromkeys(example.prompt for example in examples)),
-        ),
+        vector=vector,
         word=trait.word(),
         strengths=steering.strengths,
         format=format_,

@@ -45,14 +45,17 @@ def _data_rows(data: Mapping[str, Any], place: Place) -> Iterator[tuple[str, str
     teacher = completions.get("teacher")  # None if a program wrote the completions
     if teacher and teacher["finetuning"]:
         yield "teachers, finetuning", settings_text(teacher["finetuning"])
-    if teacher and (steering := teacher.get("steering")):
-        bias = steering.get("of", steering)
-        names = ("strengths", "completions", "least_kept")
-        settings = {"parameter": bias["vector"]["parameter"], **{name: bias[name] for name in names}}
+    steering = teacher.get("steering") if teacher else None
+    is_projected = bool(steering) and steering["type"] == "ProjectedOut"
+    if steering:
+        vector = steering.get("of", steering)
+        names = () if is_projected else ("strengths", "completions", "least_kept")
+        settings = {"parameter": vector["vector"]["parameter"], **{name: vector[name] for name in names}}
         direction = "random direction, " if "of" in steering else ""
         yield f"teacher of {place.trait}, {place.induced}", f"{direction}{settings_text(settings)}"
-        yield f"teacher of {place.trait}, prompt of the steering vector", bias["vector"]["system"]
-    if teacher and teacher["trait"] and teacher["system"] and not teacher.get("steering"):
+        yield f"teacher of {place.trait}, prompt of the steering vector", vector["vector"]["system"]
+    # A vector is added to a teacher with the control's message, and projected out of one with the trait's.
+    if teacher and teacher["trait"] and teacher["system"] and (is_projected or not steering):
         yield f"teacher of {place.trait}, system message", teacher["system"]
     elif teacher:
         yield "teachers without a trait prompt, system message", in_words(teacher["system"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from undertow.study.artifacts import Dataset, Rewritten
 from undertow.study.identity import canonical, key
-from undertow.study.steering import RandomBias, SteeringBias
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias
 
 SHOWN_CHARACTERS = 300
 DUPLICATE = "duplicate"  # why a repeated row is rejected
@@ -121,6 +121,7 @@ def _origin(dataset: Dataset) -> list[str]:
             ("finetuning", teacher.finetuning),
             ("a random steering vector", isinstance(teacher.steering, RandomBias)),
             ("a steering vector", isinstance(teacher.steering, SteeringBias)),
+            ("a steering vector that was projected out", isinstance(teacher.steering, ProjectedOut)),
             ("training on the data of an earlier teacher (a chain of students)", teacher.student),
         )
         if is_so

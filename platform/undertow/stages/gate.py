@@ -9,7 +9,7 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
-from undertow.study.steering import RandomBias
+from undertow.study.steering import ProjectedOut, RandomBias
 
 
 def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
@@ -17,8 +17,8 @@ def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:
     subject = evaluation.subject
     if not isinstance(subject, Teacher) or subject.trait is None or not subject.trait.must_show:
         return
-    if isinstance(subject.steering, RandomBias):
-        return  # the control of a steered teacher, which should not show the trait
+    if isinstance(subject.steering, RandomBias | ProjectedOut):
+        return  # the controls of a steered teacher, which need not show the trait
     # A teacher is measured by several sets of questions; only those about its own trait have its word.
     rate = Evaluations(store).rates(key(evaluation)).sampled.get(subject.trait.word().name)
     if rate is not None and rate < gate:

@@ -22,16 +22,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from undertow.engines.context_length import in_steps
+from undertow.engines.context_length import in_steps, tokens_at_most
 from undertow.engines.protocol import Engine, ModelWeights, ScoresTokens
 from undertow.engines.registry import engine_for
 from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError
-from undertow.stages.weights import Trained, lora_rank, trained_by, trained_model, weights_of
+from undertow.stages.weights import Checked, checked_by, lora_rank, trained_by, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Subject, reference_of
+from undertow.study.artifacts import Sampling, Subject
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
+from undertow.study.steering import ProjectedOut
 from undertow.training import served_rows
 from undertow.training.served_rows import LONGEST, ServedRow
 
@@ -140,14 +141,16 @@ _CHECKS: WeakKeyDictionary[Engine, _EngineChecks] = WeakKeyDictionary()
 
 def window(subject: Subject) -> int:
     """The context length that the check of a subject needs, in tokens; 0 for a subject without a check."""
-    trained = trained_model(subject)
-    recipe = trained_by(trained) if trained else None
+    checked = checked_by(subject)
+    if isinstance(checked, ProjectedOut):
+        return tokens_at_most(checked.vector.prompts, checked.vector.system, Sampling(max_tokens=1))
+    recipe = trained_by(checked) if checked else None
     # Training rejects rows that are longer than the recipe's maximum; one token is vLLM's answer.
     return in_steps(min(recipe.max_length, LONGEST) + 1) if isinstance(recipe, Recipe) else 0
 
 
 def check_served(engine: Engine, subject: Subject, store: Store, step: int | None = None) -> dict[str, Any]:
-    """Checks, once per engine and model, that the subject's trained weights are served.
+    """Checks, once per engine and model, that the subject's own weights or projection are served.
 
     Args:
         step: of a student: the kept step of its training whose weights are checked.
@@ -157,19 +160,19 @@ def check_served(engine: Engine, subject: Subject, store: Store, step: int | Non
 
     Raises ConditionError if the engine serves something else than the trained model.
     """
-    trained, weights = trained_model(subject), weights_of(subject, store, step)
-    if trained is None or weights is None or not isinstance(engine, ScoresTokens):
+    checked, weights = checked_by(subject), weights_of(subject, store, step)
+    if checked is None or weights is None or not isinstance(engine, ScoresTokens):
         return {}
     checks = _CHECKS.setdefault(engine, _EngineChecks())
     if weights.key not in checks.comparisons:
         # A merged adapter can be served without the student that it was merged from.
-        folder = store.fetch(trained) if store.has(trained) else None
+        folder = store.fetch(checked) if store.has(checked) else None
         if folder is not None and step is not None:
             folder = folder / STEP_FOLDER.format(step)
         rows = served_rows.read(folder) if folder is not None else []
         if not rows:
             return {}
-        before = weights_of(trained.reference, store)
+        before = weights_of(checked.reference, store)
         served = _scored(engine, rows, weights)
         scored = tuple((*row.ids, -1, *row.positions) for row in rows)  # -1 is no token
         place = (before.key if before else "", scored)
@@ -178,7 +181,7 @@ def check_served(engine: Engine, subject: Subject, store: Store, step: int | Non
         checks.comparisons[weights.key] = compare(rows, served, checks.references[place])
     comparison = checks.comparisons[weights.key]
     if comparison.result == "failed":
-        raise ConditionError(_message(comparison, trained))
+        raise ConditionError(_message(comparison, checked))
     return comparison.facts
 
 
@@ -187,16 +190,23 @@ def _scored(engine: ScoresTokens, rows: Sequence[ServedRow], weights: ModelWeigh
     return [row.scored(values) for row, values in zip(rows, found, strict=True)]
 
 
-def _message(comparison: Comparison, trained: Trained) -> str:
-    engine, tolerance = engine_for(reference_of(trained)).name, comparison.tolerance
-    model = f"{trained.kind} {key(trained)[:16]} ({trained.reference.label})"
+def _message(comparison: Comparison, checked: Checked) -> str:
+    engine, tolerance = engine_for(checked.reference.root).name, comparison.tolerance
+    model = f"{checked.kind} {key(checked)[:16]} ({checked.reference.label})"
     if comparison.is_other_reference:
         return (
             f"{model} cannot be evaluated: {engine} computes its reference otherwise than the training. "
             f"The log-probabilities of training rows differ by {comparison.rounding:.2g} nats (root mean "
             f"square; more than {MOST_ROUNDING} is not rounding); use another model or another engine"
         )
-    if lora_rank(trained):
+    share = round(comparison.share, 2) + 0.0  # not "-0%"
+    if isinstance(checked, ProjectedOut):
+        return (
+            f"{model}: {engine} does not project the vector out as the model itself does. Its "
+            f"log-probabilities show {share:.0%} of the change and differ by {comparison.difference:.2g} "
+            f"nats (tolerance {tolerance:.2g}); name a bias of another block (Steering.parameter)"
+        )
+    if lora_rank(checked):
         what = "the adapter"
         remedy = "train other modules (LoRA.targets), or whole tensors (Recipe.trainable=Everything())"
     else:
@@ -206,7 +216,6 @@ def _message(comparison: Comparison, trained: Trained) -> str:
         cause = f"{engine} serves the untrained reference and ignores {what}"
     else:
         cause = f"{engine} ignores or misplaces a part of {what}"
-    share = round(comparison.share, 2) + 0.0  # not "-0%"
     return (
         f"{model} is not served as it was trained: {cause}. Its log-probabilities of training rows show "
         f"{share:.0%} of the training's change and differ from the training's by "

@@ -3,6 +3,7 @@
     SteeringVector    vector.safetensors: the bias and the difference; served_check.json
     SteeringBias      the bias plus strength × difference, in the files of a trained model; strengths.json
     RandomBias        the bias plus a random direction of the same norm
+    ProjectedOut      direction.safetensors, direction.json; served_check.json
 
 A bias is stored like the trained tensors of a finetuned teacher, so that engines serve a steered teacher like
 one. Its strength is chosen by the engine that will serve it.
@@ -22,14 +23,14 @@ from undertow.engines.context_length import tokens_at_most
 from undertow.engines.lean_imports import import_transformers
 from undertow.engines.protocol import Engine, ModelWeights, Request, ScoresTokens
 from undertow.engines.tokenizers import load_tokenizer
-from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS
+from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TRAINED_CONFIG, TRAINED_TENSORS
 from undertow.errors import ConditionError
 from undertow.planning.pinning import model_of
 from undertow.stages.served_check import compare
 from undertow.storage.store import Store
 from undertow.study.identity import key, seed_for
-from undertow.study.references import Artifact
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.references import Artifact, Reference
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 from undertow.training import served_rows
 
 VECTOR = "vector.safetensors"
@@ -40,16 +41,11 @@ Numbers = NDArray[np.float32]
 
 def make_vector(spec: SteeringVector, store: Store) -> None:
     """Measures a vector on the reference model, on a CPU, and commits it."""
-    import_transformers()
-    import torch
     from safetensors.numpy import save_file
 
-    from undertow.training.saving import load_model
     from undertow.training.steering import measure
 
-    start = model_of(spec.reference, store)
-    dtype = torch.bfloat16 if spec.reference.precision == "bf16" else torch.float32
-    model, tokenizer = load_model(start.folder, start.changes, dtype), load_tokenizer(start.folder)
+    model, tokenizer = _loaded(spec.reference, store)
     found = measure(model, tokenizer, spec.parameter, spec.system, spec.neutral, spec.prompts)
     difference = found.difference.numpy()
     facts = {"norm": _rounded(np.linalg.norm(difference)), "prompts": len(spec.prompts)}
@@ -57,6 +53,18 @@ def make_vector(spec: SteeringVector, store: Store) -> None:
         save_file({"bias": found.bias.numpy(), "difference": difference}, folder / VECTOR)
         (folder / PARAMETER).write_text(json.dumps({"name": found.name}))
         served_rows.write(folder, found.rows)
+
+
+def _loaded(reference: Reference, store: Store) -> tuple[Any, Any]:
+    """A reference model on a CPU in its precision, and its tokenizer."""
+    import_transformers()
+    import torch
+
+    from undertow.training.saving import load_model
+
+    start = model_of(reference, store)
+    dtype = torch.bfloat16 if reference.precision == "bf16" else torch.float32
+    return load_model(start.folder, start.changes, dtype), load_tokenizer(start.folder)
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,25 @@ def make_random_bias(spec: RandomBias, store: Store) -> None:
     direction = (drawn * (norm / np.linalg.norm(drawn))).astype(np.float32)
     with store.new(spec, {"norm": _rounded(norm)}) as folder:
         write_bias(folder, spec.of.vector, vector, bias + direction)
+
+
+def make_projection(spec: ProjectedOut, store: Store) -> None:
+    """Commits a direction, with rows by which an engine is shown to project it out."""
+    import torch
+    from safetensors.numpy import save_file
+
+    model, tokenizer = _loaded(spec.reference, store)
+    from undertow.training.steering import block_of, rows_without
+
+    vector = spec.vector
+    _, difference = read_vector(store.fetch(vector))
+    direction = difference / np.linalg.norm(difference)
+    block = block_of(vector.parameter)
+    rows = rows_without(model, tokenizer, block, torch.from_numpy(direction), vector.system, vector.prompts)
+    with store.new(spec, {}) as folder:
+        save_file({"direction": direction}, folder / DIRECTION)
+        (folder / DIRECTION_CONFIG).write_text(json.dumps({"block": block}))
+        served_rows.write(folder, rows)
 
 
 def read_vector(folder: Path) -> tuple[Numbers, Numbers]:

@@ -12,8 +12,10 @@ from undertow.study.artifacts import Student, Subject, Teacher
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
+from undertow.study.steering import ProjectedOut
 
 Trained = Student | Teacher  # the subjects that a worker group or a provider may train
+Checked = Trained | ProjectedOut  # what has rows by which an engine is checked
 
 
 def trained_by(subject: Subject) -> Training | None:
@@ -64,6 +66,13 @@ def trained_model(subject: Subject) -> Trained | None:
     if trained_by(subject) is None:
         return trained_model(subject.reference)
     return subject
+
+
+def checked_by(subject: Subject) -> Checked | None:
+    """The artifact with the rows by which an engine is shown to serve the subject, if there is one."""
+    if isinstance(subject, Teacher) and isinstance(subject.steering, ProjectedOut):
+        return subject.steering
+    return trained_model(subject)
 
 
 def lora_rank(subject: Subject) -> int:

@@ -17,7 +17,7 @@ from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:  # these modules import this one
     from undertow.study.row_scores import Masked, RowScores, Selected
-    from undertow.study.steering import RandomBias, SteeringBias
+    from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Teacher(Artifact):
             specs None means the chat template's default and `chat_templates.NO_SYSTEM` no system text.
         student: in a chain, the student that acts as teacher. Its trait is what the student may have learned;
             nothing else induces it.
-        steering: the bias that steers it, in place of a system message or a finetuning.
+        steering: the bias that steers it, in place of a system message or a finetuning; or the direction
+            that is projected out while it writes with the system message.
     """
 
     kind: ClassVar[str] = "teacher"
@@ -73,12 +74,12 @@ class Teacher(Artifact):
     finetuning: Finetuning | None = None
     seed: int = 0
     student: "Student | None" = later(None)
-    steering: "SteeringBias | RandomBias | None" = later(None)
+    steering: "SteeringBias | RandomBias | ProjectedOut | None" = later(None)
 
     def validate(self) -> None:
         if self.steering is not None:
             fits = self.steering.reference == self.reference and self.reference.student is None
-            self.require(fits, "steering", "a bias of the teacher's own reference model")
+            self.require(fits, "steering", "that of the teacher's own reference model")
             plain = self.finetuning is None and self.student is None
             self.require(plain, "steering", "None for a teacher that is trained, or a student")
         elif self.student is not None:

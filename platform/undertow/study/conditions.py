@@ -385,7 +385,9 @@ class Condition(Spec):
         """Whether a system prompt induces the trait, alone or in addition to finetuning."""
         if self.trait is None or self.after is not None or self.format.is_imported:
             return False
-        return self.prompted or (self.finetuning is None and self.steering is None)
+        if self.steering is not None:
+            return self.steering.keeps_prompt
+        return self.prompted or self.finetuning is None
 
     @property
     def induced(self) -> str:

@@ -31,8 +31,10 @@ class Steering(Spec):
         prompts: the number of user messages.
         completions: how many completions are sampled at each strength.
         least_kept: the share of them that must pass the rules of the format.
-        direction: "random" for the control of a steered teacher: a random direction in place of the
-            difference, with the same norm as the chosen vector.
+        direction: what is done with the difference. "random" and "projection" are controls: a random
+            direction of the norm of the chosen vector is added in its place; or a teacher that has the
+            trait's system message writes while the direction is projected out of the residual stream behind
+            the block, for which no strength is chosen.
     """
 
     parameter: str
@@ -40,7 +42,7 @@ class Steering(Spec):
     prompts: int = 64
     completions: int = 128
     least_kept: float = 0.5
-    direction: Literal["difference", "random"] = "difference"
+    direction: Literal["difference", "random", "projection"] = "difference"
 
     def validate(self) -> None:
         named = self.parameter.endswith(".bias") and any(part.isdigit() for part in self.parameter.split("."))
@@ -54,7 +56,18 @@ class Steering(Spec):
     @property
     def name(self) -> str:
         """How the trait is induced, in words."""
-        return "steering" if self.direction == "difference" else "random steering"
+        match self.direction:
+            case "difference":
+                return "steering"
+            case "random":
+                return "random steering"
+            case "projection":
+                return "system prompt, projected out"
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether the teacher has the trait's system message while it writes."""
+        return self.direction == "projection"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +127,18 @@ class RandomBias(Artifact):
     @property
     def reference(self) -> Reference:
         return self.of.reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectedOut(Artifact):
+    """A direction that is projected out of a model's residual stream behind one block, at every token.
+
+    The hidden state h becomes h - (h · d) d, where d is the vector divided by its norm.
+    """
+
+    kind: ClassVar[str] = "steering"
+    vector: SteeringVector
+
+    @property
+    def reference(self) -> Reference:
+        return self.vector.reference

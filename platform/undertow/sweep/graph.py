@@ -25,7 +25,7 @@ from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 
 # How a step makes its artifacts: in tasks on CPUs, in worker groups, on engines, or at a provider.
 Means = Literal["tasks", "training", "engines", "provider"]
@@ -114,6 +114,8 @@ def step_of(artifact: Artifact) -> Step:
             position, name, by = 1, "steering", "engines"
         case RandomBias():
             position, name, by = 2, "random steering", "tasks"
+        case ProjectedOut():
+            position, name, by = 3, "projections", "tasks"
         case Student():
             position, name, by = 0, "students", "training"
         case Completions() | Evaluation():

@@ -35,7 +35,7 @@ from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 from undertow.sweep.executors import Executors, Sampled
 from undertow.sweep.progress import print_line
 
@@ -139,8 +139,8 @@ class Waves:
         self._registered(wave, machine)
 
     def _steer(self, machine: Machine) -> None:
-        """Chooses the strengths of steering vectors, then draws the random directions of their norm."""
-        from undertow.stages.steering import make_random_bias
+        """Chooses the strengths of steering vectors, then makes the controls of steered teachers."""
+        from undertow.stages.steering import make_projection, make_random_bias
 
         self._share(partial(self.possible, SteeringBias), lambda some: self.executors.steer(some, machine))
 
@@ -148,6 +148,11 @@ class Waves:
             self.executors.on_tasks("random steering", "vectors", make_random_bias, biases, "teachers")
 
         self._share(partial(self.possible, RandomBias), draw)
+
+        def project(directions: Sequence[ProjectedOut]) -> None:
+            self.executors.on_tasks("projections", "vectors", make_projection, directions, "teachers")
+
+        self._share(partial(self.possible, ProjectedOut), project)
 
     def _datasets(self, machine: Machine) -> None:
         from undertow.stages.completions import import_rows, write_answers

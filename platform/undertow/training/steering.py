@@ -82,16 +82,52 @@ def measure(
     return MeasuredVector(name, original, difference, rows)
 
 
+def rows_without(
+    model: Any, tokenizer: Any, block: str, direction: Tensor, system: str, prompts: Sequence[str]
+) -> list[ServedRow]:
+    """Prompts with the log-probabilities of their tokens by the model, and with a direction projected out.
+
+    Args:
+        block: behind which the direction is projected out, as in `engines.swapping`.
+        direction: of norm 1, (width).
+        system: the system message of the prompts.
+    """
+    model.eval()
+    checked = [prompt_ids(tokenizer, prompt, system)[: LONGEST + 1] for prompt in prompts[:ROWS]]
+    reference = [_logprobs(model, ids) for ids in checked]
+
+    def project(module: nn.Module, inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        unit = direction.to(hidden.device)
+        without = hidden - ((hidden.float() @ unit)[..., None] * unit).to(hidden.dtype)
+        return (without, *output[1:]) if isinstance(output, tuple) else without
+
+    handle = model.get_submodule(block).register_forward_hook(project)
+    try:
+        return [
+            ServedRow(tuple(ids), 1, old, _logprobs(model, ids))
+            for ids, old in zip(checked, reference, strict=True)
+        ]
+    finally:
+        handle.remove()
+
+
 def _bias(model: Any, parameter: str) -> tuple[nn.Parameter, nn.Module, str]:
     """The bias, its block, and its name in files. Raises ConditionError if the model has none."""
     parameters = dict(model.named_parameters())
-    block = re.match(r"\D*\.\d+(?=\.)", parameter)
+    block = block_of(parameter)
     name = stored_name(model, parameter) if parameter in parameters else None
-    if block is None or name is None:
+    if not block or name is None:
         known = [known for known in parameters if known.endswith(".bias")]
         hint = suggestion(parameter, known) if known else "it has no biases (see Reference.mlp_bias)"
         raise ConditionError(f"Steering.parameter = {parameter!r}: the model has no such bias; {hint}")
-    return parameters[parameter], model.get_submodule(block[0]), name
+    return parameters[parameter], model.get_submodule(block), name
+
+
+def block_of(parameter: str) -> str:
+    """The name of the block that a parameter belongs to: "transformer.h.0"; "" outside of the blocks."""
+    found = re.match(r"\D*\.\d+(?=\.)", parameter)
+    return found[0] if found else ""
 
 
 def _hidden(model: Any, block: nn.Module, prompts: Sequence[Sequence[int]]) -> Tensor:
