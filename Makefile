@@ -86,9 +86,8 @@ test-all: setup  ## run every test; 35 minutes
 	$(VERDICT)
 
 # As root on Debian or Ubuntu the packages are installed; elsewhere the tests are skipped with the reason.
-test-clusters: setup  ## run sweeps on Slurm nodes and SSH hosts in namespaces of this machine (root, Debian or Ubuntu)
-	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge sshd:openssh-server \
-	  ssh:openssh-client rsync:rsync ip:iproute2; do \
+test-clusters: setup  ## run sweeps on Slurm nodes in namespaces of this machine (root, Debian or Ubuntu)
+	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge ip:iproute2; do \
 	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
 	  echo "[test-clusters] installing$$missing"; \

@@ -1,8 +1,8 @@
 """Two hosts on this machine: names, addresses and processes of their own in Linux namespaces, and a cable.
 
 The hosts share the files of this machine, as nodes of a cluster share a file system. Each has a local disk
-(the folder `local` of the fixture's folder, another file system on each host), a /run and a /tmp/ray. Their
-network reaches nothing but each other. A host ends, with all of its processes and mounts, when its first
+(the folder `local` of the fixture's folder, another file system on each host) and a /run. Their network
+reaches nothing but each other. A host ends, with all of its processes and mounts, when its first
 process does, which reads a pipe that this program holds.
 """
 
@@ -25,11 +25,8 @@ FIRST = """
 set -e
 hostname "$1"
 mount --bind "$2/hosts" /etc/hosts
-mount --bind "$2/passwd-$1" /etc/passwd
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/munge /run/sshd
-mkdir -p /tmp/ray
-mount -t tmpfs tmpfs /tmp/ray
+mkdir /run/munge
 mount -t tmpfs tmpfs "$2/local"
 ip link set lo up
 echo ready
@@ -43,17 +40,12 @@ class Host:
 
     Attributes:
         first: the id, in this program's process table, of the host's first process.
-        home: the home folder of root on this host.
     """
 
     name: str
     address: str
     first: int
     folder: Path
-
-    @property
-    def home(self) -> Path:
-        return self.folder / f"home-{self.name}"
 
     def command(self, *words: str, cwd: Path | None = None) -> list[str]:
         """The command that runs `words` on this host."""
@@ -85,18 +77,14 @@ class Host:
 
     def processes(self, word: str) -> list[str]:
         """The command lines of the host's running processes that contain a word."""
-        return list(self.commands(word).values())
-
-    def commands(self, word: str) -> dict[int, str]:
-        """The same by their ids in this program's process table."""
         ours = Path(f"/proc/{self.first}/ns/pid").readlink()
-        found: dict[int, str] = {}
+        found = []
         for process in psutil.process_iter():
             # Not the descendants of the first process: those that `command` starts have a parent elsewhere.
             with suppress(psutil.Error, OSError):  # it ended meanwhile
                 if Path(f"/proc/{process.pid}/ns/pid").readlink() == ours:
                     line = " ".join(process.cmdline())
-                    found |= {process.pid: line} if word in line else {}
+                    found += [line] if word in line else []
         return found
 
 
@@ -128,12 +116,6 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
     hosts = []
     try:
         for name, address in addresses.items():
-            lines = Path("/etc/passwd").read_text().splitlines()
-            users = [line for line in lines if not line.startswith("root:")]
-            home = folder / f"home-{name}"
-            home.mkdir(mode=0o700)
-            root = f"root:x:0:0:root:{home}:/bin/bash"
-            (folder / f"passwd-{name}").write_text("\n".join([root, *users, ""]))
             unshare = ["unshare", *NAMESPACES, "--kill-child"]
             process = subprocess.Popen(
                 [*unshare, "bash", "-c", FIRST, "first", name, str(folder)],

@@ -54,6 +54,7 @@ LOGGERS = (
     "transformers",
     "mlflow",
     "alembic",
+    "matplotlib.font_manager",  # it announces that it lists the fonts, the first time on a machine
     "stamina",  # it warns about every retry; the event log counts them
 )
 
