@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from undertow.engines.protocol import ModelWeights
-from undertow.engines.weight_files import changed_tensors, folder_shapes, module_of, projects_out
+from undertow.engines.weight_files import (
+    DIRECTION_CONFIG,
+    changed_tensors,
+    folder_shapes,
+    module_of,
+    projects_out,
+)
 
 ADAPTER = "adapter_config.json"
 # vLLM's defaults (decoding text token by token, one object per log-probability, copying the parameters) cost
@@ -142,7 +148,8 @@ class Served:
     @contextmanager
     def _projected_out(self, folder: str) -> Iterator[None]:
         try:
-            self._change("project_out", folder)
+            if not all(self._change("project_out", folder)):
+                raise ValueError(f"{folder}: vLLM's model has no block of this name ({DIRECTION_CONFIG})")
             yield
         finally:
             if not self.is_broken:
@@ -152,11 +159,12 @@ class Served:
         if names:
             self._change("load_tensors", folders, names, self.reference)
 
-    def _change(self, method: str, *arguments: Any) -> None:
-        """Calls a method of `Swapping` in every worker."""
+    def _change(self, method: str, *arguments: Any) -> list[Any]:
+        """Calls a method of `Swapping` in every worker; returns the results."""
         try:
-            self.llm.collective_rpc(method, args=arguments)
+            results: list[Any] = self.llm.collective_rpc(method, args=arguments)
             self.llm.reset_prefix_cache()  # keys and values of the model before the change
+            return results
         except Exception:
             self.is_broken = True
             raise

@@ -46,25 +46,25 @@ class Swapping:
                 self.reload_weights(weights_iterator=_merged(new, old, set(names)))
                 _repack_embeddings(self.get_model())
 
-    def project_out(self, folder: str) -> None:
+    def project_out(self, folder: str) -> bool:
         """Projects the folder's direction out of the output of its block; "" ends that.
 
-        Raises ValueError if the model has no such block.
+        Returns False, and changes nothing, if the model has no such block.
         """
         if self._projection is not None:
             self._projection.remove()
             self._projection = None
         if not folder:
-            return
+            return True
         from safetensors.torch import load_file
 
         block = json.loads((Path(folder) / DIRECTION_CONFIG).read_text())["block"]
-        try:
-            module = self.get_model().get_submodule(block)
-        except AttributeError:
-            raise ValueError(f"{folder}: the model in vLLM has no block {block!r}") from None
+        module = dict(self.get_model().named_modules()).get(block)
+        if module is None:
+            return False
         (direction,) = load_file(Path(folder) / DIRECTION).values()
         self._projection = module.register_forward_hook(_projecting(direction))
+        return True
 
 
 def _projecting(direction: "Tensor") -> Callable[[Any, Any, Any], Any]:
