@@ -12,7 +12,7 @@ from undertow.study.artifacts import Completions, Dataset, ImportedCompletions, 
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
-from undertow.study.steering import RandomBias, SteeringBias, SteeringVector
+from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 
 
 def stage_of(artifact: Artifact) -> Callable[[Any, Store], object]:
@@ -26,6 +26,8 @@ def stage_of(artifact: Artifact) -> Callable[[Any, Store], object]:
             return steering.make_vector
         case RandomBias():
             return steering.make_random_bias
+        case ProjectedOut():
+            return steering.make_projection
         case Written():
             return completions.write_answers
         case ImportedCompletions():
