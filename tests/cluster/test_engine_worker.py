@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.examples import REFERENCES
 from undertow.cluster.engine_worker import enlarged
+from undertow.study.references import Artifact
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Sized:
 
     window: int
     lora_rank: int
+    artifact: Artifact = REFERENCES[0]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,6 @@ def test_an_engine_is_enlarged_for_a_task_that_needs_more(
     longest: int | None, rank: int, window: int, lora: int, settings: tuple[int | None, int]
 ) -> None:
     task: Any = Sized(window, lora)
-    before = {"max_model_len": longest, "max_lora_rank": rank, "threads": 1}
+    before = {"max_model_len": longest, "max_lora_rank": rank, "eager": True, "threads": 1}
     after = enlarged(before, task)
-    assert (after["max_model_len"], after["max_lora_rank"], after["threads"]) == (*settings, 1)
+    assert after == {**before, "max_model_len": settings[0], "max_lora_rank": settings[1]}

@@ -8,7 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from undertow.cluster.engine_pool import RESTARTS, EngineActor, EngineStartError, Task, TaskOutcome
+from undertow.cluster.engine_pool import (
+    RESTARTS,
+    EngineActor,
+    EngineStartError,
+    Task,
+    TaskOutcome,
+    needed,
+)
 from undertow.engines.registry import engine_for
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
@@ -92,11 +99,14 @@ class EngineWorker:
 
 def enlarged(settings: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """The settings of an engine that can run the task too (see `engine_pool.needed`)."""
-    longest = settings["max_model_len"]
-    if longest is not None:
-        longest = max(longest, task.window) if task.window else None
-    rank = max(settings["max_lora_rank"], task.lora_rank)
-    return {**settings, "max_lora_rank": rank, "max_model_len": longest}
+    more = needed([task])
+    lengths = settings["max_model_len"], more["max_model_len"]
+    return {
+        **settings,
+        "max_lora_rank": max(settings["max_lora_rank"], more["max_lora_rank"]),
+        "max_model_len": None if None in lengths else max(lengths),
+        "eager": settings["eager"] or more["eager"],
+    }
 
 
 def _result(call: Any) -> Any:
