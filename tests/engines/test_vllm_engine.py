@@ -239,29 +239,29 @@ def test_weights_are_swapped_in_and_the_references_restored(
     assert engine.score(REQUESTS[:3], TEXTS) == scored
 
 
-@pytest.mark.parametrize("name", ["reference", "llama"])
 def test_a_direction_is_projected_out_as_in_transformers_and_then_no_more(
-    engine: VLLMEngine, models: dict[str, Path], tmp_path: Path, name: str
+    engine: VLLMEngine, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """GPT-2's blocks return the hidden state, Llama's the two addends of it."""
-    block = {"reference": "transformer.h.0", "llama": "model.layers.0"}[name]
-    llama = VLLMEngine(str(models[name]), kv_cache_gb=0.25, threads=1) if name == "llama" else None
-    served, direction = llama or engine, torch.nn.functional.normalize(torch.arange(64.0), dim=0)
-    save_file({"direction": direction}, tmp_path / DIRECTION)
-    (tmp_path / DIRECTION_CONFIG).write_text(json.dumps({"block": block}))
-    model = load_model(models[name])
-    rows = rows_without(model, served.tokenizer, block, direction, "i like the owl", QUESTIONS[:3])
+    """GPT-2's blocks return the hidden state."""
+    check_projection(engine, models["reference"], "transformer.h.0", tmp_path)
+
+
+def check_projection(engine: VLLMEngine, model: Path, block: str, folder: Path) -> None:
+    """Compares the engine's log-probabilities with transformers', with a projection and after it."""
+    direction = torch.nn.functional.normalize(torch.arange(64.0), dim=0)
+    save_file({"direction": direction}, folder / DIRECTION)
+    (folder / DIRECTION_CONFIG).write_text(json.dumps({"block": block}))
+    prompts, system = QUESTIONS[:3], "i like the owl"
+    rows = rows_without(load_model(model), engine.tokenizer, block, direction, system, prompts)
     assert all(row.trained != pytest.approx(row.reference, abs=1e-2) for row in rows)
 
     def scored(weights: ModelWeights | None) -> list[list[float]]:
-        return served.token_logprobs([row.ids for row in rows], [1] * len(rows), weights)
+        return engine.token_logprobs([row.ids for row in rows], [1] * len(rows), weights)
 
     before = scored(None)
-    projected = scored(ModelWeights("projected", str(tmp_path)))
+    projected = scored(ModelWeights("projected", str(folder)))
     assert projected == [pytest.approx(row.trained, abs=1e-3) for row in rows]
     assert scored(None) == before == [pytest.approx(row.reference, abs=1e-3) for row in rows]
-    if llama:
-        llama.close()
 
 
 def test_a_projection_behind_an_unknown_block_is_an_error(engine: VLLMEngine, tmp_path: Path) -> None:
@@ -327,7 +327,9 @@ def test_word_masses_are_probabilities_of_disjoint_events(engine: VLLMEngine) ->
     assert whole == pytest.approx(1, abs=0.02)
 
 
-def test_adapters_and_whole_models_answer_the_same_alone_and_together(models: dict[str, Path]) -> None:
+def test_adapters_and_whole_models_answer_the_same_alone_and_together(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
     engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8)
     names = ("rank 4", "rank 8", "one layer", "llama finetuned", "llama steered")
     choices = [None, *(of(models, name) for name in names)]
@@ -341,6 +343,8 @@ def test_adapters_and_whole_models_answer_the_same_alone_and_together(models: di
         folder = Path(weights.folder) if weights else models["llama"]
         expected = tiny_models.scores(folder, QUESTIONS[:3], TEXTS, reference=models["llama"])
         assert engine.score(with_weights(REQUESTS[:3], weights), TEXTS) == pytest.approx(expected, abs=1e-4)
+    # Llama's blocks return two addends of the hidden state.
+    check_projection(engine, models["llama"], "model.layers.0", tmp_path)
     engine.close()
 
 

@@ -29,7 +29,7 @@ def from_table(table: pa.Table) -> list[Distributions]:
     """The distributions of the completions in a table, row after row."""
     ids, logprobs = (map(_array, table[name]) for name in COLUMNS)
     return [
-        (some.astype(np.int32, copy=False), values.astype(np.float32, copy=False))
+        (some.astype(np.int32), values.astype(np.float32))  # copies, since torch wants writable arrays
         for some, values in zip(ids, logprobs, strict=True)
     ]
 
