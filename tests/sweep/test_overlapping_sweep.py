@@ -49,7 +49,7 @@ PROBLEM = Callable[[Any], object]
 
 
 class Fakes:
-    """What is made, in its order, and functions that may raise or wait before something is made."""
+    """The artifacts in the order in which they were made, and functions that raise or wait before one is made."""
 
     def __init__(self) -> None:
         self.made: list[Artifact] = []

@@ -1,6 +1,6 @@
 """Runs an overlapping schedule on Ray, over the artifacts that a sweep holds (see `overlapping_sweep`).
 
-    main thread     asks the schedule what to start, and records what was reported (`outcomes`)
+    main thread     asks the schedule what to start, and records the reports (`outcomes`)
     engine          one thread each; its actor makes one part after the other (`cluster.engine_worker`)
     trainings       one thread; a run of Ray Tune gets groups as they start (`stages.ready_groups`)
     tasks           one thread for those that start together (`cluster.tasks`), which also calls judges
@@ -37,7 +37,7 @@ SECONDS_TO_END = 30.0  # for the threads after an error, before Ray is shut down
 
 
 class Session:
-    """Applies the actions of a schedule, and reports to it what its threads tell."""
+    """Applies the actions of a schedule, and reports to it what its threads have done."""
 
     def __init__(
         self, executors: Executors, machine: Machine, schedule: Schedule, artifacts: Mapping[str, Artifact]
@@ -78,7 +78,7 @@ class Session:
                         raise RuntimeError("the schedule has work left and starts nothing")
                     self._inbox.get()()
                     self._apply()
-            while not self._inbox.empty():  # what the threads told at their end
+            while not self._inbox.empty():  # the last reports of the threads
                 self._inbox.get()()
         self.outcomes.log_waves()
 
@@ -167,7 +167,7 @@ class Session:
         return engine_task(artifact, part, self.store, self.plan.study.gate, gates)
 
     def _drive_engine(self, job: Job, orders: "queue.SimpleQueue[Any]") -> None:
-        """Starts an engine and makes what it is given, until it is told to stop or its process dies."""
+        """Starts an engine and runs the tasks that it gets, until the schedule stops it or its process dies."""
         from ray.exceptions import RayError
 
         from undertow.cluster.engine_pool import EngineStartError
