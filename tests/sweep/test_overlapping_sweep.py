@@ -49,7 +49,7 @@ PROBLEM = Callable[[Any], object]
 
 
 class Fakes:
-    """The artifacts in the order in which they were made, and functions that raise or wait before one is made."""
+    """The artifacts in the order of making, and functions that may raise or wait before one is made."""
 
     def __init__(self) -> None:
         self.made: list[Artifact] = []
