@@ -167,7 +167,7 @@ class Session:
         return engine_task(artifact, part, self.store, self.plan.study.gate, gates)
 
     def _drive_engine(self, job: Job, orders: "queue.SimpleQueue[Any]") -> None:
-        """Starts an engine and runs the tasks that it gets, until the schedule stops it or its process dies."""
+        """Starts an engine and runs its tasks, until the schedule stops it or its process dies."""
         from ray.exceptions import RayError
 
         from undertow.cluster.engine_pool import EngineStartError
