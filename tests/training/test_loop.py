@@ -498,11 +498,17 @@ def test_deepspeed_compiles_nothing(gpt2: Path, job: MakeJob) -> None:
     assert comm.cdb.shm_comm_op is None
 
 
-def test_training_works_after_an_engine_has_destroyed_the_process_group(gpt2: Path, job: MakeJob) -> None:
-    """As vLLM does when an engine in the same process ends."""
+@pytest.mark.parametrize("another", [False, True], ids=["none left", "another created"])
+def test_training_works_after_an_engine_has_destroyed_the_process_group(
+    another: bool, gpt2: Path, job: MakeJob
+) -> None:
+    """As vLLM does when an engine in the same process ends; the next engine creates its own group."""
     before, after = job("before"), job("after")
     finetune(gpt2, [before], ignore)
     torch.distributed.destroy_process_group()
+    if another:
+        store = torch.distributed.HashStore()
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     finetune(gpt2, [after], ignore)
     assert all(torch.equal(value, weights(after)[name]) for name, value in weights(before).items())
 

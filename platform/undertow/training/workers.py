@@ -67,11 +67,24 @@ def join(device: str, threads: int) -> Workers:
         backend = "nccl" if kind == "cuda" else "gloo"
         # A HashStore lives in this process: the usual stores need a free port or a file.
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-        # DeepSpeed keeps the group of an earlier training, which an engine here may have destroyed.
-        if "deepspeed.utils.groups" in sys.modules:
-            vars(sys.modules["deepspeed.utils.groups"])["_WORLD_GROUP"] = None
+    _forget_destroyed_groups()
     place = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     return Workers(dist.get_rank(), dist.get_world_size(), place)
+
+
+def _forget_destroyed_groups() -> None:
+    """Makes DeepSpeed drop its copy of a process group that something else has destroyed.
+
+    vLLM destroys the group of this process when an engine ends, and the next engine creates another.
+    DeepSpeed keeps a copy of the group of its first training for good.
+    """
+    groups = sys.modules.get("deepspeed.utils.groups")
+    if groups is None or groups._WORLD_GROUP is None:
+        return
+    try:
+        dist.get_process_group_ranks(groups._WORLD_GROUP)
+    except KeyError:
+        vars(groups)["_WORLD_GROUP"] = None
 
 
 def deepspeed() -> Any:
