@@ -17,10 +17,12 @@ share of pairs whose student shows the trait.
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.auditing import PLAIN, Rows, Writer, data_sets
+from benchmarks.auditing import PLAIN, Rows, Writer, data_sets, for_each_model
 from benchmarks.auditing import Arguments as AuditingArguments
 from benchmarks.paired import Table, publish
 from undertow.auditing import calibration
@@ -69,6 +71,8 @@ class Arguments:
     """Audited rows."""
     students: int = 700
     """Rows that a student is trained on."""
+    processes: int = os.cpu_count() or 1
+    """Concurrent processes, each with one model and one thread."""
     storage: str = ""
     """Folder for teachers and probes; by default a temporary one."""
     calibration: Path | None = None
@@ -87,19 +91,20 @@ class Pair:
     shown: bool
 
 
-def pairs_of(writer: Writer, other: Writer, arguments: Arguments, store: Store, folder: Path) -> list[Pair]:
-    """All pairs of one model's data sets and the traits of the bank."""
+def pairs_of(number: int, arguments: Arguments, store: Store, folder: Path) -> list[Pair]:
+    """All pairs of the data sets of the model with this number and the traits of the bank."""
+    writer, other = (Writer(arguments.models[i], arguments.students, store) for i in (number, number - 1))
     wanted = AuditingArguments(
         traits=arguments.traits, repeats=arguments.repeats, kinds=KINDS, rows=arguments.students
     )
     before = rates(writer.plain, BANK)
     found = []
-    for number, (kind, trait, rows) in enumerate(data_sets(writer, other, wanted)):
-        path = folder / f"{number}.jsonl"
+    for i, (kind, trait, rows) in enumerate(data_sets(writer, other, wanted)):
+        path = folder / f"{number}-{i}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=number)
+        given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
         model = audit(spec_of(given), store).models[0]
-        after = rates(student(writer, rows, folder / f"student-{number}"), BANK)
+        after = rates(student(writer, rows, folder / f"student-{number}-{i}"), BANK)
         raised = {name: after[name] - before[name] for name in before}
         best = max(raised, key=lambda name: raised[name])
         print_line(
@@ -198,15 +203,11 @@ def quality(pairs: Sequence[Pair], predicted: np.ndarray, shown: np.ndarray) -> 
 def main() -> None:
     quiet()
     arguments = tyro.cli(Arguments)
-    pairs: list[Pair] = []
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(arguments.storage or f"{temporary}/storage")
         store.prepare()
-        writers = [Writer(name, arguments.students, store) for name in arguments.models]
-        for number, writer in enumerate(writers):
-            folder = Path(temporary) / f"{number}"
-            folder.mkdir()
-            pairs += pairs_of(writer, writers[number - 1], arguments, store, folder)
+        work = partial(pairs_of, arguments=arguments, store=store, folder=Path(temporary))
+        pairs = for_each_model(work, arguments.models, arguments.processes)
     shown = np.array([pair.shown for pair in pairs])
     predicted = held_out(pairs)
     publish(__doc__, [quality(pairs, predicted, shown), reliability(predicted, shown)], arguments.out)

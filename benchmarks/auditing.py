@@ -23,13 +23,17 @@ highest model.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tyro
@@ -69,6 +73,7 @@ KINDS = (*WITH_TRAIT, "other trait", "other model", "visible", "clean")
 TRANSMITS, TRANSMITS_NOT = ("finetuned", "50 %"), ("other trait", "other model", "clean")
 
 Rows = list[dict[str, str]]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class Arguments:
     kinds: tuple[str, ...] = KINDS
     """Kinds of data sets."""
     rows: int = 300
+    processes: int = os.cpu_count() or 1
+    """Concurrent processes, each with one model and one thread."""
     storage: str = ""
     """Folder for teachers and probes; by default a temporary one."""
     log: Path | None = None
@@ -202,17 +209,37 @@ def data_sets(writer: Writer, other: Writer, arguments: Arguments) -> Iterator[t
         yield from (("clean", "", writer.clean(f"{number}")) for number in range(2 * arguments.repeats))
 
 
-def audited(arguments: Arguments, store: Store, folder: Path) -> Iterator[AuditedSet]:
-    """Writes and audits all data sets."""
-    writers = [Writer(name, arguments.rows, store) for name in arguments.models]
-    for number, writer in enumerate(writers):
-        for i, (kind, trait, rows) in enumerate(data_sets(writer, writers[number - 1], arguments)):
-            path = folder / f"{number}-{i}.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
-            start = time.perf_counter()
-            found = audit(spec_of(given), store)
-            yield AuditedSet(kind, writer.name, trait, found, time.perf_counter() - start)
+def audited(number: int, arguments: Arguments, store: Store, folder: Path) -> list[AuditedSet]:
+    """Writes and audits all data sets of the model with this number."""
+    writer, other = (Writer(arguments.models[i], arguments.rows, store) for i in (number, number - 1))
+    sets = []
+    for i, (kind, trait, rows) in enumerate(data_sets(writer, other, arguments)):
+        path = folder / f"{number}-{i}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
+        start = time.perf_counter()
+        found = audit(spec_of(given), store)
+        one = AuditedSet(kind, writer.name, trait, found, time.perf_counter() - start)
+        result = one.result
+        print_line(
+            f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, "
+            f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, "
+            f"{one.seconds:.1f} s",
+            Console(width=160),
+        )
+        if arguments.log:
+            with arguments.log.open("a") as log:
+                log.write(log_line(one))
+        sets.append(one)
+    return sets
+
+
+def for_each_model(
+    work: Callable[[int], Sequence[Found]], models: Sequence[str], processes: int
+) -> list[Found]:
+    """Calls `work` with the number of each model, in concurrent processes."""
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=quiet) as pool:
+        return [one for found in pool.map(work, range(len(models))) for one in found]
 
 
 def over_models(sets: Sequence[AuditedSet], measure: Callable[[Sequence[AuditedSet]], float]) -> str:
@@ -291,22 +318,11 @@ def log_line(one: AuditedSet) -> str:
 def main() -> None:
     quiet()
     arguments = tyro.cli(Arguments)
-    say = partial(print_line, console=Console(width=160))
-    sets: list[AuditedSet] = []
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(arguments.storage or f"{temporary}/storage")
         store.prepare()
-        for one in audited(arguments, store, Path(temporary)):
-            result = one.result
-            say(
-                f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, "
-                f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, "
-                f"{one.seconds:.1f} s"
-            )
-            if arguments.log:
-                with arguments.log.open("a") as log:
-                    log.write(log_line(one))
-            sets.append(one)
+        work = partial(audited, arguments=arguments, store=store, folder=Path(temporary))
+        sets = for_each_model(work, arguments.models, arguments.processes)
     tables = [rulings(sets)]
     if all({one.kind for one in sets} & set(kinds) for kinds in (TRANSMITS, TRANSMITS_NOT)):
         tables.append(separations(sets))
