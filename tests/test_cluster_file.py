@@ -189,9 +189,13 @@ def head_and_workers(job: Config) -> tuple[Config, Config]:
     return head, worker
 
 
+def for_ssh() -> Config:
+    return dict(yaml.safe_load((ROOT / "platform" / "ssh-cluster.yaml").read_text()))
+
+
 @pytest.fixture
 def machines() -> Config:
-    return dict(yaml.safe_load((ROOT / "platform" / "ssh-cluster.yaml").read_text()))
+    return for_ssh()
 
 
 def test_ray_accepts_the_file_for_machines_over_ssh_and_keeps_all_of_them(machines: Config) -> None:
@@ -206,7 +210,19 @@ def test_machines_over_ssh_require_the_token_and_keep_the_environment(machines: 
         (start,) = (command for command in machines[f"{role}_start_ray_commands"] if "ray start" in command)
         for setting in ("RAY_AUTH_MODE=token", "RAY_ENABLE_UV_RUN_RUNTIME_ENV=0"):
             assert setting in start.split("ray start")[0]
-    assert machines["file_mounts"] == {"~/undertow": ".", "~/.ray/auth_token": "~/.ray/auth_token"}
+
+
+@pytest.mark.parametrize("make", [for_aws, for_google, for_ssh])
+def test_machines_get_the_token_and_the_files_of_the_set_up_only(make: Callable[[], Config]) -> None:
+    """Ray reads every file of a mount when `ray up` starts, also those that `rsync_exclude` names."""
+    mounts = make()["file_mounts"]
+    assert sorted(mounts.values()) == ["README.md", "platform", "pyproject.toml", "~/.ray/auth_token"]
+    for there, here in mounts.items():
+        if here.startswith("~"):
+            assert there.endswith("/.ray/auth_token")
+        else:
+            assert there.endswith(f"/undertow/{here}")
+            assert (ROOT / here).exists()
 
 
 def test_the_slurm_script_is_valid_and_asks_for_what_a_sweep_needs() -> None:

@@ -150,7 +150,7 @@ def _write_clone(folder: Path) -> None:
     for name in ("jobs", "platform"):
         shutil.copytree(ROOT / name, clone / name, ignore=ignored)
     (clone / STUDY_FILE).parent.mkdir(parents=True)
-    for name in ("pyproject.toml", ".gitignore", STUDY_FILE):
+    for name in ("pyproject.toml", "README.md", ".gitignore", STUDY_FILE):
         shutil.copy(ROOT / name, clone / name)
     text = (clone / CLUSTER_FILE).read_text()
     for old, new in (
