@@ -88,15 +88,17 @@ class Nodes:
     """A cluster of three nodes on this machine; with a head node without CPUs, the other two do the work."""
 
     def __init__(self, folder: Path, head_cpus: int = 1) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nodes", str(folder / "nodes"), str(head_cpus)],
-            cwd=ROOT,
-            env=_environment(folder / "storage", FAST_HEALTH_CHECKS),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self.log = folder / "nodes.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.nodes", str(folder / "nodes"), str(head_cpus)],
+                cwd=ROOT,
+                env=_environment(folder / "storage", FAST_HEALTH_CHECKS),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         processes.started.add(self.process.pid)
         self.address = self._line()
 
@@ -118,5 +120,5 @@ class Nodes:
     def _line(self) -> str:
         line = self.process.stdout.readline().strip() if self.process.stdout else ""
         if not line:
-            raise RuntimeError("the cluster ended")
+            raise RuntimeError(f"the cluster ended:\n{self.log.read_text()[-3000:]}")
         return line
