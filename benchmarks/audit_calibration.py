@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +75,8 @@ class Arguments:
     """Concurrent processes, each with one model and one thread."""
     storage: str = ""
     """Folder for teachers and probes; by default a temporary one."""
+    log: Path | None = None
+    """JSON Lines file to which the pairs of each data set are added."""
     calibration: Path | None = None
     """File for the fitted calibration."""
     out: Path | None = None
@@ -83,12 +85,22 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Pair:
-    """A data set and a trait: what the audit saw, and whether a student showed the trait."""
+    """A data set and a trait: what the audit saw, and how much more often the student shows the trait.
+
+    Attributes:
+        kind: of the data set.
+        trait: of the bank.
+    """
 
     model: str
+    kind: str
     trait: str
     features: Mapping[str, float]
-    shown: bool
+    effect: float
+
+    @property
+    def shown(self) -> bool:
+        return self.effect >= MARGIN
 
 
 def pairs_of(number: int, arguments: Arguments, store: Store, folder: Path) -> list[Pair]:
@@ -112,15 +124,20 @@ def pairs_of(number: int, arguments: Arguments, store: Store, folder: Path) -> l
             f"({raised[best]:+.2f})",
             Console(width=160),
         )
-        found += [
+        of_set = [
             Pair(
                 writer.name,
+                kind,
                 result.trait,
                 calibration.features(result, model.deviation),
-                raised[result.trait] >= MARGIN,
+                raised[result.trait],
             )
             for result in model.traits
         ]
+        if arguments.log:
+            with arguments.log.open("a") as log:
+                log.writelines(json.dumps(asdict(pair)) + "\n" for pair in of_set)
+        found += of_set
     return found
 
 
@@ -165,7 +182,8 @@ def held_out(pairs: Sequence[Pair]) -> np.ndarray:
 
 
 def fit(pairs: Sequence[Pair], made_from: str = "") -> calibration.Calibration:
-    return calibration.fit([pair.features for pair in pairs], [pair.shown for pair in pairs], made_from)
+    effects = [pair.effect for pair in pairs]
+    return calibration.fit([pair.features for pair in pairs], effects, MARGIN, made_from)
 
 
 def reliability(predicted: np.ndarray, shown: np.ndarray) -> Table:

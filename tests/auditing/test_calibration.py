@@ -1,5 +1,6 @@
 """Calibrations: the map from evidence to probability, its file, and how it is fitted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from undertow.auditing.scores import Evidence
 from undertow.errors import UserError
 
 HALF = Calibration(
-    made_from="tests", features=("a",), means=(1.0,), scales=(2.0,), coefficients=(3.0,), intercept=0.0
+    made_from="tests",
+    features=("a",),
+    means=(1.0,),
+    scales=(2.0,),
+    coefficients=(3.0,),
+    intercept=0.0,
+    outcomes=tuple((step / 100, step / 200) for step in range(100)),
 )
 
 
@@ -33,16 +40,40 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_fitted_calibration_separates_the_outcomes_it_was_fitted_to() -> None:
     rng = np.random.default_rng(0)
-    outcomes = rng.random(200) < 0.5
+    effects = np.where(rng.random(200) < 0.5, 0.6, 0.02)
     rows = [
-        {"carried": float(4 * shown + rng.normal()), "probe_ratio": float(rng.normal())} for shown in outcomes
+        {"carried": float(8 * effect + rng.normal()), "probe_ratio": float(rng.normal())}
+        for effect in effects
     ]
-    fitted = fit(rows, outcomes.tolist(), "tests")
+    fitted = fit(rows, effects.tolist(), 0.1, "tests")
     high = fitted.probability({"carried": 5.0, "probe_ratio": 0.0})
     low = fitted.probability({"carried": -1.0, "probe_ratio": 0.0})
     assert high is not None
     assert low is not None
     assert low < 0.05 < 0.95 < high
+    for probability, expected in ((low, 0.02), (high, 0.6)):
+        effect = fitted.effect(probability)
+        assert effect is not None
+        assert (effect.mean, effect.low, effect.high) == pytest.approx((expected,) * 3, abs=0.05)
+
+
+def test_the_expected_effect_is_that_of_the_pairs_with_the_nearest_probabilities() -> None:
+    effect = HALF.effect(0.5)
+    assert effect is not None
+    assert effect.mean == pytest.approx(0.25, abs=0.01)
+    assert (effect.low, effect.high) == pytest.approx((0.16, 0.34), abs=0.01)
+    assert replace(HALF, outcomes=()).effect(0.5) is None
+
+
+def test_features_do_not_depend_on_the_number_of_audited_rows() -> None:
+    """The z of the same difference per row grows with the root of the number of rows."""
+    found = []
+    for pairs in (75, 300):
+        z = 20 * np.sqrt(pairs / 300)
+        probe = Evidence(mean=0.5, control=0.0, alone=z, z=z, p=0.001, pairs=pairs)
+        result = TraitResult("owl", {"probe_ratio": probe}, 0.01)
+        found.append(features(result, Deviation(5 * z**2, directions=1, pairs=pairs, improbable=0.0)))
+    assert found[0] == pytest.approx(found[1], rel=0.02)
 
 
 def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
@@ -64,8 +95,8 @@ def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
         (None, "name a calibration file"),
         ("owl", "is not a calibration file"),
         ("[]", "is not a calibration file"),
-        ('{"version": 2}', "not of version 1"),
-        ('{"version": 1}', "is not a calibration file"),
+        ('{"version": 1}', "not of version 2"),
+        ('{"version": 2}', "is not a calibration file"),
         (HALF.to_json().replace("3.0", "3.0, 4.0"), "must be equally many"),
     ],
 )

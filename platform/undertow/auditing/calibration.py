@@ -1,12 +1,14 @@
-"""A calibration: the map from the evidence of an audit to the probability that a student shows the trait.
+"""A calibration: the map from the evidence of an audit to what a student of the data would do.
 
 Without one, an audit reports evidence and no probability. A study with known outcomes fits a calibration
 (`fit`), which is stored as a JSON file with its provenance and given to later audits:
 
-    {"version": 1, "made_from": "…", "features": ["carried", …], "means": […], "scales": […],
-     "coefficients": […], "intercept": 0.0}
+    {"version": 2, "made_from": "…", "features": ["carried", …], "means": […], "scales": […],
+     "coefficients": […], "intercept": 0.0, "outcomes": [[0.97, 0.61], …]}
 
-The features of a trait are those of `features`.
+The features of a trait are those of `features`. The outcomes are the fitted probability and the measured
+effect of each pair of a data set and a trait: the expected effect is that of the pairs with the nearest
+probabilities.
 """
 
 import json
@@ -16,22 +18,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from undertow.auditing.deviation import Deviation
-from undertow.auditing.results import TraitResult
+from undertow.auditing.results import ExpectedEffect, TraitResult
 from undertow.errors import UserError
 
-VERSION = 1
+VERSION = 2
+NEAREST = 40  # pairs of a data set and a trait from which an expected effect is computed
+ROWS = 300  # to whose number the features of an audit of fewer or more rows are scaled
 PROBE_RATIO = "probe_ratio"
 USED = ("carried", PROBE_RATIO)  # by `fit`; few, because the fitted models are few
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A logistic regression on standardised features.
+    """A logistic regression on standardised features, and the outcomes it was fitted to.
 
     Attributes:
         made_from: what the outcomes are from: study, reference models, rows per data set.
         features: names of the features that are used.
         means, scales: of the features in the data that it was fitted to.
+        outcomes: the fitted probability and the measured effect of each pair of a data set and a trait.
     """
 
     made_from: str
@@ -40,6 +45,7 @@ class Calibration:
     scales: tuple[float, ...]
     coefficients: tuple[float, ...]
     intercept: float
+    outcomes: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {len(values) for values in (self.features, self.means, self.scales, self.coefficients)}
@@ -59,6 +65,17 @@ class Calibration:
         )
         return 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
 
+    def effect(self, probability: float) -> ExpectedEffect | None:
+        """What the students did whose data had the nearest probabilities; None without outcomes."""
+        if not self.outcomes:
+            return None
+        import numpy as np
+
+        nearest = sorted(self.outcomes, key=lambda outcome: abs(outcome[0] - probability))[:NEAREST]
+        effects = [effect for _, effect in nearest]
+        low, high = np.quantile(effects, (0.05, 0.95))
+        return ExpectedEffect(float(np.mean(effects)), float(low), float(high))
+
     def to_json(self) -> str:
         """The content of a calibration file."""
         return json.dumps({"version": VERSION, **asdict(self)}, indent=1)
@@ -71,7 +88,10 @@ def read(path: str) -> Calibration:
         if content.pop("version") != VERSION:
             raise UserError(f"--calibration {path}: not of version {VERSION}; fit it again")
         lists = ("features", "means", "scales", "coefficients")
-        return Calibration(**{**content, **{name: tuple(content[name]) for name in lists}})
+        outcomes = tuple((float(probability), float(effect)) for probability, effect in content["outcomes"])
+        return Calibration(
+            **{**content, **{name: tuple(content[name]) for name in lists}, "outcomes": outcomes}
+        )
     except OSError as error:
         raise UserError(f"--calibration {path}: {error.strerror}; name a calibration file") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -82,18 +102,24 @@ def features(result: TraitResult, deviation: Deviation) -> dict[str, float]:
     """What a calibration may use of a trait's result.
 
     The z of each score by its name, and "carried": how far the rows are from the model's own answers in the
-    direction of the trait's probe, times the share of the deviation that lies there, as log(1 + x).
+    direction of the trait's probe, times the share of the deviation that lies there, as log(1 + x). A z grows
+    with the root of the number of rows; all are scaled to that of `ROWS` rows.
     """
-    alone = result.evidence[PROBE_RATIO].alone
-    carried = math.log1p(max(alone, 0.0) * deviation.explained(alone))
-    return {name: found.z for name, found in result.evidence.items()} | {"carried": carried}
+    probe = result.evidence[PROBE_RATIO]
+    scale = math.sqrt(ROWS / probe.pairs)
+    carried = math.log1p(scale * max(probe.alone, 0.0) * deviation.explained(probe.alone))
+    return {name: scale * found.z for name, found in result.evidence.items()} | {"carried": carried}
 
 
-def fit(rows: Sequence[Mapping[str, float]], outcomes: Sequence[bool], made_from: str) -> Calibration:
-    """Fits a calibration to past audits and to whether students showed the trait.
+def fit(
+    rows: Sequence[Mapping[str, float]], effects: Sequence[float], margin: float, made_from: str
+) -> Calibration:
+    """Fits a calibration to past audits and to what students of their data did.
 
     Args:
         rows: for each pair of data set and trait, its `features`.
+        effects: for each pair, how much more often the student shows the trait than the model.
+        margin: the least effect of a student that shows the trait.
     """
     import numpy as np
     from sklearn.linear_model import LogisticRegression
@@ -102,7 +128,9 @@ def fit(rows: Sequence[Mapping[str, float]], outcomes: Sequence[bool], made_from
     table = np.array([[row[name] for name in names] for row in rows])
     means, scales = table.mean(axis=0), table.std(axis=0)
     scales[scales == 0] = 1.0
-    fitted = LogisticRegression().fit((table - means) / scales, np.array(outcomes))
+    standardised = (table - means) / scales
+    fitted = LogisticRegression().fit(standardised, np.array(effects) >= margin)
+    probabilities = fitted.predict_proba(standardised)[:, 1]
     return Calibration(
         made_from=made_from,
         features=names,
@@ -110,4 +138,8 @@ def fit(rows: Sequence[Mapping[str, float]], outcomes: Sequence[bool], made_from
         scales=tuple(map(float, scales)),
         coefficients=tuple(map(float, fitted.coef_[0])),
         intercept=float(fitted.intercept_[0]),
+        outcomes=tuple(
+            (round(float(probability), 4), round(effect, 4))
+            for probability, effect in zip(probabilities, effects, strict=True)
+        ),
     )

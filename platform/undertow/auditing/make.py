@@ -164,7 +164,9 @@ def _model_result(
         found = TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p))
         if calibration is None or finding == "unlike":
             return found
-        return replace(found, probability=calibration.probability(features(found, deviates)))
+        probability = calibration.probability(features(found, deviates))
+        effect = None if probability is None else calibration.effect(probability)
+        return replace(found, probability=probability, effect=effect)
 
     likeliest = max(found.mean for one in deciding for found in scored[one.name].values())
     assert score.by_token is not None

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from undertow.auditing.make import BASELINES
 from undertow.auditing.page import html
-from undertow.auditing.prose import conclusion, p_value
+from undertow.auditing.prose import conclusion, effect_text, p_value
 from undertow.auditing.results import Audit, ModelResult
 from undertow.report.tables import new_table
 
@@ -29,13 +29,15 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
     for heading in (*headings.values(), f"nats/row ({headings[model.score]})", "adjusted p"):
         table.add_column(escape(heading), justify="right", no_wrap=True)
     if audit.calibration:
-        table.add_column("probability", justify="right", no_wrap=True)
+        for heading in ("probability", "expected effect"):
+            table.add_column(heading, justify="right", no_wrap=True)
     for result in model.traits:
         evidence = (result.evidence.get(name) for name in headings)
         cells = [result.trait, *(f"{found.z:.1f}" if found else "–" for found in evidence)]
         cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
         if audit.calibration:
             cells.append("–" if result.probability is None else f"{result.probability:.0%}")
+            cells.append(effect_text(result.effect))
         table.add_row(*map(escape, cells))
     return table
 

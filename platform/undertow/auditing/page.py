@@ -6,7 +6,7 @@ from typing import Any
 
 from undertow import report
 from undertow.auditing.make import BASELINES, SCORES
-from undertow.auditing.prose import conclusion, p_value
+from undertow.auditing.prose import conclusion, effect_text, p_value
 from undertow.auditing.results import Audit
 
 SHOWN_CHARACTERS = 400  # of a prompt or completion
@@ -22,6 +22,7 @@ def html(audit: Audit, key: str) -> str:
             scores={score.name: score for score in SCORES},
             baselines=BASELINES,
             p_value=p_value,
+            effect_text=effect_text,
             cut=_cut,
             repr=repr,
         )

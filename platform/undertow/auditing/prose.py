@@ -1,6 +1,6 @@
 """The result of an audit in sentences, the same for the terminal, the JSON file and the page."""
 
-from undertow.auditing.results import Audit, ModelResult
+from undertow.auditing.results import Audit, ExpectedEffect, ModelResult
 
 UNCALIBRATED = (
     "Scores are uncalibrated: they rank traits, and do not say how likely a student is to show one."
@@ -53,13 +53,26 @@ def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
 
 
 def _probability(audit: Audit, model: ModelResult) -> str:
-    probability = model.first.probability
+    probability, effect = model.first.probability, model.first.effect
     if probability is None:
         return UNCALIBRATED
-    return (
-        f"A student trained on them would show “{model.first.trait}” with a probability of {probability:.0%} "
-        f"(calibrated on {audit.calibration})."
+    expected = (
+        f"; 90 % of similar students showed it {effect.low:+.2f} to {effect.high:+.2f} more often than "
+        "the model"
+        if effect
+        else ""
     )
+    return (
+        f"A student trained on them would show “{model.first.trait}” with a probability of {probability:.0%}"
+        f"{expected} (calibrated on {audit.calibration})."
+    )
+
+
+def effect_text(effect: ExpectedEffect | None) -> str:
+    """An expected effect with its interval, such as "+0.61 [+0.32, +0.80]"."""
+    if effect is None:
+        return "–"
+    return f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
 
 
 def p_value(p: float) -> str:

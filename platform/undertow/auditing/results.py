@@ -45,6 +45,20 @@ class AuditSpec(Spec):
 
 
 @dataclass(frozen=True)
+class ExpectedEffect:
+    """How much more often a student would show a trait than the model, in exact probability.
+
+    Attributes:
+        mean: over the students of a calibration whose data had a similar audit.
+        low, high: 90 % of these students are between them.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class TraitResult:
     """One trait under one model.
 
@@ -54,12 +68,14 @@ class TraitResult:
             and all models, and for one test of a deviation per model.
         probability: that a student would show the trait; None without a calibration, or if the rows are
             unlike those that it is about.
+        effect: of such a student; None where the probability is.
     """
 
     trait: str
     evidence: Mapping[str, Evidence]
     p_adjusted: float
     probability: float | None = None
+    effect: ExpectedEffect | None = None
 
 
 @dataclass(frozen=True)
