@@ -15,6 +15,7 @@ as cores, the other side needs eight starts divided by the cores.
 """
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -72,8 +73,8 @@ def platform(arguments: Arguments) -> Figures:
 
     model = reference(MODEL, "fp32")
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(arguments.folder / "storage", folder, dirs_exist_ok=True)
         store = Store(folder)
-        prepare(model, store)
         datasets = [data_of(word, model, arguments) for word in ANIMALS[: arguments.teachers]]
         with connect(Layout(), store) as machine:
             seconds = sample(datasets, model, store, machine)
@@ -123,7 +124,7 @@ def main(arguments: Arguments) -> None:
         store = Store(f"{folder}/storage")
         Path(folder, "model").symlink_to(prepare(reference(MODEL, "fp32"), store))
         sides = {
-            SIDES[0]: partial(paired.in_process, "platform"),
+            SIDES[0]: partial(paired.in_process, "platform", "--folder", folder),
             SIDES[1]: partial(processes, arguments, 1, folder),
             SIDES[2]: partial(processes, arguments, paired.cores(), folder),
         }

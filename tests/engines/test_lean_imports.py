@@ -5,19 +5,23 @@ import sys
 
 import pytest
 
-HIDDEN = {
-    "sklearn": "from undertow.engines.lean_imports import import_transformers; import_transformers()",
-    "mlflow": "from undertow.training.workers import deepspeed, join; join('cpu', 1); deepspeed()",
-}
+IMPORT = "from undertow.engines.lean_imports import import_transformers; import_transformers()"
+VLLM = "from undertow.engines.lean_imports import lean_start\nwith lean_start(): from vllm import LLM\n"
+HIDDEN = [
+    ("sklearn", IMPORT),
+    ("scipy", IMPORT),
+    ("scipy", VLLM),
+    ("mlflow", "from undertow.training.workers import deepspeed, join; join('cpu', 1); deepspeed()"),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("package", "statements"), HIDDEN.items())
+@pytest.mark.parametrize(("package", "statements"), HIDDEN)
 def test_a_large_library_is_imported_without_a_package_which_can_be_imported_later(
     package: str, statements: str
 ) -> None:
     check = f"import sys; assert {package!r} not in sys.modules, 'imported'; import {package}"
     done = subprocess.run(
-        [sys.executable, "-c", f"{statements}; {check}"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"{statements}\n{check}"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

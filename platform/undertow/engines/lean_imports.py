@@ -1,9 +1,13 @@
 """Imports of large libraries without packages of theirs that this program does not use.
 
-A sweep starts many processes, and imports are most of the processor time of a start. transformers imports
-scikit-learn for assisted generation if it is installed, and DeepSpeed imports MLflow for its autotuner.
+A sweep starts many processes, and imports are most of the processor time of a start. If they are installed,
+transformers imports scikit-learn for assisted generation and SciPy for the losses of object detection, vLLM
+imports SciPy for audio, and DeepSpeed imports MLflow for its autotuner. Python's garbage collection looks at
+all objects again and again while these libraries make theirs. Without SciPy and collections, an engine of a
+nano model started in 8 instead of 10 seconds on one core.
 """
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +29,24 @@ def without(*packages: str) -> Iterator[None]:
             del sys.modules[package]
 
 
+@contextmanager
+def lean_start() -> Iterator[None]:
+    """Context manager for importing and starting transformers or vLLM in a process of its own.
+
+    Later imports of the hidden packages work as usual.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with without("sklearn", "scipy"):
+            yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def import_transformers() -> None:
-    """Imports what generation with transformers needs, without scikit-learn."""
-    with without("sklearn"):
+    """Imports what generation and training with transformers need, without scikit-learn and SciPy."""
+    with lean_start():
         import_module("transformers.generation.candidate_generator")
+        import_module("transformers.modeling_utils")

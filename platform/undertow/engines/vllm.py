@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.engines import runtime
-from undertow.engines.lean_imports import import_transformers
+from undertow.engines.lean_imports import lean_start
 from undertow.engines.literal_paths import without_pattern
 from undertow.engines.protocol import Answer, ModelWeights, Request, TokenProbabilities
 from undertow.engines.serving import Served, ServingJob
@@ -38,8 +38,7 @@ class VLLMEngine:
     def __init__(self, reference_folder: str, **settings: Any) -> None:
         """Starts vLLM in this process; `settings` are the fields of `runtime.EngineSettings`."""
         chosen = runtime.EngineSettings(**settings)
-        with runtime.starting(chosen):
-            import_transformers()
+        with lean_start(), runtime.starting(chosen):
             from transformers import AutoConfig
             from vllm import LLM
 
