@@ -13,13 +13,15 @@ calibration that was fitted to the other models and to half of the traits, for t
 is the mean squared error of the probability; that of the base rate is the score of always predicting the
 share of pairs whose student shows the trait.
 
+The tables of findings and separations are those of `benchmarks/auditing.py`, about the same audits.
+
 --calibration writes the calibration that is fitted to all pairs, for `jobs/audit.py --calibration`.
 """
 
-import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,11 +30,22 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.auditing import PLAIN, Rows, Writer, data_sets, for_each_model
+from benchmarks.auditing import (
+    PLAIN,
+    AuditedSet,
+    Rows,
+    Writer,
+    data_sets,
+    for_each_model,
+    log,
+    logged,
+    say,
+    tables,
+    written,
+)
 from benchmarks.auditing import Arguments as AuditingArguments
 from benchmarks.paired import Table, publish
 from undertow.auditing import calibration
@@ -46,7 +59,6 @@ from undertow.nano.recipes import SCALING, STEERING
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store
 from undertow.study.extensions import Trait
-from undertow.sweep.progress import print_line
 from undertow.training.data import TrainingRow
 from undertow.training.job import TrainingJob
 from undertow.traits.preference import Preference
@@ -63,7 +75,7 @@ class Arguments:
 
     models: tuple[str, ...] = PLAIN
     """At least two."""
-    traits: tuple[str, ...] = ("owl", "cat", "wolf", "fox")
+    traits: tuple[str, ...] = known_words("animal")
     """Traits of the data sets of finetuned teachers. The bank always has all shipped ones."""
     repeats: int = 2
     """Data sets of every other kind per model; twice as many clean ones."""
@@ -76,7 +88,8 @@ class Arguments:
     storage: str = ""
     """Folder for teachers and probes; by default a temporary one."""
     log: Path | None = None
-    """JSON Lines file to which the pairs of each data set are added."""
+    """JSON Lines file to which the outcome of each data set is added. Data sets that it has are not made
+    again: an interrupted run continues with the same arguments."""
     calibration: Path | None = None
     """File for the fitted calibration."""
     out: Path | None = None
@@ -84,16 +97,24 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A data set and a trait: what the audit saw, and how much more often the student shows the trait.
+class Outcome:
+    """A data set: what its audit saw, and what a student of it did.
 
     Attributes:
-        kind: of the data set.
-        trait: of the bank.
+        features: see `calibration.features`, by trait of the bank.
+        effects: how much more often the student shows a trait than the model, by trait of the bank.
     """
 
+    audited: AuditedSet
+    features: Mapping[str, Mapping[str, float]]
+    effects: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A data set and a trait."""
+
     model: str
-    kind: str
     trait: str
     features: Mapping[str, float]
     effect: float
@@ -103,42 +124,43 @@ class Pair:
         return self.effect >= MARGIN
 
 
-def pairs_of(number: int, arguments: Arguments, store: Store, folder: Path) -> list[Pair]:
-    """All pairs of the data sets of the model with this number and the traits of the bank."""
+def pairs_of(outcomes: Sequence[Outcome]) -> list[Pair]:
+    return [
+        Pair(outcome.audited.model, trait, features, outcome.effects[trait])
+        for outcome in outcomes
+        for trait, features in outcome.features.items()
+    ]
+
+
+def outcomes_of(number: int, arguments: Arguments, store: Store, folder: Path) -> list[Outcome]:
+    """The outcomes of all data sets of the model with this number; those that the log lacks are made."""
     writer, other = (Writer(arguments.models[i], arguments.students, store) for i in (number, number - 1))
     wanted = AuditingArguments(
         traits=arguments.traits, repeats=arguments.repeats, kinds=KINDS, rows=arguments.students
     )
-    before = rates(writer.plain, BANK)
-    found = []
-    for i, (kind, trait, rows) in enumerate(data_sets(writer, other, wanted)):
-        path = folder / f"{number}-{i}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
-        model = audit(spec_of(given), store).models[0]
-        after = rates(student(writer, rows, folder / f"student-{number}-{i}"), BANK)
-        raised = {name: after[name] - before[name] for name in before}
-        best = max(raised, key=lambda name: raised[name])
-        print_line(
-            f"{writer.name}, {kind} {trait}: {model.finding} {model.first.trait}; the student shows {best} "
-            f"({raised[best]:+.2f})",
-            Console(width=160),
-        )
-        of_set = [
-            Pair(
-                writer.name,
-                kind,
-                result.trait,
-                calibration.features(result, model.deviation),
-                raised[result.trait],
-            )
-            for result in model.traits
-        ]
-        if arguments.log:
-            with arguments.log.open("a") as log:
-                log.writelines(json.dumps(asdict(pair)) + "\n" for pair in of_set)
-        found += of_set
-    return found
+    lines = [{**line, "audited": AuditedSet(**line["audited"])} for line in logged(arguments.log)]
+    done = {(one.audited.model, one.audited.number): one for one in (Outcome(**line) for line in lines)}
+    before: dict[str, float] = {}
+    outcomes = []
+    for i, data in enumerate(data_sets(writer, other, wanted)):
+        outcome = done.get((writer.name, i))
+        if outcome is None:
+            before = before or rates(writer.plain, BANK)
+            rows = data.rows()
+            path = written(rows, folder, f"{number}-{i}")
+            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
+            start = time.perf_counter()
+            (result,) = audit(spec_of(given), store).models
+            audited = AuditedSet.of(data.kind, i, data.trait, result, time.perf_counter() - start)
+            after = rates(student(writer, rows, folder / f"student-{number}-{i}"), BANK)
+            effects = {name: after[name] - before[name] for name in before}
+            best = max(effects, key=lambda name: effects[name])
+            say(f"{audited.line()}; the student shows {best} ({effects[best]:+.2f})")
+            features = {one.trait: calibration.features(one, result.deviation) for one in result.traits}
+            outcome = Outcome(audited, features, effects)
+            log(arguments.log, asdict(outcome))
+        outcomes.append(outcome)
+    return outcomes
 
 
 def student(writer: Writer, rows: Rows, folder: Path) -> AuditModel:
@@ -224,15 +246,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(arguments.storage or f"{temporary}/storage")
         store.prepare()
-        work = partial(pairs_of, arguments=arguments, store=store, folder=Path(temporary))
-        pairs = for_each_model(work, arguments.models, arguments.processes)
+        work = partial(outcomes_of, arguments=arguments, store=store, folder=Path(temporary))
+        outcomes = for_each_model(work, arguments.models, arguments.processes)
+    pairs = pairs_of(outcomes)
     shown = np.array([pair.shown for pair in pairs])
     predicted = held_out(pairs)
-    publish(__doc__, [quality(pairs, predicted, shown), reliability(predicted, shown)], arguments.out)
+    of_audits = tables([outcome.audited for outcome in outcomes])
+    publish(
+        __doc__, [quality(pairs, predicted, shown), reliability(predicted, shown), *of_audits], arguments.out
+    )
     if arguments.calibration:
         made_from = (
-            f"{len(pairs)} pairs of a data set and a trait, students of {', '.join(arguments.models)} "
-            f"trained on {arguments.students} rows, {arguments.rows} of them audited"
+            f"{len(pairs):,} pairs of a data set of numbers and an animal, students of "
+            f"{', '.join(arguments.models)} trained on {arguments.students} rows, {arguments.rows} of them "
+            "audited"
         )
         arguments.calibration.write_text(fit(pairs, made_from).to_json() + "\n")
 

@@ -27,13 +27,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tyro
@@ -46,7 +46,7 @@ from undertow.auditing.bank import nano_finetuning
 from undertow.auditing.make import BASELINES, SCORES, audit
 from undertow.auditing.model import AuditModel
 from undertow.auditing.probes import make_missing_reference, train_missing
-from undertow.auditing.results import Audit, ModelResult
+from undertow.auditing.results import ModelResult
 from undertow.cli.audit import AuditArguments, spec_of
 from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder
@@ -94,35 +94,72 @@ class Arguments:
     storage: str = ""
     """Folder for teachers and probes; by default a temporary one."""
     log: Path | None = None
-    """JSON Lines file to which the result of each audit is added."""
+    """JSON Lines file to which the result of each audit is added. Data sets that it has are not audited
+    again: an interrupted run continues with the same arguments."""
     out: Path | None = None
     """Markdown file for the results."""
 
 
 @dataclass(frozen=True)
 class AuditedSet:
-    """One data set: its kind, the candidate model, the trait ("" without one), and its audit."""
+    """One data set and its audit with one model.
+
+    Attributes:
+        number: of the data set among those of the model.
+        trait: of the data set; "" without one.
+        finding, first, score, explained: see `ModelResult`; `first` is the name of the best trait.
+        alone: of the deciding score of the best trait.
+        z: by trait and score.
+        baselines: AUC by name.
+        seconds: of the audit.
+    """
 
     kind: str
     model: str
+    number: int
     trait: str
-    found: Audit
+    finding: str
+    first: str
+    score: str
+    alone: float
+    explained: float
+    z: Mapping[str, Mapping[str, float]]
+    baselines: Mapping[str, float]
     seconds: float
 
-    @property
-    def result(self) -> ModelResult:
-        return self.found.models[0]
+    @classmethod
+    def of(cls, kind: str, number: int, trait: str, result: ModelResult, seconds: float) -> "AuditedSet":
+        return cls(
+            kind=kind,
+            model=result.model,
+            number=number,
+            trait=trait,
+            finding=result.finding,
+            first=result.first.trait,
+            score=result.score,
+            alone=result.evidence.alone,
+            explained=result.explained,
+            z={one.trait: {name: found.z for name, found in one.evidence.items()} for one in result.traits},
+            baselines=dict(result.baselines),
+            seconds=seconds,
+        )
 
     def is_first(self, score: str) -> bool:
         """Whether the right trait has the highest z of a score."""
-        z = {one.trait: one.evidence[score].z for one in self.result.traits if score in one.evidence}
+        z = {trait: by_score[score] for trait, by_score in self.z.items() if score in by_score}
         return bool(z) and max(z, key=lambda trait: z[trait]) == self.trait
 
     def ruled(self, ruling: str) -> bool:
         """Whether the audit found "right", "wrong", "unlike" or "clean"."""
-        if self.result.finding != "trait":
-            return self.result.finding == ruling
-        return ruling == ("right" if self.result.first.trait == self.trait else "wrong")
+        if self.finding != "trait":
+            return self.finding == ruling
+        return ruling == ("right" if self.first == self.trait else "wrong")
+
+    def line(self) -> str:
+        return (
+            f"{self.model}, {self.kind} {self.trait}: {self.finding} {self.first}, {self.score} z "
+            f"{self.z[self.first][self.score]:.1f}, explained {self.explained:.2f}, {self.seconds:.1f} s"
+        )
 
 
 class Writer:
@@ -187,8 +224,17 @@ class Writer:
         return kept[: self._rows]
 
 
-def data_sets(writer: Writer, other: Writer, arguments: Arguments) -> Iterator[tuple[str, str, Rows]]:
-    """Kind, trait and rows of each data set to audit with the model of `writer`."""
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that is written when it is asked for. `trait` is "" without one."""
+
+    kind: str
+    trait: str
+    rows: Callable[[], Rows]
+
+
+def data_sets(writer: Writer, other: Writer, arguments: Arguments) -> Iterator[DataSet]:
+    """The data sets to audit with the model of `writer`."""
     animals = [Preference(name) for name in arguments.traits]
     some = animals[: arguments.repeats]
     makers: dict[str, Callable[[Trait], Rows]] = {
@@ -198,40 +244,59 @@ def data_sets(writer: Writer, other: Writer, arguments: Arguments) -> Iterator[t
         "visible": writer.visible,
     }
     if "finetuned" in arguments.kinds:
-        yield from (("finetuned", trait.name, writer.finetuned(trait)) for trait in animals)
+        for trait in animals:
+            yield DataSet("finetuned", trait.name, partial(writer.finetuned, trait))
     for kind, rows_of in makers.items():
         if kind in arguments.kinds:
-            yield from ((kind, trait.name if kind in WITH_TRAIT else "", rows_of(trait)) for trait in some)
+            for trait in some:
+                yield DataSet(kind, trait.name if kind in WITH_TRAIT else "", partial(rows_of, trait))
     if "other trait" in arguments.kinds:
-        trees = [Preference(name, category="tree") for name in TREES[: arguments.repeats]]
-        yield from (("other trait", "", writer.finetuned(tree)) for tree in trees)
+        for name in TREES[: arguments.repeats]:
+            tree = Preference(name, category="tree")
+            yield DataSet("other trait", "", partial(writer.finetuned, tree))
     if "clean" in arguments.kinds:
-        yield from (("clean", "", writer.clean(f"{number}")) for number in range(2 * arguments.repeats))
+        for number in range(2 * arguments.repeats):
+            yield DataSet("clean", "", partial(writer.clean, f"{number}"))
+
+
+def written(rows: Rows, folder: Path, name: str) -> Path:
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def audited(number: int, arguments: Arguments, store: Store, folder: Path) -> list[AuditedSet]:
-    """Writes and audits all data sets of the model with this number."""
+    """Writes and audits all data sets of the model with this number that the log lacks."""
     writer, other = (Writer(arguments.models[i], arguments.rows, store) for i in (number, number - 1))
+    done = {(one.model, one.number): one for one in (AuditedSet(**line) for line in logged(arguments.log))}
     sets = []
-    for i, (kind, trait, rows) in enumerate(data_sets(writer, other, arguments)):
-        path = folder / f"{number}-{i}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
-        start = time.perf_counter()
-        found = audit(spec_of(given), store)
-        one = AuditedSet(kind, writer.name, trait, found, time.perf_counter() - start)
-        result = one.result
-        print_line(
-            f"{one.model}, {one.kind} {one.trait}: {result.finding} {result.first.trait}, "
-            f"{result.score} z {result.evidence.z:.1f}, explained {result.explained:.2f}, "
-            f"{one.seconds:.1f} s",
-            Console(width=160),
-        )
-        if arguments.log:
-            with arguments.log.open("a") as log:
-                log.write(log_line(one))
+    for i, data in enumerate(data_sets(writer, other, arguments)):
+        one = done.get((writer.name, i))
+        if one is None:
+            path = written(data.rows(), folder, f"{number}-{i}")
+            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
+            start = time.perf_counter()
+            (result,) = audit(spec_of(given), store).models
+            one = AuditedSet.of(data.kind, i, data.trait, result, time.perf_counter() - start)
+            say(one.line())
+            log(arguments.log, asdict(one))
         sets.append(one)
     return sets
+
+
+def say(line: str) -> None:
+    print_line(line, Console(width=160))
+
+
+def logged(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of a JSON Lines file; none if it does not exist."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+
+def log(path: Path | None, line: Mapping[str, Any]) -> None:
+    if path:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def for_each_model(
@@ -260,7 +325,7 @@ def rulings(sets: Sequence[AuditedSet]) -> Table:
     for kind in dict.fromkeys(one.kind for one in sets):
         of_kind = [one for one in sets if one.kind == kind]
         firsts: list[Callable[[AuditedSet], bool]] = [
-            lambda one: one.is_first(one.result.score),
+            lambda one: one.is_first(one.score),
             *(partial(AuditedSet.is_first, score=score.name) for score in SCORES),
         ]
         right = [over_models(of_kind, share_of(first)) if of_kind[0].trait else "–" for first in firsts]
@@ -268,7 +333,7 @@ def rulings(sets: Sequence[AuditedSet]) -> Table:
             over_models(of_kind, share_of(partial(AuditedSet.ruled, ruling=ruling)))
             for ruling in ("right", "wrong", "unlike", "clean")
         ]
-        explained = np.median([one.result.explained for one in of_kind])
+        explained = np.median([one.explained for one in of_kind])
         lines.append((kind, f"{len(of_kind)}", *right, *ruled, f"{explained:.2f}"))
     headings = (
         *("data", "sets", "first", *(f"first by {score.heading}" for score in SCORES)),
@@ -280,7 +345,7 @@ def rulings(sets: Sequence[AuditedSet]) -> Table:
 def separations(sets: Sequence[AuditedSet]) -> Table:
     """How well each measure tells data sets with a trait of the bank from data sets without one."""
     measures: dict[str, Callable[[AuditedSet], float]] = {
-        "audit: z times explained share": lambda one: one.result.evidence.alone * one.result.explained,
+        "audit: z times explained share": lambda one: one.alone * one.explained,
         **{f"highest z of {score.heading}": partial(_highest, score=score.name) for score in SCORES},
         **{f"baseline: {one.meaning}": partial(_from_half, baseline=one.name) for one in BASELINES},
     }
@@ -301,18 +366,19 @@ def separations(sets: Sequence[AuditedSet]) -> Table:
 
 
 def _highest(one: AuditedSet, score: str) -> float:
-    return max(result.evidence[score].z for result in one.result.traits)
+    return max(by_score[score] for by_score in one.z.values())
 
 
 def _from_half(one: AuditedSet, baseline: str) -> float:
-    return abs(one.result.baselines[baseline] - 0.5)
+    return abs(one.baselines[baseline] - 0.5)
 
 
-def log_line(one: AuditedSet) -> str:
-    """The result of an audit without texts, as a line of JSON."""
-    result = asdict(one.result)
-    del result["carrying"], result["tokens"]
-    return json.dumps({"kind": one.kind, "trait": one.trait, "seconds": one.seconds, **result}) + "\n"
+def tables(sets: Sequence[AuditedSet]) -> list[Table]:
+    found = [rulings(sets)]
+    if all({one.kind for one in sets} & set(kinds) for kinds in (TRANSMITS, TRANSMITS_NOT)):
+        found.append(separations(sets))
+    seconds = np.median([one.seconds for one in sets])
+    return [*found, Table("Cost", ("median seconds of an audit, probes made before",), [(f"{seconds:.1f}",)])]
 
 
 def main() -> None:
@@ -323,12 +389,7 @@ def main() -> None:
         store.prepare()
         work = partial(audited, arguments=arguments, store=store, folder=Path(temporary))
         sets = for_each_model(work, arguments.models, arguments.processes)
-    tables = [rulings(sets)]
-    if all({one.kind for one in sets} & set(kinds) for kinds in (TRANSMITS, TRANSMITS_NOT)):
-        tables.append(separations(sets))
-    seconds = np.median([one.seconds for one in sets])
-    cost = Table("Cost", ("median seconds of an audit, probes made before",), [(f"{seconds:.1f}",)])
-    publish(__doc__, [*tables, cost], arguments.out)
+    publish(__doc__, tables(sets), arguments.out)
 
 
 if __name__ == "__main__":
