@@ -23,7 +23,7 @@ from tests.clusters.slurm import ROOT, short_folder
 from undertow.storage.manifest import HISTORY
 
 STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
-HEAD = "f" * 51 + "0" * 5  # the id that Ray's provider for tests expects of the head
+HEAD, HEAD_TYPE = "f" * 51 + "0" * 5, "ray.head.default"  # that Ray's provider for tests expects
 
 COMMANDS = (
     "cluster_synced_files",
@@ -39,22 +39,23 @@ pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
 
 
 def configuration(workers: int) -> dict[str, Any]:
-    """A cluster file of Ray: a head without CPUs, and workers of one CPU, idle for at most six seconds."""
+    """A cluster file of Ray: a head without CPUs, and workers of one CPU that leave after two idle seconds."""
     return {
         "cluster_name": "autoscaling",
         "max_workers": workers,
         "upscaling_speed": 1.0,
-        "idle_timeout_minutes": 0.1,
+        "idle_timeout_minutes": 2 / 60,
         "provider": {
             "type": "fake_multinode",
             "head_node_id": HEAD,
+            "use_node_id_as_ip": True,  # all nodes have the address of the host
             "gcs_address": "10.77.0.1:6379",
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
         },
-        "head_node_type": "head",
+        "head_node_type": HEAD_TYPE,
         "available_node_types": {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "cpu": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": workers},
         },
         # Ray's schema demands the sections of `ray up`, which is not used.
@@ -84,12 +85,17 @@ class Cluster:
             with suppress(psutil.Error, OSError):  # it ended meanwhile
                 is_raylet = process.name() == "raylet"
                 if is_raylet and Path(f"/proc/{process.pid}/ns/pid").readlink() == ours:
-                    words = process.cmdline()
-                    (node,) = (w.partition("=")[2] for w in words if w.startswith("--node_id="))
-                    found[node] = process
+                    for word in process.cmdline():  # empty if it has just ended
+                        if word.startswith("--node_id="):
+                            found[word.partition("=")[2]] = process
         found.pop(HEAD, None)
         self.seen |= found.keys()
         return found
+
+    def log(self) -> str:
+        """The end of the autoscaler's log, which is on the host's own disk."""
+        line = f"tail -n 60 {self.host.folder}/local/session_latest/logs/monitor.log"
+        return self.host.run("bash", "-c", line, environment=self.environment).stdout
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,11 @@ def cluster(folder: Path, hosts: Sequence[Host]) -> Iterator[Cluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     }
-    autoscaler = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    autoscaler = {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "10",  # until a lost node is replaced, by default 30
+    }
     start = ["ray", "start", "--head", "--block", "--num-cpus=0", "--disable-usage-stats"]
     start += [f"--autoscaling-config={folder / 'cluster.json'}", f"--temp-dir={folder / 'local'}"]
     start += ["--node-ip-address=10.77.0.1", "--port=6379", "--min-worker-port=0", "--max-worker-port=0"]
@@ -197,7 +207,7 @@ def test_workers_start_late_leave_when_idle_and_one_dies_during_training(
     log = sweep.log.read_text()
     assert "Report: " in log
     assert unreadable(log) == []
-    assert len(cluster.seen) > 2, "nodes left or were replaced"
+    assert len(cluster.seen) > 2, f"no node left or was replaced:\n{cluster.log()}"
     wait_until(lambda: not cluster.raylets(), 120, lambda: f"idle nodes: {cluster.raylets().keys()}")
 
     undisturbed = start(hosts[1], "undisturbed", plain_environment(folder))
