@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
 
 
 def configuration(workers: int) -> dict[str, Any]:
-    """A cluster file of Ray: a head without CPUs, and workers of one CPU that leave after two idle seconds."""
+    """A cluster file of Ray: a head without CPUs; workers of one CPU that leave after two idle seconds."""
     return {
         "cluster_name": "autoscaling",
         "max_workers": workers,
