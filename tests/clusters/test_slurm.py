@@ -17,6 +17,7 @@ from undertow.storage.store import Store
 from undertow.sweep.run import make_plan
 
 STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
+LOGGED = ("reference", "teacher", "dataset", "student")  # kinds with an event for each artifact made
 SCRIPT = "platform/slurm.sbatch"
 
 pytestmark = [pytest.mark.clusters, pytest.mark.timeout(1800)]
@@ -77,7 +78,8 @@ def test_a_sweep_at_its_time_limit_twice_continues_on_both_nodes_one_of_them_dra
     assert plan.is_complete
     made_on = {store.manifest(Address(a.kind, k)).node for k, a in plan.artifacts.items()}
     assert made_on == {"h1", "h2"}
-    assert list((slurm.folder / "clone").glob("ray-*.log")) == [], "Ray's logs are kept after errors only"
+    of_job = list(slurm.clone.glob(f"ray-{job.number}-*.log"))
+    assert of_job == [], "Ray's logs are kept after errors only"
 
 
 def test_two_jobs_at_once_make_each_shared_artifact_once(slurm: Slurm) -> None:
@@ -100,8 +102,9 @@ def test_two_jobs_at_once_make_each_shared_artifact_once(slurm: Slurm) -> None:
         for event in events.read(store, "small", sweep)
         if event["event"] == "made"
     )
-    assert made.keys() >= {(artifact.kind, key) for key, artifact in plan.artifacts.items()}
-    assert set(made.values()) == {1}, made.most_common(3)
+    # Engines' work has no such event: completions and evaluations are complete, as the plan is.
+    expected = {(artifact.kind, key) for key, artifact in plan.artifacts.items() if artifact.kind in LOGGED}
+    assert made == dict.fromkeys(expected, 1)
 
 
 def test_the_error_of_a_wrong_argument_ends_the_job(slurm: Slurm, storage: Path) -> None:
