@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from undertow.cli.audit import AuditArguments, spec_of
+from undertow.cli.audit import AuditArguments, calibration_for, spec_of
 from undertow.errors import UserError
+from undertow.study.references import Reference
 
 
 @pytest.fixture
@@ -34,6 +35,23 @@ def test_invalid_arguments_are_rejected(
 ) -> None:
     with pytest.raises(UserError, match=message):
         spec_of(replace(arguments, **changes))  # type: ignore[arg-type]
+
+
+def test_nano_models_have_a_shipped_calibration(arguments: AuditArguments, tmp_path: Path) -> None:
+    spec = spec_of(arguments)
+    shipped = calibration_for(spec, "")
+    assert shipped is not None
+    assert "nano/gpt2-0" in shipped.made_from
+    strong, weak = ({"carried": carried, "probe_ratio": 4 * carried} for carried in (3.0, 0.0))
+    assert (shipped.probability(strong) or 0) > 0.9
+    assert (shipped.probability(weak) or 0) < 0.05
+    other = Reference(str(tmp_path))
+    assert calibration_for(spec.changed(references=(other,)), "") is None
+    path = tmp_path / "own.json"
+    path.write_text(replace(shipped, made_from="own").to_json())
+    own = calibration_for(spec, str(path))
+    assert own is not None
+    assert own.made_from == "own"
 
 
 def test_the_key_of_an_audit_follows_its_inputs(arguments: AuditArguments) -> None:

@@ -21,6 +21,7 @@ from undertow.auditing.deviation import Deviation
 from undertow.auditing.results import ExpectedEffect, TraitResult
 from undertow.errors import UserError
 
+NANO = Path(__file__).with_name("nano_calibration.json")  # made by benchmarks/audit_calibration.py
 VERSION = 2
 NEAREST = 40  # pairs of a data set and a trait from which an expected effect is computed
 ROWS = 300  # to whose number the features of an audit of fewer or more rows are scaled
@@ -78,7 +79,7 @@ class Calibration:
 
     def to_json(self) -> str:
         """The content of a calibration file."""
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=1)
+        return json.dumps({"version": VERSION, **asdict(self)})
 
 
 def read(path: str) -> Calibration:

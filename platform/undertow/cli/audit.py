@@ -10,6 +10,7 @@ from rich.console import Console
 
 from undertow.auditing import calibration as calibrations
 from undertow.auditing.bank import nano_finetuning, traits_for
+from undertow.auditing.calibration import Calibration
 from undertow.auditing.results import Audit, AuditSpec
 from undertow.auditing.rows import check_models, imported
 from undertow.cli.entry import option
@@ -55,7 +56,7 @@ class AuditArguments:
     """Column of the prompts."""
     completion: Annotated[str, option("NAME", "usual names")] = ""
     """Column of the completions."""
-    calibration: Annotated[str, option("FILE.json", "none")] = ""
+    calibration: Annotated[str, option("FILE.json", "for nano models the shipped one, else none")] = ""
     """Calibration that turns scores into probabilities of transmission."""
 
 
@@ -63,7 +64,7 @@ def main(arguments: AuditArguments, console: Console) -> int:
     """Runs, prints and stores the audit."""
     quiet()
     spec = spec_of(arguments)
-    calibration = calibrations.read(arguments.calibration) if arguments.calibration else None
+    calibration = calibration_for(spec, arguments.calibration)
     store = Store(arguments.storage)
     store.prepare()
 
@@ -99,6 +100,16 @@ def spec_of(arguments: AuditArguments) -> AuditSpec:
         alpha=arguments.alpha,
         seed=arguments.seed,
     )
+
+
+def calibration_for(spec: AuditSpec, path: str) -> Calibration | None:
+    """The calibration in a file, or the shipped one if all candidates are nano models.
+
+    Raises UserError for a file without a calibration.
+    """
+    if path:
+        return calibrations.read(path)
+    return calibrations.read(str(calibrations.NANO)) if all(map(is_nano, spec.references)) else None
 
 
 def probe_finetuning(reference: Reference) -> Finetuning:
