@@ -30,7 +30,8 @@ BEFORE = "2df8677"  # the commit that "before" stands for in all results
 ANSWER = "measured: "  # begins the line by which a side's process returns its figures
 LOAD = os.getloadavg()[0]  # before anything was measured
 ALSO = ("trl",)  # packages whose versions are shown if they are installed
-INTERNAL = ("--out", "--side", "--folder")  # flags that are no part of the reported command
+# Flags that are no part of the reported command.
+INTERNAL = ("--out", "--side", "--folder", "--storage", "--log", "--calibration", "--processes")
 
 Figures = dict[str, float]  # of one run of one side, by name
 Runs = dict[str, list[Figures]]  # by side, in the order of the rounds
