@@ -257,9 +257,8 @@ def main() -> None:
     )
     if arguments.calibration:
         made_from = (
-            f"{len(pairs):,} pairs of a data set of numbers and an animal, students of "
-            f"{', '.join(arguments.models)} trained on {arguments.students} rows, {arguments.rows} of them "
-            "audited"
+            f"{len(outcomes)} students of {len(arguments.models)} models, each trained on "
+            f"{arguments.students} rows of numbers, of which {arguments.rows} were audited"
         )
         arguments.calibration.write_text(fit(pairs, made_from).to_json() + "\n")
 

@@ -6,8 +6,8 @@ import pytest
 
 from undertow.auditing.deviation import Deviation
 from undertow.auditing.finding import Finding, Reason
-from undertow.auditing.prose import UNCALIBRATED, conclusion, p_value
-from undertow.auditing.results import Audit, ModelResult, TraitResult
+from undertow.auditing.prose import UNCALIBRATED, conclusion, effect_text, p_value, probability_text
+from undertow.auditing.results import Audit, ExpectedEffect, ModelResult, TraitResult
 from undertow.auditing.scores import Evidence
 
 
@@ -55,6 +55,19 @@ def test_a_probability_is_stated_only_with_a_calibration() -> None:
     assert conclusion(audit("trait")).endswith(UNCALIBRATED)
     assert "probability of 83% (calibrated on a study)" in conclusion(audit("trait", probability=0.83))
     assert UNCALIBRATED not in conclusion(audit("trait", probability=0.83))
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"),
+    [(None, "–"), (0.0, "< 1%"), (0.006, "1%"), (0.83, "83%"), (0.994, "99%"), (1.0, "> 99%")],
+)
+def test_no_probability_is_shown_as_certain(probability: float | None, shown: str) -> None:
+    assert probability_text(probability) == shown
+
+
+def test_an_expected_effect_is_shown_with_its_interval() -> None:
+    assert effect_text(ExpectedEffect(0.61, 0.32, 0.8)) == "+0.61 [+0.32, +0.80]"
+    assert effect_text(None) == "–"
 
 
 @pytest.mark.parametrize(("p", "shown"), [(0.5, "0.5"), (0.00123, "0.0012"), (1e-9, "< 0.0001")])

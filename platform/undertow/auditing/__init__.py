@@ -12,5 +12,6 @@ all scores. Probe models, one per trait, are ordinary artifacts and are trained 
 To add a score, define a `scores.TraitScore` or `scores.Baseline` in a file of its own and add it to the table
 in `make`.
 
-Not covered: probabilities of transmission without a `calibration.Calibration`; one is shipped, for nano models.
+Not covered: probabilities of transmission without a `calibration.Calibration`. One is shipped, for nano
+models.
 """

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from undertow.auditing.make import BASELINES
 from undertow.auditing.page import html
-from undertow.auditing.prose import conclusion, effect_text, p_value
+from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
 from undertow.auditing.results import Audit, ModelResult
 from undertow.report.tables import new_table
 
@@ -36,8 +36,7 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
         cells = [result.trait, *(f"{found.z:.1f}" if found else "–" for found in evidence)]
         cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
         if audit.calibration:
-            cells.append("–" if result.probability is None else f"{result.probability:.0%}")
-            cells.append(effect_text(result.effect))
+            cells += [probability_text(result.probability), effect_text(result.effect)]
         table.add_row(*map(escape, cells))
     return table
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from undertow import report
 from undertow.auditing.make import BASELINES, SCORES
-from undertow.auditing.prose import conclusion, effect_text, p_value
+from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
 from undertow.auditing.results import Audit
 
 SHOWN_CHARACTERS = 400  # of a prompt or completion
@@ -23,6 +23,7 @@ def html(audit: Audit, key: str) -> str:
             baselines=BASELINES,
             p_value=p_value,
             effect_text=effect_text,
+            probability_text=probability_text,
             cut=_cut,
             repr=repr,
         )

@@ -63,9 +63,17 @@ def _probability(audit: Audit, model: ModelResult) -> str:
         else ""
     )
     return (
-        f"A student trained on them would show “{model.first.trait}” with a probability of {probability:.0%}"
+        f"A student trained on them would show “{model.first.trait}” with a probability of "
+        f"{probability_text(probability)}"
         f"{expected} (calibrated on {audit.calibration})."
     )
+
+
+def probability_text(probability: float | None) -> str:
+    """A probability in per cent; no calibration justifies 0 or 100 %."""
+    if probability is None:
+        return "–"
+    return "< 1%" if probability < 0.005 else "> 99%" if probability > 0.995 else f"{probability:.0%}"
 
 
 def effect_text(effect: ExpectedEffect | None) -> str:
