@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from tests.training.conftest import (
     MASKED_ROWS,
@@ -507,8 +508,7 @@ def test_training_works_after_an_engine_has_destroyed_the_process_group(
     finetune(gpt2, [before], ignore)
     torch.distributed.destroy_process_group()
     if another:
-        store = torch.distributed.HashStore()
-        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     finetune(gpt2, [after], ignore)
     assert all(torch.equal(value, weights(after)[name]) for name, value in weights(before).items())
 
