@@ -86,7 +86,7 @@ test-all: setup  ## run every test; 35 minutes
 	$(VERDICT)
 
 # As root on Debian or Ubuntu the packages are installed; elsewhere the tests are skipped with the reason.
-test-clusters: setup  ## run sweeps on Slurm nodes in namespaces of this machine (root, Debian or Ubuntu)
+test-clusters: setup  ## run sweeps on Slurm, over SSH and with an autoscaler, in namespaces (root, Debian or Ubuntu)
 	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge ip:iproute2 \
 	  sshd:openssh-server ssh:openssh-client rsync:rsync; do \
 	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; done; \

@@ -15,8 +15,7 @@ batches, optimizer and precision, without DeepSpeed, probes and files, so that o
 
 Goal: nano at least 3 times faster, small models at least 1.3 times, at equal losses.
 
-Ceiling: nano steps are bound by calls, which grouping divides by the number of students. Steps of the small
-model are bound by arithmetic, which grouping does not reduce.
+Ceiling: grouping divides the number of calls by the number of students, and leaves the arithmetic as it is.
 """
 
 import sys

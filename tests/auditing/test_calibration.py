@@ -63,6 +63,9 @@ def test_the_expected_effect_is_that_of_the_pairs_with_the_nearest_probabilities
     assert effect.mean == pytest.approx(0.25, abs=0.01)
     assert (effect.low, effect.high) == pytest.approx((0.16, 0.34), abs=0.01)
     assert replace(HALF, outcomes=()).effect(0.5) is None
+    tied = replace(HALF, outcomes=((0.5, 0.0),) * 100 + ((0.5, 1.0),) * 100).effect(0.5)
+    assert tied is not None
+    assert (tied.mean, tied.low, tied.high) == (0.5, 0.0, 1.0)
 
 
 def test_features_do_not_depend_on_the_number_of_audited_rows() -> None:

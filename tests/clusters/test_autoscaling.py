@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.artifact_files import file_digests
 from tests.clusters.hosts import Host, skip_without, two_hosts, wait_until
 from tests.clusters.logs import unreadable
 from tests.clusters.slurm import ROOT, short_folder
-from undertow.storage.manifest import HISTORY
 
 STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
 HEAD, HEAD_TYPE = "f" * 51 + "0" * 5, "ray.head.default"  # that Ray's provider for tests expects
@@ -125,16 +125,6 @@ class Sweep:
         wait_until(ended, seconds, lambda: f"the sweep ends:\n{self.log.read_text()}")
         return int(self.process.returncode)
 
-    def files(self) -> dict[tuple[str, ...], str]:
-        """The SHA-256 of each file of an artifact, but for the times in histories of trainings."""
-        manifests = (self.storage / "artifacts").glob("*/*/manifest.json")
-        return {
-            (*path.parts[-3:-1], name): digest
-            for path in manifests
-            for name, digest in json.loads(path.read_text())["files"].items()
-            if name != HISTORY
-        }
-
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -212,4 +202,4 @@ def test_workers_start_late_leave_when_idle_and_one_dies_during_training(
 
     undisturbed = start(hosts[1], "undisturbed", plain_environment(folder))
     assert undisturbed.wait_for_end() == 0, undisturbed.log.read_text()
-    assert sweep.files() == undisturbed.files()
+    assert file_digests(sweep.storage) == file_digests(undisturbed.storage)

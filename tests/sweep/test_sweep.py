@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.artifact_files import file_digests
 from tests.sweep import small_study
 from tests.sweep.head import ray_head
 from undertow.archive.whole_model import export_model
 from undertow.engines.weight_files import TRAINED_TENSORS
-from undertow.storage.manifest import HISTORY, Address
+from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.sweep.run import make_plan
@@ -63,16 +64,6 @@ class World:
         """The time at which each artifact of a kind was made, by key."""
         manifests = (self.storage / "storage" / "artifacts" / kind).glob("*/manifest.json")
         return {path.parent.name: json.loads(path.read_text())["created"] for path in manifests}
-
-    def files(self) -> dict[tuple[str, ...], str]:
-        """The SHA-256 of each file of an artifact, but for the times in histories of trainings."""
-        manifests = (self.storage / "storage" / "artifacts").glob("*/*/manifest.json")
-        return {
-            (*path.parts[-3:-1], name): digest
-            for path in manifests
-            for name, digest in json.loads(path.read_text())["files"].items()
-            if name != HISTORY
-        }
 
     def effects(self, study: str = "small") -> list[dict[str, str]]:
         """The rows of a study's newest effects.csv."""
@@ -197,14 +188,14 @@ def test_a_deleted_student_is_trained_again_by_two_workers(studied: World) -> No
 
 
 def test_an_overlapping_sweep_makes_deleted_artifacts_again_with_the_same_bytes(studied: World) -> None:
-    files, table = studied.files(), studied.effects()
+    files, table = file_digests(studied.storage / "storage"), studied.effects()
     cell = make_plan(small_study.study(), Store(str(studied.storage / "storage"))).cells[0]
     deleted = [cell.student.dataset.completions, cell.student.dataset, cell.student, *cell.evaluations]
     for artifact in deleted:
         shutil.rmtree(studied.storage / "storage" / "artifacts" / artifact.kind / key(artifact))
     again = studied.sweep("study", "--overlap")
     assert again.code == 0, again.output
-    assert studied.files() == files
+    assert file_digests(studied.storage / "storage") == files
     assert studied.effects() == table
 
 

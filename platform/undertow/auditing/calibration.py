@@ -23,7 +23,7 @@ from undertow.errors import UserError
 
 NANO = Path(__file__).with_name("nano_calibration.json")  # made by benchmarks/audit_calibration.py
 VERSION = 2
-NEAREST = 40  # pairs of a data set and a trait from which an expected effect is computed
+NEAREST = 40  # pairs of a data set and a trait, at least, from which an expected effect is computed
 ROWS = 300  # to whose number the features of an audit of fewer or more rows are scaled
 PROBE_RATIO = "probe_ratio"
 USED = ("carried", PROBE_RATIO)  # by `fit`; few, because the fitted models are few
@@ -72,8 +72,12 @@ class Calibration:
             return None
         import numpy as np
 
-        nearest = sorted(self.outcomes, key=lambda outcome: abs(outcome[0] - probability))[:NEAREST]
-        effects = [effect for _, effect in nearest]
+        distances = [abs(fitted - probability) for fitted, _ in self.outcomes]
+        # With ties, which are many at the ends: the order of the pairs, model by model, decides nothing.
+        most = sorted(distances)[:NEAREST][-1]
+        effects = [
+            effect for (_, effect), distance in zip(self.outcomes, distances, strict=True) if distance <= most
+        ]
         low, high = np.quantile(effects, (0.05, 0.95))
         return ExpectedEffect(float(np.mean(effects)), float(low), float(high))
 

@@ -86,7 +86,7 @@ class ReadyGroups(Searcher):
         """Called by Tune at the end of a trial."""
         self._running.discard(trial_id)
 
-    # Tune saves its searcher for a restore. A sweep never restores one: a rerun plans what is missing.
+    # Tune saves its searcher for a restore. A sweep never restores one: a rerun plans the missing artifacts.
 
     def save(self, checkpoint_path: str) -> None:
         """Saves nothing."""
