@@ -103,6 +103,8 @@ def _placeholder(reference: Reference) -> Reference:
 
 def _pin_given(reference: Reference) -> Reference:
     pinned = _pinned(reference.name, reference.revision, reference.location)
+    if not reference.mlp_bias and not reference.precision:
+        return pinned
     if reference.mlp_bias:
         _check_mlp_bias(pinned)
     return pinned.changed(mlp_bias=reference.mlp_bias, precision=reference.precision)

@@ -133,6 +133,7 @@ def check_probabilities(study: Study) -> None:
             )
 
 
+@cache  # many conditions have the same trait and reference
 def check_word(trait: Trait, reference: Reference) -> None:
     """Raises SpecError for a trait whose word is not in the closed vocabulary of a nano model."""
     if not is_nano(reference) or trait.is_judged:

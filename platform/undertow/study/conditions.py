@@ -6,6 +6,7 @@ condition, so it cannot be forgotten.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from undertow.errors import SpecError
 from undertow.study.artifacts import (
@@ -317,7 +318,7 @@ class Condition(Spec):
         one, other = teacher.initialisation, self.student.initialisation
         return one == other if one and other else None
 
-    @property
+    @cached_property
     def place(self) -> Place:
         """The names that tables and hypotheses identify the condition by."""
         trait = self.trait.name if self.trait else CONTROL
@@ -354,6 +355,13 @@ class Condition(Spec):
 
     def control(self) -> "Condition":
         """The condition that this one is compared with: the same, but with a teacher that has no trait."""
+        known: Condition | None = vars(self).get("_control")
+        if known is None:
+            known = self._control_of()
+            object.__setattr__(self, "_control", known)
+        return known
+
+    def _control_of(self) -> "Condition":
         own = self.generation
         if own.mixed is not None:
             own = own.changed(mixed=None, name="")

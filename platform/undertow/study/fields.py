@@ -47,6 +47,19 @@ def _specs_by_name() -> dict[str, Any]:
 
 
 @cache
+def inner_fields(cls: type) -> tuple[str, ...]:
+    """The fields whose values may be specs, or tuples of specs, from the last to the first."""
+    return tuple(name for name, hint in reversed(field_types(cls).items()) if not _is_plain(hint))
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return True
+    parts = [part for part in get_args(hint) if part is not Ellipsis]
+    return all(map(_is_plain, parts)) if parts else hint in TYPE_NAMES
+
+
+@cache
 def _compared(cls: type) -> tuple[str, ...]:
     """The fields that take part in ==."""
     return tuple(field.name for field in dataclasses.fields(cls) if field.compare)
@@ -91,22 +104,24 @@ class Spec:
 
     def _set(self, values: Mapping[str, Any]) -> None:
         """Normalises and assigns `values`, then validates the whole spec."""
-        for name, hint in field_types(class_of(self)).items():
-            if name in values:
-                value = normalise(values[name], hint, f"{type(self).__name__}.{name}")
-                object.__setattr__(self, name, value)
+        own, types = self.__dict__, field_types(class_of(self))
+        for name in values:
+            hint, value = types[name], values[name]
+            if type(value) not in _taken_as_they_are(hint):
+                value = normalise(value, hint, f"{type(self).__name__}.{name}")
+            own[name] = value
         self.validate()
 
     def __hash__(self) -> int:
-        cached: int | None = vars(self).get("_hash")
-        if cached is None:
-            cached = hash((type(self), *(getattr(self, name) for name in _compared(class_of(self)))))
-            object.__setattr__(self, "_hash", cached)
-        return cached
+        own = self.__dict__
+        if "_hash" not in own:
+            own["_hash"] = hash((type(self), *[own[name] for name in _compared(class_of(self))]))
+        return own["_hash"]  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone. Cached values, such as the hash, are only valid within one process."""
-        return {name: getattr(self, name) for name in field_types(class_of(self))}
+        own = self.__dict__
+        return {name: own[name] for name in field_types(class_of(self))}
 
     def validate(self) -> None:
         """Raises SpecError for values that have the right type and are still invalid."""
@@ -161,7 +176,7 @@ def normalise(value: Any, hint: Any, place: str) -> Any:
     Supports classes, unions, `Literal` and `tuple[X, ...]`. Raises SpecError with `place` ("Class.field") if
     the value does not fit.
     """
-    if type(value) is hint and hint is not float and hint is not str:
+    if type(value) in _taken_as_they_are(hint):
         return value
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -178,6 +193,13 @@ def normalise(value: Any, hint: Any, place: str) -> Any:
     if isinstance(value, str):
         _check_text(value, place)
     return value
+
+
+@cache
+def _taken_as_they_are(hint: Any) -> frozenset[type]:
+    """The types whose instances fit `hint` and are in canonical form: all but numbers, texts and tuples."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return frozenset(one for one in options if isinstance(one, type) and one not in (float, str, tuple))
 
 
 def _as_union(value: Any, options: tuple[Any, ...], place: str) -> Any:

@@ -1,11 +1,10 @@
 """The base of all artifacts, and the reference model that teachers and students start from."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from undertow.study.fields import Spec, execution_only, later
+from undertow.study.fields import Spec, class_of, execution_only, inner_fields, later
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, LoRA, Recipe
 
@@ -42,26 +41,28 @@ class Artifact(Spec):
         Fields are declared from the outside in, so the last is the closest input (a student's data set comes
         before its reference model), and the first failure that is found is the one to report.
         """
-        known: tuple[Artifact, ...] | None = vars(self).get("_parents")
-        if known is None:
-            known = tuple(dict.fromkeys(_artifacts_in(self)))
-            object.__setattr__(self, "_parents", known)
-        return known
+        return _artifacts_in(self)
 
     def with_ancestors(self) -> "Iterator[Artifact]":
         """Everything that this artifact is made from, directly or not, then itself: inputs come first."""
         yield from ancestors_first((self,))
 
 
-def _artifacts_in(spec: Spec) -> "Iterator[Artifact]":
+def _artifacts_in(spec: Spec) -> "tuple[Artifact, ...]":
     """The artifacts in a spec's fields, including those nested in specs that are not artifacts."""
-    for field in reversed(dataclasses.fields(spec)):
-        value = getattr(spec, field.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, Artifact):
-                yield part
-            elif isinstance(part, Spec):
-                yield from _artifacts_in(part)
+    known: tuple[Artifact, ...] | None = vars(spec).get("_artifacts")
+    if known is None:
+        found: dict[Artifact, None] = {}
+        for field in inner_fields(class_of(spec)):
+            value = getattr(spec, field)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Artifact):
+                    found[part] = None
+                elif isinstance(part, Spec):
+                    found |= dict.fromkeys(_artifacts_in(part))
+        known = tuple(found)
+        object.__setattr__(spec, "_artifacts", known)
+    return known
 
 
 def ancestors_first(artifacts: "Iterable[Artifact]") -> "Iterator[Artifact]":
