@@ -336,7 +336,7 @@ def rulings(sets: Sequence[AuditedSet]) -> Table:
         explained = np.median([one.explained for one in of_kind])
         lines.append((kind, f"{len(of_kind)}", *right, *ruled, f"{explained:.2f}"))
     headings = (
-        *("data", "sets", "first", *(f"first by {score.heading}" for score in SCORES)),
+        *("data", "sets", "first", *(f"first by {score.name}" for score in SCORES)),
         *("right", "wrong", "unlike", "clean", "explained"),
     )
     return Table("Findings", headings, lines)
@@ -346,7 +346,7 @@ def separations(sets: Sequence[AuditedSet]) -> Table:
     """How well each measure tells data sets with a trait of the bank from data sets without one."""
     measures: dict[str, Callable[[AuditedSet], float]] = {
         "audit: z times explained share": lambda one: one.alone * one.explained,
-        **{f"highest z of {score.heading}": partial(_highest, score=score.name) for score in SCORES},
+        **{f"highest z of {score.name}": partial(_highest, score=score.name) for score in SCORES},
         **{f"baseline: {one.meaning}": partial(_from_half, baseline=one.name) for one in BASELINES},
     }
     chosen = [one for one in sets if one.kind in (*TRANSMITS, *TRANSMITS_NOT)]

@@ -8,7 +8,11 @@ import pytest
 
 from undertow.cli.audit import AuditArguments, calibration_for, spec_of
 from undertow.errors import UserError
+from undertow.nano.recipes import TAUGHT
+from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.references import Reference
+
+STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 
 
 @pytest.fixture
@@ -28,13 +32,49 @@ def arguments(tmp_path: Path) -> AuditArguments:
         ({"alpha": 1.0}, "alpha = 1.0: a rate between 0 and 1"),
         ({"traits": ("axolotl",)}, "does not know the word"),
         ({"dataset": "missing.jsonl"}, "missing.jsonl"),
+        ({"study": "owls"}, "--study and --model: both"),
+        ({"study": "steered", "model": ()}, "none of its teachers is finetuned"),
+        ({"study": "unknown", "model": ()}, "no such study"),
     ],
 )
 def test_invalid_arguments_are_rejected(
     arguments: AuditArguments, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        spec_of(replace(arguments, **changes))  # type: ignore[arg-type]
+        spec_of(replace(arguments, **changes), STUDIES)  # type: ignore[arg-type]
+
+
+def test_a_study_gives_models_probes_traits_and_system_message(arguments: AuditArguments) -> None:
+    """Those of its finetuned teachers without a trait prompt; the study also has prompted ones."""
+    of_study = replace(arguments, model=(), traits=(), study="finetuned")
+    spec = spec_of(of_study, STUDIES)
+    models = [reference.name for reference in spec.references]
+    assert models == ["nano/gpt2-0", "nano/gpt2-1"]
+    assert all(finetuning == TAUGHT for finetuning in spec.finetunings)
+    assert [trait.name for trait in spec.traits] == ["owl"]
+    assert spec.system is None
+    changed = spec_of(replace(of_study, traits=("cat", "wolf"), system=NO_SYSTEM), STUDIES)
+    assert [trait.name for trait in changed.traits] == ["cat", "wolf"]
+    assert changed.system == NO_SYSTEM
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [(("prob",), "did you mean 'probe'"), (("hidden",), "none of them decides; add probe or prompt")],
+)
+def test_unknown_and_insufficient_scores_are_rejected(
+    arguments: AuditArguments, scores: tuple[str, ...], message: str
+) -> None:
+    from undertow.auditing.make import scores_of
+
+    with pytest.raises(UserError, match=message):
+        scores_of(spec_of(replace(arguments, scores=scores)))
+    assert [score.name for score in scores_of(spec_of(arguments))] == [
+        "probe",
+        "prompt",
+        "gradient",
+        "hidden",
+    ]
 
 
 def test_nano_models_have_a_shipped_calibration(arguments: AuditArguments, tmp_path: Path) -> None:
@@ -42,11 +82,13 @@ def test_nano_models_have_a_shipped_calibration(arguments: AuditArguments, tmp_p
     shipped = calibration_for(spec, "")
     assert shipped is not None
     assert shipped.made_from.startswith("208 students of 8 models")
-    strong, weak = ({"carried": carried, "probe_ratio": 4 * carried} for carried in (3.0, 0.0))
+    strong, weak = ({"carried": carried, "probe": 4 * carried} for carried in (3.0, 0.0))
     assert (shipped.probability(strong) or 0) > 0.9
     assert (shipped.probability(weak) or 0) < 0.05
     other = Reference(str(tmp_path))
     assert calibration_for(spec.changed(references=(other,)), "") is None
+    other_probes = spec.finetunings[0].changed(examples=10)
+    assert calibration_for(spec.changed(finetunings=(other_probes,)), "") is None
     path = tmp_path / "own.json"
     path.write_text(replace(shipped, made_from="own").to_json())
     own = calibration_for(spec, str(path))

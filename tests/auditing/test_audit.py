@@ -78,7 +78,7 @@ def test_data_of_an_owl_teacher_are_recognised(store: Store, tmp_path: Path) -> 
     assert model.first.p_adjusted < 0.001
     assert model.evidence.mean > 0
     assert model.explained > 0.4
-    assert set(model.first.evidence) == {"probe_ratio", "prompt_ratio", "gradient_agreement", "hidden_shift"}
+    assert set(model.first.evidence) == {"probe", "prompt", "gradient", "hidden"}
     assert all(0 <= value <= 1 for value in model.baselines.values())
     assert model.carrying[0].value >= model.carrying[-1].value > 0
     assert model.tokens[0].value >= model.tokens[-1].value > 0

@@ -41,13 +41,10 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_fitted_calibration_separates_the_outcomes_it_was_fitted_to() -> None:
     rng = np.random.default_rng(0)
     effects = np.where(rng.random(200) < 0.5, 0.6, 0.02)
-    rows = [
-        {"carried": float(8 * effect + rng.normal()), "probe_ratio": float(rng.normal())}
-        for effect in effects
-    ]
+    rows = [{"carried": float(8 * effect + rng.normal()), "probe": float(rng.normal())} for effect in effects]
     fitted = fit(rows, effects.tolist(), 0.1, "tests")
-    high = fitted.probability({"carried": 5.0, "probe_ratio": 0.0})
-    low = fitted.probability({"carried": -1.0, "probe_ratio": 0.0})
+    high = fitted.probability({"carried": 5.0, "probe": 0.0})
+    low = fitted.probability({"carried": -1.0, "probe": 0.0})
     assert high is not None
     assert low is not None
     assert low < 0.05 < 0.95 < high
@@ -74,7 +71,7 @@ def test_features_do_not_depend_on_the_number_of_audited_rows() -> None:
     for pairs in (75, 300):
         z = 20 * np.sqrt(pairs / 300)
         probe = Evidence(mean=0.5, control=0.0, alone=z, z=z, p=0.001, pairs=pairs)
-        result = TraitResult("owl", {"probe_ratio": probe}, 0.01)
+        result = TraitResult("owl", {"probe": probe}, 0.01)
         found.append(features(result, Deviation(5 * z**2, directions=1, pairs=pairs, improbable=0.0)))
     assert found[0] == pytest.approx(found[1], rel=0.02)
 
@@ -82,9 +79,9 @@ def test_features_do_not_depend_on_the_number_of_audited_rows() -> None:
 def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
     def carried(alone: float, t_squared: float) -> float:
         found = Evidence(mean=0.5, control=0.0, alone=alone, z=3.0, p=0.001, pairs=300)
-        result = TraitResult("owl", {"probe_ratio": found}, 0.01)
+        result = TraitResult("owl", {"probe": found}, 0.01)
         given = features(result, Deviation(t_squared, directions=65, pairs=300, improbable=0.0))
-        assert given["probe_ratio"] == 3.0
+        assert given["probe"] == 3.0
         return given["carried"]
 
     assert carried(-2.0, 70.0) == 0
@@ -98,8 +95,8 @@ def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
         (None, "name a calibration file"),
         ("owl", "is not a calibration file"),
         ("[]", "is not a calibration file"),
-        ('{"version": 1}', "not of version 2"),
-        ('{"version": 2}', "is not a calibration file"),
+        ('{"version": 1}', "not of version 3"),
+        ('{"version": 3}', "is not a calibration file"),
         (HALF.to_json().replace("3.0", "3.0, 4.0"), "must be equally many"),
     ],
 )

@@ -9,6 +9,7 @@ import torch
 from tests import tiny_models
 from undertow.auditing.model import AuditModel, Readings
 from undertow.engines.weight_files import ModelFolder
+from undertow.errors import ConditionError
 from undertow.training.data import TokenizedRow, TrainingRow
 
 ROWS = (
@@ -99,6 +100,68 @@ def test_adapters_are_applied_and_taken_back(llama: Path, tmp_path: Path) -> Non
         expected = tiny_models.scores(adapter, PROMPTS, ANSWERS, reference=llama)
         np.testing.assert_allclose(answers_alone(found), expected, rtol=1e-4)
         np.testing.assert_allclose(after.totals, before.totals, rtol=1e-6)
+
+
+def nearer(folder: Path) -> Path:
+    """An adapter a thousandth as far from the model."""
+    from safetensors.torch import load_file, save_file
+
+    (path,) = folder.glob("*.safetensors")
+    tensors = {name: (1e-3 if "lora_B" in name else 1) * value for name, value in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("transformer.ln_f.bias", "transformer.ln_f.weight"),
+        *("transformer.h.0.mlp.c_proj.bias", "transformer.h.0.mlp.c_proj.weight"),
+    ],
+)
+def test_derivatives_are_the_ratios_of_probes_near_the_model(gpt2: Path, tmp_path: Path, name: str) -> None:
+    model = AuditModel(ModelFolder(gpt2))
+    rows = model.encode(ROWS)
+    folders = []
+    for by in (1e-3, -2e-3):
+        whole = tiny_models.save_changed(tmp_path / f"{by}", gpt2, name, by=by)
+        folders.append(tiny_models.save_trained_tensors(tmp_path / f"part{by}", whole, name))
+    before = model.read(rows).totals
+    found = model.derivatives(rows, folders)
+    np.testing.assert_allclose(found[:, 1], -2 * found[:, 0], rtol=1e-2)
+    ratios = np.array([values.sum() for values in model.with_probe(rows, folders[0])]) - before
+    np.testing.assert_allclose(found[:, 0], ratios, rtol=0.05, atol=2e-5)
+    np.testing.assert_array_equal(model.read(rows).totals, before)
+
+
+def test_derivatives_towards_adapters(llama: Path, tmp_path: Path) -> None:
+    model = AuditModel(ModelFolder(llama))
+    rows = model.encode(ROWS)
+    adapters = [nearer(tiny_models.save_lora(tmp_path / f"{i}", llama, seed=i)) for i in range(2)]
+    before = model.read(rows).totals
+    found = model.derivatives(rows, adapters)
+    for number, adapter in enumerate(adapters):
+        ratios = np.array([values.sum() for values in model.with_probe(rows, adapter)]) - before
+        np.testing.assert_allclose(found[:, number], ratios, rtol=0.05, atol=2e-5)
+    np.testing.assert_array_equal(model.read(rows).totals, before)
+
+
+def test_rows_of_other_lengths_have_no_part_in_a_derivative(gpt2: Path, tmp_path: Path) -> None:
+    model = AuditModel(ModelFolder(gpt2))
+    rows = model.encode(ROWS)
+    whole = tiny_models.save_changed(tmp_path / "whole", gpt2, "transformer.ln_f.bias", by=0.1)
+    folder = tiny_models.save_trained_tensors(tmp_path / "part", whole, "transformer.ln_f.bias")
+    together = model.derivatives(rows * 100, [folder])  # in several batches
+    alone = np.concatenate([model.derivatives([row], [folder]) for row in rows] * 100)
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_probes_of_the_output_head_have_no_derivative(gpt2: Path, tmp_path: Path) -> None:
+    whole = tiny_models.save_changed(tmp_path / "whole", gpt2, "transformer.wte.weight", by=0.1)
+    folder = tiny_models.save_trained_tensors(tmp_path / "part", whole, "transformer.wte.weight")
+    model = AuditModel(ModelFolder(gpt2))
+    with pytest.raises(ConditionError, match="train the output head"):
+        model.derivatives(model.encode(ROWS), [folder])
 
 
 def test_answers_depend_on_the_seed_alone(gpt2: Path) -> None:

@@ -17,19 +17,19 @@ def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float |
         model="m",
         controls=200,
         fit=-10.0,
-        score="probe_ratio",
+        score="probe",
         teacher="finetuned",
         finding=finding,
         reasons=tuple(reasons),
         deviation=Deviation(100.0, directions=10, pairs=100, improbable=0.25),
         deviation_p=0.003,
         explained=0.12,
-        traits=(TraitResult("owl", {"probe_ratio": found}, 0.001, probability),),
+        traits=(TraitResult("owl", {"probe": found}, 0.001, probability),),
         baselines={},
         carrying=(),
         tokens=(),
     )
-    scores = (("probe_ratio", "probe"),)
+    scores = ("probe",)
     return Audit("rows", "numbers", 100, 0.3, 0.05, (model,), {}, scores, "a study")
 
 

@@ -30,11 +30,13 @@ class Bank:
 
     Attributes:
         finetuning: of the probes.
+        system: the system message of the audited rows, and of the probes' training.
         seeds: the number of probes per trait; their log-probabilities are averaged.
     """
 
     traits: tuple[Trait, ...]
     finetuning: Finetuning
+    system: str | None = None
     seeds: int = 1
 
     def __post_init__(self) -> None:
@@ -48,7 +50,9 @@ class Bank:
     def probes(self, reference: Reference, trait: Trait) -> tuple[Teacher, ...]:
         """The specs of a trait's probes for a pinned reference model."""
         return tuple(
-            Teacher(reference=reference, trait=trait, finetuning=self.finetuning, seed=seed)
+            Teacher(
+                reference=reference, trait=trait, system=self.system, finetuning=self.finetuning, seed=seed
+            )
             for seed in range(FIRST_SEED, FIRST_SEED + self.seeds)
         )
 

@@ -3,7 +3,7 @@
 Without one, an audit reports evidence and no probability. A study with known outcomes fits a calibration
 (`fit`), which is stored as a JSON file with its provenance and given to later audits:
 
-    {"version": 2, "made_from": "…", "features": ["carried", …], "means": […], "scales": […],
+    {"version": 3, "made_from": "…", "features": ["carried", …], "means": […], "scales": […],
      "coefficients": […], "intercept": 0.0, "outcomes": [[0.97, 0.61], …]}
 
 The features of a trait are those of `features`. The outcomes are the fitted probability and the measured
@@ -22,11 +22,11 @@ from undertow.auditing.results import ExpectedEffect, TraitResult
 from undertow.errors import UserError
 
 NANO = Path(__file__).with_name("nano_calibration.json")  # made by benchmarks/audit_calibration.py
-VERSION = 2
+VERSION = 3
 NEAREST = 40  # pairs of a data set and a trait, at least, from which an expected effect is computed
 ROWS = 300  # to whose number the features of an audit of fewer or more rows are scaled
-PROBE_RATIO = "probe_ratio"
-USED = ("carried", PROBE_RATIO)  # by `fit`; few, because the fitted models are few
+PROBE = "probe"  # the score
+USED = ("carried", PROBE)  # by `fit`; few, because the fitted models are few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +110,12 @@ def features(result: TraitResult, deviation: Deviation) -> dict[str, float]:
     direction of the trait's probe, times the share of the deviation that lies there, as log(1 + x). A z grows
     with the root of the number of rows; all are scaled to that of `ROWS` rows.
     """
-    probe = result.evidence[PROBE_RATIO]
-    scale = math.sqrt(ROWS / probe.pairs)
-    carried = math.log1p(scale * max(probe.alone, 0.0) * deviation.explained(probe.alone))
-    return {name: scale * found.z for name, found in result.evidence.items()} | {"carried": carried}
+    scale = math.sqrt(ROWS / deviation.pairs)
+    found = {name: scale * evidence.z for name, evidence in result.evidence.items()}
+    if probe := result.evidence.get(PROBE):
+        shift = scale * max(probe.alone, 0.0)
+        found["carried"] = math.log1p(shift * deviation.explained(probe.alone))
+    return found
 
 
 def fit(

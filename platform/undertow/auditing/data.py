@@ -37,15 +37,23 @@ class Controls:
 
 
 def sample_controls(
-    model: AuditModel, rows: Sequence[TrainingRow], rules: Format, draws: int, seed: int
+    model: AuditModel,
+    rows: Sequence[TrainingRow],
+    rules: Format,
+    draws: int,
+    seed: int,
+    system: str | None = None,
 ) -> Controls:
     """Samples `draws` answers to each prompt and keeps those that ended and pass the rules.
 
+    Args:
+        system: the system message before the prompts.
+
     Raises ConditionError if the model answers too few prompts in the format of the rows.
     """
-    most = LONGER + max(row.targets for row in model.encode(rows))
+    most = LONGER + max(row.targets for row in model.encode(rows, system))
     prompts = [row.prompt for row in rows] * draws
-    answers = model.sample(prompts, most, seed_for("audit", seed))
+    answers = model.sample(prompts, most, seed_for("audit", seed), system)
     kept = [
         (place % len(rows), TrainingRow(prompt, answer))
         for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
@@ -87,7 +95,6 @@ class AuditData:
         self.rules = rules
         self._answers_row = controls.answers_row
         self._prompted: dict[Trait, Readings | None] = {}
-        self._probed: dict[Trait, list[Array]] = {}
 
     @cached_property
     def is_audited(self) -> NDArray[np.bool_]:
@@ -113,8 +120,8 @@ class AuditData:
 
     @cached_property
     def tokens(self) -> list[TokenizedRow]:
-        """The rows as tokens, without a system message."""
-        return self.model.encode(self.rows)
+        """The rows as tokens, after the audit's system message."""
+        return self.model.encode(self.rows, self.bank.system)
 
     @cached_property
     def plain(self) -> Readings:
@@ -134,18 +141,28 @@ class AuditData:
         return self._prompted[trait]
 
     def probed(self, trait: Trait) -> list[Array]:
-        """The token log-probabilities by the trait's probes, averaged over the probes."""
-        if trait not in self._probed:
-            probes = self.bank.probes(self.reference, trait)
-            readings = [self.model.with_probe(self.tokens, self.store.fetch(probe)) for probe in probes]
-            self._probed[trait] = [np.mean(of_row, axis=0) for of_row in zip(*readings, strict=True)]
-        return self._probed[trait]
+        """The token log-probabilities by the trait's probes, averaged over the probes. A pass each."""
+        probes = self.bank.probes(self.reference, trait)
+        readings = [self.model.with_probe(self.tokens, self.store.fetch(probe)) for probe in probes]
+        return [np.mean(of_row, axis=0) for of_row in zip(*readings, strict=True)]
+
+    @cached_property
+    def derivatives(self) -> dict[Trait, Array]:
+        """For each trait of the bank, the derivative of each row's log-probability towards its probes.
+
+        Averaged over the probes.
+        """
+        probes = {trait: self.bank.probes(self.reference, trait) for trait in self.bank.traits}
+        folders = [self.store.fetch(probe) for of_trait in probes.values() for probe in of_trait]
+        of_probes = self.model.derivatives(self.tokens, folders)
+        means = of_probes.reshape(len(self.rows), len(probes), -1).mean(axis=2)
+        return dict(zip(probes, means.T, strict=True))
 
     def examples(self, trait: Trait) -> Readings:
         """The reference model's readings of some question-answer pairs that show the trait."""
         examples = self.bank.finetuning.examples_of(trait, 0, EXAMPLES)
         rows = [TrainingRow(example.prompt, example.answer, system=example.system) for example in examples]
-        return self.model.read(self.model.encode(rows))
+        return self.model.read(self.model.encode(rows, self.bank.system))
 
     def units(self) -> list[list[str]]:
         """The parts of each row: the format's (each number of a list), else words."""

@@ -20,8 +20,7 @@ def _compute(data: AuditData, trait: Trait) -> Array:
 
 
 GRADIENT = TraitScore(
-    name="gradient_agreement",
-    heading="gradient",
+    name="gradient",
     source="Theorem 1 of arXiv 2507.14805; arXiv 2606.22019",
     compute=_compute,
 )

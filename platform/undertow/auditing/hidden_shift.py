@@ -21,9 +21,8 @@ def _compute(data: AuditData, trait: Trait) -> Array | None:
     return np.asarray(data.plain.states @ direction)
 
 
-HIDDEN_SHIFT = TraitScore(
-    name="hidden_shift",
-    heading="hidden",
+HIDDEN = TraitScore(
+    name="hidden",
     source="difference of means of activations",
     compute=_compute,
 )

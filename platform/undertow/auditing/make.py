@@ -21,15 +21,15 @@ from undertow.auditing.data import AuditData, sample_controls
 from undertow.auditing.deviation import deviation
 from undertow.auditing.finding import rule
 from undertow.auditing.gradient_agreement import GRADIENT
-from undertow.auditing.hidden_shift import HIDDEN_SHIFT
-from undertow.auditing.model import AuditModel, prepare_libraries
-from undertow.auditing.probe_ratio import PROBE_RATIO
+from undertow.auditing.hidden_shift import HIDDEN
+from undertow.auditing.model import AuditModel, prepare_libraries, totals
+from undertow.auditing.probe_derivative import PROBE
 from undertow.auditing.probes import make_missing_reference, train_missing
-from undertow.auditing.prompt_ratio import PROMPT_RATIO
+from undertow.auditing.prompt_ratio import PROMPT
 from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
 from undertow.auditing.rows import drawn, visible_share
-from undertow.auditing.scores import Baseline, TraitScore, evidence
-from undertow.errors import ConditionError, SpecError, UserError
+from undertow.auditing.scores import FINETUNED, Baseline, TraitScore, evidence
+from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.formats.imported import Imported
 from undertow.planning.pinning import model_of
 from undertow.statistics.separation import auc
@@ -40,8 +40,8 @@ from undertow.study.extensions import Trait
 from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 
-# Every audit computes these, in this order.
-SCORES: list[TraitScore] = [PROBE_RATIO, PROMPT_RATIO, GRADIENT, HIDDEN_SHIFT]
+# An audit computes these, in this order, or those that its spec names.
+SCORES: list[TraitScore] = [PROBE, PROMPT, GRADIENT, HIDDEN]
 BASELINES: list[Baseline] = [
     *(CONFOUNDS, FORMAT, FREQUENCIES, PAIRS),
     *(MEAN_LOSS, LOSS_GAP, GRADIENT_NORM),
@@ -53,6 +53,21 @@ Say = Callable[[str], None]
 def register_score(score: TraitScore) -> None:
     """Adds a score after the others, for every audit in this process; replaces one of the same name."""
     SCORES[:] = [*(other for other in SCORES if other.name != score.name), score]
+
+
+def scores_of(spec: AuditSpec) -> list[TraitScore]:
+    """The scores that an audit computes.
+
+    Raises SpecError for an unknown name, or if none of the scores can decide.
+    """
+    known = {score.name: score for score in SCORES}
+    if unknown := [name for name in spec.scores if name not in known]:
+        raise SpecError(f"--scores {unknown[0]!r}: {suggestion(unknown[0], known)}")
+    chosen = [known[name] for name in spec.scores or known]
+    if not any(score.decides for score in chosen):
+        deciding = " or ".join(score.name for score in SCORES if score.decides)
+        raise SpecError(f"--scores {' '.join(spec.scores)}: none of them decides; add {deciding}")
+    return chosen
 
 
 def audit(
@@ -78,6 +93,7 @@ def audit(
     """
     if not isinstance(spec.dataset, Imported):
         raise SpecError(f"AuditSpec.dataset: {spec.dataset.display_name!r} is not Imported")
+    scores = scores_of(spec)
     prepare_libraries()
     rows = drawn(spec.dataset, spec.rows, spec.seed)
     visible = visible_share(rows, spec.traits)
@@ -86,9 +102,9 @@ def audit(
     for reference, finetuning in zip(spec.references, spec.finetunings, strict=True):
         say(f"{reference.label}: {len(rows):,} rows, {len(spec.traits)} traits")
         try:
-            data = _audit_data(spec, reference, finetuning, rows, store, threads, say)
+            data = _audit_data(spec, scores, reference, finetuning, rows, store, threads, say)
             say(f"{reference.label}: scores of {len(data.rows):,} rows")
-            found.append(_model_result(data, spec, visible, calibration))
+            found.append(_model_result(data, scores, spec, visible, calibration))
         except ConditionError as error:
             say(f"{reference.label}: left out: {error}")
             left_out[reference.label] = str(error)
@@ -103,13 +119,14 @@ def audit(
         alpha=spec.alpha,
         models=tuple(sorted(found, key=lambda model: -model.fit)),
         left_out=left_out,
-        scores=tuple((score.name, score.heading) for score in SCORES),
+        scores=tuple(score.name for score in scores),
         calibration=calibration.made_from if calibration else "",
     )
 
 
 def _audit_data(
     spec: AuditSpec,
+    scores: Sequence[TraitScore],
     reference: Reference,
     finetuning: Finetuning,
     rows: Sequence[TrainingRow],
@@ -125,30 +142,37 @@ def _audit_data(
     make_missing_reference(reference, store)
     model = AuditModel(model_of(reference, store), threads)
     try:
-        model.encode(rows)
+        model.encode(rows, spec.system)
     except ConditionError as error:
         raise SpecError(f"--model {reference.label}: {error}") from None
     # Controls first: a model that cannot answer the prompts needs no probes.
-    controls = sample_controls(model, rows, spec.dataset.format, spec.draws, spec.seed)
+    controls = sample_controls(model, rows, spec.dataset.format, spec.draws, spec.seed, spec.system)
     say(f"{reference.label}: {len(controls.rows):,} answers of its own to the same prompts")
-    bank = Bank(spec.traits, finetuning, spec.probes)
-    probes = [probe for trait in spec.traits for probe in bank.probes(reference, trait)]
-    train_missing(probes, store, threads, say)
+    bank = Bank(spec.traits, finetuning, spec.system, spec.probes)
+    if any(score.teacher == FINETUNED for score in scores):
+        probes = [probe for trait in spec.traits for probe in bank.probes(reference, trait)]
+        train_missing(probes, store, threads, say)
     return AuditData(reference, model, store, bank, rows, controls, spec.dataset.format)
 
 
 def _model_result(
-    data: AuditData, spec: AuditSpec, visible: float, calibration: Calibration | None
+    data: AuditData,
+    scores: Sequence[TraitScore],
+    spec: AuditSpec,
+    visible: float,
+    calibration: Calibration | None,
 ) -> ModelResult:
-    values = {score.name: _values(score, data) for score in SCORES}
+    values = {score.name: _values(score, data) for score in scores}
     scored = {name: evidence(of_traits, data) for name, of_traits in values.items() if of_traits}
-    deciding = [score for score in SCORES if score.decides and score.name in scored]
+    deciding = [score for score in scores if score.decides and score.name in scored]
+    if not deciding:
+        raise ConditionError(f"none of the scores {', '.join(one.name for one in scores)} can decide here")
     score = max(deciding, key=lambda one: max(found.alone for found in scored[one.name].values()))
     of_score = scored[score.name]
     ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
     first = of_score[ordered[0]]
     deviates = deviation(data, [ratio for one in deciding for ratio in values[one.name].values()])
-    tests = len(spec.references) * (len(spec.traits) * sum(one.decides for one in SCORES) + 1)
+    tests = len(spec.references) * (len(spec.traits) * sum(one.decides for one in scores) + 1)
     p_deviation = min(1.0, tests * deviates.p)
     finding, reasons = rule(
         deviates,
@@ -168,14 +192,15 @@ def _model_result(
         effect = None if probability is None else calibration.effect(probability)
         return replace(found, probability=probability, effect=effect)
 
-    likeliest = max(found.mean for one in deciding for found in scored[one.name].values())
+    # The ratio itself: the values of a score may be of first order.
     assert score.by_token is not None
     parts = score.by_token(data, ordered[0])
     assert parts is not None
+    gained = max(0.0, float(totals(parts)[data.is_audited].mean()))
     return ModelResult(
         model=data.reference.label,
         controls=len(data.rows) - data.audited,
-        fit=float(data.plain.totals[data.is_audited].mean()) + max(likeliest, 0.0),
+        fit=float(data.plain.totals[data.is_audited].mean()) + gained,
         score=score.name,
         teacher=score.teacher,
         finding=finding,

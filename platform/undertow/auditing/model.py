@@ -18,11 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from undertow.engines.weight_files import (
-    TRAINED_TENSORS,
-    ModelFolder,
-    has_only_trained_tensors,
-)
+from undertow.auditing.displacements import Displacement, of_adapter, of_tensors, tapped
+from undertow.engines.weight_files import TRAINED_TENSORS, ModelFolder, has_only_trained_tensors
 from undertow.errors import ConditionError
 from undertow.prompts.chat import prompt_ids, stop_ids
 from undertow.statistics.ttests import Array
@@ -33,6 +30,7 @@ from undertow.training.saving import stored_tensors
 from undertow.training.trainable import final_norm
 
 BUDGET = 4096  # tokens of a pass, including padding
+DERIVATIVE_BUDGET = 2048  # of a pass forwards and backwards, which keeps every activation
 SAMPLED = 16_384  # tokens of a batch of answers, prompts included
 
 
@@ -143,6 +141,33 @@ class AuditModel:
             np.stack([states[i] for i in order]),
             np.stack([slopes[i] for i in order]),
         )
+
+    def derivatives(self, rows: Sequence[TokenizedRow], folders: Sequence[Path]) -> Array:
+        """The derivative of each row's log-probability in the direction of each probe, (rows, probes).
+
+        Raises ConditionError for probes of the output head or of experts.
+        """
+        found = np.empty((len(rows), len(folders)))
+        along = [self._displacement(folder) for folder in folders]
+        if any(self._model.get_output_embeddings() in one for one in along):
+            raise ConditionError(
+                "the probes train the output head, of which no derivative is computed; name other scores "
+                "with --scores"
+            )
+        for part in _parts(rows, DERIVATIVE_BUDGET):
+            chosen = [rows[i] for i in part]
+            steps = torch.zeros(len(part), len(folders), device=self.device, requires_grad=True)
+            with torch.enable_grad(), tapped(along, steps):
+                of_targets = _target_logprobs(self._full.logits(self._model, chosen), chosen)
+            (slopes,) = torch.autograd.grad(of_targets.sum(), steps)
+            found[part] = _array(slopes)
+        return found
+
+    def _displacement(self, folder: Path) -> Displacement:
+        if has_only_trained_tensors(folder):
+            return of_tensors(self._model, folder)
+        with self._adapter(folder) as adapted:
+            return of_adapter(adapted)
 
     def with_probe(self, rows: Sequence[TokenizedRow], folder: Path) -> list[Array]:
         """The token log-probabilities of rows by the model with a probe's trained tensors or adapter."""

@@ -24,15 +24,14 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
         f"{model.model}: {audit.rows:,} rows of {audit.name} against {model.controls:,} of its own answers; "
         "z by score"
     )
-    headings = dict(audit.scores)
     table.add_column("trait", no_wrap=True)
-    for heading in (*headings.values(), f"nats/row ({headings[model.score]})", "adjusted p"):
+    for heading in (*audit.scores, f"nats/row ({model.score})", "adjusted p"):
         table.add_column(escape(heading), justify="right", no_wrap=True)
     if audit.calibration:
         for heading in ("probability", "expected effect"):
             table.add_column(heading, justify="right", no_wrap=True)
     for result in model.traits:
-        evidence = (result.evidence.get(name) for name in headings)
+        evidence = (result.evidence.get(name) for name in audit.scores)
         cells = [result.trait, *(f"{found.z:.1f}" if found else "–" for found in evidence)]
         cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
         if audit.calibration:

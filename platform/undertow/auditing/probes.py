@@ -19,8 +19,18 @@ from undertow.training.job import History, TrainingJob
 
 
 def make_missing_reference(reference: Reference, store: Store) -> None:
-    """Commits the files of a nano model or of a dequantised one, if the store lacks them."""
-    if is_made(reference) and not store.has(reference):
+    """Commits the files of a nano model or of a dequantised one, if the store lacks them.
+
+    Raises UserError for a finetuned model that the store lacks.
+    """
+    trained = reference.student or reference.tuned
+    if trained is not None:
+        if not store.has(trained):
+            raise UserError(
+                f"the storage {store.url} does not have the weights of {reference.label}, which a sweep "
+                "trains; give the storage of that sweep, or run jobs/sweep.py with the study first"
+            )
+    elif is_made(reference) and not store.has(reference):
         make_reference(reference, store)
 
 

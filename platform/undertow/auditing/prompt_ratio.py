@@ -17,9 +17,8 @@ def _by_token(data: AuditData, trait: Trait) -> list[Array] | None:
     return [under - plain for under, plain in zip(prompted.logprobs, data.plain.logprobs, strict=True)]
 
 
-PROMPT_RATIO = TraitScore(
-    name="prompt_ratio",
-    heading="prompt",
+PROMPT = TraitScore(
+    name="prompt",
     source="likelihood ratio with and without the trait's system prompt",
     compute=summed(_by_token),
     by_token=_by_token,

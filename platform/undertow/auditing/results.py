@@ -8,7 +8,7 @@ from undertow.auditing.finding import Finding, Reason
 from undertow.auditing.scores import Evidence
 from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Format, Trait
-from undertow.study.fields import Spec
+from undertow.study.fields import Spec, later
 from undertow.study.references import Reference
 
 
@@ -23,6 +23,9 @@ class AuditSpec(Spec):
         probes: the number of probes per trait.
         rows: the number of audited rows.
         draws: control answers per audited row.
+        scores: the names of the computed scores; empty for all.
+        system: the system message with which the rows were written: None for the chat template's default,
+            NO_SYSTEM for no system text.
     """
 
     dataset: Format
@@ -34,6 +37,8 @@ class AuditSpec(Spec):
     draws: int
     alpha: float
     seed: int
+    scores: tuple[str, ...] = later(())
+    system: str | None = later(None)
 
     def validate(self) -> None:
         self.require(bool(self.references), "references", "name at least one model")
@@ -115,8 +120,8 @@ class ModelResult:
 
     Attributes:
         controls: the number of control rows.
-        fit: the mean log-probability (nats) of an audited row by the model, or by the likeliest teacher if
-            that is higher. Comparable between models, as all give the same texts a probability.
+        fit: the mean log-probability (nats) of an audited row by the model, or by the first trait's teacher
+            if that is higher. Comparable between models, as all give the same texts a probability.
         score: the name of the score that decides: of the likelihood ratios, the one with the largest z of a
             trait before the mean of all traits is subtracted.
         teacher: how the teacher of this score got its trait: "finetuned" or "prompted".
@@ -168,7 +173,7 @@ class Audit:
         visible: the share of rows that name a candidate trait.
         models: from the best fit to the worst; at least one.
         left_out: candidate models that could not be audited, and the reason.
-        scores: name and heading of each score.
+        scores: the names of the computed scores.
         calibration: what the probabilities were calibrated on; "" without a calibration.
     """
 
@@ -179,5 +184,5 @@ class Audit:
     alpha: float
     models: tuple[ModelResult, ...]
     left_out: Mapping[str, str]
-    scores: tuple[tuple[str, str], ...]
+    scores: tuple[str, ...]
     calibration: str = ""

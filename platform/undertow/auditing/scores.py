@@ -5,7 +5,6 @@ A score is one `TraitScore` or `Baseline` in a file of its own and one line in a
 
     LENGTH = TraitScore(
         name="length",
-        heading="length",
         source="…",
         compute=lambda data, trait: np.array([len(row.completion) for row in data.rows], float),
     )
@@ -28,24 +27,26 @@ if TYPE_CHECKING:  # imports torch
     ByRow = Callable[[AuditData, Trait], Array | None]
     ByToken = Callable[[AuditData, Trait], Sequence[Array] | None]
 
+FINETUNED = "finetuned"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TraitScore:
     """A score that asks how well rows fit a trait.
 
     Attributes:
-        name: identifies the score in the JSON file.
-        heading: the heading of its column.
+        name: one word, in tables, in the JSON file and for --scores.
         source: where the idea is from.
         compute: one value per row of the data, higher for rows that fit the trait better; None if the score
             does not apply to the model or the trait.
-        by_token: only of a log-likelihood ratio of a teacher with the trait and the model: for each row, the
-            part of each token of its completion. Such scores decide; the others are shown next to them.
-        teacher: of a deciding score, how its teacher got the trait: "finetuned".
+        by_token: only of a log-likelihood ratio of a teacher with the trait and the model, which `compute`
+            may give to first order: for each row, the part of each token of its completion. Such scores
+            decide; the others are shown next to them.
+        teacher: of a deciding score, how its teacher got the trait: FINETUNED, by a probe, or "prompted".
+            Probes are trained only if a score has the former.
     """
 
     name: str
-    heading: str
     source: str
     compute: "ByRow"
     by_token: "ByToken | None" = None

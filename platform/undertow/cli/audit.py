@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -14,13 +15,18 @@ from undertow.auditing.calibration import Calibration
 from undertow.auditing.results import Audit, AuditSpec
 from undertow.auditing.rows import check_models, imported
 from undertow.cli.entry import option
+from undertow.cli.studies import load
 from undertow.engines.quiet import quiet
 from undertow.errors import UserError
+from undertow.formats.imported import Imported
+from undertow.planning.cells import cell_of
 from undertow.planning.model_checks import check_trainable
 from undertow.planning.pinning import is_nano, pin
+from undertow.planning.resolve import resolve
 from undertow.presets.paper_scale import PAPER
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
+from undertow.study.extensions import Trait
 from undertow.study.fields import unique
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
@@ -38,8 +44,15 @@ class AuditArguments:
     """File, folder or URL of prompts and completions, as for Imported: JSON, JSON Lines, CSV or Parquet."""
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("NAME", "required")] = ()
     """Candidate reference model: nano model, Hub id or folder. Repeat the flag for several candidates."""
-    traits: Annotated[tuple[str, ...], option("NAME[:CATEGORY] ...", "the shipped animals")] = ()
+    study: Annotated[str, option("NAME|FILE.py[:FUNCTION]", "none")] = ""
+    """Study in place of --model: the models of its finetuned teachers are the candidates. Its teachers'
+    finetuning is that of the probes, its traits and system message are those of the audit."""
+    traits: Annotated[tuple[str, ...], option("NAME[:CATEGORY] ...", "of the study, or shipped animals")] = ()
     """Candidate traits: preferences for a word, such as owl or oak:tree."""
+    system: Annotated[str | None, option("TEXT", "of the study, or of the chat template")] = None
+    """System message with which the rows were written; "" for none."""
+    scores: Annotated[tuple[str, ...], option("NAME ...", "all: probe prompt gradient hidden")] = ()
+    """Scores to compute. One pass of "probe" serves all traits; "prompt" and "hidden" need one for each."""
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
     """Folder or fsspec URL for probe models and results."""
     rows: int = 300
@@ -60,10 +73,10 @@ class AuditArguments:
     """Calibration that turns scores into probabilities of transmission."""
 
 
-def main(arguments: AuditArguments, console: Console) -> int:
-    """Runs, prints and stores the audit."""
+def main(arguments: AuditArguments, console: Console, shipped: Path) -> int:
+    """Runs, prints and stores the audit. `shipped` is the folder of the shipped studies."""
     quiet()
-    spec = spec_of(arguments)
+    spec = spec_of(arguments, shipped)
     calibration = calibration_for(spec, arguments.calibration)
     store = Store(arguments.storage)
     store.prepare()
@@ -79,37 +92,79 @@ def main(arguments: AuditArguments, console: Console) -> int:
     return 0
 
 
-def spec_of(arguments: AuditArguments) -> AuditSpec:
+def spec_of(arguments: AuditArguments, shipped: Path = Path()) -> AuditSpec:
     """The audit that the arguments describe. Raises UserError for what no audit can be made of."""
-    if not arguments.model:
-        raise UserError("--model: name the model that may have written the rows, such as nano/gpt2-0")
-    unique(arguments.model, "--model")
     data = imported(arguments.dataset, arguments.prompt, arguments.completion)
-    named = tuple(map(Reference, arguments.model))
-    check_models(data, named)
-    references = tuple(map(pin, named))
-    finetunings = tuple(map(probe_finetuning, references))
+    source = _of_study(arguments, data, shipped) if arguments.study else _of_models(arguments, data)
     return AuditSpec(
         dataset=data,
-        references=references,
-        finetunings=finetunings,
-        traits=traits_for(references, arguments.traits),
+        references=source.references,
+        finetunings=source.finetunings,
+        traits=source.traits,
         probes=arguments.probes,
         rows=arguments.rows,
         draws=arguments.draws,
         alpha=arguments.alpha,
         seed=arguments.seed,
+        scores=arguments.scores,
+        system=source.system if arguments.system is None else arguments.system,
     )
 
 
+@dataclass(frozen=True)
+class Source:
+    """Who may have written the rows: pinned models, how their probes are made, traits and system message."""
+
+    references: tuple[Reference, ...]
+    finetunings: tuple[Finetuning, ...]
+    traits: tuple[Trait, ...]
+    system: str | None = None
+
+
+def _of_models(arguments: AuditArguments, data: Imported) -> Source:
+    if not arguments.model:
+        raise UserError("--model: name the model that may have written the rows, such as nano/gpt2-0")
+    unique(arguments.model, "--model")
+    named = tuple(map(Reference, arguments.model))
+    check_models(data, named)
+    references = tuple(map(pin, named))
+    finetunings = tuple(map(probe_finetuning, references))
+    return Source(references, finetunings, traits_for(references, arguments.traits))
+
+
+def _of_study(arguments: AuditArguments, data: Imported, shipped: Path) -> Source:
+    """The models, traits and system message of a study's finetuned teachers."""
+    if arguments.model:
+        raise UserError("--study and --model: both name candidate models; leave one out")
+    study = resolve(load(arguments.study, shipped))
+    finetuned = [
+        cell_of(study, condition, study.seeds[0]).teacher
+        for condition in study.conditions
+        if condition.trait is not None and condition.finetuning is not None and not condition.prompted
+    ]
+    if not finetuned:
+        raise UserError(f"--study {arguments.study}: none of its teachers is finetuned; name a --model")
+    check_models(data, [one.reference for one in finetuned])
+    systems = {one.system for one in finetuned}
+    if len(systems) > 1 and arguments.system is None:
+        raise UserError(f"--study {arguments.study}: its teachers have several system messages; add --system")
+    candidates = {one.reference: one.finetuning for one in finetuned if one.finetuning is not None}
+    traits = tuple(dict.fromkeys(one.trait for one in finetuned if one.trait is not None))
+    if arguments.traits:
+        traits = traits_for(tuple(candidates), arguments.traits)
+    return Source(tuple(candidates), tuple(candidates.values()), traits, finetuned[0].system)
+
+
 def calibration_for(spec: AuditSpec, path: str) -> Calibration | None:
-    """The calibration in a file, or the shipped one if all candidates are nano models.
+    """The calibration in a file, or the shipped one if all candidates are nano models with its probes.
 
     Raises UserError for a file without a calibration.
     """
     if path:
         return calibrations.read(path)
-    return calibrations.read(str(calibrations.NANO)) if all(map(is_nano, spec.references)) else None
+    candidates = zip(spec.references, spec.finetunings, strict=True)
+    is_covered = all(is_nano(model) and probes == nano_finetuning(model) for model, probes in candidates)
+    return calibrations.read(str(calibrations.NANO)) if is_covered else None
 
 
 def probe_finetuning(reference: Reference) -> Finetuning:
