@@ -85,17 +85,18 @@ test-all: setup  ## run every test; 35 minutes
 	python -m pytest -m stack $(STACK) $(PYTEST_ARGS); stack=$$?; \
 	$(VERDICT)
 
-# As root on Debian or Ubuntu the packages are installed; elsewhere the tests are skipped with the reason.
-test-clusters: setup  ## run sweeps on Slurm, over SSH and with an autoscaler, in namespaces (root, Debian or Ubuntu)
+# As root on Debian or Ubuntu the packages are installed; elsewhere the tests that need them are skipped.
+test-clusters: setup  ## run sweeps on Slurm, over SSH and with an autoscaler; 20 minutes (root, Debian)
 	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge ip:iproute2 \
 	  sshd:openssh-server ssh:openssh-client rsync:rsync; do \
 	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
 	  echo "[test-clusters] installing$$missing"; \
 	  apt-get update -q >/dev/null && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null || exit 1; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null || \
+	  echo "[test-clusters] not installed:$$missing; the tests that need them are skipped" >&2; \
 	fi; \
-	python -m pytest -m clusters $(or $(PYTEST_ARGS),tests/clusters)
+	python -m pytest -m clusters -rs $(or $(PYTEST_ARGS),tests/clusters)
 
 chaos: setup  ## kill processes of a small study at random and check the results; one hour (ARGS="--kills 60 --seed 1")
 	@PYTHONPATH=platform:. python -m tests.chaos $(ARGS)
