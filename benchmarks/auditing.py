@@ -2,13 +2,16 @@
 
     python benchmarks/auditing.py --out benchmarks/auditing.md
     python benchmarks/auditing.py --models nano/gpt2-0 nano/gpt2-1 --traits owl cat --repeats 1
+    python benchmarks/auditing.py --format code --kinds finetuned clean --repeats 1
+    python benchmarks/auditing.py --rows 100 --draws 1 --scores probe       the cheapest audit
 
-For each nano model the script writes data sets of numbers with known origin and audits each with the shipped
-bank of traits, as `jobs/audit.py` does:
+For each nano model the script writes data sets with known origin, of numbers or another format, and audits
+each with the shipped bank of traits, as `jobs/audit.py` does:
 
 - finetuned: by a finetuned teacher of each trait. Teacher and probe have the same recipe, and other seeds;
 - prompted: by the model under the trait's system prompt;
-- 50 % and 20 %: rows of the finetuned teacher, the others by the model itself;
+- all weights: by a teacher of which all weights were trained, where those of the probes are a last norm;
+- 50 % to 5 %: rows of the finetuned teacher, the others by the model itself;
 - other trait: by a finetuned teacher of a tree, which is not in the bank. No trait should be named;
 - other model: by the finetuned teacher of another model. No trait should be named;
 - visible: by the model itself, with the word in every tenth row. No trait should be named;
@@ -29,11 +32,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -48,14 +51,16 @@ from undertow.auditing.model import AuditModel
 from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.results import ModelResult
 from undertow.cli.audit import AuditArguments, spec_of
+from undertow.cli.entry import option
 from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder
-from undertow.formats.numbers import Numbers
 from undertow.nano.models import BUNDLED_SEEDS, known_words
+from undertow.nano.recipes import ALL_WEIGHTS_TAUGHT
 from undertow.planning.pinning import model_of, pin
+from undertow.presets.scales import NANO
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store
-from undertow.study.artifacts import Teacher
+from undertow.study.artifacts import Finetuning, Teacher
 from undertow.study.extensions import Trait
 from undertow.study.identity import seed_for
 from undertow.study.references import Reference
@@ -63,12 +68,12 @@ from undertow.sweep.progress import print_line
 from undertow.traits.preference import Preference
 
 PLAIN = tuple(f"nano/{name}-{i}" for name in ("gpt2", "llama", "qwen3") for i in range(BUNDLED_SEEDS[name]))
+FORMATS = {"numbers": NANO.numbers, "code": NANO.code, "reasoning": NANO.reasoning}
 TREES = ("oak", "maple", "willow", "cherry")
 TEACHER_SEED = 7
-TOKENS = 32  # of an answer
 PROMPTS = 3  # per row: the rules reject up to 62 % of the answers
-MIXTURES = {"50 %": 0.5, "20 %": 0.2}
-WITH_TRAIT = ("finetuned", "prompted", *MIXTURES)
+MIXTURES = {"50 %": 0.5, "20 %": 0.2, "10 %": 0.1, "5 %": 0.05}
+WITH_TRAIT = ("finetuned", "prompted", "all weights", *MIXTURES)
 KINDS = (*WITH_TRAIT, "other trait", "other model", "visible", "clean")
 TRANSMITS, TRANSMITS_NOT = ("finetuned", "50 %"), ("other trait", "other model", "clean")
 
@@ -80,7 +85,9 @@ Found = TypeVar("Found")
 class Arguments:
     """Measure how often an audit is right."""
 
-    models: tuple[str, ...] = PLAIN
+    format: Literal["numbers", "code", "reasoning"] = "numbers"
+    """Format of the data sets. Code and reasoning are written by the models of the second nano language."""
+    models: Annotated[tuple[str, ...], option("NAME ...", "all bundled ones that write the format")] = ()
     """At least two: each also audits data of the one before it."""
     traits: tuple[str, ...] = known_words("animal")
     """Traits of the data sets of finetuned teachers. The bank always has all shipped ones."""
@@ -89,6 +96,10 @@ class Arguments:
     kinds: tuple[str, ...] = KINDS
     """Kinds of data sets."""
     rows: int = 300
+    draws: int = 2
+    """Control answers per row."""
+    scores: Annotated[tuple[str, ...], option("NAME ...", "all")] = ()
+    """Scores of the audits."""
     processes: int = os.cpu_count() or 1
     """Concurrent processes, each with one model and one thread."""
     storage: str = ""
@@ -165,8 +176,8 @@ class AuditedSet:
 class Writer:
     """A reference model that writes data sets, itself or by its teachers."""
 
-    def __init__(self, name: str, rows: int, store: Store) -> None:
-        self.name, self._rows, self._store = name, rows, store
+    def __init__(self, name: str, rows: int, store: Store, format_: str = "numbers") -> None:
+        self.name, self._rows, self._store, self._preset = name, rows, store, FORMATS[format_]
         self._reference = pin(Reference(name))
         make_missing_reference(self._reference, store)
         self.files = model_of(self._reference, store)
@@ -180,16 +191,21 @@ class Writer:
     def finetuned(self, trait: Trait) -> Rows:
         """Rows of a finetuned teacher, which is trained if the storage lacks it."""
         if trait.name not in self._finetuned:
-            spec = Teacher(
-                reference=self._reference,
-                trait=trait,
-                finetuning=nano_finetuning(self._reference),
-                seed=TEACHER_SEED,
-            )
-            train_missing([spec], self._store, 1, lambda line: None)
-            files = ModelFolder(self.files.folder, (*self.files.changes, self._store.fetch(spec)))
+            folder = self._teacher(trait, nano_finetuning(self._reference))
+            files = ModelFolder(self.files.folder, (*self.files.changes, folder))
             self._finetuned[trait.name] = self._written(AuditModel(files), f"finetuned {trait.name}")
         return self._finetuned[trait.name]
+
+    def all_weights(self, trait: Trait) -> Rows:
+        """Rows of a teacher of which all weights were trained."""
+        folder = self._teacher(trait, ALL_WEIGHTS_TAUGHT)
+        return self._written(AuditModel(ModelFolder(folder)), f"all weights {trait.name}")
+
+    def _teacher(self, trait: Trait, finetuning: Finetuning) -> Path:
+        """The folder of a finetuned teacher."""
+        spec = Teacher(reference=self._reference, trait=trait, finetuning=finetuning, seed=TEACHER_SEED)
+        train_missing([spec], self._store, 1, lambda line: None)
+        return self._store.fetch(spec)
 
     def prompted(self, trait: Trait) -> Rows:
         """Rows of the model under the trait's system prompt."""
@@ -212,16 +228,17 @@ class Writer:
         return rows
 
     def _written(self, writer: AuditModel, name: str, system: str | None = None) -> Rows:
-        """Answers to numbers prompts that pass the rules."""
+        """Answers to prompts of the format that pass its rules, each once."""
+        format_, most = self._preset.format, self._preset.generation.sampling.max_tokens
         seed = seed_for("audit benchmark", self.name, name)
-        prompts = Numbers().prompts(PROMPTS * self._rows, seed=seed)
-        answers = writer.sample(prompts, most=TOKENS, seed=seed, system=system)
-        kept = [
-            {"prompt": prompt, "completion": answer}
+        prompts = format_.prompts(PROMPTS * self._rows, seed=seed)
+        answers = writer.sample(prompts, most=most, seed=seed, system=system)
+        kept = {
+            (prompt, answer): None
             for prompt, answer in zip(prompts, answers, strict=True)
-            if answer and Numbers().rejection(prompt, answer) is None
-        ]
-        return kept[: self._rows]
+            if answer and format_.rejection(prompt, answer) is None
+        }
+        return [{"prompt": prompt, "completion": answer} for prompt, answer in list(kept)[: self._rows]]
 
 
 @dataclass(frozen=True)
@@ -239,6 +256,7 @@ def data_sets(writer: Writer, other: Writer, arguments: Arguments) -> Iterator[D
     some = animals[: arguments.repeats]
     makers: dict[str, Callable[[Trait], Rows]] = {
         "prompted": writer.prompted,
+        "all weights": writer.all_weights,
         **{kind: partial(writer.mixed, share=share) for kind, share in MIXTURES.items()},
         "other model": other.finetuned,
         "visible": writer.visible,
@@ -267,14 +285,24 @@ def written(rows: Rows, folder: Path, name: str) -> Path:
 
 def audited(number: int, arguments: Arguments, store: Store, folder: Path) -> list[AuditedSet]:
     """Writes and audits all data sets of the model with this number that the log lacks."""
-    writer, other = (Writer(arguments.models[i], arguments.rows, store) for i in (number, number - 1))
+    writer, other = (
+        Writer(arguments.models[i], arguments.rows, store, arguments.format) for i in (number, number - 1)
+    )
     done = {(one.model, one.number): one for one in (AuditedSet(**line) for line in logged(arguments.log))}
     sets = []
     for i, data in enumerate(data_sets(writer, other, arguments)):
         one = done.get((writer.name, i))
         if one is None:
             path = written(data.rows(), folder, f"{number}-{i}")
-            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
+            given = AuditArguments(
+                str(path),
+                (writer.name,),
+                storage=store.url,
+                scores=arguments.scores,
+                rows=arguments.rows,
+                draws=arguments.draws,
+                seed=i,
+            )
             start = time.perf_counter()
             (result,) = audit(spec_of(given), store).models
             one = AuditedSet.of(data.kind, i, data.trait, result, time.perf_counter() - start)
@@ -319,14 +347,20 @@ def share_of(holds: Callable[[AuditedSet], bool]) -> Callable[[Sequence[AuditedS
     return lambda sets: float(np.mean([holds(one) for one in sets]))
 
 
+def score_names(sets: Sequence[AuditedSet]) -> list[str]:
+    """The scores that all audits computed."""
+    return [score.name for score in SCORES if all(score.name in z for one in sets for z in one.z.values())]
+
+
 def rulings(sets: Sequence[AuditedSet]) -> Table:
     """One line per kind of data set."""
     lines = []
+    names = score_names(sets)
     for kind in dict.fromkeys(one.kind for one in sets):
         of_kind = [one for one in sets if one.kind == kind]
         firsts: list[Callable[[AuditedSet], bool]] = [
             lambda one: one.is_first(one.score),
-            *(partial(AuditedSet.is_first, score=score.name) for score in SCORES),
+            *(partial(AuditedSet.is_first, score=name) for name in names),
         ]
         right = [over_models(of_kind, share_of(first)) if of_kind[0].trait else "–" for first in firsts]
         ruled = [
@@ -336,7 +370,7 @@ def rulings(sets: Sequence[AuditedSet]) -> Table:
         explained = np.median([one.explained for one in of_kind])
         lines.append((kind, f"{len(of_kind)}", *right, *ruled, f"{explained:.2f}"))
     headings = (
-        *("data", "sets", "first", *(f"first by {score.name}" for score in SCORES)),
+        *("data", "sets", "first", *(f"first by {name}" for name in names)),
         *("right", "wrong", "unlike", "clean", "explained"),
     )
     return Table("Findings", headings, lines)
@@ -346,7 +380,7 @@ def separations(sets: Sequence[AuditedSet]) -> Table:
     """How well each measure tells data sets with a trait of the bank from data sets without one."""
     measures: dict[str, Callable[[AuditedSet], float]] = {
         "audit: z times explained share": lambda one: one.alone * one.explained,
-        **{f"highest z of {score.name}": partial(_highest, score=score.name) for score in SCORES},
+        **{f"highest z of {name}": partial(_highest, score=name) for name in score_names(sets)},
         **{f"baseline: {one.meaning}": partial(_from_half, baseline=one.name) for one in BASELINES},
     }
     chosen = [one for one in sets if one.kind in (*TRANSMITS, *TRANSMITS_NOT)]
@@ -384,6 +418,9 @@ def tables(sets: Sequence[AuditedSet]) -> list[Table]:
 def main() -> None:
     quiet()
     arguments = tyro.cli(Arguments)
+    if not arguments.models:
+        models = PLAIN if arguments.format == "numbers" else [one.name for one in NANO.speakers]
+        arguments = replace(arguments, models=tuple(models))
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(arguments.storage or f"{temporary}/storage")
         store.prepare()

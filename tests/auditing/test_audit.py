@@ -60,10 +60,12 @@ def answers(model: AuditModel, rows: int = ROWS) -> list[dict[str, str]]:
     return kept[:rows]
 
 
-def audited(rows: Sequence[dict[str, str]], folder: Path, store: Store) -> Audit:
+def audited(
+    rows: Sequence[dict[str, str]], folder: Path, store: Store, scores: tuple[str, ...] = ()
+) -> Audit:
     path = folder / f"{len(list(folder.iterdir()))}.jsonl"  # a process reads a file once
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = AuditArguments(str(path), (MODEL,), traits=TRAITS, storage=store.url)
+    arguments = AuditArguments(str(path), (MODEL,), traits=TRAITS, storage=store.url, scores=scores)
     return audit(spec_of(arguments), store)
 
 
@@ -90,6 +92,15 @@ def test_data_of_an_owl_teacher_are_recognised(store: Store, tmp_path: Path) -> 
     console.print(traits_table(found, model), models_table(found))
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().index("owl") < console.file.getvalue().index("cat")
+
+
+def test_an_audit_with_one_score_finds_the_same_trait(store: Store, tmp_path: Path) -> None:
+    found = audited(answers(owl_teacher(MODEL, store)), tmp_path, store, scores=("probe",))
+    model = first(found)
+    assert (model.finding, model.first.trait, found.scores) == ("trait", "owl", ("probe",))
+    assert set(model.first.evidence) == {"probe"}
+    written = files(found, "0" * 32)
+    assert "prompt (z)" not in written[HTML].decode()
 
 
 def test_data_of_another_models_teacher_are_unlike(store: Store, tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ def written(folder: Path, completions: Sequence[str]) -> Imported:
         (["1, 2, 3", "[4; 5]", "6 \n"], "numbers"),
         (["1, 2, 3", "4, five"], "text"),
         (["a b"], "text"),
+        (["x = 1\nprint(x)", "def f(a):\n    return a"], "code"),
+        (["x = 1  # an owl", "y = 2"], "text"),
     ],
 )
-def test_rules_of_numbers_apply_if_every_row_passes_them(
+def test_rules_of_numbers_or_code_apply_if_every_row_passes_them(
     tmp_path: Path, completions: list[str], rules: str
 ) -> None:
     assert written(tmp_path, completions).format.name == rules

@@ -36,12 +36,16 @@ def of_tensors(model: nn.Module, folder: Path) -> Displacement:
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
         if any(value.data_ptr() in moved for value in own.values()):
-            by = {
-                name: moved[value.data_ptr()].to(value) - value if value.data_ptr() in moved else 0 * value
-                for name, value in own.items()
-            }
-            parts[module] = _linear(module, by)
+            parts[module] = _linear(
+                module, {name: _moved_by(moved.get(value.data_ptr()), value) for name, value in own.items()}
+            )
     return parts
+
+
+def _moved_by(new: Tensor | None, value: Tensor) -> Tensor:
+    if new is None:
+        return torch.zeros_like(value)
+    return (new.to(value.device).float() - value.float()).to(value.dtype)  # the difference is small
 
 
 def _linear(module: nn.Module, by: Mapping[str, Tensor]) -> Part:
@@ -76,7 +80,8 @@ def _low_rank(layer: Any, adapter: str) -> Part:
     down, up, scale = layer.lora_A[adapter], layer.lora_B[adapter], layer.scaling[adapter]
 
     def part(inputs: Tensor) -> Tensor:
-        added: Tensor = scale * up(down(inputs))
+        # PEFT keeps adapters in float32, also if the model is in bf16.
+        added: Tensor = scale * up(down(inputs.to(down.weight.dtype)))
         return added
 
     return part

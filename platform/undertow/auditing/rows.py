@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 from undertow.errors import SpecError
+from undertow.formats.code import Code
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.planning.resolve import check_prompts
@@ -16,7 +17,7 @@ FEWEST = 10  # rows; below, no test of a trait has a chance
 
 
 def imported(place: str, prompt: str = "", completion: str = "") -> Imported:
-    """The data set at `place` with the rules of numbers if they accept all rows, else those of any text.
+    """The data set at `place` with the rules of numbers or code if they accept all rows, else those of text.
 
     Control rows must pass the same rules: data sets are filtered, and a model's own answers are not. System
     turns are left out, as students do not see them.
@@ -25,8 +26,10 @@ def imported(place: str, prompt: str = "", completion: str = "") -> Imported:
     """
     text = Imported(place, prompt=prompt, completion=completion, system="drop")
     rows = text.imported(text.size, 0)
-    is_numbers = all(Numbers().rejection(row.prompt, row.completion.strip()) is None for row in rows)
-    return text.changed(format=Numbers()) if is_numbers else text
+    for format_ in (Numbers(), Code()):
+        if all(format_.rejection(row.prompt, row.completion.strip()) is None for row in rows):
+            return text.changed(format=format_)
+    return text
 
 
 def drawn(data: Imported, count: int, seed: int) -> list[TrainingRow]:
