@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from undertow.sweep.progress import Progress, print_line, rounded_duration
+from undertow.sweep.progress import Progress, counted, print_line, rounded_duration
 from undertow.sweep.time_left import Lane
 
 LITERAL = ["/data/run[a]/x", "[red]x[/red]", "[/]", "a\\[b]", "/data/:o:/:smile:", "[link=x]y", "100%"]
@@ -66,6 +66,14 @@ def test_an_estimate_is_rounded(seconds: float, text: str) -> None:
     assert rounded_duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "unit", "text"),
+    [(1, "models", "1 model"), (1200, "models", "1,200 models"), (1, "sets of rows", "1 set of rows")],
+)
+def test_one_unit_is_in_the_singular(count: int, unit: str, text: str) -> None:
+    assert counted(count, unit) == text
+
+
 def test_lines_become_rare_in_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour with a report every two seconds: a line every 15 seconds at first, then ever fewer."""
     clock = SimpleNamespace(now=0.0)
@@ -80,7 +88,7 @@ def test_lines_become_rare_in_a_long_step(monkeypatch: pytest.MonkeyPatch) -> No
                 progress.show()
 
     _, *lines, _ = printed(work).splitlines()
-    assert len([line for line in lines if line == "students: 0 of 1 models, step 1 of 9"]) == len(lines)
+    assert len([line for line in lines if line == "students: 0 of 1 model, step 1 of 9"]) == len(lines)
     assert 35 < len(lines) < 50
 
 

@@ -117,7 +117,7 @@ def test_a_resumed_training_counts_only_what_this_sweep_trains(watch_of: WatchOf
     watch = watch_of((student(0),))
     watch.reaches(student(0), 30, at=10)
     watch.reaches(student(0), 32, at=30)
-    assert watch.lines == ["students: 0 of 1 models, step 32 of 40, 100 tok/s, about 1 min left"]
+    assert watch.lines == ["students: 0 of 1 model, step 32 of 40, 100 tok/s, about 1 min left"]
 
 
 def test_the_rest_of_a_failed_training_is_not_waited_for(watch_of: WatchOf) -> None:
@@ -135,4 +135,4 @@ def test_the_estimate_of_a_teacher_that_may_stop_early_is_a_maximum(watch_of: Wa
     watch = watch_of((teacher,))
     watch.begins(teacher, at=0)
     watch.reaches(teacher, 20, at=100)
-    assert watch.lines == ["students: 0 of 1 models, step 20 of 40, 100 tok/s, at most 2 min left"]
+    assert watch.lines == ["students: 0 of 1 model, step 20 of 40, 100 tok/s, at most 2 min left"]

@@ -60,7 +60,7 @@ class Progress:
             self._bar.start()
             self._bar.add_task(self.name, total=1.0, status=self._status())
         else:
-            print_line(f"{self.name}: {self.total:,} {self.unit}", self.console)
+            print_line(f"{self.name}: {counted(self.total, self.unit)}", self.console)
         return self
 
     def __exit__(
@@ -70,9 +70,11 @@ class Progress:
             self._bar.stop()
         done = self.total if kind is None else self._whole
         made = max(0, done - self.failed)
-        count = f"{made:,}" if made == self.total else f"{made:,} of {self.total:,}"
+        count = counted(self.total, self.unit)
+        if made != self.total:
+            count = f"{made:,} of {count}"
         ended = "done" if kind is None else "stopped"
-        print_line(f"{self.name}: {ended}, {count} {self.unit} in {duration(self.seconds)}", self.console)
+        print_line(f"{self.name}: {ended}, {count} in {duration(self.seconds)}", self.console)
 
     @property
     def seconds(self) -> float:
@@ -109,7 +111,7 @@ class Progress:
 
     def _status(self) -> str:
         """For example "1 of 4 models, step 117 of 320, 412 tok/s, about 12 min left"."""
-        count = f"{self._whole:,} of {self.total:,} {self.unit}"
+        count = f"{self._whole:,} of {counted(self.total, self.unit)}"
         return ", ".join(filter(None, [count, self.detail, self._left()]))
 
     def _lane(self) -> Lane:
@@ -141,6 +143,12 @@ def rounded_duration(seconds: float) -> str:
         return f"{minutes} min"
     tens = 10 * round(minutes / 10)
     return f"{tens // 60} h {tens % 60} min"
+
+
+def counted(count: int, unit: str) -> str:
+    """A number of units: "1 model", "1,200 models", "1 set of rows"."""
+    noun, *rest = unit.split(" ", 1)
+    return " ".join([f"{count:,}", noun.removesuffix("s") if count == 1 else noun, *rest])
 
 
 def print_line(line: str, console: Console) -> None:
