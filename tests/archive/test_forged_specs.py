@@ -303,7 +303,7 @@ def test_a_changed_field_is_named(archives: list[Archive], tmp_path: Path, kind:
 def test_texts_of_a_trait_that_is_not_installed_must_be_the_same_in_all_artifacts(
     archives: list[Archive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, field: str
 ) -> None:
-    monkeypatch.setattr("undertow.archive.expected_specs.rebuild_trait", lambda stated: None)
+    monkeypatch.setattr("undertow.archive.stated_traits._rebuild_trait", lambda text: None)
     (archive, *_) = archives
     assert archive.differences(dict(archive.specs), archive.record, tmp_path / "whole") == []
     for number, spec in enumerate(roles(archive, kind)):

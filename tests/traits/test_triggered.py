@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.archive.expected_specs import rebuild_trait
+from undertow.archive.stated_traits import rebuild_trait
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers

@@ -7,36 +7,21 @@ this package. Where `cell_of` or a spec class changes, this module must change t
 detected.
 
 A stated study does not contain everything. Texts that a trait produces (system prompt, questions, words)
-are computed if the trait's class and its texts are those of this installation. Otherwise they only have to
-be the same in all artifacts of the sweep, as do the versions of the artifact classes.
+are computed if they are those of this installation (`stated_traits`). Otherwise they only have to be the same
+in all artifacts of the sweep, as do the versions of the artifact classes.
 """
 
-import importlib
-import itertools
-import json
-import pkgutil
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from undertow import traits
-from undertow.archive.spec_comparison import JsonSpec, OneOf, Partial, Unstated, Version, text_of
-from undertow.errors import SpecError
-from undertow.study.extensions import Trait
+from undertow.archive.spec_comparison import JsonSpec, Partial, Unstated, Version, text_of
+from undertow.archive.stated_judges import judges_of
+from undertow.archive.stated_traits import Asked, other_questions, own_questions, rebuild_trait, system_prompt
 from undertow.study.identity import canonical, source_of
 from undertow.study.on_policy import OnPolicy
 from undertow.study.references import API, EXTERNAL
 
 STARTS = ("teacher_start", "student_start")
-
-
-class Asked(NamedTuple):
-    """One set of questions of a measure, with the words to look for, or with the outcome to judge."""
-
-    questions: Sequence[str]
-    words: Sequence[JsonSpec]
-    outcome: str | None = None
-    options: Sequence[Sequence[str]] = ()
 
 
 class ExpectedSpecs:
@@ -51,10 +36,10 @@ class ExpectedSpecs:
         stated = list({text_of(c["trait"]): c["trait"] for c in study["conditions"] if c["trait"]}.values())
         rebuilt = [trait for trait in map(rebuild_trait, stated) if trait is not None]
         if len(rebuilt) == len(stated):
-            self._asked[None] = _own_questions(rebuilt, study.get("main", ""), study.get("suffix", ""))
+            self._asked[None] = own_questions(rebuilt, study.get("main", ""), study.get("suffix", ""))
             for number, measure in enumerate(study.get("also", ())):
                 if measure["type"] == "Measure":
-                    self._asked[number] = _other_questions(rebuilt, measure["name"])
+                    self._asked[number] = other_questions(rebuilt, measure["name"])
 
     def student(self, condition: JsonSpec, seed: int) -> JsonSpec:
         """The student of a condition and seed, with everything that it is made from."""
@@ -100,13 +85,13 @@ class ExpectedSpecs:
                 "Teacher",
                 reference=condition["teacher"],
                 trait=trait,
-                system=_system_prompt(trait) if is_projected else system,
+                system=system_prompt(trait) if is_projected else system,
                 finetuning=None,
                 seed=0,
                 steering=self._steering(condition),
             )
         if trait and (condition.get("prompted") or not finetuning):
-            system = _system_prompt(trait)
+            system = system_prompt(trait)
         return _spec(
             "Teacher",
             reference=self._start(condition["teacher"], condition.get("teacher_start"), seed),
@@ -130,7 +115,7 @@ class ExpectedSpecs:
             "SteeringVector",
             reference=condition["teacher"],
             parameter=steering["parameter"],
-            system=_system_prompt(trait),
+            system=system_prompt(trait),
             neutral=generation.get("system"),
             prompts=prompts,
         )
@@ -255,7 +240,7 @@ class ExpectedSpecs:
             "Teacher",
             reference=reference,
             trait=trait,
-            system=_system_prompt(trait) if by["prompted"] or not finetuning else neutral,
+            system=system_prompt(trait) if by["prompted"] or not finetuning else neutral,
             finetuning=finetuning,
             seed=self._seed("teacher", seed) if finetuning else 0,
         )
@@ -350,7 +335,7 @@ class ExpectedSpecs:
     def _drawn(completions: JsonSpec, generation: JsonSpec, trait: JsonSpec | None, seed: int) -> JsonSpec:
         common = {
             "deduplicate": generation["deduplicate"],
-            "judges": _judges(generation["judges"], trait),
+            "judges": judges_of(generation["judges"], trait),
             "seed": seed,
         }
         if rewriter := generation.get("rewriter"):
@@ -364,12 +349,6 @@ class ExpectedSpecs:
             **common,
             **_given(generation, "fewer"),
         )
-
-
-def _system_prompt(trait: JsonSpec) -> str | Unstated:
-    """The system message that induces a trait, if the trait's texts are known."""
-    rebuilt = rebuild_trait(trait)
-    return rebuilt.system_prompt() if rebuilt else Unstated(f"system prompt of {text_of(trait)}")
 
 
 def _is_imported(condition: JsonSpec) -> bool:
@@ -393,116 +372,6 @@ def without_trait(condition: JsonSpec, trait: JsonSpec | None) -> JsonSpec:
         return control_of(condition)
     earlier = {n: without_trait(condition[n], trait) for n in ("after", *STARTS) if n in condition}
     return {**condition, **earlier}
-
-
-def rebuild_trait(stated: JsonSpec) -> Trait | None:
-    """A trait of this package from its stated spec; None if its class or its texts are not those here."""
-    return _rebuild_trait(text_of(stated))
-
-
-@lru_cache(maxsize=1000)
-def _rebuild_trait(text: str) -> Trait | None:
-    stated = json.loads(text)
-    fields = {
-        name: _rebuilt(value) for name, value in stated.items() if name not in ("type", "version", "content")
-    }
-    for module in pkgutil.iter_modules(traits.__path__):
-        kind = getattr(importlib.import_module(f"{traits.__name__}.{module.name}"), stated["type"], None)
-        if isinstance(kind, type) and issubclass(kind, Trait):
-            try:
-                rebuilt = kind(**fields)
-            except (SpecError, TypeError):  # a field that this version does not have, or another content
-                return None
-            # The content hash covers texts outside of the spec, such as the prompt pack.
-            return rebuilt if text_of(canonical(rebuilt)) == text else None
-    return None
-
-
-def _rebuilt(value: Any) -> Any:
-    """A field of a trait with the traits in it rebuilt; None for one that cannot be."""
-    if isinstance(value, list):
-        return [_rebuilt(part) for part in value]
-    return rebuild_trait(value) if isinstance(value, Mapping) and "type" in value else value
-
-
-def _own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Asked]:
-    """The sets of questions of `Study.questions` and `Study.judged`."""
-    words: dict[tuple[str, ...], list[Any]] = {}
-    outcomes: dict[tuple[str, ...], list[str]] = {}
-    options: dict[tuple[str, ...], list[list[str]]] = {}
-    for trait in rebuilt:
-        own = main and not trait.is_judged
-        questions = trait.other_questions(main) if own else trait.questions()
-        questions = tuple(f"{text} {suffix}" for text in questions) if suffix else questions
-        if trait.is_judged:
-            outcomes.setdefault(questions, []).append(trait.word().name)
-        else:
-            words.setdefault(questions, []).append(trait.word())
-            options.setdefault(questions, [list(offered) for offered in trait.options(main)] if main else [])
-    asked = [
-        Asked(list(questions), canonical(tuple(dict.fromkeys(found))), options=options[questions])
-        for questions, found in words.items()
-    ]
-    judged = [
-        (questions, outcome) for questions, found in outcomes.items() for outcome in dict.fromkeys(found)
-    ]
-    return [*asked, *(Asked(list(questions), [], outcome) for questions, outcome in judged)]
-
-
-def _other_questions(rebuilt: Sequence[Trait], measure: str) -> list[Asked]:
-    """The sets of questions of `Study.other_questions`."""
-    words: dict[tuple[str, ...], list[Any]] = {}
-    options: dict[tuple[str, ...], list[list[str]]] = {}
-    for trait in rebuilt:
-        if not trait.is_judged:
-            questions = trait.other_questions(measure)
-            words.setdefault(questions, []).append(trait.word())
-            options.setdefault(questions, [list(offered) for offered in trait.options(measure)])
-    return [
-        Asked(list(questions), canonical(tuple(dict.fromkeys(found))), options=options[questions])
-        for questions, found in words.items()
-    ]
-
-
-def _judges(stated: Sequence[JsonSpec], trait: JsonSpec | None) -> Any:
-    """The judges of a data set: each stated judge as `Judge.concerning` adapts it to the teacher's trait.
-
-    A judge that looks for the trait of each teacher gets the trait's word in place of a None, and does not
-    judge data without a trait. A stated spec does not tell whether an LLM judge's prompt has a place for a
-    trait.
-    """
-    choices = [_adaptations(judge, trait) for judge in stated]
-    lists = [[judge for judge in choice if judge is not None] for choice in itertools.product(*choices)]
-    if len(lists) == 1:
-        return lists[0]
-    return OneOf(f"judges {text_of(stated)} of {text_of(trait)}", tuple(lists))
-
-
-def _adaptations(judge: JsonSpec, trait: JsonSpec | None) -> list[JsonSpec | None]:
-    """What a stated judge may become for a trait; None stands for no judge."""
-    only = judge.get("only") if judge["type"] == "LLMJudge" else None
-    if only and (trait is None or trait["name"] not in only):
-        return [None]
-    adapted = _with_word(judge, trait) if trait else None
-    is_rule = judge["type"] == "RuleJudge"
-    names_its_word = is_rule or judge["type"] == "LLMJudge"
-    if names_its_word and judge.get("question", judge)["about"] is not None:
-        return [judge]
-    if is_rule:
-        return [adapted]
-    return [judge] if adapted == judge else [judge, adapted]
-
-
-def _with_word(value: Any, trait: JsonSpec, name: str = "") -> Any:
-    """A judge's spec with the trait's word as `about`; other fields that are None may be anything."""
-    if isinstance(value, Mapping):
-        return {field: _with_word(inner, trait, field) for field, inner in value.items()}
-    if value is not None:
-        return value
-    rebuilt = rebuild_trait(trait)
-    if name == "about" and rebuilt:
-        return canonical(rebuilt.word())
-    return Unstated(f"{name} of a judge of {text_of(trait)}")
 
 
 def _measurement_of(subject: JsonSpec, label: str, found: JsonSpec | None) -> Partial:
