@@ -79,6 +79,14 @@ def test_only_rows_with_another_distribution_deviate(model: AuditModel, tmp_path
     assert deviation(data_of(model, tmp_path, TILTED), []).p < 1e-6
 
 
+def test_a_direction_that_others_contain_does_not_count(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, TILTED, pairs=300)
+    count = np.array([row.completion.split().count("1") for row in data.rows], float)
+    alone, twice = deviation(data, [count]), deviation(data, [count, 3 - 2 * count])
+    assert twice.directions == alone.directions
+    assert twice.t_squared == pytest.approx(alone.t_squared)
+
+
 def test_no_score_sees_more_than_the_deviation(model: AuditModel, tmp_path: Path) -> None:
     data = data_of(model, tmp_path, TILTED)
     count = np.array([row.completion.count("1") for row in data.rows], float)

@@ -1,11 +1,11 @@
 """How far audited rows are from the model's own answers, whatever the reason.
 
 For the model's own answers, audited and control rows have the same mean of every score. Hotelling's T² tests
-this in many directions at once: the likelihood ratios of all traits, the log-probability of a row, and the
+this in many directions at once: the deciding score of all traits, the log-probability of a row, and the
 gradient with respect to the states before the output head, along which a student that is trained on the rows
 starts to move.
 
-The ratio of a trait is one of these directions. For data of a teacher with the trait, most of T² lies in it.
+The score of a trait is one of these directions. For data of a teacher with the trait, most of T² lies in it.
 For data of another model T² is as large, and the trait that fits best by chance explains little of it.
 
 Sources: Hotelling 1931 (doi 10.1214/aoms/1177732979); that a distilled student first moves along the gradient
@@ -37,7 +37,7 @@ class Deviation:
 
     Attributes:
         t_squared: Hotelling's T² of the mean difference of pairs.
-        directions: in how many directions it is measured.
+        directions: in how many independent directions it is measured.
         pairs: the number of audited rows with control rows.
         improbable: the share of audited rows with a token that is less likely than any token in 99 % of the
             control rows.
@@ -72,21 +72,24 @@ def deviation(data: "AuditData", ratios: Sequence[Array]) -> Deviation:
     """Measures how far the audited rows are from the control rows.
 
     Args:
-        ratios: the values of the deciding scores of all traits, each for every row.
+        ratios: the values of the deciding score for all traits, each for every row.
     """
-    directions = max(1, len(data.paired) // PAIRS_PER_DIRECTION)
+    most = max(1, len(data.paired) // PAIRS_PER_DIRECTION)
     axes = _along_main_axes(data.plain.gradients, ~data.is_audited)
     # Alternately, so that both kinds are among the first directions of few pairs or of a large bank.
     alternately = [one for both in zip_longest(ratios, axes) for one in both if one is not None]
-    values = [data.plain.totals, *alternately][:directions]
+    values = [data.plain.totals, *alternately][:most]
     differences = np.column_stack([data.differences(one) for one in values])
-    pairs, directions = differences.shape
+    pairs = len(differences)
     spread = differences.std(axis=0, ddof=1)
-    mean = differences.mean(axis=0) / np.where(spread > 0, spread, 1.0)
-    # Directions without spread are left out, such as the loss of a layout that all rows share.
-    correlation = np.atleast_2d(np.cov(differences / np.where(spread > 0, spread, 1.0), rowvar=False))
-    t_squared = pairs * float(mean @ np.linalg.pinv(correlation, rcond=SMALLEST, hermitian=True) @ mean)
-    return Deviation(t_squared, directions, pairs, _improbable(data))
+    standardised = differences / np.where(spread > 0, spread, 1.0)
+    variances, axes_of_all = np.linalg.eigh(np.atleast_2d(np.cov(standardised, rowvar=False)))
+    # Left out are directions without spread, such as the loss of a layout that all rows share, and those that
+    # others contain: the score of a probe of the last norm's bias is a sum of parts of the gradient.
+    independent = variances > SMALLEST * variances.max()
+    along = standardised.mean(axis=0) @ axes_of_all[:, independent]
+    t_squared = pairs * float((along**2 / variances[independent]).sum())
+    return Deviation(t_squared, max(1, int(independent.sum())), pairs, _improbable(data))
 
 
 def _along_main_axes(gradients: Array, is_control: NDArray[np.bool_]) -> Array:

@@ -171,8 +171,9 @@ def _model_result(
     of_score = scored[score.name]
     ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
     first = of_score[ordered[0]]
-    deviates = deviation(data, [ratio for one in deciding for ratio in values[one.name].values()])
-    tests = len(spec.references) * (len(spec.traits) * sum(one.decides for one in scores) + 1)
+    deviates = deviation(data, list(values[score.name].values()))
+    # Of each deciding score and model: all traits and the deviation.
+    tests = len(spec.references) * sum(one.decides for one in scores) * (len(spec.traits) + 1)
     p_deviation = min(1.0, tests * deviates.p)
     finding, reasons = rule(
         deviates,

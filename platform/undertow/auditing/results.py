@@ -70,7 +70,7 @@ class TraitResult:
     Attributes:
         evidence: by the name of the score; scores that do not apply are absent.
         p_adjusted: of the model's deciding score, adjusted (Bonferroni) for all deciding scores of all traits
-            and all models, and for one test of a deviation per model.
+            and all models, and for the tests of their deviations.
         probability: that a student would show the trait; None without a calibration, or if the rows are
             unlike those that it is about.
         effect: of such a student; None where the probability is.
