@@ -42,11 +42,10 @@ class AuditArguments:
 
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     """File, folder or URL of prompts and completions, as for Imported: JSON, JSON Lines, CSV or Parquet."""
-    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("NAME", "required")] = ()
+    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("NAME", "of the study, else required")] = ()
     """Candidate reference model: nano model, Hub id or folder. Repeat the flag for several candidates."""
     study: Annotated[str, option("NAME|FILE.py[:FUNCTION]", "none")] = ""
-    """Study in place of --model: the models of its finetuned teachers are the candidates. Its teachers'
-    finetuning is that of the probes, its traits and system message are those of the audit."""
+    """Study whose finetuned teachers give models, recipe of the probes, traits and system message."""
     traits: Annotated[tuple[str, ...], option("NAME[:CATEGORY] ...", "of the study, or shipped animals")] = ()
     """Candidate traits: preferences for a word, such as owl or oak:tree."""
     system: Annotated[str | None, option("TEXT", "of the study, or of the chat template")] = None
