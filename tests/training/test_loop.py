@@ -530,6 +530,13 @@ def test_bf16_uses_float32_master_weights(llama: Path, job: MakeJob, stage: int)
     assert all(value.dtype == torch.bfloat16 for value in weights(task).values())
 
 
+def test_training_in_bf16_prints_nothing(
+    llama: Path, job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune(llama, [job("quiet", recipe=recipe(Everything(), precision="bf16"))], ignore)
+    assert capsys.readouterr().out == ""
+
+
 def test_memory_does_not_grow_over_twenty_jobs(gpt2: Path, job: MakeJob) -> None:
     resident: list[int] = []
 

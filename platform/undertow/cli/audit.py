@@ -42,7 +42,9 @@ class AuditArguments:
 
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     """File, folder or URL of prompts and completions, as for Imported: JSON, JSON Lines, CSV or Parquet."""
-    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("NAME", "of the study, else required")] = ()
+    model: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, option("NAME", "of the study, else required")
+    ] = ()
     """Candidate reference model: nano model, Hub id or folder. Repeat the flag for several candidates."""
     study: Annotated[str, option("NAME|FILE.py[:FUNCTION]", "none")] = ""
     """Study whose finetuned teachers give models, recipe of the probes, traits and system message."""

@@ -7,10 +7,11 @@ stage 0 wrapper silently skips a step with an overflow.
 """
 
 import gc
+import io
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -33,12 +34,13 @@ def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
     def lr_scheduler(optimizer: Any) -> LambdaLR:
         return LambdaLR(optimizer, lambda step: schedule.factor(step, steps, warmup, recipe.schedule))
 
-    engine, *_ = deepspeed().initialize(
-        model=model,
-        optimizer=make_optimizer([value for value in model.parameters() if value.requires_grad], recipe),
-        lr_scheduler=lr_scheduler,  # a function, which DeepSpeed calls with the optimizer that it wraps
-        config=configuration(recipe),
-    )
+    with redirect_stdout(io.StringIO()):  # in bf16, DeepSpeed prints how much memory it uses
+        engine, *_ = deepspeed().initialize(
+            model=model,
+            optimizer=make_optimizer([value for value in model.parameters() if value.requires_grad], recipe),
+            lr_scheduler=lr_scheduler,  # a function, which DeepSpeed calls with the optimizer that it wraps
+            config=configuration(recipe),
+        )
     _keep_gradient_norm(engine)
     return engine
 
