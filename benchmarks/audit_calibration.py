@@ -14,6 +14,7 @@ is the mean squared error of the probability; that of the base rate is the score
 share of pairs whose student shows the trait.
 
 The tables of findings and separations are those of `benchmarks/auditing.py`, about the same audits.
+They have the probe score alone, which the calibration uses.
 
 --calibration writes the calibration that is fitted to all pairs, for `jobs/audit.py --calibration`.
 """
@@ -87,6 +88,9 @@ class Arguments:
     """Concurrent processes, each with one model and one thread."""
     storage: str = ""
     """Folder for teachers and probes; by default a temporary one."""
+    students_of: Path | None = None
+    """Log of an earlier run, with the same models, traits, repeats and students. The effects of its students
+    are used again, and no student is trained for a data set that it has."""
     log: Path | None = None
     """JSON Lines file to which the outcome of each data set is added. Data sets that it has are not made
     again: an interrupted run continues with the same arguments."""
@@ -138,22 +142,31 @@ def outcomes_of(number: int, arguments: Arguments, store: Store, folder: Path) -
     wanted = AuditingArguments(
         traits=arguments.traits, repeats=arguments.repeats, kinds=KINDS, rows=arguments.students
     )
-    lines = [{**line, "audited": AuditedSet(**line["audited"])} for line in logged(arguments.log)]
-    done = {(one.audited.model, one.audited.number): one for one in (Outcome(**line) for line in lines)}
+    done, trained = outcomes_in(arguments.log), outcomes_in(arguments.students_of)
     before: dict[str, float] = {}
     outcomes = []
     for i, data in enumerate(data_sets(writer, other, wanted)):
         outcome = done.get((writer.name, i))
         if outcome is None:
-            before = before or rates(writer.plain, BANK)
             rows = data.rows()
             path = written(rows, folder, f"{number}-{i}")
-            given = AuditArguments(str(path), (writer.name,), storage=store.url, rows=arguments.rows, seed=i)
+            given = AuditArguments(
+                str(path),
+                (writer.name,),
+                scores=("probe",),
+                storage=store.url,
+                rows=arguments.rows,
+                seed=i,
+            )
             start = time.perf_counter()
             (result,) = audit(spec_of(given), store).models
             audited = AuditedSet.of(data.kind, i, data.trait, result, time.perf_counter() - start)
-            after = rates(student(writer, rows, folder / f"student-{number}-{i}"), BANK)
-            effects = {name: after[name] - before[name] for name in before}
+            if known := trained.get((writer.name, i)):
+                effects = known.effects
+            else:
+                before = before or rates(writer.plain, BANK)
+                after = rates(student(writer, rows, folder / f"student-{number}-{i}"), BANK)
+                effects = {name: after[name] - before[name] for name in before}
             best = max(effects, key=lambda name: effects[name])
             say(f"{audited.line()}; the student shows {best} ({effects[best]:+.2f})")
             features = {one.trait: calibration.features(one, result.deviation) for one in result.traits}
@@ -161,6 +174,12 @@ def outcomes_of(number: int, arguments: Arguments, store: Store, folder: Path) -
             log(arguments.log, asdict(outcome))
         outcomes.append(outcome)
     return outcomes
+
+
+def outcomes_in(path: Path | None) -> dict[tuple[str, int], Outcome]:
+    """The outcomes in a log, by model and number of the data set."""
+    lines = [{**line, "audited": AuditedSet(**line["audited"])} for line in logged(path)]
+    return {(one.audited.model, one.audited.number): one for one in (Outcome(**line) for line in lines)}
 
 
 def student(writer: Writer, rows: Rows, folder: Path) -> AuditModel:

@@ -103,17 +103,21 @@ def read(path: str) -> Calibration:
         raise UserError(f"--calibration {path}: is not a calibration file ({error})") from None
 
 
-def features(result: TraitResult, deviation: Deviation) -> dict[str, float]:
+def features(result: TraitResult, deviation: Deviation | None) -> dict[str, float]:
     """What a calibration may use of a trait's result.
 
     The z of each score by its name, and "carried": how far the rows are from the model's own answers in the
     direction of the trait's probe, times the share of the deviation that lies there, as log(1 + x). A z grows
     with the root of the number of rows; all are scaled to that of `ROWS` rows.
+
+    Args:
+        deviation: that of the probes; None if the audit has none.
     """
-    scale = math.sqrt(ROWS / deviation.pairs)
-    found = {name: scale * evidence.z for name, evidence in result.evidence.items()}
-    if probe := result.evidence.get(PROBE):
-        shift = scale * max(probe.alone, 0.0)
+    found = {
+        name: math.sqrt(ROWS / evidence.pairs) * evidence.z for name, evidence in result.evidence.items()
+    }
+    if deviation is not None and (probe := result.evidence.get(PROBE)):
+        shift = math.sqrt(ROWS / probe.pairs) * max(probe.alone, 0.0)
         found["carried"] = math.log1p(shift * deviation.explained(probe.alone))
     return found
 

@@ -171,7 +171,8 @@ def _model_result(
     of_score = scored[score.name]
     ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
     first = of_score[ordered[0]]
-    deviates = deviation(data, list(values[score.name].values()))
+    deviations = {one.name: deviation(data, list(values[one.name].values())) for one in deciding}
+    deviates = deviations[score.name]
     # Of each deciding score and model: all traits and the deviation.
     tests = len(spec.references) * sum(one.decides for one in scores) * (len(spec.traits) + 1)
     p_deviation = min(1.0, tests * deviates.p)
@@ -189,7 +190,7 @@ def _model_result(
         found = TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p))
         if calibration is None or finding == "unlike":
             return found
-        probability = calibration.probability(features(found, deviates))
+        probability = calibration.probability(features(found, deviations.get(PROBE.name)))
         effect = None if probability is None else calibration.effect(probability)
         return replace(found, probability=probability, effect=effect)
 
