@@ -146,6 +146,20 @@ def test_derivatives_towards_adapters(llama: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.read(rows).totals, before)
 
 
+def test_a_model_in_bf16_has_about_the_same_derivatives(llama: Path, tmp_path: Path) -> None:
+    whole = tiny_models.save_changed(tmp_path / "whole", llama, "model.norm.weight", by=0.01)
+    probes = [
+        tiny_models.save_lora(tmp_path / "adapter", llama, seed=1),
+        tiny_models.save_trained_tensors(tmp_path / "part", whole, "model.norm.weight"),
+    ]
+    exact, rounded = (AuditModel(ModelFolder(llama), precision=precision) for precision in ("", "bf16"))
+    rows = exact.encode(ROWS)
+    np.testing.assert_allclose(
+        rounded.derivatives(rows, probes), exact.derivatives(rows, probes), rtol=0.1, atol=2e-3
+    )
+    np.testing.assert_allclose(rounded.read(rows).totals, exact.read(rows).totals, rtol=0.02)
+
+
 def test_rows_of_other_lengths_have_no_part_in_a_derivative(gpt2: Path, tmp_path: Path) -> None:
     model = AuditModel(ModelFolder(gpt2))
     rows = model.encode(ROWS)

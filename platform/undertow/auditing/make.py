@@ -140,7 +140,7 @@ def _audit_data(
     """
     assert isinstance(spec.dataset, Imported)
     make_missing_reference(reference, store)
-    model = AuditModel(model_of(reference, store), threads)
+    model = AuditModel(model_of(reference, store), threads, reference.precision)
     try:
         model.encode(rows, spec.system)
     except ConditionError as error:

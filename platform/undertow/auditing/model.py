@@ -69,14 +69,15 @@ def prepare_libraries() -> None:
 class AuditModel:
     """A reference model that scores rows and answers prompts.
 
-    Runs on a GPU in bf16 if there is one, else on `threads` threads of the CPU in float32.
+    Runs on a GPU in bf16 if there is one, else on `threads` threads of the CPU, in float32 or in the
+    `precision` of its engine (`Reference.precision`).
     """
 
-    def __init__(self, files: ModelFolder, threads: int = 1) -> None:
+    def __init__(self, files: ModelFolder, threads: int = 1, precision: str = "") -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        dtype = torch.bfloat16 if self.device.type == "cuda" or precision == "bf16" else torch.float32
         self.reference = LoadedReference.read(files.folder, dtype, files.changes)
         self.tokenizer = self.reference.tokenizer
         self._model = self.reference.copy().to(self.device).eval().requires_grad_(False)
