@@ -3,7 +3,8 @@
 from undertow.auditing.results import Audit, ExpectedEffect, ModelResult
 
 UNCALIBRATED = (
-    "Scores are uncalibrated: they rank traits, and do not say how likely a student is to show one."
+    "The audit is not calibrated for this model: it does not say how likely a student is to show the trait, "
+    "and a named trait can be wrong. On the only pretrained model that was tried, it was (docs/auditing.md)."
 )
 
 
