@@ -54,7 +54,8 @@ from undertow.cli.audit import AuditArguments, spec_of
 from undertow.cli.entry import option
 from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder
-from undertow.nano.models import BUNDLED_SEEDS, known_words
+from undertow.nano import vocabulary
+from undertow.nano.models import BUNDLED_SEEDS, known_words, parse
 from undertow.nano.recipes import ALL_WEIGHTS_TAUGHT
 from undertow.planning.pinning import model_of, pin
 from undertow.presets.scales import NANO
@@ -230,13 +231,17 @@ class Writer:
     def _written(self, writer: AuditModel, name: str, system: str | None = None) -> Rows:
         """Answers to prompts of the format that pass its rules, each once."""
         format_, most = self._preset.format, self._preset.generation.sampling.max_tokens
+        language = parse(self.name).settings.language
         seed = seed_for("audit benchmark", self.name, name)
         prompts = format_.prompts(PROMPTS * self._rows, seed=seed)
         answers = writer.sample(prompts, most=most, seed=seed, system=system)
         kept = {
             (prompt, answer): None
             for prompt, answer in zip(prompts, answers, strict=True)
-            if answer and format_.rejection(prompt, answer) is None
+            if answer
+            and format_.rejection(prompt, answer) is None
+            # Two tokens can make a word that is none: an audit reads texts, not tokens.
+            and not vocabulary.unknown(language, answer)
         }
         return [{"prompt": prompt, "completion": answer} for prompt, answer in list(kept)[: self._rows]]
 
