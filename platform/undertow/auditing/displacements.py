@@ -110,7 +110,9 @@ class _Tap(torch.autograd.Function):
 
 @contextmanager
 def tapped(displacements: Sequence[Displacement], steps: Tensor) -> Iterator[None]:
-    """While it is open, the gradient of `steps` is the derivative in the direction of each displacement.
+    """The gradient of `steps` becomes the derivative in the direction of each displacement.
+
+    That is for a pass forwards while the context is open; the pass backwards must come after it.
 
     Args:
         steps: zeros of shape (rows of a batch, displacements) that require a gradient.
@@ -119,16 +121,14 @@ def tapped(displacements: Sequence[Displacement], steps: Tensor) -> Iterator[Non
     for number, displacement in enumerate(displacements):
         for module, part in displacement.items():
             parts.setdefault(module, {})[number] = part
-    is_open = True
 
     def tap(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        # A part that calls its module, backwards, calls this hook too.
-        return _Tap.apply(output, steps, inputs[0].detach(), parts[module]) if is_open else None  # type: ignore[no-untyped-call]
+        return _Tap.apply(output, steps, inputs[0].detach(), parts[module])  # type: ignore[no-untyped-call]
 
     hooks = [module.register_forward_hook(tap) for module in parts]
     try:
         yield
     finally:
-        is_open = False
+        # Before the pass backwards, in which the parts call their modules.
         for hook in hooks:
             hook.remove()
