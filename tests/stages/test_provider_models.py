@@ -136,9 +136,10 @@ def test_each_part_of_an_evaluation_is_read_twice(
     run(store, Evaluate(spec))
     assert reads == []
     provider.orders = no_orders
-    answered = len(provider.chats)  # concurrent calls may get a few answers more than the parts that are kept
+    provider.chats.clear()
     run(store, Evaluate(spec))
-    assert len(provider.chats) - answered == 6 * spec.samples - kept * PART_ROWS
+    requests = {json.dumps(chat) for chat in provider.chats}  # one that the failure cancelled may arrive late
+    assert len(requests) == 6 * spec.samples - kept * PART_ROWS
     assert len(reads) == 2 * kept  # to verify the part in the listing, and again when it is used
 
 
