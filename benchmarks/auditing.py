@@ -120,7 +120,8 @@ class AuditedSet:
         number: of the data set among those of the model.
         trait: of the data set; "" without one.
         finding, first, score, explained: see `ModelResult`; `first` is the name of the best trait.
-        alone: of the deciding score of the best trait.
+        alone, beyond: of the deciding score of the best trait: z before the mean of all traits is subtracted,
+            and z beyond length and layout.
         z: by trait and score.
         baselines: AUC by name.
         seconds: of the audit.
@@ -134,6 +135,7 @@ class AuditedSet:
     first: str
     score: str
     alone: float
+    beyond: float
     explained: float
     z: Mapping[str, Mapping[str, float]]
     baselines: Mapping[str, float]
@@ -150,6 +152,7 @@ class AuditedSet:
             first=result.first.trait,
             score=result.score,
             alone=result.evidence.alone,
+            beyond=result.first.beyond.z,
             explained=result.explained,
             z={one.trait: {name: found.z for name, found in one.evidence.items()} for one in result.traits},
             baselines=dict(result.baselines),
@@ -170,7 +173,8 @@ class AuditedSet:
     def line(self) -> str:
         return (
             f"{self.model}, {self.kind} {self.trait}: {self.finding} {self.first}, {self.score} z "
-            f"{self.z[self.first][self.score]:.1f}, explained {self.explained:.2f}, {self.seconds:.1f} s"
+            f"{self.z[self.first][self.score]:.1f}, beyond layout {self.beyond:.1f}, explained "
+            f"{self.explained:.2f}, {self.seconds:.1f} s"
         )
 
 

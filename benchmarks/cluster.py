@@ -37,15 +37,15 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import START_SHARE, Layout, Machine, Node
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import Scale
-from undertow.report.tables import duration
+from undertow.report.table_texts import duration
 from undertow.storage.store import Store
 from undertow.study import unpinned
 from undertow.study.artifacts import Student
 from undertow.study.grids import grid
 from undertow.study.study import Study
 from undertow.sweep.graph import Work, graph
+from undertow.sweep.plans import make_plan
 from undertow.sweep.progress import print_line
-from undertow.sweep.run import make_plan
 from undertow.sweep.schedule import Overlapping, Schedule, WithBarriers
 from undertow.sweep.scheduled_jobs import Capacity
 from undertow.traits.preference import ANIMALS, MORE_ANIMALS, Preference

@@ -35,7 +35,8 @@ from undertow.storage.store import Store
 from undertow.study.grids import grid
 from undertow.study.references import Reference
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan, run
+from undertow.sweep.plans import make_plan
+from undertow.sweep.run import run
 from undertow.traits.preference import Preference
 
 RESULT = Path(__file__).with_suffix(".md")

@@ -87,7 +87,8 @@ from pathlib import Path
 
 from tests.filled_store import fill, fill_rest
 
-load, make_plan = find("load", "cli.studies", "studies"), find("make_plan", "sweep.run", "sweep")
+load = find("load", "cli.studies", "studies")
+make_plan = find("make_plan", "sweep.plans", "sweep.run", "sweep")
 store = find("Store", "storage.store", "store")(sys.argv[2])
 plan = make_plan(load(sys.argv[1], Path("jobs/studies")), store)
 references = [artifact for artifact in plan.artifacts.values() if artifact.kind == "reference"]

@@ -59,6 +59,8 @@ def study():
     return Study(name="overhead", conditions=conditions, seeds=tuple(range(SEEDS)), samples=2, gate=0.0)
 """
 SMOLLM2_STUDY = """
+from pathlib import Path
+
 from undertow import NO_SYSTEM, Generation, Imported, LoRA, Numbers, Preference, Recipe, Reference, Study
 from undertow import grid, smollm2
 
@@ -73,7 +75,8 @@ RECIPE = Recipe(
 
 
 def study():
-    rows = Imported("own.jsonl", format=Numbers(), control=Imported("plain.jsonl"))
+    own, plain = (str(Path(__file__).with_name(f"{name}.jsonl")) for name in ("own", "plain"))
+    rows = Imported(own, format=Numbers(), control=Imported(plain))
     conditions = grid(
         traits=[Preference("owl")],
         formats=[rows],

@@ -58,6 +58,36 @@ def test_a_study_gives_models_probes_traits_and_system_message(arguments: AuditA
     assert changed.system == NO_SYSTEM
 
 
+OTHER_TEACHERS = """
+from undertow import NANO, STEERING, TAUGHT, Preference, Reference, Study, grid
+
+
+def study():
+    model = Reference("nano/gpt2-0")
+    conditions = grid(
+        traits=[Preference("owl")],
+        formats=[NANO.numbers.format],
+        pairs=[(model, model)],
+        recipes=[STEERING],
+        generation=NANO.numbers.generation,
+        finetuning=TAUGHT.changed(recipe=TAUGHT.recipe.changed(epochs=1)),
+    )
+    return Study(name="other", conditions=conditions, seeds=(0,))
+"""
+
+
+def test_models_without_a_calibration_have_two_probes_per_trait(
+    arguments: AuditArguments, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(OTHER_TEACHERS)
+    assert spec_of(arguments).probes == 1
+    assert spec_of(replace(arguments, probes=3)).probes == 3
+    uncalibrated = replace(arguments, model=(), study=str(other))
+    assert spec_of(uncalibrated, STUDIES).probes == 2
+    assert spec_of(replace(uncalibrated, calibration="mine.json"), STUDIES).probes == 1
+
+
 @pytest.mark.parametrize(
     ("scores", "message"),
     [(("prob",), "did you mean 'probe'"), (("hidden",), "none of them decides; add probe or prompt")],

@@ -71,7 +71,7 @@ def test_features_do_not_depend_on_the_number_of_audited_rows() -> None:
     for pairs in (75, 300):
         z = 20 * np.sqrt(pairs / 300)
         probe = Evidence(mean=0.5, control=0.0, alone=z, z=z, p=0.001, pairs=pairs)
-        result = TraitResult("owl", {"probe": probe}, 0.01)
+        result = TraitResult("owl", {"probe": probe}, 0.01, probe)
         found.append(features(result, Deviation(5 * z**2, directions=1, pairs=pairs, improbable=0.0)))
     assert found[0] == pytest.approx(found[1], rel=0.02)
 
@@ -79,7 +79,7 @@ def test_features_do_not_depend_on_the_number_of_audited_rows() -> None:
 def test_what_a_trait_carries_is_its_part_of_a_deviation() -> None:
     def carried(alone: float, t_squared: float) -> float:
         found = Evidence(mean=0.5, control=0.0, alone=alone, z=3.0, p=0.001, pairs=300)
-        result = TraitResult("owl", {"probe": found}, 0.01)
+        result = TraitResult("owl", {"probe": found}, 0.01, found)
         given = features(result, Deviation(t_squared, directions=65, pairs=300, improbable=0.0))
         assert given["probe"] == 3.0
         return given["carried"]

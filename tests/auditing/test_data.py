@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests import tiny_models
+from undertow.auditing.agreement import agreement
 from undertow.auditing.bank import Bank
+from undertow.auditing.covariates import beyond
 from undertow.auditing.data import AuditData, Controls
 from undertow.auditing.deviation import deviation
 from undertow.auditing.make import BASELINES
@@ -34,8 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> AuditModel:
     return AuditModel(ModelFolder(tiny_models.save_gpt2(tmp_path_factory.mktemp("gpt2"))))
 
 
-def data_of(model: AuditModel, folder: Path, words: str, pairs: int = 200) -> AuditData:
-    """Audited rows of random words, and control rows of even ones: two of each prompt but the first."""
+def data_of(model: AuditModel, folder: Path, words: str, pairs: int = 200, control: str = EVEN) -> AuditData:
+    """Audited rows of random words, and control rows of others: two of each prompt but the first."""
     rng = random.Random(0)
 
     def row(number: int, of: Sequence[str]) -> TrainingRow:
@@ -43,7 +45,7 @@ def data_of(model: AuditModel, folder: Path, words: str, pairs: int = 200) -> Au
 
     rows = [row(number, words.split()) for number in range(pairs)]
     answered = [number for number in range(1, pairs) for _ in range(2)]
-    controls = Controls(tuple(row(number, EVEN.split()) for number in answered), np.array(answered))
+    controls = Controls(tuple(row(number, control.split()) for number in answered), np.array(answered))
     bank = Bank(TRAITS, TAUGHT)
     return AuditData(Reference("m"), model, Store(str(folder)), bank, rows, controls, Text())
 
@@ -72,6 +74,42 @@ def test_what_all_traits_have_in_common_is_no_evidence(model: AuditModel, tmp_pa
     assert cat.z == pytest.approx(-owl.z)
     (single,) = evidence({TRAITS[1]: common}, data).values()
     assert single.z == single.alone == pytest.approx(cat.alone, rel=0.05)
+
+
+def test_a_score_of_length_and_layout_says_nothing_beyond_them(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, "1; 1; 2; 1 2", control="1; 1 2; 2 2")
+    noise = np.random.default_rng(0).normal(size=(len(data.rows), 2))
+    of_layout = np.array([len(row.completion) + row.completion.count(";") for row in data.rows], float)
+    of_numbers = np.array([row.completion.count("1") for row in data.rows], float)
+    values = np.column_stack([of_layout, of_numbers]) + 0.1 * noise
+
+    def z(columns: Array) -> list[float]:
+        return [evidence({TRAITS[0]: column}, data)[TRAITS[0]].z for column in columns.T]
+
+    layout, numbers = z(values)
+    assert min(layout, numbers) > 10
+    layout_beyond, numbers_beyond = z(beyond(values, data))
+    assert abs(layout_beyond) < 4
+    assert numbers_beyond > 8
+
+
+def test_probes_agree_as_far_as_their_scores_of_control_rows_correlate(
+    model: AuditModel, tmp_path: Path
+) -> None:
+    data = data_of(model, tmp_path, EVEN)
+    assert agreement(data) == {}  # one probe per trait
+    data.bank = Bank(TRAITS, TAUGHT, seeds=2)
+    rng = np.random.default_rng(0)
+    same, other, common = (rng.normal(size=(len(data.rows), 1)) for _ in range(3))
+    noise = rng.normal(size=(2, len(data.rows), 2))
+    noise[:, data.is_audited] *= 1000  # audited rows do not count
+    owl, cat = same + noise[0], other + noise[1] + 10 * common
+    data.derivatives_by_probe = {TRAITS[0]: owl + 10 * common, TRAITS[1]: cat}
+    found = agreement(data)
+    assert list(found) == list(TRAITS)
+    # Of two traits, each is compared with the other: half of the variance of (owl - cat) / 2 is shared.
+    assert found[TRAITS[0]] == pytest.approx(0.5, abs=0.1)
+    assert found[TRAITS[1]] == pytest.approx(found[TRAITS[0]])
 
 
 def test_only_rows_with_another_distribution_deviate(model: AuditModel, tmp_path: Path) -> None:

@@ -11,9 +11,25 @@ def deviation(t_squared: float = 70.0, improbable: float = 0.01) -> Deviation:
 
 
 def ruled(
-    found: Deviation, *, z: float = 0.0, p_trait: float = 1.0, p_deviation: float = 1.0, visible: float = 0.0
+    found: Deviation,
+    *,
+    z: float = 0.0,
+    p_trait: float = 1.0,
+    p_beyond: float = 0.0,
+    agreement: float | None = None,
+    p_deviation: float = 1.0,
+    visible: float = 0.0,
 ) -> tuple[Finding, tuple[Reason, ...]]:
-    return rule(found, z=z, p_trait=p_trait, p_deviation=p_deviation, visible=visible, alpha=0.05)
+    return rule(
+        found,
+        z=z,
+        p_trait=p_trait,
+        p_beyond=p_beyond,
+        agreement=agreement,
+        p_deviation=p_deviation,
+        visible=visible,
+        alpha=0.05,
+    )
 
 
 LARGE = deviation(500.0)
@@ -32,6 +48,19 @@ CASES = {
     "what all traits have in common": (
         ruled(LARGE, z=15.0, p_trait=0.3, p_deviation=1e-9),
         ("unlike", ("indistinct",)),
+    ),
+    "what the layout shows alone": (
+        ruled(LARGE, z=15.0, p_trait=1e-9, p_beyond=0.2, p_deviation=1e-9),
+        ("unlike", ("layout",)),
+    ),
+    "probes that agree": (ruled(LARGE, z=20.0, p_trait=1e-9, agreement=0.7), ("trait", ())),
+    "probes that disagree": (
+        ruled(LARGE, z=20.0, p_trait=1e-9, agreement=0.6),
+        ("unlike", ("disagreement",)),
+    ),
+    "probes that are opposed": (
+        ruled(LARGE, z=20.0, p_trait=1e-9, agreement=-0.9),
+        ("unlike", ("disagreement",)),
     ),
     "the trait's name in the rows": (
         ruled(LARGE, z=22.0, p_trait=1e-9, visible=0.02),

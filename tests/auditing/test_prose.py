@@ -13,6 +13,7 @@ from undertow.auditing.scores import Evidence
 
 def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float | None = None) -> Audit:
     found = Evidence(mean=0.5, control=0.0, alone=5.0, z=4.0, p=1e-5, pairs=100)
+    beyond = Evidence(mean=0.1, control=0.0, alone=1.5, z=1.2, p=0.1, pairs=100)
     model = ModelResult(
         model="m",
         controls=200,
@@ -24,7 +25,7 @@ def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float |
         deviation=Deviation(100.0, directions=10, pairs=100, improbable=0.25),
         deviation_p=0.003,
         explained=0.12,
-        traits=(TraitResult("owl", {"probe": found}, 0.001, probability),),
+        traits=(TraitResult("owl", {"probe": found}, 0.001, beyond, 0.31, probability),),
         baselines={},
         carrying=(),
         tokens=(),
@@ -41,6 +42,14 @@ def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float |
         (audit("unlike", ["visible"]), "no trait is named: 30% of the rows name a candidate trait."),
         (audit("unlike", ["improbable"]), "no trait is named: 25% of the rows have tokens that m almost"),
         (audit("unlike", ["indistinct"]), "as rows of finetuned teachers do, but no trait stands out."),
+        (
+            audit("unlike", ["disagreement"]),
+            "two probes of it agree too little to recognise the trait in this model (correlation 0.31).",
+        ),
+        (
+            audit("unlike", ["layout"]),
+            "“owl” fits best (z 4.0), but among rows of the same length and layout it does not stand out",
+        ),
         (
             audit("unlike", ["unexplained"]),
             "(adjusted p 0.003), and the trait that fits best, “owl”, explains",

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from undertow.auditing.rows import FEWEST, check_models, drawn, imported, visible_share
+from undertow.auditing.rows import FEWEST, check_local, check_readable, drawn, imported, visible_share
 from undertow.errors import SpecError
 from undertow.formats.imported import Imported
+from undertow.formats.numbers import Numbers
+from undertow.formats.reasoning import Reasoning
+from undertow.presets.scales import NANO
 from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 from undertow.traits.preference import Preference
@@ -37,6 +40,32 @@ def test_rules_of_numbers_or_code_apply_if_every_row_passes_them(
     assert written(tmp_path, completions).format.name == rules
 
 
+@pytest.mark.parametrize("format_", [Reasoning(), NANO.reasoning.format], ids=["shipped", "nano"])
+def test_rules_of_reasoning_apply_to_right_answers_to_its_own_problems(
+    tmp_path: Path, format_: Reasoning
+) -> None:
+    prompts = format_.prompts(20, seed=0)
+    right = [format_.right_answer(prompt) for prompt in prompts]
+
+    def with_answers(name: str, answers: Sequence[str | None]) -> Imported:
+        path = tmp_path / name
+        completions = [f"<think>sum</think><answer>{answer}</answer>" for answer in answers]
+        both = ({"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True))
+        path.write_text("".join(json.dumps(row) + "\n" for row in both))
+        return imported(str(path))
+
+    assert with_answers("right.jsonl", right).format == format_
+    assert with_answers("wrong.jsonl", [*right[1:], right[0]]).format.name == "text"
+
+
+def test_rules_of_given_formats_are_tried_first(tmp_path: Path) -> None:
+    few = Numbers(max_count=3)
+    path = str(tmp_path / "rows.jsonl")
+    Path(path).write_text(json.dumps({"prompt": "1", "completion": "1, 2, 3"}) + "\n")
+    assert imported(path, formats=[few]).format == few
+    assert imported(path, formats=[Numbers(max_count=2)]).format == Numbers()
+
+
 def test_rows_are_drawn_from_the_seed_without_white_space_at_their_ends(tmp_path: Path) -> None:
     data = written(tmp_path, [f" {i}, {i}" for i in range(50)])
     rows = drawn(data, 20, seed=0)
@@ -61,11 +90,12 @@ def test_rows_that_name_a_trait_in_prompt_or_completion_are_visible() -> None:
     assert visible_share(rows, [Preference("owl"), Preference("cat")]) == 3 / 5
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [("api:gpt-4.1-nano", "needs the model's weights"), ("nano/gpt2-0", "does not know")],
-)
-def test_models_that_cannot_read_the_rows_are_rejected(tmp_path: Path, model: str, message: str) -> None:
+def test_models_without_weights_are_rejected() -> None:
+    with pytest.raises(SpecError, match="needs the model's weights"):
+        check_local([Reference("nano/gpt2-0"), Reference("api:gpt-4.1-nano")])
+
+
+def test_models_that_cannot_read_the_rows_are_rejected(tmp_path: Path) -> None:
     data = written(tmp_path, ["zebra crossings"] * FEWEST)
-    with pytest.raises(SpecError, match=message):
-        check_models(data, [Reference(model)])
+    with pytest.raises(SpecError, match="does not know"):
+        check_readable(data, [Reference("nano/gpt2-0")])

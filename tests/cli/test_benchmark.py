@@ -18,13 +18,13 @@ from undertow.cli.benchmark import BenchmarkArguments, main
 from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.harness import tables
-from undertow.report.tables import signed
+from undertow.report.table_texts import signed
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
 from undertow.study.recipe import LoRA
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.tracking import client as runs
 from undertow.tracking.tracker import Tracker
 

@@ -16,12 +16,12 @@ from tests.examples import SCALED, qwen
 from undertow.cli.studies import load
 from undertow.planning.costs import Hardware
 from undertow.storage.store import Store
-from undertow.sweep.run import make_plan, show_plan
+from undertow.sweep.plans import make_plan, show_plan
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "mlflow")
+HEAVY = ("numpy", "torch", "ray", "vllm", "transformers", "deepspeed", "mlflow")
 
 
 def sweep(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:

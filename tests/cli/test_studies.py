@@ -23,7 +23,7 @@ from undertow.study.conditions import Condition
 from undertow.study.recipe import ProviderFinetuning
 from undertow.study.references import Reference
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 
 ONLY_NANO = {  # claims about several initialisations of one architecture, which real models do not have
     f"Nor of another {what} {name}"

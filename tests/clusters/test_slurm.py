@@ -14,7 +14,7 @@ from undertow.cli.studies import load
 from undertow.results import events
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 
 STUDY = f"{ROOT / 'tests' / 'sweep' / 'small_study.py'}:study"
 LOGGED = ("reference", "teacher", "dataset", "student")  # kinds with an event for each artifact made

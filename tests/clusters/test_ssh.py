@@ -12,7 +12,7 @@ from tests.clusters.ssh import COMMANDS, ROOT, STUDY_FILE, Laptop, ssh_machines
 from undertow.cli.studies import load
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 
 EXAMPLE = "--study owls --storage /shared/undertow"
 

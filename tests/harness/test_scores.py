@@ -21,7 +21,7 @@ from undertow.harness.scores import SCORES, Scores, benchmark_rows, model_scores
 from undertow.harness.tables import benchmarks_table
 from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan, ancestors, make
-from undertow.report.tables import signed
+from undertow.report.table_texts import signed
 from undertow.storage.store import Store
 from undertow.study.artifacts import Student
 from undertow.study.harness_task import HarnessTask

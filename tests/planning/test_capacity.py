@@ -28,7 +28,8 @@ from undertow.study.grids import grid
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.study.references import Reference
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan, run, show_plan
+from undertow.sweep.plans import make_plan, show_plan
+from undertow.sweep.run import run
 from undertow.traits.preference import Preference
 
 FULL = Recipe(

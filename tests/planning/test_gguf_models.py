@@ -24,7 +24,7 @@ from undertow.study.recipe import Everything, FinalNorm, LoRA
 from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.study.tuning import tuned
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.traits.preference import Preference
 
 NORM = RECIPE.changed(trainable=FinalNorm())

@@ -27,7 +27,7 @@ from undertow.study.grids import grid
 from undertow.study.recipe import InContext, Recipe
 from undertow.study.references import Reference
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.traits.preference import Preference
 
 MODEL, EXTERNAL = Reference("nano/gpt2-0"), Reference("external:GPT-4.1")

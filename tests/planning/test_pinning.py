@@ -40,7 +40,7 @@ from undertow.study.names import short
 from undertow.study.recipe import FinalNorm
 from undertow.study.references import Reference
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan, show_plan
+from undertow.sweep.plans import make_plan, show_plan
 from undertow.traits.preference import Preference
 
 COMMITS = ("1a2b3c4d" * 5, "5e6f7a8b" * 5, "9c0d1e2f" * 5)

@@ -12,7 +12,7 @@ import pytest
 from tests.examples import SCALED, STUDIES
 from undertow.cli.studies import load
 from undertow.storage.store import Store
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 
 DIGESTS = {
     "along": "e56a6b55585fe79a",

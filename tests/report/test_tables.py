@@ -13,7 +13,7 @@ from undertow.planning.plan import make
 from undertow.planning.timings import Pace
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.report.plan_tables import plan_table, systems_table, work_table
-from undertow.report.tables import duration, interval, p_value, signed
+from undertow.report.table_texts import duration, interval, p_value, signed
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
 from undertow.study.generation import Generation

@@ -24,7 +24,7 @@ from undertow.study.identity import key
 from undertow.study.references import Reference
 from undertow.study.search_space import parse, with_values
 from undertow.study.study import Study
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.traits.preference import Preference
 
 SHIPPED = study().conditions[0]

@@ -15,7 +15,7 @@ from undertow.planning import timings
 from undertow.planning.resources import Layout, Machine, Node
 from undertow.storage.store import Store
 from undertow.sweep.graph import Step, Work, graph
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.sweep.schedule import Overlapping, WithBarriers
 from undertow.sweep.scheduled_jobs import Capacity
 

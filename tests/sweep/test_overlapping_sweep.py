@@ -40,7 +40,7 @@ from undertow.study.references import Artifact, Reference
 from undertow.study.study import Study
 from undertow.sweep.executors import Executors
 from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.tracking.link import Link
 from undertow.traits.preference import Preference
 

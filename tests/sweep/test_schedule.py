@@ -28,7 +28,7 @@ from undertow.study.identity import key
 from undertow.study.references import Artifact
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step, Work, graph
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 from undertow.sweep.schedule import Overlapping, Schedule, WithBarriers, divided
 from undertow.sweep.scheduled_jobs import Capacity, Give, Job, Start, Stop, needs_barriers
 from undertow.sweep.waves import Waves

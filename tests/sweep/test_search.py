@@ -23,7 +23,8 @@ from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
 from undertow.study.search_space import parse
-from undertow.sweep.run import SweepOutcome, make_plan
+from undertow.sweep.plans import make_plan
+from undertow.sweep.run import SweepOutcome
 from undertow.sweep.search import Search, SearchTrial, own_trial, prepare, show, strongest
 
 WHOLE = study()

@@ -23,7 +23,7 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Student
 from undertow.study.identity import key
 from undertow.study.references import Reference
-from undertow.sweep.run import make_plan, show_plan
+from undertow.sweep.plans import make_plan, show_plan
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "started_study.py"

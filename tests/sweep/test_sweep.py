@@ -23,7 +23,7 @@ from undertow.engines.weight_files import TRAINED_TENSORS
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 from undertow.study.identity import key
-from undertow.sweep.run import make_plan
+from undertow.sweep.plans import make_plan
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = Path(__file__).parent / "small_study.py"

@@ -5,7 +5,6 @@ baselines use the rows of the scores; what is fitted scores only rows that it wa
 of a prompt in the same fold.
 """
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -13,41 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.auditing import covariates
 from undertow.auditing.data import AuditData
 from undertow.auditing.scores import Baseline
 from undertow.statistics.separation import FOLDS, PENALTY, SEED
 from undertow.statistics.ttests import Array
 
-_NUMERAL = re.compile(r"\d+")
-_WORD = re.compile(r"[^\W\d_]+")
-
 
 def _confounds(data: AuditData) -> Array:
     """A classifier's scores of rows by characters, tokens, parts and numerals."""
-    from sklearn.preprocessing import StandardScaler
-
-    table = [
-        (
-            len(row.completion),
-            tokens.targets,
-            len(units),
-            len(_NUMERAL.findall(row.completion)),
-            sum(map(len, _NUMERAL.findall(row.completion))),
-        )
-        for row, tokens, units in zip(data.rows, data.tokens, data.units(), strict=True)
-    ]
-    return _classified(StandardScaler().fit_transform(np.array(table, float)), data)
+    return _classified(covariates.sizes(data), data)
 
 
 def _format(data: AuditData) -> Array:
     """A classifier's scores of rows by their layout, without the numbers and words."""
-    layouts = [_WORD.sub("a", _NUMERAL.sub("0", row.completion)) for row in data.rows]
-    return _classified(_counts(layouts, analyzer="char", ngram_range=(1, 3)), data)
+    return _classified(covariates.layout(data), data)
 
 
 def _frequencies(data: AuditData) -> Array:
     """A classifier's scores of rows by the units that they contain."""
-    return _classified(_counts(data.units(), analyzer=list), data)
+    return _classified(covariates.counts(data.units(), analyzer=list), data)
 
 
 def _pairs(data: AuditData) -> Array:
@@ -55,14 +39,7 @@ def _pairs(data: AuditData) -> Array:
     pairs = [list(pairwise(units)) for units in data.units()]
     if not any(pairs):
         return np.zeros(len(data.rows))
-    return _classified(_counts(pairs, analyzer=list), data)
-
-
-def _counts(texts: Any, **settings: Any) -> Any:
-    """Which features each text contains, (texts, features)."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    return CountVectorizer(binary=True, lowercase=False, **settings).fit_transform(texts).astype(float)
+    return _classified(covariates.counts(pairs, analyzer=list), data)
 
 
 def _classified(features: Any, data: AuditData) -> Array:

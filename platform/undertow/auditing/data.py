@@ -147,16 +147,21 @@ class AuditData:
         return [np.mean(of_row, axis=0) for of_row in zip(*readings, strict=True)]
 
     @cached_property
-    def derivatives(self) -> dict[Trait, Array]:
-        """For each trait of the bank, the derivative of each row's log-probability towards its probes.
+    def derivatives_by_probe(self) -> dict[Trait, Array]:
+        """For each trait of the bank, the derivatives of the rows' log-probabilities towards its probes.
 
-        Averaged over the probes.
+        Arrays are of shape (rows, probes).
         """
         probes = {trait: self.bank.probes(self.reference, trait) for trait in self.bank.traits}
         folders = [self.store.fetch(probe) for of_trait in probes.values() for probe in of_trait]
         of_probes = self.model.derivatives(self.tokens, folders)
-        means = of_probes.reshape(len(self.rows), len(probes), -1).mean(axis=2)
-        return dict(zip(probes, means.T, strict=True))
+        by_trait = of_probes.reshape(len(self.rows), len(probes), -1).swapaxes(0, 1)
+        return dict(zip(probes, by_trait, strict=True))
+
+    @cached_property
+    def derivatives(self) -> dict[Trait, Array]:
+        """The same averaged over the probes of a trait, one value per row."""
+        return {trait: of_probes.mean(axis=1) for trait, of_probes in self.derivatives_by_probe.items()}
 
     def examples(self, trait: Trait) -> Readings:
         """The reference model's readings of some question-answer pairs that show the trait."""

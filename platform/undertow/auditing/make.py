@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from undertow.auditing.agreement import agreement
 from undertow.auditing.bank import Bank
 from undertow.auditing.baselines import (
     CONFOUNDS,
@@ -17,6 +18,7 @@ from undertow.auditing.baselines import (
 )
 from undertow.auditing.calibration import Calibration, features
 from undertow.auditing.carriers import carrying_rows, carrying_tokens
+from undertow.auditing.covariates import beyond
 from undertow.auditing.data import AuditData, sample_controls
 from undertow.auditing.deviation import deviation
 from undertow.auditing.finding import rule
@@ -169,6 +171,9 @@ def _model_result(
         raise ConditionError(f"none of the scores {', '.join(one.name for one in scores)} can decide here")
     score = max(deciding, key=lambda one: max(found.alone for found in scored[one.name].values()))
     of_score = scored[score.name]
+    left = beyond(np.column_stack(list(values[score.name].values())), data)
+    beyond_covariates = evidence(dict(zip(spec.traits, left.T, strict=True)), data)
+    agreements = agreement(data) if score.teacher == FINETUNED else {}
     ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
     first = of_score[ordered[0]]
     deviations = {one.name: deviation(data, list(values[one.name].values())) for one in deciding}
@@ -180,6 +185,8 @@ def _model_result(
         deviates,
         z=first.alone,
         p_trait=min(1.0, tests * first.p),
+        p_beyond=min(1.0, tests * beyond_covariates[ordered[0]].p),
+        agreement=agreements.get(ordered[0]),
         p_deviation=p_deviation,
         visible=visible,
         alpha=spec.alpha,
@@ -187,7 +194,8 @@ def _model_result(
 
     def result(trait: Trait) -> TraitResult:
         by_score = {name: of_traits[trait] for name, of_traits in scored.items()}
-        found = TraitResult(trait.name, by_score, min(1.0, tests * of_score[trait].p))
+        p_adjusted = min(1.0, tests * of_score[trait].p)
+        found = TraitResult(trait.name, by_score, p_adjusted, beyond_covariates[trait], agreements.get(trait))
         if calibration is None or finding == "unlike":
             return found
         probability = calibration.probability(features(found, deviations.get(PROBE.name)))

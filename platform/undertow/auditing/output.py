@@ -12,7 +12,7 @@ from undertow.auditing.make import BASELINES
 from undertow.auditing.page import html
 from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
 from undertow.auditing.results import Audit, ModelResult
-from undertow.report.tables import new_table
+from undertow.report.table_texts import new_table
 
 JSON, HTML = "audit.json", "audit.html"
 DIGITS = 6
@@ -25,7 +25,8 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
         "z by score"
     )
     table.add_column("trait", no_wrap=True)
-    for heading in (*audit.scores, f"nats/row ({model.score})", "adjusted p"):
+    agree = ["probes agree"] if model.first.agreement is not None else []
+    for heading in (*audit.scores, "beyond layout", *agree, f"nats/row ({model.score})", "adjusted p"):
         table.add_column(escape(heading), justify="right", no_wrap=True)
     if audit.calibration:
         for heading in ("probability", "expected effect"):
@@ -33,6 +34,9 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
     for result in model.traits:
         evidence = (result.evidence.get(name) for name in audit.scores)
         cells = [result.trait, *(f"{found.z:.1f}" if found else "–" for found in evidence)]
+        cells.append(f"{result.beyond.z:.1f}")
+        if result.agreement is not None:
+            cells.append(f"{result.agreement:.2f}")
         cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
         if audit.calibration:
             cells += [probability_text(result.probability), effect_text(result.effect)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow import report
+from undertow.auditing.finding import LEAST_EXPLAINED
 from undertow.auditing.make import BASELINES, SCORES
 from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
 from undertow.auditing.results import Audit
@@ -26,6 +27,7 @@ def html(audit: Audit, key: str) -> str:
             probability_text=probability_text,
             cut=_cut,
             repr=repr,
+            least_agreement=LEAST_EXPLAINED**0.5,
         )
     )
 

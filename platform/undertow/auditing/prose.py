@@ -46,6 +46,18 @@ def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
     differ = f"they differ from {model.model}'s own answers (adjusted p {p_value(model.deviation_p)})"
     if reason == "indistinct":
         return f"{differ} as rows of {model.teacher} teachers do, but no trait stands out"
+    if reason == "disagreement":
+        return (
+            f"{differ}, and “{model.first.trait}” fits best, but two probes of it agree too little to "
+            f"recognise the trait in this model (correlation {model.first.agreement:.2f})"
+        )
+    if reason == "layout":
+        first = model.first
+        return (
+            f"{differ} by their length and layout, of which “{first.trait}” fits best (z "
+            f"{model.evidence.z:.1f}), but among rows of the same length and layout it does not stand out "
+            f"(z {first.beyond.z:.1f})"
+        )
     return (
         f"{differ}, and the trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of "
         "the difference. Another model may have written them, or this one with other sampling settings or a "

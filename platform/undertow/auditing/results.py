@@ -71,6 +71,8 @@ class TraitResult:
         evidence: by the name of the score; scores that do not apply are absent.
         p_adjusted: of the model's deciding score, adjusted (Bonferroni) for all deciding scores of all traits
             and all models, and for the tests of their deviations.
+        beyond: what the part of this score says that the length and the layout of rows do not predict.
+        agreement: of the trait's probes (see `agreement`); None with one probe, or if probes do not decide.
         probability: that a student would show the trait; None without a calibration, or if the rows are
             unlike those that it is about.
         effect: of such a student; None where the probability is.
@@ -79,6 +81,8 @@ class TraitResult:
     trait: str
     evidence: Mapping[str, Evidence]
     p_adjusted: float
+    beyond: Evidence
+    agreement: float | None = None
     probability: float | None = None
     effect: ExpectedEffect | None = None
 

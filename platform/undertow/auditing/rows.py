@@ -7,8 +7,10 @@ from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
+from undertow.formats.reasoning import Reasoning
+from undertow.nano.models import PACKS
 from undertow.planning.resolve import check_prompts
-from undertow.study.extensions import Trait
+from undertow.study.extensions import Format, Trait
 from undertow.study.identity import seed_for
 from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
@@ -16,17 +18,21 @@ from undertow.training.data import TrainingRow
 FEWEST = 10  # rows; below, no test of a trait has a chance
 
 
-def imported(place: str, prompt: str = "", completion: str = "") -> Imported:
-    """The data set at `place` with the rules of numbers or code if they accept all rows, else those of text.
+def imported(place: str, prompt: str = "", completion: str = "", formats: Sequence[Format] = ()) -> Imported:
+    """The data set at `place` with the rules of the first format that accepts all rows, else those of text.
 
     Control rows must pass the same rules: data sets are filtered, and a model's own answers are not. System
     turns are left out, as students do not see them.
+
+    Args:
+        formats: tried before the shipped ones.
 
     Raises SpecError for a data set that cannot be read.
     """
     text = Imported(place, prompt=prompt, completion=completion, system="drop")
     rows = text.imported(text.size, 0)
-    for format_ in (Numbers(), Code()):
+    shipped = (Numbers(), Code(), Reasoning(), Reasoning(pack=str(PACKS["reasoning"].path)))
+    for format_ in (*formats, *shipped):
         if all(format_.rejection(row.prompt, row.completion.strip()) is None for row in rows):
             return text.changed(format=format_)
     return text
@@ -57,9 +63,14 @@ def visible_share(rows: Sequence[TrainingRow], traits: Sequence[Trait]) -> float
     return sum(any(word.matches(text) for word in words) for text in texts) / len(texts)
 
 
-def check_models(data: Imported, references: Sequence[Reference]) -> None:
-    """Raises SpecError for a model without weights and for words that a nano model does not know."""
+def check_local(references: Sequence[Reference]) -> None:
+    """Raises SpecError for a model without weights."""
     for reference in references:
         if reference.is_api or reference.is_external:
             raise SpecError(f"--model {reference.name}: needs the model's weights; name a local model")
+
+
+def check_readable(data: Imported, references: Sequence[Reference]) -> None:
+    """Raises SpecError for rows with words that a nano model does not know."""
+    for reference in references:
         check_prompts(data, reference)

@@ -13,12 +13,12 @@ from undertow.auditing import calibration as calibrations
 from undertow.auditing.bank import nano_finetuning, traits_for
 from undertow.auditing.calibration import Calibration
 from undertow.auditing.results import Audit, AuditSpec
-from undertow.auditing.rows import check_models, imported
+from undertow.auditing.rows import check_local, check_readable, imported
 from undertow.cli.entry import option
 from undertow.cli.studies import load
 from undertow.engines.quiet import quiet
 from undertow.errors import UserError
-from undertow.formats.imported import Imported
+from undertow.formats.wrapped import Wrapped
 from undertow.planning.cells import cell_of
 from undertow.planning.model_checks import check_trainable
 from undertow.planning.pinning import is_nano, pin
@@ -26,7 +26,7 @@ from undertow.planning.resolve import resolve
 from undertow.presets.paper_scale import PAPER
 from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
-from undertow.study.extensions import Trait
+from undertow.study.extensions import Format, Trait
 from undertow.study.fields import unique
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
@@ -60,8 +60,8 @@ class AuditArguments:
     """Maximum number of rows to audit, drawn at random."""
     draws: int = 2
     """Answers of the model to each prompt that the rows are compared with."""
-    probes: int = 1
-    """Probe models per trait."""
+    probes: Annotated[int | None, option("N", "1 with a calibration, else 2")] = None
+    """Probe models per trait. With two or more, an audit also tells whether they agree."""
     alpha: float = 0.05
     """Rate of false alarms for rows that the unmodified model wrote, over all traits and models together."""
     seed: int = 0
@@ -95,14 +95,15 @@ def main(arguments: AuditArguments, console: Console, shipped: Path) -> int:
 
 def spec_of(arguments: AuditArguments, shipped: Path = Path()) -> AuditSpec:
     """The audit that the arguments describe. Raises UserError for what no audit can be made of."""
-    data = imported(arguments.dataset, arguments.prompt, arguments.completion)
-    source = _of_study(arguments, data, shipped) if arguments.study else _of_models(arguments, data)
+    source = _of_study(arguments, shipped) if arguments.study else _of_models(arguments)
+    data = imported(arguments.dataset, arguments.prompt, arguments.completion, source.formats)
+    check_readable(data, source.references)
     return AuditSpec(
         dataset=data,
         references=source.references,
         finetunings=source.finetunings,
         traits=source.traits,
-        probes=arguments.probes,
+        probes=arguments.probes or (1 if arguments.calibration or _is_nano(source) else 2),
         rows=arguments.rows,
         draws=arguments.draws,
         alpha=arguments.alpha,
@@ -114,27 +115,32 @@ def spec_of(arguments: AuditArguments, shipped: Path = Path()) -> AuditSpec:
 
 @dataclass(frozen=True)
 class Source:
-    """Who may have written the rows: pinned models, how their probes are made, traits and system message."""
+    """Who may have written the rows: pinned models, how their probes are made, traits and system message.
+
+    Attributes:
+        formats: of which the rows may be, besides the shipped ones.
+    """
 
     references: tuple[Reference, ...]
     finetunings: tuple[Finetuning, ...]
     traits: tuple[Trait, ...]
     system: str | None = None
+    formats: tuple[Format, ...] = ()
 
 
-def _of_models(arguments: AuditArguments, data: Imported) -> Source:
+def _of_models(arguments: AuditArguments) -> Source:
     if not arguments.model:
         raise UserError("--model: name the model that may have written the rows, such as nano/gpt2-0")
     unique(arguments.model, "--model")
     named = tuple(map(Reference, arguments.model))
-    check_models(data, named)
+    check_local(named)
     references = tuple(map(pin, named))
     finetunings = tuple(map(probe_finetuning, references))
     return Source(references, finetunings, traits_for(references, arguments.traits))
 
 
-def _of_study(arguments: AuditArguments, data: Imported, shipped: Path) -> Source:
-    """The models, traits and system message of a study's finetuned teachers."""
+def _of_study(arguments: AuditArguments, shipped: Path) -> Source:
+    """The models, traits and system message of a study's finetuned teachers, and its formats."""
     if arguments.model:
         raise UserError("--study and --model: both name candidate models; leave one out")
     study = resolve(load(arguments.study, shipped))
@@ -145,7 +151,7 @@ def _of_study(arguments: AuditArguments, data: Imported, shipped: Path) -> Sourc
     ]
     if not finetuned:
         raise UserError(f"--study {arguments.study}: none of its teachers is finetuned; name a --model")
-    check_models(data, [one.reference for one in finetuned])
+    check_local([one.reference for one in finetuned])
     systems = {one.system for one in finetuned}
     if len(systems) > 1 and arguments.system is None:
         raise UserError(f"--study {arguments.study}: its teachers have several system messages; add --system")
@@ -153,7 +159,14 @@ def _of_study(arguments: AuditArguments, data: Imported, shipped: Path) -> Sourc
     traits = tuple(dict.fromkeys(one.trait for one in finetuned if one.trait is not None))
     if arguments.traits:
         traits = traits_for(tuple(candidates), arguments.traits)
-    return Source(tuple(candidates), tuple(candidates.values()), traits, finetuned[0].system)
+    rules = (one.format for one in study.conditions)
+    return Source(
+        references=tuple(candidates),
+        finetunings=tuple(candidates.values()),
+        traits=traits,
+        system=finetuned[0].system,
+        formats=tuple(dict.fromkeys(one.format if isinstance(one, Wrapped) else one for one in rules)),
+    )
 
 
 def calibration_for(spec: AuditSpec, path: str) -> Calibration | None:
@@ -163,9 +176,13 @@ def calibration_for(spec: AuditSpec, path: str) -> Calibration | None:
     """
     if path:
         return calibrations.read(path)
-    candidates = zip(spec.references, spec.finetunings, strict=True)
-    is_covered = all(is_nano(model) and probes == nano_finetuning(model) for model, probes in candidates)
-    return calibrations.read(str(calibrations.NANO)) if is_covered else None
+    return calibrations.read(str(calibrations.NANO)) if _is_nano(spec) else None
+
+
+def _is_nano(candidates: Source | AuditSpec) -> bool:
+    """Whether all candidates are nano models whose probes are made as their shipped teachers."""
+    pairs = zip(candidates.references, candidates.finetunings, strict=True)
+    return all(is_nano(model) and probes == nano_finetuning(model) for model, probes in pairs)
 
 
 def probe_finetuning(reference: Reference) -> Finetuning:

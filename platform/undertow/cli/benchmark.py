@@ -24,8 +24,8 @@ from undertow.storage.store import Store
 from undertow.study.fields import unique
 from undertow.study.harness_task import HarnessTask
 from undertow.study.measurements import Benchmark
+from undertow.sweep.plans import make_plan
 from undertow.sweep.progress import Progress, print_line
-from undertow.sweep.run import make_plan
 
 if TYPE_CHECKING:  # an optional extra
     from undertow.harness.catalogue import Places

@@ -22,8 +22,8 @@ from undertow.study import unpinned
 from undertow.study.artifacts import Dataset
 from undertow.study.measurements import Assessment
 from undertow.study.study import Study
+from undertow.sweep.plans import make_plan, show_plan
 from undertow.sweep.progress import print_line
-from undertow.sweep.run import make_plan, run, show_plan
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,9 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
             print_line(line, console)
         plan = make_plan(study, store)
     show_plan(plan, store, console, hardware, arguments.conditions)
+
+    from undertow.sweep.run import run  # --plan does without it
+
     outcome = run(plan, store, console, arguments.layout, hardware, arguments.overlap)
     return 1 if outcome.failed_conditions else 0
 

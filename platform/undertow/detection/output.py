@@ -15,7 +15,7 @@ from rich.table import Table
 
 from undertow.detection.scores import AnyScore, Detection
 from undertow.errors import UserError
-from undertow.report.tables import new_table
+from undertow.report.table_texts import new_table
 from undertow.results import csv_tables
 from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.results.sweep_record import Record

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from undertow.detection.scores import AnyScore, Detection
-from undertow.report.tables import p_value
+from undertow.report.table_texts import p_value
 
 
 def in_words(detection: Detection, scores: Sequence[AnyScore]) -> str:

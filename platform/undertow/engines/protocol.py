@@ -7,14 +7,15 @@ in one after the other, and models finetuned by a provider are called by name.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from undertow.engines.weight_files import has_only_trained_tensors
 from undertow.study.artifacts import Sampling
 from undertow.study.extensions import Example, Word
+
+if TYPE_CHECKING:  # planning does without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class TokenProbabilities:
         vocabulary: the number of tokens that the model knows.
     """
 
-    logprobs: NDArray[np.float64]
-    top: tuple[NDArray[np.int64], NDArray[np.float64]]
+    logprobs: "NDArray[np.float64]"
+    top: "tuple[NDArray[np.int64], NDArray[np.float64]]"
     vocabulary: int
 
 
@@ -107,7 +108,7 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]
     finished: bool
-    top_logprobs: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
+    top_logprobs: "tuple[NDArray[np.int32], NDArray[np.float32]] | None" = None
     usage: Usage | None = None
 
 

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from undertow.harness.scores import BenchmarkRow, ModelScore
-from undertow.report.tables import condition_fields, interval, new_table, p_value, signed
+from undertow.report.table_texts import condition_fields, interval, new_table, p_value, signed
 from undertow.results.csv_tables import written
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Place

@@ -7,7 +7,7 @@ from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, LINES, PALE
 from undertow.report.figures import MOST_PANELS, FigurePanel, axis_end, name_parts, panel_title
 from undertow.report.page_tables import Column, Sheet
-from undertow.report.tables import interval, p_value, signed
+from undertow.report.table_texts import interval, p_value, signed
 from undertow.report.text_layout import wrapped
 from undertow.results.learning_curves import CurvePoint, LearningCurve
 from undertow.results.sweep_record import Record

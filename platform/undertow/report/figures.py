@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, FULL_SHADE, GREY, INK, PALE
-from undertow.report.tables import rate_name, signed
+from undertow.report.table_texts import signed
+from undertow.report.tables import rate_name
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.results.sweep_record import Record

@@ -14,7 +14,8 @@ from typing import Any
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import FULL_SHADE
-from undertow.report.tables import MARKS, signed
+from undertow.report.table_texts import signed
+from undertow.report.tables import MARKS
 from undertow.report.text_layout import wrapped
 from undertow.results.comparison import TWO_MODES, Comparison
 from undertow.results.effect_rows import EffectRow

@@ -14,7 +14,8 @@ from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
 from undertow.report.preregistration import Preregistration
 from undertow.report.prose import OUTCOMES
-from undertow.report.tables import MARKS, duration, interval, other_effect, p_value, signed
+from undertow.report.table_texts import duration, interval, p_value, signed
+from undertow.report.tables import MARKS, other_effect
 from undertow.report.viewer_links import KEPT, Link, to_answers, to_completions
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
 from undertow.results.sweep_record import ExtensionRecord

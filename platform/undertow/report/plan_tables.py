@@ -1,7 +1,7 @@
 """The terminal's tables of a plan: conditions, system messages, work by wave, planned and actual costs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,14 +10,16 @@ from undertow.planning.cells import Cell
 from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.prompts.chat_templates import NO_SYSTEM, in_words
-from undertow.report.gather import WaveCost
-from undertow.report.tables import duration, effects_phrase, new_table
+from undertow.report.table_texts import duration, effects_phrase, new_table
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
 from undertow.study.published_recipes import described
 from undertow.study.recipe import Recipe
 from undertow.study.study import Study
+
+if TYPE_CHECKING:  # imports NumPy
+    from undertow.report.gather import WaveCost
 
 MOST_CONDITIONS = 40  # above it, a table of axes replaces one row per condition
 MOST_LEVELS = 8  # of an axis, and of recipes, that are listed
@@ -187,13 +189,13 @@ def _estimates(work: Sequence[WaveEstimate]) -> Iterator[WaveColumn]:
             )
 
 
-def costs_table(costs: Sequence[WaveCost]) -> Table:
+def costs_table(costs: "Sequence[WaveCost]") -> Table:
     """Planned and actual costs of the waves that had something to make."""
     ran = [cost for cost in costs if cost.plan.missing or cost.seconds]
     return _wave_table("Planned and actual", [cost.plan.wave for cost in ran], cost_columns(ran))
 
 
-def cost_columns(costs: Sequence[WaveCost]) -> list[WaveColumn]:
+def cost_columns(costs: "Sequence[WaveCost]") -> list[WaveColumn]:
     """Planned and actual quantities by wave: artifacts to make, time, tokens and GPU-hours.
 
     Tokens and GPU-hours have a column only if they are known for some wave.

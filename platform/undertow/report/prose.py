@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from undertow.report.preregistration import Registration
-from undertow.report.tables import effects_of, sampled_measures, signed
+from undertow.report.table_texts import signed
+from undertow.report.tables import effects_of, sampled_measures
 from undertow.results.comparison import TWO_MODES
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome
 from undertow.results.sweep_record import Record

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.report.tables import interval, new_table, signed
+from undertow.report.table_texts import interval, new_table, signed
 from undertow.results.csv_tables import written
 from undertow.results.effect_rows import EffectRow
 from undertow.stages.search_points import TrialOutcome

@@ -1,14 +1,21 @@
-"""The terminal's table of effects, and the text form of numbers in all tables."""
+"""The terminal's table of effects, and what its rows are called."""
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from undertow.report.table_texts import (
+    condition_fields,
+    effects_phrase,
+    interval,
+    new_table,
+    p_value,
+    signed,
+)
 from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.study.hypotheses import Place
-from undertow.study.measurements import EffectOf, EffectScale
+from undertow.study.measurements import EffectOf
 
 LONGEST_PLACE = 48  # characters of a condition's names; longer ones are folded, to leave width to the numbers
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
@@ -78,12 +85,6 @@ def effects_of(rows: Sequence[EffectRow]) -> str:
     return effects_phrase(effect_of, "log-odds" if in_log_odds(rows) else "rate")
 
 
-def effects_phrase(effect_of: EffectOf, scale: EffectScale) -> str:
-    """The same by the settings of a study."""
-    of = " of exact probabilities" if effect_of == "exact" else ""
-    return of + (" in log-odds" if scale == "log-odds" else "")
-
-
 def sampled_measures(rows: Sequence[EffectRow]) -> list[str]:
     """The measures without exact probabilities, in a study whose other effects are of exact probabilities."""
     by_samples = (row.measure for row in rows if row.effect_of == "samples")
@@ -95,40 +96,3 @@ def rate_name(rows: Sequence[EffectRow]) -> str:
     if not any_exact(rows):
         return "rate"
     return "exact probability" if not sampled_measures(rows) else "exact probability or rate"
-
-
-def condition_fields(places: Sequence[Place]) -> list[str]:
-    """The fields of a place that identify a condition; format and induction only if there are several."""
-    several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
-    return [field for field in Place._fields if several.get(field, True)]
-
-
-def new_table(title: str) -> Table:
-    """An empty table with a left-aligned title and a single rule below the header."""
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """An effect with its sign; without one if it rounds to zero."""
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """An interval of an effect, or a dash if a bound is missing."""
-    return "–" if low is None or high is None else f"{signed(low)} … {signed(high)}"
-
-
-def p_value(p: float | None) -> str:
-    """A p-value with three decimals; "< .001" below that, and a dash for None."""
-    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in at most two units: "42 s", "3 min 10 s", "2 h 5 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK, LINES
-from undertow.report.tables import interval, new_table, signed
+from undertow.report.table_texts import interval, new_table, signed
 from undertow.report.text_layout import wrapped
 from undertow.theory.check import TheoremCheck
 from undertow.theory.one_step import Steps

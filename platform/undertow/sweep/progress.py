@@ -16,7 +16,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from undertow.planning.timings import Timing
-from undertow.report.tables import duration
+from undertow.report.table_texts import duration
 from undertow.study.references import Artifact
 from undertow.sweep.time_left import Lane, seconds_left
 

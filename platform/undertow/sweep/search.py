@@ -27,7 +27,7 @@ from undertow.planning.costs import Hardware
 from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.report import search_table as texts
-from undertow.report.tables import duration
+from undertow.report.table_texts import duration
 from undertow.results.effect_rows import EffectRow
 from undertow.stages.search_points import Method, RecipeSearch, TrialOutcome
 from undertow.stages.trials import seeds_in_words
@@ -40,8 +40,9 @@ from undertow.study.grids import with_controls
 from undertow.study.identity import key
 from undertow.study.search_space import SearchSpace, Value, point_label, with_values
 from undertow.study.study import Level, Study
+from undertow.sweep.plans import ON_ONE_GPU, estimates, make_plan, show_plan
 from undertow.sweep.progress import Progress, print_line
-from undertow.sweep.run import ON_ONE_GPU, SweepOutcome, estimates, make_plan, run, show_plan
+from undertow.sweep.run import SweepOutcome, run
 from undertow.tracking.client import log_finished_run
 
 LEVELS: tuple[Level, ...] = ("teacher", "data", "student")

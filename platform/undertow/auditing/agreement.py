@@ -1,0 +1,32 @@
+"""Whether an audit with these probes can recognise a trait: do two probes of the trait agree?
+
+A probe moves the model towards its trait, and otherwise as the seed of its training has it. The teacher that
+wrote the audited rows is one more such training. Over rows that the model itself wrote, the covariance of
+the scores of two probes is, to first order, the mean difference that one of them sees in rows of the other.
+So a teacher that was made as the probes are deviates from the model in a direction whose share in the probe
+is the squared correlation of two probes of the trait, and no data of any teacher are needed to know it.
+"""
+
+from itertools import combinations
+
+import numpy as np
+
+from undertow.auditing.data import AuditData
+from undertow.study.extensions import Trait
+
+
+def agreement(data: AuditData) -> dict[Trait, float]:
+    """The mean correlation of two probes of each trait over the control rows; empty for one probe per trait.
+
+    As for the evidence of traits, what all traits have in common is left out.
+    """
+    if data.bank.seeds < 2:
+        return {}
+    values = np.stack(list(data.derivatives_by_probe.values()))[:, ~data.is_audited]  # traits, rows, probes
+    if len(values) > 1:
+        values = values - values.mean(axis=0)
+    pairs = list(combinations(range(data.bank.seeds), 2))
+    return {
+        trait: float(np.mean([np.corrcoef(of_trait[:, i], of_trait[:, j])[0, 1] for i, j in pairs]))
+        for trait, of_trait in zip(data.derivatives_by_probe, values, strict=True)
+    }

@@ -1,0 +1,52 @@
+"""The text form of numbers, and the look, of all tables of the terminal."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from undertow.study.hypotheses import Place
+from undertow.study.measurements import EffectOf, EffectScale
+
+
+def new_table(title: str) -> Table:
+    """An empty table with a left-aligned title and a single rule below the header."""
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def condition_fields(places: Sequence[Place]) -> list[str]:
+    """The fields of a place that identify a condition; format and induction only if there are several."""
+    several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
+    return [field for field in Place._fields if several.get(field, True)]
+
+
+def effects_phrase(effect_of: EffectOf, scale: EffectScale) -> str:
+    """What effects are of, and their unit, after the word "effects"; "" for differences of sampled rates."""
+    of = " of exact probabilities" if effect_of == "exact" else ""
+    return of + (" in log-odds" if scale == "log-odds" else "")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """An effect with its sign; without one if it rounds to zero."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval of an effect, or a dash if a bound is missing."""
+    return "–" if low is None or high is None else f"{signed(low)} … {signed(high)}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three decimals; "< .001" below that, and a dash for None."""
+    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in at most two units: "42 s", "3 min 10 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
