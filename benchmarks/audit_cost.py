@@ -6,7 +6,9 @@ FLOPs by the plan's formulae (`platform/undertow/planning/costs.py`): 2 per para
 pass, 4 for training adapters. An audit samples the model's own answers to the prompts and reads all rows with
 the model, and the rows again with the probe of the first trait. Of its scores,
 
-- probe reads all rows forwards and backwards once; backwards, each probe costs as much as its adapter;
+- probe reads all rows forwards and backwards once; backwards, each probe costs as much as its adapter. It
+  also reads a few answers of the model with every probe, to check that derivatives stand for ratios. Where
+  they do not, it reads all rows with every probe instead;
 - prompt and hidden read all rows under the system prompt of every trait;
 - gradient reads examples of every trait.
 
@@ -39,7 +41,7 @@ from benchmarks import cluster
 from benchmarks.audit_calibration import BANK, rates, student
 from benchmarks.auditing import Writer, written
 from benchmarks.paired import Table, goal, publish
-from undertow.auditing.data import EXAMPLES
+from undertow.auditing.data import CHECKED, EXAMPLES
 from undertow.auditing.make import audit
 from undertow.cli.audit import AuditArguments, spec_of
 from undertow.engines.quiet import quiet
@@ -86,7 +88,8 @@ def audit_flops(cell: Cell, rows: int, draws: int, scores: Sequence[str], traits
     flops += 2 * PARAMETERS * all_rows * of_row  # the model
     flops += 2 * (PARAMETERS + ADAPTER) * all_rows * of_row  # the probe of the first trait
     if "probe" in scores:
-        flops += 2 * (2 * PARAMETERS + traits * ADAPTER) * all_rows * of_row
+        flops += 2 * (2 * PARAMETERS + traits * ADAPTER) * (all_rows + CHECKED) * of_row
+        flops += 2 * (PARAMETERS + ADAPTER) * traits * CHECKED * of_row
     for trait in bank:
         if {"prompt", "hidden"} & set(scores):
             longer = of_row + text_tokens(trait.system_prompt()) + TEMPLATE_TOKENS

@@ -93,6 +93,32 @@ def test_a_score_of_length_and_layout_says_nothing_beyond_them(model: AuditModel
     assert numbers_beyond > 8
 
 
+@pytest.mark.parametrize(("size", "is_first_order"), [(0.01, True), (300.0, False)])
+def test_derivatives_stand_for_ratios_of_probes_near_the_model_only(
+    model: AuditModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: float, is_first_order: bool
+) -> None:
+    data = data_of(model, tmp_path, EVEN, pairs=12)
+    base, name = tiny_models.save_gpt2(tmp_path / "base"), "transformer.h.0.mlp.c_proj.bias"
+    whole = tiny_models.save_changed(tmp_path / "whole", base, name, by=size)
+    probe = tiny_models.save_trained_tensors(tmp_path / "probe", whole, name)
+    monkeypatch.setattr(Store, "fetch", lambda self, spec: probe)
+    assert data.is_first_order is is_first_order
+    expected = data._derivatives if is_first_order else data._exact
+    np.testing.assert_array_equal(data.ratios[TRAITS[0]][:, 0], expected(slice(None))[:, 0])
+
+
+def test_the_ratio_decides_for_probes_without_a_derivative(
+    model: AuditModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of(model, tmp_path, EVEN, pairs=12)
+    base, name = tiny_models.save_gpt2(tmp_path / "base"), "transformer.wte.weight"
+    whole = tiny_models.save_changed(tmp_path / "whole", base, name, by=0.1)
+    probe = tiny_models.save_trained_tensors(tmp_path / "probe", whole, name)
+    monkeypatch.setattr(Store, "fetch", lambda self, spec: probe)
+    assert not data.is_first_order
+    assert data.ratios[TRAITS[0]].shape == (len(data.rows), 1)
+
+
 def test_probes_agree_as_far_as_their_scores_of_control_rows_correlate(
     model: AuditModel, tmp_path: Path
 ) -> None:
@@ -104,7 +130,7 @@ def test_probes_agree_as_far_as_their_scores_of_control_rows_correlate(
     noise = rng.normal(size=(2, len(data.rows), 2))
     noise[:, data.is_audited] *= 1000  # audited rows do not count
     owl, cat = same + noise[0], other + noise[1] + 10 * common
-    data.derivatives_by_probe = {TRAITS[0]: owl + 10 * common, TRAITS[1]: cat}
+    data.ratios = {TRAITS[0]: owl + 10 * common, TRAITS[1]: cat}
     found = agreement(data)
     assert list(found) == list(TRAITS)
     # Of two traits, each is compared with the other: half of the variance of (owl - cat) / 2 is shared.

@@ -22,11 +22,11 @@ def agreement(data: AuditData) -> dict[Trait, float]:
     """
     if data.bank.seeds < 2:
         return {}
-    values = np.stack(list(data.derivatives_by_probe.values()))[:, ~data.is_audited]  # traits, rows, probes
+    values = np.stack(list(data.ratios.values()))[:, ~data.is_audited]  # traits, rows, probes
     if len(values) > 1:
         values = values - values.mean(axis=0)
     pairs = list(combinations(range(data.bank.seeds), 2))
     return {
         trait: float(np.mean([np.corrcoef(of_trait[:, i], of_trait[:, j])[0, 1] for i, j in pairs]))
-        for trait, of_trait in zip(data.derivatives_by_probe, values, strict=True)
+        for trait, of_trait in zip(data.ratios, values, strict=True)
     }

@@ -69,10 +69,7 @@ def of_adapter(adapted: Any) -> Displacement:
 
     layers = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
     if any(isinstance(layer, ParamWrapper) for layer in layers):
-        raise ConditionError(
-            "the probes are adapters of a mixture's experts, of which no derivative can be computed; name "
-            "other scores with --scores"
-        )
+        raise ConditionError("adapters of a mixture's experts have no derivative here")
     return {layer.get_base_layer(): _low_rank(layer, adapted.active_adapter) for layer in layers}
 
 

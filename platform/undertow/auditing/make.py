@@ -25,7 +25,7 @@ from undertow.auditing.finding import rule
 from undertow.auditing.gradient_agreement import GRADIENT
 from undertow.auditing.hidden_shift import HIDDEN
 from undertow.auditing.model import AuditModel, prepare_libraries, totals
-from undertow.auditing.probe_derivative import PROBE
+from undertow.auditing.probe_ratio import PROBE
 from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT
 from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult

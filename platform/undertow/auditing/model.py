@@ -151,10 +151,7 @@ class AuditModel:
         found = np.empty((len(rows), len(folders)))
         along = [self._displacement(folder) for folder in folders]
         if any(self._model.get_output_embeddings() in one for one in along):
-            raise ConditionError(
-                "the probes train the output head, of which no derivative is computed; name other scores "
-                "with --scores"
-            )
+            raise ConditionError("probes that train the output head have no derivative here")
         for part in _parts(rows, DERIVATIVE_BUDGET):
             chosen = [rows[i] for i in part]
             steps = torch.zeros(len(part), len(folders), device=self.device, requires_grad=True)
