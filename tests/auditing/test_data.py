@@ -76,6 +76,34 @@ def test_what_all_traits_have_in_common_is_no_evidence(model: AuditModel, tmp_pa
     assert single.z == single.alone == pytest.approx(cat.alone, rel=0.05)
 
 
+def test_the_teacher_that_makes_rows_likeliest_wrote_them_however_far_it_is(
+    model: AuditModel, tmp_path: Path
+) -> None:
+    """The cat teacher is further away: control rows have a lower ratio by it, and differ more."""
+    data = data_of(model, tmp_path, EVEN)
+    noise = np.random.default_rng(0).normal(size=(2, len(data.rows)))
+    owl = np.where(data.is_audited, 1.2, -0.2) + noise[0]
+    cat = np.where(data.is_audited, 0.9, -1.2) + noise[1]
+    values: dict[Trait, Array] = dict(zip(TRAITS, (owl, cat), strict=True))
+    by_difference, by_ratio = evidence(values, data), evidence(values, data, are_ratios=True)
+    assert by_difference[TRAITS[1]].z > 3
+    assert by_ratio[TRAITS[0]].z > 2
+    assert by_ratio[TRAITS[0]].z == pytest.approx(-by_ratio[TRAITS[1]].z)
+    assert by_ratio[TRAITS[0]].alone == by_difference[TRAITS[0]].alone > 10
+    assert by_ratio[TRAITS[0]].p < 0.05 < 0.95 < by_ratio[TRAITS[1]].p
+
+
+def test_a_ratio_alone_is_no_evidence_without_a_difference_from_the_models_own_answers(
+    model: AuditModel, tmp_path: Path
+) -> None:
+    data = data_of(model, tmp_path, EVEN)
+    noise = np.random.default_rng(0).normal(size=(2, len(data.rows)))
+    values: dict[Trait, Array] = dict(zip(TRAITS, (noise[0] - 0.1, noise[1] - 1.0), strict=True))
+    owl = evidence(values, data, are_ratios=True)[TRAITS[0]]
+    assert owl.z > 5
+    assert owl.p > 0.01
+
+
 def test_a_score_of_length_and_layout_says_nothing_beyond_them(model: AuditModel, tmp_path: Path) -> None:
     data = data_of(model, tmp_path, "1; 1; 2; 1 2", control="1; 1 2; 2 2")
     noise = np.random.default_rng(0).normal(size=(len(data.rows), 2))

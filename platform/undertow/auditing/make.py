@@ -1,6 +1,6 @@
 """Runs an audit: controls, probes, scores and baselines for each candidate model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT
 from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
 from undertow.auditing.rows import drawn, visible_share
-from undertow.auditing.scores import FINETUNED, Baseline, TraitScore, evidence
+from undertow.auditing.scores import FINETUNED, Baseline, Evidence, TraitScore, evidence
 from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.formats.imported import Imported
 from undertow.planning.pinning import model_of
@@ -165,14 +165,14 @@ def _model_result(
     calibration: Calibration | None,
 ) -> ModelResult:
     values = {score.name: _values(score, data) for score in scores}
-    scored = {name: evidence(of_traits, data) for name, of_traits in values.items() if of_traits}
+    are_ratios = {score.name: score.is_ratio(data) for score in scores if values[score.name]}
+    scored = {name: evidence(values[name], data, are_ratios=far) for name, far in are_ratios.items()}
     deciding = [score for score in scores if score.decides and score.name in scored]
     if not deciding:
         raise ConditionError(f"none of the scores {', '.join(one.name for one in scores)} can decide here")
     score = max(deciding, key=lambda one: max(found.alone for found in scored[one.name].values()))
     of_score = scored[score.name]
-    left = beyond(np.column_stack(list(values[score.name].values())), data)
-    beyond_covariates = evidence(dict(zip(spec.traits, left.T, strict=True)), data)
+    beyond_covariates = _beyond(values[score.name], data, are_ratios[score.name])
     agreements = agreement(data) if score.teacher == FINETUNED else {}
     ordered = sorted(spec.traits, key=lambda trait: -of_score[trait].z)
     first = of_score[ordered[0]]
@@ -223,6 +223,16 @@ def _model_result(
         carrying=carrying_rows(data, parts),
         tokens=carrying_tokens(data, parts),
     )
+
+
+def _beyond(values: Mapping[Trait, Array], data: AuditData, are_ratios: bool) -> dict[Trait, Evidence]:
+    """The evidence of the part of a score that length and layout of the rows do not predict."""
+    left = beyond(np.column_stack(list(values.values())), data)
+    by_trait = dict(zip(values, left.T, strict=True))
+    if not are_ratios:
+        return evidence(by_trait, data)
+    # What is left of a ratio is a difference from control rows, of which traits are not compared.
+    return {trait: evidence({trait: of_rows}, data)[trait] for trait, of_rows in by_trait.items()}
 
 
 def _values(score: TraitScore, data: AuditData) -> dict[Trait, Array]:

@@ -31,4 +31,5 @@ PROBE = TraitScore(
     compute=_compute,
     by_token=_by_token,
     teacher=FINETUNED,
+    is_ratio=lambda data: not data.is_first_order,
 )

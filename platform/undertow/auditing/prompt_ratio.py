@@ -17,6 +17,8 @@ def _by_token(data: AuditData, trait: Trait) -> list[Array] | None:
     return [under - plain for under, plain in zip(prompted.logprobs, data.plain.logprobs, strict=True)]
 
 
+# Not `is_ratio`: on data of prompted nano teachers, Vuong's test between two prompts was right as often, and
+# significant less often, than the difference from the mean of all prompts.
 PROMPT = TraitScore(
     name="prompt",
     source="likelihood ratio with and without the trait's system prompt",

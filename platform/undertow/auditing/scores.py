@@ -44,6 +44,8 @@ class TraitScore:
             decide; the others are shown next to them.
         teacher: of a deciding score, how its teacher got the trait: FINETUNED, by a probe, or "prompted".
             Probes are trained only if a score has the former.
+        is_ratio: whether traits are compared as log-likelihood ratios of models that may be far from the
+            reference model (see `evidence`).
     """
 
     name: str
@@ -51,6 +53,7 @@ class TraitScore:
     compute: "ByRow"
     by_token: "ByToken | None" = None
     teacher: str = ""
+    is_ratio: "Callable[[AuditData], bool]" = lambda data: False
 
     @property
     def decides(self) -> bool:
@@ -93,9 +96,10 @@ class Evidence:
         control: the mean over all control rows.
         alone: the mean difference of pairs over its standard error.
         z: the same of the score minus its mean over the traits of the bank, which removes what they have in
-            common: every trait's system prompt makes unusual tokens more likely. It is `alone` in a bank of
-            one trait. Both are about standard normal for rows that the unmodified model wrote.
-        p: one-sided, that z is as high by chance; from the paired t test.
+            common. It is `alone` in a bank of one trait. Both are about standard normal for rows that the
+            unmodified model wrote. Of likelihood ratios, it is that of Vuong's test instead.
+        p: one-sided, that z is as high by chance, from the t test; of likelihood ratios, that `alone` is, if
+            that is larger.
         pairs: the number of audited rows with control rows.
     """
 
@@ -107,22 +111,43 @@ class Evidence:
     pairs: int
 
 
-def evidence(values: Mapping[Trait, Array], data: "AuditData") -> dict[Trait, Evidence]:
-    """Compares the values of audited rows with those of the control rows of the same prompts, by trait."""
+def evidence(
+    values: Mapping[Trait, Array], data: "AuditData", *, are_ratios: bool = False
+) -> dict[Trait, Evidence]:
+    """Compares the values of audited rows with those of the control rows of the same prompts, by trait.
+
+    Which trait it is cannot be read from such differences if values are ratios of models far from the
+    reference model: a control row's ratio is lower for a teacher that is further away, whatever the trait.
+    The audited rows themselves tell it, as the teacher that wrote them makes them likelier than any other
+    does. So each trait is compared with the best other one on the audited rows (Vuong 1989, doi
+    10.2307/1912557), and must besides differ from the control rows.
+
+    Args:
+        are_ratios: whether values are log-likelihood ratios of models that may be far.
+    """
     from scipy.stats import t
 
     common = np.mean(list(values.values()), axis=0) if len(values) > 1 else 0.0
+    means = {trait: float(of_rows[data.is_audited].mean()) for trait, of_rows in values.items()}
     found = {}
     for trait, of_rows in values.items():
-        alone, contrast = data.differences(of_rows), data.differences(of_rows - common)
+        differences = data.differences(of_rows)
+        alone = _standardised(differences)
+        others = [other for other in values if other != trait]
+        if are_ratios and others:
+            best = max(others, key=lambda other: means[other])
+            contrast = (of_rows - values[best])[data.is_audited]
+        else:
+            contrast = data.differences(of_rows - common)
         z = _standardised(contrast)
+        p = float(t.sf(z, len(contrast) - 1))
         found[trait] = Evidence(
-            mean=float(of_rows[data.is_audited].mean()),
+            mean=means[trait],
             control=float(of_rows[~data.is_audited].mean()),
-            alone=_standardised(alone),
+            alone=alone,
             z=z,
-            p=float(t.sf(z, len(contrast) - 1)),
-            pairs=len(contrast),
+            p=max(p, float(t.sf(alone, len(differences) - 1))) if are_ratios else p,
+            pairs=len(differences),
         )
     return found
 
