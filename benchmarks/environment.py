@@ -11,7 +11,7 @@ interpreter and packages of this process, alternately.
 Goal: neither slower nor larger than before, and every gigabyte explained.
 
 Ceiling: the set-up is bound by the download and by writing the files; the start of a plan by the import of
-pydantic, rich and tyro.
+tyro, rich and fsspec.
 """
 
 import os
