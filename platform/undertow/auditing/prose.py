@@ -4,7 +4,7 @@ from undertow.auditing.results import Audit, ExpectedEffect, ModelResult
 
 UNCALIBRATED = (
     "The audit is not calibrated for this model: it does not say how likely a student is to show the trait, "
-    "and a named trait can be wrong. On the only pretrained model that was tried, it was (docs/auditing.md)."
+    "and the limits of its rule were chosen on nano models (docs/auditing.md)."
 )
 
 
