@@ -222,6 +222,7 @@ def _model_result(
         baselines={baseline.name: _auc(baseline, data) for baseline in BASELINES},
         carrying=carrying_rows(data, parts),
         tokens=carrying_tokens(data, parts),
+        first_order=score.teacher == FINETUNED and data.is_first_order,
     )
 
 

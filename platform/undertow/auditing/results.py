@@ -139,6 +139,7 @@ class ModelResult:
             row (AUC).
         carrying: rows that carry most of the first trait.
         tokens: tokens that carry most of it.
+        first_order: whether the deciding score's values are ratios to first order.
     """
 
     model: str
@@ -155,6 +156,7 @@ class ModelResult:
     baselines: Mapping[str, float]
     carrying: tuple[CarryingRow, ...]
     tokens: tuple[CarryingToken, ...]
+    first_order: bool = False
 
     @property
     def first(self) -> TraitResult:
