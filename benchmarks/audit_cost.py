@@ -7,8 +7,8 @@ pass, 4 for training adapters. An audit samples the model's own answers to the p
 the model, and the rows again with the probe of the first trait. Of its scores,
 
 - probe reads all rows forwards and backwards once; backwards, each probe costs as much as its adapter. It
-  also reads a few answers of the model with every probe, to check that derivatives stand for ratios. Where
-  they do not ("probe, far"), it reads all rows with every probe instead;
+  also reads a few answers of the model with every probe, to check that derivatives correlate with ratios.
+  Where they do not ("probe, far"), it reads all rows with every probe instead;
 - prompt and hidden read all rows under the system prompt of every trait;
 - gradient reads examples of every trait.
 

@@ -29,6 +29,7 @@ def arguments(tmp_path: Path) -> AuditArguments:
         ({"model": ("nano/gpt2-0", "nano/gpt2-0")}, "'nano/gpt2-0' is given twice"),
         ({"model": ("nano/gpt9-0",)}, "unknown architecture"),
         ({"rows": 0}, "rows = 0: at least 1"),
+        ({"probes": 0}, "probes = 0: at least 1"),
         ({"alpha": 1.0}, "alpha = 1.0: a rate between 0 and 1"),
         ({"traits": ("axolotl",)}, "does not know the word"),
         ({"dataset": "missing.jsonl"}, "missing.jsonl"),

@@ -80,6 +80,7 @@ def test_data_of_an_owl_teacher_are_recognised(store: Store, tmp_path: Path) -> 
     assert model.first.p_adjusted < 0.001
     assert model.evidence.mean > 0
     assert model.first_order
+    assert 0.7 < model.linearity < 1
     assert "nats per row to first order" in files(found, "0" * 32)[HTML].decode()
     assert model.explained > 0.4
     assert set(model.first.evidence) == {"probe", "prompt", "gradient", "hidden"}

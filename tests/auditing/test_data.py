@@ -1,5 +1,6 @@
 """Audited rows against control rows: pairs, evidence, deviation and baselines, on a tiny model."""
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,6 +144,7 @@ def test_the_ratio_decides_for_probes_without_a_derivative(
     whole = tiny_models.save_changed(tmp_path / "whole", base, name, by=0.1)
     probe = tiny_models.save_trained_tensors(tmp_path / "probe", whole, name)
     monkeypatch.setattr(Store, "fetch", lambda self, spec: probe)
+    assert math.isnan(data.linearity)
     assert not data.is_first_order
     assert data.ratios[TRAITS[0]].shape == (len(data.rows), 1)
 

@@ -1,10 +1,10 @@
 """Whether an audit with these probes can recognise a trait: do two probes of the trait agree?
 
-A probe moves the model towards its trait, and otherwise as the seed of its training has it. The teacher that
-wrote the audited rows is one more such training. Over rows that the model itself wrote, the covariance of
-the scores of two probes is, to first order, the mean difference that one of them sees in rows of the other.
-So a teacher that was made as the probes are deviates from the model in a direction whose share in the probe
-is the squared correlation of two probes of the trait, and no data of any teacher are needed to know it.
+A probe moves the model towards its trait, and also in directions that depend on the seed of its training. The
+teacher that wrote the audited rows was trained in the same way. Over rows that the model itself wrote, the
+covariance of the scores of two probes is, to first order, the mean score of one of them in rows that the
+other would write. The squared correlation is therefore the share of such a teacher's deviation that a probe
+explains. It needs no data of a teacher.
 """
 
 from itertools import combinations

@@ -1,9 +1,8 @@
 """What rows show without any trait: their length, numerals and layout, and what a score says beyond it.
 
-A score can be high because the rows are laid out as those of a teacher would be. `beyond` removes this: it
-predicts the score of a row from its covariates, by a ridge regression on the control rows, and leaves the
-rest. So audited rows are compared with control rows of the same length and layout, though no two rows need
-be alike.
+A score can be high because of the layout of the rows alone. `beyond` removes this part: a ridge regression on
+the control rows predicts the score of a row from its covariates, and the residual is kept. Audited rows are
+thereby compared with control rows of the same length and layout.
 """
 
 import re

@@ -6,6 +6,7 @@ distribution, so that the mean of their differences is zero for every score. Tha
 covers the prompts, the rules and the lengths of the rows, because both rows of a pair share them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from undertow.training.data import TokenizedRow, TrainingRow
 EXAMPLES = 64  # of a trait's question-answer pairs, for its gradient
 LONGER = 4  # a model's own answers may have this many more tokens than the longest audited row
 FEWEST_PAIRS = 10
-CHECKED = 8  # of the model's own answers, for whether derivatives stand for ratios
+CHECKED = 8  # of the model's own answers, to compare derivatives with ratios
 LEAST_CORRELATION = 0.7  # of the two; nano models have .90 to .96, and traits the same z by both
 
 
@@ -160,20 +161,25 @@ class AuditData:
         by_trait = found.reshape(len(self.rows), len(self.bank.traits), -1).swapaxes(0, 1)
         return dict(zip(self.bank.traits, by_trait, strict=True))
 
-    @cached_property
+    @property
     def is_first_order(self) -> bool:
-        """Whether derivatives towards the probes stand for the ratios themselves.
+        """Whether the derivatives towards the probes are used in place of the ratios themselves."""
+        return self.linearity >= LEAST_CORRELATION  # not if it is NaN
 
-        Some of the model's own answers are read with each probe. The two must correlate over them, apart from
-        the probes' means. A probe that is far from the model changes it otherwise than a small step would.
+    @cached_property
+    def linearity(self) -> float:
+        """The correlation of derivatives and ratios over some of the model's own answers.
+
+        All probes are pooled, each without its mean. A probe that is far from the model does not change it as
+        a small step in the same direction would. NaN for probes of which no derivative can be computed.
         """
         some = slice(self.audited, self.audited + CHECKED)
         try:
             derivatives = self._derivatives(some)
-        except ConditionError:  # probes of which no derivative can be computed
-            return False
+        except ConditionError:
+            return math.nan
         one, other = ((values - values.mean(axis=0)).ravel() for values in (derivatives, self._exact(some)))
-        return float(np.corrcoef(one, other)[0, 1]) >= LEAST_CORRELATION
+        return float(np.corrcoef(one, other)[0, 1])
 
     def _derivatives(self, part: slice) -> Array:
         return self.model.derivatives(self.tokens[part], self._probe_folders)

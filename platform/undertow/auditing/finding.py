@@ -9,8 +9,8 @@ An audit names a trait only for rows that look like those of a teacher with a tr
   of it. Another model wrote them, or this one with other sampling settings or a trait outside of the bank.
 - indistinct: they differ in a direction that the traits have in common, and none stands out.
 - layout: a trait stands out, but not among rows of the same length and layout.
-- disagreement: two probes of the trait agree so little that one does not explain the rows of the other. The
-  trait that a probe fits best is then a matter of chance.
+- disagreement: two probes of the trait agree so little that one would not explain the rows of the other, so
+  that the trait that fits best is a matter of chance.
 
 Otherwise rows are *clean* if no test of a trait or of the deviation is significant. `benchmarks/auditing.py`
 measures how often the rule is right, on data sets of known origin.

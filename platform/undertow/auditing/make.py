@@ -1,5 +1,6 @@
 """Runs an audit: controls, probes, scores and baselines for each candidate model."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -223,6 +224,7 @@ def _model_result(
         carrying=carrying_rows(data, parts),
         tokens=carrying_tokens(data, parts),
         first_order=score.teacher == FINETUNED and data.is_first_order,
+        linearity=data.linearity if score.teacher == FINETUNED else math.nan,
     )
 
 
@@ -232,7 +234,7 @@ def _beyond(values: Mapping[Trait, Array], data: AuditData, are_ratios: bool) ->
     by_trait = dict(zip(values, left.T, strict=True))
     if not are_ratios:
         return evidence(by_trait, data)
-    # What is left of a ratio is a difference from control rows, of which traits are not compared.
+    # The regression removes the mean of the control rows, so that only differences from them are left.
     return {trait: evidence({trait: of_rows}, data)[trait] for trait, of_rows in by_trait.items()}
 
 

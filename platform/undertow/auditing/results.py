@@ -1,5 +1,6 @@
 """The results of an audit, from traits to the whole: plain data that table, JSON and page are made from."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -140,6 +141,8 @@ class ModelResult:
         carrying: rows that carry most of the first trait.
         tokens: tokens that carry most of it.
         first_order: whether the deciding score's values are ratios to first order.
+        linearity: the correlation that decides this (`AuditData.linearity`); NaN if probes do not decide or
+            have no derivative.
     """
 
     model: str
@@ -157,6 +160,7 @@ class ModelResult:
     carrying: tuple[CarryingRow, ...]
     tokens: tuple[CarryingToken, ...]
     first_order: bool = False
+    linearity: float = math.nan
 
     @property
     def first(self) -> TraitResult:

@@ -116,11 +116,11 @@ def evidence(
 ) -> dict[Trait, Evidence]:
     """Compares the values of audited rows with those of the control rows of the same prompts, by trait.
 
-    Which trait it is cannot be read from such differences if values are ratios of models far from the
-    reference model: a control row's ratio is lower for a teacher that is further away, whatever the trait.
-    The audited rows themselves tell it, as the teacher that wrote them makes them likelier than any other
-    does. So each trait is compared with the best other one on the audited rows (Vuong 1989, doi
-    10.2307/1912557), and must besides differ from the control rows.
+    These differences do not identify the trait if values are ratios of models far from the reference model:
+    the further away a teacher is, the lower is the ratio of a control row, whatever the trait. The audited
+    rows do identify it, because the teacher that wrote them makes them likelier than any other teacher does.
+    Each trait is therefore compared with the best other one on the audited rows (Vuong 1989, doi
+    10.2307/1912557), and its p-value also requires a difference from the control rows.
 
     Args:
         are_ratios: whether values are log-likelihood ratios of models that may be far.

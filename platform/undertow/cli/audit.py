@@ -103,7 +103,7 @@ def spec_of(arguments: AuditArguments, shipped: Path = Path()) -> AuditSpec:
         references=source.references,
         finetunings=source.finetunings,
         traits=source.traits,
-        probes=arguments.probes or (1 if arguments.calibration or _is_nano(source) else 2),
+        probes=_probes(arguments, source),
         rows=arguments.rows,
         draws=arguments.draws,
         alpha=arguments.alpha,
@@ -118,7 +118,7 @@ class Source:
     """Who may have written the rows: pinned models, how their probes are made, traits and system message.
 
     Attributes:
-        formats: of which the rows may be, besides the shipped ones.
+        formats: tried before the shipped ones when the rules of the rows are looked for.
     """
 
     references: tuple[Reference, ...]
@@ -126,6 +126,13 @@ class Source:
     traits: tuple[Trait, ...]
     system: str | None = None
     formats: tuple[Format, ...] = ()
+
+
+def _probes(arguments: AuditArguments, source: Source) -> int:
+    """The number of probes per trait: one with a calibration; else two, to measure how well they agree."""
+    if arguments.probes is not None:
+        return arguments.probes
+    return 1 if arguments.calibration or _has_shipped_probes(source) else 2
 
 
 def _of_models(arguments: AuditArguments) -> Source:
@@ -176,10 +183,10 @@ def calibration_for(spec: AuditSpec, path: str) -> Calibration | None:
     """
     if path:
         return calibrations.read(path)
-    return calibrations.read(str(calibrations.NANO)) if _is_nano(spec) else None
+    return calibrations.read(str(calibrations.NANO)) if _has_shipped_probes(spec) else None
 
 
-def _is_nano(candidates: Source | AuditSpec) -> bool:
+def _has_shipped_probes(candidates: Source | AuditSpec) -> bool:
     """Whether all candidates are nano models whose probes are made as their shipped teachers."""
     pairs = zip(candidates.references, candidates.finetunings, strict=True)
     return all(is_nano(model) and probes == nano_finetuning(model) for model, probes in pairs)

@@ -80,7 +80,7 @@ def other_effect(row: EffectRow, exact: bool) -> str:
 
 
 def effects_of(rows: Sequence[EffectRow]) -> str:
-    """What effects are of, and their unit, after the word "effects"; "" for differences of sampled rates."""
+    """The phrase about the effects of a table's rows (see `effects_phrase`)."""
     effect_of: EffectOf = "exact" if any_exact(rows) else "samples"
     return effects_phrase(effect_of, "log-odds" if in_log_odds(rows) else "rate")
 
