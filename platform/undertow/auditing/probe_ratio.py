@@ -5,8 +5,8 @@ model itself did. To first order it is the derivative of a row's log-likelihood 
 probe moves the model: how much a small step towards the trait lowers the loss of a student on the row, or the
 agreement of the row's gradient with the displacement of the probe (Theorem 1 of arXiv 2507.14805; arXiv
 2606.22019 measures it for the first update, with the teacher's weights known). One pass gives the derivatives
-for all traits, the ratios need one for each: `AuditData.ratios` uses the derivatives if they correlate with the
-ratios. A probe per trait is trained once, and nothing per data set.
+for all traits, the ratios need one for each: `AuditData.ratios` uses the derivatives if they correlate with
+the ratios. A probe per trait is trained once, and nothing per data set.
 """
 
 import numpy as np
