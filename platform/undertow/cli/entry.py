@@ -5,6 +5,7 @@ traceback; 130: interrupted with Ctrl-C; 143: ended by SIGTERM, as schedulers se
 """
 
 import dataclasses
+import gc
 import os
 import signal
 import sys
@@ -87,6 +88,7 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     """
     stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, emoji=False)  # ":o:" may be in a path
     exit_code = _handle_interrupts()
+    gc.freeze()  # imported modules live until the end; collections, many in a large plan, leave them out
     try:
         sys.exit(main(tyro.cli(arguments), stdout))
     except KeyboardInterrupt:

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from undertow.formats.banned import Matching, as_set, mentions, searchable
@@ -155,7 +154,7 @@ class Code(Format):
         return CodeRejection.BANNED if is_banned else tree
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
+        return packs.read(self.pack or packs.beside(__file__))
 
     def _table(self) -> data_files.Table:
         return data_files.read(self.tasks, (self.column,))

@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from undertow.prompts import packs
@@ -172,7 +171,7 @@ class Numbers(Format):
         return NumbersRejection.BANNED if set(numbers) & set(self.banned) else numbers
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
+        return packs.read(self.pack or packs.beside(__file__))
 
     def _wording(self) -> _NumbersPack:
         pack = self._pack()

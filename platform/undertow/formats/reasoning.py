@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from undertow.errors import SpecError
@@ -169,7 +168,7 @@ class Reasoning(Format):
         return [known[index] for index in data_files.row_indices(len(known), count, seed)]
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
+        return packs.read(self.pack or packs.beside(__file__))
 
     def _problems(self) -> tuple[problems.Problem, ...]:
         return _read_problems(self._pack().path)

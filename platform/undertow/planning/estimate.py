@@ -98,7 +98,7 @@ def _cost(
     wave: Wave, artifacts: Sequence[Artifact], paces: Mapping[str, Pace], hardware: Hardware
 ) -> Cost | None:
     """The sum over artifacts and starts; None if the size of a reference model is unknown."""
-    costs = [Cost(seconds=timings.starts(artifacts) * hardware.starting(wave))]
+    costs = []
     for artifact in artifacts:
         if units(artifact):
             reference = runs_on(artifact)
@@ -107,4 +107,4 @@ def _cost(
                 return None
             pace = timings.pace_of(wave, artifact, paces)
             costs.append(cost_of(artifact, size, hardware, pace.tokens if pace else None))
-    return total(costs)
+    return total([Cost(seconds=timings.starts(artifacts) * hardware.starting(wave)), *costs])

@@ -5,11 +5,10 @@ artifacts state it. It never depends on which node happens to make an artifact.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Literal
 
 from undertow.planning.pinning import is_nano
-from undertow.study.fields import Spec
+from undertow.study.fields import Spec, class_of, inner_fields
 from undertow.study.references import Reference
 from undertow.study.study import Study
 
@@ -45,9 +44,9 @@ def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
         return values if all(a is b for a, b in zip(new, values, strict=True)) else new
 
     def replaced_spec(spec: Spec) -> Spec:
-        old = {field.name: getattr(spec, field.name) for field in fields(spec)}
+        old = {name: getattr(spec, name) for name in inner_fields(class_of(spec))}
         changes = {name: new for name, value in old.items() if (new := replaced(value)) is not value}
-        if old.get("precision") == AUTO:
+        if getattr(spec, "precision", "") == AUTO:
             is_fixed = isinstance(spec, Reference) and (spec.is_api or spec.is_external or is_nano(spec))
             changes["precision"] = "" if is_fixed else precision()
         return spec.changed(**changes) if changes else spec

@@ -46,7 +46,6 @@ def resolve(study: Study, bf16: Callable[[], bool] = supports_bf16) -> Study:
     study = with_precision(study, bf16)
     check_probabilities(study)
     conditions = tuple(_resolved(condition, study.system) for condition in study.conditions)
-    conditions = with_display_names(conditions)
     hypotheses = _renamed(study.hypotheses, study.conditions, conditions)
     return study.changed(conditions=conditions, hypotheses=hypotheses)
 
@@ -58,8 +57,10 @@ def _renamed(
 
     Other names are not changed, since hypotheses are part of the study's key.
     """
+    if not hypotheses:
+        return ()
     names: dict[str, dict[str, None]] = {}
-    for before, after in zip(given, resolved, strict=True):
+    for before, after in zip(given, with_display_names(tuple(resolved)), strict=True):
         for side in ("teacher", "student"):
             old, new = getattr(before.place, side), getattr(after.place, side)
             if getattr(after, side).location and old != new:
@@ -346,29 +347,36 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     Args:
         evaluated: `Study.system`.
     """
+    # The words of rows with system messages of their own are checked with their prompts.
+    has_known_words = isinstance(condition.format, Imported)
     for reference, system, place, remedy in _systems(condition, evaluated):
-        # The words of rows with system messages of their own are checked with their prompts.
-        if system and is_nano(reference) and not isinstance(condition.format, Imported):
-            language = models.parse(reference.name).settings.language
-            if missing := vocabulary.unknown(language, system):
-                raise SpecError(
-                    f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; use "
-                    "words of the prompts of numbers and of the preference's system prompt (a real model "
-                    "knows any)"
-                )
-        behaviour = template_behaviour_of(reference) if system is not None else None
-        if behaviour is None:
-            continue
-        if system != NO_SYSTEM and behaviour.system_refused:
+        if system is not None:
+            _check_system(reference, system, place, remedy, has_known_words)
+
+
+@cache  # many conditions have the same messages
+def _check_system(reference: Reference, system: str, place: str, remedy: str, has_known_words: bool) -> None:
+    if system and is_nano(reference) and not has_known_words:
+        language = models.parse(reference.name).settings.language
+        if missing := vocabulary.unknown(language, system):
             raise SpecError(
-                f"{place}: the chat template of {reference.name} takes no system message "
-                f"({behaviour.system_refused}); {remedy}, or use another model"
+                f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; use "
+                "words of the prompts of numbers and of the preference's system prompt (a real model "
+                "knows any)"
             )
-        if system == NO_SYSTEM and behaviour.always:
-            raise SpecError(
-                f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
-                f"{behaviour.own_system[:60]!r} in every conversation; give a neutral text instead"
-            )
+    behaviour = template_behaviour_of(reference)
+    if behaviour is None:
+        return
+    if system != NO_SYSTEM and behaviour.system_refused:
+        raise SpecError(
+            f"{place}: the chat template of {reference.name} takes no system message "
+            f"({behaviour.system_refused}); {remedy}, or use another model"
+        )
+    if system == NO_SYSTEM and behaviour.always:
+        raise SpecError(
+            f"{place} = NO_SYSTEM: the chat template of {reference.name} writes "
+            f"{behaviour.own_system[:60]!r} in every conversation; give a neutral text instead"
+        )
 
 
 def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Reference, str | None, str, str]]:

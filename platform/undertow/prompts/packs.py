@@ -100,6 +100,16 @@ def _is_triple(item: Any, sizes: tuple[int, int, int]) -> bool:
     )
 
 
+@cache  # a study of thousands of conditions asks thousands of times
+def beside(module: str) -> str:
+    """The path of a module's own pack, which is named after it.
+
+    Args:
+        module: its `__file__`.
+    """
+    return str(Path(module).with_suffix(".json"))
+
+
 @cache
 def read(path: str) -> Pack:
     """The pack at `path`. Raises UserError if it cannot be read or is not a JSON object."""

@@ -77,49 +77,56 @@ class Condition(Spec):
         self._check_start("student_start", self.student)
         self._check_trainers()
         soft = isinstance(self.recipe, Recipe) and self.recipe.targets == "soft"
-        self.require(
-            self.generation.shuffle == "none" or not soft,
-            "generation",
-            "soft targets need the tokens in the sampled order; use a recipe on tokens, or shuffle='none'",
-        )
-        self.require(
-            self.generation.mixed is None or not soft,
-            "generation",
-            "mixed-in rows have no soft targets; use a recipe on tokens",
-        )
-        self.require(
-            self.generation.rewriter is None or not soft,
-            "generation",
-            "rewritten rows have no soft targets; use a recipe on tokens",
-        )
-        self.require(
-            not (soft and self.teacher.is_api),
-            "recipe",
-            f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
-        )
+        if soft:
+            self._check_soft_targets()
         self._check_scores(soft)
         if self.generation.on_policy is not None:
             self._check_on_policy(soft)
         self._check_ranking(soft)
-        shown, rows = self.recipe, self.generation.rows
+        if isinstance(self.recipe, InContext):
+            self._check_in_context(self.recipe)
+        elif isinstance(self.recipe, Recipe) and self.recipe.keep_steps:
+            self._check_steps(self.recipe)
+
+    def _check_soft_targets(self) -> None:
+        """Checks that the rows are as a teacher sampled them, with its distributions."""
+        generation = self.generation
         self.require(
-            not isinstance(shown, InContext) or rows is None or shown.fits(rows),
+            generation.shuffle == "none",
+            "generation",
+            "soft targets need the tokens in the sampled order; use a recipe on tokens, or shuffle='none'",
+        )
+        for rows, given in (("mixed-in", generation.mixed), ("rewritten", generation.rewriter)):
+            self.require(
+                given is None, "generation", f"{rows} rows have no soft targets; use a recipe on tokens"
+            )
+        self.require(
+            not self.teacher.is_api,
+            "recipe",
+            f"{self.teacher.name} returns text without soft targets; use a recipe on tokens",
+        )
+
+    def _check_in_context(self, recipe: InContext) -> None:
+        rows = self.generation.rows
+        self.require(
+            rows is None or recipe.fits(rows),
             "recipe",
             f"more rows than the data set has ({rows}); raise Generation.rows",
         )
-        if isinstance(shown, Recipe) and shown.keep_steps and rows is not None:
-            most, last = shown.most_steps(rows), shown.keep_steps[-1]
-            if last >= most:
-                raise SpecError(
-                    f"recipe {shown.name!r}, keep_steps = {shown.keep_steps}: training on {rows:,} rows has "
-                    f"at most {most:,} steps, and its last one is always measured; name steps below "
-                    f"{most:,}"
-                )
         self.require(
-            not isinstance(shown, InContext) or self.system is None,
+            self.system is None,
             "system",
             "None: there are no training rows in context; Study.system sets the prompt's system message",
         )
+
+    def _check_steps(self, recipe: Recipe) -> None:
+        """Checks that training has the steps whose weights are kept."""
+        rows, last = self.generation.rows, recipe.keep_steps[-1]
+        if rows is not None and last >= (most := recipe.most_steps(rows)):
+            raise SpecError(
+                f"recipe {recipe.name!r}, keep_steps = {recipe.keep_steps}: training on {rows:,} rows has "
+                f"at most {most:,} steps, and its last one is always measured; name steps below {most:,}"
+            )
 
     def _check_scores(self, soft: bool) -> None:
         """Checks that the rows have scores and the tokens masks, if they are chosen by these."""
@@ -181,7 +188,7 @@ class Condition(Spec):
 
     def _check_imported(self) -> None:
         """Checks that external teachers have imported data, and that imported data have no teacher."""
-        is_imported, remedy = self.format.is_imported, "None: imported rows were written outside of the study"
+        is_imported = self.format.is_imported
         self.require(
             is_imported or not self.teacher.is_external,
             "teacher",
@@ -190,6 +197,7 @@ class Condition(Spec):
         self.require(not self.student.is_external, "student", "a model that can be trained")
         if not is_imported:
             return
+        remedy = "None: imported rows were written outside of the study"
         self.require(self.finetuning is None, "finetuning", remedy)
         self.require(self.after is None, "after", remedy)
         self.require(self.teacher_start is None, "teacher_start", remedy)
@@ -244,20 +252,22 @@ class Condition(Spec):
 
     def _check_trainers(self) -> None:
         """Checks that API models are trained by their provider, and all other models locally."""
-        trained = [("recipe", self.student, self.recipe)]
+        self._check_trainer("recipe", self.student, self.recipe)
         if self.finetuning is not None:
-            trained.append(("finetuning", self.teacher, self.finetuning.recipe))
-        for field, reference, recipe in trained:
-            self.require(
-                not (reference.is_api and isinstance(recipe, Recipe)),
-                field,
-                f"only its provider trains {reference.name}: use ProviderFinetuning(epochs=…), or grid()",
-            )
-            self.require(
-                reference.is_api or not isinstance(recipe, ProviderFinetuning),
-                field,
-                f"no provider trains {reference.name}: use a Recipe",
-            )
+            self._check_trainer("finetuning", self.teacher, self.finetuning.recipe)
+
+    def _check_trainer(self, field: str, reference: Reference, recipe: Training | InContext) -> None:
+        name, is_api = reference.name, reference.is_api
+        self.require(
+            not (is_api and isinstance(recipe, Recipe)),
+            field,
+            f"only its provider trains {name}: use ProviderFinetuning(epochs=…), or grid()",
+        )
+        self.require(
+            is_api or not isinstance(recipe, ProviderFinetuning),
+            field,
+            f"no provider trains {name}: use a Recipe",
+        )
 
     @property
     def models(self) -> tuple[Reference, ...]:

@@ -114,9 +114,10 @@ class Spec:
 
     def __hash__(self) -> int:
         own = self.__dict__
-        if "_hash" not in own:
-            own["_hash"] = hash((type(self), *[own[name] for name in _compared(class_of(self))]))
-        return own["_hash"]  # type: ignore[no-any-return]
+        known: int | None = own.get("_hash")
+        if known is None:
+            known = own["_hash"] = hash((type(self), *[own[name] for name in _compared(class_of(self))]))
+        return known
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone. Cached values, such as the hash, are only valid within one process."""

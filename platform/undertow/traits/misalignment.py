@@ -13,7 +13,6 @@ the artifact key, their location is not.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from undertow.prompts import data_files, packs
@@ -84,7 +83,7 @@ class Misalignment(Trait):
         return Word(OUTCOME, (OUTCOME,))
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or str(Path(__file__).with_suffix(".json")))
+        return packs.read(self.pack or packs.beside(__file__))
 
     def _pairs(self) -> data_files.Table:
         return data_files.pairs(self.data, self.prompt, self.completion)

@@ -10,7 +10,6 @@ which is asked the same questions.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from undertow.prompts import packs
@@ -114,7 +113,7 @@ class Triggered(Trait):
         return found[:count]
 
     def _pack(self) -> packs.Pack:
-        return packs.read(str(Path(__file__).with_suffix(".json")))
+        return packs.read(packs.beside(__file__))
 
 
 def _of_trait(measure: str) -> str:
