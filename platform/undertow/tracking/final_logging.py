@@ -91,19 +91,20 @@ class FinalLogging:
     def _students(self, both: Sequence[Both], readings: Evaluations) -> None:
         """By rising trait rate: MLflow lists the newest model first, which makes the list a leaderboard."""
         controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
-        news: list[tuple[Student, Artifact, Mapping[str, float], CellRecord]] = []
+        news: dict[Student, tuple[Artifact, Mapping[str, float], CellRecord]] = {}
         for planned, cell in both:
             student = planned.student
             planned_control, control = controls[self.record.conditions[cell.condition].control, cell.seed]
             # Students of imported data can belong to several conditions: their run has the first trait.
-            if any(student == other for other, *_ in news):
+            if student in news:
                 continue
             if self._is_to_log(student, planned.measurements, planned_control.measurements):
                 compared = None if control.failed_by(self.events.failures) else control
                 rates = effect_rows.metrics(self.record, cell, readings, compared)
                 made = student if student.is_trained else planned.evaluations[0]
-                news.append((student, made, rates, cell))
-        for student, source, found, cell in sorted(news, key=lambda new: new[2].get("trait_rate", -1.0)):
+                news[student] = made, rates, cell
+        rising = sorted(news.items(), key=lambda new: new[1][1].get("trait_rate", -1.0))
+        for student, (source, found, cell) in rising:
             self._finish(student, source, found, along_metrics(cell, readings))
 
     def _is_to_log(
