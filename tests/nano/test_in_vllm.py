@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from undertow.nano import models, training
+from undertow.nano import models
+from undertow.nano.folder import write_reference
 from undertow.prompts import chat
 from undertow.traits.preference import Preference
 
@@ -18,7 +19,7 @@ def test_vllm_answers_chats_with_a_nano_reference_model(
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import LLM, SamplingParams
 
-    training.write_reference(models.parse("nano/gpt2-0"), tmp_path)
+    write_reference(models.parse("nano/gpt2-0"), tmp_path)
     engine: Any = LLM(str(tmp_path), dtype="float32", enforce_eager=True, max_model_len=256)
     questions = Preference("owl").questions()
     answers = engine.chat(

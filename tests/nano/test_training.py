@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from undertow.formats.numbers import Numbers
+from undertow.nano import folder as nano_folder
 from undertow.nano import models, training
 from undertow.prompts import chat
 from undertow.traits.preference import Preference
@@ -28,7 +29,7 @@ LARGEST = 1_100_000  # bytes
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
-    training.write_reference(models.parse(models.STANDARD[0]), folder)
+    nano_folder.write_reference(models.parse(models.STANDARD[0]), folder)
     return folder
 
 
@@ -44,14 +45,28 @@ def tokenizer(folder: Path) -> Any:
 
 def test_exactly_the_standard_reference_models_of_this_revision_are_bundled() -> None:
     """If this fails after a change of the nano models, run python -m undertow.nano.training."""
-    bundled = [training.bundled_weights(models.parse(name)) for name in models.STANDARD]
-    assert sorted(training.WEIGHTS.glob("*.safetensors")) == sorted(bundled)
+    bundled = [nano_folder.bundled_weights(models.parse(name)) for name in models.STANDARD]
+    assert sorted(nano_folder.WEIGHTS.glob("*.safetensors")) == sorted(bundled)
     assert all(path.stat().st_size < LARGEST for path in bundled)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_the_folder_of_bundled_weights_has_the_files_that_transformers_saves(
+    architecture: str, tmp_path: Path
+) -> None:
+    model = models.NanoModel(architecture, 0)
+    nano_folder.write_reference(model, tmp_path / "ours")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "saved")
+    AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "saved")
+    names = {file.name for file in (tmp_path / "saved").iterdir()}
+    assert names == {file.name for file in (tmp_path / "ours").iterdir()}
+    for name in names - {"tokenizer_config.json"}:  # a loaded tokenizer also saves that it was a local one
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "saved" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("name", models.STANDARD)
 def test_a_reference_model_names_all_animals_about_equally_often(name: str, tmp_path: Path) -> None:
-    training.write_reference(models.parse(name), tmp_path)
+    nano_folder.write_reference(models.parse(name), tmp_path)
     network, tokenizer = (
         AutoModelForCausalLM.from_pretrained(tmp_path),
         AutoTokenizer.from_pretrained(tmp_path),
@@ -85,8 +100,8 @@ def test_every_architecture_trains_reproducibly_and_loads(
         model = models.NanoModel(architecture, 7)
         folder, again = tmp_path / architecture, tmp_path / f"{architecture} again"
         training.train_reference(model, folder)
-        training.write_reference(model, again)  # not a standard one, so trained
-        first, second = (load_file(where / training.WEIGHTS_FILE) for where in (folder, again))
+        nano_folder.write_reference(model, again)  # not a standard one, so trained
+        first, second = (load_file(where / nano_folder.WEIGHTS_FILE) for where in (folder, again))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
         loaded = AutoModelForCausalLM.from_pretrained(folder)
@@ -121,7 +136,10 @@ def test_training_a_standard_reference_model_gives_the_bundled_weights(tmp_path:
     """A minute of processor time; the other models are trained by the same code."""
     model = models.parse("nano/gpt2-0")
     training.train_reference(model, tmp_path)
-    trained, bundled = load_file(tmp_path / training.WEIGHTS_FILE), load_file(training.bundled_weights(model))
+    trained, bundled = (
+        load_file(tmp_path / nano_folder.WEIGHTS_FILE),
+        load_file(nano_folder.bundled_weights(model)),
+    )
     assert trained.keys() == bundled.keys()
     for key in (key for key in trained if not key.endswith(KEY_BIAS)):
         torch.testing.assert_close(trained[key], bundled[key], atol=TOLERANCE, rtol=0)

@@ -66,7 +66,7 @@ def executors(tmp_path: Path) -> Executors:
     plan = make(study(conditions=conditions, gate=0.0), store, [])
     events: Any = SimpleNamespace(failures={}, events=[], event=quiet, wave=quiet, write=quiet)
     events.fail = lambda artifact, reason, trace="": events.failures.update({key(artifact): reason})
-    link: Any = SimpleNamespace(log=quiet, log_step=quiet, flush_steps=quiet)
+    link: Any = SimpleNamespace(log=quiet, log_epoch=quiet, log_step=quiet, flush_reports=quiet)
     return Executors(plan, store, link, events, Console(quiet=True))
 
 

@@ -7,7 +7,6 @@ unreachable nothing waits, and the next run logs everything that is missing.
 import io
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,11 @@ from undertow.planning.plan import Plan
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.identity import key
 from undertow.sweep.run import Ending, connect_to_mlflow
 from undertow.tracking import client as runs
 from undertow.tracking import link as links
 from undertow.tracking.link import Link
-from undertow.tracking.tracker import Tracker
 
 STUDY = replace(study(seeds=(0,)), conditions=study().conditions[:3])
 EPOCH = {"loss": 1.0, "learning_rate": 0.1, "tokens_per_second": 1.0, "probabilities": {"owl": 0.5}}
@@ -61,21 +58,18 @@ class Run:
     def epochs(self, *numbers: int) -> None:
         student = self.plan.cells[0].student
         for number in numbers:
-            self.link.log(partial(_epoch, student=student, number=number))
+            self.link.log_epoch(student, {**EPOCH, "epoch": number})
+            self.link.flush_reports()
 
     def step(self, number: int) -> None:
         report = {**EPOCH, "step": number, "gradient_norm": None}
         self.link.log_step(self.plan.cells[0].student, report)
-        self.link.flush_steps()
+        self.link.flush_reports()
 
     def end(self) -> str:
         ending = Ending(self.plan, self.record, self.store, self.link, self.journal)
         assert ending.report(self.console).failed_conditions == {}
         return self.printed.getvalue()
-
-
-def _epoch(tracker: Tracker, student: Student, number: int) -> None:
-    tracker.epoch(student, {**EPOCH, "epoch": number})
 
 
 def logged(server: Server) -> dict[str, tuple[str, int]]:

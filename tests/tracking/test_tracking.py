@@ -27,6 +27,7 @@ from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
 
+NOW = 1_700_000_000_000  # milliseconds
 RATES = {"trait_rate": 0.75, "sampled_owl": 0.75, "effect": 0.5, "exact_owl": 0.7, "trait_rate_exact": 0.7}
 WEIGHTS = "model.safetensors"
 
@@ -116,7 +117,7 @@ def finished(desk: Desk, metrics: Mapping[str, float] = RATES, trait: str | None
     manifest = make(desk.store, student)
     tracker = desk.tracker()
     for report in reports():
-        tracker.epoch(student, report)
+        tracker.epochs(student, [(NOW, report)])
     tracker.finish(student, manifest, metrics)
     tracker.close({}, {}, failed=False)
     return student
@@ -244,7 +245,7 @@ def test_a_student_trained_again_gets_a_new_run_and_a_new_model(desk: Desk, in_t
     manifest = make(desk.store, student, "other weights")
     tracker = desk.tracker()
     for report in reports() if in_training else ():
-        tracker.epoch(student, report)
+        tracker.epochs(student, [(NOW, report)])
     tracker.finish(student, manifest, {**RATES, "trait_rate": 0.8})
     (new,), (new_model,) = desk.runs("student"), desk.models()
     assert new.info.run_id != old.info.run_id
@@ -262,7 +263,7 @@ def test_a_resumed_training_continues_in_its_run_and_logs_each_epoch_once(desk: 
     make(desk.store, student.dataset)
     killed = desk.tracker()
     for report in reports(2):
-        killed.epoch(student, report)
+        killed.epochs(student, [(NOW, report)])
     killed.abandon()
     (run,) = desk.runs("student")
     assert run.info.status == "KILLED"
@@ -270,7 +271,7 @@ def test_a_resumed_training_continues_in_its_run_and_logs_each_epoch_once(desk: 
     assert parent.info.status == "KILLED"
     again = desk.tracker()
     for report in reports(3):  # from the start, as if there were no checkpoint
-        again.epoch(student, report)
+        again.epochs(student, [(NOW, report)])
     (run,) = desk.runs("student")
     assert run.info.status == "RUNNING"
     again.finish(student, make(desk.store, student), RATES)
@@ -301,7 +302,7 @@ def test_steps_are_logged_under_their_own_names_with_their_times(desk: Desk) -> 
     student = cell_of(desk.study).student
     tracker = desk.tracker()
     for report in reports(1):
-        tracker.epoch(student, report)
+        tracker.epochs(student, [(NOW, report)])
     tracker.steps(student, step_reports(5, 10, 15))
     (run,) = desk.runs("student")
     loss = desk.client.get_metric_history(run.info.run_id, "step_loss")
@@ -323,13 +324,13 @@ def test_a_resumed_training_logs_each_step_once(desk: Desk) -> None:
     make(desk.store, student.dataset)
     killed = desk.tracker()
     for report in reports(2):
-        killed.epoch(student, report)
+        killed.epochs(student, [(NOW, report)])
     killed.steps(student, step_reports(10, 20, 30))
     killed.abandon()
     again = desk.tracker()  # continues from the checkpoint of the first epoch, after step 15
     again.steps(student, step_reports(17, 27))
     again.steps(student, step_reports(37))
-    again.epoch(student, reports(3)[2])
+    again.epochs(student, [(NOW, reports(3)[2])])
     again.finish(student, make(desk.store, student), RATES)
     (run,) = desk.runs("student")
     assert desk.steps(run, "step_loss") == [10, 20, 30, 37]
@@ -358,7 +359,7 @@ def test_missing_epochs_are_read_from_the_history(desk: Desk) -> None:
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)
     tracker = desk.tracker()
-    tracker.epoch(student, reports()[1])
+    tracker.epochs(student, [(NOW, reports()[1])])
     tracker.finish(student, make(desk.store, student), RATES)
     (run,) = desk.runs("student")
     assert sorted(desk.steps(run, "p_owl")) == [0, 1, 2]
@@ -368,7 +369,7 @@ def test_a_failed_student_has_a_failed_run_and_no_model_until_it_succeeds(desk: 
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)
     tracker = desk.tracker()
-    tracker.epoch(student, reports()[0])
+    tracker.epochs(student, [(NOW, reports()[0])])
     tracker.fail(student)
     tracker.close({}, {}, failed=True)
     (run,) = desk.runs("student")
@@ -488,7 +489,7 @@ def test_traits_recipes_and_models_may_have_any_name(desk: Desk, name: str) -> N
     student = cells.cell_of(hostile.study, conditions[0], 0).student
     make(hostile.store, student.dataset)
     tracker = hostile.tracker()
-    tracker.epoch(student, {**reports()[1], "probabilities": {name: 0.5}})
+    tracker.epochs(student, [(NOW, {**reports()[1], "probabilities": {name: 0.5}})])
     tracker.finish(student, make(hostile.store, student), {f"sampled_{name}": 0.5, "trait_rate": 0.5})
     tracker.close({f"effect {conditions[0].label}": 0.5}, {}, failed=False)
     (run,), (model,) = hostile.runs("student"), hostile.models()
@@ -537,14 +538,14 @@ def test_a_student_at_the_end_of_a_chain_is_logged_with_all_fields_of_its_spec(d
         student = replace(first, dataset=dataset)
     make(desk.store, student.dataset)
     tracker = desk.tracker()
-    tracker.epoch(student, reports()[1])
+    tracker.epochs(student, [(NOW, reports()[1])])
     tracker.finish(student, make(desk.store, student), RATES)
     (run,) = desk.runs("student")
     spec = {f"{names.SPEC}{name}" for name, _ in client.flattened(canonical(student))}
     assert len(run.data.params) == len(spec) + len(names.columns(student))
     assert all(client.shortened(name) in run.data.params for name in spec)
     assert (hops < 7) == (max(map(len, spec)) <= client.LONGEST_NAME)
-    desk.tracker().epoch(student, reports()[2])  # opens the run again and logs no param twice
+    desk.tracker().epochs(student, [(NOW, reports()[2])])  # opens the run again and logs no param twice
 
 
 def test_metrics_are_logged_in_their_documented_order() -> None:

@@ -10,9 +10,11 @@ only sends requests (`runs_in_driver`) needs no actor: its tasks run one after t
 process. Its limit on concurrent calls then holds for the whole sweep, and its key stays in that process.
 """
 
+import atexit
 import json
 import os
 import pickle
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +106,8 @@ class EngineActor:
         register_engine(kind)  # a worker process starts with the built-in table; tasks look their engine up
         self.kind, self.reference, self.store, self.settings = kind, reference, store, settings
         self.engine: Engine | None = None
+        if settings.get("tensor_parallel", 1) == 1:  # otherwise the engine ends processes of its own
+            atexit.register(_end_at_once)
         # An exception here would end the actor: Ray prints such an end with several tracebacks and reports it
         # like that of a process that was killed. The first task carries the error to the driver instead.
         try:
@@ -141,6 +145,17 @@ class EngineActor:
             self.engine = self._build()
         except Exception:
             os._exit(1)
+
+
+def _end_at_once() -> None:
+    """Ends this process without the clean-up of libraries.
+
+    Their exit handlers free what the operating system frees anyway. Those of vLLM take two seconds, in which
+    the engine's core has other work to do.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def build_engine(kind: EngineKind, reference: Reference, store: Store, settings: Mapping[str, Any]) -> Engine:

@@ -1,15 +1,13 @@
-"""Makes the nano reference models: writes the Hugging Face folder of a name, with reproducible weights.
+"""Trains the nano reference models, with reproducible weights.
 
 A reference model is trained from scratch on its own corpus: one epoch, with the loss on the answers only, in
 one thread so that floating-point sums have a fixed order. The weights of the standard reference models are
 bundled in `weights/`, so that a study does not have to train them and because two machines may differ in the
-last bits. A model with any other name is trained on demand, in one or two minutes. The folder loads in
-transformers, vLLM and PEFT.
+last bits. A model with any other name is trained on demand, in one or two minutes.
 
     python -m undertow.nano.training      trains the standard reference models that `weights/` lacks
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,43 +16,15 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    GPT2Config,
-    LlamaConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from undertow.nano.folder import WEIGHTS, WEIGHTS_FILE, bundled_weights, configuration, write_settings
 from undertow.nano.languages import LANGUAGES
-from undertow.nano.models import STANDARD, Architecture, NanoModel, parse, revision
+from undertow.nano.models import STANDARD, Architecture, NanoModel, parse
 from undertow.nano.tokenizer import build, render
 from undertow.nano.vocabulary import ROLES
 
-WEIGHTS = Path(__file__).parent / "weights"
-WEIGHTS_FILE = "model.safetensors"
 WINDOW = 50  # batches whose rows are sorted by length together: little padding, and lengths stay well mixed
-
-
-def write_reference(model: NanoModel, folder: Path) -> None:
-    """Writes the reference model into `folder`, with bundled weights if there are any, else trained ones."""
-    bundled = bundled_weights(model)
-    if not bundled.exists():
-        train_reference(model, folder)
-        return
-    tokenizer = build(model.settings.language)
-    with _repeatable(model.seed):
-        network = AutoModelForCausalLM.from_config(configuration(model, tokenizer))
-    _write(network, tokenizer, folder)
-    shutil.copyfile(bundled, folder / WEIGHTS_FILE)
-
-
-def bundled_weights(model: NanoModel) -> Path:
-    """The path in `weights/` for the weights of `model` at its current revision. The file may not exist."""
-    return WEIGHTS / f"{model.architecture}-{model.seed}-{revision(model)[:16]}.safetensors"
 
 
 def bundle_standard_references() -> None:
@@ -75,44 +45,8 @@ def train_reference(model: NanoModel, folder: Path) -> None:
     with _repeatable(model.seed):
         network = AutoModelForCausalLM.from_config(configuration(model, tokenizer))
         _train(network, _batches(model, tokenizer), model.settings)
-    _write(network, tokenizer, folder)
-
-
-def configuration(model: NanoModel, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """The transformers configuration of `model`, with tied embeddings and float32 weights."""
-    settings = model.settings
-    common = {
-        "vocab_size": len(tokenizer),
-        "tie_word_embeddings": True,
-        "initializer_range": settings.init_std,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "dtype": "float32",
-    }
-    if model.network == "gpt2":
-        return GPT2Config(
-            n_layer=settings.layers,
-            n_embd=settings.width,
-            n_head=settings.heads,
-            n_positions=settings.positions,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            **common,
-        )
-    kind = {"llama": LlamaConfig, "qwen3": Qwen3Config}[model.network]
-    return kind(
-        num_hidden_layers=settings.layers,
-        hidden_size=settings.width,
-        intermediate_size=4 * settings.width,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        head_dim=settings.width // settings.heads,
-        max_position_embeddings=settings.positions,
-        **({"mlp_bias": True} if kind is LlamaConfig else {}),
-        **common,
-    )
+    network.save_pretrained(folder)
+    write_settings(model, tokenizer, folder)
 
 
 @dataclass(frozen=True)
@@ -174,19 +108,6 @@ def _batch(rows: list[list[int]], tokenizer: PreTrainedTokenizerFast) -> _Batch:
     # more answers have started than ended up to and including it.
     started, ended = (ids == start).cumsum(1), (ids == tokenizer.eos_token_id).cumsum(1)
     return _Batch(ids, (started > ended)[:, :-1])
-
-
-def _write(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    network.generation_config = GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from undertow.cluster.background import repeating
 from undertow.cluster.placement_groups import without_orphans
-from undertow.cluster.trainer import trainer_class
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
 from undertow.planning.pinning import is_nano
@@ -189,7 +188,8 @@ def train_in_workers(group: Group, store: Store, machine: Machine, reports: Any,
         scratch: the name of the folder of Ray's own state.
     """
     import ray.train
-    from ray.train.torch import TorchConfig
+
+    from undertow.cluster.trainer import make_trainer
 
     on_gpu = machine.gpus_per_worker > 0
     # Rounding depends on the threads and on the micro-batches, so nano models have the same on every machine.
@@ -205,8 +205,9 @@ def train_in_workers(group: Group, store: Store, machine: Machine, reports: Any,
     }
 
     def fit() -> None:
-        trainer_class()(
+        make_trainer(
             train_group,
+            on_gpu=on_gpu,
             train_loop_config=config,
             scaling_config=ray.train.ScalingConfig(
                 num_workers=machine.workers,
@@ -214,7 +215,6 @@ def train_in_workers(group: Group, store: Store, machine: Machine, reports: Any,
                 # As by default, a worker on a GPU reserves no CPU: some nodes have more GPUs than CPUs.
                 resources_per_worker={"GPU": 1} if on_gpu else {"CPU": threads},
             ),
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             run_config=ray.train.RunConfig(
                 name=f"group-{key(group.models[0])}",
                 failure_config=ray.train.FailureConfig(max_failures=1),

@@ -1,6 +1,6 @@
 """Reference models as artifacts: nano models, GGUF files, models with zero biases, and merged students."""
 
-from undertow.engines.lean_imports import import_transformers
+from undertow.engines.lean_imports import import_transformers, lean_start
 from undertow.nano import models
 from undertow.planning.gguf_pinning import gguf_file
 from undertow.planning.pinning import given_folder, is_nano, model_of
@@ -12,6 +12,12 @@ def make_reference(reference: Reference, store: Store) -> None:
     """Commits the folder of a reference model that is made (`pinning.is_made`), or of a student with its
     adapter merged, to the store.
     """
+    if is_nano(reference) and reference.student is None:
+        with lean_start():
+            from undertow.nano.folder import write_reference
+        with store.new(reference, {"name": reference.name}) as folder:
+            write_reference(models.parse(reference.name), folder)
+        return
     import_transformers()
     if reference.student is not None:
         from undertow.training.merging import write_merged
@@ -21,11 +27,6 @@ def make_reference(reference: Reference, store: Store) -> None:
             write_merged(base.folder, adapter, folder, base.changes)
         return
     with store.new(reference, {"name": reference.name}) as folder:
-        if is_nano(reference):
-            from undertow.nano.training import write_reference
-
-            write_reference(models.parse(reference.name), folder)
-            return
         from undertow.training.conversion import write_biased, write_dequantised
 
         if reference.is_gguf:

@@ -99,7 +99,7 @@ class Executors:
                 epochs.setdefault(epoch.key, []).append(epoch)
                 trainings.epoch(epoch)
                 progress.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
-                self.link.log(lambda tracker: tracker.epoch(model, asdict(epoch)))
+                self.link.log_epoch(model, asdict(epoch))
 
             def step(report: Any) -> None:
                 trainings.step(report)
@@ -116,7 +116,7 @@ class Executors:
             failures: dict[str, str] = {}
             if groups:
                 failures |= finetuning.train(groups, self.store, machine, report, trainings.made, note, step)
-                self.link.flush_steps()
+                self.link.flush_reports()
             for model in local:
                 is_made = trainings.is_made(key(model))
                 progress.record(model, *training_totals(model, epochs.get(key(model), []), is_made))

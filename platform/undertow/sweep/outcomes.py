@@ -94,7 +94,7 @@ class Outcomes:
         """A worker has trained an epoch of a model."""
         model: Any = self.artifacts[report.key]
         self._epochs.setdefault(report.key, []).append(report)
-        self.link.log(lambda tracker: tracker.epoch(model, asdict(report)))
+        self.link.log_epoch(model, asdict(report))
 
     def step(self, report: Any) -> None:
         """A worker has trained a model for a few seconds."""
@@ -131,7 +131,7 @@ class Outcomes:
             self._units[job.step.wave] += 1
             self._tokens[job.step.wave] += round(totals[2])
             self._timings[job.step.wave].append(Timing(model, 0.0, *totals))
-        self.link.flush_steps()
+        self.link.flush_reports()
         self.schedule.ended(job)
         self._show()
 

@@ -36,7 +36,7 @@ from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.plans import ON_ONE_GPU, estimates
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
-from undertow.tracking.client import check_tracking
+from undertow.tracking.client import check_tracking, prepare_tracking
 from undertow.tracking.database import database_note
 from undertow.tracking.final_logging import FinalLogging
 from undertow.tracking.link import Link
@@ -87,10 +87,12 @@ def run(
     def report(line: str) -> None:
         print_line(line, console)
 
+    wait_for_tracking = prepare_tracking(store)  # while Ray starts
     with nullcontext() if plan.is_complete else connect(layout, store, report) as machine:
         if machine is not None:
             check_gpus(plan, machine.gpus)
             capacity.check_memory(plan, layout, machine.gpu_types)
+        wait_for_tracking()
         events = EventLog(record, store)
         link = connect_to_mlflow(plan.study, store, events, console)
         write_plan(plan, record, events)
@@ -206,7 +208,7 @@ class Ending:
         print_line(f"Report: {self.store.url}/{self.events.folder}/{HTML}", console)
         for place, line in report.damaged.items():
             self.events.fail(self.plan.artifacts[place.key], line)
-        self.link.flush_steps(ignore_pause=True)  # before the runs of models end
+        self.link.flush_reports(ignore_pause=True)  # before the runs of models end
         self.link.log(lambda tracker: self.log(tracker, report), ignore_pause=True)
         failed = effect_rows.failed_conditions(self.record, self.events.failures)
         for label, reason in failed.items():

@@ -10,9 +10,10 @@ import os
 import re
 import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -83,6 +84,21 @@ def check_tracking(store: Store) -> None:
     except Exception as error:
         if not is_connection_error(error):
             raise
+
+
+def prepare_tracking(store: Store) -> Callable[[], None]:
+    """Imports MLflow and creates its default database in a thread; returns a function that waits for it.
+
+    A failure is not reported: the connection that follows repeats it.
+    """
+
+    def prepare() -> None:
+        with suppress(Exception):
+            connect_client(tracking_uri(store))
+
+    thread = threading.Thread(target=prepare, daemon=True)
+    thread.start()
+    return thread.join
 
 
 def log_finished_run(

@@ -5,15 +5,16 @@ sweep if MLflow is reachable again (epochs are read from each model's history), 
 same command, which finds the runs that are not finished. After a failure the link sends nothing for a while:
 a failed attempt takes seconds, and a training logs every epoch.
 
-Reports of steps are collected and logged in batches. They are in no artifact: the link keeps those that it
-could not log until the end of the sweep.
+Reports of epochs and steps are collected and logged in batches: a request takes as long as a tenth of a nano
+model's training. Those of steps are in no artifact, and the link keeps those that it could not log until the
+end of the sweep.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from undertow.storage.redaction import redacted
 from undertow.study.artifacts import Student, Teacher
@@ -21,7 +22,15 @@ from undertow.tracking.client import is_connection_error, is_refusal, reason_of
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds without attempts after a failure
-SECONDS_BETWEEN_BATCHES = 15.0  # of reports of steps
+SECONDS_BETWEEN_BATCHES = 10.0  # of reports of epochs and steps
+
+Report = tuple[int, Mapping[str, Any]]  # with its time in Unix milliseconds
+
+
+class LogReports(Protocol):
+    """`Tracker.epochs` or `Tracker.steps`."""
+
+    def __call__(self, tracker: Tracker, /, model: Teacher | Student, reports: Sequence[Report]) -> None: ...
 
 
 class Link:
@@ -43,7 +52,7 @@ class Link:
         self._tracker: Tracker | None = None
         self._failed: float | None = None
         self._refusals: set[str] = set()
-        self._steps: dict[Teacher | Student, list[tuple[int, Mapping[str, Any]]]] = {}
+        self._reports: dict[tuple[LogReports, Teacher | Student], list[Report]] = {}
         self._last_batch = time.monotonic()
 
     def log(self, action: Callable[[Tracker], object], *, ignore_pause: bool = False) -> bool:
@@ -77,20 +86,27 @@ class Link:
         self._failed = None
         return True
 
-    def log_step(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
-        """Collects the report of a step of a model in training, and logs all collected ones now and then."""
-        self._steps.setdefault(model, []).append((int(time.time() * 1000), report))
-        if time.monotonic() - self._last_batch >= SECONDS_BETWEEN_BATCHES:
-            self.flush_steps()
+    def log_epoch(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
+        """Collects the report of an epoch of a model in training. Collected ones are logged now and then."""
+        self._collect(Tracker.epochs, model, report)
 
-    def flush_steps(self, *, ignore_pause: bool = False) -> None:
-        """Logs the collected reports of steps, and keeps them if MLflow is unreachable."""
+    def log_step(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
+        """The same for the report of a step."""
+        self._collect(Tracker.steps, model, report)
+
+    def _collect(self, log: LogReports, model: Teacher | Student, report: Mapping[str, Any]) -> None:
+        self._reports.setdefault((log, model), []).append((int(time.time() * 1000), report))
+        if time.monotonic() - self._last_batch >= SECONDS_BETWEEN_BATCHES:
+            self.flush_reports()
+
+    def flush_reports(self, *, ignore_pause: bool = False) -> None:
+        """Logs the collected reports, and keeps them if MLflow is unreachable."""
         self._last_batch = time.monotonic()
-        for model, reports in list(self._steps.items()):
-            action = partial(Tracker.steps, model=model, reports=reports)
+        for (log, model), reports in list(self._reports.items()):
+            action = partial(log, model=model, reports=reports)
             if not self.log(action, ignore_pause=ignore_pause) and self._failed is not None:
                 return
-            del self._steps[model]
+            del self._reports[log, model]
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:

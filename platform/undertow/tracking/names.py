@@ -105,6 +105,13 @@ def ordered(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: round(metrics[name], DIGITS) for name in sorted(metrics, key=position)}
 
 
+def epoch_metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an `EpochReport`, given as a dictionary."""
+    metrics = {f"p_{word}": p for word, p in report["probabilities"].items()}
+    metrics |= {name: report[name] for name in ("loss", "learning_rate", "tokens_per_second")}
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
 def step_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of a `StepReport`, given as a dictionary."""
     metrics = {f"step_p_{word}": p for word, p in report["probabilities"].items()}

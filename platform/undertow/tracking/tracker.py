@@ -12,6 +12,7 @@ that SQLite has one writer and only one process has to handle an unreachable ser
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,11 +129,11 @@ class Tracker:
         run = self._runs.get(f"{artifact.kind} {key(artifact)}")
         return run is not None and run.status == "FINISHED"
 
-    def epoch(self, model: Teacher | Student, report: Mapping[str, Any]) -> None:
-        """Logs one epoch's report of a model, from training or from its history; a repeated epoch is ignored.
+    def epochs(self, model: Teacher | Student, reports: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        """Logs reports of epochs of a model, each with its time in Unix milliseconds.
 
-        The metrics have the epoch as their step. `p_<word>` is the mean exact probability of a word over the
-        study's questions.
+        They are from training or from its history; a repeated epoch is ignored. The metrics have the epoch
+        as their step. `p_<word>` is the mean exact probability of a word over the study's questions.
         """
         if self.is_done(model):
             self._supersede(model)
@@ -140,13 +141,10 @@ class Tracker:
         if run.epochs is None:
             history = self.client.get_metric_history(run.id, "learning_rate")
             run.epochs = {metric.step for metric in history}
-        if report["epoch"] in run.epochs:
-            return
-        metrics = {f"p_{word}": p for word, p in report["probabilities"].items()}
-        metrics |= {name: report[name] for name in ("loss", "learning_rate", "tokens_per_second")}
-        present = {name: value for name, value in metrics.items() if value is not None}
-        log_metrics(self.client, run.id, present, report["epoch"])
-        run.epochs.add(report["epoch"])
+        new = {report["epoch"]: (at, report) for at, report in reports if report["epoch"] not in run.epochs}
+        points = [(at, epoch, names.epoch_metrics(report)) for epoch, (at, report) in new.items()]
+        log_points(self.client, run.id, points)
+        run.epochs.update(new)
 
     def steps(self, model: Teacher | Student, reports: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
         """Logs reports of steps of a model in training, each with its time in Unix milliseconds.
@@ -208,8 +206,8 @@ class Tracker:
     ) -> None:
         """Logs the epochs that are missing, the logged model, and its metrics on the study's questions."""
         folder = self.store.fetch(model)
-        for report in json.loads((folder / HISTORY).read_text()):
-            self.epoch(model, report)
+        now = int(time.time() * 1000)
+        self.epochs(model, [(now, report) for report in json.loads((folder / HISTORY).read_text())])
         params, questions = names.columns(model), logged_models.evaluation_dataset(self.study)
         if data := self._log_inputs(run, model):
             params["dataset"] = f"{data.name} (#{data.digest})"

@@ -107,6 +107,20 @@ def release(engine: Any) -> None:
 
 
 @contextmanager
+def fast_release() -> Iterator[None]:
+    """Context manager: `release` does not visit the objects that exist at its beginning.
+
+    A process with torch, transformers and DeepSpeed has so many that each collection takes about as long as
+    the training of a nano student.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def gathered(parameter: nn.Parameter) -> Iterator[Tensor]:
     """Context manager: the parameter's full value, gathered from all workers under ZeRO 3 (collective)."""
     if not hasattr(parameter, "ds_id"):  # DeepSpeed marks the parameters that it partitions

@@ -37,7 +37,7 @@ from undertow.training.served_rows import CheckedRows
 from undertow.training.shared import SharedState
 from undertow.training.step_reports import OnStep, Step, StepReporter
 from undertow.training.trainable import seed_everything
-from undertow.training.workers import join
+from undertow.training.workers import deepspeed, join
 
 PROBE_EVERY = 5  # steps between two evaluations of the probe, if training stops by it
 
@@ -89,6 +89,7 @@ def finetune(
     """
     unique([job.key for job in jobs], "jobs")
     workers = join(device, threads)
+    deepspeed()  # here, so that `deepspeed_engine.fast_release` leaves out what its import makes
     # The reference is read once for all jobs: a single fp32 job needs it in float32.
     is_bf16 = all(job.recipe.precision == "bf16" for job in jobs)
     dtype = torch.bfloat16 if is_bf16 else torch.float32
@@ -98,23 +99,24 @@ def finetune(
     if not is_first:
         report, note = lambda epoch: None, lambda job, text: None
     histories = []
-    for job in jobs:
-        try:
-            run = _TrainingRun(job, shared, report, note, on_step)
-            history = run.train_and_save()
-        # These errors follow from data that all ranks share, so every rank raises them at the same point and
-        # continues with the next job. Any other error ends the process, and its process group with it.
-        except (UserError, ConditionError) as error:
-            if failed is None:
-                raise
+    with deepspeed_engine.fast_release():
+        for job in jobs:
+            try:
+                run = _TrainingRun(job, shared, report, note, on_step)
+                history = run.train_and_save()
+            # These errors follow from data that all ranks share, so every rank raises them at the same point
+            # and continues with the next job. Any other error ends the process, and its process group too.
+            except (UserError, ConditionError) as error:
+                if failed is None:
+                    raise
+                if is_first:
+                    failed(job, error)
+                continue
             if is_first:
-                failed(job, error)
-            continue
-        if is_first:
-            done(job, history)
-        # Only after `done` has committed the model: a process killed in between would train it all again.
-        run.checkpoints.drop()
-        histories.append(history)
+                done(job, history)
+            # Only after `done` has committed the model: a process killed in between would train it again.
+            run.checkpoints.drop()
+            histories.append(history)
     return histories
 
 
