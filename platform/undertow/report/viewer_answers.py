@@ -107,15 +107,18 @@ def evaluation_rows(data: ReportData, evaluation: str, most: int) -> EvaluationR
 
     Equal limits select the same questions and samples of a student and of its control student.
     """
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     folder = data.store.fetch(Address("evaluation", evaluation))
-    rows: list[dict[str, Any]] = pq.read_table(folder / ANSWERS).to_pylist()
-    total = len(rows)
-    questions = list(dict.fromkeys(row["question"] for row in rows))
+    table = pq.read_table(folder / ANSWERS)
+    total = table.num_rows
+    questions: list[str] = table["question"].unique().to_pylist()  # in the order of the rows
     if total > most:
-        samples = max(1, most // len(questions))
-        rows = [row for row in rows if row.get("sample", 0) < samples][:most]
+        if "sample" in table.column_names:
+            table = table.filter(pc.less(table["sample"], max(1, most // len(questions))))
+        table = table.slice(0, most)
+    rows: list[dict[str, Any]] = table.to_pylist()
     index = {question: number for number, question in enumerate(questions)}
     replies = [json.loads(row.get(REPLIES) or "{}") for row in rows]
     judges = dict.fromkeys(judge for of_row in replies for judge in of_row)

@@ -7,6 +7,7 @@ conditions.
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -230,7 +231,11 @@ def _contained(folder: Path, words: Sequence[Word]) -> dict[str, float]:
     if not words:
         return {}
     answers = pq.read_table(folder / ANSWERS, columns=["answer"]).column("answer").to_pylist()
-    return {word.name: sum(map(word.is_contained, answers)) / len(answers) for word in words}
+    counts = Counter(answers)  # the same answer is often given many times
+    return {
+        word.name: sum(n for answer, n in counts.items() if word.is_contained(answer)) / len(answers)
+        for word in words
+    }
 
 
 def _masses(folder: Path) -> dict[str, tuple[float, ...]]:

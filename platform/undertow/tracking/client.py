@@ -264,17 +264,22 @@ def log_metrics(
     step: int | None,
     model: str | None = None,
     dataset: Any = None,
+    *,
+    is_new: bool = False,
 ) -> None:
     """Logs metrics to a run and, if `model` is given, to that logged model under the MLflow `dataset`.
 
     Metrics without a step are final values: a value that is already logged is not logged a second time.
+
+    Args:
+        is_new: whether the run was created just now, so that MLflow need not be asked for logged values.
     """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     target = (model, dataset.name, dataset.digest) if dataset else (model,)
     named = metric_names(metrics)
-    logged = _final_values(client, run, model) if step is None else set()
+    logged = set() if is_new or step is not None else _final_values(client, run, model)
     new = [Metric(*item, now, step or 0, *target) for item in named.items() if item not in logged]
     for batch in batches(new, METRICS_PER_BATCH):
         client.log_batch(run, metrics=batch)

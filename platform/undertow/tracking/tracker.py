@@ -51,6 +51,7 @@ class _Run:
         last_step: the last optimizer step that it has a point of; None until it is looked up.
         params: the names of its params.
         is_open: whether this process has opened it and not yet ended it.
+        is_new: whether this process has created it and not yet ended it.
     """
 
     id: str
@@ -60,6 +61,7 @@ class _Run:
     last_step: int | None = None
     params: frozenset[str] = frozenset()
     is_open: bool = False
+    is_new: bool = False
 
 
 class Tracker:
@@ -187,7 +189,8 @@ class Tracker:
         url = self.store.place(manifest)
         self.client.set_tag(run.id, "undertow.url", url)
         if isinstance(artifact, Dataset):
-            log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
+            final = {**metrics, "seconds": manifest.seconds}
+            log_metrics(self.client, run.id, final, None, is_new=run.is_new)
             self.client.log_artifact(run.id, str(self.store.fetch(artifact) / "README.md"))
         elif isinstance(artifact, Student) and not artifact.is_trained:
             self._log_inputs(run, artifact)
@@ -199,7 +202,7 @@ class Tracker:
             log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
         self.client.set_tag(run.id, "undertow.created", str(manifest.created))
         self.client.set_terminated(run.id)
-        run.status, run.created, run.is_open = "FINISHED", str(manifest.created), False
+        run.status, run.created, run.is_open, run.is_new = "FINISHED", str(manifest.created), False, False
 
     def _finish_model(
         self, run: _Run, model: Teacher | Student, manifest: Manifest, metrics: Mapping[str, float], url: str
@@ -215,8 +218,9 @@ class Tracker:
         model_id = logged_models.get_or_create_logged_model(
             self.client, self.experiment, run.id, manifest, title, params
         )
-        log_metrics(self.client, run.id, names.ordered(metrics), None, model_id, questions)
-        log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None)
+        final = names.ordered(metrics)
+        log_metrics(self.client, run.id, final, None, model_id, questions, is_new=run.is_new)
+        log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None, is_new=run.is_new)
         logged_models.finish_model(self.client, model_id, url, manifest, folder)
 
     def _log_inputs(self, run: _Run, model: Teacher | Student) -> Any:
@@ -297,7 +301,7 @@ class Tracker:
                 tags[SWEEP] = NONE
             created = self.client.create_run(self.experiment, tags={**tags, **columns}, run_name=title)
             run = self._runs[f"{kind} {artifact_key}"] = _Run(
-                str(created.info.run_id), "", epochs=set(), last_step=0
+                str(created.info.run_id), "", epochs=set(), last_step=0, is_new=True
             )
         # A run keeps its first params. New ones can differ in display names, for example a recipe's.
         log_params(self.client, run.id, params, run.params)
