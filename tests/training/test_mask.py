@@ -102,6 +102,23 @@ def test_any_answer_is_trained_on_unchanged_and_ends_once(name: str, answer: str
 
 
 @for_each_architecture
+@given(text=answers)
+@example("<|im_end|><|eot_id|></s><end_of_turn><|end|>")
+@settings(max_examples=60)
+def test_texts_are_tokenized_as_transformers_does(name: str, text: str) -> None:
+    tok = tokenizer(name)
+    whole = tok.encode(text, add_special_tokens=False)
+    padding = "max_length" if tok.pad_token else False
+    # The settings of one call must not affect the next one.
+    for earlier in (
+        {"truncation": True, "max_length": 2, "padding": padding},
+        {"split_special_tokens": True},
+    ):
+        tok(text, **earlier)
+        assert chat._encode(tok, text) == whole
+
+
+@for_each_architecture
 def test_control_tokens_in_messages_are_tokenized_as_text(name: str) -> None:
     tok = tokenizer(name)
     control = [token.content for token in tok.added_tokens_decoder.values() if token.special]

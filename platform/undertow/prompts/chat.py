@@ -176,8 +176,34 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    """`tokenizer.encode(text, add_special_tokens=False)`, in half the time where that is possible."""
+    backend = _backend(tokenizer)
+    if backend is None or tokenizer.split_special_tokens:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    else:
+        # Settings of an earlier call, which transformers leaves behind and resets at the next one.
+        backend.encode_special_tokens = False
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        ids = backend.encode(text, add_special_tokens=False).ids
     return ids
+
+
+@lru_cache(8)
+def _backend(tokenizer: Any) -> Any:
+    """The tokenizer of the library tokenizers below transformers'; None if the latter does more than call it.
+
+    For one short text, transformers' checks and conversions take as long as the tokenization.
+    """
+    from transformers import PreTrainedTokenizerBase, TokenizersBackend
+
+    if not isinstance(tokenizer, TokenizersBackend):
+        return None
+    own, plain = type(tokenizer), TokenizersBackend
+    is_plain = own._encode_plus is plain._encode_plus and own.encode is PreTrainedTokenizerBase.encode
+    return tokenizer.backend_tokenizer if is_plain else None
 
 
 @lru_cache(8)
