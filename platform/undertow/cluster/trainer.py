@@ -48,7 +48,7 @@ def _on_gpus() -> BackendConfig:
 class Gloo(BackendConfig):
     """What Ray's TorchConfig(backend="gloo") does, but only the workers import torch.
 
-    A trial that imports torch for its controller starts its workers three seconds later.
+    A trial that imports torch for its controller starts its workers two seconds later.
     """
 
     @property

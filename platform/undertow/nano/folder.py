@@ -1,7 +1,7 @@
 """The Hugging Face folder of a nano model, which loads in transformers, vLLM and PEFT.
 
 The weights of the standard reference models are bundled in `weights/`. Their folders are written without
-torch's networks, whose import takes several times as long as the rest.
+torch's networks, whose imports take three seconds.
 """
 
 import shutil

@@ -5,9 +5,9 @@ sweep if MLflow is reachable again (epochs are read from each model's history), 
 same command, which finds the runs that are not finished. After a failure the link sends nothing for a while:
 a failed attempt takes seconds, and a training logs every epoch.
 
-Reports of epochs and steps are collected and logged in batches: a request takes as long as a tenth of a nano
-model's training. Those of steps are in no artifact, and the link keeps those that it could not log until the
-end of the sweep.
+Reports of epochs and steps are collected and logged in batches, so that short epochs do not cost a request
+each. Those of steps are in no artifact, and the link keeps those that it could not log until the end of the
+sweep.
 """
 
 import time

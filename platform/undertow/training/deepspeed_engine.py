@@ -110,7 +110,7 @@ def release(engine: Any) -> None:
 def fast_release() -> Iterator[None]:
     """Context manager: `release` does not visit the objects that exist at its beginning.
 
-    A process with torch, transformers and DeepSpeed has so many that each collection takes about as long as
+    A process with torch, transformers and DeepSpeed has so many that each collection takes half as long as
     the training of a nano student.
     """
     gc.freeze()
