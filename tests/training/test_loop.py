@@ -33,6 +33,7 @@ from undertow.training import served_rows, step_reports
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
 from undertow.training.loop import finetune
+from undertow.training.probe import TokenizedProbe
 from undertow.training.saving import load_model
 
 pytestmark = pytest.mark.stack
@@ -214,6 +215,31 @@ def test_the_seed_determines_the_result_and_jobs_do_not_affect_each_other(
     a, b, c = map(weights, tasks)
     assert all(torch.equal(a[name], c[name]) for name in a)
     assert not any(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_probes_before_training_are_evaluated_once_for_all_jobs_of_a_recipe(
+    llama: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[TokenizedProbe] = []
+    original = TokenizedProbe.probabilities
+
+    def counted(self: TokenizedProbe, *arguments: Any) -> dict[str, float]:
+        evaluated.append(self)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(TokenizedProbe, "probabilities", counted)
+    plans = {"adapter": recipe(ADAPTER, epochs=2), "whole": recipe(Everything(), epochs=2)}
+    jobs = [
+        job(f"{name} {seed}", seed=seed, recipe=plan, probes=(PROBE,))
+        for name, plan in plans.items()
+        for seed in (0, 1)
+    ]
+    together = finetune(llama, jobs, ignore)
+    assert len(evaluated) == 2 + 4 * 2  # one for each recipe, and one after each epoch of each job
+    alone = [finetune(llama, [one], ignore)[0] for one in jobs]
+    before = [history.reports[0].probabilities for history in together]
+    assert before == [history.reports[0].probabilities for history in alone]
+    assert len(set(map(str, before))) == 1
 
 
 @pytest.mark.joint

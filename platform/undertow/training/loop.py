@@ -34,7 +34,7 @@ from undertow.training.job import EpochReport, History, TrainingJob
 from undertow.training.objective import summed_loss
 from undertow.training.preferences import in_pairs, margins, preference_loss
 from undertow.training.served_rows import CheckedRows
-from undertow.training.shared import SharedState
+from undertow.training.shared import SharedState, TimedProbes
 from undertow.training.step_reports import OnStep, Step, StepReporter
 from undertow.training.trainable import seed_everything
 from undertow.training.workers import deepspeed, join
@@ -278,9 +278,7 @@ class _TrainingRun:
 
         In this order: an epoch that was reported is never trained a second time.
         """
-        start = time.perf_counter()
-        probabilities = self._probabilities()
-        self.probe_seconds = time.perf_counter() - start
+        probabilities, self.probe_seconds = self._timed_probes() if epoch else self._untrained_probes()
         entry = EpochReport(
             key=self.job.key,
             seed=self.job.seed,
@@ -296,6 +294,23 @@ class _TrainingRun:
         if epoch and not epoch.stopped:
             self.checkpoints.save(self.engine, self.reports)
         self.report(entry)
+
+    def _timed_probes(self) -> TimedProbes:
+        start = time.perf_counter()
+        probabilities = self._probabilities()
+        return probabilities, time.perf_counter() - start
+
+    def _untrained_probes(self) -> TimedProbes:
+        """The same before training, evaluated once for all jobs of a recipe: a new adapter has no effect.
+
+        Not with `LastNormForward`, whose rounding depends on the job's rows.
+        """
+        known, place = self.shared.untrained_probes, (self.job.recipe, self.job.probes)
+        if not isinstance(self.forward, FullForward):
+            return self._timed_probes()
+        if place not in known:
+            known[place] = self._timed_probes()
+        return known[place]
 
     def _probabilities(self) -> dict[str, float]:
         """The probabilities of all probes. Collective under ZeRO 3."""

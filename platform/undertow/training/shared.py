@@ -3,6 +3,7 @@
 from typing import Any
 
 from undertow.errors import ConditionError
+from undertow.study.recipe import Recipe
 from undertow.training import packing
 from undertow.training.data import TokenizedRow, encode, encode_pairs, held_back
 from undertow.training.forward import Forward, choose_forward
@@ -12,9 +13,14 @@ from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 from undertow.training.workers import Workers
 
+TimedProbes = tuple[dict[str, float], float]  # the probabilities of all probes, and the seconds that it took
+
 
 class SharedState:
     """State shared by the jobs of a call. Rows and probes that jobs have in common are tokenized once.
+
+    Attributes:
+        untrained_probes: what the probes say about the reference model, by recipe and probes.
 
     Args:
         checkpoints: URL of the checkpoints of all jobs, or None.
@@ -27,6 +33,7 @@ class SharedState:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
         self._rows: tuple[tuple[Any, ...], list[TokenizedRow]] = ((), [])
         self._probes: dict[Probe, TokenizedProbe] = {}
+        self.untrained_probes: dict[tuple[Recipe, tuple[Probe, ...]], TimedProbes] = {}
 
     def rows(self, job: TrainingJob) -> list[TokenizedRow]:
         """The job's tokenized rows, without those held out.
