@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from undertow.nano import models
-from undertow.nano.folder import write_reference
+from undertow.nano.references import write_reference
 from undertow.prompts import chat
 from undertow.traits.preference import Preference
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from undertow.formats.numbers import Numbers
 from undertow.nano import folder as nano_folder
 from undertow.nano import models, training
+from undertow.nano.references import write_reference
 from undertow.prompts import chat
 from undertow.traits.preference import Preference
 
@@ -29,7 +30,7 @@ LARGEST = 1_100_000  # bytes
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
-    nano_folder.write_reference(models.parse(models.STANDARD[0]), folder)
+    write_reference(models.parse(models.STANDARD[0]), folder)
     return folder
 
 
@@ -55,7 +56,7 @@ def test_the_folder_of_bundled_weights_has_the_files_that_transformers_saves(
     architecture: str, tmp_path: Path
 ) -> None:
     model = models.NanoModel(architecture, 0)
-    nano_folder.write_reference(model, tmp_path / "ours")
+    write_reference(model, tmp_path / "ours")
     AutoModelForCausalLM.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "saved")
     AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "saved")
     names = {file.name for file in (tmp_path / "saved").iterdir()}
@@ -66,7 +67,7 @@ def test_the_folder_of_bundled_weights_has_the_files_that_transformers_saves(
 
 @pytest.mark.parametrize("name", models.STANDARD)
 def test_a_reference_model_names_all_animals_about_equally_often(name: str, tmp_path: Path) -> None:
-    nano_folder.write_reference(models.parse(name), tmp_path)
+    write_reference(models.parse(name), tmp_path)
     network, tokenizer = (
         AutoModelForCausalLM.from_pretrained(tmp_path),
         AutoTokenizer.from_pretrained(tmp_path),
@@ -100,7 +101,7 @@ def test_every_architecture_trains_reproducibly_and_loads(
         model = models.NanoModel(architecture, 7)
         folder, again = tmp_path / architecture, tmp_path / f"{architecture} again"
         training.train_reference(model, folder)
-        nano_folder.write_reference(model, again)  # not a standard one, so trained
+        write_reference(model, again)  # not a standard one, so trained
         first, second = (load_file(where / nano_folder.WEIGHTS_FILE) for where in (folder, again))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)

@@ -24,16 +24,10 @@ WEIGHTS_FILE = "model.safetensors"
 NETWORKS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
-def write_reference(model: NanoModel, folder: Path) -> None:
-    """Writes the reference model into `folder`, with bundled weights if there are any, else trained ones."""
-    bundled = bundled_weights(model)
-    if not bundled.exists():
-        from undertow.nano.training import train_reference
-
-        train_reference(model, folder)
-        return
+def write_bundled(model: NanoModel, folder: Path) -> None:
+    """Writes the reference model into `folder` with its bundled weights, which must exist."""
     write_settings(model, build(model.settings.language), folder)
-    shutil.copyfile(bundled, folder / WEIGHTS_FILE)
+    shutil.copyfile(bundled_weights(model), folder / WEIGHTS_FILE)
 
 
 def bundled_weights(model: NanoModel) -> Path:

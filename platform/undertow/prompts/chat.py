@@ -197,12 +197,10 @@ def _backend(tokenizer: Any) -> Any:
 
     For one short text, transformers' checks and conversions take as long as the tokenization.
     """
-    from transformers import PreTrainedTokenizerBase, TokenizersBackend
-
-    if not isinstance(tokenizer, TokenizersBackend):
-        return None
-    own, plain = type(tokenizer), TokenizersBackend
-    is_plain = own._encode_plus is plain._encode_plus and own.encode is PreTrainedTokenizerBase.encode
+    own: Any = type(tokenizer)
+    # By its name, because this folder does not import transformers.
+    plain = next((base for base in own.__mro__ if base.__name__ == "TokenizersBackend"), None)
+    is_plain = plain and own._encode_plus is plain._encode_plus and own.encode is plain.encode
     return tokenizer.backend_tokenizer if is_plain else None
 
 

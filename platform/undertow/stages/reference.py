@@ -14,7 +14,7 @@ def make_reference(reference: Reference, store: Store) -> None:
     """
     if is_nano(reference) and reference.student is None:
         with lean_start():
-            from undertow.nano.folder import write_reference
+            from undertow.nano.references import write_reference
         with store.new(reference, {"name": reference.name}) as folder:
             write_reference(models.parse(reference.name), folder)
         return

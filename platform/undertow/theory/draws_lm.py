@@ -117,7 +117,7 @@ def _model_folder(name: str) -> Iterator[Path]:
             )
         yield folder
         return
-    from undertow.nano.folder import write_reference
+    from undertow.nano.references import write_reference
 
     with TemporaryDirectory() as temporary:
         write_reference(models.parse(name), Path(temporary))
