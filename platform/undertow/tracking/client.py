@@ -89,14 +89,18 @@ def check_tracking(store: Store) -> None:
 def prepare_tracking(store: Store) -> Callable[[], None]:
     """Imports MLflow and creates its default database in a thread; returns a function that waits for it.
 
-    A failure is not reported: the connection that follows repeats it.
+    A failure is not reported: the connection that follows repeats it. Nothing is prepared for a server, to
+    which `check_tracking` connects.
     """
 
     def prepare() -> None:
         with suppress(Exception):
             connect_client(tracking_uri(store))
 
-    thread = threading.Thread(target=prepare, daemon=True)
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return lambda: None
+    # Not a daemon: a program that ends early would leave an unfinished database behind.
+    thread = threading.Thread(target=prepare)
     thread.start()
     return thread.join
 
