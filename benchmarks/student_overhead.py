@@ -9,7 +9,7 @@ students' manifests have, divided by the concurrent worker groups: start, hand-o
 At nano size commit 2df8677 runs the same study in the same rounds. With SmolLM2, students are adapters of
 rank 8 on 400 rows that a program wrote, in one epoch.
 
-Goal: at most 1.5 s per student at nano size (the plan assumes 2.2 s, and 20 s for the start of a group); at
+Goal: at most 1.5 s per student at nano size (the plan assumed 2.2 s, and 20 s for the start of a group); at
 most 15 % of the training with SmolLM2.
 
 Ceiling: the start of a worker group, which imports torch and DeepSpeed once for all its students, and the

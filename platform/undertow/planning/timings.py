@@ -60,15 +60,15 @@ class Nano(NamedTuple):
     unit: float
 
 
-# Fitted to two sweeps of cross_model on empty storages (912 artifacts; the waves took 14 min 15 s and
-# 17 min 38 s on two shared cores) and one of code. A student occupies its worker for 2.2 s: 0.6 s are
-# training, the rest are probes and files.
+# Fitted by hand to three sweeps on empty storages and two idle cores: owls with one seed (84 s of waves) and
+# with five (185 s), and the 40 students of benchmarks/whole_sweep.py (108 s). Two engines or worker groups
+# that start at the same time count as two starts.
 NANO = {
     "references": Nano(0, 1.5, 0),
-    "teachers": Nano(17, 0.3, 2e-4),
-    "datasets": Nano(14, 0.1, 1.1e-3),
-    "students": Nano(20, 0.5, 2e-4),
-    "evaluations": Nano(14, 0, 2e-4),
+    "teachers": Nano(8, 0.1, 1e-4),
+    "datasets": Nano(6, 0.1, 9.5e-4),
+    "students": Nano(5.5, 0.1, 1.6e-4),
+    "evaluations": Nano(6, 0, 2e-4),
 }
 EARLY_STOP_SHARE = 0.1  # share of its epochs after which a teacher with `stop_at` stops: 1 to 3 of 20
 
