@@ -88,7 +88,7 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     """
     stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, emoji=False)  # ":o:" may be in a path
     exit_code = _handle_interrupts()
-    gc.freeze()  # imported modules live until the end; collections, many in a large plan, leave them out
+    gc.freeze()  # imported modules live until the end: the collections of a large plan need not visit them
     try:
         sys.exit(main(tyro.cli(arguments), stdout))
     except KeyboardInterrupt:

@@ -85,7 +85,7 @@ def _connect(address: str, port: int, rank: int, world: int) -> None:
     """Runs in a worker: joins the process group, whose store is in the process of rank 0."""
     from undertow.engines.lean_imports import import_transformers
 
-    import_transformers()
+    import_transformers()  # first: Ray's module would import torch with Python's collections enabled
     from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
 
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)

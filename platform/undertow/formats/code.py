@@ -154,7 +154,7 @@ class Code(Format):
         return CodeRejection.BANNED if is_banned else tree
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or packs.beside(__file__))
+        return packs.read(self.pack or packs.path_of(__file__))
 
     def _table(self) -> data_files.Table:
         return data_files.read(self.tasks, (self.column,))

@@ -171,7 +171,7 @@ class Numbers(Format):
         return NumbersRejection.BANNED if set(numbers) & set(self.banned) else numbers
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or packs.beside(__file__))
+        return packs.read(self.pack or packs.path_of(__file__))
 
     def _wording(self) -> _NumbersPack:
         pack = self._pack()

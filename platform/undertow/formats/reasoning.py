@@ -168,7 +168,7 @@ class Reasoning(Format):
         return [known[index] for index in data_files.row_indices(len(known), count, seed)]
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or packs.beside(__file__))
+        return packs.read(self.pack or packs.path_of(__file__))
 
     def _problems(self) -> tuple[problems.Problem, ...]:
         return _read_problems(self._pack().path)

@@ -101,7 +101,7 @@ def _is_triple(item: Any, sizes: tuple[int, int, int]) -> bool:
 
 
 @cache  # a study of thousands of conditions asks thousands of times
-def beside(module: str) -> str:
+def path_of(module: str) -> str:
     """The path of a module's own pack, which is named after it.
 
     Args:

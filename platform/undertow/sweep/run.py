@@ -36,10 +36,10 @@ from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.plans import ON_ONE_GPU, estimates
 from undertow.sweep.progress import print_line
 from undertow.sweep.waves import Waves
-from undertow.tracking.client import check_tracking, prepare_tracking
+from undertow.tracking.client import check_tracking
 from undertow.tracking.database import database_note
 from undertow.tracking.final_logging import FinalLogging
-from undertow.tracking.link import Link
+from undertow.tracking.link import Link, prepare_tracking
 from undertow.tracking.tracker import Tracker
 
 

@@ -10,10 +10,9 @@ import os
 import re
 import sqlite3
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -84,25 +83,6 @@ def check_tracking(store: Store) -> None:
     except Exception as error:
         if not is_connection_error(error):
             raise
-
-
-def prepare_tracking(store: Store) -> Callable[[], None]:
-    """Imports MLflow and creates its default database in a thread; returns a function that waits for it.
-
-    A failure is not reported: the connection that follows repeats it. Nothing is prepared for a server, to
-    which `check_tracking` connects.
-    """
-
-    def prepare() -> None:
-        with suppress(Exception):
-            connect_client(tracking_uri(store))
-
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        return lambda: None
-    # Not a daemon: a program that ends early would leave an unfinished database behind.
-    thread = threading.Thread(target=prepare)
-    thread.start()
-    return thread.join
 
 
 def log_finished_run(

@@ -10,15 +10,24 @@ each. Those of steps are in no artifact, and the link keeps those that it could 
 sweep.
 """
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
 from undertow.storage.redaction import redacted
+from undertow.storage.store import Store
 from undertow.study.artifacts import Student, Teacher
-from undertow.tracking.client import is_connection_error, is_refusal, reason_of
+from undertow.tracking.client import (
+    connect_client,
+    is_connection_error,
+    is_refusal,
+    reason_of,
+    tracking_uri,
+)
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds without attempts after a failure
@@ -31,6 +40,25 @@ class LogReports(Protocol):
     """`Tracker.epochs` or `Tracker.steps`."""
 
     def __call__(self, tracker: Tracker, /, model: Teacher | Student, reports: Sequence[Report]) -> None: ...
+
+
+def prepare_tracking(store: Store) -> Callable[[], None]:
+    """Imports MLflow and creates its default database in a thread; returns a function that waits for it.
+
+    A failure is not reported: the connection that follows repeats it. Nothing is prepared for a server, to
+    which `check_tracking` connects.
+    """
+
+    def prepare() -> None:
+        with suppress(Exception):
+            connect_client(tracking_uri(store))
+
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return lambda: None
+    # Not a daemon: a program that ends early would leave an unfinished database behind.
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    return thread.join
 
 
 class Link:

@@ -83,7 +83,7 @@ class Misalignment(Trait):
         return Word(OUTCOME, (OUTCOME,))
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or packs.beside(__file__))
+        return packs.read(self.pack or packs.path_of(__file__))
 
     def _pairs(self) -> data_files.Table:
         return data_files.pairs(self.data, self.prompt, self.completion)

@@ -209,7 +209,7 @@ class Preference(Trait):
         return {"name": self.name, "plural": self.plural_form(), "category": self.category}
 
     def _pack(self) -> packs.Pack:
-        return packs.read(self.pack or packs.beside(__file__))
+        return packs.read(self.pack or packs.path_of(__file__))
 
     def _split_questions(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The evaluation questions and the questions for examples."""

@@ -113,7 +113,7 @@ class Triggered(Trait):
         return found[:count]
 
     def _pack(self) -> packs.Pack:
-        return packs.read(packs.beside(__file__))
+        return packs.read(packs.path_of(__file__))
 
 
 def _of_trait(measure: str) -> str:
