@@ -305,9 +305,10 @@ class _TrainingRun:
 
         Not with `LastNormForward`, whose rounding depends on the job's rows.
         """
-        known, place = self.shared.untrained_probes, (self.job.recipe, self.job.probes)
         if not isinstance(self.forward, FullForward):
             return self._timed_probes()
+        # Packing also depends on the job's rows, and changes rounding.
+        known, place = self.shared.untrained_probes, (self.job.recipe, self.job.probes, self.forward.packing)
         if place not in known:
             known[place] = self._timed_probes()
         return known[place]

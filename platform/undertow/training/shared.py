@@ -20,7 +20,7 @@ class SharedState:
     """State shared by the jobs of a call. Rows and probes that jobs have in common are tokenized once.
 
     Attributes:
-        untrained_probes: what the probes say about the reference model, by recipe and probes.
+        untrained_probes: what the probes say about the reference model, by recipe, probes and packing.
 
     Args:
         checkpoints: URL of the checkpoints of all jobs, or None.
@@ -33,7 +33,7 @@ class SharedState:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
         self._rows: tuple[tuple[Any, ...], list[TokenizedRow]] = ((), [])
         self._probes: dict[Probe, TokenizedProbe] = {}
-        self.untrained_probes: dict[tuple[Recipe, tuple[Probe, ...]], TimedProbes] = {}
+        self.untrained_probes: dict[tuple[Recipe, tuple[Probe, ...], bool], TimedProbes] = {}
 
     def rows(self, job: TrainingJob) -> list[TokenizedRow]:
         """The job's tokenized rows, without those held out.
