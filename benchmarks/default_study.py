@@ -5,8 +5,9 @@
 The floor is the time that this machine's cores need for the study's trained and sampled tokens alone, at the
 speeds of a plain training loop and of vLLM alone with the study's models, batches and prompts, each measured
 in one thread on one core in every round. What is divided by the floor is the time from the start of the first
-step to the end of the last one. The sweep of commit 2df8677 runs in the same rounds. Time to the first
-completions: from the start of the command until the storage has the first shard of completions.
+step to the end of the last one. The sweep runs in waves and with --overlap, and that of commit 2df8677 in the
+same rounds. Time to the first completions: from the start of the command until the storage has the first
+shard of completions.
 
 Goal: at most 2.5 times the floor (5.4 times before), and half the time to the first completions.
 
@@ -39,6 +40,7 @@ from undertow.storage.store import Store
 MOST = 2.5
 FIRST = 0.5  # of before's time to the first completions
 MODEL = "nano/gpt2-0"
+NOW, OVERLAP, BEFORE = "now", "now with --overlap", "before"
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,9 @@ def plain_sampling(arguments: Arguments) -> Figures:
 SIDES = {"plain training": plain_training, "plain sampling": plain_sampling}
 
 
-def measured(tree: Path, arguments: Arguments) -> Figures:
+def measured(tree: Path, arguments: Arguments, *words: str) -> Figures:
     """A whole sweep on an empty storage."""
-    words = () if arguments.seeds is None else ("--seeds", str(arguments.seeds))
+    words += () if arguments.seeds is None else ("--seeds", str(arguments.seeds))
     with tempfile.TemporaryDirectory(prefix="undertow-") as folder:
         done = sweep(tree, arguments.study, Path(folder) / "storage", *words)
     return {
@@ -132,10 +134,10 @@ def rows_of(runs: Runs, sides: tuple[str, ...]) -> list[list[str]]:
         middle = statistics.median(done["making, s"] / least for done, least in pairs)
         first = paired.median(runs, side, "first completions, s")
         verdicts = ["", ""]
-        if side == "now":
+        if side != BEFORE:
             verdicts[0] = f"≤ {MOST}: {paired.goal(middle <= MOST)}"
-            if "before" in runs:
-                earlier = paired.median(runs, "before", "first completions, s")
+            if BEFORE in runs:
+                earlier = paired.median(runs, BEFORE, "first completions, s")
                 verdicts[1] = f"≤ {FIRST} × before: {paired.goal(first <= FIRST * earlier)}"
         rows.append(
             [
@@ -159,9 +161,13 @@ def main(arguments: Arguments) -> None:
         return
     with tempfile.TemporaryDirectory() as folder, paired.checkout() as before:
         model = str(prepare(reference(MODEL, "fp32"), Store(folder)))
-        trees = {"now": paired.ROOT} | ({"before": before} if arguments.before else {})
+        sweeps = {
+            NOW: partial(measured, paired.ROOT, arguments),
+            OVERLAP: partial(measured, paired.ROOT, arguments, "--overlap"),
+        }
+        if arguments.before:
+            sweeps[BEFORE] = partial(measured, before, arguments)
         plain = {name: partial(paired.in_process, name, "--folder", model) for name in SIDES}
-        sweeps = {name: partial(measured, tree, arguments) for name, tree in trees.items()}
         runs = paired.alternate(plain | sweeps, arguments.repeats)
     columns = (
         "",
@@ -173,7 +179,7 @@ def main(arguments: Arguments) -> None:
         "first completions, s",
         "goal",
     )
-    table = Table("The sweep and its floor", columns, rows_of(runs, tuple(trees)))
+    table = Table("The sweep and its floor", columns, rows_of(runs, tuple(sweeps)))
     paired.publish(__doc__, [table, paired.table_of_runs(runs)], arguments.out)
 
 

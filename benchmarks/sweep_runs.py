@@ -33,9 +33,8 @@ class SweepRun:
 
     @property
     def making_seconds(self) -> float:
-        """From the start of the first step to the end of the last one."""
-        begins = [wave["time"] - wave["seconds"] for wave in self.waves]
-        return float(max(wave["time"] for wave in self.waves) - min(begins))
+        """From the start of the first step, at which the event log begins, to the end of the last one."""
+        return float(max(wave["time"] for wave in self.waves) - self.events[0]["time"])
 
     def wave_seconds(self, name: str) -> float:
         """The seconds of the steps with a name."""

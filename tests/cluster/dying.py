@@ -1,6 +1,7 @@
 """Work that runs out of memory on a real Ray: `python -m tests.cluster.dying WORK` prints the reasons.
 
 tasks      one task is killed as by the kernel, others allocate more memory than there is in torch and numpy
+workers    tasks in processes that stay up, one of which is killed
 monitor    a task is killed by Ray's memory monitor, whose threshold the test sets to almost zero
 training   a worker group of Ray Train is killed, another is out of GPU memory
 """
@@ -10,9 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from undertow.cluster.connection import connect
-from undertow.cluster.tasks import run_each
+from undertow.cluster.tasks import TaskWorkers, run_each
 from undertow.engines.quiet import quiet
 from undertow.stages.finetuning import attempt
 
@@ -57,6 +59,31 @@ def run_tasks(*works: Callable[..., None]) -> None:
         print(f"{work.__name__}: {failure[0] if failure else 'succeeded'}", flush=True)
 
 
+def run_in_workers() -> None:
+    """Runs tasks in processes that stay up, and prints how many processes ran them."""
+    workers = TaskWorkers()
+    folder = Path(os.environ["UNDERTOW_RAY_TMP"]) / "processes"
+    folder.mkdir()
+
+    def note(number: int, folder: Path) -> None:
+        time.sleep(0.2)
+        (folder / f"{number} {os.getpid()}").touch()
+
+    def kill(number: int, nothing: None) -> None:
+        vanish()
+
+    def processes(*numbers: int) -> set[str]:
+        assert all(failure is None for _, failure in workers.run_each(note, folder, numbers))
+        return {file.name.split()[1] for file in folder.iterdir() if int(file.name.split()[0]) in numbers}
+
+    first, second, both = processes(1), processes(2), processes(3, 4)
+    print(f"one after the other: {len(first | second)}", flush=True)
+    print(f"two at a time: {len(both)}, {'the' if first <= both else 'not the'} first", flush=True)
+    ((_, failure),) = workers.run_each(kill, None, [5])
+    print(f"kill: {failure[0] if failure else 'succeeded'}", flush=True)
+    print(f"after it: {len(processes(6, 7))}", flush=True)
+
+
 def train(work: Callable[..., None]) -> None:
     """Runs a worker group as a trial of a sweep does, and prints the reason of its failure."""
     import ray.train
@@ -75,7 +102,9 @@ def train(work: Callable[..., None]) -> None:
 def main(work: str) -> None:
     quiet()
     with connect():
-        if work == "training":
+        if work == "workers":
+            run_in_workers()
+        elif work == "training":
             train(vanish)
             train(fill_gpu)
         elif work == "monitor":

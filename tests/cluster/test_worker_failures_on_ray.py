@@ -50,6 +50,14 @@ def test_a_task_out_of_memory_names_the_setting_to_change(folder: str) -> None:
         assert reasons[work].endswith(TASKS.machine)
 
 
+def test_processes_for_tasks_stay_up_and_are_replaced_when_they_die(folder: str) -> None:
+    printed = reasons_of("workers", folder)  # messages of Ray too
+    assert printed["one after the other"] == "1"
+    assert printed["two at a time"] == "2, the first"
+    assert printed["kill"] == f"{VANISHED}, {TASKS.machine}"
+    assert printed["after it"] == "2"
+
+
 def test_a_task_killed_by_the_memory_monitor_of_ray_names_the_setting_to_change(folder: str) -> None:
     reasons = reasons_of("monitor", folder, RAY_memory_usage_threshold="0.001")
     assert reasons["hold"].startswith("the machine is out of memory (")

@@ -19,6 +19,7 @@ from tests.sweep import judged_study, provider_study
 from tests.sweep.test_schedule import NAMES
 from undertow.cli.studies import load
 from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
+from undertow.cluster.tasks import TaskWorkers
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
 from undertow.planning.costs import Hardware
@@ -108,13 +109,15 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
             ready.on_trial_complete("trial")
             on["on_end"](trial["group"], "")
 
-    def run_each(make: Any, store: Store, artifacts: Sequence[Any], **_: Any) -> Iterator[tuple[Any, None]]:
+    def run_each(
+        workers: TaskWorkers, make: Any, store: Store, artifacts: Sequence[Any], **_: Any
+    ) -> Iterator[tuple[Any, None]]:
         for artifact in artifacts:
             fakes.commit(artifact, store)
             yield artifact, None
 
     monkeypatch.setattr("undertow.cluster.engine_worker.EngineWorker", Worker)
-    monkeypatch.setattr("undertow.cluster.tasks.run_each", run_each)
+    monkeypatch.setattr("undertow.cluster.tasks.TaskWorkers.run_each", run_each)
     monkeypatch.setattr("undertow.sweep.outcomes.passes_gate", lambda *_: None)
     monkeypatch.setattr("undertow.stages.ready_groups.train_as_ready", train_as_ready)
     monkeypatch.setattr("undertow.stages.rewriting.task_of", lambda artifact, _: Rewrite(artifact, 100))
@@ -169,7 +172,10 @@ def test_every_kind_of_a_shipped_study_is_made_once_and_after_its_inputs(
     assert max(Counter(fakes.made).values()) == 1
 
 
-def test_a_student_is_trained_while_data_are_sampled(sweep: OverlappingSweep, fakes: Fakes) -> None:
+def test_a_student_is_trained_while_data_are_sampled(
+    sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OverlappingSweep, "_start_seconds", lambda *_: 0.0)  # every student is worth a start
     trained = threading.Event()
     last = [a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions)][-1]
 

@@ -17,7 +17,7 @@ from tests.examples import STUDIES
 from undertow.cli.studies import load
 from undertow.planning.artifact_kinds import ArtifactKind, Wave
 from undertow.planning.plan import Plan
-from undertow.planning.resources import Layout, Machine, Node
+from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.stages import finetuning
@@ -30,7 +30,7 @@ from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step, Work, graph
 from undertow.sweep.plans import make_plan
 from undertow.sweep.schedule import Overlapping, Schedule, WithBarriers, divided
-from undertow.sweep.scheduled_jobs import Capacity, Give, Job, Start, Stop, needs_barriers
+from undertow.sweep.scheduled_jobs import Capacity, Give, Job, Start, Stop
 from undertow.sweep.waves import Waves
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
@@ -267,6 +267,56 @@ def test_an_evaluation_runs_on_the_engine_that_is_up() -> None:
     assert [job.part for job in schedule.running if job.part] == [("evaluation a", 0)]
 
 
+def short_students(count: int) -> list[Work]:
+    """Data sets of one reference model, and a student of each that is trained for 20 seconds."""
+    return [
+        work
+        for name in map(str, range(count))
+        for work in (
+            Work(f"data {name}", SAMPLE, pool="model", seconds=100.0),
+            Work(f"student {name}", TRAIN, (f"data {name}",), pool="condition", seconds=20.0),
+        )
+    ]
+
+
+def test_short_trainings_wait_until_they_take_as_long_as_a_start() -> None:
+    two = Capacity(places=2, engines=1, groups=1)
+    schedule = Overlapping(short_students(5), two, start_seconds=60.0)
+    assert started(schedule) == ["engine"]
+    for name in "01":
+        finish_parts(schedule, f"data {name}")
+        assert started(schedule) == []
+    finish_parts(schedule, "data 2")
+    assert started(schedule) == ["student 0, student 1, student 2"]
+
+
+def test_the_last_trainings_do_not_wait() -> None:
+    schedule = Overlapping(short_students(2), Capacity(places=2, engines=1, groups=1), start_seconds=60.0)
+    started(schedule)
+    finish_parts(schedule, "data 0")
+    assert started(schedule) == []
+    finish_parts(schedule, "data 1")
+    assert started(schedule) == ["student 0, student 1"]
+
+
+def test_no_training_waits_for_data_that_cannot_come() -> None:
+    schedule = Overlapping(short_students(2), Capacity(places=2, engines=1, groups=1), start_seconds=60.0)
+    started(schedule)
+    finish_parts(schedule, "data 0")
+    schedule.fail("data 1")
+    assert started(schedule) == ["student 0"]
+
+
+@pytest.mark.parametrize(
+    ("start", "groups"),
+    [(0.0, ["0, 1, 2, 3", "4, 5"]), (60.0, ["0, 1, 2, 3", "4, 5, 6"]), (200.0, ["0, 1, 2, 3, 4, 5, 6, 7"])],
+)
+def test_no_worker_group_is_smaller_than_is_worth_its_start(start: float, groups: list[str]) -> None:
+    students = [Work(str(number), TRAIN, pool="condition", seconds=20.0) for number in range(8)]
+    schedule = Overlapping(students, Capacity(places=2, engines=2, groups=2), start)
+    assert started(schedule) == groups
+
+
 @pytest.mark.parametrize(
     ("models", "seconds", "share"),
     [
@@ -283,24 +333,6 @@ def test_the_share_of_engines_leaves_the_last_round_to_trainings(
     students = [Work(f"{i}", TRAIN, ("data",), pool="condition", seconds=seconds) for i in range(models)]
     schedule = Overlapping([data, *students], Capacity(places=8, engines=8, groups=8), start_seconds=0.0)
     assert schedule.share_of_engines() == share
-
-
-@pytest.mark.parametrize(
-    ("nodes", "layout", "barriers"),
-    [
-        ([Node(cpus=2)], Layout(), True),
-        ([Node(cpus=64)], Layout(), True),
-        ([Node(cpus=8, gpus=1)], Layout(), True),
-        ([Node(cpus=8, gpus=2)], Layout(), False),
-        ([Node(cpus=8, gpus=8)], Layout(workers=8), True),
-        ([Node(cpus=8, gpus=8)] * 2, Layout(workers=8, gpus_per_engine=2), False),
-        ([Node(cpus=8, gpus=2)], Layout(workers=2, gpus_per_engine=0.5), True),
-    ],
-)
-def test_steps_overlap_where_an_engine_fits_next_to_a_worker_group(
-    nodes: list[Node], layout: Layout, barriers: bool
-) -> None:
-    assert needs_barriers(Machine.of(nodes, layout)) is barriers
 
 
 class Recorder(Executors):

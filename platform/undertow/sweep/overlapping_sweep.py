@@ -15,7 +15,7 @@ from undertow.engines.registry import engine_for
 from undertow.errors import UserError
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import runs_on, wave_of
-from undertow.planning.costs import Hardware, cost_of
+from undertow.planning.costs import START_SECONDS, Hardware, cost_of
 from undertow.planning.model_sizes import parameters
 from undertow.planning.pinning import is_nano
 from undertow.planning.plan import Plan, failed_by
@@ -88,12 +88,19 @@ class OverlappingSweep:
         def make(mine: Sequence[Artifact]) -> None:
             artifacts = {key(artifact): artifact for artifact in mine}
             works = [work for work in graph(self.executors.plan, seconds) if work.key in artifacts]
-            Session(self.executors, machine, Overlapping(works, capacity), artifacts).run()
+            schedule = Overlapping(works, capacity, self._start_seconds(machine))
+            Session(self.executors, machine, schedule, artifacts).run()
 
         def report(line: str) -> None:
             print_line(line, self.executors.console)
 
         self.leases.share(self._possible, make, report, by=_leased_by, choose=_makeable)
+
+    def _start_seconds(self, machine: Machine) -> float:
+        """The estimated seconds of the start of an engine or a worker group."""
+        if all(map(is_nano, _on_workers(self.executors.plan))):
+            return timings.NANO["students"].start * machine.slots  # as in a step, in which all start at once
+        return START_SECONDS
 
     def _possible(self) -> list[Artifact]:
         """The missing artifacts that do not depend on a failed one, in the order of the plan."""

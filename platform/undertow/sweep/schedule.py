@@ -10,10 +10,11 @@ failure skips what depends on it. There are two schedules.
 
 This is best where an engine and a worker group would compete for the same few places.
 
-`Overlapping` runs everything that is ready. Engines get the share of the machine with which the last data set
-is complete one training before the end, and worker groups the rest; a kind with nothing ready leaves its
-share to the other. An engine that is up makes whatever is ready for its reference model, data sets before
-evaluations, and waits for work that is still to come unless another job needs its place.
+`Overlapping` runs everything that is ready, trainings in groups that are worth a start. Engines get the share
+of the machine with which the last data set is complete one training before the end, and worker groups the
+rest; a kind with nothing ready leaves its share to the other. An engine that is up makes whatever is ready
+for its reference model, data sets before evaluations, and waits for work that is still to come unless another
+job needs its place.
 
 A schedule has no clock, no I/O and no Ray: the caller reports what happened, and applies the actions that
 `next` returns. The simulator `benchmarks/cluster.py` does so with a fake executor.
@@ -305,15 +306,21 @@ class Overlapping(Schedule):
         if self._groups >= self.capacity.groups:
             return None
         found = ((step, pool) for step in steps if step.by == "training" for pool in self.work.pools(step))
-        return next(found, None)
+        can_wait = self._runs() or any(step.by == "engines" for step in steps)
+        return next((group for group in found if not can_wait or self._is_worth_a_start(*group)), None)
+
+    def _is_worth_a_start(self, step: Step, pool: Hashable) -> bool:
+        """Whether the ready models train for as long as a worker group starts, or no more will join them."""
+        ready, seconds = self.work.count(step, pool), self.work.first(step, pool).seconds
+        return ready * seconds >= self.start_seconds or ready >= self.work.coming(step, pool)
 
     def _group_size(self, step: Step, pool: Hashable) -> int:
         """How many models a worker group gets: a slot's part of the trainings that have not begun.
 
-        Groups are small towards the end, so that all of them end together.
+        Groups are small towards the end, so that all end together, but train for as long as they start.
         """
         seconds = self.work.first(step, pool).seconds
-        part = self.work.waiting_seconds / self.capacity.groups
+        part = max(self.work.waiting_seconds / self.capacity.groups, self.start_seconds)
         return max(1, math.ceil(part / seconds - ROUNDING)) if seconds else self.work.count(step, pool)
 
     def _next_models(self, step: Step, pool: Hashable) -> tuple[str, ...]:

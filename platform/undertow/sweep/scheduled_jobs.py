@@ -33,14 +33,6 @@ class Capacity:
         return cls(places, machine.actors, machine.slots, per_engine, per_group)
 
 
-def needs_barriers(machine: Machine) -> bool:
-    """Whether an engine and a worker group slow each other down when they run at the same time.
-
-    On CPUs they do: a start of either takes the cores from the work of the other.
-    """
-    return machine.gpus < machine.gpus_per_engine + machine.workers
-
-
 @dataclass(eq=False)
 class Job:
     """An engine, a worker group, a task, or a provider's job, from its start to its end.

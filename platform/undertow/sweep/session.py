@@ -3,7 +3,7 @@
     main thread     asks the schedule what to start, and records the reports (`outcomes`)
     engine          one thread each; its actor makes one part after the other (`cluster.engine_worker`)
     trainings       one thread; a run of Ray Tune gets groups as they start (`stages.ready_groups`)
-    tasks           one thread for those that start together (`cluster.tasks`), which also calls judges
+    tasks           one thread for those that start together (`TaskWorkers`), which also calls judges
 
 The other threads change nothing here: they report by `_post`, and the main thread calls what they posted. So
 every decision follows from the order of the reports, and Ctrl-C reaches the main thread while it waits.
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+from undertow.cluster.tasks import TaskWorkers
 from undertow.errors import ConditionError, StorageError, UserError
 from undertow.planning.artifact_kinds import runs_on
 from undertow.planning.resources import Machine
@@ -65,6 +66,7 @@ class Session:
         self._threads: list[threading.Thread] = []
         self._joining, self._calling = threading.Lock(), threading.Lock()
         self._replies: Any = None  # of judges, collected by one thread at a time
+        self._workers = TaskWorkers()
 
     def run(self) -> None:
         """Runs the schedule to its end. Raises the first unexpected error of a thread."""
@@ -264,7 +266,6 @@ class Session:
     def _drive_tasks(self, jobs: Sequence[Job]) -> None:
         """Runs the tasks of jobs of one step, some at a time, or one by one after their judges."""
         from undertow.cluster.interrupts import raise_if_stopping
-        from undertow.cluster.tasks import run_each
         from undertow.stages.judgements import models_of
 
         by_key = {job.keys[0]: job for job in jobs}
@@ -276,8 +277,7 @@ class Session:
             if is_judged and (failure := self._ask_judges(some[0])):
                 self._post(self.outcomes.task_done, by_key[key(some[0])], failure)
                 continue
-            # They reserve no CPU: engines that wait for their results may hold all CPUs of a node.
-            tasks = run_each(stage_of(some[0]), self.store, some, cpus=0, check=raise_if_stopping)
+            tasks = self._workers.run_each(stage_of(some[0]), self.store, some, check=raise_if_stopping)
             for artifact, failure in tasks:
                 self._post(self.outcomes.task_done, by_key[key(artifact)], failure)
 
