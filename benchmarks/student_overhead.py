@@ -3,9 +3,9 @@
     python benchmarks/student_overhead.py --out benchmarks/results/student_overhead.md
     python benchmarks/student_overhead.py --scale smollm2 --repeats 1
 
-A sweep of one trait and its control with eight seeds (16 students) on a storage that has their data sets
-already. The overhead is the duration of the step "students" minus the time of the training steps, which the
-students' manifests have, divided by the concurrent worker groups: start, hand-over, probes, saving, logging.
+A sweep of one trait and its control with eight seeds (16 students). The overhead is the duration of the step
+"students" minus the time of the training steps, which the students' manifests have, divided by the concurrent
+worker groups: start, hand-over, probes, saving, logging.
 At nano size commit 2df8677 runs the same study in the same rounds. With SmolLM2, students are adapters of
 rank 8 on 400 rows that a program wrote, in one epoch.
 
@@ -18,7 +18,6 @@ probes, which are forward passes.
 
 import json
 import random
-import shutil
 import statistics
 import sys
 import tempfile
@@ -101,7 +100,7 @@ class Arguments(paired.PairedArguments):
 
 @dataclass
 class Version:
-    """One version of the platform, with the study and the storage that has the data sets.
+    """One version of the platform, with the study.
 
     Attributes:
         groups: concurrent worker groups.
@@ -126,25 +125,10 @@ class Version:
     def study(self) -> Path:
         return self.folder / "overhead.py"
 
-    @property
-    def prepared(self) -> Path:
-        return self.folder / "prepared"
-
-    def prepare(self) -> None:
-        """Runs the study once, and removes what its students left."""
-        sweep(self.tree, self.study, self.prepared)
-        shutil.rmtree(self.prepared / "artifacts" / "student")
-        shutil.rmtree(self.prepared / "sweeps")
-        (self.prepared / "mlflow.db").unlink(missing_ok=True)
-        for manifest in manifests(self.prepared, "evaluation"):
-            if "student" in manifest["inputs"]:
-                shutil.rmtree(self.prepared / "artifacts" / "evaluation" / manifest["key"])
-
     def measured(self) -> Figures:
-        """Trains all students and evaluates them."""
+        """Runs the study on an empty storage."""
         with tempfile.TemporaryDirectory(prefix="undertow-") as folder:
             storage = Path(folder) / "storage"
-            shutil.copytree(self.prepared, storage)
             done = sweep(self.tree, self.study, storage)
             training = [float(manifest["seconds"]) for manifest in manifests(storage, "student")]
         step, count = done.wave_seconds("students"), len(training)
@@ -187,8 +171,6 @@ def main(arguments: Arguments) -> None:
     with paired.checkout() as before, tempfile.TemporaryDirectory(prefix="undertow-") as folder:
         trees = {"now": paired.ROOT} | ({"before": before} if arguments.scale == "nano" else {})
         versions = {name: Version(tree, Path(folder, name), arguments) for name, tree in trees.items()}
-        for version in versions.values():
-            version.prepare()
         sides = {name: version.measured for name, version in versions.items()}
         runs = paired.alternate(sides, arguments.repeats)
     columns = (

@@ -6,8 +6,8 @@ same command, which finds the runs that are not finished. After a failure the li
 a failed attempt takes seconds, and a training logs every epoch.
 
 Reports of epochs and steps are collected and logged in batches, so that short epochs do not cost a request
-each. Those of steps are in no artifact, and the link keeps those that it could not log until the end of the
-sweep.
+each. With hundreds of trainings at a time, or a slow server, more time passes between batches. Reports of
+steps are in no artifact, and the link keeps those that it could not log until the end of the sweep.
 """
 
 import os
@@ -31,7 +31,8 @@ from undertow.tracking.client import (
 from undertow.tracking.tracker import Tracker
 
 PAUSE = 30.0  # seconds without attempts after a failure
-SECONDS_BETWEEN_BATCHES = 10.0  # of reports of epochs and steps
+SECONDS_BETWEEN_BATCHES = 10.0  # of reports of epochs and steps, at least
+BATCHES_SHARE = 0.1  # of a sweep's time that they may take
 
 Report = tuple[int, Mapping[str, Any]]  # with its time in Unix milliseconds
 
@@ -81,7 +82,7 @@ class Link:
         self._failed: float | None = None
         self._refusals: set[str] = set()
         self._reports: dict[tuple[LogReports, Teacher | Student], list[Report]] = {}
-        self._last_batch = time.monotonic()
+        self._next_batch = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def log(self, action: Callable[[Tracker], object], *, ignore_pause: bool = False) -> bool:
         """Calls `action` with the tracker. Returns whether it was completed.
@@ -124,17 +125,19 @@ class Link:
 
     def _collect(self, log: LogReports, model: Teacher | Student, report: Mapping[str, Any]) -> None:
         self._reports.setdefault((log, model), []).append((int(time.time() * 1000), report))
-        if time.monotonic() - self._last_batch >= SECONDS_BETWEEN_BATCHES:
+        if time.monotonic() >= self._next_batch:
             self.flush_reports()
 
     def flush_reports(self, *, ignore_pause: bool = False) -> None:
         """Logs the collected reports, and keeps them if MLflow is unreachable."""
-        self._last_batch = time.monotonic()
+        began = time.monotonic()
         for (log, model), reports in list(self._reports.items()):
             action = partial(log, model=model, reports=reports)
             if not self.log(action, ignore_pause=ignore_pause) and self._failed is not None:
-                return
+                break
             del self._reports[log, model]
+        ended = time.monotonic()
+        self._next_batch = ended + max(SECONDS_BETWEEN_BATCHES, (ended - began) / BATCHES_SHARE)
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
