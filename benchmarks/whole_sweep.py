@@ -9,7 +9,9 @@ thread each as many at a time as there are cores. It has no report, no exact pro
 it made, and repeats the work that conditions share.
 
 The effects of both sides must agree: each side's effect should lie in the other's 95 % interval over seeds.
-The two are independent draws, so that a few of many do not, by chance.
+The two are independent draws: with four seeds, effects of equal systems lie in each other's intervals in 82 %
+of the conditions (200,000 simulated pairs of normal samples), and all eight do in 20 % of the runs. So the
+effects are also tested for a difference (Welch's test, adjusted over the conditions by Holm's method).
 
 Goal: at least 3 times less wall-clock time than one script after the other; effects inside each other's 95 %
 intervals.
@@ -145,10 +147,27 @@ def paired_effect(students: list[float], controls: list[float]) -> tuple[float, 
     return effect, effect - half, effect + half
 
 
-def agreement(ours: Effects, theirs: Effects) -> Table:
-    """Both effects of every condition, and whether each lies in the other's interval."""
+def differences(ours: Effects, theirs: Effects, seeds: int) -> list[float]:
+    """The adjusted p-value of a difference between both sides' effects, for each condition."""
+    from scipy.stats import t, ttest_ind_from_stats
+    from statsmodels.stats.multitest import multipletests
+
+    def statistics(effect: float, low: float, high: float) -> tuple[float, float, int]:
+        """Mean, standard deviation and number of the differences over seeds, from their t interval."""
+        return effect, (high - low) / 2 / float(t.ppf(0.975, seeds - 1)) * seeds**0.5, seeds
+
+    p_values = [
+        ttest_ind_from_stats(*statistics(*ours[c]), *statistics(*theirs[c]), equal_var=False).pvalue
+        for c in ours
+    ]
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+
+
+def agreement(ours: Effects, theirs: Effects, seeds: int) -> Table:
+    """Both effects of every condition, whether each lies in the other's interval, and whether they differ."""
     rows = []
-    for condition, (effect, low, high) in ours.items():
+    p_values = differences(ours, theirs, seeds)
+    for (condition, (effect, low, high)), p in zip(ours.items(), p_values, strict=True):
         other, other_low, other_high = theirs[condition]
         inside = other_low <= effect <= other_high and low <= other <= high
         rows.append(
@@ -157,9 +176,10 @@ def agreement(ours: Effects, theirs: Effects) -> Table:
                 f"{effect:+.3f} [{low:+.3f}, {high:+.3f}]",
                 f"{other:+.3f} [{other_low:+.3f}, {other_high:+.3f}]",
                 "yes" if inside else "no",
+                f"{p:.2g}",
             ]
         )
-    columns = ("trait → student", SIDES[0], SIDES[1], "inside each other's intervals")
+    columns = ("trait → student", SIDES[0], SIDES[1], "inside each other's intervals", "p of a difference")
     return Table("Effects of the first round", columns, rows)
 
 
@@ -173,8 +193,9 @@ def main(arguments: Arguments) -> None:
             SIDES[2]: partial(script, arguments, models, paired.cores(), effects[SIDES[2]]),
         }
         runs = paired.alternate(sides, arguments.repeats)
-    agreed = agreement(effects[SIDES[0]][0], effects[SIDES[1]][0])
-    inside = sum(row[-1] == "yes" for row in agreed.rows)
+    agreed = agreement(effects[SIDES[0]][0], effects[SIDES[1]][0], arguments.seeds)
+    inside = sum(row[-2] == "yes" for row in agreed.rows)
+    smallest = min(float(row[-1]) for row in agreed.rows)
     rows = []
     for side in SIDES:
         compared = paired.ratio(runs, "s", over=side, under=SIDES[0])
@@ -185,8 +206,8 @@ def main(arguments: Arguments) -> None:
     verdict = paired.goal(inside == len(agreed.rows))
     summary = Table(
         "Agreement",
-        ("effects inside each other's intervals", "goal"),
-        [[f"{inside} of {len(agreed.rows)}", f"all: {verdict}"]],
+        ("effects inside each other's intervals", "goal", "smallest adjusted p of a difference"),
+        [[f"{inside} of {len(agreed.rows)}", f"all: {verdict}", f"{smallest:.2g}"]],
     )
     paired.publish(__doc__, [table, summary, agreed, paired.table_of_runs(runs)], arguments.out)
 
