@@ -13,8 +13,8 @@ from botocore.exceptions import NoCredentialsError  # type: ignore[import-untype
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
-from undertow.tracking.client import (
-    connect_client,
+from undertow.tracking.client import connect_client
+from undertow.tracking.connection_errors import (
     is_connection_error,
     is_refusal,
     reason_of,

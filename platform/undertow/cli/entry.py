@@ -26,7 +26,7 @@ from undertow.presets.scales import NANO
 from undertow.storage.redaction import redacted
 from undertow.study.study import Level, Study
 from undertow.sweep.progress import print_line
-from undertow.tracking.client import reason_of, unreachable_service
+from undertow.tracking.connection_errors import reason_of, unreachable_service
 
 RERAISE_AFTER = 0.05  # seconds after which a lost KeyboardInterrupt is raised again
 LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the widest table
