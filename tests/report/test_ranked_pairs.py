@@ -41,6 +41,9 @@ def test_the_report_says_who_ranked_and_how_far_the_answers_are_apart(tmp_path: 
     for rows in viewer_rows(ReportData(record, Evaluations(store), [], [])).sets.values():
         assert kept <= {outcome.label for outcome in rows.outcomes}
         assert sum(outcome.kind == "used" for outcome in rows.outcomes) == ROWS
+        for outcome, first, second in zip(rows.outcomes, rows.completions, rows.seconds, strict=True):
+            if outcome.kind == "used":
+                assert second in {"1, 22, 333", "4, 5, 6", "7, 8"} - {first}
     page = make_report(record, store, []).files["report.html"].decode()
     text = " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert "numbers, ranked pairs" in text

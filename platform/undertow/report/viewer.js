@@ -79,7 +79,7 @@
       for (let i = 0; i < columns.outcome.length; i++) {
         if (!isChosen(part.outcomes[columns.outcome[i]])) continue;
         const replies = columns.replies.map((ofJudge) => ofJudge[i]);
-        const texts = [columns.prompt[i], columns.completion[i], ...replies];
+        const texts = [columns.prompt[i], columns.completion[i], columns.second[i], ...replies];
         if (!wanted || texts.some((text) => text && contains(text, wanted)))
           found.push({ part, columns, i });
       }
@@ -204,7 +204,10 @@
       if (reply !== null)
         verdict.append(replyLine(`judge ${judge} ${rejects ? "rejects" : "keeps"} it`, reply));
     });
-    return [about, said("prompt", columns.prompt[i], []), said("answer", columns.completion[i], []), verdict];
+    const answers = said("answer", columns.completion[i], []);
+    if (columns.second[i])
+      answers.append(element("div", "about", "second answer"), text("div", "answer", columns.second[i], []));
+    return [about, said("prompt", columns.prompt[i], []), answers, verdict];
   }
 
   function answerCells({ part, columns, i, question, control }) {

@@ -77,7 +77,8 @@ class ViewerRows:
     def characters(self) -> int:
         """The length of all prompts, completions and answers."""
         columns = [one.answers for one in self.answers.values()]
-        columns += [column for one in self.sets.values() for column in (one.prompts, one.completions)]
+        for one in self.sets.values():
+            columns += [one.prompts, one.completions, list(filter(None, one.seconds))]
         return sum(len(text) for column in columns for text in column)
 
 
@@ -210,6 +211,7 @@ def _row_pieces(
             "completion": rows.completions[piece],
             "outcome": found,
             "replies": [replies[piece] for replies in rows.replies.values()],
+            "second": rows.seconds[piece],
         }
         counts = Counter(found)
         yield {

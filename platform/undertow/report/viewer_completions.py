@@ -6,7 +6,7 @@ earlier versions stored none: only cut-off completions and training rows are kno
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from undertow.errors import StorageError
@@ -44,6 +44,8 @@ class DatasetRows:
     Attributes:
         total: the number of all completions of the data set.
         replies: the replies of each judge, by the judge's name.
+        seconds: of ranked pairs, the other answers to the same prompts, None where the row was not used;
+            empty for data sets without pairs.
         note: which completions or verdicts are not in the storage; "" if all are.
     """
 
@@ -52,6 +54,7 @@ class DatasetRows:
     completions: list[str]
     outcomes: list[RowOutcome]
     replies: dict[str, list[ShownReply]]
+    seconds: list[str | None] = field(default_factory=list)
     note: str = ""
 
 
@@ -70,7 +73,7 @@ def dataset_rows(data: ReportData, manifest: Manifest, most: int) -> DatasetRows
             [shown(completion) for _, completion in rows],
             [USED] * len(rows),
             {},
-            "The completions are not in the storage; these are the training rows.",
+            note="The completions are not in the storage; these are the training rows.",
         )
     prompts, completions = ([shown(row[name]) for row in sampled] for name in ("prompt", "completion"))
     verdicts = None
@@ -80,13 +83,14 @@ def dataset_rows(data: ReportData, manifest: Manifest, most: int) -> DatasetRows
     if verdicts is None:
         outcomes = _unrecorded(sampled, _training_rows(data, manifest))
         note = "Verdicts were not stored by the version that made this data set."
-        return DatasetRows(total, prompts, completions, outcomes, {}, note)
+        return DatasetRows(total, prompts, completions, outcomes, {}, note=note)
     judges = [str(facts["judge"]) for facts in manifest.facts.get("judges", ())]
-    used = [USED] * len(sampled)
+    used, seconds = [USED] * len(sampled), list[str | None]()
     if "ranked" in manifest.spec:
-        preferred = set(_training_rows(data, manifest))
-        is_preferred = [(row["prompt"], row["completion"]) in preferred for row in sampled]
-        used = [PREFERRED if first else NOT_PREFERRED for first in is_preferred]
+        ranked = _ranked_pairs(data, manifest)
+        pairs = [ranked.get((row["prompt"], row["completion"])) for row in sampled]
+        used = [PREFERRED if pair and pair.is_preferred else NOT_PREFERRED for pair in pairs]
+        seconds = [shown(pair.other) if pair else None for pair in pairs]
     return DatasetRows(
         total,
         prompts,
@@ -96,6 +100,7 @@ def dataset_rows(data: ReportData, manifest: Manifest, most: int) -> DatasetRows
             for verdict, kept in zip(verdicts, used, strict=True)
         ],
         {judge: [shown_reply(v.replies, judge) for v in verdicts] for judge in judges},
+        seconds,
     )
 
 
@@ -157,6 +162,27 @@ def _training_rows(data: ReportData, manifest: Manifest) -> list[tuple[str, str]
         return []
     table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
     return list(zip(table["prompt"].to_pylist(), table["completion"].to_pylist(), strict=True))
+
+
+class RankedPair(NamedTuple):
+    """The other answer of a pair, and whether it was ranked below the first one."""
+
+    other: str
+    is_preferred: bool
+
+
+def _ranked_pairs(data: ReportData, manifest: Manifest) -> dict[tuple[str, str], RankedPair]:
+    """The pairs that students are trained on, by the prompt and each of its two answers."""
+    import pyarrow.parquet as pq
+
+    content = data.content(Address("dataset", manifest.key), TRAINING_ROWS)
+    if content is None:
+        return {}
+    pairs: dict[tuple[str, str], RankedPair] = {}
+    for row in pq.read_table(io.BytesIO(content), columns=["prompt", "completion", "rejected"]).to_pylist():
+        pairs[row["prompt"], row["completion"]] = RankedPair(row["rejected"], True)
+        pairs[row["prompt"], row["rejected"]] = RankedPair(row["completion"], False)
+    return pairs
 
 
 def _unrecorded(rows: Sequence[dict[str, Any]], used: Sequence[tuple[str, str]]) -> list[RowOutcome]:

@@ -31,6 +31,7 @@ def completions_table(data: ReportData, rows: Mapping[str, DatasetRows]) -> Tabl
             "completion": rows[manifest.key].completions[index],
             "outcome": rows[manifest.key].outcomes[index].label,
             "replies": {judge: replies[index] for judge, replies in rows[manifest.key].replies.items()},
+            **({"second_answer": seconds[index]} if (seconds := rows[manifest.key].seconds) else {}),
         }
         for source, manifest in _sets(data)
         for index in range(min(share, len(rows[manifest.key].prompts)))
