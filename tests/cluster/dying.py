@@ -22,6 +22,12 @@ PETABYTE = 2**50
 ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.25 GiB"
 
 
+def say(line: str) -> None:
+    """Prints a line of its own: a thread of Ray may be printing a message, whose line is not complete."""
+    sys.stdout.write(f"\n{line}\n")
+    sys.stdout.flush()
+
+
 def vanish(*_: object) -> None:
     """Kills the process as a kernel does that is out of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -56,7 +62,7 @@ def run_tasks(*works: Callable[..., None]) -> None:
         work()
 
     for work, failure in run_each(call, None, works):
-        print(f"{work.__name__}: {failure[0] if failure else 'succeeded'}", flush=True)
+        say(f"{work.__name__}: {failure[0] if failure else 'succeeded'}")
 
 
 def run_in_workers() -> None:
@@ -77,11 +83,11 @@ def run_in_workers() -> None:
         return {file.name.split()[1] for file in folder.iterdir() if int(file.name.split()[0]) in numbers}
 
     first, second, both = processes(1), processes(2), processes(3, 4)
-    print(f"one after the other: {len(first | second)}", flush=True)
-    print(f"two at a time: {len(both)}, {'the' if first <= both else 'not the'} first", flush=True)
+    say(f"one after the other: {len(first | second)}")
+    say(f"two at a time: {len(both)}, {'the' if first <= both else 'not the'} first")
     ((_, failure),) = workers.run_each(kill, None, [5])
-    print(f"kill: {failure[0] if failure else 'succeeded'}", flush=True)
-    print(f"after it: {len(processes(6, 7))}", flush=True)
+    say(f"kill: {failure[0] if failure else 'succeeded'}")
+    say(f"after it: {len(processes(6, 7))}")
 
 
 def train(work: Callable[..., None]) -> None:
@@ -96,7 +102,7 @@ def train(work: Callable[..., None]) -> None:
         scaling_config=ray.train.ScalingConfig(num_workers=1),
         run_config=ray.train.RunConfig(storage_path=os.environ["UNDERTOW_RAY_TMP"], failure_config=failures),
     )
-    print(f"{work.__name__}: {attempt(lambda: trainer.fit() and None, 1)}", flush=True)
+    say(f"{work.__name__}: {attempt(lambda: trainer.fit() and None, 1)}")
 
 
 def main(work: str) -> None:
