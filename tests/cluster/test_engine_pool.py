@@ -1,6 +1,8 @@
 """Tests that one bad model does not spoil an engine for the others: a broken engine is built again."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,3 +164,18 @@ def test_weights_of_another_model_are_refused_before_anything_is_loaded(
     with pytest.raises(ValueError, match="extra"), served._swapped_in(ModelWeights("k", "other")):
         pytest.fail("a request was sent")
     assert (llm.loaded, served.is_broken) == ([], False)
+
+
+ENDING = """
+import atexit
+from undertow.cluster.engine_pool import _end_at_once
+
+atexit.register(print, "a clean-up of a library")
+atexit.register(_end_at_once)
+print("the last words", end="")
+"""
+
+
+def test_a_process_that_ends_at_once_keeps_its_output_and_skips_clean_up() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the last words", "")
