@@ -279,9 +279,9 @@ def short_students(count: int) -> list[Work]:
     ]
 
 
-def test_short_trainings_wait_until_they_take_as_long_as_a_start() -> None:
+def test_short_trainings_wait_until_they_take_half_as_long_as_a_start() -> None:
     two = Capacity(places=2, engines=1, groups=1)
-    schedule = Overlapping(short_students(5), two, start_seconds=60.0)
+    schedule = Overlapping(short_students(5), two, start_seconds=120.0)
     assert started(schedule) == ["engine"]
     for name in "01":
         finish_parts(schedule, f"data {name}")
@@ -291,7 +291,7 @@ def test_short_trainings_wait_until_they_take_as_long_as_a_start() -> None:
 
 
 def test_the_last_trainings_do_not_wait() -> None:
-    schedule = Overlapping(short_students(2), Capacity(places=2, engines=1, groups=1), start_seconds=60.0)
+    schedule = Overlapping(short_students(2), Capacity(places=2, engines=1, groups=1), start_seconds=120.0)
     started(schedule)
     finish_parts(schedule, "data 0")
     assert started(schedule) == []
@@ -300,7 +300,7 @@ def test_the_last_trainings_do_not_wait() -> None:
 
 
 def test_no_training_waits_for_data_that_cannot_come() -> None:
-    schedule = Overlapping(short_students(2), Capacity(places=2, engines=1, groups=1), start_seconds=60.0)
+    schedule = Overlapping(short_students(2), Capacity(places=2, engines=1, groups=1), start_seconds=120.0)
     started(schedule)
     finish_parts(schedule, "data 0")
     schedule.fail("data 1")
@@ -309,7 +309,7 @@ def test_no_training_waits_for_data_that_cannot_come() -> None:
 
 @pytest.mark.parametrize(
     ("start", "groups"),
-    [(0.0, ["0, 1, 2, 3", "4, 5"]), (60.0, ["0, 1, 2, 3", "4, 5, 6"]), (200.0, ["0, 1, 2, 3, 4, 5, 6, 7"])],
+    [(0.0, ["0, 1, 2, 3", "4, 5"]), (120.0, ["0, 1, 2, 3", "4, 5, 6"]), (400.0, ["0, 1, 2, 3, 4, 5, 6, 7"])],
 )
 def test_no_worker_group_is_smaller_than_is_worth_its_start(start: float, groups: list[str]) -> None:
     students = [Work(str(number), TRAIN, pool="condition", seconds=20.0) for number in range(8)]

@@ -34,6 +34,7 @@ from undertow.sweep.readiness import Readiness
 from undertow.sweep.scheduled_jobs import Action, Capacity, Give, Job, Start, Stop
 
 ROUNDING = 1e-6  # shares of a GPU such as 1/3 add up to a little more than 1, and differences to more than 0
+LEAST_SHARE = 0.5  # of the seconds of a start: the least training of a worker group while more can join it
 
 
 class Schedule(ABC):
@@ -310,17 +311,25 @@ class Overlapping(Schedule):
         return next((group for group in found if not can_wait or self._is_worth_a_start(*group)), None)
 
     def _is_worth_a_start(self, step: Step, pool: Hashable) -> bool:
-        """Whether the ready models train for as long as a worker group starts, or no more will join them."""
+        """Whether the ready models are enough for a worker group, or no more will join them."""
         ready, seconds = self.work.count(step, pool), self.work.first(step, pool).seconds
-        return ready * seconds >= self.start_seconds or ready >= self.work.coming(step, pool)
+        return ready * seconds >= self._least_seconds or ready >= self.work.coming(step, pool)
+
+    @property
+    def _least_seconds(self) -> float:
+        """The least training that is worth the start of a worker group.
+
+        With more, the last groups of a large machine would end late (`benchmarks/cluster.py`).
+        """
+        return LEAST_SHARE * self.start_seconds
 
     def _group_size(self, step: Step, pool: Hashable) -> int:
         """How many models a worker group gets: a slot's part of the trainings that have not begun.
 
-        Groups are small towards the end, so that all end together, but train for as long as they start.
+        Groups are small towards the end, so that all end together, but not smaller than is worth a start.
         """
         seconds = self.work.first(step, pool).seconds
-        part = max(self.work.waiting_seconds / self.capacity.groups, self.start_seconds)
+        part = max(self.work.waiting_seconds / self.capacity.groups, self._least_seconds)
         return max(1, math.ceil(part / seconds - ROUNDING)) if seconds else self.work.count(step, pool)
 
     def _next_models(self, step: Step, pool: Hashable) -> tuple[str, ...]:
