@@ -1,16 +1,18 @@
 """The shared code of the speed benchmarks: order of the runs, ratios, slopes, measured programs, results."""
 
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scipy.stats import ttest_ind
 
 from benchmarks import paired
 from benchmarks.environment import by_package
 from benchmarks.many_conditions import FIND, STUDY
 from benchmarks.paired import Figures, Ratio
-from benchmarks.whole_sweep import agreement, paired_effect
+from benchmarks.whole_sweep import agreement, differences, paired_effect
 from undertow.cli.studies import load
 
 
@@ -107,4 +109,14 @@ def test_effects_agree_if_each_lies_in_the_others_interval() -> None:
     assert high - effect == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
     ours = {("owl", "one"): (0.5, 0.4, 0.6), ("cat", "one"): (0.5, 0.4, 0.6)}
     theirs = {("owl", "one"): (0.55, 0.3, 0.8), ("cat", "one"): (0.7, 0.3, 1.1)}
-    assert [row[-1] for row in agreement(ours, theirs).rows] == ["yes", "no"]
+    assert [row[-2] for row in agreement(ours, theirs, seeds=4).rows] == ["yes", "no"]
+
+
+def test_a_difference_of_effects_is_tested_from_their_intervals() -> None:
+    rng = random.Random(0)
+    of_seeds = [[rng.gauss(mean, 0.05) for _ in range(4)] for mean in (0.5, 0.9)]
+    ours, theirs = ({("owl", "one"): paired_effect(values, [0.0] * 4)} for values in of_seeds)
+    expected = ttest_ind(*of_seeds, equal_var=False).pvalue
+    assert differences(ours, theirs, seeds=4) == [pytest.approx(expected)]
+    same = {("cat", "one"): (0.1, 0.0, 0.2)}
+    assert differences(ours | same, theirs | same, seeds=4) == pytest.approx([2 * expected, 1.0])  # Holm
