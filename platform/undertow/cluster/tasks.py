@@ -91,12 +91,13 @@ class TaskWorkers:
 
     def _taken(self, *, wait: bool) -> Any | None:
         """An idle or a new process; None if all are busy, after a second if `wait`."""
+        most = max(1, cpu_count())  # a cluster that grows on demand may have none yet
         with self._changed:
-            if wait and not self._idle and self._count >= cpu_count():
+            if wait and not self._idle and self._count >= most:
                 self._changed.wait(SECONDS_BETWEEN_CHECKS)
             if self._idle:
                 return self._idle.pop()
-            if self._count >= cpu_count():
+            if self._count >= most:
                 return None
             self._count += 1
         return _started_worker()
