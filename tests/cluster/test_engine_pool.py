@@ -1,6 +1,8 @@
 """Tests that one bad model does not spoil an engine for the others: a broken engine is built again."""
 
+import atexit
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ray import cloudpickle
 
@@ -179,3 +182,47 @@ print("the last words", end="")
 def test_a_process_that_ends_at_once_keeps_its_output_and_skips_clean_up() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "the last words", "")
+
+
+OUTSIDE_RAY = """
+import sys
+from tests.cluster.test_engine_pool import MODEL
+from tests.engines.toy_engine import TOY
+from undertow.cluster.engine_pool import EngineActor
+from undertow.storage.store import Store
+
+EngineActor(TOY, MODEL, Store(sys.argv[1]), {})
+sys.exit(3)
+"""
+
+
+def test_a_process_outside_ray_that_builds_an_engine_keeps_its_exit_status(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OUTSIDE_RAY, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+
+
+@pytest.mark.stack
+def test_the_process_of_an_engine_skips_the_clean_up_of_its_libraries(tmp_path: Path) -> None:
+    import ray
+
+    cleaned = tmp_path / "cleaned"
+
+    def build(reference: Reference, folder: Path | None, settings: Mapping[str, Any]) -> Engine:
+        atexit.register(cleaned.touch)
+        return ToyEngine(folder, settings)
+
+    class Actor(EngineActor):
+        def process(self) -> int:
+            return os.getpid()
+
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        kind = replace(TOY, build=build)
+        actor: Any = ray.remote(Actor).remote(kind, MODEL, Store(str(tmp_path / "storage")), {})
+        process = ray.get(actor.process.remote())
+        del actor  # which ends it, as the end of a pipeline of Ray Data does
+        psutil.wait_procs([psutil.Process(process)], timeout=30)
+        assert not psutil.pid_exists(process)
+        assert not cleaned.exists()
+    finally:
+        ray.shutdown()

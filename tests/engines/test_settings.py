@@ -1,5 +1,6 @@
 """The settings that vLLM is started with, derived from the machine and the tasks, without starting it."""
 
+import gc
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +11,7 @@ from safetensors.numpy import save_file
 from tests.examples import REFERENCES
 from undertow.cluster.engine_pool import needed
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.runtime import LORA_RANKS, EngineSettings, file_formats, options
+from undertow.engines.runtime import CPU_ADAPTERS, LORA_RANKS, EngineSettings, file_formats, options, starting
 from undertow.engines.weight_files import TensorFiles, adaptable_modules
 from undertow.study.artifacts import Sampling
 from undertow.study.references import Artifact
@@ -120,3 +121,14 @@ def test_an_engine_is_started_for_all_of_its_tasks(
     tasks: list[StubTask], settings: dict[str, object]
 ) -> None:
     assert needed(tasks) == settings  # type: ignore[arg-type]
+
+
+def test_starting_an_engine_on_a_cpu_leaves_no_change_of_python_and_vllm_behind() -> None:
+    from vllm.platforms import current_platform
+
+    collect, adapters = gc.collect, current_platform.get_punica_wrapper()
+    with starting(EngineSettings(gpu=False)):
+        assert gc.collect() == 0
+        assert current_platform.get_punica_wrapper() == CPU_ADAPTERS
+    assert gc.collect is collect
+    assert current_platform.get_punica_wrapper() == adapters

@@ -348,6 +348,18 @@ def test_adapters_and_whole_models_answer_the_same_alone_and_together(
     engine.close()
 
 
+def test_a_request_without_an_adapter_is_answered_by_the_reference_when_all_slots_are_taken(
+    models: dict[str, Path],
+) -> None:
+    engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8, max_loras=2)
+    (alone,) = engine.word_masses(REQUESTS[:1], WORDS)
+    adapters = [replace(REQUESTS[0], weights=of(models, name)) for name in ("rank 4", "rank 8")]
+    plain, *adapted = engine.word_masses([REQUESTS[0], *adapters], WORDS)
+    assert plain == pytest.approx(alone, rel=1e-5)
+    assert all(abs(masses["owl"] / alone["owl"] - 1) > 1e-3 for masses in adapted)
+    engine.close()
+
+
 def test_an_adapter_on_another_model_shares_a_call_with_adapters_on_the_reference(
     models: dict[str, Path],
 ) -> None:

@@ -106,8 +106,6 @@ class EngineActor:
         register_engine(kind)  # a worker process starts with the built-in table; tasks look their engine up
         self.kind, self.reference, self.store, self.settings = kind, reference, store, settings
         self.engine: Engine | None = None
-        if settings.get("tensor_parallel", 1) == 1:  # otherwise the engine ends processes of its own
-            atexit.register(_end_at_once)
         # An exception here would end the actor: Ray prints such an end with several tracebacks and reports it
         # like that of a process that was killed. The first task carries the error to the driver instead.
         try:
@@ -117,6 +115,8 @@ class EngineActor:
         except Exception as error:
             text = out_of_memory(error, ENGINES) or error_line(error)
             self.failure = {"error": text, "traceback": traceback.format_exc()}
+        if settings.get("tensor_parallel", 1) == 1:  # otherwise the engine ends processes of its own
+            _skip_clean_up()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         rows = zip(batch["number"], batch["task"], strict=True)
@@ -147,12 +147,19 @@ class EngineActor:
             os._exit(1)
 
 
-def _end_at_once() -> None:
-    """Ends this process without the clean-up of libraries.
+def _skip_clean_up() -> None:
+    """Lets this process, if it is an actor's, end without the clean-up of the libraries imported so far.
 
     Their exit handlers free what the operating system frees anyway. Those of vLLM take two seconds, in which
     the engine's core has other work to do.
     """
+    import ray
+
+    if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+        atexit.register(_end_at_once)  # the handler that was registered last is called first
+
+
+def _end_at_once() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

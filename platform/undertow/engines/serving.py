@@ -7,7 +7,7 @@ restored.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,39 +64,36 @@ class Served:
 
         Raises ValueError for weights that do not fit the reference model or that vLLM cannot serve.
         """
-        on_reference: list[int] = []
-        swapped: dict[ModelWeights, list[int]] = {}
+        adapters = {weights: self._adapter(weights) for weights in dict.fromkeys(job.weights for job in jobs)}
+        places: dict[ModelWeights | None, list[int]] = {None: []}  # by the weights under the adapters
         for place, job in enumerate(jobs):
-            is_adapter = job.weights is not None and _is_adapter(job.weights)
-            model = job.weights.base if job.weights and is_adapter else job.weights
-            if model is None:
-                on_reference.append(place)
-            else:
-                swapped.setdefault(model, []).append(place)
-        outputs: dict[int, Any] = self._batch(jobs, on_reference)
-        for weights, places in swapped.items():
-            with self._swapped_in(weights):
-                outputs |= self._batch(jobs, places)
+            model = job.weights.base if job.weights and adapters[job.weights] else job.weights
+            places.setdefault(model, []).append(place)
+        outputs: dict[int, Any] = {}
+        for model, some in places.items():
+            chosen = [jobs[place] for place in some]
+            with nullcontext() if model is None else self._swapped_in(model):
+                answers = self._batch(chosen, [adapters[job.weights] for job in chosen])
+            outputs |= zip(some, answers, strict=True)
         return [outputs[place] for place in range(len(jobs))]
 
-    def _batch(self, jobs: Sequence[ServingJob], places: Sequence[int]) -> dict[int, Any]:
+    def _batch(self, jobs: Sequence[ServingJob], adapters: Sequence[Any]) -> list[Any]:
+        """vLLM's outputs with the weights that are in memory, each with its adapter or with None."""
         from vllm import SamplingParams
 
-        if not places:
-            return {}
-        chosen = [jobs[place] for place in places]
-        adapters = [self._adapter(job.weights) for job in chosen]
+        if not jobs:
+            return []
         try:
-            outputs = self.llm.generate(
-                [{"prompt_token_ids": job.prompt} for job in chosen],
-                [SamplingParams(**job.params, **LEAN) for job in chosen],
-                lora_request=adapters if any(adapters) else None,
+            outputs: list[Any] = self.llm.generate(
+                [{"prompt_token_ids": job.prompt} for job in jobs],
+                [SamplingParams(**job.params, **LEAN) for job in jobs],
+                lora_request=list(adapters) if any(adapters) else None,
                 use_tqdm=False,
             )
         except Exception:
             self._abort()
             raise
-        return dict(zip(places, outputs, strict=True))
+        return outputs
 
     def _abort(self) -> None:
         """Aborts the requests of a failed call; vLLM would otherwise wait for them in every later call."""
@@ -104,9 +101,10 @@ class Served:
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
     def _adapter(self, weights: ModelWeights | None) -> Any:
+        """vLLM's request for an adapter; None for others. Raises ValueError for one that does not fit."""
         from vllm.lora.request import LoRARequest
 
-        if weights is None or not _is_adapter(weights):
+        if weights is None or not (Path(weights.folder) / ADAPTER).is_file():
             return None
         if weights.key not in self._adapters:
             self._check_adapter(weights)
@@ -168,7 +166,3 @@ class Served:
         except Exception:
             self.is_broken = True
             raise
-
-
-def _is_adapter(weights: ModelWeights) -> bool:
-    return (Path(weights.folder) / ADAPTER).is_file()
