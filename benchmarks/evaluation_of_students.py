@@ -5,18 +5,19 @@
 
 The students are adapters of rank 8 with random weights, of one nano model. Each is asked 50 questions, with
 sampled answers and the exact probabilities of three animals. The platform's side runs the evaluations as a
-sweep does: Ray Data over engines, one per core, and one artifact per student. Compared, all with the
-platform's engine class and therefore the same work:
+sweep does: Ray Data over engines, one per core, and one artifact per student. Compared, with vLLM alone and
+the first token of each animal only:
 
 - one engine per student: a process for each student, one after the other;
 - one adapter at a time: one process, one engine, one call per student;
-- all adapters in one call: the same with one call for all students, the ceiling of one engine.
+- all adapters in one call: the same with one call for all students.
 
 All times are those of whole processes; the second figure leaves imports and starts out.
 
 Goal: at least 8 times faster than one engine per student, and 2 times faster than one adapter at a time.
 
-Ceiling: with all adapters in one call, an engine's batches are full; two cores have two engines.
+Ceiling: two cores have two engines. On a CPU vLLM applies adapters token by token, and the platform as matrix
+products (`undertow.engines.cpu_adapters`).
 """
 
 import shutil
@@ -27,7 +28,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -122,38 +122,36 @@ def platform(arguments: Arguments) -> Figures:
 
 
 def engine_alone(arguments: Arguments, numbers: Sequence[int], *, at_once: bool) -> Figures:
-    """Evaluates students on one engine without Ray and without artifacts.
+    """Evaluates students with vLLM alone.
 
     Args:
         numbers: of the students.
         at_once: all of them in one call.
     """
-    from undertow.engines.protocol import Request
-    from undertow.engines.vllm import VLLMEngine
+    from benchmarks.plain_vllm import PlainEngine
     from undertow.planning.pinning import folder_of
-    from undertow.stages.evaluation import Evaluate
     from undertow.stages.weights import weights_of
 
     model, store = reference(MODEL, "fp32"), Store(str(arguments.folder))
     chosen = [evaluations(model, arguments)[number] for number in numbers]
-    window = max(Evaluate(evaluation).window for evaluation in chosen)
-    engine = VLLMEngine(
-        str(folder_of(model, store)),
-        max_lora_rank=ADAPTER.rank,
-        max_model_len=window,
-        threads=arguments.threads,
-    )
+    engine = PlainEngine.start(folder_of(model, store), threads=arguments.threads, max_lora_rank=ADAPTER.rank)
+    from vllm.lora.request import LoRARequest  # after the start, which sets vLLM's environment
+
+    prompts = engine.prompts(TRAITS[0].questions())
+    words = [trait.name for trait in TRAITS]
+    adapters = []
+    for number, evaluation in enumerate(chosen, 1):
+        weights = weights_of(evaluation.subject, store)
+        assert weights is not None
+        adapters.append(LoRARequest(weights.key, number, weights.folder))
     start = time.perf_counter()
-    for some in [chosen] if at_once else [[evaluation] for evaluation in chosen]:
-        asked: list[Any] = [
-            Request(user=question, seed=0, weights=weights_of(evaluation.subject, store))
-            for evaluation in some
-            for question in evaluation.questions
-        ]
-        seeds = range(arguments.samples)
-        drawn = [Request(r.user, seed, weights=r.weights) for r in asked for seed in seeds]
-        engine.generate(drawn, some[0].sampling)
-        engine.word_masses(asked, some[0].words)
+    for some in [adapters] if at_once else [[adapter] for adapter in adapters]:
+        asked = [(prompt, adapter) for adapter in some for prompt in prompts]
+        drawn = [one for one in asked for _ in range(arguments.samples)]
+        seeds = [*range(arguments.samples)] * len(asked)
+        tokens = chosen[0].sampling.max_tokens
+        engine.generate([p for p, _ in drawn], tokens, seeds, lora_request=[a for _, a in drawn])
+        engine.first_tokens([p for p, _ in asked], words, lora_request=[a for _, a in asked])
     return {"evaluation, s": time.perf_counter() - start}
 
 

@@ -11,7 +11,14 @@ from safetensors.numpy import save_file
 from tests.examples import REFERENCES
 from undertow.cluster.engine_pool import needed
 from undertow.engines.context_length import tokens_at_most
-from undertow.engines.runtime import CPU_ADAPTERS, LORA_RANKS, EngineSettings, file_formats, options, starting
+from undertow.engines.runtime import (
+    CPU_ADAPTERS,
+    LORA_RANKS,
+    EngineSettings,
+    file_formats,
+    lean_on_cpu,
+    options,
+)
 from undertow.engines.weight_files import TensorFiles, adaptable_modules
 from undertow.study.artifacts import Sampling
 from undertow.study.references import Artifact
@@ -127,7 +134,7 @@ def test_starting_an_engine_on_a_cpu_leaves_no_change_of_python_and_vllm_behind(
     from vllm.platforms import current_platform
 
     collect, adapters = gc.collect, current_platform.get_punica_wrapper()
-    with starting(EngineSettings(gpu=False)):
+    with lean_on_cpu(EngineSettings(gpu=False)):
         assert gc.collect() == 0
         assert current_platform.get_punica_wrapper() == CPU_ADAPTERS
     assert gc.collect is collect

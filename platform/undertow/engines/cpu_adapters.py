@@ -4,7 +4,7 @@ vLLM's own operations for CPUs copy the matrices of an adapter for every token, 
 a nano model. They also compute a token without an adapter with that of the last slot, if another request of
 the batch has one (vLLM 0.32).
 
-vLLM creates this class by its name (`runtime.starting`).
+vLLM creates this class by its name (`runtime.lean_on_cpu`).
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,6 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-# On a CPU a function that vLLM compiles takes 1.5 s of each start, and a C++ compiler, and is called rarely.
-ENVIRONMENT_ON_CPU = {"TORCH_COMPILE_DISABLE": "1"}
 CPU_ADAPTERS = "undertow.engines.cpu_adapters.CPUAdapters"
 
 
@@ -141,20 +139,19 @@ def starting(settings: EngineSettings) -> Iterator[None]:
     LD_PRELOAD, which every child of this process would load. Both are undone.
     """
     set_variables()
-    is_on_gpu = on_gpu(settings)
-    for name, value in (ENVIRONMENT | ({} if is_on_gpu else ENVIRONMENT_ON_CPU)).items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import torch
 
     set_num_threads, preload = torch.set_num_threads, os.environ.get("LD_PRELOAD")
-    if not is_on_gpu:
+    if not on_gpu(settings):
         available = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
         set_num_threads(settings.threads or available)
     # On an error vLLM logs every prompt of the batch (megabytes) in addition to raising the exception.
     for name in ("vllm.logging_utils.dump_input", "torch._library.triton"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), nullcontext() if is_on_gpu else _lean_on_cpu():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -165,11 +162,17 @@ def starting(settings: EngineSettings) -> Iterator[None]:
 
 
 @contextmanager
-def _lean_on_cpu() -> Iterator[None]:
-    """Lets an engine that starts on a CPU apply adapters by `cpu_adapters`, and start without collections.
+def lean_on_cpu(settings: EngineSettings) -> Iterator[None]:
+    """Context manager for starting an engine: on a CPU, leaves out what vLLM does for GPUs.
 
-    vLLM asks for Python's garbage collection three times, to free memory of a GPU: 1.8 of 7.6 s.
+    Adapters are applied by `cpu_adapters`. Python's garbage collection, which vLLM asks for three times to
+    free memory of a GPU, took 1.8 of 7.6 s of a start; a function that vLLM compiles for its first exact
+    log-probabilities took another 1.5 s and a C++ compiler.
     """
+    if on_gpu(settings):
+        yield
+        return
+    os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     from vllm.platforms import current_platform
 
     collect = gc.collect

@@ -38,7 +38,7 @@ class VLLMEngine:
     def __init__(self, reference_folder: str, **settings: Any) -> None:
         """Starts vLLM in this process; `settings` are the fields of `runtime.EngineSettings`."""
         chosen = runtime.EngineSettings(**settings)
-        with lean_start(), runtime.starting(chosen):
+        with lean_start(), runtime.starting(chosen), runtime.lean_on_cpu(chosen):
             from transformers import AutoConfig
             from vllm import LLM
 
