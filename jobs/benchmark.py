@@ -6,7 +6,8 @@
 Evaluates reference models, students and control students. Writes benchmarks.csv (one row per condition, task
 and metric) and benchmark_models.csv (one row per model, task and metric) into the folder of the study's
 newest sweep. The tables contain the tasks of this call; cached results are reused, so list all tasks that the
-tables should contain. Needs the extra "benchmarks": pip install "undertow[benchmarks]".
+tables should contain. The locked environment includes
+the harness; elsewhere run `pip install -e ".[benchmarks]"` in the clone.
 
 Exit code 0: done; 1: some benchmarks failed; 2: invalid input.
 """

@@ -144,7 +144,7 @@ def extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_extra_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(undertow.cli.benchmark, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'not installed; pip install "undertow\[benchmarks\]"'):
+    with pytest.raises(UserError, match=r'not installed; run pip install -e ".\[benchmarks\]"'):
         main(BenchmarkArguments(), Console(file=io.StringIO()), Path())
 
 

@@ -54,7 +54,9 @@ class BenchmarkArguments(StudyArguments):
 def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
     """Evaluates the models and writes the tables. Returns 1 if a benchmark failed."""
     if find_spec("lm_eval") is None:
-        raise UserError('lm-evaluation-harness is not installed; pip install "undertow[benchmarks]"')
+        raise UserError(
+            'lm-evaluation-harness is not installed; run pip install -e ".[benchmarks]" in the clone'
+        )
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size {arguments.batch_size}: give at least 1")
     store = Store(arguments.storage)
