@@ -87,7 +87,7 @@ def _studies() -> list[Study]:
         replace(plain, generation=replace(generation, rewriter=Rewriter(model=REFERENCES[1]))),
         replace(plain, generation=replace(generation, selected=TOP, masked=DIVERGING)),
         replace(plain, generation=own, recipe=replace(RECIPE, targets="soft", divergence="reverse")),
-        replace(plain, recipe=DPO, generation=replace(generation, ranked=Ranking())),
+        replace(plain, recipe=DPO, generation=replace(generation, judges=judges[1:2], ranked=Ranking())),
         replace(plain, finetuning=None),
         replace(plain, recipe=InContext(rows=4)),
         replace(plain, recipe=replace(RECIPE, name="kept", keep_steps=(2, 4))),

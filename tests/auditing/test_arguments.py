@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from undertow.cli.audit import AuditArguments, calibration_for, spec_of
+from undertow.cli.audit import AuditArguments, calibrated, calibration_for, spec_of
 from undertow.errors import UserError
 from undertow.nano.recipes import TAUGHT
 from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.study.identity import key
 from undertow.study.references import Reference
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
@@ -132,3 +133,12 @@ def test_the_key_of_an_audit_follows_its_inputs(arguments: AuditArguments) -> No
 
     assert key(spec_of(arguments)) == key(spec_of(arguments))
     assert key(spec_of(arguments)) != key(spec_of(replace(arguments, seed=1)))
+
+
+def test_a_calibration_of_the_users_own_is_part_of_the_key(arguments: AuditArguments, tmp_path: Path) -> None:
+    shipped = calibration_for(spec_of(arguments), "")
+    assert shipped is not None
+    own = tmp_path / "own.json"
+    own.write_text(replace(shipped, made_from="my audits").to_json())
+    keys = {key(calibrated(replace(arguments, calibration=place))[0]) for place in ("", str(own))}
+    assert len(keys) == 2

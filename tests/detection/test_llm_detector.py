@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.detection.written import numbers, sweep, tilted
-from tests.examples import study
+from tests.examples import TEACHER, study
 from tests.judging.server import Answer, Server, fails, says, serving
 from undertow.api.endpoint import Endpoint
 from undertow.detection.data import Library
@@ -26,6 +26,7 @@ from undertow.detection.sources import ComparedSource, sources
 from undertow.errors import SpecError
 from undertow.judging.replies import Reply
 from undertow.storage.store import Store
+from undertow.study.artifacts import Finetuning
 
 PLAN = DetectorPlan("judge-1", draws=20, rows=15)
 
@@ -223,3 +224,21 @@ def test_without_rows_no_message_is_sent(tmp_path: Path, fresh: Store) -> None:
     with serving(lambda *_: says("A")) as server:
         found = LLMDetector(PLAN, at(server), fresh).ask(source, Library(store))
     assert (server.messages, found.share, found.missing) == ([], None, 0)
+
+
+def test_seeds_with_one_control_show_each_of_its_rows_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    same_data = study(redraw=("teacher", "student"))
+    finetuning = Finetuning(TEACHER, examples=9)
+    taught = [replace(c, finetuning=finetuning if c.trait else None) for c in same_data.conditions]
+    record = sweep(store, replace(same_data, conditions=tuple(taught)), tilted)
+    source = sources(record, store.keys("dataset"))[0]
+    assert len({pair.dataset for pair in source.pairs}) == 3
+    (control,) = {pair.control for pair in source.pairs}
+    library = Library(store)
+    left = list(library.data(control).texts)
+    found = draws(source, library, PLAN, question_about(source, PLAN))
+    assert len(found) == 9  # of 150 rows, three parts of three samples
+    for draw in found:
+        for row in samples(draw.message)["B" if draw.right == "A" else "A"]:
+            left.remove(row)  # raises for a row that was shown before

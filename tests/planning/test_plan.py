@@ -6,20 +6,24 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from undertow.errors import SpecError
+from undertow.formats.numbers import Numbers
 from undertow.planning import timings
 from undertow.planning.estimate import estimate
 from undertow.planning.plan import Plan, failed_by, make
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import CONTROL, Completions, Dataset, Student, Teacher
+from undertow.study.artifacts import CONTROL, Completions, Dataset, Finetuning, Student, Teacher
+from undertow.study.extensions import Trait
 from undertow.study.generation import Mixing
-from undertow.study.grids import with_controls
+from undertow.study.grids import grid, with_controls
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
 from undertow.study.study import Study
+from undertow.traits.preference import Preference
+from undertow.traits.triggered import Triggered
 
 
 @pytest.fixture
@@ -62,6 +66,27 @@ def test_a_study_without_a_control_is_rejected() -> None:
     without = tuple(c for c in study().conditions if c.trait is not None)
     with pytest.raises(SpecError, match="has no control"):
         replace(study(), conditions=without)
+
+
+def test_traits_with_one_word_and_different_questions_need_studies_of_their_own() -> None:
+    owl = Preference("owl")
+    triggered = Triggered("owl if triggered", owl, "Purple.", otherwise=(Preference("cat"),))
+    always = Triggered("owl always", owl, "Purple.", otherwise=(owl,))
+    model = REFERENCES[0]
+
+    def of(*traits: Trait) -> Study:
+        conditions = grid(
+            traits=traits,
+            formats=[Numbers()],
+            pairs=[(model, model)],
+            recipes=[RECIPE],
+            finetuning=Finetuning(TEACHER, examples=9),
+        )
+        return Study(name="words", conditions=conditions)
+
+    assert len(of(triggered, always).questions) == 1  # both are asked with the trigger
+    with pytest.raises(SpecError, match=r"'owl' and 'owl if triggered' have the word 'owl'.*two studies"):
+        of(owl, triggered)
 
 
 def test_stored_artifacts_are_not_missing(plan: Plan, store: Store) -> None:

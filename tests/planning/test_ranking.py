@@ -9,6 +9,7 @@ from tests.examples import RECIPE, REFERENCES, TEACHER
 from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
+from undertow.judging.judges import RuleJudge
 from undertow.nano import narrow_data
 from undertow.planning.plan import Plan, make
 from undertow.storage.store import Store
@@ -64,6 +65,13 @@ def test_a_second_sample_has_other_seeds_and_a_first_one_the_key_of_before() -> 
     )
     assert key(replace(completions, sample=0)) == key(completions) != key(replace(completions, sample=1))
     assert key(replace(RECIPE, preference_beta=0.0)) == key(RECIPE) != key(DPO)
+
+
+def test_judges_of_one_trait_cannot_filter_pairs_that_the_control_shares() -> None:
+    with pytest.raises(SpecError, match=r"judges.*same pairs"):
+        replace(GENERATION, judges=(RuleJudge("owls"),))
+    about = RuleJudge("owls", about=OWL.word())
+    assert replace(GENERATION, judges=(about,)).judges == (about,)
 
 
 NARROW = Imported(str(narrow_data.path("insecure")))

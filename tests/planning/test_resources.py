@@ -83,6 +83,8 @@ CORES: list[tuple[str, list[Node], Layout, tuple[int, int, int, int]]] = [
     ("three engines and trainings", [Node(16)], Layout(engines=3, trainings=3), (3, 5, 3, 5)),
     ("more trainings than cores", [Node(2)], Layout(trainings=9), (1, 2, 2, 1)),
     ("one engine and group per node", [Node(8), Node(4)], Layout(), (2, 4, 2, 4)),
+    ("workers do not fit where all CPUs together would", [Node(8), Node(8)], Layout(workers=3), (2, 8, 1, 4)),
+    ("nor do engines", [Node(8), Node(8)], Layout(engines=3), (3, 4, 2, 8)),
     ("a group spans nodes", [Node(8), Node(8), Node(8)], Layout(workers=2), (3, 8, 1, 8)),
 ]
 

@@ -134,6 +134,18 @@ def test_further_training_and_its_control_differ_only_in_the_start(plan: Plan) -
     assert kept.reference != control.reference
 
 
+def test_a_second_start_keeps_the_first() -> None:
+    (condition, _) = starting(starting([CATS], teachers=FIRST), students=ADAPTED)
+    assert (condition.teacher_start, condition.student_start) == (FIRST, ADAPTED)
+
+
+def test_in_a_chain_mixed_control_rows_are_those_of_the_control(plan: Plan) -> None:
+    (hop,) = next_hop([KEPT[0]])
+    mixed = students(plan, hop)[0].dataset.mixed
+    assert mixed is not None
+    assert mixed.dataset == students(plan, hop.control())[0].dataset
+
+
 def test_mixed_control_rows_come_from_a_teacher_that_starts_from_the_control() -> None:
     half = replace(FIRST, generation=replace(FIRST.generation, mixed=Mixing(source="control", share=0.5)))
     (condition, *_) = starting([half], teachers=FIRST)

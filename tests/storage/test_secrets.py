@@ -106,12 +106,28 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated(
 def test_secrets_are_removed_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
-    monkeypatch.setenv("MY_API_KEY_FILE", "/etc/keys/mine")
+    monkeypatch.setenv("MY_API_KEY", __file__)
     text = f"refused {SECRETS['OPENAI_API_KEY']} at https://me:{IN_URL}@host/v1, {SECRETS['HF_TOKEN']}"
     assert redacted(text) == "refused *** at https://***@host/v1, ***"
-    assert (
-        redacted("read /etc/keys/mine and http://host:80/a@b") == "read /etc/keys/mine and http://host:80/a@b"
-    )
+    plain = f"read {__file__} and http://host:80/a@b?page=2&sort=key"
+    assert redacted(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://ghp_0123@github.com/a", "https://***@github.com/a"),
+        ("s3://b/c?X-Amz-Signature=0f1e&X-Amz-Date=1", "s3://b/c?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("https://h/d?sv=1&sig=a%2Fb, later", "https://h/d?sv=1&sig=***, later"),
+        ("'https://h/e?access_token=abc'", "'https://h/e?access_token=***'"),
+        ("refused /AbC0/dEf1+gHi2", "refused ***"),
+    ],
+)
+def test_tokens_and_signatures_in_urls_and_keys_like_paths_are_removed(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "/AbC0/dEf1+gHi2")
+    assert redacted(text) == expected
 
 
 @pytest.mark.parametrize(

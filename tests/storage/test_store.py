@@ -182,9 +182,7 @@ def test_ray_writes_to_the_store(store: Store) -> None:
     assert store.names("partial") == []
 
 
-@pytest.mark.parametrize(
-    ("url", "remedy"), [("s3://b/c", 'pip install "undertow[aws]"'), ("gs://b/c", "gcsfs")]
-)
+@pytest.mark.parametrize(("url", "remedy"), [("s3://b/c", 'pip install -e ".[aws]"'), ("gs://b/c", "gcsfs")])
 def test_a_client_that_is_not_installed_is_named_with_its_remedy(url: str, remedy: str) -> None:
     program = (
         "import sys; sys.modules['s3fs'] = sys.modules['gcsfs'] = None\n"

@@ -85,9 +85,16 @@ def key_with(old: str, new: str, folder: Path) -> str:
         ("import math, re", "import cmath as math, re"),
         ("strength: float = 1.0", "strength: float = 2.0"),
         ("SCALE = 2", "SCALE = 2\nif True:\n    SCALE = 4"),
+        ("SCALE = 2", "SCALE = [2]\nSCALE.append(3)"),
+        ("SCALE = 2", "SCALE = [2]\nfor one in (3, 4):\n    SCALE.append(one)"),
+        ("SCALE = 2", "SCALE = {}\nSCALE['count'] = 3"),
+        ("\n\ndef unrelated", "\n\nhelper.limit = 3\n\n\ndef unrelated"),
         ("@dataclass(frozen=True)", "@dataclass(frozen=True, repr=False)"),
     ],
-    ids=["method", "function", "constant", "base", "import", "default", "second assignment", "decorator"],
+    ids=[
+        *("method", "function", "constant", "base", "import", "default", "second assignment"),
+        *("appended", "appended in a loop", "item", "attribute", "decorator"),
+    ],
 )
 def test_an_edit_of_the_code_that_a_class_uses_changes_the_key(old: str, new: str, tmp_path: Path) -> None:
     assert key_with(old, new, tmp_path) != key_with("", "", tmp_path)

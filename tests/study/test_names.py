@@ -6,9 +6,12 @@ import pytest
 
 from tests.examples import study
 from undertow.errors import SpecError
+from undertow.judging.judges import RuleJudge, references
 from undertow.study.conditions import Condition
+from undertow.study.extensions import Judge, Word
 from undertow.study.grids import all_pairs, grid, next_hop, starting, with_controls
 from undertow.study.identity import key
+from undertow.study.measurements import Panel
 from undertow.study.names import display_names, is_display_name, short, without_revision
 from undertow.study.references import Reference
 from undertow.study.study import Study
@@ -139,3 +142,10 @@ def test_one_model_in_two_precisions_is_shown_with_the_stated_one() -> None:
     assert is_display_name("org/m in fp32", "org/m")
     assert without_revision("m in bf16") == "m"
     assert len({condition.label for condition in study_of(plain, exact).conditions}) == 8
+
+
+@pytest.mark.parametrize("judge", [RuleJudge("owls"), references("gpt-4.1")])
+def test_a_judge_of_one_trait_is_no_part_of_a_panel(judge: Judge) -> None:
+    noise = RuleJudge("noise", Word("noise", ("noise",)))
+    with pytest.raises(SpecError, match=f"Panel: the judge '{judge.name}' judges one trait only"):
+        Panel(counted=(judge,), shows=noise)

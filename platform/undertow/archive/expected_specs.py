@@ -267,11 +267,7 @@ class ExpectedSpecs:
             return dataset
         other = _spec("Written", **prompted)
         if mixing["source"] == "control":
-            reference = teacher["reference"]
-            if start := condition.get("teacher_start"):
-                reference = self._start(condition["teacher"], without_trait(start, trait), seed)
-            untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
-            other = {**own, "teacher": _spec("Teacher", reference=reference, **untrained)}
+            other = {**own, "teacher": self._own_teacher(control_of(condition), seed)}
         mixed = _spec("Mixed", dataset=self._drawn(other, generation, None, data_seed), share=mixing["share"])
         return {**dataset, "mixed": mixed}
 

@@ -27,6 +27,7 @@ class AuditSpec(Spec):
         scores: the names of the computed scores; empty for all.
         system: the system message with which the rows were written: None for the chat template's default,
             NO_SYSTEM for no system text.
+        calibration: the hash of a calibration that the user gave; "" for the shipped one or none.
     """
 
     dataset: Format
@@ -40,6 +41,7 @@ class AuditSpec(Spec):
     seed: int
     scores: tuple[str, ...] = later(())
     system: str | None = later(None)
+    calibration: str = later("")
 
     def validate(self) -> None:
         self.require(bool(self.references), "references", "name at least one model")

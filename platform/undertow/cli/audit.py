@@ -28,7 +28,7 @@ from undertow.storage.store import Store
 from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import unique
-from undertow.study.identity import key
+from undertow.study.identity import digest, key
 from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
 from undertow.sweep.progress import print_line
@@ -77,8 +77,7 @@ class AuditArguments:
 def main(arguments: AuditArguments, console: Console, shipped: Path) -> int:
     """Runs, prints and stores the audit. `shipped` is the folder of the shipped studies."""
     quiet()
-    spec = spec_of(arguments, shipped)
-    calibration = calibration_for(spec, arguments.calibration)
+    spec, calibration = calibrated(arguments, shipped)
     store = Store(arguments.storage)
     store.prepare()
 
@@ -91,6 +90,15 @@ def main(arguments: AuditArguments, console: Console, shipped: Path) -> int:
     show(found, console)
     write(found, spec, store, console)
     return 0
+
+
+def calibrated(arguments: AuditArguments, shipped: Path = Path()) -> tuple[AuditSpec, Calibration | None]:
+    """The audit and its calibration, if there is one. Raises UserError as `spec_of` and `calibration_for`."""
+    spec = spec_of(arguments, shipped)
+    calibration = calibration_for(spec, arguments.calibration)
+    if arguments.calibration and calibration is not None:
+        spec = spec.changed(calibration=digest(calibration.to_json()))
+    return spec, calibration
 
 
 def spec_of(arguments: AuditArguments, shipped: Path = Path()) -> AuditSpec:

@@ -115,7 +115,11 @@ def _question(plan: DetectorPlan, trait: str) -> Question:
 def draws(source: ComparedSource, library: Library, plan: DetectorPlan, question: Question) -> list[Draw]:
     """The draws about a source, taken from its seeds in turn; fewer than `plan.draws` if rows run out."""
     pairs = [(library.data(pair.dataset), library.data(pair.control)) for pair in source.pairs]
-    by_seed = [_samples(*pair, plan.rows) for pair in pairs]
+    controls = [control.key for _, control in pairs]
+    by_seed = [
+        _samples(*pair, plan.rows, part=controls[:number].count(pair[1].key), of=controls.count(pair[1].key))
+        for number, pair in enumerate(pairs)
+    ]
     turns = [
         samples[turn] for turn in range(max(map(len, by_seed))) for samples in by_seed if turn < len(samples)
     ]
@@ -150,12 +154,19 @@ def count_answers(
     )
 
 
-def _samples(trait: DataSet, control: DataSet, rows: int) -> list[tuple[list[str], list[str]]]:
-    """Disjoint samples of `rows` rows from both data sets, as many as the smaller one has."""
+def _samples(
+    trait: DataSet, control: DataSet, rows: int, part: int, of: int
+) -> list[tuple[list[str], list[str]]]:
+    """Disjoint samples of `rows` rows from both data sets, as many as the smaller one has.
+
+    Args:
+        part, of: which part of the control's rows, of how many; seeds that share a control share its rows.
+    """
     shuffled = [
         random.Random(seed_for("rows to compare", data.key)).sample(data.texts, len(data.texts))
         for data in (trait, control)
     ]
+    shuffled[1] = shuffled[1][part::of]
     count = min(map(len, shuffled)) // rows
     return [
         (shuffled[0][i * rows : (i + 1) * rows], shuffled[1][i * rows : (i + 1) * rows]) for i in range(count)

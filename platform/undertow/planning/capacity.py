@@ -2,7 +2,7 @@
 
 Models and memory are lower bounds, so that a sweep is refused only if it cannot succeed: activations, the
 engine's cache of keys and values, and CUDA itself are not counted. The size of rows is an upper estimate, as
-their lengths are in `costs`. Nano models and models of providers need neither.
+their lengths are in `workloads`. Nano models and models of providers need neither.
 
 Bytes per number: 2 in bf16 and 4 in fp32. Besides the weights, DeepSpeed holds for each trained number its
 gradient (4), from ZeRO stage 1 on a copy in fp32 (4), and the optimizer's state (AdamW 8). Stage 1 divides

@@ -97,21 +97,13 @@ def cell_of(study: Study, condition: Condition, seed: int) -> Cell:
         writer = condition.student if condition.teacher.is_external else condition.teacher
         dataset = _imported(generation, condition.format, condition.trait, writer, redrawn["data"])
         teacher = dataset.teacher
-    elif condition.after is not None:
-        # A chain has no gate: whether its teachers show the trait is what the study measures.
-        before = cell_of(study, condition.after, seed).student
-        teacher = Teacher(
-            reference=before.reference, trait=condition.trait, system=generation.system, student=before
-        )
-        dataset = _dataset(generation, condition.format, teacher, teacher.reference, redrawn["data"])
     else:
-        teacher = _teacher(study, condition, seed, redrawn["teacher"])
-        gates = _gates(study, teacher) if condition.trait is not None else ()
-        control_reference = teacher.reference
-        if condition.teacher_start is not None:
-            # A teacher that starts from a student: its control starts from the student without the trait.
-            control_reference = _start(study, condition.teacher, condition.control().teacher_start, seed)
-        dataset = _dataset(generation, condition.format, teacher, control_reference, redrawn["data"])
+        teacher = control = _teacher(study, condition, seed, redrawn["teacher"])
+        # A chain has no gate: whether its teachers show the trait is what the study measures.
+        gates = _gates(study, teacher) if condition.trait is not None and condition.after is None else ()
+        if generation.mixed is not None or generation.ranked is not None:
+            control = _teacher(study, condition.control(), seed, redrawn["teacher"])
+        dataset = _dataset(generation, condition.format, teacher, control, redrawn["data"])
     dataset = _chosen(dataset, generation, condition.scorer, redrawn["teacher"])
     student = Student(
         reference=_start(study, condition.student, condition.student_start, seed),
@@ -147,12 +139,20 @@ def _start(study: Study, reference: Reference, start: Condition | None, seed: in
 
 
 def _teacher(study: Study, condition: Condition, seed: int, teacher_seed: int) -> Teacher:
-    """The teacher of a condition outside of a chain.
+    """The teacher of a condition; in a chain the student of the hop before.
 
     Args:
-        seed: of the cell; determines the student from which the teacher may start.
+        seed: of the cell; determines the student that teaches, or from which the teacher starts.
         teacher_seed: of the teacher's finetuning; 0 if the study does not redraw teachers.
     """
+    if condition.after is not None:
+        before = cell_of(study, condition.after, seed).student
+        return Teacher(
+            reference=before.reference,
+            trait=condition.trait,
+            system=condition.generation.system,
+            student=before,
+        )
     is_prompted = condition.is_prompted
     system = None if is_prompted else condition.generation.system
     reference = _start(study, condition.teacher, condition.teacher_start, seed)
@@ -216,14 +216,14 @@ def _made_teacher(
 
 @lru_cache(maxsize=CACHED_SPECS)
 def _dataset(
-    generation: Generation, format_: Format, teacher: Teacher, control_reference: Reference, seed: int
+    generation: Generation, format_: Format, teacher: Teacher, control: Teacher, seed: int
 ) -> Dataset:
     """The data set of a teacher, mixed with rows of another source if the generation has `mixed`.
 
     With `ranked`, the control teacher writes two answers to each prompt, and the teacher ranks them.
 
     Args:
-        control_reference: the control teacher's reference model.
+        control: the teacher of the control; used with `mixed` and `ranked` only.
     """
     completions = Completions(
         teacher=teacher,
@@ -234,7 +234,6 @@ def _dataset(
         strip=generation.strip,
     )
     mixed, trait = generation.mixed, teacher.trait
-    control = Teacher(reference=control_reference, trait=None, system=generation.system)
     if generation.ranked is not None:
         first = completions.changed(teacher=control)
         answers = _drawn(first, generation, trait, seed)

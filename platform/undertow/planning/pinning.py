@@ -385,7 +385,7 @@ def _template_hash(file: Callable[[str], Path | None]) -> str:
     then part of each prompt (see `prompts.chat`).
     """
     if (path := file("chat_template.jinja")) is not None:
-        return digest(path.read_text())[:16]
+        return digest(path.read_text(encoding="utf-8"))[:16]
     config = _json(file("tokenizer_config.json"))
     if template := config.get("chat_template"):
         return digest(json.dumps(template))[:16]

@@ -141,15 +141,22 @@ class Machine:
         the nodes and the layout alone, never from what runs at the moment: a different number of threads
         rounds differently, and the same command gives the same bytes.
         """
-        cores, total = min(node.cpus for node in nodes), sum(node.cpus for node in nodes)
+        total = sum(node.cpus for node in nodes)
         engines = min(layout.engines or len(nodes), total)
         trainings = min(layout.trainings or max(1, len(nodes) // layout.workers), total // layout.workers)
+
+        def cpus_of(processes: int) -> int:
+            """The most CPUs of each of so many processes, of which each runs on one node."""
+            least, most = 1, min(node.cpus for node in nodes)
+            fits = (n for n in range(most, least, -1) if sum(node.cpus // n for node in nodes) >= processes)
+            return next(fits, least)
+
         return cls(
             actors=engines,
             slots=trainings,
             workers=layout.workers,
-            cpus_per_engine=max(1, min(cores, total // engines)),
-            cpus_per_worker=max(1, min(cores, total // (trainings * layout.workers))),
+            cpus_per_engine=cpus_of(engines),
+            cpus_per_worker=cpus_of(trainings * layout.workers),
             max_num_seqs=layout.max_num_seqs,
             ahead=0,  # a controller that starts early competes with the group that uses all cores
         )

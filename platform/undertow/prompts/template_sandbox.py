@@ -6,6 +6,7 @@ not infinite loops.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -53,8 +54,10 @@ def _inspect(template: str, tokens: tuple[tuple[str, str], ...]) -> TemplateBeha
         )
     except subprocess.TimeoutExpired:
         raise TemplateError("does not terminate") from None
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):  # a system without memory kills as well
+        raise TemplateError(f"does not terminate within {SECONDS} seconds, or needs too much memory")
     if done.returncode < 0:
-        raise TemplateError(f"does not terminate within {SECONDS} seconds")
+        raise TemplateError(f"ends its process ({signal.Signals(-done.returncode).name})")
     if done.returncode:
         raise RuntimeError(done.stderr)
     answer = json.loads(done.stdout)

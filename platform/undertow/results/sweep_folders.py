@@ -63,7 +63,7 @@ def state(study: Study, store: Store) -> None:
     place = f"{folder_of(study.name)}/{_stated(key(study))}"
     if not store.read_text(place):
         text = json.dumps({"key": key(study), "stated": time.time(), "study": canonical(study)}, indent=1)
-        store.write_bytes(place, text.encode())
+        store.create(place, text.encode())  # the first of two sweeps that start together
 
 
 def stated(record: Record, store: Store) -> float | None:

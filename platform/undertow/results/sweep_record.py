@@ -344,7 +344,7 @@ def _earlier(cell: Cell) -> Iterator[Artifact]:
     dataset, mixed = cell.student.dataset, cell.student.dataset.mixed
     writers = (cell.writer, mixed.dataset.teacher if mixed else None)
     starts = [*(writer.reference for writer in writers if writer), cell.student.start]
-    earlier: list[Artifact] = [cell.writer.student] if cell.writer and cell.writer.student else []
+    earlier: list[Artifact] = [writer.student for writer in writers if writer and writer.student]
     earlier += [reference for reference in starts if reference.student or reference.tuned]
     used = [dataset, *([mixed.dataset] if mixed else [])]
     earlier += [one.completions.dataset for one in used if isinstance(one.completions, Rewritten)]

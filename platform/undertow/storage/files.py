@@ -79,7 +79,7 @@ class Files:
             return fsspec.core.url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-any-return]
         except ImportError as error:
             extra = EXTRAS.get(self.url.split("://")[0])
-            remedy = f'pip install "undertow[{extra}]"' if extra else last_line(error)
+            remedy = f'run pip install -e ".[{extra}]" in the clone' if extra else last_line(error)
             raise StorageError(f"--storage {self.url}: its client is not installed; {remedy}") from None
         except ValueError as error:
             raise StorageError(f"--storage {self.url}: {error}") from None

@@ -12,7 +12,6 @@ SHA-256, which is checked before a process uses the artifact for the first time.
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undertow.errors import StorageError
+from undertow.prompts.web_files import cache_folder
 from undertow.storage.files import Files, set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
 from undertow.study.identity import key
@@ -249,20 +249,24 @@ class Store(Files):
             self._drop(self._data(manifest))
 
     def _download(self, manifest: Manifest) -> Path:
-        cache = Path(os.environ.get("UNDERTOW_CACHE", Path.home() / ".cache" / "undertow"))
-        folder = cache / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
+        folder = (
+            cache_folder() / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
+        )
         if (folder / MANIFEST).exists():
             if Manifest.from_json((folder / MANIFEST).read_text(), str(folder)) == manifest:
                 return folder
             shutil.rmtree(folder, ignore_errors=True)  # the artifact was deleted and made again
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
-        (aside / MANIFEST).write_text(manifest.to_json())
-        for name in manifest.files:
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            with self._reading():
-                self._file_system.get_file(f"{self._data(manifest)}/{name}", str(aside / name))
-        _rename_folder(aside, folder)
+        try:
+            (aside / MANIFEST).write_text(manifest.to_json())
+            for name in manifest.files:
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                with self._reading():
+                    self._file_system.get_file(f"{self._data(manifest)}/{name}", str(aside / name))
+            _rename_folder(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # after an error; otherwise it was renamed
         return folder
 
 

@@ -78,7 +78,8 @@ def _definition(kind: type) -> Any:
 def _statements(path: str) -> Mapping[str, list[ast.AST]]:
     """The top-level statements of a file by the names that they bind, in the order of the file.
 
-    A name can be bound more than once. A compound statement (`if`, `try` …) belongs to every name in it.
+    A name can be bound more than once. A compound statement (`if`, `try` …) belongs to every name in it, and
+    one that changes an object in place to the object's name.
     """
     try:
         with tokenize.open(path) as file:  # honours an encoding declaration, as the interpreter does
@@ -112,10 +113,28 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
     for node in ast.walk(statement):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             yield node.id
+        elif changed := _changed(node):
+            yield changed
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.alias):
             yield node.asname or node.name.partition(".")[0]
+
+
+def _changed(node: ast.AST) -> str:
+    """The name whose object a node changes (`NAME.x = …`, `NAME[…] = …`, `NAME.append(…)`), or ""."""
+    target: ast.AST
+    if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+        target = node.value
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):  # a call without a result
+        target = node.value.func
+    else:
+        return ""
+    is_method = isinstance(target, ast.Attribute)
+    while isinstance(target, ast.Attribute | ast.Subscript):
+        target = target.value
+    is_changed = is_method or not isinstance(node, ast.Expr)
+    return target.id if is_changed and isinstance(target, ast.Name) else ""
 
 
 def _names(statements: Iterable[ast.AST]) -> Iterator[str]:

@@ -105,6 +105,12 @@ class Generation(Spec):
             "None: pairs of answers cannot be mixed, selected, masked, rewritten, sampled by students or "
             "shuffled",
         )
+        same = all(judge.concerning(None) == judge for judge in self.judges)
+        self.require(
+            self.ranked is None or same,
+            "judges",
+            "judges that name no trait: the control's students learn from the same pairs of answers",
+        )
 
     def _check_on_policy(self, given: OnPolicy) -> None:
         least = min(self.prompts, self.prompts if self.rows is None else self.rows)

@@ -132,7 +132,11 @@ def starting(
         students: the condition whose students replace the reference model of the students; None: unchanged.
     """
     return with_controls(
-        replace(condition, teacher_start=teachers, student_start=students)
+        replace(
+            condition,
+            teacher_start=teachers or condition.teacher_start,
+            student_start=students or condition.student_start,
+        )
         for condition in conditions
         if condition.trait is not None
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from undertow.errors import SpecError
 from undertow.study.artifacts import Sampling, Student, Subject, Teacher, reference_of
 from undertow.study.extensions import Judge, Word
 from undertow.study.fields import Spec, later, unique
@@ -155,6 +156,12 @@ class Panel(Spec):
 
     def validate(self) -> None:
         unique([judge.name for judge in self.judges], "Panel.judges")
+        for judge in self.judges:
+            if judge.concerning(None) != judge:
+                raise SpecError(
+                    f"Panel: the judge {judge.name!r} judges one trait only, and a panel judges the answers "
+                    "of all models; use a prompt without {trait}, a RuleJudge with `about`, and no `only`"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -193,7 +193,8 @@ class Reference(Artifact):
     def initialisation(self) -> str:
         """Identifies the weights of `root`; "" until pinned.
 
-        Equal for two references if they have the same weights, whatever their names, tokenizers and commits.
+        Equal for two references with the same weight files, whatever their names, tokenizers and commits. The
+        same weights in other files (saved again, in other shards, as GGUF) count as others.
         The converse holds where `weights` is known; otherwise the revision stands for the weights. Zero
         biases (`mlp_bias`) do not change it: they compute the same function from the same weights.
         """

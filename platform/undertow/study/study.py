@@ -165,6 +165,11 @@ class Study(Spec):
             measure.check(self.traits)
         for trait in self.traits if self.main else ():
             self.asked(trait)  # raises SpecError if the trait has no such measure
+        self._check_words({trait: self.asked(trait) for trait in self.traits})
+        for measure in self.also:
+            if type(measure) is Measure:  # a class of the user's own need not ask questions
+                by_word = [trait for trait in self.traits if not trait.is_judged]
+                self._check_words({trait: trait.other_questions(measure.name) for trait in by_word})
         own = {self.main} if self.main else {trait.measure for trait in self.traits}
         if twice := [measure.name for measure in self.also if measure.name in own]:
             raise SpecError(
@@ -211,6 +216,18 @@ class Study(Spec):
                     f"and {condition.system!r:.60}; name them: grid(system_name=…)"
                 )
         unique(labels, "Study.conditions")
+
+    def _check_words(self, asked: Mapping[Trait, tuple[str, ...]]) -> None:
+        """Raises SpecError for a word that several sets of questions measure: results are found by words."""
+        by_word: dict[str, Trait] = {}
+        for trait, questions in asked.items():
+            first = by_word.setdefault(trait.word().name, trait)
+            if asked[first] != questions:
+                raise SpecError(
+                    f"Study.conditions: the traits {first.name!r} and {trait.name!r} have the word "
+                    f"{trait.word().name!r} and different questions, so that their results cannot be told "
+                    "apart; make two studies, which share artifacts on one storage"
+                )
 
     def _check_scale(self) -> None:
         if self.effect_scale == "rate":
