@@ -168,12 +168,17 @@ def run(
         process = subprocess.Popen(words, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
         ended, status = 0, 0
         usage: resource.struct_rusage | None = None
-        while not ended:
-            # Not `Popen.wait`: only wait4 returns the processor time and memory of this one child.
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if not ended:
-                while_running()
-                time.sleep(0.01)
+        try:
+            while not ended:
+                # Not `Popen.wait`: only wait4 returns the processor time and memory of this one child.
+                ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if not ended:
+                    while_running()
+                    time.sleep(0.01)
+        finally:
+            if not ended:  # an interrupt: what goes on would disturb the next measurement
+                process.terminate()
+                process.wait()
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)

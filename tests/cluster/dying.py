@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from undertow.cluster.connection import connect
-from undertow.cluster.tasks import TaskWorkers, run_each
+from undertow.cluster.tasks import RETRIES, TaskWorkers, run_each
 from undertow.engines.quiet import quiet
 from undertow.stages.finetuning import attempt
 
@@ -78,6 +78,11 @@ def run_in_workers() -> None:
     def kill(number: int, nothing: None) -> None:
         vanish()
 
+    def kill_thrice(number: int, folder: Path) -> None:
+        if (count := len(list(folder.glob(f"{number} died*")))) < RETRIES:
+            (folder / f"{number} died {count}").touch()
+            vanish()
+
     def processes(*numbers: int) -> set[str]:
         assert all(failure is None for _, failure in workers.run_each(note, folder, numbers))
         return {file.name.split()[1] for file in folder.iterdir() if int(file.name.split()[0]) in numbers}
@@ -88,6 +93,8 @@ def run_in_workers() -> None:
     ((_, failure),) = workers.run_each(kill, None, [5])
     say(f"kill: {failure[0] if failure else 'succeeded'}")
     say(f"after it: {len(processes(6, 7))}")
+    again = [failure for item in (8, 9) for _, failure in workers.run_each(kill_thrice, folder, [item])]
+    say(f"killed three times each: {again}")
 
 
 def train(work: Callable[..., None]) -> None:

@@ -124,6 +124,7 @@ class FakeLLM:
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
+        self.has_requests = False
 
     def collective_rpc(self, method: str, args: tuple[list[str], list[str], str]) -> None:
         (*_, folder), names, _ = args
@@ -131,8 +132,8 @@ class FakeLLM:
         if folder == "bad":
             raise ValueError(f"there is no parameter named {names[0]!r}")
 
-    def reset_prefix_cache(self) -> None:
-        pass
+    def reset_prefix_cache(self) -> bool:
+        return not self.has_requests
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,17 @@ def test_weights_that_cannot_be_loaded_break_the_engine(
     assert (llm.loaded, served.is_broken) == (loaded, is_broken)
 
 
+def test_an_engine_whose_cache_is_in_use_is_broken_after_a_change_of_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "changed_tensors", lambda *_: ["model.norm.weight"])
+    served = Served(llm := FakeLLM(), "reference", (), 0, ())
+    llm.has_requests = True
+    with pytest.raises(RuntimeError, match="still has requests"), served._swapped_in(ModelWeights("k", "a")):
+        pytest.fail("a request was sent")
+    assert served.is_broken
+
+
 def test_weights_of_another_model_are_refused_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -170,18 +182,23 @@ def test_weights_of_another_model_are_refused_before_anything_is_loaded(
 
 
 ENDING = """
-import atexit
+import atexit, sys
 from undertow.cluster.engine_pool import _end_at_once
+from undertow.engines.literal_paths import without_pattern
 
 atexit.register(print, "a clean-up of a library")
 atexit.register(_end_at_once)
-print("the last words", end="")
+print(without_pattern(sys.argv[1]), end="")
 """
 
 
-def test_a_process_that_ends_at_once_keeps_its_output_and_skips_clean_up() -> None:
-    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "the last words", "")
+def test_a_process_that_ends_at_once_keeps_its_output_and_removes_its_links(tmp_path: Path) -> None:
+    (folder := tmp_path / "run[1]").mkdir()
+    done = subprocess.run([sys.executable, "-c", ENDING, str(folder)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    link = Path(done.stdout)  # and nothing of the library
+    assert link.name == "folder"
+    assert not link.parent.exists()
 
 
 OUTSIDE_RAY = """

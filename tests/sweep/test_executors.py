@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.examples import RECIPE, study
 from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
+from undertow.errors import StorageError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.planning import timings
@@ -20,7 +21,7 @@ from undertow.stages import finetuning, provider_jobs
 from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
+from undertow.study.artifacts import Completions, Dataset, Rewriter, Rewritten, Sampling, Student, Teacher
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
@@ -268,3 +269,28 @@ def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
     monkeypatch.setattr(finetuning, "train", train)
     executors.train("teachers", [taught], MACHINE)
     assert timings.estimate("teachers", [taught], timings.read(executors.store)) == pytest.approx(30.0)
+
+
+def test_an_artifact_without_a_task_fails_alone(
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, whole = (
+        Rewritten(dataset=student(seed).dataset, rewriter=Rewriter(model=LOCAL), seed=seed) for seed in (0, 1)
+    )
+
+    def task_of(rewritten: Rewritten, store: Store) -> Any:
+        if rewritten == damaged:
+            raise StorageError("dataset/0123: is damaged")
+        return SimpleNamespace(artifact=rewritten)
+
+    monkeypatch.setattr("undertow.stages.rewriting.task_of", task_of)
+    done: list[Any] = []
+
+    def by(task: Any) -> tuple[float, Any]:
+        done.append(task.artifact)
+        return 1.0, {"rows": 1}
+
+    fake_engines(clock, monkeypatch, by)
+    executors.rewrite([damaged, whole], MACHINE)
+    assert executors.events.failures == {key(damaged): "dataset/0123: is damaged"}
+    assert done == [whole]

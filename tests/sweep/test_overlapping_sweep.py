@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ray.exceptions import NodeDiedError
+from ray.exceptions import ActorDiedError, NodeDiedError
 from rich.console import Console
 
 from tests.examples import RECIPE, REFERENCES, STUDIES, study
@@ -20,6 +20,7 @@ from tests.sweep.test_schedule import NAMES
 from undertow.cli.studies import load
 from undertow.cluster.engine_pool import EngineStartError, TaskOutcome
 from undertow.cluster.tasks import TaskWorkers
+from undertow.cluster.worker_failures import LOST_NODES
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
 from undertow.planning.costs import Hardware
@@ -356,3 +357,42 @@ def test_judges_are_asked_before_a_data_set_and_one_without_replies_fails_alone(
     assert missing(sweep) == {
         name for name in plan.missing if judged[0] in plan.artifacts[name].with_ancestors()
     }
+
+
+def test_an_engine_that_fails_takes_its_own_part_with_it_and_not_that_of_another(
+    sweep: OverlappingSweep, fakes: Fakes
+) -> None:
+    failing = next(a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions))
+    both_are_up = threading.Barrier(2, timeout=10)
+    waits = [1, 1]
+
+    def before_task(task: Any) -> None:
+        if waits:
+            waits.pop()
+            both_are_up.wait()
+        if task.artifact == failing:
+            raise ActorDiedError
+
+    fakes.before_task = before_task
+    machine = replace(TWO_GPUS, actors=2)
+    sweep.make(machine)
+    plan = sweep.executors.plan
+    hit = {name for name in plan.missing if failing in list(plan.artifacts[name].with_ancestors())}
+    assert missing(sweep) == hit
+    assert list(sweep.executors.events.failures) == [key(failing)]
+
+
+def test_nodes_may_be_lost_any_number_of_times_as_long_as_parts_are_made(
+    sweep: OverlappingSweep, fakes: Fakes
+) -> None:
+    tasks: Counter[str] = Counter()
+
+    def before_task(task: Any) -> None:
+        tasks[task.artifact.kind + key(task.artifact)] += 1
+        if tasks[task.artifact.kind + key(task.artifact)] == 1:
+            raise NodeDiedError("The actor died because its node has died.")
+
+    fakes.before_task = before_task
+    sweep.make(TWO_GPUS)
+    assert len(tasks) > LOST_NODES
+    assert missing(sweep) == set()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from mlflow.exceptions import RestException
 
 from undertow.tracking.link import Link
 from undertow.tracking.tracker import Tracker
@@ -53,3 +54,51 @@ def test_batches_of_reports_take_a_tenth_of_the_time_at_most(
         tracker.now += 1.0
         link.log_epoch(student, {"loss": 1.0})
     assert tracker.batches == batches
+
+
+@dataclass
+class RefusingTracker:
+    """Is away for the first request, refuses the second, and takes all others."""
+
+    asked: int = 0
+    logged: list[Any] = field(default_factory=list)
+    abandoned: bool = False
+
+    def epochs(self, model: Any, reports: Sequence[Any]) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise ConnectionRefusedError(111, "refused")
+        if self.asked == 2:
+            raise RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Run 'x' not found"})
+        self.logged.append(model)
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Link]:
+    tracker: Any = RefusingTracker()
+    monkeypatch.setattr(Tracker, "epochs", RefusingTracker.epochs)
+    monkeypatch.setattr(Tracker, "abandon", RefusingTracker.abandon)
+    return tracker, Link(lambda: tracker, on_unreachable=print, on_refused=print)
+
+
+def test_a_refusal_after_an_outage_loses_the_reports_of_one_model_only(refusing: tuple[Any, Link]) -> None:
+    tracker, link = refusing
+    for model in ("first", "second", "third"):
+        link.log_epoch(model, {"loss": 1.0})  # type: ignore[arg-type]
+    link.flush_reports()
+    assert tracker.logged == []
+    link.flush_reports(ignore_pause=True)
+    assert tracker.logged == ["second", "third"]
+
+
+def test_an_interrupt_logs_the_collected_reports(refusing: tuple[Any, Link]) -> None:
+    tracker, link = refusing
+    tracker.asked = 2
+    link.log(lambda _: None)
+    link.log_epoch("student", {"loss": 1.0})  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), link.abandoned_on_error():
+        raise KeyboardInterrupt
+    assert (tracker.logged, tracker.abandoned) == (["student"], True)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,6 +77,9 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
         partial.replace(target)
     except OSError as error:
         raise UserError(f"--to {target}: cannot be written ({error.strerror}); name another place") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)  # after an error; otherwise it was renamed
     carried = sum(name.endswith(ADAPTERS[1]) for name in hashes)
     return Exported(count, len(hashes), target.stat().st_size, carried, tuple(missing))
 

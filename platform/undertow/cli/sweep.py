@@ -114,7 +114,7 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
     from undertow.sweep.run import run  # --plan does without it
 
     outcome = run(plan, store, console, arguments.layout, hardware, arguments.overlap)
-    return 1 if outcome.failed_conditions else 0
+    return 1 if outcome.failures else 0
 
 
 def print_plan(arguments: SweepArguments, store: Store, console: Console, shipped: Path) -> None:

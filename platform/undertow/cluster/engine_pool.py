@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from undertow.cluster.worker_failures import ENGINES, error_line, out_of_memory
+from undertow.engines.literal_paths import remove_links
 from undertow.engines.protocol import CanBreak, Engine
 from undertow.engines.quiet import quiet
 from undertow.engines.registry import EngineKind, engine_for, register_engine
@@ -160,6 +161,7 @@ def _skip_clean_up() -> None:
 
 
 def _end_at_once() -> None:
+    remove_links()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -75,17 +75,21 @@ class TaskWorkers:
         """As the function `run_each`, in these processes."""
         import ray
 
-        left, running = list(reversed(items)), dict[Any, tuple[T, Any]]()
+        left = [(item, RETRIES) for item in reversed(items)]
+        running = dict[Any, tuple[T, int, Any]]()
         while left or running:
             while left and (worker := self._taken(wait=not running)) is not None:
-                item = left.pop()
-                running[worker.call.remote(function, item, shared)] = item, worker
+                item, retries = left.pop()
+                running[worker.call.remote(function, item, shared)] = item, retries, worker
             ready, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_CHECKS) if running else ([], [])
             for reference in ready:
-                item, worker = running.pop(reference)
+                item, retries, worker = running.pop(reference)
                 failure, is_alive = _failure(reference)
                 self._put_back(worker, is_alive)
-                yield item, failure
+                if not is_alive and retries:
+                    left.append((item, retries - 1))  # in another process
+                else:
+                    yield item, failure
             if not ready:
                 check()
 
@@ -122,8 +126,7 @@ class _TaskWorker:
 def _started_worker() -> Any:
     import ray
 
-    options = {"num_cpus": 0, "max_restarts": RETRIES, "max_task_retries": RETRIES}
-    return ray.remote(_TaskWorker).options(**options).remote()
+    return ray.remote(_TaskWorker).options(num_cpus=0).remote()
 
 
 def _failure(ready: Any) -> tuple[Failure | None, bool]:

@@ -92,7 +92,7 @@ def _serves(folder: str) -> bool:
     from undertow.engines import runtime
 
     settings = runtime.EngineSettings(precision="bf16", gpu=False, kv_cache_gb=0.1)
-    with runtime.starting(settings):
+    with runtime.starting(settings), runtime.lean_on_cpu(settings):
         from vllm import LLM, SamplingParams
 
         llm = LLM(folder, skip_tokenizer_init=True, **runtime.options(settings, 256, ()))

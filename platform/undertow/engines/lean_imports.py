@@ -41,7 +41,8 @@ def lean_start() -> Iterator[None]:
         with without("sklearn", "scipy"):
             yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():  # else in a process that runs many tasks, whose garbage would stay
+            gc.freeze()
         if was_enabled:
             gc.enable()
 

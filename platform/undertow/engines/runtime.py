@@ -167,7 +167,7 @@ def lean_on_cpu(settings: EngineSettings) -> Iterator[None]:
 
     Adapters are applied by `cpu_adapters`. Python's garbage collection, which vLLM asks for three times to
     free memory of a GPU, took 1.8 of 7.6 s of a start; a function that vLLM compiles for its first exact
-    log-probabilities took another 1.5 s and a C++ compiler.
+    log-probabilities took another 1.5 s and a C++ compiler; it is not compiled as long as the process lives.
     """
     if on_gpu(settings):
         yield

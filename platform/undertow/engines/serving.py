@@ -161,7 +161,8 @@ class Served:
         """Calls a method of `Swapping` in every worker; returns the results."""
         try:
             results: list[Any] = self.llm.collective_rpc(method, args=arguments)
-            self.llm.reset_prefix_cache()  # keys and values of the model before the change
+            if not self.llm.reset_prefix_cache():  # keys and values of the model before the change
+                raise RuntimeError("vLLM still has requests, so that its prefix cache cannot be emptied")
             return results
         except Exception:
             self.is_broken = True

@@ -365,10 +365,16 @@ def listening(
     draining = threading.Lock()
 
     def drain() -> None:
+        errors: list[Exception] = []
         with draining:
             while waiting := reports.qsize():
                 for report in reports.get_nowait_batch(waiting):
-                    forward(report)
+                    try:
+                        forward(report)
+                    except Exception as error:  # the other reports are forwarded first
+                        errors.append(error)
+        if errors:
+            raise errors[0]
 
     def forward(report: Mapping[str, Any]) -> None:
         if "made" in report:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from undertow.cluster.worker_failures import TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
 from undertow.errors import ConditionError, UserError
 from undertow.planning.resources import Machine
@@ -49,9 +50,11 @@ def run_trial(
         pairs = search.pairs(search.space.values(config))
         _make_students(pairs, search, store, machine, messages)
         score, epoch = fmean(search.effects(pairs, store)), history(pairs[0][0], store)[-1]["epoch"]
-    except (UserError, ConditionError) as error:
-        # Reported and not raised, so that Tune does not try the same again.
-        tune.report({SCORE: WORST[search.study.effect_scale], EPOCH: 0, "failure": str(error)})
+    except Exception as error:
+        if lost_node(error):
+            raise  # Tune tries it again
+        reason = str(error) if isinstance(error, UserError | ConditionError) else in_words(error, TRAINING)
+        tune.report({SCORE: WORST[search.study.effect_scale], EPOCH: 0, "failure": reason})
     else:
         tune.report({SCORE: score, EPOCH: epoch, "finished": True, "failure": ""})
     finally:  # also if ASHA stops the trial, which ends this thread with SystemExit

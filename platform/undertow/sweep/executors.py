@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from undertow.engines.registry import engine_for
+from undertow.errors import ConditionError, StorageError
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import ArtifactKind, Wave, runs_on, units
 from undertow.planning.pinning import is_nano
@@ -137,15 +138,25 @@ class Executors:
         self.on_tasks("rewriting", "sets of rows", rewrite_by_rule, by_rule, "datasets")
         by_models = [rewritten for rewritten in missing if rewritten.rewriter.model is not None]
         if by_models:
-            tasks = [task_of(rewritten, self.store) for rewritten in by_models]
+            tasks = self._tasks(lambda rewritten: task_of(rewritten, self.store), by_models)
             self.on_engines("rewriting", "sets of rows", tasks, machine, "datasets")
 
     def score(self, scores: Sequence[RowScores], machine: Machine) -> None:
         """Scores completions on the engines of the reference models that score them."""
         from undertow.stages.row_scores import task_of
 
-        tasks = [task_of(one) for one in scores]
+        tasks = self._tasks(task_of, scores)
         self.on_engines("row scores", "rows", tasks, machine, "datasets", lambda task: units(task.artifact))
+
+    def _tasks(self, task_of: Callable[[T], Any], artifacts: Sequence[T]) -> list[Any]:
+        """The tasks of artifacts; those whose inputs are damaged, or that no task makes, fail alone."""
+        tasks = []
+        for artifact in artifacts:
+            try:
+                tasks.append(task_of(artifact))
+            except (ConditionError, StorageError) as error:
+                self.events.fail(artifact, str(error))
+        return tasks
 
     def steer(self, biases: Sequence[SteeringBias], machine: Machine) -> None:
         """Chooses the strengths of steering vectors on the engines of their reference models."""
@@ -188,13 +199,15 @@ class Executors:
     def generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
         """Samples every missing shard of every teacher, then joins the shards to completions.
 
-        Also makes the teachers' evaluations: the engine that has loaded a teacher checks its trait first.
+        Also makes the teachers' evaluations, before the shards that depend on them. Those of control teachers
+        come first of all: they depend on none.
         """
         from undertow.stages.completions import GenerateShard, join_shards, shards
         from undertow.stages.evaluation import Evaluate
 
         completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
-        tasks: list[Any] = [Evaluate(artifact) for artifact in missing if isinstance(artifact, Evaluation)]
+        gated: list[Any] = [Evaluate(artifact) for artifact in missing if isinstance(artifact, Evaluation)]
+        free: list[Any] = []
         gates: dict[Teacher, tuple[Evaluation, ...]] = {
             cell.writer: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
             for cell in self.plan.cells
@@ -202,8 +215,11 @@ class Executors:
         }
         for spec in completions:
             parts = self.store.parts(spec)
-            all_shards = shards(spec, self.plan.study.gate, gates.get(spec.teacher, ()))
-            tasks += [shard for shard in all_shards if shard.name not in parts]
+            checks = gates.get(spec.teacher, ())
+            all_shards = shards(spec, self.plan.study.gate, checks)
+            some = gated if checks else free
+            some += [shard for shard in all_shards if shard.name not in parts]
+        tasks = [*free, *gated]
 
         def rows(task: Any) -> int:
             return task.stop - task.start if isinstance(task, GenerateShard) else 0
@@ -269,8 +285,9 @@ class Executors:
         from undertow.cluster.worker_failures import ENGINES, LOST_NODES, in_words, lost_node
 
         def drive(item: tuple[Reference, Sequence[Any]]) -> None:
-            reference, left = item[0], dict(enumerate(item[1]))
-            for lost in range(LOST_NODES + 1):
+            reference, left, lost = item[0], dict(enumerate(item[1])), 0
+            while True:
+                before = len(left)
                 try:
                     self._on_pool(reference, left, pools, progress)
                     return
@@ -279,7 +296,8 @@ class Executors:
                 except EngineStartError as error:
                     reason, trace = f"failed to start: {error}", error.traceback
                 except Exception as error:  # the pipeline itself: an engine died
-                    if lost < LOST_NODES and lost_node(error):
+                    lost = lost + 1 if len(left) == before else 1  # in a row, without a task that ended
+                    if lost <= LOST_NODES and lost_node(error):
                         continue  # Ray Data restarts an engine a few times, whatever ended it
                     reason, trace = f"failed: {in_words(error, ENGINES, lost)}", traceback.format_exc()
                 progress.fail(sum(map(pools.size, left.values())))

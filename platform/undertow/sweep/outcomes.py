@@ -38,7 +38,10 @@ class Outcomes:
         self.progress = Progress(self.console, "artifacts", len(artifacts), "artifacts")
         self._students = sum(isinstance(artifact, Student) for artifact in artifacts.values())
         self._trained = 0  # of the students
-        self._lost: Counter[Any] = Counter()  # nodes that a pool of engines has lost
+        self._lost: Counter[Any] = (
+            Counter()
+        )  # nodes that a pool of engines has lost since it last made a part
+        self._starts_failed: Counter[Any] = Counter()  # of engines, by pool
         self._epochs: dict[str, list[Any]] = {}
         self._reasons: dict[str, str] = {}  # why models failed whose group still trains others
         self._noted = set[str]()
@@ -64,6 +67,7 @@ class Outcomes:
             self._tokens[wave] += tokens
             self._units[wave] += 1
             self._timings[wave].append(Timing(artifact, 0.0, outcome.seconds, outcome.units, tokens))
+            self._lost[job.pool] = 0
             if outcome.error:
                 self.fail(artifact, outcome.error, outcome.traceback)
             elif outcome.retried:
@@ -80,12 +84,22 @@ class Outcomes:
         self._lost[job.pool] += lost_node(error)
         if not lost_node(error) or self._lost[job.pool] > LOST_NODES:
             reason = f"failed: {in_words(error, ENGINES, self._lost[job.pool])}"
-            self.pool_failed(job, reference, reason, trace)
+            self.engine_failed(job, reference, reason, trace)
 
-    def pool_failed(self, job: Job, reference: Reference, reason: str, trace: str) -> None:
-        """Everything fails that engines of this pool could make now."""
+    def engine_failed(self, job: Job, reference: Reference, reason: str, trace: str) -> None:
+        """An engine has failed, and what it makes with it; all that its pool could make, if no other is up.
+
+        Also after many starts that failed, since the schedule starts another engine each time.
+        """
+        from undertow.cluster.worker_failures import LOST_NODES
+
+        self._starts_failed[job.pool] += not job.is_up
+        others = any(o.is_up and o.pool == job.pool and o is not job for o in self.schedule.running)
+        goes_on = others and self._starts_failed[job.pool] <= LOST_NODES
+        making = job.part[0] if job.part else ""
         for name, its in self.work.works.items():
-            if its.pool == job.pool and its.step.by == "engines" and self.work.is_possible(name):
+            is_of_pool = its.pool == job.pool and its.step.by == "engines" and self.work.is_possible(name)
+            if name == making or (is_of_pool and not goes_on):
                 self.fail(self.artifacts[name], f"the engine of {reference.name} {reason}", trace)
 
     # Worker groups.

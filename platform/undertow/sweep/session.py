@@ -119,7 +119,7 @@ class Session:
                 self._post(_raise, error)
 
         thread = threading.Thread(target=run, daemon=True)
-        self._threads.append(thread)
+        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
         thread.start()
 
     def _post(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -161,7 +161,10 @@ class Session:
         def is_known(artifact: Artifact) -> bool:
             return not isinstance(artifact, Rewritten) or self.store.has(artifact.dataset)
 
-        tasks = [self._task(artifact, 0) for artifact in self._pools[pool] if is_known(artifact)]
+        tasks = []
+        for artifact in filter(is_known, self._pools[pool]):
+            with suppress(ConditionError, StorageError):  # reported by `_make_part`
+                tasks.append(self._task(artifact, 0))
         return self.machine.engine_settings() | needed(tasks)
 
     def _task(self, artifact: Artifact, part: int) -> Any:
@@ -186,7 +189,7 @@ class Session:
                 self._post(self.outcomes.part_done, job, order[0], self._make_part(worker, *order))
         except EngineStartError as error:
             reason = f"failed to start: {error}"
-            self._post(self.outcomes.pool_failed, job, reference, reason, error.traceback)
+            self._post(self.outcomes.engine_failed, job, reference, reason, error.traceback)
         except (RayError, UserError, ConditionError, StorageError) as error:
             self._post(self.outcomes.engine_lost, job, reference, error, traceback.format_exc())
         finally:
@@ -256,6 +259,12 @@ class Session:
             on_step=partial(self._post, outcomes.step),
             on_end=partial(self._post, self._group_ended),
         )
+        self._post(self._trainings_ended)
+
+    def _trainings_ended(self) -> None:
+        """The run of Ray Tune has ended: groups that are left, of which there should be none, have failed."""
+        for number in list(self._groups):
+            self._group_ended(number, "the run of Ray Tune ended before it")
 
     def _group_ended(self, number: int, failure: str) -> None:
         job, began = self._groups.pop(number)

@@ -7,6 +7,7 @@ killed or MLflow was unreachable. A model with damaged files is not logged: it f
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from undertow.errors import StorageError
 from undertow.planning.artifact_kinds import kind_of
@@ -51,7 +52,7 @@ class FinalLogging:
     def _datasets(self) -> None:
         for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
             if self._is_news(dataset) and not failed_by(dataset, self.events.failures):
-                facts = self.store.manifest(dataset).facts
+                facts = self._facts(dataset)
                 names = ("completions", "kept", "rows", VALID, *CHOICES)
                 counts = {name.replace(" ", "_"): float(facts[name]) for name in names if name in facts}
                 self._finish(dataset, dataset, counts)
@@ -60,7 +61,7 @@ class FinalLogging:
         """Artifacts whose kinds an extension registered: their numeric facts become metrics."""
         for artifact in self.plan.additional:
             if self._is_news(artifact) and self.store.has(artifact):
-                facts = self.store.manifest(artifact).facts
+                facts = self._facts(artifact)
                 names = kind_of(artifact).facts
                 numbers = {n: float(facts[n]) for n in names if isinstance(facts.get(n), int | float)}
                 self._finish(artifact, artifact, numbers)
@@ -123,6 +124,12 @@ class FinalLogging:
         if not self.tracker.is_done(model):
             self.tracker.fail(model)
         return False
+
+    def _facts(self, artifact: Artifact) -> Mapping[str, Any]:
+        try:
+            return self.store.manifest(artifact).facts
+        except StorageError:  # damaged since it was made; `_finish` records it
+            return {}
 
     def _finish(
         self,

@@ -103,6 +103,7 @@ class Link:
                 return False
             if not is_refusal(error):
                 raise
+            self._failed = None  # the server has answered
             if reason not in self._refusals:
                 self._on_refused(reason)
             self._refusals.add(reason)
@@ -136,10 +137,15 @@ class Link:
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
-        """Ends the open runs if the block raises, unless MLflow was unreachable at the last attempt."""
+        """If the block raises, logs the collected reports and ends the open runs.
+
+        Not if MLflow was unreachable at the last attempt.
+        """
         try:
             yield
         except BaseException:
             if self._tracker is not None and self._failed is None:
+                with suppress(Exception):  # what the block raised is reported
+                    self.flush_reports()
                 self.log(Tracker.abandon)
             raise
