@@ -89,7 +89,7 @@ class GenerateShard:
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:
         spec = self.completions
-        prompts = _asked(spec)
+        prompts = spec.asked
         writer = spec.sampler.model if spec.sampler else spec.teacher
         system = spec.sampler.system if spec.sampler else spec.teacher.system
         weights = weights_of(writer, store)
@@ -141,12 +141,6 @@ def _answers(spec: Completions, engine: Engine, requests: Sequence[Request], sto
     ]
 
 
-@lru_cache(2)
-def _asked(spec: Completions) -> list[str]:
-    """All prompts. Kept between the shards of a process: a format makes them in one pass, from one seed."""
-    return spec.asked
-
-
 @lru_cache
 def _window(spec: Completions) -> int:
     """The context length that all prompts and answers of the completions need, in tokens.
@@ -157,7 +151,7 @@ def _window(spec: Completions) -> int:
     longest = max(systems, key=lambda system: len(system or ""))
     # An engine that reads an answer samples one token after it.
     sampling = spec.sampling.changed(max_tokens=spec.sampling.max_tokens + (spec.sampler is not None))
-    return tokens_at_most(_asked(spec), longest, sampling)
+    return tokens_at_most(spec.asked, longest, sampling)
 
 
 def shards(completions: Completions, gate: float, evaluations: tuple[Evaluation, ...]) -> list[GenerateShard]:

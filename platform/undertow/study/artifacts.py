@@ -7,6 +7,7 @@ Nothing here imports Ray, torch or vLLM, so that a plan, which is made from thes
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from undertow.errors import SpecError
@@ -177,7 +178,12 @@ class Completions(Artifact):
     def asked(self) -> list[str]:
         """The prompts that are answered, in order."""
         skip = self.sampler.skip if self.sampler else 0
-        return self.format.prompts(skip + self.prompts, self.seed)[skip:]
+        return _stream(self.format, skip + self.prompts, self.seed)[skip:]
+
+
+@lru_cache(8)  # a format makes all prompts in one pass, and the teachers of a seed have the same
+def _stream(format_: Format, count: int, seed: int) -> list[str]:
+    return format_.prompts(count, seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from undertow.sweep.schedule import Schedule
 from undertow.sweep.scheduled_jobs import Job
 
 SECONDS_BETWEEN_WRITES = 30.0  # of the event log
+FAILED_ENGINES = 3  # of a pool, one after the other, after which everything that it could make fails
 
 
 class Outcomes:
@@ -41,7 +42,7 @@ class Outcomes:
         self._lost: Counter[Any] = (
             Counter()
         )  # nodes that a pool of engines has lost since it last made a part
-        self._starts_failed: Counter[Any] = Counter()  # of engines, by pool
+        self._failed: Counter[Any] = Counter()  # engines of a pool that failed, likewise
         self._epochs: dict[str, list[Any]] = {}
         self._reasons: dict[str, str] = {}  # why models failed whose group still trains others
         self._noted = set[str]()
@@ -67,7 +68,7 @@ class Outcomes:
             self._tokens[wave] += tokens
             self._units[wave] += 1
             self._timings[wave].append(Timing(artifact, 0.0, outcome.seconds, outcome.units, tokens))
-            self._lost[job.pool] = 0
+            self._lost[job.pool] = self._failed[job.pool] = 0
             if outcome.error:
                 self.fail(artifact, outcome.error, outcome.traceback)
             elif outcome.retried:
@@ -87,15 +88,13 @@ class Outcomes:
             self.engine_failed(job, reference, reason, trace)
 
     def engine_failed(self, job: Job, reference: Reference, reason: str, trace: str) -> None:
-        """An engine has failed, and what it makes with it; all that its pool could make, if no other is up.
+        """An engine has failed, and what it makes with it; the schedule starts another one if it needs one.
 
-        Also after many starts that failed, since the schedule starts another engine each time.
+        All that engines of its pool could make fails if none of them can start, or after several in a row.
         """
-        from undertow.cluster.worker_failures import LOST_NODES
-
-        self._starts_failed[job.pool] += not job.is_up
+        self._failed[job.pool] += 1
         others = any(o.is_up and o.pool == job.pool and o is not job for o in self.schedule.running)
-        goes_on = others and self._starts_failed[job.pool] <= LOST_NODES
+        goes_on = (job.is_up or others) and self._failed[job.pool] < FAILED_ENGINES
         making = job.part[0] if job.part else ""
         for name, its in self.work.works.items():
             is_of_pool = its.pool == job.pool and its.step.by == "engines" and self.work.is_possible(name)
