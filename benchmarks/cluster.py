@@ -27,6 +27,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.barriers import WithBarriers
 from benchmarks.cluster_assumptions import Durations, checkpoints, loads
 from benchmarks.cluster_simulation import Outcome, Preemptions, Simulation
 from undertow.cli.entry import StudyArguments, enter, option
@@ -46,7 +47,7 @@ from undertow.study.study import Study
 from undertow.sweep.graph import Work, graph
 from undertow.sweep.plans import make_plan
 from undertow.sweep.progress import print_line
-from undertow.sweep.schedule import Overlapping, Schedule, WithBarriers
+from undertow.sweep.schedule import Overlapping, Schedule
 from undertow.sweep.scheduled_jobs import Capacity
 from undertow.traits.preference import ANIMALS, MORE_ANIMALS, Preference
 

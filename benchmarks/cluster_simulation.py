@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from undertow.sweep.schedule import Schedule, WithBarriers
+from benchmarks.barriers import WithBarriers
+from undertow.sweep.schedule import Schedule
 from undertow.sweep.scheduled_jobs import Give, Job, Start, Stop
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from benchmarks.barriers import WithBarriers
 from benchmarks.cluster import BARRIERS, OVERLAPPING, Arguments, report
 from benchmarks.cluster_simulation import Outcome, Preemptions, Simulation
 from tests.sweep import small_study
@@ -16,7 +17,7 @@ from undertow.planning.resources import Layout, Machine, Node
 from undertow.storage.store import Store
 from undertow.sweep.graph import Step, Work, graph
 from undertow.sweep.plans import make_plan
-from undertow.sweep.schedule import Overlapping, WithBarriers
+from undertow.sweep.schedule import Overlapping
 from undertow.sweep.scheduled_jobs import Capacity
 
 # The log of `jobs/sweep.py --study tests/sweep/small_study.py:impossible --engines 1 --trainings 1`.

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from benchmarks.barriers import WithBarriers, divided
 from tests.examples import STUDIES
 from undertow.cli.studies import load
 from undertow.planning.artifact_kinds import ArtifactKind, Wave
@@ -29,7 +30,7 @@ from undertow.study.references import Artifact
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step, Work, graph
 from undertow.sweep.plans import make_plan
-from undertow.sweep.schedule import Overlapping, Schedule, WithBarriers, divided
+from undertow.sweep.schedule import Overlapping, Schedule
 from undertow.sweep.scheduled_jobs import Capacity, Give, Job, Start, Stop
 from undertow.sweep.waves import Waves
 from undertow.tracking.link import Link
