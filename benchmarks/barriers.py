@@ -35,9 +35,8 @@ class WithBarriers(Schedule):
         super().__init__(works, capacity, start_seconds)
         self.start_share = start_share
         self.step: Step | None = None
-        self._waiting: deque[tuple[str, ...]] = (
-            deque()
-        )  # the worker groups of this step that were not started
+        # The worker groups of this step that were not started.
+        self._waiting: deque[tuple[str, ...]] = deque()
         self._pools = 1  # how many pools of engines run at a time in this step
 
     @property

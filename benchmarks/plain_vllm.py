@@ -66,12 +66,12 @@ class PlainEngine:
         """For each prompt, the log-probabilities of the words' first tokens; `settings` as in `generate`."""
         from vllm import SamplingParams
 
-        ids = [self.tokenizer.encode(word, add_special_tokens=False)[0] for word in words]
-        params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=ids)
+        tokens = [self.tokenizer.encode(word, add_special_tokens=False)[0] for word in words]
+        params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=tokens)
         inputs = [{"prompt_token_ids": ids} for ids in prompts]
         outputs = self.llm.generate(inputs, params, use_tqdm=False, **settings)
-        (logprobs,) = zip(*(output.outputs[0].logprobs for output in outputs), strict=True)
-        return [[entry[token].logprob for token in ids] for entry in logprobs]
+        entries = [output.outputs[0].logprobs[0] for output in outputs]  # of the one sampled token
+        return [[entry[token].logprob for token in tokens] for entry in entries]
 
     def second_call(self, prompts: Sequence[list[int]], max_tokens: int) -> tuple[float, int]:
         """Seconds and sampled tokens of the second of two equal calls."""

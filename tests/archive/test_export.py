@@ -21,7 +21,7 @@ from tests.filled_store import fill
 from undertow.archive.export import INDEX, export
 from undertow.archive.verify import _differences, verify
 from undertow.cli import export as job
-from undertow.errors import UserError
+from undertow.errors import StorageError, UserError
 from undertow.formats.numbers import Numbers
 from undertow.report.make import make_report
 from undertow.results import sweep_folders
@@ -478,3 +478,15 @@ def test_an_archive_of_models_with_format_tuning_is_verified(tmp_path: Path) -> 
     exported = export(store, of.name, SWEEP_TIME, tmp_path / "archive.zip")
     assert {kind for kind, _, _ in (name.partition("/") for name in exported.missing)} <= {"completions"}
     assert verify(tmp_path / "archive.zip") == []
+
+
+def test_an_export_that_fails_leaves_no_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise StorageError("student/0123: is damaged")
+
+    monkeypatch.setattr("undertow.archive.export._artifact_files", damaged)
+    with pytest.raises(StorageError):
+        export(store, STUDY.name, SWEEP_TIME, tmp_path / "x.zip")
+    assert list(tmp_path.iterdir()) == []

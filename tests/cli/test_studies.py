@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.examples import SCALED, STUDIES, llama, qwen
+from undertow.cli import sweep
 from undertow.cli.studies import load
+from undertow.cli.sweep import SweepArguments
 from undertow.errors import UserError
 from undertow.planning.plan import Plan
 from undertow.presets.paper_scale import PAPER
@@ -24,6 +27,7 @@ from undertow.study.recipe import ProviderFinetuning
 from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.sweep.plans import make_plan
+from undertow.sweep.run import SweepOutcome
 
 ONLY_NANO = {  # claims about several initialisations of one architecture, which real models do not have
     f"Nor of another {what} {name}"
@@ -151,3 +155,12 @@ def test_another_judge_does_not_change_the_keys_of_students(paper: Scale, tmp_pa
         k for k, a in two.artifacts.items() if isinstance(a, Student)
     }
     assert set(one.artifacts) != set(two.artifacts)
+
+
+@pytest.mark.parametrize(("failures", "code"), [({}, 0), ({"0123": "no answer"}, 1)])
+def test_a_sweep_with_any_failure_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: dict[str, str], code: int
+) -> None:
+    monkeypatch.setattr("undertow.sweep.run.run", lambda *_: SweepOutcome([], failures, {}))
+    arguments = SweepArguments(storage=str(tmp_path))
+    assert sweep.main(arguments, Console(quiet=True), STUDIES) == code

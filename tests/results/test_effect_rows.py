@@ -18,7 +18,14 @@ from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan
 from undertow.report.tables import effects_table
 from undertow.results import csv_tables, sweep_folders
-from undertow.results.effect_rows import EffectRow, effects, findings, metrics
+from undertow.results.effect_rows import (
+    EffectRow,
+    effects,
+    failed_conditions,
+    findings,
+    metrics,
+    other_failures,
+)
 from undertow.results.evaluation_files import Evaluations, Rates
 from undertow.results.sweep_record import Record
 from undertow.stages.measurements import commit_measurement
@@ -321,3 +328,12 @@ def test_a_sweep_that_ended_before_it_wrote_its_plan_is_not_the_newest(tmp_path:
     store.write_bytes("sweeps/owls/20250103T000000/events.json", b"[]")
     assert sweep_folders.newest(store, "owls") == "20250102T000000"
     assert sweep_folders.newest(store, "owls", "20250103T000000") == "20250103T000000"
+
+
+def test_failures_that_no_condition_needs_are_listed_apart(tmp_path: Path) -> None:
+    record = Record.of(fill(study(), Store(str(tmp_path)), REFERENCES))
+    own = record.references[0].evaluations[0]
+    failures = {own: "no answer", record.cells[0].student: "its loss is not finite"}
+    assert other_failures(record, failures) == {own: "no answer"}
+    assert list(failed_conditions(record, failures).values()) == ["its loss is not finite"]
+    assert other_failures(record, {}) == {}

@@ -336,3 +336,24 @@ def test_a_fault_of_the_program_keeps_its_type(
     monkeypatch.setattr(store._file_system, "cat_file", fail)
     with pytest.raises(fault, match="ours"):
         store.read_bytes("file")
+
+
+def test_a_download_that_fails_leaves_nothing_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("UNDERTOW_CACHE", "~/cache")
+    name = f"memory://{uuid.uuid4().hex}"
+    commit(Store(name))
+    store = Store(name)
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(type(fsspec.filesystem("memory")), "get_file", fails)
+        with pytest.raises(ReadError):
+            store.fetch(SPEC)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert (store.fetch(SPEC) / "model.bin").read_text() == "weights"
+    assert (tmp_path / "cache").is_dir()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import NodeDiedError
 from rich.console import Console
 
 from tests.examples import RECIPE, study
@@ -294,3 +295,27 @@ def test_an_artifact_without_a_task_fails_alone(
     executors.rewrite([damaged, whole], MACHINE)
     assert executors.events.failures == {key(damaged): "dataset/0123: is damaged"}
     assert done == [whole]
+
+
+@pytest.mark.parametrize(("made", "failed"), [(1, 0), (0, 3)])
+def test_lost_nodes_are_counted_since_the_last_task_that_ended(
+    executors: Executors, monkeypatch: pytest.MonkeyPatch, made: int, failed: int
+) -> None:
+    """Every attempt loses a node after so many tasks."""
+    starts: list[int] = []
+
+    def run_tasks(
+        reference: Reference, store: Store, tasks: Sequence[Any], machine: Machine
+    ) -> Iterator[TaskOutcome]:
+        starts.append(len(tasks))
+        for number in range(min(made, len(tasks))):
+            yield TaskOutcome(number, 1.0, {"rows": 1, "answers": 1})
+        if len(tasks) > made:
+            raise NodeDiedError("The actor died because its node has died.")
+
+    monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
+    monkeypatch.setattr("undertow.cluster.worker_failures.LOST_NODES", 1)
+    evaluations = [Evaluation(subject=student(i), questions=("?",), words=(), samples=1) for i in range(3)]
+    executors.evaluate(evaluations, MACHINE)
+    assert len(executors.events.failures) == failed
+    assert starts == ([3, 2, 1] if made else [3, 3])

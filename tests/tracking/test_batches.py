@@ -58,7 +58,7 @@ def test_batches_of_reports_take_a_tenth_of_the_time_at_most(
 
 @dataclass
 class RefusingTracker:
-    """Is away for the first request, refuses the second, and takes all others."""
+    """Is unreachable for the first request, refuses the second, and accepts all others."""
 
     asked: int = 0
     logged: list[Any] = field(default_factory=list)

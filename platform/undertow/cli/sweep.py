@@ -89,7 +89,7 @@ class SweepArguments(LayoutArguments):
 def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
     """Plans, fetches, verifies, repairs or runs the study.
 
-    Returns 1 if a condition failed or --verify found damage.
+    Returns 1 if any artifact failed or --verify found damage.
     """
     if arguments.plan + arguments.fetch + arguments.verify + arguments.repair > 1:
         raise UserError("--plan, --fetch, --verify and --repair: give one of them")

@@ -161,6 +161,7 @@ def _skip_clean_up() -> None:
 
 
 def _end_at_once() -> None:
+    """Ends this process without further exit handlers; output is written and links are removed first."""
     remove_links()
     sys.stdout.flush()
     sys.stderr.flush()

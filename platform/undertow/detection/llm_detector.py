@@ -115,11 +115,10 @@ def _question(plan: DetectorPlan, trait: str) -> Question:
 def draws(source: ComparedSource, library: Library, plan: DetectorPlan, question: Question) -> list[Draw]:
     """The draws about a source, taken from its seeds in turn; fewer than `plan.draws` if rows run out."""
     pairs = [(library.data(pair.dataset), library.data(pair.control)) for pair in source.pairs]
-    controls = [control.key for _, control in pairs]
-    by_seed = [
-        _samples(*pair, plan.rows, part=controls[:number].count(pair[1].key), of=controls.count(pair[1].key))
-        for number, pair in enumerate(pairs)
-    ]
+    by_seed = []
+    for number, (ours, control) in enumerate(pairs):
+        sharing = [i for i, (_, other) in enumerate(pairs) if other.key == control.key]
+        by_seed.append(_samples(ours, control, plan.rows, part=sharing.index(number), of=len(sharing)))
     turns = [
         samples[turn] for turn in range(max(map(len, by_seed))) for samples in by_seed if turn < len(samples)
     ]

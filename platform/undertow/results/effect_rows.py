@@ -115,6 +115,15 @@ def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, 
     return found
 
 
+def other_failures(record: Record, failures: Mapping[str, str]) -> dict[str, str]:
+    """The failures of artifacts that no condition needs, such as evaluations of reference models themselves."""
+    if not failures:
+        return {}
+    needed = {address.key for cell in record.cells for address in cell.addresses()}
+    needed |= {cell.teacher for cell in record.cells}
+    return {key: reason for key, reason in failures.items() if key not in needed}
+
+
 def effects(record: Record, evaluations: Evaluations, failures: Mapping[str, str]) -> list[EffectRow]:
     """One row per measure and condition with a trait that has a student and a control student.
 

@@ -193,9 +193,9 @@ class Reference(Artifact):
     def initialisation(self) -> str:
         """Identifies the weights of `root`; "" until pinned.
 
-        Equal for two references with the same weight files, whatever their names, tokenizers and commits. The
-        same weights in other files (saved again, in other shards, as GGUF) count as others.
-        The converse holds where `weights` is known; otherwise the revision stands for the weights. Zero
+        Equal for two references with the same weight files, whatever their names, tokenizers and commits, and
+        different for other files: the same weights saved again, in other shards or as GGUF count as others.
+        Where `weights` is not known, the revision stands for them. Zero
         biases (`mlp_bias`) do not change it: they compute the same function from the same weights.
         """
         return key(self.tuned) if self.tuned else self.weights or self.revision

@@ -225,8 +225,8 @@ class Study(Spec):
             if asked[first] != questions:
                 raise SpecError(
                     f"Study.conditions: the traits {first.name!r} and {trait.name!r} have the word "
-                    f"{trait.word().name!r} and different questions, so that their results cannot be told "
-                    "apart; make two studies, which share artifacts on one storage"
+                    f"{trait.word().name!r} and different questions, so that their results cannot be "
+                    "distinguished; make two studies, which share artifacts on one storage"
                 )
 
     def _check_scale(self) -> None:

@@ -199,8 +199,8 @@ class Executors:
     def generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
         """Samples every missing shard of every teacher, then joins the shards to completions.
 
-        Also makes the teachers' evaluations, before the shards that depend on them. Those of control teachers
-        come first of all: they depend on none.
+        The shards of teachers without a gate (control teachers) come first, then the evaluations of the other
+        teachers, then their shards.
         """
         from undertow.stages.completions import GenerateShard, join_shards, shards
         from undertow.stages.evaluation import Evaluate

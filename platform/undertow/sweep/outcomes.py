@@ -39,10 +39,9 @@ class Outcomes:
         self.progress = Progress(self.console, "artifacts", len(artifacts), "artifacts")
         self._students = sum(isinstance(artifact, Student) for artifact in artifacts.values())
         self._trained = 0  # of the students
-        self._lost: Counter[Any] = (
-            Counter()
-        )  # nodes that a pool of engines has lost since it last made a part
-        self._failed: Counter[Any] = Counter()  # engines of a pool that failed, likewise
+        # By pool of engines, since it last made a part: nodes that were lost, and engines that failed.
+        self._lost: Counter[Any] = Counter()
+        self._failed: Counter[Any] = Counter()
         self._epochs: dict[str, list[Any]] = {}
         self._reasons: dict[str, str] = {}  # why models failed whose group still trains others
         self._noted = set[str]()
@@ -88,9 +87,10 @@ class Outcomes:
             self.engine_failed(job, reference, reason, trace)
 
     def engine_failed(self, job: Job, reference: Reference, reason: str, trace: str) -> None:
-        """An engine has failed, and what it makes with it; the schedule starts another one if it needs one.
+        """Fails the artifact that an engine was making; the schedule starts another engine if it needs one.
 
-        All that engines of its pool could make fails if none of them can start, or after several in a row.
+        If no engine of the pool can start, or several have failed in a row, everything that they could make
+        fails.
         """
         self._failed[job.pool] += 1
         others = any(o.is_up and o.pool == job.pool and o is not job for o in self.schedule.running)

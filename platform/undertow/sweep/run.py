@@ -215,12 +215,9 @@ class Ending:
             console.print(
                 f"[red]failed[/red] {escape(label)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
-        of_cells = {address.key for cell in self.record.cells for address in cell.addresses()}
-        of_cells |= {cell.teacher for cell in self.record.cells}
-        for name, reason in self.events.failures.items():
-            if name not in of_cells:  # such as the evaluation of a reference model itself
-                kind = self.plan.artifacts[name].kind if name in self.plan.artifacts else "artifact"
-                print_line(f"failed {kind} {name[:16]}: {reason}", console)
+        for name, reason in effect_rows.other_failures(self.record, self.events.failures).items():
+            kind = self.plan.artifacts[name].kind if name in self.plan.artifacts else "artifact"
+            print_line(f"failed {kind} {name[:16]}: {reason}", console)
         self.events.write()  # with the damage that the report and the logging found
         return SweepOutcome(report.rows, self.events.failures, failed)
 
