@@ -116,7 +116,7 @@ def failed_conditions(record: Record, failures: Mapping[str, str]) -> dict[str, 
 
 
 def other_failures(record: Record, failures: Mapping[str, str]) -> dict[str, str]:
-    """The failures of artifacts that no condition needs, such as evaluations of reference models themselves."""
+    """The failures of artifacts that no condition needs, such as the evaluation of a reference model."""
     if not failures:
         return {}
     needed = {address.key for cell in record.cells for address in cell.addresses()}
