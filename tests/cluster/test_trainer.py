@@ -1,4 +1,4 @@
-"""The trainer of a worker group: how its workers are connected, and what the trial's process imports."""
+"""The trainer of a worker group: how its workers are connected, and what it imports and starts."""
 
 import subprocess
 import sys
@@ -31,3 +31,49 @@ def test_only_a_trial_of_gpus_imports_torch(device: str, backend: str, tmp_path:
     command = [sys.executable, "-c", PROGRAM, device, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == backend
+
+
+ON_RAY = """
+import sys
+
+import ray
+import ray.train
+
+from undertow.cluster.connection import connect
+
+
+def work(settings):
+    import torch.distributed
+
+    group = torch.ones(1)
+    torch.distributed.all_reduce(group)
+    started_with = ray.get_runtime_context().runtime_env.to_dict()
+    with open(f"{settings['folder']}/{torch.distributed.get_rank()}", "w") as file:
+        print(int(group), started_with, file=file)
+
+
+class Trial:
+    def train(self, folder):
+        from undertow.cluster.trainer import make_trainer
+
+        make_trainer(
+            work,
+            on_gpu=False,
+            train_loop_config={"folder": folder},
+            scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
+            run_config=ray.train.RunConfig(storage_path=f"{folder}/state"),
+        ).fit()
+
+
+with connect():
+    ray.get(ray.remote(num_cpus=0)(Trial).remote().train.remote(sys.argv[1]))
+    print(*sorted(actor["ActorClassName"] for actor in ray._private.state.actors().values()))
+"""
+
+
+@pytest.mark.stack
+def test_a_worker_group_on_a_local_ray_starts_its_workers_only_and_connects_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ON_RAY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "RayTrainWorker RayTrainWorker Trial"
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 {}\n"] * 2

@@ -1,14 +1,16 @@
-"""RAY_ADDRESS, checked before Ray uses it.
+"""RAY_ADDRESS, checked before Ray uses it, and whether Ray was started by this program instead.
 
 `ray.init` waits for minutes for a server that does not exist, in C++ code that Ctrl-C does not interrupt, and
 reports an address of a wrong kind with a long traceback.
 """
 
+import os
 import re
 import time
 
 from undertow.errors import UserError, last_line
 
+LOCAL = "UNDERTOW_LOCAL_RAY"  # set by the program that starts Ray, and inherited by Ray's processes
 ANSWER_SECONDS = 10.0  # for the head node to answer; one that has just started may need a few
 RETRY_SECONDS = 0.5
 WANTED = (
@@ -22,6 +24,11 @@ _KINDS = {
     "https": "the address of the dashboard, which only `ray job submit` takes (--address)",
     "ray": "the address of a Ray Client server, which cannot run a sweep",
 }
+
+
+def is_local() -> bool:
+    """Whether this process belongs to a Ray that this program started for itself on this machine."""
+    return LOCAL in os.environ
 
 
 def check_address(address: str) -> None:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from undertow.cluster.address import check_address
+from undertow.cluster.address import LOCAL, check_address
 from undertow.cluster.ray_messages import print_plainly
 from undertow.cluster.web_pages import Access
 from undertow.engines.quiet import quiet
@@ -184,6 +184,7 @@ def _init(address: str | None) -> str:
     import ray
 
     if address:
+        os.environ.pop(LOCAL, None)
         check_address(address)
         try:
             context = ray.init(
@@ -208,6 +209,7 @@ def _start_local() -> None:
     """
     import ray
 
+    os.environ[LOCAL] = "1"
     # Saves one process per worker group; a local Ray cannot be preempted.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     for _ in range(STARTS):

@@ -1,4 +1,4 @@
-"""Ray Train's trainer for torch, with fewer helper processes per worker group and a faster start."""
+"""Ray Train's trainer for torch, with fewer processes per worker group and a faster start."""
 
 import asyncio
 import os
@@ -7,14 +7,20 @@ from typing import Any
 
 from ray.train.backend import Backend, BackendConfig
 
+from undertow.cluster.address import is_local
+
 
 def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
-    """A trainer for use in a Tune trial, without three actors that Train starts with every worker group.
+    """A trainer for use in a Tune trial, without actors that Train starts with every worker group.
 
     Train's controller runs in the trial's process, which only waits for it: the workers and their placement
     group belong to the trial and end with it. Of the others one splits Ray data sets, of which worker groups
-    here get none, and one removes placement groups of dead controllers, which `placement_groups` does. Each
-    takes about as long to start as a small training.
+    here get none, one removes placement groups of dead controllers, which `placement_groups` does, and one
+    synchronizes calls of `ray.train.report`, which the workers do not make. Each takes about as long to start
+    as a small training.
+
+    On a local Ray, no coordinator asks an autoscaler for nodes, and the workers inherit the environment
+    instead of being started with a copy of it, for which Ray starts each of them twice.
 
     Args:
         train: the function that each worker calls, in a process group of torch with the other workers.
@@ -32,11 +38,55 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
             return [callback for callback in callbacks if not isinstance(callback, unused)]
 
         def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+            _without_synchronization()
+            if is_local():
+                _without_environments()
+                arguments["scaling_policy"] = _without_coordinator(arguments["scaling_policy"])
             controller = TrainController(**arguments)
             asyncio.run(controller.run())
             return controller.get_result()
 
     return Trainer(train, backend_config=_on_gpus() if on_gpu else Gloo(), **settings)
+
+
+class _NoSynchronization:
+    """Takes the place of Train's actor that synchronizes reports, of which the workers make none."""
+
+    @classmethod
+    def options(cls, **options: Any) -> "_NoSynchronization":
+        return cls()
+
+    def remote(self, **settings: Any) -> "_NoSynchronization":
+        return self
+
+
+def _without_synchronization() -> None:
+    """Worker groups of this process start no actor for the synchronization of reports."""
+    from ray.train.v2._internal.execution.worker_group import state, worker_group
+
+    worker_group.SynchronizationActor = _NoSynchronization
+    state._shutdown_sync_actor = lambda actor: None
+
+
+def _without_environments() -> None:
+    """Workers that this process starts get no environment of their own."""
+    from ray.train.v2._internal import constants
+
+    constants.ENV_VARS_TO_PROPAGATE.clear()
+
+
+def _without_coordinator(policy: Any) -> Any:
+    """The policy for a group of a fixed size, without requests for nodes."""
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+
+    class WithoutCoordinator(FixedScalingPolicy):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            pass
+
+        def _maybe_send_resource_request(self) -> None:
+            pass
+
+    return WithoutCoordinator(policy.scaling_config)
 
 
 def _on_gpus() -> BackendConfig:

@@ -90,7 +90,7 @@ def train(
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    keep_keys_to_nodes()
+    set_environment_of_trials()
     scratch = _scratch(todo)
     # On the driver's node: on another node the queue could be lost while the driver lives.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -155,13 +155,20 @@ def group_grid(parameters: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     return {"group": tune.grid_search(list(range(len(parameters)))), **followers}
 
 
-def keep_keys_to_nodes() -> None:
-    """Stops Tune from copying AWS keys into its trials' runtime environment, which Ray logs."""
+def set_environment_of_trials() -> None:
+    """Stops Tune from copying AWS keys into its trials' runtime environment, which Ray logs.
+
+    On a local Ray nothing is copied: trials inherit it, and Ray would start each process twice.
+    """
     from ray.tune.execution import class_cache
 
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
-        {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
-    )
+    from undertow.cluster.address import is_local
+
+    copied = class_cache.ENV_VARS_TO_PROPAGATE
+    if is_local():
+        copied.clear()
+        class_cache.DEFAULT_ENV_VARS.clear()
+    copied.difference_update({name for name in copied if name.startswith("AWS_")})
 
 
 def _scratch(todo: Sequence[Group]) -> str:

@@ -23,7 +23,7 @@ from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.engines.quiet import quiet
 from undertow.planning.resources import Machine
-from undertow.stages.finetuning import TRIAL_MEMORY, keep_keys_to_nodes, listening, train_in_workers
+from undertow.stages.finetuning import TRIAL_MEMORY, listening, set_environment_of_trials, train_in_workers
 from undertow.stages.training_group import Group, Watched
 from undertow.stages.trials import group_name, group_parameters
 from undertow.stages.weights import Trained
@@ -149,7 +149,7 @@ def train_as_ready(
         on_end: called with a group's number when its trial has ended, after the reports of its models, and
             with the reason if the trial failed, else "".
     """
-    keep_keys_to_nodes()
+    set_environment_of_trials()
     scratch = f"ray-{min(models)[:16]}"
     # On the driver's node: on another node the queue could be lost while the driver lives.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -13,7 +13,7 @@ from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
-from undertow.stages.finetuning import SECONDS_BETWEEN_REPORTS, TRIAL_MEMORY, keep_keys_to_nodes
+from undertow.stages.finetuning import SECONDS_BETWEEN_REPORTS, TRIAL_MEMORY, set_environment_of_trials
 from undertow.stages.search_points import RecipeSearch, TrialOutcome
 from undertow.stages.search_trial import EPOCH, SCORE, run_trial
 from undertow.stages.trials import trial_name
@@ -43,7 +43,7 @@ def run_trials(
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    keep_keys_to_nodes()
+    set_environment_of_trials()
     machine = machine.for_models(tiny=is_nano(search.condition.student))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
