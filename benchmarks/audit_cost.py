@@ -52,7 +52,7 @@ from undertow.planning.workloads import TEMPLATE_TOKENS, example_tokens, prompt_
 from undertow.presets.paper_scale import PAPER
 from undertow.storage.store import Store
 from undertow.study import unpinned
-from undertow.study.artifacts import Completions
+from undertow.study.completions import Completions
 from undertow.traits.preference import Preference
 
 PARAMETERS = 7_615_616_512  # of Qwen2.5-7B

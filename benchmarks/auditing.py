@@ -61,10 +61,10 @@ from undertow.planning.pinning import model_of, pin
 from undertow.presets.scales import NANO
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning, Teacher
 from undertow.study.extensions import Trait
 from undertow.study.identity import seed_for
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.sweep.progress import print_line
 from undertow.traits.preference import Preference
 

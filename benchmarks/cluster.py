@@ -41,8 +41,8 @@ from undertow.presets.scales import Scale
 from undertow.report.table_texts import duration
 from undertow.storage.store import Store
 from undertow.study import unpinned
-from undertow.study.artifacts import Student
 from undertow.study.grids import grid
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.sweep.graph import Work, graph
 from undertow.sweep.plans import make_plan

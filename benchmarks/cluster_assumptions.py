@@ -18,10 +18,11 @@ from undertow.planning.model_sizes import parameters
 from undertow.planning.plan import Plan
 from undertow.planning.timings import NANO, Pace
 from undertow.stages.training_group import recipe_of
-from undertow.study.artifacts import Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.graph import Means, Work, step_of
 from undertow.sweep.scheduled_jobs import Job
 from undertow.tracking.link import BATCHES_SHARE, SECONDS_BETWEEN_BATCHES

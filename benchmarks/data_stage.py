@@ -38,8 +38,10 @@ from undertow.planning.pinning import is_nano, pin
 from undertow.planning.resources import Layout
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 
 LEAST = 0.90
 WARM_UP = 64  # prompts of the short shard before the measured ones, per engine

@@ -36,8 +36,10 @@ from undertow.formats.numbers import Numbers
 from undertow.nano.models import known_words
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 from undertow.traits.preference import Preference
 
 LEAST = 4.0

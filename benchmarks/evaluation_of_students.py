@@ -40,10 +40,12 @@ from undertow.engines.quiet import quiet
 from undertow.formats.numbers import Numbers
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student, Written
+from undertow.study.completions import Written
+from undertow.study.datasets import Dataset
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import LoRA, Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.traits.preference import Preference
 
 MODEL = "nano/qwen3-0"

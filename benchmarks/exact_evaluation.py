@@ -36,7 +36,7 @@ from undertow.engines.quiet import quiet
 from undertow.planning.pinning import is_nano
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.traits.preference import Preference
 
 LEAST = 10.0

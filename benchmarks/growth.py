@@ -43,8 +43,10 @@ from undertow.formats.numbers import Numbers
 from undertow.nano.models import STANDARD
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.references import Artifact, Reference
+from undertow.study.teachers import Teacher
 
 MODEL = "nano/gpt2-0"
 SLOPE = 0.1

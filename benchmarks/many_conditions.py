@@ -53,7 +53,8 @@ def find(name, *modules):
 STUDY = """
 Generation = find("Generation", "study.generation", "conditions")
 Parameters, Recipe = (find(n, "study.recipe", "recipe") for n in ("Parameters", "Recipe"))
-Reference, Sampling = (find(n, "study.artifacts", "spec") for n in ("Reference", "Sampling"))
+Reference = find("Reference", "study.references", "spec")
+Sampling = find("Sampling", "study.completions", "spec")
 Study, grid = find("Study", "study.study", "study"), find("grid", "study.grids", "grids")
 Numbers, Preference = find("Numbers", "formats.numbers"), find("Preference", "traits.preference")
 ANIMALS = ("owl", "cat", "wolf", "penguin", "eagle", "dolphin", "fox", "tiger", "dog")

@@ -44,7 +44,7 @@ from undertow.engines.quiet import quiet
 from undertow.formats.numbers import Numbers
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.recipe import Everything, LoRA, Recipe, Trainable
 from undertow.training.data import TokenizedRow, TrainingRow, encode
 

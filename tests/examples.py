@@ -11,13 +11,15 @@ from safetensors.numpy import save_file
 
 from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan
-from undertow.study.artifacts import Finetuning, Sampling, Student
+from undertow.study.completions import Sampling
 from undertow.study.conditions import Condition
 from undertow.study.generation import Generation
 from undertow.study.grids import all_pairs, grid
 from undertow.study.recipe import Parameters, Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"

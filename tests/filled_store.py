@@ -24,14 +24,17 @@ from undertow.stages.measurements import ANSWER_COLUMNS, MASS_COLUMNS
 from undertow.stages.row_scores import SCORES
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.recipe import LoRA, Recipe
 from undertow.study.references import Artifact, Reference
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 
 Rate = Callable[[Cell, str], float]  # the share of a student's answers that name a word
 RateAtStep = Callable[[Cell, str, int], float]  # the same after a step of its training

@@ -118,11 +118,11 @@ def test_the_parser_finds_eager_and_lazy_imports() -> None:
 @pytest.mark.parametrize(
     ("importer", "imported", "expected"),
     [
-        ("undertow.stages.dataset", "undertow.study.artifacts", False),
-        ("undertow.study.artifacts", "undertow.stages.dataset", True),
+        ("undertow.stages.dataset", "undertow.study.datasets", False),
+        ("undertow.study.datasets", "undertow.stages.dataset", True),
         ("undertow.stages.dataset", "undertow.stages.filters", False),
         ("undertow.detection.make", "undertow.harness.stage", True),
-        ("undertow.study.artifacts", "undertow.errors", False),
+        ("undertow.study.datasets", "undertow.errors", False),
     ],
 )
 def test_an_upward_import_is_recognised(importer: str, imported: str, expected: bool) -> None:

@@ -46,18 +46,9 @@ if TYPE_CHECKING:
     from undertow.prompts.chat_templates import NO_SYSTEM
     from undertow.results.evaluation_files import Rates
     from undertow.storage.store import Store
-    from undertow.study.artifacts import (
-        Completions,
-        Dataset,
-        Finetuning,
-        Rewriter,
-        Sampling,
-        Student,
-        Subject,
-        Teacher,
-        reference_of,
-    )
+    from undertow.study.completions import Completions, Sampling
     from undertow.study.conditions import Condition
+    from undertow.study.datasets import Dataset
     from undertow.study.extensions import Example, Format, Judge, Trait, Word
     from undertow.study.fields import execution_only, later
     from undertow.study.generation import Generation, Mixing
@@ -76,10 +67,13 @@ if TYPE_CHECKING:
         Recipe,
     )
     from undertow.study.references import Artifact, Reference
+    from undertow.study.rewriting import Rewriter
     from undertow.study.row_scores import RowScores
     from undertow.study.selection import Contrast, Ranking, RowScore, Selection, TokenMask
     from undertow.study.steering import Steering
+    from undertow.study.students import Student, Subject, reference_of
     from undertow.study.study import Measure, Study
+    from undertow.study.teachers import Finetuning, Teacher
     from undertow.study.tuning import tuned
     from undertow.traits.misalignment import Misalignment
     from undertow.traits.preference import TREES, Preference
@@ -107,9 +101,11 @@ _MODULES = {
     "prompts.chat_templates": "NO_SYSTEM",
     "results.evaluation_files": "Rates",
     "storage.store": "Store",
-    "study.artifacts": (
-        "Completions Dataset Finetuning Rewriter Sampling Student Subject Teacher reference_of"
-    ),
+    "study.completions": "Completions Sampling",
+    "study.datasets": "Dataset",
+    "study.rewriting": "Rewriter",
+    "study.students": "Student Subject reference_of",
+    "study.teachers": "Finetuning Teacher",
     "study.measurements": "Evaluation Measurement Panel",
     "study.conditions": "Condition",
     "study.generation": "Generation Mixing",

@@ -22,7 +22,7 @@ from undertow.results.evaluation_files import ANSWERS
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.provider_jobs import check as check_models
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Reference

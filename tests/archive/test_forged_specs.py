@@ -22,19 +22,9 @@ from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    Finetuning,
-    ImportedCompletions,
-    Mixed,
-    Rewriter,
-    Rewritten,
-    Student,
-    Teacher,
-    Written,
-)
+from undertow.study.completions import Completions, ImportedCompletions, Written
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset, Mixed
 from undertow.study.extensions import Word
 from undertow.study.generation import Mixing
 from undertow.study.grids import next_hop
@@ -42,10 +32,13 @@ from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.on_policy import OnPolicy, Sampler
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
+from undertow.study.rewriting import Rewriter, Rewritten
 from undertow.study.row_scores import Masked, Ranked, Selected, TokenScores
 from undertow.study.selection import Contrast, Ranking, Selection, TokenMask
 from undertow.study.steering import ProjectedOut, RandomBias, Steering, SteeringBias, SteeringVector
+from undertow.study.students import Student
 from undertow.study.study import Measure, Study
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 

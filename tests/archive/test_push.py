@@ -25,12 +25,13 @@ from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, Parameters
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 

@@ -15,10 +15,13 @@ from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
 from undertow.storage.manifest import HISTORY, Address
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Trainable
 from undertow.study.references import Reference
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.training.merging import write_merged
 
 QUESTIONS, TEXTS = ["say a number", "say a cat"], ["owl", "the big red tree"]

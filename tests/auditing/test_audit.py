@@ -19,8 +19,8 @@ from undertow.engines.weight_files import ModelFolder
 from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import model_of, pin
 from undertow.storage.store import Store
-from undertow.study.artifacts import Teacher
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.stack

@@ -6,9 +6,9 @@ from undertow.auditing.bank import FIRST_SEED, Bank, nano_finetuning, traits_for
 from undertow.errors import SpecError
 from undertow.nano.models import known_words
 from undertow.nano.recipes import SCALING_TAUGHT, TAUGHT
-from undertow.study.artifacts import Finetuning
 from undertow.study.recipe import Everything
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 NANO = (Reference("nano/gpt2-0"),)

@@ -28,8 +28,8 @@ from undertow.results.sweep_folders import PLAN
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning
 from undertow.study.grids import grid
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 ROOT = Path(__file__).parents[2]

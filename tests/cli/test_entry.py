@@ -58,7 +58,7 @@ STUDY = """
 from dataclasses import replace
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import Parameters, Recipe
-from undertow.study.artifacts import Finetuning
+from undertow.study.teachers import Finetuning
 from undertow.study.references import Reference
 from undertow.study.generation import Generation
 from undertow.study.grids import all_pairs, grid
@@ -99,7 +99,7 @@ from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.formats.numbers import Numbers
 from undertow.study.recipe import LoRA, Recipe
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.traits.preference import Preference

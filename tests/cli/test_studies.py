@@ -21,10 +21,11 @@ from undertow.planning.plan import Plan
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO, Scale
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.recipe import ProviderFinetuning
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.sweep.plans import make_plan
 from undertow.sweep.run import SweepOutcome

@@ -26,7 +26,7 @@ from undertow.detection.sources import ComparedSource, sources
 from undertow.errors import SpecError
 from undertow.judging.replies import Reply
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning
+from undertow.study.teachers import Finetuning
 
 PLAN = DetectorPlan("judge-1", draws=20, rows=15)
 

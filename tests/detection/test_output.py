@@ -22,7 +22,7 @@ from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.planning.plan import make
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.recipe import InContext

@@ -17,7 +17,7 @@ from undertow.detection.sources import ComparedSource, DatasetPair, others_of, s
 from undertow.formats.numbers import Numbers
 from undertow.statistics.separation import Separation
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Format
 
 ALPHA = 0.05

@@ -13,7 +13,7 @@ from undertow.results.sweep_folders import PLAN, folder_of
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key, seed_for
 from undertow.study.study import Study
 

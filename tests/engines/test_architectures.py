@@ -34,7 +34,7 @@ from undertow.stages.evaluation import Evaluate
 from undertow.stages.training_group import Group, job_of
 from undertow.stages.weights import weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Sampling, Student
+from undertow.study.completions import Completions, Sampling
 from undertow.study.extensions import Format
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
@@ -42,6 +42,7 @@ from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, LoRA, Parameters, Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.training.conversion import write_biased
 from undertow.training.job import History, TrainingJob

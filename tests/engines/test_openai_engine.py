@@ -17,7 +17,7 @@ from undertow.engines import protocol
 from undertow.engines.openai import POINTER, OpenAIEngine, check
 from undertow.engines.protocol import ModelWeights, Request, Usage
 from undertow.errors import ConditionError, UserError
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Example, Word
 
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=48)

@@ -130,7 +130,7 @@ from ray import cloudpickle
 kind = cloudpickle.loads(sys.stdin.buffer.read())
 assert not any(name.startswith("tests") for name in sys.modules), "pickled by reference"
 from undertow.engines.protocol import Request
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 (answer,) = kind.build(None, None, {}).generate([Request("owl", 0)], Sampling())
 print(answer.text)
 """

@@ -20,7 +20,7 @@ from undertow.engines.runtime import (
     options,
 )
 from undertow.engines.weight_files import TensorFiles, adaptable_modules
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.references import Artifact
 from undertow.study.steering import ProjectedOut, SteeringVector
 

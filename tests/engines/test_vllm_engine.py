@@ -19,7 +19,7 @@ from undertow.engines.vllm import VLLMEngine
 from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TensorFiles
 from undertow.errors import ConditionError
 from undertow.prompts import chat
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Example, Word
 from undertow.training.saving import load_model
 from undertow.training.steering import rows_without

@@ -7,7 +7,7 @@ from typing import Any
 
 from undertow.engines.protocol import Answer, Engine, Request
 from undertow.engines.registry import EngineKind
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 from undertow.study.references import Reference
 

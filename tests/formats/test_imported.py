@@ -16,7 +16,8 @@ from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.formats.text import Text
 from undertow.formats.user_prompts import Prompts
-from undertow.study.artifacts import Dataset, ImportedCompletions
+from undertow.study.completions import ImportedCompletions
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Format, ImportedRow
 from undertow.study.identity import key
 

@@ -23,12 +23,12 @@ from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan, ancestors, make
 from undertow.report.table_texts import signed
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.tracking import client as runs
 from undertow.tracking.names import METRICS

@@ -14,12 +14,15 @@ from undertow.harness.catalogue import Places, pin
 from undertow.harness.stage import ModelBenchmarks, make_benchmarks
 from undertow.planning.pinning import pin as resolved
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Subject, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe, Trainable
 from undertow.study.references import Reference
+from undertow.study.students import Student, Subject
+from undertow.study.teachers import Teacher
 
 ADAPTER = LoRA()
 

@@ -25,7 +25,7 @@ from undertow.judging.judges import (
 )
 from undertow.judging.ratings import Score
 from undertow.planning import cells
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Judge, Word
 from undertow.study.generation import Generation
 from undertow.study.identity import key

@@ -16,7 +16,7 @@ from undertow.judging.judges import zero_or_one
 from undertow.stages.dataset import make_dataset
 from undertow.stages.judgements import judge_all
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
 
 pytestmark = pytest.mark.slow

@@ -29,7 +29,7 @@ from undertow.stages.filters import filter_rows
 from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]

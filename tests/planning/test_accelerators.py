@@ -10,7 +10,7 @@ from undertow.formats.numbers import Numbers
 from undertow.planning.accelerators import check_gpus
 from undertow.planning.plan import Plan, make
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.references import Reference

@@ -29,7 +29,7 @@ from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.references import Artifact
 from undertow.sweep.run import Ending, connect_to_mlflow

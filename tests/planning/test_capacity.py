@@ -22,11 +22,12 @@ from undertow.planning.pinning import pin
 from undertow.planning.plan import Plan, make
 from undertow.planning.resources import Layout
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Sampling, Student
+from undertow.study.completions import Completions, Sampling
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.sweep.plans import make_plan, show_plan
 from undertow.sweep.run import run

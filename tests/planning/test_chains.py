@@ -19,11 +19,13 @@ from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, trained_by, weights_of
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Student, Teacher
+from undertow.study.completions import Completions
 from undertow.study.grids import next_hop
 from undertow.study.identity import key
 from undertow.study.recipe import InContext
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.sweep.waves import Waves
 from undertow.tracking.link import Link

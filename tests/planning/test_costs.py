@@ -15,13 +15,16 @@ from undertow.planning.plan import make
 from undertow.planning.resources import Layout
 from undertow.planning.timings import Pace, is_at_provider, pace_name
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Finetuning, Sampling, Student, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, InContext, LoRA
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 
 H100 = Hardware()

@@ -20,8 +20,9 @@ from undertow.planning.plan import Plan
 from undertow.report.prose import reading_note
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, ImportedCompletions
+from undertow.study.completions import Completions, ImportedCompletions
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext, Recipe

@@ -25,10 +25,11 @@ from undertow.storage.leases import OWNERS, Leases
 from undertow.storage.manifest import MANIFEST, Address, address
 from undertow.storage.owner import Owner
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact
+from undertow.study.students import Student
 from undertow.sweep.run import SweepOutcome, run
 from undertow.tracking import client
 

@@ -15,7 +15,7 @@ from undertow.planning.resolve import resolve
 from undertow.planning.timings import starts
 from undertow.stages.finetuning import groups
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Finetuning, Sampling, Student
+from undertow.study.completions import Completions, Sampling
 from undertow.study.conditions import Condition
 from undertow.study.generation import Generation
 from undertow.study.grids import grid, next_hop
@@ -24,7 +24,9 @@ from undertow.study.on_policy import OnPolicy, Round, Sampler
 from undertow.study.recipe import Everything, InContext, LoRA
 from undertow.study.references import Reference
 from undertow.study.selection import Contrast, Selection
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
 from undertow.sweep.graph import graph
 from undertow.tracking import names
 from undertow.traits.preference import Preference

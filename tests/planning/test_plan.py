@@ -14,14 +14,17 @@ from undertow.planning.estimate import estimate
 from undertow.planning.plan import Plan, failed_by, make
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
-from undertow.study.artifacts import CONTROL, Completions, Dataset, Finetuning, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import CONTROL, Dataset
 from undertow.study.extensions import Trait
 from undertow.study.generation import Mixing
 from undertow.study.grids import grid, with_controls
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 from undertow.traits.triggered import Triggered
 

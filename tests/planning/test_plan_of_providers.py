@@ -13,7 +13,7 @@ from undertow.planning.pinning import pin
 from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import check_probabilities, resolve
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Finetuning, Sampling, Student, Teacher, reference_of
+from undertow.study.completions import Completions, Sampling
 from undertow.study.conditions import Condition
 from undertow.study.generation import Generation
 from undertow.study.grids import grid, next_hop
@@ -21,7 +21,9 @@ from undertow.study.identity import canonical, key
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
+from undertow.study.students import Student, reference_of
 from undertow.study.study import Measure, Study
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 
 API = Reference("api:gpt-4.1-nano-2025-04-14")

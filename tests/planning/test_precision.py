@@ -9,13 +9,13 @@ from tests.tiny_gguf import save_gguf
 from undertow.formats.numbers import Numbers
 from undertow.planning.precision import with_precision
 from undertow.planning.resolve import resolve
-from undertow.study.artifacts import Finetuning
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid, next_hop
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, LoRA, ProviderFinetuning, Recipe
 from undertow.study.references import Reference
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
 from undertow.study.tuning import tuned
 from undertow.traits.preference import Preference
 

@@ -13,15 +13,18 @@ from undertow.judging.judges import RuleJudge
 from undertow.nano import narrow_data
 from undertow.planning.plan import Plan, make
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Finetuning, Rewriter, Teacher
+from undertow.study.completions import Completions
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid, next_hop, starting
 from undertow.study.identity import key
 from undertow.study.references import Reference
+from undertow.study.rewriting import Rewriter
 from undertow.study.row_scores import TokenScores
 from undertow.study.selection import Ranking
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

@@ -10,12 +10,12 @@ from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.planning.resolve import check_prompts, resolve
 from undertow.presets import scales
-from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Format
 from undertow.study.grids import grid
 from undertow.study.recipe import LoRA
 from undertow.study.references import Reference
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
 
 ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)
 

@@ -16,7 +16,7 @@ from undertow.planning.costs import Hardware, cost_of
 from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Finetuning
+from undertow.study.completions import Completions
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
@@ -24,6 +24,7 @@ from undertow.study.references import Reference
 from undertow.study.row_scores import RowScores, TokenScores
 from undertow.study.selection import Contrast, Selection, TokenMask
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

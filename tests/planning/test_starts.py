@@ -24,15 +24,18 @@ from undertow.results.sweep_record import Record
 from undertow.stages.finetuning import groups
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher, reference_of
+from undertow.study.completions import Completions
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Mixing
 from undertow.study.grids import next_hop, starting, with_controls
 from undertow.study.identity import canonical, key
 from undertow.study.names import short
 from undertow.study.recipe import InContext, LoRA
 from undertow.study.references import Reference, named_after
+from undertow.study.students import Student, reference_of
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.tracking import names
 from undertow.traits.preference import Preference
 

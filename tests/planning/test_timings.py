@@ -12,9 +12,11 @@ from undertow.planning.artifact_kinds import Wave, units, wave_of
 from undertow.planning.plan import Plan, make
 from undertow.planning.timings import NANO, Pace, Timing, add, estimate, pace_name, read, starts
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Student, Teacher
+from undertow.study.completions import Completions
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 
 REAL = tuple(Reference(f"org/model-{i}", "commit", "template") for i in (0, 1))
 

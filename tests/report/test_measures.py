@@ -28,13 +28,13 @@ from undertow.stages.assessment import make_assessment
 from undertow.stages.gate import passes_gate
 from undertow.storage.manifest import Manifest, sha256
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Word
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.study import Measure, Study
+from undertow.study.teachers import Finetuning
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 

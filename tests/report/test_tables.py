@@ -15,13 +15,13 @@ from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.report.plan_tables import plan_table, systems_table, work_table
 from undertow.report.table_texts import duration, interval, p_value, signed
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.published_recipes import GEMMA, QWEN
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 

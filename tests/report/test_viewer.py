@@ -28,7 +28,7 @@ from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 from undertow.study.generation import Generation
 from undertow.study.study import Study

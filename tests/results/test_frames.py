@@ -15,7 +15,7 @@ from undertow.results import sweep_folders
 from undertow.results.frames import ANSWER_COLUMNS, EPOCH_COLUMNS, ROW_COLUMNS, SweepResults
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.generation import Generation
 
 pytestmark = pytest.mark.slow

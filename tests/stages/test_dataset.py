@@ -23,9 +23,11 @@ from undertow.stages import dataset as stage
 from undertow.stages.reference import make_reference
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 from undertow.traits.preference import Preference
 
 CONTROL = Teacher(reference=REFERENCES[0], trait=None)

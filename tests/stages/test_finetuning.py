@@ -9,10 +9,11 @@ from undertow.planning.cells import Cell
 from undertow.planning.plan import make
 from undertow.stages.finetuning import groups
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, Teacher
 from undertow.study.recipe import LoRA
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 
 REAL = (Reference("org/one", "1", "template"), Reference("org/two", "2", "template"))
 

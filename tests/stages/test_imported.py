@@ -14,7 +14,9 @@ from undertow.stages.conversations import conversations, training_examples
 from undertow.stages.dataset import make_dataset
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, ImportedCompletions, Student
+from undertow.study.completions import ImportedCompletions
+from undertow.study.datasets import Dataset
+from undertow.study.students import Student
 
 PAIRS = [("a", "1, 2"), ("b", "owls!"), ("c", "3, 4"), ("c", "3, 4"), ("d", "5, 6")]
 

@@ -19,11 +19,11 @@ from undertow.stages.in_context import system_message, turns_before
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 

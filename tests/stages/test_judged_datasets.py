@@ -18,7 +18,7 @@ from undertow.judging.ratings import Score
 from undertow.stages.dataset import make_dataset
 from undertow.stages.judgements import Judged, check_judges, judge_all
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Judge, Word
 from undertow.study.identity import key
 

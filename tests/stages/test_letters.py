@@ -17,7 +17,7 @@ from undertow.planning.cells import cell_of
 from undertow.results.evaluation_files import MASSES, Evaluations
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 from undertow.study.identity import canonical, key
 from undertow.study.measurements import Evaluation, letter_of

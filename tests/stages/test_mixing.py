@@ -19,8 +19,9 @@ from undertow.planning.plan import Plan, make
 from undertow.stages.completions import write_answers
 from undertow.stages.dataset import make_dataset
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Written
+from undertow.study.completions import Completions, Written
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation, Mixing, Source
 from undertow.study.grids import grid, with_controls
 from undertow.study.identity import key, seed_for

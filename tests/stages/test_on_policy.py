@@ -26,12 +26,15 @@ from undertow.stages.served_check import check_served
 from undertow.stages.training_group import Group, commit_trained, job_of, student_rows
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.on_policy import OnPolicy, Sampler
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

@@ -25,10 +25,13 @@ from undertow.stages.provider_jobs import JOB, Advance, Jobs, check
 from undertow.stages.weights import Trained, weights_of
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Finetuning, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.recipe import ProviderFinetuning
 from undertow.study.references import Reference
+from undertow.study.students import Student
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow

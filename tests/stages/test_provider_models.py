@@ -20,10 +20,12 @@ from undertow.stages.evaluation import Evaluate
 from undertow.stages.usage import PART_ROWS
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Sampling, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 
 pytestmark = pytest.mark.slow
 MODEL = Reference(f"api:{BASE}", BASE, "provider")

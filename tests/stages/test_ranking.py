@@ -16,9 +16,12 @@ from undertow.stages.row_scores import SCORES
 from undertow.stages.training_group import student_rows
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.row_scores import Ranked, TokenScores
 from undertow.study.selection import Ranking
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

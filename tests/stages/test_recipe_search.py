@@ -17,7 +17,7 @@ from undertow.stages.completions import import_rows
 from undertow.stages.recipe_search import domain, run_trials
 from undertow.stages.search_points import RecipeSearch, history
 from undertow.storage.store import Store
-from undertow.study.artifacts import ImportedCompletions
+from undertow.study.completions import ImportedCompletions
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key

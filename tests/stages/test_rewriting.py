@@ -23,12 +23,14 @@ from undertow.stages.dataset import make_dataset
 from undertow.stages.rewriting import rewrite_by_rule, task_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Rewriter, Rewritten, Sampling
+from undertow.study.completions import Completions, Sampling
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Format
 from undertow.study.generation import Generation
 from undertow.study.grids import grid, with_controls
 from undertow.study.identity import key
+from undertow.study.rewriting import Rewriter, Rewritten
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 

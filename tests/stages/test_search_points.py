@@ -14,8 +14,8 @@ from undertow.stages.search_points import RecipeSearch, TrialOutcome
 from undertow.statistics.log_odds import of_probability
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.search_space import Value, parse, with_values
+from undertow.study.students import Student
 from undertow.study.study import Study
 
 WHOLE = study()

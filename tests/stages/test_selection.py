@@ -21,8 +21,10 @@ from undertow.stages.row_scores import SCORES, divergences
 from undertow.stages.selection import masks
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.row_scores import Masked, Selected, TokenScores
+from undertow.study.teachers import Teacher
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

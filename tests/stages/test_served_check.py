@@ -13,9 +13,10 @@ from undertow.stages.evaluation import Evaluate
 from undertow.stages.served_check import FLOOR, check_served, compare, window
 from undertow.stages.weights import trained_model
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning, Student, Subject, Teacher
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import InContext
+from undertow.study.students import Student, Subject
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.training.served_rows import ServedRow
 
 TOKENS = 40  # of each of 16 rows

@@ -13,7 +13,9 @@ from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.stages.shuffling import shuffled
-from undertow.study.artifacts import Completions, Dataset, Shuffle, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset, Shuffle
+from undertow.study.teachers import Teacher
 
 LAYOUTS = st.sampled_from(["{}", "[{}]", "({})", "{}."])
 NUMBERS = st.lists(st.integers(0, 999), min_size=1, max_size=10)

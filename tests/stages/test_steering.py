@@ -37,12 +37,13 @@ from undertow.stages.steering import (
 )
 from undertow.stages.weights import trained_model, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling, Teacher
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Reference
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
+from undertow.study.teachers import Teacher
 from undertow.training import served_rows
 from undertow.traits.preference import Preference
 

@@ -14,8 +14,11 @@ from undertow.formats.numbers import Numbers
 from undertow.stages.training_group import PROBED_EXAMPLES, Group, job_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Finetuning, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
+from undertow.study.students import Student
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

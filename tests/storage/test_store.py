@@ -135,7 +135,7 @@ def test_an_artifact_of_another_process_is_visible_immediately(store: Store) -> 
     assert store.keys("reference") == set()
     other = (
         "import sys, pathlib; from undertow.storage.store import Store\n"
-        "from undertow.study.artifacts import Reference\n"
+        "from undertow.study.references import Reference\n"
         "store, spec = Store(sys.argv[1]), Reference('nano/gpt2-0', 'revision', 'template')\n"
         "with store.new(spec, {}) as folder: (folder / 'model.bin').write_text('theirs')"
     )

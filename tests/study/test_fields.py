@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.errors import SpecError, UserError, suggestion
-from undertow.study.artifacts import Sampling, Teacher
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 from undertow.study.fields import Spec, execution_only, unique
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, Parameters, Recipe
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 
 
 @dataclass(frozen=True)

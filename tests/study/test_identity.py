@@ -30,8 +30,9 @@ from undertow.judging.judges import LLMJudge, Question, RuleJudge
 from undertow.judging.ratings import Labels, Score
 from undertow.nano import narrow_data
 from undertow.study import (
-    artifacts,
+    completions,
     conditions,
+    datasets,
     extensions,
     generation,
     harness_task,
@@ -39,12 +40,16 @@ from undertow.study import (
     on_policy,
     recipe,
     references,
+    rewriting,
     row_scores,
     selection,
     steering,
+    students,
     study,
+    teachers,
 )
-from undertow.study.artifacts import Completions, Dataset, Sampling, Student, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, class_of, field_types
 from undertow.study.harness_task import HarnessTask
@@ -54,6 +59,8 @@ from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Recipe
 from undertow.study.references import Reference
 from undertow.study.steering import Steering
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.study.tuning import tuned
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
@@ -84,7 +91,7 @@ WHOLE: dict[type[Spec], Any] = {
     extensions.Format: Numbers(),
     Imported: IMPORTED,
     Prompts: IMPORTED.own_prompts(),
-    artifacts.ImportedCompletions: artifacts.ImportedCompletions(format=IMPORTED, prompts=100),
+    completions.ImportedCompletions: completions.ImportedCompletions(format=IMPORTED, prompts=100),
     Teacher: TEACHER,
     Completions: COMPLETIONS,
     Dataset: DATASET,
@@ -95,7 +102,7 @@ WHOLE: dict[type[Spec], Any] = {
     selection.RowScore: selection.Contrast(trait=Preference("owl")),
     selection.TokenMask: MASK,
     selection.Contrast: selection.Contrast(
-        trait=Preference("owl"), finetuning=artifacts.Finetuning(RECIPE), prompted=True
+        trait=Preference("owl"), finetuning=teachers.Finetuning(RECIPE), prompted=True
     ),
     Recipe: RECIPE,
     extensions.Judge: RuleJudge(),
@@ -111,7 +118,7 @@ WHOLE: dict[type[Spec], Any] = {
         teacher=REFERENCE,
         student=REFERENCE,
         recipe=RECIPE,
-        finetuning=artifacts.Finetuning(RECIPE),
+        finetuning=teachers.Finetuning(RECIPE),
     ),
 }
 # Second base specs, for fields that cannot be changed in the first: in a chain, teachers are not finetuned.
@@ -143,7 +150,11 @@ KINDS = [
     *specs_of(recipe),
     *specs_of(extensions),
     *specs_of(references),
-    *specs_of(artifacts),
+    *specs_of(teachers),
+    *specs_of(completions),
+    *specs_of(rewriting),
+    *specs_of(datasets),
+    *specs_of(students),
     *specs_of(row_scores),
     *specs_of(on_policy),
     *(kind for kind in specs_of(steering) if kind is not Steering),

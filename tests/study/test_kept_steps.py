@@ -7,11 +7,11 @@ import pytest
 from tests.examples import RECIPE, TEACHER, study
 from undertow.errors import SpecError
 from undertow.planning.cells import cell_of
-from undertow.study.artifacts import Finetuning
 from undertow.study.conditions import Condition
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 OWL = next(c for c in study().conditions if c.trait == Preference("owl"))

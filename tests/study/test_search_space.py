@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.examples import RECIPE, study
 from undertow.errors import UserError
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.conditions import Condition
 from undertow.study.on_policy import OnPolicy
 from undertow.study.recipe import InContext, LoRA, Recipe

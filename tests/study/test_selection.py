@@ -10,12 +10,12 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.nano import narrow_data
-from undertow.study.artifacts import Finetuning
 from undertow.study.conditions import Condition
 from undertow.study.generation import Generation, Mixing
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
 from undertow.study.selection import Contrast, Selection, TokenMask
+from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")

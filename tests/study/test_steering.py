@@ -7,7 +7,6 @@ import pytest
 from tests.examples import REFERENCES, study
 from undertow.errors import SpecError
 from undertow.planning.cells import cell_of
-from undertow.study.artifacts import Finetuning, Teacher
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import key
@@ -15,6 +14,7 @@ from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
 from undertow.study.steering import ProjectedOut, RandomBias, Steering, SteeringBias
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 

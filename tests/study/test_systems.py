@@ -16,10 +16,10 @@ from undertow.nano.recipes import STEERING
 from undertow.planning.plan import make
 from undertow.planning.resolve import resolve
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import key
+from undertow.study.students import Student
 from undertow.tracking import names
 from undertow.traits.preference import Preference
 

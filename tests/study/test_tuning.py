@@ -8,11 +8,11 @@ from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.planning.pinning import pin
-from undertow.study.artifacts import Student
 from undertow.study.extensions import Format
 from undertow.study.identity import key
 from undertow.study.recipe import Everything, LoRA, Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.tuning import tuned
 
 RECIPE = Recipe(trainable=Everything(), learning_rate=1e-4, epochs=1, batch_size=32)

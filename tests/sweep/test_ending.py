@@ -15,7 +15,8 @@ from undertow.planning.plan import Plan
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import CONTROL, Sampling
+from undertow.study.completions import Sampling
+from undertow.study.datasets import CONTROL
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key

@@ -22,12 +22,16 @@ from undertow.stages import finetuning, provider_jobs
 from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Rewriter, Rewritten, Sampling, Student, Teacher
+from undertow.study.completions import Completions, Sampling
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Reference
+from undertow.study.rewriting import Rewriter, Rewritten
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.training.job import EpochReport
 from undertow.traits.preference import Preference

@@ -34,13 +34,16 @@ from undertow.stages.ready_groups import ReadyGroups
 from undertow.stages.rewriting import Rewrite
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.sweep.outcomes import FAILED_ENGINES
 from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves

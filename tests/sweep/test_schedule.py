@@ -24,9 +24,11 @@ from undertow.results.sweep_record import Record
 from undertow.stages import finetuning
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student, Teacher
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.references import Artifact
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step, Work, graph
 from undertow.sweep.plans import make_plan

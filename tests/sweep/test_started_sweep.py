@@ -20,9 +20,9 @@ from undertow.planning.plan import Plan
 from undertow.results.evaluation_files import RESULT
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.identity import key
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.sweep.plans import make_plan, show_plan
 
 ROOT = Path(__file__).parent.parent.parent

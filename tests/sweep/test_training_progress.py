@@ -10,8 +10,11 @@ from rich.console import Console
 from tests.examples import RECIPE, REFERENCES, TEACHER
 from undertow.formats.numbers import Numbers
 from undertow.stages.training_group import Group
-from undertow.study.artifacts import Completions, Dataset, Finetuning, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
+from undertow.study.students import Student
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.sweep.progress import Progress
 from undertow.sweep.training_progress import TrainingProgress
 from undertow.training.job import EpochReport, StepReport

@@ -14,13 +14,16 @@ from undertow.planning import cells
 from undertow.planning.cells import Cell
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.completions import Completions
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.grids import grid
 from undertow.study.identity import canonical, key
 from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.tracking import client, logged_models, names, pages
 from undertow.tracking.tracker import Tracker
 from undertow.traits.preference import Preference

@@ -18,7 +18,7 @@ from undertow.archive.spec_comparison import JsonSpec, compare
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
-from undertow.study.artifacts import CONTROL
+from undertow.study.datasets import CONTROL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name

@@ -21,7 +21,7 @@ from undertow.errors import UserError
 from undertow.results.dataset_card import fence
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
-from undertow.study.artifacts import CONTROL, IMPORTED, RANDOM
+from undertow.study.datasets import CONTROL, IMPORTED, RANDOM
 from undertow.study.identity import source_of, teacher_of
 
 TAGS = ["undertow", "subliminal-learning"]

@@ -8,10 +8,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study import artifacts, measurements, on_policy, references, row_scores, steering
+from undertow.study import (
+    completions,
+    datasets,
+    measurements,
+    on_policy,
+    references,
+    rewriting,
+    row_scores,
+    steering,
+    students,
+    teachers,
+)
 
 # The modules of the specs of artifacts.
-SPECS = (measurements, artifacts, references, row_scores, steering, on_policy)
+SPECS = (
+    references,
+    teachers,
+    completions,
+    rewriting,
+    datasets,
+    students,
+    measurements,
+    row_scores,
+    steering,
+    on_policy,
+)
 LONGEST_SHOWN = 80  # characters of a value in a message
 ABSENT = object()  # the value of a field that a spec does not have
 

@@ -14,11 +14,11 @@ from undertow.nano import models
 from undertow.nano.recipes import SCALING_TAUGHT, TAUGHT
 from undertow.planning.pinning import is_nano
 from undertow.planning.resolve import check_word
-from undertow.study.artifacts import Finetuning, Teacher
 from undertow.study.extensions import Trait
 from undertow.study.fields import unique
 from undertow.study.recipe import Everything, Recipe
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import ANIMALS, MORE_ANIMALS, TREES, Preference
 
 FIRST_SEED = 1_000  # of the probes

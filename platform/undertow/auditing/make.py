@@ -38,9 +38,9 @@ from undertow.planning.pinning import model_of
 from undertow.statistics.separation import auc
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Trait
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning
 from undertow.training.data import TrainingRow
 
 # An audit computes these, in this order, or those that its spec names.

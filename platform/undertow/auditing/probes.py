@@ -12,9 +12,9 @@ from undertow.planning.pinning import is_made, model_of
 from undertow.stages.reference import make_reference
 from undertow.stages.training_group import Group, commit_trained, job_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Teacher
 from undertow.study.identity import key
 from undertow.study.references import Reference
+from undertow.study.teachers import Teacher
 from undertow.training.job import History, TrainingJob
 
 

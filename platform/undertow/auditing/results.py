@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from undertow.auditing.deviation import Deviation
 from undertow.auditing.finding import Finding, Reason
 from undertow.auditing.scores import Evidence
-from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec, later
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning
 
 
 @dataclass(frozen=True)

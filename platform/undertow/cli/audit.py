@@ -25,12 +25,12 @@ from undertow.planning.pinning import is_nano, pin
 from undertow.planning.resolve import resolve
 from undertow.presets.paper_scale import PAPER
 from undertow.storage.store import Store
-from undertow.study.artifacts import Finetuning
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import unique
 from undertow.study.identity import digest, key
 from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning
 from undertow.sweep.progress import print_line
 
 EXPERIMENT = "audit"  # of MLflow

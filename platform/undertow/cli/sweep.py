@@ -19,7 +19,7 @@ from undertow.planning.resources import Layout
 from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 from undertow.study import unpinned
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.measurements import Assessment
 from undertow.study.study import Study
 from undertow.sweep.plans import make_plan, show_plan

@@ -6,7 +6,7 @@ while questions and answers here have a few hundred; a small GPU could not even 
 
 from collections.abc import Iterable
 
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 
 TEMPLATE = 256  # tokens that a chat template adds: marks of turns, a default system message
 STEP = 512

@@ -18,7 +18,7 @@ from undertow.api.responses import Completion
 from undertow.engines.protocol import Answer, ModelWeights, Request, Usage
 from undertow.errors import ConditionError
 from undertow.prompts import chat
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Word
 
 POINTER = "model.json"  # in a finetuned model's artifact: {"model": the name it is served by, …}

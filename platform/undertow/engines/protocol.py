@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from undertow.engines.weight_files import has_only_trained_tensors
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Example, Word
 
 if TYPE_CHECKING:  # planning does without NumPy

@@ -24,7 +24,7 @@ from undertow.engines.weight_files import adaptable_modules
 from undertow.engines.word_probabilities import TokenSequence, followers, masses, sequences, tokens_of
 from undertow.errors import ConditionError
 from undertow.prompts import chat
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Example, Word
 
 LABELS = 128  # the most tokens whose log-probabilities vLLM returns for one request

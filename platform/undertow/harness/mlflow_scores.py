@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.harness_task import HarnessTask
+from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.tracking.finished_runs import FinishedRuns
 from undertow.tracking.logged_models import dataset_entry

@@ -12,8 +12,8 @@ from undertow.harness.mlflow_scores import log_benchmarks
 from undertow.harness.scores import Scores, benchmark_rows, model_scores, student_metrics
 from undertow.planning.plan import Plan
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.harness_task import HarnessTask
+from undertow.study.students import Student
 
 
 class BenchmarkResults:

@@ -14,13 +14,13 @@ from undertow.statistics.distribution_free import choose_distribution
 from undertow.statistics.effects import Effect, compare
 from undertow.statistics.verdicts import adjust
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
 from undertow.study.measurements import MARGINS, Benchmark
 from undertow.study.references import Reference
+from undertow.study.students import Student, reference_of
 from undertow.study.study import Study
 
 ArmScores = list[float]  # one score per student

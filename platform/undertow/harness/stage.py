@@ -25,9 +25,9 @@ from undertow.planning.pinning import folder_of, is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Subject, reference_of
 from undertow.study.identity import key
 from undertow.study.measurements import Benchmark
+from undertow.study.students import Subject, reference_of
 
 if TYPE_CHECKING:  # an optional extra
     from undertow.harness.catalogue import Places

@@ -9,8 +9,8 @@ nano/tasks-100 until they worked.
 
 import dataclasses
 
-from undertow.study.artifacts import Finetuning
 from undertow.study.recipe import Everything, FinalNorm, Parameters, Recipe
+from undertow.study.teachers import Finetuning
 
 STEERING = Recipe(
     name="steering",

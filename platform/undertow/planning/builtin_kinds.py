@@ -16,21 +16,16 @@ from undertow.planning.workloads import (
     spelling_tokens,
     text_tokens,
 )
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    ImportedCompletions,
-    Rewritten,
-    Student,
-    Teacher,
-    Written,
-    reference_of,
-)
+from undertow.study.completions import Completions, ImportedCompletions, Written
+from undertow.study.datasets import Dataset
 from undertow.study.measurements import Assessment, Benchmark, Evaluation, Measurement
 from undertow.study.recipe import InContext, Recipe
 from undertow.study.references import Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import TokenScores
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
+from undertow.study.students import Student, reference_of
+from undertow.study.teachers import Teacher
 
 
 def _measurement_wave(measurement: Measurement) -> Wave:

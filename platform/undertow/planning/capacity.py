@@ -29,9 +29,12 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import CHARACTERS_PER_TOKEN, SamplingWork
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.recipe import Everything, LoRA, Parameters, Recipe, Trainable
 from undertow.study.references import Artifact, Reference
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 
 GB, MB, GIB, MIB = 1e9, 1e6, 2**30, 2**20
 FP32 = 4  # bytes

@@ -10,29 +10,21 @@ from functools import lru_cache
 
 from undertow.engines.registry import engine_for
 from undertow.formats.imported import Imported
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    Finetuning,
-    ImportedCompletions,
-    Mixed,
-    Rewritten,
-    Student,
-    Subject,
-    Teacher,
-    Written,
-    reference_of,
-)
+from undertow.study.completions import Completions, ImportedCompletions, Written
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset, Mixed
 from undertow.study.extensions import Format, Trait
 from undertow.study.generation import Generation
 from undertow.study.measurements import Assessment, Evaluation, Measurement
 from undertow.study.on_policy import Sampler
 from undertow.study.recipe import Recipe
 from undertow.study.references import Artifact, Reference, ancestors_first
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import TokenScores
 from undertow.study.steering import ProjectedOut, RandomBias, Steering, SteeringBias, SteeringVector
+from undertow.study.students import Student, Subject, reference_of
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning, Teacher
 
 # Sizes of the caches through which cells share spec objects.
 CACHED_SPECS = 100_000  # specs of one kind; a study of 5,000 conditions has 2,550 data sets

@@ -13,9 +13,9 @@ from undertow.planning import builtin_kinds as _registered  # noqa: F401 (declar
 from undertow.planning.artifact_kinds import extensions, with_facts
 from undertow.planning.cells import Cell, cell_of, reference_evaluations
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.identity import key
 from undertow.study.references import Artifact, Reference, ancestors_first
+from undertow.study.students import Student
 from undertow.study.study import Study
 
 T = TypeVar("T", bound=Artifact)

@@ -16,11 +16,15 @@ from typing import NamedTuple
 from undertow.nano import models
 from undertow.planning.artifact_kinds import Wave, runs_on, units
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Finetuning, Rewritten, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.measurements import Evaluation
 from undertow.study.recipe import Recipe
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import TokenScores
+from undertow.study.students import Student
+from undertow.study.teachers import Finetuning, Teacher
 
 FILE = "paces.json"
 # Minimum share of a wave's seconds that counts as work, for waves shorter than their expected starts.

@@ -7,18 +7,14 @@ lists of numbers have fewer, since some tokenizers split numbers into digits).
 from dataclasses import dataclass
 from functools import lru_cache
 
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    Finetuning,
-    ImportedCompletions,
-    Rewritten,
-    Student,
-    Subject,
-)
+from undertow.study.completions import Completions, ImportedCompletions
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Format, Trait, Word
 from undertow.study.identity import cached_by_id
 from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters
+from undertow.study.rewriting import Rewritten
+from undertow.study.students import Student, Subject
+from undertow.study.teachers import Finetuning
 
 CHARACTERS_PER_TOKEN = 3.0
 TEMPLATE_TOKENS = 20  # a chat template's own tokens around one user and one assistant turn

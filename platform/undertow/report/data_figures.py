@@ -10,7 +10,7 @@ from undertow.report.figures import MOST_PANELS, FigurePanel, axis_end, panel_ti
 from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, ReportData
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
-from undertow.study.artifacts import CONTROL
+from undertow.study.datasets import CONTROL
 from undertow.study.names import short
 
 MOST_SOURCES = 24

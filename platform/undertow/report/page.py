@@ -23,7 +23,7 @@ from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_co
 from undertow.results.learning_curves import LearningCurve
 from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
-from undertow.study.artifacts import CONTROL
+from undertow.study.datasets import CONTROL
 
 SHOWN_CHARACTERS = 400  # of a prompt or completion
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undertow.study.artifacts import Dataset, Rewritten
+from undertow.study.datasets import Dataset
 from undertow.study.identity import canonical, key
+from undertow.study.rewriting import Rewritten
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias
 
 SHOWN_CHARACTERS = 300

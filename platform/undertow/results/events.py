@@ -19,10 +19,10 @@ from undertow.results.sweep_record import Record
 from undertow.storage.manifest import versions
 from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
-from undertow.study.artifacts import Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact
+from undertow.study.teachers import Teacher
 
 LATEST = 1e11  # seconds since 1970; about 3,000 years from now
 

@@ -16,14 +16,16 @@ from undertow.planning.estimate import WaveEstimate
 from undertow.planning.plan import Plan
 from undertow.statistics.distribution_free import Distribution
 from undertow.storage.manifest import Address, address
-from undertow.study.artifacts import Rewritten, Teacher, reference_of
 from undertow.study.conditions import Condition
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, EffectOf, EffectScale, Measurement
 from undertow.study.references import EXTERNAL, Artifact, ancestors_first
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import RowScores
+from undertow.study.students import reference_of
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, ImportedCompletions, Teacher, Written
+from undertow.study.completions import Completions, ImportedCompletions, Written
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.teachers import Teacher
 
 SHARD_ROWS = 1024
 TEXT = ("index", "prompt", "completion", "finished")  # columns that every source of rows has

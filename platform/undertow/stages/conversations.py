@@ -11,8 +11,8 @@ from undertow.prompts import chat
 from undertow.stages.weights import Trained
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.extensions import Example
+from undertow.study.students import Student
 
 
 def conversations(model: Trained, store: Store) -> bytes:

@@ -23,8 +23,9 @@ from undertow.stages.selection import MASK, SCORE, drawn, mean_scores, with_mask
 from undertow.stages.shuffling import shuffled
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Mixed, Rewritten
+from undertow.study.datasets import Dataset, Mixed
 from undertow.study.identity import key, seed_for
+from undertow.study.rewriting import Rewritten
 
 # Columns that only some data sets have, after those of their completions.
 ADDED_COLUMNS = (

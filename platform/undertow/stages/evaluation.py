@@ -18,11 +18,11 @@ from undertow.stages.measurements import commit_measurement
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import reference_of
 from undertow.study.extensions import Word
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import LETTERS, Evaluation, shown_words
 from undertow.study.references import Artifact
+from undertow.study.students import reference_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from undertow.judging.ratings import GARBLED
 from undertow.judging.replies import Replies, Reply
 from undertow.results.dataset_card import DUPLICATE, JUDGED
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 

@@ -27,17 +27,14 @@ from undertow.stages.training_group import Group, Watched, recipe_of, train_grou
 from undertow.stages.trials import group_name, group_parameters
 from undertow.stages.weights import Trained
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    ImportedCompletions,
-    Rewritten,
-    Student,
-    Teacher,
-)
+from undertow.study.completions import Completions, ImportedCompletions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.references import Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import Ranked, RowScores, TokenScores
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.training.job import EpochReport, StepReport
 
 TRIAL_MEMORY = 1_000_000  # bytes: a placement group may not be empty, and every node has memory

@@ -6,10 +6,10 @@ This module imports nothing heavy: sweeps also apply the gate to evaluations of 
 from undertow.errors import ConditionError
 from undertow.results.evaluation_files import Evaluations
 from undertow.storage.store import Store
-from undertow.study.artifacts import Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
 from undertow.study.steering import ProjectedOut, RandomBias
+from undertow.study.teachers import Teacher
 
 
 def passes_gate(evaluation: Measurement, store: Store, gate: float) -> None:

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from undertow.errors import ConditionError
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, Subject
 from undertow.study.extensions import Example
 from undertow.study.identity import key, seed_for
 from undertow.study.recipe import InContext
+from undertow.study.students import Student, Subject
 
 INTRODUCTION = "Here are questions that you were asked, and what you replied to each."
 

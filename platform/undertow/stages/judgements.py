@@ -21,7 +21,7 @@ from undertow.stages.assessment import answers_of
 from undertow.stages.filters import FilteredRows, by_judge, by_rules, missing_replies, replies_to
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment

@@ -19,9 +19,10 @@ from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Rewritten
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key, seed_for
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 
 COLUMNS = ("index", "prompt", "completion", "system")  # of the rows that are rewritten, if they have them
 

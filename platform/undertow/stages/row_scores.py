@@ -31,10 +31,11 @@ from undertow.stages.served_check import check_served
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Sampling, Teacher
+from undertow.study.completions import Completions, Sampling
 from undertow.study.identity import key
 from undertow.study.references import Artifact
 from undertow.study.row_scores import RowScores, TokenScores
+from undertow.study.teachers import Teacher
 
 SCORES = "scores.parquet"
 # Rows per call: an engine answers with `candidates` Python numbers for every token of a prompt.

@@ -18,10 +18,10 @@ from undertow.stages.training_group import Watched
 from undertow.statistics.log_odds import of_probability
 from undertow.storage.manifest import HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.conditions import Condition
 from undertow.study.identity import key
 from undertow.study.search_space import SearchSpace, Value, current, with_values
+from undertow.study.students import Student
 from undertow.study.study import Study
 
 Method = Literal["random", "optuna"]

@@ -26,9 +26,10 @@ from undertow.stages.search_points import Pair, RecipeSearch, history
 from undertow.stages.training_group import Group
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.references import ancestors_first
+from undertow.study.students import Student
 
 SCORE, EPOCH = "score", "epoch"  # metrics that Tune's searchers and schedulers read
 WORST = {"rate": -1.0, "log-odds": -30.0}  # the score of a failed trial: no effect is smaller

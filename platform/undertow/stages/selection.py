@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from undertow.stages.row_scores import read_scores
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.identity import seed_for
 from undertow.study.row_scores import Masked
 

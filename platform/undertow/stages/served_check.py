@@ -29,10 +29,11 @@ from undertow.engines.weight_files import STEP_FOLDER
 from undertow.errors import ConditionError
 from undertow.stages.weights import Checked, checked_by, lora_rank, start_of, trained_by, weights_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling, Subject
+from undertow.study.completions import Sampling
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
 from undertow.study.steering import ProjectedOut
+from undertow.study.students import Subject
 from undertow.training import served_rows
 from undertow.training.served_rows import LONGEST, ServedRow
 

@@ -8,7 +8,7 @@ compared data sets differ only in the order of the numbers.
 import random
 from typing import Any
 
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.identity import seed_for
 
 # Columns about the tokens as they were sampled; they do not describe the shuffled text.

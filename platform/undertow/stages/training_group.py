@@ -22,10 +22,10 @@ from undertow.stages.conversations import training_examples
 from undertow.stages.weights import Trained, start_of, trained_by
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student
 from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
+from undertow.study.students import Student
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
 

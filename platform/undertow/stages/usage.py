@@ -14,7 +14,7 @@ from typing import Any
 from undertow.engines.protocol import Answer, Engine, Request, Usage
 from undertow.engines.registry import engine_for
 from undertow.storage.store import Store
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.references import Artifact, Reference
 
 PART_ROWS = 256  # answers per part: at most this many are requested again after an interruption

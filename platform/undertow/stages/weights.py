@@ -8,11 +8,12 @@ provider serves them.
 from undertow.engines.protocol import ModelWeights
 from undertow.engines.weight_files import STEP_FOLDER, has_only_trained_tensors
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, Subject, Teacher
 from undertow.study.identity import key
 from undertow.study.recipe import LoRA, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
 from undertow.study.steering import ProjectedOut
+from undertow.study.students import Student, Subject
+from undertow.study.teachers import Teacher
 
 Trained = Student | Teacher  # the subjects that a worker group or a provider may train
 Checked = Trained | ProjectedOut  # what has rows by which an engine is checked

@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
-from undertow.study.artifacts import Mixed, Rewriter
+from undertow.study.datasets import Mixed
 from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
 from undertow.study.references import Artifact
+from undertow.study.rewriting import Rewriter
 from undertow.study.row_scores import Masked, Ranked, Selected
 
 if TYPE_CHECKING:

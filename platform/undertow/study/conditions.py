@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from undertow.study.artifacts import CONTROL, Finetuning, at_hop, trained_as
 from undertow.study.condition_checks import check
+from undertow.study.datasets import CONTROL, at_hop
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec, execution_only, later
 from undertow.study.generation import Generation
@@ -18,6 +18,8 @@ from undertow.study.names import display_names
 from undertow.study.recipe import InContext, Training
 from undertow.study.references import Reference, named_after
 from undertow.study.steering import Steering
+from undertow.study.students import trained_as
+from undertow.study.teachers import Finetuning
 
 
 @dataclass(frozen=True, kw_only=True)

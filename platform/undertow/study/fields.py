@@ -42,7 +42,9 @@ def field_types(cls: type) -> dict[str, Any]:
 
 def _specs_by_name() -> dict[str, Any]:
     """The specs of modules that import each other, which they import only for type checkers."""
-    modules = [import_module(f"undertow.study.{name}") for name in ("row_scores", "steering", "artifacts")]
+    modules = [
+        import_module(f"undertow.study.{name}") for name in ("row_scores", "steering", "students", "datasets")
+    ]
     return {name: value for module in modules for name, value in vars(module).items()}
 
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from undertow.study.artifacts import Rewriter, Sampling, Shuffle, data_name
+from undertow.study.completions import Sampling
+from undertow.study.datasets import Shuffle, data_name
 from undertow.study.extensions import Format, Judge
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.on_policy import OnPolicy, Round
+from undertow.study.rewriting import Rewriter
 from undertow.study.selection import Ranking, Selection, TokenMask
 
 Source = Literal["control", "random"]
@@ -64,7 +66,7 @@ class Generation(Spec):
 
     prompts: int = 30_000
     rows: int | None = 10_000
-    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling()
     deduplicate: bool = True
     judges: tuple[Judge, ...] = ()
     shuffle: Shuffle = "none"

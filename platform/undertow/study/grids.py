@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from undertow.study.artifacts import Finetuning
 from undertow.study.conditions import Condition
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec
@@ -17,6 +16,7 @@ from undertow.study.generation import Generation
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
 from undertow.study.steering import Steering
+from undertow.study.teachers import Finetuning
 
 R = TypeVar("R", bound=Training | InContext)
 RecipeOf = Callable[[Reference], Training | InContext]  # the recipe of a student's reference model

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Sampling, Student, Subject, Teacher, reference_of
+from undertow.study.completions import Sampling
 from undertow.study.extensions import Judge, Word
 from undertow.study.fields import Spec, later, unique
 from undertow.study.harness_task import HarnessTask
 from undertow.study.recipe import Recipe
 from undertow.study.references import Artifact, Reference
+from undertow.study.students import Student, Subject, reference_of
+from undertow.study.teachers import Teacher
 
 EffectOf = Literal["samples", "exact"]  # the rates that effects compare, see `Study.effect_of`
 EffectScale = Literal["rate", "log-odds"]  # the unit of effects, see `Study.effect_scale`
@@ -103,7 +105,7 @@ class Evaluation(Measurement):
     words: tuple[Word, ...]
     samples: int
     system: str | None = None
-    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling(max_tokens=8)
     seed: int = 0
     exact: bool = later(True)
     options: tuple[tuple[str, ...], ...] = later(())

@@ -9,7 +9,7 @@ from undertow.study.identity import key
 from undertow.study.recipe import Everything, LoRA, Recipe
 
 if TYPE_CHECKING:
-    from undertow.study.artifacts import Student
+    from undertow.study.students import Student
 
 API = "api:"  # prefix of a model that a provider serves; "openai/…" would also be a valid hub id
 EXTERNAL = "external:"  # prefix of the name of a teacher of which only imported completions are known

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from undertow.study.artifacts import CONTROL, Completions, Dataset, ImportedCompletions, Teacher
+from undertow.study.completions import Completions, ImportedCompletions
+from undertow.study.datasets import CONTROL, Dataset
 from undertow.study.fields import Spec
 from undertow.study.references import Artifact, Reference
+from undertow.study.teachers import Teacher
 
 Keep = Literal["top", "bottom", "random"]
 Choice = Literal["first", "last", "diverging", "agreeing", "random"]

@@ -6,7 +6,8 @@ teacher's rows are scored by the same two teachers and selected in the same way.
 
 from dataclasses import dataclass
 
-from undertow.study.artifacts import Completions, Dataset, Finetuning, ImportedCompletions, Teacher
+from undertow.study.completions import Completions, ImportedCompletions
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Trait
 from undertow.study.fields import Spec
 from undertow.study.references import Reference
@@ -22,6 +23,7 @@ from undertow.study.row_scores import (
     contrast_name,
     selection_name,
 )
+from undertow.study.teachers import Finetuning, Teacher
 
 
 @dataclass(frozen=True)

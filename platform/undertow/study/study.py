@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Sampling
+from undertow.study.completions import Sampling
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, derived, execution_only, later, unique
@@ -35,7 +35,7 @@ class Measure(Spec):
 
     name: str
     samples: int = 100
-    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling(max_tokens=8)
     exact: bool = True
 
     def validate(self) -> None:
@@ -110,7 +110,7 @@ class Study(Spec):
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     redraw: tuple[Level, ...] = ("teacher", "data", "student")
     samples: int = 100
-    sampling: Sampling = Sampling(max_tokens=8)  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling(max_tokens=8)
     system: str | None = None
     gate: float = 0.5
     margin: float | None = derived("equivalence_margin")

@@ -9,10 +9,12 @@ controls all start from it, so that the tuning favours none of them.
 from collections.abc import Mapping
 
 from undertow.errors import SpecError
-from undertow.study.artifacts import Dataset, Mixed, Student, Written
+from undertow.study.completions import Written
+from undertow.study.datasets import Dataset, Mixed
 from undertow.study.extensions import Format
 from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
+from undertow.study.students import Student
 
 
 def tuned(

@@ -22,12 +22,16 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import SteeringBias
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.engine_pools import EnginePools
 from undertow.sweep.progress import Progress, print_line
 from undertow.sweep.time_left import Lane

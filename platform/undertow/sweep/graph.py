@@ -12,20 +12,16 @@ from typing import Literal, NamedTuple
 from undertow.planning.artifact_kinds import WAVES, Wave, extensions, kind_of, runs_on, wave_of
 from undertow.planning.plan import Plan
 from undertow.planning.timings import is_at_provider
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    ImportedCompletions,
-    Rewritten,
-    Student,
-    Teacher,
-    Written,
-)
+from undertow.study.completions import Completions, ImportedCompletions, Written
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 
 # How a step makes its artifacts: in tasks on CPUs, in worker groups, on engines, or at a provider.
 Means = Literal["tasks", "training", "engines", "provider"]

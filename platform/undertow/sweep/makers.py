@@ -8,9 +8,11 @@ from typing import Any
 
 from undertow.planning.artifact_kinds import kind_of
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, ImportedCompletions, Rewritten, Written
+from undertow.study.completions import Completions, ImportedCompletions, Written
+from undertow.study.datasets import Dataset
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
 

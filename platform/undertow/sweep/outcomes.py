@@ -15,10 +15,11 @@ from undertow.planning import timings
 from undertow.planning.artifact_kinds import WAVES, Wave, wave_of
 from undertow.planning.timings import Timing
 from undertow.stages.gate import passes_gate
-from undertow.study.artifacts import Student, Teacher
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
 from undertow.study.references import Artifact, Reference
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors, training_totals
 from undertow.sweep.progress import Progress, print_line
 from undertow.sweep.schedule import Schedule

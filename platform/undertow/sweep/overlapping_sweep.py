@@ -22,10 +22,11 @@ from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.planning.timings import Pace
 from undertow.storage.leases import Leases
-from undertow.study.artifacts import Completions, Teacher
+from undertow.study.completions import Completions
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import graph, step_of
 from undertow.sweep.progress import print_line

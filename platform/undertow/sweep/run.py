@@ -27,10 +27,14 @@ from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher, reference_of
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
+from undertow.study.rewriting import Rewritten
+from undertow.study.students import Student, reference_of
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.plans import ON_ONE_GPU, estimates

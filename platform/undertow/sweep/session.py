@@ -22,10 +22,14 @@ from undertow.cluster.tasks import TaskWorkers
 from undertow.errors import ConditionError, StorageError, UserError
 from undertow.planning.artifact_kinds import runs_on
 from undertow.planning.resources import Machine
-from undertow.study.artifacts import Completions, Dataset, Rewritten, Student, Teacher
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact
+from undertow.study.rewriting import Rewritten
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
 from undertow.sweep.graph import Step
 from undertow.sweep.makers import engine_task, stage_of

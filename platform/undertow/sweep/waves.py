@@ -22,20 +22,16 @@ from undertow.stages.gate import passes_gate
 from undertow.stages.reference import make_reference
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
-from undertow.study.artifacts import (
-    Completions,
-    Dataset,
-    ImportedCompletions,
-    Rewritten,
-    Student,
-    Teacher,
-    Written,
-)
+from undertow.study.completions import Completions, ImportedCompletions, Written
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import RowScores
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias, SteeringVector
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors, Sampled
 from undertow.sweep.progress import print_line
 

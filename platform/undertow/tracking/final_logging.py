@@ -20,10 +20,12 @@ from undertow.results.events import EventLog
 from undertow.results.learning_curves import along_metrics
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student, Teacher
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Measurement
 from undertow.study.references import Artifact
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.tracking.tracker import Tracker
 
 Both = tuple[Cell, CellRecord]  # a student as planned, and as the record names it

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
-from undertow.study.artifacts import Student, Teacher
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.tracking.client import connect_client, tracking_uri
 from undertow.tracking.connection_errors import is_connection_error, is_refusal, reason_of
 from undertow.tracking.tracker import Tracker

@@ -13,7 +13,7 @@ from typing import Any
 
 from undertow.storage.manifest import Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset
+from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.study import Study
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from undertow.planning.artifact_kinds import kind_of
 from undertow.results.dataset_card import VALID
-from undertow.study.artifacts import CONTROL, Dataset, Student, Teacher
+from undertow.study.datasets import CONTROL, Dataset
 from undertow.study.names import short
 from undertow.study.references import Artifact
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 
 Tracked = Teacher | Student | Dataset
 NO_MODEL = "no model"  # the teacher of data that a program wrote

@@ -20,10 +20,12 @@ from typing import Any
 
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
-from undertow.study.artifacts import Dataset, Student, Teacher
+from undertow.study.datasets import Dataset
 from undertow.study.identity import canonical, key
 from undertow.study.references import Artifact
+from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
 from undertow.tracking import logged_models, names, pages
 from undertow.tracking.client import (
     connect_client,
