@@ -86,8 +86,6 @@ def connect(
     quiet()
     import ray
 
-    from undertow.cluster.interrupts import allow_pipelines
-
     address = os.environ.get("RAY_ADDRESS")
     try:
         print_plainly()
@@ -99,6 +97,9 @@ def connect(
                 for line in Access.of(head).lines(dashboard, tracking_uri(store)):
                     report(line)
             _wait_for_nodes(report)
+        # Imports Ray Data, which Ray's processes need not wait for.
+        from undertow.cluster.interrupts import allow_pipelines
+
         _set_up_ray_data()
         allow_pipelines()
         for module in user_modules():  # workers cannot import them

@@ -7,6 +7,7 @@ never answer, an invalid tracking URI.
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 
 from rich.console import Console
 from rich.markup import escape
@@ -91,6 +92,8 @@ def run(
     def report(line: str) -> None:
         print_line(line, console)
 
+    if not plan.is_complete:
+        import_module("ray")  # before the next line: imports in two threads take turns
     wait_for_tracking = prepare_tracking(store)  # while Ray starts
     with nullcontext() if plan.is_complete else connect(layout, store, report) as machine:
         if machine is not None:
