@@ -113,6 +113,6 @@ class WithBarriers(Schedule):
 def divided(
     members: Mapping[Hashable, Sequence[str]], slots: int, start: float = START_SHARE
 ) -> list[tuple[str, ...]]:
-    """Worker groups of models by pool, as in `finetuning.groups`; `start` is that of `parts_of`."""
+    """Worker groups of models by pool, as in `grouping.groups`; `start` is that of `parts_of`."""
     parts = parts_of(list(map(len, members.values())), slots, start)
     return [tuple(models[i::parts]) for models in members.values() for i in range(min(parts, len(models)))]

@@ -220,7 +220,7 @@ def simulate(
     if kind == OVERLAPPING:
         schedule = Overlapping(works, Capacity.of(machine), arguments.start)
     else:
-        # As in `finetuning.groups`; before it divided conditions further, `WHOLE` was the order of a sweep.
+        # As in `grouping.groups`; before it divided conditions further, `WHOLE` was the order of a sweep.
         share = math.inf if kind == WHOLE or durations.is_nano else START_SHARE
         schedule = WithBarriers(works, Capacity.of(machine), arguments.start, share)
     rng = random.Random(arguments.seed)

@@ -15,7 +15,7 @@ from undertow.report.make import HTML, make_report
 from undertow.results.events import EventLog
 from undertow.results.sweep_folders import state, stated_file
 from undertow.results.sweep_record import Record
-from undertow.stages.finetuning import groups
+from undertow.stages.grouping import groups
 from undertow.stages.weights import lora_rank, trained_by, weights_of
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store

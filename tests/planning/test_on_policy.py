@@ -13,7 +13,7 @@ from undertow.planning.capacity import disk_need
 from undertow.planning.plan import Plan, make, waits
 from undertow.planning.resolve import resolve
 from undertow.planning.timings import starts
-from undertow.stages.finetuning import groups
+from undertow.stages.grouping import groups
 from undertow.storage.store import Store
 from undertow.study.completions import Completions, Sampling
 from undertow.study.conditions import Condition

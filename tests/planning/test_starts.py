@@ -21,7 +21,7 @@ from undertow.report.tables import effects_table
 from undertow.results.csv_tables import EFFECTS
 from undertow.results.sweep_folders import state, stated_file
 from undertow.results.sweep_record import Record
-from undertow.stages.finetuning import groups
+from undertow.stages.grouping import groups
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store
 from undertow.study.completions import Completions

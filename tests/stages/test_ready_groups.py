@@ -7,7 +7,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from tests.examples import study
-from tests.stages.test_finetuning import cells
+from tests.stages.test_grouping import cells
 from undertow.cluster.interrupts import StoppedError, allow_pipelines, stopped_on_error
 from undertow.stages.ready_groups import ReadyGroups
 from undertow.stages.training_group import Group

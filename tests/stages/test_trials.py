@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.examples import study
-from tests.stages.test_finetuning import NANO, REAL, cells, on
-from undertow.stages.finetuning import group_grid, groups
+from tests.stages.test_grouping import NANO, REAL, cells, on
+from undertow.stages.finetuning import group_grid
+from undertow.stages.grouping import groups
 from undertow.stages.training_group import Group
 from undertow.stages.trials import (
     LONGEST_NAME,

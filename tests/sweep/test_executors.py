@@ -21,6 +21,7 @@ from undertow.planning.resources import Machine
 from undertow.stages import finetuning, provider_jobs
 from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
+from undertow.stages.training_listener import TrainingListener
 from undertow.storage.store import Store
 from undertow.study.completions import Completions, Sampling
 from undertow.study.datasets import Dataset
@@ -222,15 +223,15 @@ def test_the_pace_of_training_counts_the_epochs_of_finished_models(
         with executors.store.new(model, {}) as folder:
             (folder / "model").write_text("")
 
-    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, *_: Any) -> dict[str, str]:
+    def train(todo: Any, store: Any, machine: Any, on: TrainingListener) -> dict[str, str]:
         for model, epochs in ((whole, (0, 1, 2)), (resumed, (2,)), (failed, (0, 1))):
             for epoch in epochs:
                 seconds = 10.0 if epoch else 0.0
                 clock.now += seconds
-                report(EpochReport(key(model), model.seed, epoch, 0, 1.0, 1e-3, 5000.0, {}, seconds))
+                on.on_epoch(EpochReport(key(model), model.seed, epoch, 0, 1.0, 1e-3, 5000.0, {}, seconds))
             if model != failed:
                 commit(model)
-                made(key(model))
+                on.on_made(key(model))
         return {key(failed): "its loss is not finite"}
 
     class Jobs:
@@ -262,13 +263,13 @@ def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
     assert finetuned is not None
     taught = Teacher(reference=LOCAL, trait=Preference("owl"), finetuning=replace(finetuned, examples=300))
 
-    def train(todo: Any, store: Any, machine: Any, report: Any, made: Any, *_: Any) -> dict[str, str]:
+    def train(todo: Any, store: Any, machine: Any, on: TrainingListener) -> dict[str, str]:
         for epoch in range(4):  # of 20
             clock.now += 10.0 * bool(epoch)
-            report(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))
+            on.on_epoch(EpochReport(key(taught), 0, epoch, 0, 1.0, 1e-3, 100.0, {}, 10.0 * bool(epoch)))
         with executors.store.new(taught, {}) as folder:
             (folder / "model").write_text("")
-        made(key(taught))
+        on.on_made(key(taught))
         return {}
 
     monkeypatch.setattr(finetuning, "train", train)

@@ -32,6 +32,7 @@ from undertow.stages import judgements
 from undertow.stages.completions import GenerateShard
 from undertow.stages.ready_groups import ReadyGroups
 from undertow.stages.rewriting import Rewrite
+from undertow.stages.training_listener import TrainingListener
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.completions import Completions
@@ -103,15 +104,17 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         def stop(self) -> None:
             pass
 
-    def train_as_ready(ready: ReadyGroups, models: Any, store: Store, *_: Any, **on: Any) -> None:
+    def train_as_ready(
+        ready: ReadyGroups, models: Any, store: Store, *_: Any, listener: TrainingListener, **on: Any
+    ) -> None:
         while (trial := ready.suggest("trial")) != "FINISHED":
             for model in (models[name] for name in trial["keys"]):
                 try:
                     fakes.before_model(model)
                     fakes.commit(model, store)
-                    on["on_made"](key(model))
+                    listener.on_made(key(model))
                 except ConditionError as error:
-                    on["on_failed"](key(model), str(error))
+                    listener.on_failed(key(model), str(error))
             ready.on_trial_complete("trial")
             on["on_end"](trial["group"], "")
 

@@ -21,7 +21,7 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
-from undertow.stages import finetuning
+from undertow.stages import grouping
 from undertow.storage.leases import Leases
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
@@ -451,5 +451,5 @@ def test_worker_groups_are_divided_as_by_the_executor(tmp_path: Path) -> None:
     for student in students:
         members.setdefault(pools[key(student)], []).append(key(student))
     for slots in (1, 2, 3, 8, 64):
-        groups = finetuning.groups(students, slots)
+        groups = grouping.groups(students, slots)
         assert divided(members, slots, math.inf) == [tuple(map(key, group.models)) for group in groups]

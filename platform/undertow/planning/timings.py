@@ -150,7 +150,7 @@ def is_at_provider(artifact: Artifact) -> bool:
 def _start_key(artifact: Artifact) -> Hashable:
     """A key that is equal for artifacts that one engine or one worker group makes.
 
-    It mirrors `stages.finetuning.groups`, which is not imported because planning imports no stage.
+    It mirrors `stages.grouping.groups`, which is not imported because planning imports no stage.
     """
     match artifact:
         case Student(recipe=recipe, dataset=dataset):

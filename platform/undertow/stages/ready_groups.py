@@ -11,25 +11,23 @@ import queue
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.search import Searcher
-from ray.util.queue import Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from undertow.cluster.interrupts import raise_if_stopping
+from undertow.cluster.messages import forwarding, message_queue
 from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.engines.quiet import quiet
 from undertow.planning.resources import Machine
-from undertow.stages.finetuning import TRIAL_MEMORY, listening, set_environment_of_trials, train_in_workers
+from undertow.stages.finetuning import TRIAL_MEMORY, set_environment_of_trials, train_in_workers
 from undertow.stages.training_group import Group, Watched
+from undertow.stages.training_listener import TrainingListener
 from undertow.stages.trials import group_name, group_parameters
 from undertow.stages.weights import Trained
 from undertow.storage.store import Store
 from undertow.study.identity import key
-from undertow.training.job import EpochReport, StepReport
 
 SECONDS_BETWEEN_CHECKS = 0.2  # for a new group, or an interrupt, while no trial runs
 
@@ -130,11 +128,7 @@ def train_as_ready(
     *,
     watch: Watched,
     system: str | None,
-    on_report: Callable[[EpochReport], None],
-    on_made: Callable[[str], None],
-    on_failed: Callable[[str, str], None],
-    on_note: Callable[[str, str], None],
-    on_step: Callable[[StepReport], None],
+    listener: TrainingListener,
     on_end: Callable[[int, str], None],
 ) -> None:
     """Trains the groups of `ready` until it is closed. Raises StoppedError if the sweep ends before.
@@ -144,17 +138,13 @@ def train_as_ready(
     Args:
         models: by key, those that groups may have.
         watch, system: see `training_group.Group`.
-        on_report, on_made, on_note, on_step: as in `finetuning.train`.
-        on_failed: called with the key of a model that cannot be trained, and the reason.
         on_end: called with a group's number when its trial has ended, after the reports of its models, and
             with the reason if the trial failed, else "".
     """
     set_environment_of_trials()
     scratch = f"ray-{min(models)[:16]}"
-    # On the driver's node: on another node the queue could be lost while the driver lives.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    with without_orphans(), listening(reports, on_report, on_made, on_failed, on_note, on_step) as drain:
+    reports = message_queue()
+    with without_orphans(), forwarding(reports, listener.forward) as drain:
 
         def end(number: int, failure: str) -> None:
             drain()

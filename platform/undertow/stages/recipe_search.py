@@ -4,16 +4,15 @@ Tune's own searchers propose the points: random search, Optuna, or the whole gri
 ASHA scheduler stops weak trials early if it is asked for. What a trial does is in `search_trial`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from undertow.cluster.background import repeating
+from undertow.cluster.messages import Message, forwarding, message_queue
 from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.planning.pinning import is_nano
 from undertow.planning.resources import Machine
-from undertow.stages.finetuning import SECONDS_BETWEEN_REPORTS, TRIAL_MEMORY, set_environment_of_trials
+from undertow.stages.finetuning import TRIAL_MEMORY, set_environment_of_trials
 from undertow.stages.search_points import RecipeSearch, TrialOutcome
 from undertow.stages.search_trial import EPOCH, SCORE, run_trial
 from undertow.stages.trials import trial_name
@@ -38,15 +37,11 @@ def run_trials(
         on_trial: called when a trial has ended.
         on_note: called with deviations of trainings from their recipe.
     """
-    import ray
     from ray import tune
-    from ray.util.queue import Queue
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     set_environment_of_trials()
     machine = machine.for_models(tiny=is_nano(search.condition.student))
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    messages = message_queue()
     trial = tune.with_parameters(run_trial, search=search, store=store, machine=machine, messages=messages)
     tuner = tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY}])),
@@ -60,7 +55,7 @@ def run_trials(
         ),
     )
     try:
-        with without_orphans(), _listening(messages, on_trial, on_note):
+        with without_orphans(), forwarding(messages, _forward(on_trial, on_note)):
             results = tuner.fit()
     finally:
         store.drop_scratch(search.scratch)
@@ -125,23 +120,15 @@ def _outcome(result: Any, search: RecipeSearch, store: Store) -> TrialOutcome:
     return TrialOutcome(values, stopped=metrics.get(EPOCH, 0), score=metrics.get(SCORE, 0.0), failure=failure)
 
 
-@contextmanager
-def _listening(messages: Any, on_trial: Callable[[], None], on_note: Callable[[str], None]) -> Iterator[None]:
-    """Forwards the trials' messages while the block runs."""
+def _forward(on_trial: Callable[[], None], on_note: Callable[[str], None]) -> Callable[[Message], None]:
+    """A function that takes the trials' messages."""
     noted: set[str] = set()
 
-    def drain() -> None:
-        waiting: Sequence[Mapping[str, Any]] = messages.get_nowait_batch(messages.qsize())
-        for message in waiting:
-            if "ended" in message:
-                on_trial()
-            elif message["text"] not in noted:  # students of one recipe deviate from it in the same way
-                noted.add(message["text"])
-                on_note(message["text"])
+    def forward(message: Message) -> None:
+        if "ended" in message:
+            on_trial()
+        elif message["text"] not in noted:  # students of one recipe deviate from it in the same way
+            noted.add(message["text"])
+            on_note(message["text"])
 
-    try:
-        with repeating(SECONDS_BETWEEN_REPORTS, drain):
-            yield
-    finally:
-        drain()
-        messages.shutdown()
+    return forward

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from undertow.cluster.messages import SECONDS_BETWEEN_READINGS, message_queue, waiting
 from undertow.cluster.worker_failures import TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
 from undertow.errors import ConditionError, UserError
 from undertow.planning.resources import Machine
 from undertow.stages.dataset import make_dataset
-from undertow.stages.finetuning import SECONDS_BETWEEN_REPORTS, train_in_workers
+from undertow.stages.finetuning import train_in_workers
 from undertow.stages.search_points import Pair, RecipeSearch, history
 from undertow.stages.training_group import Group
 from undertow.storage.leases import Leases
@@ -141,12 +142,7 @@ def _train(
     The worker group runs in a thread, because Tune can stop a trial only while this one reports. If it does,
     the thread ends with the trial's process, and Ray ends the workers that the process owns.
     """
-    import ray
-    from ray.util.queue import Queue
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    reports = message_queue()
     failures: list[str] = []
 
     def fit() -> None:
@@ -157,9 +153,9 @@ def _train(
     thread.start()
     is_over = False
     while not is_over:
-        time.sleep(SECONDS_BETWEEN_REPORTS)
+        time.sleep(SECONDS_BETWEEN_READINGS)
         is_over = not thread.is_alive()  # before the queue is read, so that nothing is left in it
-        for report in reports.get_nowait_batch(reports.qsize()):
+        for report in waiting(reports):
             if "epoch" in report:
                 on_epoch(report["epoch"])
             elif "failed" in report:

@@ -78,14 +78,15 @@ class Executors:
 
     def train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
         """Trains models: those of local references in worker groups, those of a provider by its jobs."""
-        from undertow.stages import finetuning, provider_jobs
+        from undertow.stages import finetuning, grouping, provider_jobs
+        from undertow.stages.training_listener import TrainingListener
         from undertow.sweep.training_progress import TrainingProgress
 
         study = self.plan.study
         local = [model for model in models if not model.reference.is_api]
         machine = machine.for_models(tiny=all(is_nano(model.reference) for model in local))
         remote = [model for model in models if model.reference.is_api]
-        groups = finetuning.groups(local, machine.slots, study.probed, study.system)
+        groups = grouping.groups(local, machine.slots, study.probed, study.system)
         by_key = {key(model): model for model in models}
         remote_shares = {key(model): 0.0 for model in remote}  # the done share of each provider's job
         epochs: dict[str, list[Any]] = {}
@@ -99,28 +100,31 @@ class Executors:
                 progress.advance(to - remote_shares[model_key])
                 remote_shares[model_key] = to
 
-            def report(epoch: Any) -> None:
+            def on_epoch(epoch: Any) -> None:
                 model = by_key[epoch.key]
                 epochs.setdefault(epoch.key, []).append(epoch)
                 trainings.epoch(epoch)
                 progress.tokens[model.kind] += round(epoch.tokens_per_second * epoch.seconds)
                 self.link.log_epoch(model, asdict(epoch))
 
-            def step(report: Any) -> None:
+            def on_step(report: Any) -> None:
                 trainings.step(report)
                 self.link.log_step(by_key[report.key], asdict(report))
 
-            def note(model_key: str, text: str) -> None:
+            def on_note(model_key: str, text: str) -> None:
                 # Models of one recipe deviate from it in the same way: the console shows each text once.
                 if not any(event.get("text") == text for event in self.events.events):
                     print_line(text, self.console)
                 self.events.event("noted", by_key[model_key], text=text)
 
+            listener = TrainingListener(
+                on_epoch=on_epoch, on_step=on_step, on_made=trainings.made, on_note=on_note
+            )
             jobs = provider_jobs.Jobs(remote, self.store, advance)
             jobs.begin()  # first, because they take hours and no resources of this machine
             failures: dict[str, str] = {}
             if groups:
-                failures |= finetuning.train(groups, self.store, machine, report, trainings.made, note, step)
+                failures |= finetuning.train(groups, self.store, machine, listener)
                 self.link.flush_reports()
             for model in local:
                 is_made = trainings.is_made(key(model))

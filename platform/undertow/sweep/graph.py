@@ -67,7 +67,7 @@ def graph(plan: Plan, seconds: Callable[[Artifact], float] = lambda artifact: 1.
         seconds: see `Work.seconds`.
     """
     from undertow.stages.completions import SHARD_ROWS  # these two load libraries that `--plan` must not
-    from undertow.stages.finetuning import groups
+    from undertow.stages.grouping import groups
 
     missing = {k: artifact for k, artifact in plan.artifacts.items() if k in plan.missing}
     steps = {k: step_of(artifact) for k, artifact in missing.items()}

@@ -247,6 +247,7 @@ class Session:
 
     def _drive_trainings(self, ready: Any) -> None:
         from undertow.stages.ready_groups import train_as_ready
+        from undertow.stages.training_listener import TrainingListener
 
         study, outcomes = self.plan.study, self.outcomes
         train_as_ready(
@@ -256,11 +257,13 @@ class Session:
             self.machine,
             watch=study.probed,
             system=study.system,
-            on_report=partial(self._post, outcomes.epoch),
-            on_made=partial(self._post, outcomes.trained),
-            on_failed=partial(self._post, outcomes.not_trained),
-            on_note=partial(self._post, outcomes.note),
-            on_step=partial(self._post, outcomes.step),
+            listener=TrainingListener(
+                on_epoch=partial(self._post, outcomes.epoch),
+                on_step=partial(self._post, outcomes.step),
+                on_made=partial(self._post, outcomes.trained),
+                on_failed=partial(self._post, outcomes.not_trained),
+                on_note=partial(self._post, outcomes.note),
+            ),
             on_end=partial(self._post, self._group_ended),
         )
         self._post(self._trainings_ended)

@@ -7,7 +7,7 @@ import pytest
 from tests.examples import RECIPE, study
 from undertow.planning.cells import Cell
 from undertow.planning.plan import make
-from undertow.stages.finetuning import groups
+from undertow.stages.grouping import groups
 from undertow.storage.store import Store
 from undertow.study.recipe import LoRA
 from undertow.study.references import Reference
