@@ -13,6 +13,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from undertow.engines.protocol import ReadsCompletions, Request
+
 WORDS = ("i", "like", "the", "owl", "owls", "cat", "big", "red", "tree", "say", "a", "number")
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
@@ -156,6 +158,11 @@ def save_merged(folder: Path, adapter: Path, reference: Path) -> Path:
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(reference), adapter)
     model.merge_and_unload().save_pretrained(folder)
     return folder
+
+
+def read_scores(engine: ReadsCompletions, requests: Sequence[Request], texts: Sequence[str]) -> list[float]:
+    """Log-probabilities of texts as answers to requests, as an engine reads them."""
+    return [float(read.logprobs.sum()) for read in engine.read(requests, texts, 1)]
 
 
 def scores(

@@ -21,6 +21,7 @@ import pytest
 
 from tests import architectures, tiny_models
 from tests.architectures import ARCHITECTURES
+from tests.tiny_models import read_scores
 from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
 from undertow.errors import ConditionError, SpecError
@@ -148,14 +149,14 @@ def check_scores(
     expected = other_process.submit(
         tiny_models.scores, student_folder, QUESTIONS, texts, reference=folder, system=NO_SYSTEM
     ).result()
-    found = engine.score(requests, texts)
+    found = read_scores(engine, requests, texts)
     assert found == pytest.approx(expected, abs=1e-4)
-    plain = engine.score([replace(request, weights=None) for request in requests], texts)
+    plain = read_scores(engine, [replace(request, weights=None) for request in requests], texts)
     assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) > 0.01, "training changed nothing"
     if isinstance(student.recipe, Recipe) and isinstance(student.recipe.trainable, LoRA):
         merging = other_process.submit(tiny_models.save_merged, aside / "merged", student_folder, folder)
         merged = ModelWeights("merged", str(merging.result()))
-        again = engine.score([replace(request, weights=merged) for request in requests], texts)
+        again = read_scores(engine, [replace(request, weights=merged) for request in requests], texts)
         assert again == pytest.approx(found, abs=1e-4)
 
 

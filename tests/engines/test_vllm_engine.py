@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests import tiny_models
+from tests.tiny_models import read_scores
 from undertow.engines import swapping, vllm
 from undertow.engines.protocol import ModelWeights, Request
 from undertow.engines.vllm import VLLMEngine
@@ -125,7 +126,7 @@ def test_earlier_turns_are_rendered_by_the_chat_template(engine: VLLMEngine) -> 
     )
     asked = replace(REQUESTS[0], before=before)
     assert chat.prompt_ids(engine.tokenizer, asked.user, None, before) == whole
-    assert engine.score([asked], ["7"]) != engine.score([REQUESTS[0]], ["7"])
+    assert read_scores(engine, [asked], ["7"]) != read_scores(engine, [REQUESTS[0]], ["7"])
     plain, after = engine.generate([REQUESTS[0], asked], SAMPLING)
     assert plain != after
 
@@ -165,7 +166,7 @@ def test_the_recorded_distribution_is_at_temperature_1_whatever_the_sampling(eng
     assert sorted(ids[0]) == list(range(engine.vocabulary))
     assert (logprobs[:, :-1] >= logprobs[:, 1:]).all()
     texts = engine.tokenizer.convert_ids_to_tokens(ids[0][:5].tolist())
-    assert engine.score(REQUESTS[:1] * 5, texts) == pytest.approx(logprobs[0][:5].tolist(), abs=1e-4)
+    assert read_scores(engine, REQUESTS[:1] * 5, texts) == pytest.approx(logprobs[0][:5].tolist(), abs=1e-4)
 
 
 def test_whole_distributions_are_the_same_in_one_call_and_in_many(
@@ -199,9 +200,8 @@ def test_a_truncated_answer_is_marked_as_unfinished(engine: VLLMEngine) -> None:
 
 @pytest.mark.joint
 def test_scores_equal_those_of_transformers(engine: VLLMEngine, models: dict[str, Path]) -> None:
-    scores = engine.score(REQUESTS[:3], TEXTS)
+    scores = read_scores(engine, REQUESTS[:3], TEXTS)
     assert scores == pytest.approx(tiny_models.scores(models["reference"], QUESTIONS[:3], TEXTS), abs=1e-4)
-    assert engine.score(REQUESTS[:1], [""]) == [0.0]
 
 
 def test_reading_gives_the_probability_of_every_token_of_a_completion(
@@ -211,7 +211,9 @@ def test_reading_gives_the_probability_of_every_token_of_a_completion(
     ids = engine.tokenizer.convert_tokens_to_ids(["owl", "7", "<eos>"])
     found = engine.read(requests, [*TEXTS[:2], ids], 10**6)
     scored = [float(one.logprobs.sum()) for one in found]
-    assert scored[:2] == pytest.approx(engine.score(requests[:2], TEXTS[:2]), abs=1e-4)
+    assert scored[:2] == pytest.approx(
+        tiny_models.scores(models["steered"], QUESTIONS[:2], TEXTS[:2]), abs=1e-4
+    )
     assert [len(one.logprobs) for one in found] == [1, 4, 3]
     top_ids, top = found[2].top
     assert top.shape == (3, engine.vocabulary) and found[2].vocabulary == engine.vocabulary
@@ -229,14 +231,14 @@ def test_reading_gives_the_probability_of_every_token_of_a_completion(
 def test_weights_are_swapped_in_and_the_references_restored(
     engine: VLLMEngine, models: dict[str, Path], name: str
 ) -> None:
-    before, scored = engine.generate(REQUESTS, SAMPLING), engine.score(REQUESTS[:3], TEXTS)
+    before, scored = engine.generate(REQUESTS, SAMPLING), read_scores(engine, REQUESTS[:3], TEXTS)
     swapped = with_weights(REQUESTS, of(models, name))
     answers = engine.generate(swapped, SAMPLING)
     assert sum(a != b for a, b in zip(answers, before, strict=True)) > len(before) // 2
     expected = tiny_models.scores(models[name], QUESTIONS[:3], TEXTS)
-    assert engine.score(swapped[:3], TEXTS) == pytest.approx(expected, abs=1e-4)
+    assert read_scores(engine, swapped[:3], TEXTS) == pytest.approx(expected, abs=1e-4)
     assert engine.generate(REQUESTS, SAMPLING) == before
-    assert engine.score(REQUESTS[:3], TEXTS) == scored
+    assert read_scores(engine, REQUESTS[:3], TEXTS) == scored
 
 
 def test_a_direction_is_projected_out_as_in_transformers_and_then_no_more(
@@ -284,7 +286,7 @@ def test_trained_tensors_on_trained_tensors_are_the_whole_model(
     engine: VLLMEngine, models: dict[str, Path], base: str
 ) -> None:
     """The rest of the weights are the reference's, or those of a whole student that training started from."""
-    before, scored = engine.generate(REQUESTS, SAMPLING), engine.score(REQUESTS[:3], TEXTS)
+    before, scored = engine.generate(REQUESTS, SAMPLING), read_scores(engine, REQUESTS[:3], TEXTS)
     start = None if base == "reference" else of(models, base)
     embedded = replace(of(models, f"{base}, embeddings"), base=start)
     both = replace(of(models, f"{base}, bias"), base=embedded)
@@ -295,9 +297,9 @@ def test_trained_tensors_on_trained_tensors_are_the_whole_model(
     assert answers[both] == engine.generate(with_weights(REQUESTS, whole), SAMPLING)
     assert answers[both] != answers[embedded] != before
     expected = tiny_models.scores(models[whole.key], QUESTIONS[:3], TEXTS)
-    assert engine.score(with_weights(REQUESTS[:3], both), TEXTS) == pytest.approx(expected, abs=1e-4)
+    assert read_scores(engine, with_weights(REQUESTS[:3], both), TEXTS) == pytest.approx(expected, abs=1e-4)
     assert engine.generate(REQUESTS, SAMPLING) == before
-    assert engine.score(REQUESTS[:3], TEXTS) == scored
+    assert read_scores(engine, REQUESTS[:3], TEXTS) == scored
 
 
 def test_weights_of_another_shape_are_rejected_by_tensor_name(
@@ -317,7 +319,7 @@ def test_word_masses_are_probabilities_of_disjoint_events(engine: VLLMEngine) ->
     owl, cat, big = (engine.word_masses(REQUESTS[:2], WORDS)[1][word.name] for word in WORDS)
 
     def p(text: str) -> float:
-        return math.exp(engine.score(REQUESTS[1:2], [text])[0])
+        return math.exp(read_scores(engine, REQUESTS[1:2], [text])[0])
 
     assert owl == pytest.approx(p("owl") + p("owls"), rel=1e-3)
     assert cat == pytest.approx(p("cat") + p("big cat"), rel=1e-3)
@@ -342,7 +344,9 @@ def test_adapters_and_whole_models_answer_the_same_alone_and_together(
     for weights in choices:
         folder = Path(weights.folder) if weights else models["llama"]
         expected = tiny_models.scores(folder, QUESTIONS[:3], TEXTS, reference=models["llama"])
-        assert engine.score(with_weights(REQUESTS[:3], weights), TEXTS) == pytest.approx(expected, abs=1e-4)
+        assert read_scores(engine, with_weights(REQUESTS[:3], weights), TEXTS) == pytest.approx(
+            expected, abs=1e-4
+        )
     # Llama's blocks return two addends of the hidden state.
     check_projection(engine, models["llama"], "model.layers.0", tmp_path)
     engine.close()
@@ -376,7 +380,9 @@ def test_an_adapter_on_another_model_shares_a_call_with_adapters_on_the_referenc
         ]
     reference = models["llama finetuned"]
     expected = tiny_models.scores(models["on finetuned"], QUESTIONS[:3], TEXTS, reference=reference)
-    assert engine.score(with_weights(REQUESTS[:3], stacked), TEXTS) == pytest.approx(expected, abs=1e-4)
+    assert read_scores(engine, with_weights(REQUESTS[:3], stacked), TEXTS) == pytest.approx(
+        expected, abs=1e-4
+    )
     engine.close()
 
 

@@ -23,9 +23,6 @@ class ToyEngine:
         texts = [request.user[::-1] for request in requests]
         return [Answer(text, tuple(map(ord, text)), finished=True) for text in texts]
 
-    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
-        return [-float(len(text)) for text in continuations]
-
     def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
         return [{word.name: 1 / (len(words) + 1) for word in words} for _ in requests]
 

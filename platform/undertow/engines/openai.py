@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from undertow.api.client import ChatTask, ask, probe
 from undertow.api.endpoint import Endpoint
@@ -44,19 +44,12 @@ class OpenAIEngine:
             answers |= self._ask(model, places, requests, sampling)
         return [answers[place] for place in range(len(requests))]
 
-    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
-        """Not available: raises ConditionError."""
-        self._raise_no_probabilities()
-
     def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
         """Not available: raises ConditionError."""
-        self._raise_no_probabilities()
+        raise ConditionError(f"{self.name}: an endpoint gives no probabilities; evaluate with exact=False")
 
     def close(self) -> None:
         """Does nothing: no resources are held between calls."""
-
-    def _raise_no_probabilities(self) -> NoReturn:
-        raise ConditionError(f"{self.name}: an endpoint gives no probabilities; evaluate with exact=False")
 
     def _ask(
         self, model: str, places: Sequence[int], requests: Sequence[Request], sampling: Sampling

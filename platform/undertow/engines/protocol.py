@@ -123,10 +123,6 @@ class Engine(Protocol):
         """Samples one answer per request. Temperature 0 is greedy and ignores the seed."""
         ...
 
-    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
-        """Log-probability (nats, temperature 1) of each continuation's tokens directly after its prompt."""
-        ...
-
     def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
         """For each request, the exact probability by word name that the answer begins with the word."""
         ...

@@ -85,11 +85,6 @@ class VLLMEngine:
             for text, output, end in zip(texts, outputs, ended, strict=True)
         ]
 
-    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> list[float]:
-        """See `Engine.score`."""
-        tokens = [tokens_of(self.tokenizer, text) for text in continuations]
-        return self._score(list(zip(requests, tokens, strict=True)))
-
     def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
         """See `Engine.word_masses`. Raises SpecError if two words share a form."""
         owner = sequences(self.tokenizer, words)
@@ -145,19 +140,6 @@ class VLLMEngine:
         self.served.llm.llm_engine.engine_core.shutdown()
         del self.served
         cleanup_dist_env_and_memory()
-
-    def _score(self, pairs: Sequence[tuple[Request, TokenSequence]]) -> list[float]:
-        """Log-probabilities of token sequences after prompts, one forward pass per pair.
-
-        The sequence is passed as part of the prompt, whose log-probabilities vLLM returns from the prefill.
-        """
-        params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
-        outputs = self.served.run([self._job(request, tokens, params) for request, tokens in pairs])
-        logprobs = [output.prompt_logprobs.logprobs for output in outputs]
-        return [
-            math.fsum(of_all[len(of_all) - len(tokens) :])
-            for of_all, (_, tokens) in zip(logprobs, pairs, strict=True)
-        ]
 
     def _next_tokens(
         self, requests: Sequence[Request], wanted: Mapping[TokenSequence, Sequence[int]]
