@@ -25,6 +25,25 @@ def test_one_half_is_added_to_both_counts(matches: int, answers: int, expected: 
     assert float(of_counts(answers - matches, answers)) == pytest.approx(-expected)
 
 
+@pytest.mark.parametrize("counted", [1, 400, 1600])
+def test_models_without_a_match_have_the_same_log_odds_however_many_answers_count(counted: int) -> None:
+    none = math.log(0.5 / 1600.5)
+    assert float(of_counts(0, counted, 1600)) == pytest.approx(none)
+    assert float(of_counts(counted, counted, 1600)) == pytest.approx(-none)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.0002, 0.001, 0.005, 0.02])
+def test_dropped_answers_alone_are_no_effect(rate: float) -> None:
+    """Of 1,600 answers judges count 600 to 800 of a student's and 1,500 to 1,600 of a control student's."""
+    rng = np.random.default_rng(0)
+    few, many = rng.integers(600, 800, (20_000, 5)), rng.integers(1500, 1600, (20_000, 5))
+    students, controls = (of_counts(rng.binomial(n, rate), n, 1600) for n in (few, many))
+    differences = students - controls
+    spread = differences.std(axis=1, ddof=1)
+    t = np.divide(differences.mean(axis=1), spread / 5**0.5, out=np.zeros(20_000), where=spread > 0)
+    assert (t > 2.776).mean() < 0.027  # the level of one side, .025, and its sampling error
+
+
 @pytest.mark.parametrize(
     ("probability", "counted_as"),
     [(0.5, 0.5), (0.02, 0.02), (1e-5, 1e-5), (0.0, SMALLEST), (-1e-9, SMALLEST), (1 + 1e-7, 1 - SMALLEST)],

@@ -157,7 +157,10 @@ def _log_odds(record: Record, rows: Sequence[EffectRow]) -> str:
     """The definition of log-odds, if effects are in log-odds."""
     if record.study.effect_scale == "rate":
         return ""
-    of_counts = "computed from counts with ½ added to the answers that show the trait and to the others"
+    of_counts = (
+        "computed from counts with ½ (times the share of answers that count) added to the answers that show the "
+        "trait and to the others"
+    )
     computed = f"those of sampled rates are {of_counts}"
     if record.study.effect_of == "exact":
         limit = f"probabilities within {SMALLEST:g} of 0 or 1 count as {SMALLEST:g} away from it"

@@ -62,6 +62,7 @@ class MeasuredRate:
         samples: the number of counted answers per question behind each of `shares`; 0 if it differs between
             questions, None if the shares are exact probabilities.
         answers: the number of counted answers behind `sampled`.
+        asked: the number of answers, of which judges may have dropped some.
         contained: the share of sampled answers by the paper's score (`Word.is_contained`); None for judged
             answers and for answers by letter, to which the score does not apply.
     """
@@ -75,6 +76,7 @@ class MeasuredRate:
     shares: tuple[float, ...]
     samples: int | None
     answers: int
+    asked: int
     contained: float | None = None
 
     @property
@@ -86,7 +88,7 @@ class MeasuredRate:
         """The sampled rate or the exact one, or its log-odds. Raises ValueError if it was not measured."""
         if of == "samples":
             matches = self.sampled * self.answers
-            return self.sampled if scale == "rate" else float(of_counts(matches, self.answers))
+            return self.sampled if scale == "rate" else float(of_counts(matches, self.answers, self.asked))
         if self.exact is None:
             raise ValueError(f"student {self.key} has no exact probability")
         return self.exact if scale == "rate" else float(of_probability(self.exact))
@@ -100,6 +102,7 @@ class Evaluations:
         self._rates: dict[str, Rates] = {}
         self._shares: dict[str, dict[str, tuple[float, ...]]] = {}
         self._uneven: dict[str, bool] = {}
+        self._asked: dict[str, int] = {}
         self._masses: dict[str, dict[str, tuple[float, ...]]] = {}
         self._contained: dict[str, dict[str, float]] = {}
 
@@ -122,7 +125,8 @@ class Evaluations:
         """The shares of answers that match `word`, one per question."""
         if evaluation not in self._shares:
             folder, words = self._folder(evaluation), list(self.rates(evaluation).sampled)
-            self._shares[evaluation], self._uneven[evaluation] = _shares(folder, words)
+            found = _shares(folder, words)
+            self._shares[evaluation], self._uneven[evaluation], self._asked[evaluation] = found
         return self._shares[evaluation][word]
 
     def masses(self, evaluation: str, word: str) -> tuple[float, ...]:
@@ -185,6 +189,7 @@ class Evaluations:
                 shares,
                 samples,
                 rates.answers,
+                self._asked[evaluation],
                 contained,
             )
         if exact is None:
@@ -193,17 +198,28 @@ class Evaluations:
                 'effect_of="exact" needs; run the sweep again'
             )
         masses = self.masses(evaluation, word)
+        # Every answer of an evaluation with exact probabilities counts.
         return MeasuredRate(
-            cell.seed, cell.student, exact, sampled, exact, other, masses, None, rates.answers, contained
+            cell.seed,
+            cell.student,
+            exact,
+            sampled,
+            exact,
+            other,
+            masses,
+            None,
+            rates.answers,
+            rates.answers,
+            contained,
         )
 
     def _folder(self, evaluation: str) -> Path:
         return self.store.fetch(Address("evaluation", evaluation))
 
 
-def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]], bool]:
-    """The shares of matching answers by word and question, and whether questions differ in their answers'
-    number.
+def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]], bool, int]:
+    """The shares of matching answers by word and question, whether questions differ in their answers' number,
+    and the number of all answers.
 
     Only counted answers are used. If a question has none, there are no shares.
     """
@@ -218,10 +234,9 @@ def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]
             counts[word][row["question"]] += 1
     uneven = len(set(total.values())) > 1
     if not all(total.values()):
-        return dict.fromkeys(words, ()), True
-    return {
-        w: tuple(n / total[q] for q, n in by_question.items()) for w, by_question in counts.items()
-    }, uneven
+        return dict.fromkeys(words, ()), True, len(rows)
+    shares = {w: tuple(n / total[q] for q, n in by_question.items()) for w, by_question in counts.items()}
+    return shares, uneven, len(rows)
 
 
 def _contained(folder: Path, words: Sequence[Word]) -> dict[str, float]:

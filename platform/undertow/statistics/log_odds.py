@@ -11,6 +11,11 @@ Genetics 20:309; Anscombe 1956, Biometrika 43:461). The bias that remains moves 
 below a few expected matches per student: with one, 95 % intervals from 10 seeds cover the truth in 93.4 % of
 simulated studies (benchmarks/coverage_log_odds.md).
 
+If judges drop answers, n differs between models of which the same number of answers was asked for. What is
+added is then ½ · n / asked. With ½ for all of them, a model of which half the answers are dropped would have
+larger log-odds than another one although neither shows the trait: no matches among 800 and 1,600 answers
+would differ by 0.7.
+
 The tests are those for rates with one mode (`ttests`): they assume that log-odds vary normally over seeds.
 The intervals of `distribution_free` need values in [0, 1] and do not exist for log-odds.
 """
@@ -39,11 +44,16 @@ def of_probability(probability: npt.ArrayLike) -> Array:
     return np.asarray(logit(np.clip(probability, SMALLEST, 1 - SMALLEST)), dtype=float)
 
 
-def of_counts(matches: npt.ArrayLike, answers: npt.ArrayLike) -> Array:
-    """Log-odds of counts: ln((matches + ½) / (answers − matches + ½))."""
+def of_counts(matches: npt.ArrayLike, answers: npt.ArrayLike, asked: npt.ArrayLike | None = None) -> Array:
+    """Log-odds of counts: ln((matches + c) / (answers − matches + c)) with c = ½ · answers / asked.
+
+    Args:
+        asked: the number of answers of which `answers` count; None if all of them do.
+    """
     from scipy.special import logit
 
-    return np.asarray(logit((np.asarray(matches) + 0.5) / (np.asarray(answers) + 1.0)), dtype=float)
+    share = 1.0 if asked is None else np.asarray(answers) / np.asarray(asked)
+    return np.asarray(logit((np.asarray(matches) + share / 2) / (np.asarray(answers) + share)), dtype=float)
 
 
 def to_rate(log_odds: npt.ArrayLike) -> Array:
