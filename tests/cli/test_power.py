@@ -1,6 +1,7 @@
 """jobs/power.py: the printed answers, the source of the spreads, and invalid input."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,23 @@ def test_rates_with_two_modes_get_three_verdict_rules() -> None:
     text = printed(PowerArguments(took_off=0.6))
     assert all(word in text for word in ("shape-free", "rule", 'distribution="any"', "wrongly"))
     assert "normal theory" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (PowerArguments(effect=0.5, sd=0.15, conditions=10), r"In 5\d% of studies with 5 seeds, the rates"),
+        (PowerArguments(effect_scale="log-odds", effect=1.0, sd=3.0), "Such a study has no tests"),
+        (PowerArguments(effect=0.3), None),
+        (PowerArguments(took_off=0.6), None),
+    ],
+)
+def test_a_spread_that_looks_like_two_modes_by_chance_is_reported(
+    arguments: PowerArguments, sentence: str | None
+) -> None:
+    text = " ".join(printed(arguments).split())
+    assert ("by chance" in text) is (sentence is not None)
+    assert sentence is None or re.search(sentence, text)
 
 
 @pytest.mark.parametrize("as_folder", [True, False])

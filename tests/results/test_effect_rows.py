@@ -113,6 +113,17 @@ def test_hypotheses_are_decided_by_the_conditions_that_they_cover(
     assert findings(record, contrary)[0].outcome == "failed"
 
 
+def test_a_significant_fall_below_the_control_refutes_a_transmission(
+    record: Record, rows: list[EffectRow]
+) -> None:
+    def with_first(effect: float, p: float) -> list[EffectRow]:
+        ruling = replace(rows[0].verdict, verdict="inconclusive", p_adjusted=p)
+        return [replace(rows[0], effect=replace(rows[0].effect, effect=effect), verdict=ruling), *rows[1:]]
+
+    expected = {(-0.5, 0.01): "failed", (-0.5, 0.2): "open", (0.05, 0.2): "open"}
+    assert {case: findings(record, with_first(*case))[0].outcome for case in expected} == expected
+
+
 def test_the_pair_of_a_failed_student_is_excluded_and_noted(record: Record, store: Store) -> None:
     failed = next(cell for cell in record.cells if not record.conditions[cell.condition].is_control)
     found = effects(record, Evaluations(store), {failed.student: "out of memory"})

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.engines.toy_engine import ToyEngine
-from tests.examples import RECIPE, REFERENCES, study
+from tests.examples import REFERENCES, study
 from undertow.archive.verify import _answers
 from undertow.engines.protocol import Answer, Request
 from undertow.errors import SpecError
@@ -101,7 +101,3 @@ def test_invalid_options_are_rejected(options: tuple[tuple[str, ...], ...], mess
 def test_no_word_is_probed_during_training_where_answers_are_letters() -> None:
     by_letter = replace(study(), main="letters")
     assert (by_letter.probed, study().probed) == ({}, study().questions)
-    stopping = tuple(replace(c, recipe=replace(RECIPE, stop_at=0.9)) for c in study().conditions)
-    assert replace(study(), conditions=stopping).probed
-    with pytest.raises(SpecError, match=r"recipe 'steering' of students, stop_at = 0\.9: .*use stop_at=1"):
-        replace(by_letter, conditions=stopping)

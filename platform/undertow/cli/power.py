@@ -11,6 +11,8 @@ from rich.table import Table
 
 from undertow.cli.entry import option
 from undertow.errors import UserError
+from undertow.statistics import log_odds
+from undertow.statistics.distribution_free import MODE_GAP
 from undertow.statistics.pilot import Pilot, read_pilot
 from undertow.statistics.power import (
     Claim,
@@ -21,6 +23,7 @@ from undertow.statistics.power import (
     min_detectable_effect,
     min_seeds,
     seeds_by_normal_theory,
+    share_with_two_modes,
     simulated_studies,
     with_effect,
     without_effect,
@@ -36,6 +39,7 @@ SPREADS: Mapping[EffectScale, tuple[float, float]] = {  # of students and of con
 }
 LARGEST: Mapping[EffectScale, float] = {"rate": 1.0, "log-odds": 10.0}  # effect that is planned for
 STUDENTS = "students.csv"
+LEAST_SHARE = 0.01  # of studies to which another rule than t applies, for a sentence about them
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,7 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
         f"{need} per arm{rule} detect an effect of +{design.law.effect:.2f} in {arguments.power:.0%} of "
         f"studies ({_tests(design)}{others})."
     )
+    yield from _chance_modes(design, seeds or max_seeds(design), _scale(arguments, pilot))
     if design.law.effect < design.margin:
         yield (
             f"+{design.law.effect:.2f} lies within the margin of ± {design.margin:g}; with many seeds, "
@@ -234,6 +239,31 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
         )
     elif pilot is not None and pilot.two_modes:
         yield f"The pilot's seeds show two modes ({pilot.two_modes[0]}): also plan with --took-off SHARE."
+
+
+def _chance_modes(design: Design, seeds: int, scale: EffectScale) -> Iterator[str]:
+    """What the t rule leaves out: seeds with one mode that look as if they had two."""
+    if not isinstance(design.law, Normal):
+        return
+    gap = MODE_GAP if scale == "rate" else log_odds.MODE_GAP
+    share = share_with_two_modes(design, seeds, gap)
+    if share < LEAST_SHARE:
+        return
+    of = "rates" if scale == "rate" else "log-odds"
+    text = (
+        f"In {share:.0%} of studies with {seeds} seeds, the {of} of some condition's students have a gap of "
+        f"{gap:g} or more by chance, which counts as two modes. "
+    )
+    if scale == "rate":
+        least = 6 if design.paired else 4
+        text += (
+            "All verdicts of such a study rest on intervals without an assumption about the distribution: "
+            f'"transmitted" then needs at least {least} seeds, and more with several conditions. The '
+            "probability above is too high by up to this share; plan more seeds."
+        )
+    else:
+        text += "Such a study has no tests: the probability above is too high by up to this share."
+    yield text
 
 
 def _are_exact(arguments: PowerArguments, pilot: Pilot | None) -> bool:

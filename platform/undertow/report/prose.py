@@ -57,7 +57,7 @@ def reading_note(record: Record) -> str:
         f"An effect is the difference between the {compared}{largest}. "
         "“Transmitted”: the effect is positive and statistically significant. "
         f"“Not transmitted”: the effect lies within the margin of {margin} "
-        "that the study sets in advance. “Inconclusive”: the data support neither."
+        "that the study sets in advance. “Inconclusive”: the data support neither claim."
         + "".join(f" {note}" for note in notes)
     )
 
@@ -65,7 +65,7 @@ def reading_note(record: Record) -> str:
 def hypothesis_line(outcome: HypothesisOutcome, registration: Registration) -> str:
     """A hypothesis, its outcome, and a note if it is not pre-registered."""
     total = len(outcome.hypothesis.conditions)
-    contrary = "; at least one condition has the opposite verdict" if outcome.outcome == "failed" else ""
+    contrary = "; at least one condition shows the opposite" if outcome.outcome == "failed" else ""
     notes = {"pre-registered": "", "post hoc": "; post hoc", "in part": "; pre-registered in part"}
     counted = (
         f"{outcome.met} of {total} conditions {outcome.hypothesis.expects}{contrary}{notes[registration]}"
@@ -84,7 +84,7 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
         f"student and {control}. The unit of inference is the trained student, because the answers of one "
         "student are not independent.",
         f"Each seed draws independently: {', '.join(study.redraw)}. The result holds for the one "
-        "draw of everything that all seeds share.",
+        f"draw of everything that all seeds share.{_shared_data(study.redraw)}",
         f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment, study.alpha)}.",
         "“Not transmitted” means that two one-sided tests (adjusted) exclude effects beyond ± "
         f"{study.margin:g}{unit}; a smaller effect may still exist. “Transmitted” means an adjusted p-value "
@@ -97,11 +97,12 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
             if study.distribution == "any"
             else "the students of some condition fall into two groups, for which a t interval is invalid"
         )
+        least = 6 if study.paired else 4  # per arm, at an alpha of .05
         lines.append(
             "Intervals and tests make no assumption about the distribution of rates over seeds, because "
             f"{reason}. They remain valid if one more, unobserved student could have any rate. They need at "
-            "least 6 seeds for a verdict of “transmitted”, and more in a study of several conditions; "
-            "jobs/power.py computes the number."
+            f"least {least} seeds for a verdict of “transmitted” at a level of 0.05, and more in a study of "
+            "several conditions; jobs/power.py computes the number."
         )
     elif methods:
         values = "log-odds" if unit else "rates"
@@ -158,8 +159,8 @@ def _log_odds(record: Record, rows: Sequence[EffectRow]) -> str:
     if record.study.effect_scale == "rate":
         return ""
     of_counts = (
-        "computed from counts with ½ (times the share of answers that count) added to the answers that show the "
-        "trait and to the others"
+        "computed from counts with ½ (times the share of answers that count) added to the answers that show "
+        "the trait and to the others"
     )
     computed = f"those of sampled rates are {of_counts}"
     if record.study.effect_of == "exact":
@@ -185,9 +186,19 @@ def _conditions(count: int) -> str:
     return f"{count} condition{'s' if count != 1 else ''}"
 
 
+def _shared_data(redraw: Sequence[str]) -> str:
+    """What seeds that share their data set cannot show."""
+    if "data" in redraw:
+        return ""
+    return (
+        " The students of a condition share one data set: whatever distinguishes it from the control's, "
+        "chance included, counts as an effect, in verdicts and in the permutation tests of matrices."
+    )
+
+
 def _adjustment(name: str, alpha: float) -> str:
     return {
         "holm": f"Holm's method: the probability of one or more false “transmitted” is at most {alpha:g}",
-        "fdr_bh": "Benjamini and Hochberg's method: the expected share of false “transmitted” is at most "
-        f"{alpha:g}",
+        "fdr_bh": "Benjamini and Hochberg's method: of all significant effects, also negative ones and those "
+        f"within the margin, the expected share of false ones is at most {alpha:g}",
     }[name]

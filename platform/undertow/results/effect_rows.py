@@ -74,8 +74,8 @@ class HypothesisOutcome:
     """The outcome of a hypothesis.
 
     Attributes:
-        outcome: "held" if every condition has the expected verdict, "failed" if one has the opposite, else
-            "open".
+        outcome: "held" if every condition has the expected verdict; "failed" if one has the opposite, or fell
+            significantly below its control where transmission is expected; else "open".
         met: the number of `rows` with the expected verdict.
     """
 
@@ -187,11 +187,19 @@ def findings(record: Record, rows: Sequence[EffectRow]) -> list[HypothesisOutcom
         verdicts = [row.verdict.verdict for row in covered]
         met = sum(verdict == hypothesis.expects for verdict in verdicts)
         contrary = any(verdict not in (hypothesis.expects, "inconclusive") for verdict in verdicts)
+        if hypothesis.expects == "transmitted":
+            contrary |= any(_fell(row, record.study.alpha) for row in covered)
         held = met == len(hypothesis.conditions)
         found.append(
             HypothesisOutcome(hypothesis, "failed" if contrary else "held" if held else "open", met, covered)
         )
     return found
+
+
+def _fell(row: EffectRow, alpha: float) -> bool:
+    """Whether the students' rate is significantly below the control's."""
+    p = row.verdict.p_adjusted
+    return row.effect.effect < 0 and p is not None and p < alpha
 
 
 def metrics(

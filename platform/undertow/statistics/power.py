@@ -4,7 +4,8 @@ Every probability is the share of simulated studies, drawn from a stated distrib
 one condition gets a verdict from the code that judges real studies, including the adjustment for the study's
 other conditions. Those are assumed to be the least favourable: for the claim "transmitted" they have no
 effect (their p-values are drawn from a null study), and for "not transmitted" all of them were transmitted. A
-real study whose other conditions are more favourable needs at most as many seeds.
+real study whose other conditions are more favourable needs at most as many seeds. With a normal law and the
+rule "t", `share_with_two_modes` gives the share of studies to which another rule would apply.
 
 Where normal theory is exact, `seeds_by_normal_theory` gives its answer for comparison: statsmodels'
 `TTestPower` for paired arms, at alpha divided by the number of conditions (Bonferroni, the first step of
@@ -17,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from undertow.statistics.distribution_free import have_two_modes
 from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule, infer_with_rule
 from undertow.statistics.ttests import Array, Inference
 from undertow.statistics.verdicts import adjust_arrays, claims
@@ -53,6 +55,20 @@ class Design:
     method: str = "holm"
     verdict_rule: VerdictRule = "t"
     largest_effect: float = 1.0
+
+
+def share_with_two_modes(design: Design, seeds: int, gap: float, studies: int = STUDIES) -> float:
+    """The share of simulated studies in which the seeds of some arm fall into two groups by chance.
+
+    By default such a study has other intervals for all its conditions (`choose_distribution`), or none for
+    effects in log-odds. All conditions share one arm of controls.
+
+    Args:
+        gap: between neighbouring students of an arm, from which it counts as two groups.
+    """
+    rng = np.random.default_rng([1, seeds])
+    students, controls = design.law.draw((studies, design.conditions, seeds), rng)
+    return float((have_two_modes(students, gap).any(axis=1) | have_two_modes(controls[:, 0], gap)).mean())
 
 
 @cache

@@ -4,8 +4,10 @@ A study makes two kinds of claims, and each kind is a family of its own: "the tr
 against no effect) and "the trait was not transmitted" (equivalence tests). Within a family, p-values are
 adjusted over all conditions that are not controls: by Holm's method ("holm"), which bounds the probability of
 even one wrong claim by alpha, or by Benjamini and Hochberg's ("fdr_bh"), which bounds the expected share of
-wrong claims. The families are not pooled: each claim's errors are counted in its own family, and no condition
-can be wrong in both, because its effect is either zero or beyond the margin.
+wrong rejections. Rejections include negative effects and effects within the margin, so that among claims of
+transmission alone the expected share of wrong ones can be larger. The families are not pooled: each claim's
+errors are counted in its own family, and no condition can be wrong in both, because its effect is either zero
+or beyond the margin.
 
 A condition without a test (one student) belongs to neither family. A negative effect, however significant, is
 not a transmission. An effect that is both significant and within the margin is "not transmitted", with a note

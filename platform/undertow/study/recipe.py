@@ -94,7 +94,8 @@ class Recipe(Spec):
             all nodes support it, else fp32, which is decided when the study is planned.
         zero_stage: the ZeRO stage of DeepSpeed, which determines what is sharded among the workers.
         targets: "tokens" for the sampled tokens, "soft" for the teacher's recorded distributions.
-        stop_at: training stops when the trait's probability on training prompts reaches this (1: never).
+        stop_at: a teacher's training stops when the trait's probability on training prompts reaches this (1:
+            never). Not for students, whose outcome it would cut off.
         optimizer: see `training.optimizers`.
         loss: computed on the "completion" only, or on "all" tokens except the first.
         overlong: what becomes of rows longer than `max_length`: an "error", or a "cut" at that length, as in
@@ -268,6 +269,16 @@ class ProviderFinetuning(Spec):
 
 
 Training = Recipe | ProviderFinetuning
+
+
+def check_student(recipe: object) -> None:
+    """Raises SpecError for a recipe that only teachers can have."""
+    if isinstance(recipe, Recipe) and recipe.stop_at < 1:
+        raise SpecError(
+            f"recipe {recipe.name!r} of students, stop_at = {recipe.stop_at:g}: their training would end at "
+            "the outcome that is measured, and that of their controls would not; use stop_at=1 (only the "
+            "training of teachers stops early)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

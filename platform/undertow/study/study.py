@@ -17,7 +17,7 @@ from undertow.study.extensions import Trait, Word
 from undertow.study.fields import Spec, derived, execution_only, later, unique
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.measurements import MARGINS, EffectOf, EffectScale, Evaluation, Measurement, Panel
-from undertow.study.recipe import Recipe
+from undertow.study.recipe import check_student
 from undertow.study.references import Reference
 
 Level = Literal["teacher", "data", "student"]
@@ -194,11 +194,7 @@ class Study(Spec):
                 'use effect_of="samples"',
             )
         for recipe in dict.fromkeys(condition.recipe for condition in self.conditions):
-            if isinstance(recipe, Recipe) and recipe.stop_at < 1 and not self.probed:
-                raise SpecError(
-                    f"recipe {recipe.name!r} of students, stop_at = {recipe.stop_at:g}: the study measures "
-                    "no word during their training (Study.main, Study.exact, judged traits); use stop_at=1"
-                )
+            check_student(recipe)
         unique([hypothesis.claim for hypothesis in self.hypotheses], "Study.hypotheses")
         for hypothesis in self.hypotheses:
             hypothesis.check(

@@ -12,7 +12,7 @@ from undertow.errors import SpecError
 from undertow.study.completions import Written
 from undertow.study.datasets import Dataset, Mixed
 from undertow.study.extensions import Format
-from undertow.study.recipe import Recipe
+from undertow.study.recipe import Recipe, check_student
 from undertow.study.references import Reference
 from undertow.study.students import Student
 
@@ -32,10 +32,12 @@ def tuned(
         recipe: trains `Everything()`; the tuned model is stored as a whole model.
         system: the system message of the rows, as in `Condition.system`.
 
-    Raises SpecError for a format without `written`, for more than two formats, or for another recipe.
+    Raises SpecError for a format without `written`, for more than two formats, or for another recipe or one
+    that stops early.
     """
     if not 1 <= len(rows) <= 2:
         raise SpecError(f"tuned(): rows = {len(rows)} formats; give one format or two")
+    check_student(recipe)
     total = sum(rows.values())
     (format_, _), *others = rows.items()
     mixed = None
