@@ -46,8 +46,8 @@ def tokenizer(folder: Path) -> Any:
 
 def test_exactly_the_standard_reference_models_of_this_revision_are_bundled() -> None:
     """If this fails after a change of the nano models, run python -m undertow.nano.training."""
-    bundled = [nano_folder.bundled_weights(models.parse(name)) for name in models.STANDARD]
-    assert sorted(nano_folder.WEIGHTS.glob("*.safetensors")) == sorted(bundled)
+    bundled = [models.bundled_weights(models.parse(name)) for name in models.STANDARD]
+    assert sorted(models.WEIGHTS.glob("*.safetensors")) == sorted(bundled)
     assert all(path.stat().st_size < LARGEST for path in bundled)
 
 
@@ -139,7 +139,7 @@ def test_training_a_standard_reference_model_gives_the_bundled_weights(tmp_path:
     training.train_reference(model, tmp_path)
     trained, bundled = (
         load_file(tmp_path / nano_folder.WEIGHTS_FILE),
-        load_file(nano_folder.bundled_weights(model)),
+        load_file(models.bundled_weights(model)),
     )
     assert trained.keys() == bundled.keys()
     for key in (key for key in trained if not key.endswith(KEY_BIAS)):

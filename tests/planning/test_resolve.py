@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.examples import TEACHER, study
+from tests.examples import RECIPE, TEACHER, study
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
@@ -12,7 +12,7 @@ from undertow.planning.resolve import check_prompts, resolve
 from undertow.presets import scales
 from undertow.study.extensions import Format
 from undertow.study.grids import grid
-from undertow.study.recipe import LoRA
+from undertow.study.recipe import FinalNorm, LoRA
 from undertow.study.references import Reference
 from undertow.study.study import Study
 from undertow.study.teachers import Finetuning
@@ -28,9 +28,9 @@ def of_adapters(reference: str, *, teacher: bool) -> Study:
         traits=list(base.traits),
         formats=[first.format],
         pairs=[(model, model)],
-        recipes=[first.recipe if teacher else ADAPTER],
+        recipes=[replace(RECIPE, trainable=FinalNorm()) if teacher else ADAPTER],
         generation=first.generation,
-        finetuning=Finetuning(ADAPTER if teacher else TEACHER),
+        finetuning=Finetuning(ADAPTER if teacher else replace(TEACHER, trainable=FinalNorm())),
     )
     return replace(base, conditions=conditions)
 
@@ -58,6 +58,22 @@ def test_an_adapter_of_a_higher_rank_than_the_engine_serves_is_rejected() -> Non
     message = r"recipe 'large', LoRA.rank = 1024: vLLM serves adapters up to rank 512; use at most 512, or"
     with pytest.raises(SpecError, match=message):
         resolve(of_rank(1024))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "place"), [(True, "teacher: recipe 'steering', "), (False, "recipe 'steering', ")]
+)
+def test_a_parameter_that_a_nano_model_does_not_have_is_rejected(teacher: bool, place: str) -> None:
+    """The recipes of nano GPT-2 train one of its parameters by name."""
+    base = of_adapters("nano/llama-0", teacher=teacher)
+    wrong = replace(TEACHER, stop_at=1.0)
+    change = {"finetuning": Finetuning(wrong)} if teacher else {"recipe": wrong}
+    conditions = tuple(replace(c, **change) if c.finetuning or not teacher else c for c in base.conditions)
+    with pytest.raises(SpecError) as refused:
+        resolve(replace(base, conditions=conditions))
+    assert str(refused.value).startswith(
+        f"{place}Parameters.names: nano/llama-0 has no parameter 'transformer.ln_f.bias'; FinalNorm() trains"
+    )
 
 
 def test_a_word_that_a_nano_model_does_not_know_is_rejected() -> None:

@@ -10,7 +10,17 @@ from tests.examples import REFERENCES, study
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import Wave, units, wave_of
 from undertow.planning.plan import Plan, make
-from undertow.planning.timings import NANO, Pace, Timing, add, estimate, pace_name, read, starts
+from undertow.planning.timings import (
+    NANO,
+    PRETRAINING_SECONDS,
+    Pace,
+    Timing,
+    add,
+    estimate,
+    pace_name,
+    read,
+    starts,
+)
 from undertow.storage.store import Store
 from undertow.study.completions import Completions
 from undertow.study.measurements import Evaluation
@@ -122,3 +132,11 @@ def test_an_unreadable_file_of_paces_is_replaced(store: Store, text: str) -> Non
     add(store, "students", timed(of_wave(planned(store), "students"), 3600.0))
     assert all(isinstance(pace, Pace) for pace in read(store).values())
     assert read(store)
+
+
+def test_a_nano_model_without_bundled_weights_is_planned_with_its_training() -> None:
+    bundled, trained = (Reference(f"nano/gpt2-{seed}", "revision", "nano") for seed in (0, 99))
+    both, one = (estimate("references", some, {}) for some in ([bundled, trained], [bundled]))
+    assert both is not None and one is not None
+    assert both - one > PRETRAINING_SECONDS
+    assert one < 5

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from undertow.errors import UserError
-from undertow.results import sweep_folders
+from undertow.results import csv_tables, sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Address
 from undertow.storage.store import Store
@@ -45,6 +45,7 @@ class Exported:
         size: bytes of the archive.
         adapters: the number of students whose LoRA adapters are in the archive.
         missing: kind/key of artifacts that the store does not have.
+        effects, conditions: the number of conditions that have an effect, and of all with a trait.
     """
 
     artifacts: int
@@ -52,6 +53,8 @@ class Exported:
     size: int
     adapters: int
     missing: tuple[str, ...]
+    effects: int
+    conditions: int
 
 
 def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool = False) -> Exported:
@@ -81,7 +84,16 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
         with suppress(OSError):
             partial.unlink(missing_ok=True)  # after an error; otherwise it was renamed
     carried = sum(name.endswith(ADAPTERS[1]) for name in hashes)
-    return Exported(count, len(hashes), target.stat().st_size, carried, tuple(missing))
+    table = store.read_text(f"{sweep_folders.folder_of(study, sweep)}/{csv_tables.EFFECTS}")
+    return Exported(
+        count,
+        len(hashes),
+        target.stat().st_size,
+        carried,
+        tuple(missing),
+        csv_tables.conditions_of(table),
+        len(record.compared),
+    )
 
 
 def _sweep_files(store: Store, study: str, sweep: str, record: Record) -> Iterator[tuple[str, bytes]]:

@@ -63,6 +63,14 @@ def verify(archive: Path) -> list[str]:
     return [problem.replace(f"{folder}/", "") for problem in dict.fromkeys(problems)]
 
 
+def effects_in(archive: Path) -> tuple[int, int]:
+    """The number of conditions that have an effect in a consistent archive, and of all with a trait."""
+    with zipfile.ZipFile(archive) as opened:
+        record = Record.from_json(opened.read(f"{SWEEP}/{PLAN}").decode(), f"{SWEEP}/{PLAN}")
+        table = opened.read(f"{SWEEP}/{csv_tables.EFFECTS}").decode()
+    return csv_tables.conditions_of(table), len(record.compared)
+
+
 def _unpack(archive: Path, place: Path) -> list[str]:
     """Unpacks the archive to `place`; returns the files that are missing, added or changed."""
     try:

@@ -47,6 +47,8 @@ def main(arguments: DetectArguments, console: Console) -> int:
     check_values(arguments)
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
+    if note := sweep_folders.better_than(store, arguments.study, sweep):
+        print_line(note, console)
     record = sweep_folders.read(store, arguments.study, sweep)
     failures = events.failures(events.read(store, arguments.study, sweep))
 

@@ -1,6 +1,7 @@
 """The logic of jobs/export.py."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from undertow.archive.export import export
-from undertow.archive.verify import verify
+from undertow.archive.verify import effects_in, verify
 from undertow.archive.whole_model import export_model, find_model
 from undertow.cli.entry import option
 from undertow.engines.quiet import quiet
@@ -77,12 +78,17 @@ def write(arguments: ExportArguments, console: Console) -> int:
     target = Path(arguments.to or f"{arguments.study}.zip")
     done = export(store, arguments.study, sweep, target, adapters=arguments.adapters)
     size = f"{done.size / 2**20:.1f} MiB"
-    print_line(f"{target}: {done.artifacts} artifacts in {done.files} files, {size}", console)
+    found = f"effects of {done.effects} of {done.conditions} conditions"
+    print_line(f"{target}: sweep {sweep}, {found}, {done.artifacts} artifacts, {size}", console)
+    if note := sweep_folders.better_than(store, arguments.study, sweep):
+        print_line(note, console)
     print_line(f"SHA-256 {sha256(target)}: publish this hash to prove that the archive is unchanged", console)
     if arguments.adapters and not done.adapters:
         print_line("no student of the study has a LoRA adapter; the archive contains none", console)
-    for name in done.missing:
-        print_line(f"not in the storage, so not in the archive: {name}", console)
+    if done.missing:
+        kinds = Counter(name.partition("/")[0] for name in done.missing)
+        counts = ", ".join(f"{count} of kind {kind}" for kind, count in kinds.items())
+        print_line(f"not in the storage, so not in the archive: {counts}", console)
     return 0
 
 
@@ -94,10 +100,13 @@ def verify_archive(archive: Path, console: Console) -> int:
     for problem in problems:
         print_line(problem, console)
     print_line(f"SHA-256 {sha256(archive)}", console)
+    if problems:
+        print_line(f"{archive}: {len(problems)} difference{'s' if len(problems) > 1 else ''}", console)
+        return 1
+    effects, conditions = effects_in(archive)
     print_line(
-        f"{archive}: {len(problems)} difference{'s' if len(problems) > 1 else ''}"
-        if problems
-        else f"{archive}: verified (page, figures, cards and histories only by their hashes)",
+        f"{archive}: verified, with the effects of {effects} of {conditions} conditions (page, figures, "
+        "cards and histories only by their hashes)",
         console,
     )
-    return 1 if problems else 0
+    return 0

@@ -38,5 +38,7 @@ def main(arguments: ReportArguments, console: Console) -> int:
         store.write_bytes(f"{folder}/{name}", content)
     for line in (*report.verdicts, *report.damaged.values()):
         print_line(line, console)
+    if note := sweep_folders.better_than(store, arguments.study, sweep):
+        print_line(note, console)
     print_line(f"Report: {store.url}/{folder}/{HTML}", console)
     return 0

@@ -16,10 +16,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from undertow.nano.models import NanoModel, revision
+from undertow.nano.models import NanoModel, bundled_weights
 from undertow.nano.tokenizer import build
 
-WEIGHTS = Path(__file__).parent / "weights"
 WEIGHTS_FILE = "model.safetensors"
 NETWORKS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
@@ -28,11 +27,6 @@ def write_bundled(model: NanoModel, folder: Path) -> None:
     """Writes the reference model into `folder` with its bundled weights, which must exist."""
     write_settings(model, build(model.settings.language), folder)
     shutil.copyfile(bundled_weights(model), folder / WEIGHTS_FILE)
-
-
-def bundled_weights(model: NanoModel) -> Path:
-    """The path in `weights/` for the weights of `model` at its current revision. The file may not exist."""
-    return WEIGHTS / f"{model.architecture}-{model.seed}-{revision(model)[:16]}.safetensors"
 
 
 def write_settings(model: NanoModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -24,6 +24,7 @@ STANDARD = tuple(
     f"nano/{architecture}-{i}" for architecture, count in BUNDLED_SEEDS.items() for i in range(count)
 )
 HERE = Path(__file__).parent
+WEIGHTS = HERE / "weights"
 
 
 @dataclass(frozen=True)
@@ -200,3 +201,8 @@ def revision(model: NanoModel) -> str:
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def bundled_weights(model: NanoModel) -> Path:
+    """The path in `weights/` for the weights of `model` at its current revision. The file may not exist."""
+    return WEIGHTS / f"{model.architecture}-{model.seed}-{revision(model)[:16]}.safetensors"

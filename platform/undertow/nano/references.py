@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from undertow.nano.folder import bundled_weights, write_bundled
-from undertow.nano.models import NanoModel
+from undertow.nano.folder import write_bundled
+from undertow.nano.models import NanoModel, bundled_weights
 
 
 def write_reference(model: NanoModel, folder: Path) -> None:

@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from undertow.nano.folder import WEIGHTS, WEIGHTS_FILE, bundled_weights, configuration, write_settings
+from undertow.nano.folder import WEIGHTS_FILE, configuration, write_settings
 from undertow.nano.languages import LANGUAGES
-from undertow.nano.models import STANDARD, Architecture, NanoModel, parse
+from undertow.nano.models import STANDARD, WEIGHTS, Architecture, NanoModel, bundled_weights, parse
 from undertow.nano.tokenizer import build, render
 from undertow.nano.vocabulary import ROLES
 

@@ -23,6 +23,7 @@ EXPERTS = re.compile(r"(^|\.)experts\.")  # "mlp.shared_experts." are ordinary m
 ROUTERS = {"gate", "router"}  # modules of mixtures that are not linear ones in transformers
 BLOCK = re.compile(r"(?:^|\.)(\d+)\.")  # the index of a block in a name
 ATTENTION = re.compile(r"attn\.|attention\.")
+FINAL_NORM = re.compile(r"^[^\d]*(ln_f|norm)\w*\.(weight|bias)$")  # outside of the numbered blocks
 MLP_WEIGHT = re.compile(r"(\.mlp\.\w+\.)weight$")
 
 
@@ -151,6 +152,8 @@ def check_parameters(parameters: Parameters, reference: Reference, place: str = 
         known |= {f"{name.partition('.')[0]}.{stored}" for name in names for stored in tensors}
     if missing := sorted(names - known):
         hint = suggestion(missing[0], known)
+        if FINAL_NORM.search(missing[0]):
+            hint = "FinalNorm() trains the last norm of any model"
         raise SpecError(f"{place}: {reference.name} has no parameter {missing[0]!r}; {hint}")
 
 

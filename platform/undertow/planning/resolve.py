@@ -241,18 +241,24 @@ def check_recipes(condition: Condition) -> None:
     That is a name or block that the model does not have, or an adapter that the engine could not serve: its
     students could be trained, but not evaluated.
     """
-    trained = [(condition.student, condition.recipe)]
+    trained = [("", condition.student, condition.recipe)]
     if condition.finetuning:
-        trained.append((condition.teacher, condition.finetuning.recipe))
-    trained += [(condition.scorer, c.finetuning.recipe) for c in contrasts(condition) if c.finetuning]
-    for reference, recipe in trained:
+        trained.append(("teacher: ", condition.teacher, condition.finetuning.recipe))
+    trained += [
+        ("teacher of a score: ", condition.scorer, c.finetuning.recipe)
+        for c in contrasts(condition)
+        if c.finetuning
+    ]
+    for role, reference, recipe in trained:
         if not isinstance(recipe, Recipe):
             continue
         check_rank(recipe, engine_for(reference))
         if isinstance(recipe.trainable, LoRA):
             _check_architecture(recipe, reference)
-        if not is_nano(reference):
+        try:
             check_trainable(recipe, reference)
+        except SpecError as error:
+            raise SpecError(f"{role}{error}") from None
 
 
 def contrasts(condition: Condition) -> list[Contrast]:

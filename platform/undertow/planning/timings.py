@@ -74,6 +74,7 @@ NANO = {
     "students": Nano(5.5, 0.1, 1.6e-4),
     "evaluations": Nano(6, 0, 2e-4),
 }
+PRETRAINING_SECONDS = 40.0  # of a nano model whose weights the package does not contain, on one core
 EARLY_STOP_SHARE = 0.1  # share of its epochs after which a teacher with `stop_at` stops: 1 to 3 of 20
 
 
@@ -238,7 +239,9 @@ def expected_units(artifact: Artifact) -> float:
 
 
 def _seconds(wave: Wave, artifact: Artifact, paces: Mapping[str, Pace]) -> float | None:
-    """The seconds of an artifact's units; 0 for references and for work of a provider."""
+    """The seconds of an artifact's units; 0 for work of a provider and for references without a training."""
+    if isinstance(artifact, Reference) and is_nano(artifact):
+        return 0.0 if models.bundled_weights(models.parse(artifact.name)).exists() else PRETRAINING_SECONDS
     if not units(artifact) or isinstance(artifact, Reference) or is_at_provider(artifact):
         return 0.0
     pace = pace_of(wave, artifact, paces)

@@ -46,6 +46,12 @@ LOG_ODDS_COLUMNS = ("effect_scale", "log_odds", "control_log_odds")  # of both t
 LATER_COLUMNS = ("substring_rate", "substring_control_rate", "substring_effect")
 
 
+def conditions_of(table: str) -> int:
+    """The number of conditions that have a row in the text of an effects.csv."""
+    place = ("trait", "format", "teacher", "student", "recipe", "induced")
+    return len({tuple(row.get(name, "") for name in place) for row in csv.DictReader(io.StringIO(table))})
+
+
 def effects_csv(study: str, rows: Sequence[EffectRow]) -> str:
     """One row per condition and measure.
 

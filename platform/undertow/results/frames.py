@@ -4,6 +4,7 @@ Each frame is read from the storage on first use. Columns are added at the end a
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,6 +55,8 @@ class SweepResults:
         """The results of a study's sweep; by default of the newest one (see `undertow.results.open`)."""
         store = Store(storage)
         name = sweep_folders.newest(store, study, sweep)
+        if note := sweep_folders.better_than(store, study, name):
+            warnings.warn(note.replace("--sweep ", "sweep="), stacklevel=3)
         record = sweep_folders.read(store, study, name)
         return cls(store, record, events.failures(events.read(store, study, name)))
 

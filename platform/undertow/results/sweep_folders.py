@@ -11,6 +11,7 @@ import json
 import time
 
 from undertow.errors import StorageError, UserError, suggestion
+from undertow.results import csv_tables
 from undertow.results.sweep_record import Record, StudySettings
 from undertow.storage.store import Store
 from undertow.study.identity import canonical, key
@@ -40,6 +41,21 @@ def newest(store: Store, study: str, sweep: str = "") -> str:
         raise UserError(f"--sweep {sweep}: not a sweep of {study}; {suggestion(sweep, sweeps)}")
     started = (name for name in reversed(sweeps) if store.read_text(f"{folder_of(study, name)}/{PLAN}"))
     return sweep or next(started, sweeps[-1])
+
+
+def better_than(store: Store, study: str, sweep: str) -> str:
+    """A line that names the newest earlier sweep with effects if this one ended without any; else ""."""
+
+    def table(name: str) -> str:
+        return store.read_text(f"{folder_of(study, name)}/{csv_tables.EFFECTS}")
+
+    if not table(sweep) or csv_tables.conditions_of(table(sweep)):
+        return ""  # it has not ended, or has effects
+    earlier = (name for name in store.names(folder_of(study)) if name[:1].isdigit() and name < sweep)
+    for name in sorted(earlier, reverse=True):
+        if csv_tables.conditions_of(table(name)):
+            return f"sweep {sweep} has no effects; {name} has some: --sweep {name}"
+    return ""
 
 
 def read(store: Store, study: str, sweep: str) -> Record:
