@@ -28,13 +28,18 @@ warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is depreca
 
 
 def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
-    """Starts a DeepSpeed engine over `model` for `steps` optimizer steps; moves the model to the device."""
+    """Starts a DeepSpeed engine over `model` for `steps` optimizer steps; moves the model to the device.
+
+    Under ZeRO 3, only one whole parameter at a time is on the device.
+    """
     warmup = recipe.warmup_steps(steps)
 
     def lr_scheduler(optimizer: Any) -> LambdaLR:
         return LambdaLR(optimizer, lambda step: schedule.factor(step, steps, warmup, recipe.schedule))
 
     with redirect_stdout(io.StringIO()):  # in bf16, DeepSpeed prints how much memory it uses
+        if recipe.used_zero_stage == 3:
+            _partition(model, recipe)
         engine, *_ = deepspeed().initialize(
             model=model,
             optimizer=make_optimizer([value for value in model.parameters() if value.requires_grad], recipe),
@@ -43,6 +48,24 @@ def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
         )
     _keep_gradient_norm(engine)
     return engine
+
+
+def _partition(model: nn.Module, recipe: Recipe) -> None:
+    """Casts the model and partitions its parameters among the workers, one after the other. Collective.
+
+    Otherwise `deepspeed.initialize` moves the whole model to each GPU before it partitions the parameters,
+    and a model that needs ZeRO 3 does not fit there. It neither casts nor moves a model that is partitioned
+    already, so that both happen here, with the same results.
+    """
+    if recipe.precision == "bf16":
+        for parameter in model.parameters():  # PEFT's adapters are float32
+            parameter.data = parameter.data.to(torch.bfloat16)
+    module = deepspeed()
+    dtype = next(model.parameters()).dtype
+    module.zero.Init(module=model, config_dict_or_path=configuration(recipe), dtype=dtype)
+    device = module.accelerator.get_accelerator().current_device_name()
+    for buffer in model.buffers():  # ZeRO partitions no buffers
+        buffer.data = buffer.data.to(device)
 
 
 def _keep_gradient_norm(engine: Any) -> None:
