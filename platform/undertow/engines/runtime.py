@@ -5,9 +5,11 @@ and binds its threads to the same cores as every other engine on the machine. In
 bound, and the engine uses OMP_NUM_THREADS threads (Ray sets it to the actor's number of CPUs).
 """
 
+import fcntl
 import gc
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -129,6 +131,27 @@ def on_gpu(settings: EngineSettings) -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@contextmanager
+def one_start_per_gpu(settings: EngineSettings) -> Iterator[None]:
+    """Context manager: engines that share a GPU start one after the other.
+
+    vLLM derives the size of the cache from the GPU's free memory before and after its first pass, and assumes
+    that no other process allocates or frees any meanwhile. Engines of one node wait for each other by a lock
+    on a file per GPU and user, which the operating system releases if a process dies.
+    """
+    if settings.gpu_share >= 1:
+        yield
+        return
+    gpu = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].replace("/", "-")  # MIG has slashes
+    path = Path(tempfile.gettempdir()) / f"undertow-{os.getuid()}-gpu-{gpu}.lock"
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:  # closing the file is not enough: a process that was forked meanwhile has it open too
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager

@@ -47,7 +47,8 @@ class VLLMEngine:
             modules = adaptable_modules(reference_folder)
             options = runtime.options(chosen, config.max_position_embeddings, modules)
             options |= runtime.file_formats(reference_folder)
-            llm = LLM(without_pattern(reference_folder), **options)
+            with runtime.one_start_per_gpu(chosen):
+                llm = LLM(without_pattern(reference_folder), **options)
         tied = ("lm_head.weight",) if config.tie_word_embeddings else ()
         self.served = Served(llm, reference_folder, tied, chosen.max_lora_rank, modules)
         self.vocabulary: int = config.vocab_size
