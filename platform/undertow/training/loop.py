@@ -88,7 +88,7 @@ def finetune(
         SpecError: the model lacks a LoRA target or a named parameter.
     """
     unique([job.key for job in jobs], "jobs")
-    workers = join(device, threads)
+    workers = join(device, threads, any(job.recipe.offload != "none" for job in jobs))
     deepspeed()  # here, so that `deepspeed_engine.fast_release` leaves out what its import makes
     # The reference is read once for all jobs: a single fp32 job needs it in float32.
     is_bf16 = all(job.recipe.precision == "bf16" for job in jobs)

@@ -49,12 +49,13 @@ class Workers:
         return float(sent)
 
 
-def join(device: str, threads: int) -> Workers:
+def join(device: str, threads: int, offloads: bool = False) -> Workers:
     """Joins the existing process group, or creates one of this process alone.
 
     Args:
         device: "auto", "cpu" or "cuda".
         threads: torch threads of this process on a CPU.
+        offloads: whether an optimizer runs on the CPU although the model is on a GPU.
     """
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed refuses to start without it
@@ -62,7 +63,9 @@ def join(device: str, threads: int) -> Workers:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        torch.set_num_threads(threads)
+    chosen = threads_of(kind, threads, offloads, len(os.sched_getaffinity(0)))
+    if chosen is not None:
+        torch.set_num_threads(chosen)
     if not dist.is_initialized():
         backend = "nccl" if kind == "cuda" else "gloo"
         # A HashStore lives in this process: the usual stores need a free port or a file.
@@ -70,6 +73,22 @@ def join(device: str, threads: int) -> Workers:
     _forget_destroyed_groups()
     place = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     return Workers(dist.get_rank(), dist.get_world_size(), place)
+
+
+def threads_of(kind: str, threads: int, offloads: bool, cpus: int) -> int | None:
+    """The torch threads of this process; None for those that it has.
+
+    A worker on a GPU reserves no CPU, and Ray then sets OMP_NUM_THREADS to 1, with which an offloaded
+    optimizer would use one core of the node. The workers of the group on this node share its cores.
+
+    Args:
+        kind: "cpu" or "cuda".
+        threads, offloads: see `join`.
+        cpus: cores of the node that this process may use.
+    """
+    if kind == "cpu":
+        return threads
+    return max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if offloads else None
 
 
 def _forget_destroyed_groups() -> None:
