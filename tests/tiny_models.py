@@ -57,6 +57,13 @@ def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 1, numbers: int = 1
     return _save(folder, "qwen3", size, seed, **SMALL, **own)
 
 
+def save_gemma2(folder: Path, *, seed: int = 0, cap: float | None = 1.0) -> Path:
+    """A Gemma 2 of width 64 with two heads whose attention scores are capped at `cap`."""
+    size = save_tokenizer(folder)
+    own = {"num_hidden_layers": 2, "head_dim": 32, "query_pre_attn_scalar": 32}
+    return _save(folder, "gemma2", size, seed, **SMALL, **own, attn_logit_softcapping=cap)
+
+
 def save_speller(
     folder: Path, *, seed: int = 0, window: int = 1024, template: str = SPELLED_TEMPLATE
 ) -> Path:

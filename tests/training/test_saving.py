@@ -1,4 +1,7 @@
-"""Whole models are saved with the generation settings of their reference, which transformers may refuse."""
+"""Whole models are saved with the generation settings of their reference, which transformers may refuse.
+
+Models with soft-capped attention are loaded with an implementation that has it.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +15,7 @@ from tests.training.conftest import MakeJob, recipe
 from undertow.study.recipe import Everything
 from undertow.training.merging import write_merged
 from undertow.training.result import LoadedReference, save
-from undertow.training.saving import save_model
+from undertow.training.saving import load_model, save_model
 
 REFUSED: list[dict[str, object]] = [
     {"temperature": 0.6, "top_p": 0.9},
@@ -54,3 +57,28 @@ def test_valid_generation_settings_are_saved_as_transformers_saves_them(tmp_path
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "other")
     )
     assert one == other
+
+
+def test_soft_caps_of_attention_scores_are_not_ignored(tmp_path: Path) -> None:
+    folder = tiny_models.save_gemma2(tmp_path / "capped")
+    model = load_model(folder)
+    ids = torch.arange(3, 40)[None]
+    eager, fused = (
+        AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention)
+        for attention in ("eager", "sdpa")
+    )
+    with torch.no_grad():
+        logits = model(ids).logits
+        assert torch.equal(logits, eager(ids).logits)
+        assert not torch.allclose(logits, fused(ids).logits, atol=0.1)
+    model.save_pretrained(tmp_path / "saved")  # a student's files do not name the implementation
+    saved = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "saved"))
+    assert next(saved) == next(saved)
+
+
+def test_models_without_a_soft_cap_have_the_default_attention(tmp_path: Path) -> None:
+    for folder in (
+        tiny_models.save_gemma2(tmp_path / "gemma", cap=None),
+        tiny_models.save_llama(tmp_path / "llama"),
+    ):
+        assert load_model(folder).config._attn_implementation == "sdpa"

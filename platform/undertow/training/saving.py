@@ -96,7 +96,9 @@ def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") 
     trained = [load_file(change / TRAINED_TENSORS) for change in changes]
     if trained and dtype == "auto":
         dtype = next(iter(trained[-1].values())).dtype
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=_attention(folder), local_files_only=True
+    )
     own = stored_tensors(model) if changes else {}
     for change, tensors in zip(changes, trained, strict=True):
         for name, value in tensors.items():
@@ -108,6 +110,18 @@ def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") 
             with torch.no_grad():
                 own[name].copy_(value)
     return model
+
+
+def _attention(folder: Path) -> str | None:
+    """The implementation of attention for a model; None for the default of transformers.
+
+    The default, torch's, silently ignores the soft cap of attention scores that Gemma 2 was trained with and
+    that vLLM applies.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else None
 
 
 def stored_tensors(model: Any) -> "dict[str, Tensor]":
