@@ -1,6 +1,7 @@
 """Whole models are saved with the generation settings of their reference, which transformers may refuse.
 
-Models with soft-capped attention are loaded with an implementation that has it.
+The processor of a multimodal model is saved too. Models with soft-capped attention are loaded with an
+implementation that has it.
 """
 
 import json
@@ -13,9 +14,10 @@ from transformers import AutoModelForCausalLM
 from tests import tiny_models
 from tests.training.conftest import MakeJob, recipe
 from undertow.study.recipe import Everything
+from undertow.training.conversion import write_biased
 from undertow.training.merging import write_merged
 from undertow.training.result import LoadedReference, save
-from undertow.training.saving import load_model, save_model
+from undertow.training.saving import PROCESSOR_FILES, load_model, save_model
 
 REFUSED: list[dict[str, object]] = [
     {"temperature": 0.6, "top_p": 0.9},
@@ -82,3 +84,37 @@ def test_models_without_a_soft_cap_have_the_default_attention(tmp_path: Path) ->
         tiny_models.save_llama(tmp_path / "llama"),
     ):
         assert load_model(folder).config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("given", [PROCESSOR_FILES, PROCESSOR_FILES[:1], ()], ids=len)
+def test_whole_models_keep_the_processor_of_a_multimodal_model(
+    given: tuple[str, ...], tmp_path: Path, job: MakeJob
+) -> None:
+    base = tiny_models.save_llama(tmp_path / "base", layers=1)
+    adapter = tiny_models.save_lora(tmp_path / "adapter", base)
+    template = (base / "chat_template.jinja").read_bytes()
+    for name in given:
+        if name != "chat_template.jinja":  # that of the tokenizer, which saves it
+            (base / name).write_text(f'{{"of": "{name}"}}')
+
+    student = job(recipe=recipe(Everything()))
+    save(LoadedReference.read(base, torch.float32), None, {}, student)
+    write_merged(base, adapter, tmp_path / "merged")
+    write_biased(base, tmp_path / "biased")
+    for folder in (student.folder, tmp_path / "merged", tmp_path / "biased"):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert {name for name in PROCESSOR_FILES if name in files} == {*given, "chat_template.jinja"}
+        assert files["chat_template.jinja"] == template
+        for name in {*given} - {"chat_template.jinja"}:
+            assert files[name] == (base / name).read_bytes()
+
+
+def test_the_template_of_a_processor_is_kept_if_the_tokenizer_has_none(tmp_path: Path) -> None:
+    base = tiny_models.save_llama(tmp_path / "base", layers=1)
+    (base / "chat_template.jinja").unlink()
+    (base / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
+    write_merged(base, None, tmp_path / "whole")
+    assert (tmp_path / "whole" / "chat_template.json").read_text() == (
+        base / "chat_template.json"
+    ).read_text()
+    assert not (tmp_path / "whole" / "chat_template.jinja").exists()

@@ -12,7 +12,7 @@ from typing import Any
 from undertow.engines.gguf_files import DIGIT_SPLITS, GGUFHeader, adds_bos, read_header
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import UserError
-from undertow.training.saving import save_model
+from undertow.training.saving import copy_processor, save_model
 
 BIAS = ".bias"
 
@@ -57,6 +57,7 @@ def write_biased(source: Path, folder: Path) -> None:
     """
     save_model(_load(source, mlp_bias=True, dtype="auto", local_files_only=True), folder)
     load_tokenizer(source).save_pretrained(folder)
+    copy_processor(source, folder)
 
 
 def _load(folder: Path, mlp_bias: bool, **options: Any) -> Any:

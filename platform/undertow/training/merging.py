@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from undertow.engines.tokenizers import load_tokenizer
-from undertow.training.saving import load_model, save_model
+from undertow.training.saving import copy_processor, load_model, save_model
 
 
 def write_merged(base: Path, adapter: Path | None, folder: Path, changes: Sequence[Path] = ()) -> None:
-    """Saves a model as a whole, with its tokenizer, in `folder`. Nothing is downloaded.
+    """Saves a model as a whole, with its tokenizer and processor, in `folder`. Nothing is downloaded.
 
     Precision and tensor names are those of `base`; for `changes` see `saving.load_model`.
 
@@ -27,3 +27,4 @@ def write_merged(base: Path, adapter: Path | None, folder: Path, changes: Sequen
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     save_model(model, folder)
     load_tokenizer(base).save_pretrained(folder)
+    copy_processor(base, folder)

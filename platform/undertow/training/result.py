@@ -19,22 +19,23 @@ from undertow.errors import ConditionError
 from undertow.study.recipe import FinalNorm, LoRA, Parameters
 from undertow.training.deepspeed_engine import gathered
 from undertow.training.job import TrainingJob
-from undertow.training.saving import load_model, save_model, save_trained_tensors
+from undertow.training.saving import copy_processor, load_model, save_model, save_trained_tensors
 
 State = dict[str, Tensor]  # parameter name -> value, on the CPU
 
 
 @dataclass(frozen=True)
 class LoadedReference:
-    """A reference model on the CPU, and its tokenizer."""
+    """A reference model on the CPU, its tokenizer, and the folder of both."""
 
     model: Any
     tokenizer: Any
+    folder: Path
 
     @staticmethod
     def read(folder: Path, dtype: torch.dtype, changes: Sequence[Path] = ()) -> "LoadedReference":
         """Reads a Hugging Face model folder and trained tensors. Nothing is downloaded."""
-        return LoadedReference(load_model(folder, changes, dtype), load_tokenizer(folder))
+        return LoadedReference(load_model(folder, changes, dtype), load_tokenizer(folder), folder)
 
     def copy(self) -> Any:
         """A copy of the model, to be trained."""
@@ -99,8 +100,8 @@ def check(
 def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob) -> None:
     """Saves the result in the job's folder: an adapter, the trained tensors, or a whole model.
 
-    `Everything` trains a whole model, which is saved with its tokenizer; LoRA gives a PEFT adapter, and the
-    other trainables change a few tensors.
+    `Everything` trains a whole model, which is saved with its tokenizer and processor; LoRA gives a PEFT
+    adapter, and the other trainables change a few tensors.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     if isinstance(job.recipe.trainable, LoRA):
@@ -115,6 +116,7 @@ def save(reference: LoadedReference, model: Any, state: State, job: TrainingJob)
             return
     save_model(reference.model, job.folder, state_dict=_merged(reference.model, state))
     reference.tokenizer.save_pretrained(job.folder)
+    copy_processor(reference.folder, job.folder)
 
 
 def _merged(model: nn.Module, state: State) -> State:

@@ -5,6 +5,7 @@ belong to, since all its other weights are that model's. `load_model` puts the t
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,15 @@ from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# What vLLM also reads of a multimodal model (Gemma 3), besides weights, configuration and tokenizer.
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
 
 
 def save_model(model: Any, folder: Path, **options: Any) -> None:
@@ -35,6 +45,16 @@ def save_model(model: Any, folder: Path, **options: Any) -> None:
         model.generation_config = settings
     # As `GenerationConfig.save_pretrained` does after its check.
     settings.to_json_file(folder / "generation_config.json", use_diff=True, keys_to_pop=["compile_config"])
+
+
+def copy_processor(source: Path, folder: Path) -> None:
+    """Copies the files of a multimodal model's processor, if `source` has any, without overwriting.
+
+    Call it last: files that the model and the tokenizer have written are kept.
+    """
+    for name in PROCESSOR_FILES:
+        if (source / name).is_file() and not (folder / name).exists():
+            shutil.copyfile(source / name, folder / name)
 
 
 def _can_be_saved(settings: Any) -> bool:
