@@ -28,7 +28,7 @@ def test_the_answer_is_a_table_and_a_sentence() -> None:
     assert "10 conditions, holm at 0.05, paired" in text
     assert "normal theory" in text
     assert '5 seeds: smallest effect "transmitted"' in text
-    assert "6 seeds per arm detect an effect of +0.30 in 80% of studies" in text
+    assert "6 seeds per arm detect an effect of +0.30 in at least 80% of studies" in text
 
 
 def test_an_effect_within_the_margin_is_reported() -> None:
@@ -145,3 +145,16 @@ def test_unpaired_designs_have_no_correlation() -> None:
 def test_invalid_values_are_rejected(arguments: PowerArguments, message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(arguments, Console(quiet=True))
+
+
+def test_a_pilot_gives_the_number_of_conditions_and_how_much_it_knows(tmp_path: Path) -> None:
+    (tmp_path / "students.csv").write_text(PILOT, encoding="utf-8")
+    text = " ".join(printed(PowerArguments(pilot=tmp_path)).split())
+    assert "2 conditions, holm at 0.05" in text
+    assert "they rest on 2 degrees of freedom" in text
+    assert "1 condition, holm" in " ".join(printed(PowerArguments(pilot=tmp_path, conditions=1)).split())
+
+
+def test_an_effect_that_no_number_of_seeds_detects_is_reported() -> None:
+    text = " ".join(printed(PowerArguments(effect=0.1, margin=0.2)).split())
+    assert "Up to 400 seeds per arm do not detect an effect of +0.10" in text

@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import fsspec
@@ -296,6 +297,32 @@ def test_an_artifact_without_its_manifest_does_not_exist(tmp_path: Path) -> None
     commit(store)
     (tmp_path / "artifacts" / "reference" / key(SPEC) / MANIFEST).unlink()
     assert not store.has(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("file", "file is a file; name another place"),
+        ("file/folder/storage", "file is a file; name another place"),
+        ("folder", ""),
+        ("folder/new/storage", ""),
+        ("x" * 300, "too long; name another place"),
+    ],
+)
+def test_a_plan_checks_that_its_storage_can_be_a_folder(place: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StorageError, match=problem) if problem else nullcontext():
+        Store(str(tmp_path / place)).check_folder()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unknown_kind_of_storage_is_reported_with_those_that_exist() -> None:
+    with pytest.raises(
+        StorageError, match=r"--storage s4://b/x: there is no storage 's4'; use a folder, s3://"
+    ):
+        Store("s4://b/x").names("artifacts")
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_small_space_is_searched_completely(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "error"),
     [
-        (["rows=100,3000"], "Dataset.rows = 3000: more rows than 2000 prompts can give"),
+        (["rows=100,3000"], "Generation.rows = 3000: more rows than 2000 prompts can give"),
         (["warmup=2,5", "warmup_ratio=0.1:0.2"], "set only one of the two"),
     ],
 )
@@ -170,8 +170,8 @@ def test_a_value_that_cannot_work_is_reported_before_anything_is_made(
     texts: list[str], error: str, tmp_path: Path
 ) -> None:
     search = on_nano()
-    wrong = replace(search, space=parse(texts, search.condition), texts=tuple(texts))
     with pytest.raises(UserError, match=error):
+        wrong = replace(search, space=parse(texts, search.condition), texts=tuple(texts))
         prepare(wrong, Store(str(tmp_path / "storage")))
 
 

@@ -39,6 +39,9 @@ SPREADS: Mapping[EffectScale, tuple[float, float]] = {  # of students and of con
 }
 LARGEST: Mapping[EffectScale, float] = {"rate": 1.0, "log-odds": 10.0}  # effect that is planned for
 STUDENTS = "students.csv"
+ENOUGH_FREEDOM = (
+    10  # below, a 95 % interval of a standard deviation reaches from .7 to 1.8 times it or further
+)
 LEAST_SHARE = 0.01  # of studies to which another rule than t applies, for a sentence about them
 
 
@@ -58,7 +61,7 @@ class PowerArguments:
     """Standard deviation of the control students' rates (or log-odds) over seeds."""
     correlation: Annotated[float | None, option("R", "the pilot's, else 0")] = None
     """Correlation of a student's rate with that of the control student of its seed. Paired designs only."""
-    conditions: int = 1
+    conditions: Annotated[int | None, option("N", "the pilot's, else 1")] = None
     """Number of conditions with a trait in the study. p-values are adjusted for them."""
     power: float = 0.8
     """Required probability of the right verdict."""
@@ -149,7 +152,7 @@ def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
         law = Bimodal(took_off=arguments.took_off, **rates, **spread)
     return Design(
         law=law,
-        conditions=arguments.conditions,
+        conditions=_conditions(arguments, pilot),
         alpha=arguments.alpha,
         margin=MARGINS[scale] if arguments.margin is None else arguments.margin,
         paired=arguments.paired,
@@ -196,6 +199,11 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
             f"Pilot: {pilot.students} students, conditions: {pilot.conditions}; sd {pilot.sd:.3f}, "
             f"control sd {pilot.control_sd:.3f}, correlation {pilot.correlation:+.2f}."
         )
+        if (freedom := pilot.students - pilot.conditions) < ENOUGH_FREEDOM:
+            yield (
+                f"These estimates are imprecise: they rest on {freedom} degrees of freedom (students minus "
+                "conditions). Plan for a larger spread, or for more seeds, than they say."
+            )
     if _are_exact(arguments, pilot):
         yield (
             "Effects are of exact probabilities (Study.effect_of): a student's rate has no sampling noise. "
@@ -209,13 +217,14 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
             f"the odds by {factor:.3g}, so that a rate of {', one of '.join(after)}."
         )
     seeds = min_seeds(design, "transmitted", arguments.power)
-    need = f"{seeds} seeds" if seeds else f"More than {max_seeds(design)} seeds"
     rule = ' with distribution="any"' if design.verdict_rule == "shape-free" else ""
     others = "; the other conditions have no effect" if design.conditions > 1 else ""
-    yield (
-        f"{need} per arm{rule} detect an effect of +{design.law.effect:.2f} in {arguments.power:.0%} of "
-        f"studies ({_tests(design)}{others})."
-    )
+    what = f"an effect of +{design.law.effect:.2f} in at least {arguments.power:.0%} of studies"
+    if seeds:
+        yield f"{seeds} seeds per arm{rule} detect {what} ({_tests(design)}{others})."
+    else:
+        most = max_seeds(design)
+        yield f"Up to {most} seeds per arm{rule} do not detect {what} ({_tests(design)}{others})."
     yield from _chance_modes(design, seeds or max_seeds(design), _scale(arguments, pilot))
     if design.law.effect < design.margin:
         yield (
@@ -271,6 +280,11 @@ def _are_exact(arguments: PowerArguments, pilot: Pilot | None) -> bool:
     return (pilot.effect_of if pilot else arguments.effect_of) == "exact"
 
 
+def _conditions(arguments: PowerArguments, pilot: Pilot | None) -> int:
+    """The planned number of conditions."""
+    return arguments.conditions or (pilot.conditions if pilot else 1)
+
+
 def _scale(arguments: PowerArguments, pilot: Pilot | None) -> EffectScale:
     """The unit of the planned effects."""
     return pilot.effect_scale if pilot else arguments.effect_scale or "rate"
@@ -317,7 +331,7 @@ def _check(arguments: PowerArguments, scale: EffectScale) -> None:
         ("--sd", a.sd, below(a.sd), f"a standard deviation {of}, such as {sd:g}"),
         ("--control-sd", a.control_sd, below(a.control_sd), f"one such as {control_sd:g}"),
         ("--correlation", a.correlation, a.correlation is None or -1 <= a.correlation <= 1, "from -1 to 1"),
-        ("--conditions", a.conditions, 1 <= a.conditions <= 1000, "from 1 to 1000"),
+        ("--conditions", a.conditions, a.conditions is None or 1 <= a.conditions <= 1000, "from 1 to 1000"),
         ("--power", a.power, 0 < a.power < 1, "a probability such as 0.8"),
         ("--alpha", a.alpha, 0 < a.alpha < 1, "a probability such as 0.05"),
         ("--margin", a.margin, below(a.margin) and a.margin != 0, f"a difference {of} such as {margin:g}"),

@@ -95,6 +95,7 @@ def main(arguments: SweepArguments, console: Console, shipped: Path) -> int:
         raise UserError("--plan, --fetch, --verify and --repair: give one of them")
     store, hardware = Store(arguments.storage), arguments.hardware
     if arguments.plan:
+        store.check_folder()
         print_plan(arguments, store, console, shipped)
         return 0
     study = arguments.load_study(shipped)

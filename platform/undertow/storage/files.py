@@ -82,7 +82,10 @@ class Files:
             remedy = f'run pip install -e ".[{extra}]" in the clone' if extra else last_line(error)
             raise StorageError(f"--storage {self.url}: its client is not installed; {remedy}") from None
         except ValueError as error:
-            raise StorageError(f"--storage {self.url}: {error}") from None
+            kind = self.url.partition("://")[0]
+            unknown = f"there is no storage {kind!r}; use a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+            text = str(error) if kind in fsspec.available_protocols() else unknown
+            raise StorageError(f"--storage {self.url}: {text}") from None
 
     @property
     def root(self) -> str:
@@ -91,6 +94,22 @@ class Files:
     @property
     def is_local(self) -> bool:
         return isinstance(self._file_system, LocalFileSystem)
+
+    def check_folder(self) -> None:
+        """Raises StorageError for a local place that is no folder and cannot become one. Writes nothing."""
+        if not self.is_local:
+            return
+        place, problem = Path(self.root), ""
+        try:
+            nearest = next(path for path in (place, *place.parents) if path.exists())
+            if not nearest.is_dir():
+                problem = f"{nearest} is a file"
+            elif nearest != place and not os.access(nearest, os.W_OK):
+                problem = f"{nearest} cannot be written"
+        except OSError as error:  # a name that is too long
+            problem = reason(error)
+        if problem:
+            raise StorageError(f"--storage {self.url}: {problem}; name another place")
 
     def prepare(self) -> None:
         """Creates the storage folder and checks that it can be written as commits and leases require.

@@ -84,6 +84,11 @@ class Generation(Spec):
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
         self.require(
+            self.rows is None or self.fewer or self.rows <= self.prompts,
+            "rows",
+            f"more rows than {self.prompts} prompts can give; raise prompts or lower rows",
+        )
+        self.require(
             self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
         )
         unique([judge.name for judge in self.judges], "Generation.judges")
