@@ -209,6 +209,9 @@ def test_the_plan_warns_of_a_model_that_is_too_large(large: Reference, store: St
     notes = "\n".join(capacity.notes(plan, store, Layout(), GPUS["l4"]))
     assert "\nwarning: training large, full takes at least 127.7 GiB on each GPU, and L4 has 24 GiB" in notes
     assert round(18 * QWEN / GIB, 1) == 127.7
+    each = "Memory of a node for each training worker on it, at least: 28.4 GiB (large, full; the model as"
+    assert each in notes
+    assert round(2 * 2 * QWEN / GIB, 1) == 28.4
 
 
 @pytest.mark.parametrize(("precision", "each"), [("", 2), ("bf16", 2), ("fp32", 4)])

@@ -132,7 +132,7 @@ def memory_needs(plan: Plan, layout: Layout) -> list[MemoryNeed]:
 
 
 def notes(plan: Plan, store: Store, layout: Layout, gpu: Gpu) -> Iterator[str]:
-    """The lines of a plan about disk space and GPU memory, with warnings; none for nano models alone."""
+    """The lines of a plan about disk space and memory, with warnings; none for nano models alone."""
     if disk := disk_need(plan):
         free = store.free_bytes()
         parts = [f"models at least {_gb(disk.models)}", f"rows at most {_gb(disk.rows)}"]
@@ -146,6 +146,29 @@ def notes(plan: Plan, store: Store, layout: Layout, gpu: Gpu) -> Iterator[str]:
         for need in needs:
             if need.bytes > need.available * gpu.memory * GIB:
                 yield f"warning: {_too_large(need, gpu.name, gpu.memory)}"
+    sizes = {
+        host_bytes(recipe, size): f"{reference.label}, {recipe.name}"
+        for recipe, reference in _trainings(_missing(plan))
+        if (size := parameters(reference))
+    }
+    if sizes:
+        largest = max(sizes)
+        yield (
+            f"Memory of a node for each training worker on it, at least: {_gib(largest)} ({sizes[largest]}; "
+            "the model as it is read, and a copy to train)"
+        )
+
+
+def host_bytes(recipe: Recipe, size: float) -> float:
+    """The bytes of main memory that a training worker takes at its start, at least.
+
+    It reads the reference model, which stays for the group's next model, and copies it. The copy then moves to
+    the GPU unless its parameters are offloaded.
+
+    Args:
+        size: the number of the model's parameters.
+    """
+    return 2 * _precision(recipe) * size
 
 
 def check_disk(plan: Plan, store: Store) -> None:
