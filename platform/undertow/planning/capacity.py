@@ -162,8 +162,8 @@ def notes(plan: Plan, store: Store, layout: Layout, gpu: Gpu) -> Iterator[str]:
 def host_bytes(recipe: Recipe, size: float) -> float:
     """The bytes of main memory that a training worker takes at its start, at least.
 
-    It reads the reference model, which stays for the group's next model, and copies it. The copy then moves to
-    the GPU unless its parameters are offloaded.
+    It reads the reference model, which stays for the group's next model, and copies it. The copy then moves
+    to the GPU unless its parameters are offloaded.
 
     Args:
         size: the number of the model's parameters.
