@@ -117,6 +117,59 @@ def test_a_missing_module_is_reported_with_its_line(tmp_path: Path) -> None:
         load(str(file), SHIPPED)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("grid(traitz=[])", r"TypeError: grid\(\) got .* 'traitz'; did you mean 'traits'\?"),
+        ("Study(sample=3)", r"TypeError: Study\.__init__\(\) got .* 'sample'; did you mean 'samples'\?"),
+        ("Recipe(learningrate=1)", r"'learningrate'; did you mean 'learning_rate'\?"),
+        ("NANO.on(modells=())", r"Scale\.on\(\) got .* 'modells'; did you mean 'models'\?"),
+        ("STEERING.changed(epoch=1)", r"Recipe has no field epoch; did you mean 'epochs'\?"),
+        ("from undertow import NAMO", r"ImportError: .*; did you mean 'NANO'\?"),
+        ("from undertow.presets.scales import NAMO", r"ImportError: .*; did you mean 'NANO'\?"),
+        ("import undertow; undertow.Studdy", r"AttributeError: .*; did you mean 'Study'\?"),
+        ("NANO.sampels", r"AttributeError: .*; did you mean 'samples'\?"),
+        ("Hypothesis()", r"NameError: .*; add: from undertow import Hypothesis"),
+        ("Preferense()", r"NameError: .*; did you mean 'Preference'\?"),
+        ("nonsense(traitz=1)", r"nonsense\(\) got an unexpected keyword argument 'traitz'"),
+        ("'text'.uper()", r"AttributeError: 'str' object has no attribute 'uper'"),
+        ("Recipe()", r"missing 4 required keyword-only arguments: .*'batch_size'"),
+    ],
+)
+@pytest.mark.parametrize("called", [True, False], ids=["in the function", "in the module"])
+def test_a_misspelled_name_is_reported_with_a_suggestion(
+    tmp_path: Path, line: str, message: str, called: bool
+) -> None:
+    file, indent = tmp_path / "study.py", "    " if called else ""
+    start = "from undertow import NANO, STEERING, Recipe, Study, grid\nnonsense = lambda: 0\n"
+    file.write_text(f"{start}{'def study():' if called else ''}\n{indent}{line}\n")
+    message = message.replace("nonsense", "<lambda>")
+    with pytest.raises(UserError, match=rf"study\.py:4: .*{message}$"):
+        load(str(file), SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["UserError", "SpecError", "ConditionError"])
+@pytest.mark.parametrize("called", [True, False], ids=["in the function", "in the module"])
+def test_an_error_of_the_project_is_reported_without_its_class(
+    tmp_path: Path, name: str, called: bool
+) -> None:
+    file = tmp_path / "study.py"
+    start = f"from undertow.errors import {name}\n{'def study():' if called else 'if True:'}\n"
+    file.write_text(f"{start}    raise {name}('two models are needed')\n")
+    with pytest.raises(UserError, match=r"study\.py:3: two models are needed$"):
+        load(str(file), SHIPPED)
+
+
+def test_only_functions_of_the_study_file_are_suggested(tmp_path: Path) -> None:
+    file = tmp_path / "study.py"
+    file.write_text("from undertow import Study, grid\ndef owls(): ...\ndef cats(): ...\ndef _own(): ...\n")
+    with pytest.raises(UserError, match=r"no function zebra\(\); available: cats, owls$"):
+        load(f"{file}:zebra", SHIPPED)
+    file.write_text("from undertow import Study, grid\n")
+    with pytest.raises(UserError, match=r"no function study\(\); define it: def study\(\) -> Study$"):
+        load(str(file), SHIPPED)
+
+
 def test_a_folder_does_not_hide_an_installed_package(tmp_path: Path) -> None:
     file = project(tmp_path)
     (tmp_path / "moto").mkdir()

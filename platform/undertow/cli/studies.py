@@ -11,10 +11,12 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
-from undertow.errors import SpecError, UserError, suggestion
+import undertow
+from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.presets.scales import NANO, Scale
 from undertow.study.extensions import STUDY_MODULE
 from undertow.study.study import Study
@@ -23,6 +25,9 @@ from undertow.study.user_modules import importing_from
 FUNCTION = "study"
 # FILE.py or FILE.py:FUNCTION, where the path may contain colons too.
 _FILE_AND_FUNCTION = re.compile(r"(.+\.py)(?::([^:/]*))?", re.DOTALL)
+# Messages of Python, which has no attributes for these parts.
+_UNKNOWN_ARGUMENT = re.compile(r"(?P<function>[\w.]+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
+_UNKNOWN_IMPORT = re.compile(r"cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'")
 
 
 def load(name: str, shipped: Path, scale: Scale = NANO) -> Study:
@@ -63,17 +68,20 @@ def _function(path: Path, name: str) -> Callable[..., object]:
     sys.modules[module_spec.name] = module  # pickle and typing.get_type_hints look a class's module up there
     try:
         module_spec.loader.exec_module(module)
-    except UserError as error:
-        raise UserError(f"{_place(error, path)}: {error}") from None
     except SyntaxError as error:
         place = f"{error.filename or path}:{error.lineno or 1}"
         raise UserError(f"{place}: {error.msg}; fix the syntax") from None
     except (Exception, SystemExit) as error:
-        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
+        raise _with_place(error, path) from None
     function = getattr(module, name, None)
     if not callable(function):
-        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UserError(f"{path}: no function {name}(); {suggestion(name, functions)}")
+        functions = [
+            known
+            for known, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not known.startswith("_")
+        ]
+        remedy = suggestion(name, functions) if functions else f"define it: def {name}() -> Study"
+        raise UserError(f"{path}: no function {name}(); {remedy}")
     return function  # type: ignore[no-any-return]
 
 
@@ -90,10 +98,8 @@ def _call(function: Callable[..., object], path: Path, scale: Scale) -> Study:
         )
     try:
         study = function(scale=scale) if takes_scale else function()
-    except SpecError as error:
-        raise SpecError(f"{_place(error, path)}: {error}") from None
     except (Exception, SystemExit) as error:
-        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
+        raise _with_place(error, path) from None
     if not isinstance(study, Study):
         raise UserError(
             f"{path}: {function.__name__}() returned {type(study).__name__}; it must return a Study"
@@ -106,6 +112,66 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # the name is longer than the file system allows
         return False
+
+
+def _with_place(error: BaseException, path: Path) -> UserError:
+    """The error of a study file as one line: file, line, message and, for a misspelled name, a suggestion.
+
+    The message of an error of Python starts with the error's class. Messages of the project's own errors are
+    complete sentences, so that their class is left out.
+    """
+    place = _place(error, path)
+    if isinstance(error, SpecError):
+        return SpecError(f"{place}: {error}")
+    if isinstance(error, UserError | ConditionError):
+        return UserError(f"{place}: {error}")
+    hint = _suggestion(error)
+    return UserError(f"{place}: {type(error).__name__}: {error}{f'; {hint}' if hint else ''}")
+
+
+def _suggestion(error: BaseException) -> str:
+    """The remedy for a misspelled argument or name of the package; "" for all other errors.
+
+    Python 3.11 suggests names only in tracebacks, which are not shown here, and never suggests arguments.
+    """
+    text = str(error)
+    if isinstance(error, TypeError) and (match := _UNKNOWN_ARGUMENT.search(text)):
+        return _similar(match["name"], _parameters(match["function"]))
+    if isinstance(error, ImportError) and (match := _UNKNOWN_IMPORT.search(text)):
+        return _similar(match["name"], _names(sys.modules.get(match["module"])))
+    if isinstance(error, AttributeError):
+        return _similar(error.name, _names(error.obj))
+    if isinstance(error, NameError) and error.name in undertow.__all__:
+        return f"add: from undertow import {error.name}"
+    return _similar(error.name, undertow.__all__) if isinstance(error, NameError) else ""
+
+
+def _similar(given: str | None, known: Sequence[str]) -> str:
+    return suggestion(given, known) if given and known else ""
+
+
+def _parameters(function: str) -> list[str]:
+    """The parameters of a public function, class or method by its qualified name; none for any other."""
+    first, *rest = function.split(".")
+    if first not in undertow.__all__:
+        return []
+    found = getattr(undertow, first)
+    for name in rest:
+        found = found if name == "__init__" else getattr(found, name, None)
+    if not callable(found):
+        return []
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(found).parameters.values()
+    return [one.name for one in parameters if one.kind in named and one.name != "self"]
+
+
+def _names(owner: object) -> list[str]:
+    """The public names of a module or an object of the package; none for those of other packages."""
+    if owner is undertow:
+        return list(undertow.__all__)  # its names are imported on first use, so that dir() lacks them
+    module = owner.__name__ if isinstance(owner, ModuleType) else type(owner).__module__
+    is_ours = module.partition(".")[0] == undertow.__name__
+    return [name for name in dir(owner) if not name.startswith("_")] if is_ours else []
 
 
 def _place(error: BaseException, path: Path) -> str:

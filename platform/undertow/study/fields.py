@@ -17,7 +17,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from undertow.errors import SpecError
+from undertow.errors import SpecError, suggestion
 
 LONGEST_SHOWN = 200  # characters of a value in an error message; the repr of a grid would fill screens
 LARGEST_INTEGER = 2**1023  # integers up to here convert to float without OverflowError
@@ -96,9 +96,10 @@ class Spec:
         Only the changed fields are normalised again, which makes this faster than `replace`. Raises TypeError
         for an unknown field and SpecError for an invalid value.
         """
-        unknown = changes.keys() - field_types(class_of(self)).keys()
-        if unknown:
-            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        known = field_types(class_of(self)).keys()
+        if unknown := sorted(changes.keys() - known):
+            remedy = suggestion(unknown[0], known)
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}; {remedy}")
         copy = object.__new__(type(self))
         vars(copy).update(self.__getstate__())
         copy._set(changes)
