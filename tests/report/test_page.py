@@ -8,6 +8,8 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.examples import REFERENCES, study
@@ -17,13 +19,18 @@ from undertow.planning.cells import Cell
 from undertow.planning.estimate import estimate
 from undertow.report.gather import numbers_in
 from undertow.report.make import HTML, SweepReport, make_report
+from undertow.report.preregistration import Preregistration
+from undertow.report.settings import settings_text
 from undertow.report.text_layout import wrapped
 from undertow.results import sweep_folders
+from undertow.results.evaluation_files import ANSWERS
 from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import Record
+from undertow.storage.manifest import Address
 from undertow.storage.store import Store
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import InContext
+from undertow.study.measurements import EffectOf
+from undertow.study.recipe import Everything, InContext, Recipe
 from undertow.study.study import Study
 from undertow.traits.preference import Preference
 
@@ -131,6 +138,8 @@ def test_the_page_documents_settings_rules_costs_and_samples(page: Page) -> None
     settings = dict(zip(page.cells["step"], page.cells["settings"], strict=True))
     assert "epochs 2, learning rate 0.05" in settings["students, steering"]
     assert "trainable Parameters (names transformer.ln_f.bias)" in settings["students, steering"]
+    assert "optimizer adamw, betas 0.9 and 0.999, " in settings["students, steering"]
+    assert re.search(r"recipe \(batch size .*\)$", settings["teachers, finetuning"])
     assert settings["students, steering"].endswith("; system message: the chat template's own default")
     assert '; first question "' in settings["evaluation"]
     assert settings["evaluation"].endswith("; system message: the chat template's own default")
@@ -142,8 +151,40 @@ def test_the_page_documents_settings_rules_costs_and_samples(page: Page) -> None
 
 
 def test_each_cell_has_the_name_of_its_column_for_narrow_screens(page: Page) -> None:
-    heads = re.findall("<th[^>]*>([^<]*)</th>", page.source)
+    heads = (re.sub("<[^>]*>", "", head) for head in re.findall("<th[^>]*>.*?</th>", page.source))
     assert set(page.cells) <= set(map(unescape, heads))
+
+
+def test_lines_break_between_the_parts_of_a_name_and_not_inside_a_models_name(page: Page) -> None:
+    cells = re.findall('<td class="name" data-label="condition">(.*?)</td>', page.source)
+    parts = ("owl,", "gpt2-0 →", "gpt2-1")
+    assert " ".join(f'<span class="part">{part}</span>' for part in parts) in cells
+    assert all(re.fullmatch("(<span class=.part.>[^<]*</span> ?)+", cell) for cell in cells)
+    assert '<th><span class="part">student gpt2-0</span></th>' in page.source
+    assert "\n.part { white-space: nowrap; }" in page.source
+    assert not re.search(r"^ *\.name [^}]*(break|anywhere)", page.source, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.parametrize("effect_of", ["samples", "exact"])
+def test_every_column_of_rates_is_defined(tmp_path: Path, effect_of: EffectOf) -> None:
+    """Answers that contain a trait's word inside another word give the column of the substring effect."""
+    store, of = Store(str(tmp_path)), replace(SMALL, effect_of=effect_of)
+    plan = fill(of, store, REFERENCES)
+    record = Record.of(plan)
+    student = next(cell for cell in record.cells if record.conditions[cell.condition].word == "owl")
+    folder = store.fetch(Address("evaluation", student.evaluations[0]))  # verifies it, once per process
+    answers = folder / ANSWERS
+    table = pq.read_table(answers)
+    rows = [{**row, "answer": "owls or cats", "matches": []} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), answers)
+    page = page_of(make_report(record, store, []))
+    heads = re.search("Rates, p-values and intervals</h3>.*?<thead>(.*?)</thead>", page.source, re.DOTALL)
+    assert heads
+    columns = re.findall("<th[^>]*>([^<]*)</th>", heads[1])
+    assert "substring effect" in columns
+    defined = {name for term in re.findall("<dt>(.*?)</dt>", page.source) for name in term.split(", ")}
+    assert set(columns) - {"n"} <= defined | {"condition"}
 
 
 def test_hypotheses_of_a_study_that_was_recorded_first_are_pre_registered(
@@ -240,8 +281,35 @@ def test_a_study_whose_students_all_failed_has_a_page(store: Store) -> None:
     report = make_report(record, store, events)
     assert report.rows == []
     text = Page(report.files[HTML].decode()).text
-    assert "No condition has both a student and a control student" in text
-    assert "lost" in text
+    assert "No condition has both a student and a control student; see the failed conditions." in text
+    assert text.count(": lost") == 1  # one line names all conditions with this reason
+    assert all(condition.label in text for condition in record.conditions)
+
+
+@pytest.mark.parametrize(
+    ("moments", "expected"),
+    [
+        ((), "recorded on 1970-01-01 00:01 UTC; no student exists."),
+        ((70.0,), "recorded on 1970-01-01 00:01 UTC, before its only student."),
+        ((70.0, 80.0), "recorded on 1970-01-01 00:01 UTC, before the first of its 2 students."),
+    ],
+)
+def test_the_time_of_the_record_is_compared_with_the_students_that_exist(
+    moments: tuple[float, ...], expected: str
+) -> None:
+    made = {0: moments} if moments else {}
+    registration = Preregistration(60.0, made, (), "samples", "rate")
+    assert expected in registration.sentence()
+
+
+def test_the_name_of_a_class_is_left_out_if_it_is_that_of_the_field() -> None:
+    recipe = Recipe(trainable=Everything(), learning_rate=0.1, epochs=1, batch_size=8, optimizer="lion")
+    spec = {"recipe": {"type": "Recipe", **vars(recipe), "trainable": {"type": "Everything"}}}
+    text = settings_text(spec)
+    assert text.startswith("recipe (")
+    assert "optimizer lion, betas 0.9 and 0.999" in text
+    assert text.count("optimizer lion") == 1
+    assert "trainable Everything," in text
 
 
 @pytest.mark.usefixtures("no_drawing")

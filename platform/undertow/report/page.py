@@ -50,6 +50,7 @@ def html(
         failures: why artifacts failed, by key.
     """
     record = data.record
+    details = page_tables.details(rows)
     context: dict[str, Any] = {
         "study": record.study,
         "viewer": VIEWER,
@@ -65,7 +66,9 @@ def html(
         "rate": rate_name(rows),
         "sampled_measures": sampled_measures(rows),
         "effects": page_tables.effects(rows, registration),
-        "details": page_tables.details(rows),
+        "details": details,
+        "details_columns": [column.name for column in details.columns],
+        "name_parts": name_parts,
         "shared": page_tables.shared(rows) if rows else "",
         "notes": page_tables.notes(rows),
         "pairs": [matrix_sheet(matrix) for matrix in pairs],
@@ -91,7 +94,7 @@ def html(
         ],
         "costs": page_tables.costs(data.costs),
         "artifacts": len(data.manifests),
-        "failed": list(failed_conditions(record, failures).items()),
+        "failed": _by_reason(failed_conditions(record, failures)),
         "settings": settings_sheet(data),
         "versions": {name: found for name, found in data.versions.items() if name != "commit"},
         "commits": data.versions.get("commit", []),
@@ -100,6 +103,11 @@ def html(
         "sweep": _sweep(data.events),
     }
     return str(template("page.html.jinja").render(**context))
+
+
+def name_parts(text: str) -> list[str]:
+    """The parts of a name between which a line may break: after a comma, an arrow or a dot (·)."""
+    return re.split(r"(?<=[,→·]) ", text)
 
 
 def inline(svg: bytes) -> str:
@@ -122,6 +130,14 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
     )
     return environment.get_template(name)
+
+
+def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    """The labels of failed conditions by their reason: one cause often fails many conditions."""
+    found: dict[str, list[str]] = {}
+    for label, reason in failed.items():
+        found.setdefault(reason, []).append(label)
+    return found
 
 
 def _rows_by_source(data: ReportData) -> list[dict[str, Any]]:

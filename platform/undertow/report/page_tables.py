@@ -38,8 +38,8 @@ JUDGED = "the judge (a language model or a rule) did not accept the row"
 class Column(NamedTuple):
     """A column's header and its CSS class.
 
-    `kind` is "number" (right-aligned), "strong" (right-aligned and bold), "keep" (no line breaks), "name",
-    "wide" or "code".
+    `kind` is "number" (right-aligned), "strong" (right-aligned and bold), "keep" (no line breaks), "name"
+    (line breaks only between its parts), "wide" or "code".
     """
 
     name: str
@@ -173,7 +173,7 @@ def diagonals(matrices: Sequence[tuple[FigurePanel, Confusion]]) -> Sheet:
     has_notes = any(row[-1] for row in rows)
     kept = len(columns) if has_notes else len(columns) - 1
     return Sheet(
-        [Column("teacher → student"), *(Column(*column) for column in columns[:kept])],
+        [Column("teacher → student", "name"), *(Column(*column) for column in columns[:kept])],
         [row[: kept + 1] for row in rows],
         stacks=True,
     )
@@ -269,7 +269,7 @@ def base_rates(data: ReportData) -> Sheet:
         exact = "–" if rate.exact is None else f"{rate.exact:.3f}"
         rows.append((f"{kind} {short(reference)}", rate.word, f"{rate.sampled:.3f}", exact))
     columns = [
-        Column("model"),
+        Column("model", "name"),
         Column("word"),
         Column("sampled rate", "number"),
         Column("exact rate", "number"),
@@ -284,7 +284,7 @@ def extension(kind: ExtensionRecord, data: ReportData) -> Sheet:
         manifest = data.manifests.get(Address(kind.kind, key))
         facts = manifest.facts if manifest else {}
         rows.append((name, *(_fact(facts.get(fact)) for fact in kind.facts)))
-    return Sheet([Column("artifact"), *(Column(fact, "number") for fact in kind.facts)], rows)
+    return Sheet([Column("artifact", "name"), *(Column(fact, "number") for fact in kind.facts)], rows)
 
 
 def _fact(value: object) -> str:
@@ -314,7 +314,7 @@ def costs(waves: Sequence[WaveCost]) -> Sheet:
 
 def references(data: ReportData) -> Sheet:
     """The reference models with their revisions and the hashes of their chat templates."""
-    columns = [Column("reference model"), Column("revision", "code"), Column("chat template", "code")]
+    columns = [Column("reference model", "name"), Column("revision", "code"), Column("chat template", "code")]
     return Sheet(columns, [(r.name, r.revision, r.chat_template[:16]) for r in data.record.references])
 
 

@@ -66,9 +66,12 @@ class Preregistration:
         if self.effect_scale == "log-odds":
             rule += " It states that effects are differences of log-odds."
         moments = [moment for moments in self.made.values() for moment in moments]
+        if not moments:
+            return f"The study was recorded on {day}; no student exists.{rule}"
         existing = sum(moment < self.recorded for moment in moments)
         if not existing:
-            return f"The study was recorded on {day}, before the first of its {len(moments)} students.{rule}"
+            students = f"the first of its {len(moments)} students" if len(moments) > 1 else "its only student"
+            return f"The study was recorded on {day}, before {students}.{rule}"
         return (
             f"The study was recorded on {day}, when {existing} of its {len(moments)} students already "
             "existed (from another study or an earlier version of this one): post hoc for these students."

@@ -18,7 +18,8 @@ OUTCOMES = {"held": "confirmed", "failed": "not confirmed", "open": "undecided"}
 def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[str, str]) -> list[str]:
     """The result in a few sentences, the most important first."""
     if not rows:
-        return ["No condition has both a student and a control student."]
+        failed = "; see the failed conditions" if failures else ""
+        return [f"No condition has both a student and a control student{failed}."]
     primary = [row for row in rows if row.is_primary]
     lines = [_count("", primary)]
     groups = {

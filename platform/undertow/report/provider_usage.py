@@ -25,7 +25,7 @@ def usage_sheet(manifests: Iterable[Manifest]) -> Sheet:
                 counts[fact] += int(manifest.facts.get(fact) or 0)
             counts["answers"] += int(manifest.facts.get("rows", 0))  # completions count their answers as rows
     return Sheet(
-        [Column("model"), Column("artifact"), *(Column(name, "number") for name in COLUMNS)],
+        [Column("model", "name"), Column("artifact"), *(Column(name, "number") for name in COLUMNS)],
         [
             (model, kind, *(f"{count:,}" if count else "–" for count in counts.values()))
             for (model, kind), counts in usage.items()

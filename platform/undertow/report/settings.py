@@ -2,6 +2,8 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import takewhile
 from typing import Any
 
 from undertow.prompts.chat_templates import in_words
@@ -10,8 +12,10 @@ from undertow.report.page_tables import Column, Sheet
 from undertow.storage.manifest import Address
 from undertow.study.hypotheses import Place
 from undertow.study.identity import source_of, teacher_of
+from undertow.study.recipe import Recipe
 
 HIDDEN = ("type", "version", "content")  # fields of a spec that are no settings or are shown before them
+DEFAULT_OPTIMIZER = next(field.default for field in fields(Recipe) if field.name == "optimizer")
 
 
 def settings_sheet(data: ReportData) -> Sheet:
@@ -87,15 +91,33 @@ def _names(judges: Sequence[Mapping[str, Any]]) -> str:
 
 
 def settings_text(spec: Mapping[str, Any]) -> str:
-    """A spec's settings as text: "epochs 4, batch size 64, …"."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_value(value)}" for name, value in spec.items() if name not in HIDDEN
-    )
+    """A spec's settings as text: "epochs 4, batch size 64, …".
+
+    A class is named unless it has the name of the field: "trainable LoRA (rank 8)", "recipe (epochs 4)".
+    """
+    return ", ".join(_setting(name, value) for name, value in _named(spec).items() if name not in HIDDEN)
+
+
+def _named(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec, with the optimizer before its betas, also where the stored spec omits the default one."""
+    if "betas" not in spec:
+        return dict(spec)
+    optimizer = {"optimizer": spec.get("optimizer", DEFAULT_OPTIMIZER)}
+    before = dict(takewhile(lambda item: item[0] != "betas", spec.items()))
+    return {**before, **optimizer, **spec, **optimizer}
+
+
+def _setting(name: str, value: Any) -> str:
+    words = name.replace("_", " ")
+    if isinstance(value, Mapping) and str(value.get("type", "")).lower() == words:
+        return f"{words} ({settings_text(value)})"
+    return f"{words} {_value(value)}"
 
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{value.get('type', '')} ({settings_text(value)})"
+        kind, settings = str(value.get("type", "")), settings_text(value)
+        return f"{kind} ({settings})".strip() if settings else kind
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " and ".join(map(_value, value)) or "none"
     if isinstance(value, bool):
