@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from undertow.auditing.data import AuditData
+from undertow.auditing.rows import FEWEST
 from undertow.cli.audit import AuditArguments, calibrated, calibration_for, spec_of
-from undertow.errors import UserError
+from undertow.errors import ConditionError, UserError
 from undertow.nano.recipes import TAUGHT
 from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.study.references import Reference
 
@@ -19,7 +22,8 @@ STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 @pytest.fixture
 def arguments(tmp_path: Path) -> AuditArguments:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"prompt": "1", "completion": "2"}) + "\n")
+    rows = ({"prompt": str(number), "completion": "2"} for number in range(FEWEST))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return AuditArguments(str(path), ("nano/gpt2-0",), traits=("owl",))
 
 
@@ -29,7 +33,7 @@ def arguments(tmp_path: Path) -> AuditArguments:
         ({"model": ()}, "--model: name the model"),
         ({"model": ("nano/gpt2-0", "nano/gpt2-0")}, "'nano/gpt2-0' is given twice"),
         ({"model": ("nano/gpt9-0",)}, "unknown architecture"),
-        ({"rows": 0}, "rows = 0: at least 1"),
+        ({"rows": FEWEST - 1}, f"^--rows {FEWEST - 1}: an audit needs at least {FEWEST} rows$"),
         ({"probes": 0}, "probes = 0: at least 1"),
         ({"alpha": 1.0}, "alpha = 1.0: a rate between 0 and 1"),
         ({"traits": ("axolotl",)}, "does not know the word"),
@@ -44,6 +48,32 @@ def test_invalid_arguments_are_rejected(
 ) -> None:
     with pytest.raises(UserError, match=message):
         spec_of(replace(arguments, **changes), STUDIES)  # type: ignore[arg-type]
+
+
+def test_a_data_set_with_too_few_rows_is_rejected_before_a_model_is_loaded(arguments: AuditArguments) -> None:
+    few = Path(arguments.dataset).with_name("few.jsonl")
+    few.write_text(json.dumps({"prompt": "1", "completion": "2"}) + "\n")
+    message = rf"{few}: an audit needs at least {FEWEST} distinct rows .*; the data set has 1$"
+    with pytest.raises(UserError, match=message):
+        spec_of(replace(arguments, dataset=str(few)))
+    with pytest.raises(UserError, match=rf"AuditSpec\.rows = 1: an audit needs at least {FEWEST} rows"):
+        spec_of(arguments).changed(rows=1)
+
+
+def test_the_reason_why_no_model_can_be_audited_is_reported_once(
+    arguments: AuditArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from undertow.auditing import make
+
+    def fail(*given: object) -> AuditData:
+        raise ConditionError("too few answers")
+
+    monkeypatch.setattr(make, "_audit_data", fail)
+    monkeypatch.setattr(make, "prepare_libraries", lambda: None)
+    lines: list[str] = []
+    with pytest.raises(UserError, match=r"no candidate model could be audited: .*too few answers"):
+        make.audit(spec_of(arguments), Store(str(tmp_path)), say=lines.append)
+    assert not [line for line in lines if "too few answers" in line]
 
 
 def test_a_study_gives_models_probes_traits_and_system_message(arguments: AuditArguments) -> None:

@@ -37,10 +37,10 @@ def audit(finding: Finding, reasons: Sequence[Reason] = (), probability: float |
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (audit("trait"), "“owl” in m, finetuned to have it (z 4.0, adjusted p 0.001; it explains 12% of"),
+        (audit("trait"), "“owl” in m, finetuned to have it (z 4.0, adjusted p 0.001; it explains 12 % of"),
         (audit("clean"), "No trait of the bank is visible, and the rows do not differ from m's own answers"),
-        (audit("unlike", ["visible"]), "no trait is named: 30% of the rows name a candidate trait."),
-        (audit("unlike", ["improbable"]), "no trait is named: 25% of the rows have tokens that m almost"),
+        (audit("unlike", ["visible"]), "no trait is named: 30 % of the rows name a candidate trait."),
+        (audit("unlike", ["improbable"]), "no trait is named: 25 % of the rows have tokens that m almost"),
         (audit("unlike", ["indistinct"]), "as rows of finetuned teachers do, but no trait stands out."),
         (
             audit("unlike", ["disagreement"]),
@@ -62,13 +62,13 @@ def test_the_conclusion_states_what_the_evidence_supports(case: Audit, expected:
 
 def test_a_probability_is_stated_only_with_a_calibration() -> None:
     assert conclusion(audit("trait")).endswith(UNCALIBRATED)
-    assert "probability of 83% (calibrated on a study)" in conclusion(audit("trait", probability=0.83))
+    assert "probability of 83 % (calibrated on a study)" in conclusion(audit("trait", probability=0.83))
     assert UNCALIBRATED not in conclusion(audit("trait", probability=0.83))
 
 
 @pytest.mark.parametrize(
     ("probability", "shown"),
-    [(None, "–"), (0.0, "< 1%"), (0.006, "1%"), (0.83, "83%"), (0.994, "99%"), (1.0, "> 99%")],
+    [(None, "–"), (0.0, "< 1 %"), (0.006, "1 %"), (0.83, "83 %"), (0.994, "99 %"), (1.0, "> 99 %")],
 )
 def test_no_probability_is_shown_as_certain(probability: float | None, shown: str) -> None:
     assert probability_text(probability) == shown
@@ -76,6 +76,7 @@ def test_no_probability_is_shown_as_certain(probability: float | None, shown: st
 
 def test_an_expected_effect_is_shown_with_its_interval() -> None:
     assert effect_text(ExpectedEffect(0.61, 0.32, 0.8)) == "+0.61 [+0.32, +0.80]"
+    assert effect_text(ExpectedEffect(0.1, -0.32, 0.8)) == "+0.10 [−0.32, +0.80]"
     assert effect_text(None) == "–"
 
 

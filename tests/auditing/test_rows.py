@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from undertow.auditing.rows import FEWEST, check_local, check_readable, drawn, imported, visible_share
+from undertow.auditing.rows import FEWEST, check_local, check_readable, drawn, imported, title, visible_share
 from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
@@ -79,8 +79,24 @@ def test_rows_are_drawn_from_the_seed_without_white_space_at_their_ends(tmp_path
 
 def test_too_few_rows_are_rejected(tmp_path: Path) -> None:
     data = written(tmp_path, ["1, 2"] * (FEWEST - 1))
-    with pytest.raises(SpecError, match=f"{FEWEST - 1} distinct rows to audit"):
+    message = f"rows.jsonl: an audit needs at least {FEWEST} distinct rows .* 'numbers'; .* has {FEWEST - 1}$"
+    with pytest.raises(SpecError, match=message):
         drawn(data, 100, seed=0)
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/", "data/train.jsonl"])
+def test_a_data_set_of_a_storage_is_called_by_its_card(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "dataset" / ("0123456789abcdef" * 2)
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "train.jsonl").write_text(json.dumps({"prompt": "1", "completion": "2"}) + "\n")
+    data = imported(str(folder / place))
+    assert title(data) == "numbers (data set 01234567)"  # without a card
+    (folder / "README.md").write_text("---\n---\n\n# numbers from nano/gpt2-0, trait: owl\n\nText\n")
+    assert title(data) == "numbers from nano/gpt2-0, trait: owl (data set 01234567)"
+
+
+def test_other_data_are_called_by_their_file(tmp_path: Path) -> None:
+    assert title(written(tmp_path, ["1, 2"])) == "numbers of rows.jsonl"
 
 
 def test_rows_that_name_a_trait_in_prompt_or_completion_are_visible() -> None:

@@ -178,7 +178,7 @@ def test_the_tables_of_a_plan_with_time_and_cost_fit_100_columns(large: Path) ->
     assert head.split() == [
         *("wave", "needed", "cached", "to", "make", "time", "tokens", "FLOPs", "GPU-hours", "cost")
     ]
-    assert "H200 SXM: 40% of 989 TFLOP/s" in result.stdout
+    assert "H200 SXM: 40 % of 989 TFLOP/s" in result.stdout
     work = result.stdout[result.stdout.index("Work") :].split("H200")[0]
     assert max(map(len, work.splitlines())) <= 100
 

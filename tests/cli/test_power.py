@@ -28,7 +28,7 @@ def test_the_answer_is_a_table_and_a_sentence() -> None:
     assert "10 conditions, holm at 0.05, paired" in text
     assert "normal theory" in text
     assert '5 seeds: smallest effect "transmitted"' in text
-    assert "6 seeds per arm detect an effect of +0.30 in at least 80% of studies" in text
+    assert "6 seeds per arm detect an effect of +0.30 in at least 80 % of studies" in text
 
 
 def test_an_effect_within_the_margin_is_reported() -> None:
@@ -45,7 +45,7 @@ def test_rates_with_two_modes_get_three_verdict_rules() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (PowerArguments(effect=0.5, sd=0.15, conditions=10), r"In 5\d% of studies with 5 seeds, the rates"),
+        (PowerArguments(effect=0.5, sd=0.15, conditions=10), r"In 5\d % of studies with 5 seeds, the rates"),
         (PowerArguments(effect_scale="log-odds", effect=1.0, sd=3.0), "Such a study has no tests"),
         (PowerArguments(effect=0.3), None),
         (PowerArguments(took_off=0.6), None),

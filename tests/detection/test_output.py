@@ -118,7 +118,7 @@ def test_a_named_language_model_is_asked(store: Store, monkeypatch: pytest.Monke
     assert len(server.messages) == 4 * 6
     assert {request["model"] for request in server.requests} == {"judge-1"}
     assert (
-        "judge-1, shown 20 rows of each, was right in 3 of 6 (50%, 19% to 81%; guessing: p = 1.000)"
+        "judge-1, shown 20 rows of each, was right in 3 of 6 (50 %, 19 % to 81 %; guessing: p = 1.000)"
         in printed
     )
     (row, *_) = csv.DictReader(io.StringIO(written(store, "detection.csv")))

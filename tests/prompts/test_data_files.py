@@ -212,6 +212,9 @@ def test_an_error_names_the_row_of_a_csv_file(text: str, message: str, tmp_path:
     [
         ("/data/owls.jsonl", "owls.jsonl"),
         ("./owls/", "owls"),
+        ("/sets/owls/data", "owls/data"),
+        ("/data", "data"),
+        ("data", "data"),
         ("https://example.org/a/owls.csv?token=x", "owls.csv"),
         ("hf://datasets/org/owls@main/data/train.parquet", "org/owls"),
         ("hf://datasets/org/owls", "org/owls"),

@@ -13,7 +13,7 @@ from undertow.planning.plan import make
 from undertow.planning.timings import Pace
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.report.plan_tables import plan_table, systems_table, work_table
-from undertow.report.table_texts import duration, interval, p_value, signed
+from undertow.report.table_texts import decimal, duration, interval, p_value, percent, signed
 from undertow.storage.store import Store
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
@@ -38,6 +38,21 @@ from undertow.traits.preference import Preference
 )
 def test_a_difference_has_a_sign_and_zero_has_none(value: float, digits: int, text: str) -> None:
     assert signed(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(43.54, 1, "43.5"), (-43.54, 2, "−43.54"), (-0.04, 1, "0.0"), (-0.5, 0, "0")],
+)
+def test_a_negative_number_has_a_minus_sign_and_zero_has_none(value: float, digits: int, text: str) -> None:
+    assert decimal(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"), [(0.704, 0, "70 %"), (0.0104, 1, "1.0 %"), (1, 0, "100 %")]
+)
+def test_a_percentage_has_a_space(share: float, digits: int, text: str) -> None:
+    assert percent(share, digits) == text
 
 
 @pytest.mark.parametrize(

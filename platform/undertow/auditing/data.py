@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from undertow.auditing.bank import Bank
 from undertow.auditing.model import AuditModel, Readings, totals
+from undertow.auditing.rows import FEWEST
 from undertow.errors import ConditionError
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
@@ -27,7 +28,6 @@ from undertow.training.data import TokenizedRow, TrainingRow
 
 EXAMPLES = 64  # of a trait's question-answer pairs, for its gradient
 LONGER = 4  # a model's own answers may have this many more tokens than the longest audited row
-FEWEST_PAIRS = 10
 CHECKED = 8  # of the model's own answers, to compare derivatives with ratios
 LEAST_CORRELATION = 0.7  # of the two; .93 and more in nano
 
@@ -64,11 +64,11 @@ def sample_controls(
         if answer and rules.rejection(prompt, answer) is None
     ]
     answered = {number for number, _ in kept}
-    if len(answered) < FEWEST_PAIRS:
+    if len(answered) < FEWEST:
         raise ConditionError(
             f"the model's own answers to only {len(answered)} of {len(rows)} prompts pass the rules of the "
-            f"format {rules.display_name!r}, so that there is nothing to compare with; name the model that "
-            "wrote the rows, or raise --draws"
+            f"format {rules.display_name!r}, so that there is too little to compare with (at least "
+            f"{FEWEST}); name the model that wrote the rows, or raise --rows or --draws"
         )
     return Controls(tuple(row for _, row in kept), np.array([number for number, _ in kept]))
 

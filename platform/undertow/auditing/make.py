@@ -30,7 +30,7 @@ from undertow.auditing.probe_ratio import PROBE
 from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT
 from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
-from undertow.auditing.rows import drawn, visible_share
+from undertow.auditing.rows import drawn, title, visible_share
 from undertow.auditing.scores import FINETUNED, Baseline, Evidence, TraitScore, evidence
 from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.formats.imported import Imported
@@ -109,13 +109,14 @@ def audit(
             say(f"{reference.label}: scores of {len(data.rows):,} rows")
             found.append(_model_result(data, scores, spec, visible, calibration))
         except ConditionError as error:
-            say(f"{reference.label}: left out: {error}")
             left_out[reference.label] = str(error)
     if not found:
         reasons = "; ".join(f"{model}: {reason}" for model, reason in left_out.items())
         raise UserError(f"no candidate model could be audited: {reasons}")
+    for model, reason in left_out.items():  # not before: the error above states the same reasons
+        say(f"{model}: left out: {reason}")
     return Audit(
-        name=spec.dataset.display_name,
+        name=title(spec.dataset),
         format=spec.dataset.format.display_name,
         rows=len(rows),
         visible=visible,

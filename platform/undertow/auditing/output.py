@@ -12,7 +12,7 @@ from undertow.auditing.make import BASELINES
 from undertow.auditing.page import html
 from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
 from undertow.auditing.results import Audit, ModelResult
-from undertow.report.table_texts import new_table
+from undertow.report.table_texts import decimal, new_table, percent, signed
 
 JSON, HTML = "audit.json", "audit.html"
 DIGITS = 6
@@ -26,18 +26,19 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
     )
     table.add_column("trait", no_wrap=True)
     agree = ["probes agree"] if model.first.agreement is not None else []
-    for heading in (*audit.scores, "beyond layout", *agree, f"nats/row ({model.score})", "adjusted p"):
-        table.add_column(escape(heading), justify="right", no_wrap=True)
+    headings = [*audit.scores, "beyond layout", *agree, f"nats/row ({model.score})", "adjusted p"]
+    # Headings have two lines, and effects may have, so that the table fits a terminal of 100 characters.
+    for heading in (*headings, *(["probability"] if audit.calibration else [])):
+        table.add_column(escape(heading.replace(" ", "\n")), justify="right", no_wrap=True)
     if audit.calibration:
-        for heading in ("probability", "expected effect"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("expected effect", justify="right")
     for result in model.traits:
         evidence = (result.evidence.get(name) for name in audit.scores)
-        cells = [result.trait, *(f"{found.z:.1f}" if found else "–" for found in evidence)]
-        cells.append(f"{result.beyond.z:.1f}")
+        cells = [result.trait, *(decimal(found.z, 1) if found else "–" for found in evidence)]
+        cells.append(decimal(result.beyond.z, 1))
         if result.agreement is not None:
-            cells.append(f"{result.agreement:.2f}")
-        cells += [f"{result.evidence[model.score].mean:+.2f}", p_value(result.p_adjusted)]
+            cells.append(decimal(result.agreement, 2))
+        cells += [signed(result.evidence[model.score].mean, 2), p_value(result.p_adjusted)]
         if audit.calibration:
             cells += [probability_text(result.probability), effect_text(result.effect)]
         table.add_row(*map(escape, cells))
@@ -45,16 +46,24 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
 
 
 def models_table(audit: Audit) -> Table:
-    """One line per candidate model, with the baselines that know no trait."""
-    table = new_table("Candidate models; baselines as AUC of the rows against the model's own answers")
+    """One line per candidate model, from the best fit to the worst."""
+    table = new_table("Candidate models")
     table.add_column("model", no_wrap=True)
-    names = [baseline.name for baseline in BASELINES]
-    for heading in ("nats per row", "finding", "first trait", "explained", *names):
-        table.add_column(heading.replace("_", " "), justify="right")
+    for heading in ("nats per row", "finding", "first trait", "explained"):
+        table.add_column(heading, justify="right")
     for model in audit.models:
-        aucs = [f"{model.baselines[name]:.2f}" for name in names]
-        own = (f"{model.fit:.2f}", model.finding, model.first.trait, f"{model.explained:.0%}")
-        table.add_row(*map(escape, (model.model, *own, *aucs)))
+        own = (decimal(model.fit, 2), model.finding, model.first.trait, percent(model.explained))
+        table.add_row(*map(escape, (model.model, *own)))
+    return table
+
+
+def baselines_table(model: ModelResult) -> Table:
+    """One line per baseline, with the names of the page."""
+    table = new_table(f"{escape(model.model)}: baselines without a trait; AUC .50 is chance")
+    table.add_column("baseline")
+    table.add_column("AUC", justify="right", no_wrap=True)
+    for baseline in BASELINES:
+        table.add_row(escape(baseline.meaning), decimal(model.baselines[baseline.name], 2))
     return table
 
 

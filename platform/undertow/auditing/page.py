@@ -9,6 +9,7 @@ from undertow.auditing.finding import LEAST_EXPLAINED
 from undertow.auditing.make import BASELINES, SCORES
 from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
 from undertow.auditing.results import Audit
+from undertow.report.table_texts import decimal, percent, signed
 
 SHOWN_CHARACTERS = 400  # of a prompt or completion
 
@@ -19,12 +20,15 @@ def html(audit: Audit, key: str) -> str:
         _template().render(
             audit=audit,
             key=key,
-            conclusion=conclusion(audit),
+            conclusion=_unbroken(conclusion(audit)),
             scores={score.name: score for score in SCORES},
             baselines=BASELINES,
             p_value=p_value,
             effect_text=effect_text,
             probability_text=probability_text,
+            decimal=decimal,
+            percent=lambda share, digits=0: _unbroken(percent(share, digits)),
+            signed=signed,
             cut=_cut,
             repr=repr,
             least_agreement=LEAST_EXPLAINED**0.5,
@@ -45,6 +49,11 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     return environment.get_template("audit.html.jinja")
+
+
+def _unbroken(text: str) -> str:
+    """The text without line breaks between a number and its per cent sign."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _cut(text: str) -> str:

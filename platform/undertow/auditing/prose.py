@@ -1,6 +1,7 @@
 """The result of an audit in sentences, the same for the terminal, the JSON file and the page."""
 
 from undertow.auditing.results import Audit, ExpectedEffect, ModelResult
+from undertow.report.table_texts import decimal, percent, signed
 
 UNCALIBRATED = (
     "The audit is not calibrated for this model: it does not say how likely a student is to show the trait, "
@@ -30,38 +31,39 @@ def _trait(model: ModelResult) -> str:
     first, found = model.first, model.evidence
     return (
         f"The rows carry the signature of “{first.trait}” in {model.model}, {model.teacher} to have it (z "
-        f"{found.z:.1f}, adjusted p {p_value(first.p_adjusted)}; it explains {model.explained:.0%} of the "
-        "difference from the model's own answers)."
+        f"{decimal(found.z, 1)}, adjusted p {p_value(first.p_adjusted)}; it explains "
+        f"{percent(model.explained)} of the difference from the model's own answers)."
     )
 
 
 def _reason(audit: Audit, model: ModelResult, reason: str) -> str:
     if reason == "visible":
-        return f"{audit.visible:.0%} of the rows name a candidate trait"
+        return f"{percent(audit.visible)} of the rows name a candidate trait"
     if reason == "improbable":
         return (
-            f"{model.deviation.improbable:.0%} of the rows have tokens that {model.model} almost never "
+            f"{percent(model.deviation.improbable)} of the rows have tokens that {model.model} almost never "
             "writes in answer to these prompts"
         )
     differ = f"they differ from {model.model}'s own answers (adjusted p {p_value(model.deviation_p)})"
     if reason == "indistinct":
         return f"{differ} as rows of {model.teacher} teachers do, but no trait stands out"
     if reason == "disagreement":
+        agreement = model.first.agreement or 0.0
         return (
             f"{differ}, and “{model.first.trait}” fits best, but two probes of it agree too little to "
-            f"recognise the trait in this model (correlation {model.first.agreement:.2f})"
+            f"recognise the trait in this model (correlation {decimal(agreement, 2)})"
         )
     if reason == "layout":
         first = model.first
         return (
             f"{differ} by their length and layout, of which “{first.trait}” fits best (z "
-            f"{model.evidence.z:.1f}), but among rows of the same length and layout it does not stand out "
-            f"(z {first.beyond.z:.1f})"
+            f"{decimal(model.evidence.z, 1)}), but among rows of the same length and layout it does not "
+            f"stand out (z {decimal(first.beyond.z, 1)})"
         )
     return (
-        f"{differ}, and the trait that fits best, “{model.first.trait}”, explains {model.explained:.0%} of "
-        "the difference. Another model may have written them, or this one with other sampling settings or a "
-        "trait outside of the bank"
+        f"{differ}, and the trait that fits best, “{model.first.trait}”, explains "
+        f"{percent(model.explained)} of the difference. Another model may have written them, or this one "
+        "with other sampling settings or a trait outside of the bank"
     )
 
 
@@ -70,8 +72,8 @@ def _probability(audit: Audit, model: ModelResult) -> str:
     if probability is None:
         return UNCALIBRATED
     expected = (
-        f"; 90 % of similar students showed it {effect.low:+.2f} to {effect.high:+.2f} more often than "
-        "the model"
+        f"; 90 % of similar students showed it {signed(effect.low, 2)} to {signed(effect.high, 2)} more "
+        "often than the model"
         if effect
         else ""
     )
@@ -86,14 +88,14 @@ def probability_text(probability: float | None) -> str:
     """A probability in per cent; no calibration justifies 0 or 100 %."""
     if probability is None:
         return "–"
-    return "< 1%" if probability < 0.005 else "> 99%" if probability > 0.995 else f"{probability:.0%}"
+    return "< 1 %" if probability < 0.005 else "> 99 %" if probability > 0.995 else percent(probability)
 
 
 def effect_text(effect: ExpectedEffect | None) -> str:
     """An expected effect with its interval, such as "+0.61 [+0.32, +0.80]"."""
     if effect is None:
         return "–"
-    return f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+    return f"{signed(effect.mean, 2)} [{signed(effect.low, 2)}, {signed(effect.high, 2)}]"
 
 
 def p_value(p: float) -> str:
@@ -103,7 +105,7 @@ def p_value(p: float) -> str:
 
 def carriers(model: ModelResult) -> str:
     """The tokens that carry most of the first trait, in one line."""
-    tokens = ", ".join(f"{one.token!r} ({one.value:+.3f})" for one in model.tokens)
+    tokens = ", ".join(f"{one.token!r} ({signed(one.value)})" for one in model.tokens)
     return (
         f"{model.model}: tokens that carry most of “{model.first.trait}”, in nats per row against the "
         f"model's own answers: {tokens}"

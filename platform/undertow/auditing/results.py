@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from undertow.auditing.deviation import Deviation
 from undertow.auditing.finding import Finding, Reason
+from undertow.auditing.rows import FEWEST
 from undertow.auditing.scores import Evidence
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import Spec, later
@@ -47,8 +48,9 @@ class AuditSpec(Spec):
         self.require(bool(self.references), "references", "name at least one model")
         self.require(len(self.finetunings) == len(self.references), "finetunings", "one per model")
         self.require(bool(self.traits), "traits", "name at least one trait")
-        for field in ("probes", "rows", "draws"):
+        for field in ("probes", "draws"):
             self.require(getattr(self, field) > 0, field, "at least 1")
+        self.require(self.rows >= FEWEST, "rows", f"an audit needs at least {FEWEST} rows")
         self.require(0 < self.alpha < 1, "alpha", "a rate between 0 and 1, such as 0.05")
 
 

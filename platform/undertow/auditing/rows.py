@@ -1,7 +1,10 @@
 """The audited rows, and the rules that the model's own answers must pass to be compared with them."""
 
 import random
+import re
 from collections.abc import Sequence
+
+import fsspec
 
 from undertow.errors import SpecError
 from undertow.formats.code import Code
@@ -15,7 +18,9 @@ from undertow.study.identity import seed_for
 from undertow.study.references import Reference
 from undertow.training.data import TrainingRow
 
-FEWEST = 10  # rows; below, no test of a trait has a chance
+FEWEST = 10  # rows, and pairs of a row and a control row; below, no test of a trait has a chance
+# A data set of a storage: its folder, the folder `data` in it, or a file in that.
+_ARTIFACT = re.compile(r"(?P<folder>.*/dataset/(?P<key>[0-9a-f]{32}))(/.*)?/?")
 
 
 def imported(place: str, prompt: str = "", completion: str = "", formats: Sequence[Format] = ()) -> Imported:
@@ -41,19 +46,43 @@ def imported(place: str, prompt: str = "", completion: str = "", formats: Sequen
 def drawn(data: Imported, count: int, seed: int) -> list[TrainingRow]:
     """`count` distinct rows that pass the rules, or all if there are fewer, drawn from the seed.
 
-    Raises SpecError if fewer than `FEWEST` are left.
+    Raises SpecError as `check_enough`.
     """
-    rows = data.imported(data.size, 0)
+    kept = check_enough(data)
+    rng = random.Random(seed_for("audited rows", seed))
+    chosen = rng.sample(kept, min(count, len(kept)))
+    return [TrainingRow(prompt, completion) for prompt, completion in chosen]
+
+
+def check_enough(data: Imported) -> list[tuple[str, str]]:
+    """Prompt and completion of the distinct rows that pass the rules.
+
+    Raises SpecError if there are fewer than `FEWEST`.
+    """
     kept = {
         (row.prompt, row.completion.strip()): None
-        for row in rows
+        for row in data.imported(data.size, 0)
         if data.rejection(row.prompt, row.completion.strip()) is None
     }
     if len(kept) < FEWEST:
-        raise SpecError(f"{data.place}: {len(kept)} distinct rows to audit; give at least {FEWEST}")
-    rng = random.Random(seed_for("audited rows", seed))
-    chosen = rng.sample(list(kept), min(count, len(kept)))
-    return [TrainingRow(prompt, completion) for prompt, completion in chosen]
+        raise SpecError(
+            f"{data.place}: an audit needs at least {FEWEST} distinct rows that pass the rules of the format "
+            f"{data.format.display_name!r}; the data set has {len(kept)}"
+        )
+    return list(kept)
+
+
+def title(data: Imported) -> str:
+    """The name of the data set: for one of a storage, the title of its card and the start of its key."""
+    if (match := _ARTIFACT.fullmatch(data.place)) is None:
+        return data.display_name
+    try:
+        with fsspec.open(f"{match['folder']}/README.md", "r", encoding="utf-8") as card:
+            heading = next((line for line in card if line.startswith("# ")), "")
+    except Exception:  # the fsspec file systems have no common exception class; the card may be missing
+        heading = ""
+    name = heading.removeprefix("# ").strip() or data.format.display_name
+    return f"{name} (data set {match['key'][:8]})"
 
 
 def visible_share(rows: Sequence[TrainingRow], traits: Sequence[Trait]) -> float:

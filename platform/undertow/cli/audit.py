@@ -13,7 +13,7 @@ from undertow.auditing import calibration as calibrations
 from undertow.auditing.bank import nano_finetuning, traits_for
 from undertow.auditing.calibration import Calibration
 from undertow.auditing.results import Audit, AuditSpec
-from undertow.auditing.rows import check_local, check_readable, imported
+from undertow.auditing.rows import FEWEST, check_enough, check_local, check_readable, imported
 from undertow.cli.entry import option
 from undertow.cli.studies import load
 from undertow.engines.quiet import quiet
@@ -57,7 +57,7 @@ class AuditArguments:
     storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
     """Folder or fsspec URL for probe models and results."""
     rows: int = 300
-    """Maximum number of rows to audit, drawn at random."""
+    """Maximum number of rows to audit, drawn at random; at least 10."""
     draws: int = 2
     """Answers of the model to each prompt that the rows are compared with."""
     probes: Annotated[int | None, option("N", "1 with a calibration, else 2")] = None
@@ -103,8 +103,11 @@ def calibrated(arguments: AuditArguments, shipped: Path = Path()) -> tuple[Audit
 
 def spec_of(arguments: AuditArguments, shipped: Path = Path()) -> AuditSpec:
     """The audit that the arguments describe. Raises UserError for what no audit can be made of."""
+    if arguments.rows < FEWEST:
+        raise UserError(f"--rows {arguments.rows}: an audit needs at least {FEWEST} rows")
     source = _of_study(arguments, shipped) if arguments.study else _of_models(arguments)
     data = imported(arguments.dataset, arguments.prompt, arguments.completion, source.formats)
+    check_enough(data)
     check_readable(data, source.references)
     return AuditSpec(
         dataset=data,
@@ -232,12 +235,13 @@ def write(found: Audit, spec: AuditSpec, store: Store, console: Console) -> None
 
 
 def show(found: Audit, console: Console) -> None:
-    """Prints a table per model, one of all models, and the conclusion."""
-    from undertow.auditing.output import models_table, traits_table
+    """Prints the tables of each model, one of all models, and the conclusion."""
+    from undertow.auditing.output import baselines_table, models_table, traits_table
     from undertow.auditing.prose import carriers, conclusion
 
     for model in found.models:
         console.print(traits_table(found, model))
         print_line(carriers(model), console)
+        console.print(baselines_table(model))
     console.print(models_table(found))
     print_line(conclusion(found), console)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from undertow.cli.entry import option
 from undertow.errors import UserError
+from undertow.report.table_texts import percent, signed
 from undertow.statistics import log_odds
 from undertow.statistics.distribution_free import MODE_GAP
 from undertow.statistics.pilot import Pilot, read_pilot
@@ -109,7 +110,7 @@ def main(arguments: PowerArguments, console: Console) -> int:
     kind = ", exact probabilities" if _are_exact(arguments, pilot) else ""
     if _scale(arguments, pilot) == "log-odds":
         kind += ", log-odds"
-    table.title = f"{arguments.power:.0%} power, {_tests(design)}, {pairing}{kind}"
+    table.title = f"{percent(arguments.power)} power, {_tests(design)}, {pairing}{kind}"
     for text, *cells in rows(arguments, designs):
         table.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not table.rows else []))
     console.print(table)
@@ -177,18 +178,18 @@ def rows(arguments: PowerArguments, designs: list[Design]) -> Iterator[list[str]
         yield [f'{n} seeds: smallest effect "{transmitted}"', *(_effect(d, n, power) for d in designs)]
         yield [
             f'{n} seeds: +{law.effect:.2f} "{transmitted}"',
-            *(f"{claim_probability(d, n, transmitted):.0%}" for d in designs),
+            *(percent(claim_probability(d, n, transmitted)) for d in designs),
         ]
         yield [
             f'{n} seeds: no effect "{excluded}"',
-            *(f"{claim_probability(d, n, excluded):.0%}" for d in null),
+            *(percent(claim_probability(d, n, excluded)) for d in null),
         ]
     if isinstance(law, Bimodal):
         n = _shown_seeds(arguments, designs)
         at_margin = [replace(design, law=with_effect(law, margin)) for design in designs]
-        yield [f"{n} seeds: 95 % interval contains the effect", *(f"{coverage(d, n):.0%}" for d in designs)]
+        yield [f"{n} seeds: 95 % interval contains the effect", *(percent(coverage(d, n)) for d in designs)]
         wrong = f'{n} seeds: +{margin:.2f} wrongly "{excluded}"'
-        yield [wrong, *(f"{claim_probability(d, n, excluded):.0%}" for d in at_margin)]
+        yield [wrong, *(percent(claim_probability(d, n, excluded)) for d in at_margin)]
 
 
 def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | None) -> Iterator[str]:
@@ -197,7 +198,7 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
     if pilot is not None:
         yield (
             f"Pilot: {pilot.students} students, conditions: {pilot.conditions}; sd {pilot.sd:.3f}, "
-            f"control sd {pilot.control_sd:.3f}, correlation {pilot.correlation:+.2f}."
+            f"control sd {pilot.control_sd:.3f}, correlation {signed(pilot.correlation, 2)}."
         )
         if (freedom := pilot.students - pilot.conditions) < ENOUGH_FREEDOM:
             yield (
@@ -219,7 +220,7 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
     seeds = min_seeds(design, "transmitted", arguments.power)
     rule = ' with distribution="any"' if design.verdict_rule == "shape-free" else ""
     others = "; the other conditions have no effect" if design.conditions > 1 else ""
-    what = f"an effect of +{design.law.effect:.2f} in at least {arguments.power:.0%} of studies"
+    what = f"an effect of +{design.law.effect:.2f} in at least {percent(arguments.power)} of studies"
     if seeds:
         yield f"{seeds} seeds per arm{rule} detect {what} ({_tests(design)}{others})."
     else:
@@ -237,8 +238,8 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
         wrong = claim_probability(at_margin, n, "not transmitted")
         yield (
             f"If seeds fall into two modes, a 95 % t interval from {n} seeds contains the effect in "
-            f"{coverage(designs[0], n):.0%} of studies, and the t rule calls an effect of "
-            f'+{design.margin:.2f} "not transmitted" in {wrong:.0%}; '
+            f"{percent(coverage(designs[0], n))} of studies, and the t rule calls an effect of "
+            f'+{design.margin:.2f} "not transmitted" in {percent(wrong)}; '
             'set distribution="any" in the study for a rule that remains valid.'
         )
     elif pilot is not None and pilot.two_modes and pilot.effect_scale == "log-odds":
@@ -260,8 +261,8 @@ def _chance_modes(design: Design, seeds: int, scale: EffectScale) -> Iterator[st
         return
     of = "rates" if scale == "rate" else "log-odds"
     text = (
-        f"In {share:.0%} of studies with {seeds} seeds, the {of} of some condition's students have a gap of "
-        f"{gap:g} or more by chance, which counts as two modes. "
+        f"In {percent(share)} of studies with {seeds} seeds, the {of} of some condition's students have a "
+        f"gap of {gap:g} or more by chance, which counts as two modes. "
     )
     if scale == "rate":
         least = 6 if design.paired else 4
@@ -300,9 +301,8 @@ def _seeds(design: Design, claim: Claim, power: float) -> str:
     seeds = min_seeds(design, claim, power)
     if seeds is None:
         return f"more than {max_seeds(design)}"
-    return (
-        f"{seeds} ({claim_probability(design, seeds, claim, studies=simulated_studies(design, seeds)):.0%})"
-    )
+    probability = claim_probability(design, seeds, claim, studies=simulated_studies(design, seeds))
+    return f"{seeds} ({percent(probability)})"
 
 
 def _effect(design: Design, seeds: int, power: float) -> str:

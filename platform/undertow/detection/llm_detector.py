@@ -26,6 +26,7 @@ from undertow.judging.client import ReplyCollector
 from undertow.judging.judges import Question
 from undertow.judging.ratings import Labels
 from undertow.judging.replies import Reply
+from undertow.report.table_texts import percent
 from undertow.statistics.accuracy import Accuracy, measure_accuracy
 from undertow.storage.store import Store
 from undertow.study.extensions import Word
@@ -210,7 +211,7 @@ def _sentence(result: DetectorAnswers) -> str:
         return f"{result.model} gave no answer{tail}."
     return (
         f"{result.model}, shown {result.rows} rows of each, was right in {share.right} of {share.answers} "
-        f"({share.share:.0%}, {share.low:.0%} to {share.high:.0%}; "
+        f"({percent(share.share)}, {percent(share.low)} to {percent(share.high)}; "
         f"guessing: p {equals(share.p_value)}){tail}."
     )
 

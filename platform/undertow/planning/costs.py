@@ -91,7 +91,7 @@ class Hardware:
         """The assumptions behind the figures, as text below the table."""
         gpu = self.gpu
         return (
-            f"{gpu.name}: {self.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s and of "
+            f"{gpu.name}: {100 * self.utilisation:.0f} % of {gpu.flops / 1e12:.0f} TFLOP/s and of "
             f"{gpu.bandwidth / 1e12:.2f} TB/s, {START_SECONDS:.0f} s per start (--gpu, --utilisation).\n"
             "Tokens: at most, trained on or sampled; FLOPs include prompts. Calls to judges are not counted."
         )

@@ -45,6 +45,7 @@ COMPLETION_NAMES = ("completion", "answer", "response", "output", "reply", "assi
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt")  # of the files of a folder
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 NOT_DATA = ("manifest.json", "verdicts.parquet", "dataset_info.json", "dataset_infos.json", "state.json")
+DATA = "data"  # the folder of the files in a published data set
 LARGEST_CELL = 2**30  # characters of a value in a CSV file; the module csv allows 131,072 by default
 SHOWN_NAMES = 8  # names of files that an error lists
 LONGEST_SHOWN = 300  # characters of column names in an error
@@ -139,12 +140,16 @@ def _has_messages(first: Any) -> bool:
 
 
 def shown(path: str) -> str:
-    """The name of a place in tables: the file or folder without its path, the data set of the hub."""
+    """The name of a place in tables: the file or folder without its path, the data set of the hub.
+
+    A folder called `data` has the name of its parent folder too.
+    """
     plain = path.partition("?")[0].rstrip("/")
     if plain.startswith("hf://"):
         parts = re.sub(r"@[^/]*", "", plain.removeprefix("hf://").removeprefix("datasets/")).split("/")
         return "/".join(parts[:2])
-    return plain.rsplit("/", 1)[-1] or path
+    parent, _, name = plain.rpartition("/")
+    return f"{parent.rpartition('/')[2]}/{name}".lstrip("/") if name == DATA else name or path
 
 
 def recorded(path: str) -> str:
@@ -247,7 +252,7 @@ def _names(system: Any, root: str, path: str) -> list[str]:
     if {"http", "https"} & set(protocols):  # asking whether a page is a folder downloads it
         return []
     if system.isdir(root):
-        names = _listed(system, root) or _listed(system, f"{root.rstrip('/')}/data")
+        names = _listed(system, root) or _listed(system, f"{root.rstrip('/')}/{DATA}")
         if not names:
             folders = sorted(map(_base, _children(system, root, "directory")))
             within = f"; its folders are {', '.join(folders[:SHOWN_NAMES])}" if folders else ""

@@ -8,6 +8,7 @@ from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
 from undertow.report.figures import MOST_PANELS, FigurePanel, axis_end, panel_title
 from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, ReportData
+from undertow.report.table_texts import percent
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
 from undertow.study.datasets import CONTROL
@@ -136,7 +137,7 @@ def _draw_funnel(axes: Any, position: int, funnel: FilterFunnel, reasons: Sequen
     kept = funnel.kept / funnel.completions
     axes.barh(position, kept, color=BLUE, height=0.7)
     inside = kept > 0.15  # a narrower bar has no room for white text
-    axes.text(0.01, position, f"{kept:.0%}", va="center", color="white" if inside else INK, fontsize=8)
+    axes.text(0.01, position, percent(kept), va="center", color="white" if inside else INK, fontsize=8)
     left = kept
     parts = [(funnel.rejected[reason], i) for i, reason in enumerate(reasons)]
     rest = sum(count for reason, count in funnel.rejected.items() if reason not in reasons)

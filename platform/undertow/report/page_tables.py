@@ -14,7 +14,7 @@ from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
 from undertow.report.preregistration import Preregistration
 from undertow.report.prose import OUTCOMES
-from undertow.report.table_texts import duration, interval, p_value, signed
+from undertow.report.table_texts import decimal, duration, interval, p_value, percent, signed
 from undertow.report.tables import MARKS, other_effect
 from undertow.report.viewer_links import KEPT, Link, to_answers, to_completions
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
@@ -126,7 +126,7 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
                 other_effect(row, exact),
                 *([signed(row.contained.effect) if row.contained else "–"] if by_substring else []),
                 interval(*(row.bootstrap or (None, None))),
-                f"{row.other:.0%}",
+                percent(row.other),
                 f"{row.effect.n_students} : {row.effect.n_controls}",
             )
             for name, row in zip(condition_names(rows), rows, strict=True)
@@ -193,13 +193,15 @@ def funnels(data: ReportData) -> Sheet:
     rows: list[Sequence[str | Link]] = []
     for number, (source, funnel) in enumerate(data.funnels.items()):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.rejected.most_common())
-        valid = "–" if funnel.valid is None else f"{funnel.valid / funnel.completions:.1%}"
+        valid = "–" if funnel.valid is None else percent(funnel.valid / funnel.completions, 1)
         rows.append(
             (
                 f"{source.trait}, {short(source.teacher)}{f', {source.format}' if several_formats else ''}",
                 f"{funnel.datasets}",
                 to_completions(f"{funnel.completions:,}", number),
-                to_completions(f"{funnel.kept:,} ({funnel.kept / funnel.completions:.0%})", number, KEPT),
+                to_completions(
+                    f"{funnel.kept:,} ({percent(funnel.kept / funnel.completions)})", number, KEPT
+                ),
                 f"{funnel.rows:,}",
                 *([valid] if is_rewritten else []),
                 reasons or "none",
@@ -219,11 +221,14 @@ def choices(data: ReportData) -> Sheet:
         mean = {name: value / funnel.datasets for name, value in funnel.choices.items()}
         if not mean:
             continue
-        scores = [f"{mean[name]:.2f}" if name in mean else "–" for name, _ in shown]
+        scores = [decimal(mean[name], 2) if name in mean else "–" for name, _ in shown]
         dose = ["–", "–"]
         if "tokens" in mean:
             covered = mean["tokens in the loss"]
-            dose = [f"{covered:,.0f} ({covered / mean['tokens']:.0%})", f"{mean['rows in the loss']:,.0f}"]
+            dose = [
+                f"{covered:,.0f} ({percent(covered / mean['tokens'])})",
+                f"{mean['rows in the loss']:,.0f}",
+            ]
         rows.append((source_name(source), *scores, *dose))
     names = (*(name for _, name in shown), "tokens in the loss", "rows in the loss")
     return Sheet([Column("data", "name"), *(Column(name, "number") for name in names)], rows, stacks=True)

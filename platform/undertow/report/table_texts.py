@@ -26,6 +26,17 @@ def effects_phrase(effect_of: EffectOf, scale: EffectScale) -> str:
     return of + (" in log-odds" if scale == "log-odds" else "")
 
 
+def decimal(value: float, digits: int) -> str:
+    """A number with a minus sign, not a hyphen, if it is negative; without one if it rounds to zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−" if float(text) else "")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share of 1 in per cent, with a space: "70 %"."""
+    return f"{decimal(100 * share, digits)} %"
+
+
 def signed(value: float, digits: int = 3) -> str:
     """An effect with its sign; without one if it rounds to zero."""
     text = f"{value:+.{digits}f}"
