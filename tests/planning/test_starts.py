@@ -360,7 +360,7 @@ def test_the_report_shows_each_start_as_a_separate_model(store: Store) -> None:
         KEPT[0].place.student,
     }
     page, table = report.files[HTML].decode(), report.files[EFFECTS].decode()
-    assert KEPT[0].place.student in page
+    assert KEPT[0].place.student in re.sub(r"<[^>]*>", "", page)  # which marks where a name may break
     assert KEPT[0].place.student in table
     console = Console(width=160, record=True, file=StringIO())
     console.print(effects_table(report.rows))
