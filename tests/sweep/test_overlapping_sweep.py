@@ -412,3 +412,20 @@ def test_three_engines_in_a_row_that_fail_are_the_last(sweep: OverlappingSweep, 
     )  # teachers that were ready later start further ones
     made = {type(artifact).__name__ for artifact in fakes.made}
     assert made == {"Reference", "Teacher"}
+
+
+@pytest.mark.timeout(60)
+def test_a_group_that_a_run_of_ray_tune_left_behind_has_failed_and_later_ones_begin_another(
+    sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune's run should not end before its groups; the sweep must not wait for them forever."""
+    runs: list[Any] = []
+
+    def ends_early(ready: ReadyGroups, *_: Any, **__: Any) -> None:
+        runs.append(ready.suggest("trial"))
+
+    monkeypatch.setattr("undertow.stages.ready_groups.train_as_ready", ends_early)
+    sweep.make(TWO_GPUS)
+    reasons = set(sweep.executors.events.failures.values())
+    assert reasons == {"the run of Ray Tune ended before it"}
+    assert len(runs) > 1

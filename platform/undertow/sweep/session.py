@@ -269,7 +269,11 @@ class Session:
         self._post(self._trainings_ended)
 
     def _trainings_ended(self) -> None:
-        """The run of Ray Tune has ended: groups that are left, of which there should be none, have failed."""
+        """The run of Ray Tune has ended: groups that are left, of which there should be none, have failed.
+
+        A later group begins another run.
+        """
+        self._ready = None
         for number in list(self._groups):
             self._group_ended(number, "the run of Ray Tune ended before it")
 
