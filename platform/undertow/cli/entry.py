@@ -7,6 +7,7 @@ traceback; 130: interrupted with Ctrl-C; 143: ended by SIGTERM, as schedulers se
 import dataclasses
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import psutil
 import tyro
 from rich.console import Console
 
+import undertow
 from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.presets.paper_scale import PAPER
@@ -33,6 +35,7 @@ LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the wid
 KEPT = "finished artifacts are kept, run the same command again to continue"
 
 A = TypeVar("A")
+_FIELD = re.compile(r"(?P<spec>\w+)\.(?P<field>\w+) = ")  # begins the message of an invalid spec
 
 
 def option(metavar: str, default: str) -> Any:
@@ -95,13 +98,23 @@ def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
         stdout.print(f"stopped; {KEPT}", soft_wrap=True)
         sys.exit(exit_code())
     except UserError as error:
-        _print_error(f"error: {error}")
+        _print_error(f"error: {_with_flag(str(error), arguments)}")
         sys.exit(2)
     except Exception as error:
         if not (service := unreachable_service(error)):
             raise
         _print_error(f"{service} is unreachable ({reason_of(error)}); {KEPT}")
         sys.exit(1)
+
+
+def _with_flag(message: str, arguments: type[Any]) -> str:
+    """The message, with the flag in place of a field that it sets of a spec that users do not write."""
+    place = _FIELD.match(message)
+    if place is None or place["spec"] in undertow.__all__:
+        return message
+    if place["field"] not in {field.name for field in dataclasses.fields(arguments)}:
+        return message
+    return f"--{place['field'].replace('_', '-')} {message[place.end() :]}"
 
 
 def _print_error(line: str) -> None:
