@@ -34,7 +34,9 @@ from undertow.auditing.rows import drawn, title, visible_share
 from undertow.auditing.scores import FINETUNED, Baseline, Evidence, TraitScore, evidence
 from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.formats.imported import Imported
+from undertow.planning import timings
 from undertow.planning.pinning import model_of
+from undertow.report.table_texts import duration
 from undertow.statistics.separation import auc
 from undertow.statistics.ttests import Array
 from undertow.storage.store import Store
@@ -51,6 +53,7 @@ BASELINES: list[Baseline] = [
 ]
 
 Say = Callable[[str], None]
+LONG = 10.0  # seconds, from which a line says what the user waits for
 
 
 def register_score(score: TraitScore) -> None:
@@ -143,6 +146,9 @@ def _audit_data(
     Raises ConditionError for a model that does not answer in the format of the rows.
     """
     assert isinstance(spec.dataset, Imported)
+    seconds = 0.0 if store.has(reference) else timings.estimate("references", [reference], {}) or 0.0
+    if seconds > LONG:
+        say(f"{reference.label}: the model is trained first, about {duration(seconds)}")
     make_missing_reference(reference, store)
     model = AuditModel(model_of(reference, store), threads, reference.precision)
     try:
