@@ -44,6 +44,12 @@ def tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_the_shapes_that_a_plan_reads_are_those_of_the_weights(architecture: str) -> None:
+    weights = load_file(models.bundled_weights(models.parse(f"nano/{architecture}-0")))
+    assert models.tensor_shapes(architecture) == {name: tuple(v.shape) for name, v in weights.items()}
+
+
 def test_exactly_the_standard_reference_models_of_this_revision_are_bundled() -> None:
     """If this fails after a change of the nano models, run python -m undertow.nano.training."""
     bundled = [models.bundled_weights(models.parse(name)) for name in models.STANDARD]

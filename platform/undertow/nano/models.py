@@ -206,3 +206,14 @@ def revision(model: NanoModel) -> str:
 def bundled_weights(model: NanoModel) -> Path:
     """The path in `weights/` for the weights of `model` at its current revision. The file may not exist."""
     return WEIGHTS / f"{model.architecture}-{model.seed}-{revision(model)[:16]}.safetensors"
+
+
+def tensor_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor by name, which all seeds of an architecture share.
+
+    Reads the header of bundled weights: JSON, after its length in 8 bytes. The library safetensors would
+    import numpy, with which a plan would take longer to start.
+    """
+    with bundled_weights(NanoModel(architecture, 0)).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}

@@ -28,7 +28,7 @@ from typing import Any
 
 from undertow.engines.architectures import WITH_MLP_BIAS
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors, tensor_shapes
+from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import SpecError
 from undertow.nano import models
 from undertow.planning import gguf_models, gguf_pinning, hub, model_files
@@ -234,9 +234,8 @@ def tensors_of(reference: Reference) -> Mapping[str, tuple[int, ...] | None]:
     a model on the hub that is not in the local cache and has no index. For GGUF files see
     `gguf_models.tensors_of`.
     """
-    if is_nano(reference):  # all seeds of an architecture have the same tensors
-        first = dataclasses.replace(models.parse(reference.name), seed=0)
-        return tensor_shapes(models.bundled_weights(first))
+    if is_nano(reference):
+        return models.tensor_shapes(models.parse(reference.name).architecture)
     if reference.is_gguf:
         return gguf_models.tensors_of(gguf_models.header_of(reference))
     if reference.location or (folder := hub.cached_folder(reference)) is None:

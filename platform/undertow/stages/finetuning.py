@@ -39,7 +39,7 @@ def train(
     """Trains every group as one trial of a Ray Tune grid. Returns the reasons of failures by model key.
 
     Args:
-        listener: is told about all reports but failures, which are returned.
+        listener: receives all reports but failures, which are returned.
     """
     from ray import tune
 

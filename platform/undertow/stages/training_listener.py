@@ -1,4 +1,4 @@
-"""What the workers of a group report while they train (`training_group.train_group`), and who is told."""
+"""What the workers of a group report while they train (`training_group.train_group`), and who receives it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
