@@ -42,6 +42,7 @@ def made_of(traits: tuple[str, ...], models: tuple[str, ...], formats: int = 1, 
     return study(conditions=conditions, seeds=(0, 1), samples=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "of",
     [

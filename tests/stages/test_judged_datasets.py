@@ -223,6 +223,7 @@ def test_replies_are_kept_when_the_sweep_is_interrupted(store: Store) -> None:
     assert len(server.messages) <= 31  # one call may have been pending
 
 
+@pytest.mark.slow
 def test_progress_adds_up_to_the_number_of_data_sets(store: Store) -> None:
     source = completions(store, ANSWERS)
     specs = [Dataset(completions=source, judges=(JUDGE, coherence("judge-1")), seed=i) for i in range(2)]
