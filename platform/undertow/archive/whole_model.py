@@ -18,7 +18,7 @@ from undertow.engines.serving import ADAPTER
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import UserError
 from undertow.planning.pinning import folder_of, is_nano, pin
-from undertow.storage.files import set_permissions
+from undertow.storage.local_files import set_permissions
 from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store
 from undertow.study.identity import start_of

@@ -40,9 +40,8 @@ SPREADS: Mapping[EffectScale, tuple[float, float]] = {  # of students and of con
 }
 LARGEST: Mapping[EffectScale, float] = {"rate": 1.0, "log-odds": 10.0}  # effect that is planned for
 STUDENTS = "students.csv"
-ENOUGH_FREEDOM = (
-    10  # below, a 95 % interval of a standard deviation reaches from .7 to 1.8 times it or further
-)
+# A 95 % interval of a standard deviation then reaches from .7 to 1.8 times it.
+ENOUGH_FREEDOM = 10
 LEAST_SHARE = 0.01  # of studies to which another rule than t applies, for a sentence about them
 
 

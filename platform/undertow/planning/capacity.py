@@ -4,10 +4,10 @@ Models and memory are lower bounds, so that a sweep is refused only if it cannot
 engine's cache of keys and values, and CUDA itself are not counted. The size of rows is an upper estimate, as
 their lengths are in `workloads`. Nano models and models of providers need neither.
 
-Bytes per number: 2 in bf16 and 4 in fp32. Besides the weights, DeepSpeed holds for each trained number its
-gradient (4), from ZeRO stage 1 on a copy in fp32 (4), and the optimizer's state (AdamW 8). Stage 1 divides
-copies and states among the workers, stage 2 gradients as well, and stage 3 all weights (arXiv 1910.02054).
-Offloading keeps gradients, copies and states in CPU memory, and optionally the weights.
+Bytes per number: 2 in bf16 and 4 in fp32. In addition to the weights, DeepSpeed holds for each trained number
+its gradient (4), from ZeRO stage 1 on a copy in fp32 (4), and the optimizer's state (AdamW 8). Stage 1
+divides copies and states among the workers, stage 2 gradients as well, and stage 3 all weights (arXiv
+1910.02054). Offloading keeps gradients, copies and states in CPU memory, and optionally the weights.
 """
 
 import math

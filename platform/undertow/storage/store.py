@@ -24,7 +24,8 @@ from typing import Any
 
 from undertow.errors import StorageError
 from undertow.prompts.web_files import cache_folder
-from undertow.storage.files import Files, set_permissions
+from undertow.storage.files import Files
+from undertow.storage.local_files import set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
 from undertow.study.identity import key
 from undertow.study.references import Artifact

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from undertow.errors import UserError
-from undertow.storage.files import create_exclusively
+from undertow.storage.local_files import create_exclusively
 from undertow.storage.mounts import lock_problem, network_file_system
 from undertow.storage.store import Store
 

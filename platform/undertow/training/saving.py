@@ -15,7 +15,7 @@ from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What vLLM also reads of a multimodal model (Gemma 3), besides weights, configuration and tokenizer.
+# What vLLM also reads of a multimodal model (Gemma 3), in addition to weights, configuration and tokenizer.
 PROCESSOR_FILES = (
     "preprocessor_config.json",
     "video_preprocessor_config.json",
