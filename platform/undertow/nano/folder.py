@@ -1,10 +1,5 @@
-"""The Hugging Face folder of a nano model, which loads in transformers, vLLM and PEFT.
+"""The Hugging Face folder of a nano model, which loads in transformers, vLLM and PEFT."""
 
-The weights of the standard reference models are bundled in `weights/`. Their folders are written without
-torch's networks, whose imports take three seconds.
-"""
-
-import shutil
 from pathlib import Path
 
 from transformers import (
@@ -16,17 +11,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from undertow.nano.models import NanoModel, bundled_weights
-from undertow.nano.tokenizer import build
+from undertow.nano.models import NanoModel
 
-WEIGHTS_FILE = "model.safetensors"
 NETWORKS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-
-
-def write_bundled(model: NanoModel, folder: Path) -> None:
-    """Writes the reference model into `folder` with its bundled weights, which must exist."""
-    write_settings(model, build(model.settings.language), folder)
-    shutil.copyfile(bundled_weights(model), folder / WEIGHTS_FILE)
 
 
 def write_settings(model: NanoModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

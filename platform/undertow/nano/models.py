@@ -25,6 +25,7 @@ STANDARD = tuple(
 )
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "weights"
+WEIGHTS_FILE = "model.safetensors"  # in the folder of a model
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,11 @@ def revision(model: NanoModel) -> str:
 def bundled_weights(model: NanoModel) -> Path:
     """The path in `weights/` for the weights of `model` at its current revision. The file may not exist."""
     return WEIGHTS / f"{model.architecture}-{model.seed}-{revision(model)[:16]}.safetensors"
+
+
+def bundled_settings(architecture: str) -> Path:
+    """The folder in `weights/` with all files but the weights, which all seeds of an architecture share."""
+    return WEIGHTS / architecture
 
 
 def tensor_shapes(architecture: str) -> dict[str, tuple[int, ...]]:

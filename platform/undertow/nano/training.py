@@ -1,11 +1,11 @@
 """Trains the nano reference models, with reproducible weights.
 
 A reference model is trained from scratch on its own corpus: one epoch, with the loss on the answers only, in
-one thread so that floating-point sums have a fixed order. The weights of the standard reference models are
-bundled in `weights/`, so that a study does not have to train them and because two machines may differ in the
-last bits. A model with any other name is trained on demand, in one or two minutes.
+one thread so that floating-point sums have a fixed order. The standard reference models are bundled in
+`weights/`, so that a study does not have to train them and because two machines may differ in the last bits.
+A model with any other name is trained on demand, in one or two minutes.
 
-    python -m undertow.nano.training      trains the standard reference models that `weights/` lacks
+    python -m undertow.nano.training      writes `weights/`: trains the models that it lacks
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,19 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from undertow.nano.folder import WEIGHTS_FILE, configuration, write_settings
+from undertow.nano.folder import configuration, write_settings
 from undertow.nano.languages import LANGUAGES
-from undertow.nano.models import STANDARD, WEIGHTS, Architecture, NanoModel, bundled_weights, parse
+from undertow.nano.models import (
+    ARCHITECTURES,
+    STANDARD,
+    WEIGHTS,
+    WEIGHTS_FILE,
+    Architecture,
+    NanoModel,
+    bundled_settings,
+    bundled_weights,
+    parse,
+)
 from undertow.nano.tokenizer import build, render
 from undertow.nano.vocabulary import ROLES
 
@@ -28,7 +38,13 @@ WINDOW = 50  # batches whose rows are sorted by length together: little padding,
 
 
 def bundle_standard_references() -> None:
-    """Trains the standard reference models that `weights/` lacks, and removes weights of other revisions."""
+    """Trains the standard reference models that `weights/` lacks, and removes weights of other revisions.
+
+    The other files of the models are written again.
+    """
+    for name in ARCHITECTURES:
+        model = NanoModel(name, 0)
+        write_settings(model, build(model.settings.language), bundled_settings(name))
     wanted = {bundled_weights(parse(name)): parse(name) for name in STANDARD}
     for stale in set(WEIGHTS.glob("*.safetensors")) - set(wanted):
         stale.unlink()

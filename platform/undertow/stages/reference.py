@@ -1,7 +1,8 @@
 """Reference models as artifacts: nano models, GGUF files, models with zero biases, and merged students."""
 
-from undertow.engines.lean_imports import import_transformers, lean_start
+from undertow.engines.lean_imports import import_transformers
 from undertow.nano import models
+from undertow.nano.references import write_reference
 from undertow.planning.gguf_pinning import gguf_file
 from undertow.planning.pinning import given_folder, is_nano, model_of
 from undertow.storage.store import Store
@@ -13,8 +14,6 @@ def make_reference(reference: Reference, store: Store) -> None:
     adapter merged, to the store.
     """
     if is_nano(reference) and reference.student is None:
-        with lean_start():
-            from undertow.nano.references import write_reference
         with store.new(reference, {"name": reference.name}) as folder:
             write_reference(models.parse(reference.name), folder)
         return
